@@ -1,0 +1,3 @@
+"""rft: reinforcement fine-tuning that people trust."""
+
+__version__ = "0.1.0"

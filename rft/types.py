@@ -1,0 +1,259 @@
+"""The records that flow through a run, one type per stage.
+
+A value's type says which stages it has passed: a `Task` becomes `Rollout`s when it is sampled, a `Rollout` gets a
+`Grade` when it is graded, and a `GradedGroup` is what the learner sees. Records are frozen; no field is filled in later.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Message = Mapping[str, Any]
+"""One chat message in OpenAI's format: `{"role": "user", "content": "..."}`."""
+
+
+class Split(StrEnum):
+    """What a task is used for."""
+
+    TRAIN = "train"
+    """The policy is trained on it."""
+    VALIDATION = "validation"
+    """Measured while the run goes on; never trained on."""
+    TEST = "test"
+    """Measured before and after the run; never trained on, never looked at in between."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One problem for the model.
+
+    Example:
+        Task(id="3f1c...", messages=({"role": "user", "content": "2 + 2 = ?"},), item={"answer": "4"}, split="train")
+    """
+
+    id: str
+    """Stable: the row's own `id`, or else a hash of its content (16 hexadecimal digits)."""
+    messages: tuple[Message, ...]
+    """The prompt as a chat; the last message is not the assistant's."""
+    item: Mapping[str, Any]
+    """Every other column of the row, untouched, for the graders."""
+    split: Split
+    """Train, validation or test."""
+
+
+class StopReason(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    """The model ended it itself (end-of-sequence token)."""
+    LENGTH = "length"
+    """It was cut at `max_completion_tokens`."""
+    ABORT = "abort"
+    """The sampler gave it up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Which weights produced something.
+
+    Example:
+        Policy(version=3, fingerprint="9b2e51c07d44a1f0")
+    """
+
+    version: int
+    """0 is the base model; each published adapter is one more."""
+    fingerprint: str
+    """Hash of the adapter's tensors (of the base model's files for version 0), 16 hexadecimal digits."""
+
+    @property
+    def name(self) -> str:
+        """A name that no other policy of any run shares, as `policy-v3-9b2e51c07d44a1f0`."""
+        return f"policy-v{self.version}-{self.fingerprint}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A LoRA adapter on its way from the learner to the samplers and to disk.
+
+    Example:
+        Adapter(policy=Policy(version=3, fingerprint="9b2e..."), config={"r": 16, ...}, tensors=b"...")
+    """
+
+    policy: Policy
+    """Which policy these weights are."""
+    config: Mapping[str, Any]
+    """PEFT's `adapter_config.json`, as an object."""
+    tensors: bytes
+    """PEFT's `adapter_model.safetensors`, as bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One sampled completion of one task. Tokens in, tokens out: the learner trains on these very ids.
+
+    Example:
+        Rollout(task_id="3f1c...", index=0, prompt_ids=(5, 9), completion_ids=(7, 2), logprobs=(-0.1, -0.3),
+                text="4", stop=StopReason.STOP, policy=Policy(version=3, fingerprint="9b2e..."))
+    """
+
+    task_id: str
+    """`Task.id` of the task that was sampled."""
+    index: int
+    """Position in its group, from 0 to `completions_per_prompt - 1`."""
+    prompt_ids: tuple[int, ...]
+    """`[P]` token ids of the rendered prompt."""
+    completion_ids: tuple[int, ...]
+    """`[C]` token ids as the sampler emitted them, the end-of-sequence token included."""
+    logprobs: tuple[float, ...]
+    """`[C]` log-probability of each completion token under the sampler, at the sampling temperature."""
+    text: str
+    """The completion decoded, special tokens left out."""
+    stop: StopReason
+    """Why it ended."""
+    policy: Policy
+    """Which policy sampled it."""
+
+    def __post_init__(self) -> None:
+        if len(self.completion_ids) != len(self.logprobs):
+            raise ValueError(
+                f"rollout {self.index} of task {self.task_id} has {len(self.completion_ids)} completion tokens "
+                f"but {len(self.logprobs)} log-probabilities"
+            )
+
+
+class Status(StrEnum):
+    """How a grader fared on one completion. The first three are about the model, the last two about the grader."""
+
+    OK = "ok"
+    """Graded."""
+    NO_ANSWER = "no answer"
+    """The completion holds no answer to grade: the model's fault, graded with the grader's minimum."""
+    INVALID_OUTPUT = "invalid output"
+    """The answer cannot be read (not a number, not JSON): the model's fault, graded with the grader's minimum."""
+    SKIPPED = "skipped"
+    """The grader declined to judge (it returned None), for want of a reference say."""
+    GRADER_ERROR = "grader error"
+    """The grader raised, or returned something that is no score."""
+    TIMEOUT = "timeout"
+    """The grader did not finish before its deadline."""
+
+    @property
+    def has_value(self) -> bool:
+        """Whether a score of this status carries a value."""
+        return self in (Status.OK, Status.NO_ANSWER, Status.INVALID_OUTPUT)
+
+    @property
+    def is_grader_fault(self) -> bool:
+        """Whether the grader, not the model, is to blame."""
+        return self in (Status.GRADER_ERROR, Status.TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One grader's result for one completion. A grader's failure has no value; it is never a zero.
+
+    Example:
+        Score(value=1.0, answer="4", reason="equal to the reference")
+    """
+
+    value: float | None
+    """The score, finite; None exactly when the status says that there is none."""
+    status: Status = Status.OK
+    """How the grader fared."""
+    reason: str | None = None
+    """Why, in words, for the log."""
+    answer: str | None = None
+    """What the grader took for the answer."""
+    seconds: float = 0.0
+    """How long grading took."""
+
+    def __post_init__(self) -> None:
+        if self.status.has_value != (self.value is not None):
+            raise ValueError(f"a score with status '{self.status}' cannot have the value {self.value}")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"a score must be finite, not {self.value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """All graders' results for one completion and their combination.
+
+    Example:
+        Grade(scores={"correct": Score(value=1.0)}, reward=1.0)
+    """
+
+    scores: Mapping[str, Score]
+    """Scores by grader name."""
+    reward: float | None
+    """Weighted sum of the scores; None as soon as a needed score (weight not 0) has no value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradedGroup:
+    """A task, its rollouts and their grades, index by index.
+
+    Example:
+        GradedGroup(task=task, rollouts=(rollout_0, rollout_1), grades=(grade_0, grade_1))
+    """
+
+    task: Task
+    """The task."""
+    rollouts: tuple[Rollout, ...]
+    """`[G]` its rollouts, in the order of their index."""
+    grades: tuple[Grade, ...]
+    """`[G]` their grades, in the same order."""
+
+    def __post_init__(self) -> None:
+        if len(self.rollouts) != len(self.grades):
+            raise ValueError(
+                f"group of task {self.task.id}: {len(self.rollouts)} rollouts but {len(self.grades)} grades"
+            )
+
+    @property
+    def rewards(self) -> list[float | None]:
+        """`[G]` rewards; None where there is none."""
+        return [grade.reward for grade in self.grades]
+
+    @property
+    def is_informative(self) -> bool:
+        """Whether the rewards differ, so that a group-relative method can learn from them."""
+        return len({reward for reward in self.rewards if reward is not None}) > 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """What one step did.
+
+    Example:
+        StepReport(step=3, policy=Policy(...), metrics={"reward/mean": 0.4}, drops={}, seconds={"sample": 0.4})
+    """
+
+    step: int
+    """Number of the step, from 1."""
+    policy: Policy
+    """The policy that the samplers serve after the step."""
+    metrics: Mapping[str, float]
+    """Numbers by name: rewards, scores, lengths, and the learner's own (`learner/...`)."""
+    drops: Mapping[str, int] = field(default_factory=dict)
+    """Rollouts without a reward, by cause."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time by phase: `sample_and_grade`, `learn`, `sync`."""
+
+
+def count_drops(groups: Sequence[GradedGroup]) -> dict[str, int]:
+    """Count the rollouts without a reward by cause, as `{"correct: grader error": 2}`.
+
+    A rollout that several graders failed counts under the first of them, so the counts add up to the rollouts dropped.
+    """
+    drops: dict[str, int] = {}
+    for grade in (grade for group in groups for grade in group.grades if grade.reward is None):
+        cause = next(
+            (f"{name}: {score.status}" for name, score in grade.scores.items() if score.value is None), "no score"
+        )
+        drops[cause] = drops.get(cause, 0) + 1
+    return drops
