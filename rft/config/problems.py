@@ -1,0 +1,128 @@
+"""What is wrong with a configuration across its fields, all at once, before anything heavy starts."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from rft.config.schema import EvaluateConfig, GrpoLearner, RunConfig
+from rft.config.trl_options import SET_BY_RFT, tracker_names, trl_option_names
+from rft.grading import grader_problems
+
+MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
+
+
+def run_problems(run: RunConfig) -> list[str]:
+    """Everything wrong with a training run, one sentence each; empty when nothing is."""
+    return [
+        *_data_problems(run),
+        *_loop_problems(run),
+        *_learner_problems(run),
+        *_grader_problems(run.graders, run.evaluation.metric),
+        *_reporter_problems(run),
+    ]
+
+
+def evaluate_problems(config: EvaluateConfig) -> list[str]:
+    """Everything wrong with an evaluation, one sentence each; empty when nothing is."""
+    found = _grader_problems(config.graders, config.evaluation.metric)
+    if not (config.model.path or config.adapter):
+        found.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
+    if config.data.test is None:
+        found.append("data.test is missing: the tasks to measure on, a .jsonl, .parquet or .csv file or a hub dataset")
+    return found
+
+
+def completions_per_micro_batch(run: RunConfig) -> int:
+    """Completions in one forward and backward pass: as configured, or the largest divisor of a step's up to 8."""
+    total = run.loop.prompts_per_step * run.loop.completions_per_prompt
+    configured = run.learner.completions_per_micro_batch
+    return configured or max(size for size in range(1, 9) if total % size == 0)
+
+
+def _data_problems(run: RunConfig) -> list[str]:
+    data = run.data
+    found = [] if run.model.path else [f"model.path is missing: {MODEL_PATH}"]
+    if data.train is None:
+        found.append("data.train is missing: the training tasks, a .jsonl, .parquet or .csv file or a hub dataset")
+    if data.validation is not None and data.validation_share > 0:
+        found.append(
+            f"data.validation_share={data.validation_share}: data.validation={data.validation} is given as well; "
+            "keep one of the two"
+        )
+    return found
+
+
+def _loop_problems(run: RunConfig) -> list[str]:
+    loop = run.loop
+    found = []
+    if loop.staleness > 0:
+        found.append(f"loop.staleness={loop.staleness}: only 0 (strictly on-policy) is supported")
+    if isinstance(run.learner, GrpoLearner) and loop.completions_per_prompt < 2:
+        found.append(
+            f"loop.completions_per_prompt={loop.completions_per_prompt}: GRPO compares the completions of one prompt, "
+            "so there must be at least 2"
+        )
+    context = run.model.max_context_tokens
+    if context is not None and run.sampler.max_completion_tokens >= context:
+        found.append(
+            f"sampler.max_completion_tokens={run.sampler.max_completion_tokens}: leaves no room for a prompt in "
+            f"model.max_context_tokens={context}"
+        )
+    return found
+
+
+def _learner_problems(run: RunConfig) -> list[str]:
+    found = []
+    total = run.loop.prompts_per_step * run.loop.completions_per_prompt
+    micro = run.learner.completions_per_micro_batch
+    if micro is not None and total % micro:
+        divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
+        found.append(
+            f"learner.completions_per_micro_batch={micro}: must divide the {total} completions of a step "
+            f"(loop.prompts_per_step={run.loop.prompts_per_step} x loop.completions_per_prompt="
+            f"{run.loop.completions_per_prompt}): one of {divisors}"
+        )
+    if isinstance(run.learner, GrpoLearner) and run.learner.trl:
+        found += _trl_problems(run.learner.trl)
+    return found
+
+
+def _trl_problems(options: Mapping[str, Any]) -> list[str]:
+    found = []
+    names = trl_option_names()
+    for name, value in options.items():
+        if name in SET_BY_RFT:
+            found.append(f"learner.trl.{name}={value}: rft sets this itself; use {SET_BY_RFT[name]}")
+        elif name not in names:
+            near = difflib.get_close_matches(name, names, n=3)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            found.append(f"learner.trl.{name} is unknown; {hint}Allowed are the fields of TRL's GRPOConfig")
+    return found
+
+
+def _grader_problems(graders: Mapping[str, Mapping[str, Any]], metric: str) -> list[str]:
+    found = [problem for name, spec in graders.items() for problem in grader_problems(name, spec)]
+    if not graders:
+        found.append(
+            "graders is empty: at least one is needed, as graders.correct.use=exact or "
+            "graders.concise.use=my_graders.py:concise"
+        )
+    elif metric != "reward" and metric not in graders:
+        found.append(f"evaluation.metric={metric}: neither reward nor a grader; there are: {', '.join(graders)}")
+    elif all(spec.get("weight", 1.0) == 0 for spec in graders.values()):
+        found.append("graders: every weight is 0, so every reward would be 0; give at least one a weight")
+    return found
+
+
+def _reporter_problems(run: RunConfig) -> list[str]:
+    found = []
+    for name in run.logging.report_to:
+        if name not in tracker_names():
+            known = ", ".join(sorted(tracker_names()))
+            found.append(f"logging.report_to={name}: Transformers knows no such tracker; it knows: {known}")
+        elif importlib.util.find_spec(name) is None:
+            found.append(f"logging.report_to={name}: the package is not installed; run: pip install {name}")
+    return found

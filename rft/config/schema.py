@@ -1,0 +1,256 @@
+"""Every key of a run's configuration, with its type, its default and its meaning.
+
+The files in `conf/` choose values; this file says which keys there are. Nothing past `rft.app` sees an untyped
+configuration, and importing this module pulls in no torch, Ray, vLLM or TRL.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The base model."""
+
+    path: str | None = None
+    """A folder with a Hugging Face model, a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`, or `embedded:tiny`."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template, for a tokenizer that has none (or instead of its own)."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the base model's weights; `auto` is float32 on a CPU and bfloat16 on a GPU."""
+    max_context_tokens: Positive | None = None
+    """Prompt and completion together; null takes what the model allows."""
+
+
+class DataConfig(Section):
+    """The tasks."""
+
+    train: str | None = None
+    """A `.jsonl`, `.parquet` or `.csv` file, a hub dataset as `owner/name[/config]:split`, or `embedded:family/split`."""
+    validation: str | None = None
+    """Tasks measured while the run goes on."""
+    test: str | None = None
+    """Tasks measured before and after; without them the validation tasks are."""
+    validation_share: Share = 0.0
+    """Share of the training tasks split off for validation, when `data.validation` is not given."""
+    columns: dict[str, str] = {}
+    """Our name to the file's: `{prompt: question}`."""
+    system: str | None = None
+    """A system message put before every prompt that has none."""
+    allow_overlap: bool = False
+    """Whether the same prompt may be in train and in validation or test."""
+    long_prompts: Literal["error", "drop"] = "error"
+    """What to do with prompts that leave no room for a completion."""
+
+
+class LoopConfig(Section):
+    """The training loop."""
+
+    steps: Positive = 100
+    """Optimizer steps."""
+    prompts_per_step: Positive = 8
+    """Tasks sampled in one step."""
+    completions_per_prompt: Positive = 8
+    """Completions sampled of each task: the group whose rewards are compared."""
+    staleness: NotNegative = 0
+    """Policy versions that the samplers may lag behind the learner; 0 is strictly on-policy."""
+    checkpoint_every_steps: Positive = 50
+    """A checkpoint is written every so many steps, and at the end."""
+    keep_checkpoints: Positive = 2
+    """Older checkpoints are removed."""
+
+
+class SamplerConfig(Section):
+    """What all samplers share."""
+
+    num_actors: Positive = 1
+    """Ray actors, each with an engine of its own."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Of the softmax, in training."""
+    max_completion_tokens: Positive = 256
+    """A completion is cut here."""
+    num_threads: Positive | None = None
+    """CPU threads of each engine; null shares the cores out among the engines and the learner."""
+    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of each actor, a fraction to share one; null shares out those that there are."""
+    start_timeout_s: PositiveSeconds = 600.0
+    """Deadline for starting all engines."""
+    stall_timeout_s: PositiveSeconds = 300.0
+    """Deadline for the next completion, and for loading an adapter."""
+
+
+class VllmSampler(SamplerConfig):
+    """vLLM, on a CPU or on GPUs."""
+
+    kind: Literal["vllm"] = "vllm"
+    engine: dict[str, Any] = {}
+    """vLLM's own `EngineArgs` by name, as `gpu_memory_utilization`; they win over what rft sets."""
+
+
+class TransformersSampler(SamplerConfig):
+    """`generate` of Transformers, where vLLM cannot be installed."""
+
+    kind: Literal["transformers"] = "transformers"
+    completions_per_batch: Positive = 64
+    """Completions generated side by side."""
+
+
+class FakeSampler(SamplerConfig):
+    """Scripted completions, without a model: for trying out everything else."""
+
+    kind: Literal["fake"] = "fake"
+    script: Annotated[list[str], Field(min_length=1)] = ["1", "2", "3", "4"]
+    """Completions to draw from."""
+
+
+class LoraConfig(Section):
+    """The adapter: LoRA on all linear layers."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    """Rank of the update."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scaling: the update is multiplied by `alpha / rank`."""
+    dropout: Share = 0.0
+    """Dropout on the adapter's input."""
+
+
+class LearnerConfig(Section):
+    """What all learners share."""
+
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
+    """Peak learning rate."""
+    lora: LoraConfig = LoraConfig()
+    """The adapter that is trained."""
+    completions_per_micro_batch: Positive | None = None
+    """Completions in one forward and backward pass; null takes the largest divisor of a step's completions up to 8."""
+    num_threads: Positive | None = None
+    """CPU threads; null shares the cores out among the engines and the learner."""
+    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs, a fraction to share one; null shares out those that there are."""
+    start_timeout_s: PositiveSeconds = 600.0
+    """Deadline for loading the model."""
+    step_timeout_s: PositiveSeconds = 1800.0
+    """Deadline for one optimizer step, and for a checkpoint."""
+
+
+class GrpoLearner(LearnerConfig):
+    """Group relative policy optimization (arXiv 2402.03300), TRL's GRPOTrainer."""
+
+    kind: Literal["grpo"] = "grpo"
+    trl: dict[str, Any] = {}
+    """TRL's own `GRPOConfig` options by name, as `beta` or `loss_type`."""
+
+
+class FakeLearner(LearnerConfig):
+    """Learns nothing and publishes a new version every step: for trying out everything else."""
+
+    kind: Literal["fake"] = "fake"
+
+
+class GradingConfig(Section):
+    """How graders are run."""
+
+    max_concurrency: Positive = 64
+    """Completions graded at the same time."""
+    max_fault_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The run ends once a grader failed on more than this share of the last completions."""
+    fault_window_completions: Positive = 200
+    """How many completions "the last" are."""
+
+
+class EvaluationConfig(Section):
+    """Measuring on held-out tasks."""
+
+    every_steps: Positive | None = 10
+    """The validation tasks are measured every so many steps; null does not."""
+    completions_per_task: Positive = 1
+    """Completions sampled of each held-out task."""
+    temperature: Temperature = 1.0
+    """Of the softmax, in evaluation."""
+    metric: str = "reward"
+    """`reward`, or the name of a grader."""
+    max_validation_tasks: Positive | None = None
+    """Only the first so many validation tasks are measured while the run goes on; null takes all."""
+
+
+class LoggingConfig(Section):
+    """Trackers besides the run folder's own files."""
+
+    report_to: list[str] = ["tensorboard"]
+    """Any that Transformers knows: tensorboard, wandb, mlflow, ..."""
+
+
+class ClusterConfig(Section):
+    """Where Ray runs."""
+
+    kind: Literal["local"] = "local"
+    """`local` starts Ray on this machine and stops it at the end."""
+    start_timeout_s: PositiveSeconds = 120.0
+    """Deadline for starting Ray."""
+
+
+Sampler = Annotated[VllmSampler | TransformersSampler | FakeSampler, Field(discriminator="kind")]
+Learner = Annotated[GrpoLearner | FakeLearner, Field(discriminator="kind")]
+
+
+class EvaluateConfig(Section):
+    """A measurement of a base model or an adapter on a task file: `rft evaluate`."""
+
+    seed: int = 0
+    """Seed of everything random."""
+    name: str = "evaluate"
+    """What the run folder is called by default."""
+    output_dir: str
+    """The run folder; it must not hold a run yet."""
+    dry_run: bool = False
+    """Check everything and stop."""
+    adapter: str | None = None
+    """A run folder or an adapter folder; null measures the base model alone."""
+    model: ModelConfig
+    data: DataConfig
+    sampler: Sampler
+    graders: dict[str, dict[str, Any]]
+    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    grading: GradingConfig = GradingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+
+class RunConfig(Section):
+    """A training run: `rft train`."""
+
+    seed: int = 0
+    """Seed of everything random: task order, sampling, LoRA's start."""
+    name: str = "run"
+    """What the run folder is called by default."""
+    output_dir: str
+    """The run folder; it must not hold a run yet."""
+    resume: str | None = None
+    """A run folder to continue from its last checkpoint, with its own configuration."""
+    dry_run: bool = False
+    """Check everything, print the plan and stop."""
+    model: ModelConfig
+    data: DataConfig
+    loop: LoopConfig = LoopConfig()
+    sampler: Sampler
+    learner: Learner
+    graders: dict[str, dict[str, Any]]
+    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    grading: GradingConfig = GradingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    logging: LoggingConfig = LoggingConfig()
+    cluster: ClusterConfig = ClusterConfig()

@@ -1,0 +1,43 @@
+"""From a trained PEFT model to an `Adapter` that can travel: its tensors as safetensors bytes, and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import safetensors.torch
+from peft import get_peft_model_state_dict
+
+from rft.types import Adapter, Policy
+
+
+def pack_adapter(model: Any, *, version: int, base_model_name: str) -> Adapter:
+    """Pack the default adapter of a PEFT model.
+
+    Args:
+        model: The PEFT model.
+        version: Policy version that these weights are.
+        base_model_name: What the base model is called in `adapter_config.json`.
+    """
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()
+    }
+    config = model.peft_config["default"].to_dict()
+    config |= {"inference_mode": True, "base_model_name_or_path": base_model_name}
+    # PEFT keeps sets and enums in there; JSON knows neither.
+    plain = json.loads(json.dumps(config, default=_plain))
+    data = safetensors.torch.save(tensors)
+    return Adapter(policy=Policy(version=version, fingerprint=fingerprint(data)), config=plain, tensors=data)
+
+
+def fingerprint(tensors: bytes) -> str:
+    """Hash of an adapter's tensors: 16 hexadecimal digits of the SHA-256 of their safetensors bytes.
+
+    The format is deterministic (names, types and shapes in a header, then the data), so equal tensors hash equally.
+    """
+    return hashlib.sha256(tensors).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)

@@ -1,0 +1,100 @@
+"""What a learner is to be, as plain values that travel to the actor which builds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from rft.types import Adapter, GradedGroup
+
+
+class LocalLearner(Protocol):
+    """A learner in this process. Its methods block."""
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps taken so far, those before a resume included."""
+
+    def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
+        """Take one optimizer step on these groups; return the learner's metrics."""
+
+    def publish(self) -> Adapter:
+        """The adapter as it stands, as the policy of version `steps_done`."""
+
+    def save(self) -> None:
+        """Write a checkpoint from which `resume_from` goes on."""
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Hand numbers to the trackers."""
+
+    def close(self) -> None:
+        """End."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerSpec:
+    """Everything that building a learner takes."""
+
+    kind: Literal["grpo", "fake"]
+    """Which learner."""
+    model: Path
+    """Folder of the base model."""
+    model_name: str
+    """What the base model is called in the adapter's configuration."""
+    chat_template: str | None
+    """File with a chat template, for a tokenizer that has none."""
+    run_folder: Path
+    """The run folder; checkpoints and the trackers' files go below it."""
+    steps: int
+    """Optimizer steps of the whole run."""
+    prompts_per_step: int
+    """Groups in each step."""
+    completions_per_prompt: int
+    """Completions in each group."""
+    completions_per_micro_batch: int
+    """Completions in one forward and backward pass."""
+    max_completion_tokens: int
+    """Longest completion."""
+    temperature: float
+    """At which the completions were sampled; log-probabilities are taken at the same."""
+    learning_rate: float
+    """Peak learning rate."""
+    lora_rank: int
+    """Rank of the adapter."""
+    lora_alpha: float
+    """Scaling of the adapter."""
+    lora_dropout: float
+    """Dropout on the adapter's input."""
+    seed: int
+    """Of the adapter's start and of everything random in training."""
+    dtype: str
+    """float32, bfloat16 or float16."""
+    on_gpu: bool
+    """Whether an NVIDIA GPU is to be used."""
+    num_threads: int
+    """CPU threads."""
+    keep_checkpoints: int
+    """Older ones are removed."""
+    timeout_s: float
+    """Deadline for one optimizer step, seconds."""
+    report_to: tuple[str, ...]
+    """Trackers."""
+    resume_from: Path | None = None
+    """Checkpoint folder to go on from."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """TRL's own options by name."""
+
+
+def build_learner(spec: LearnerSpec) -> LocalLearner:
+    """Build the learner, importing its libraries only now."""
+    os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
+    if spec.kind == "grpo":
+        from rft.learning.grpo import GrpoLearner
+
+        return GrpoLearner(spec)
+    from rft.learning.fake import FakeLearner
+
+    return FakeLearner(spec)

@@ -1,0 +1,160 @@
+"""The seam with TRL: everything that rft knows about the inside of `GRPOTrainer` is in this file.
+
+TRL's trainer wants to own the loop: it calls `rollout_func` whenever it needs completions. Here it runs in a thread of
+its own and, inside `rollout_func`, waits for the groups that rft's loop hands over; so both keep their loop, and the
+trainer's optimizer, scheduler, precision, checkpoints and trackers work as its users know them.
+
+What is relied on, for TRL 1.16 (a test fails plainly when one of these changes):
+- `rollout_func(prompts, trainer)` is called once for each optimizer step when `steps_per_generation` equals
+  `gradient_accumulation_steps`, and its further keys reach the reward functions as columns;
+- `trainer.use_vllm = True`, set after construction, makes TRL correct for the difference between the sampler's
+  log-probabilities and its own (truncated importance sampling); it then calls `trainer.vllm_generation.sync_weights()`
+  and reads `trainer._last_loaded_step`;
+- a reward of None is left out of its group's baseline and gets an advantage of 0;
+- `trainer._save_checkpoint(model, trial)` writes a checkpoint.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import LoraConfig
+from trl import GRPOConfig, GRPOTrainer
+
+from rft.errors import LearnError
+from rft.types import GradedGroup
+
+
+class _Stop(Exception):
+    """Ends the trainer's thread."""
+
+
+class _NoSync:
+    """Stands where TRL keeps its own vLLM; rft's fleet is synced by the loop."""
+
+    def sync_weights(self) -> None:
+        """Nothing to do."""
+
+
+class SteppedTrainer:
+    """TRL's GRPOTrainer, one optimizer step at a time.
+
+    Args:
+        model: The base model.
+        tokenizer: Its tokenizer.
+        config: TRL's configuration; `max_steps` and the batch sizes must be set.
+        lora: The adapter to train.
+        resume_from: Checkpoint to go on from, or None.
+        timeout_s: Deadline for the trainer to come up and for each step, seconds.
+    """
+
+    def __init__(
+        self, *, model: Any, tokenizer: Any, config: GRPOConfig, lora: LoraConfig, resume_from: Path | None, timeout_s: float
+    ) -> None:
+        self._batches: queue.Queue[Sequence[GradedGroup] | None] = queue.Queue()
+        self._idle: queue.Queue[BaseException | None] = queue.Queue()
+        self._timeout_s = timeout_s
+        prompts_per_step = config.generation_batch_size // config.num_generations
+        self.trainer = GRPOTrainer(
+            model=model,
+            args=config,
+            processing_class=tokenizer,
+            peft_config=lora,
+            reward_funcs=_graded,
+            rollout_func=self._rollouts,
+            # TRL asks for the next rows of a dataset; rft's loop decides which tasks those are.
+            train_dataset=Dataset.from_dict({"prompt": [""] * (config.max_steps * prompts_per_step)}),
+        )
+        self.trainer.use_vllm = True
+        self.trainer.vllm_generation = _NoSync()
+        self.trainer._last_loaded_step = -1
+        self._thread = threading.Thread(target=self._train, args=(resume_from,), name="trl-trainer", daemon=True)
+        self._thread.start()
+        self._wait_until_idle("TRL's trainer to come up")
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps taken so far."""
+        return int(self.trainer.state.global_step)
+
+    def step(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
+        """Take one optimizer step on these groups and return what TRL logged about it.
+
+        Raises:
+            LearnError: The trainer failed, or did not take exactly one step.
+        """
+        before = self.steps_done
+        self._batches.put(groups)
+        self._wait_until_idle(f"optimizer step {before + 1}")
+        if self.steps_done != before + 1:
+            raise LearnError(f"TRL took {self.steps_done - before} optimizer steps on one batch, not 1")
+        return _numbers(self.trainer.state.log_history, self.steps_done)
+
+    def save(self) -> Path:
+        """Write a checkpoint and return its folder. The trainer's thread stands still meanwhile."""
+        self.trainer._save_checkpoint(self.trainer.model, trial=None)
+        return Path(self.trainer.args.output_dir) / f"checkpoint-{self.steps_done}"
+
+    def close(self) -> None:
+        """End the trainer's thread."""
+        if self._thread.is_alive():
+            self._batches.put(None)
+            self._thread.join(timeout=self._timeout_s)
+
+    def _wait_until_idle(self, what: str) -> None:
+        try:
+            failure = self._idle.get(timeout=self._timeout_s)
+        except queue.Empty:
+            raise LearnError(f"waited {self._timeout_s:g} s for {what}, in vain") from None
+        if failure is not None:
+            raise LearnError(f"TRL's trainer failed: {type(failure).__name__}: {failure}") from failure
+
+    def _train(self, resume_from: Path | None) -> None:
+        try:
+            self.trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        except _Stop:
+            return
+        except BaseException as failure:  # handed to the thread that waits, which raises it
+            self._idle.put(failure)
+        else:
+            self._idle.put(None)
+
+    def _rollouts(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
+        """What TRL calls when it needs completions: say that the last step is done, and wait for the next groups."""
+        self._idle.put(None)
+        groups = self._batches.get()
+        if groups is None:
+            raise _Stop
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        if len(rollouts) != len(prompts):
+            raise LearnError(f"TRL needs {len(prompts)} completions for a step but was given {len(rollouts)}")
+        return {
+            "prompt_ids": [list(rollout.prompt_ids) for rollout in rollouts],
+            "completion_ids": [list(rollout.completion_ids) for rollout in rollouts],
+            "logprobs": [list(rollout.logprobs) for rollout in rollouts],
+            "reward": [reward for group in groups for reward in group.rewards],
+        }
+
+
+def _graded(prompts: list[str], completions: list[str], reward: list[float | None], **_: Any) -> list[float | None]:
+    """The reward function that TRL calls: the rewards are there already."""
+    return reward
+
+
+_graded.__name__ = "graded"
+
+
+def _numbers(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+    """The numbers that TRL logged for a step."""
+    logged = [entry for entry in history if entry.get("step") == step]
+    return {
+        name: float(value)
+        for entry in logged
+        for name, value in entry.items()
+        if isinstance(value, int | float) and name not in ("step", "epoch")
+    }

@@ -1,0 +1,55 @@
+"""What an engine is to be, as plain values that travel to the actor which builds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rft.sampling.engine import Engine
+from rft.types import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """Everything that building an engine takes."""
+
+    kind: Literal["vllm", "transformers", "fake"]
+    """Which library stands behind it."""
+    model: Path
+    """Folder of the base model."""
+    base: Policy
+    """The policy that is the base model alone."""
+    max_lora_rank: int
+    """Highest rank of the adapters to come."""
+    dtype: str
+    """float32, bfloat16 or float16."""
+    max_context_tokens: int
+    """Prompt and completion together."""
+    seed: int
+    """Of the engine."""
+    num_threads: int
+    """CPU threads."""
+    on_gpu: bool
+    """Whether an NVIDIA GPU is to be used."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What only this kind of engine takes."""
+
+
+def build_engine(spec: EngineSpec) -> Engine:
+    """Build the engine, importing its library only now."""
+    # OpenMP reads this once, when the library is loaded.
+    os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
+    if spec.kind == "vllm":
+        from rft.sampling.vllm_engine import VllmEngine
+
+        return VllmEngine(spec)
+    if spec.kind == "transformers":
+        from rft.sampling.transformers_engine import TransformersEngine
+
+        return TransformersEngine(spec)
+    from rft.sampling.fake_engine import FakeEngine
+
+    return FakeEngine(spec)
