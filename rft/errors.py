@@ -4,7 +4,8 @@
     |-- UsageError           exit code 2: what was given is wrong, nothing was started
     |   |-- ConfigError      the configuration; carries every problem found, not only the first
     |   |-- DataError        task files; carries every finding with file and line
-    |   `-- ModelError       the base model, its tokenizer or an adapter
+    |   |-- ModelError       the base model, its tokenizer or an adapter
+    |   `-- OutputError      the folder that the run writes to
     |-- SampleError          a sampler failed
     |-- GradeError           a grader failed too often
     |-- LearnError           the learner failed
@@ -54,6 +55,10 @@ class DataError(UsageError):
 
 class ModelError(UsageError):
     """The base model, its tokenizer or an adapter cannot be used."""
+
+
+class OutputError(UsageError):
+    """The folder that a run writes to cannot be used, or its disk is full."""
 
 
 class SampleError(RftError):

@@ -1,0 +1,89 @@
+"""From a checked configuration to the parts that it names: the fleet, the learner, the panel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rft.cluster import Shares
+from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
+from rft.config.schema import FakeSampler, GrpoLearner, TransformersSampler, VllmSampler
+from rft.grading import Panel
+from rft.learning.spec import LearnerSpec
+from rft.preparation import Prepared
+from rft.sampling.spec import EngineSpec
+
+
+def engine_spec(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, shares: Shares, *, max_lora_rank: int
+) -> EngineSpec:
+    """The engine that every sampler builds."""
+    on_gpu = shares.sampler_gpus > 0
+    return EngineSpec(
+        kind=config.sampler.kind,
+        model=prepared.model,
+        base=prepared.base,
+        max_lora_rank=max_lora_rank,
+        dtype=_dtype(config.model.dtype, on_gpu),
+        max_context_tokens=prepared.context_tokens,
+        seed=config.seed,
+        num_threads=shares.sampler_threads,
+        on_gpu=on_gpu,
+        options=_engine_options(config.sampler),
+    )
+
+
+def learner_spec(run: RunConfig, prepared: Prepared, shares: Shares, resume_from: Path | None) -> LearnerSpec:
+    """The learner."""
+    on_gpu = shares.learner_gpus > 0
+    learner = run.learner
+    return LearnerSpec(
+        kind=learner.kind,
+        model=prepared.model,
+        model_name=prepared.model_name,
+        chat_template=run.model.chat_template,
+        run_folder=Path(run.output_dir).absolute(),
+        steps=run.loop.steps,
+        prompts_per_step=run.loop.prompts_per_step,
+        completions_per_prompt=run.loop.completions_per_prompt,
+        completions_per_micro_batch=completions_per_micro_batch(run),
+        max_completion_tokens=run.sampler.max_completion_tokens,
+        temperature=run.sampler.temperature,
+        learning_rate=learner.learning_rate,
+        lora_rank=learner.lora.rank,
+        lora_alpha=learner.lora.alpha,
+        lora_dropout=learner.lora.dropout,
+        seed=run.seed,
+        dtype=_dtype(run.model.dtype, on_gpu),
+        on_gpu=on_gpu,
+        num_threads=shares.learner_threads,
+        keep_checkpoints=run.loop.keep_checkpoints,
+        timeout_s=learner.step_timeout_s,
+        report_to=tuple(run.logging.report_to),
+        resume_from=resume_from,
+        options=learner.trl if isinstance(learner, GrpoLearner) else {},
+    )
+
+
+def panel(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Panel:
+    """The panel of graders."""
+    return Panel(
+        prepared.graders,
+        max_concurrency=config.grading.max_concurrency,
+        max_fault_share=config.grading.max_fault_share,
+        fault_window=config.grading.fault_window_completions,
+    )
+
+
+def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler) -> dict[str, Any]:
+    match sampler:
+        case VllmSampler():
+            return dict(sampler.engine)
+        case TransformersSampler():
+            return {"completions_per_batch": sampler.completions_per_batch}
+        case FakeSampler():
+            return {"script": list(sampler.script)}
+
+
+def _dtype(configured: str, on_gpu: bool) -> str:
+    return configured if configured != "auto" else "bfloat16" if on_gpu else "float32"

@@ -1,0 +1,77 @@
+"""Checkpoints and adapters on disk: which checkpoint a run goes on from, and the adapter folder that it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rft.errors import ModelError, OutputError
+from rft.recorder import writing
+from rft.types import Adapter, Policy
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint; one without it was interrupted."""
+
+
+def last_checkpoint(run_folder: Path) -> tuple[Path, int]:
+    """The newest whole checkpoint of a run, and its step.
+
+    Raises:
+        OutputError: The folder holds no run, or the run has no whole checkpoint.
+    """
+    if not (run_folder / "config.yaml").exists():
+        raise OutputError("resume", [f"resume={run_folder}: there is no run in that folder (no config.yaml)"])
+    whole = [
+        (json.loads((folder / COMPLETE).read_text())["step"], folder)
+        for folder in (run_folder / "checkpoints").glob("checkpoint-*")
+        if (folder / COMPLETE).exists()
+    ]
+    if not whole:
+        raise OutputError(
+            "resume", [f"resume={run_folder}: the run has no whole checkpoint to go on from; start it anew"]
+        )
+    step, folder = max(whole)
+    return folder, step
+
+
+def save_adapter(folder: Path, adapter: Adapter, model_card: str) -> None:
+    """Write an adapter in PEFT's format, whole or not at all; one that is there already is replaced.
+
+    Raises:
+        OutputError: The disk is full or cannot be written.
+    """
+    temporary = folder.with_name(folder.name + ".tmp")
+    with writing(folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        (temporary / "adapter_config.json").write_text(json.dumps(adapter.config, indent=2) + "\n")
+        (temporary / "adapter_model.safetensors").write_bytes(adapter.tensors)
+        (temporary / "README.md").write_text(model_card, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+
+
+def load_adapter(path: Path) -> Adapter:
+    """Read an adapter from its folder, or from the run folder that holds it.
+
+    Raises:
+        ModelError: There is no adapter.
+    """
+    folder = path / "adapter" if (path / "adapter").is_dir() else path
+    config_file, tensors_file = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    missing = [file.name for file in (config_file, tensors_file) if not file.is_file()]
+    if missing:
+        raise ModelError(
+            "adapter", [f"{path} is neither a run folder nor an adapter folder: no {' and no '.join(missing)} there"]
+        )
+    try:
+        config: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError("adapter", [f"{config_file} is no JSON: {error}"]) from error
+    tensors = tensors_file.read_bytes()
+    # Version 1: the first and only one that the sampler gets.
+    policy = Policy(version=1, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
+    return Adapter(policy=policy, config=config, tensors=tensors)

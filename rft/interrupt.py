@@ -1,0 +1,49 @@
+"""Ctrl-C once: the step under way is finished and saved. Twice: stop at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Interrupt:
+    """Listens for SIGINT and SIGTERM while the block lasts; to be used inside the running event loop.
+
+    Args:
+        say: Called with what is going to happen now.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._task: asyncio.Task[object] | None = None
+        self.exit_code: int | None = None
+        """None as long as nobody asked to stop."""
+        self.can_wait = False
+        """Whether stopping at the end of the step is possible; otherwise the first signal stops at once."""
+
+    def __enter__(self) -> Interrupt:
+        self._task = asyncio.current_task()
+        for number in EXIT_CODES:
+            asyncio.get_running_loop().add_signal_handler(number, self._receive, number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in EXIT_CODES:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self.exit_code is not None
+
+    def _receive(self, number: signal.Signals) -> None:
+        first = not self.requested
+        self.exit_code = EXIT_CODES[number]
+        if first and self.can_wait:
+            self._say("stopping: the step under way is finished and saved first (once more to stop at once)")
+        elif self._task is not None:
+            self._say("stopping at once")
+            self._task.cancel()

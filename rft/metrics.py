@@ -1,0 +1,54 @@
+"""Numbers about graded groups, and the time by phase. Pure; standard library only."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+
+from rft.types import GradedGroup, StopReason
+
+
+class Stopwatch:
+    """Seconds by phase, from lap to lap."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.monotonic()
+
+    def lap(self, phase: str) -> None:
+        """End a phase: the time since the last lap is its."""
+        now = time.monotonic()
+        self.seconds[phase] = now - self._since
+        self._since = now
+
+
+def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
+    """Describe a step's groups.
+
+    Returns:
+        `reward/mean` and `reward/std` over completions with a reward, `score/<grader>` means over those it scored,
+        `completion/tokens_mean`, `completion/truncated_share`, `groups/informative_share` (groups whose rewards differ;
+        the others teach nothing) and `rollouts/dropped_share`. What has no value in this step is left out.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    grades = [grade for group in groups for grade in group.grades]
+    rewards = [grade.reward for grade in grades if grade.reward is not None]
+    metrics = {
+        "completion/tokens_mean": statistics.fmean(len(rollout.completion_ids) for rollout in rollouts),
+        "completion/truncated_share": _share(rollout.stop is StopReason.LENGTH for rollout in rollouts),
+        "groups/informative_share": _share(group.is_informative for group in groups),
+        "rollouts/dropped_share": _share(grade.reward is None for grade in grades),
+    }
+    if rewards:
+        metrics |= {"reward/mean": statistics.fmean(rewards), "reward/std": statistics.pstdev(rewards)}
+    for name in {name: None for grade in grades for name in grade.scores}:
+        values = [grade.scores[name].value for grade in grades if name in grade.scores]
+        known = [value for value in values if value is not None]
+        if known:
+            metrics[f"score/{name}"] = statistics.fmean(known)
+    return metrics
+
+
+def _share(flags: Iterable[bool]) -> float:
+    return statistics.fmean(map(float, flags))

@@ -1,0 +1,144 @@
+"""What a run needs before anything heavy starts: the base model found, the tasks read and checked, the graders loaded.
+
+Everything that is wrong with any of them is reported together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
+from rft.config import EvaluateConfig, RunConfig
+from rft.data.rendering import Renderer, fit_context
+from rft.data.splits import TaskSets, load_task_sets
+from rft.errors import DataError, UsageError
+from rft.grading import LoadedGrader, load_grader
+from rft.types import Policy, Task
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A run's inputs, checked."""
+
+    model: Path
+    """Folder of the base model."""
+    model_name: str
+    """What the base model is called in the adapter: its hub id, or its folder."""
+    base: Policy
+    """The base model alone, as a policy."""
+    context_tokens: int
+    """Prompt and completion together."""
+    renderer: Renderer
+    """From a task to the token ids of its prompt."""
+    tasks: TaskSets
+    """The tasks, those with too long a prompt left out if that was allowed."""
+    num_long_prompts: int
+    """How many were left out."""
+    graders: tuple[LoadedGrader, ...]
+    """The graders."""
+
+    @property
+    def held_out(self) -> list[Task]:
+        """The tasks measured before and after: the test tasks, or else the validation tasks."""
+        return self.tasks.test or self.tasks.validation
+
+
+def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -> Prepared:
+    """Find, read and check everything that the configuration names.
+
+    Args:
+        config: A checked configuration.
+        needs_training_tasks: Whether `data.train` is read.
+
+    Raises:
+        UsageError: With everything that is wrong with the model, the task files and the graders.
+    """
+    found: list[str] = []
+    path = config.model.path or ""
+    model = _collect(found, lambda: locate(path))
+    tokenizer = _collect(found, lambda: load_tokenizer(model, config.model.chat_template)) if model else None
+    tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks))
+    graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
+    if model is None or tokenizer is None or tasks is None or None in graders:
+        raise UsageError("the run cannot start", found)
+
+    renderer = Renderer(tokenizer)
+    context = min(config.model.max_context_tokens or context_tokens(model), context_tokens(model))
+    fitting, num_long_prompts = _fitting(tasks, renderer, context, config)
+    return Prepared(
+        model=model,
+        model_name=path if not (Path(path).exists() or path.startswith("embedded:")) else str(model.resolve()),
+        base=Policy(version=0, fingerprint=fingerprint(model)),
+        context_tokens=context,
+        renderer=renderer,
+        tasks=fitting,
+        num_long_prompts=num_long_prompts,
+        graders=tuple(grader for grader in graders if grader is not None),
+    )
+
+
+def _collect(found: list[str], get: Callable[[], T]) -> T | None:
+    """Get something; what is wrong with it goes to the problems found."""
+    try:
+        return get()
+    except UsageError as error:
+        found += error.problems
+        return None
+
+
+def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool) -> TaskSets:
+    data = config.data
+    tasks = load_task_sets(
+        train=data.train if needs_training_tasks else None,
+        validation=data.validation if needs_training_tasks else None,
+        test=data.test,
+        columns=data.columns,
+        system=data.system,
+        validation_share=data.validation_share,
+        seed=config.seed,
+        allow_overlap=data.allow_overlap,
+    )
+    if isinstance(config, RunConfig) and len(tasks.train) < config.loop.prompts_per_step:
+        raise DataError(
+            "task files",
+            [
+                f"loop.prompts_per_step={config.loop.prompts_per_step}: there are only {len(tasks.train)} training "
+                "tasks; lower it or give more tasks"
+            ],
+        )
+    return tasks
+
+
+def _fitting(
+    tasks: TaskSets, renderer: Renderer, context: int, config: RunConfig | EvaluateConfig
+) -> tuple[TaskSets, int]:
+    """The tasks whose prompts leave room for a completion, and how many do not."""
+    dropped = 0
+    kept: dict[str, list[Task]] = {}
+    found: list[str] = []
+    for split in ("train", "validation", "test"):
+        before: list[Task] = getattr(tasks, split)
+        kept[split] = []
+        if not before:
+            continue
+        fitting = _collect(
+            found,
+            lambda before=before: fit_context(  # type: ignore[misc]
+                before,
+                renderer,
+                context_tokens=context,
+                max_completion_tokens=config.sampler.max_completion_tokens,
+                on_long=config.data.long_prompts,
+            ),
+        )
+        if fitting is not None:
+            kept[split] = fitting.kept
+            dropped += fitting.num_dropped
+    if found:
+        raise DataError("prompts", list(dict.fromkeys(found)))
+    return TaskSets(**kept), dropped

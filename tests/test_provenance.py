@@ -1,0 +1,112 @@
+"""The manifest and the model card: complete, readable by machines, and silent about what is not known."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rft import __version__, provenance
+from rft.provenance import manifest, model_card
+
+SHA_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+"""FIPS 180-2, appendix B.1."""
+
+SUMMARY: dict[str, Any] = {
+    "steps": 60,
+    "eval": {
+        "before": {"mean": 0.2, "ci95": [0.1, 0.3], "n": 50},
+        "after": {"mean": 0.7, "ci95": [0.6, 0.8], "n": 50},
+        "difference": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 50},
+        "split": "test",
+        "completions_per_task": 1,
+    },
+}
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "train.jsonl").write_bytes(b"abc")
+    return manifest(
+        method="grpo",
+        seed=7,
+        command=["rft", "train", "task=a b"],
+        base_model="models/tiny",
+        base_fingerprint="9b2e51c07d44a1f0",
+        task_files={"train": tmp_path / "train.jsonl"},
+        num_tasks={"train": 100, "test": 50},
+        graders={"correct": {"weight": 1.0, "source": "graders/exact|match.py", "sha256": "00ff"}},
+    )
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_manifest_holds_versions_hashes_and_seed(example: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(example, allow_nan=False)) == example
+    assert example["rft"] == __version__
+    assert example["libraries"]["numpy"].count(".") == 2
+    assert example["task_files"]["train"]["sha256"] == SHA_OF_ABC
+    assert example["base_model"] == {"path": "models/tiny", "fingerprint": "9b2e51c07d44a1f0"}
+    assert example["seed"] == 7
+    assert example["started_at"].endswith("+00:00")
+
+
+def test_libraries_that_are_not_installed_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "LIBRARIES", ("numpy", "no-such-library"))
+    assert list(provenance._library_versions()) == ["numpy"]
+
+
+def test_git_state_of_a_checkout(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    assert provenance._git_state(tmp_path) is None  # no commit yet
+    (tmp_path / "a").write_text("1")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert provenance._git_state(tmp_path) == {"commit": commit, "is_dirty": False}
+    (tmp_path / "a").write_text("2")
+    assert provenance._git_state(tmp_path) == {"commit": commit, "is_dirty": True}
+
+
+def test_no_checkout_and_no_git_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provenance._git_state(tmp_path) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance._git_state(Path.cwd()) is None
+
+
+def test_model_card_has_the_front_matter_of_the_hub(example: dict[str, Any]) -> None:
+    _, front_matter, _ = model_card(SUMMARY, {"seed": 7}, example).split("---\n", 2)
+    assert yaml.safe_load(front_matter) == {
+        "base_model": "models/tiny",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["rft", "lora", "reinforcement-learning", "grpo"],
+    }
+
+
+def test_model_card_says_what_by_whom_and_how_well(example: dict[str, Any]) -> None:
+    config = {"seed": 7, "learner": {"lr": 1e-5, "note": "{braces} ``` and \u00e9"}}
+    git_state = {"commit": "abc123", "is_dirty": True}
+    card = model_card(SUMMARY, config, {**example, "git": git_state, "host": "a-private-name"})
+    assert "Tasks: 100 for train, 50 for test." in card
+    assert SHA_OF_ABC in card
+    assert r"| correct | 1.0 | graders/exact\|match.py | `00ff` |" in card
+    assert "before and after 60 steps (split: test, completions per task: 1)" in card
+    assert "| before | 0.200 [0.100, 0.300] | 50 |" in card
+    assert "| after - before, paired | +0.500 [+0.400, +0.600] | 50 |" in card
+    assert "rft train 'task=a b'" in card
+    assert "Seed 7, git commit `abc123` with uncommitted changes." in card
+    assert yaml.safe_load(card.split("~~~~yaml\n")[1].removesuffix("~~~~\n")) == config
+    assert "a-private-name" not in card
+
+
+def test_model_card_without_measurements_says_so(example: dict[str, Any]) -> None:
+    nothing = {"steps": 3, "eval": {"before": None, "after": None, "difference": None}}
+    card = model_card(nothing, {}, {**example, "git": None})
+    assert "Trained for 3 steps; not measured on held-out tasks." in card
+    assert "git commit unknown" in card
