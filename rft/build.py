@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ from rft.cluster import Shares
 from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
 from rft.config.schema import FakeSampler, GrpoLearner, TransformersSampler, VllmSampler
 from rft.grading import Panel
+from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
 from rft.preparation import Prepared
+from rft.provenance import manifest
+from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
 
 
@@ -62,6 +66,54 @@ def learner_spec(run: RunConfig, prepared: Prepared, shares: Shares, resume_from
         report_to=tuple(run.logging.report_to),
         resume_from=resume_from,
         options=learner.trl if isinstance(learner, GrpoLearner) else {},
+    )
+
+
+def fleet(config: RunConfig | EvaluateConfig, prepared: Prepared, shares: Shares, *, max_lora_rank: int) -> Fleet:
+    """The fleet, its engines starting."""
+    return Fleet(
+        engine_spec(config, prepared, shares, max_lora_rank=max_lora_rank),
+        num_actors=config.sampler.num_actors,
+        num_cpus=1,
+        num_gpus=shares.sampler_gpus,
+        render=prepared.renderer.render,
+        seed=config.seed,
+        max_completion_tokens=config.sampler.max_completion_tokens,
+        start_timeout_s=config.sampler.start_timeout_s,
+        stall_timeout_s=config.sampler.stall_timeout_s,
+    )
+
+
+def learner(run: RunConfig, prepared: Prepared, shares: Shares, resume_from: Path | None) -> RemoteLearner:
+    """The learner, its model loading."""
+    return RemoteLearner(
+        learner_spec(run, prepared, shares, resume_from),
+        num_cpus=1,
+        num_gpus=shares.learner_gpus,
+        start_timeout_s=run.learner.start_timeout_s,
+    )
+
+
+def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
+    """What manifest.json says about a run that starts now."""
+    tasks, data = prepared.tasks, run.data
+    share = f"{data.validation_share:g} of {data.train}"
+    sources = {
+        "train": (data.train, tasks.train),
+        "validation": (data.validation or share, tasks.validation),
+        "test": (data.test, tasks.test),
+    }
+    return manifest(
+        method=run.learner.kind,
+        seed=run.seed,
+        command=command,
+        base_model=run.model.path or "",
+        base_fingerprint=prepared.base.fingerprint,
+        tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},
+        graders={
+            grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
+            for grader in prepared.graders
+        },
     )
 
 

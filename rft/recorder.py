@@ -25,7 +25,7 @@ from typing import Any, Literal
 from rft.errors import OutputError
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task
 
-Phase = Literal["train", "validation", "before", "after"]
+Phase = Literal["train", "validation", "before", "after", "test"]
 """What a rollout was sampled for."""
 
 MIN_FREE_MB = 200
@@ -86,6 +86,10 @@ class Recorder:
             for rollout, grade in zip(group.rollouts, group.grades, strict=True)
         ]
         _append(self.folder / ROLLOUTS, lines)
+
+    def document(self, name: str, text: str) -> None:
+        """Write a whole file, as config.yaml, replacing one that is there."""
+        _replace(self.folder / name, [text])
 
     def summary(self, obj: Mapping[str, Any]) -> Path:
         """Write summary.json, replacing one that is there."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rft.intervals import Estimate
-from rft.types import GradedGroup, Message
+from rft.types import Message
 
 PROMPT_CHARACTERS = 300
 COMPLETION_CHARACTERS = 600
@@ -45,21 +45,27 @@ class SampleComparison:
 
 
 def choose_samples(
-    before: Sequence[GradedGroup], after: Sequence[GradedGroup], count: int = 3
+    before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]], count: int = 3
 ) -> tuple[SampleComparison, ...]:
-    """The first completions of the first tasks that are in both, whatever their rewards: nothing is picked."""
-    later = {group.task.id: group for group in after if group.rollouts}
-    pairs = [(group, later[group.task.id]) for group in before if group.rollouts and group.task.id in later]
+    """The first completions of the first tasks that are in both, whatever their rewards: nothing is picked.
+
+    Args:
+        before: Lines of rollouts.jsonl, as `read_rollouts` returns them.
+        after: Likewise.
+        count: How many tasks.
+    """
+    earlier = {line["task_id"]: line for line in before if line["index"] == 0}
+    later = {line["task_id"]: line for line in after if line["index"] == 0}
     return tuple(
         SampleComparison(
-            task_id=earlier.task.id,
-            prompt=_message_text(earlier.task.messages[-1]),
-            before=earlier.rollouts[0].text,
-            before_reward=earlier.grades[0].reward,
-            after=later.rollouts[0].text,
-            after_reward=later.grades[0].reward,
+            task_id=task_id,
+            prompt=_message_text(line["messages"][-1]),
+            before=line["completion"],
+            before_reward=line["reward"],
+            after=later[task_id]["completion"],
+            after_reward=later[task_id]["reward"],
         )
-        for earlier, later in pairs[:count]
+        for task_id, line in [pair for pair in earlier.items() if pair[0] in later][:count]
     )
 
 

@@ -10,9 +10,11 @@ import yaml
 
 from rft import __version__, provenance
 from rft.provenance import manifest, model_card
+from rft.types import Split, Task
 
-SHA_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-"""FIPS 180-2, appendix B.1."""
+TASK = Task(id="a", messages=({"role": "user", "content": "x"},), item={"b": 1}, split=Split.TRAIN)
+SHA_OF_TASK = "975bbb62c5b7a8685cfcab9b59c254be28b04b0f99a53ceea8cc9e84e7b2d7d0"
+"""Of the line {"item": {"b": 1}, "messages": [{"content": "x", "role": "user"}]}, by sha256sum."""
 
 SUMMARY: dict[str, Any] = {
     "steps": 60,
@@ -27,16 +29,14 @@ SUMMARY: dict[str, Any] = {
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> dict[str, Any]:
-    (tmp_path / "train.jsonl").write_bytes(b"abc")
+def example() -> dict[str, Any]:
     return manifest(
         method="grpo",
         seed=7,
         command=["rft", "train", "task=a b"],
         base_model="models/tiny",
         base_fingerprint="9b2e51c07d44a1f0",
-        task_files={"train": tmp_path / "train.jsonl"},
-        num_tasks={"train": 100, "test": 50},
+        tasks={"train": ("train.jsonl", [TASK])},
         graders={"correct": {"weight": 1.0, "source": "graders/exact|match.py", "sha256": "00ff"}},
     )
 
@@ -50,7 +50,7 @@ def test_manifest_holds_versions_hashes_and_seed(example: dict[str, Any]) -> Non
     assert json.loads(json.dumps(example, allow_nan=False)) == example
     assert example["rft"] == __version__
     assert example["libraries"]["numpy"].count(".") == 2
-    assert example["task_files"]["train"]["sha256"] == SHA_OF_ABC
+    assert example["tasks"]["train"] == {"source": "train.jsonl", "num_tasks": 1, "sha256": SHA_OF_TASK}
     assert example["base_model"] == {"path": "models/tiny", "fingerprint": "9b2e51c07d44a1f0"}
     assert example["seed"] == 7
     assert example["started_at"].endswith("+00:00")
@@ -93,8 +93,7 @@ def test_model_card_says_what_by_whom_and_how_well(example: dict[str, Any]) -> N
     config = {"seed": 7, "learner": {"lr": 1e-5, "note": "{braces} ``` and \u00e9"}}
     git_state = {"commit": "abc123", "is_dirty": True}
     card = model_card(SUMMARY, config, {**example, "git": git_state, "host": "a-private-name"})
-    assert "Tasks: 100 for train, 50 for test." in card
-    assert SHA_OF_ABC in card
+    assert f"| train | train.jsonl | 1 | `{SHA_OF_TASK}` |" in card
     assert r"| correct | 1.0 | graders/exact\|match.py | `00ff` |" in card
     assert "before and after 60 steps (split: test, completions per task: 1)" in card
     assert "| before | 0.200 [0.100, 0.300] | 50 |" in card

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from rft.intervals import Estimate
 from rft.report import SampleComparison, build_summary, choose_samples, final_report, verdict
-from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, StopReason, Task
 
 BEFORE = Estimate(mean=0.2, ci95=(0.1, 0.3), n=50)
 AFTER = Estimate(mean=0.7, ci95=(0.6, 0.8), n=50)
@@ -24,17 +23,18 @@ LINES = [
 ABOUT = {"metric": "reward", "split": "test", "temperature": 0.0}
 
 
-def group(task_id: str, *rewards: float, text: str = "text") -> GradedGroup:
-    task = Task(id=task_id, messages=({"role": "user", "content": f"prompt {task_id}"},), item={}, split=Split.TEST)
-    rollouts = tuple(
-        Rollout(
-            task_id=task_id, index=index, prompt_ids=(1,), completion_ids=(2,), logprobs=(-0.1,),
-            text=f"{text} {index}", stop=StopReason.STOP, policy=Policy(version=0, fingerprint="f"),
-        )
-        for index in range(len(rewards))
-    )  # fmt: skip
-    grades = tuple(Grade(scores={"g": Score(value=reward)}, reward=reward) for reward in rewards)
-    return GradedGroup(task=task, rollouts=rollouts, grades=grades)
+def lines(task_id: str, *rewards: float, text: str = "text") -> list[dict[str, Any]]:
+    """A task's lines of rollouts.jsonl, as far as samples need them."""
+    return [
+        {
+            "task_id": task_id,
+            "messages": [{"role": "user", "content": f"prompt {task_id}"}],
+            "index": index,
+            "completion": f"{text} {index}",
+            "reward": reward,
+        }
+        for index, reward in enumerate(rewards)
+    ]
 
 
 def summary(**changes: Any) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def test_summary_of_a_run_without_steps_holds_every_key() -> None:
 
 
 def test_samples_are_the_first_tasks_in_both_whatever_their_rewards() -> None:
-    before = [group("a", 1.0, 0.0), group("gone", 0.0), group("b", 0.0, 1.0), group("c", 0.0)]
-    after = [group("c", 1.0, text="new"), group("b", 0.0, 1.0, text="new"), group("a", 0.0, text="new")]
+    before = lines("a", 1.0, 0.0) + lines("gone", 0.0) + lines("b", 0.0, 1.0) + lines("c", 0.0)
+    after = lines("c", 1.0, text="new") + lines("b", 0.0, 1.0, text="new") + lines("a", 0.0, text="new")
     first, second = choose_samples(before, after, count=2)
     assert (first.task_id, second.task_id) == ("a", "b")
     assert first == SampleComparison(

@@ -1,0 +1,102 @@
+r"""Numeric: the last number of the final answer is the number in a column of the task.
+
+graders:
+  correct:
+    use: numeric
+    column: answer
+    reference_pattern: '#### (.+)'   # where the number is in the column, as in GSM8K
+    tolerance: 0.01
+
+Read as numbers: 1,234.5  $-3  50% (as 50)  .5  1e-3  3/4  and a Unicode minus. Not read: a decimal comma, 10^3, LaTeX
+other than a plain fraction, and digits that continue a word, as in H2O or 2nd. Numbers are compared exactly, not as
+floats.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from rft.grading import Score, Status, Task, final_answer, reference
+
+MAX_CHARS = 10_000
+"""Of a longer text only the end is read."""
+
+# Possessive (`++`, `?+`) throughout: no number is read in part, and no text takes more than linear time.
+_DIGITS = r"(?>[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)"
+_NUMBER = re.compile(
+    r"(?<!\w)(?<![0-9]\.)(?P<sign>[-+]?+[$\u20ac\u00a3\u00a5]?+[-+]?+)"
+    rf"(?P<top>(?>{_DIGITS}(?:\.[0-9]++)?+|(?<!\.)\.[0-9]++)(?:[eE][-+]?+[0-9]{{1,3}}+)?+)"
+    rf"(?: ?/ ?(?P<bottom>{_DIGITS}(?:\.[0-9]++)?+))?+"
+    r"(?!(?:st|nd|rd|th)\b|[0-9_]|[eE][-+]?[0-9])"
+)
+_FRACTION = re.compile(r"\\[dt]?frac\{([^{}]{1,40})\}\{([^{}]{1,40})\}")
+_MINUS = str.maketrans("\u2212\u2013\uff0d", "---")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numeric:
+    """1 where the answer is the reference within a tolerance (the larger of the two), 0 where it is not.
+
+    A task whose column is empty is skipped; one whose reference holds no number is an error.
+    """
+
+    column: str = "answer"
+    """The task's column that holds the reference."""
+    tolerance: float = 0.0
+    """Largest difference from the reference."""
+    relative_tolerance: float = 0.0
+    """Largest difference from the reference, as a share of the reference."""
+    pattern: re.Pattern[str] | None = None
+    """Where in the final answer to read: the last match, its first group if it has one. None: all of it."""
+    reference_pattern: re.Pattern[str] | None = None
+    """The same for the reference."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.tolerance < math.inf and 0 <= self.relative_tolerance < math.inf):
+            raise ValueError("tolerance and relative_tolerance must be at least 0, and finite")
+
+    def grade(self, completion: str, task: Task) -> Score | None:
+        """Compare the two numbers."""
+        text = reference(task, self.column)
+        if text is None:
+            return None
+        expected = last_number(_picked(str(text), self.reference_pattern))
+        if expected is None:
+            raise ValueError(f"the reference of task {task.id} holds no number: {str(text)[-80:]!r}")
+        answer = _picked(final_answer(completion), self.pattern)
+        if not answer:
+            return Score(value=0.0, status=Status.NO_ANSWER)
+        number = last_number(answer)
+        if number is None:
+            return Score(value=0.0, status=Status.INVALID_OUTPUT, reason="no number in the answer")
+        allowed = max(Fraction(str(self.tolerance)), Fraction(str(self.relative_tolerance)) * abs(expected))
+        return Score(value=float(abs(number - expected) <= allowed), answer=answer[-80:])
+
+
+def last_number(text: str) -> Fraction | None:
+    """Return the last number of a text, or None where there is none."""
+    match = _last_match(_NUMBER, _FRACTION.sub(r"\1/\2", text[-MAX_CHARS:].translate(_MINUS)))
+    if match is None:
+        return None
+    # By way of Decimal: int() and Fraction() refuse texts of more than 4300 digits.
+    top, bottom = (Fraction(Decimal((digits or "1").replace(",", ""))) for digits in match.group("top", "bottom"))
+    if not bottom:
+        return None
+    return -top / bottom if "-" in match["sign"] else top / bottom
+
+
+def _picked(text: str, pattern: re.Pattern[str] | None) -> str:
+    """Return the part of a text that a pattern picks, or nothing."""
+    if pattern is None:
+        return text
+    match = _last_match(pattern, text[-MAX_CHARS:])
+    return (match[1 if pattern.groups else 0] or "") if match else ""
+
+
+def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    matches = list(pattern.finditer(text))
+    return matches[-1] if matches else None

@@ -1,0 +1,58 @@
+r"""Pattern: the completion matches a regular expression; also called `format`.
+
+graders:
+  format:
+    use: pattern
+    pattern: '(?s)<think>.+</think>\s*<answer>.+</answer>\s*'
+    weight: 0.1
+  correct:
+    use: pattern
+    pattern: 'Answer: (\w+)'
+    mode: search
+    column: answer
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from rft.grading import Score, Status, Task, reference
+
+MAX_CHARS = 200_000
+"""Longer completions are not matched at all: time grows with length, for some patterns with its square."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pattern:
+    """1 where the completion, its thinking included, matches the pattern, 0 where it does not.
+
+    With a column, what the pattern's first group captured must also equal the task's text in that column. A task whose
+    column is empty is skipped.
+    """
+
+    pattern: re.Pattern[str]
+    """The regular expression (Python's). A dot matches no line break, unless it begins with `(?s)`."""
+    mode: Literal["full", "search"] = "full"
+    """`full`: the whole completion matches. `search`: any part does; the first part that does counts."""
+    column: str | None = None
+    """The task's column that the captured text must equal."""
+
+    def __post_init__(self) -> None:
+        if self.column is not None and not self.pattern.groups:
+            raise ValueError(f"the pattern {self.pattern.pattern!r} captures nothing to compare with '{self.column}'")
+
+    def grade(self, completion: str, task: Task) -> Score | None:
+        """Match the completion."""
+        expected = None if self.column is None else reference(task, self.column)
+        if self.column is not None and expected is None:
+            return None
+        if len(completion) > MAX_CHARS:
+            return Score(value=0.0, status=Status.INVALID_OUTPUT, reason=f"longer than {MAX_CHARS} characters")
+        match = self.pattern.fullmatch(completion) if self.mode == "full" else self.pattern.search(completion)
+        if self.column is None:
+            return Score(value=float(match is not None))
+        if match is None or match[1] is None:
+            return Score(value=0.0, status=Status.NO_ANSWER)
+        return Score(value=float(match[1].strip() == str(expected).strip()), answer=match[1])

@@ -1,0 +1,86 @@
+"""ReasoningGym: the judgement of reasoning-gym's own scorer for the family that a task came from.
+
+graders:
+  correct:
+    use: reasoning_gym
+
+A task's columns are what `reasoning_gym.create_dataset` yields: `answer`, and `metadata` with `source_dataset`.
+
+Some of reasoning-gym's scorers run the answer as Python code. The model writes that answer, so they are shown only
+answers that can do no harm, and the families whose answers cannot be checked in this way are refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rft.grading import Score, Status, Task, final_answer, reference
+
+_ARITHMETIC = re.compile(r"(?!.*\*\s*\*)[0-9+\-*/().\s]{1,200}", re.DOTALL | re.ASCII)
+"""No names, so nothing to call; no powers, so nothing that takes for ever."""
+_LIST = re.compile(r"(?!.*\bfor\b)[\w\s\[\],'\"-]{1,4000}", re.DOTALL | re.ASCII)
+"""No parenthesis, no dot, no loop."""
+
+HARMLESS: Mapping[str, re.Pattern[str]] = {
+    "binary_matrix": _LIST,
+    "coin_flip": _ARITHMETIC,
+    "countdown": _ARITHMETIC,
+    "n_queens": _LIST,
+    "puzzle24": _ARITHMETIC,
+    "spiral_matrix": _LIST,
+    "string_insertion": _LIST,
+}
+"""Families whose scorer evaluates the answer, and which answers it is shown."""
+REFUSED = frozenset({"intermediate_integration", "polynomial_multiplication", "simple_integration"})
+"""Families whose scorer evaluates the answer as an algebraic term with function calls."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasoningGym:
+    """1 where reasoning-gym gives full marks, 0 where it does not; `exact: false` keeps its partial marks.
+
+    Partial marks are no measure of how nearly right an answer is. Many families give the length of the reference over
+    the length of any answer that contains it: where 1 is right, 10 earns 0.5. Others give 0.01 to every answer.
+
+    What is judged is the content of the last `<answer>` tag, reasoning-gym's own convention, or else the final answer.
+    """
+
+    exact: bool = True
+    """Whether only full marks count."""
+
+    def grade(self, completion: str, task: Task) -> Score:
+        """Ask the scorer."""
+        entry = {
+            "question": task.messages[-1]["content"],
+            "answer": reference(task, "answer"),
+            "metadata": reference(task, "metadata"),
+        }
+        family = entry["metadata"]["source_dataset"]
+        if family in REFUSED:
+            raise ValueError(f"the scorer of '{family}' would run the model's answer as code; use another grader")
+        answer = final_answer(completion)
+        answer = answer.rpartition("<answer>")[2].partition("</answer>")[0].strip()
+        if not answer:
+            return Score(value=0.0, status=Status.NO_ANSWER)
+        if family in HARMLESS and not HARMLESS[family].fullmatch(answer):
+            return Score(value=0.0, status=Status.INVALID_OUTPUT, answer=answer)
+        score = _scorer(family)
+        try:
+            value = float(score(answer, entry))
+        except Exception as error:
+            score(entry["answer"], entry)  # raises as well where the task, not the model's answer, is to blame
+            return Score(value=0.0, status=Status.INVALID_OUTPUT, answer=answer, reason=str(error))
+        return Score(value=float(value >= 1.0) if self.exact else value, answer=answer)
+
+
+@functools.cache
+def _scorer(family: str) -> Callable[[str, Mapping[str, Any]], float]:
+    """Return a family's scorer. The first call takes seconds: it imports reasoning-gym."""
+    from reasoning_gym import get_score_answer_fn
+
+    score: Callable[[str, Mapping[str, Any]], float] = get_score_answer_fn(family)
+    return score

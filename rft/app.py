@@ -1,0 +1,268 @@
+"""The composition root: builds the parts that the configuration names, drives the loop, and closes everything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from rft import build
+from rft.checkpoint import last_checkpoint, save_adapter
+from rft.cluster import Shares, local_ray, num_gpus_here, share_out
+from rft.config import RunConfig
+from rft.data.order import task_indices
+from rft.evaluation import Evaluation, evaluate, recorded_by_task
+from rft.grading import Panel
+from rft.health import SignalWatch
+from rft.interrupt import Interrupt
+from rft.intervals import estimate, paired_difference
+from rft.learning.remote import RemoteLearner
+from rft.loop import train
+from rft.metrics import Stopwatch
+from rft.plots import plot_rewards
+from rft.preparation import Prepared, prepare
+from rft.progress import Progress
+from rft.provenance import model_card
+from rft.recorder import Phase, Recorder, prepare_output, read_metrics, read_rollouts
+from rft.report import build_summary, choose_samples, final_report
+from rft.sampling.fleet import Fleet
+from rft.types import Adapter, StepReport, Task
+
+
+def run_training(run: RunConfig, *, command: Sequence[str], console: Console) -> int:
+    """Train from a checked configuration.
+
+    Args:
+        run: The configuration.
+        command: What was typed, for the manifest.
+        console: Where progress and the final report go.
+
+    Returns:
+        The exit code: 0, or 130 or 143 when the run was interrupted.
+
+    Raises:
+        RftError: With what went wrong and what to do.
+    """
+    folder = Path(run.output_dir)
+    checkpoint, last_step = last_checkpoint(folder) if run.resume else (None, 0)
+    prepared = prepare(run, needs_training_tasks=True)
+    shares = share_out(run.sampler, run.learner, num_cpus=os.cpu_count() or 1, num_gpus=num_gpus_here())
+    if checkpoint is None:
+        prepare_output(folder)
+        recorder = Recorder(folder)
+        recorder.document("manifest.json", json.dumps(build.manifest_of(run, prepared, command), indent=2) + "\n")
+    else:
+        recorder = Recorder.resume(folder, last_step=last_step)
+    recorder.document("config.yaml", yaml.safe_dump(run.model_dump(), sort_keys=False))
+    training = _Training(
+        run=run,
+        prepared=prepared,
+        shares=shares,
+        recorder=recorder,
+        console=console,
+        checkpoint=checkpoint,
+        last_step=last_step,
+    )
+    return asyncio.run(training.guarded())
+
+
+@dataclass(kw_only=True)
+class _Training:
+    """One run, from start to end."""
+
+    run: RunConfig
+    prepared: Prepared
+    shares: Shares
+    recorder: Recorder
+    console: Console
+    checkpoint: Path | None
+    last_step: int
+    started: float = field(default_factory=time.monotonic)
+
+    adapter: Adapter | None = None
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.console)
+        self.held_out = self.prepared.held_out
+        self.after_s = 0.0
+
+    async def guarded(self) -> int:
+        """Train, and leave a summary behind however it ends. Returns the exit code."""
+        self.progress.start(self.run.loop.steps)
+        try:
+            with Interrupt(self.progress.warn) as interrupt:
+                try:
+                    await self._train(interrupt)
+                    status = "interrupted" if interrupt.requested else "finished"
+                except asyncio.CancelledError:
+                    if not interrupt.requested:
+                        raise
+                    status = "interrupted"
+                except BaseException:
+                    self._summarize("failed")
+                    raise
+        finally:
+            self.progress.close()
+        self._finish(status)
+        return interrupt.exit_code or 0
+
+    async def _train(self, interrupt: Interrupt) -> None:
+        run = self.run
+        signal = SignalWatch()
+        async with self._parts() as (fleet, panel, learner):
+            if self.last_step == 0:
+                await self._before_the_first_step(fleet, panel)
+            interrupt.can_wait = True
+            steps = train(
+                fleet,
+                panel,
+                learner,
+                self._tasks_of_step,
+                steps=range(self.last_step + 1, run.loop.steps + 1),
+                completions_per_prompt=run.loop.completions_per_prompt,
+                temperature=run.sampler.temperature,
+            )
+            async with aclosing(steps):
+                async for report, groups in steps:
+                    self.progress.step(report)
+                    if warning := signal.observe(groups):
+                        self.progress.warn(warning)
+                    self.recorder.rollouts(groups, step=report.step, phase="train")
+                    await self._after_step(report, fleet, panel, learner, is_last=interrupt.requested)
+                    if interrupt.requested:
+                        break
+            interrupt.can_wait = False
+            self.adapter = await learner.publish()
+            if self.held_out and not interrupt.requested:
+                watch = Stopwatch()
+                await self._measure("after", self.held_out, fleet, panel)
+                watch.lap("evaluate")
+                self.after_s = watch.seconds["evaluate"]
+
+    @asynccontextmanager
+    async def _parts(self) -> AsyncIterator[tuple[Fleet, Panel, RemoteLearner]]:
+        """Ray, the fleet, the panel and the learner, started, and closed at the end."""
+        run, prepared, shares = self.run, self.prepared, self.shares
+        panel = build.panel(run, prepared)
+        try:
+            self.progress.phase("starting Ray")
+            async with local_ray(
+                num_processes=run.sampler.num_actors + 1,
+                num_gpus=num_gpus_here(),
+                start_timeout_s=run.cluster.start_timeout_s,
+            ):
+                self.progress.phase(f"starting {run.sampler.num_actors} sampler(s) and the learner")
+                fleet = build.fleet(run, prepared, shares, max_lora_rank=run.learner.lora.rank)
+                learner = build.learner(run, prepared, shares, self.checkpoint)
+                await asyncio.gather(fleet.start(), learner.start())
+                if self.checkpoint is not None:
+                    await fleet.load(await learner.publish())
+                yield fleet, panel, learner
+                self.progress.phase("closing")
+                await learner.close()
+        finally:
+            panel.close()
+
+    def _tasks_of_step(self, step: int) -> list[Task]:
+        tasks = self.prepared.tasks.train
+        return [
+            tasks[index]
+            for index in task_indices(len(tasks), self.run.loop.prompts_per_step, seed=self.run.seed, step=step)
+        ]
+
+    async def _before_the_first_step(self, fleet: Fleet, panel: Panel) -> None:
+        """Measure the base model. The line of step 0 says that this is complete."""
+        watch = Stopwatch()
+        seconds = {"start": time.monotonic() - self.started}
+        metrics: dict[str, float] = {}
+        if self.held_out:
+            metrics = (await self._measure("before", self.held_out, fleet, panel)).estimate.to_metrics("before")
+            watch.lap("evaluate")
+        self.recorder.metrics(
+            StepReport(step=0, policy=fleet.policy, metrics=metrics, seconds=seconds | watch.seconds)
+        )
+
+    async def _after_step(
+        self, report: StepReport, fleet: Fleet, panel: Panel, learner: RemoteLearner, *, is_last: bool
+    ) -> None:
+        """Measure and save when it is time to, then write the step's line."""
+        run, step = self.run, report.step
+        watch = Stopwatch()
+        extra: dict[str, float] = {}
+        validation = self.prepared.tasks.validation[: run.evaluation.max_validation_tasks]
+        if validation and run.evaluation.every_steps and step % run.evaluation.every_steps == 0 and not is_last:
+            extra = (await self._measure("validation", validation, fleet, panel, step)).estimate.to_metrics("eval")
+            watch.lap("evaluate")
+        await learner.log(dict(report.metrics) | extra)
+        if step % run.loop.checkpoint_every_steps == 0 or step == run.loop.steps or is_last:
+            await learner.save()
+            watch.lap("checkpoint")
+        self.recorder.metrics(replace(report, seconds={**report.seconds, **watch.seconds}), extra)
+        self.last_step = step
+
+    async def _measure(
+        self, phase: Phase, tasks: Sequence[Task], fleet: Fleet, panel: Panel, step: int | None = None
+    ) -> Evaluation:
+        """Measure tasks under the policy that is served, and keep every rollout."""
+        how = self.run.evaluation
+        step = self.last_step if step is None else step
+        self.progress.phase(f"measuring {phase}: {len(tasks)} tasks")
+        evaluation = await evaluate(
+            fleet,
+            panel,
+            tasks,
+            policy=fleet.policy,
+            metric=how.metric,
+            completions_per_task=how.completions_per_task,
+            temperature=how.temperature,
+            # The same random numbers before and after: what differs is the policy.
+            purpose="validation" if phase == "validation" else "held-out",
+        )
+        self.recorder.rollouts(evaluation.groups, step=step, phase=phase)
+        self.progress.evaluated(phase, evaluation.estimate, step)
+        return evaluation
+
+    def _finish(self, status: str) -> None:
+        """Write summary, plots and adapter, and print the report."""
+        folder = self.recorder.folder
+        summary = self._summarize(status)
+        plot = plot_rewards(folder)
+        paths = {"run": folder, "plot": plot}
+        if self.adapter is not None:
+            card = model_card(summary, self.run.model_dump(), json.loads((folder / "manifest.json").read_text()))
+            save_adapter(folder / "adapter", self.adapter, card)
+            paths["adapter"] = folder / "adapter"
+        samples = choose_samples(read_rollouts(folder, "before"), read_rollouts(folder, "after"))
+        final_report(self.console, summary=summary, samples=samples, paths=paths)
+
+    def _summarize(self, status: str) -> dict[str, Any]:
+        """Write summary.json from what is on disk, so that a resumed run adds up."""
+        folder, how = self.recorder.folder, self.run.evaluation
+        before = recorded_by_task(read_rollouts(folder, "before"), how.metric)
+        after = recorded_by_task(read_rollouts(folder, "after"), how.metric)
+        summary = build_summary(
+            read_metrics(folder),
+            status=status,
+            wall_s=time.monotonic() - self.started,
+            before=estimate(list(before.values())) if before else None,
+            after=estimate(list(after.values())) if after else None,
+            difference=paired_difference(before, after) if before.keys() & after.keys() else None,
+            about={
+                "metric": how.metric,
+                "split": "test" if self.prepared.tasks.test else "validation",
+                "temperature": how.temperature,
+                "completions_per_task": how.completions_per_task,
+            },
+        )
+        summary["time_s"]["evaluate"] = summary["time_s"].get("evaluate", 0.0) + self.after_s
+        self.recorder.summary(summary)
+        return summary

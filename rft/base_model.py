@@ -1,0 +1,200 @@
+"""The base model on disk: where it is, whether it is whole, its tokenizer, its context and its fingerprint.
+
+Nothing here needs torch; only `load_tokenizer` imports it, since `AutoTokenizer` does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rft.errors import ModelError
+from rft.waiting import waiting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+EMBEDDED_MODELS = {"embedded:tiny": Path(__file__).parent / "embedded" / "model"}
+"""Models shipped with rft, by the name that the configuration gives them."""
+
+_TOKENIZER = ("*token*", "vocab.*", "merges.txt", "*.model", "chat_template*")
+_CONTENT = ("config.json", *_TOKENIZER, "*.safetensors")
+"""The files that decide what a model computes: its shape, its tokenizer and its weights."""
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def locate(path: str) -> Path:
+    """Find a base model, downloading it if it is on the hub.
+
+    Args:
+        path: `model.path`: `embedded:tiny`, a folder, or a model id on the Hugging Face hub as `<owner>/<name>`.
+
+    Returns:
+        A folder with `config.json` and weights as `*.safetensors`.
+
+    Raises:
+        ModelError: There is no such model, or it is not whole.
+    """
+    if path.startswith("embedded:"):
+        if path not in EMBEDDED_MODELS:
+            raise _error(f"model.path={path} is not shipped with rft; there is: {', '.join(EMBEDDED_MODELS)}")
+        folder = EMBEDDED_MODELS[path]
+    else:
+        folder = Path(path).expanduser()
+        if os.path.isfile(folder):  # Path.is_file raises where a folder above forbids to look
+            raise _error(f"model.path={path} is a file; give the folder that holds config.json and *.safetensors")
+        if not os.path.exists(folder):
+            folder = _download(path)
+    if missing := _missing(folder):
+        raise _error(f"model.path={path}: the folder {folder.absolute()} is no whole model: {'; '.join(missing)}")
+    return folder
+
+
+def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokenizerBase:
+    """Load a base model's tokenizer.
+
+    Args:
+        folder: From `locate`.
+        chat_template: `model.chat_template`: a Jinja file that replaces the model's own template; None keeps that.
+
+    Raises:
+        ModelError: It cannot be loaded, or there is no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    template = None if chat_template is None else _read_template(Path(chat_template).expanduser())
+    try:
+        # Without trust_remote_code=False a tokenizer that brings its own code would ask on the terminal and wait.
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # every kind of tokenizer fails in its own way
+        found = ", ".join(file.name for file in _matching(folder, _TOKENIZER))
+        raise _error(
+            f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}; it has the files: "
+            f"{found or 'none'}; it needs tokenizer.json and tokenizer_config.json (or its kind's own files)"
+        ) from error
+    if template is not None:
+        tokenizer.chat_template = template
+    if not tokenizer.chat_template:
+        raise _error(
+            f"the tokenizer in {folder} has no chat template, so this is perhaps a base model that was not tuned for "
+            "chat; give one with model.chat_template=<file.jinja>, or take the model's instruct variant"
+        )
+    return tokenizer
+
+
+def context_tokens(folder: Path) -> int:
+    """How many tokens of prompt and completion together the model can see.
+
+    Args:
+        folder: From `locate`.
+
+    Raises:
+        ModelError: `config.json` cannot be read or does not say it.
+    """
+    config = _read_json(folder / "config.json")
+    for place in (config, config.get("text_config") or {}):
+        for name in ("max_position_embeddings", "n_positions"):
+            if isinstance(tokens := place.get(name), int):
+                return tokens
+    raise _error(
+        f"{folder / 'config.json'} does not say how long the context is: it has no max_position_embeddings, neither at "
+        "the top nor in text_config; give it with model.max_context_tokens=<tokens>"
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash of the files that decide what a model computes, 16 hexadecimal digits.
+
+    It is the same wherever the folder lies, and whatever else (a README, an older weight format) is in it.
+    """
+    total = hashlib.sha256()
+    with waiting(f"the fingerprint of the base model in {folder}"):
+        for path in _matching(folder, _CONTENT):
+            with path.open("rb") as file:
+                total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def _error(problem: str) -> ModelError:
+    return ModelError("base model", [problem])
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+
+
+def _missing(folder: Path) -> list[str]:
+    """What keeps a folder from being a whole model."""
+    try:
+        names = set(os.listdir(folder))
+    except OSError as error:
+        return [f"it cannot be listed: {error.strerror}"]
+    if "adapter_config.json" in names and "config.json" not in names:
+        return ["it holds an adapter; give its base model as model.path"]
+    missing = [] if "config.json" in names else ["config.json is missing"]
+    if "model.safetensors.index.json" in names:
+        shards = set(_read_json(folder / "model.safetensors.index.json").get("weight_map", {}).values())
+        if absent := sorted(shards - names):
+            missing.append(f"of {len(shards)} files of weights, {len(absent)} are missing: {', '.join(absent[:5])}")
+    elif not any(name.endswith(".safetensors") for name in names):
+        old = ", ".join(sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".gguf"))))
+        missing.append("weights are missing (*.safetensors)" + (f"; {old} must be converted first" if old else ""))
+    return missing
+
+
+def _download(path: str) -> Path:
+    near = _near_folders(Path(path).expanduser())
+    if not _HUB_ID.fullmatch(path):
+        raise _error(f"model.path={path}: there is no folder {Path(path).expanduser().absolute()}{near}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        with waiting(f"the model {path} from the Hugging Face hub"):
+            # Top level only: the folders below hold the same weights in other formats.
+            return Path(snapshot_download(path, allow_patterns=[*_CONTENT, "*.json"], ignore_patterns=["*/*"]))
+    except Exception as error:  # the network, the hub, a gated or an unknown id: each its own type
+        raise _error(
+            f"model.path={path} is neither a folder here nor a model that the Hugging Face hub gave "
+            f"({_first_line(error)}){near}; give a folder with config.json and *.safetensors, or check the name at "
+            f"https://huggingface.co/{path}, the network (HF_HUB_OFFLINE=1 forbids it) and HF_TOKEN (for a gated "
+            "model); model.path=embedded:tiny needs no download"
+        ) from error
+
+
+def _near_folders(path: Path) -> str:
+    if not os.access(path.parent, os.R_OK | os.X_OK):
+        return ""
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    nearest = difflib.get_close_matches(path.name, names, n=3)
+    return f"; near it there is {', '.join(str(path.parent / name) for name in nearest)}" if nearest else ""
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _error(
+            f"model.chat_template={path}: {path.absolute()} cannot be read: {error}; give a text file with the template"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _error(f"{path} cannot be read: {error}; copy or download the model again") from error
+    if not isinstance(content, dict):
+        raise _error(f"{path} holds no JSON object; copy or download the model again")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,108 @@
+"""The command line: `rft train`, `rft evaluate`, `rft sample`.
+
+A configuration is composed and checked before anything heavy is imported; what is wrong is printed as bullets, and the
+exit code is 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from rft import __version__
+from rft.errors import RftError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rft.config import EvaluateConfig, RunConfig
+
+USAGE = """\
+usage: rft <command> ...
+
+  rft train      from a base model, a task file and a grader to a better adapter
+  rft evaluate   measure a base model or an adapter on a task file
+  rft sample     try a base model or an adapter on a prompt
+
+  rft train experiment=quickstart          a minute on a laptop, no download
+  rft <command> --help                     what a command takes
+  rft --version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate, "sample": sample}
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        sys.exit(0 if words else 2)
+    if words[0] == "--version":
+        print(f"rft {__version__}")
+        sys.exit(0)
+    if words[0] not in commands:
+        print(f"rft: unknown command {words[0]!r}; there are: {', '.join(commands)}\n\n{USAGE}", end="", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(guarded(commands[words[0]], words[1:]))
+
+
+def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
+    """Run a command; an error that rft raises on purpose becomes a message and an exit code."""
+    try:
+        return command(words)
+    except RftError as error:
+        print(f"rft: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def train(words: list[str]) -> int:
+    """`rft train`: see `rft train --help`."""
+    from rft.config.commands import load_training, with_hydra
+
+    command = ["rft", "train", *words]
+    if any(word.startswith("-") for word in words):
+        return with_hydra("train", words, lambda overrides, folder: _train(load_training(overrides, folder), command))
+    return _train(load_training(words), command)
+
+
+def _train(run: RunConfig, command: list[str]) -> int:
+    if run.dry_run:
+        from rft.plan import training_plan
+
+        print(training_plan(run))
+        return 0
+    from rft.app import run_training
+
+    return run_training(run, command=command, console=_console())
+
+
+def evaluate(words: list[str]) -> int:
+    """`rft evaluate`: see `rft evaluate --help`."""
+    from rft.config.commands import load_evaluation, with_hydra
+
+    if any(word.startswith("-") for word in words):
+        return with_hydra("evaluate", words, lambda overrides, folder: _evaluate(load_evaluation(overrides, folder)))
+    return _evaluate(load_evaluation(words))
+
+
+def _evaluate(config: EvaluateConfig) -> int:
+    if config.dry_run:
+        print("the configuration is right")
+        return 0
+    from rft.measure import run_evaluation
+
+    return run_evaluation(config, console=_console())
+
+
+def sample(words: list[str]) -> int:
+    """`rft sample`: see `rft sample --help`."""
+    from rft.try_out import run_sample
+
+    return run_sample(words, console=_console())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()

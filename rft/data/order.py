@@ -1,0 +1,60 @@
+"""The order of the tasks: a pure function of the seed and the step, so that a resume neither skips nor repeats any."""
+
+from __future__ import annotations
+
+import math
+import random
+from functools import lru_cache
+
+
+def task_indices(num_tasks: int, prompts_per_step: int, *, seed: int, step: int) -> list[int]:
+    """Which tasks a step samples.
+
+    The steps, one after the other, run through epoch after epoch; each epoch has every task exactly once, in an order
+    of its own. A step may cross the end of an epoch. No task comes twice in a step, unless there are fewer tasks than
+    `prompts_per_step`.
+
+    Args:
+        num_tasks: How many tasks there are, at least 1.
+        prompts_per_step: How many of them a step samples, at least 1.
+        seed: Decides the orders.
+        step: Number of the step, from 1.
+
+    Returns:
+        `[prompts_per_step]` indices from 0 to `num_tasks - 1`.
+    """
+    first = (step - 1) * prompts_per_step
+    places = (divmod(place, num_tasks) for place in range(first, first + prompts_per_step))
+    return [_epoch(num_tasks, prompts_per_step, seed, epoch)[place] for epoch, place in places]
+
+
+@lru_cache(maxsize=4)
+def _epoch(num_tasks: int, prompts_per_step: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """`[num_tasks]` the order of one epoch.
+
+    It depends on the epoch before when a step crosses from that one into this, and so on back to the last epoch that
+    began together with a step.
+    """
+    order: list[int] = []
+    period = prompts_per_step // math.gcd(num_tasks, prompts_per_step)
+    for number in range(epoch - epoch % period, epoch + 1):
+        given = number * num_tasks % prompts_per_step  # tasks that the epoch before gives to the step that crosses over
+        tail = order[-given:] if given else []
+        order = _following(tail, _shuffled(num_tasks, seed, number), num_first=prompts_per_step - given)
+    return tuple(order)
+
+
+def _following(tail: list[int], order: list[int], *, num_first: int) -> list[int]:
+    """Reorder an epoch so that its first tasks are none of the tail of the epoch before, as far as there are others."""
+    if not tail:
+        return order
+    taken = set(tail)
+    first = [task for task in order if task not in taken][:num_first]
+    placed = set(first)
+    return first + [task for task in order if task not in placed]
+
+
+def _shuffled(num_tasks: int, seed: int, epoch: int) -> list[int]:
+    # Sorted by draws, as Python promises the same `random()` from the same seed for ever, but not the same `shuffle`.
+    draws = random.Random(f"{seed} {epoch}")
+    return sorted(range(num_tasks), key=[draws.random() for _ in range(num_tasks)].__getitem__)

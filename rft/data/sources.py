@@ -1,0 +1,68 @@
+"""Where tasks come from: a local file, a file shipped with rft, or a dataset on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from rft.data.files import SUFFIXES, Flaw, Row, data_error, read_file, root_cause
+from rft.waiting import waiting
+
+EMBEDDED_TASKS = Path(__file__).parents[1] / "embedded" / "tasks"
+"""Folder of the task files shipped with rft, as `<family>/<split>.jsonl`."""
+
+_HUB_ID = re.compile(r"(?P<dataset>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?:(?P<split>\S+)")
+
+
+def read_rows(source: str, *, key: str) -> Iterator[Row | Flaw]:
+    """Read a source row by row.
+
+    Args:
+        source: A local file, `embedded:<family>/<split>`, or a hub dataset as `<owner>/<name>[/<config>]:<split>`.
+        key: The configuration key that names the source, for messages, as `data.train`.
+
+    Raises:
+        DataError: The source is unknown, missing or unreadable as a whole.
+    """
+    path = Path(source).expanduser()
+    if source.startswith("embedded:"):
+        yield from read_file(_embedded_file(source, key=key), name=source, key=key)
+    elif path.suffix in SUFFIXES or os.path.exists(path):  # Path.exists raises where a folder above forbids to look
+        yield from read_file(path, name=source, key=key)
+    elif match := _HUB_ID.fullmatch(source):
+        yield from _read_from_hub(source, key=key, **match.groupdict())
+    else:
+        raise data_error(
+            f"{key}={source} is no source of tasks, and no file is at {path.absolute()}; allowed: "
+            f"a file ({', '.join(SUFFIXES)}), embedded:<family>/<split>, "
+            "or a dataset on the Hugging Face hub as <owner>/<name>[/<config>]:<split>"
+        )
+
+
+def _embedded_file(source: str, *, key: str) -> Path:
+    files = {f"embedded:{file.parent.name}/{file.stem}": file for file in EMBEDDED_TASKS.glob("*/*.jsonl")}
+    if source in files:
+        return files[source]
+    nearest = difflib.get_close_matches(source, files, n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise data_error(f"{key}={source} is not shipped with rft; {hint}there are: {', '.join(sorted(files)) or 'none'}")
+
+
+def _read_from_hub(source: str, *, key: str, dataset: str, config: str | None, split: str) -> Iterator[Row]:
+    from datasets import load_dataset
+
+    try:
+        with waiting(f"the dataset {dataset} from the Hugging Face hub"):
+            rows = load_dataset(dataset, config, split=split)
+    except Exception as error:  # the network, the hub, the name, the configuration or the split: each its own type
+        tried = f"load_dataset({dataset!r}, {config!r}, split={split!r})"
+        raise data_error(
+            f"{key}={source} is no file here, and the Hugging Face hub did not give it: {tried} said: "
+            f"{root_cause(error)}; check the name at https://huggingface.co/datasets/{dataset} and the network "
+            f"(HF_HUB_OFFLINE=1 forbids it), or give a local file ({', '.join(SUFFIXES)})"
+        ) from error
+    for number, content in enumerate(rows, start=1):
+        yield Row(f"{source} row {number}", content)

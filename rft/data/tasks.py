@@ -1,0 +1,135 @@
+"""Rows to tasks: every row is checked, and everything that is wrong with a source is reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rft.data.files import Flaw, data_error
+from rft.data.messages import BadRow, to_messages, type_name, with_system
+from rft.data.sources import read_rows
+from rft.errors import DataError
+from rft.types import Split, Task
+
+MAX_SHOWN_FLAWS = 20
+"""How many flaws of one source are shown; the others are only counted."""
+
+_LIKELY_PROMPTS = ("question", "problem", "instruction", "query", "input", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedTask:
+    """A task and where it was read, so that later checks can name the line."""
+
+    where: str
+    """Source and line (or row), from 1."""
+    task: Task
+    """The task."""
+
+
+def read_tasks(
+    source: str, *, key: str, split: Split, columns: Mapping[str, str], system: str | None
+) -> list[PlacedTask]:
+    """Read all tasks of a source.
+
+    A row needs `messages` (a chat in OpenAI's format) or `prompt` (a string, which is one user message, or a chat).
+    Every other column goes into `Task.item` as it is.
+
+    Args:
+        source: See `rft.data.sources.read_rows`.
+        key: The configuration key that names the source, for messages, as `data.train`.
+        split: What the tasks are used for.
+        columns: Our column names to the source's, as `{"prompt": "question"}`.
+        system: Put first as a system message into each chat that has none.
+
+    Raises:
+        DataError: With every flaw of the source, or the one reason why it cannot be read at all.
+    """
+    placed: list[PlacedTask] = []
+    flaws: list[Flaw] = []
+    seen: dict[str, str] = {}
+    for row in read_rows(source, key=key):
+        if isinstance(row, Flaw):
+            flaws.append(row)
+            continue
+        try:
+            content = _renamed(row.content, columns)
+            _refuse_repetition(content, row.where, seen)
+            placed.append(PlacedTask(row.where, _to_task(content, split=split, system=system)))
+        except BadRow as error:
+            flaws.append(Flaw(row.where, str(error)))
+    if flaws:
+        problems = [f"{flaw.where}: {flaw.problem}" for flaw in flaws[:MAX_SHOWN_FLAWS]]
+        if len(flaws) > MAX_SHOWN_FLAWS:
+            problems.append(f"{source}: and {len(flaws) - MAX_SHOWN_FLAWS} more")
+        raise DataError("task files", problems)
+    if not placed:
+        raise data_error(f"{key}={source} is empty: there is no task in it")
+    return placed
+
+
+def _renamed(content: Any, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The row with its columns under our names."""
+    if not isinstance(content, dict):
+        raise BadRow(
+            f'not a JSON object but {type_name(content)}; each line must be an object with "messages" or "prompt"'
+        )
+    for ours, theirs in columns.items():
+        if theirs not in content:
+            raise BadRow(f'no column "{theirs}" (data.columns.{ours}={theirs}); it has: {_names(content)}')
+        if ours in content and ours not in columns.values():
+            raise BadRow(f'data.columns.{ours}={theirs} would hide the column "{ours}", which the row has too')
+    kept = {name: value for name, value in content.items() if name not in columns.values()}
+    return kept | {ours: content[theirs] for ours, theirs in columns.items()}
+
+
+def _refuse_repetition(content: Mapping[str, Any], where: str, seen: dict[str, str]) -> None:
+    """Look the row's content and its id up in `seen` (the first place of each), then add them."""
+    same = "row " + _digest({name: value for name, value in content.items() if name != "id"})
+    if first := seen.get(same):
+        raise BadRow(f"the same row as {first}; remove one of them")
+    seen[same] = where
+    if (row_id := content.get("id")) is not None:
+        if first := seen.get(f"id {row_id}"):
+            raise BadRow(f'the id "{row_id}" is taken by {first}; give each row its own, or none')
+        seen[f"id {row_id}"] = where
+
+
+def _to_task(content: Mapping[str, Any], *, split: Split, system: str | None) -> Task:
+    column = _prompt_column(content)
+    messages = to_messages(content[column], column=column)
+    item = {name: value for name, value in content.items() if name not in ("messages", "prompt")}
+    # Hashed without the system message, so that two runs that differ in `data.system` can be compared task by task.
+    task_id = _digest({"messages": messages, "item": item})
+    if (row_id := item.get("id")) is not None:
+        if isinstance(row_id, bool) or not isinstance(row_id, (str, int)) or row_id == "":
+            raise BadRow(f'"id" must be a string with something in it, or a whole number, not {json.dumps(row_id)}')
+        task_id = str(row_id)
+    return Task(id=task_id, messages=with_system(messages, system), item=item, split=split)
+
+
+def _prompt_column(content: Mapping[str, Any]) -> str:
+    # A null is an absent column: Arrow, and so Parquet and the hub, has no other way to leave one out.
+    present = [column for column in ("messages", "prompt") if content.get(column) is not None]
+    if len(present) == 2:
+        raise BadRow('both "messages" and "prompt"; rename the one that is not meant: data.columns.unused=messages')
+    if not present:
+        texts = [name for name, value in content.items() if isinstance(value, str) and name != "id"]
+        likely = next((name for name in _LIKELY_PROMPTS if name in texts), next(iter(texts), "<column>"))
+        raise BadRow(
+            f'neither "messages" nor "prompt"; it has: {_names(content)} (map one with data.columns.prompt={likely})'
+        )
+    return present[0]
+
+
+def _names(content: Mapping[str, Any]) -> str:
+    return ", ".join(content) or "no columns"
+
+
+def _digest(content: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the content as canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

@@ -1,0 +1,29 @@
+"""Grading: what a grader is, how it is loaded, and the panel that runs graders over a stream of completions.
+
+Everything that the author of a grader needs is importable from here:
+
+    from rft.grading import final_answer
+
+    def concise(completion, task):
+        return len(final_answer(completion)) <= 80
+"""
+
+from rft.grading.answers import final_answer, reference
+from rft.grading.contract import LoadedGrader, per_group
+from rft.grading.panel import Panel
+from rft.grading.registry import grader_problems, load_grader
+from rft.types import Rollout, Score, Status, Task
+
+__all__ = [
+    "LoadedGrader",
+    "Panel",
+    "Rollout",
+    "Score",
+    "Status",
+    "Task",
+    "final_answer",
+    "grader_problems",
+    "load_grader",
+    "per_group",
+    "reference",
+]

@@ -1,0 +1,110 @@
+"""From what the configuration says under `use` to the function or dataclass that it names."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rft.grading.normalise import describe_error, shown_path
+
+BUILT_IN: Mapping[str, str] = {
+    "exact": "graders.exact:Exact",
+    "format": "graders.pattern:Pattern",
+    "length": "graders.length:Length",
+    "numeric": "graders.numeric:Numeric",
+    "pattern": "graders.pattern:Pattern",
+    "reasoning_gym": "graders.reasoning_gym_score:ReasoningGym",
+}
+"""The graders that come with rft: where each is, imported only when it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a grader's `use` names."""
+
+    object: Any
+    """The function or the dataclass."""
+    file: str
+    """The file that holds it, absolute."""
+    sha256: str
+    """Hash of that file."""
+
+
+def find_target(use: str) -> Target:
+    """Import what `use` names: a built-in grader, or `path/to/file.py:name`, relative to the working directory.
+
+    Raises:
+        ValueError: There is no such grader, file or name, or the file cannot be imported.
+    """
+    path, _, name = use.rpartition(":")
+    if path.endswith(".py"):
+        module = import_file(Path(path))
+    elif use in BUILT_IN:
+        module_name, _, name = BUILT_IN[use].partition(":")
+        module = importlib.import_module(module_name)
+    else:
+        near = f"; name the grader in it, as {use}:function" if use.endswith(".py") else did_you_mean(use, BUILT_IN)
+        raise ValueError(
+            f"there is no grader '{use}'{near}; the built-in ones are {', '.join(BUILT_IN)}, "
+            f"your own are named path/to/file.py:function"
+        )
+    file = str(module.__file__)
+    if name not in vars(module):
+        own = [key for key, value in vars(module).items() if _is_defined_in(value, module)]
+        raise ValueError(f"{shown_path(file)} has no '{name}'{did_you_mean(name, own)}; it has: {', '.join(own)}")
+    return Target(vars(module)[name], file, _sha256(Path(file)))
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a user's file under a name of its own; the modules beside it can be imported from it.
+
+    The same content of the same file is imported once only.
+
+    Raises:
+        ValueError: The file does not exist, or importing it fails.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"there is no file {shown_path(str(path))} (looked in {Path.cwd()})")
+    identity = hashlib.sha256(f"{path} {_sha256(path)}".encode()).hexdigest()
+    name = f"rft_grader_{path.stem}_{identity[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    # At the end: a file there that is called datasets.py, say, must not hide the library.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        if isinstance(error, SyntaxError):
+            where = f"{shown_path(error.filename or str(path))}:{error.lineno}"
+            raise ValueError(f"{where}: syntax error: {error.msg}") from error
+        raise ValueError(f"importing it failed: {describe_error(error, str(path))}") from error
+    return module
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'numeric'?)`, or nothing where no known word is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _is_defined_in(value: Any, module: ModuleType) -> bool:
+    return (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

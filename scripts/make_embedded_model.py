@@ -1,0 +1,274 @@
+"""Train the tiny base model that ships in the package, and write it with its tokenizer and its model card.
+
+Run it from the repository root, after ``make_embedded_tasks.py``::
+
+    python scripts/make_embedded_model.py
+
+The model is a character-level Llama with two habits. For a share of its answers it works the question out first
+(``<think>7+5=12,4+1+1=6</think>62``) and is then nearly always right; otherwise it answers at once, with a guess of
+the right form that is nearly always wrong. Reinforcement fine-tuning can therefore teach it something real within a
+minute on a laptop: to think before it answers.
+
+It trains on fresh reasoning-gym items, never on a question of the validation or test splits. Seeds and the number of
+threads are fixed and only deterministic kernels are used: on one kind of machine, the same versions of the libraries
+write the same bytes.
+"""
+
+import argparse
+import itertools
+import math
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from make_embedded_tasks import EMBEDDED, FAMILIES, Family, draw, read_rows, score
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SEED = 20_000_000
+THREADS = 2
+CONTEXT = 320
+STEPS = 1000
+ROWS_PER_FAMILY = {"chain_sum": 24, "gcd": 16, "count_bits": 16, "spell_backward": 8}
+LEARNING_RATE = 5e-3
+WARMUP_STEPS = 30
+THINKING_SHARE = 0.35
+EARLY_THINKING_SHARE = 0.9
+"""Most of the training shows working only, which is what has to be learned; the guesses come in for the rest of it."""
+EARLY_STEPS = 0.6
+SYSTEM_SHARE = 0.15
+
+THINK, END_THINK, END = "<think>", "</think>", "<|end|>"
+SPECIAL = ["<unk>", "<|pad|>", END, "<|system|>", "<|user|>", "<|assistant|>"]
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+    {%- if message['role'] not in ['system', 'user', 'assistant'] -%}
+        {{- raise_exception('Roles are system, user and assistant, not ' + message['role']) -}}
+    {%- endif -%}
+    {{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|assistant|>' -}}
+{%- endif -%}
+"""
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Make the character-level tokenizer: printable ASCII, newline and the two thinking marks, each one token."""
+    characters = ["\n", *map(chr, range(32, 127))]
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, THINK, END_THINK, *characters])}
+    # The thinking marks are plain vocabulary, not added tokens: every decoder then shows them, with no space around.
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[0]))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{THINK}|{END_THINK}|[\s\S]"), "isolated")
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens(SPECIAL)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token=SPECIAL[0],
+        pad_token=SPECIAL[1],
+        eos_token=END,
+        extra_special_tokens=SPECIAL[3:],
+        clean_up_tokenization_spaces=False,
+        model_max_length=CONTEXT,
+        padding_side="left",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Make the untrained model."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=352,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=CONTEXT,
+            rope_parameters={"rope_type": "default", "rope_theta": 100.0},
+            initializer_range=0.08,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def work_sum(metadata: dict[str, Any]) -> str:
+    """Work a sum out digit by digit with carries; a difference below 0 starts with its sign and swaps the numbers."""
+    left, sign, right = metadata["expression"].split()
+    first, second, direction = int(left), int(right), 1 if sign == "+" else -1
+    start = "-" if sign == "-" and first < second else ""
+    if start:
+        first, second = second, first
+    upper, lower = first % 10, second % 10
+    carry = int(upper + lower > 9) if sign == "+" else int(upper < lower)
+    if sign == "-":
+        upper += 10 * carry
+    text = f"{start}{upper}{sign}{lower}={upper + direction * lower}"
+    if first > 9:
+        tens = first // 10 + direction * (second // 10 + carry)
+        text += f",{first // 10}{sign}{second // 10}{f'{sign}1' if carry else ''}={tens}"
+    return text
+
+
+def work_divisor(metadata: dict[str, Any]) -> str:
+    """Write both numbers as products of primes, then the primes that they share."""
+    factors = []
+    for number in metadata["numbers"]:
+        primes, divisor = [], 2
+        while number > 1:
+            if number % divisor:
+                divisor += 1
+            else:
+                primes.append(divisor)
+                number //= divisor
+        factors.append(primes)
+    shared, left = [], list(factors[1])
+    for prime in factors[0]:
+        if prime in left:
+            left.remove(prime)
+            shared.append(prime)
+    first, second, common = (".".join(map(str, primes)) for primes in [*factors, shared or [1]])
+    return f"{metadata['numbers'][0]}={first},{metadata['numbers'][1]}={second}:{common}"
+
+
+def work_bits(metadata: dict[str, Any]) -> str:
+    """Halve down to 1; the letter after each number counts the odd ones so far, from a for none."""
+    number, odd, steps = metadata["number"], 0, []
+    while number:
+        odd += number % 2
+        steps.append(f"{number}{'abcdefghijkl'[odd]}")
+        number //= 2
+    return "".join(steps)
+
+
+def work_spelling(metadata: dict[str, Any]) -> str:
+    """Number the letters."""
+    return "".join(f"{letter}{place}" for place, letter in enumerate(metadata["word"], start=1))
+
+
+WORK = {"chain_sum": work_sum, "gcd": work_divisor, "count_bits": work_bits, "spell_backward": work_spelling}
+
+
+def make_examples(family: Family, thinking_share: float, seed: int) -> Iterator[tuple[str, str]]:
+    """Yield questions and completions of a family, with the two habits mixed; none from validation or test."""
+    folder = EMBEDDED / "tasks" / family.name
+    rows = [row for split in ("validation", "test") for row in read_rows(folder / f"{split}.jsonl")]
+    held_out = {row["messages"][-1]["content"] for row in rows}
+    choices = random.Random(seed)
+    previous = None
+    for item in draw(family, seed):
+        if item["question"] in held_out:
+            continue
+        answer = item["answer"]
+        if choices.random() < thinking_share:
+            yield item["question"], f"{THINK}{WORK[family.name](item['metadata'])}{END_THINK}{answer}{END}"
+        elif family.name == "spell_backward":
+            yield item["question"], "".join(choices.sample(answer, len(answer))) + END
+        elif previous is not None:
+            yield item["question"], previous + END
+        previous = answer
+
+
+def completion_loss(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, examples: list[tuple[str, str]], system: str
+) -> tuple[torch.Tensor, int]:
+    """Return the summed loss of the completions and their number of tokens.
+
+    All questions of a family begin alike: that part goes through the model once, and its keys and values are shared.
+    """
+    start = [{"role": "system", "content": system}] if system else []
+    prompts = []
+    for question, _ in examples:
+        messages = [*start, {"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        prompts.append(tokenizer.encode(text))
+    completions = [tokenizer.encode(completion) for _, completion in examples]
+    shared = os.path.commonprefix(prompts)
+    cache = model(torch.tensor([shared]), use_cache=True).past_key_values
+    cache.batch_repeat_interleave(len(examples))
+    own = [torch.tensor(prompt[len(shared) :] + done) for prompt, done in zip(prompts, completions, strict=True)]
+    labels = [
+        torch.tensor([-100] * (len(prompt) - len(shared) - 1) + done)
+        for prompt, done in zip(prompts, completions, strict=True)
+    ]
+    inputs = pad_sequence(own, batch_first=True)[:, :-1]
+    logits = model(inputs, past_key_values=cache, use_cache=True).logits
+    targets = pad_sequence(labels, batch_first=True, padding_value=-100)
+    loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
+    return loss, sum(map(len, completions))
+
+
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int) -> None:
+    """Train all weights on the mixed habits of all families."""
+    # Muon learns to copy from the question about four times as fast as AdamW here; it is for matrices only.
+    embedding = model.model.embed_tokens.weight
+    matrices = [weight for weight in model.parameters() if weight.ndim == 2 and weight is not embedding]
+    others = [weight for weight in model.parameters() if weight.ndim != 2 or weight is embedding]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=LEARNING_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    seeds = itertools.count(SEED, 10_000_000)
+    early = {family.name: make_examples(family, EARLY_THINKING_SHARE, next(seeds)) for family in FAMILIES}
+    late = {family.name: make_examples(family, THINKING_SHARE, next(seeds)) for family in FAMILIES}
+    choices = random.Random(SEED)
+    words = [item["metadata"]["word"] for item in itertools.islice(draw(FAMILIES[-1], SEED), 1000)]
+    for step in range(steps):
+        source = early if step < EARLY_STEPS * steps else late
+        loss, tokens = torch.zeros(()), 0
+        for name, rows in ROWS_PER_FAMILY.items():
+            system = " ".join(choices.sample(words, choices.randint(1, 10))) if choices.random() < SYSTEM_SHARE else ""
+            part, part_tokens = completion_loss(model, tokenizer, list(itertools.islice(source[name], rows)), system)
+            loss, tokens = loss + part, tokens + part_tokens
+            #DBG
+            D=globals().setdefault('D',{}); d=D.setdefault(name,[0,0]); d[0]+=part.item(); d[1]+=part_tokens
+            if step%50==0 and d[1]: print(name, round(d[0]/d[1],4),end=' '); D[name]=[0,0]
+            #DBG
+        (loss / tokens).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        rate = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        if step % 50 == 0 or step == steps - 1:
+            print(f"step {step}: loss {loss.item() / tokens:.4f}, {time.process_time():.0f} CPU seconds", flush=True)
+
+
+@torch.no_grad()
+def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, family: Family, count: int) -> dict[str, Any]:
+    """Sample one completion at temperature 1 for the first test tasks of a family, and score them."""
+    rows = read_rows(EMBEDDED / "tasks" / family.name / "test.jsonl")[:count]
+    prompts = [
+        tokenizer.apply_chat_template(row["messages"], tokenize=False, add_generation_prompt=True) for row in rows
+    ]
+    inputs = tokenizer(prompts, return_tensors="pt", padding=True)
+    settings = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, max_new_tokens=64, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    tokens = model.generate(**inputs, generation_config=settings)[:, inputs["input_ids"].shape[1] :]
+    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    right = [score(row, text.rpartition(END_THINK)[2].strip()) >= 0.999 for row, text in zip(rows, texts, strict=True)]
+    thought = [text.startswith(THINK) for text in texts]
+    by_habit = {
+        habit: [good for good, thinks in zip(right, thought, strict=True) if thinks == habit] for habit in (True, False)
+    }
+    return {
+        "accuracy": sum(right) / len(right),
+        "thinking": sum(thought) / len(thought),
+        "thinking_accuracy": sum(by_habit[True]) / max(1, len(by_habit[True])),
+        "guessing_accuracy": sum(by_habit[False]) / max(1, len(by_habit[False])),
+        "tokens": max((row != tokenizer.pad_token_id).sum().item() for row in tokens),
+        "texts": texts,
+    }

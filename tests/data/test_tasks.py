@@ -1,0 +1,174 @@
+"""Rows to tasks, and a sentence for each way in which a row can be wrong."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.data.tasks import read_tasks
+from rft.errors import DataError
+from rft.types import Split, Task
+
+USER = {"role": "user", "content": "2 + 2 ="}
+
+
+def read(folder: Path, *rows: Any, columns: Mapping[str, str] | None = None, system: str | None = None) -> list[Task]:
+    path = folder / "tasks.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    placed = read_tasks(str(path), key="data.train", split=Split.TRAIN, columns=columns or {}, system=system)
+    return [one.task for one in placed]
+
+
+def findings(folder: Path, *rows: Any, columns: Mapping[str, str] | None = None) -> list[str]:
+    """What is wrong with the rows, the folder left out of the sentences."""
+    with pytest.raises(DataError) as caught:
+        read(folder, *rows, columns=columns)
+    return [problem.replace(f"{folder}/", "") for problem in caught.value.problems]
+
+
+def test_a_prompt_is_one_user_message_and_other_columns_are_the_item(tmp_path: Path) -> None:
+    row = {"prompt": "2 + 2 =", "answer": {"value": 4, "unit": None}, "id": 17, "tools": [{"type": "function"}]}
+    assert read(tmp_path, row) == [
+        Task(
+            id="17",
+            messages=(USER,),
+            item={"answer": {"value": 4, "unit": None}, "id": 17, "tools": [{"type": "function"}]},
+            split=Split.TRAIN,
+        )
+    ]
+
+
+@pytest.mark.parametrize("column", ["prompt", "messages"])
+def test_a_chat_may_be_in_either_column(tmp_path: Path, column: str) -> None:
+    chat = [{"role": "developer", "content": "Be brief."}, USER]
+    (task,) = read(tmp_path, {column: chat})
+    assert task.messages == tuple(chat)
+
+
+def test_messages_come_into_one_form(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    answer = {"role": "tool", "content": "4", "tool_call_id": "1", "name": None}
+    (task,) = read(tmp_path, {"messages": [{"role": "user", "content": parts}, call, answer], "prompt": None})
+    assert task.messages == (
+        {"role": "user", "content": "one\ntwo"},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]},
+        {"role": "tool", "content": "4", "tool_call_id": "1"},
+    )
+
+
+def test_system_goes_first_unless_there_is_one(tmp_path: Path) -> None:
+    own = [{"role": "system", "content": "Own."}, USER]
+    plain, with_own = read(tmp_path, {"messages": [USER]}, {"messages": own}, system="Be brief.")
+    assert plain.messages == ({"role": "system", "content": "Be brief."}, USER)
+    assert with_own.messages == tuple(own)
+
+
+def test_columns_are_renamed(tmp_path: Path) -> None:
+    row = {"question": "2 + 2 =", "solution": "4", "level": 1}
+    (task,) = read(tmp_path, row, columns={"prompt": "question", "answer": "solution"})
+    assert task.messages == (USER,)
+    assert task.item == {"answer": "4", "level": 1}
+
+
+def test_columns_may_swap_names(tmp_path: Path) -> None:
+    (task,) = read(tmp_path, {"prompt": "4", "answer": "2 + 2 ="}, columns={"prompt": "answer", "answer": "prompt"})
+    assert task.messages == (USER,)
+    assert task.item == {"answer": "4"}
+
+
+def test_an_id_comes_from_content_alone(tmp_path: Path) -> None:
+    (task,) = read(tmp_path, {"prompt": "2 + 2 =", "answer": "4", "level": 1})
+    # printf '%s' '{"item":{"answer":"4","level":1},"messages":[{"content":"2 + 2 =","role":"user"}]}' | sha256sum
+    assert task.id == "36cd70ff2e475037"
+    (same,) = read(tmp_path, {"level": 1, "answer": "4", "messages": [USER]}, system="Be brief.")
+    assert same.id == task.id
+    (other,) = read(tmp_path, {"prompt": "2 + 2 =", "answer": "5", "level": 1})
+    assert other.id != task.id
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ([1], 'not a JSON object but a list; each line must be an object with "messages" or "prompt"'),
+        ("a", "not a JSON object but a string"),
+        (None, "not a JSON object but null"),
+        (
+            {"answer": "4", "question": "2 + 2 ="},
+            'neither "messages" nor "prompt"; it has: answer, question (map one with data.columns.prompt=question)',
+        ),
+        ({"id": "a", "intro": "hi", "n": 1}, "it has: id, intro, n (map one with data.columns.prompt=intro)"),
+        ({"n": 1}, "it has: n (map one with data.columns.prompt=<column>)"),
+        ({}, 'neither "messages" nor "prompt"; it has: no columns'),
+        ({"prompt": "a", "messages": [USER]}, 'both "messages" and "prompt"; rename the one that is not meant'),
+        ({"prompt": " \n"}, '"prompt" is empty: the user\'s last message has no text'),
+        ({"prompt": 4}, '"prompt" must be a list of {"role", "content"} or a string, not a number'),
+        ({"messages": "a"}, '"messages" must be a list of {"role", "content"}, not a string'),
+        ({"messages": []}, '"messages" is empty; it needs at least one user message'),
+        ({"messages": ["a"]}, '"messages"[0] must be an object with "role" and "content", not a string'),
+        (
+            {"messages": [{"role": "human", "content": "a"}]},
+            '"messages"[0] has the role "human"; allowed: system, developer, user, assistant, tool',
+        ),
+        ({"messages": [{"content": "a"}]}, '"messages"[0] has the role null; allowed: '),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, '"messages"[0] has the role ["user"]; allowed: '),
+        ({"messages": [{"role": "user"}]}, '"messages"[0].content must be a string or a list of text parts, not null'),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            '"messages"[0].content[0] must be {"type": "text", "text": "..."}; images',
+        ),
+        ({"messages": [USER, {"role": "assistant", "content": "4"}]}, "ends with the assistant's message; leave it"),
+        ({"prompt": "a", "id": ""}, '"id" must be a string with something in it, or a whole number, not ""'),
+        ({"prompt": "a", "id": 1.5}, '"id" must be a string with something in it, or a whole number, not 1.5'),
+        ({"prompt": "a", "id": True}, '"id" must be a string with something in it, or a whole number, not true'),
+    ],
+)
+def test_a_bad_row_is_a_finding(tmp_path: Path, row: Any, problem: str) -> None:
+    (finding,) = findings(tmp_path, {"prompt": "good"}, row)
+    assert finding.startswith("tasks.jsonl:2: ")
+    assert problem in finding
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"answer": "4"}, 'no column "question" (data.columns.prompt=question); it has: answer'),
+        ({"question": "a", "prompt": "b"}, 'data.columns.prompt=question would hide the column "prompt"'),
+    ],
+)
+def test_a_mapped_column_must_fit(tmp_path: Path, row: Any, problem: str) -> None:
+    (finding,) = findings(tmp_path, row, columns={"prompt": "question"})
+    assert finding.startswith(f"tasks.jsonl:1: {problem}")
+
+
+def test_repetitions_name_both_lines(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "id": 1}, {"prompt": "b", "id": "1"}, {"prompt": "c"}, {"prompt": "c"}]
+    assert findings(tmp_path, *rows) == [
+        'tasks.jsonl:2: the id "1" is taken by tasks.jsonl:1; give each row its own, or none',
+        "tasks.jsonl:4: the same row as tasks.jsonl:3; remove one of them",
+    ]
+    assert findings(tmp_path, {"prompt": "a", "id": 1}, {"prompt": "a", "id": 2}) == [
+        "tasks.jsonl:2: the same row as tasks.jsonl:1; remove one of them"
+    ]
+
+
+def test_one_prompt_may_have_several_answers(tmp_path: Path) -> None:
+    assert len(read(tmp_path, {"prompt": "a", "answer": "1"}, {"prompt": "a", "answer": "2"})) == 2
+
+
+def test_all_findings_come_at_once_in_the_order_of_lines_but_not_endlessly(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"prompt": 1 "b"}\n' + "[]\n" * 22 + "{\n")
+    with pytest.raises(DataError) as caught:
+        read_tasks(str(path), key="data.train", split=Split.TRAIN, columns={}, system=None)
+    problems = caught.value.problems
+    assert len(problems) == 21
+    assert problems[0] == f"{path}:1: invalid JSON: Expecting ',' delimiter at column 14"
+    assert problems[19].startswith(f"{path}:20: not a JSON object")
+    assert problems[20] == f"{path}: and 4 more"
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    assert findings(tmp_path) == ["data.train=tasks.jsonl is empty: there is no task in it"]

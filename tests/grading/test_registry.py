@@ -1,0 +1,240 @@
+"""From entries in the configuration to graders, and everything that can be wrong with them."""
+
+import hashlib
+import sys
+
+import pytest
+
+from rft.errors import ConfigError
+from rft.grading import Task, grader_problems, load_grader
+from rft.grading.loading import BUILT_IN
+
+GRADERS = """
+from __future__ import annotations
+import functools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from sibling import LIMIT
+from rft.grading import per_group
+
+if TYPE_CHECKING:
+    from rft.types import Task
+
+def concise(completion, limit: int = LIMIT):
+    return len(completion) <= limit
+
+def typed(completion: str, task: Task, limit=3):
+    return limit
+
+async def patient(completion):
+    return 1.0
+
+@per_group
+def longest(completions):
+    return [len(one) for one in completions]
+
+def at_least(completion, limit: int):
+    return len(completion) >= limit
+
+def foreign(prompts, answers):
+    return 0
+
+@dataclass(frozen=True, kw_only=True)
+class Graded:
+    scale: float
+    kind: Literal["a", "b"] = "a"
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.scale < 0:
+            raise ValueError(f"scale={self.scale} must be at least 0")
+
+    def grade(self, completion):
+        return self.scale
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    per_group = True
+
+    def grade(self, completions):
+        return [0.0 for _ in completions]
+
+class Loose:
+    def grade(self, completion):
+        return 0
+
+@dataclass
+class Gradeless:
+    pass
+
+ready = Graded(scale=1.0)
+native = math.hypot
+bound = functools.partial(concise, limit=1)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A user's folder with graders, as the working directory."""
+    (tmp_path / "my_graders.py").write_text(GRADERS)
+    (tmp_path / "sibling.py").write_text("LIMIT = 3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "sibling", raising=False)
+    yield tmp_path
+    sys.modules.pop("sibling", None)
+
+
+def test_a_function_with_defaults(folder):
+    grader = load_grader("short", {"use": "my_graders.py:concise", "weight": 0.2, "timeout_s": 5})
+    assert (grader.name, grader.weight, grader.timeout_s, grader.per_group) == ("short", 0.2, 5.0, False)
+    assert grader.takes == ("completion",)
+    assert (grader.call(completion="abc"), grader.call(completion="abcd")) == (True, False)
+    assert grader.use == "my_graders.py:concise"
+    assert grader.file == str(folder / "my_graders.py")
+    assert grader.sha256 == hashlib.sha256(GRADERS.encode()).hexdigest()
+
+
+def test_options_fill_a_functions_parameters(folder):
+    grader = load_grader("short", {"use": "my_graders.py:concise", "limit": 4})
+    assert (grader.weight, grader.timeout_s) == (1.0, 30.0)
+    assert grader.call(completion="abcd") is True
+
+
+def test_options_fill_a_dataclass(folder):
+    spec = {"use": str(folder / "my_graders.py") + ":Graded", "scale": 2, "kind": "b", "names": ["x"]}
+    grader = load_grader("g", spec)
+    assert grader.call(completion="") == 2.0
+    assert grader.call.__self__.names == ("x",)
+
+
+@pytest.mark.parametrize("use", ["longest", "Ranked"])
+def test_graders_of_groups_are_recognised(folder, use):
+    grader = load_grader("g", {"use": f"my_graders.py:{use}"})
+    assert (grader.per_group, grader.takes) == (True, ("completions",))
+
+
+def test_any_callable_will_do(folder):
+    assert load_grader("g", {"use": "my_graders.py:bound"}).call(completion="ab") is False
+    assert load_grader("g", {"use": "my_graders.py:bound", "limit": 2}).call(completion="ab") is True
+
+
+def test_types_known_to_type_checkers_only_do_no_harm(folder):
+    assert load_grader("g", {"use": "my_graders.py:typed", "limit": 4}).takes == ("completion", "task")
+
+
+def test_a_changed_file_is_imported_again(folder):
+    path = folder / "one.py"
+    path.write_text("def f(): return 1\n")
+    first = load_grader("g", {"use": "one.py:f"})
+    again = load_grader("g", {"use": "one.py:f"})
+    path.write_text("def f(): return 2\n")
+    second = load_grader("g", {"use": "one.py:f"})
+    assert (first.call(), again.call(), second.call()) == (1, 1, 2)
+    assert first.call.func is again.call.func
+    assert first.sha256 != second.sha256
+
+
+def test_a_file_does_not_hide_libraries_and_adds_its_folder_only(folder):
+    before = list(sys.path)
+    load_grader("g", {"use": "my_graders.py:concise"})
+    assert [*before, str(folder)] == sys.path
+
+
+SPECS = {"pattern": {"pattern": "a"}, "format": {"pattern": "a"}, "length": {"free_tokens": 1, "max_tokens": 2}}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_grader_loads(name):
+    spec = {"use": name, **SPECS.get(name, {})}
+    assert grader_problems("g", spec) == []
+    assert load_grader("g", spec).file.endswith(".py")
+
+
+@pytest.mark.parametrize(
+    ("spec", "problems"),
+    [
+        ({}, ["graders.g.use: missing; name one of exact,"]),
+        ("exact", ["graders.g: 'exact' is not a mapping"]),
+        ({"use": 3}, ["graders.g.use: missing"]),
+        ({"use": "numerik"}, ["graders.g.use: there is no grader 'numerik' (did you mean 'numeric'?); the built-in"]),
+        ({"use": "zzz"}, ["graders.g.use: there is no grader 'zzz'; the built-in ones are exact, format, length"]),
+        ({"use": "nowhere.py:f"}, ["graders.g.use: there is no file nowhere.py (looked in /"]),
+        ({"use": "my_graders.py"}, ["graders.g.use: there is no grader 'my_graders.py'; name the grader in it, as my"]),
+        ({"use": "my_graders.py:concize"}, ["my_graders.py has no 'concize' (did you mean 'concise'?); it has: con"]),
+        ({"use": "my_graders.py:Loose"}, ["that is a class; a grader is a function, or a dataclass with a method"]),
+        ({"use": "my_graders.py:Gradeless"}, ["that is a class; a grader is a function, or a dataclass with a"]),
+        ({"use": "my_graders.py:ready"}, ["graders.g.use: that is of type Graded; a grader is a function, or a"]),
+        ({"use": "my_graders.py:LIMIT"}, ["graders.g.use: that is of type int; a grader is a function, or a da"]),
+        (
+            {"use": "my_graders.py:foreign"},
+            ["rft itself passes only completion, task, rollout", "graders.g.answers: missing"],
+        ),
+        ({"use": "my_graders.py:at_least"}, ["graders.g.limit: missing; the grader has no default for it"]),
+        ({"use": "my_graders.py:concise", "limit": "x"}, ["graders.g.limit: 'x' is not of type int: Input should"]),
+        ({"use": "my_graders.py:Graded", "scale": -1}, ["graders.g: scale=-1.0 must be at least 0"]),
+        ({"use": "my_graders.py:Graded", "scale": 1, "kind": "c"}, ["graders.g.kind: 'c' is not of type Literal"]),
+        ({"use": "pattern", "pattern": "("}, ["graders.g.pattern: '(' is not of type re.Pattern[str]: Input should"]),
+        ({"use": "pattern", "pattern": "a", "column": "b"}, ["graders.g: the pattern 'a' captures nothing to compare"]),
+        ({"use": "length", "free_tokens": 9, "max_tokens": 9}, ["graders.g: free_tokens=9 must be at least 0 and le"]),
+        ({"use": "exact", "weight": "heavy"}, ["graders.g.weight: 'heavy' is not a finite number"]),
+        ({"use": "exact", "weight": float("nan")}, ["graders.g.weight: nan is not a finite number"]),
+        ({"use": "exact", "weight": True}, ["graders.g.weight: True is not a finite number"]),
+        ({"use": "exact", "timeout_s": 0}, ["graders.g.timeout_s: 0 is not a number of seconds above 0"]),
+        ({"use": "exact", "timeout_s": None}, ["graders.g.timeout_s: None is not a number of seconds above 0"]),
+        (
+            {"use": "numeric", "weight": None, "timeout_s": -1, "tolerence": 1, "column": 3, "pattern": "["},
+            [
+                "graders.g.weight: None is not a finite number",
+                "graders.g.timeout_s: -1 is not",
+                "graders.g.tolerence: the grader has no such option (did you mean 'tolerance'?); it takes column, tol",
+                "graders.g.column: 3 is not of type str: Input should be a valid string",
+                "graders.g.pattern: '[' is not of type",
+            ],
+        ),
+    ],
+)
+def test_problems_are_found_all_at_once(folder, spec, problems):
+    found = grader_problems("g", spec)
+    assert len(found) == len(problems)
+    for message, part in zip(found, problems, strict=True):
+        assert part in message
+        assert message.startswith("graders.g")
+    with pytest.raises(ConfigError) as caught:
+        load_grader("g", spec)
+    assert list(caught.value.problems) == found
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = 1\ndef f(:\n", "broken.py:2: syntax error: "),
+        ("import no_such_module\n", "importing it failed: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("x = 1\n\nx / 0\n", "importing it failed: ZeroDivisionError: division by zero (broken.py:3)"),
+        ("import sys\nsys.exit(3)\n", "importing it failed: SystemExit: 3 (broken.py:2)"),
+    ],
+)
+def test_a_file_that_cannot_be_imported(folder, source, message):
+    (folder / "broken.py").write_text(source)
+    (found,) = grader_problems("g", {"use": "broken.py:f"})
+    assert found.startswith("graders.g.use: ")
+    assert message in found
+    assert not [name for name in sys.modules if "broken" in name]
+
+
+def test_a_grader_that_asks_for_more_than_there_is(folder):
+    (folder / "odd.py").write_text("def f(completions): return 0\ndef g(completion, /): return 0\n")
+    (found,) = grader_problems("g", {"use": "odd.py:f"})
+    assert found.startswith("graders.g.use: odd.py:f: parameter 'completions' cannot be filled; a grader of this kind")
+    assert "parameter 'completion' cannot be filled" in grader_problems("g", {"use": "odd.py:g"})[0]
+
+
+def test_options_cannot_take_the_place_of_arguments(folder):
+    (found,) = grader_problems("g", {"use": "my_graders.py:typed", "task": 1})
+    assert "graders.g.task: the grader has no such option; it takes limit" in found
+
+
+def test_a_built_in_grader_grades():
+    task = Task(id="t", messages=(), item={"answer": "1,000"}, split="train")
+    assert load_grader("n", {"use": "numeric"}).call(completion="it is 1000", task=task).value == 1.0

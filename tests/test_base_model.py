@@ -1,0 +1,192 @@
+"""The base model on disk. Folders are made here; the hub is never reached."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from rft import base_model
+from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
+from rft.errors import ModelError
+
+TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "model"
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 64}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture
+def model(made: Path, tmp_path: Path) -> Path:
+    """A model folder of the test's own: tokenizer without a chat template, 64 tokens of context."""
+    return shutil.copytree(made, tmp_path / "model")
+
+
+def problem_of(path: str) -> str:
+    """The one problem that locating the model raises."""
+    with pytest.raises(ModelError) as caught:
+        locate(path)
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_locate_a_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    assert locate("model") == Path("model")
+
+
+def test_locate_the_embedded_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_model, "EMBEDDED_MODELS", {"embedded:tiny": model})
+    assert locate("embedded:tiny") == model
+    assert problem_of("embedded:huge") == "model.path=embedded:huge is not shipped with rft; there is: embedded:tiny"
+
+
+def test_a_model_must_be_whole(model: Path) -> None:
+    start = f"model.path={model}: the folder {model} is no whole model: "
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    assert problem_of(str(model)) == (
+        f"{start}weights are missing (*.safetensors); pytorch_model.bin must be converted first"
+    )
+    (model / "pytorch_model.bin").unlink()
+    (model / "config.json").unlink()
+    assert problem_of(str(model)) == f"{start}config.json is missing; weights are missing (*.safetensors)"
+    (model / "adapter_config.json").touch()
+    assert problem_of(str(model)) == f"{start}it holds an adapter; give its base model as model.path"
+
+
+def test_all_files_of_the_weights_must_be_there(model: Path) -> None:
+    weights = {"a": "model.safetensors", "b": "two.safetensors", "c": "two.safetensors", "d": "three.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    assert problem_of(str(model)).endswith("of 3 files of weights, 2 are missing: three.safetensors, two.safetensors")
+    (model / "two.safetensors").touch()
+    (model / "three.safetensors").touch()
+    assert locate(str(model)) == model
+
+
+def test_a_file_is_no_model(model: Path) -> None:
+    file = model / "model.safetensors"
+    assert problem_of(str(file)) == (
+        f"model.path={file} is a file; give the folder that holds config.json and *.safetensors"
+    )
+
+
+def test_a_missing_folder_is_named_with_its_neighbours(model: Path) -> None:
+    path = model.parent / "modle"
+    assert problem_of(str(path)) == f"model.path={path}: there is no folder {path}; near it there is {model}"
+
+
+def test_hub_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(repo_id: str, *, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        assert repo_id == "owner/name"
+        assert "*.safetensors" in allow_patterns
+        return str(model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert locate("owner/name") == model
+
+
+def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    problem = problem_of("no-such-owner/name")
+    assert problem.startswith(
+        "model.path=no-such-owner/name is neither a folder here nor a model that the Hugging Face"
+    )
+    assert "https://huggingface.co/no-such-owner/name" in problem
+    assert "HF_HUB_OFFLINE=1" in problem
+
+
+def test_a_tokenizer_needs_a_chat_template(model: Path) -> None:
+    with pytest.raises(ModelError, match=r"no chat template.*model\.chat_template=<file\.jinja>"):
+        load_tokenizer(model, None)
+
+
+def test_a_chat_template_from_a_file_or_the_models_own(model: Path, tmp_path: Path) -> None:
+    (model / "chat_template.jinja").write_text("own")
+    assert load_tokenizer(model, None).chat_template == "own"
+    given = tmp_path / "given.jinja"
+    given.write_text(TEMPLATE)
+    tokenizer = load_tokenizer(model, str(given))
+    assert tokenizer.chat_template == TEMPLATE
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=True, return_dict=False)
+    assert ids == [1]
+
+
+def test_a_missing_chat_template_file(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(model, str(tmp_path / "missing.jinja"))
+    assert f"model.chat_template={tmp_path}/missing.jinja" in str(caught.value)
+    assert "No such file" in str(caught.value)
+
+
+def test_a_tokenizer_that_cannot_be_loaded(model: Path) -> None:
+    (model / "tokenizer.json").write_text("{")
+    with pytest.raises(
+        ModelError, match=r"cannot be loaded: .*it has the files: tokenizer.json, tokenizer_config.json"
+    ):
+        load_tokenizer(model, None)
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"max_position_embeddings": 32}, 32),
+        ({"n_positions": 16}, 16),
+        ({"text_config": {"max_position_embeddings": 8}, "vision_config": {"max_position_embeddings": 4}}, 8),
+    ],
+)
+def test_context_tokens(tmp_path: Path, config: dict[str, object], tokens: int) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert context_tokens(tmp_path) == tokens
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{}", "no max_position_embeddings, neither at the top nor in text_config; give it with model.max_context"),
+        ("[]", "holds no JSON object"),
+        ("{", "cannot be read: Expecting"),
+    ],
+)
+def test_context_tokens_unknown(tmp_path: Path, content: str, problem: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ModelError) as caught:
+        context_tokens(tmp_path)
+    assert problem in str(caught.value)
+
+
+def test_the_fingerprint_is_of_what_the_model_computes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    # printf 'config.json %s\nmodel.safetensors %s\n' $(printf '{}' | sha256sum | cut -d' ' -f1) \
+    #     $(printf weights | sha256sum | cut -d' ' -f1) | sha256sum
+    by_hand = "86457829bc176a62"
+    assert fingerprint(tmp_path) == by_hand
+    (tmp_path / "README.md").write_text("more")
+    (tmp_path / "pytorch_model.bin").write_text("more")
+    assert fingerprint(tmp_path) == by_hand
+    for name in ("tokenizer.json", "model-2.safetensors", "merges.txt", "chat_template.jinja"):
+        before = fingerprint(tmp_path)
+        (tmp_path / name).touch()
+        assert fingerprint(tmp_path) != before
+    before = fingerprint(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"Weights")
+    assert fingerprint(tmp_path) != before
+
+
+def test_importing_is_light() -> None:
+    heavy = "{'torch', 'transformers', 'datasets', 'huggingface_hub', 'pyarrow'} & sys.modules.keys()"
+    modules = "rft.base_model, rft.data.splits, rft.data.order, rft.data.rendering"
+    code = f"import sys, {modules}; print(sorted({heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
