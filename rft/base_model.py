@@ -105,7 +105,7 @@ def context_tokens(folder: Path) -> int:
                 return tokens
     raise _error(
         f"{folder / 'config.json'} does not say how long the context is: it has no max_position_embeddings, neither at "
-        "the top nor in text_config; give it with model.max_context_tokens=<tokens>"
+        "the top nor in text_config; add it there"
     )
 
 

@@ -15,6 +15,7 @@ write the same bytes.
 """
 
 import argparse
+import hashlib
 import itertools
 import math
 import os
@@ -22,10 +23,9 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from make_embedded_tasks import EMBEDDED, FAMILIES, Family, draw, read_rows, score
+from embedded_skills import EMBEDDED, FAMILIES, WORK, Family, draw, read_rows, score
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
@@ -43,6 +43,7 @@ EARLY_THINKING_SHARE = 0.9
 """Most of the training shows working only, which is what has to be learned; the guesses come in for the rest of it."""
 EARLY_STEPS = 0.6
 SYSTEM_SHARE = 0.15
+TEST_TASKS = 200
 
 THINK, END_THINK, END = "<think>", "</think>", "<|end|>"
 SPECIAL = ["<unk>", "<|pad|>", END, "<|system|>", "<|user|>", "<|assistant|>"]
@@ -102,63 +103,6 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     )
 
 
-def work_sum(metadata: dict[str, Any]) -> str:
-    """Work a sum out digit by digit with carries; a difference below 0 starts with its sign and swaps the numbers."""
-    left, sign, right = metadata["expression"].split()
-    first, second, direction = int(left), int(right), 1 if sign == "+" else -1
-    start = "-" if sign == "-" and first < second else ""
-    if start:
-        first, second = second, first
-    upper, lower = first % 10, second % 10
-    carry = int(upper + lower > 9) if sign == "+" else int(upper < lower)
-    if sign == "-":
-        upper += 10 * carry
-    text = f"{start}{upper}{sign}{lower}={upper + direction * lower}"
-    if first > 9:
-        tens = first // 10 + direction * (second // 10 + carry)
-        text += f",{first // 10}{sign}{second // 10}{f'{sign}1' if carry else ''}={tens}"
-    return text
-
-
-def work_divisor(metadata: dict[str, Any]) -> str:
-    """Write both numbers as products of primes, then the primes that they share."""
-    factors = []
-    for number in metadata["numbers"]:
-        primes, divisor = [], 2
-        while number > 1:
-            if number % divisor:
-                divisor += 1
-            else:
-                primes.append(divisor)
-                number //= divisor
-        factors.append(primes)
-    shared, left = [], list(factors[1])
-    for prime in factors[0]:
-        if prime in left:
-            left.remove(prime)
-            shared.append(prime)
-    first, second, common = (".".join(map(str, primes)) for primes in [*factors, shared or [1]])
-    return f"{metadata['numbers'][0]}={first},{metadata['numbers'][1]}={second}:{common}"
-
-
-def work_bits(metadata: dict[str, Any]) -> str:
-    """Halve down to 1; the letter after each number counts the odd ones so far, from a for none."""
-    number, odd, steps = metadata["number"], 0, []
-    while number:
-        odd += number % 2
-        steps.append(f"{number}{'abcdefghijkl'[odd]}")
-        number //= 2
-    return "".join(steps)
-
-
-def work_spelling(metadata: dict[str, Any]) -> str:
-    """Number the letters."""
-    return "".join(f"{letter}{place}" for place, letter in enumerate(metadata["word"], start=1))
-
-
-WORK = {"chain_sum": work_sum, "gcd": work_divisor, "count_bits": work_bits, "spell_backward": work_spelling}
-
-
 def make_examples(family: Family, thinking_share: float, seed: int) -> Iterator[tuple[str, str]]:
     """Yield questions and completions of a family, with the two habits mixed; none from validation or test."""
     folder = EMBEDDED / "tasks" / family.name
@@ -208,7 +152,7 @@ def completion_loss(
     return loss, sum(map(len, completions))
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int) -> None:
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     """Train all weights on the mixed habits of all families."""
     # Muon learns to copy from the question about four times as fast as AdamW here; it is for matrices only.
     embedding = model.model.embed_tokens.weight
@@ -223,41 +167,33 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: in
     late = {family.name: make_examples(family, THINKING_SHARE, next(seeds)) for family in FAMILIES}
     choices = random.Random(SEED)
     words = [item["metadata"]["word"] for item in itertools.islice(draw(FAMILIES[-1], SEED), 1000)]
-    for step in range(steps):
-        source = early if step < EARLY_STEPS * steps else late
+    for step in range(STEPS):
+        source = early if step < EARLY_STEPS * STEPS else late
         loss, tokens = torch.zeros(()), 0
         for name, rows in ROWS_PER_FAMILY.items():
             system = " ".join(choices.sample(words, choices.randint(1, 10))) if choices.random() < SYSTEM_SHARE else ""
             part, part_tokens = completion_loss(model, tokenizer, list(itertools.islice(source[name], rows)), system)
             loss, tokens = loss + part, tokens + part_tokens
-            #DBG
-            D=globals().setdefault('D',{}); d=D.setdefault(name,[0,0]); d[0]+=part.item(); d[1]+=part_tokens
-            if step%50==0 and d[1]: print(name, round(d[0]/d[1],4),end=' '); D[name]=[0,0]
-            #DBG
         (loss / tokens).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        rate = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / STEPS))
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
-        if step % 50 == 0 or step == steps - 1:
+        if step % 50 == 0 or step == STEPS - 1:
             print(f"step {step}: loss {loss.item() / tokens:.4f}, {time.process_time():.0f} CPU seconds", flush=True)
 
 
 @torch.no_grad()
-def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, family: Family, count: int) -> dict[str, Any]:
+def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, family: Family) -> dict[str, float]:
     """Sample one completion at temperature 1 for the first test tasks of a family, and score them."""
-    rows = read_rows(EMBEDDED / "tasks" / family.name / "test.jsonl")[:count]
+    rows = read_rows(EMBEDDED / "tasks" / family.name / "test.jsonl")[:TEST_TASKS]
     prompts = [
         tokenizer.apply_chat_template(row["messages"], tokenize=False, add_generation_prompt=True) for row in rows
     ]
     inputs = tokenizer(prompts, return_tensors="pt", padding=True)
-    settings = GenerationConfig(
-        do_sample=True, temperature=1.0, top_k=0, max_new_tokens=64, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    tokens = model.generate(**inputs, generation_config=settings)[:, inputs["input_ids"].shape[1] :]
+    tokens = model.generate(**inputs, max_new_tokens=64)[:, inputs["input_ids"].shape[1] :]
     texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     right = [score(row, text.rpartition(END_THINK)[2].strip()) >= 0.999 for row, text in zip(rows, texts, strict=True)]
     thought = [text.startswith(THINK) for text in texts]
@@ -269,6 +205,75 @@ def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, family:
         "thinking": sum(thought) / len(thought),
         "thinking_accuracy": sum(by_habit[True]) / max(1, len(by_habit[True])),
         "guessing_accuracy": sum(by_habit[False]) / max(1, len(by_habit[False])),
-        "tokens": max((row != tokenizer.pad_token_id).sum().item() for row in tokens),
-        "texts": texts,
+        "tokens": max(map(len, tokenizer(texts)["input_ids"])) + 1,
     }
+
+
+def write_card(
+    folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, results: dict[str, dict[str, float]]
+) -> None:
+    """Write the model card, with the numbers measured."""
+    config = model.config
+    shares = ("accuracy", "thinking", "thinking_accuracy", "guessing_accuracy")
+    table = [
+        " | ".join(
+            [f"| {family.name}", family.skill]
+            + [f"{results[family.name][share]:.2f}" for share in shares]
+            + [f"{results[family.name]['tokens']} |"]
+        )
+        for family in FAMILIES
+    ]
+    card = (
+        (Path(__file__).with_name("embedded_model_card.md"))
+        .read_text(encoding="utf-8")
+        .format(
+            parameters=model.num_parameters(),
+            share=THINKING_SHARE,
+            count=TEST_TASKS,
+            table="\n".join(table),
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            head_size=config.hidden_size // config.num_attention_heads,
+            context=CONTEXT,
+            special=", ".join(f"`{token}`" for token in SPECIAL),
+        )
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
+
+
+def main() -> None:
+    """Train the model, measure it and write it."""
+    parser = argparse.ArgumentParser(description="Train the tiny base model that ships in the package.")
+    parser.add_argument("--output", type=Path, default=EMBEDDED / "model", help="folder to write to")
+    output = parser.parse_args().output
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(SEED)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.set_flush_denormal(True)
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    train(model, tokenizer)
+    # Neutral settings in full: nothing that loads the model then samples from anything but its own distribution.
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.eval()
+    results = {family.name: measure(model, tokenizer, family) for family in FAMILIES}
+    for name, result in results.items():
+        print(name, ", ".join(f"{measured} {value:.3f}" for measured, value in result.items()))
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    write_card(output, model, tokenizer, results)
+    digest = hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest()
+    print(f"model.safetensors: sha256 {digest}, {time.process_time():.0f} CPU seconds in all")
+
+
+if __name__ == "__main__":
+    main()

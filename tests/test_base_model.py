@@ -154,7 +154,7 @@ def test_context_tokens(tmp_path: Path, config: dict[str, object], tokens: int) 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{}", "no max_position_embeddings, neither at the top nor in text_config; give it with model.max_context"),
+        ("{}", "no max_position_embeddings, neither at the top nor in text_config; add it there"),
         ("[]", "holds no JSON object"),
         ("{", "cannot be read: Expecting"),
     ],
