@@ -187,9 +187,7 @@ class _Training:
         if self.held_out:
             metrics = (await self._measure("before", self.held_out, fleet, panel)).estimate.to_metrics("before")
             watch.lap("evaluate")
-        self.recorder.metrics(
-            StepReport(step=0, policy=fleet.policy, metrics=metrics, seconds=seconds | watch.seconds)
-        )
+        self.recorder.metrics(StepReport(step=0, policy=fleet.policy, metrics=metrics, seconds=seconds | watch.seconds))
 
     async def _after_step(
         self, report: StepReport, fleet: Fleet, panel: Panel, learner: RemoteLearner, *, is_last: bool

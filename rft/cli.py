@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"rft {__version__}")
         sys.exit(0)
     if words[0] not in commands:
-        print(f"rft: unknown command {words[0]!r}; there are: {', '.join(commands)}\n\n{USAGE}", end="", file=sys.stderr)
+        print(
+            f"rft: unknown command {words[0]!r}; there are: {', '.join(commands)}\n\n{USAGE}", end="", file=sys.stderr
+        )
         sys.exit(2)
     sys.exit(guarded(commands[words[0]], words[1:]))
 

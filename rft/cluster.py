@@ -37,9 +37,7 @@ def num_gpus_here() -> int:
     return len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
 
 
-def share_out(
-    sampler: SamplerConfig, learner: LearnerConfig | None, *, num_cpus: int, num_gpus: int
-) -> Shares:
+def share_out(sampler: SamplerConfig, learner: LearnerConfig | None, *, num_cpus: int, num_gpus: int) -> Shares:
     """Share the machine out among samplers and learner; what is configured stands.
 
     CPU threads: the cores divided by the number of processes, at least one each. GPUs: one each when there are enough,

@@ -57,7 +57,9 @@ async def evaluate(
     groups = await panel.grade(tasks, rollouts, rollouts_per_task=completions_per_task)
     by_task = {group.task.id: statistics.fmean(values) for group in groups if (values := metric_values(group, metric))}
     if not by_task:
-        raise GradeError(f"none of the {len(tasks)} held-out tasks could be graded with {metric}: {count_drops(groups)}")
+        raise GradeError(
+            f"none of the {len(tasks)} held-out tasks could be graded with {metric}: {count_drops(groups)}"
+        )
     return Evaluation(
         policy=policy,
         metric=metric,

@@ -15,7 +15,7 @@ are. A step on the way:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from rft.metrics import Stopwatch, step_metrics
@@ -62,7 +62,7 @@ async def train(
     steps: range,
     completions_per_prompt: int,
     temperature: float,
-) -> AsyncIterator[tuple[StepReport, list[GradedGroup]]]:
+) -> AsyncGenerator[tuple[StepReport, list[GradedGroup]]]:
     """Train, yielding what each step did. Stop iterating to stop training: the step that was yielded is complete.
 
     Args:
@@ -91,7 +91,5 @@ async def train(
         watch.lap("sync")
 
         metrics = step_metrics(groups) | {f"learner/{name}": value for name, value in learned.items()}
-        report = StepReport(
-            step=step, policy=policy, metrics=metrics, drops=count_drops(groups), seconds=watch.seconds
-        )
+        report = StepReport(step=step, policy=policy, metrics=metrics, drops=count_drops(groups), seconds=watch.seconds)
         yield report, groups

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.text import Text
 
 from rft import build
 from rft.checkpoint import load_adapter
@@ -17,7 +18,7 @@ from rft.cluster import local_ray, num_gpus_here, share_out
 from rft.config import EvaluateConfig
 from rft.evaluation import Evaluation, evaluate
 from rft.interrupt import Interrupt
-from rft.preparation import prepare
+from rft.preparation import Prepared, prepare
 from rft.progress import Progress
 from rft.recorder import Recorder, prepare_output
 from rft.types import Adapter, count_drops
@@ -42,60 +43,69 @@ def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
     prepare_output(folder)
     recorder = Recorder(folder)
     recorder.document("config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
-
-    shares = share_out(config.sampler, None, num_cpus=os.cpu_count() or 1, num_gpus=num_gpus_here())
     progress = Progress(console)
     progress.start(0)
-
-    async def measure() -> Evaluation | int:
-        with Interrupt(progress.warn) as interrupt:
-            try:
-                return await _measure(config, adapter)
-            except asyncio.CancelledError:
-                if interrupt.exit_code is None:
-                    raise
-                return interrupt.exit_code
-
-    async def _measure(config: EvaluateConfig, adapter: Adapter | None) -> Evaluation:
-        panel = build.panel(config, prepared)
-        try:
-            progress.phase("starting Ray")
-            async with local_ray(
-                num_processes=config.sampler.num_actors,
-                num_gpus=num_gpus_here(),
-                start_timeout_s=config.cluster.start_timeout_s,
-            ):
-                progress.phase(f"starting {config.sampler.num_actors} sampler(s)")
-                fleet = build.fleet(
-                    config, prepared, shares, max_lora_rank=adapter.config["r"] if adapter is not None else 8
-                )
-                await fleet.start()
-                if adapter is not None:
-                    await fleet.load(adapter)
-                progress.phase(f"measuring: {len(prepared.tasks.test)} tasks")
-                return await evaluate(
-                    fleet,
-                    panel,
-                    prepared.tasks.test,
-                    policy=fleet.policy,
-                    metric=config.evaluation.metric,
-                    completions_per_task=config.evaluation.completions_per_task,
-                    temperature=config.evaluation.temperature,
-                    purpose="held-out",
-                )
-        finally:
-            panel.close()
-
     try:
-        result = asyncio.run(measure())
+        result = asyncio.run(_guarded(config, prepared, adapter, progress))
     finally:
         progress.close()
     if isinstance(result, int):
         return result
     recorder.rollouts(result.groups, step=0, phase="test")
-    summary = {
+    summary = _summary(config, result, wall_s=time.monotonic() - started)
+    recorder.summary(summary)
+    _report(console, summary, result, folder)
+    return 0
+
+
+async def _guarded(
+    config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, progress: Progress
+) -> Evaluation | int:
+    """Measure; the exit code instead when somebody interrupts."""
+    with Interrupt(progress.warn) as interrupt:
+        try:
+            return await _measure(config, prepared, adapter, progress)
+        except asyncio.CancelledError:
+            if interrupt.exit_code is None:
+                raise
+            return interrupt.exit_code
+
+
+async def _measure(
+    config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, progress: Progress
+) -> Evaluation:
+    sampler, how, tasks = config.sampler, config.evaluation, prepared.tasks.test
+    shares = share_out(sampler, None, num_cpus=os.cpu_count() or 1, num_gpus=num_gpus_here())
+    panel = build.panel(config, prepared)
+    try:
+        progress.phase("starting Ray")
+        async with local_ray(
+            num_processes=sampler.num_actors, num_gpus=num_gpus_here(), start_timeout_s=config.cluster.start_timeout_s
+        ):
+            progress.phase(f"starting {sampler.num_actors} sampler(s)")
+            fleet = build.fleet(config, prepared, shares, max_lora_rank=adapter.config["r"] if adapter else 1)
+            await fleet.start()
+            if adapter is not None:
+                await fleet.load(adapter)
+            progress.phase(f"measuring: {len(tasks)} tasks")
+            return await evaluate(
+                fleet,
+                panel,
+                tasks,
+                policy=fleet.policy,
+                metric=how.metric,
+                completions_per_task=how.completions_per_task,
+                temperature=how.temperature,
+                purpose="held-out",
+            )
+    finally:
+        panel.close()
+
+
+def _summary(config: EvaluateConfig, result: Evaluation, *, wall_s: float) -> dict[str, Any]:
+    return {
         "status": "finished",
-        "wall_s": time.monotonic() - started,
+        "wall_s": wall_s,
         "model": config.model.path,
         "adapter": config.adapter,
         "policy": {"version": result.policy.version, "fingerprint": result.policy.fingerprint},
@@ -106,11 +116,14 @@ def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
         **result.estimate.to_json(),
         "drops": count_drops(result.groups),
     }
-    recorder.summary(summary)
-    what = f"{config.model.path}" + (f" with {config.adapter}" if config.adapter else "")
-    console.print(f"{result.metric} of {what} on {config.data.test}:", soft_wrap=True, markup=False, highlight=False)
-    console.print(f"  {result.estimate.text()} over {result.estimate.n} tasks (mean, 95% interval)", highlight=False, markup=False)
-    if summary["drops"]:
-        console.print(f"  without a reward: {json.dumps(summary['drops'])}", markup=False, highlight=False)
-    console.print(f"  rollouts and summary: {folder}", soft_wrap=True, markup=False, highlight=False)
-    return 0
+
+
+def _report(console: Console, summary: dict[str, Any], result: Evaluation, folder: Path) -> None:
+    adapter = f" with {summary['adapter']}" if summary["adapter"] else ""
+    lines = [
+        f"{result.metric} of {summary['model']}{adapter} on {summary['data']}:",
+        f"  {result.estimate.text()} over {result.estimate.n} tasks (mean, 95% interval)",
+        *(f"  without a reward: {count} ({cause})" for cause, count in summary["drops"].items()),
+        f"  rollouts and summary: {folder}",
+    ]
+    console.print(Text("\n".join(lines)), soft_wrap=True)

@@ -7,22 +7,24 @@ from rft.config import RunConfig, completions_per_micro_batch
 
 def training_plan(run: RunConfig) -> str:
     """The plan that `dry_run=true` prints: what counts as what, and where everything goes."""
-    loop = run.loop
-    completions = loop.prompts_per_step * loop.completions_per_prompt
+    loop, sampler, learner = run.loop, run.sampler, run.learner
+    per_step = loop.prompts_per_step * loop.completions_per_prompt
     micro_batch = completions_per_micro_batch(run)
+    share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
+    graders = [f"{name} ({spec['use']}, weight {spec.get('weight', 1.0):g})" for name, spec in run.graders.items()]
     rows = {
         "base model": run.model.path,
         "train on": run.data.train,
-        "validate on": run.data.validation or (f"{run.data.validation_share:g} of train" * (run.data.validation_share > 0)),
+        "validate on": run.data.validation or share,
         "test on": run.data.test,
-        "graders": ", ".join(f"{name} ({spec['use']}, weight {spec.get('weight', 1.0):g})" for name, spec in run.graders.items()),
-        "steps": f"{loop.steps}, each {loop.prompts_per_step} prompts x {loop.completions_per_prompt} completions = "
-        f"{completions} completions",
-        "one optimizer step": f"{completions // micro_batch} micro-batches of {micro_batch} completions",
-        "in all": f"{loop.steps * loop.prompts_per_step} prompts, {loop.steps * completions} completions of at most "
-        f"{run.sampler.max_completion_tokens} tokens",
-        "samplers": f"{run.sampler.num_actors} x {run.sampler.kind}, temperature {run.sampler.temperature:g}",
-        "learner": f"{run.learner.kind}, LoRA rank {run.learner.lora.rank}, learning rate {run.learner.learning_rate:g}",
+        "graders": ", ".join(graders),
+        "steps": f"{loop.steps} of {loop.prompts_per_step} prompts x {loop.completions_per_prompt} completions "
+        f"= {per_step} completions",
+        "optimizer step": f"{per_step // micro_batch} micro-batches of {micro_batch} completions",
+        "in all": f"{loop.steps * loop.prompts_per_step} prompts, {loop.steps * per_step} completions of at most "
+        f"{sampler.max_completion_tokens} tokens",
+        "samplers": f"{sampler.num_actors} x {sampler.kind}, temperature {sampler.temperature:g}",
+        "learner": f"{learner.kind}, LoRA rank {learner.lora.rank}, learning rate {learner.learning_rate:g}",
         "run folder": run.output_dir,
     }
     width = max(map(len, rows))

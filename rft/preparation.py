@@ -68,7 +68,7 @@ def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -
         raise UsageError("the run cannot start", found)
 
     renderer = Renderer(tokenizer)
-    context = min(config.model.max_context_tokens or context_tokens(model), context_tokens(model))
+    context = config.model.max_context_tokens or context_tokens(model)
     fitting, num_long_prompts = _fitting(tasks, renderer, context, config)
     return Prepared(
         model=model,

@@ -1,7 +1,7 @@
 """The records that flow through a run, one type per stage.
 
 A value's type says which stages it has passed: a `Task` becomes `Rollout`s when it is sampled, a `Rollout` gets a
-`Grade` when it is graded, and a `GradedGroup` is what the learner sees. Records are frozen; no field is filled in later.
+`Grade` when it is graded, and a `GradedGroup` is what the learner sees. Records are frozen; nothing is filled in later.
 Standard library only.
 """
 

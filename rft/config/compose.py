@@ -85,7 +85,8 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose `conf/<config_name>.yaml` with overrides that Hydra can apply."""
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return hydra_compose(config_name, list(overrides))
+        composed: DictConfig = hydra_compose(config_name, list(overrides))
+    return composed
 
 
 def check(
@@ -128,7 +129,9 @@ def usable_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
         try:
             override = parser.parse_override(text)
         except HydraException as error:
-            found.append(f"{text}: {' '.join(str(error).split())}; write key=value, and quote values with = , or spaces")
+            found.append(
+                f"{text}: {' '.join(str(error).split())}; write key=value, and quote values with = , or spaces"
+            )
             continue
         group = conf_dir() / str(override.key_or_group)
         if group.is_dir():

@@ -40,7 +40,7 @@ class DataConfig(Section):
     """The tasks."""
 
     train: str | None = None
-    """A `.jsonl`, `.parquet` or `.csv` file, a hub dataset as `owner/name[/config]:split`, or `embedded:family/split`."""
+    """A `.jsonl`, `.parquet` or `.csv` file, a hub dataset `owner/name[/config]:split`, or `embedded:family/split`."""
     validation: str | None = None
     """Tasks measured while the run goes on."""
     test: str | None = None

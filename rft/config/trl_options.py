@@ -71,7 +71,7 @@ def tracker_names() -> frozenset[str]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             targets = {target.id for target in node.targets if isinstance(target, ast.Name)}
             if "INTEGRATION_TO_CALLBACK" in targets:
-                return frozenset(key.value for key in node.value.keys if isinstance(key, ast.Constant))
+                return frozenset(str(key.value) for key in node.value.keys if isinstance(key, ast.Constant))
     raise LookupError("transformers.integrations.integration_utils has no INTEGRATION_TO_CALLBACK any more")
 
 

@@ -68,9 +68,7 @@ class GrpoLearner:
 
     def publish(self) -> Adapter:
         """The adapter as it stands, as the policy of version `steps_done`."""
-        return pack_adapter(
-            self._stepped.trainer.model, version=self.steps_done, base_model_name=self._spec.model_name
-        )
+        return pack_adapter(self._stepped.trainer.model, version=self.steps_done, base_model_name=self._spec.model_name)
 
     def save(self) -> None:
         """Write a checkpoint; it counts once its last file is there."""

@@ -1,4 +1,4 @@
-"""From a trained PEFT model to an `Adapter` that can travel: its tensors as safetensors bytes, and their fingerprint."""
+"""From a trained PEFT model to an `Adapter` that can travel: its tensors as bytes, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def pack_adapter(model: Any, *, version: int, base_model_name: str) -> Adapter:
         version: Policy version that these weights are.
         base_model_name: What the base model is called in `adapter_config.json`.
     """
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     config = model.peft_config["default"].to_dict()
     config |= {"inference_mode": True, "base_model_name_or_path": base_model_name}
     # PEFT keeps sets and enums in there; JSON knows neither.

@@ -11,19 +11,21 @@ What is relied on, for TRL 1.16 (a test fails plainly when one of these changes)
   log-probabilities and its own (truncated importance sampling); it then calls `trainer.vllm_generation.sync_weights()`
   and reads `trainer._last_loaded_step`;
 - a reward of None is left out of its group's baseline and gets an advantage of 0;
-- `trainer._save_checkpoint(model, trial)` writes a checkpoint.
+- `trainer._save_checkpoint(model, trial)` writes a checkpoint;
+- `trainer.callback_handler.callbacks` is the list of callbacks, called in its order.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
+from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from rft.errors import LearnError
@@ -41,6 +43,17 @@ class _NoSync:
         """Nothing to do."""
 
 
+class _HoldAtEnd(TrainerCallback):  # type: ignore[misc]  # TRL and Transformers are not followed
+    """Calls `hold` when training ends."""
+
+    def __init__(self, hold: Callable[[], None]) -> None:
+        self._hold = hold
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Hold."""
+        self._hold()
+
+
 class SteppedTrainer:
     """TRL's GRPOTrainer, one optimizer step at a time.
 
@@ -54,11 +67,19 @@ class SteppedTrainer:
     """
 
     def __init__(
-        self, *, model: Any, tokenizer: Any, config: GRPOConfig, lora: LoraConfig, resume_from: Path | None, timeout_s: float
+        self,
+        *,
+        model: Any,
+        tokenizer: Any,
+        config: GRPOConfig,
+        lora: LoraConfig,
+        resume_from: Path | None,
+        timeout_s: float,
     ) -> None:
         self._batches: queue.Queue[Sequence[GradedGroup] | None] = queue.Queue()
         self._idle: queue.Queue[BaseException | None] = queue.Queue()
         self._timeout_s = timeout_s
+        self._closing = False
         prompts_per_step = config.generation_batch_size // config.num_generations
         self.trainer = GRPOTrainer(
             model=model,
@@ -73,6 +94,8 @@ class SteppedTrainer:
         self.trainer.use_vllm = True
         self.trainer.vllm_generation = _NoSync()
         self.trainer._last_loaded_step = -1
+        # First in the row: the trackers close when training ends, and must stay open for what `log` still brings.
+        self.trainer.callback_handler.callbacks.insert(0, _HoldAtEnd(self._hold))
         self._thread = threading.Thread(target=self._train, args=(resume_from,), name="trl-trainer", daemon=True)
         self._thread.start()
         self._wait_until_idle("TRL's trainer to come up")
@@ -101,7 +124,8 @@ class SteppedTrainer:
         return Path(self.trainer.args.output_dir) / f"checkpoint-{self.steps_done}"
 
     def close(self) -> None:
-        """End the trainer's thread."""
+        """End the trainer's thread; the trackers write out what they hold."""
+        self._closing = True
         if self._thread.is_alive():
             self._batches.put(None)
             self._thread.join(timeout=self._timeout_s)
@@ -118,11 +142,17 @@ class SteppedTrainer:
         try:
             self.trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         except _Stop:
-            return
+            self.trainer.callback_handler.on_train_end(self.trainer.args, self.trainer.state, self.trainer.control)
         except BaseException as failure:  # handed to the thread that waits, which raises it
             self._idle.put(failure)
-        else:
-            self._idle.put(None)
+
+    def _hold(self) -> None:
+        """What TRL calls after the last step: say that it is done, and wait for the end."""
+        if self._closing:
+            return
+        self._idle.put(None)
+        if self._batches.get() is not None:
+            raise LearnError(f"TRL has taken all {self.steps_done} steps; it takes no more groups")
 
     def _rollouts(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """What TRL calls when it needs completions: say that the last step is done, and wait for the next groups."""
@@ -150,11 +180,10 @@ _graded.__name__ = "graded"
 
 
 def _numbers(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
-    """The numbers that TRL logged for a step."""
-    logged = [entry for entry in history if entry.get("step") == step]
+    """The numbers that TRL logged about a step's loss, `num_tokens` and the like left out."""
+    entry = next(entry for entry in reversed(history) if entry.get("step") == step and "loss" in entry)
     return {
         name: float(value)
-        for entry in logged
         for name, value in entry.items()
-        if isinstance(value, int | float) and name not in ("step", "epoch")
+        if isinstance(value, int | float) and name not in ("step", "epoch", "num_tokens", "step_time")
     }

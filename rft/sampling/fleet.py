@@ -183,9 +183,7 @@ class Fleet:
         self._actors = []
 
 
-async def _pump(
-    actor: Any, share: Sequence[Request], options: SamplingOptions, arrived: asyncio.Queue[Any]
-) -> None:
+async def _pump(actor: Any, share: Sequence[Request], options: SamplingOptions, arrived: asyncio.Queue[Any]) -> None:
     """Bring what one actor samples into the queue that all share; its failure too."""
     try:
         async for reference in actor.sample.options(num_returns="streaming").remote(share, options):

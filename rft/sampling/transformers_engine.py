@@ -71,9 +71,7 @@ class TransformersEngine:
         longest = max(len(request.prompt_ids) for request in requests)
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else 0
         rows = [[pad] * (longest - len(request.prompt_ids)) + list(request.prompt_ids) for request in requests]
-        mask = [
-            [0] * (longest - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in requests
-        ]
+        mask = [[0] * (longest - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in requests]
         sampled = {"do_sample": True, "temperature": options.temperature, "top_k": 0, "top_p": 1.0}
         output = self._model.generate(
             input_ids=torch.tensor(rows, device=self._device),

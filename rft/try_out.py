@@ -1,0 +1,89 @@
+"""`rft sample`: a base model or an adapter, tried on a prompt, in this process and without Ray."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
+from rft.checkpoint import load_adapter
+from rft.cluster import num_gpus_here
+from rft.data.rendering import Renderer
+from rft.errors import ModelError
+from rft.sampling.engine import Request, SamplingOptions, request_seed
+from rft.sampling.spec import EngineSpec, build_engine
+from rft.types import Policy, Split, Task
+
+
+def run_sample(words: Sequence[str], *, console: Console) -> int:
+    """Sample completions of one prompt and print them.
+
+    Args:
+        words: The command line after `rft sample`.
+        console: Where to.
+
+    Raises:
+        ModelError: The model or the adapter cannot be used.
+    """
+    asked = _parser().parse_args(words)
+    adapter = load_adapter(Path(asked.adapter)) if asked.adapter else None
+    if adapter is None and asked.model is None:
+        raise ModelError("sample", ["give --adapter <run folder>, or --model <folder or hub id>, or both"])
+    model = locate(asked.model or str(adapter.config["base_model_name_or_path"]) if adapter else asked.model)
+    tokenizer = load_tokenizer(model, asked.chat_template)
+    messages = [{"role": "user", "content": asked.prompt}]
+    if asked.system:
+        messages.insert(0, {"role": "system", "content": asked.system})
+    task = Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST)
+    prompt_ids = Renderer(tokenizer).render(task)
+    on_gpu = num_gpus_here() > 0
+    engine = build_engine(
+        EngineSpec(
+            kind=asked.sampler,
+            model=model,
+            base=Policy(version=0, fingerprint=fingerprint(model)),
+            max_lora_rank=adapter.config["r"] if adapter else 8,
+            dtype="bfloat16" if on_gpu else "float32",
+            max_context_tokens=context_tokens(model),
+            seed=asked.seed,
+            num_threads=os.cpu_count() or 1,
+            on_gpu=on_gpu,
+            options={"completions_per_batch": asked.num} if asked.sampler == "transformers" else {},
+        )
+    )
+    if adapter is not None:
+        engine.load(adapter)
+    room = context_tokens(model) - len(prompt_ids)
+    if room < 1:
+        raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context_tokens(model)}"])
+    options = SamplingOptions(temperature=asked.temperature, max_completion_tokens=min(asked.max_tokens, room))
+    requests = [
+        Request(task_id=task.id, index=index, prompt_ids=prompt_ids, seed=request_seed(asked.seed, index))
+        for index in range(asked.num)
+    ]
+    rollouts = [rollout for batch in engine.sample(requests, options) for rollout in batch]
+    for rollout in sorted(rollouts, key=lambda rollout: rollout.index):
+        text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in rollout.text)
+        cut = "  (cut)" if rollout.stop == "length" else ""
+        console.print(Text(text + cut), soft_wrap=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rft sample", description="Try a base model or an adapter on a prompt.")
+    parser.add_argument("prompt", help="what the user says")
+    parser.add_argument("--adapter", help="a run folder or an adapter folder")
+    parser.add_argument("--model", help="base model: a folder, a hub id or embedded:tiny (default: the adapter's)")
+    parser.add_argument("--system", help="a system message")
+    parser.add_argument("--chat-template", help="a file with a Jinja chat template")
+    parser.add_argument("--num", type=int, default=1, metavar="N", help="completions (default 1)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token (default 1)")
+    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="longest completion (default 256)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sampler", choices=("vllm", "transformers"), default="vllm")
+    return parser
