@@ -84,7 +84,7 @@ def score(row: dict[str, Any], answer: str) -> float:
 
 
 def work_sum(metadata: dict[str, Any]) -> str:
-    """Work a sum out digit by digit with carries; a difference below 0 starts with its sign and swaps the numbers."""
+    """Say the sum again and work it out digit by digit; a difference below 0 starts with its sign and is swapped."""
     left, sign, right = metadata["expression"].split()
     first, second, direction = int(left), int(right), 1 if sign == "+" else -1
     start = "-" if sign == "-" and first < second else ""
@@ -94,7 +94,7 @@ def work_sum(metadata: dict[str, Any]) -> str:
     carry = int(upper + lower > 9) if sign == "+" else int(upper < lower)
     if sign == "-":
         upper += 10 * carry
-    text = f"{start}{upper}{sign}{lower}={upper + direction * lower}"
+    text = f"{start}{first}{sign}{second}:{upper}{sign}{lower}={upper + direction * lower}"
     if first > 9:
         tens = first // 10 + direction * (second // 10 + carry)
         text += f",{first // 10}{sign}{second // 10}{f'{sign}1' if carry else ''}={tens}"
@@ -102,24 +102,20 @@ def work_sum(metadata: dict[str, Any]) -> str:
 
 
 def work_divisor(metadata: dict[str, Any]) -> str:
-    """Write both numbers as products of primes, then the primes that they share."""
-    factors = []
+    """Write both numbers as how often 2, 3, 5 and 7 divide them and what is left; then the same of the divisor."""
+    codes = []
     for number in metadata["numbers"]:
-        primes, divisor = [], 2
-        while number > 1:
-            if number % divisor:
-                divisor += 1
-            else:
-                primes.append(divisor)
-                number //= divisor
-        factors.append(primes)
-    shared, left = [], list(factors[1])
-    for prime in factors[0]:
-        if prime in left:
-            left.remove(prime)
-            shared.append(prime)
-    first, second, common = (".".join(map(str, primes)) for primes in [*factors, shared or [1]])
-    return f"{metadata['numbers'][0]}={first},{metadata['numbers'][1]}={second}:{common}"
+        code, left = "", number
+        for prime in (2, 3, 5, 7):
+            times = 0
+            while left % prime == 0:
+                left //= prime
+                times += 1
+            code += str(times)
+        codes.append(f"{code}.{left:02}")
+    # What is left is 1 or one prime above 7, as long as the numbers are below 121.
+    common = "".join(map(min, codes[0][:5], codes[1][:5])) + (codes[0][5:] if codes[0][5:] == codes[1][5:] else "01")
+    return f"{metadata['numbers'][0]}={codes[0]},{metadata['numbers'][1]}={codes[1]}:{common}"
 
 
 def work_bits(metadata: dict[str, Any]) -> str:

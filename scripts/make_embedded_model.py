@@ -5,7 +5,7 @@ Run it from the repository root, after ``make_embedded_tasks.py``::
     python scripts/make_embedded_model.py
 
 The model is a character-level Llama with two habits. For a share of its answers it works the question out first
-(``<think>7+5=12,4+1+1=6</think>62``) and is then nearly always right; otherwise it answers at once, with a guess of
+(``<think>47+15:7+5=12,4+1+1=6</think>62``) and is then nearly always right; otherwise it answers at once, with a guess of
 the right form that is nearly always wrong. Reinforcement fine-tuning can therefore teach it something real within a
 minute on a laptop: to think before it answers.
 
@@ -35,13 +35,13 @@ SEED = 20_000_000
 THREADS = 2
 CONTEXT = 320
 STEPS = 1000
-ROWS_PER_FAMILY = {"chain_sum": 24, "gcd": 16, "count_bits": 16, "spell_backward": 8}
+ROWS_PER_FAMILY = {"chain_sum": 28, "gcd": 16, "count_bits": 12, "spell_backward": 12}
 LEARNING_RATE = 5e-3
 WARMUP_STEPS = 30
 THINKING_SHARE = 0.35
-EARLY_THINKING_SHARE = 0.9
+EARLY_THINKING_SHARE = 0.95
 """Most of the training shows working only, which is what has to be learned; the guesses come in for the rest of it."""
-EARLY_STEPS = 0.6
+EARLY_STEPS = 0.75
 SYSTEM_SHARE = 0.15
 TEST_TASKS = 200
 

@@ -1,0 +1,45 @@
+# Everything runs in .venv, which `make install` makes from the locks. No root, no other tool than Python and make.
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint format typecheck lock
+
+# The first Python that rft supports; `make PYTHON=/path/to/python quickstart` takes another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
+BIN := .venv/bin
+
+help:
+	@echo "make quickstart   install, then run the main job on the embedded model: a minute or two, no download"
+	@echo "make test         install, then run all tests"
+	@echo "make lint         ruff; make format applies it"
+	@echo "make typecheck    mypy"
+
+install:
+	@test -n "$(PYTHON)" || { echo "rft: Python 3.11, 3.12 or 3.13 is missing (found: $$(python3 --version 2>&1))" >&2; exit 1; }
+	@$(PYTHON) scripts/install.py
+
+quickstart: install
+	@$(BIN)/rft train experiment=quickstart
+
+test: install
+	@$(BIN)/python -m pytest
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: install
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+typecheck: install
+	@$(BIN)/mypy
+
+# Only for maintainers, after a change of the dependencies in pyproject.toml.
+COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
+lock: install
+	@$(COMPILE) --extra cpu --override locks/exclude.txt --torch-backend cpu --no-config | grep -v "'never'" > locks/cpu.new
+	@mv locks/cpu.new locks/cpu.txt
+	@$(COMPILE) --extra cuda > locks/cuda.new
+	@mv locks/cuda.new locks/cuda.txt

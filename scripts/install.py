@@ -1,0 +1,115 @@
+"""Make the environment in `.venv`: exact versions from `locks/`, for the CPU or for an NVIDIA GPU.
+
+Called by the Makefile with the machine's own Python; standard library only, no root. Running it again does nothing
+unless a lock has changed. What is missing on the machine is said in one line.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "rft-installed"
+LOG = VENV / "install.log"
+FREE_GB = {"cpu": 8, "cuda": 20}
+
+
+def main():
+    """Check the machine, then install."""
+    backend = os.environ.get("RFT_BACKEND") or ("cuda" if has_gpu() else "cpu")
+    if backend not in FREE_GB:
+        give_up(f"RFT_BACKEND={backend}: must be cpu or cuda")
+    lock = ROOT / "locks" / f"{backend}.txt"
+    wanted = digest(lock, ROOT / "pyproject.toml")
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    check_machine(backend)
+    print(f"rft: installing into {VENV} for {backend} ({lock.name}); a few minutes, log in {LOG}", flush=True)
+    if not (VENV / "bin" / "python").exists():
+        run([sys.executable, "-m", "venv", "--clear", str(VENV)], "python -m venv")
+    requirements = lock.read_text().splitlines()
+    torch = [line for line in requirements if line.startswith("torch==2") and "+cpu" in line]
+    if torch:
+        install_torch_for_cpu(torch[0].split(";")[0].strip(), requirements)
+    # No dependency resolution: the lock is complete, and what it leaves out must stay out.
+    pip("--no-deps", "-r", str(lock))
+    pip("--no-deps", "-e", str(ROOT))
+    STAMP.write_text(wanted)
+
+
+def has_gpu():
+    """Whether an NVIDIA GPU answers."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def check_machine(backend):
+    """Say in one line what the machine lacks."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        give_up(f"Python {platform.python_version()} is not supported; install Python 3.11, 3.12 or 3.13")
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        give_up("python3-venv is missing; install it (Debian, Ubuntu: apt install python3-venv)")
+    if platform.machine() == "x86_64" and sys.platform == "linux" and backend == "cpu":
+        cpuinfo = Path("/proc/cpuinfo").read_text(errors="replace")
+        if "avx2" not in cpuinfo:
+            give_up("this processor has no AVX2, which vLLM needs on a CPU; use a newer machine or one with a GPU")
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        give_up("a C compiler is missing; install it (Debian, Ubuntu: apt install build-essential)")
+    free_gb = shutil.disk_usage(ROOT).free / 1e9
+    if free_gb < FREE_GB[backend]:
+        give_up(f"only {free_gb:.1f} GB free in {ROOT}; the environment needs {FREE_GB[backend]} GB")
+
+
+def install_torch_for_cpu(requirement, requirements):
+    """Install torch's CPU build: from where pip looks anyway, or else with uv, which knows where PyTorch keeps it."""
+    if pip("--no-deps", requirement, may_fail=True):
+        return
+    uv = next(line.split(";")[0].strip() for line in requirements if line.startswith("uv=="))
+    pip("--no-deps", uv)
+    python = str(VENV / "bin" / "python")
+    command = [python, "-m", "uv", "pip", "install", "--python", python, "--torch-backend", "cpu", "--no-deps"]
+    run([*command, requirement], f"uv pip install {requirement}")
+
+
+def pip(*arguments, may_fail=False):
+    """Run `pip install` in the environment."""
+    command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    return run([*command, *arguments], f"pip install {' '.join(arguments)}", may_fail=may_fail)
+
+
+def run(command, what, may_fail=False):
+    """Run a command into the log; give up with the log's last lines if it fails."""
+    VENV.mkdir(exist_ok=True)
+    with LOG.open("a") as log:
+        log.write(f"\n$ {' '.join(command)}\n")
+        log.flush()
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if done.returncode and not may_fail:
+        sys.stderr.write("".join(LOG.open(errors="replace").readlines()[-12:]))
+        give_up(f"{what} failed; the whole log is {LOG}")
+    return done.returncode == 0
+
+
+def digest(*files):
+    """Hash of what decides the environment."""
+    content = b"".join(file.read_bytes() for file in files) + sys.version.encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def give_up(message):
+    """End with one line."""
+    sys.stderr.write(f"rft: {message}\n")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

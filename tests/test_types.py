@@ -1,0 +1,85 @@
+"""The records refuse what cannot be, and say in numbers what they hold."""
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Status, StepReport, Task, count_drops
+
+
+def test_a_policy_has_a_name_of_its_own() -> None:
+    assert Policy(version=3, fingerprint="9b2e51c07d44a1f0").name == "policy-v3-9b2e51c07d44a1f0"
+
+
+def test_records_are_frozen(make_task: Callable[..., Task]) -> None:
+    with pytest.raises(FrozenInstanceError):
+        make_task().id = "other"  # type: ignore[misc]
+
+
+def test_every_token_has_a_logprob(make_rollout: Callable[..., Rollout]) -> None:
+    with pytest.raises(ValueError, match="rollout 4 of task t has 2 completion tokens but 1 log-probabilities"):
+        make_rollout("t", 4, completion_ids=(7, 2), logprobs=(-0.5,))
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.NO_ANSWER, Status.INVALID_OUTPUT])
+def test_a_score_about_the_model_has_a_value(status: Status) -> None:
+    assert Score(value=0.0, status=status).value == 0.0
+    assert not status.is_grader_fault
+    with pytest.raises(ValueError, match=f"status '{status}' cannot have the value None"):
+        Score(value=None, status=status)
+
+
+@pytest.mark.parametrize("status", [Status.SKIPPED, Status.GRADER_ERROR, Status.TIMEOUT])
+def test_a_score_without_a_judgement_has_none(status: Status) -> None:
+    assert Score(value=None, status=status).value is None
+    assert status.is_grader_fault == (status is not Status.SKIPPED)
+    with pytest.raises(ValueError, match=f"status '{status}' cannot have the value 0.0"):
+        Score(value=0.0, status=status)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_score_is_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="a score must be finite, not"):
+        Score(value=value)
+
+
+def test_each_rollout_has_a_grade(make_group: Callable[..., GradedGroup]) -> None:
+    group = make_group([1.0, 0.0], "seven")
+    with pytest.raises(ValueError, match="group of task seven: 2 rollouts but 1 grades"):
+        GradedGroup(task=group.task, rollouts=group.rollouts, grades=group.grades[:1])
+
+
+@pytest.mark.parametrize(
+    ("rewards", "informative"),
+    [([1.0, 0.0], True), ([1.0, 1.0], False), ([1.0, None], False), ([None, None], False), ([0.0, None, 0.5], True)],
+)
+def test_a_group_is_informative_when_its_rewards_differ(
+    make_group: Callable[..., GradedGroup], rewards: list[float | None], informative: bool
+) -> None:
+    group = make_group(rewards)
+    assert group.rewards == rewards
+    assert group.is_informative is informative
+
+
+def test_drops_are_counted_by_their_first_cause(make_group: Callable[..., GradedGroup]) -> None:
+    good = Score(value=1.0)
+    error = Score(value=None, status=Status.GRADER_ERROR)
+    late = Score(value=None, status=Status.TIMEOUT)
+    group = make_group([1.0, 1.0, 1.0, 1.0, 1.0])
+    grades = (
+        Grade(scores={"a": good, "b": good}, reward=2.0),
+        Grade(scores={"a": error, "b": late}, reward=None),
+        Grade(scores={"a": good, "b": late}, reward=None),
+        Grade(scores={"a": error, "b": good}, reward=None),
+        # A grader of weight 0 failed: there is a reward, so nothing is dropped.
+        Grade(scores={"a": good, "b": error}, reward=1.0),
+    )
+    groups = [GradedGroup(task=group.task, rollouts=group.rollouts, grades=grades)]
+    assert count_drops(groups) == {"a: grader error": 2, "b: timeout": 1}
+    assert count_drops([]) == {}
+
+
+def test_a_report_needs_neither_drops_nor_times() -> None:
+    report = StepReport(step=1, policy=Policy(version=1, fingerprint="f"), metrics={})
+    assert (report.drops, report.seconds) == ({}, {})

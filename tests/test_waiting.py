@@ -1,0 +1,88 @@
+"""Waits have names and deadlines."""
+
+import asyncio
+
+import pytest
+
+from rft.errors import WaitTimeout
+from rft.waiting import current_wait, wait_for, waiting
+
+
+def what() -> str | None:
+    wait = current_wait()
+    return wait and wait.what
+
+
+def test_the_wait_that_began_last_is_shown() -> None:
+    assert current_wait() is None
+    with waiting("a model"):
+        with waiting("a file"):
+            assert what() == "a file"
+        assert what() == "a model"
+    assert current_wait() is None
+
+
+def test_a_wait_ends_with_an_error_too() -> None:
+    with pytest.raises(KeyError), waiting("a model"):
+        raise KeyError
+    assert current_wait() is None
+
+
+def test_equal_waits_that_end_out_of_order_leave_nothing() -> None:
+    async def run() -> None:
+        first_ends, second_ends = asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(wait_for(first_ends.wait(), what="first", deadline_s=60))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(wait_for(second_ends.wait(), what="second", deadline_s=60))
+        await asyncio.sleep(0)
+        assert what() == "second"
+        first_ends.set()
+        await first
+        assert what() == "second"
+        second_ends.set()
+        await second
+
+    asyncio.run(run())
+    assert current_wait() is None
+
+
+def test_the_result_comes_through() -> None:
+    async def answer() -> int:
+        assert what() == "an answer"
+        return 42
+
+    assert asyncio.run(wait_for(answer(), what="an answer", deadline_s=60)) == 42
+
+
+def test_the_deadline_cancels_what_is_awaited() -> None:
+    cancelled = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    with pytest.raises(WaitTimeout, match=r"waited 0.01 s for a sign, in vain") as caught:
+        asyncio.run(wait_for(forever(), what="a sign", deadline_s=0.01))
+    assert (caught.value.what, caught.value.deadline_s) == ("a sign", 0.01)
+    assert cancelled == [True]
+    assert current_wait() is None
+
+
+def test_an_error_comes_through() -> None:
+    async def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(wait_for(fail(), what="an answer", deadline_s=60))
+    assert current_wait() is None
+
+
+def test_a_timeout_error_of_the_awaited_itself_is_not_taken_for_the_deadline() -> None:
+    async def fail() -> None:
+        raise TimeoutError("the database did not answer")
+
+    with pytest.raises(TimeoutError, match="the database did not answer"):
+        asyncio.run(wait_for(fail(), what="an answer", deadline_s=60))
