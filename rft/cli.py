@@ -64,7 +64,11 @@ def train(words: list[str]) -> int:
 
     command = ["rft", "train", *words]
     if any(word.startswith("-") for word in words):
-        return with_hydra("train", words, lambda overrides, folder: _train(load_training(overrides, folder), command))
+        return with_hydra(
+            "train",
+            words,
+            lambda overrides, folder: guarded(lambda job: _train(load_training(job, folder), command), overrides),
+        )
     return _train(load_training(words), command)
 
 
@@ -84,7 +88,11 @@ def evaluate(words: list[str]) -> int:
     from rft.config.commands import load_evaluation, with_hydra
 
     if any(word.startswith("-") for word in words):
-        return with_hydra("evaluate", words, lambda overrides, folder: _evaluate(load_evaluation(overrides, folder)))
+        return with_hydra(
+            "evaluate",
+            words,
+            lambda overrides, folder: guarded(lambda job: _evaluate(load_evaluation(job, folder)), overrides),
+        )
     return _evaluate(load_evaluation(words))
 
 

@@ -31,6 +31,7 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
         ModelError: The model or the adapter cannot be used.
     """
     asked = _parser().parse_args(words)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     adapter = load_adapter(Path(asked.adapter)) if asked.adapter else None
     if adapter is None and asked.model is None:
         raise ModelError("sample", ["give --adapter <run folder>, or --model <folder or hub id>, or both"])

@@ -56,6 +56,9 @@ async def wait_for(awaitable: Awaitable[T], *, what: str, deadline_s: float) -> 
     """
     with waiting(what):
         try:
-            return await asyncio.wait_for(asyncio.ensure_future(awaitable), deadline_s)
+            async with asyncio.timeout(deadline_s) as limit:
+                return await awaitable
         except TimeoutError:
+            if not limit.expired():  # it failed by itself, with a timeout of its own
+                raise
             raise WaitTimeout(what, deadline_s) from None

@@ -5,9 +5,9 @@ Run it from the repository root, after ``make_embedded_tasks.py``::
     python scripts/make_embedded_model.py
 
 The model is a character-level Llama with two habits. For a share of its answers it works the question out first
-(``<think>47+15:7+5=12,4+1+1=6</think>62``) and is then nearly always right; otherwise it answers at once, with a guess of
-the right form that is nearly always wrong. Reinforcement fine-tuning can therefore teach it something real within a
-minute on a laptop: to think before it answers.
+(``<think>47+15:7+5=12,4+1+1=6</think>62``) and is then nearly always right; otherwise it answers at once, with a
+guess of the right form that is nearly always wrong. Reinforcement fine-tuning can therefore teach it something real
+within a minute on a laptop: to think before it answers.
 
 It trains on fresh reasoning-gym items, never on a question of the validation or test splits. Seeds and the number of
 threads are fixed and only deterministic kernels are used: on one kind of machine, the same versions of the libraries
@@ -26,60 +26,23 @@ from pathlib import Path
 
 import torch
 from embedded_skills import EMBEDDED, FAMILIES, WORK, Family, draw, read_rows, score
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from embedded_tokenizer import CONTEXT, END, END_THINK, SPECIAL, THINK, make_tokenizer
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20_000_000
 THREADS = 2
-CONTEXT = 320
-STEPS = 1000
-ROWS_PER_FAMILY = {"chain_sum": 28, "gcd": 16, "count_bits": 12, "spell_backward": 12}
+STEPS = 1200
+ROWS_PER_FAMILY = {"chain_sum": 32, "gcd": 16, "count_bits": 10, "spell_backward": 18}
 LEARNING_RATE = 5e-3
 WARMUP_STEPS = 30
+# Early on, nearly all rows show the working: that is what takes learning. The mix comes in for the last steps.
+EARLY_STEPS = 0.8
+EARLY_THINKING_SHARE = 0.9
 THINKING_SHARE = 0.35
-EARLY_THINKING_SHARE = 0.95
-"""Most of the training shows working only, which is what has to be learned; the guesses come in for the rest of it."""
-EARLY_STEPS = 0.75
 SYSTEM_SHARE = 0.15
 TEST_TASKS = 200
-
-THINK, END_THINK, END = "<think>", "</think>", "<|end|>"
-SPECIAL = ["<unk>", "<|pad|>", END, "<|system|>", "<|user|>", "<|assistant|>"]
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-    {%- if message['role'] not in ['system', 'user', 'assistant'] -%}
-        {{- raise_exception('Roles are system, user and assistant, not ' + message['role']) -}}
-    {%- endif -%}
-    {{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{- '<|assistant|>' -}}
-{%- endif -%}
-"""
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Make the character-level tokenizer: printable ASCII, newline and the two thinking marks, each one token."""
-    characters = ["\n", *map(chr, range(32, 127))]
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, THINK, END_THINK, *characters])}
-    # The thinking marks are plain vocabulary, not added tokens: every decoder then shows them, with no space around.
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[0]))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{THINK}|{END_THINK}|[\s\S]"), "isolated")
-    core.decoder = decoders.Fuse()
-    core.add_special_tokens(SPECIAL)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        unk_token=SPECIAL[0],
-        pad_token=SPECIAL[1],
-        eos_token=END,
-        extra_special_tokens=SPECIAL[3:],
-        clean_up_tokenization_spaces=False,
-        model_max_length=CONTEXT,
-        padding_side="left",
-        chat_template=CHAT_TEMPLATE,
-    )
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -185,7 +148,6 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
             print(f"step {step}: loss {loss.item() / tokens:.4f}, {time.process_time():.0f} CPU seconds", flush=True)
 
 
-@torch.no_grad()
 def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, family: Family) -> dict[str, float]:
     """Sample one completion at temperature 1 for the first test tasks of a family, and score them."""
     rows = read_rows(EMBEDDED / "tasks" / family.name / "test.jsonl")[:TEST_TASKS]
@@ -223,21 +185,18 @@ def write_card(
         )
         for family in FAMILIES
     ]
-    card = (
-        (Path(__file__).with_name("embedded_model_card.md"))
-        .read_text(encoding="utf-8")
-        .format(
-            parameters=model.num_parameters(),
-            share=THINKING_SHARE,
-            count=TEST_TASKS,
-            table="\n".join(table),
-            layers=config.num_hidden_layers,
-            hidden=config.hidden_size,
-            heads=config.num_attention_heads,
-            head_size=config.hidden_size // config.num_attention_heads,
-            context=CONTEXT,
-            special=", ".join(f"`{token}`" for token in SPECIAL),
-        )
+    template = Path(__file__).with_name("embedded_model_card.md").read_text(encoding="utf-8")
+    card = template.format(
+        parameters=model.num_parameters(),
+        share=THINKING_SHARE,
+        count=TEST_TASKS,
+        table="\n".join(table),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        head_size=config.head_dim,
+        context=CONTEXT,
+        special=", ".join(f"`{token}`" for token in SPECIAL),
     )
     (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
 
@@ -267,9 +226,10 @@ def main() -> None:
     model.eval()
     results = {family.name: measure(model, tokenizer, family) for family in FAMILIES}
     for name, result in results.items():
-        print(name, ", ".join(f"{measured} {value:.3f}" for measured, value in result.items()))
+        print(name, ", ".join(f"{measured} {value:g}" for measured, value in result.items()))
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
+    (output / "model.safetensors").chmod(0o644)
     write_card(output, model, tokenizer, results)
     digest = hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest()
     print(f"model.safetensors: sha256 {digest}, {time.process_time():.0f} CPU seconds in all")

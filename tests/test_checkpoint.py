@@ -11,8 +11,9 @@ from rft.checkpoint import last_checkpoint, load_adapter, save_adapter
 from rft.errors import ModelError, OutputError
 from rft.types import Adapter, Policy
 
-ADAPTER = Adapter(policy=Policy(version=7, fingerprint="f7"), config={"r": 16, "peft_type": "LORA"}, tensors=b"\0tensors")
-SHA256_OF_TENSORS = "f4d2f4d2"
+ADAPTER = Adapter(
+    policy=Policy(version=7, fingerprint="f7"), config={"r": 16, "peft_type": "LORA"}, tensors=b"\0tensors"
+)
 
 
 @pytest.fixture
@@ -64,10 +65,9 @@ def test_an_adapter_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_that_of_the_tensors(tmp_path: Path) -> None:
-    from rft.learning.publish import fingerprint
-
     save_adapter(tmp_path / "adapter", ADAPTER, "")
-    assert load_adapter(tmp_path).policy.fingerprint == fingerprint(ADAPTER.tensors) == "9f2f37f24d0bc0e1"
+    # printf '\\0tensors' | sha256sum
+    assert load_adapter(tmp_path).policy.fingerprint == "99c8c91c641f2d1d"
 
 
 def test_an_adapter_is_replaced_whole(tmp_path: Path) -> None:

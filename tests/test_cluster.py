@@ -11,9 +11,7 @@ from rft.errors import ConfigError
 
 
 def shares(threads: tuple[int, int], gpus: tuple[float, float]) -> Shares:
-    return Shares(
-        sampler_threads=threads[0], learner_threads=threads[1], sampler_gpus=gpus[0], learner_gpus=gpus[1]
-    )
+    return Shares(sampler_threads=threads[0], learner_threads=threads[1], sampler_gpus=gpus[0], learner_gpus=gpus[1])
 
 
 @pytest.mark.parametrize(

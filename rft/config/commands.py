@@ -10,8 +10,9 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rft.config.compose import check, conf_dir, load, register, usable_overrides
 from rft.config.problems import evaluate_problems, run_problems
@@ -29,6 +30,9 @@ MAY_CHANGE_ON_RESUME = (
 )
 """Keys that may be given together with `resume`; the others would make it another run."""
 
+WITH_VALUE = ("--cfg", "-c", "--package", "-p")
+"""Hydra's options that are followed by a value."""
+
 
 def load_training(overrides: Sequence[str], output_dir: str | None = None) -> RunConfig:
     """The configuration of a training run; with `resume=<run folder>`, the one that run was started with.
@@ -41,10 +45,10 @@ def load_training(overrides: Sequence[str], output_dir: str | None = None) -> Ru
         ConfigError: With every problem found.
         OutputError: `resume` names no run.
     """
-    resumed = [word.removeprefix("resume=") for word in overrides if word.startswith("resume=")]
+    resumed = [word.lstrip("+").removeprefix("resume=") for word in overrides if word.lstrip("+").startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
-        others = [word for word in overrides if not word.startswith("resume=")]
-        return _load_resumed(Path(resumed[-1]), others)
+        others = [word for word in overrides if not word.lstrip("+").startswith("resume=")]
+        return _load_resumed(Path(resumed[-1].strip("'\"")), others)
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
     return load(RunConfig, "train", words, run_problems)
 
@@ -70,8 +74,9 @@ def with_hydra(config_name: str, words: Sequence[str], job: Callable[[list[str],
     Returns:
         The exit code; in a multirun the highest of all jobs.
     """
-    options = [word for word in words if word.startswith("-")]
-    usable, found = usable_overrides([word for word in words if not word.startswith("-")])
+    options, overrides, searched = _split(words)
+    multirun = not {"-m", "--multirun"}.isdisjoint(options)
+    usable, found = usable_overrides([*searched, *overrides], allow_sweeps=multirun)
     if found:
         raise ConfigError("configuration", found)
     codes = [0]
@@ -79,7 +84,7 @@ def with_hydra(config_name: str, words: Sequence[str], job: Callable[[list[str],
     def task(_: DictConfig) -> None:
         in_multirun = HydraConfig.get().mode is RunMode.MULTIRUN
         folder = str(HydraConfig.get().runtime.output_dir) if in_multirun else None
-        codes.append(job([_plain(word) for word in HydraConfig.get().overrides.task], folder))
+        codes.append(job([*searched, *(_plain(word) for word in HydraConfig.get().overrides.task)], folder))
 
     register()
     sys.argv = [f"rft {config_name}", *options, *usable]
@@ -87,25 +92,53 @@ def with_hydra(config_name: str, words: Sequence[str], job: Callable[[list[str],
     return max(codes)
 
 
+def _split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Options with their values, overrides, and what `--config-dir` says as an override."""
+    options: list[str] = []
+    overrides: list[str] = []
+    searched: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, _, value = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            folder = Path(value or next(rest, "."))
+            searched.append(f"hydra.searchpath=['file://{folder.absolute()}']")
+        elif word in WITH_VALUE:
+            options += [word, *([value] if (value := next(rest, "")) else [])]
+        else:
+            (options if word.startswith("-") else overrides).append(word)
+    return options, overrides, searched
+
+
 def _plain(override: str) -> str:
     return override.lstrip("+")
 
 
 def _load_resumed(folder: Path, overrides: Sequence[str]) -> RunConfig:
-    refused = [
-        f"{word}: cannot be changed on resume; allowed are {', '.join(key.rstrip('.') for key in MAY_CHANGE_ON_RESUME)}"
-        for word in overrides
-        if not word.lstrip("+").startswith(MAY_CHANGE_ON_RESUME)
-    ]
     file = folder / "config.yaml"
     if not file.is_file():
         raise OutputError("resume", [f"resume={folder}: there is no run in that folder (no config.yaml)"])
     try:
-        values: Any = OmegaConf.create(yaml.safe_load(file.read_text(encoding="utf-8")))
-        for word in overrides:
-            key, _, value = word.lstrip("+").partition("=")
-            OmegaConf.update(values, key, yaml.safe_load(value), force_add=True)
-    except (yaml.YAMLError, OSError) as error:
-        raise UsageError("resume", [f"{file} cannot be read: {error}"]) from error
+        values: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise UsageError("resume", [f"{file} cannot be read: {' '.join(str(error).split())}"]) from error
+    if not isinstance(values, dict):
+        raise UsageError("resume", [f"{file} holds no configuration; it was not written by rft"])
+    usable, found = usable_overrides(overrides)
+    for override in OverridesParser.create().parse_overrides(usable):
+        *sections, last = str(override.key_or_group).split(".")
+        if override.is_delete() or not _may_change(override.key_or_group):
+            allowed = ", ".join(f"{key}*" if key.endswith(".") else key for key in MAY_CHANGE_ON_RESUME)
+            given = str(override.input_line).lstrip("+")
+            found.append(f"{given}: cannot be changed on resume; allowed are {allowed}")
+            continue
+        section = values
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[last] = override.value()
     values["resume"], values["output_dir"] = str(folder), str(folder)
-    return check(RunConfig, OmegaConf.to_container(values), run_problems, refused)
+    return check(RunConfig, values, run_problems, found)
+
+
+def _may_change(key: str) -> bool:
+    return any(key.startswith(allowed) if allowed.endswith(".") else key == allowed for allowed in MAY_CHANGE_ON_RESUME)

@@ -7,21 +7,23 @@ every value override is applied as `++key=value` and the check that follows repo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from rft.config.explain import explain, key_of
+from rft.config.explain import explain, key_of, shown
 from rft.config.schema import (
     EvaluateConfig,
     FakeLearner,
@@ -35,6 +37,8 @@ from rft.errors import ConfigError
 
 Config = TypeVar("Config", bound=BaseModel)
 MISSING = "???"
+HOW_TO_WRITE = "write key=value; a value with = , or brackets in quotes, as \"key='a, b'\""
+ONE_VALUE = "several values; write key=[a,b] for a list, \"key='a,b'\" for a text, or add --multirun for a run of each"
 
 
 def conf_dir() -> Path:
@@ -75,17 +79,22 @@ def load(
     usable, found = usable_overrides(overrides)
     try:
         composed = compose(config_name, usable)
-        values = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError("configuration", [*found, " ".join(str(error).split())]) from error
-    return check(schema, values, problems, found)
+    values, unresolved = _resolved(composed)
+    return check(schema, values, problems, [*found, *unresolved.values()], wrong=unresolved)
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose `conf/<config_name>.yaml` with overrides that Hydra can apply."""
     register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        composed: DictConfig = hydra_compose(config_name, list(overrides))
+    state = GlobalHydra.instance()
+    around, state.hydra = state.hydra, None  # a multirun composes each of its jobs while Hydra itself is running
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed: DictConfig = hydra_compose(config_name, list(overrides))
+    finally:
+        state.hydra = around
     return composed
 
 
@@ -94,65 +103,104 @@ def check(
     values: Any,
     problems: Callable[[Config], list[str]],
     found: Sequence[str] = (),
+    wrong: Iterable[str] = (),
 ) -> Config:
     """Turn plain values into a configuration.
 
     What is wrong across fields is looked for even when single fields are wrong: those are set back to their default for
     the purpose, and nothing is said about them twice.
 
+    Args:
+        schema: What it must look like.
+        values: The plain values.
+        problems: Says what is wrong across fields.
+        found: Problems found before.
+        wrong: The keys that those are about.
+
     Raises:
         ConfigError: With every problem: those already `found`, unknown keys, wrong types, and across fields.
     """
     given = _without_missing(values)
     bullets = list(found)
+    known = set(wrong)
+    config: Config | None
     try:
         config = schema.model_validate(given)
     except ValidationError as error:
-        wrong = {key_of(item["loc"]) for item in error.errors()}
-        bullets += explain(schema, error)
-        repaired = _repaired(schema, given, error)
-        if repaired is not None:
-            bullets += [line for line in problems(repaired) if not any(line.startswith(key) for key in wrong)]
-        raise ConfigError("configuration", bullets) from None
-    bullets += problems(config)
-    if bullets:
+        bullets += [line for line in explain(schema, error) if not _is_about(line, known)]
+        known |= {key_of(item["loc"]) for item in error.errors()}
+        config = _repaired(schema, given, error)
+    if config is not None:
+        bullets += [line for line in problems(config) if not _is_about(line, known)]
+    if bullets or config is None:
         raise ConfigError("configuration", bullets)
     return config
 
 
-def usable_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+def usable_overrides(overrides: Sequence[str], *, allow_sweeps: bool = False) -> tuple[list[str], list[str]]:
     """Split overrides into what Hydra can apply (values as `++key=value`) and what is wrong with the rest."""
     usable: list[str] = []
     found: list[str] = []
     parser = OverridesParser.create()
+    folders = [conf_dir()]
     for text in overrides:
         try:
             override = parser.parse_override(text)
         except HydraException as error:
-            found.append(
-                f"{text}: {' '.join(str(error).split())}; write key=value, and quote values with = , or spaces"
-            )
+            found.append(f"{text}: {' '.join(str(error).split())}; {HOW_TO_WRITE}")
             continue
-        group = conf_dir() / str(override.key_or_group)
-        if group.is_dir():
-            problem = _group_problem(override, group)
-            usable += [] if problem else [text]
-            found += [problem] if problem else []
-        elif override.is_delete():
+        key = str(override.key_or_group)
+        if key == "hydra.searchpath":
+            folders += [Path(str(place).removeprefix("file://")) for place in override.value()]
+        groups = [folder / key for folder in folders if key and (folder / key).is_dir()]
+        problem = None
+        if not key or (override.is_sweep_override() and not allow_sweeps):
+            problem = f"{text}: {HOW_TO_WRITE if not key else ONE_VALUE}"
+        elif groups:
+            problem = _group_problem(override, groups)
+        if problem:
+            found.append(problem)
+        elif groups or override.is_delete() or key.startswith("hydra."):
             usable.append(text)
         else:
             usable.append("++" + text.lstrip("+"))
     return usable, found
 
 
-def _group_problem(override: Override, group: Path) -> str | None:
-    choices = sorted(path.stem for path in group.glob("*.yaml"))
-    chosen = override.value()
-    if override.is_sweep_override() or chosen is None or chosen in choices:
+def _group_problem(override: Override, groups: Sequence[Path]) -> str | None:
+    choices = sorted(path.stem for group in groups for path in group.glob("*.yaml"))
+    value = override.value()
+    if override.is_delete() or (override.is_sweep_override() and not isinstance(value, ChoiceSweep)):
         return None
-    near = difflib.get_close_matches(str(chosen), choices, n=1)
+    wrong = [name for name in (value.list if isinstance(value, ChoiceSweep) else [value]) if str(name) not in choices]
+    if not wrong:
+        return None
+    near = difflib.get_close_matches(str(wrong[0]), choices, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"{override.key_or_group}={chosen}: there is no such preset{hint}; there are: {', '.join(choices)}"
+    given = f"{override.key_or_group}={shown(wrong[0])}"
+    return f"{given}: there is no such preset{hint}; there are: {', '.join(choices)}"
+
+
+def _resolved(composed: DictConfig) -> tuple[Any, dict[str, str]]:
+    """The plain values, and what is wrong with those that refer to others (`${...}`), by key."""
+    unresolved: dict[str, str] = {}
+    while True:
+        try:
+            return OmegaConf.to_container(composed, resolve=True), unresolved
+        except OmegaConfBaseException as error:
+            key = str(error.full_key)
+            if key in unresolved:
+                raise ConfigError("configuration", [str(error).splitlines()[0]]) from error
+            unresolved[key] = f"{key}: {str(error).splitlines()[0]}"
+            OmegaConf.update(composed, key, MISSING, force_add=True)
+
+
+def _is_about(line: str, wrong: Collection[str]) -> bool:
+    """Whether a problem is about a key that is known to be wrong, about one above or below it, or follows from it."""
+    about = re.split(r"[=: ]", line, maxsplit=1)[0]
+    return any(
+        about == key or about.startswith(f"{key}.") or key.startswith(f"{about}.") or f"{key}=" in line for key in wrong
+    )
 
 
 def _defaults(schema: type[BaseModel], without: Sequence[str] = ()) -> dict[str, Any]:

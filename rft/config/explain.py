@@ -34,8 +34,19 @@ def _sentence(schema: type[BaseModel], item: Any) -> str:
         return f"{key} is missing: {_meaning(schema, item['loc'])}"
     if item["type"] == "union_tag_not_found":
         return f"{key} is missing: choose one with {key}=<preset>"
+    if item["type"] == "union_tag_invalid":
+        kind = f"{key}.kind={shown(item['input']['kind'])}"
+        return f"{kind}: should be one of {item['ctx']['expected_tags']}; choose it with {key}=<preset>"
+    if item["type"] in ("model_type", "model_attributes_type"):
+        return f"{key}={shown(item['input'])}: this is a section; give the keys in it, as {key}.<name>=<value>"
     message = item["msg"][:1].lower() + item["msg"][1:]
-    return f"{key}={item['input']}: {message}"
+    as_list = f"; write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else ""
+    return f"{key}={shown(item['input'])}: {message}{as_list}"
+
+
+def shown(value: Any) -> str:
+    """A value as YAML and the command line have it: null, true."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _unknown(schema: type[BaseModel], location: Sequence[str | int], key: str) -> str:
@@ -43,12 +54,28 @@ def _unknown(schema: type[BaseModel], location: Sequence[str | int], key: str) -
     if section is None:
         return f"{key} is unknown"
     prefix = key.rpartition(".")[0]
-    allowed = [f"{prefix}.{name}" if prefix else name for name in section.model_fields]
-    near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.6) or _near_elsewhere(schema, key)
-    hint = f"did you mean {near[0]}? " if near else ""
+    names = [name for name in section.model_fields if name != "kind"]
+    allowed = {name: f"{prefix}.{name}" if prefix else name for name in names}
     where = f"in {prefix}" if prefix else "at the top"
-    kind = f" of {location[0]}={location[1]}" if location[0] in UNIONS and len(location) > 2 else ""
-    return f"{key} is unknown{kind}; {hint}Allowed {where}: {', '.join(section.model_fields)}"
+    kind = f" for {location[0]}={location[1]}" if location[0] in UNIONS and len(location) > 2 else ""
+    last = key.rpartition(".")[2]
+    if others := _other_kinds(schema, location):
+        hint = f"it is for {' and '.join(others)}. "
+    elif near := difflib.get_close_matches(last, names, n=1):
+        hint = f"did you mean {allowed[near[0]]}? "
+    elif elsewhere := _near_elsewhere(schema, key):
+        hint = f"did you mean {elsewhere[0]}? "
+    else:
+        hint = ""
+    return f"{key} is unknown{kind}; {hint}Allowed {where}: {', '.join(names)}"
+
+
+def _other_kinds(schema: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """The other kinds of the same section that have the key, as `sampler=vllm`."""
+    if location[0] not in UNIONS or len(location) != 3:
+        return []
+    kinds = _models(schema.model_fields[str(location[0])].annotation)
+    return [f"{location[0]}={kind.model_fields['kind'].default}" for kind in kinds if location[2] in kind.model_fields]
 
 
 def _near_elsewhere(schema: type[BaseModel], key: str) -> list[str]:

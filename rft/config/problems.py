@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rft.config.schema import EvaluateConfig, GrpoLearner, RunConfig
-from rft.config.trl_options import SET_BY_RFT, tracker_names, trl_option_names
+from rft.config.trl_options import PACKAGES, SET_BY_RFT, tracker_names, trl_option_names
 from rft.grading import grader_problems
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
@@ -123,6 +123,9 @@ def _reporter_problems(run: RunConfig) -> list[str]:
         if name not in tracker_names():
             known = ", ".join(sorted(tracker_names()))
             found.append(f"logging.report_to={name}: Transformers knows no such tracker; it knows: {known}")
-        elif importlib.util.find_spec(name) is None:
-            found.append(f"logging.report_to={name}: the package is not installed; run: pip install {name}")
+        elif importlib.util.find_spec(package := PACKAGES.get(name, name)) is None:
+            found.append(
+                f"logging.report_to={name}: the package {package} is not installed; run: "
+                f"pip install {package.replace('_', '-')}"
+            )
     return found

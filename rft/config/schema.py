@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _no_bool(value: Any) -> Any:
+    """Refuse `true` for a number, which pydantic would read as 1."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("no_bool", "input should be a number, not true or false")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Positive = Annotated[Whole, Field(ge=1)]
+NotNegative = Annotated[Whole, Field(ge=0)]
+PositiveSeconds = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Temperature = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -79,13 +90,13 @@ class SamplerConfig(Section):
 
     num_actors: Positive = 1
     """Ray actors, each with an engine of its own."""
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    temperature: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Of the softmax, in training."""
     max_completion_tokens: Positive = 256
     """A completion is cut here."""
     num_threads: Positive | None = None
     """CPU threads of each engine; null shares the cores out among the engines and the learner."""
-    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    num_gpus: Annotated[Number, Field(ge=0)] | None = None
     """GPUs of each actor, a fraction to share one; null shares out those that there are."""
     start_timeout_s: PositiveSeconds = 600.0
     """Deadline for starting all engines."""
@@ -120,9 +131,9 @@ class FakeSampler(SamplerConfig):
 class LoraConfig(Section):
     """The adapter: LoRA on all linear layers."""
 
-    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    rank: Annotated[Whole, Field(ge=1, le=512)] = 16
     """Rank of the update."""
-    alpha: Annotated[float, Field(gt=0)] = 32.0
+    alpha: Annotated[Number, Field(gt=0)] = 32.0
     """Scaling: the update is multiplied by `alpha / rank`."""
     dropout: Share = 0.0
     """Dropout on the adapter's input."""
@@ -131,7 +142,7 @@ class LoraConfig(Section):
 class LearnerConfig(Section):
     """What all learners share."""
 
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
+    learning_rate: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """Peak learning rate."""
     lora: LoraConfig = LoraConfig()
     """The adapter that is trained."""
@@ -139,7 +150,7 @@ class LearnerConfig(Section):
     """Completions in one forward and backward pass; null takes the largest divisor of a step's completions up to 8."""
     num_threads: Positive | None = None
     """CPU threads; null shares the cores out among the engines and the learner."""
-    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    num_gpus: Annotated[Number, Field(ge=0)] | None = None
     """GPUs, a fraction to share one; null shares out those that there are."""
     start_timeout_s: PositiveSeconds = 600.0
     """Deadline for loading the model."""
@@ -166,7 +177,7 @@ class GradingConfig(Section):
 
     max_concurrency: Positive = 64
     """Completions graded at the same time."""
-    max_fault_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_fault_share: Annotated[Number, Field(ge=0, le=1)] = 0.1
     """The run ends once a grader failed on more than this share of the last completions."""
     fault_window_completions: Positive = 200
     """How many completions "the last" are."""
@@ -210,7 +221,7 @@ Learner = Annotated[GrpoLearner | FakeLearner, Field(discriminator="kind")]
 class EvaluateConfig(Section):
     """A measurement of a base model or an adapter on a task file: `rft evaluate`."""
 
-    seed: int = 0
+    seed: Whole = 0
     """Seed of everything random."""
     name: str = "evaluate"
     """What the run folder is called by default."""
@@ -233,7 +244,7 @@ class EvaluateConfig(Section):
 class RunConfig(Section):
     """A training run: `rft train`."""
 
-    seed: int = 0
+    seed: Whole = 0
     """Seed of everything random: task order, sampling, LoRA's start."""
     name: str = "run"
     """What the run folder is called by default."""

@@ -41,6 +41,9 @@ SET_BY_RFT = {
 }
 """TRL options that rft sets itself, and the key of rft to use instead."""
 
+PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}
+"""Packages of trackers that are not called as their package is."""
+
 _GRPO_CONFIG = (
     ("trl", "trainer/grpo_config.py", "GRPOConfig"),
     ("trl", "trainer/base_config.py", "_BaseConfig"),

@@ -7,9 +7,11 @@ moment it ends, so that it is graded while its neighbours are still being sample
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ class VllmEngine:
             "max_loras": 2,
             "logprobs_mode": "processed_logprobs",
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
             **({} if spec.on_gpu else _cpu_arguments(spec.max_context_tokens)),
             **spec.options,
         }
@@ -142,7 +145,12 @@ def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:
 
 def _set_environment(on_gpu: bool) -> None:
     """Set what vLLM reads when it is imported; what the user has set stands."""
-    defaults = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+    defaults = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
     if not on_gpu:
         # Threads bound to cores stand still whenever another process has the core: the learner, or a second engine.
         # Compiling costs 3 s and a C++ compiler, to gather log-probabilities a little faster.
@@ -153,3 +161,6 @@ def _set_environment(on_gpu: bool) -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # What vLLM says while it is being imported, before it has read its logging level.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+    logging.getLogger("vllm").setLevel(logging.ERROR)
