@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.text import Text
 
 from rft import build
 from rft.checkpoint import last_checkpoint, save_adapter
@@ -241,6 +242,8 @@ class _Training:
             paths["adapter"] = folder / "adapter"
         samples = choose_samples(read_rollouts(folder, "before"), read_rollouts(folder, "after"))
         final_report(self.console, summary=summary, samples=samples, paths=paths)
+        if status == "interrupted" and (folder / "checkpoints").exists():
+            self.console.print(Text(f"\nto go on: rft train resume={folder}"), soft_wrap=True)
 
     def _summarize(self, status: str) -> dict[str, Any]:
         """Write summary.json from what is on disk, so that a resumed run adds up."""

@@ -10,6 +10,7 @@ def training_plan(run: RunConfig) -> str:
     loop, sampler, learner = run.loop, run.sampler, run.learner
     per_step = loop.prompts_per_step * loop.completions_per_prompt
     micro_batch = completions_per_micro_batch(run)
+    passes = per_step // micro_batch
     share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
     graders = [f"{name} ({spec['use']}, weight {spec.get('weight', 1.0):g})" for name, spec in run.graders.items()]
     rows = {
@@ -20,7 +21,7 @@ def training_plan(run: RunConfig) -> str:
         "graders": ", ".join(graders),
         "steps": f"{loop.steps} of {loop.prompts_per_step} prompts x {loop.completions_per_prompt} completions "
         f"= {per_step} completions",
-        "optimizer step": f"{per_step // micro_batch} micro-batches of {micro_batch} completions",
+        "optimizer step": f"{passes} micro-batch{'es' if passes > 1 else ''} of {micro_batch} completions",
         "in all": f"{loop.steps * loop.prompts_per_step} prompts, {loop.steps * per_step} completions of at most "
         f"{sampler.max_completion_tokens} tokens",
         "samplers": f"{sampler.num_actors} x {sampler.kind}, temperature {sampler.temperature:g}",

@@ -134,7 +134,9 @@ def _load_resumed(folder: Path, overrides: Sequence[str]) -> RunConfig:
             continue
         section = values
         for name in sections:
-            section = section.setdefault(name, {})
+            if not isinstance(section.get(name), dict):
+                section[name] = {}
+            section = section[name]
         section[last] = override.value()
     values["resume"], values["output_dir"] = str(folder), str(folder)
     return check(RunConfig, values, run_problems, found)

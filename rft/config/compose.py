@@ -37,7 +37,7 @@ from rft.errors import ConfigError
 
 Config = TypeVar("Config", bound=BaseModel)
 MISSING = "???"
-HOW_TO_WRITE = "write key=value; a value with = , or brackets in quotes, as \"key='a, b'\""
+HOW_TO_WRITE = "write key=value; a value with = , ~ or brackets in quotes, as \"key='a, b'\""
 ONE_VALUE = "several values; write key=[a,b] for a list, \"key='a,b'\" for a text, or add --multirun for a run of each"
 
 
@@ -150,8 +150,8 @@ def usable_overrides(overrides: Sequence[str], *, allow_sweeps: bool = False) ->
             found.append(f"{text}: {' '.join(str(error).split())}; {HOW_TO_WRITE}")
             continue
         key = str(override.key_or_group)
-        if key == "hydra.searchpath":
-            folders += [Path(str(place).removeprefix("file://")) for place in override.value()]
+        if key == "hydra.searchpath" and isinstance(places := override.value(), list):
+            folders += [Path(str(place).removeprefix("file://")) for place in places]
         groups = [folder / key for folder in folders if key and (folder / key).is_dir()]
         problem = None
         if not key or (override.is_sweep_override() and not allow_sweeps):

@@ -60,7 +60,7 @@ def _unknown(schema: type[BaseModel], location: Sequence[str | int], key: str) -
     kind = f" for {location[0]}={location[1]}" if location[0] in UNIONS and len(location) > 2 else ""
     last = key.rpartition(".")[2]
     if others := _other_kinds(schema, location):
-        hint = f"it is for {' and '.join(others)}. "
+        hint = f"it is for {' and '.join(others)}, leave it out with ~{key}. "
     elif near := difflib.get_close_matches(last, names, n=1):
         hint = f"did you mean {allowed[near[0]]}? "
     elif elsewhere := _near_elsewhere(schema, key):

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from rft.config.schema import EvaluateConfig, GrpoLearner, RunConfig
+from rft.config.schema import EvaluateConfig, FakeLearner, FakeSampler, GrpoLearner, RunConfig
 from rft.config.trl_options import PACKAGES, SET_BY_RFT, tracker_names, trl_option_names
 from rft.grading import grader_problems
 
@@ -65,6 +65,8 @@ def _loop_problems(run: RunConfig) -> list[str]:
             f"loop.completions_per_prompt={loop.completions_per_prompt}: GRPO compares the completions of one prompt, "
             "so there must be at least 2"
         )
+    if isinstance(run.sampler, FakeSampler) and not isinstance(run.learner, FakeLearner):
+        found.append("sampler=fake: a real learner does not know its token ids; use learner=fake as well")
     context = run.model.max_context_tokens
     if context is not None and run.sampler.max_completion_tokens >= context:
         found.append(

@@ -20,12 +20,12 @@ def _no_bool(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_no_bool)]
-Number = Annotated[float, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
 NotNegative = Annotated[Whole, Field(ge=0)]
-PositiveSeconds = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-Temperature = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Temperature = Annotated[Number, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -90,7 +90,7 @@ class SamplerConfig(Section):
 
     num_actors: Positive = 1
     """Ray actors, each with an engine of its own."""
-    temperature: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 1.0
+    temperature: Annotated[Number, Field(gt=0)] = 1.0
     """Of the softmax, in training."""
     max_completion_tokens: Positive = 256
     """A completion is cut here."""
@@ -142,7 +142,7 @@ class LoraConfig(Section):
 class LearnerConfig(Section):
     """What all learners share."""
 
-    learning_rate: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 1e-5
+    learning_rate: Annotated[Number, Field(gt=0)] = 1e-5
     """Peak learning rate."""
     lora: LoraConfig = LoraConfig()
     """The adapter that is trained."""

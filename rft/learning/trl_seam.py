@@ -80,6 +80,7 @@ class SteppedTrainer:
         self._idle: queue.Queue[BaseException | None] = queue.Queue()
         self._timeout_s = timeout_s
         self._closing = False
+        self._has_ended = False
         prompts_per_step = config.generation_batch_size // config.num_generations
         self.trainer = GRPOTrainer(
             model=model,
@@ -109,8 +110,10 @@ class SteppedTrainer:
         """Take one optimizer step on these groups and return what TRL logged about it.
 
         Raises:
-            LearnError: The trainer failed, or did not take exactly one step.
+            LearnError: The trainer failed, now or earlier, or did not take exactly one step.
         """
+        if self._has_ended:
+            raise LearnError("TRL's trainer has ended; it takes no more groups")
         before = self.steps_done
         self._batches.put(groups)
         self._wait_until_idle(f"optimizer step {before + 1}")
@@ -125,7 +128,7 @@ class SteppedTrainer:
 
     def close(self) -> None:
         """End the trainer's thread; the trackers write out what they hold."""
-        self._closing = True
+        self._closing = self._has_ended = True
         if self._thread.is_alive():
             self._batches.put(None)
             self._thread.join(timeout=self._timeout_s)
@@ -144,6 +147,7 @@ class SteppedTrainer:
         except _Stop:
             self.trainer.callback_handler.on_train_end(self.trainer.args, self.trainer.state, self.trainer.control)
         except BaseException as failure:  # handed to the thread that waits, which raises it
+            self._has_ended = True
             self._idle.put(failure)
 
     def _hold(self) -> None:

@@ -139,7 +139,9 @@ def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:
     return {
         "enforce_eager": True,
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(8192, max_context_tokens),
+        "max_num_batched_tokens": max(2048, max_context_tokens),
+        # The smallest that the attention kernel takes: only whole blocks of a prompt are computed once for its group.
+        "block_size": 32,
     }
 
 

@@ -76,7 +76,7 @@ def test_the_fingerprint_changes_with_the_tensors_and_only_with_them(
 
 
 def test_peft_loads_it_back_equal(model: Any, tiny_model: Path, tmp_path: Path) -> None:
-    adapter = pack(model)
+    adapter = pack_adapter(model, version=3, base_model_name=str(tiny_model))
     save_adapter(tmp_path / "adapter", adapter, "")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()

@@ -1,0 +1,341 @@
+"""From words on the command line and YAML files to a configuration, or to everything that is wrong with it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.config import RunConfig
+from rft.config.commands import load_evaluation, load_training
+from rft.config.compose import conf_dir
+from rft.config.schema import GrpoLearner, TransformersSampler
+from rft.errors import ConfigError
+
+QUICKSTART = "experiment=quickstart"
+LOOP_KEYS = "steps, prompts_per_step, completions_per_prompt, staleness, checkpoint_every_steps, keep_checkpoints"
+
+
+def train(*words: str) -> RunConfig:
+    return load_training([QUICKSTART, *words])
+
+
+def problems(*words: str) -> list[str]:
+    """What is wrong with the quickstart plus these words."""
+    with pytest.raises(ConfigError) as caught:
+        train(*words)
+    assert caught.value.exit_code == 2
+    return list(caught.value.problems)
+
+
+def test_values_from_presets_experiment_and_command_line() -> None:
+    run = load_training([QUICKSTART, "learner.lora.rank=4", "sampler=transformers", "logging=none"])
+    assert (run.name, run.loop.steps, run.seed) == ("quickstart", 60, 0)  # experiment, experiment, schema
+    assert isinstance(run.sampler, TransformersSampler)
+    assert run.sampler.max_completion_tokens == 48  # the experiment's also for another preset
+    assert isinstance(run.learner, GrpoLearner)
+    assert (run.learner.lora.rank, run.learner.lora.alpha) == (4, 32.0)
+    assert run.logging.report_to == []
+    assert re.fullmatch(r"runs/quickstart/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run.output_dir)
+
+
+def test_the_last_of_two_words_for_one_key_wins() -> None:
+    assert train("loop.steps=3", "loop.steps=4").loop.steps == 4
+
+
+@pytest.mark.parametrize("word", ["loop.steps=3", "+loop.steps=3", "++loop.steps=3"])
+def test_a_plus_changes_nothing(word: str) -> None:
+    assert train(word).loop.steps == 3
+
+
+def test_hydras_own_config_dir_is_searched_for_presets_too(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("train: mine.jsonl\n")
+    search = f"hydra.searchpath=['file://{tmp_path}']"
+    assert train(search, "data=mine").data.train == "mine.jsonl"
+    assert problems(search, "data=minee")[0] == (
+        "data=minee: there is no such preset (did you mean mine?); there are: chain_sum, gsm8k, mine"
+    )
+
+
+# What is wrong: each with what was given, what is allowed, and the nearest that is.
+
+
+def test_unknown_keys_are_all_reported_with_the_nearest() -> None:
+    assert problems("loop.setps=3", "+loop.prompt_per_step=4", "lop.steps=3") == [
+        f"loop.setps is unknown; did you mean loop.steps? Allowed in loop: {LOOP_KEYS}",
+        f"loop.prompt_per_step is unknown; did you mean loop.prompts_per_step? Allowed in loop: {LOOP_KEYS}",
+        "lop is unknown; did you mean loop? Allowed at the top: seed, name, output_dir, resume, dry_run, model, data, "
+        "loop, sampler, learner, graders, grading, evaluation, logging, cluster",
+    ]
+
+
+def test_a_key_in_the_wrong_section() -> None:
+    assert problems("model.learning_rate=1") == [
+        "model.learning_rate is unknown; did you mean learner.learning_rate? "
+        "Allowed in model: path, chat_template, dtype, max_context_tokens"
+    ]
+
+
+def test_a_key_below_a_union() -> None:
+    assert problems("learner.lora.rnk=4") == [
+        "learner.lora.rnk is unknown for learner=grpo; did you mean learner.lora.rank? "
+        "Allowed in learner.lora: rank, alpha, dropout"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (
+            ("sampler=fake", "sampler.engine.x=3"),
+            "sampler.engine is unknown for sampler=fake; it is for sampler=vllm, ",
+        ),
+        (("sampler.script=[a]",), "sampler.script is unknown for sampler=vllm; it is for sampler=fake, "),
+        (("learner=fake", "learner.trl.beta=1"), "learner.trl is unknown for learner=fake; it is for learner=grpo, "),
+    ],
+)
+def test_a_key_of_another_kind_says_of_which(words: tuple[str, ...], start: str) -> None:
+    (problem,) = problems(*words)
+    assert problem.startswith(f"{start}leave it out with ~{start.split()[0]}. Allowed in ")
+
+
+def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n  - override /data: chain_sum\n"
+        "model: {path: embedded:tiny}\nloop: {stps: 3}\nevaluation: {metrik: reward}\n"
+        "graders: {correct: {use: exact}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_training([f"hydra.searchpath=['file://{tmp_path}']", "experiment=mine", "seed=x"])
+    assert [problem.split(";")[0] for problem in caught.value.problems] == [
+        "seed=x: input should be a valid integer, unable to parse string as an integer",
+        "loop.stps is unknown",
+        "evaluation.metrik is unknown",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "problem"),
+    [
+        ("loop.steps=x", "loop.steps=x: input should be a valid integer, unable to parse string as an integer"),
+        ("loop.steps=0", "loop.steps=0: input should be greater than or equal to 1"),
+        ("loop.steps=1.5", "loop.steps=1.5: input should be a valid integer, got a number with a fractional part"),
+        ("loop.steps=true", "loop.steps=true: input should be a number, not true or false"),
+        ("seed=false", "seed=false: input should be a number, not true or false"),
+        ("loop.steps=null", "loop.steps=null: input should be a valid integer"),
+        ("learner.learning_rate=nan", "learner.learning_rate=nan: input should be a finite number"),
+        ("learner.lora.alpha=inf", "learner.lora.alpha=inf: input should be a finite number"),
+        ("learner.lora.rank=513", "learner.lora.rank=513: input should be less than or equal to 512"),
+        ("model.dtype=fp8", "model.dtype=fp8: input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
+        ("data.columns.prompt=3", "data.columns.prompt=3: input should be a valid string"),
+        ("data.validation_share=1", "data.validation_share=1: input should be less than 1"),
+        ("logging.report_to=wandb", "logging.report_to=wandb: input should be a valid list; write [wandb]"),
+        ("loop=3", "loop=3: this is a section; give the keys in it, as loop.<name>=<value>"),
+        ("model=null", "model=null: this is a section; give the keys in it, as model.<name>=<value>"),
+        ("graders.correct=3", "graders.correct=3: input should be a valid dictionary"),
+        ("output_dir=null", "output_dir=null: input should be a valid string"),
+        ("output_dir=???", "output_dir is missing: The run folder; it must not hold a run yet."),
+        (
+            "sampler.kind=nope",
+            "sampler.kind=nope: should be one of 'vllm', 'transformers', 'fake'; choose it with sampler=<preset>",
+        ),
+    ],
+)
+def test_wrong_types_and_values(word: str, problem: str) -> None:
+    assert problems(word) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("word", "problem"),
+    [
+        (
+            "sampler=vlm",
+            "sampler=vlm: there is no such preset (did you mean vllm?); there are: fake, transformers, vllm",
+        ),
+        ("sampler=null", "sampler=null: there is no such preset; there are: fake, transformers, vllm"),
+        ("data=gsm9k", "data=gsm9k: there is no such preset (did you mean gsm8k?); there are: chain_sum, gsm8k"),
+        ("learner=3", "learner=3: there is no such preset; there are: fake, grpo"),
+    ],
+)
+def test_presets_that_do_not_exist(word: str, problem: str) -> None:
+    assert problems(word) == [problem]
+
+
+@pytest.mark.parametrize(
+    "word", ["loop.steps", "=3", "data.system=a=b", "data.system=a(b", "loop.steps=${", "a b c", "model.path=~/m"]
+)
+def test_what_is_no_override_is_repeated_with_how_to_write_one(word: str) -> None:
+    (problem,) = problems(word)
+    assert problem.startswith(f"{word}: ")
+    assert problem.endswith("write key=value; a value with = , ~ or brackets in quotes, as \"key='a, b'\"")
+
+
+@pytest.mark.parametrize(
+    "word", ["loop.steps=1,2", "sampler=vllm,fake", "data.system=Be brief, please", "seed=range(3)"]
+)
+def test_several_values_need_a_multirun(word: str) -> None:
+    assert problems(word) == [
+        f"{word}: several values; write key=[a,b] for a list, \"key='a,b'\" for a text, "
+        "or add --multirun for a run of each"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "problem"),
+    [
+        ("loop.steps=${loop.stps}", "loop.steps: Interpolation key 'loop.stps' not found"),
+        ("loop.steps=${nope:3}", "loop.steps: Unsupported interpolation type nope"),
+        ("output_dir=${nope}", "output_dir: Interpolation key 'nope' not found"),
+    ],
+)
+def test_interpolations_that_lead_nowhere_do_not_hide_the_rest(word: str, problem: str) -> None:
+    assert problems(word, "seed=x") == [
+        problem,
+        "seed=x: input should be a valid integer, unable to parse string as an integer",
+    ]
+
+
+def test_an_interpolation() -> None:
+    assert train("loop.steps=${loop.prompts_per_step}").loop.steps == 8
+
+
+def test_everything_at_once() -> None:
+    found = problems(
+        "sampler=vlm",
+        "loop.steps",
+        "loop.steps=x",
+        "loop.setps=3",
+        "loop.staleness=1",
+        "learner.completions_per_micro_batch=3",
+        "learner.trl.max_steps=3",
+        "graders.correct.use=reasoning_gim",
+        "evaluation.metric=corect",
+        "logging.report_to=[nope]",
+    )
+    assert [re.split(r"[:; =]", problem)[0] for problem in found] == [
+        "sampler",
+        "loop.steps",
+        "loop.steps",
+        "loop.setps",
+        "loop.staleness",
+        "learner.completions_per_micro_batch",
+        "learner.trl.max_steps",
+        "graders.correct.use",
+        "evaluation.metric",
+        "logging.report_to",
+    ]
+
+
+def test_nothing_is_said_that_only_follows_from_a_wrong_value() -> None:
+    # 64 completions per micro-batch fit the default of 8 prompts x 8 completions, but not 8 x 7.
+    assert problems("loop.prompts_per_step=x", "loop.completions_per_prompt=7") == [
+        "loop.prompts_per_step=x: input should be a valid integer, unable to parse string as an integer"
+    ]
+
+
+# Values that need care on a command line.
+
+
+def test_null_switches_off_what_may_be_off() -> None:
+    assert train("evaluation.every_steps=null").evaluation.every_steps is None
+    assert train("learner.completions_per_micro_batch=null").learner.completions_per_micro_batch is None
+
+
+def test_null_where_something_is_needed() -> None:
+    (problem,) = problems("model.path=null")
+    assert problem.startswith("model.path is missing: a folder with a Hugging Face model, a hub id such as ")
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("data.system='Be brief, with x=3.'", "Be brief, with x=3."),
+        ('data.system="Don\'t (ever) {guess}"', "Don't (ever) {guess}"),
+        ("data.system=Be brief", "Be brief"),
+        ("data.system='null'", "null"),
+        ("data.system=", ""),
+        ("data.system=null", None),
+        ("data.system='3'", "3"),
+    ],
+)
+def test_texts(word: str, value: str | None) -> None:
+    assert train(word).data.system == value
+
+
+@pytest.mark.parametrize("path", ["/with space/m", "C:\\models\\m", "/a:b@c", "../m-1.5_b"])
+def test_paths(path: str) -> None:
+    assert train(f"model.path={path}").model.path == path
+
+
+def test_numbers() -> None:
+    run = train("learner.learning_rate=1e-4", "loop.steps=1e3", "sampler.temperature=1")
+    assert (run.learner.learning_rate, run.loop.steps, run.sampler.temperature) == (0.0001, 1000, 1.0)
+
+
+def test_lists_and_mappings() -> None:
+    run = train("logging.report_to=[]", "data.columns={prompt: question}", "data.columns.id=key")
+    assert run.logging.report_to == []
+    assert run.data.columns == {"prompt": "question", "id": "key"}
+
+
+# Graders have no schema of their own, so keys are added without a `+`.
+
+
+@pytest.mark.parametrize(
+    ("words", "graders"),
+    [
+        (("graders.correct.weight=2",), {"correct": {"use": "reasoning_gym", "weight": 2}}),
+        (("~graders.correct", "graders.same.use=exact"), {"same": {"use": "exact"}}),
+        (
+            ("graders.brief.use=length", "graders.brief.free_tokens=10", "graders.brief.max_tokens=20"),
+            {
+                "correct": {"use": "reasoning_gym"},
+                "brief": {"use": "length", "free_tokens": 10, "max_tokens": 20},
+            },
+        ),
+    ],
+)
+def test_graders(words: tuple[str, ...], graders: dict[str, Any]) -> None:
+    assert train(*words).graders == graders
+
+
+def test_removing_the_only_grader() -> None:
+    (problem,) = problems("~graders.correct")
+    assert problem.startswith("graders is empty: at least one is needed, as graders.correct.use=exact or ")
+
+
+def test_removing_what_is_not_there() -> None:
+    assert problems("~graders.nope") == ["Could not delete from config. 'graders.nope' does not exist."]
+
+
+# The other command.
+
+
+def test_everything_missing_is_reported() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_training([])
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "model.path is missing",
+        "data.train is missing",
+        "graders is empty",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load_evaluation(["learner.learning_rate=1"])
+    assert [re.split("[:;]", problem)[0] for problem in caught.value.problems] == [
+        "learner is unknown",
+        "graders is empty",
+        "model.path is missing",
+        "data.test is missing",
+    ]
+
+
+def test_an_evaluation() -> None:
+    config = load_evaluation(["adapter=runs/x", "data.test=t.jsonl", "graders.a.use=exact"], "here")
+    assert (config.adapter, config.data.test, config.output_dir) == ("runs/x", "t.jsonl", "here")
+
+
+def test_the_folder_of_the_yaml_files() -> None:
+    assert (conf_dir() / "train.yaml").is_file()

@@ -1,0 +1,168 @@
+"""What is wrong across fields."""
+
+from typing import Any
+
+import pytest
+
+from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch, evaluate_problems, run_problems
+
+RUN: dict[str, Any] = {
+    "output_dir": "out",
+    "model": {"path": "m"},
+    "data": {"train": "t.jsonl"},
+    "sampler": {"kind": "vllm"},
+    "learner": {"kind": "grpo"},
+    "graders": {"correct": {"use": "exact"}},
+    "logging": {"report_to": []},
+}
+
+
+def run(**changes: Any) -> RunConfig:
+    """The run above, sections changed key by key."""
+    values = {key: value | changes.get(key, {}) if isinstance(value, dict) else value for key, value in RUN.items()}
+    return RunConfig.model_validate({**changes, **values})
+
+
+def test_nothing_is_wrong() -> None:
+    assert run_problems(run()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"data": {"train": None}},
+            "data.train is missing: the training tasks, a .jsonl, .parquet or .csv file or a hub dataset",
+        ),
+        (
+            {"data": {"validation": "v.jsonl", "validation_share": 0.1}},
+            "data.validation_share=0.1: data.validation=v.jsonl is given as well; keep one of the two",
+        ),
+        ({"loop": {"staleness": 2}}, "loop.staleness=2: only 0 (strictly on-policy) is supported"),
+        (
+            {"loop": {"completions_per_prompt": 1}},
+            "loop.completions_per_prompt=1: GRPO compares the completions of one prompt, so there must be at least 2",
+        ),
+        (
+            {"model": {"max_context_tokens": 256}, "sampler": {"max_completion_tokens": 256}},
+            "sampler.max_completion_tokens=256: leaves no room for a prompt in model.max_context_tokens=256",
+        ),
+        (
+            {
+                "loop": {"prompts_per_step": 3, "completions_per_prompt": 4},
+                "learner": {"completions_per_micro_batch": 8},
+            },
+            "learner.completions_per_micro_batch=8: must divide the 12 completions of a step (loop.prompts_per_step=3 "
+            "x loop.completions_per_prompt=4): one of 1, 2, 3, 4, 6, 12",
+        ),
+        (
+            {"sampler": {"kind": "fake"}},
+            "sampler=fake: a real learner does not know its token ids; use learner=fake as well",
+        ),
+        (
+            {"evaluation": {"metric": "corect"}},
+            "evaluation.metric=corect: neither reward nor a grader; there are: correct",
+        ),
+        (
+            {"graders": {"correct": {"use": "exact", "weight": 0}}},
+            "graders: every weight is 0, so every reward would be 0; give at least one a weight",
+        ),
+        (
+            {"graders": {"correct": {"use": "exact", "nope": 1}}},
+            "graders.correct.nope: the grader has no such option; it takes ",
+        ),
+        (
+            {"graders": {"correct": {"use": "exat"}}},
+            "graders.correct.use: there is no grader 'exat' (did you mean 'exact'?); the built-in ones are ",
+        ),
+    ],
+)
+def test_one_problem(changes: dict[str, Any], problem: str) -> None:
+    (found,) = run_problems(run(**changes))
+    assert found.startswith(problem)
+    assert problem.endswith(" ") or found == problem
+
+
+def test_a_model_is_needed() -> None:
+    (found,) = run_problems(run(model={"path": ""}))
+    assert found.startswith("model.path is missing: ")
+
+
+def test_one_completion_is_enough_for_a_fake_learner() -> None:
+    assert run_problems(run(learner={"kind": "fake"}, loop={"completions_per_prompt": 1})) == []
+
+
+def test_a_weight_of_0_is_fine_beside_another() -> None:
+    graders = {"correct": {"use": "exact", "weight": 0}, "other": {"use": "exact"}}
+    assert run_problems(run(graders=graders)) == []
+
+
+def test_a_grader_can_be_the_metric() -> None:
+    assert run_problems(run(evaluation={"metric": "correct"})) == []
+
+
+# Trackers and TRL's options.
+
+
+@pytest.mark.parametrize(
+    ("name", "pip"), [("wandb", "wandb"), ("comet_ml", "comet-ml"), ("azure_ml", "azureml"), ("flyte", "flytekit")]
+)
+def test_a_tracker_that_is_not_installed(name: str, pip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    # The names come from a file that is found with find_spec too.
+    monkeypatch.setattr("rft.config.problems.tracker_names", lambda: frozenset({name}))
+    (found,) = run_problems(run(logging={"report_to": [name]}))
+    assert found.startswith(f"logging.report_to={name}: the package ")
+    assert found.endswith(f" is not installed; run: pip install {pip}")
+
+
+def test_an_unknown_tracker() -> None:
+    (found,) = run_problems(run(logging={"report_to": ["tensorbord"]}))
+    assert found.startswith("logging.report_to=tensorbord: Transformers knows no such tracker; it knows: azure_ml, ")
+
+
+def test_tensorboard_is_installed() -> None:
+    assert run_problems(run(logging={"report_to": ["tensorboard"]})) == []
+
+
+@pytest.mark.parametrize("name", ["beta", "loss_type", "weight_decay", "gradient_checkpointing"])
+def test_options_of_trl_are_passed_on(name: str) -> None:
+    assert run_problems(run(learner={"trl": {name: 1}})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("max_steps", "learner.trl.max_steps=1: rft sets this itself; use loop.steps"),
+        ("use_vllm", "learner.trl.use_vllm=1: rft sets this itself; use sampler"),
+        ("seed", "learner.trl.seed=1: rft sets this itself; use seed"),
+        ("bta", "learner.trl.bta is unknown; did you mean beta? Allowed are the fields of TRL's GRPOConfig"),
+        ("zzzzzz", "learner.trl.zzzzzz is unknown; Allowed are the fields of TRL's GRPOConfig"),
+    ],
+)
+def test_options_of_trl_that_are_refused(name: str, problem: str) -> None:
+    assert run_problems(run(learner={"trl": {name: 1}})) == [problem]
+
+
+# The completions of one pass.
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions", "configured", "expected"),
+    [(8, 8, None, 8), (3, 4, None, 6), (1, 7, None, 7), (11, 1, None, 1), (5, 5, None, 5), (8, 8, 64, 64)],
+)
+def test_completions_per_micro_batch(prompts: int, completions: int, configured: int | None, expected: int) -> None:
+    loop = {"prompts_per_step": prompts, "completions_per_prompt": completions}
+    learner = {"completions_per_micro_batch": configured}
+    assert completions_per_micro_batch(run(loop=loop, learner=learner)) == expected
+
+
+def test_an_evaluation() -> None:
+    values = {key: RUN[key] for key in ("output_dir", "sampler", "graders")}
+    empty = EvaluateConfig.model_validate({**values, "model": {}, "data": {}})
+    assert [problem.split(":")[0] for problem in evaluate_problems(empty)] == [
+        "model.path is missing",
+        "data.test is missing",
+    ]
+    right = EvaluateConfig.model_validate({**values, "model": {}, "data": {"test": "t.jsonl"}, "adapter": "runs/x"})
+    assert evaluate_problems(right) == []

@@ -1,0 +1,320 @@
+"""What rft/learning/trl_seam.py relies on inside TRL, tried on the real trainer with a tiny model.
+
+When one of these fails after an update of TRL, the message begins with "TRL changed:" and says what.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from rft.checkpoint import last_checkpoint
+from rft.errors import LearnError
+from rft.learning.grpo import GrpoLearner
+from rft.learning.spec import LearnerSpec
+from rft.learning.trl_seam import SteppedTrainer
+from rft.types import GradedGroup
+
+TEMPERATURE = 0.7
+PROMPT = (10, 11, 12)
+COMPLETIONS = ((20, 21, 22, 2), (30, 31, 32, 2), (40, 41, 2), (50, 51, 52, 53))
+
+Build = Callable[..., GrpoLearner]
+
+
+@pytest.fixture
+def build(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
+    """`build(steps=4, ...)`: a learner that steps on one group of 4 completions; closed at the end."""
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "set by the learner, and restored after the test")
+    with ExitStack() as stack:
+
+        def make(folder: str = "run", **changes: Any) -> GrpoLearner:
+            values: dict[str, Any] = {
+                "kind": "grpo",
+                "model": tiny_model,
+                "model_name": "some/model",
+                "chat_template": None,
+                "run_folder": tmp_path / folder,
+                "steps": 4,
+                "prompts_per_step": 1,
+                "completions_per_prompt": 4,
+                "completions_per_micro_batch": 4,
+                "max_completion_tokens": 8,
+                "temperature": TEMPERATURE,
+                "learning_rate": 1e-2,
+                "lora_rank": 4,
+                "lora_alpha": 8,
+                "lora_dropout": 0.0,
+                "seed": 0,
+                "dtype": "float32",
+                "on_gpu": False,
+                "num_threads": 1,
+                "keep_checkpoints": 2,
+                "timeout_s": 60,
+                "report_to": (),
+            }
+            learner = GrpoLearner(LearnerSpec(**(values | changes)))
+            stack.callback(learner.close)
+            return learner
+
+        yield make
+
+
+@torch.no_grad()
+def logprobs(learner: GrpoLearner, completion: Sequence[int], prompt: Sequence[int] = PROMPT) -> tuple[float, ...]:
+    """Log-probabilities of a completion's tokens under the learner's own model, at the sampling temperature."""
+    model = learner._stepped.trainer.model
+    logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
+    scores = torch.log_softmax(logits.float() / TEMPERATURE, dim=-1)
+    return tuple(scores[position, token].item() for position, token in enumerate(completion))
+
+
+@pytest.fixture
+def group_for(make_group: Callable[..., GradedGroup], make_rollout: Callable[..., Any]) -> Callable[..., GradedGroup]:
+    """`group_for(learner, [1.0, None, 0.0, 0.0])`: completions with the learner's own log-probabilities, plus `off`."""
+
+    def make(
+        learner: GrpoLearner,
+        rewards: Sequence[float | None],
+        completions: Sequence[tuple[int, ...]] = COMPLETIONS,
+        off: float = 0.0,
+    ) -> GradedGroup:
+        group = make_group(rewards)
+        rollouts = tuple(
+            make_rollout(
+                index=index,
+                prompt_ids=PROMPT,
+                completion_ids=completion,
+                logprobs=tuple(value + off for value in logprobs(learner, completion)),
+            )
+            for index, completion in enumerate(completions)
+        )
+        return GradedGroup(task=group.task, rollouts=rollouts, grades=group.grades)
+
+    return make
+
+
+GroupFor = Callable[..., GradedGroup]
+
+
+def test_rollout_func_is_called_once_for_each_optimizer_step(
+    build: Build, group_for: GroupFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    original = SteppedTrainer._rollouts
+
+    def counted(self: SteppedTrainer, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
+        calls.append(len(prompts))
+        return original(self, prompts, trainer)
+
+    monkeypatch.setattr(SteppedTrainer, "_rollouts", counted)
+    # Two groups and two micro-batches a step: still one call, with all of the step's completions.
+    learner = build(prompts_per_step=2, completions_per_micro_batch=4, steps=3)
+    for step in range(1, 4):
+        assert calls == [8] * step, f"TRL changed: rollout_func was called with {calls} before step {step}"
+        group = group_for(learner, [1.0, 0.0, 0.0, 0.0])
+        learner.learn([group, group])
+        assert learner.steps_done == step
+    assert calls == [8] * 3, f"TRL changed: rollout_func was called with {calls} in 3 steps"
+
+
+def test_the_rewards_and_tokens_arrive_row_by_row(build: Build, group_for: GroupFor) -> None:
+    learner = build()
+    learner.learn([group_for(learner, [1.0, None, 0.0, 0.5])])
+    logs = learner._stepped.trainer._logs
+    rewards = list(logs["rewards"]["graded"])
+    assert [None if math.isnan(reward) else reward for reward in rewards] == [1.0, None, 0.0, 0.5], (
+        f"TRL changed: further keys of rollout_func do not reach the reward function as a column: {rewards}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rewards", "expected"),
+    [
+        # (reward - mean) / (standard deviation + 1e-4), with n - 1 in the deviation: mean 0.25, deviation 0.5
+        ([1.0, 0.0, 0.0, 0.0], [0.75 / 0.5001, -0.25 / 0.5001, -0.25 / 0.5001, -0.25 / 0.5001]),
+        # Without the one that has none: mean 1/3, deviation sqrt(1/3)
+        ([1.0, None, 0.0, 0.0], [2 / 3 / 0.5774503, 0.0, -1 / 3 / 0.5774503, -1 / 3 / 0.5774503]),
+        ([0.5, 0.5, 0.5, 0.5], [0.0] * 4),
+        ([None, None, None, None], [0.0] * 4),
+        ([1.0, None, None, None], [0.0] * 4),
+    ],
+)
+def test_advantages_by_hand(
+    build: Build, group_for: GroupFor, rewards: list[float | None], expected: list[float]
+) -> None:
+    learner = build()
+    metrics = learner.learn([group_for(learner, rewards)])
+    advantages = list(learner._stepped.trainer._logs["advantages"])
+    assert advantages == pytest.approx(expected, abs=1e-4), (
+        f"TRL changed: rewards {rewards} give the advantages {advantages}, not {expected}"
+    )
+    if not any(expected):
+        before = build("fresh").publish().policy.fingerprint
+        assert learner.publish().policy.fingerprint == before, "TRL changed: a step without advantages moves the weights"
+        assert metrics["grad_norm"] == 0.0
+
+
+def test_a_completion_without_a_reward_moves_nothing(build: Build, group_for: GroupFor) -> None:
+    others = (COMPLETIONS[0], (60, 61, 62, 63), *COMPLETIONS[2:])
+    published = {}
+    for name, rewards, completions in [
+        ("without", [1.0, None, 0.0, 0.0], COMPLETIONS),
+        ("other without", [1.0, None, 0.0, 0.0], others),
+        ("with", [1.0, 0.0, 0.0, 0.0], COMPLETIONS),
+        ("other with", [1.0, 0.0, 0.0, 0.0], others),
+    ]:
+        learner = build(name)
+        learner.learn([group_for(learner, rewards, completions)])
+        published[name] = learner.publish().policy.fingerprint
+    assert published["without"] == published["other without"], (
+        "TRL changed: a completion with the reward None has a gradient"
+    )
+    assert published["with"] != published["other with"]
+
+
+def test_a_step_makes_the_rewarded_completion_likelier(build: Build, group_for: GroupFor) -> None:
+    learner = build(learning_rate=1e-3)
+    before = [sum(logprobs(learner, completion)) for completion in COMPLETIONS]
+    learner.learn([group_for(learner, [0.0, 0.0, 1.0, 0.0])])
+    after = [sum(logprobs(learner, completion)) for completion in COMPLETIONS]
+    changes = [new - old for new, old in zip(after, before, strict=True)]
+    # B starts at zero, so Adam's first step moves only B; here all tokens differ, so each moves its own way.
+    assert changes[2] > 0.01
+    assert changes[2] == max(changes)
+
+
+def test_micro_batches_do_not_change_the_step(build: Build, group_for: GroupFor) -> None:
+    tensors = []
+    for size in (4, 2):
+        learner = build(f"size {size}", completions_per_micro_batch=size)
+        learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.5])])
+        tensors.append(safetensors.torch.load(learner.publish().tensors))
+    for name, tensor in tensors[0].items():
+        torch.testing.assert_close(tensor, tensors[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_the_difference_between_sampler_and_learner_is_corrected_for(build: Build, group_for: GroupFor) -> None:
+    learner = build()
+    own = learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
+    names = [f"sampling/importance_sampling_ratio/{name}" for name in ("min", "mean", "max")]
+    missing = [name for name in names if name not in own]
+    assert not missing, f"TRL changed: with use_vllm it logs no {missing}; there are {sorted(own)}"
+    ratios = [own[name] for name in names]
+    assert ratios == pytest.approx([1.0] * 3, abs=1e-3), f"TRL changed: the learner's own log-probs give {ratios}"
+    # A sampler that finds each token e^0.1 times as likely: the ratio of 4 tokens is e^-0.4, of 3 tokens e^-0.3.
+    other = learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0], off=0.1)])
+    assert other[names[0]] < 1 - 0.09, "TRL changed: the sampler's log-probabilities are not used"
+    assert other["sampling/sampling_logp_difference/mean"] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_a_resumed_run_takes_the_same_steps(build: Build, group_for: GroupFor, tmp_path: Path) -> None:
+    whole = build()
+    first = group_for(whole, [1.0, 0.0, 0.0, 0.0])
+    whole.learn([first])
+    second = group_for(whole, [0.0, 1.0, 0.0, 0.5])
+    whole.learn([second])
+    whole.save()
+    saved = whole.publish()
+    (tmp_path / "run" / "config.yaml").touch()
+    checkpoint, step = last_checkpoint(tmp_path / "run")
+    assert (checkpoint.name, step) == ("checkpoint-2", 2), "TRL changed: _save_checkpoint writes another folder"
+    assert (checkpoint / "optimizer.pt").exists(), "TRL changed: _save_checkpoint writes no optimizer"
+
+    resumed = build(resume_from=checkpoint)
+    assert resumed.steps_done == 2
+    assert resumed.publish() == saved
+    third = group_for(whole, [1.0, 0.0, 0.5, 0.0])
+    expected, got = whole.learn([third]), resumed.learn([third])
+    assert resumed.steps_done == 3
+    assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    # Without the optimizer's state, Adam's step would be of about the learning rate, 1e-2, for each number. The rest
+    # is the rounding of float32: a matrix product depends on where its operands lie in memory.
+    after, again = (safetensors.torch.load(learner.publish().tensors) for learner in (whole, resumed))
+    difference = max((after[name] - again[name]).abs().max().item() for name in after)
+    assert difference < 1e-6, f"TRL changed: the optimizer was not restored; a weight differs by {difference}"
+
+
+def test_old_checkpoints_are_removed(build: Build, group_for: GroupFor, tmp_path: Path) -> None:
+    learner = build(keep_checkpoints=2)
+    for _ in range(3):
+        learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
+        learner.save()
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
+    assert names == ["checkpoint-2", "checkpoint-3"], "TRL changed: save_total_limit is not kept"
+
+
+def test_a_run_can_be_prolonged_from_its_last_checkpoint(build: Build, group_for: GroupFor, tmp_path: Path) -> None:
+    learner = build(steps=1)
+    learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
+    learner.save()
+    checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-1"
+    longer = build(steps=2, resume_from=checkpoint)
+    assert longer.steps_done == 1
+    longer.learn([group_for(longer, [1.0, 0.0, 0.0, 0.0])])
+    assert longer.steps_done == 2
+    # One that has no step left still publishes.
+    done = build(steps=1, resume_from=checkpoint)
+    assert done.publish() == learner.publish()
+
+
+def test_no_step_beyond_the_last(build: Build, group_for: GroupFor) -> None:
+    learner = build(steps=1)
+    group = group_for(learner, [1.0, 0.0, 0.0, 0.0])
+    learner.learn([group])
+    assert learner.steps_done == 1
+    with pytest.raises(LearnError, match="TRL has taken all 1 steps; it takes no more groups"):
+        learner.learn([group])
+
+
+def test_a_failure_inside_the_trainer_comes_out(build: Build, group_for: GroupFor) -> None:
+    learner = build()
+    group = group_for(learner, [1.0, 0.0, 0.0, 0.0])
+    with pytest.raises(LearnError, match="TRL needs 4 completions for a step but was given 8"):
+        learner.learn([group, group])
+    # And the next one does not wait for an answer that never comes.
+    with pytest.raises(LearnError, match="TRL's trainer has ended; it takes no more groups"):
+        learner.learn([group])
+
+
+def test_an_error_of_torch_comes_out(build: Build, make_group: Callable[..., GradedGroup]) -> None:
+    learner = build()
+    with pytest.raises(LearnError, match=r"TRL's trainer failed: IndexError: index out of range"):
+        learner.learn([make_group([1.0, 0.0, 0.0, 0.0], completion_ids=(5, 10**6))])
+
+
+def test_an_option_that_trl_refuses_is_named(build: Build) -> None:
+    with pytest.raises(LearnError, match=r"TRL refuses learner.trl: .*'no_such_option'"):
+        build(options={"no_such_option": 1})
+
+
+def test_the_trackers_get_what_is_logged_and_are_closed(build: Build, group_for: GroupFor, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    learner = build(report_to=("tensorboard",), steps=2)
+    for reward in (0.25, 0.75):
+        learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
+        learner.log({"reward/mean": reward})
+    learner.close()
+    assert not learner._stepped._thread.is_alive()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert "train/reward/mean" in tags, f"TRL changed: what is logged is called {tags}"
+    assert [(event.step, event.value) for event in events.Scalars("train/reward/mean")] == [(1, 0.25), (2, 0.75)]
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
+
+
+def test_closing_early_ends_the_thread(build: Build, group_for: GroupFor) -> None:
+    learner = build()
+    learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
+    learner.close()
+    learner.close()
+    assert not learner._stepped._thread.is_alive()

@@ -1,0 +1,237 @@
+"""The real engines, in this process, on the tiny model: what they say they sampled is what they sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rft.base_model import fingerprint
+from rft.learning.publish import pack_adapter
+from rft.sampling.engine import Engine, Request, SamplingOptions
+from rft.sampling.spec import EngineSpec, build_engine
+from rft.types import Adapter, Policy, Rollout, StopReason
+
+pytestmark = pytest.mark.e2e
+
+KINDS = ("vllm", "transformers")
+OPTIONS = SamplingOptions(temperature=0.8, max_completion_tokens=24)
+GREEDY = SamplingOptions(temperature=0.0, max_completion_tokens=24)
+QUESTIONS = ("84 + 95 =", "7 - 12 =", "What is the greatest common divisor of these numbers: 12, 18?", "hello")
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_model: Path) -> EngineSpec:
+    return EngineSpec(
+        kind="vllm",
+        model=tiny_model,
+        base=Policy(version=0, fingerprint=fingerprint(tiny_model)),
+        max_lora_rank=8,
+        dtype="float32",
+        max_context_tokens=128,
+        seed=0,
+        num_threads=2,
+        on_gpu=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def engines(spec: EngineSpec) -> Callable[[str], Engine]:
+    """One engine of each kind for the whole file; each test begins by loading what it wants served."""
+    built: dict[str, Engine] = {}
+
+    def get(kind: str) -> Engine:
+        if kind not in built:
+            from dataclasses import replace
+
+            options = {"completions_per_batch": 3} if kind == "transformers" else {}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("HF_HUB_OFFLINE", "1")
+                built[kind] = build_engine(replace(spec, kind=kind, options=options))  # type: ignore[arg-type]
+            if kind == "vllm":
+                assert built[kind].policy == spec.base
+        return built[kind]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def adapters(make_peft_model: Callable[..., Any], tiny_model: Path) -> list[tuple[Any, Adapter]]:
+    """Two PEFT models and their adapters, each really different from the base and from each other."""
+    models = [make_peft_model(seed=seed) for seed in (1, 2)]
+    return [
+        (model, pack_adapter(model, version=version, base_model_name=str(tiny_model)))
+        for version, model in enumerate(models, 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def requests(tokenizer: Any) -> list[Request]:
+    """Prompts of different lengths, two completions each."""
+    made = []
+    for number, question in enumerate(QUESTIONS):
+        messages = [{"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = tuple(tokenizer.encode(text, add_special_tokens=False))
+        made += [
+            Request(task_id=f"t{number}", index=index, prompt_ids=ids, seed=100 * number + index) for index in (0, 1)
+        ]
+    return made
+
+
+@torch.no_grad()
+def recomputed(model: Any, rollout: Rollout, temperature: float) -> list[float]:
+    """The log-probabilities of a rollout's tokens, from a forward pass of Transformers."""
+    ids = torch.tensor([[*rollout.prompt_ids, *rollout.completion_ids]])
+    logits = model(ids).logits[0, len(rollout.prompt_ids) - 1 : -1].float() / temperature
+    return torch.log_softmax(logits, -1)[range(len(rollout.completion_ids)), list(rollout.completion_ids)].tolist()
+
+
+def sample(engine: Engine, requests: Sequence[Request], options: SamplingOptions = OPTIONS) -> list[Rollout]:
+    rollouts = [rollout for batch in engine.sample(requests, options) for rollout in batch]
+    return sorted(rollouts, key=lambda rollout: (rollout.task_id, rollout.index))
+
+
+def largest_difference(model: Any, rollouts: Sequence[Rollout]) -> float:
+    pairs = [
+        (sampled, computed)
+        for rollout in rollouts
+        for sampled, computed in zip(rollout.logprobs, recomputed(model, rollout, OPTIONS.temperature), strict=True)
+    ]
+    return max(abs(sampled - computed) for sampled, computed in pairs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logprobs_are_those_of_the_policy_that_is_served(
+    engines: Callable[[str], Engine],
+    kind: str,
+    spec: EngineSpec,
+    requests: list[Request],
+    adapters: list[tuple[Any, Adapter]],
+    tiny_model: Path,
+) -> None:
+    engine = engines(kind)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    assert engine.policy == spec.base, "this test is the first of its engine"
+    rollouts = sample(engine, requests)
+    assert {rollout.policy for rollout in rollouts} == {spec.base}
+    assert largest_difference(base, rollouts) < 1e-4
+    # One adapter after the other: the second does not add to the first, and nothing cached of the first is read.
+    for (model, adapter), (other, _) in zip(adapters, reversed(adapters), strict=True):
+        assert engine.load(adapter) == adapter.policy == engine.policy
+        rollouts = sample(engine, requests)
+        assert {rollout.policy for rollout in rollouts} == {adapter.policy}
+        assert largest_difference(model, rollouts) < 1e-4
+        assert largest_difference(base, rollouts) > 0.01
+        assert largest_difference(other, rollouts) > 0.01
+    # An older one may come back, as with a resume.
+    model, adapter = adapters[0]
+    engine.load(adapter)
+    assert largest_difference(model, sample(engine, requests)) < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_completion_holds(
+    engines: Callable[[str], Engine], kind: str, requests: list[Request], tokenizer: Any
+) -> None:
+    rollouts = sample(engines(kind), requests)
+    assert [(rollout.task_id, rollout.index) for rollout in rollouts] == [(r.task_id, r.index) for r in requests]
+    for request, rollout in zip(requests, rollouts, strict=True):
+        assert rollout.prompt_ids == request.prompt_ids
+        assert len(rollout.completion_ids) <= OPTIONS.max_completion_tokens
+        assert all(value <= 0 for value in rollout.logprobs)
+        ends = [position for position, token in enumerate(rollout.completion_ids) if token == tokenizer.eos_token_id]
+        if rollout.stop is StopReason.STOP:
+            assert ends == [len(rollout.completion_ids) - 1]
+        else:
+            assert (rollout.stop, ends) == (StopReason.LENGTH, [])
+            assert len(rollout.completion_ids) == OPTIONS.max_completion_tokens
+        assert rollout.text == tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)
+        assert not [token for token in tokenizer.all_special_tokens if token in rollout.text]
+
+
+def test_the_end_is_sampled_like_any_other_token(
+    engines: Callable[[str], Engine], requests: list[Request], tokenizer: Any
+) -> None:
+    """With enough room, some completions end themselves, and both engines say so in the same way."""
+    for kind in KINDS:
+        many = [
+            Request(task_id="t", index=index, prompt_ids=requests[0].prompt_ids, seed=index) for index in range(32)
+        ]
+        rollouts = sample(engines(kind), many, SamplingOptions(temperature=1.0, max_completion_tokens=64))
+        stopped = [rollout for rollout in rollouts if rollout.stop is StopReason.STOP]
+        assert stopped, f"{kind}: none of 32 completions ended itself"
+        assert {rollout.completion_ids[-1] for rollout in stopped} == {tokenizer.eos_token_id}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_completion(
+    engines: Callable[[str], Engine], kind: str, requests: list[Request]
+) -> None:
+    first, again = (sample(engines(kind), requests) for _ in range(2))
+    assert [rollout.completion_ids for rollout in again] == [rollout.completion_ids for rollout in first]
+    assert len({rollout.completion_ids for rollout in first}) > len(QUESTIONS)  # other seeds give others
+
+
+def test_a_completion_does_not_depend_on_its_neighbours(
+    engines: Callable[[str], Engine], requests: list[Request]
+) -> None:
+    engine = engines("vllm")
+    together = {(rollout.task_id, rollout.index): rollout for rollout in sample(engine, requests)}
+    for request in reversed(requests):
+        [alone] = sample(engine, [request])
+        assert alone.completion_ids == together[request.task_id, request.index].completion_ids
+
+
+def test_vllm_lets_completions_leave_one_by_one(engines: Callable[[str], Engine], requests: list[Request]) -> None:
+    many = [Request(task_id="t", index=index, prompt_ids=requests[0].prompt_ids, seed=index) for index in range(16)]
+    batches = list(engines("vllm").sample(many, SamplingOptions(temperature=1.0, max_completion_tokens=64)))
+    assert sum(map(len, batches)) == 16
+    assert len({len(rollout.completion_ids) for batch in batches for rollout in batch}) > 1
+    assert len(batches) > 1
+    lengths = [len(rollout.completion_ids) for batch in batches for rollout in batch]
+    assert lengths == sorted(lengths)  # all began together, so the shortest leaves first
+
+
+def test_transformers_goes_batch_by_batch(engines: Callable[[str], Engine], requests: list[Request]) -> None:
+    batches = list(engines("transformers").sample(requests, OPTIONS))
+    assert [len(batch) for batch in batches] == [3, 3, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_abandoned_stream_leaves_the_engine_usable(
+    engines: Callable[[str], Engine], kind: str, requests: list[Request]
+) -> None:
+    engine = engines(kind)
+    expected = sample(engine, requests)
+    stream = engine.sample(requests, OPTIONS)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert sample(engine, requests) == expected
+
+
+def test_temperature_zero_is_greedy_and_both_engines_agree(
+    engines: Callable[[str], Engine], requests: list[Request], adapters: list[tuple[Any, Adapter]]
+) -> None:
+    model, adapter = adapters[1]
+    texts = []
+    for kind in KINDS:
+        engine = engines(kind)
+        engine.load(adapter)
+        rollouts = sample(engine, requests, GREEDY)
+        for rollout in rollouts:
+            ids = torch.tensor([[*rollout.prompt_ids, *rollout.completion_ids]])
+            with torch.no_grad():
+                best = model(ids).logits[0, len(rollout.prompt_ids) - 1 : -1].argmax(-1)
+            assert rollout.completion_ids == tuple(best.tolist())
+        texts.append([rollout.text for rollout in rollouts])
+    assert texts[0] == texts[1]

@@ -1,0 +1,65 @@
+"""Every YAML file in conf/ can be composed, and says nothing that the schema does not know."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rft.config.commands import load_evaluation, load_training
+from rft.config.compose import conf_dir
+from rft.errors import ConfigError
+
+CONF = conf_dir()
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+PRESETS = sorted(
+    f"{file.parent.name}={file.stem}" for file in CONF.glob("*/*.yaml") if file.parent.name != "experiment"
+)
+INSTALLED = "logging.report_to=[]"
+"""Presets of trackers need packages that are not everywhere."""
+
+
+@pytest.mark.parametrize("kinds", [(), ("sampler=fake", "learner=fake"), ("sampler=transformers",)])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_has_no_problem(experiment: str, kinds: tuple[str, ...]) -> None:
+    # vLLM's own options, of which only the experiments for a GPU give some, are for vLLM alone.
+    needs_vllm = "engine" in yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text()).get("sampler", {})
+    words = [f"experiment={experiment}", *kinds]
+    if needs_vllm and kinds:
+        words.append("~sampler.engine")
+    run = load_training(words)
+    assert run.name == experiment, "so that its runs are found under its own name"
+    assert run.model.path
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset(preset: str) -> None:
+    words = [] if preset.startswith("data=") else ["data=chain_sum"]
+    words += ["learner=fake"] if preset == "sampler=fake" else []
+    load_training(["model.path=embedded:tiny", "graders.correct.use=exact", *words, preset, INSTALLED])
+
+
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset.startswith(("data=", "sampler="))])
+def test_a_preset_in_an_evaluation(preset: str) -> None:
+    words = [] if preset.startswith("data=") else ["data=chain_sum"]
+    load_evaluation(["model.path=embedded:tiny", "graders.correct.use=exact", *words, preset])
+
+
+def test_only_what_must_be_given_is_missing() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_training([])
+    assert [problem.split()[0] for problem in caught.value.problems] == ["model.path", "data.train", "graders"]
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_no_text_is_cut_short_by_a_comment(file: Path) -> None:
+    """An unquoted ` #` begins a comment, so `the answer after ####.` loses its end."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        before, mark, _ = line.partition(" #")
+        quoted = before.count('"') % 2 == 1 or before.count("'") % 2 == 1
+        assert not mark or quoted or not before.strip() or line.strip().startswith(("#", "rft ")), line
+
+
+def test_the_system_message_of_gsm8k_is_whole() -> None:
+    preset: dict[str, Any] = yaml.safe_load((CONF / "data" / "gsm8k.yaml").read_text())
+    assert preset["system"].endswith("as a number after ####.")

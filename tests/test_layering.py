@@ -1,0 +1,130 @@
+"""Who may import whom: only what stands below, so that nothing goes in circles and each part can be read alone.
+
+The table is the map of the code. Parts of one line do not know each other; a line of a floor may use the lines above it
+in the table. A package is one part; within it, modules may import each other, though not in a circle.
+"""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
+    # The words of the project: records and errors. Standard library only.
+    1: (
+        ("rft", "rft.types", "rft.errors"),
+        ("rft.waiting",),
+    ),
+    # What is done with the records. No torch.
+    2: (("rft.grading", "rft.data", "rft.intervals", "rft.metrics"),),
+    # What a run is asked to be: its configuration, its base model, its graders.
+    3: (("rft.config", "rft.base_model", "graders"),),
+    # The two halves of a run; neither knows the other.
+    4: (("rft.sampling", "rft.learning"),),
+    # One page that a stranger reads first: sample, grade, learn, sync.
+    5: (("rft.loop",),),
+    # What surrounds the loop.
+    6: (
+        ("rft.preparation", "rft.plan", "rft.evaluation", "rft.health", "rft.interrupt"),
+        ("rft.recorder", "rft.provenance", "rft.report", "rft.progress"),
+        ("rft.checkpoint", "rft.plots"),
+    ),
+    # The composition root: the only place that knows concrete classes.
+    7: (
+        ("rft.cluster",),
+        ("rft.build",),
+        ("rft.app", "rft.measure", "rft.try_out"),
+        ("rft.cli",),
+    ),
+}
+
+PLACES = {
+    part: (floor, number) for floor, lines in FLOORS.items() for number, line in enumerate(lines) for part in line
+}
+"""Floor of each part, and its line there."""
+FILES = sorted([*ROOT.glob("rft/**/*.py"), *ROOT.glob("graders/**/*.py")])
+
+
+def module_of(file: Path) -> str:
+    """`rft/data/files.py` is `rft.data.files`, `rft/data/__init__.py` is `rft.data`."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(file): file for file in FILES}
+
+
+def part_of(module: str) -> str:
+    """The entry of the table that a module belongs to: `rft.data.files` to `rft.data`."""
+    depth = 1 if module.partition(".")[0] == "graders" else 2
+    return ".".join(module.split(".")[:depth])
+
+
+def nodes_of(tree: ast.AST, *, on_import: bool) -> Iterator[ast.AST]:
+    """All nodes, or only those that run on import: not those in functions or for type checkers."""
+    for node in ast.iter_child_nodes(tree):
+        is_typing = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        if not (on_import and (is_typing or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))):
+            yield node
+            yield from nodes_of(node, on_import=on_import)
+
+
+def imports_of(module: str, *, on_import: bool = False) -> Iterator[str]:
+    """The modules of ours that a module imports: wherever it does, for types only or not; or only on its own import."""
+    for node in nodes_of(ast.parse(MODULES[module].read_text(encoding="utf-8")), on_import=on_import):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are written in full"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            # `from rft.types import Task` is `rft.types.Task` here; `from rft import build` is `rft.build`.
+            longest = next((name.rsplit(".", n)[0] for n in range(3) if name.rsplit(".", n)[0] in MODULES), None)
+            if longest is not None and longest != module:
+                yield longest
+
+
+def test_every_module_has_its_place() -> None:
+    assert {part_of(module) for module in MODULES} == set(PLACES), "place it in FLOORS, or take it out"
+    assert len(PLACES) == sum(len(line) for lines in FLOORS.values() for line in lines), "a part is there twice"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_down(module: str) -> None:
+    own = part_of(module)
+    for imported in imports_of(module):
+        other = part_of(imported)
+        assert other == own or PLACES[other] < PLACES[own], (
+            f"{module} (floor {PLACES[own][0]}) may not import {imported} (floor {PLACES[other][0]})"
+        )
+
+
+def test_graders_know_nothing_but_grading() -> None:
+    for module in MODULES:
+        if module.startswith("graders"):
+            parts = {part_of(imported) for imported in imports_of(module)}
+            assert parts <= {"graders", "rft.grading", "rft.types", "rft.errors"}
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    graph = {
+        # A package runs before its modules, and imports some of them; that they stand in it is no circle.
+        module: {other for other in imports_of(module, on_import=True) if not module.startswith(f"{other}.")}
+        for module in MODULES
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_imports_are_found_wherever_they_are() -> None:
+    # At the top, for types only, and inside of functions.
+    assert {"rft.errors", "rft.config", "rft.app"} <= set(imports_of("rft.cli"))
+    on_import = set(imports_of("rft.cli", on_import=True))
+    assert "rft.errors" in on_import
+    assert not {"rft.config", "rft.app"} & on_import
+    assert "rft.build" in set(imports_of("rft.app"))

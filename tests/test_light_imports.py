@@ -1,0 +1,43 @@
+"""Importing pulls in nothing heavy: a wrong configuration is found in a second, and a grader is just a file."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "vllm", "ray", "trl", "transformers", "peft", "datasets", "accelerate", "pyarrow", "scipy"}
+
+PROGRAM = """
+import importlib, json, sys
+before = set(sys.modules)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+loaded = {module.partition(".")[0] for module in set(sys.modules) - before}
+print(json.dumps(sorted(loaded - sys.stdlib_module_names)))
+"""
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Packages, the standard library's left out, that importing these modules loads into a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *modules], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("module", ["rft", "rft.types", "rft.errors", "rft.waiting", "rft.cli"])
+def test_nothing_but_the_standard_library(module: str) -> None:
+    assert loaded_by(module) == {"rft"}
+
+
+def test_the_configuration_and_the_graders_are_light() -> None:
+    graders = ["graders.exact", "graders.numeric", "graders.pattern", "graders.length", "graders.reasoning_gym_score"]
+    loaded = loaded_by("rft.config", "rft.config.commands", "rft.grading", "graders", *graders)
+    assert {"rft", "graders", "pydantic", "hydra"} <= loaded
+    assert loaded & HEAVY == set()
+
+
+def test_the_loop_and_what_it_is_made_of_are_light() -> None:
+    loaded = loaded_by(
+        "rft.loop", "rft.evaluation", "rft.data.splits", "rft.recorder", "rft.report", "rft.plan", "rft.preparation"
+    )
+    assert loaded & HEAVY <= {"scipy"}
