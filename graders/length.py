@@ -11,6 +11,7 @@ graders:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rft.grading import Rollout
 
@@ -21,6 +22,9 @@ class Length:
 
     The end-of-sequence token counts as one.
     """
+
+    deterministic: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
 
     free_tokens: int
     """Longest completion without a penalty, tokens."""

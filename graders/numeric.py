@@ -8,7 +8,8 @@ graders:
     tolerance: 0.01
 
 Read as numbers: 1,234.5  $-3  50% (as 50)  .5  1e-3  3/4  and a Unicode minus. Not read: a decimal comma, 10^3, LaTeX
-other than a plain fraction, and digits that continue a word, as in H2O or 2nd. Numbers are compared exactly, not as
+other than a plain fraction, digits that continue a word, as in H2O or 2nd, and a last number that a "not" stands
+before. Numbers are compared exactly, not as
 floats.
 """
 
@@ -19,8 +20,10 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
+from rft.grading.answers import is_negated
 
 MAX_CHARS = 10_000
 """Of a longer text only the end is read."""
@@ -44,6 +47,8 @@ class Numeric:
     A task whose column is empty is skipped; one whose reference holds no number is an error.
     """
 
+    deterministic: ClassVar[bool] = True
+
     column: str = "answer"
     """The task's column that holds the reference."""
     tolerance: float = 0.0
@@ -58,6 +63,11 @@ class Numeric:
     def __post_init__(self) -> None:
         if not (0 <= self.tolerance < math.inf and 0 <= self.relative_tolerance < math.inf):
             raise ValueError("tolerance and relative_tolerance must be at least 0, and finite")
+
+    @property
+    def in_process(self) -> bool:
+        """Whether its time is bounded: a pattern of the user's own may take for ever."""
+        return self.pattern is None and self.reference_pattern is None
 
     def grade(self, completion: str, task: Task) -> Score | None:
         """Compare the two numbers."""
@@ -80,7 +90,7 @@ class Numeric:
 def last_number(text: str) -> Fraction | None:
     """Return the last number of a text, or None where there is none."""
     match = _last_match(_NUMBER, _FRACTION.sub(r"\1/\2", text[-MAX_CHARS:].translate(_MINUS)))
-    if match is None:
+    if match is None or is_negated(match.string, match.start()):
         return None
     # By way of Decimal: int() and Fraction() refuse texts of more than 4300 digits.
     top, bottom = (Fraction(Decimal((digits or "1").replace(",", ""))) for digits in match.group("top", "bottom"))

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from rft.grading import Score, Status, Task, reference
+from rft.grading import Score, Status, Task, final_answer, reference
 
 MAX_CHARS = 200_000
 """Longer completions are not matched at all: time grows with length, for some patterns with its square."""
@@ -28,9 +28,12 @@ MAX_CHARS = 200_000
 class Pattern:
     """1 where the completion, its thinking included, matches the pattern, 0 where it does not.
 
-    With a column, what the pattern's first group captured must also equal the task's text in that column. A task whose
-    column is empty is skipped.
+    With a column, what the pattern's first group captured must also equal the task's text in that column, and what is
+    searched is the final answer: an answer that stands only in the thinking is none. A task whose column is empty is
+    skipped.
     """
+
+    deterministic: ClassVar[bool] = True
 
     pattern: re.Pattern[str]
     """The regular expression (Python's). A dot matches no line break, unless it begins with `(?s)`."""
@@ -50,7 +53,10 @@ class Pattern:
             return None
         if len(completion) > MAX_CHARS:
             return Score(value=0.0, status=Status.INVALID_OUTPUT, reason=f"longer than {MAX_CHARS} characters")
-        match = self.pattern.fullmatch(completion) if self.mode == "full" else self.pattern.search(completion)
+        if self.mode == "full":
+            match = self.pattern.fullmatch(completion)
+        else:
+            match = self.pattern.search(completion if self.column is None else final_answer(completion))
         if self.column is None:
             return Score(value=float(match is not None))
         if match is None or match[1] is None:

@@ -16,7 +16,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
 
@@ -48,6 +48,8 @@ class ReasoningGym:
 
     What is judged is the content of the last `<answer>` tag, reasoning-gym's own convention, or else the final answer.
     """
+
+    deterministic: ClassVar[bool] = True
 
     exact: bool = True
     """Whether only full marks count."""

@@ -12,6 +12,9 @@ FEWEST_COMPLETIONS = 20
 
 REASONS_SHOWN = 3
 
+EXAMPLE_CHARS = 200
+"""Of each completion shown, so much."""
+
 
 class FaultBudget:
     """Counts one grader's failures over the last completions that it graded.
@@ -26,10 +29,15 @@ class FaultBudget:
         self.grader = grader
         self.max_share = max_share
         self._faults: deque[bool] = deque(maxlen=window)
-        self._reasons: dict[str, str] = {}
+        self._examples: dict[str, tuple[str, str]] = {}
 
-    def count(self, task_id: str, score: Score) -> None:
+    def count(self, task_id: str, completion: str, score: Score) -> None:
         """Count a score.
+
+        Args:
+            task_id: The task of the completion that was graded, for the message.
+            completion: Its text, for the message.
+            score: What the grader gave.
 
         Raises:
             GradeError: The share of failures is exceeded, or is certain to be once `FEWEST_COMPLETIONS` are graded.
@@ -38,20 +46,23 @@ class FaultBudget:
         if not score.status.is_grader_fault:
             return
         reason = score.reason or str(score.status)
-        self._reasons.pop(reason, None)  # so that it is last again
-        self._reasons[reason] = task_id
+        self._examples.pop(reason, None)  # so that it is last again
+        self._examples[reason] = (task_id, completion[:EXAMPLE_CHARS])
         faults, counted = sum(self._faults), len(self._faults)
         fewest = min(FEWEST_COMPLETIONS, self._faults.maxlen or counted)
         if faults > self.max_share * max(counted, fewest):
             raise GradeError(self._message(faults, counted))
 
     def _message(self, faults: int, counted: int) -> str:
-        last = list(self._reasons.items())[-REASONS_SHOWN:]
+        last = list(self._examples.items())[-REASONS_SHOWN:]
         return "\n".join(
             [
                 f"grader '{self.grader}' failed on {faults} of the last {counted} completions; "
                 f"at most {self.max_share:.0%} may fail",
-                *(f"  - task {task_id}: {reason}" for reason, task_id in reversed(last)),
+                *(
+                    f"  - task {task_id}: {reason}\n    on the completion {completion!r}"
+                    for reason, (task_id, completion) in reversed(last)
+                ),
                 "fix the grader, or raise grading.max_fault_share",
             ]
         )

@@ -17,12 +17,24 @@ from typing import Any
 from rft.grading.normalise import describe_error, shown_path
 
 BUILT_IN: Mapping[str, str] = {
+    "code_tests": "graders.code_tests:CodeTests",
+    "composite": "graders.composite:Composite",
+    "constraints": "graders.constraints:Constraints",
+    "contains": "graders.contains:Contains",
+    "endpoint": "graders.endpoint:Endpoint",
     "exact": "graders.exact:Exact",
     "format": "graders.pattern:Pattern",
+    "json_match": "graders.json_match:JsonMatch",
+    "json_schema": "graders.json_schema:JsonSchema",
     "length": "graders.length:Length",
+    "math": "graders.math_answer:Math",
+    "multiple_choice": "graders.multiple_choice:MultipleChoice",
     "numeric": "graders.numeric:Numeric",
     "pattern": "graders.pattern:Pattern",
     "reasoning_gym": "graders.reasoning_gym_score:ReasoningGym",
+    "repetition": "graders.repetition:Repetition",
+    "sql": "graders.sql_result:SqlResult",
+    "text_similarity": "graders.text_similarity:TextSimilarity",
 }
 """The graders that come with rft: where each is, imported only when it is used."""
 

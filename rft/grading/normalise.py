@@ -27,7 +27,9 @@ def to_score(result: Any) -> Score:
     if result is None:
         return Score(value=None, status=Status.SKIPPED)
     if isinstance(result, Score):
-        return result if result.value is None else replace(result, value=float(result.value))
+        reason, answer = (None if text is None else str(text) for text in (result.reason, result.answer))
+        value = None if result.value is None else float(result.value)
+        return replace(result, value=value, reason=reason, answer=answer)
     # Numpy's bool and torch's tensors are no numbers to Python; a scalar's shape is empty and its item() is one.
     number = result.item() if getattr(result, "shape", None) == () else result
     try:
@@ -48,6 +50,35 @@ def to_scores(result: Any, count: int) -> list[Score]:
     return [to_score(one) for one in result]
 
 
+def outcome(result: Any, *, count: int, per_group: bool) -> list[Score]:
+    """Turn what a grader returned into one score for each of the `count` completions that it was shown."""
+    return to_scores(result, count) if per_group else [to_score(result)]
+
+
+def failed(status: Status, reason: str, count: int, *, seconds: float = 0.0) -> list[Score]:
+    """Return the scores of `count` completions that a grader failed to grade."""
+    return [Score(value=None, status=status, reason=reason, seconds=seconds)] * count
+
+
+def within_range(score: Score, limits: tuple[float, float], *, clip: bool) -> Score:
+    """Hold a score against the range that its grader was declared to have.
+
+    Outside, it is a grader error; with `clip` it is moved to the nearer border, and its reason says so.
+    """
+    low, high = limits
+    if score.value is None or low <= score.value <= high:
+        return score
+    if not clip:
+        reason = (
+            f"returned {score.value:g}, outside of its range [{low:g}, {high:g}]; correct the grader or its range, "
+            "or set clip: true"
+        )
+        return Score(value=None, status=Status.GRADER_ERROR, reason=reason)
+    clipped = f"clipped from {score.value:g}"
+    reason = f"{score.reason}; {clipped}" if score.reason else clipped
+    return replace(score, value=min(high, max(low, score.value)), reason=reason)
+
+
 def describe_error(error: BaseException, file: str) -> str:
     """Say what was raised and where, as `ValueError: no digits (my_graders.py:12)`.
 
@@ -55,10 +86,17 @@ def describe_error(error: BaseException, file: str) -> str:
         error: What was raised.
         file: The grader's file: of the lines that the error passed through, the innermost in this file is named.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1] if frames else None)
-    where = f" ({shown_path(frame.filename)}:{frame.lineno})" if frame else ""
-    return f"{type(error).__name__}: {str(error)[:MAX_REASON_CHARS]}{where}"
+    # Not extract_tb, which reads the source of every line: a thousand of them where the grader recursed without end.
+    places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    place = next((place for place in reversed(places) if place[0] == file), places[-1] if places else None)
+    where = f" ({shown_path(place[0])}:{place[1]})" if place else ""
+    if isinstance(error, SystemExit):
+        return f"the grader called sys.exit({error.code!r}){where}"
+    try:
+        message = str(error)[:MAX_REASON_CHARS]
+    except Exception:  # the grader's own class of errors, with a fault of its own
+        message = "(its message cannot be shown)"
+    return f"{type(error).__name__}: {message}{where}"
 
 
 def shown_path(file: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rft.grading.binding import PER_COMPLETION, PER_GROUP, option_parameters
 from rft.grading.contract import is_per_group
+from rft.grading.keys import KEYS
 from rft.grading.loading import Target, did_you_mean
 from rft.grading.normalise import describe_error
 
@@ -33,6 +34,11 @@ def fill_in(target: Target, options: Mapping[str, Any]) -> tuple[Callable[..., A
     except ValueError as error:  # some functions that are written in C do not tell
         return None, [f".use: its parameters cannot be read ({error}); wrap it in a function of your own"]
     values, problems = _checked(grader, allowed, options)
+    problems += [
+        f".{name}: the grader's option has the name of a key that rft reads; rename it"
+        for name in allowed
+        if name in KEYS
+    ]
     needs = "missing; the grader has no default for it, and rft itself passes only"
     passed = ", ".join(PER_GROUP if is_per_group(grader) else PER_COMPLETION)
     problems += [f".{name}: {needs} {passed}" for name in required if name not in options]

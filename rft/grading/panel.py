@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import random
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from rft.errors import GradeError, WaitTimeout
+from rft.errors import GradeError
 from rft.grading.budget import FaultBudget
+from rft.grading.cache import ScoreCache
 from rft.grading.contract import LoadedGrader
-from rft.grading.normalise import describe_error, to_score, to_scores
+from rft.grading.counters import GraderCounters
 from rft.grading.running import Runner
-from rft.types import Grade, GradedGroup, Rollout, Score, Status, Task
+from rft.types import Grade, GradedGroup, Rollout, Score, Task
 from rft.waiting import waiting
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+"""Before a retry: the pause doubles with each, and is spread by half so that not all come back at once."""
 
 
 class Panel:
@@ -21,12 +28,15 @@ class Panel:
 
     Args:
         graders: The graders, in the order in which their scores are listed.
-        max_concurrency: Calls of graders at a time.
+        max_concurrency: Calls of async graders at a time.
         max_fault_share: Share of its last completions that a grader may fail before the run stops.
         fault_window: How many completions that is.
+        num_workers: Processes that run sync graders; None: one for each CPU but one, at least two.
+        cache_folder: Where the scores of graders that are deterministic are kept between runs; None keeps none.
 
     Raises:
         ValueError: Two graders have the same name.
+        OutputError: The cache's folder cannot be used.
     """
 
     def __init__(
@@ -36,15 +46,28 @@ class Panel:
         max_concurrency: int = 64,
         max_fault_share: float = 0.1,
         fault_window: int = 200,
+        num_workers: int | None = None,
+        cache_folder: Path | None = None,
     ) -> None:
         self.graders = tuple(graders)
-        self._slots = asyncio.Semaphore(max_concurrency)
-        self._runner = Runner()
+        self.counters = {grader.name: GraderCounters() for grader in graders}
+        """What each grader did so far."""
+        self._runner = Runner(graders, max_concurrency=max_concurrency, num_workers=num_workers)
+        self._limits = {
+            grader.name: asyncio.Semaphore(grader.max_concurrency) if grader.max_concurrency else nullcontext()
+            for grader in graders
+        }
         self._budgets = {
             grader.name: FaultBudget(grader.name, max_share=max_fault_share, window=fault_window) for grader in graders
         }
         if len(self._budgets) != len(self.graders):
             raise ValueError(f"graders share a name: {', '.join(grader.name for grader in graders)}")
+        self._cache = ScoreCache(cache_folder) if cache_folder else None
+
+    @property
+    def workers_replaced(self) -> int:
+        """Worker processes that were killed at a deadline, or crashed."""
+        return self._runner.workers.replaced
 
     async def grade(
         self, tasks: Sequence[Task], rollouts: AsyncIterable[Rollout], *, rollouts_per_task: int
@@ -86,37 +109,39 @@ class Panel:
         raise first
 
     def close(self) -> None:
-        """Let go of graders that are still running after their deadline."""
+        """End the worker processes and close the cache. Call it where the event loop still runs."""
         self._runner.close()
+        if self._cache:
+            self._cache.close()
 
     async def _grade(self, grader: LoadedGrader, group: _Group, rollouts: Sequence[Rollout]) -> None:
         """Have one grader grade one rollout, or all rollouts of a group, and keep the scores."""
-        async with self._slots:
-            started = time.perf_counter()
-            with waiting(f"grader '{grader.name}' on task {group.task.id}"):
-                scores = await self._scores(grader, group.task, rollouts)
-            seconds = time.perf_counter() - started
+        counters = self.counters[grader.name]
+        key = self._cache.key(grader, group.task, rollouts) if self._cache and grader.is_cached else None
+        scores = self._cache.get(key, len(rollouts)) if self._cache and key else None
+        if scores is not None:
+            counters.cache_hits += 1
+        else:
+            scores = await self._scores(grader, group.task, rollouts)
+            if self._cache and key:
+                self._cache.put(key, scores)
         for rollout, score in zip(rollouts, scores, strict=True):
-            group.scores[rollout.index, grader.name] = replace(score, seconds=seconds)
-            self._budgets[grader.name].count(group.task.id, score)
+            group.scores[rollout.index, grader.name] = score
+            counters.statuses[score.status] += 1
+            self._budgets[grader.name].count(group.task.id, rollout.text, score)
 
     async def _scores(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
-        texts = [rollout.text for rollout in rollouts]
-        pool = {
-            "task": task,
-            "completion": texts[0],
-            "completions": texts,
-            "rollout": rollouts[0],
-            "rollouts": list(rollouts),
-        }
-        try:
-            result = await self._runner.run(grader, {name: pool[name] for name in grader.takes})
-            return to_scores(result, len(rollouts)) if grader.per_group else [to_score(result)]
-        except WaitTimeout:
-            status, reason = Status.TIMEOUT, f"no result within {grader.timeout_s:g} s"
-        except Exception as error:
-            status, reason = Status.GRADER_ERROR, describe_error(error, grader.file)
-        return [Score(value=None, status=status, reason=reason)] * len(rollouts)
+        """Call a grader, and again as often as it allows while it fails."""
+        for retry in range(grader.retries + 1):
+            if retry:
+                with waiting(f"a retry of grader '{grader.name}' on task {task.id}"):
+                    await asyncio.sleep(_pause(retry))
+            async with self._limits[grader.name]:
+                scores = await self._runner.run(grader, task, rollouts)
+            self.counters[grader.name].count_call(scores, is_retry=retry > 0)
+            if not any(score.status.is_grader_fault for score in scores):
+                break
+        return scores
 
     def _graded(self, group: _Group) -> GradedGroup:
         grades = []
@@ -168,3 +193,9 @@ def _require_complete(groups: Iterable[_Group]) -> None:
     ]
     if missing:
         raise GradeError(f"the stream of rollouts ended with incomplete groups: {'; '.join(missing)}")
+
+
+def _pause(retry: int) -> float:
+    """Seconds to wait before the given retry, counted from 1."""
+    longest: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (retry - 1))
+    return longest * random.uniform(0.5, 1.0)

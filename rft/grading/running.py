@@ -1,40 +1,75 @@
-"""Calling one grader, with a deadline: sync graders in threads, async ones on the loop."""
+"""Calling one grader, with a deadline: in a worker process where it may hang, in this one where it may not."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import partial
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rft.errors import WaitTimeout
 from rft.grading.contract import LoadedGrader
-
-log = logging.getLogger(__name__)
+from rft.grading.normalise import describe_error, failed, outcome, within_range
+from rft.grading.wire import arguments_of
+from rft.grading.workers import Workers
+from rft.types import Rollout, Score, Status, Task
+from rft.waiting import waiting
 
 
 class Runner:
     """Calls graders. A call that misses its deadline is abandoned, whatever it is stuck in.
 
-    Each sync call has a thread of its own, a daemon: the workers of a pool could all get stuck in graders that never
-    end, and would keep the process from ending.
+    Args:
+        graders: All that it will call.
+        max_concurrency: Async calls at a time.
+        num_workers: Worker processes; None leaves it to `rft.grading.workers`.
     """
 
-    def __init__(self) -> None:
-        self._threads: set[threading.Thread] = set()
+    def __init__(self, graders: Sequence[LoadedGrader], *, max_concurrency: int, num_workers: int | None) -> None:
+        self.workers = Workers([grader for grader in graders if grader.runs_in_worker], num_workers)
+        self._slots = asyncio.Semaphore(max_concurrency)
 
-    async def run(self, grader: LoadedGrader, arguments: Mapping[str, Any]) -> Any:
-        """Call a grader and return its result.
+    async def run(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Have a grader grade one rollout, or those of a group. Never raises for what the grader does."""
+        if grader.runs_in_worker:
+            scores = await self.workers.grade(grader, task, rollouts)
+        else:
+            async with self._slots:
+                scores = await self._in_process(grader, task, rollouts)
+        if grader.range is not None:
+            scores = [within_range(score, grader.range, clip=grader.clip) for score in scores]
+        return scores
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.workers.close()
+
+    async def _in_process(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
+        arguments, count = arguments_of(grader, task, rollouts), len(rollouts)
+        started = time.perf_counter()
+        try:
+            with waiting(f"grader '{grader.name}' on task {task.id}"):
+                result = grader.call(**arguments)
+                if inspect.isawaitable(result):
+                    result = await self._awaited(grader, result)
+            scores = outcome(result, count=count, per_group=grader.per_group)
+        except WaitTimeout:
+            scores = failed(Status.TIMEOUT, f"no result within {grader.timeout_s:g} s", count)
+        except (Exception, SystemExit) as error:  # SystemExit would end the event loop, and with it the run
+            scores = failed(Status.GRADER_ERROR, describe_error(error, grader.file), count)
+        seconds = time.perf_counter() - started
+        return [replace(score, seconds=seconds) for score in scores]
+
+    async def _awaited(self, grader: LoadedGrader, result: Awaitable[Any]) -> Any:
+        """Wait for an async grader's result.
 
         Raises:
             WaitTimeout: It did not finish within its `timeout_s`.
             Exception: Whatever the grader raised.
         """
-        work = asyncio.ensure_future(self._call(grader, arguments))
+        work = asyncio.ensure_future(_contained(result))
         work.add_done_callback(lambda done: done.cancelled() or done.exception())  # abandoned, it may fail unseen
         try:
             await asyncio.wait({work}, timeout=grader.timeout_s)
@@ -46,44 +81,9 @@ class Runner:
             raise RuntimeError("the grader cancelled itself")
         return work.result()
 
-    def close(self) -> None:
-        """Give up the threads that are still stuck in a grader, and name them in the log."""
-        for thread in list(self._threads):
-            log.warning("%s is still running, long after its deadline", thread.name)
 
-    async def _call(self, grader: LoadedGrader, arguments: Mapping[str, Any]) -> Any:
-        try:
-            if inspect.iscoroutinefunction(grader.call):
-                return await grader.call(**arguments)
-            result = await self._in_thread(partial(grader.call, **arguments), f"grader '{grader.name}'")
-            return await result if inspect.isawaitable(result) else result
-        except SystemExit as error:  # it would end the event loop, and with it the run
-            raise RuntimeError(f"the grader called sys.exit({error.code!r})").with_traceback(
-                error.__traceback__
-            ) from None
-
-    async def _in_thread(self, call: Callable[[], Any], name: str) -> Any:
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
-
-        def settle(result: Any, error: BaseException | None) -> None:
-            if not outcome.done():
-                outcome.set_result((result, error))
-
-        def work() -> None:
-            result, error = None, None
-            try:
-                result = call()
-            except BaseException as raised:  # carried over to the loop, which judges it
-                error = raised
-            self._threads.discard(threading.current_thread())
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, result, error)
-
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        self._threads.add(thread)
-        thread.start()
-        result, error = await outcome
-        if error is not None:
-            raise error
-        return result
+async def _contained(result: Awaitable[Any]) -> Any:
+    try:
+        return await result
+    except SystemExit as error:  # a task that it leaves ends the event loop
+        raise RuntimeError(f"the grader called sys.exit({error.code!r})").with_traceback(error.__traceback__) from None

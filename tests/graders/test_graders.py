@@ -39,6 +39,8 @@ def rollout(tokens):
         ({"ignore_case": True}, "PARIS", "Paris", 1.0),
         ({}, "<think>Rome</think>Paris", "Paris", 1.0),
         ({}, "4", 4, 1.0),
+        ({}, "Caf\u00e9", "Cafe\u0301", 1.0),
+        ({}, "P\u0430ris", "Paris", 0.0),
     ],
 )
 def test_exact(options, completion, answer, value):
@@ -50,6 +52,8 @@ def test_exact_without_an_answer_or_a_reference():
     score = Exact().grade("<think>Paris", task(answer="Paris"))
     assert (score.value, score.status) == (0.0, Status.NO_ANSWER)
     assert Exact().grade("Paris", task(answer=None)) is None
+    with pytest.raises(ValueError, match="empty text"):
+        Exact().grade("Paris", task(answer=" "))
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,13 @@ def test_exact_without_an_answer_or_a_reference():
         ({"pattern": r"is (\w+)", "mode": "search", "column": "answer"}, "it is Paris.", 1.0, Status.OK),
         ({"pattern": r"is (\w+)", "mode": "search", "column": "answer"}, "it is Rome.", 0.0, Status.OK),
         ({"pattern": r"is (\w+)", "mode": "search", "column": "answer"}, "Paris", 0.0, Status.NO_ANSWER),
+        (
+            {"pattern": r"is (\w+)", "mode": "search", "column": "answer"},
+            "<think>is Paris</think>is Rome",
+            0.0,
+            Status.OK,
+        ),
+        ({"pattern": r"is (\w+)", "mode": "search", "column": "answer"}, "<think>is Paris", 0.0, Status.NO_ANSWER),
         ({"pattern": r"(\d+)?\w+", "column": "answer"}, "Paris", 0.0, Status.NO_ANSWER),
         ({"pattern": r"(?s).*"}, "x" * (MAX_CHARS + 1), 0.0, Status.INVALID_OUTPUT),
     ],

@@ -16,6 +16,8 @@ def task(answer, **item):
 @pytest.mark.parametrize(
     ("text", "number"),
     [
+        ("It is not 18.", None),
+        ("It isn't 17, but 18.", 18),
         ("18", 18),
         ("The answer is 18.", 18),
         ("9 eggs * $2 = $18 a day", 18),

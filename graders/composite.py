@@ -1,0 +1,167 @@
+"""Composite: several graders make one score.
+
+graders:
+  main:
+    use: composite
+    how: gate                  # correctness only counts if the format holds
+    gate: {use: format, pattern: '(?s)<think>.+</think>.+'}
+    of:
+      correct: {use: numeric}
+      brief: {use: contains, column: unit, weight: 0.2}
+
+| how | score |
+|---|---|
+| sum | each child's score times its weight, added up |
+| mean | the same, divided by the sum of the weights |
+| product, min | of the children's scores |
+| gate | the mean; or 0 where the gate's own score is below `open_at`, and then the others are not asked |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rft.grading import LoadedGrader, Rollout, Score, Status, Task, grader_problems, load_grader
+from rft.grading.normalise import describe_error, to_score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composite:
+    """What the children's scores make together; without a value as soon as a child that was asked has none.
+
+    A penalty (a score below 0) has no place in a product, where two of them make a reward, nor behind a gate, which a
+    model then closes to escape it: both are errors. Put it beside the composite.
+
+    The composite's own deadline holds for all children together. Their scores are not cached.
+    """
+
+    how: Literal["sum", "mean", "product", "min", "gate"]
+    """How the scores are combined."""
+    of: dict[str, dict[str, Any]]
+    """The children, by name; each an entry as in `graders`: `use`, its options, and `weight` for sum, mean and gate."""
+    gate: dict[str, Any] | None = None
+    """The grader that must hold, for `how: gate`; an entry like the children's."""
+    open_at: float = 1.0
+    """Least score of the gate that opens it."""
+
+    def __post_init__(self) -> None:
+        problems = [] if self.of else ["of: there are no graders in it"]
+        if (self.gate is not None) != (self.how == "gate"):
+            problems.append("gate: there must be one for `how: gate`, and none else")
+        for path, entry in self._entries().items():
+            found = [problem.removeprefix("graders.") for problem in grader_problems(path, entry)]
+            problems += found or _unfit(path, entry, self.how)
+        if not problems and self.how in ("mean", "gate") and not sum(self._weights().values()) > 0:
+            problems.append("of: the weights must add up to more than 0")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def in_process(self) -> bool:
+        """Whether all children are quick; an async child is waited for in a worker process."""
+        return all(child.in_process and not _is_async(child) for child in self._children.values())
+
+    def warm_up(self) -> None:
+        """Warm the children up."""
+        for child in self._children.values():
+            warm_up = getattr(getattr(child.call, "__self__", None), "warm_up", None)
+            if warm_up is not None:
+                warm_up()
+
+    def grade(self, completion: str, task: Task, rollout: Rollout) -> Score:
+        """Ask the gate, then the children, and combine what they say."""
+        arguments = {"completion": completion, "task": task, "rollout": rollout}
+        children = dict(self._children)
+        gate = children.pop("gate", None)
+        if gate is not None:
+            score = _ask({"gate": gate}, arguments)["gate"]
+            if score.value is None:
+                return _without_value("gate", score)
+            if score.value < self.open_at:
+                return Score(value=0.0, reason=f"gate: {score.value:g} {score.reason or ''}".strip())
+        scores = _ask(children, arguments)
+        for name, score in scores.items():
+            if score.value is None:
+                return _without_value(name, score)
+        values = {name: score.value for name, score in scores.items() if score.value is not None}
+        reason = ", ".join(f"{name.removeprefix('of.')} {value:g}" for name, value in values.items())
+        answer = next((score.answer for score in scores.values() if score.answer is not None), None)
+        return Score(value=self._combined(values), reason=reason, answer=answer)
+
+    def _combined(self, values: Mapping[str, float]) -> float:
+        penalties = [name for name, value in values.items() if value < 0]
+        if penalties and self.how in ("product", "gate"):
+            raise ValueError(f"{penalties[0]} is below 0, which `how: {self.how}` cannot hold; put it beside")
+        if self.how == "product":
+            return math.prod(values.values())
+        if self.how == "min":
+            return min(values.values())
+        weights = self._weights()
+        total = sum(weights[name] * value for name, value in values.items())
+        return total if self.how == "sum" else total / sum(weights.values())
+
+    def _entries(self) -> dict[str, Any]:
+        gate = {} if self.gate is None else {"gate": self.gate}
+        return gate | {f"of.{name}": entry for name, entry in self.of.items()}
+
+    def _weights(self) -> dict[str, float]:
+        return {path: child.weight for path, child in self._children.items() if path != "gate"}
+
+    @functools.cached_property
+    def _children(self) -> dict[str, LoadedGrader]:
+        return {path: load_grader(path, entry) for path, entry in self._entries().items()}
+
+
+def _unfit(path: str, entry: Mapping[str, Any], how: str) -> list[str]:
+    """Return what is wrong with a sound grader's entry as a child."""
+    child = load_grader(path, entry)
+    problems = [f"{path}.use: a grader of whole groups cannot be part of a composite"] if child.per_group else []
+    if "weight" in entry and (path == "gate" or how in ("product", "min")):
+        problems.append(f"{path}.weight: it has no meaning here")
+    elif child.weight < 0 and how in ("mean", "gate"):
+        problems.append(f"{path}.weight: {child.weight:g} must be at least 0 in a mean")
+    unused = [key for key in ("timeout_s", "retries", "max_concurrency", "range", "clip", "cache") if key in entry]
+    return problems + [f"{path}.{key}: set it on the composite, which is called as one" for key in unused]
+
+
+def _ask(children: Mapping[str, LoadedGrader], arguments: Mapping[str, Any]) -> dict[str, Score]:
+    """Call the sync children one after the other, then the async ones all at a time."""
+    scores = {name: _call(child, arguments) for name, child in children.items() if not _is_async(child)}
+    waiting = {name: child for name, child in children.items() if _is_async(child)}
+    if waiting:
+        scores |= asyncio.run(_ask_together(waiting, arguments))
+    return {name: scores[name] for name in children}
+
+
+async def _ask_together(children: Mapping[str, LoadedGrader], arguments: Mapping[str, Any]) -> dict[str, Score]:
+    calls = (child.call(**{name: arguments[name] for name in child.takes}) for child in children.values())
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    return {
+        name: _failed(result, child) if isinstance(result, BaseException) else to_score(result)
+        for (name, child), result in zip(children.items(), results, strict=True)
+    }
+
+
+def _call(child: LoadedGrader, arguments: Mapping[str, Any]) -> Score:
+    try:
+        return to_score(child.call(**{name: arguments[name] for name in child.takes}))
+    except Exception as error:
+        return _failed(error, child)
+
+
+def _failed(error: BaseException, child: LoadedGrader) -> Score:
+    return Score(value=None, status=Status.GRADER_ERROR, reason=describe_error(error, child.file))
+
+
+def _without_value(name: str, score: Score) -> Score:
+    return Score(value=None, status=score.status, reason=f"{name}: {score.reason or score.status}")
+
+
+def _is_async(child: LoadedGrader) -> bool:
+    return inspect.iscoroutinefunction(child.call)

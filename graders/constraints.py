@@ -1,0 +1,190 @@
+"""Constraints: the final answer keeps to rules that a program can check, in the manner of IFEval.
+
+graders:
+  obeys:
+    use: constraints
+    constraints:                      # or a column of the task with such a list: `column: constraints`
+      - {kind: words, at_least: 50, at_most: 100}
+      - {kind: include, texts: [Paris], times: 2}
+      - {kind: script, name: latin}
+
+| kind | keys |
+|---|---|
+| words, sentences, paragraphs, bullets | at_least, at_most |
+| include | texts, times (1): each of them at least so often, as whole words, case ignored |
+| exclude | texts: none of them |
+| case | is: upper or lower |
+| starts_with, ends_with | text |
+| no_commas, json | |
+| script | name: latin, cyrillic, greek, arabic, hebrew, devanagari, han, hangul, japanese, thai: nine letters in ten |
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rft.grading import Score, Status, Task, final_answer, reference
+from rft.grading.answers import json_answer
+
+MAX_CHARS = 100_000
+"""Longer answers keep to nothing."""
+
+SCRIPTS: Mapping[str, tuple[str, ...]] = {
+    **{name: (name.upper(),) for name in ("latin", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "thai")},
+    "han": ("CJK",),
+    "hangul": ("HANGUL",),
+    "japanese": ("HIRAGANA", "KATAKANA", "CJK"),
+}
+"""First words of the Unicode names of each script's letters; some letter of the first kind must be there."""
+
+COUNTS: Mapping[str, Callable[[str], int]] = {
+    "words": lambda text: len(re.findall(r"\w[\w'\u2019-]*", text)),
+    "sentences": lambda text: len(re.findall(r"\w[^.!?\u3002\uff01\uff1f]*", text)),
+    "paragraphs": lambda text: sum(any(map(str.isalnum, part)) for part in re.split(r"\n[ \t]*\n", text)),
+    "bullets": lambda text: len(re.findall(r"^[ \t]*[-*\u2022][ \t]+\w", text, re.MULTILINE)),
+}
+"""What is counted, and how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """The share of the constraints that the final answer meets, 0 to 1.
+
+    An answer without a letter or a digit is none: it would keep all that is forbidden. A task whose column is empty is
+    skipped. Constraints pay for form, not for content: weigh them so, or put them into the gate of a `composite`.
+    """
+
+    deterministic: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
+
+    constraints: tuple[dict[str, Any], ...] = ()
+    """The constraints, the same for each task; give these or `column`."""
+    column: str | None = None
+    """The task's column that holds a list of constraints."""
+
+    def __post_init__(self) -> None:
+        if bool(self.constraints) == bool(self.column):
+            raise ValueError("give either constraints or column")
+        problems = constraint_problems(self.constraints)
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def grade(self, completion: str, task: Task) -> Score | None:
+        """Check one constraint after the other."""
+        given = self.constraints if self.column is None else reference(task, self.column)
+        if not given:
+            return None
+        problems = constraint_problems(given) if self.column else []
+        if problems:
+            raise ValueError(f"task {task.id}: {'; '.join(problems)}")
+        answer = final_answer(completion)
+        if not any(map(str.isalnum, answer)):
+            return Score(value=0.0, status=Status.NO_ANSWER)
+        if len(answer) > MAX_CHARS:
+            return Score(value=0.0, status=Status.INVALID_OUTPUT, reason=f"longer than {MAX_CHARS} characters")
+        broken = [one["kind"] for one in given if not is_met(one, answer)]
+        return Score(value=1 - len(broken) / len(given), reason=f"broken: {', '.join(broken)}" if broken else None)
+
+
+def is_met(one: Mapping[str, Any], text: str) -> bool:
+    """Whether a text meets a constraint that `constraint_problems` has nothing against."""
+    match one["kind"]:
+        case "words" | "sentences" | "paragraphs" | "bullets" as what:
+            return bool(one.get("at_least", 0) <= COUNTS[what](text) <= one.get("at_most", MAX_CHARS))
+        case "include":
+            return all(_occurrences(word, text) >= one.get("times", 1) for word in one["texts"])
+        case "exclude":
+            return not any(_occurrences(word, text) for word in one["texts"])
+        case "case":
+            return text.isupper() if one["is"] == "upper" else text.islower()
+        case "starts_with":
+            return text.startswith(one["text"])
+        case "ends_with":
+            return text.endswith(one["text"])
+        case "no_commas":
+            return not any(comma in text for comma in ",\u060c\u3001\uff0c")
+        case "script":
+            script = SCRIPTS[one["name"]]
+            names = [unicodedata.name(char, "") for char in text if char.isalpha()]
+            has_first = any(name.startswith(script[0]) for name in names)
+            return has_first and sum(name.startswith(script) for name in names) >= 0.9 * len(names)
+        case _:
+            return _is_json(text)
+
+
+def constraint_problems(given: Any) -> list[str]:
+    """Return everything that is wrong with a list of constraints, each with its place."""
+    if not isinstance(given, (list, tuple)):
+        return [f"constraints are a list of objects, not {given!r}"[:200]]
+    return [problem for place, one in enumerate(given) for problem in _problems(f"constraints[{place}]", one)]
+
+
+def _problems(where: str, one: Any) -> list[str]:
+    kind = one.get("kind") if isinstance(one, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        return [f"{where}: {one!r} has no kind of {', '.join(KINDS)}"]
+    required, optional = KINDS[kind]
+    keys = {key: VALID[key] for key in (*required, *optional)}
+    problems = [f"{where}.{key}: missing" for key in required if key not in one]
+    for key, value in one.items():
+        if key != "kind" and key not in keys:
+            problems.append(f"{where}.{key}: '{kind}' takes {', '.join(keys) or 'no further key'}")
+        elif key != "kind" and not keys[key][0](value):
+            problems.append(f"{where}.{key}: {value!r} is not {keys[key][1]}")
+    if not problems and kind in COUNTS and not one.get("at_least", 0) <= one.get("at_most", MAX_CHARS):
+        problems.append(f"{where}: at_least is more than at_most")
+    if kind in COUNTS and not {"at_least", "at_most"} & one.keys():
+        problems.append(f"{where}: give at_least, at_most or both")
+    return problems
+
+
+def _occurrences(word: str, text: str) -> int:
+    return len(re.findall(rf"(?<!\w){re.escape(word.strip())}(?!\w)", text, re.IGNORECASE))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json_answer(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    **dict.fromkeys(COUNTS, ((), ("at_least", "at_most"))),
+    "include": (("texts",), ("times",)),
+    "exclude": (("texts",), ()),
+    "case": (("is",), ()),
+    "starts_with": (("text",), ()),
+    "ends_with": (("text",), ()),
+    "no_commas": ((), ()),
+    "json": ((), ()),
+    "script": (("name",), ()),
+}
+"""The keys that each kind must have, and those that it may have."""
+
+VALID: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "at_least": (_is_count, "a whole number of 0 or more"),
+    "at_most": (_is_count, "a whole number of 0 or more"),
+    "times": (lambda value: _is_count(value) and value > 0, "a whole number of 1 or more"),
+    "text": (_is_text, "a text that is not empty"),
+    "texts": (
+        lambda value: isinstance(value, (list, tuple)) and bool(value) and all(map(_is_text, value)),
+        "a list of texts that are not empty",
+    ),
+    "is": (lambda value: value in ("upper", "lower"), "upper or lower"),
+    "name": (lambda value: isinstance(value, str) and value in SCRIPTS, f"one of {', '.join(SCRIPTS)}"),
+}
+"""What each key may hold, and that in words."""

@@ -1,0 +1,110 @@
+r"""Multiple choice: the final answer names one option, by its letter or its text, and it is the right one.
+
+graders:
+  correct:
+    use: multiple_choice
+    column: answer            # "B", or 1 (counted from 0), or the option's text
+    choices_column: choices   # ["Rome", "Paris", "Oslo"]
+
+Read as B: "B", "(B)", "B) Paris", "Paris", "The answer is B.", "Answer: **B**", "\boxed{B}". An answer that names
+several options names none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import ClassVar
+
+from rft.grading import Score, Status, Task, final_answer, reference
+from rft.grading.answers import stated_answer
+
+_MARKS = " \t\n*_`\"'$()[]{}.,:;!"
+_LETTER = re.compile(
+    r"\W*(?:\\(?:text|mathrm|textbf)\{)?(?:option |choice )?\W*([A-Z])(?![\w'\u2019])(.*)", re.DOTALL | re.I
+)
+_NAMED = re.compile(r"(?<![\w'\u2019])([A-Z])(?![\w'\u2019])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice:
+    """1 where the right option is named, and no other, 0 where it is not.
+
+    A task whose column is empty is skipped.
+    """
+
+    deterministic: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
+
+    column: str = "answer"
+    """The task's column that holds the right option: its letter, its number from 0, or its text."""
+    choices_column: str = "choices"
+    """The task's column that lists the options' texts, in the order of their letters; at most 26."""
+
+    def grade(self, completion: str, task: Task) -> Score | None:
+        """Find the option that is named."""
+        gold = reference(task, self.column)
+        if gold is None:
+            return None
+        choices = _choices(task, self.choices_column)
+        right = _right(gold, choices, task)
+        answer = final_answer(completion)
+        statement = stated_answer(answer)
+        if statement is None:
+            statement = answer if "\n" not in answer else answer.rpartition("\n")[2]
+        if not statement.strip(_MARKS):
+            return Score(value=0.0, status=Status.NO_ANSWER)
+        letter = named_option(statement, choices)
+        if letter is None:
+            return Score(value=0.0, status=Status.INVALID_OUTPUT, answer=statement[:200], reason="names no one option")
+        return Score(value=float(letter == right), answer=letter)
+
+
+def named_option(statement: str, choices: dict[str, str]) -> str | None:
+    """Return the letter of the one option that a statement names, or None where it names none or several."""
+    plain = statement.strip(_MARKS).casefold()
+    for letter, text in choices.items():
+        if plain == text.strip(_MARKS).casefold():
+            return letter
+    match = _LETTER.match(statement)
+    letter = match[1].upper() if match else ""
+    if match is None or letter not in choices:
+        return None
+    rest = match[2].strip(_MARKS + "-\u2013")
+    own = choices[letter].strip(_MARKS)
+    if rest.casefold().startswith(own.casefold()):
+        rest = rest[len(own) :].strip(_MARKS)
+    elif rest and match[2][0].isspace() and not re.match(r"(?:because|since|as|is)\b", rest):
+        return None  # "A good guess" is no option A
+    others = [other for other in _NAMED.findall(rest) if other in choices and other != letter]
+    texts = [text for key, text in choices.items() if key != letter and _is_in(text, rest)]
+    return None if others or texts else letter
+
+
+def _is_in(text: str, rest: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(text.strip())}(?!\w)", rest, re.IGNORECASE) is not None
+
+
+def _choices(task: Task, column: str) -> dict[str, str]:
+    texts = reference(task, column)
+    if not isinstance(texts, (list, tuple)) or not 2 <= len(texts) <= len(ascii_uppercase):
+        raise ValueError(f"column '{column}' of task {task.id} holds no list of 2 to 26 options: {texts!r}"[:300])
+    choices = {letter: str(text) for letter, text in zip(ascii_uppercase, texts, strict=False)}
+    distinct = {text.strip(_MARKS).casefold() for text in choices.values()}
+    if "" in distinct or len(distinct) < len(choices):
+        raise ValueError(f"an option of task {task.id} is empty or there twice: {texts!r}"[:300])
+    return choices
+
+
+def _right(gold: object, choices: dict[str, str], task: Task) -> str:
+    """Return the right option's letter, from what the task's column holds."""
+    if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < len(choices):
+        return ascii_uppercase[gold]
+    text = str(gold).strip()
+    for letter, choice in choices.items():
+        if text == choice.strip():
+            return letter
+    if text in choices:
+        return text
+    raise ValueError(f"the reference of task {task.id} is none of its {len(choices)} options: {gold!r}")

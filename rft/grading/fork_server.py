@@ -1,0 +1,219 @@
+"""This process's end of `rft.grading.worker_main`: where worker processes come from, and the lines to and from them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from rft.errors import GradeError, WaitTimeout
+from rft.grading.contract import LoadedGrader
+from rft.waiting import wait_for
+
+START_S = 300.0
+"""The graders' imports may take long; the first worker is forked after them."""
+FORK_S = 30.0
+END_S = 10.0
+"""A process that does not end so long after SIGKILL hangs in the kernel, and is left to it."""
+MESSAGE_BYTES = 65536
+MAX_REPLY_BYTES = 1 << 24
+
+
+class Worker(asyncio.Protocol):
+    """One worker process: lines in, lines out."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
+        self._is_lost = False
+        self._news: asyncio.Future[None] | None = None
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._lines.extend(lines)
+        if len(self._rest) > MAX_REPLY_BYTES:
+            self.close()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        self._is_lost = True
+        self._wake()
+
+    def write(self, data: bytes) -> None:
+        """Send lines."""
+        assert self._transport is not None
+        self._transport.write(data)
+
+    async def line(self, timeout_s: float) -> bytes | None:
+        """Return the next line without its end, or None where there is none in time.
+
+        What came while the event loop itself was held up is not late.
+
+        Raises:
+            ConnectionError: The worker is gone, and all lines that it sent are read.
+        """
+        if not self._lines and not self._is_lost:
+            self._news = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._news], timeout=timeout_s)
+        if self._lines:
+            return self._lines.popleft()
+        if self._is_lost:
+            raise ConnectionError(f"worker {self.number} is gone")
+        return None
+
+    def close(self) -> None:
+        """Close the connection, upon which the worker ends where it listens."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+
+class ForkServer:
+    """Starts the process that loads the graders and forks workers, and starts it again should it be killed.
+
+    Args:
+        graders: Those that run in workers.
+    """
+
+    def __init__(self, graders: Sequence[LoadedGrader]) -> None:
+        self._graders = graders
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._workers: dict[int, Worker] = {}
+        self._numbers = itertools.count(1)
+        self._starting = asyncio.Lock()
+        self._cannot_load = ""
+
+    async def fork(self) -> Worker:
+        """Fork a worker and return it when it is ready.
+
+        Raises:
+            GradeError: The graders cannot be loaded there, or no worker comes.
+        """
+        async with self._starting:
+            if self._cannot_load:  # nor will it the next time
+                raise GradeError(self._cannot_load)
+            if self._control is None:
+                await self._start()
+        worker = Worker(next(self._numbers))
+        own, its = socket.socketpair()
+        own.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=own)
+        self._workers[worker.number] = worker
+        with its:
+            self._order({"fork": worker.number}, its)
+        try:
+            if await worker.line(FORK_S) is None:
+                raise GradeError(f"no worker process for the graders came within {FORK_S:g} s")
+        except ConnectionError:
+            raise GradeError("the process that forks the graders' worker processes was killed") from None
+        return worker
+
+    async def end(self, worker: Worker) -> str:
+        """Kill a worker, with all that it started, and say how it had ended if it had already."""
+        self._order({"kill": worker.number})
+        worker.close()
+        try:
+            return await wait_for(worker.ended, what=f"grader worker {worker.number} to end", deadline_s=END_S)
+        except WaitTimeout:
+            return "hangs in the kernel and cannot be killed"
+
+    def close(self) -> None:
+        """End all workers, and the process that they come from."""
+        if self._listening is not None:
+            self._listening.cancel()
+        for worker in self._workers.values():
+            worker.close()
+        self._lost("was closed")
+
+    async def _start(self) -> None:
+        own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        own.setblocking(False)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
+            environment.setdefault(threads, "false" if threads.startswith("TOKENIZERS") else "1")
+        with tempfile.TemporaryFile() as entries, its:
+            entries.write(json.dumps({"graders": {one.name: one.entry for one in self._graders}}).encode())
+            entries.seek(0)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "rft.grading.worker_main", str(its.fileno())],
+                stdin=entries,
+                stdout=2,  # what graders print goes where the log goes
+                pass_fds=[its.fileno()],
+                start_new_session=True,
+                env=environment,
+            )
+        self._control = own
+        receiving = asyncio.get_running_loop().sock_recv(own, MESSAGE_BYTES)
+        try:
+            message = await wait_for(receiving, what="the graders to be loaded for the workers", deadline_s=START_S)
+            self._cannot_load = self._problem(json.loads(message or b'{"failed": "the process ended meanwhile"}'))
+            if self._cannot_load:
+                raise GradeError(self._cannot_load)
+        except BaseException:
+            self._process.kill()
+            self._lost("did not start")
+            raise
+        self._listening = asyncio.create_task(self._listen(own))
+
+    def _problem(self, hello: dict[str, Any]) -> str:
+        """Return why the process that said this cannot be used, or nothing."""
+        if "failed" in hello:
+            return f"the graders cannot be loaded in a worker process: {hello['failed']}"
+        changed = [one for one in self._graders if hello["loaded"][one.name] != one.sha256]
+        return "; ".join(f"{one.file} of grader '{one.name}' was changed since the run began" for one in changed)
+
+    async def _listen(self, control: socket.socket) -> None:
+        """Hear which workers ended, until the process itself does."""
+        message = b" "
+        while message:
+            with suppress(ConnectionError):
+                message = await asyncio.get_running_loop().sock_recv(control, MESSAGE_BYTES)
+            if message:
+                news = json.loads(message)
+                worker = self._workers.pop(news["ended"])
+                worker.ended.set_result(news["how"])
+        self._lost("was killed with the process that it came from")
+
+    def _order(self, order: dict[str, int], its: socket.socket | None = None) -> None:
+        if self._control is not None:
+            with suppress(OSError):  # it is gone, which _listen is about to hear
+                socket.send_fds(self._control, [json.dumps(order).encode()], [its.fileno()] if its else [])
+
+    def _lost(self, how: str) -> None:
+        """There is no such process any more; the next fork starts another."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        for worker in self._workers.values():
+            if not worker.ended.done():
+                worker.ended.set_result(how)
+        self._workers.clear()
+        if self._process is not None:
+            try:
+                self._process.wait(END_S)  # it ends with its control socket
+            except subprocess.TimeoutExpired:
+                self._process.kill()

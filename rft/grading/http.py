@@ -1,0 +1,130 @@
+"""JSON over HTTP to a service that may be down, slow or busy, or answers with prose: retries, then an error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rft.waiting import waiting
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_REPLY_BYTES = 2**20
+LONGEST_PAUSE_S = 30.0
+SHOWN_CHARS = 200
+"""How much of a reply that cannot be used is quoted."""
+
+_MAY_PASS = (408, 425, 429)
+"""Statuses below 500 that say: later."""
+_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = weakref.WeakKeyDictionary()
+
+
+class CallFailed(Exception):
+    """No attempt got a reply that can be used. The message holds no header and no secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often and how long to try.
+
+    Example:
+        Patience(attempts=4, attempt_timeout_s=10.0, backoff_s=0.5)
+    """
+
+    attempts: int
+    """Attempts in all, at least 1."""
+    attempt_timeout_s: float
+    """Seconds that one attempt may take."""
+    backoff_s: float
+    """Seconds before the second attempt; they double with each, unless the service's `Retry-After` asks for more."""
+
+
+class _Failed(Exception):
+    """One attempt failed."""
+
+    def __init__(self, reason: str, *, may_pass: bool = True, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
+        self.wait_s = wait_s
+
+
+async def post_json(
+    url: str, body: Any, *, headers: Mapping[str, str], patience: Patience, secret: str | None = None
+) -> Any:
+    """POST JSON and return the JSON of the reply. Redirects are not followed: they would take the key elsewhere.
+
+    Args:
+        url: Where to.
+        body: What JSON can hold.
+        headers: Sent with it.
+        patience: How often and how long.
+        secret: Never shown, not even where the service quotes it.
+
+    Raises:
+        CallFailed: No attempt succeeded, or one was refused for good.
+        ValueError: JSON cannot hold the body.
+    """
+    try:
+        content = json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+    except TypeError as error:
+        raise ValueError(f"the request cannot be written as JSON: {error}") from None
+    for attempt in range(1, patience.attempts + 1):
+        try:
+            async with asyncio.timeout(patience.attempt_timeout_s):
+                return await _post_once(url, content, headers)
+        except _Failed as error:
+            failed = error
+        except TimeoutError:
+            failed = _Failed(f"no reply within {patience.attempt_timeout_s:g} s")
+        if not failed.may_pass or attempt == patience.attempts:
+            break
+        pause = max(patience.backoff_s * 2 ** (attempt - 1), failed.wait_s)
+        with waiting(f"the next attempt at {url}"):
+            await asyncio.sleep(min(LONGEST_PAUSE_S, pause))
+    reason = str(failed).replace(secret, "***") if secret else str(failed)
+    raise CallFailed(f"{url}: {reason} ({attempt} of {patience.attempts} attempts)") from None
+
+
+async def _post_once(url: str, content: bytes, headers: Mapping[str, str]) -> Any:
+    import httpx
+
+    reply = bytearray()
+    try:
+        sent = {"Content-Type": "application/json", **headers}
+        async with _client().stream("POST", url, content=content, headers=sent) as response:
+            async for chunk in response.aiter_bytes():
+                reply += chunk
+                if len(reply) > MAX_REPLY_BYTES:
+                    raise _Failed(f"the reply has more than {MAX_REPLY_BYTES} bytes", may_pass=False)
+    except httpx.HTTPError as error:
+        raise _Failed(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
+    shown = bytes(reply[: 4 * SHOWN_CHARS]).decode(errors="replace")[:SHOWN_CHARS]
+    status = response.status_code
+    if not response.is_success:
+        may_pass = status in _MAY_PASS or status >= 500
+        raise _Failed(f"status {status}: {shown!r}", may_pass=may_pass, wait_s=_seconds(response))
+    try:
+        return json.loads(reply)
+    except (ValueError, RecursionError):
+        raise _Failed(f"the reply is not JSON: {shown!r}") from None
+
+
+def _seconds(response: httpx.Response) -> float:
+    """Return what `Retry-After` says, where it says it in seconds."""
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def _client() -> httpx.AsyncClient:
+    """Return the event loop's client, which keeps connections open between calls."""
+    import httpx
+
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        _clients[loop] = httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_connections=None))
+    return _clients[loop]

@@ -1,0 +1,25 @@
+"""Running programs that nobody vouches for: Python graders from elsewhere, and code that a model wrote.
+
+    from rft.grading.sandbox import Sandbox
+
+    Sandbox().run("print(input())", "4").stdout
+
+`docs/sandbox.md` says what each rung of the ladder stops, and what it does not.
+"""
+
+from rft.grading.sandbox.judge_cases import call_function, judge_function, judge_program
+from rft.grading.sandbox.limits import Limits, SandboxError, SandboxResult
+from rft.grading.sandbox.probe import RungReport, probe_rungs
+from rft.grading.sandbox.run import Sandbox
+
+__all__ = [
+    "Limits",
+    "RungReport",
+    "Sandbox",
+    "SandboxError",
+    "SandboxResult",
+    "call_function",
+    "judge_function",
+    "judge_program",
+    "probe_rungs",
+]

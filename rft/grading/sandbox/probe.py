@@ -1,0 +1,111 @@
+"""Which rungs of the ladder work on this machine: found out by running a program that tries to break out."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+
+from rft.grading.sandbox.launch import launch
+from rft.grading.sandbox.limits import Limits, SandboxError
+
+RUNGS = ("limits", "Landlock and seccomp", "namespaces")
+"""The names of the rungs, the lowest first."""
+
+_PROGRAM = r"""
+import os, socket, sys, tempfile
+def tried(call, *arguments):
+    try:
+        call(*arguments)
+    except (OSError, ImportError) as error:
+        return False
+    return True
+def fork():
+    if os.fork() == 0:
+        os._exit(0)
+with tempfile.TemporaryFile() as file:
+    file.write(b"x")
+import json, decimal, random, hashlib
+nonce, secret, parent = sys.stdin.read().split()
+print(json.dumps({"nonce": nonce, "can": {
+    "read a file outside": tried(open, secret),
+    "write a file outside": tried(open, secret + "-new", "w"),
+    "open a socket": tried(socket.socket),
+    "start a process": tried(fork),
+    "signal another process": tried(os.kill, int(parent), 0),
+    "see its host's processes": os.getppid() > 1 or os.path.exists("/proc"),
+}}))
+"""
+_STOPPED = {
+    0: frozenset[str](),
+    1: frozenset(
+        {
+            "read a file outside",
+            "write a file outside",
+            "open a socket",
+            "start a process",
+            "signal another process",
+        }
+    ),
+}
+_STOPPED[2] = _STOPPED[1] | {"see its host's processes"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungReport:
+    """Whether one rung works on this machine.
+
+    Example:
+        RungReport(rung=1, name="Landlock and seccomp", works=False, walls=(), reason="landlock_...: not implemented")
+    """
+
+    rung: int
+    """0, 1 or 2."""
+    name: str
+    """What it is made of."""
+    works: bool
+    """Whether a program ran there, and everything that the rung stops was stopped."""
+    walls: tuple[str, ...]
+    """What stood between the program and the machine, in words."""
+    reason: str
+    """Why it does not work; empty where it does."""
+
+
+@functools.cache
+def probe_rungs() -> tuple[RungReport, ...]:
+    """Try every rung, by running a program there that tries to break out. Once per process; takes about 0.2 s.
+
+    Returns:
+        A report for each rung, the lowest first.
+    """
+    return tuple(_probe(rung) for rung in range(len(RUNGS)))
+
+
+def _probe(rung: int) -> RungReport:
+    nonce = secrets.token_hex(8)
+    with tempfile.NamedTemporaryFile(prefix="rft-secret-") as secret:
+        try:
+            stdin = f"{nonce} {secret.name} {os.getpid()}"
+            result, walls = launch(rung, _PROGRAM, stdin, limits=Limits(wall_s=10.0))
+            reason = _judged(rung, nonce, result.stdout, result.stderr_tail)
+        except (SandboxError, OSError) as error:
+            walls, reason = [], str(error)
+        finally:
+            if os.path.exists(f"{secret.name}-new"):
+                os.unlink(f"{secret.name}-new")
+    return RungReport(rung=rung, name=RUNGS[rung], works=not reason, walls=tuple(walls), reason=reason)
+
+
+def _judged(rung: int, nonce: str, stdout: str, stderr: str) -> str:
+    """Return what is wrong with a rung, judged by what the program found out; nothing where nothing is."""
+    try:
+        found = json.loads(stdout)
+    except ValueError:
+        return f"the probe did not run: {stderr.strip().rpartition(chr(10))[2] or 'it printed nothing'}"
+    if found["nonce"] != nonce:
+        return "the probe printed something else than expected"
+    holes = sorted(name for name, could in found["can"].items() if could and name in _STOPPED[rung])
+    return f"a program could {', '.join(holes)}" if holes else ""

@@ -1,0 +1,110 @@
+"""The sandbox: runs programs that nobody vouches for, at the best rung that works on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from rft.grading.sandbox.launch import launch
+from rft.grading.sandbox.limits import Limits, SandboxError, SandboxResult
+from rft.grading.sandbox.probe import RUNGS, RungReport, probe_rungs
+
+DEFAULT_LIMITS = Limits()
+
+
+class Sandbox:
+    r"""Runs Python programs in processes of their own, behind the walls of one rung.
+
+    Example:
+        Sandbox().run("print(input())", "4").stdout == "4\n"
+
+    Args:
+        rung: 0, 1 or 2; None for the highest that works.
+        allow_unsafe: Whether rung 0, which holds nobody back, will do.
+        packages: Whether programs may import the installed packages besides the standard library.
+        max_concurrency: How many programs `arun` runs at a time; None for one per processor.
+
+    Raises:
+        SandboxError: The rung does not work here, or it is the lowest and that is not allowed.
+    """
+
+    def __init__(
+        self,
+        rung: int | None = None,
+        *,
+        allow_unsafe: bool = False,
+        packages: bool = False,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self.report = _choose(rung, allow_unsafe)
+        self.packages = packages
+        self._pool = ThreadPoolExecutor(max_concurrency or os.cpu_count() or 1, thread_name_prefix="sandbox")
+
+    @property
+    def rung(self) -> int:
+        """The rung in use."""
+        return self.report.rung
+
+    def run(self, source: str, stdin: str = "", *, limits: Limits = DEFAULT_LIMITS) -> SandboxResult:
+        """Run a program to its end, or to the end of its limits. Whatever the program does, this does not raise.
+
+        Args:
+            source: The program, Python.
+            stdin: What it reads from stdin.
+            limits: What it may use up.
+
+        Raises:
+            SandboxError: No process could be started, or its walls did not stand; the program did not run.
+        """
+        try:
+            return launch(self.rung, source, stdin, limits=limits, packages=self.packages)[0]
+        except OSError as error:
+            raise SandboxError(f"a program could not be started at rung {self.rung}: {error}") from error
+
+    async def arun(self, source: str, stdin: str = "", *, limits: Limits = DEFAULT_LIMITS) -> SandboxResult:
+        """Run a program without holding up the event loop, in turn with others.
+
+        A caller that is cancelled does not wait for it any more; it ends by its limits.
+
+        Raises:
+            SandboxError: As `run`.
+        """
+        call = partial(self.run, source, stdin, limits=limits)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the rung in use, its walls, and why the others do not work, for a run's manifest."""
+        return {
+            "rung": self.rung,
+            "name": self.report.name,
+            "walls": list(self.report.walls),
+            "unavailable": {report.name: report.reason for report in probe_rungs() if not report.works},
+        }
+
+
+def _choose(rung: int | None, allow_unsafe: bool) -> RungReport:
+    if rung is not None and rung not in range(len(RUNGS)):
+        raise SandboxError(f"there is no rung {rung!r}; it is 0, 1, 2, or None for the best that works")
+    reports = probe_rungs()
+    working = [report for report in reports if report.works and rung in (None, report.rung)]
+    if not working:
+        raise SandboxError(f"no program can be run safely here: {_reasons(reports, rung)}")
+    best = working[-1]
+    if best.rung == 0 and not allow_unsafe:
+        raise SandboxError(
+            "a program would run here without walls, able to read and change whatever this user can, and that is not "
+            f"allowed. Allow the kernel's Landlock or user namespaces, or say allow_unsafe. {_reasons(reports, rung)}"
+        )
+    return best
+
+
+def _reasons(reports: tuple[RungReport, ...], rung: int | None) -> str:
+    return "; ".join(
+        f"rung {report.rung} ({report.name}): {report.reason}"
+        for report in reports
+        if not report.works and rung in (None, report.rung)
+    )

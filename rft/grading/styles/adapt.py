@@ -1,0 +1,190 @@
+"""Around another system's reward function: find its style, pass it what it expects, read what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import contains
+from types import CodeType
+from typing import Any
+
+from rft.grading.binding import PER_COMPLETION, PER_GROUP, bind
+from rft.grading.contract import is_per_group
+from rft.grading.styles.payloads import Graded
+from rft.grading.styles.table import STYLES, Style
+from rft.types import Task
+
+OWN = "rft"
+"""The style of rft's own graders (`rft.grading.contract`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """A reward function that can be called as a grader of rft's."""
+
+    call: Callable[..., Any]
+    """Takes rft's own arguments by name; a coroutine function where the function is one."""
+    takes: tuple[str, ...]
+    """Which of them."""
+    per_group: bool
+    """Whether one call grades a group."""
+    style: str
+    """The style that it was found to have, or was given."""
+
+
+def adapt(target: object, style: str | None) -> Adapted:
+    """Make a grader of a reward function as it stands.
+
+    Args:
+        target: The function; also a scorer or a factory of scorers of inspect_ai's, or an object with `score_answer`.
+        style: A key of `STYLES`, or "rft"; None to tell by the parameters' names.
+
+    Raises:
+        ValueError: There is no such style, the style cannot be told, or the function asks for what the style lacks.
+            The message says how to choose.
+    """
+    function = _function(target)
+    if style is not None and style != OWN and style not in STYLES:
+        raise ValueError(f"there is no style '{style}'; there are {', '.join([OWN, *STYLES])}")
+    name = style or _told_style(function)
+    if name == OWN:
+        takes, problems = bind(function, per_group=is_per_group(target))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return Adapted(function, takes, is_per_group(target), OWN)
+    chosen = STYLES[name]
+    problem = _problem(function, chosen)
+    if problem is not None:
+        raise ValueError(f"style '{name}' is {chosen.signature}: {problem}")
+    takes = PER_GROUP if chosen.per_group else PER_COMPLETION
+    return Adapted(_caller(function, chosen), takes if chosen.needs_rollout else takes[:2], chosen.per_group, name)
+
+
+def _function(target: object) -> Callable[..., Any]:
+    """Return what is called: the target, its `score_answer`, or the scorer that a factory of inspect_ai's makes."""
+    function: Any = getattr(target, "score_answer", target)
+    if not callable(function):
+        raise ValueError(f"a {type(target).__name__} cannot be called, and has no method 'score_answer'")
+    registered = getattr(function, "__registry_info__", None)
+    if getattr(registered, "type", None) == "scorer" and not _is_coroutine_function(function):
+        function = function()
+    return function  # type: ignore[no-any-return]
+
+
+def _told_style(function: Callable[..., Any]) -> str:
+    parameters = inspect.signature(function).parameters
+    fitting = [name for name, style in STYLES.items() if _is_marked(style, parameters)]
+    fitting = [name for name in fitting if _problem(function, STYLES[name]) is None]
+    if {"trl", "trl_chat"} <= set(fitting):
+        fitting.remove("trl" if _mentions(function, "content") else "trl_chat")
+    required = [name for name, one in parameters.items() if one.default is one.empty and not _is_variadic(one)]
+    claimed = {name for style in STYLES.values() for name in style.names}
+    if required and (set(required) <= set(PER_COMPLETION) or {"task"} < set(required) <= set(PER_GROUP)):
+        fitting.insert(0, OWN)
+    elif len(required) == 1 and required[0] not in claimed and not fitting:
+        return "plain"
+    if len(fitting) == 1:
+        return fitting[0]
+    candidates = [f"{name} ({STYLES[name].signature})" if name in STYLES else name for name in fitting or STYLES]
+    found = "more than one style fits" if fitting else "no style fits"
+    raise ValueError(
+        f"{found} the parameters {', '.join(parameters) or '(none)'}; say whose function it is with "
+        f"style=..., one of: {', '.join(candidates)}"
+    )
+
+
+def _is_marked(style: Style, parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether the names tell a style; where arguments are passed in order, they must stand in that order."""
+    if style.positional:
+        told = len(parameters) >= len(style.marks) and all(map(contains, style.marks, parameters))
+    else:
+        told = all(any(name in parameters for name in names) for names in style.marks)
+    return bool(style.marks) and told and not any(name in parameters for name in style.excludes)
+
+
+def _problem(function: Callable[..., Any], style: Style) -> str | None:
+    """Return why a function cannot be called in a style, or None. What is a column is not known before the task is."""
+    parameters = inspect.signature(function).parameters.values()
+    if style.positional:
+        try:
+            inspect.signature(function).bind(*style.names)
+        except TypeError as error:
+            return f"{error}; it is passed {len(style.names)} arguments in this order"
+        return None
+    required = [one.name for one in parameters if one.default is one.empty and not _is_variadic(one)]
+    unknown = [name for name in required if name not in style.names]
+    if unknown and not style.columns:
+        return f"nothing is there to pass as {', '.join(unknown)}"
+    if not any(one.name in style.names or one.kind is one.VAR_KEYWORD for one in parameters):
+        return f"the function takes none of {', '.join(style.names)}"
+    return None
+
+
+def _caller(function: Callable[..., Any], style: Style) -> Callable[..., Any]:
+    """Return what is called with rft's arguments, by name."""
+
+    def run(**pool: Any) -> Any:
+        positional, named = _arguments(function, style, _graded(style, pool))
+        result = function(*positional, **named)
+        return _read_later(result, style) if inspect.isawaitable(result) else style.read(result)
+
+    async def run_async(**pool: Any) -> Any:
+        return await run(**pool)
+
+    return run_async if _is_coroutine_function(function) else run
+
+
+def _graded(style: Style, pool: Mapping[str, Any]) -> Graded:
+    if style.per_group:
+        return Graded(pool["task"], list(pool["completions"]), list(pool.get("rollouts", ())))
+    return Graded(pool["task"], [pool["completion"]], [pool["rollout"]] if style.needs_rollout else [])
+
+
+async def _read_later(result: Awaitable[Any], style: Style) -> Any:
+    return style.read(await result)
+
+
+def _arguments(function: Callable[..., Any], style: Style, graded: Graded) -> tuple[list[Any], dict[str, Any]]:
+    """Choose from the payload what the function takes.
+
+    Raises:
+        LookupError: It needs what the task does not have.
+    """
+    payload = style.payload(graded)
+    if style.positional:
+        _require(style.names, payload, graded.task)
+        return [payload[name] for name in style.names], {}
+    parameters = inspect.signature(function).parameters.values()
+    required = [one.name for one in parameters if one.default is one.empty and not _is_variadic(one)]
+    _require(required, payload, graded.task)
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    named = set(payload) if takes_all else {one.name for one in parameters} & set(payload)
+    options = getattr(function, "keywords", {})  # of a partial: what the configuration sets
+    return [], {name: payload[name] for name in named - set(options)}
+
+
+def _require(names: Sequence[str], payload: Mapping[str, Any], task: Task) -> None:
+    missing = [name for name in names if name not in payload]
+    if missing:
+        columns = ", ".join(task.item) or "none"
+        raise LookupError(f"nothing is there to pass as {', '.join(missing)}; task {task.id} has the columns {columns}")
+
+
+def _mentions(function: Any, constant: str) -> bool:
+    """Whether a text constant stands in a function's own code, as the key `content` in one that reads messages."""
+    function = inspect.unwrap(getattr(function, "func", function))
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    return code is not None and _holds(code, constant)
+
+
+def _holds(code: CodeType, constant: str) -> bool:
+    return any(_holds(one, constant) if isinstance(one, CodeType) else one == constant for one in code.co_consts)
+
+
+def _is_variadic(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+
+
+def _is_coroutine_function(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

@@ -1,0 +1,83 @@
+"""Endpoint graders against a real server on loopback that fails by a script."""
+
+import asyncio
+
+import pytest
+
+from rft.grading.openai_spec import Services, run
+from rft.grading.openai_spec.outcome import RateLimit
+
+
+def ask(server, *, sample="4", services=None, **keys):
+    grader = {"type": "endpoint", "name": "mine", "url": f"{server.url}/grade", **keys}
+    request = {"grader": grader, "item": {"a": "4"}, "model_sample": sample}
+    return run(request, services=services or Services(backoff_s=0.0))
+
+
+def flags(response):
+    return [name for name, is_set in response["metadata"]["errors"].items() if is_set is True]
+
+
+def test_the_request(server):
+    server.replies.append((200, {"score": 0.5}))
+    assert ask(server, headers={"X-Key": "secret"}, rate_limit=50, pass_threshold=0.4)["reward"] == 0.5
+    ((path, headers, body),) = server.requests
+    assert (path, headers["x-key"], headers["content-type"]) == ("grade", "secret", "application/json")
+    assert sorted(body) == ["item", "sample", "trace_id"]
+    assert (body["item"], body["sample"]["output_text"]) == ({"a": "4"}, "4")
+    assert isinstance(body["trace_id"], str)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_three_retries(server, status):
+    server.replies += [(status, {})] * 3 + [(200, {"score": 1})]
+    assert ask(server)["reward"] == 1.0
+    assert len({request[2]["trace_id"] for request in server.requests}) == 1
+    server.requests.clear()
+    server.replies[:] = [(status, {})]
+    response = ask(server)
+    assert (response["reward"], flags(response), len(server.requests)) == (None, ["other_error"], 4)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, {}), (401, {}), (302, {}), (200, {}), (200, []), (200, {"score": "1"}), (200, {"score": True}),
+     (200, {"score": None}), (200, 1.0)],
+)  # fmt: skip
+def test_what_will_not_pass_by_itself_is_asked_once(server, status, body):
+    server.replies.append((status, body))
+    response = ask(server)
+    assert (response["reward"], flags(response), len(server.requests)) == (None, ["other_error"], 1)
+
+
+def test_nobody_there(server):
+    server.url, url = "http://127.0.0.1:9", server.url
+    response = ask(server)
+    server.url = url
+    assert (response["reward"], flags(response)) == (None, ["other_error"])
+
+
+def test_at_most_a_megabyte_is_sent(server):
+    server.replies.append((200, {"score": 1.0}))
+    response = ask(server, sample="x" * 1_000_000)
+    assert (response["reward"], flags(response), server.requests) == (None, ["other_error"], [])
+
+
+def test_the_rate_limit(monkeypatch):
+    now, slept = 100.0, []
+    monkeypatch.setattr("rft.grading.openai_spec.outcome.time.monotonic", lambda: now)
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    monkeypatch.setattr("rft.grading.openai_spec.outcome.asyncio.sleep", sleep)
+    limit = RateLimit(4)
+
+    async def turns(count):
+        for _ in range(count):
+            await limit.turn()
+
+    asyncio.run(turns(3))
+    now = 200.0
+    asyncio.run(turns(2))
+    assert slept == [0.25, 0.5, 0.25]

@@ -1,0 +1,13 @@
+"""As in verifiers v1: rewards that declare what they need by name."""
+
+
+async def correct(task, trace) -> float:
+    return float(trace.last_reply == task.answer)
+
+
+async def several(trace):
+    return {"short": 0.25 if len(trace.last_reply) < 5 else 0.0, "whole": 0.5 if not trace.is_truncated else 0.0}
+
+
+def in_a_box(task, trace, runtime):
+    return 1.0

@@ -1,0 +1,208 @@
+"""Each system's functions, as its documents show them, graded unchanged by way of a grader's entry."""
+
+import asyncio
+import inspect
+from pathlib import Path
+
+import pytest
+
+from rft.errors import ConfigError
+from rft.grading import load_grader
+from rft.grading.normalise import to_score, to_scores
+from rft.types import Policy, Rollout, Status, StopReason, Task
+
+FOREIGN = Path(__file__).parent / "foreign"
+
+CHAT = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2 = ?"})
+
+
+def task(messages=CHAT, **item):
+    return Task(id="t7", messages=messages, item=item, split="train")
+
+
+def rollout(text, index=0, stop=StopReason.STOP):
+    ids = tuple(range(len(text)))
+    return Rollout(
+        task_id="t7",
+        index=index,
+        prompt_ids=(1,),
+        completion_ids=ids,
+        logprobs=(0.0,) * len(ids),
+        text=text,
+        stop=stop,
+        policy=Policy(version=0, fingerprint="f"),
+    )
+
+
+def scores(function, given, *texts, stop=StopReason.STOP, **entry):
+    """Load `file.py:function` of the folder and grade texts with it, as the panel would."""
+    grader = load_grader("g", {"use": f"{FOREIGN}/{function}", **entry})
+    rollouts = [rollout(text, index, stop) for index, text in enumerate(texts)]
+
+    def call(some):
+        pool = {
+            "task": given,
+            "completion": some[0].text,
+            "rollout": some[0],
+            "completions": [one.text for one in some],
+            "rollouts": some,
+        }
+        result = grader.call(**{name: pool[name] for name in grader.takes})
+        return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+
+    if grader.per_group:
+        return to_scores(call(rollouts), len(rollouts))
+    return [to_score(call([one])) for one in rollouts]
+
+
+async def _awaited(result):
+    return await result
+
+
+def values(*arguments, **options):
+    return [score.value for score in scores(*arguments, **options)]
+
+
+BOXED = r"so \boxed{4}"
+
+
+@pytest.mark.parametrize(
+    ("function", "item", "texts", "expected"),
+    [
+        ("trl_rewards.py:reward_func", {}, ["a", "bcd"], [1.0, 3.0]),
+        ("trl_rewards.py:format_reward_func", {}, ["<think>a</think><answer>4</answer>", "4"], [1.0, 0.0]),
+        ("trl_rewards.py:ground_truth_reward", {"ground_truth": "4"}, [BOXED, r"\boxed{5}"], [1.0, 0.0]),
+        ("trl_rewards.py:math_reward_func", {"task": "math"}, ["4", "5"], [1.0, -1.0]),
+        ("trl_rewards.py:math_reward_func", {"task": "code"}, ["4", "5"], [None, None]),
+        ("trl_rewards.py:async_reward_func", {}, ["Be brief.\n\n2 + 2 = ? 4", "4"], [1.0, 0.0]),
+        ("trl_rewards.py:token_count", {}, ["four", ""], [4.0, 0.0]),
+        ("verl_rewards.py:my_reward_fn", {"answer": "4"}, ["4" * 25], [0.25]),
+        ("verl_rewards.py:compute_score", {"ground_truth": "4"}, ["#### 4", "#### 5", "4"], [1.0, 0.0, 0.0]),
+        (
+            "verl_rewards.py:with_details",
+            {
+                "data_source": "openai/gsm8k",
+                "reward_model": {"style": "rule", "ground_truth": "4"},
+                "extra_info": {"split": "train"},
+                "answer": "not this one",
+            },
+            ["it is 4", "it is 5"],
+            [1.0, 0.0],
+        ),
+        ("verl_rewards.py:batched", {"answer": "4"}, ["4", "5"], [1.0, 0.0]),
+        ("openrlhf_rewards.py:reward_func", {"label": "4"}, ["4", "5"], [1.0, 0.0]),
+        ("openrlhf_rewards.py:listed", {"answer": "4"}, ["= 4", "5"], [1.0, 0.0]),
+        ("verifiers_rubric.py:correct_answer", {"answer": "4"}, ["it is 4", "5"], [1.0, 0.0]),
+        ("verifiers_rubric.py:parsed_answer", {"answer": "4"}, ["4", "it is 4"], [1.0, 0.0]),
+        ("verifiers_rubric.py:from_state", {"answer": "4", "info": {"level": 3}}, ["4", "5"], [1.0, 0.0]),
+        ("verifiers_rubric.py:relative_length", {"answer": "4"}, ["4", "four"], [0.25, 1.0]),
+        ("verifiers_v1.py:correct", {"answer": "4"}, [" 4\n", "5"], [1.0, 0.0]),
+        ("verifiers_v1.py:several", {}, ["4", "forty"], [0.75, 0.5]),
+        ("eval_protocol_rewards.py:exact_match_reward", {"answer": "4"}, ["4", "5"], [1.0, 0.0]),
+        ("aws_lambda.py:lambda_handler", {"reference_answer": "4"}, ["4", "<think>x</think>4", "5"], [1.0, 1.0, 0.0]),
+        ("google_rewards.py:evaluate", {"references": {"concise_answer": "4"}}, ["4", "5"], [1.0, -1.0]),
+        ("google_rewards.py:evaluate", {"concise_answer": 4}, ["4", "5"], [1.0, -1.0]),
+        ("openai_graders.py:grade", {"reference": "4"}, ["<think>5</think> 4", "5"], [1.0, 0.0]),
+        ("inspect_scorers.py:includes", {"target": ["four", "4"]}, ["it is Four", "5"], [1.0, 0.0]),
+        ("inspect_scorers.py:includes", {"answer": 4}, ["it is 4", "5"], [1.0, 0.0]),
+        ("others.py:plain", {}, ["four"], [4.0]),
+    ],
+)
+def test_unchanged(function, item, texts, expected):
+    assert values(function, task(**item), *texts) == expected
+
+
+def test_styles_that_must_be_named():
+    single = values("aws_lambda.py:single_handler", task(answer="4"), "4", "5", style="aws_lambda_single")
+    assert single == [1.0, 0.0]
+    dataset = values("others.py:dataset", task(answer="10"), "<answer>10</answer>", "1000", style="reasoning_gym")
+    assert dataset == [1.0, 0.5]
+    forced = values("trl_rewards.py:ground_truth_reward", task(ground_truth="4"), BOXED, style="trl")
+    assert forced == [1.0]
+
+
+def test_predibase_gets_the_row_with_its_prompt():
+    given = task(messages=CHAT[1:], target="4")
+    assert values("predibase_rewards.py:format_reward_func", given, "<answer>4</answer>", "4") == [1.0, 0.0]
+
+
+def test_an_option_of_the_function_can_be_set():
+    given = task(ground_truth="4")
+    assert values("verl_rewards.py:compute_score", given, "#### 5", format_score=0.25) == [0.25]
+
+
+def test_the_chat_form_of_trl_gets_messages_though_the_other_is_asked_for_by_mistake():
+    grader = load_grader("g", {"use": f"{FOREIGN}/trl_rewards.py:format_reward_func", "style": "trl"})
+    with pytest.raises(TypeError):  # a grader error, not a zero
+        grader.call(task=task(), completions=["4"], rollouts=[rollout("4")])
+
+
+@pytest.mark.parametrize(
+    ("letter", "value", "status"),
+    [("C", 1.0, Status.OK), ("P", 0.5, Status.OK), ("I", 0.0, Status.OK), ("N", 0.0, Status.NO_ANSWER)],
+)
+def test_inspect_letters(letter, value, status):
+    (score,) = scores("inspect_scorers.py:letters", task(target=letter), "x")
+    assert (score.value, score.status) == (value, status)
+
+
+@pytest.mark.parametrize("word", ["D", "1.0", "true", ""])
+def test_other_words_of_a_scorer_are_errors(word):
+    (score,) = scores("inspect_scorers.py:letters", task(target=word), "x")
+    assert score.status is Status.GRADER_ERROR
+
+
+def test_what_is_not_scored_has_no_value_and_whom_to_blame():
+    (refused,) = scores("inspect_scorers.py:unscored", task(target="refusal"), "x")
+    assert (refused.status, refused.reason) == (Status.SKIPPED, "refusal")
+    (failed,) = scores("inspect_scorers.py:unscored", task(target="grader_failed"), "x")
+    assert (failed.status, failed.reason) == (Status.GRADER_ERROR, "grader_failed")
+    (broken,) = scores("eval_protocol_rewards.py:exact_match_reward", task(answer="broken"), "x")
+    assert (broken.status, broken.reason) == (Status.GRADER_ERROR, "the judge is down")
+    (missing,) = scores("eval_protocol_rewards.py:exact_match_reward", task(), "x")
+    assert (missing.status, missing.reason) == (Status.SKIPPED, "no reference")
+
+
+def test_a_reason_is_kept():
+    (score,) = scores("eval_protocol_rewards.py:exact_match_reward", task(answer="4"), "5")
+    assert score.reason == "no match"
+    (score,) = scores("inspect_scorers.py:includes", task(answer="4"), "it is 4")
+    assert (score.answer, score.reason) == ("it is 4", "2 + 2 = ?")
+
+
+@pytest.mark.parametrize(
+    ("function", "missing"),
+    [
+        ("verl_rewards.py:my_reward_fn", "ground_truth"),
+        ("trl_rewards.py:ground_truth_reward", "ground_truth"),
+        ("verifiers_rubric.py:correct_answer", "answer"),
+        ("openrlhf_rewards.py:listed", "labels"),
+        ("inspect_scorers.py:includes", "target"),
+    ],
+)
+def test_a_missing_column_is_an_error_that_names_it(function, missing):
+    with pytest.raises(LookupError) as caught:
+        scores(function, task(question="?"), "4")
+    assert str(caught.value) == f"nothing is there to pass as {missing}; task t7 has the columns question"
+
+
+@pytest.mark.parametrize(
+    ("function", "entry", "says"),
+    [
+        ("others.py:nobody", {}, "no style fits the parameters alpha, beta; say whose function it is with style=..."),
+        ("others.py:plain", {"style": "trll"}, "there is no style 'trll'; there are rft, trl, trl_chat, verl,"),
+        ("others.py:nobody", {"style": "verl"}, "nothing is there to pass as alpha, beta"),
+        (
+            "others.py:plain",
+            {"style": "openai"},
+            "style 'openai' is grade(sample, item): too many positional arguments",
+        ),
+        ("verifiers_v1.py:in_a_box", {}, "no style fits the parameters task, trace, runtime"),
+        ("verifiers_v1.py:in_a_box", {"style": "verifiers_v1"}, "nothing is there to pass as runtime"),
+        ("trl_rewards.py:reward_func", {"style": "google"}, "style 'google' is evaluate(example, response)"),
+    ],
+)
+def test_what_cannot_be_told_names_the_candidates(function, entry, says):
+    with pytest.raises(ConfigError) as caught:
+        load_grader("g", {"use": f"{FOREIGN}/{function}", **entry})
+    assert says in str(caught.value)
