@@ -164,6 +164,16 @@ def test_presets_that_do_not_exist(word: str, problem: str) -> None:
     assert problems(word) == [problem]
 
 
+def test_what_an_unknown_experiment_would_have_given_is_not_called_missing() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_training(["experiment=quickstrt", "seed=x", "graders.odd.use=exat"])
+    assert [problem.split(" ")[0] for problem in caught.value.problems] == [
+        "experiment=quickstrt:",
+        "seed=x:",
+        "graders.odd.use:",
+    ]
+
+
 @pytest.mark.parametrize(
     "word", ["loop.steps", "=3", "data.system=a=b", "data.system=a(b", "loop.steps=${", "a b c", "model.path=~/m"]
 )
