@@ -100,8 +100,7 @@ def run(command: list[str], what: str, may_fail: bool = False) -> bool:
 
 def digest(*files: Path) -> str:
     """Hash of what decides the environment."""
-    content = b"".join(file.read_bytes() for file in files) + sys.version.encode()
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def give_up(message: str) -> NoReturn:
