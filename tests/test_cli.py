@@ -97,7 +97,7 @@ def test_help_of_sample(rft: Rft) -> None:
 def test_a_plan(tmp_path: Path) -> None:
     code, out, err = rft_alone(tmp_path, "train", "experiment=quickstart", "dry_run=true", "output_dir=out")
     assert (code, err) == (0, "")
-    assert "60 of 8 prompts x 8 completions = 64 completions\n" in out
+    assert "40 of 8 prompts x 8 completions = 64 completions\n" in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,7 +109,7 @@ def test_the_configuration_as_yaml(tmp_path: Path) -> None:
     assert printed["loop"].keys() == LoopConfig.model_fields.keys()
     assert printed["sampler"].keys() == VllmSampler.model_fields.keys()
     assert printed["learner"].keys() == GrpoLearner.model_fields.keys()
-    assert (printed["loop"]["steps"], printed["loop"]["keep_checkpoints"]) == (60, 2)  # the experiment's, the default
+    assert (printed["loop"]["steps"], printed["loop"]["keep_checkpoints"]) == (40, 2)  # the experiment's, the default
     assert list(tmp_path.iterdir()) == []
 
 

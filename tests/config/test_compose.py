@@ -30,7 +30,7 @@ def problems(*words: str) -> list[str]:
 
 def test_values_from_presets_experiment_and_command_line() -> None:
     run = load_training([QUICKSTART, "learner.lora.rank=4", "sampler=transformers", "logging=none"])
-    assert (run.name, run.loop.steps, run.seed) == ("quickstart", 60, 0)  # experiment, experiment, schema
+    assert (run.name, run.loop.steps, run.seed) == ("quickstart", 40, 0)  # experiment, experiment, schema
     assert isinstance(run.sampler, TransformersSampler)
     assert run.sampler.max_completion_tokens == 48  # the experiment's also for another preset
     assert isinstance(run.learner, GrpoLearner)
