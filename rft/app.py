@@ -89,11 +89,11 @@ class _Training:
     last_step: int
     started: float = field(default_factory=time.monotonic)
 
-    adapter: Adapter | None = None
-
     def __post_init__(self) -> None:
         self.progress = Progress(self.console)
         self.held_out = self.prepared.held_out
+        self.adapter: Adapter | None = None
+        self.saved_step = self.last_step
         self.after_s = 0.0
 
     async def guarded(self) -> int:
@@ -108,8 +108,8 @@ class _Training:
                     if not interrupt.requested:
                         raise
                     status = "interrupted"
-                except BaseException:
-                    self._summarize("failed")
+                except BaseException as error:
+                    self._summarize("failed", error=str(error) or type(error).__name__)
                     raise
         finally:
             self.progress.close()
@@ -122,6 +122,7 @@ class _Training:
         async with self._parts() as (fleet, panel, learner):
             if self.last_step == 0:
                 await self._before_the_first_step(fleet, panel)
+            self.progress.phase("training")
             interrupt.can_wait = True
             steps = train(
                 fleet,
@@ -138,10 +139,12 @@ class _Training:
                     if warning := signal.observe(groups):
                         self.progress.warn(warning)
                     self.recorder.rollouts(groups, step=report.step, phase="train")
-                    await self._after_step(report, fleet, panel, learner, is_last=interrupt.requested)
+                    await self._after_step(report, fleet, panel, learner, interrupt)
                     if interrupt.requested:
                         break
             interrupt.can_wait = False
+            if self.saved_step != self.last_step:
+                await learner.save()
             self.adapter = await learner.publish()
             if self.held_out and not interrupt.requested:
                 watch = Stopwatch()
@@ -191,20 +194,22 @@ class _Training:
         self.recorder.metrics(StepReport(step=0, policy=fleet.policy, metrics=metrics, seconds=seconds | watch.seconds))
 
     async def _after_step(
-        self, report: StepReport, fleet: Fleet, panel: Panel, learner: RemoteLearner, *, is_last: bool
+        self, report: StepReport, fleet: Fleet, panel: Panel, learner: RemoteLearner, interrupt: Interrupt
     ) -> None:
         """Measure and save when it is time to, then write the step's line."""
         run, step = self.run, report.step
         watch = Stopwatch()
         extra: dict[str, float] = {}
         validation = self.prepared.tasks.validation[: run.evaluation.max_validation_tasks]
-        if validation and run.evaluation.every_steps and step % run.evaluation.every_steps == 0 and not is_last:
+        is_time = run.evaluation.every_steps is not None and step % run.evaluation.every_steps == 0
+        if validation and is_time and not interrupt.requested:
             extra = (await self._measure("validation", validation, fleet, panel, step)).estimate.to_metrics("eval")
             watch.lap("evaluate")
         await learner.log(dict(report.metrics) | extra)
-        if step % run.loop.checkpoint_every_steps == 0 or step == run.loop.steps or is_last:
+        if step % run.loop.checkpoint_every_steps == 0:
             await learner.save()
             watch.lap("checkpoint")
+            self.saved_step = step
         self.recorder.metrics(replace(report, seconds={**report.seconds, **watch.seconds}), extra)
         self.last_step = step
 
@@ -245,7 +250,7 @@ class _Training:
         if status == "interrupted" and (folder / "checkpoints").exists():
             self.console.print(Text(f"\nto go on: rft train resume={folder}"), soft_wrap=True)
 
-    def _summarize(self, status: str) -> dict[str, Any]:
+    def _summarize(self, status: str, **more: str) -> dict[str, Any]:
         """Write summary.json from what is on disk, so that a resumed run adds up."""
         folder, how = self.recorder.folder, self.run.evaluation
         before = recorded_by_task(read_rollouts(folder, "before"), how.metric)
@@ -265,5 +270,6 @@ class _Training:
             },
         )
         summary["time_s"]["evaluate"] = summary["time_s"].get("evaluate", 0.0) + self.after_s
+        summary |= more
         self.recorder.summary(summary)
         return summary

@@ -27,7 +27,7 @@ _TOKENIZER = ("*token*", "vocab.*", "merges.txt", "*.model", "chat_template*")
 _CONTENT = ("config.json", *_TOKENIZER, "*.safetensors")
 """The files that decide what a model computes: its shape, its tokenizer and its weights."""
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def locate(path: str) -> Path:

@@ -33,7 +33,7 @@ def engine_spec(
         seed=config.seed,
         num_threads=shares.sampler_threads,
         on_gpu=on_gpu,
-        options=_engine_options(config.sampler),
+        options=_engine_options(config.sampler, shares),
     )
 
 
@@ -127,10 +127,12 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Panel:
     )
 
 
-def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler) -> dict[str, Any]:
+def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler, shares: Shares) -> dict[str, Any]:
     match sampler:
         case VllmSampler():
-            return dict(sampler.engine)
+            # vLLM takes nearly the whole GPU unless told that it is shared.
+            shared = {"gpu_memory_utilization": 0.8 * shares.sampler_gpus} if 0 < shares.sampler_gpus < 1 else {}
+            return shared | dict(sampler.engine)
         case TransformersSampler():
             return {"completions_per_batch": sampler.completions_per_batch}
         case FakeSampler():

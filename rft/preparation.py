@@ -103,6 +103,12 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool) 
         seed=config.seed,
         allow_overlap=data.allow_overlap,
     )
+    _check_enough(tasks, config)
+    return tasks
+
+
+def _check_enough(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> None:
+    """Refuse steps that need more tasks than there are."""
     if isinstance(config, RunConfig) and len(tasks.train) < config.loop.prompts_per_step:
         raise DataError(
             "task files",
@@ -111,7 +117,6 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool) 
                 "tasks; lower it or give more tasks"
             ],
         )
-    return tasks
 
 
 def _fitting(
@@ -141,4 +146,6 @@ def _fitting(
             dropped += fitting.num_dropped
     if found:
         raise DataError("prompts", list(dict.fromkeys(found)))
-    return TaskSets(**kept), dropped
+    fitting_tasks = TaskSets(**kept)
+    _check_enough(fitting_tasks, config)
+    return fitting_tasks, dropped

@@ -74,7 +74,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 @functools.cache
 def scorer(source_dataset: str) -> Callable[[str, dict[str, Any]], float]:
     """Return the scorer of a reasoning-gym family (reasoning-gym makes a new data set at each request)."""
-    return reasoning_gym.get_score_answer_fn(source_dataset)
+    answer_scorer: Callable[[str, dict[str, Any]], float] = reasoning_gym.get_score_answer_fn(source_dataset)
+    return answer_scorer
 
 
 def score(row: dict[str, Any], answer: str) -> float:

@@ -1,7 +1,7 @@
 """Make the environment in `.venv`: exact versions from `locks/`, for the CPU or for an NVIDIA GPU.
 
-Called by the Makefile with the machine's own Python; standard library only, no root. Running it again does nothing
-unless a lock has changed. What is missing on the machine is said in one line.
+Called by the Makefile with a Python of the machine that is new enough; standard library only, no root. Running it again
+does nothing unless a lock has changed. What is missing on the machine is said in one line.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -19,7 +20,7 @@ LOG = VENV / "install.log"
 FREE_GB = {"cpu": 8, "cuda": 20}
 
 
-def main():
+def main() -> None:
     """Check the machine, then install."""
     backend = os.environ.get("RFT_BACKEND") or ("cuda" if has_gpu() else "cpu")
     if backend not in FREE_GB:
@@ -42,17 +43,15 @@ def main():
     STAMP.write_text(wanted)
 
 
-def has_gpu():
+def has_gpu() -> bool:
     """Whether an NVIDIA GPU answers."""
     if shutil.which("nvidia-smi") is None:
         return False
     return subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=60, check=False).returncode == 0
 
 
-def check_machine(backend):
+def check_machine(backend: str) -> None:
     """Say in one line what the machine lacks."""
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        give_up(f"Python {platform.python_version()} is not supported; install Python 3.11, 3.12 or 3.13")
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -69,7 +68,7 @@ def check_machine(backend):
         give_up(f"only {free_gb:.1f} GB free in {ROOT}; the environment needs {FREE_GB[backend]} GB")
 
 
-def install_torch_for_cpu(requirement, requirements):
+def install_torch_for_cpu(requirement: str, requirements: list[str]) -> None:
     """Install torch's CPU build: from where pip looks anyway, or else with uv, which knows where PyTorch keeps it."""
     if pip("--no-deps", requirement, may_fail=True):
         return
@@ -80,13 +79,13 @@ def install_torch_for_cpu(requirement, requirements):
     run([*command, requirement], f"uv pip install {requirement}")
 
 
-def pip(*arguments, may_fail=False):
+def pip(*arguments: str, may_fail: bool = False) -> bool:
     """Run `pip install` in the environment."""
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     return run([*command, *arguments], f"pip install {' '.join(arguments)}", may_fail=may_fail)
 
 
-def run(command, what, may_fail=False):
+def run(command: list[str], what: str, may_fail: bool = False) -> bool:
     """Run a command into the log; give up with the log's last lines if it fails."""
     VENV.mkdir(exist_ok=True)
     with LOG.open("a") as log:
@@ -99,13 +98,12 @@ def run(command, what, may_fail=False):
     return done.returncode == 0
 
 
-def digest(*files):
+def digest(*files: Path) -> str:
     """Hash of what decides the environment."""
-    content = b"".join(file.read_bytes() for file in files) + sys.version.encode()
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def give_up(message):
+def give_up(message: str) -> NoReturn:
     """End with one line."""
     sys.stderr.write(f"rft: {message}\n")
     sys.exit(1)

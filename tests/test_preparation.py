@@ -107,14 +107,14 @@ def test_there_must_be_tasks_for_a_step_once_the_long_ones_are_left_out(values: 
 
 def test_all_that_is_wrong(values: dict[str, Any]) -> None:
     changes: dict[str, Any] = {
-        "model": {"path": "./nowhere"},
+        "model": {"path": "/nowhere/at/all"},
         "data": {"train": "gone.jsonl", "test": "gone.csv"},
         "graders": {"correct": {"use": "exat"}, "brief": {"use": "exact", "nope": 1}},
     }
     with pytest.raises(UsageError) as caught:
         prepare(train(values, **changes), needs_training_tasks=True)
     assert [problem.split(": ")[0] for problem in caught.value.problems] == [
-        "model.path=./nowhere",
+        "model.path=/nowhere/at/all",
         "data.train=gone.jsonl",
         "data.test=gone.csv",
         "graders.correct.use",

@@ -49,7 +49,8 @@ def conf_dir() -> Path:
 
 
 def register() -> None:
-    """Give Hydra the schema's keys and defaults, as `schema`, `sampler/base_vllm` and so on."""
+    """Give Hydra the schema's keys and defaults, as `schema_train`, `sampler/base_vllm` and so on."""
+    OmegaConf.register_new_resolver("presets", _presets, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner")))
     store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler",)))
@@ -82,7 +83,14 @@ def load(
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError("configuration", [*found, " ".join(str(error).split())]) from error
     values, unresolved = _resolved(composed)
-    return check(schema, values, problems, [*found, *unresolved.values()], wrong=unresolved)
+    without_experiment = any(line.startswith("experiment=") for line in found)
+
+    def across_fields(config: Config) -> list[str]:
+        # What is missing would have come from the experiment that there is not.
+        lines = problems(config)
+        return [line for line in lines if not (without_experiment and re.search(" is (missing|empty): ", line))]
+
+    return check(schema, values, across_fields, [*found, *unresolved.values()], wrong=unresolved)
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
@@ -165,6 +173,14 @@ def usable_overrides(overrides: Sequence[str], *, allow_sweeps: bool = False) ->
         else:
             usable.append("++" + text.lstrip("+"))
     return usable, found
+
+
+def _presets(*groups: str) -> str:
+    """What `--help` says about presets; Hydra's own list would show the schema's too."""
+    lines = (
+        f"{group}: {', '.join(sorted(file.stem for file in (conf_dir() / group).glob('*.yaml')))}" for group in groups
+    )
+    return "\n".join(lines)
 
 
 def _group_problem(override: Override, groups: Sequence[Path]) -> str | None:

@@ -228,7 +228,7 @@ class EvaluateConfig(Section):
     output_dir: str
     """The run folder; it must not hold a run yet."""
     dry_run: bool = False
-    """Check everything and stop."""
+    """Check the configuration and stop."""
     adapter: str | None = None
     """A run folder or an adapter folder; null measures the base model alone."""
     model: ModelConfig
@@ -253,7 +253,7 @@ class RunConfig(Section):
     resume: str | None = None
     """A run folder to continue from its last checkpoint, with its own configuration."""
     dry_run: bool = False
-    """Check everything, print the plan and stop."""
+    """Check the configuration, print the plan and stop."""
     model: ModelConfig
     data: DataConfig
     loop: LoopConfig = LoopConfig()

@@ -30,7 +30,7 @@ def problems(*words: str) -> list[str]:
 
 def test_values_from_presets_experiment_and_command_line() -> None:
     run = load_training([QUICKSTART, "learner.lora.rank=4", "sampler=transformers", "logging=none"])
-    assert (run.name, run.loop.steps, run.seed) == ("quickstart", 60, 0)  # experiment, experiment, schema
+    assert (run.name, run.loop.steps, run.seed) == ("quickstart", 40, 0)  # experiment, experiment, schema
     assert isinstance(run.sampler, TransformersSampler)
     assert run.sampler.max_completion_tokens == 48  # the experiment's also for another preset
     assert isinstance(run.learner, GrpoLearner)
@@ -162,6 +162,16 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
 )
 def test_presets_that_do_not_exist(word: str, problem: str) -> None:
     assert problems(word) == [problem]
+
+
+def test_what_an_unknown_experiment_would_have_given_is_not_called_missing() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_training(["experiment=quickstrt", "seed=x", "graders.odd.use=exat"])
+    assert [problem.split(" ")[0] for problem in caught.value.problems] == [
+        "experiment=quickstrt:",
+        "seed=x:",
+        "graders.odd.use:",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,9 @@ def test_advantages_by_hand(
     )
     if not any(expected):
         before = build("fresh").publish().policy.fingerprint
-        assert learner.publish().policy.fingerprint == before, "TRL changed: a step without advantages moves the weights"
+        assert learner.publish().policy.fingerprint == before, (
+            "TRL changed: a step without advantages moves the weights"
+        )
         assert metrics["grad_norm"] == 0.0
 
 

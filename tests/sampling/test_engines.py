@@ -34,7 +34,7 @@ def spec(tiny_model: Path) -> EngineSpec:
         dtype="float32",
         max_context_tokens=128,
         seed=0,
-        num_threads=2,
+        num_threads=1,
         on_gpu=False,
     )
 
@@ -164,9 +164,7 @@ def test_the_end_is_sampled_like_any_other_token(
 ) -> None:
     """With enough room, some completions end themselves, and both engines say so in the same way."""
     for kind in KINDS:
-        many = [
-            Request(task_id="t", index=index, prompt_ids=requests[0].prompt_ids, seed=index) for index in range(32)
-        ]
+        many = [Request(task_id="t", index=index, prompt_ids=requests[0].prompt_ids, seed=index) for index in range(32)]
         rollouts = sample(engines(kind), many, SamplingOptions(temperature=1.0, max_completion_tokens=64))
         stopped = [rollout for rollout in rollouts if rollout.stop is StopReason.STOP]
         assert stopped, f"{kind}: none of 32 completions ended itself"

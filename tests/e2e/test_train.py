@@ -1,0 +1,369 @@
+"""Whole runs, started as a user starts them: in a process of their own, on the command line.
+
+Nothing is waited for by the clock: a test waits for lines of output, and a deadline only ends what hangs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from rft.checkpoint import last_checkpoint
+from rft.config.schema import RunConfig
+from rft.recorder import read_metrics, read_rollouts
+
+pytestmark = pytest.mark.e2e
+
+RFT = Path(sys.executable).with_name("rft")
+TASKS = Path(__file__).parents[2] / "rft" / "embedded" / "tasks" / "chain_sum"
+MARK = "RFT_TEST_RUN"
+"""Environment variable by which the processes of a run are known."""
+DEADLINE_S = 180.0
+PNG = b"\x89PNG\r\n\x1a\n"
+
+SMALL = (
+    "experiment=quickstart",
+    "loop.prompts_per_step=4",
+    "loop.completions_per_prompt=4",
+    "learner.completions_per_micro_batch=16",
+    "data.test=test.jsonl",
+    "data.validation=validation.jsonl",
+    "evaluation.completions_per_task=2",
+)
+FAKE = ("sampler=fake", "learner=fake")
+NUM_TEST, NUM_VALIDATION = 12, 6
+
+
+@dataclass
+class Run:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    orphans: list[str]
+    folder: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.folder / "summary.json").read_text())
+
+
+@dataclass
+class Family:
+    """A process and all that it started, each remembered as soon as it is seen."""
+
+    mark: str
+    process: psutil.Process
+    seen: set[psutil.Process] = field(default_factory=set)
+
+    def look(self) -> None:
+        for process in [self.process, *self.seen]:
+            try:
+                self.seen |= set(process.children(recursive=True))
+            except psutil.NoSuchProcess:
+                continue
+
+    def left(self) -> list[str]:
+        """Who is still alive after the head is gone: those seen, and those that carry the mark."""
+        _, alive = psutil.wait_procs(self.seen, timeout=20)
+        found = {*alive}
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark:
+                    found.add(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return [str(process) for process in found]
+
+
+def rft(
+    *words: str, cwd: Path, on_line: Callable[[str, Callable[[], None]], None] | None = None, output_dir: str = "run"
+) -> Run:
+    """Run a command. `on_line(line, press_ctrl_c)` sees each line of its output while it runs.
+
+    It gets a session of its own, so that Ctrl-C reaches all of its processes, as on a terminal.
+    """
+    mark = uuid.uuid4().hex
+    environment = {**os.environ, MARK: mark, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    started = subprocess.Popen(
+        [RFT, *words],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    family = Family(mark, psutil.Process(started.pid))
+    overdue = threading.Timer(DEADLINE_S, lambda: os.killpg(started.pid, signal.SIGKILL))
+    overdue.start()
+    lines = []
+    try:
+        assert started.stdout is not None
+        for line in started.stdout:
+            lines.append(line)
+            family.look()
+            if on_line is not None:
+                on_line(line, lambda: os.killpg(started.pid, signal.SIGINT))
+        code = started.wait()
+    finally:
+        overdue.cancel()
+    print("".join(lines))  # pytest shows it when the test fails
+    return Run(code=code, output="".join(lines), orphans=family.left(), folder=cwd / output_dir)
+
+
+def write_tasks(folder: Path) -> Path:
+    """The first tasks of the embedded files."""
+    for name, number in (("test", NUM_TEST), ("validation", NUM_VALIDATION)):
+        lines = (TASKS / f"{name}.jsonl").read_text().splitlines(keepends=True)[:number]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_tasks(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three steps on the embedded model, with everything real."""
+    return rft(
+        "train",
+        *SMALL,
+        "loop.steps=3",
+        "loop.checkpoint_every_steps=2",
+        "evaluation.every_steps=2",
+        "output_dir=run",
+        cwd=write_tasks(tmp_path_factory.mktemp("trained")),
+    )
+
+
+def test_a_run_ends_well(trained: Run) -> None:
+    assert trained.code == 0
+    assert trained.orphans == []
+    assert "finished after 3 steps" in trained.output
+    assert "Traceback" not in trained.output
+
+
+def test_the_summary_holds_what_scripts_read(trained: Run) -> None:
+    summary = trained.summary
+    assert (summary["status"], summary["steps"], summary["drops"]) == ("finished", 3, {})
+    assert {"start", "sample_and_grade", "learn", "sync", "evaluate", "checkpoint"} <= summary["time_s"].keys()
+    assert 0 < sum(summary["time_s"].values()) <= summary["wall_s"]
+    assert all(0 <= summary["reward"][name] <= 1 for name in ("first", "last"))
+    measured = {name: summary["eval"][name] for name in ("before", "after", "difference")}
+    assert all(set(value) == {"mean", "ci95", "n"} and value["n"] == NUM_TEST for value in measured.values())
+    difference = measured["after"]["mean"] - measured["before"]["mean"]
+    assert measured["difference"]["mean"] == pytest.approx(difference)
+
+
+def test_one_line_a_step(trained: Run) -> None:
+    lines = read_metrics(trained.folder)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    assert [line["policy"]["version"] for line in lines] == [0, 1, 2, 3]
+    assert len({line["policy"]["fingerprint"] for line in lines}) == 4
+    assert "before/mean" in lines[0]["metrics"]
+    assert [("eval/mean" in line["metrics"]) for line in lines] == [False, False, True, False]
+    for line in lines[1:]:
+        assert {"reward/mean", "score/correct", "learner/loss", "groups/informative_share"} <= line["metrics"].keys()
+        # The learner finds the sampled tokens as likely as the sampler did: it samples the policy that is trained.
+        assert line["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
+
+
+def test_every_rollout_is_on_disk(trained: Run) -> None:
+    lines = list(read_rollouts(trained.folder))
+    counts: dict[tuple[str, int], int] = {}
+    for line in lines:
+        counts[line["phase"], line["step"]] = counts.get((line["phase"], line["step"]), 0) + 1
+    assert counts == {
+        ("before", 0): 24,  # 12 tasks x 2
+        ("train", 1): 16,  # 4 prompts x 4
+        ("train", 2): 16,
+        ("train", 3): 16,
+        ("validation", 2): 12,  # 6 tasks x 2
+        ("after", 3): 24,
+    }
+    # Sampled in step n by what step n - 1 has learned.
+    versions = {(line["phase"], line["step"]): line["policy"]["version"] for line in lines}
+    assert versions == {
+        ("before", 0): 0,
+        ("train", 1): 0,
+        ("train", 2): 1,
+        ("train", 3): 2,
+        ("validation", 2): 2,
+        ("after", 3): 3,
+    }
+    means = [line["reward"] for line in lines if line["phase"] == "train" and line["step"] == 1]
+    assert read_metrics(trained.folder)[1]["metrics"]["reward/mean"] == pytest.approx(sum(means) / 16)
+
+
+def test_the_adapter_is_what_the_last_step_made(trained: Run) -> None:
+    import hashlib
+
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapter = trained.folder / "adapter"
+    tensors = (adapter / "adapter_model.safetensors").read_bytes()
+    last = read_metrics(trained.folder)[-1]["policy"]["fingerprint"]
+    assert hashlib.sha256(tensors).hexdigest()[:16] == last
+    name = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(name), adapter).eval()
+    ids = torch.arange(5, 25).unsqueeze(0)
+    with torch.no_grad():
+        tuned = model(ids).logits
+        with model.disable_adapter():
+            assert (model(ids).logits - tuned).abs().max() > 1e-4
+    card = (adapter / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert "reasoning_gym" in card
+
+
+def test_what_else_a_run_leaves(trained: Run) -> None:
+    plots = list((trained.folder / "plots").iterdir())
+    assert plots
+    assert all(plot.read_bytes().startswith(PNG) for plot in plots)
+    checkpoint, step = last_checkpoint(trained.folder)
+    assert (checkpoint.name, step) == ("checkpoint-3", 3)
+    assert (trained.folder / "checkpoints" / "checkpoint-2" / "complete.json").exists()
+    assert list((trained.folder / "tensorboard").glob("events*"))
+    manifest = json.loads((trained.folder / "manifest.json").read_text())
+    assert manifest["seed"] == 0
+    assert "reasoning_gym" in json.dumps(manifest)
+    import yaml
+
+    config = RunConfig.model_validate(yaml.safe_load((trained.folder / "config.yaml").read_text()))
+    assert config.loop.steps == 3
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_evaluate_finds_the_same_as_the_run(trained: Run, phase: str) -> None:
+    """Same seed, same tasks: the very same completions, by the base model and by the adapter."""
+    policy = "model.path=embedded:tiny" if phase == "before" else f"adapter={trained.folder}"
+    measured = rft(
+        "evaluate",
+        policy,
+        "data.test=test.jsonl",
+        "graders.correct.use=reasoning_gym",
+        "evaluation.completions_per_task=2",
+        "sampler.max_completion_tokens=48",
+        f"output_dir=evaluated-{phase}",
+        cwd=trained.folder.parent,
+        output_dir=f"evaluated-{phase}",
+    )
+    assert (measured.code, measured.orphans) == (0, [])
+    assert measured.summary["mean"] == trained.summary["eval"][phase]["mean"]
+    texts = [
+        {(line["task_id"], line["index"]): line["completion"] for line in read_rollouts(folder, of_phase)}
+        for folder, of_phase in ((trained.folder, phase), (measured.folder, "test"))
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_sample_with_the_adapter(trained: Run) -> None:
+    prompt = "State the final answer to the following arithmetic problem: 4 + 5 ="
+    asked = rft("sample", prompt, "--adapter", "run", "--num", "2", "--max-tokens", "40", cwd=trained.folder.parent)
+    assert (asked.code, asked.orphans) == (0, [])
+    assert len([line for line in asked.output.splitlines() if re.search(r"\d", line)]) >= 2
+    assert "Traceback" not in asked.output
+
+
+def test_ctrl_c_and_resume(folder: Path) -> None:
+    fake = (*SMALL, *FAKE, "loop.checkpoint_every_steps=1000000", "evaluation.every_steps=null", "output_dir=run")
+    pressed = []
+
+    def press_once(line: str, press_ctrl_c: Callable[[], None]) -> None:
+        if line.startswith("step 1/") and not pressed:
+            pressed.append(line)
+            press_ctrl_c()
+
+    stopped = rft("train", *fake, "loop.steps=1000000", cwd=folder, on_line=press_once)
+    assert (stopped.code, stopped.orphans) == (130, [])
+    assert "the step under way is finished and saved first" in stopped.output
+    assert stopped.summary["status"] == "interrupted"
+    done = stopped.summary["steps"]
+    assert last_checkpoint(stopped.folder) == (stopped.folder / "checkpoints" / f"checkpoint-{done}", done)
+    assert [line["step"] for line in read_metrics(stopped.folder)] == list(range(done + 1))
+    assert list(read_rollouts(stopped.folder, "after")) == []
+
+    resumed = rft("train", "resume=run", f"loop.steps={done + 2}", cwd=folder)
+    assert (resumed.code, resumed.orphans) == (0, [])
+    assert (resumed.summary["status"], resumed.summary["steps"]) == ("finished", done + 2)
+    assert [line["step"] for line in read_metrics(resumed.folder)] == list(range(done + 3))
+    assert len(list(read_rollouts(resumed.folder, "train"))) == (done + 2) * 16
+    assert len(list(read_rollouts(resumed.folder, "before"))) == len(list(read_rollouts(resumed.folder, "after"))) == 24
+
+
+def test_ctrl_c_twice_stops_at_once(folder: Path) -> None:
+    presses = []
+
+    def press(line: str, press_ctrl_c: Callable[[], None]) -> None:
+        if (line.startswith("step 1/") and not presses) or ("stopping" in line and len(presses) == 1):
+            presses.append(line)
+            press_ctrl_c()
+
+    # 12 held-out tasks and 4 of the first step are graded; those of the second take for ever.
+    (folder / "slow.py").write_text(
+        "import time\n\nseen = set()\n\n\ndef slow(completion, task):\n    seen.add(task.id)\n"
+        "    if len(seen) > 16:\n        time.sleep(10000)\n    return 0.5\n"
+    )
+    words = (*SMALL, *FAKE, "loop.steps=50", "~graders.correct", "graders.slow.use=slow.py:slow", "output_dir=run")
+    stopped = rft("train", *words, "graders.slow.timeout_s=9999", cwd=folder, on_line=press)
+    assert (stopped.code, stopped.orphans) == (130, [])
+    assert stopped.summary["status"] == "interrupted"
+
+
+def test_a_grader_that_always_raises(folder: Path) -> None:
+    (folder / "broken.py").write_text("def broken(completion):\n    raise KeyError('no such column')\n")
+    failed = rft(
+        "train", *SMALL, *FAKE, "~graders.correct", "graders.broken.use=broken.py:broken", "output_dir=run", cwd=folder
+    )
+    assert (failed.code, failed.orphans) == (1, [])
+    assert "Traceback" not in failed.output
+    message = failed.output[failed.output.index("rft: ") :]
+    assert "broken" in message
+    assert "no such column" in message
+    assert failed.summary["status"] == "failed"
+
+
+def test_a_grader_of_ones_own_and_the_transformers_sampler(folder: Path) -> None:
+    (folder / "my_graders.py").write_text(
+        '"""Graders of my own."""\n\n\ndef concise(completion):\n'
+        '    """1 for an empty completion, 0 from 40 characters on."""\n'
+        "    return max(0.0, 1 - len(completion) / 40)\n"
+    )
+    run = rft(
+        "train",
+        *SMALL,
+        "sampler=transformers",
+        "loop.steps=2",
+        "graders.concise.use=my_graders.py:concise",
+        "graders.concise.weight=0.1",
+        "output_dir=run",
+        cwd=folder,
+    )
+    assert (run.code, run.orphans) == (0, [])
+    assert run.summary["status"] == "finished"
+    lines = list(read_rollouts(run.folder, "train"))
+    assert len(lines) == 32
+    for line in lines:
+        concise = max(0.0, 1 - len(line["completion"]) / 40)
+        assert line["scores"]["concise"]["value"] == pytest.approx(concise)
+        assert line["reward"] == pytest.approx(line["scores"]["correct"]["value"] + 0.1 * concise)
+    for metrics in read_metrics(run.folder)[1:]:
+        assert metrics["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3

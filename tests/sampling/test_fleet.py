@@ -1,0 +1,379 @@
+"""The fleet and the learner's actor on a real Ray, with engines and learners that are fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rft.cluster import local_ray
+from rft.errors import LearnError, RftError, SampleError, SyncError, WaitTimeout
+from rft.learning import remote
+from rft.learning.fake import FakeLearner
+from rft.learning.remote import RemoteLearner
+from rft.learning.spec import LearnerSpec
+from rft.sampling import fleet as fleet_module
+from rft.sampling.engine import Engine, Request, SamplingOptions
+from rft.sampling.fake_engine import FakeEngine
+from rft.sampling.fleet import Fleet, SamplerActor
+from rft.sampling.spec import EngineSpec
+from rft.types import Adapter, Policy, Rollout, Task
+
+pytestmark = pytest.mark.e2e
+
+BASE = Policy(version=0, fingerprint="base")
+NEWER = Adapter(policy=Policy(version=1, fingerprint="f1"), config={}, tensors=b"tensors")
+SPEC = EngineSpec(
+    kind="fake",
+    model=Path("nowhere"),
+    base=BASE,
+    max_lora_rank=8,
+    dtype="float32",
+    max_context_tokens=64,
+    seed=0,
+    num_threads=1,
+    on_gpu=False,
+    options={"script": ["one", "two", "three", "four", "five"]},
+)
+
+Job = Callable[[Fleet], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture(scope="module")
+def in_ray() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """`in_ray(coroutine)`: its result. One Ray and one event loop for the whole file."""
+    runner = asyncio.Runner()
+    cluster = local_ray(num_processes=8, num_gpus=0, start_timeout_s=120)
+    runner.run(cluster.__aenter__())
+    try:
+        # A test that hangs fails instead.
+        yield lambda job: runner.run(asyncio.wait_for(job, 120))
+    finally:
+        runner.run(cluster.__aexit__(None, None, None))
+        runner.close()
+    assert not ray.is_initialized()
+
+
+def make_fleet(*, num_actors: int = 1, stall_timeout_s: float = 60.0) -> Fleet:
+    return Fleet(
+        SPEC,
+        num_actors=num_actors,
+        num_cpus=0.1,
+        num_gpus=0,
+        render=lambda task: (len(task.id), 7),
+        seed=0,
+        max_completion_tokens=4,
+        start_timeout_s=60,
+        stall_timeout_s=stall_timeout_s,
+    )
+
+
+async def sample(fleet: Fleet, tasks: Sequence[Task], *, purpose: str = "train", step: int = 1) -> list[Rollout]:
+    stream = fleet.sample(tasks, completions_per_task=3, temperature=1.0, purpose=purpose, step=step)
+    return [rollout async for rollout in stream]
+
+
+async def with_fleet(job: Job, **how: Any) -> Any:
+    fleet = make_fleet(**how)
+    try:
+        await fleet.start()
+        return await job(fleet)
+    finally:
+        fleet.close()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Engine]], None]:
+    """`engine(SomeEngine)`: what the actors of this test build. Ray carries the class over by value."""
+
+    def use(kind: type[Engine]) -> None:
+        class Actor(SamplerActor):
+            def __init__(self, spec: EngineSpec) -> None:
+                self._engine = kind(spec)  # type: ignore[call-arg]
+
+        monkeypatch.setattr(fleet_module, "SamplerActor", Actor)
+
+    return use
+
+
+@pytest.fixture
+def tasks(make_task: Callable[..., Task]) -> list[Task]:
+    return [make_task(f"t{number}") for number in range(5)]
+
+
+@pytest.mark.parametrize("num_actors", [1, 3, 7])  # with 7, two have nothing to do
+def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actors: int) -> None:
+    rollouts = in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=num_actors))
+    assert sorted((rollout.task_id, rollout.index) for rollout in rollouts) == [
+        (task.id, index) for task in tasks for index in range(3)
+    ]
+    assert {rollout.prompt_ids for rollout in rollouts} == {(2, 7)}
+    assert {rollout.policy for rollout in rollouts} == {BASE}
+
+
+def test_the_number_of_actors_changes_nothing(in_ray: Any, tasks: list[Task]) -> None:
+    def by_place(rollouts: list[Rollout]) -> list[Rollout]:
+        return sorted(rollouts, key=lambda rollout: (rollout.task_id, rollout.index))
+
+    one = in_ray(with_fleet(lambda fleet: sample(fleet, tasks)))
+    three = in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=3))
+    assert by_place(one) == by_place(three)
+    assert len({rollout.text for rollout in one}) > 1
+
+
+def test_seeds_differ_by_purpose_and_step(in_ray: Any, tasks: list[Task]) -> None:
+    async def job(fleet: Fleet) -> list[list[str]]:
+        asked = [("train", 1), ("train", 1), ("train", 2), ("held-out", 1)]
+        return [[r.text for r in await sample(fleet, tasks, purpose=purpose, step=step)] for purpose, step in asked]
+
+    first, again, later, held_out = in_ray(with_fleet(job))
+    assert first == again
+    assert first != later
+    assert first != held_out
+
+
+def test_a_loaded_adapter_is_confirmed_and_sampled(in_ray: Any, tasks: list[Task]) -> None:
+    async def job(fleet: Fleet) -> list[Rollout]:
+        assert fleet.policy == BASE
+        assert await fleet.load(NEWER) == NEWER.policy == fleet.policy
+        return await sample(fleet, tasks)
+
+    rollouts = in_ray(with_fleet(job, num_actors=3))
+    assert {rollout.policy for rollout in rollouts} == {NEWER.policy}
+
+
+def test_no_tasks_no_completions(in_ray: Any) -> None:
+    assert in_ray(with_fleet(lambda fleet: sample(fleet, []))) == []
+
+
+def test_a_stream_that_is_abandoned_leaves_the_fleet_usable(in_ray: Any, tasks: list[Task]) -> None:
+    async def job(fleet: Fleet) -> list[Rollout]:
+        stream = fleet.sample(tasks, completions_per_task=3, temperature=1.0, purpose="train", step=1)
+        async for _ in stream:
+            break
+        await stream.aclose()  # type: ignore[attr-defined]
+        return await sample(fleet, tasks)
+
+    assert len(in_ray(with_fleet(job, num_actors=2))) == 15
+
+
+def test_an_engine_that_cannot_be_built(in_ray: Any, engine: Any) -> None:
+    class BrokenEngine(FakeEngine):
+        def __init__(self, spec: EngineSpec) -> None:
+            raise ValueError("no such model")
+
+    engine(BrokenEngine)
+    with pytest.raises(SampleError, match=r"a sampler could not be started: .*no such model"):
+        in_ray(with_fleet(lambda fleet: sample(fleet, [])))
+
+
+def test_an_engine_that_fails_names_its_cause(in_ray: Any, engine: Any, tasks: list[Task]) -> None:
+    class FailingEngine(FakeEngine):
+        def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
+            yield from super().sample(requests[:1], options)
+            raise ValueError("out of memory")
+
+    engine(FailingEngine)
+    with pytest.raises(SampleError, match=r"a sampler failed: .*out of memory"):
+        in_ray(with_fleet(lambda fleet: sample(fleet, tasks)))
+
+
+def test_an_actor_that_dies_ends_the_sampling(in_ray: Any, engine: Any, tasks: list[Task]) -> None:
+    class DyingEngine(FakeEngine):
+        def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
+            yield from super().sample(requests[:1], options)
+            os._exit(7)
+
+    engine(DyingEngine)
+    with pytest.raises(SampleError, match="a sampler failed: "):
+        in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=2))
+
+
+def test_a_killed_actor_ends_the_sampling(in_ray: Any, tasks: list[Task]) -> None:
+    async def job(fleet: Fleet) -> None:
+        ray.kill(fleet._actors[1])
+        await sample(fleet, tasks)
+
+    with pytest.raises(SampleError, match="a sampler failed: "):
+        in_ray(with_fleet(job, num_actors=2))
+
+
+def test_a_load_that_fails(in_ray: Any, engine: Any) -> None:
+    class RefusingEngine(FakeEngine):
+        def load(self, adapter: Adapter) -> Policy:
+            raise ValueError("rank 8 is too high")
+
+    engine(RefusingEngine)
+    with pytest.raises(SyncError, match=r"a sampler could not load policy-v1-f1: .*rank 8 is too high"):
+        in_ray(with_fleet(lambda fleet: fleet.load(NEWER)))
+
+
+def test_an_engine_that_keeps_its_policy(in_ray: Any, engine: Any) -> None:
+    class StubbornEngine(FakeEngine):
+        def load(self, adapter: Adapter) -> Policy:
+            return self.policy
+
+    async def job(fleet: Fleet) -> None:
+        try:
+            await fleet.load(NEWER)
+        finally:
+            assert fleet.policy == BASE
+
+    engine(StubbornEngine)
+    with pytest.raises(SyncError, match="sampler 0 serves policy-v0-base after it was given policy-v1-f1"):
+        in_ray(with_fleet(job))
+
+
+def test_an_engine_that_samples_another_policy(in_ray: Any, engine: Any, tasks: list[Task]) -> None:
+    class LyingEngine(FakeEngine):
+        def load(self, adapter: Adapter) -> Policy:
+            return adapter.policy
+
+    async def job(fleet: Fleet) -> None:
+        await fleet.load(NEWER)
+        await sample(fleet, tasks)
+
+    engine(LyingEngine)
+    with pytest.raises(SyncError, match="a completion was sampled by policy-v0-base, not policy-v1-f1"):
+        in_ray(with_fleet(job))
+
+
+def test_an_engine_that_stalls(in_ray: Any, engine: Any, tasks: list[Task]) -> None:
+    class StallingEngine(FakeEngine):
+        def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
+            threading.Event().wait()
+            yield []
+
+    engine(StallingEngine)
+    with pytest.raises(WaitTimeout, match=r"waited 0.2 s for 15 of 15 completions from 2 sampler\(s\), in vain"):
+        in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=2, stall_timeout_s=0.2))
+
+
+def learner_spec(folder: Path) -> LearnerSpec:
+    return LearnerSpec(
+        kind="fake",
+        model=Path("nowhere"),
+        model_name="some/model",
+        chat_template=None,
+        run_folder=folder,
+        steps=3,
+        prompts_per_step=1,
+        completions_per_prompt=2,
+        completions_per_micro_batch=2,
+        max_completion_tokens=8,
+        temperature=1.0,
+        learning_rate=1e-3,
+        lora_rank=8,
+        lora_alpha=16,
+        lora_dropout=0.0,
+        seed=0,
+        dtype="float32",
+        on_gpu=False,
+        num_threads=1,
+        keep_checkpoints=2,
+        timeout_s=60,
+        report_to=(),
+    )
+
+
+async def with_learner(job: Callable[[RemoteLearner], Coroutine[Any, Any, Any]], spec: LearnerSpec) -> Any:
+    learner = RemoteLearner(spec, num_cpus=0.1, num_gpus=0, start_timeout_s=60)
+    try:
+        return await job(learner)
+    finally:
+        ray.kill(learner._actor)
+
+
+@pytest.fixture
+def learner_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[FakeLearner]], None]:
+    """`learner_kind(SomeLearner)`: what the actor of this test builds."""
+
+    def use(kind: type[FakeLearner]) -> None:
+        class Actor(remote.LearnerActor):
+            def __init__(self, spec: LearnerSpec) -> None:
+                self._learner = kind(spec)
+
+        monkeypatch.setattr(remote, "LearnerActor", Actor)
+
+    return use
+
+
+def test_a_learner_in_its_own_process(in_ray: Any, tmp_path: Path, make_group: Any) -> None:
+    async def job(learner: RemoteLearner) -> None:
+        assert await learner.start() == 0
+        assert await learner.learn([make_group([1.0, 0.0])]) == {"loss": 0.0}
+        await learner.log({"reward/mean": 0.5})
+        await learner.save()
+        published = await learner.publish()
+        assert published.policy.version == 1
+        await learner.close()
+        with pytest.raises(LearnError, match="the learner failed: "):
+            await learner.publish()
+
+    in_ray(with_learner(job, learner_spec(tmp_path)))
+    resumed = replace(learner_spec(tmp_path), resume_from=tmp_path / "checkpoints" / "checkpoint-1")
+    assert in_ray(with_learner(lambda learner: learner.start(), resumed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (ValueError("the loss is not finite"), "the learner failed: ValueError: the loss is not finite"),
+        # What rft raises on purpose comes through as it was.
+        (LearnError("TRL took 2 optimizer steps on one batch, not 1"), "TRL took 2 optimizer steps on one batch"),
+    ],
+)
+def test_a_failure_of_the_learner_comes_with_its_cause(
+    in_ray: Any, tmp_path: Path, learner_kind: Any, failure: Exception, message: str
+) -> None:
+    class FailingLearner(FakeLearner):
+        def learn(self, groups: Sequence[Any]) -> dict[str, float]:
+            raise failure
+
+    learner_kind(FailingLearner)
+    with pytest.raises(LearnError, match=message) as caught:
+        in_ray(with_learner(lambda learner: learner.learn([]), learner_spec(tmp_path)))
+    assert type(caught.value) is LearnError
+
+
+def test_a_learner_that_cannot_be_built(in_ray: Any, tmp_path: Path, learner_kind: Any) -> None:
+    class BrokenLearner(FakeLearner):
+        def __init__(self, spec: LearnerSpec) -> None:
+            raise LearnError("TRL refuses learner.trl: no such option")
+
+    learner_kind(BrokenLearner)
+    with pytest.raises(RftError, match=r"TRL refuses learner.trl: no such option"):
+        in_ray(with_learner(lambda learner: learner.start(), learner_spec(tmp_path)))
+
+
+def test_a_learner_that_dies(in_ray: Any, tmp_path: Path, learner_kind: Any) -> None:
+    class DyingLearner(FakeLearner):
+        def learn(self, groups: Sequence[Any]) -> dict[str, float]:
+            os._exit(7)
+
+    learner_kind(DyingLearner)
+    with pytest.raises(LearnError, match="the learner failed: "):
+        in_ray(with_learner(lambda learner: learner.learn([]), learner_spec(tmp_path)))
+
+
+def test_a_learner_that_stalls(in_ray: Any, tmp_path: Path, learner_kind: Any) -> None:
+    class StallingLearner(FakeLearner):
+        def learn(self, groups: Sequence[Any]) -> dict[str, float]:
+            threading.Event().wait()
+            return {}
+
+    async def job(learner: RemoteLearner) -> None:
+        await learner.start()
+        learner._step_timeout_s = 0.2
+        await learner.learn([])
+
+    learner_kind(StallingLearner)
+    with pytest.raises(WaitTimeout, match=r"waited 0.2 s for the learner's step, in vain"):
+        in_ray(with_learner(job, learner_spec(tmp_path)))
