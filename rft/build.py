@@ -10,6 +10,7 @@ from rft.cluster import Shares
 from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
 from rft.config.schema import FakeSampler, GrpoLearner, TransformersSampler, VllmSampler
 from rft.grading import Panel
+from rft.grading.sandbox import Sandbox
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
 from rft.preparation import Prepared
@@ -114,6 +115,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
             grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
             for grader in prepared.graders
         },
+        sandbox=Sandbox(allow_unsafe=True).describe(),
     )
 
 
@@ -124,6 +126,8 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Panel:
         max_concurrency=config.grading.max_concurrency,
         max_fault_share=config.grading.max_fault_share,
         fault_window=config.grading.fault_window_completions,
+        num_workers=config.grading.num_workers,
+        cache_folder=Path(config.grading.cache_folder).expanduser() if config.grading.cache_folder else None,
     )
 
 

@@ -94,6 +94,7 @@ def manifest(
     base_fingerprint: str,
     tasks: Mapping[str, tuple[str, Sequence[Task]]],
     graders: Mapping[str, Mapping[str, Any]],
+    sandbox: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything needed to tell whether a run is the same as another, as JSON has it. Call it when the run starts.
 
@@ -105,6 +106,7 @@ def manifest(
         base_fingerprint: Hash of its files.
         tasks: Source and tasks by split; their content is hashed, wherever it came from.
         graders: By name: `weight`, `source` (where its code is) and `sha256` (of that code).
+        sandbox: As `Sandbox.describe` returns it: what untrusted code is kept in on this machine.
     """
     return {
         "rft": __version__,
@@ -123,6 +125,7 @@ def manifest(
             for split, (source, of_split) in tasks.items()
         },
         "graders": {name: dict(grader) for name, grader in graders.items()},
+        "sandbox": dict(sandbox),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -38,6 +38,7 @@ def example() -> dict[str, Any]:
         base_fingerprint="9b2e51c07d44a1f0",
         tasks={"train": ("train.jsonl", [TASK])},
         graders={"correct": {"weight": 1.0, "source": "graders/exact|match.py", "sha256": "00ff"}},
+        sandbox={"rung": 2, "name": "namespaces"},
     )
 
 
@@ -53,6 +54,7 @@ def test_manifest_holds_versions_hashes_and_seed(example: dict[str, Any]) -> Non
     assert example["tasks"]["train"] == {"source": "train.jsonl", "num_tasks": 1, "sha256": SHA_OF_TASK}
     assert example["base_model"] == {"path": "models/tiny", "fingerprint": "9b2e51c07d44a1f0"}
     assert example["seed"] == 7
+    assert example["sandbox"] == {"rung": 2, "name": "namespaces"}
     assert example["started_at"].endswith("+00:00")
 
 

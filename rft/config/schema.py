@@ -177,6 +177,10 @@ class GradingConfig(Section):
 
     max_concurrency: Positive = 64
     """Completions graded at the same time."""
+    num_workers: Positive | None = None
+    """Worker processes for synchronous graders; null takes one less than there are cores, at least 2."""
+    cache_folder: str | None = None
+    """Where scores of deterministic graders are kept, so that the same input is not graded twice; null keeps none."""
     max_fault_share: Annotated[Number, Field(ge=0, le=1)] = 0.1
     """The run ends once a grader failed on more than this share of the last completions."""
     fault_window_completions: Positive = 200

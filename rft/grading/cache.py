@@ -1,7 +1,7 @@
 """Scores kept between runs, for graders whose input decides their score: a judge is not paid twice for one answer.
 
-A score is known by its grader (the hash of its file and of `rft.grading`, its options) and by the inputs that the grader
-takes. What else the grader imports is not looked at. Only scores with a value are kept; a failure may pass.
+A score is known by its grader (the hash of its file and of `rft.grading`, its options) and by the inputs that it takes.
+What else the grader imports is not looked at. Only scores with a value are kept; a failure may pass.
 """
 
 from __future__ import annotations

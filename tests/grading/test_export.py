@@ -66,6 +66,15 @@ def test_neighbours_with_the_same_prompt_and_columns_are_a_group(load):
         assert found == [1.5, 0.5, 1.5, 2.0, 1.5]
 
 
+def test_a_foreign_function_in_a_worker_process_and_out_again():
+    foreign = Path(__file__).parent / "styles" / "foreign" / "trl_rewards.py"
+    grader = load_grader("g", {"use": f"{foreign}:ground_truth_reward"})
+    assert grader.runs_in_worker
+    with as_trl_reward(grader) as reward:
+        boxed = [r"\boxed{4}", r"\boxed{5}", "4"]
+        assert reward(prompts=["?"] * 3, completions=boxed, ground_truth=["4"] * 3) == [1.0, 0.0, 0.0]
+
+
 def test_it_can_be_called_where_a_loop_is_running(load):
     async def main():
         with as_trl_reward(load("asked")) as reward:

@@ -49,10 +49,11 @@ def adapt(target: object, style: str | None) -> Adapted:
         raise ValueError(f"there is no style '{style}'; there are {', '.join([OWN, *STYLES])}")
     name = style or _told_style(function)
     if name == OWN:
-        takes, problems = bind(function, per_group=is_per_group(target))
+        per_group = is_per_group(_undressed(function))
+        takes, problems = bind(function, per_group=per_group)
         if problems:
             raise ValueError("; ".join(problems))
-        return Adapted(function, takes, is_per_group(target), OWN)
+        return Adapted(function, takes, per_group, OWN)
     chosen = STYLES[name]
     problem = _problem(function, chosen)
     if problem is not None:
@@ -64,8 +65,9 @@ def adapt(target: object, style: str | None) -> Adapted:
 def _function(target: object) -> Callable[..., Any]:
     """Return what is called: the target, its `score_answer`, or the scorer that a factory of inspect_ai's makes."""
     function: Any = getattr(target, "score_answer", target)
-    if not callable(function):
-        raise ValueError(f"a {type(target).__name__} cannot be called, and has no method 'score_answer'")
+    if not callable(function) or inspect.isclass(function):
+        kind = "a class" if inspect.isclass(target) else f"of type {type(target).__name__}"
+        raise ValueError(f"that is {kind}; a reward function is a function, or an object with a method 'score_answer'")
     registered = getattr(function, "__registry_info__", None)
     if getattr(registered, "type", None) == "scorer" and not _is_coroutine_function(function):
         function = function()
@@ -73,14 +75,18 @@ def _function(target: object) -> Callable[..., Any]:
 
 
 def _told_style(function: Callable[..., Any]) -> str:
+    """Return the one style whose names a function's parameters are."""
     parameters = inspect.signature(function).parameters
+    required = [name for name, one in parameters.items() if one.default is one.empty and not _is_variadic(one)]
+    if not parameters or (is_per_group(_undressed(function)) and set(required) <= set(PER_GROUP)):
+        return OWN
     fitting = [name for name, style in STYLES.items() if _is_marked(style, parameters)]
     fitting = [name for name in fitting if _problem(function, STYLES[name]) is None]
     if {"trl", "trl_chat"} <= set(fitting):
         fitting.remove("trl" if _mentions(function, "content") else "trl_chat")
-    required = [name for name, one in parameters.items() if one.default is one.empty and not _is_variadic(one)]
     claimed = {name for style in STYLES.values() for name in style.names}
-    if required and (set(required) <= set(PER_COMPLETION) or {"task"} < set(required) <= set(PER_GROUP)):
+    is_ours = set(required) <= set(PER_COMPLETION) and any(name in parameters for name in PER_COMPLETION)
+    if is_ours or {"task"} < set(required) <= set(PER_GROUP):  # these would be ours if they were marked as per_group
         fitting.insert(0, OWN)
     elif len(required) == 1 and required[0] not in claimed and not fitting:
         return "plain"
@@ -99,7 +105,9 @@ def _is_marked(style: Style, parameters: Mapping[str, inspect.Parameter]) -> boo
     if style.positional:
         told = len(parameters) >= len(style.marks) and all(map(contains, style.marks, parameters))
     else:
-        told = all(any(name in parameters for name in names) for names in style.marks)
+        takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+        names = {*parameters, "**"} if takes_all else set(parameters)
+        told = all(names.intersection(alternatives) for alternatives in style.marks)
     return bool(style.marks) and told and not any(name in parameters for name in style.excludes)
 
 
@@ -173,9 +181,14 @@ def _require(names: Sequence[str], payload: Mapping[str, Any], task: Task) -> No
 
 def _mentions(function: Any, constant: str) -> bool:
     """Whether a text constant stands in a function's own code, as the key `content` in one that reads messages."""
-    function = inspect.unwrap(getattr(function, "func", function))
+    function = _undressed(function)
     code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
     return code is not None and _holds(code, constant)
+
+
+def _undressed(function: Any) -> Any:
+    """Return a function without the options that are filled in, and without its decorators."""
+    return inspect.unwrap(getattr(function, "func", function))
 
 
 def _holds(code: CodeType, constant: str) -> bool:

@@ -27,7 +27,7 @@ class Style:
     signature: str
     """The signature in that system's documents."""
     marks: tuple[AnyOf, ...] = ()
-    """Parameters that tell it: of each entry, one must be there. Empty: it is never guessed from names."""
+    """Parameters that tell it: of each entry, one must be there; `**` is for all further ones. Empty: never guessed."""
     excludes: AnyOf = ()
     """Parameters that tell that it is not this one."""
     payload: Callable[[payloads.Graded], Mapping[str, Any]]
@@ -110,8 +110,8 @@ _ALL = (
         name="verifiers",
         system="verifiers, rubric functions",
         signature="f(prompt, completion, answer, state, info, task, parser)",
-        marks=(("completion", "state"), ("answer", "state", "info", "parser")),
-        excludes=("trace", "target", "entry", "messages", "example"),
+        marks=(("completion", "state"), ("answer", "state", "info", "parser", "**")),
+        excludes=("trace", "target", "entry", "messages", "example", "rollout"),
         payload=payloads.verifiers,
         names=_VERIFIERS,
         columns=True,

@@ -24,8 +24,10 @@ def function(signature, body="0.0"):
         ("completion", "rft"),
         ("completion, task", "rft"),
         ("completion, task, rollout, limit=3", "rft"),
-        ("completion, **kwargs", "rft"),
+        ("completion, rollout, **kwargs", "rft"),
         ("task", "rft"),
+        ("", "rft"),
+        ("completion='', limit=3", "rft"),
         ("completions", "trl"),
         ("completions, **kwargs", "trl"),
         ("completion_ids, **kwargs", "trl"),
@@ -65,6 +67,7 @@ def test_the_style_is_told_by_the_names(signature, style):
     ("signature", "candidates"),
     [
         ("completion, answer=None", ["rft", "verifiers"]),
+        ("completion, **kwargs", ["rft", "verifiers"]),
         ("completions, task", ["rft", "trl"]),
         ("item, sample", STYLES),
         ("example, response, sample, item", STYLES),
@@ -72,7 +75,7 @@ def test_the_style_is_told_by_the_names(signature, style):
         ("response", STYLES),
         ("item", STYLES),
         ("a, b", STYLES),
-        ("", STYLES),
+        ("ignore_case=True", STYLES),
     ],
 )
 def test_what_cannot_be_told_is_asked_for(signature, candidates):
@@ -113,9 +116,16 @@ def test_an_option_that_is_set_is_not_overwritten():
     assert adapted.call(completion="", task=Task) == 2
 
 
-def test_what_cannot_be_called_is_refused():
-    with pytest.raises(ValueError, match="a int cannot be called"):
-        adapt(3, None)
+def test_our_own_groups_are_told_by_their_mark():
+    own = per_group(function("completions, limit"))
+    assert adapt(functools.partial(own, limit=3), None).style == "rft"
+    assert adapt(functools.partial(own, limit=3), None).per_group
+
+
+@pytest.mark.parametrize(("target", "says"), [(3, "that is of type int"), (Score, "that is a class")])
+def test_what_cannot_be_called_is_refused(target, says):
+    with pytest.raises(ValueError, match=says):
+        adapt(target, None)
 
 
 @pytest.mark.parametrize(

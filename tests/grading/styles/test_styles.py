@@ -206,3 +206,22 @@ def test_what_cannot_be_told_names_the_candidates(function, entry, says):
     with pytest.raises(ConfigError) as caught:
         load_grader("g", {"use": f"{FOREIGN}/{function}", **entry})
     assert says in str(caught.value)
+
+
+def test_a_real_data_set_of_reasoning_gyms():
+    reasoning_gym = pytest.importorskip("reasoning_gym")
+    row = reasoning_gym.create_dataset("leg_counting", size=2, seed=1)[0]
+    given = task(**row)
+    texts = [row["answer"], f"<answer>{row['answer']}</answer>", "-1"]
+    found = values("real_reasoning_gym.py:dataset", given, *texts, style="reasoning_gym")
+    assert found[:2] == [1.0, 1.0]
+    assert found[2] < 1.0
+
+
+def test_the_rewards_that_come_with_trl():
+    pytest.importorskip("trl")
+    given = task(solution=r"$\frac{1}{2}$")
+    assert values("real_trl.py:accuracy_reward", given, r"\boxed{\frac{2}{4}}", r"\boxed{2}") == [1.0, 0.0]
+    assert values("real_trl.py:accuracy_reward", task(solution="no formula"), r"\boxed{2}") == [None]
+    assert values("real_trl.py:think_format_reward", given, "<think>\na\n</think>\n4", "4") == [1.0, 0.0]
+    assert values("real_trl.py:repetition", given, "four") == [0.0]  # ids 0 to 3: no pair twice
