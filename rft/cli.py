@@ -1,4 +1,4 @@
-"""The command line: `rft train`, `rft evaluate`, `rft sample`.
+"""The command line: `rft train`, `rft evaluate`, `rft sample`, `rft grade`, `rft serve-grader`.
 
 A configuration is composed and checked before anything heavy is imported; what is wrong is printed as bullets, and the
 exit code is 2.
@@ -16,14 +16,16 @@ from rft.errors import RftError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rft.config import EvaluateConfig, RunConfig
+    from rft.config import EvaluateConfig, GradeConfig, RunConfig
 
 USAGE = """\
 usage: rft <command> ...
 
-  rft train      from a base model, a task file and a grader to a better adapter
-  rft evaluate   measure a base model or an adapter on a task file
-  rft sample     try a base model or an adapter on a prompt
+  rft train          from a base model, a task file and a grader to a better adapter
+  rft evaluate       measure a base model or an adapter on a task file
+  rft sample         try a base model or an adapter on a prompt
+  rft grade          grade recorded completions, such as those of a run, with other graders
+  rft serve-grader   answer with rewards over HTTP
 
   rft train experiment=quickstart          a minute on a laptop, no download
   rft <command> --help                     what a command takes
@@ -34,7 +36,13 @@ usage: rft <command> ...
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate, "sample": sample}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": train,
+        "evaluate": evaluate,
+        "sample": sample,
+        "grade": grade,
+        "serve-grader": serve_grader,
+    }
     if not words or words[0] in ("-h", "--help"):
         print(USAGE, end="")
         sys.exit(0 if words else 2)
@@ -110,6 +118,40 @@ def sample(words: list[str]) -> int:
     from rft.try_out import run_sample
 
     return run_sample(words, console=_console())
+
+
+def grade(words: list[str]) -> int:
+    """`rft grade`: see `rft grade --help`."""
+    from rft.config.commands import load_grading, with_hydra, written_out
+
+    if any(word.startswith("-") for word in words):
+        return with_hydra(
+            "grade",
+            written_out(words),
+            lambda overrides, folder: guarded(lambda job: _grade(load_grading(job, folder)), overrides),
+        )
+    return _grade(load_grading(words))
+
+
+def _grade(config: GradeConfig) -> int:
+    if config.dry_run:
+        print("the configuration is right")
+        return 0
+    from rft.offline import run_grading
+
+    return run_grading(config, console=_console())
+
+
+def serve_grader(words: list[str]) -> int:
+    """`rft serve-grader`: see `rft serve-grader --help`."""
+    from rft.config.commands import load_service, with_hydra
+
+    if any(word.startswith("-") for word in words):
+        return with_hydra("serve_grader", words, lambda overrides, _: guarded(serve_grader, overrides))
+    config = load_service(words)
+    from rft.serving import run_service
+
+    return run_service(config, console=_console())
 
 
 def _console() -> Console:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,76 @@ def make_peft_model(tiny_model: Path) -> Callable[..., Any]:
         return model.eval()
 
     return make
+
+
+class _ModelServer:
+    """An OpenAI-compatible server on loopback that replies by a script, and keeps what it was asked."""
+
+    SILENCE = "silence"
+
+    def __init__(self) -> None:
+        import socket
+        import threading
+
+        import uvicorn
+        from fastapi import FastAPI, Request
+        from fastapi.responses import Response
+
+        self.script: list[tuple[int, Any, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
+
+        async def reply(request: Request) -> Response:
+            self.requests.append((request.path_params["path"], dict(request.headers), await request.json()))
+            status, body, headers = self.script.pop(0)
+            if body is self.SILENCE:
+                await request.receive()  # until the client gives up
+            text = body if isinstance(body, str) else json.dumps(body)
+            return Response(text, status_code=status, headers={"Content-Type": "application/json"} | headers)
+
+        app = FastAPI()
+        app.add_route("/v1/{path:path}", reply, methods=["POST"])
+        listening = socket.create_server(("127.0.0.1", 0))  # requests queue up here until the server is there
+        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
+        self._thread.start()
+
+    def replies(self, status: int, body: Any, **headers: str) -> None:
+        """Reply so, once."""
+        self.script.append((status, body, headers))
+
+    def says(self, content: Any, *, refusal: str | None = None) -> None:
+        """Reply with a chat completion, once; what is not text or None is written as JSON."""
+        text = content if content is None or isinstance(content, str) else json.dumps(content)
+        message = {"role": "assistant", "content": text, "refusal": refusal}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        head = {"id": "c", "object": "chat.completion", "created": 0, "model": "judge"}
+        self.replies(200, head | {"choices": [choice], "usage": usage})
+
+    def embeds(self, *vectors: Any) -> None:
+        """Reply with embeddings, once, the last one first."""
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+        usage = {"prompt_tokens": 2, "total_tokens": 2}
+        self.replies(200, {"object": "list", "data": data[::-1], "model": "embedder", "usage": usage})
+
+    def close(self) -> None:
+        """End it."""
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def _model_server() -> Iterator[_ModelServer]:
+    server = _ModelServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def model_server(_model_server: _ModelServer) -> _ModelServer:
+    """A model behind a real server, which fails by a script."""
+    _model_server.script.clear()
+    _model_server.requests.clear()
+    return _model_server

@@ -59,7 +59,7 @@ def rft_alone(folder: Path, *words: str) -> tuple[int, str, str]:
 def test_help(rft: Rft) -> None:
     code, out, err = rft("--help")
     assert (code, err) == (0, "")
-    assert re.findall(r"^  rft (\w+) ", out, re.MULTILINE)[:3] == ["train", "evaluate", "sample"]
+    assert re.findall(r"^  rft (\w+) ", out, re.MULTILINE)[:4] == ["train", "evaluate", "sample", "grade"]
     assert rft("-h") == (0, out, "")
     assert rft() == (2, out, "")
 
@@ -71,7 +71,9 @@ def test_version(rft: Rft) -> None:
 def test_an_unknown_command(rft: Rft) -> None:
     code, out, err = rft("trian")
     assert (code, out) == (2, "")
-    assert err.startswith("rft: unknown command 'trian'; there are: train, evaluate, sample\n\nusage: rft <command>")
+    assert err.startswith(
+        "rft: unknown command 'trian'; there are: train, evaluate, sample, grade, serve-grader\n\nusage: rft <command>"
+    )
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -91,7 +93,32 @@ def test_help_of_sample(rft: Rft) -> None:
     assert out.startswith("usage: rft sample [-h]")
 
 
+def test_help_of_grade(rft: Rft) -> None:
+    code, out, err = rft("grade", "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith("rft grade: ")
+    assert "  max_fault_share: 1.0\n" in out
+
+
 # Commands that must import nothing heavy, each in a process of its own.
+
+
+def test_a_grading(tmp_path: Path) -> None:
+    write_tasks(tmp_path / "done.jsonl", [{"prompt": "1 + 1 =", "answer": "2", "completion": "2"}])
+    words = ["grade", "data=done.jsonl", "graders.correct.use=exact"]
+    code, out, err = rft_alone(tmp_path, *words, "output_dir=out")
+    assert (code, err) == (0, "")
+    assert "\n  mean 1  sd 0  min 1  median 1  max 1  (n 1)\n" in out
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.yaml", "scores.jsonl", "summary.json"]
+    assert rft_alone(tmp_path, *words, "dry_run=true") == (0, "the configuration is right\n", "")
+
+
+def test_a_grading_of_bad_lines(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"prompt": \n{"prompt": "a", "completion": "b"}\n{}\n')
+    code, out, err = rft_alone(tmp_path, "grade", "data=bad.jsonl", "graders.correct.use=exact", "output_dir=out")
+    assert (code, out) == (2, "")
+    assert [line.split(": ")[0] for line in err.splitlines()[1:]] == ["  - bad.jsonl:1", "  - bad.jsonl:3"]
+    assert [file.name for file in tmp_path.iterdir()] == ["bad.jsonl"]
 
 
 def test_a_plan(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rft.config.commands import load_evaluation, load_training
+from rft.config.commands import load_evaluation, load_grading, load_training
 from rft.config.compose import conf_dir
 from rft.errors import ConfigError
 
@@ -49,6 +49,11 @@ def test_only_what_must_be_given_is_missing() -> None:
     with pytest.raises(ConfigError) as caught:
         load_training([])
     assert [problem.split()[0] for problem in caught.value.problems] == ["model.path", "data.train", "graders"]
+
+
+def test_a_grading_goes_on_whatever_graders_fail_on() -> None:
+    config = load_grading(["data=runs/a", "graders.correct.use=exact"])
+    assert (config.data.completions, config.grading.max_fault_share) == ("runs/a", 1.0)
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))

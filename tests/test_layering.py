@@ -31,13 +31,13 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     6: (
         ("rft.preparation", "rft.plan", "rft.evaluation", "rft.health", "rft.interrupt"),
         ("rft.recorder", "rft.provenance", "rft.report", "rft.progress"),
-        ("rft.checkpoint", "rft.plots"),
+        ("rft.checkpoint", "rft.plots", "rft.completions", "rft.grade_report"),
     ),
     # The composition root: the only place that knows concrete classes.
     7: (
         ("rft.cluster",),
         ("rft.build",),
-        ("rft.app", "rft.measure", "rft.try_out"),
+        ("rft.app", "rft.measure", "rft.try_out", "rft.offline", "rft.serving"),
         ("rft.cli",),
     ),
 }

@@ -38,6 +38,13 @@ def test_the_configuration_and_the_graders_are_light() -> None:
 
 def test_the_loop_and_what_it_is_made_of_are_light() -> None:
     loaded = loaded_by(
-        "rft.loop", "rft.evaluation", "rft.data.splits", "rft.recorder", "rft.report", "rft.plan", "rft.preparation"
+        "rft.loop",
+        "rft.evaluation",
+        "rft.data.splits",
+        "rft.recorder",
+        "rft.report",
+        "rft.plan",
+        "rft.preparation",
+        "rft.offline",
     )
     assert loaded & HEAVY <= {"scipy"}

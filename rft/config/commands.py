@@ -1,7 +1,8 @@
-"""The configurations of `rft train` and `rft evaluate`, from the words of the command line."""
+"""The configurations of the commands, from the words of the command line."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rft.config.compose import check, conf_dir, load, register, usable_overrides
-from rft.config.problems import evaluate_problems, run_problems
-from rft.config.schema import EvaluateConfig, RunConfig
+from rft.config.problems import evaluate_problems, grade_problems, run_problems, serve_problems
+from rft.config.schema import EvaluateConfig, GradeConfig, RunConfig, ServeConfig
 from rft.errors import ConfigError, OutputError, UsageError
 
 MAY_CHANGE_ON_RESUME = (
@@ -61,6 +62,30 @@ def load_evaluation(overrides: Sequence[str], output_dir: str | None = None) -> 
     """
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
     return load(EvaluateConfig, "evaluate", words, evaluate_problems)
+
+
+def load_grading(overrides: Sequence[str], output_dir: str | None = None) -> GradeConfig:
+    """The configuration of a grading of recorded completions.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    words = [*written_out(overrides), *([f"output_dir={output_dir}"] if output_dir else [])]
+    return load(GradeConfig, "grade", words, grade_problems)
+
+
+def written_out(words: Sequence[str]) -> list[str]:
+    """The words of `rft grade`, with `data=` as what it is short for; Hydra would look for a preset."""
+    return [re.sub("^(\\+*)data=", r"\1data.completions=", word) for word in words]
+
+
+def load_service(overrides: Sequence[str]) -> ServeConfig:
+    """The configuration of a service of graders.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    return load(ServeConfig, "serve_grader", overrides, serve_problems)
 
 
 def with_hydra(config_name: str, words: Sequence[str], job: Callable[[list[str], str | None], int]) -> int:

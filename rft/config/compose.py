@@ -28,8 +28,10 @@ from rft.config.schema import (
     EvaluateConfig,
     FakeLearner,
     FakeSampler,
+    GradeConfig,
     GrpoLearner,
     RunConfig,
+    ServeConfig,
     TransformersSampler,
     VllmSampler,
 )
@@ -54,6 +56,8 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner")))
     store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler",)))
+    store.store(name="schema_grade", node=_defaults(GradeConfig))
+    store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
     for sampler in (VllmSampler, TransformersSampler, FakeSampler):
         store.store(group="sampler", name=f"base_{sampler().kind}", node=_defaults(sampler))
     for learner in (GrpoLearner, FakeLearner):

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from rft.config.schema import EvaluateConfig, FakeLearner, FakeSampler, GrpoLearner, RunConfig
+from rft.config.schema import EvaluateConfig, FakeLearner, FakeSampler, GradeConfig, GrpoLearner, RunConfig, ServeConfig
 from rft.config.trl_options import PACKAGES, SET_BY_RFT, tracker_names, trl_option_names
 from rft.grading import grader_problems
 
@@ -33,6 +33,19 @@ def evaluate_problems(config: EvaluateConfig) -> list[str]:
     if config.data.test is None:
         found.append("data.test is missing: the tasks to measure on, a .jsonl, .parquet or .csv file or a hub dataset")
     return found
+
+
+def grade_problems(config: GradeConfig) -> list[str]:
+    """Everything wrong with a grading of recorded completions, one sentence each; empty when nothing is."""
+    found = _grader_problems(config.graders, "reward")
+    if config.data.completions is None:
+        found.append("data is missing: the completions to grade, a run folder or a .jsonl, .parquet or .csv file")
+    return found
+
+
+def serve_problems(config: ServeConfig) -> list[str]:
+    """Everything wrong with a service of graders, one sentence each; empty when nothing is."""
+    return _grader_problems(config.graders, "reward")
 
 
 def completions_per_micro_batch(run: RunConfig) -> int:

@@ -245,6 +245,43 @@ class EvaluateConfig(Section):
     cluster: ClusterConfig = ClusterConfig()
 
 
+class CompletionsConfig(Section):
+    """Completions that were recorded."""
+
+    completions: str | None = None
+    """A run folder, or a `.jsonl`, `.parquet` or `.csv` file; `data=<file>` is short for it."""
+    columns: dict[str, str] = {}
+    """Our name to the file's: `{completion: text, prompt: question}`."""
+    phase: Literal["train", "validation", "before", "after", "test"] | None = None
+    """Of a run, only the completions sampled for this; null takes all."""
+
+
+class GradeConfig(Section):
+    """Grading recorded completions: `rft grade`."""
+
+    name: str = "grade"
+    """What the output folder is called by default."""
+    output_dir: str
+    """Where the scores are written; it must not hold a run yet."""
+    dry_run: bool = False
+    """Check the configuration and stop."""
+    data: CompletionsConfig
+    graders: dict[str, dict[str, Any]]
+    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    grading: GradingConfig = GradingConfig()
+
+
+class ServeConfig(Section):
+    """Graders behind HTTP: `rft serve-grader`."""
+
+    host: str = "127.0.0.1"
+    """The address to listen at; by default only this machine can ask."""
+    port: Annotated[Whole, Field(ge=0, le=65535)] = 8000
+    """The port to listen at; 0 takes any that is free."""
+    graders: dict[str, dict[str, Any]]
+    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+
+
 class RunConfig(Section):
     """A training run: `rft train`."""
 

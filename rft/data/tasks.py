@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,23 +56,36 @@ def read_tasks(
             flaws.append(row)
             continue
         try:
-            content = _renamed(row.content, columns)
+            content = renamed(row.content, columns)
             _refuse_repetition(content, row.where, seen)
-            placed.append(PlacedTask(row.where, _to_task(content, split=split, system=system)))
+            placed.append(PlacedTask(row.where, to_task(content, split=split, system=system)))
         except BadRow as error:
             flaws.append(Flaw(row.where, str(error)))
-    if flaws:
-        problems = [f"{flaw.where}: {flaw.problem}" for flaw in flaws[:MAX_SHOWN_FLAWS]]
-        if len(flaws) > MAX_SHOWN_FLAWS:
-            problems.append(f"{source}: and {len(flaws) - MAX_SHOWN_FLAWS} more")
-        raise DataError("task files", problems)
+    refuse_flaws(flaws, source)
     if not placed:
         raise data_error(f"{key}={source} is empty: there is no task in it")
     return placed
 
 
-def _renamed(content: Any, columns: Mapping[str, str]) -> dict[str, Any]:
-    """The row with its columns under our names."""
+def refuse_flaws(flaws: Sequence[Flaw], source: str) -> None:
+    """Raise what is wrong with a source as one error, if anything is.
+
+    Raises:
+        DataError: With each flaw, up to `MAX_SHOWN_FLAWS`.
+    """
+    if flaws:
+        problems = [f"{flaw.where}: {flaw.problem}" for flaw in flaws[:MAX_SHOWN_FLAWS]]
+        if len(flaws) > MAX_SHOWN_FLAWS:
+            problems.append(f"{source}: and {len(flaws) - MAX_SHOWN_FLAWS} more")
+        raise DataError("task files", problems)
+
+
+def renamed(content: Any, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The row with its columns under our names.
+
+    Raises:
+        BadRow: It is no object, or has no such columns.
+    """
     if not isinstance(content, dict):
         raise BadRow(
             f'not a JSON object but {type_name(content)}; each line must be an object with "messages" or "prompt"'
@@ -98,7 +111,12 @@ def _refuse_repetition(content: Mapping[str, Any], where: str, seen: dict[str, s
         seen[f"id {row_id}"] = where
 
 
-def _to_task(content: Mapping[str, Any], *, split: Split, system: str | None) -> Task:
+def to_task(content: Mapping[str, Any], *, split: Split, system: str | None) -> Task:
+    """The task that a row holds.
+
+    Raises:
+        BadRow: It holds none.
+    """
     column = _prompt_column(content)
     messages = to_messages(content[column], column=column)
     item = {name: value for name, value in content.items() if name not in ("messages", "prompt")}

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytest.importorskip("rft.grading.model_client")
-
 from rft.grading.openai_spec import run
 
 JUDGE = {

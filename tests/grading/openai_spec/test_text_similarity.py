@@ -99,7 +99,6 @@ def test_what_cannot_be_compared():
     ("vectors", "value"), [([[3, 4], [4, 3]], 0.96), ([[1, 0], [-1, 0]], 0.0), ([[1, 0], [2, 0]], 1.0)]
 )
 def test_cosine(server, services, vectors, value):
-    pytest.importorskip("rft.grading.model_client")
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     usage = {"prompt_tokens": 2, "total_tokens": 2}
     server.replies.append((200, {"object": "list", "data": data, "model": "e", "usage": usage}))
@@ -109,7 +108,6 @@ def test_cosine(server, services, vectors, value):
 
 
 def test_cosine_without_embeddings_is_no_reward(server, services):
-    pytest.importorskip("rft.grading.model_client")
     server.replies.append((500, {"error": {"message": "down"}}))
     response = similarity("cosine", "a", "b", services=services)
     assert (response["reward"], flags(response)) == (None, ["model_grader_server_error"])

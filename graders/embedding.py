@@ -1,0 +1,103 @@
+"""Embedding: how alike in meaning the final answer and a text in a column of the task are, by a model of embeddings.
+
+graders:
+  close:
+    use: embedding
+    base_url: http://localhost:8000/v1
+    model: embedder
+    api_key_env: EMBEDDING_KEY    # the name of an environment variable, never the key itself
+    zero_at: 0.6
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from rft.grading import Score, Status, Task, final_answer, reference
+from rft.grading.model_client import ModelCallError, ModelClient
+
+MAX_REASON_CHARS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """The cosine of the two embeddings, with `zero_at` to 1 mapped to 0 to 1, and 0 below.
+
+    Most models give any two texts a cosine well above 0: measure that of wrong answers, and set `zero_at` to it.
+    Embeddings tell the topic better than the claim: "it is Paris" and "it is not Paris" are close. A task whose column
+    is empty is skipped.
+    """
+
+    deterministic: ClassVar[bool] = True
+
+    base_url: str
+    """Where the API is, as `http://localhost:8000/v1`."""
+    model: str
+    """The model's name there."""
+    api_key_env: str | None = None
+    """Environment variable with the key. None: no key is sent."""
+    column: str = "answer"
+    """The task's column that holds the reference."""
+    zero_at: float = 0.0
+    """The cosine that scores 0."""
+    max_completion_chars: int = 20_000
+    """An answer that is longer scores 0 unseen; models cut or refuse what is longer than their context."""
+    attempts: int = 4
+    """Attempts in all, as with `endpoint`."""
+    attempt_timeout_s: float = 10.0
+    """Seconds that one attempt may take."""
+    backoff_s: float = 0.5
+    """Seconds before the second attempt; they double with each, unless `Retry-After` asks for more (at most 30)."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.zero_at < 1:
+            problems.append(f"zero_at={self.zero_at} must be at least 0 and below 1")
+        if self.attempts < 1 or self.max_completion_chars < 1:
+            problems.append("attempts and max_completion_chars must be at least 1")
+        try:
+            _ = self.client
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @cached_property
+    def client(self) -> ModelClient:
+        """The model."""
+        retries = self.attempts - 1
+        return ModelClient(
+            self.base_url, self.model, self.api_key_env, self.attempt_timeout_s, retries, backoff_s=self.backoff_s
+        )
+
+    async def grade(self, completion: str, task: Task) -> Score | None:
+        """Compare the answer with the reference."""
+        given = reference(task, self.column)
+        if given is None:
+            return None
+        expected, answer = str(given).strip(), final_answer(completion)
+        if not expected:
+            raise ValueError(f"the reference of task {task.id} is an empty text")
+        if not answer:
+            return Score(value=0.0, status=Status.NO_ANSWER)
+        if len(answer) > self.max_completion_chars:
+            reason = f"longer than {self.max_completion_chars} characters"
+            return Score(value=0.0, status=Status.INVALID_OUTPUT, reason=reason)
+        if answer == expected:
+            return Score(value=1.0, answer=answer[:200], reason="equal")
+        try:
+            cosine = _cosine(*await self.client.embed([answer, expected]))
+        except ModelCallError as error:
+            return Score(value=None, status=Status.GRADER_ERROR, reason=str(error)[:MAX_REASON_CHARS])
+        value = min(1.0, max(0.0, (cosine - self.zero_at) / (1 - self.zero_at)))
+        return Score(value=value, answer=answer[:200], reason=f"cosine {cosine:.3f}")
+
+
+def _cosine(a: list[float], b: list[float]) -> float:
+    norms = math.hypot(*a) * math.hypot(*b)
+    if not norms:
+        raise ModelCallError("an embedding is zero")
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / norms
