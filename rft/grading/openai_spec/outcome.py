@@ -114,6 +114,7 @@ class Services:
             api_key_env=self.api_key_env,
             timeout_s=self.timeout_s,
             retries=self.retries,
+            backoff_s=self.backoff_s,
         )
 
     @functools.cached_property

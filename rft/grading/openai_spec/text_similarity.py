@@ -163,7 +163,7 @@ def _unusable(template: Template, detail: str) -> Fault:
 def _words(text: str) -> list[str]:
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-    words: str = Tokenizer13a()(text)  # type: ignore[no-untyped-call]
+    words: str = Tokenizer13a()(text)
     return words.split()
 
 
