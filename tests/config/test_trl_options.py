@@ -11,6 +11,8 @@ import pytest
 from rft.config import RunConfig
 from rft.config.trl_options import PACKAGES, SET_BY_RFT, tracker_names, trl_option_names
 
+pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
+
 
 def test_the_options_are_those_of_trl() -> None:
     from trl import GRPOConfig

@@ -22,6 +22,8 @@ from rft.learning.spec import LearnerSpec
 from rft.learning.trl_seam import SteppedTrainer
 from rft.types import GradedGroup
 
+pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
+
 TEMPERATURE = 0.7
 PROMPT = (10, 11, 12)
 COMPLETIONS = ((20, 21, 22, 2), (30, 31, 32, 2), (40, 41, 2), (50, 51, 52, 53))

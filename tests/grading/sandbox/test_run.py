@@ -12,6 +12,8 @@ import pytest
 from rft.grading.sandbox import Limits, Sandbox, SandboxError, probe, probe_rungs
 from rft.grading.sandbox.probe import RungReport
 
+pytestmark = pytest.mark.e2e  # real limits: too slow for a unit test
+
 SHORT = Limits(wall_s=2.0, cpu_s=2, memory_mb=512, output_bytes=10_000, file_mb=2)
 
 
