@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rft.errors import ModelError, OutputError
+from rft.learning.spec import COMPLETE
 from rft.recorder import writing
 from rft.types import Adapter, Policy
-
-COMPLETE = "complete.json"
-"""Written last into a checkpoint; one without it was interrupted."""
 
 
 def last_checkpoint(run_folder: Path) -> tuple[Path, int]:

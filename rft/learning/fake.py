@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import safetensors.numpy
 
-from rft.learning.spec import LearnerSpec
+from rft.learning.spec import COMPLETE, LearnerSpec
 from rft.types import Adapter, GradedGroup, Policy
 
 
@@ -24,7 +24,7 @@ class FakeLearner:
         self._spec = spec
         self._steps_done = 0
         if spec.resume_from is not None:
-            self._steps_done = json.loads((spec.resume_from / "complete.json").read_text())["step"]
+            self._steps_done = json.loads((spec.resume_from / COMPLETE).read_text())["step"]
 
     @property
     def steps_done(self) -> int:
@@ -46,7 +46,7 @@ class FakeLearner:
         """Write the number of steps."""
         folder = self._spec.run_folder / "checkpoints" / f"checkpoint-{self._steps_done}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "complete.json").write_text(json.dumps({"step": self._steps_done}))
+        (folder / COMPLETE).write_text(json.dumps({"step": self._steps_done}))
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Nothing listens."""

@@ -17,12 +17,9 @@ from trl import GRPOConfig
 from rft.base_model import load_tokenizer
 from rft.errors import LearnError
 from rft.learning.publish import pack_adapter
-from rft.learning.spec import LearnerSpec
+from rft.learning.spec import COMPLETE, LearnerSpec
 from rft.learning.trl_seam import SteppedTrainer
 from rft.types import Adapter, GradedGroup
-
-COMPLETE = "complete.json"
-"""Written last into a checkpoint; one without it was interrupted."""
 
 
 class GrpoLearner:

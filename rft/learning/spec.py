@@ -10,6 +10,9 @@ from typing import Any, Literal, Protocol
 
 from rft.types import Adapter, GradedGroup
 
+COMPLETE = "complete.json"
+"""Written last into a checkpoint; one without it was interrupted."""
+
 
 class LocalLearner(Protocol):
     """A learner in this process. Its methods block."""
