@@ -93,6 +93,64 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FullWeights:
+    """All weights of a fully fine-tuned model on their way from the learner to the samplers and to disk.
+
+    Example:
+        FullWeights(policy=Policy(version=3, fingerprint="9b2e..."), tensors=b"...")
+    """
+
+    policy: Policy
+    """Which policy these weights are."""
+    tensors: bytes
+    """Every tensor of the model under its checkpoint name, as safetensors bytes."""
+
+
+Logprobs = tuple[tuple[float, ...], ...]
+"""`[N][L - 1]` log-probability of every token but the first of N sequences of L tokens, at temperature 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A policy as the learner publishes it: its weights, and what they must say to the canaries.
+
+    The canaries are a few fixed token sequences. Sampler and learner score the same ones, so that equal numbers prove
+    that they hold the same policy.
+
+    Example:
+        Publication(weights=Adapter(...), canary_logprobs=((-0.1, -2.3),), base_canary_logprobs=((-0.4, -1.9),))
+    """
+
+    weights: Adapter | FullWeights
+    """What travels."""
+    canary_logprobs: Logprobs = ()
+    """The learner's scores of the canaries under this policy; empty where there is no learner to ask."""
+    base_canary_logprobs: Logprobs = ()
+    """The learner's scores of the canaries under the base model."""
+
+    @property
+    def policy(self) -> Policy:
+        """Which policy this is."""
+        return self.weights.policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sync:
+    """What bringing one policy to every sampler came to.
+
+    Example:
+        Sync(policy=Policy(...), proved=True, metrics={"sync/canary_gap_mean": 2e-7, "sync/bytes": 1048576.0})
+    """
+
+    policy: Policy
+    """The policy that every sampler serves now."""
+    proved: bool
+    """Whether every sampler was proved to serve it; without a learner to compare with there is no proof."""
+    metrics: Mapping[str, float]
+    """The proof's figures, `sync/...`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """One sampled completion of one task. Tokens in, tokens out: the learner trains on these very ids.
 
