@@ -38,6 +38,9 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+OWN = "rft"
+"""The style of a grader as it is described here; `rft.grading.styles` has the other systems'."""
+
 
 def per_group(function: Function) -> Function:
     """Mark a function as a grader of whole groups. A dataclass says `per_group = True` in its body instead."""

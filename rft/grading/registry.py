@@ -23,7 +23,7 @@ from typing import Any
 
 from rft.errors import ConfigError
 from rft.grading.binding import PER_COMPLETION, PER_GROUP, bind, option_parameters
-from rft.grading.contract import LoadedGrader, is_deterministic, is_in_process, is_per_group
+from rft.grading.contract import OWN, LoadedGrader, is_deterministic, is_in_process, is_per_group
 from rft.grading.keys import take_keys
 from rft.grading.loading import BUILT_IN, Target, find_target
 from rft.grading.options import fill_in
@@ -97,19 +97,25 @@ def _load(name: str, spec: Any) -> tuple[LoadedGrader | None, list[str]]:
 
 
 def _target(use: Any, options: Mapping[str, Any], style: Any) -> tuple[Target | None, _Bound | None, list[str]]:
-    """Bind what `use` names: as a grader of ours where it is one and no style is given, or else as a foreign one."""
+    """Bind what `use` names: as a function of another system where its parameters say so, or else as a grader of ours.
+
+    The other systems are asked first: `f(completion, answer=None)` could be called without the answer, and would grade
+    without it in silence.
+    """
     if not isinstance(use, str) or not use:
         return None, None, [f".use: missing; name one of {', '.join(BUILT_IN)}, or path/to/file.py:function"]
     try:
         target = find_target(use)
     except ValueError as error:
         return None, None, [f".use: {error}"]
-    if style is not None:
+    if style is not None and style != OWN:
         return target, *_foreign(target, options, style)
     bound, problems = _native(target, use, options)
-    if bound is None and _lacks_arguments(target.object, options):
+    is_theirs = style is None and use not in BUILT_IN and not inspect.isclass(target.object)
+    if is_theirs and (bound is not None or _lacks_arguments(target.object, options)):
         foreign, candidates = _foreign(target, options, None)
-        return (target, foreign, []) if foreign else (target, None, problems + candidates)
+        if foreign is not None or candidates:
+            return target, foreign, [] if foreign is not None else problems + candidates
     return target, bound, problems
 
 
@@ -126,7 +132,8 @@ def _native(target: Target, use: str, options: Mapping[str, Any]) -> tuple[_Boun
 
 def _lacks_arguments(function: Any, options: Mapping[str, Any]) -> bool:
     """Whether a function has parameters that rft does not fill: a missing option, or the mark of another system."""
-    if inspect.isclass(function) or not callable(function):
+    function = getattr(function, "score_answer", function)  # of an object that has it, as reasoning-gym's data sets
+    if not callable(function):
         return False
     ours = {*(PER_GROUP if is_per_group(function) else PER_COMPLETION), *options}
     try:
@@ -137,7 +144,11 @@ def _lacks_arguments(function: Any, options: Mapping[str, Any]) -> bool:
 
 
 def _foreign(target: Target, options: Mapping[str, Any], style: Any) -> tuple[_Bound | None, list[str]]:
-    """Bind another system's reward function; its own further parameters are options, unchecked."""
+    """Bind another system's reward function; its own further parameters are options, unchecked.
+
+    Returns:
+        What is called, or what is wrong; neither where no style is given and the function is one of ours.
+    """
     from rft.grading.styles import adapt
 
     foreign = target.object
@@ -150,6 +161,8 @@ def _foreign(target: Target, options: Mapping[str, Any], style: Any) -> tuple[_B
         adapted = adapt(foreign, style)
     except (ValueError, TypeError) as error:  # no signature, or no style that fits
         return None, [f".style: {error}"]
+    if adapted.style == OWN:
+        return None, []
     return _Bound(adapted.call, adapted.takes, adapted.per_group), []
 
 

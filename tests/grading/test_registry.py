@@ -1,17 +1,16 @@
 """From entries in the configuration to graders, and everything that can be wrong with them."""
 
 import hashlib
-import inspect
 import json
 import sys
-import types
-from dataclasses import dataclass
 
 import pytest
 
 from rft.errors import ConfigError
 from rft.grading import Task, grader_problems, load_grader
 from rft.grading.loading import BUILT_IN, find_target
+
+TASK = Task(id="t", messages=({"role": "user", "content": "2 + 2 = "},), item={"answer": "four"}, split="train")
 
 GRADERS = """
 from __future__ import annotations
@@ -96,35 +95,12 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("sibling", None)
 
 
-@dataclass(frozen=True)
-class Adapted:
-    call: object
-    takes: tuple[str, ...] = ("completion",)
-    per_group: bool = False
-
-
-def adapt(target, style):
-    """Stands in for `rft.grading.styles.adapt`: knows functions with a parameter `solution_str` as verl's."""
-    signature = inspect.signature(target)
-    if style not in (None, "verl") or "solution_str" not in signature.parameters:
-        raise ValueError(f"{target.__name__}{signature} is of no style that is known; there are verl, trl")
-    return Adapted(lambda completion: target(solution_str=completion))
-
-
-@pytest.fixture
-def styles(monkeypatch):
-    """The adapters of foreign styles, or what stands for them."""
-    module = types.ModuleType("rft.grading.styles")
-    module.adapt = adapt
-    monkeypatch.setitem(sys.modules, "rft.grading.styles", module)
-
-
 @pytest.mark.parametrize("spec", [{}, {"style": "verl"}, {"bonus": 2}, {"style": "verl", "bonus": 2}], ids=str)
-def test_a_function_of_another_system(folder, styles, spec):
+def test_a_function_of_another_system(folder, spec):
     (folder / "theirs.py").write_text("def score(solution_str, bonus=0): return len(solution_str) + bonus\n")
     grader = load_grader("g", {"use": "theirs.py:score", **spec})
-    assert grader.call(completion="abc") == 3 + spec.get("bonus", 0)
-    assert (grader.takes, grader.per_group, grader.runs_in_worker) == (("completion",), False, True)
+    assert grader.call(completion="abc", task=TASK) == 3 + spec.get("bonus", 0)
+    assert (grader.takes, grader.per_group, grader.runs_in_worker) == (("completion", "task"), False, True)
 
 
 def test_an_openai_grader(folder):
@@ -279,7 +255,7 @@ def test_every_built_in_grader_is_there(name):
             [
                 "rft itself passes only completion, task, rollout",
                 "graders.g.answers: missing",
-                "graders.g.style: foreign(prompts, answers) is of no style that is known",
+                "graders.g.style: no style fits the parameters prompts, answers; say whose function it is with style=",
             ],
         ),
         ({"use": "my_graders.py:native"}, ["graders.g.use: its parameters cannot be read (no signature found"]),
@@ -287,7 +263,10 @@ def test_every_built_in_grader_is_there(name):
         ({"use": "numeric", "tolerance": float("nan")}, ["graders.g: tolerance and relative_tolerance must be at"]),
         (
             {"use": "my_graders.py:at_least"},
-            ["graders.g.limit: missing; the grader has no default for it", "graders.g.style: at_least(completion, lim"],
+            [
+                "graders.g.limit: missing; the grader has no default for it",
+                "graders.g.style: no style fits the parameters",
+            ],
         ),
         ({"use": "my_graders.py:at_least", "limit": "x"}, ["graders.g.limit: 'x' is not of type int"]),
         (
@@ -306,7 +285,7 @@ def test_every_built_in_grader_is_there(name):
         ({"use": "exact", "clip": 1}, ["graders.g.clip: 1 is not true or false"]),
         ({"use": "exact", "clip": True}, ["graders.g.clip: there is nothing to clip to; give the range as well"]),
         ({"use": "exact", "cache": "yes"}, ["graders.g.cache: 'yes' is not true, false or null"]),
-        ({"use": "my_graders.py:concise", "style": "trl"}, ["graders.g.style: concise(completion, limit: "]),
+        ({"use": "my_graders.py:concise", "style": "trl"}, ["graders.g.style: style 'trl' is f(prompts, compl"]),
         ({"openai": 3}, ["graders.g.openai: 3 is not a grader.json, nor what such a file holds"]),
         (
             {"openai": "nowhere.json", "use": "exact", "limit": 2},
@@ -347,7 +326,7 @@ def test_every_built_in_grader_is_there(name):
         ),
     ],
 )
-def test_problems_are_found_all_at_once(folder, styles, spec, problems):
+def test_problems_are_found_all_at_once(folder, spec, problems):
     found = grader_problems("g", spec)
     assert len(found) == len(problems)
     for message, part in zip(found, problems, strict=True):
@@ -375,11 +354,11 @@ def test_a_file_that_cannot_be_imported(folder, source, message):
     assert not [name for name in sys.modules if name.startswith("rft_grader_broken")]
 
 
-def test_a_grader_that_asks_for_more_than_there_is(folder, styles):
-    (folder / "odd.py").write_text("def f(completions): return 0\ndef g(completion, /): return 0\n")
+def test_a_grader_that_asks_for_more_than_there_is(folder):
+    (folder / "odd.py").write_text("def f(rollouts): return 0\ndef g(completion, /, task): return 0\n")
     found, of_style = grader_problems("g", {"use": "odd.py:f"})
-    assert of_style == "graders.g.style: f(completions) is of no style that is known; there are verl, trl"
-    assert found.startswith("graders.g.use: odd.py:f: parameter 'completions' cannot be filled; a grader of this kind")
+    assert of_style.startswith("graders.g.style: no style fits the parameters rollouts; say whose function it is with")
+    assert found.startswith("graders.g.use: odd.py:f: parameter 'rollouts' cannot be filled; a grader of this kind")
     assert "parameter 'completion' cannot be filled" in grader_problems("g", {"use": "odd.py:g"})[0]
 
 

@@ -10,13 +10,10 @@ from types import CodeType
 from typing import Any
 
 from rft.grading.binding import PER_COMPLETION, PER_GROUP, bind
-from rft.grading.contract import is_per_group
+from rft.grading.contract import OWN, is_per_group
 from rft.grading.styles.payloads import Graded
 from rft.grading.styles.table import STYLES, Style
 from rft.types import Task
-
-OWN = "rft"
-"""The style of rft's own graders (`rft.grading.contract`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +65,37 @@ def _function(target: object) -> Callable[..., Any]:
     if not callable(function) or inspect.isclass(function):
         kind = "a class" if inspect.isclass(target) else f"of type {type(target).__name__}"
         raise ValueError(f"that is {kind}; a reward function is a function, or an object with a method 'score_answer'")
-    registered = getattr(function, "__registry_info__", None)
+    registered = getattr(getattr(function, "func", function), "__registry_info__", None)
     if getattr(registered, "type", None) == "scorer" and not _is_coroutine_function(function):
         function = function()
     return function  # type: ignore[no-any-return]
 
 
 def _told_style(function: Callable[..., Any]) -> str:
-    """Return the one style whose names a function's parameters are."""
-    parameters = inspect.signature(function).parameters
+    """Return the one style whose names a function's parameters are; an option that is set tells nothing."""
+    options = getattr(function, "keywords", {})
+    parameters = {name: one for name, one in inspect.signature(function).parameters.items() if name not in options}
     required = [name for name, one in parameters.items() if one.default is one.empty and not _is_variadic(one)]
-    if not parameters or (is_per_group(_undressed(function)) and set(required) <= set(PER_GROUP)):
+    if not parameters or is_per_group(_undressed(function)):
         return OWN
     fitting = [name for name, style in STYLES.items() if _is_marked(style, parameters)]
     fitting = [name for name in fitting if _problem(function, STYLES[name]) is None]
     if {"trl", "trl_chat"} <= set(fitting):
         fitting.remove("trl" if _mentions(function, "content") else "trl_chat")
-    claimed = {name for style in STYLES.values() for name in style.names}
+    claimed = {*PER_GROUP, *(name for style in STYLES.values() for name in style.names)}
     is_ours = set(required) <= set(PER_COMPLETION) and any(name in parameters for name in PER_COMPLETION)
+    to_fill = {name for name, one in parameters.items() if one.default is None} - set(PER_COMPLETION)
+    if fitting and to_fill & {name for style in fitting for name in STYLES[style].names}:
+        is_ours = False  # `answer=None` waits for what only the other system passes; an option has a value
     if is_ours or {"task"} < set(required) <= set(PER_GROUP):  # these would be ours if they were marked as per_group
         fitting.insert(0, OWN)
     elif len(required) == 1 and required[0] not in claimed and not fitting:
         return "plain"
     if len(fitting) == 1:
         return fitting[0]
-    candidates = [f"{name} ({STYLES[name].signature})" if name in STYLES else name for name in fitting or STYLES]
     found = "more than one style fits" if fitting else "no style fits"
+    could_be = fitting or ([] if required else [OWN]) + list(STYLES)
+    candidates = [f"{name} ({STYLES[name].signature})" if name in STYLES else name for name in could_be]
     raise ValueError(
         f"{found} the parameters {', '.join(parameters) or '(none)'}; say whose function it is with "
         f"style=..., one of: {', '.join(candidates)}"

@@ -41,6 +41,7 @@ def function(signature, body="0.0"):
         ("queries, prompts, labels, **kwargs", "openrlhf"),
         ("prompt, completion, answer", "verifiers"),
         ("completion, answer, difficulty", "verifiers"),
+        ("completion, answer=None", "verifiers"),
         ("state", "verifiers"),
         ("completions, answers", "verifiers_group"),
         ("states", "verifiers_group"),
@@ -66,7 +67,7 @@ def test_the_style_is_told_by_the_names(signature, style):
 @pytest.mark.parametrize(
     ("signature", "candidates"),
     [
-        ("completion, answer=None", ["rft", "verifiers"]),
+        ("completion, answer=4", ["rft", "verifiers"]),
         ("completion, **kwargs", ["rft", "verifiers"]),
         ("completions, task", ["rft", "trl"]),
         ("item, sample", STYLES),
@@ -75,7 +76,8 @@ def test_the_style_is_told_by_the_names(signature, style):
         ("response", STYLES),
         ("item", STYLES),
         ("a, b", STYLES),
-        ("ignore_case=True", STYLES),
+        ("rollouts", STYLES),
+        ("ignore_case=True", ["rft", *STYLES]),
     ],
 )
 def test_what_cannot_be_told_is_asked_for(signature, candidates):
