@@ -17,10 +17,12 @@ from rich.console import Console
 from rich.text import Text
 
 from rft import build
+from rft.batches import Batcher
 from rft.checkpoint import last_checkpoint, save_adapter
 from rft.cluster import Shares, local_ray, num_gpus_here, share_out
 from rft.config import RunConfig
-from rft.data.order import task_indices
+from rft.config.schema import EvaluationConfig
+from rft.data.order import ShuffledTasks
 from rft.evaluation import Evaluation, evaluate, recorded_by_task
 from rft.grading import Panel
 from rft.health import SignalWatch
@@ -29,6 +31,7 @@ from rft.intervals import estimate, paired_difference
 from rft.learning.remote import RemoteLearner
 from rft.loop import train
 from rft.metrics import Stopwatch
+from rft.pass_rates import filter_by_pass_rate
 from rft.plots import plot_rewards
 from rft.preparation import Prepared, prepare
 from rft.progress import Progress
@@ -36,7 +39,7 @@ from rft.provenance import model_card
 from rft.recorder import Phase, Recorder, prepare_output, read_metrics, read_rollouts
 from rft.report import build_summary, choose_samples, final_report
 from rft.sampling.fleet import Fleet
-from rft.types import Adapter, StepReport, Task
+from rft.types import Adapter, FullWeights, Publication, StepReport, Task
 
 
 def run_training(run: RunConfig, *, command: Sequence[str], console: Console) -> int:
@@ -92,7 +95,8 @@ class _Training:
     def __post_init__(self) -> None:
         self.progress = Progress(self.console)
         self.held_out = self.prepared.held_out
-        self.adapter: Adapter | None = None
+        self.weights: Adapter | FullWeights | None = None
+        self.published: dict[int, Publication] = {}
         self.saved_step = self.last_step
         self.after_s = 0.0
 
@@ -120,32 +124,37 @@ class _Training:
         run = self.run
         signal = SignalWatch()
         async with self._parts() as (fleet, panel, learner):
-            if self.last_step == 0:
-                await self._before_the_first_step(fleet, panel)
+            tasks = await self._before_the_first_step(fleet, panel)
             self.progress.phase("training")
             interrupt.can_wait = True
-            steps = train(
-                fleet,
-                panel,
-                learner,
-                self._tasks_of_step,
-                steps=range(self.last_step + 1, run.loop.steps + 1),
+            batcher = Batcher(
+                sampler=fleet,
+                panel=panel,
+                order=ShuffledTasks(tasks, run.loop.prompts_per_step, run.seed),
                 completions_per_prompt=run.loop.completions_per_prompt,
                 temperature=run.sampler.temperature,
+                refill_rounds=run.loop.refill_rounds,
+            )
+            steps = train(
+                batcher,
+                learner,
+                steps=range(self.last_step + 1, run.loop.steps + 1),
+                staleness=run.loop.staleness,
+                published=self.published,
             )
             async with aclosing(steps):
-                async for report, groups in steps:
+                async for report, batch in steps:
                     self.progress.step(report)
-                    if warning := signal.observe(groups):
+                    if warning := signal.observe(batch.sampled):
                         self.progress.warn(warning)
-                    self.recorder.rollouts(groups, step=report.step, phase="train")
+                    self.recorder.rollouts(batch.sampled, step=report.step, phase="train")
                     await self._after_step(report, fleet, panel, learner, interrupt)
                     if interrupt.requested:
                         break
             interrupt.can_wait = False
             if self.saved_step != self.last_step:
                 await learner.save()
-            self.adapter = await learner.publish()
+            self.weights = (await learner.publish()).weights
             if self.held_out and not interrupt.requested:
                 watch = Stopwatch()
                 await self._measure("after", self.held_out, fleet, panel)
@@ -169,29 +178,50 @@ class _Training:
                 learner = build.learner(run, prepared, shares, self.checkpoint)
                 await asyncio.gather(fleet.start(), learner.start())
                 if self.checkpoint is not None:
-                    await fleet.load(await learner.publish())
+                    history = await learner.history()
+                    self.published = {publication.policy.version: publication for publication in history}
                 yield fleet, panel, learner
                 self.progress.phase("closing")
                 await learner.close()
         finally:
             panel.close()
 
-    def _tasks_of_step(self, step: int) -> list[Task]:
-        tasks = self.prepared.tasks.train
-        return [
-            tasks[index]
-            for index in task_indices(len(tasks), self.run.loop.prompts_per_step, seed=self.run.seed, step=step)
-        ]
-
-    async def _before_the_first_step(self, fleet: Fleet, panel: Panel) -> None:
-        """Measure the base model. The line of step 0 says that this is complete."""
+    async def _before_the_first_step(self, fleet: Fleet, panel: Panel) -> Sequence[Task]:
+        """Measure the base model, and return the tasks to train on. The line of step 0 says that this is complete."""
+        if self.last_step:
+            return self._training_tasks()[0]
         watch = Stopwatch()
         seconds = {"start": time.monotonic() - self.started}
         metrics: dict[str, float] = {}
         if self.held_out:
             metrics = (await self._measure("before", self.held_out, fleet, panel)).estimate.to_metrics("before")
             watch.lap("evaluate")
-        self.recorder.metrics(StepReport(step=0, policy=fleet.policy, metrics=metrics, seconds=seconds | watch.seconds))
+        if (bounds := self.run.loop.pass_rate) is not None:
+            how = EvaluationConfig(
+                completions_per_task=bounds.completions_per_task, temperature=self.run.sampler.temperature
+            )
+            await self._measure("pass rate", self.prepared.tasks.train, fleet, panel, how=how)
+            watch.lap("pass_rate")
+        tasks, counts = self._training_tasks()
+        self.recorder.metrics(
+            StepReport(step=0, policy=fleet.policy, metrics=metrics | counts, seconds=seconds | watch.seconds)
+        )
+        return tasks
+
+    def _training_tasks(self) -> tuple[Sequence[Task], dict[str, float]]:
+        """The tasks to train on, by the pass rates on disk where that is asked for, and how many were left out."""
+        bounds, tasks = self.run.loop.pass_rate, self.prepared.tasks.train
+        if bounds is None:
+            return tasks, {}
+        recorded = read_rollouts(self.recorder.folder, "pass rate")
+        filtered = filter_by_pass_rate(
+            tasks,
+            recorded_by_task(recorded, "reward"),
+            min=bounds.min,
+            max=bounds.max,
+            at_least=self.run.loop.prompts_per_step,
+        )
+        return filtered.tasks, dict(filtered.metrics)
 
     async def _after_step(
         self, report: StepReport, fleet: Fleet, panel: Panel, learner: RemoteLearner, interrupt: Interrupt
@@ -203,7 +233,7 @@ class _Training:
         validation = self.prepared.tasks.validation[: run.evaluation.max_validation_tasks]
         is_time = run.evaluation.every_steps is not None and step % run.evaluation.every_steps == 0
         if validation and is_time and not interrupt.requested:
-            extra = (await self._measure("validation", validation, fleet, panel, step)).estimate.to_metrics("eval")
+            extra = (await self._measure("validation", validation, fleet, panel, step=step)).estimate.to_metrics("eval")
             watch.lap("evaluate")
         await learner.log(dict(report.metrics) | extra)
         if step % run.loop.checkpoint_every_steps == 0:
@@ -214,10 +244,17 @@ class _Training:
         self.last_step = step
 
     async def _measure(
-        self, phase: Phase, tasks: Sequence[Task], fleet: Fleet, panel: Panel, step: int | None = None
+        self,
+        phase: Phase,
+        tasks: Sequence[Task],
+        fleet: Fleet,
+        panel: Panel,
+        *,
+        step: int | None = None,
+        how: EvaluationConfig | None = None,
     ) -> Evaluation:
         """Measure tasks under the policy that is served, and keep every rollout."""
-        how = self.run.evaluation
+        how = how or self.run.evaluation
         step = self.last_step if step is None else step
         self.progress.phase(f"measuring {phase}: {len(tasks)} tasks")
         evaluation = await evaluate(
@@ -229,7 +266,7 @@ class _Training:
             completions_per_task=how.completions_per_task,
             temperature=how.temperature,
             # The same random numbers before and after: what differs is the policy.
-            purpose="validation" if phase == "validation" else "held-out",
+            purpose="held-out" if phase in ("before", "after") else phase,
         )
         self.recorder.rollouts(evaluation.groups, step=step, phase=phase)
         self.progress.evaluated(phase, evaluation.estimate, step)
@@ -241,9 +278,9 @@ class _Training:
         summary = self._summarize(status)
         plot = plot_rewards(folder)
         paths = {"run": folder, "plot": plot}
-        if self.adapter is not None:
+        if isinstance(self.weights, Adapter):
             card = model_card(summary, self.run.model_dump(), json.loads((folder / "manifest.json").read_text()))
-            save_adapter(folder / "adapter", self.adapter, card)
+            save_adapter(folder / "adapter", self.weights, card)
             paths["adapter"] = folder / "adapter"
         samples = choose_samples(read_rollouts(folder, "before"), read_rollouts(folder, "after"))
         final_report(self.console, summary=summary, samples=samples, paths=paths)

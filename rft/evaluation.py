@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rft.batches import Panel, Sampler
 from rft.errors import GradeError
 from rft.intervals import Estimate, estimate
-from rft.loop import Panel, Sampler
 from rft.types import GradedGroup, Policy, Task, count_drops
 
 

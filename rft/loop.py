@@ -2,94 +2,104 @@
 
      tasks --> sampler --> rollouts --> panel --> graded groups --> learner
                   ^                                                    |
-                  +------------------- adapter ------------------------+
+                  +------- publication: weights, fingerprint ----------+
 
-Nothing here knows vLLM, Ray or TRL: the three parts stand behind the protocols below, and `rft.app` decides what they
-are. A step on the way:
+Nothing here knows vLLM, Ray or TRL: the parts stand behind protocols, and `rft.app` decides what they are. A step:
 
-1. *sample*: `completions_per_prompt` completions of each task of this step, under the policy that was synced last.
-2. *grade*: each completion goes to the graders the moment it ends, while its neighbours are still being sampled.
-3. *learn*: one optimizer step on the graded groups. A completion without a reward teaches nothing; it is counted.
-4. *sync*: the new adapter goes to every sampler, and the next step does not start before all of them serve it.
+1. *sample and grade* (`rft.batches`): `completions_per_prompt` completions of each task. Each goes to the graders the
+   moment it ends, while its neighbours are still being sampled.
+2. *learn*: one optimizer step on the graded groups. A completion without a reward teaches nothing; it is counted.
+3. *sync*: the new policy goes to every sampler, and each proves that it serves it.
+
+`staleness` is how many policy versions the samplers run ahead of the learner. The batch of step s is sampled under
+version s - 1 - staleness (the base model, where that is below 1), always: what a run does depends on no clock. With 0
+the parts take turns; with 1 a batch is sampled and graded while the learner is at the one before.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
-from rft.metrics import Stopwatch, step_metrics
-from rft.types import Adapter, GradedGroup, Policy, Rollout, StepReport, Task, count_drops
-
-
-class Sampler(Protocol):
-    """Samples completions under one policy."""
-
-    def sample(
-        self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int
-    ) -> AsyncIterator[Rollout]:
-        """Stream completions as they end, in any order."""
-
-    async def load(self, adapter: Adapter) -> Policy:
-        """Serve this adapter from now on, everywhere."""
-
-
-class Panel(Protocol):
-    """Grades completions."""
-
-    async def grade(
-        self, tasks: Sequence[Task], rollouts: AsyncIterable[Rollout], *, rollouts_per_task: int
-    ) -> list[GradedGroup]:
-        """Grade a stream as it comes; return the groups in the order of the tasks."""
+from rft.batches import Batch, Batcher
+from rft.metrics import Stopwatch, staleness_metrics, step_metrics
+from rft.types import GradedGroup, Publication, StepReport, count_drops
 
 
 class Learner(Protocol):
-    """Trains the adapter."""
+    """Trains the policy."""
 
     async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
         """Take one optimizer step; return metrics."""
 
-    async def publish(self) -> Adapter:
-        """The adapter as it stands now."""
+    async def publish(self) -> Publication:
+        """The policy as it stands now."""
 
 
 async def train(
-    sampler: Sampler,
-    panel: Panel,
+    batcher: Batcher,
     learner: Learner,
-    tasks_of_step: Callable[[int], list[Task]],
     *,
     steps: range,
-    completions_per_prompt: int,
-    temperature: float,
-) -> AsyncGenerator[tuple[StepReport, list[GradedGroup]]]:
+    staleness: int = 0,
+    published: Mapping[int, Publication] | None = None,
+) -> AsyncGenerator[tuple[StepReport, Batch]]:
     """Train, yielding what each step did. Stop iterating to stop training: the step that was yielded is complete.
 
     Args:
-        sampler: Samples completions.
-        panel: Grades them.
-        learner: Learns from them.
-        tasks_of_step: The tasks of a step, a pure function of its number.
+        batcher: Samples and grades.
+        learner: Learns from that.
         steps: Numbers of the steps to do, from 1 for a new run.
-        completions_per_prompt: Completions sampled of each task.
-        temperature: Of the softmax.
+        staleness: Policy versions that the samplers run ahead of the learner.
+        published: When a run is resumed, its last `staleness + 1` policies by version: the batches that were in flight
+            are made again under the very policies that made them.
     """
-    for step in steps:
-        watch = Stopwatch()
-        tasks = tasks_of_step(step)
+    sampler = batcher.sampler
+    in_flight: deque[asyncio.Task[Batch]] = deque()
 
-        rollouts = sampler.sample(
-            tasks, completions_per_task=completions_per_prompt, temperature=temperature, purpose="train", step=step
-        )
-        groups = await panel.grade(tasks, rollouts, rollouts_per_task=completions_per_prompt)
-        watch.lap("sample_and_grade")
+    def start(step: int) -> None:
+        if step in steps:
+            in_flight.append(batcher.start(step))
 
-        learned = await learner.learn(groups)
-        watch.lap("learn")
+    try:
+        for version in range(steps.start - 1 - staleness, steps.start):
+            if version > 0:
+                await sampler.load((published or {})[version])
+            start(version + 1 + staleness)
 
-        policy = await sampler.load(await learner.publish())
-        watch.lap("sync")
+        for step in steps:
+            watch = Stopwatch()
+            batch = await in_flight.popleft()
+            watch.lap("sample_and_grade")
 
-        metrics = step_metrics(groups) | {f"learner/{name}": value for name, value in learned.items()}
-        report = StepReport(step=step, policy=policy, metrics=metrics, drops=count_drops(groups), seconds=watch.seconds)
-        yield report, groups
+            learned = await learner.learn(batch.groups)
+            watch.lap("learn")
+
+            sync = await sampler.load(await learner.publish())
+            watch.lap("sync")
+
+            metrics = {
+                **step_metrics(batch.sampled),
+                **staleness_metrics(batch.groups, newest_version=step - 1),
+                **batch.metrics,
+                "sync/proved": float(sync.proved),
+                **sync.metrics,
+                **{f"learner/{name}": value for name, value in learned.items()},
+            }
+            yield (
+                StepReport(
+                    step=step,
+                    policy=sync.policy,
+                    metrics=metrics,
+                    drops=count_drops(batch.sampled),
+                    seconds=watch.seconds,
+                ),
+                batch,
+            )
+            start(step + 1 + staleness)
+    finally:
+        for task in in_flight:
+            task.cancel()
+        await asyncio.gather(*in_flight, return_exceptions=True)

@@ -21,7 +21,7 @@ from rft.interrupt import Interrupt
 from rft.preparation import Prepared, prepare
 from rft.progress import Progress
 from rft.recorder import Recorder, prepare_output
-from rft.types import Adapter, count_drops
+from rft.types import Adapter, Publication, count_drops
 
 
 def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
@@ -86,7 +86,7 @@ async def _measure(
             fleet = build.fleet(config, prepared, shares, max_lora_rank=adapter.config["r"] if adapter else 1)
             await fleet.start()
             if adapter is not None:
-                await fleet.load(adapter)
+                await fleet.load(Publication(weights=adapter))
             progress.phase(f"measuring: {len(tasks)} tasks")
             return await evaluate(
                 fleet,

@@ -50,5 +50,15 @@ def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
     return metrics
 
 
+def staleness_metrics(groups: Sequence[GradedGroup], *, newest_version: int) -> dict[str, float]:
+    """How many versions the policies that sampled some groups lie behind the newest one.
+
+    Returns:
+        `policy/staleness_mean` and `policy/staleness_max`, over completions.
+    """
+    behind = [newest_version - rollout.policy.version for group in groups for rollout in group.rollouts]
+    return {"policy/staleness_mean": statistics.fmean(behind), "policy/staleness_max": float(max(behind))}
+
+
 def _share(flags: Iterable[bool]) -> float:
     return statistics.fmean(map(float, flags))

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from rft.errors import OutputError
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task
 
-Phase = Literal["train", "validation", "before", "after", "test"]
+Phase = Literal["pass rate", "train", "validation", "before", "after", "test"]
 """What a rollout was sampled for."""
 
 MIN_FREE_MB = 200

@@ -104,6 +104,8 @@ def build_summary(
             **(about or {}),
         },
         "drops": _sums(line["drops"] for line in steps),
+        "syncs": sum("sync/proved" in line["metrics"] for line in steps),
+        "syncs_proved": sum(line["metrics"].get("sync/proved", 0.0) == 1.0 for line in steps),
     }
 
 

@@ -26,10 +26,10 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The two halves of a run; neither knows the other.
     4: (("rft.sampling", "rft.learning"),),
     # One page that a stranger reads first: sample, grade, learn, sync.
-    5: (("rft.loop",),),
+    5: (("rft.batches",), ("rft.loop",)),
     # What surrounds the loop.
     6: (
-        ("rft.preparation", "rft.plan", "rft.evaluation", "rft.health", "rft.interrupt"),
+        ("rft.preparation", "rft.plan", "rft.evaluation", "rft.pass_rates", "rft.health", "rft.interrupt"),
         ("rft.recorder", "rft.provenance", "rft.report", "rft.progress"),
         ("rft.checkpoint", "rft.plots", "rft.completions", "rft.grade_report"),
     ),

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rft.metrics import Stopwatch, step_metrics
-from rft.types import Grade, GradedGroup, Score, Status, StopReason
+from rft.metrics import Stopwatch, staleness_metrics, step_metrics
+from rft.types import Grade, GradedGroup, Policy, Score, Status, StopReason
 
 
 def test_numbers_of_a_step(make_group: Callable[..., GradedGroup]) -> None:
@@ -40,6 +40,15 @@ def test_a_monitored_grader_is_averaged_over_what_it_scored(make_group: Callable
     )
     metrics = step_metrics([GradedGroup(task=group.task, rollouts=group.rollouts, grades=grades)])
     assert (metrics["score/a"], metrics["score/b"], metrics["reward/mean"]) == (0.5, 3.0, 0.5)
+
+
+def test_staleness_counts_versions_over_completions(make_group: Callable[..., GradedGroup]) -> None:
+    groups = [
+        make_group([1.0], policy=Policy(version=5, fingerprint="five")),
+        make_group([1.0, 0.0], policy=Policy(version=2, fingerprint="two")),
+    ]
+    metrics = staleness_metrics(groups, newest_version=5)
+    assert metrics == {"policy/staleness_mean": 2.0, "policy/staleness_max": 3.0}  # (0 + 3 + 3) / 3
 
 
 def test_laps_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

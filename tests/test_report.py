@@ -17,8 +17,13 @@ DIFFERENCE = Estimate(mean=0.5, ci95=(0.4, 0.6), n=50)
 LINES = [
     {"step": 0, "metrics": {}, "seconds": {"evaluate": 3.0}, "drops": {}},
     {"step": 1, "metrics": {"reward/mean": 0.1}, "seconds": {"learn": 1.0}, "drops": {"g: timeout": 2}},
-    {"step": 2, "metrics": {"reward/mean": None}, "seconds": {"learn": 1.5}, "drops": {}},
-    {"step": 3, "metrics": {"reward/mean": 0.4}, "seconds": {"learn": 2.0, "sync": 0.5}, "drops": {"g: timeout": 1}},
+    {"step": 2, "metrics": {"reward/mean": None, "sync/proved": 0.0}, "seconds": {"learn": 1.5}, "drops": {}},
+    {
+        "step": 3,
+        "metrics": {"reward/mean": 0.4, "sync/proved": 1.0},
+        "seconds": {"learn": 2.0, "sync": 0.5},
+        "drops": {"g: timeout": 1},
+    },
 ]
 ABOUT = {"metric": "reward", "split": "test", "temperature": 0.0}
 
@@ -68,6 +73,8 @@ def test_summary_adds_up_steps_and_phases() -> None:
             "temperature": 0.0,
         },
         "drops": {"g: timeout": 3},
+        "syncs": 2,
+        "syncs_proved": 1,
     }
 
 

@@ -71,8 +71,6 @@ def _data_problems(run: RunConfig) -> list[str]:
 def _loop_problems(run: RunConfig) -> list[str]:
     loop = run.loop
     found = []
-    if loop.staleness > 0:
-        found.append(f"loop.staleness={loop.staleness}: only 0 (strictly on-policy) is supported")
     if isinstance(run.learner, GrpoLearner) and loop.completions_per_prompt < 2:
         found.append(
             f"loop.completions_per_prompt={loop.completions_per_prompt}: GRPO compares the completions of one prompt, "
@@ -80,6 +78,15 @@ def _loop_problems(run: RunConfig) -> list[str]:
         )
     if isinstance(run.sampler, FakeSampler) and not isinstance(run.learner, FakeLearner):
         found.append("sampler=fake: a real learner does not know its token ids; use learner=fake as well")
+    if loop.staleness >= loop.steps:
+        found.append(
+            f"loop.staleness={loop.staleness}: must be less than loop.steps={loop.steps}, or nothing would be sampled "
+            "by a trained policy"
+        )
+    if loop.pass_rate is not None and loop.pass_rate.min >= loop.pass_rate.max:
+        found.append(
+            f"loop.pass_rate.min={loop.pass_rate.min:g}: must be less than loop.pass_rate.max={loop.pass_rate.max:g}"
+        )
     context = run.model.max_context_tokens
     if context is not None and run.sampler.max_completion_tokens >= context:
         found.append(

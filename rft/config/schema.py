@@ -68,6 +68,17 @@ class DataConfig(Section):
     """What to do with prompts that leave no room for a completion."""
 
 
+class PassRateConfig(Section):
+    """Which training tasks are kept, by the mean reward that the base model gets for them before the first step."""
+
+    completions_per_task: Positive = 4
+    """Completions sampled of each training task to find out."""
+    min: Number = 0.1
+    """Tasks with a lower mean reward are too hard, and left out."""
+    max: Number = 0.9
+    """Tasks with a higher mean reward are too easy, and left out."""
+
+
 class LoopConfig(Section):
     """The training loop."""
 
@@ -77,8 +88,13 @@ class LoopConfig(Section):
     """Tasks sampled in one step."""
     completions_per_prompt: Positive = 8
     """Completions sampled of each task: the group whose rewards are compared."""
-    staleness: NotNegative = 0
-    """Policy versions that the samplers may lag behind the learner; 0 is strictly on-policy."""
+    staleness: Annotated[Whole, Field(ge=0, le=16)] = 0
+    """Policy versions that the samplers run ahead of the learner; 0 is strictly on-policy, with 1 or more sampling and
+    grading go on while the learner is at work, and importance weights correct for the difference."""
+    refill_rounds: NotNegative = 0
+    """How often groups whose rewards are all equal may be replaced by newly sampled ones in a step; 0 keeps them."""
+    pass_rate: PassRateConfig | None = None
+    """Leaves out training tasks that are too easy or too hard; null keeps all."""
     checkpoint_every_steps: Positive = 50
     """A checkpoint is written every so many steps, and at the end."""
     keep_checkpoints: Positive = 2
@@ -252,7 +268,7 @@ class CompletionsConfig(Section):
     """A run folder, or a `.jsonl`, `.parquet` or `.csv` file; `data=<file>` is short for it."""
     columns: dict[str, str] = {}
     """Our name to the file's: `{completion: text, prompt: question}`."""
-    phase: Literal["train", "validation", "before", "after", "test"] | None = None
+    phase: Literal["pass rate", "train", "validation", "before", "after", "test"] | None = None
     """Of a run, only the completions sampled for this; null takes all."""
 
 

@@ -4,7 +4,41 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+
+from rft.types import Task
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffledTasks:
+    """The training tasks in the order in which the steps sample them.
+
+    Example:
+        ShuffledTasks(tasks, prompts_per_step=8, seed=0).of_step(1)
+    """
+
+    tasks: Sequence[Task]
+    """The training tasks."""
+    prompts_per_step: int
+    """How many of them a step samples."""
+    seed: int
+    """Decides the order."""
+
+    def of_step(self, step: int) -> list[Task]:
+        """The tasks of a step, as `task_indices` has it."""
+        return [
+            self.tasks[index]
+            for index in task_indices(len(self.tasks), self.prompts_per_step, seed=self.seed, step=step)
+        ]
+
+    def refill(self, step: int, round: int, *, count: int, taken: Collection[str]) -> list[Task]:
+        """Other tasks for a step: up to `count`, none of those whose ids are `taken`, drawn anew for each round."""
+        draws = random.Random(f"{self.seed} {step} refill {round}")
+        free = [task for task in self.tasks if task.id not in taken]
+        # By draws of `random()`, which Python promises to keep the same for ever.
+        return [free.pop(int(draws.random() * len(free))) for _ in range(min(count, len(free)))]
 
 
 def task_indices(num_tasks: int, prompts_per_step: int, *, seed: int, step: int) -> list[int]:

@@ -10,7 +10,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from rft.errors import LearnError, RftError
 from rft.learning.spec import LearnerSpec, build_learner
-from rft.types import Adapter, GradedGroup
+from rft.types import Adapter, GradedGroup, Publication
 from rft.waiting import wait_for
 
 T = TypeVar("T")
@@ -74,9 +74,14 @@ class RemoteLearner:
         """Take one optimizer step on these groups; return the learner's metrics."""
         return await _ask(self._actor.learn.remote(list(groups)), "the learner's step", self._step_timeout_s)
 
-    async def publish(self) -> Adapter:
+    async def publish(self) -> Publication:
         """The adapter as it stands, as the policy of the next version."""
-        return await _ask(self._actor.publish.remote(), "the learner to publish", self._step_timeout_s)
+        weights = await _ask(self._actor.publish.remote(), "the learner to publish", self._step_timeout_s)
+        return Publication(weights=weights)
+
+    async def history(self) -> list[Publication]:
+        """After a resume, the last policies that were published, the newest last."""
+        return [await self.publish()]
 
     async def save(self) -> None:
         """Write a checkpoint."""

@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from rft.errors import SampleError, SyncError
 from rft.sampling.engine import Request, SamplingOptions, request_seed
 from rft.sampling.spec import EngineSpec, build_engine
-from rft.types import Adapter, Policy, Rollout, Task
+from rft.types import Adapter, FullWeights, Policy, Publication, Rollout, Sync, Task
 from rft.waiting import wait_for
 
 
@@ -30,8 +30,9 @@ class SamplerActor:
         """The policy that is served."""
         return self._engine.policy
 
-    def load(self, adapter: Adapter) -> Policy:
+    def load(self, adapter: Adapter | FullWeights) -> Policy:
         """Serve this adapter from the next request on."""
+        assert isinstance(adapter, Adapter)
         return self._engine.load(adapter)
 
     def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
@@ -97,13 +98,14 @@ class Fleet:
         except RayError as error:
             raise SampleError(f"a sampler could not be started: {_cause(error)}") from error
 
-    async def load(self, adapter: Adapter) -> Policy:
+    async def load(self, publication: Publication) -> Sync:
         """Bring a new adapter to every actor; each confirms which policy it now serves.
 
         Raises:
             SyncError: An actor failed, or serves another policy.
             WaitTimeout: They did not confirm in time.
         """
+        adapter = publication.weights
         # One copy in Ray's object store serves all the actors of a node.
         reference = ray.put(adapter)
         try:
@@ -118,7 +120,7 @@ class Fleet:
             if policy != adapter.policy:
                 raise SyncError(f"sampler {number} serves {policy.name} after it was given {adapter.policy.name}")
         self._policy = adapter.policy
-        return self._policy
+        return Sync(policy=self._policy, proved=False, metrics={})
 
     async def sample(
         self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int

@@ -13,7 +13,10 @@ from rft.config.schema import GrpoLearner, TransformersSampler
 from rft.errors import ConfigError
 
 QUICKSTART = "experiment=quickstart"
-LOOP_KEYS = "steps, prompts_per_step, completions_per_prompt, staleness, checkpoint_every_steps, keep_checkpoints"
+LOOP_KEYS = (
+    "steps, prompts_per_step, completions_per_prompt, staleness, refill_rounds, pass_rate, checkpoint_every_steps, "
+    "keep_checkpoints"
+)
 
 
 def train(*words: str) -> RunConfig:
@@ -218,7 +221,7 @@ def test_everything_at_once() -> None:
         "loop.steps",
         "loop.steps=x",
         "loop.setps=3",
-        "loop.staleness=1",
+        "loop.pass_rate={min: 0.9, max: 0.1}",
         "learner.completions_per_micro_batch=3",
         "learner.trl.max_steps=3",
         "graders.correct.use=reasoning_gim",
@@ -230,7 +233,7 @@ def test_everything_at_once() -> None:
         "loop.steps",
         "loop.steps",
         "loop.setps",
-        "loop.staleness",
+        "loop.pass_rate.min",
         "learner.completions_per_micro_batch",
         "learner.trl.max_steps",
         "graders.correct.use",

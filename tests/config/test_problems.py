@@ -38,7 +38,14 @@ def test_nothing_is_wrong() -> None:
             {"data": {"validation": "v.jsonl", "validation_share": 0.1}},
             "data.validation_share=0.1: data.validation=v.jsonl is given as well; keep one of the two",
         ),
-        ({"loop": {"staleness": 2}}, "loop.staleness=2: only 0 (strictly on-policy) is supported"),
+        (
+            {"loop": {"staleness": 2, "steps": 2}},
+            "loop.staleness=2: must be less than loop.steps=2, or nothing would be sampled by a trained policy",
+        ),
+        (
+            {"loop": {"pass_rate": {"min": 0.9, "max": 0.1}}},
+            "loop.pass_rate.min=0.9: must be less than loop.pass_rate.max=0.1",
+        ),
         (
             {"loop": {"completions_per_prompt": 1}},
             "loop.completions_per_prompt=1: GRPO compares the completions of one prompt, so there must be at least 2",

@@ -1,11 +1,13 @@
 """The order of tasks."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
 from rft.data import order
-from rft.data.order import task_indices
+from rft.data.order import ShuffledTasks, task_indices
+from rft.types import Task
 
 
 def stream(num_tasks: int, prompts_per_step: int, steps: int, seed: int = 0) -> list[list[int]]:
@@ -52,3 +54,14 @@ def test_the_order_is_the_same_for_ever() -> None:
     # Sorted by `random.Random("0 <epoch>").random()` the epochs are 3 0 4 1 2, 0 1 3 2 4 and 0 4 2 1 3. The second
     # step has 1 2 of the first epoch and may take 0; the fourth has 4 of the second and takes 0 2, as 4 must wait.
     assert stream(5, 3, 4) == [[3, 0, 4], [1, 2, 0], [1, 3, 2], [4, 0, 2]]
+
+
+def test_other_tasks_for_a_step_are_drawn_from_those_not_taken(make_task: Callable[..., Task]) -> None:
+    tasks = ShuffledTasks([make_task(str(number)) for number in range(10)], prompts_per_step=4, seed=0)
+    taken = {task.id for task in tasks.of_step(1)}
+    more = [task.id for task in tasks.refill(1, 1, count=4, taken=taken)]
+    assert len(set(more)) == 4
+    assert not taken & set(more)
+    assert more == [task.id for task in tasks.refill(1, 1, count=4, taken=taken)]
+    assert more != [task.id for task in tasks.refill(1, 2, count=4, taken=taken)]
+    assert len(tasks.refill(1, 1, count=99, taken=taken)) == 6

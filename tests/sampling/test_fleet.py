@@ -24,7 +24,7 @@ from rft.sampling.engine import Engine, Request, SamplingOptions
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet, SamplerActor
 from rft.sampling.spec import EngineSpec
-from rft.types import Adapter, Policy, Rollout, Task
+from rft.types import Adapter, Policy, Publication, Rollout, Task
 
 pytestmark = pytest.mark.e2e
 
@@ -142,7 +142,7 @@ def test_seeds_differ_by_purpose_and_step(in_ray: Any, tasks: list[Task]) -> Non
 def test_a_loaded_adapter_is_confirmed_and_sampled(in_ray: Any, tasks: list[Task]) -> None:
     async def job(fleet: Fleet) -> list[Rollout]:
         assert fleet.policy == BASE
-        assert await fleet.load(NEWER) == NEWER.policy == fleet.policy
+        assert (await fleet.load(Publication(weights=NEWER))).policy == NEWER.policy == fleet.policy
         return await sample(fleet, tasks)
 
     rollouts = in_ray(with_fleet(job, num_actors=3))
@@ -212,7 +212,7 @@ def test_a_load_that_fails(in_ray: Any, engine: Any) -> None:
 
     engine(RefusingEngine)
     with pytest.raises(SyncError, match=r"a sampler could not load policy-v1-f1: .*rank 8 is too high"):
-        in_ray(with_fleet(lambda fleet: fleet.load(NEWER)))
+        in_ray(with_fleet(lambda fleet: fleet.load(Publication(weights=NEWER))))
 
 
 def test_an_engine_that_keeps_its_policy(in_ray: Any, engine: Any) -> None:
@@ -222,7 +222,7 @@ def test_an_engine_that_keeps_its_policy(in_ray: Any, engine: Any) -> None:
 
     async def job(fleet: Fleet) -> None:
         try:
-            await fleet.load(NEWER)
+            await fleet.load(Publication(weights=NEWER))
         finally:
             assert fleet.policy == BASE
 
@@ -237,7 +237,7 @@ def test_an_engine_that_samples_another_policy(in_ray: Any, engine: Any, tasks: 
             return adapter.policy
 
     async def job(fleet: Fleet) -> None:
-        await fleet.load(NEWER)
+        await fleet.load(Publication(weights=NEWER))
         await sample(fleet, tasks)
 
     engine(LyingEngine)
