@@ -18,7 +18,7 @@ from rich.text import Text
 
 from rft import build
 from rft.batches import Batcher
-from rft.checkpoint import last_checkpoint, save_adapter
+from rft.checkpoint import last_checkpoint
 from rft.cluster import Shares, local_ray, num_gpus_here, share_out
 from rft.config import RunConfig
 from rft.config.schema import EvaluationConfig
@@ -27,7 +27,6 @@ from rft.evaluation import Evaluation, evaluate, recorded_by_task
 from rft.grading import Panel
 from rft.health import SignalWatch
 from rft.interrupt import Interrupt
-from rft.intervals import estimate, paired_difference
 from rft.learning.remote import RemoteLearner
 from rft.loop import train
 from rft.metrics import Stopwatch
@@ -35,9 +34,9 @@ from rft.pass_rates import filter_by_pass_rate
 from rft.plots import plot_rewards
 from rft.preparation import Prepared, prepare
 from rft.progress import Progress
-from rft.provenance import model_card
-from rft.recorder import Phase, Recorder, prepare_output, read_metrics, read_rollouts
-from rft.report import build_summary, choose_samples, final_report
+from rft.recorder import Phase, Recorder, prepare_output, read_rollouts
+from rft.report import choose_samples, final_report
+from rft.results import save_weights, summarize
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, FullWeights, Publication, StepReport, Task
 
@@ -273,40 +272,24 @@ class _Training:
         return evaluation
 
     def _finish(self, status: str) -> None:
-        """Write summary, plots and adapter, and print the report."""
+        """Write summary, plots and weights, and print the report."""
         folder = self.recorder.folder
         summary = self._summarize(status)
-        plot = plot_rewards(folder)
-        paths = {"run": folder, "plot": plot}
-        if isinstance(self.weights, Adapter):
-            card = model_card(summary, self.run.model_dump(), json.loads((folder / "manifest.json").read_text()))
-            save_adapter(folder / "adapter", self.weights, card)
-            paths["adapter"] = folder / "adapter"
+        paths = {"run": folder, "plot": plot_rewards(folder)}
+        if self.weights is not None:
+            paths |= save_weights(folder, self.run, summary, self.weights, self.prepared.model)
         samples = choose_samples(read_rollouts(folder, "before"), read_rollouts(folder, "after"))
         final_report(self.console, summary=summary, samples=samples, paths=paths)
         if status == "interrupted" and (folder / "checkpoints").exists():
             self.console.print(Text(f"\nto go on: rft train resume={folder}"), soft_wrap=True)
 
     def _summarize(self, status: str, **more: str) -> dict[str, Any]:
-        """Write summary.json from what is on disk, so that a resumed run adds up."""
-        folder, how = self.recorder.folder, self.run.evaluation
-        before = recorded_by_task(read_rollouts(folder, "before"), how.metric)
-        after = recorded_by_task(read_rollouts(folder, "after"), how.metric)
-        summary = build_summary(
-            read_metrics(folder),
+        return summarize(
+            self.recorder,
+            self.run,
             status=status,
+            split="test" if self.prepared.tasks.test else "validation",
             wall_s=time.monotonic() - self.started,
-            before=estimate(list(before.values())) if before else None,
-            after=estimate(list(after.values())) if after else None,
-            difference=paired_difference(before, after) if before.keys() & after.keys() else None,
-            about={
-                "metric": how.metric,
-                "split": "test" if self.prepared.tasks.test else "validation",
-                "temperature": how.temperature,
-                "completions_per_task": how.completions_per_task,
-            },
+            after_s=self.after_s,
+            **more,
         )
-        summary["time_s"]["evaluate"] = summary["time_s"].get("evaluate", 0.0) + self.after_s
-        summary |= more
-        self.recorder.summary(summary)
-        return summary

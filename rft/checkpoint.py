@@ -1,17 +1,22 @@
-"""Checkpoints and adapters on disk: which checkpoint a run goes on from, and the adapter folder that it leaves."""
+"""Checkpoints and results on disk: which checkpoint a run goes on from, and the adapter or model that it leaves."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rft.errors import ModelError, OutputError
 from rft.learning.spec import COMPLETE
 from rft.recorder import writing
-from rft.types import Adapter, Policy
+from rft.types import Adapter, FullWeights, Policy
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json")
+"""How files with a model's weights, or lists of them, end."""
 
 
 def last_checkpoint(run_folder: Path) -> tuple[Path, int]:
@@ -41,15 +46,42 @@ def save_adapter(folder: Path, adapter: Adapter, model_card: str) -> None:
     Raises:
         OutputError: The disk is full or cannot be written.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
+    with _whole(folder) as unfinished:
+        (unfinished / "adapter_config.json").write_text(json.dumps(adapter.config, indent=2) + "\n")
+        (unfinished / "adapter_model.safetensors").write_bytes(adapter.tensors)
+        (unfinished / "README.md").write_text(model_card, encoding="utf-8")
+
+
+def save_model(folder: Path, weights: FullWeights, base_model: Path, model_card: str) -> None:
+    """Write a fully fine-tuned model in Hugging Face's format, whole or not at all.
+
+    Args:
+        folder: Where to; a model that is there already is replaced.
+        weights: Every tensor of the model.
+        base_model: Folder of the base model, whose configuration and tokenizer the model keeps.
+        model_card: Its README.md.
+
+    Raises:
+        OutputError: The disk is full or cannot be written.
+    """
+    with _whole(folder) as unfinished:
+        for file in base_model.iterdir():
+            if file.is_file() and not file.name.endswith(WEIGHTS) and file.name != "README.md":
+                shutil.copy(file, unfinished)
+        (unfinished / "model.safetensors").write_bytes(weights.tensors)
+        (unfinished / "README.md").write_text(model_card, encoding="utf-8")
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which then takes the place of `folder`."""
+    unfinished = folder.with_name(folder.name + ".tmp")
     with writing(folder):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        (temporary / "adapter_config.json").write_text(json.dumps(adapter.config, indent=2) + "\n")
-        (temporary / "adapter_model.safetensors").write_bytes(adapter.tensors)
-        (temporary / "README.md").write_text(model_card, encoding="utf-8")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        yield unfinished
         shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        unfinished.rename(folder)
 
 
 def load_adapter(path: Path) -> Adapter:

@@ -12,7 +12,10 @@ def training_plan(run: RunConfig) -> str:
     micro_batch = completions_per_micro_batch(run)
     passes = per_step // micro_batch
     share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
-    graders = [f"{name} ({spec['use']}, weight {spec.get('weight', 1.0):g})" for name, spec in run.graders.items()]
+    graders = [
+        f"{name} ({spec.get('use', 'openai')}, weight {spec.get('weight', 1.0):g})"
+        for name, spec in run.graders.items()
+    ]
     rows = {
         "base model": run.model.path,
         "train on": run.data.train,
@@ -28,6 +31,10 @@ def training_plan(run: RunConfig) -> str:
         "learner": f"{learner.kind}, LoRA rank {learner.lora.rank}, learning rate {learner.learning_rate:g}",
         "run folder": run.output_dir,
     }
+    if loop.staleness:
+        rows["sampled ahead"] = f"{loop.staleness} policy version{'s' if loop.staleness > 1 else ''}, so up to " + (
+            f"{(loop.staleness + 1) * per_step} completions in flight"
+        )
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {value or 'nothing'}" for name, value in rows.items()]
     return "\n".join(["the configuration is right; the run would be:", *lines])

@@ -116,7 +116,7 @@ def final_report(
     samples: Sequence[SampleComparison] = (),
     paths: Mapping[str, Path],
 ) -> None:
-    """Print how the run went: held-out results, samples, drops, times, and where everything lies.
+    """Print how the run went: held-out results, samples, policy syncs, drops, times, and where everything lies.
 
     Args:
         console: Where to.
@@ -127,6 +127,10 @@ def final_report(
     console.print()
     _print_results(console, summary)
     _print_samples(console, samples)
+    if summary["syncs"]:
+        proved, syncs = summary["syncs_proved"], summary["syncs"]
+        share = f"all {syncs}" if proved == syncs else f"{proved} of {syncs}"
+        _print_pairs(console, "Policy syncs", {"proved": f"{share}, by every sampler"})
     if summary["drops"]:
         _print_pairs(console, "Rollouts without a reward", {cause: str(n) for cause, n in summary["drops"].items()})
     times = {name.replace("_", " "): f"{seconds:.1f} s" for name, seconds in summary["time_s"].items()}

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rft.checkpoint import last_checkpoint, load_adapter, save_adapter
+from rft.checkpoint import last_checkpoint, load_adapter, save_adapter, save_model
 from rft.errors import ModelError, OutputError
-from rft.types import Adapter, Policy
+from rft.types import Adapter, FullWeights, Policy
 
 ADAPTER = Adapter(
     policy=Policy(version=7, fingerprint="f7"), config={"r": 16, "peft_type": "LORA"}, tensors=b"\0tensors"
@@ -116,3 +116,26 @@ def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
     (tmp_path / "adapter" / "adapter_config.json").write_text("{")
     with pytest.raises(ModelError, match=r"adapter_config.json is no JSON"):
         load_adapter(tmp_path)
+
+
+def test_a_whole_model_has_the_configuration_and_tokenizer_of_its_base(tiny_model: Path, tmp_path: Path) -> None:
+    import safetensors.torch
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tensors = safetensors.torch.load_file(tiny_model / "model.safetensors")
+    doubled = {name: tensor.float() * 2 for name, tensor in tensors.items()}
+    weights = FullWeights(
+        policy=Policy(version=3, fingerprint="f3"),
+        tensors=safetensors.torch.save(doubled, metadata={"format": "pt"}),
+    )
+    for _ in range(2):  # one that is there already is replaced
+        save_model(tmp_path / "model", weights, tiny_model, "# Card\n")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(model.state_dict()[name], base.state_dict()[name] * 2)
+    text = "1+1="
+    assert AutoTokenizer.from_pretrained(tmp_path / "model")(text) == AutoTokenizer.from_pretrained(tiny_model)(text)
+    assert (tmp_path / "model" / "README.md").read_text() == "# Card\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -32,6 +32,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.preparation", "rft.plan", "rft.evaluation", "rft.pass_rates", "rft.health", "rft.interrupt"),
         ("rft.recorder", "rft.provenance", "rft.report", "rft.progress"),
         ("rft.checkpoint", "rft.plots", "rft.completions", "rft.grade_report"),
+        ("rft.results",),
     ),
     # The composition root: the only place that knows concrete classes.
     7: (

@@ -41,6 +41,15 @@ def test_one_micro_batch() -> None:
     assert "\n  optimizer step  1 micro-batch of 12 completions\n" in plan_of(learner=learner)
 
 
+def test_sampling_ahead() -> None:
+    loop = {"steps": 10, "prompts_per_step": 3, "completions_per_prompt": 4, "staleness": 2}
+    assert "\n  sampled ahead   2 policy versions, so up to 36 completions in flight" in plan_of(loop=loop)
+
+
+def test_a_grader_of_openai() -> None:
+    assert "main (openai, weight 1)" in plan_of(graders={"main": {"openai": "grader.json"}})
+
+
 def test_held_out_tasks() -> None:
     shared = plan_of(data={"train": "train.jsonl", "validation_share": 0.05, "test": "test.jsonl"})
     assert "\n  validate on     0.05 of the training tasks\n  test on         test.jsonl\n" in shared

@@ -1,0 +1,76 @@
+"""What a training run leaves behind: its summary, made from what is on disk, and its adapter or model with a card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rft.checkpoint import save_adapter, save_model
+from rft.config import RunConfig
+from rft.evaluation import recorded_by_task
+from rft.intervals import estimate, paired_difference
+from rft.provenance import model_card
+from rft.recorder import Recorder, read_metrics, read_rollouts
+from rft.report import build_summary
+from rft.types import Adapter, FullWeights
+
+
+def summarize(
+    recorder: Recorder, run: RunConfig, *, status: str, split: str, wall_s: float, after_s: float, **more: str
+) -> dict[str, Any]:
+    """Write summary.json from what is on disk, so that a resumed run adds up.
+
+    Args:
+        recorder: Of the run.
+        run: Its configuration.
+        status: How it ended.
+        split: Which tasks were measured before and after.
+        wall_s: Duration of the run, seconds.
+        after_s: Duration of the measurement after it, which no line of metrics.jsonl holds.
+        more: Further keys.
+    """
+    folder, how = recorder.folder, run.evaluation
+    before = recorded_by_task(read_rollouts(folder, "before"), how.metric)
+    after = recorded_by_task(read_rollouts(folder, "after"), how.metric)
+    summary = build_summary(
+        read_metrics(folder),
+        status=status,
+        wall_s=wall_s,
+        before=estimate(list(before.values())) if before else None,
+        after=estimate(list(after.values())) if after else None,
+        difference=paired_difference(before, after) if before.keys() & after.keys() else None,
+        about={
+            "metric": how.metric,
+            "split": split,
+            "temperature": how.temperature,
+            "completions_per_task": how.completions_per_task,
+        },
+    )
+    summary["time_s"]["evaluate"] = summary["time_s"].get("evaluate", 0.0) + after_s
+    summary |= more
+    recorder.summary(summary)
+    return summary
+
+
+def save_weights(
+    folder: Path, run: RunConfig, summary: dict[str, Any], weights: Adapter | FullWeights, base_model: Path
+) -> dict[str, Path]:
+    """Write the adapter, or the fully fine-tuned model, with its card.
+
+    Args:
+        folder: The run.
+        run: Its configuration.
+        summary: As `summarize` returned it.
+        weights: What was trained.
+        base_model: Folder of the base model.
+
+    Returns:
+        Where it lies, under what it is: `adapter` or `model`.
+    """
+    card = model_card(summary, run.model_dump(), json.loads((folder / "manifest.json").read_text()))
+    if isinstance(weights, Adapter):
+        save_adapter(folder / "adapter", weights, card)
+        return {"adapter": folder / "adapter"}
+    save_model(folder / "model", weights, base_model, card)
+    return {"model": folder / "model"}
