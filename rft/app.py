@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.text import Text
 
@@ -65,7 +64,7 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
         recorder.document("manifest.json", json.dumps(build.manifest_of(run, prepared, command), indent=2) + "\n")
     else:
         recorder = Recorder.resume(folder, last_step=last_step)
-    recorder.document("config.yaml", yaml.safe_dump(run.model_dump(), sort_keys=False))
+    recorder.config(run.model_dump())
     training = _Training(
         run=run,
         prepared=prepared,

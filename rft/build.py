@@ -15,6 +15,7 @@ from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
 from rft.preparation import Prepared
 from rft.provenance import manifest
+from rft.redaction import hide_in_words
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
 
@@ -107,7 +108,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
     return manifest(
         method=run.learner.kind,
         seed=run.seed,
-        command=command,
+        command=hide_in_words(command, run.model_dump()),
         base_model=run.model.path or "",
         base_fingerprint=prepared.base.fingerprint,
         tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.text import Text
 
@@ -42,7 +41,7 @@ def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
     folder = Path(config.output_dir)
     prepare_output(folder)
     recorder = Recorder(folder)
-    recorder.document("config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+    recorder.config(config.model_dump())
     progress = Progress(console)
     progress.start(0)
     try:

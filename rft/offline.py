@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -40,7 +39,7 @@ def run_grading(config: GradeConfig, *, console: Console) -> int:
     folder = Path(config.output_dir)
     prepare_output(folder)
     recorder = Recorder(folder)
-    recorder.document("config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+    recorder.config(config.model_dump())
     _warn_of_unknown_lengths(groups, graders, console)
     grading = _Grading(config, groups, graders)
     total = sum(len(group.rollouts) for group in groups)

@@ -19,6 +19,7 @@ import yaml
 
 from rft import __version__
 from rft.intervals import Estimate
+from rft.redaction import redacted
 from rft.types import Task
 
 LIBRARIES = (
@@ -101,7 +102,7 @@ def manifest(
     Args:
         method: Name of the training method, as "grpo".
         seed: The run's seed.
-        command: What was typed, word by word.
+        command: What was typed, word by word, without secrets.
         base_model: Path or hub name of the base model.
         base_fingerprint: Hash of its files.
         tasks: Source and tasks by split; their content is hashed, wherever it came from.
@@ -144,7 +145,7 @@ def model_card(summary: Mapping[str, Any], config: Mapping[str, Any], manifest: 
 
     Args:
         summary: As `report.build_summary` returns it.
-        config: The resolved configuration, in plain containers.
+        config: The resolved configuration, in plain containers; what is secret in it is left out.
         manifest: As `manifest` returns it.
     """
     base_model = manifest["base_model"]["path"]
@@ -171,7 +172,7 @@ def model_card(summary: Mapping[str, Any], config: Mapping[str, Any], manifest: 
         seed=manifest["seed"],
         commit="unknown" if git is None else f"`{git['commit']}`" + (" with uncommitted changes" * git["is_dirty"]),
         command=shlex.join(manifest["command"]),
-        config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True),
     )
 
 

@@ -1,7 +1,7 @@
 """A run on disk: what is written while it goes on, and how it is read again.
 
     metrics.jsonl    one line a step               rollouts.jsonl   one line a rollout, enough to grade it again
-    summary.json     what a script reads
+    summary.json     what a script reads            config.yaml      the resolved configuration, without secrets
 
 Files are JSON as RFC 8259 has it, in ASCII: numbers that are not finite become null. A line is written whole or, where
 the machine died in the middle of it, skipped by the readers. A whole file appears under its name complete or never.
@@ -22,7 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from rft.errors import OutputError
+from rft.redaction import redacted
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task
 
 Phase = Literal["pass rate", "train", "validation", "before", "after", "test"]
@@ -31,6 +34,7 @@ Phase = Literal["pass rate", "train", "validation", "before", "after", "test"]
 MIN_FREE_MB = 200
 """A run is not started on a disk with less free space than this, in millions of bytes."""
 
+CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 SUMMARY = "summary.json"
@@ -87,8 +91,16 @@ class Recorder:
         ]
         _append(self.folder / ROLLOUTS, lines)
 
+    def config(self, values: Mapping[str, Any]) -> None:
+        """Write config.yaml, replacing one that is there; what is secret in it is not written.
+
+        Args:
+            values: The resolved configuration, in plain containers.
+        """
+        self.document(CONFIG, yaml.safe_dump(redacted(values), sort_keys=False))
+
     def document(self, name: str, text: str) -> None:
-        """Write a whole file, as config.yaml, replacing one that is there."""
+        """Write a whole file, as manifest.json, replacing one that is there."""
         _replace(self.folder / name, [text])
 
     def summary(self, obj: Mapping[str, Any]) -> Path:
@@ -117,7 +129,7 @@ def prepare_output(folder: Path) -> None:
     Raises:
         OutputError: It holds a run already, is a file, cannot be written, or its disk is nearly full.
     """
-    if (folder / "config.yaml").exists() or (folder / METRICS).exists():
+    if (folder / CONFIG).exists() or (folder / METRICS).exists():
         problem = f"{folder} already holds a run; continue it with resume={folder}, or choose another output_dir"
         raise OutputError("output folder", [problem])
     ancestor = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

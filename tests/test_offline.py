@@ -44,6 +44,11 @@ def stable(completion):
     return 1
 
 stable.deterministic = True
+
+def keyed(completion, api_key):
+    if completion == "2":
+        return 1
+    raise ValueError(f"{api_key} is not known here")
 """
 LINES = [
     {"prompt": "1 + 1 =", "answer": "2", "completion": "2"},
@@ -289,6 +294,18 @@ def test_what_is_missing_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_grading([])
     assert [problem.split()[0] for problem in caught.value.problems] == ["graders", "data"]
+
+
+def test_a_key_is_nowhere(grade: GradeFile, tmp_path: Path) -> None:
+    secret = "sk-planted-0123456789"
+    words = ["graders.g.use=mine.py:keyed", f"graders.g.api_key={secret}", "graders.g.cache=true"]
+    code, shown = grade(*words, "grading.cache_folder=out/cache")
+    assert (code, summary()["reward"]["n"]) == (0, 1)
+    assert "ValueError: <redacted> is not known here" in shown
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {"config.yaml", "scores.jsonl", "summary.json", "scores.sqlite"} <= {path.name for path in files}
+    for text in [shown.encode(), *(path.read_bytes() for path in files)]:
+        assert secret.encode() not in text
 
 
 # The numbers of the report.

@@ -13,12 +13,13 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rft.config.compose import check, conf_dir, load, register, usable_overrides
 from rft.config.problems import evaluate_problems, grade_problems, run_problems, serve_problems
 from rft.config.schema import EvaluateConfig, GradeConfig, RunConfig, ServeConfig
 from rft.errors import ConfigError, OutputError, UsageError
+from rft.redaction import hidden_keys, hide_in_words, restored
 
 MAY_CHANGE_ON_RESUME = (
     "dry_run",
@@ -106,15 +107,25 @@ def with_hydra(config_name: str, words: Sequence[str], job: Callable[[list[str],
         raise ConfigError("configuration", found)
     codes = [0]
 
-    def task(_: DictConfig) -> None:
+    def task(composed: DictConfig) -> None:
         in_multirun = HydraConfig.get().mode is RunMode.MULTIRUN
         folder = str(HydraConfig.get().runtime.output_dir) if in_multirun else None
+        if in_multirun:
+            _hide_in_sweep(Path(HydraConfig.get().sweep.dir) / "multirun.yaml", composed)
         codes.append(job([*searched, *(_plain(word) for word in HydraConfig.get().overrides.task)], folder))
 
     register()
     sys.argv = [f"rft {config_name}", *options, *usable]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
     return max(codes)
+
+
+def _hide_in_sweep(file: Path, composed: DictConfig) -> None:
+    """Take the secrets out of what Hydra wrote down about a multirun, the words of the command line among it."""
+    if file.is_file():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        hidden = hide_in_words(lines, OmegaConf.to_container(composed))
+        file.write_text("\n".join([*hidden, ""]), encoding="utf-8")
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -150,11 +161,15 @@ def _load_resumed(folder: Path, overrides: Sequence[str]) -> RunConfig:
     if not isinstance(values, dict):
         raise UsageError("resume", [f"{file} holds no configuration; it was not written by rft"])
     usable, found = usable_overrides(overrides)
+    hidden = hidden_keys(values)
     for override in OverridesParser.create().parse_overrides(usable):
         *sections, last = str(override.key_or_group).split(".")
+        if override.key_or_group in hidden and not override.is_delete():
+            _put(values, [*sections, last], override.value())
+            continue
         if override.is_delete() or not _may_change(override.key_or_group):
             allowed = ", ".join(f"{key}*" if key.endswith(".") else key for key in MAY_CHANGE_ON_RESUME)
-            given = str(override.input_line).lstrip("+")
+            (given,) = hide_in_words([str(override.input_line).lstrip("+")], {})
             found.append(f"{given}: cannot be changed on resume; allowed are {allowed}")
             continue
         section = values
@@ -164,7 +179,17 @@ def _load_resumed(folder: Path, overrides: Sequence[str]) -> RunConfig:
             section = section[name]
         section[last] = override.value()
     values["resume"], values["output_dir"] = str(folder), str(folder)
-    return check(RunConfig, values, run_problems, found)
+    values, unknown = restored(values)
+    return check(
+        RunConfig, values, run_problems, [*found, *unknown], wrong=[line.partition(":")[0] for line in unknown]
+    )
+
+
+def _put(values: Any, path: Sequence[str], value: Any) -> None:
+    """Set what is there already, in mappings and lists."""
+    for name in path[:-1]:
+        values = values[int(name) if isinstance(values, list) else name]
+    values[path[-1]] = value
 
 
 def _may_change(key: str) -> bool:

@@ -36,6 +36,7 @@ from rft.config.schema import (
     VllmSampler,
 )
 from rft.errors import ConfigError
+from rft.redaction import hide_in_words
 
 Config = TypeVar("Config", bound=BaseModel)
 MISSING = "???"
@@ -85,7 +86,8 @@ def load(
     try:
         composed = compose(config_name, usable)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError("configuration", [*found, " ".join(str(error).split())]) from error
+        said = hide_in_words([" ".join(str(error).split())], {})
+        raise ConfigError("configuration", [*found, *said]) from error
     values, unresolved = _resolved(composed)
     without_experiment = any(line.startswith("experiment=") for line in found)
 
@@ -155,11 +157,12 @@ def usable_overrides(overrides: Sequence[str], *, allow_sweeps: bool = False) ->
     found: list[str] = []
     parser = OverridesParser.create()
     folders = [conf_dir()]
-    for text in overrides:
+    for text, shown_text in zip(overrides, hide_in_words(overrides, {}), strict=True):
         try:
             override = parser.parse_override(text)
         except HydraException as error:
-            found.append(f"{text}: {' '.join(str(error).split())}; {HOW_TO_WRITE}")
+            why = f"{' '.join(str(error).split())}; " if shown_text == text else ""  # the parser quotes the text
+            found.append(f"{shown_text}: {why}{HOW_TO_WRITE}")
             continue
         key = str(override.key_or_group)
         if key == "hydra.searchpath" and isinstance(places := override.value(), list):
@@ -167,7 +170,7 @@ def usable_overrides(overrides: Sequence[str], *, allow_sweeps: bool = False) ->
         groups = [folder / key for folder in folders if key and (folder / key).is_dir()]
         problem = None
         if not key or (override.is_sweep_override() and not allow_sweeps):
-            problem = f"{text}: {HOW_TO_WRITE if not key else ONE_VALUE}"
+            problem = f"{shown_text}: {HOW_TO_WRITE if not key else ONE_VALUE}"
         elif groups:
             problem = _group_problem(override, groups)
         if problem:

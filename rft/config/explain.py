@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from rft.redaction import redacted
+
 UNIONS = ("sampler", "learner")
 """Sections with several kinds; pydantic puts the kind into the location of an error, the user's key has none."""
 
@@ -39,9 +41,10 @@ def _sentence(schema: type[BaseModel], item: Any) -> str:
         return f"{kind}: should be one of {item['ctx']['expected_tags']}; choose it with {key}=<preset>"
     if item["type"] in ("model_type", "model_attributes_type"):
         return f"{key}={shown(item['input'])}: this is a section; give the keys in it, as {key}.<name>=<value>"
+    given = shown(redacted({key.rpartition(".")[2]: item["input"]}).popitem()[1])
     message = item["msg"][:1].lower() + item["msg"][1:]
     as_list = f"; write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else ""
-    return f"{key}={shown(item['input'])}: {message}{as_list}"
+    return f"{key}={given}: {message}{as_list}"
 
 
 def shown(value: Any) -> str:

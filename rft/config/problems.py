@@ -10,6 +10,7 @@ from typing import Any
 from rft.config.schema import EvaluateConfig, FakeLearner, FakeSampler, GradeConfig, GrpoLearner, RunConfig, ServeConfig
 from rft.config.trl_options import PACKAGES, SET_BY_RFT, tracker_names, trl_option_names
 from rft.grading import grader_problems
+from rft.redaction import is_secret
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
 
@@ -118,6 +119,8 @@ def _trl_problems(options: Mapping[str, Any]) -> list[str]:
     for name, value in options.items():
         if name in SET_BY_RFT:
             found.append(f"learner.trl.{name}={value}: rft sets this itself; use {SET_BY_RFT[name]}")
+        elif is_secret(name) and value is not None:
+            found.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
         elif name not in names:
             near = difflib.get_close_matches(name, names, n=3)
             hint = f"did you mean {' or '.join(near)}? " if near else ""

@@ -27,6 +27,7 @@ from rft.grading.contract import OWN, LoadedGrader, is_deterministic, is_in_proc
 from rft.grading.keys import take_keys
 from rft.grading.loading import BUILT_IN, Target, find_target
 from rft.grading.options import fill_in
+from rft.redaction import hide, secrets_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def _load(name: str, spec: Any) -> tuple[LoadedGrader | None, list[str]]:
         target, bound, found = _openai(openai, {"use": use, "style": style} | options)
     else:
         target, bound, found = _target(use, options, style)
-    problems = [f"{key}{problem}" for problem in [*problems, *found]]
+    problems = [hide(f"{key}{problem}", secrets_in(spec)) for problem in [*problems, *found]]
     if not problems:
         problems = [f"{key}{problem}" for problem in _unfit_for_json(spec)]
     if target is None or bound is None or problems:

@@ -14,6 +14,7 @@ from rft.grading.contract import LoadedGrader
 from rft.grading.normalise import describe_error, failed, outcome, within_range
 from rft.grading.wire import arguments_of
 from rft.grading.workers import Workers
+from rft.redaction import hide, secrets_in
 from rft.types import Rollout, Score, Status, Task
 from rft.waiting import waiting
 
@@ -30,6 +31,7 @@ class Runner:
     def __init__(self, graders: Sequence[LoadedGrader], *, max_concurrency: int, num_workers: int | None) -> None:
         self.workers = Workers([grader for grader in graders if grader.runs_in_worker], num_workers)
         self._slots = asyncio.Semaphore(max_concurrency)
+        self._secrets = {grader.name: secrets_in(grader.entry or {}) for grader in graders}
 
     async def run(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
         """Have a grader grade one rollout, or those of a group. Never raises for what the grader does."""
@@ -38,6 +40,8 @@ class Runner:
         else:
             async with self._slots:
                 scores = await self._in_process(grader, task, rollouts)
+        if secrets := self._secrets[grader.name]:
+            scores = [_without(secrets, score) for score in scores]
         if grader.range is not None:
             scores = [within_range(score, grader.range, clip=grader.clip) for score in scores]
         return scores
@@ -80,6 +84,11 @@ class Runner:
         if work.cancelled():
             raise RuntimeError("the grader cancelled itself")
         return work.result()
+
+
+def _without(secrets: Sequence[str], score: Score) -> Score:
+    """A grader may say its key, and a service may quote it; what a score says is written and shown."""
+    return score if score.reason is None else replace(score, reason=hide(score.reason, secrets))
 
 
 async def _contained(result: Awaitable[Any]) -> Any:

@@ -367,3 +367,19 @@ def test_a_grader_of_ones_own_and_the_transformers_sampler(folder: Path) -> None
         assert line["reward"] == pytest.approx(line["scores"]["correct"]["value"] + 0.1 * concise)
     for metrics in read_metrics(run.folder)[1:]:
         assert metrics["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
+
+
+def test_a_key_is_nowhere_in_the_run_folder_nor_in_the_output(folder: Path) -> None:
+    secret = "sk-planted-0123456789"
+    (folder / "keyed.py").write_text(
+        "def f(completion, api_key):\n    if len(completion) % 2:\n        raise ValueError(api_key)\n    return 1\n"
+    )
+    words = ["loop.steps=2", "loop.checkpoint_every_steps=1", "grading.max_fault_share=1", "output_dir=run"]
+    keyed = ["graders.keyed.use=keyed.py:f", f"graders.keyed.api_key={secret}"]
+    run = rft("train", *SMALL, *words, *keyed, "evaluation.completions_per_task=1", cwd=folder)
+    assert run.code == 0
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert {"config.yaml", "manifest.json", "README.md", "rollouts.jsonl"} <= {path.name for path in files}
+    assert "ValueError: <redacted>" in (run.folder / "rollouts.jsonl").read_text()
+    assert [path for path in files if secret.encode() in path.read_bytes()] == []
+    assert secret not in run.output

@@ -1,0 +1,174 @@
+"""Keys and passwords that a configuration holds: found by their names, and hidden wherever they would be written.
+
+    {api_key: sk-1}                     {api_key: <redacted>}
+    {api_key: sk-1}, with JUDGE_KEY=sk-1 in the environment       {api_key: ${oc.env:JUDGE_KEY}}
+    {headers: {Authorization: x}}       {headers: {Authorization: <redacted>}}
+    https://ada:pw@host/f?code=x        https://<redacted>@host/f?code=<redacted>
+
+A value that the environment holds becomes a reference to it, which `restored` follows; of any other, nothing is left.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+HIDDEN = "<redacted>"
+
+MIN_CHARS = 8
+"""A secret shorter than this is hidden where its name stands, but not looked for in other texts: it is in any."""
+
+_SECRET = re.compile(
+    r"(^|_)((api|access|private|secret|auth|account|service|openai|judge|azure|anthropic|google|hf|wandb)_?keys?"
+    r"|(\w*_)?(token|secret|credentials?)|password|passwd|passphrase|authorization|bearer|cookie)$"
+)
+_TOKENS_OF_TEXT = re.compile(
+    r"(bos|eos|pad|unk|sep|cls|mask|stop|start|end|think|image|audio|video|max|min|num)_token$"
+)
+_HARMLESS_HEADERS = ("accept", "accept_encoding", "accept_language", "content_type", "user_agent")
+_REFERENCE = re.compile(r"\$\{oc\.env:(\w+)\}")
+_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH")
+_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_SECRET_IN_URL = re.compile(r"(?<=[?&])(code|sig|signature|[\w-]*(?:key|token|secret|password))=([^&#\s]+)", re.I)
+_PAIR = re.compile(r"([\w.-]+)\s*[:=]\s*(\$\{[^}]*\}|\"[^\"]*\"|'[^']*'|[^,{}\[\]]+)")
+_SCHEME = re.compile(r"(?:Bearer|Basic|Token|ApiKey)\s+", re.I)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a key of this name holds a secret: `api_key`, `hub_token`; but not `api_key_env`, nor `pad_token`."""
+    plain = name.lower().replace("-", "_")
+    return bool(_SECRET.search(plain)) and not _TOKENS_OF_TEXT.search(plain)
+
+
+def redacted(values: Any) -> Any:
+    """Return a configuration as it may be written: a copy, with what is secret hidden.
+
+    Args:
+        values: Plain containers.
+    """
+    found = dict(_secrets(values))
+    return _replaced(values, {place: _hidden(value) for place, value in found.items()})
+
+
+def restored(values: Any) -> tuple[Any, list[str]]:
+    """Return a configuration with the secrets that the environment still has, and what is wrong with the others.
+
+    Args:
+        values: As `redacted` returned it.
+    """
+    problems: list[str] = []
+    again: dict[tuple[str | int, ...], Any] = {}
+    for place, value in _secrets(values):
+        key = ".".join(map(str, place))
+        if HIDDEN in str(value):
+            problems.append(
+                f"{key}: a secret, which config.yaml does not hold; give it again, best as "
+                f"{key}='${{oc.env:NAME_OF_A_VARIABLE}}'"
+            )
+        elif missing := [name for name in _REFERENCE.findall(str(value)) if not os.environ.get(name)]:
+            problems.append(f"{key}: the environment variable {missing[0]}, which holds it, is not set")
+        else:
+            again[place] = (
+                _REFERENCE.sub(lambda match: os.environ[match[1]], value) if isinstance(value, str) else value
+            )
+    return _replaced(values, again), problems
+
+
+def hidden_keys(values: Any) -> list[str]:
+    """Return the dotted keys of what `redacted` has hidden."""
+    return [".".join(map(str, place)) for place, value in _secrets(values) if HIDDEN in str(value)]
+
+
+def secrets_in(values: Any) -> tuple[str, ...]:
+    """Return the secrets of a configuration, and those of the environment that it names (`api_key_env`), as texts."""
+    written = [text for _, value in _secrets(values) for text in _texts(value)]
+    named = [os.environ.get(str(value), "") for place, value in _leaves(values) if str(place[-1]).endswith("_env")]
+    # The longest first: what is hidden within it would leave the rest of it to be read.
+    return tuple(sorted({text for text in [*written, *named] if len(text) >= MIN_CHARS}, key=len, reverse=True))
+
+
+def hide(text: str, secrets: Sequence[str]) -> str:
+    """Return a text without the secrets."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def hide_in_words(words: Sequence[str], values: Any) -> list[str]:
+    """Return a command line as it may be written.
+
+    Args:
+        words: What was typed.
+        values: The configuration that it led to.
+    """
+    secrets = secrets_in(values)
+    return [hide(_PAIR.sub(_without_value, word), secrets) for word in words]
+
+
+def _without_value(pair: re.Match[str]) -> str:
+    name, value = pair[1].rpartition(".")[2], pair[2]
+    return pair[0].removesuffix(value) + HIDDEN if is_secret(name) and not _REFERENCE.search(value) else pair[0]
+
+
+def _leaves(values: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every value that is no container, and where it is."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _leaves(value, (*place, key))
+    elif isinstance(values, (list, tuple)):
+        for number, value in enumerate(values):
+            yield from _leaves(value, (*place, number))
+    elif place:
+        yield place, values
+
+
+def _secrets(values: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every value that is secret, in whole or, being a URL, in part."""
+    for place, value in _leaves(values):
+        if isinstance(value, bool) or value in (None, ""):
+            continue
+        names = [str(step) for step in (place[2:] if place[0] == "graders" else place)]  # graders have any name
+        if any(map(is_secret, names)) or _is_header(names) or _is_url_with_secret(value):
+            yield place, value
+
+
+def _is_header(names: Sequence[str]) -> bool:
+    """Whether a place is in `headers`; a name such as `X-Functions-Key` can be anything."""
+    within = any(name == "headers" or name.endswith("_headers") for name in names[:-1])
+    return within and names[-1].lower().replace("-", "_") not in _HARMLESS_HEADERS
+
+
+def _is_url_with_secret(value: Any) -> bool:
+    text = value if isinstance(value, str) and "://" in value else ""
+    return bool(_USER_IN_URL.search(text) or _SECRET_IN_URL.search(text))
+
+
+def _hidden(value: Any) -> Any:
+    text = str(value)
+    if _REFERENCE.search(text):
+        return value
+    held = {name: one for name, one in os.environ.items() if _SECRET_VARIABLE.search(name) and len(one) >= MIN_CHARS}
+    for name, one in sorted(held.items(), key=lambda item: len(item[1]), reverse=True):
+        if one in text:
+            return text.replace(one, f"${{oc.env:{name}}}")
+    if "://" not in text:
+        return HIDDEN
+    return _SECRET_IN_URL.sub(rf"\1={HIDDEN}", _USER_IN_URL.sub(HIDDEN, text))
+
+
+def _texts(value: Any) -> list[str]:
+    """What is secret of a value: its parts where it is a URL or `Bearer ...`, and else all of it."""
+    text = str(value)
+    if "://" in text:
+        return _USER_IN_URL.findall(text) + [match[2] for match in _SECRET_IN_URL.finditer(text)]
+    return [text, _SCHEME.sub("", text, count=1)]
+
+
+def _replaced(values: Any, by_place: Mapping[tuple[str | int, ...], Any], place: tuple[str | int, ...] = ()) -> Any:
+    if isinstance(values, Mapping):
+        return {key: _replaced(value, by_place, (*place, key)) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_replaced(value, by_place, (*place, number)) for number, value in enumerate(values)]
+    return by_place.get(place, values)
