@@ -10,7 +10,7 @@ from rft.checkpoint import save_adapter, save_model
 from rft.config import RunConfig
 from rft.evaluation import recorded_by_task
 from rft.intervals import estimate, paired_difference
-from rft.provenance import model_card
+from rft.model_card import model_card
 from rft.recorder import Recorder, read_metrics, read_rollouts
 from rft.report import build_summary
 from rft.types import Adapter, FullWeights

@@ -30,7 +30,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # What surrounds the loop.
     6: (
         ("rft.preparation", "rft.plan", "rft.evaluation", "rft.pass_rates", "rft.health", "rft.interrupt"),
-        ("rft.recorder", "rft.provenance", "rft.report", "rft.progress"),
+        ("rft.recorder", "rft.provenance", "rft.model_card", "rft.report", "rft.progress"),
         ("rft.checkpoint", "rft.plots", "rft.completions", "rft.grade_report"),
         ("rft.results",),
     ),

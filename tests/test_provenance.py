@@ -6,26 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from rft import __version__, provenance
-from rft.provenance import manifest, model_card
+from rft.provenance import manifest
 from rft.types import Split, Task
 
 TASK = Task(id="a", messages=({"role": "user", "content": "x"},), item={"b": 1}, split=Split.TRAIN)
 SHA_OF_TASK = "975bbb62c5b7a8685cfcab9b59c254be28b04b0f99a53ceea8cc9e84e7b2d7d0"
 """Of the line {"item": {"b": 1}, "messages": [{"content": "x", "role": "user"}]}, by sha256sum."""
-
-SUMMARY: dict[str, Any] = {
-    "steps": 60,
-    "eval": {
-        "before": {"mean": 0.2, "ci95": [0.1, 0.3], "n": 50},
-        "after": {"mean": 0.7, "ci95": [0.6, 0.8], "n": 50},
-        "difference": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 50},
-        "split": "test",
-        "completions_per_task": 1,
-    },
-}
 
 
 @pytest.fixture
@@ -79,35 +67,3 @@ def test_no_checkout_and_no_git_are_none(tmp_path: Path, monkeypatch: pytest.Mon
     assert provenance._git_state(tmp_path) is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance._git_state(Path.cwd()) is None
-
-
-def test_model_card_has_the_front_matter_of_the_hub(example: dict[str, Any]) -> None:
-    _, front_matter, _ = model_card(SUMMARY, {"seed": 7}, example).split("---\n", 2)
-    assert yaml.safe_load(front_matter) == {
-        "base_model": "models/tiny",
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "tags": ["rft", "lora", "reinforcement-learning", "grpo"],
-    }
-
-
-def test_model_card_says_what_by_whom_and_how_well(example: dict[str, Any]) -> None:
-    config = {"seed": 7, "learner": {"lr": 1e-5, "note": "{braces} ``` and \u00e9"}}
-    git_state = {"commit": "abc123", "is_dirty": True}
-    card = model_card(SUMMARY, config, {**example, "git": git_state, "host": "a-private-name"})
-    assert f"| train | train.jsonl | 1 | `{SHA_OF_TASK}` |" in card
-    assert r"| correct | 1.0 | graders/exact\|match.py | `00ff` |" in card
-    assert "before and after 60 steps (split: test, completions per task: 1)" in card
-    assert "| before | 0.200 [0.100, 0.300] | 50 |" in card
-    assert "| after - before, paired | +0.500 [+0.400, +0.600] | 50 |" in card
-    assert "rft train 'task=a b'" in card
-    assert "Seed 7, git commit `abc123` with uncommitted changes." in card
-    assert yaml.safe_load(card.split("~~~~yaml\n")[1].removesuffix("~~~~\n")) == config
-    assert "a-private-name" not in card
-
-
-def test_model_card_without_measurements_says_so(example: dict[str, Any]) -> None:
-    nothing = {"steps": 3, "eval": {"before": None, "after": None, "difference": None}}
-    card = model_card(nothing, {}, {**example, "git": None})
-    assert "Trained for 3 steps; not measured on held-out tasks." in card
-    assert "git commit unknown" in card

@@ -1,0 +1,169 @@
+"""The model card that travels with a run's result: what it was trained on, who graded it, how it did, how to use it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from rft.intervals import Estimate
+from rft.redaction import redacted
+
+CARD = """\
+---
+{front_matter}---
+
+# {title}
+
+{what}, trained by reinforcement fine-tuning ({method}) with rft {version}.
+
+## What it was trained on
+
+{data}
+
+Base model: `{base_model}`, fingerprint `{base_fingerprint}`.
+
+## Who graded it
+
+{graders}
+
+The reward is the weighted sum of the scores. A completion that a grader failed to grade was left out, not counted as 0.
+
+## How it did
+
+{results}
+
+## How to use it
+
+{use}
+
+## How to have it again
+
+{versions}
+
+Seed {seed}, git commit {commit}. The command:
+
+```bash
+{command}
+```
+
+The configuration, as resolved:
+
+~~~~yaml
+{config}~~~~
+"""
+
+ADAPTER_USE = """\
+With rft:
+
+```bash
+rft sample --adapter path/to/this/folder "your prompt"
+```
+
+With PEFT:
+
+```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained({base_model_literal})
+```"""
+
+MODEL_USE = """\
+With rft:
+
+```bash
+rft sample --model path/to/this/folder "your prompt"
+```
+
+With Transformers:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```"""
+
+
+def model_card(summary: Mapping[str, Any], config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """The README.md of an adapter or a whole model, with the front matter that the hub reads.
+
+    Args:
+        summary: As `report.build_summary` returns it.
+        config: The resolved configuration, in plain containers; what is secret in it is left out.
+        manifest: As `manifest` returns it.
+    """
+    base_model = manifest["base_model"]["path"]
+    name = base_model.rstrip("/").rpartition("/")[2]
+    is_adapter = config["learner"]["lora"] is not None
+    front_matter = {
+        "base_model": base_model,
+        "library_name": "peft" if is_adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["rft", *(["lora"] if is_adapter else []), "reinforcement-learning", manifest["method"]],
+    }
+    git = manifest["git"]
+    return CARD.format(
+        front_matter=yaml.safe_dump(front_matter, sort_keys=False),
+        title=f"{name}, fine-tuned with rft",
+        method=manifest["method"].upper(),
+        base_model=base_model,
+        what=f"A LoRA adapter for `{base_model}`" if is_adapter else f"All weights of `{base_model}` fine-tuned",
+        use=ADAPTER_USE.format(base_model_literal=f'"{base_model}"') if is_adapter else MODEL_USE,
+        base_fingerprint=manifest["base_model"]["fingerprint"],
+        version=manifest["rft"],
+        data=_data(manifest),
+        graders=_graders(manifest),
+        results=_results(summary),
+        versions=_table(["library", "version"], [("Python", manifest["python"]), *manifest["libraries"].items()]),
+        seed=manifest["seed"],
+        commit="unknown" if git is None else f"`{git['commit']}`" + (" with uncommitted changes" * git["is_dirty"]),
+        command=shlex.join(manifest["command"]),
+        config=yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True),
+    )
+
+
+def _data(manifest: Mapping[str, Any]) -> str:
+    """Where the tasks came from, how many they were, and the hash of their content."""
+    rows = [
+        (split, tasks["source"], tasks["num_tasks"], f"`{tasks['sha256']}`")
+        for split, tasks in manifest["tasks"].items()
+    ]
+    return _table(["split", "source", "tasks", "SHA-256"], rows)
+
+
+def _graders(manifest: Mapping[str, Any]) -> str:
+    """Graders with their weights and the hashes of their code."""
+    rows = [
+        (name, grader["weight"], grader["source"], f"`{grader['sha256']}`")
+        for name, grader in manifest["graders"].items()
+    ]
+    return _table(["grader", "weight", "source", "SHA-256"], rows)
+
+
+def _results(summary: Mapping[str, Any]) -> str:
+    """Before, after and difference, with how they were measured."""
+    evaluation = summary["eval"]
+    labels = {"before": "before", "after": "after", "difference": "after - before, paired"}
+    rows = [
+        (label, Estimate.from_json(evaluation[name]).text(signed=name == "difference"), evaluation[name]["n"])
+        for name, label in labels.items()
+        if evaluation.get(name)
+    ]
+    if not rows:
+        return f"Trained for {summary['steps']} steps; not measured on held-out tasks."
+    how = [f"{key.replace('_', ' ')}: {value}" for key, value in evaluation.items() if key not in labels]
+    about = f" ({', '.join(how)})" if how else ""
+    intro = f"Measured on held-out tasks before and after {summary['steps']} steps{about}:"
+    return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = ([str(cell).replace("|", r"\|").replace("\n", " ") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
