@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -26,6 +27,7 @@ from rft.evaluation import Evaluation, evaluate, recorded_by_task
 from rft.grading import Panel
 from rft.health import SignalWatch
 from rft.interrupt import Interrupt
+from rft.intervals import Estimate
 from rft.learning.remote import RemoteLearner
 from rft.loop import train
 from rft.metrics import Stopwatch
@@ -40,8 +42,22 @@ from rft.sampling.fleet import Fleet
 from rft.types import Adapter, FullWeights, Publication, StepReport, Task
 
 
+class Parts(NamedTuple):
+    """What a run samples, grades and learns with."""
+
+    fleet: Fleet
+    panel: Panel
+    learner: RemoteLearner
+
+
+Say = Callable[[str], None]
+"""Shows what is going on."""
+GoOn = Callable[[int, Estimate], bool]
+"""Whether a run is to go on after a step at which the validation tasks scored so."""
+
+
 def run_training(run: RunConfig, *, command: Sequence[str], console: Console) -> int:
-    """Train from a checked configuration.
+    """Train from a checked configuration, on a Ray of the run's own.
 
     Args:
         run: The configuration.
@@ -54,41 +70,81 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
     Raises:
         RftError: With what went wrong and what to do.
     """
-    folder = Path(run.output_dir)
-    checkpoint, last_step = last_checkpoint(folder) if run.resume else (None, 0)
+    checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if run.resume else (None, 0)
     prepared = prepare(run, needs_training_tasks=True)
     shares = share_out(run.sampler, run.learner, num_cpus=os.cpu_count() or 1, num_gpus=num_gpus_here())
-    if checkpoint is None:
+    training = Training(
+        run=run,
+        prepared=prepared,
+        parts=partial(parts_of_its_own, run, prepared, shares, checkpoint),
+        recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
+        console=console,
+        last_step=last_step,
+    )
+    return asyncio.run(training.guarded())
+
+
+def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], last_step: int | None) -> Recorder:
+    """The run folder, made, or cut back to the checkpoint of `last_step`, with its manifest and its configuration.
+
+    Raises:
+        OutputError: The folder holds another run, or cannot be written.
+    """
+    folder = Path(run.output_dir)
+    if last_step is None:
         prepare_output(folder)
         recorder = Recorder(folder)
         recorder.document("manifest.json", json.dumps(build.manifest_of(run, prepared, command), indent=2) + "\n")
     else:
         recorder = Recorder.resume(folder, last_step=last_step)
     recorder.config(run.model_dump())
-    training = _Training(
-        run=run,
-        prepared=prepared,
-        shares=shares,
-        recorder=recorder,
-        console=console,
-        checkpoint=checkpoint,
-        last_step=last_step,
-    )
-    return asyncio.run(training.guarded())
+    return recorder
+
+
+@asynccontextmanager
+async def parts_of_its_own(
+    run: RunConfig, prepared: Prepared, shares: Shares, checkpoint: Path | None, say: Say
+) -> AsyncIterator[Parts]:
+    """Ray, the fleet, the panel and the learner of one run, started, and closed at the end."""
+    panel = build.panel(run, prepared)
+    try:
+        say("starting Ray")
+        async with local_ray(
+            num_processes=run.sampler.num_actors + 1,
+            num_gpus=num_gpus_here(),
+            start_timeout_s=run.cluster.start_timeout_s,
+        ):
+            say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
+            fleet = build.fleet(run, prepared, shares, max_lora_rank=run.learner.lora.rank)
+            learner = build.learner(run, prepared, shares, checkpoint)
+            await asyncio.gather(fleet.start(), learner.start())
+            yield Parts(fleet, panel, learner)
+            say("closing")
+            await learner.close()
+    finally:
+        panel.close()
 
 
 @dataclass(kw_only=True)
-class _Training:
-    """One run, from start to end."""
+class Training:
+    """One run, from start to end. Several may go on in one event loop."""
 
     run: RunConfig
+    """Its configuration."""
     prepared: Prepared
-    shares: Shares
+    """Its inputs."""
+    parts: Callable[[Say], AbstractAsyncContextManager[Parts]]
+    """Starts what it samples, grades and learns with, and closes that at the end."""
     recorder: Recorder
+    """Its folder."""
     console: Console
-    checkpoint: Path | None
-    last_step: int
+    """Where progress and the final report go."""
+    last_step: int = 0
+    """The step that it goes on from."""
+    go_on: GoOn | None = None
+    """Asked after each measurement of the validation tasks; a run that is not to go on ends as `pruned`."""
     started: float = field(default_factory=time.monotonic)
+    """`time.monotonic()` at its start."""
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.console)
@@ -97,6 +153,7 @@ class _Training:
         self.published: dict[int, Publication] = {}
         self.saved_step = self.last_step
         self.after_s = 0.0
+        self.is_pruned = False
 
     async def guarded(self) -> int:
         """Train, and leave a summary behind however it ends. Returns the exit code."""
@@ -105,7 +162,7 @@ class _Training:
             with Interrupt(self.progress.warn) as interrupt:
                 try:
                     await self._train(interrupt)
-                    status = "interrupted" if interrupt.requested else "finished"
+                    status = "interrupted" if interrupt.requested else "pruned" if self.is_pruned else "finished"
                 except asyncio.CancelledError:
                     if not interrupt.requested:
                         raise
@@ -121,7 +178,9 @@ class _Training:
     async def _train(self, interrupt: Interrupt) -> None:
         run = self.run
         signal = SignalWatch()
-        async with self._parts() as (fleet, panel, learner):
+        async with self.parts(self.progress.phase) as (fleet, panel, learner):
+            if self.last_step:
+                self.published = {publication.policy.version: publication for publication in await learner.history()}
             tasks = await self._before_the_first_step(fleet, panel)
             self.progress.phase("training")
             interrupt.can_wait = True
@@ -147,42 +206,17 @@ class _Training:
                         self.progress.warn(warning)
                     self.recorder.rollouts(batch.sampled, step=report.step, phase="train")
                     await self._after_step(report, fleet, panel, learner, interrupt)
-                    if interrupt.requested:
+                    if interrupt.requested or self.is_pruned:
                         break
             interrupt.can_wait = False
             if self.saved_step != self.last_step:
                 await learner.save()
             self.weights = (await learner.publish()).weights
-            if self.held_out and not interrupt.requested:
+            if self.held_out and not (interrupt.requested or self.is_pruned):
                 watch = Stopwatch()
                 await self._measure("after", self.held_out, fleet, panel)
                 watch.lap("evaluate")
                 self.after_s = watch.seconds["evaluate"]
-
-    @asynccontextmanager
-    async def _parts(self) -> AsyncIterator[tuple[Fleet, Panel, RemoteLearner]]:
-        """Ray, the fleet, the panel and the learner, started, and closed at the end."""
-        run, prepared, shares = self.run, self.prepared, self.shares
-        panel = build.panel(run, prepared)
-        try:
-            self.progress.phase("starting Ray")
-            async with local_ray(
-                num_processes=run.sampler.num_actors + 1,
-                num_gpus=num_gpus_here(),
-                start_timeout_s=run.cluster.start_timeout_s,
-            ):
-                self.progress.phase(f"starting {run.sampler.num_actors} sampler(s) and the learner")
-                fleet = build.fleet(run, prepared, shares, max_lora_rank=run.learner.lora.rank)
-                learner = build.learner(run, prepared, shares, self.checkpoint)
-                await asyncio.gather(fleet.start(), learner.start())
-                if self.checkpoint is not None:
-                    history = await learner.history()
-                    self.published = {publication.policy.version: publication for publication in history}
-                yield fleet, panel, learner
-                self.progress.phase("closing")
-                await learner.close()
-        finally:
-            panel.close()
 
     async def _before_the_first_step(self, fleet: Fleet, panel: Panel) -> Sequence[Task]:
         """Measure the base model, and return the tasks to train on. The line of step 0 says that this is complete."""
@@ -231,7 +265,9 @@ class _Training:
         validation = self.prepared.tasks.validation[: run.evaluation.max_validation_tasks]
         is_time = run.evaluation.every_steps is not None and step % run.evaluation.every_steps == 0
         if validation and is_time and not interrupt.requested:
-            extra = (await self._measure("validation", validation, fleet, panel, step=step)).estimate.to_metrics("eval")
+            measured = (await self._measure("validation", validation, fleet, panel, step=step)).estimate
+            extra = measured.to_metrics("eval")
+            self.is_pruned = self.go_on is not None and not self.go_on(step, measured)
             watch.lap("evaluate")
         await learner.log(dict(report.metrics) | extra)
         if step % run.loop.checkpoint_every_steps == 0:

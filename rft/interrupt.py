@@ -1,4 +1,7 @@
-"""Ctrl-C once: the step under way is finished and saved. Twice: stop at once."""
+"""Ctrl-C once: the step under way is finished and saved. Twice: stop at once.
+
+Where several runs go on in one process, a signal reaches each of them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import signal
 from collections.abc import Callable
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_listening: list[Interrupt] = []
 
 
 class Interrupt:
@@ -26,20 +30,25 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         self._task = asyncio.current_task()
-        for number in EXIT_CODES:
-            asyncio.get_running_loop().add_signal_handler(number, self._receive, number)
+        if not _listening:
+            for number in EXIT_CODES:
+                asyncio.get_running_loop().add_signal_handler(number, _tell_all, number)
+        _listening.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in EXIT_CODES:
-            asyncio.get_running_loop().remove_signal_handler(number)
+        _listening.remove(self)
+        if not _listening:
+            for number in EXIT_CODES:
+                asyncio.get_running_loop().remove_signal_handler(number)
 
     @property
     def requested(self) -> bool:
         """Whether somebody asked to stop."""
         return self.exit_code is not None
 
-    def _receive(self, number: signal.Signals) -> None:
+    def receive(self, number: signal.Signals) -> None:
+        """Ask to stop: at the end of the step, or at once if that is not possible or was asked for before."""
         first = not self.requested
         self.exit_code = EXIT_CODES[number]
         if first and self.can_wait:
@@ -47,3 +56,8 @@ class Interrupt:
         elif self._task is not None:
             self._say("stopping at once")
             self._task.cancel()
+
+
+def _tell_all(number: signal.Signals) -> None:
+    for interrupt in list(_listening):
+        interrupt.receive(number)
