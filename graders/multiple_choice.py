@@ -21,8 +21,10 @@ from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.answers import stated_answer
 
 _MARKS = " \t\n*_`\"'$()[]{}.,:;!"
+# Bounded: `\W*` twice takes quadratic time on a text of nothing but brackets.
 _LETTER = re.compile(
-    r"\W*(?:\\(?:text|mathrm|textbf)\{)?(?:option |choice )?\W*([A-Z])(?![\w'\u2019])(.*)", re.DOTALL | re.I
+    r"\W{0,20}(?:\\(?:text|mathrm|textbf)\{)?(?:option |choice )?\W{0,20}([A-Z])(?![\w'\u2019])(.*)",
+    re.DOTALL | re.I,
 )
 _NAMED = re.compile(r"(?<![\w'\u2019])([A-Z])(?![\w'\u2019])")
 

@@ -20,7 +20,7 @@ from rft import build
 from rft.batches import Batcher
 from rft.checkpoint import last_checkpoint
 from rft.cluster import Shares, local_ray, num_gpus_here, share_out
-from rft.config import RunConfig
+from rft.config import RunConfig, audit_problems
 from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
 from rft.evaluation import Evaluation, evaluate, recorded_by_task
@@ -148,6 +148,8 @@ class Training:
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.console)
+        for problem in audit_problems(self.run) if self.run.audit == "warn" else ():
+            self.progress.warn(problem)
         self.held_out = self.prepared.held_out
         self.weights: Adapter | FullWeights | None = None
         self.published: dict[int, Publication] = {}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rft.cluster import Shares
-from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
+from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
 from rft.config.schema import FakeSampler, GrpoLearner, TransformersSampler, VllmSampler
 from rft.grading import Panel
 from rft.grading.sandbox import Sandbox
+from rft.grading.verdicts import audit_state
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
 from rft.preparation import Prepared
@@ -105,7 +106,8 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
         "validation": (data.validation or share, tasks.validation),
         "test": (data.test, tasks.test),
     }
-    return manifest(
+    audit = {"audit": {"graders": audit_state(audit_folder(run.grading), run.graders), "policy": run.audit}}
+    return audit | manifest(
         method=run.learner.kind,
         seed=run.seed,
         command=hide_in_words(command, run.model_dump()),

@@ -1,4 +1,4 @@
-"""The command line: `rft train`, `rft evaluate`, `rft sample`, `rft grade`, `rft serve-grader`.
+"""The command line: `rft train`, `evaluate`, `sample`, `grade`, `audit`, `serve-grader`.
 
 A configuration is composed and checked before anything heavy is imported; what is wrong is printed as bullets, and the
 exit code is 2.
@@ -16,7 +16,7 @@ from rft.errors import RftError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rft.config import EvaluateConfig, GradeConfig, RunConfig
+    from rft.config import AuditConfig, EvaluateConfig, GradeConfig, RunConfig
 
 USAGE = """\
 usage: rft <command> ...
@@ -25,6 +25,7 @@ usage: rft <command> ...
   rft evaluate       measure a base model or an adapter on a task file
   rft sample         try a base model or an adapter on a prompt
   rft grade          grade recorded completions, such as those of a run, with other graders
+  rft audit          probe graders before they train anything: what would a model find out about them?
   rft serve-grader   answer with rewards over HTTP
 
   rft train experiment=quickstart          a minute on a laptop, no download
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         "evaluate": evaluate,
         "sample": sample,
         "grade": grade,
+        "audit": audit,
         "serve-grader": serve_grader,
     }
     if not words or words[0] in ("-h", "--help"):
@@ -140,6 +142,28 @@ def _grade(config: GradeConfig) -> int:
     from rft.offline import run_grading
 
     return run_grading(config, console=_console())
+
+
+def audit(words: list[str]) -> int:
+    """`rft audit`: see `rft audit --help`."""
+    from rft.config.commands import load_audit, with_hydra, written_out
+
+    if any(word.startswith("-") for word in words):
+        return with_hydra(
+            "audit",
+            written_out(words, "tasks"),
+            lambda overrides, folder: guarded(lambda job: _audit(load_audit(job, folder)), overrides),
+        )
+    return _audit(load_audit(words))
+
+
+def _audit(config: AuditConfig) -> int:
+    if config.dry_run:
+        print("the configuration is right")
+        return 0
+    from rft.auditing import run_audit
+
+    return run_audit(config, console=_console())
 
 
 def serve_grader(words: list[str]) -> int:

@@ -72,7 +72,8 @@ def test_an_unknown_command(rft: Rft) -> None:
     code, out, err = rft("trian")
     assert (code, out) == (2, "")
     assert err.startswith(
-        "rft: unknown command 'trian'; there are: train, evaluate, sample, grade, serve-grader\n\nusage: rft <command>"
+        "rft: unknown command 'trian'; there are: train, evaluate, sample, grade, audit, serve-grader\n\n"
+        "usage: rft <command>"
     )
 
 

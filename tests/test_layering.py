@@ -33,12 +33,13 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.recorder", "rft.provenance", "rft.model_card", "rft.report", "rft.progress"),
         ("rft.checkpoint", "rft.plots", "rft.completions", "rft.grade_report"),
         ("rft.results",),
+        ("rft.audit",),
     ),
     # The composition root: the only place that knows concrete classes.
     7: (
         ("rft.cluster",),
         ("rft.build",),
-        ("rft.app", "rft.measure", "rft.try_out", "rft.offline", "rft.serving"),
+        ("rft.app", "rft.measure", "rft.try_out", "rft.offline", "rft.serving", "rft.auditing"),
         ("rft.cli",),
     ),
 }

@@ -1,19 +1,26 @@
 """The configuration of a run: its schema, how it is composed, and everything that is wrong with it at once."""
 
 from rft.config.problems import (
+    audit_config_problems,
+    audit_folder,
+    audit_problems,
     completions_per_micro_batch,
     evaluate_problems,
     grade_problems,
     run_problems,
     serve_problems,
 )
-from rft.config.schema import EvaluateConfig, GradeConfig, RunConfig, ServeConfig
+from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig
 
 __all__ = [
+    "AuditConfig",
     "EvaluateConfig",
     "GradeConfig",
     "RunConfig",
     "ServeConfig",
+    "audit_config_problems",
+    "audit_folder",
+    "audit_problems",
     "completions_per_micro_batch",
     "evaluate_problems",
     "grade_problems",

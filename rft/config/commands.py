@@ -16,13 +16,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rft.config.compose import check, conf_dir, load, register, usable_overrides
-from rft.config.problems import evaluate_problems, grade_problems, run_problems, serve_problems
-from rft.config.schema import EvaluateConfig, GradeConfig, RunConfig, ServeConfig
+from rft.config.problems import (
+    audit_config_problems,
+    evaluate_problems,
+    grade_problems,
+    run_problems,
+    serve_problems,
+)
+from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.redaction import hidden_keys, hide_in_words, restored
 
 MAY_CHANGE_ON_RESUME = (
     "dry_run",
+    "audit",
     "loop.steps",
     "loop.checkpoint_every_steps",
     "loop.keep_checkpoints",
@@ -75,9 +82,19 @@ def load_grading(overrides: Sequence[str], output_dir: str | None = None) -> Gra
     return load(GradeConfig, "grade", words, grade_problems)
 
 
-def written_out(words: Sequence[str]) -> list[str]:
-    """The words of `rft grade`, with `data=` as what it is short for; Hydra would look for a preset."""
-    return [re.sub("^(\\+*)data=", r"\1data.completions=", word) for word in words]
+def load_audit(overrides: Sequence[str], output_dir: str | None = None) -> AuditConfig:
+    """The configuration of an audit of graders.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    words = [*written_out(overrides, "tasks"), *([f"output_dir={output_dir}"] if output_dir else [])]
+    return load(AuditConfig, "audit", words, audit_config_problems)
+
+
+def written_out(words: Sequence[str], key: str = "completions") -> list[str]:
+    """The words of `rft grade` or `rft audit`, with `data=` as what it is short for; Hydra would look for a preset."""
+    return [re.sub("^(\\+*)data=", rf"\1data.{key}=", word) for word in words]
 
 
 def load_service(overrides: Sequence[str]) -> ServeConfig:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from rft.config.explain import explain, key_of, shown
 from rft.config.schema import (
+    AuditConfig,
     EvaluateConfig,
     FakeLearner,
     FakeSampler,
@@ -58,6 +59,7 @@ def register() -> None:
     store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner")))
     store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler",)))
     store.store(name="schema_grade", node=_defaults(GradeConfig))
+    store.store(name="schema_audit", node=_defaults(AuditConfig))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
     for sampler in (VllmSampler, TransformersSampler, FakeSampler):
         store.store(group="sampler", name=f"base_{sampler().kind}", node=_defaults(sampler))

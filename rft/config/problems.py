@@ -5,11 +5,23 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from rft.config.schema import EvaluateConfig, FakeLearner, FakeSampler, GradeConfig, GrpoLearner, RunConfig, ServeConfig
+from rft.config.schema import (
+    AuditConfig,
+    EvaluateConfig,
+    FakeLearner,
+    FakeSampler,
+    GradeConfig,
+    GradingConfig,
+    GrpoLearner,
+    RunConfig,
+    ServeConfig,
+)
 from rft.config.trl_options import PACKAGES, SET_BY_RFT, tracker_names, trl_option_names
 from rft.grading import grader_problems
+from rft.grading.verdicts import verdict_problems
 from rft.redaction import is_secret
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
@@ -21,7 +33,10 @@ def run_problems(run: RunConfig) -> list[str]:
         *_data_problems(run),
         *_loop_problems(run),
         *_learner_problems(run),
-        *_grader_problems(run.graders, run.evaluation.metric),
+        *(
+            _grader_problems(run.graders, run.evaluation.metric)
+            or (audit_problems(run) if run.audit == "refuse" else [])
+        ),
         *_reporter_problems(run),
     ]
 
@@ -42,6 +57,26 @@ def grade_problems(config: GradeConfig) -> list[str]:
     if config.data.completions is None:
         found.append("data is missing: the completions to grade, a run folder or a .jsonl, .parquet or .csv file")
     return found
+
+
+def audit_config_problems(config: AuditConfig) -> list[str]:
+    """Everything wrong with an audit, one sentence each; empty when nothing is."""
+    found = _grader_problems(config.graders, "reward")
+    if config.data.tasks is None:
+        found.append("data is missing: the tasks to audit on, a .jsonl, .parquet or .csv file or a hub dataset")
+    if config.template is not None and "{answer}" not in config.template and "{json}" not in config.template:
+        found.append(f"template={config.template!r}: there is no {{answer}} (nor {{json}}) in it to be replaced")
+    return found
+
+
+def audit_problems(run: RunConfig) -> list[str]:
+    """What the last audit says against the graders of a run in whose entries nothing is wrong."""
+    return verdict_problems(audit_folder(run.grading), run.graders)
+
+
+def audit_folder(grading: GradingConfig) -> Path | None:
+    """Where the verdicts of audits are; None where they are not kept."""
+    return Path(grading.audit_folder).expanduser() if grading.audit_folder else None
 
 
 def serve_problems(config: ServeConfig) -> list[str]:

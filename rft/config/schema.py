@@ -201,6 +201,8 @@ class GradingConfig(Section):
     """The run ends once a grader failed on more than this share of the last completions."""
     fault_window_completions: Positive = 200
     """How many completions "the last" are."""
+    audit_folder: str | None = ".rft/audits"
+    """Where `rft audit` keeps its verdicts and `rft train` asks for them; null does neither."""
 
 
 class EvaluationConfig(Section):
@@ -287,6 +289,47 @@ class GradeConfig(Section):
     grading: GradingConfig = GradingConfig()
 
 
+class AuditDataConfig(Section):
+    """The tasks that a grader is audited on."""
+
+    tasks: str | None = None
+    """A `.jsonl`, `.parquet` or `.csv` file, a hub dataset, or `embedded:family/split`; or `data=<file>`."""
+    columns: dict[str, str] = {}
+    """Our name to the file's: `{prompt: question}`."""
+    max_tasks: Positive = 30
+    """Only the first so many are used."""
+
+
+class AuditConfig(Section):
+    """Probing graders before they train anything: `rft audit`."""
+
+    name: str = "audit"
+    """What the output folder is called by default."""
+    output_dir: str
+    """Where the report is written; it must not hold a run yet."""
+    dry_run: bool = False
+    """Check the configuration and stop."""
+    data: AuditDataConfig
+    gold: str = "answer"
+    """The tasks' column with the reference."""
+    template: str | None = None
+    """How a complete answer looks, as `<plan></plan> {answer}`, if the graders accept none of the usual formats."""
+    completions: str | None = None
+    """Recorded completions of the base model, a run folder or a file, for the probes of what there is to learn."""
+    completions_per_prompt: Annotated[Whole, Field(ge=2)] = 8
+    """Completions of one prompt that the planned run compares."""
+    completions_per_step: Positive = 64
+    """Completions that the planned run grades in one step."""
+    graders: dict[str, dict[str, Any]]
+    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    grading: GradingConfig = GradingConfig()
+
+
+def _on_or_off(value: Any) -> Any:
+    """YAML reads `off` as false."""
+    return {False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
 class ServeConfig(Section):
     """Graders behind HTTP: `rft serve-grader`."""
 
@@ -311,6 +354,8 @@ class RunConfig(Section):
     """A run folder to continue from its last checkpoint, with its own configuration."""
     dry_run: bool = False
     """Check the configuration, print the plan and stop."""
+    audit: Annotated[Literal["refuse", "warn", "off"], BeforeValidator(_on_or_off)] = "refuse"
+    """What to do where the last `rft audit` of these graders failed: refuse to start, warn, or do not ask."""
     model: ModelConfig
     data: DataConfig
     loop: LoopConfig = LoopConfig()

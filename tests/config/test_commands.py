@@ -12,7 +12,9 @@ from rft.config.commands import MAY_CHANGE_ON_RESUME, load_training, with_hydra
 from rft.config.schema import RunConfig
 from rft.errors import ConfigError, OutputError, UsageError
 
-ALLOWED = "dry_run, loop.steps, loop.checkpoint_every_steps, loop.keep_checkpoints, evaluation.*, logging.*, cluster.*"
+ALLOWED = (
+    "dry_run, audit, loop.steps, loop.checkpoint_every_steps, loop.keep_checkpoints, evaluation.*, logging.*, cluster.*"
+)
 
 
 @pytest.fixture

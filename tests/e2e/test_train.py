@@ -244,6 +244,7 @@ def test_what_else_a_run_leaves(trained: Run) -> None:
     assert list((trained.folder / "tensorboard").glob("events*"))
     manifest = json.loads((trained.folder / "manifest.json").read_text())
     assert manifest["seed"] == 0
+    assert manifest["audit"] == {"graders": "never audited", "policy": "refuse"}
     assert "reasoning_gym" in json.dumps(manifest)
     import yaml
 

@@ -1,0 +1,68 @@
+"""The report of an audit in the terminal: what failed first, why it matters, and the input that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+COMPLETION_CHARS = 160
+NUM_EXAMPLES = 2
+MARKS = {"failed": ("x", "red"), "warned": ("!", "yellow"), "passed": ("+", "green"), "not applicable": ("-", "dim")}
+
+
+def print_report(console: Console, report: Mapping[str, Any], *, folder: Path, page: Path) -> None:
+    """Print an audit.
+
+    Args:
+        console: Where to.
+        report: As audit.json has it. Texts of tasks and completions are not trusted: no markup, no control characters.
+        folder: Where it was written.
+        page: The page to show to others.
+    """
+    for probe in report["probes"]:
+        if probe["result"] in ("failed", "warned"):
+            _print_finding(console, probe)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "probe", "finding"):
+        table.add_column(column, overflow="fold")
+    for probe in report["probes"]:
+        mark, style = MARKS[probe["result"]]
+        said = Text(visible(probe["said"]), style="dim" if probe["result"] == "not applicable" else "")
+        table.add_row(Text(mark, style=style), Text(probe["name"], style=style), said)
+    console.print(table)
+    counts = ", ".join(f"{count} {result}" for result, count in report["counts"].items())
+    style = "bold red" if report["verdict"] == "failed" else "bold green"
+    line = f"{report['verdict']}: {counts}; {report['graded']} completions graded in {report['seconds']:.1f} s"
+    console.print(Text(line, style=style), soft_wrap=True)
+    console.print(Text(f"the report: {folder}; to show it: {page}"), soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """What a terminal would obey, as Python's escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def _print_finding(console: Console, probe: Mapping[str, Any]) -> None:
+    mark, style = MARKS[probe["result"]]
+    console.print(Text(f"{mark} {probe['result']}: {probe['name']}", style=f"bold {style}"))
+    for label, text in (("", probe["said"]), ("why: ", probe["why"]), ("to do: ", probe["remedy"])):
+        if probe["result"] == "failed" or not label:
+            console.print(Text(f"  {label}{visible(text)}"), soft_wrap=True)
+    for example in probe["examples"][:NUM_EXAMPLES]:
+        completion = example["completion"]
+        if len(completion) > COMPLETION_CHARS:
+            completion = f"{completion[: COMPLETION_CHARS * 2 // 3]} ... {completion[-COMPLETION_CHARS // 3 :]}"
+        reward = "no reward" if example["reward"] is None else f"reward {example['reward']:g}"
+        console.print(Text(f"    {reward} for {visible(repr(completion))}", style="bold"), soft_wrap=True)
+        reference = "" if example["reference"] is None else f", where the reference is {example['reference'][:80]!r}"
+        console.print(Text(f"      {visible(example['note'] + reference)}"), soft_wrap=True)
+        for name, score in example["scores"].items():
+            if score["reason"]:
+                console.print(Text(f"      {name}: {score['status']}: {visible(score['reason'])}"), soft_wrap=True)
+    console.print()

@@ -1,0 +1,107 @@
+"""`rft audit`: graders, probed before they train anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from rft.audit.bench import Bench
+from rft.audit.examine import Looked, as_object, examine, verdict
+from rft.audit.page import page
+from rft.audit.subject import Recorded, Subject
+from rft.audit.terminal import print_report
+from rft.completions import read_completions
+from rft.config import AuditConfig, audit_folder
+from rft.data.tasks import read_tasks
+from rft.grading.verdicts import FAILED, Verdict, identities, keep_verdict
+from rft.recorder import Recorder, prepare_output
+from rft.types import Split
+
+REPORT, PAGE = "audit.json", "audit.html"
+
+
+def run_audit(config: AuditConfig, *, console: Console) -> int:
+    """Audit from a checked configuration; write audit.json and audit.html, keep the verdict, and print the report.
+
+    Returns:
+        The exit code: 0, or 1 when a probe failed.
+
+    Raises:
+        RftError: With what went wrong and what to do.
+    """
+    source = config.data.tasks or ""
+    placed = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
+    tasks = [one.task for one in placed[: config.data.max_tasks]]
+    recorded = _recorded(config.completions, config.data.max_tasks) if config.completions else ()
+    folder = Path(config.output_dir)
+    prepare_output(folder)
+    recorder = Recorder(folder)
+    recorder.document("config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+    started = time.monotonic()
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+    ) as progress:
+        shown = progress.add_task("starting")
+        count = 0
+
+        def graded() -> None:
+            nonlocal count
+            count += 1
+            progress.update(shown, completed=count)
+
+        bench = Bench(
+            config.graders,
+            max_concurrency=config.grading.max_concurrency,
+            num_workers=config.grading.num_workers,
+            count=graded,
+        )
+        subject = Subject(
+            bench=bench,
+            tasks=tasks,
+            gold=config.gold,
+            template=config.template,
+            recorded=recorded,
+            completions_per_prompt=config.completions_per_prompt,
+            completions_per_step=config.completions_per_step,
+        )
+        looked = asyncio.run(_examined(subject, lambda name: progress.update(shown, description=f"auditing: {name}")))
+    report = as_object(subject, looked, tasks=source, seconds=time.monotonic() - started)
+    recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    recorder.document(PAGE, page(report))
+    kept = audit_folder(config.grading)
+    if kept is not None:
+        keep_verdict(
+            kept,
+            Verdict(
+                verdict=report["verdict"],
+                failed=tuple(one["name"] for one in report["probes"] if one["result"] == FAILED),
+                time=report["time"],
+                report=str(folder),
+                graders=identities(config.graders),
+            ),
+        )
+    print_report(console, report, folder=folder, page=folder / PAGE)
+    return int(verdict(looked) == FAILED)
+
+
+async def _examined(subject: Subject, starting: Callable[[str], None]) -> list[Looked]:
+    try:
+        return await examine(subject, starting=starting)
+    finally:
+        subject.bench.close()
+
+
+def _recorded(source: str, max_tasks: int) -> Recorded:
+    """The base model's completions in a run, or all completions where no policy is the base model."""
+    groups = read_completions(source, columns={}, phase=None)
+    by_task = [(group.task, group.rollouts) for group in groups]
+    base = [(task, [one for one in some if one.policy.version == 0]) for task, some in by_task]
+    of_base = [(task, some) for task, some in base if some]
+    return (of_base or by_task)[:max_tasks]

@@ -1,0 +1,59 @@
+"""An audit of graders that a file holds, on tasks of a table."""
+
+import asyncio
+import sys
+
+import pytest
+
+from rft.audit.bench import Bench
+from rft.audit.subject import Subject
+from rft.types import Task
+
+SUMS = [(3, 4), (20, 22), (13, 8), (50, 9), (17, 60), (5, 31), (44, 11), (2, 10)]
+"""Sums: 7, 42, 21, 59, 77, 36, 55, 12; all different, none of them in its question."""
+
+
+def make_tasks(rows):
+    return [
+        Task(id=f"t{number}", messages=({"role": "user", "content": row.pop("prompt")},), item=row, split="train")
+        for number, row in enumerate([dict(row) for row in rows])
+    ]
+
+
+def sums():
+    return make_tasks([{"prompt": f"What is {a} + {b}?", "answer": str(a + b)} for a, b in SUMS])
+
+
+class Audit:
+    """Puts probes to graders."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.subject = None
+
+    def file(self, source):
+        (self.folder / "mine.py").write_text(source)
+
+    def __call__(self, entries, *looks, tasks=None, gold="answer", **options):
+        """Return what each probe finds."""
+        if isinstance(entries, str):
+            entries = {"main": {"use": f"mine.py:{entries}" if ".py" not in entries else entries, "timeout_s": 20}}
+        return asyncio.run(self._look(entries, looks, tasks or sums(), gold, options))
+
+    async def _look(self, entries, looks, tasks, gold, options):
+        bench = Bench(entries, max_concurrency=16, num_workers=2)
+        self.subject = Subject(bench=bench, tasks=tasks, gold=gold, **options)
+        try:
+            await self.subject.calibrate()
+            found = [await look(self.subject) for look in looks]
+        finally:
+            bench.close()
+        return found[0] if len(found) == 1 else found
+
+
+@pytest.fixture
+def audit(tmp_path, monkeypatch):
+    """A folder for graders as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return Audit(tmp_path)
