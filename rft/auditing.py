@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -22,6 +21,7 @@ from rft.config import AuditConfig, audit_folder
 from rft.data.tasks import read_tasks
 from rft.grading.verdicts import FAILED, Verdict, identities, keep_verdict
 from rft.recorder import Recorder, prepare_output
+from rft.redaction import redacted
 from rft.types import Split
 
 REPORT, PAGE = "audit.json", "audit.html"
@@ -43,7 +43,7 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
     folder = Path(config.output_dir)
     prepare_output(folder)
     recorder = Recorder(folder)
-    recorder.document("config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+    recorder.config(config.model_dump())
     started = time.monotonic()
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
@@ -72,7 +72,7 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
             completions_per_step=config.completions_per_step,
         )
         looked = asyncio.run(_examined(subject, lambda name: progress.update(shown, description=f"auditing: {name}")))
-    report = as_object(subject, looked, tasks=source, seconds=time.monotonic() - started)
+    report = as_object(subject, looked, tasks=str(redacted(source)), seconds=time.monotonic() - started)
     recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
     recorder.document(PAGE, page(report))
     kept = audit_folder(config.grading)
