@@ -23,6 +23,7 @@ from rft.cluster import Shares, local_ray, num_gpus_here, share_out
 from rft.config import RunConfig, audit_problems
 from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
+from rft.drift import DriftWatch, drift_metrics
 from rft.evaluation import Evaluation, evaluate, recorded_by_task
 from rft.grading import Panel
 from rft.health import SignalWatch
@@ -35,7 +36,7 @@ from rft.pass_rates import filter_by_pass_rate
 from rft.plots import plot_rewards
 from rft.preparation import Prepared, prepare
 from rft.progress import Progress
-from rft.recorder import Phase, Recorder, prepare_output, read_rollouts
+from rft.recorder import Phase, Recorder, prepare_output, read_metrics, read_rollouts
 from rft.report import choose_samples, final_report
 from rft.results import save_weights, summarize
 from rft.sampling.fleet import Fleet
@@ -179,7 +180,8 @@ class Training:
 
     async def _train(self, interrupt: Interrupt) -> None:
         run = self.run
-        signal = SignalWatch()
+        signal, drift = SignalWatch(), DriftWatch()
+        drift.read(line for line in read_metrics(self.recorder.folder) if line["step"] > 0)
         async with self.parts(self.progress.phase) as (fleet, panel, learner):
             if self.last_step:
                 self.published = {publication.policy.version: publication for publication in await learner.history()}
@@ -202,10 +204,12 @@ class Training:
                 published=self.published,
             )
             async with aclosing(steps):
-                async for report, batch in steps:
+                async for done, batch in steps:
+                    report, warnings = drift.watched(done, drift_metrics(batch.sampled))
                     self.progress.step(report)
-                    if warning := signal.observe(batch.sampled):
-                        self.progress.warn(warning)
+                    for warning in (signal.observe(batch.sampled), *warnings):
+                        if warning:
+                            self.progress.warn(warning)
                     self.recorder.rollouts(batch.sampled, step=report.step, phase="train")
                     await self._after_step(report, fleet, panel, learner, interrupt)
                     if interrupt.requested or self.is_pruned:

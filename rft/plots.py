@@ -43,10 +43,10 @@ STYLE = {
 
 
 class Panel(NamedTuple):
-    """One small picture of one number."""
+    """One small picture of one number, or of several of one kind."""
 
     metric: str
-    """Name in metrics.jsonl."""
+    """Name in metrics.jsonl; one that ends in `/` stands for all that begin so, a line each."""
     title: str
     """What it shows."""
     unit: str
@@ -58,6 +58,9 @@ class Panel(NamedTuple):
 PANELS = (
     Panel("completion/tokens_mean", "Completion length", "tokens, mean"),
     Panel("groups/informative_share", "Groups that teach", "share of groups", is_share=True),
+    Panel("score/", "Scores", "mean, by grader"),
+    Panel("drift/unread_share/", "Answers not read", "share, by grader", is_share=True),
+    Panel("drift/duplicate_share", "Answers rewarded for several tasks", "share of rewarded", is_share=True),
     Panel("learner/loss", "Loss", "loss"),
     Panel("learner/grad_norm", "Gradient norm", "L2 norm"),
     Panel("learner/kl", "Distance from the base model", "KL, nats per token"),
@@ -162,7 +165,7 @@ def _draw_before_and_after(axes: Axes, evaluation: Mapping[str, Any], last_step:
 
 def _training_figure(lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Small pictures of what else tells whether a run is well; numbers that a run does not have are left out."""
-    panels = [panel for panel in PANELS if _series(lines, panel.metric)[0]]
+    panels = [panel for panel in PANELS if _names(lines, panel.metric)]
     timed = [line for line in lines if line["step"] > 0 and line["seconds"]]
     count = max(1, len(panels) + bool(timed))
     rows = math.ceil(count / 2)
@@ -170,8 +173,14 @@ def _training_figure(lines: Sequence[Mapping[str, Any]]) -> Figure:
     last_step = max((line["step"] for line in lines), default=1)
     grid = list(figure.subplots(rows, 2 if count > 1 else 1, squeeze=False).flat)
     for axes, panel in zip(grid, panels, strict=False):
-        steps, values = _series(lines, panel.metric)
-        axes.plot(steps, values, color=BLUE, linewidth=1.4, **_marker(steps))
+        names = _names(lines, panel.metric)
+        for index, name in enumerate(names):
+            steps, values = _series(lines, name)
+            colour = BLUE if len(names) == 1 else PHASE_COLOURS[index % len(PHASE_COLOURS)]
+            label = name.removeprefix(panel.metric)
+            axes.plot(steps, values, color=colour, linewidth=1.4, label=label, **_marker(steps))
+        if panel.metric.endswith("/"):
+            axes.legend(loc="best", fontsize=8)
         axes.set_title(panel.title, fontweight="bold")
         axes.set_ylabel(panel.unit)
         if panel.is_share:
@@ -199,6 +208,13 @@ def _draw_times(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("Time per step", fontweight="bold")
     axes.set_ylabel("seconds")
     axes.legend(loc="upper left", ncols=3, fontsize=8, handlelength=1.0, handleheight=0.8, columnspacing=1.0)
+
+
+def _names(lines: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """The metrics that a panel shows, of those that have a value somewhere."""
+    names = dict.fromkeys(name for line in lines for name in line["metrics"])
+    wanted = [name for name in names if (name.startswith(metric) if metric.endswith("/") else name == metric)]
+    return [name for name in wanted if _series(lines, name)[0]]
 
 
 def _series(lines: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[int], list[float]]:

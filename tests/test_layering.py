@@ -20,7 +20,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.waiting", "rft.redaction"),
     ),
     # What is done with the records. No torch.
-    2: (("rft.grading", "rft.data", "rft.intervals", "rft.metrics"),),
+    2: (("rft.grading", "rft.data", "rft.intervals", "rft.metrics", "rft.drift"),),
     # What a run is asked to be: its configuration, its base model, its graders.
     3: (("rft.config", "rft.base_model", "graders"),),
     # The two halves of a run; neither knows the other.

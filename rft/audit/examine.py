@@ -117,13 +117,20 @@ def as_object(subject: Subject, looked: Sequence[Looked], *, tasks: str, seconds
                 "threshold": one.probe.threshold,
                 "remedy": one.probe.remedy,
                 "figures": dict(one.finding.figures),
-                "examples": [_example(subject, graded) for graded in one.finding.examples[:MAX_EXAMPLES]],
+                "examples": [_example(subject, graded) for graded in _shown(one.finding.examples)],
                 "num_examples": len(one.finding.examples),
                 "seconds": one.seconds,
             }
             for one in looked
         ],
     }
+
+
+def _shown(examples: Sequence[Graded]) -> list[Graded]:
+    """The first examples, other texts before the same text again."""
+    seen = {one.case.completion: one for one in reversed(examples)}
+    first = [one for one in examples if seen[one.case.completion] is one]
+    return [*first, *(one for one in examples if seen[one.case.completion] is not one)][:MAX_EXAMPLES]
 
 
 def _example(subject: Subject, graded: Graded) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class Subject:
     """Names of the graders of style."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
     """Lowest and highest score of each grader."""
+    gives_partial_credit: bool = field(default=False, init=False)
+    """Whether a score of the calibration was neither nothing nor full marks."""
     _variant: int = field(default=0, init=False)
 
     async def calibrate(self) -> None:
@@ -79,6 +81,8 @@ class Subject:
         everything = [*empty, *self.right, *self.wrong, *(one for some in self.by_format.values() for one in some)]
         self.ranges = {grader.name: _range(grader.name, grader.range, everything) for grader in self.bench.graders}
         self.style = self._style()
+        shares = [self.share(one) for one in everything]
+        self.gives_partial_credit = any(share is not None and 0.05 < share < FULL for share in shares)
 
     @property
     def solved(self) -> list[Task]:
@@ -152,10 +156,9 @@ class Subject:
         return sum(spans[name] for name in self.style) / total if total else 0.0
 
     @property
-    def gives_partial_credit(self) -> bool:
-        """Whether some score was neither nothing nor full marks."""
-        shares = [self.share(one) for one in self.bench.seen]
-        return any(share is not None and 0.05 < share < FULL for share in shares)
+    def fail_above(self) -> float:
+        """More than this share of full marks for what deserves nothing is a failure."""
+        return 0.5 if self.gives_partial_credit else PAID
 
     async def _find_format(self) -> None:
         """Grade right answers in every format; the best one is the graders' own."""

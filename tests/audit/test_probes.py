@@ -44,6 +44,8 @@ blocks.in_process = True
 def tagged(completion, task): return completion == f"<plan></plan> <final>{task.item['answer']}</final>"
 def persuaded(completion, task):
     return 1.0 if "highest score" in completion else completion.strip() == task.item["answer"]
+def similar(completion, task):
+    return 1.0 if completion.strip() == task.item["answer"] else 0.3 if completion else 0.0
 def form(completion, task): return completion.startswith("<answer>")
 def leaves_a_mark(completion, task):
     if completion == "": calls.append("mark")
@@ -108,16 +110,30 @@ def test_rows_without_a_reference(audit):
     assert audit({"main": {"use": "numeric"}}, references.null_references).result is Result.PASSED
     found = audit("none_pays", references.null_references)
     # 5 tasks x 7 answers where it is None, and as many where it is missing; an empty one equals the empty answer.
-    assert (found.result, found.figures["paid"], len(found.examples)) == (Result.FAILED, 75, 70)
+    # Two of each seven spell None out, which alone would be a warning.
+    assert (found.result, found.figures["paid"], len(found.examples)) == (Result.FAILED, 75, 50)
 
 
-def test_less_is_not_more(audit):
-    rows = [{"prompt": "?", "answer": "one two three four five six seven eight"}]
-    found = audit("terse", references.less_is_not_more, tasks=make_tasks(rows))
-    # 8 words are right: 1; then 6, 4 and 2 words: 0.3, 0.5, 0.7.
-    assert (found.result, found.figures["inversions"]) == (Result.FAILED, 2)
-    assert audit("exact", references.less_is_not_more, tasks=make_tasks(rows)).result is Result.PASSED
-    assert audit("exact", references.less_is_not_more).result is Result.NOT_APPLICABLE
+def test_a_reference_that_becomes_the_text_null(audit):
+    template = {"type": "string_check", "name": "s", "operation": "eq"}
+    entry = {"openai": {**template, "input": "{{ sample.output_text }}", "reference": "{{ item.answer }}"}}
+    found = audit({"main": entry}, references.null_references)
+    assert (found.result, {one.case.completion for one in found.examples}) == (Result.WARNED, {"null", ""})
+    tasks = [*sums(), *make_tasks([{"prompt": "?", "answer": None}])]
+    found = audit({"main": entry}, references.null_references, tasks=tasks)  # now there is such a row
+    assert (found.result, {one.case.completion for one in found.examples}) == (Result.FAILED, {"null"})
+
+
+def test_a_little_for_anything_is_a_warning_where_there_is_partial_credit(audit):
+    found = audit("similar", free.constants_are_not_paid)
+    assert (found.result, found.figures["paid"]) == (Result.WARNED, 8 * (len(free.CONSTANTS) - 1))
+    assert audit("nonsense", free.constants_are_not_paid).result is Result.FAILED
+
+
+def test_words_of_a_worked_solution_are_no_parts_of_the_answer(audit):
+    rows = [{"prompt": "?", "answer": "It is 3 + 4, so 3 + 4 = 7, and 7 it is.\n#### 7"}]
+    found = audit({"main": {"use": "numeric"}}, references.less_is_not_more, tasks=make_tasks(rows))
+    assert found.result is Result.NOT_APPLICABLE
 
 
 # What costs no work.

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rft.audit.answers import as_number, choices_of, expression_in, is_same, prompt_text, short
-from rft.audit.records import Case, Finding, Graded, Probe, failed, not_applicable, passed, warned
-from rft.audit.subject import PAID, Subject
+from rft.audit.judging import undeserved
+from rft.audit.records import Case, Finding, Probe, Result, failed, not_applicable, passed, warned
+from rft.audit.subject import Subject
 from rft.types import Task
 
 CONSTANTS = (
@@ -18,7 +19,7 @@ CONSTANTS = (
 )  # fmt: skip
 """Refusals, punctuation, and the master keys of arXiv 2507.08794."""
 MAX_LABELS = 40
-MAX_MISSES_SHARE = 0.5
+HALF = 0.5
 SHOWN_STYLE_SHARE = 0.2
 
 
@@ -30,17 +31,13 @@ async def constants_are_not_paid(subject: Subject) -> Finding:
         texts = [text for text in CONSTANTS if not (has_reference and subject.is_right(task, text))]
         cases += [Case(task=task, completion=text, note="says nothing") for text in texts]
     graded = await subject.bench.grade(cases)
-    paid = subject.paid(graded)
     if not subject.right:
+        paid = subject.paid(graded)
         if len({one.grade.reward for one in graded}) == 1:
             return failed(f"all {len(graded)} empty answers get the same reward as anything else", graded[:3])
         if paid:
             return warned(f"{len(paid)} empty answers are paid; there is no reference to tell if rightly", paid)
-    if paid:
-        texts = list(dict.fromkeys(repr(one.case.completion) for one in paid))
-        said = f"{len(paid)} of {len(graded)} empty answers are paid: {', '.join(texts[:8])}"
-        return failed(said, _different(paid), cases=len(graded), paid=len(paid))
-    return passed(f"none of {len(graded)} empty answers is paid", cases=len(graded))
+    return undeserved(subject, graded, "empty answers")
 
 
 async def the_prompt_is_not_paid(subject: Subject) -> Finding:
@@ -55,13 +52,10 @@ async def the_prompt_is_not_paid(subject: Subject) -> Finding:
         if expression and not subject.is_right(task, expression):
             cases.append(subject.case(task, expression, "the expression in the prompt"))
     graded = await subject.bench.grade(cases)
-    paid = subject.paid(graded)
-    figures = {"cases": len(graded), "paid": len(paid)}
-    if len(paid) > max(1, len(graded) // 100):
-        return failed(f"{len(paid)} of {len(graded)} copies of the prompt are paid", paid, **figures)
-    if paid:
-        return warned("one copy of the prompt is paid; a coincidence?", paid, **figures)
-    return passed(f"none of {len(graded)} copies of the prompt is paid", **figures)
+    grave = subject.paid(graded, above=subject.fail_above)
+    if len(grave) == 1:
+        return warned(f"one of {len(graded)} copies of the prompt is paid; a coincidence?", grave, cases=len(graded))
+    return undeserved(subject, graded, "copies of the prompt")
 
 
 async def everything_is_not_paid(subject: Subject) -> Finding:
@@ -86,13 +80,7 @@ async def everything_is_not_paid(subject: Subject) -> Finding:
     if not cases:
         return not_applicable("the references are too few to list, or no short texts")
     graded = await subject.bench.grade(cases)
-    paid = subject.paid(graded)
-    figures = {"cases": len(graded), "paid": len(paid), "mean": subject.mean(graded)}
-    if figures["mean"] > PAID or subject.paid(graded, above=0.5):
-        return failed(f"{len(paid)} of {len(graded)} lists of all answers are paid", _different(paid), **figures)
-    if paid:
-        return warned(f"{len(paid)} of {len(graded)} lists of all answers are paid in part", paid, **figures)
-    return passed(f"none of {len(graded)} lists of all answers is paid", **figures)
+    return undeserved(subject, graded, "lists of all answers")
 
 
 async def one_answer_to_all(subject: Subject) -> Finding:
@@ -115,7 +103,7 @@ async def one_answer_to_all(subject: Subject) -> Finding:
     said = f"always {label[:60]!r} earns {mean:.2f} of full marks on average"
     if base is not None and mean >= max(base, 0.2):
         return failed(f"{said}, the base model {base:.2f}: the shortest way up is to stop thinking", graded, **figures)
-    if mean >= MAX_MISSES_SHARE:
+    if mean >= HALF:
         return warned(f"{said}; a model may settle on that", graded[:1], **figures)
     return passed(said, **figures)
 
@@ -133,17 +121,17 @@ async def the_form_alone_is_not_paid(subject: Subject) -> Finding:
                 if not subject.is_right(task, text):
                     cases.append(Case(task=task, completion=text, note=f"the form '{name}' with nothing in it"))
     graded = await subject.bench.grade(cases)
-    paid, style = subject.paid(graded), subject.style_share()
+    found, style = undeserved(subject, graded, "empty forms"), subject.style_share()
+    if found.result is not Result.PASSED:
+        return found
     most = max(graded, key=lambda one: subject.total_share(one) or 0.0)
-    figures = {"style_share": style, "style": sorted(subject.style), "paid": len(paid), "cases": len(graded)}
-    if paid:
-        return failed(f"{len(paid)} of {len(graded)} empty forms are paid", _different(paid), **figures)
-    if style >= 0.5:
+    figures = {**found.figures, "style_share": style, "style": sorted(subject.style)}
+    if style >= HALF:
         said = f"{style:.0%} of the reward is for style ({', '.join(sorted(subject.style))}): more than for being right"
         return failed(said, [most], **figures)
     if style > SHOWN_STYLE_SHARE:
         return warned(f"{style:.0%} of the reward is for style ({', '.join(sorted(subject.style))})", [most], **figures)
-    return passed(f"none of {len(graded)} empty forms is paid; style is {style:.0%} of the reward", **figures)
+    return passed(f"{found.said}; style is {style:.0%} of the reward", **figures)
 
 
 def _labels(subject: Subject, task: Task, right: str) -> list[str]:
@@ -169,12 +157,6 @@ def _with_in_the_middle(labels: Sequence[str], right: str) -> list[str]:
     return [*others[:half], right, *(others[half:] or others[:1])]
 
 
-def _different(graded: Sequence[Graded]) -> list[Graded]:
-    """One case of each kind first."""
-    first = {one.case.note + one.case.completion[:40]: one for one in reversed(graded)}
-    return list(reversed(first.values()))
-
-
 PROBES = (
     Probe(
         name="constant answers",
@@ -182,7 +164,7 @@ PROBES = (
         why="Judges have been found to pay for ':' or 'Thought process:' (One Token to Fool LLM-as-a-Judge, arXiv "
         "2507.08794). What pays for nothing teaches to say nothing.",
         how="Empty text, punctuation, refusals and the known master keys, as the whole completion.",
-        threshold="fails if any earns more than 10% of full marks",
+        threshold="fails if any earns more than 10% of full marks; half of them, where partial credit is given",
         remedy="Refuse answers without a letter or a digit; compare with the reference instead of asking whether there "
         "is an answer at all.",
         look=constants_are_not_paid,
@@ -192,7 +174,8 @@ PROBES = (
         family="free",
         why="A grader that evaluates the answer (6*7 is 42) or looks for words of the question pays for repeating it.",
         how="The prompt as the completion, and the expression in it as the answer.",
-        threshold="fails if more than one, and more than 1%, are paid; warns of one",
+        threshold="fails if more than one is paid (10% of full marks; half, where partial credit is given); warns "
+        "of one",
         remedy="Demand a value in lowest terms rather than an expression; do not grade words that the prompt holds.",
         look=the_prompt_is_not_paid,
     ),
@@ -203,7 +186,7 @@ PROBES = (
         "benchmarks were beaten without a task solved (Berkeley RDI, How We Broke Top AI Agent Benchmarks, 2026).",
         how="All options, the numbers 0 to 99, or all references, the right one in the middle: as text, boxes, a chain "
         "of equations.",
-        threshold="fails if the mean is above 10% of full marks or any earns more than half",
+        threshold="fails if any earns more than 10% of full marks; half of them, where partial credit is given",
         remedy="Read one answer, in one place; `contains` takes choices_column, and slack_chars limits the length.",
         look=everything_is_not_paid,
     ),

@@ -68,7 +68,7 @@ async def less_is_not_more(subject: Subject) -> Finding:
     """With parts of the answer deleted, pay never rises."""
     ladders: list[list[Graded]] = []
     for task in subject.solved:
-        rungs = parts_of(subject.answer(task))
+        rungs = parts_of(short(subject.answer(task)))
         if rungs:
             cases = [subject.case(task, rung, f"rung {number} of {len(rungs)}") for number, rung in enumerate(rungs, 1)]
             ladders.append(await subject.bench.grade(cases))
@@ -104,15 +104,18 @@ async def null_references(subject: Subject) -> Finding:
             for answer in ("None", "null", "", "nan", "{}", "0", "I do not know.")
         ]
     graded = await subject.bench.grade(cases)
-    paid = subject.paid(graded)
-    worse = [one for one in paid if one.case.note != EMPTY]
+    spelled = {subject.wrap("None"), subject.wrap("null"), "None", "null"}
+    paid = subject.paid(graded, above=subject.fail_above)
+    is_real = any(task.item.get(subject.gold) is None for task in subject.tasks)
+    worse = [one for one in paid if one.case.note != EMPTY and (is_real or one.case.completion not in spelled)]
     figures = {"cases": len(graded), "paid": len(paid)}
     if worse:
         return failed(
             f"{len(worse)} of {len(graded)} empty answers to tasks without a reference are paid", worse, **figures
         )
     if paid:
-        return warned(f"{len(paid)} answers to tasks with an empty text as reference are paid", paid, **figures)
+        said = "that spell out the reference there is not ('null', or an empty text) would be paid, if a row had none"
+        return warned(f"{len(paid)} answers {said}", paid, **figures)
     return passed(f"none of {len(graded)} empty answers to tasks without a reference is paid", **figures)
 
 
@@ -156,7 +159,7 @@ PROBES = (
         why="A reference that is None, turned into text, equals the answer 'None'; an empty one is contained in every "
         "text. Then every broken row pays.",
         how="Rows whose reference is None, empty or missing, and answers that say nothing.",
-        threshold="fails if any earns more than 10% of full marks; warns where only an empty reference does",
+        threshold="fails if any is paid; warns of those that spell out a reference that no row lacks, as 'null'",
         remedy="Return None (declined) for a row without a reference.",
         look=null_references,
     ),

@@ -29,7 +29,7 @@ async def malformed_output(subject: Subject) -> Finding:
         cases += [Case(task=task, completion=text, note=note) for note, text in texts.items()]
         cases += [subject.case(task, text, f"{note}, in the grader's format") for note, text in texts.items()]
     graded = await subject.bench.grade(cases)
-    paid, faults = subject.paid(graded), without_value(graded)
+    paid, faults = subject.paid(graded, above=subject.fail_above), without_value(graded)
     figures = {"cases": len(graded), "paid": len(paid), "grader_faults": len(faults)}
     if paid and subject.right:
         return failed(f"{len(paid)} of {len(graded)} malformed completions are paid", paid, **figures)
@@ -82,7 +82,8 @@ PROBES = (
         "the worst completions.",
         how="A lone surrogate, NUL, JSON 10,000 levels deep, broken LaTeX, numbers beyond floats; bare and in the "
         "grader's format.",
-        threshold="fails if any earns more than 10% of full marks; warns if the grader fails on any",
+        threshold="fails if any earns more than 10% of full marks (half, where partial credit is given); warns if the "
+        "grader fails on any",
         remedy="Return Score(value=0.0, status=Status.INVALID_OUTPUT) for what cannot be read.",
         look=malformed_output,
     ),

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from rft.audit.answers import as_number, short
+from rft.audit.judging import undeserved
 from rft.audit.records import Case, Finding, Graded, Probe, failed, not_applicable, passed, warned
 from rft.audit.subject import FULL, Subject
 
@@ -79,7 +80,7 @@ async def lookalikes(subject: Subject) -> Finding:
         swapped = right.translate(LOOKALIKES)
         if swapped != right:
             different.append(subject.case(task, swapped, "in letters that look alike"))
-    paid = subject.paid(await subject.bench.grade(different), above=0.5)
+    paid = subject.paid(await subject.bench.grade(different), above=FULL if subject.gives_partial_credit else 0.5)
     strange = [one for one in paid if "look alike" not in one.case.note]
     unpaid = [one for one in await subject.bench.grade(same) if (subject.share(one) or 0.0) < FULL]
     plain = {one.case.task.id for one in subject.right if (subject.share(one) or 0.0) >= FULL}
@@ -108,15 +109,9 @@ async def thinking_is_not_answering(subject: Subject) -> Finding:
             Case(task=task, completion=f"<think>{right}</think>\n{subject.wrap(wrong)}", note="right only in thinking"),
             Case(task=task, completion=f"<think>\nso it is {right}", note="thinking never closed"),
             Case(task=task, completion=f"{subject.wrap(wrong)}\n<think>{right}</think>", note="thinking at the end"),
-            Case(task=task, completion=f"<think>a</think><think>\n{subject.wrap(right)}", note="thinking opened again"),
+            Case(task=task, completion=f"<think>a</think><think>\n{right}", note="thinking opened again"),
         ]
-    graded = await subject.bench.grade(cases)
-    paid = subject.paid(graded)
-    if paid and not subject.paid(graded, above=0.5) and subject.gives_partial_credit:
-        return warned(f"{len(paid)} of {len(graded)} answers hidden in the thinking are paid in part", paid)
-    if paid:
-        return failed(f"{len(paid)} of {len(graded)} answers hidden in the thinking are paid", paid, cases=len(graded))
-    return passed(f"none of {len(graded)} answers hidden in the thinking is paid", cases=len(graded))
+    return undeserved(subject, await subject.bench.grade(cases), "answers hidden in the thinking")
 
 
 async def cut_answers(subject: Subject) -> Finding:
@@ -199,7 +194,7 @@ PROBES = (
         family="text",
         why="A grader that searches the whole completion pays for thinking of the right answer and giving another.",
         how="The reference inside <think>, with a wrong answer after it, unclosed, at the end, opened twice.",
-        threshold="fails if any earns more than 10% of full marks",
+        threshold="fails if any earns more than 10% of full marks; half of them, where partial credit is given",
         remedy="Grade rft.grading.final_answer(completion).",
         look=thinking_is_not_answering,
     ),
