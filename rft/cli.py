@@ -22,6 +22,7 @@ USAGE = """\
 usage: rft <command> ...
 
   rft train          from a base model, a task file and a grader to a better adapter
+  rft sweep          search for good settings by many runs
   rft evaluate       measure a base model or an adapter on a task file
   rft sample         try a base model or an adapter on a prompt
   rft grade          grade recorded completions, such as those of a run, with other graders
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": train,
+        "sweep": sweep,
         "evaluate": evaluate,
         "sample": sample,
         "grade": grade,
@@ -70,9 +72,13 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
 
 def train(words: list[str]) -> int:
     """`rft train`: see `rft train --help`."""
-    from rft.config.commands import load_training, with_hydra
+    from rft.config.commands import is_grid, load_training, with_hydra
 
     command = ["rft", "train", *words]
+    if is_grid(words):
+        from rft.sweep.grid import run_grid
+
+        return run_grid(words, console=_console())
     if any(word.startswith("-") for word in words):
         return with_hydra(
             "train",
@@ -80,6 +86,18 @@ def train(words: list[str]) -> int:
             lambda overrides, folder: guarded(lambda job: _train(load_training(job, folder), command), overrides),
         )
     return _train(load_training(words), command)
+
+
+def sweep(words: list[str]) -> int:
+    """`rft sweep`: see `rft sweep --help`."""
+    from rft.config.search import HELP
+
+    if {"-h", "--help"} & set(words):
+        print(HELP, end="")
+        return 0
+    from rft.sweep.search import run_search
+
+    return run_search(words, console=_console())
 
 
 def _train(run: RunConfig, command: list[str]) -> int:

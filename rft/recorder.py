@@ -105,9 +105,17 @@ class Recorder:
 
     def summary(self, obj: Mapping[str, Any]) -> Path:
         """Write summary.json, replacing one that is there."""
-        path = self.folder / SUMMARY
-        _replace(path, [json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"])
-        return path
+        write_json(self.folder / SUMMARY, obj)
+        return self.folder / SUMMARY
+
+
+def write_json(path: Path, obj: Mapping[str, Any]) -> None:
+    """Write a whole JSON file, replacing one that is there.
+
+    Raises:
+        OutputError: The disk is full or cannot be written.
+    """
+    _replace(path, [json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"])
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

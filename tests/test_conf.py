@@ -13,7 +13,9 @@ from rft.errors import ConfigError
 CONF = conf_dir()
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 PRESETS = sorted(
-    f"{file.parent.name}={file.stem}" for file in CONF.glob("*/*.yaml") if file.parent.name != "experiment"
+    f"{file.parent.name}={file.stem}"
+    for file in CONF.glob("*/*.yaml")
+    if file.parent.name not in ("experiment", "sweep")
 )
 INSTALLED = "logging.report_to=[]"
 """Presets of trackers need packages that are not everywhere."""

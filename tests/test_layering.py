@@ -39,7 +39,8 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     7: (
         ("rft.cluster",),
         ("rft.build",),
-        ("rft.app", "rft.measure", "rft.try_out", "rft.offline", "rft.serving", "rft.auditing"),
+        ("rft.app",),
+        ("rft.sweep", "rft.measure", "rft.try_out", "rft.offline", "rft.serving", "rft.auditing"),
         ("rft.cli",),
     ),
 }

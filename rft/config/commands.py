@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rft.config.problems import (
     serve_problems,
 )
 from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig
-from rft.errors import ConfigError, OutputError, UsageError
+from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.redaction import hidden_keys, hide_in_words, restored
 
 MAY_CHANGE_ON_RESUME = (
@@ -106,35 +107,116 @@ def load_service(overrides: Sequence[str]) -> ServeConfig:
     return load(ServeConfig, "serve_grader", overrides, serve_problems)
 
 
-def with_hydra(config_name: str, words: Sequence[str], job: Callable[[list[str], str | None], int]) -> int:
+def with_hydra(
+    config_name: str, words: Sequence[str], job: Callable[[list[str], str | None], int], many: RunMany | None = None
+) -> int:
     """Let Hydra handle its own options: `--help`, `--cfg job`, `--multirun`, ...
 
     Args:
         config_name: The primary file in `conf/`, without `.yaml`.
         words: The command line.
         job: Runs one configuration, given as overrides, into the folder that Hydra chose for it in a multirun.
+        many: Runs all jobs of a multirun side by side, where the launcher is one of rft's.
 
     Returns:
         The exit code; in a multirun the highest of all jobs.
     """
-    options, overrides, searched = _split(words)
-    multirun = not {"-m", "--multirun"}.isdisjoint(options)
-    usable, found = usable_overrides([*searched, *overrides], allow_sweeps=multirun)
+    options, overrides, searched = split(words)
+    usable, found = usable_overrides([*searched, *overrides], allow_sweeps=is_multirun(words))
     if found:
         raise ConfigError("configuration", found)
-    codes = [0]
+    jobs = Jobs(job, many, searched)
+    register()
+    sys.argv = [f"rft {config_name}", *options, *usable]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(jobs)()
+    except SystemExit:
+        if jobs.refusal is not None:
+            raise jobs.refusal from None
+        raise
+    return max(jobs.codes)
 
-    def task(composed: DictConfig) -> None:
+
+def is_multirun(words: Sequence[str]) -> bool:
+    """Whether the command line asks for a run of each combination."""
+    return not {"-m", "--multirun"}.isdisjoint(words)
+
+
+def is_grid(words: Sequence[str]) -> bool:
+    """Whether it asks for that and for nothing else of Hydra's, as `--cfg`, which only shows."""
+    return is_multirun(words) and {"-m", "--multirun"}.issuperset(split(words)[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run of a multirun.
+
+    Example:
+        Job(number=3, overrides=["experiment=quickstart", "seed=3"], folder="/home/me/runs/sweep_1/3")
+    """
+
+    number: int
+    """From 0."""
+    overrides: list[str]
+    """As on the command line."""
+    folder: str
+    """The run folder that Hydra chose."""
+
+
+RunMany = Callable[[Sequence[Job], Mapping[str, Any]], list[int]]
+"""Runs the jobs, given the launcher's options (`hydra.launcher.*`), and returns their exit codes."""
+
+
+class Jobs:
+    """What Hydra runs: its launchers call this job by job, those of rft hand over all jobs at once.
+
+    Args:
+        job: Runs one.
+        many: Runs all; None where only one after the other is possible.
+        searched: Overrides that come from options of the command line.
+    """
+
+    def __init__(
+        self, job: Callable[[list[str], str | None], int], many: RunMany | None, searched: Sequence[str]
+    ) -> None:
+        self._job = job
+        self._many = many
+        self._searched = searched
+        self.codes = [0]
+        """Exit codes so far, after a 0."""
+        self.refusal: RftError | None = None
+        """Why the jobs handed over were refused; Hydra would print its own story of it."""
+
+    def __call__(self, composed: DictConfig) -> None:
+        """Run the job that Hydra has just configured."""
         in_multirun = HydraConfig.get().mode is RunMode.MULTIRUN
         folder = str(HydraConfig.get().runtime.output_dir) if in_multirun else None
         if in_multirun:
             _hide_in_sweep(Path(HydraConfig.get().sweep.dir) / "multirun.yaml", composed)
-        codes.append(job([*searched, *(_plain(word) for word in HydraConfig.get().overrides.task)], folder))
+        self.codes.append(self._job(self._words(HydraConfig.get().overrides.task), folder))
 
-    register()
-    sys.argv = [f"rft {config_name}", *options, *usable]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
-    return max(codes)
+    def launch(
+        self, jobs: Sequence[tuple[int, Sequence[str], str]], composed: DictConfig, options: Mapping[str, Any]
+    ) -> list[int]:
+        """Run jobs, each with number, overrides and folder, side by side; `composed` is what they have in common."""
+        try:
+            _hide_in_sweep(Path(str(composed.hydra.sweep.dir)) / "multirun.yaml", composed)
+            if self._many is None:
+                raise ConfigError("configuration", ["hydra/launcher: this command knows only hydra/launcher=basic"])
+            every = [
+                Job(number=number, overrides=self._words(overrides), folder=folder)
+                for number, overrides, folder in jobs
+            ]
+            codes = self._many(every, options)
+        except RftError as refusal:
+            self.refusal = refusal
+            sys.exit(refusal.exit_code)
+        self.codes += codes
+        return codes
+
+    def _words(self, overrides: Iterable[str]) -> list[str]:
+        plain = [word.lstrip("+") for word in overrides]
+        return [*self._searched, *(word for word in plain if not word.startswith(("hydra.", "hydra/")))]
 
 
 def _hide_in_sweep(file: Path, composed: DictConfig) -> None:
@@ -145,8 +227,8 @@ def _hide_in_sweep(file: Path, composed: DictConfig) -> None:
         file.write_text("\n".join([*hidden, ""]), encoding="utf-8")
 
 
-def _split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Options with their values, overrides, and what `--config-dir` says as an override."""
+def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """A command line: options with their values, overrides, and what `--config-dir` says as an override."""
     options: list[str] = []
     overrides: list[str] = []
     searched: list[str] = []
@@ -161,10 +243,6 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
         else:
             (options if word.startswith("-") else overrides).append(word)
     return options, overrides, searched
-
-
-def _plain(override: str) -> str:
-    return override.lstrip("+")
 
 
 def _load_resumed(folder: Path, overrides: Sequence[str]) -> RunConfig:

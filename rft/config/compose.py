@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from rft.config.schema import (
     GrpoLearner,
     RunConfig,
     ServeConfig,
+    SweepConfig,
     TransformersSampler,
     VllmSampler,
 )
@@ -61,6 +63,7 @@ def register() -> None:
     store.store(name="schema_grade", node=_defaults(GradeConfig))
     store.store(name="schema_audit", node=_defaults(AuditConfig))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
+    store.store(name="schema_sweep", node=_defaults(SweepConfig))
     for sampler in (VllmSampler, TransformersSampler, FakeSampler):
         store.store(group="sampler", name=f"base_{sampler().kind}", node=_defaults(sampler))
     for learner in (GrpoLearner, FakeLearner):
@@ -103,15 +106,22 @@ def load(
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose `conf/<config_name>.yaml` with overrides that Hydra can apply."""
+    with initialized():
+        composed: DictConfig = hydra_compose(config_name, list(overrides))
+    return composed
+
+
+@contextmanager
+def initialized() -> Iterator[None]:
+    """Hydra, ready to compose from `conf/`; also within a multirun, which composes its jobs while Hydra is running."""
     register()
     state = GlobalHydra.instance()
-    around, state.hydra = state.hydra, None  # a multirun composes each of its jobs while Hydra itself is running
+    around, state.hydra = state.hydra, None
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed: DictConfig = hydra_compose(config_name, list(overrides))
+            yield
     finally:
         state.hydra = around
-    return composed
 
 
 def check(
@@ -177,7 +187,7 @@ def usable_overrides(overrides: Sequence[str], *, allow_sweeps: bool = False) ->
             problem = _group_problem(override, groups)
         if problem:
             found.append(problem)
-        elif groups or override.is_delete() or key.startswith("hydra."):
+        elif groups or override.is_delete() or key.startswith(("hydra.", "hydra/")):
             usable.append(text)
         else:
             usable.append("++" + text.lstrip("+"))

@@ -341,6 +341,38 @@ class ServeConfig(Section):
     """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
 
 
+class SearchConfig(Section):
+    """A search for good settings."""
+
+    space: dict[str, Any] = {}
+    """Where to look, by the keys of `rft train`, as Hydra writes it: `tag(log, interval(1e-5, 1e-3))`, `choice(4, 8)`,
+    `range(1, 9)`, `int(interval(4, 32))`. Keys that are given several values on the command line come to these."""
+    direction: Literal["maximize", "minimize"] = "maximize"
+    """Whether a higher or a lower held-out score is better."""
+    trials: Positive = 20
+    """Trials in all, those before a resume included."""
+    parallel: Positive | None = None
+    """Trials at the same time; null lets rft decide. The fewer, the more each can learn from those before."""
+    startup_trials: Positive = 5
+    """Trials with settings drawn at random, and the least number that have finished when one is pruned."""
+    prune: bool = True
+    """Whether a trial ends early when the validation tasks score worse than in the median of the trials before."""
+    seed: Whole = 0
+    """Of the search; the runs have their own."""
+
+
+class SweepConfig(Section):
+    """A search: `rft sweep`. The other keys that it is given are those of `rft train`, and go to every trial."""
+
+    output_dir: str | None = None
+    """The folder of the sweep, its trials' run folders in it; null takes `runs/<name>/sweep_<time>`."""
+    resume: str | None = None
+    """The folder of a sweep to go on with."""
+    dry_run: bool = False
+    """Check everything, print the plan and stop."""
+    sweep: SearchConfig = SearchConfig()
+
+
 class RunConfig(Section):
     """A training run: `rft train`."""
 

@@ -144,7 +144,14 @@ def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
 def test_a_multirun_runs_each_combination_in_a_folder_of_its_own(
     hydra: Callable[..., tuple[int, list[Job]]], tmp_path: Path
 ) -> None:
-    code, jobs = hydra("-m", "experiment=quickstart", "loop.steps=1,2", "sampler=vllm,transformers", "name='a b'")
+    code, jobs = hydra(
+        "-m",
+        "hydra/launcher=basic",
+        "experiment=quickstart",
+        "loop.steps=1,2",
+        "sampler=vllm,transformers",
+        "name='a b'",
+    )
     assert code == 3
     assert [sorted(overrides) for overrides, _ in jobs] == [
         ["experiment=quickstart", f"loop.steps={steps}", "name='a b'", f"sampler={sampler}"]

@@ -1,0 +1,162 @@
+"""`rft train -m`: every trial of a grid is checked, then Hydra's launcher runs them, then they are compared."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from rich.console import Console
+from rich.text import Text
+
+from rft.app import run_training
+from rft.config import RunConfig
+from rft.config.commands import Job, with_hydra
+from rft.config.grid import Grid, check_trials, read_grid, tell_by_trial
+from rft.errors import ConfigError, RftError, UsageError
+from rft.plan import training_plan
+from rft.preparation import Prepared, prepare
+from rft.redaction import hide_in_words
+from rft.sweep.house import House, default_parallel
+from rft.sweep.report import finish_sweep
+from rft.sweep.runner import Runner, Trial
+from rft.sweep.trial import Outcome, outcome_of, read_outcomes, told
+
+
+def run_grid(words: Sequence[str], *, console: Console) -> int:
+    """Run a grid.
+
+    Args:
+        words: The command line, without `rft train`.
+        console: Where progress and the table go.
+
+    Returns:
+        The exit code: the highest of all trials.
+
+    Raises:
+        UsageError: With everything that is wrong with any of the trials; none was started.
+    """
+    grid = read_grid(words)
+    runs = check_trials(grid.trials, grid.folder)
+    if all(run.dry_run for run in runs):
+        _tell(console, f"{len(runs)} trials; the plan of the first:")
+        console.print(Text(training_plan(runs[0])))
+        return 0
+    sweep = _Sweep(grid, runs, console)
+    started = time.monotonic()
+    # The folder is named by the time: Hydra would compute another one.
+    fixed = [word for word in words if not word.lstrip("+").startswith("hydra.sweep.dir=")]
+    code = with_hydra("train", [*fixed, f"hydra.sweep.dir='{grid.folder}'"], sweep.one, sweep.many)
+    outcomes = read_outcomes(grid.folder)
+    known = {outcome.number for outcome in outcomes}
+    outcomes += [sweep.not_started(number) for number in range(len(runs)) if number not in known]
+    finish_sweep(grid.folder, outcomes, searched=grid.searched, wall_s=time.monotonic() - started, console=console)
+    return code
+
+
+def prepare_all(runs: Sequence[RunConfig]) -> list[Prepared]:
+    """Find, read and check what each run names.
+
+    Raises:
+        UsageError: With every problem of every run, each once, with the numbers of the trials that have it.
+    """
+    problems: dict[str, list[int]] = {}
+    prepared = []
+    for number, run in enumerate(runs):
+        try:
+            prepared.append(prepare(run, needs_training_tasks=True))
+        except UsageError as error:
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(number)
+    if problems:
+        raise UsageError("sweep, nothing was started", tell_by_trial(problems, len(runs)))
+    return prepared
+
+
+class _Sweep:
+    """The trials of a grid, as Hydra's launchers ask for them."""
+
+    def __init__(self, grid: Grid, runs: Sequence[RunConfig], console: Console) -> None:
+        self._grid = grid
+        self._runs = runs
+        self._prepared = prepare_all(runs)
+        self._console = console
+        self._stopped: int | None = None
+
+    def one(self, _: list[str], folder: str | None) -> int:
+        """Run one trial by itself, as `hydra/launcher=basic` wants it; a failure is recorded, the next one goes on."""
+        number = int(HydraConfig.get().job.num)
+        overrides = self._grid.trials[number]
+        if self._stopped is not None:
+            return self._stopped
+        run = self._runs[number].model_copy(update={"output_dir": str(folder)})
+        hidden = hide_in_words(overrides, run.model_dump())
+        _tell(self._console, f"trial {number} of {len(self._runs)}: {told(hidden, self._grid.searched)}")
+        started, error, code = time.monotonic(), None, 1
+        try:
+            code = run_training(run, command=["rft", "train", *overrides], console=self._console)
+            self._stopped = code or None
+        except RftError as failure:
+            error, code = str(failure), failure.exit_code
+            print(f"rft: {error}", file=sys.stderr)
+        except Exception as failure:  # the next trial goes on, whatever this is
+            error = f"{type(failure).__name__}: {failure}\n{''.join(traceback.format_exception(failure))}"
+            print(f"rft: {error}", file=sys.stderr)
+        outcome_of(
+            Path(run.output_dir), number=number, overrides=hidden, wall_s=time.monotonic() - started, error=error
+        )
+        return code
+
+    def many(self, jobs: Sequence[Job], options: Mapping[str, Any]) -> list[int]:
+        """Run trials side by side, as `hydra/launcher=shared` and `separate` want it."""
+        wanted = options["max_parallel_trials"]
+        if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
+            raise ConfigError(
+                "configuration",
+                [f"hydra.launcher.max_parallel_trials={wanted}: must be a whole number from 1, or null"],
+            )
+        trials = [
+            Trial(
+                number=job.number,
+                overrides=tuple(self._grid.trials[job.number]),
+                run=self._runs[job.number].model_copy(update={"output_dir": job.folder}),
+                prepared=self._prepared[job.number],
+            )
+            for job in jobs
+        ]
+        share = bool(options["share_fleet"])
+        parallel = min(wanted or default_parallel([trial.run for trial in trials], share_fleet=share), len(trials))
+        house = House([trial.run for trial in trials], parallel=parallel, share_fleet=share)
+        _tell(self._console, f"{len(trials)} trials, {parallel} at a time, in {self._grid.folder}")
+        for line in house.explain():
+            _tell(self._console, line)
+        return asyncio.run(self._run(house, trials, parallel))
+
+    async def _run(self, house: House, trials: Sequence[Trial], parallel: int) -> list[int]:
+        runner = Runner(house, self._grid.searched, lambda text: _tell(self._console, text))
+        async with house.open():
+            outcomes = await runner.run_all(trials, parallel=parallel)
+        ended = {outcome.number: outcome for outcome in outcomes}
+        return [runner.stopped or int(_has_failed(ended.get(trial.number))) for trial in trials]
+
+    def not_started(self, number: int) -> Outcome:
+        """What the table says of a trial that was never begun."""
+        return Outcome(
+            number=number,
+            overrides=tuple(hide_in_words(self._grid.trials[number], self._runs[number].model_dump())),
+            folder=self._grid.folder / str(number),
+            status="not started",
+        )
+
+
+def _has_failed(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.status == "failed"
+
+
+def _tell(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True)

@@ -1,0 +1,118 @@
+"""Runs trials in this process, several at a time: each is a whole run, whose failure is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from rft.app import GoOn, Training, open_recorder
+from rft.config import RunConfig
+from rft.errors import RftError
+from rft.intervals import Estimate
+from rft.preparation import Prepared
+from rft.recorder import writing
+from rft.redaction import hide_in_words
+from rft.sweep.house import House
+from rft.sweep.trial import Outcome, outcome_of, told
+
+LOG = "log.txt"
+LOG_COLUMNS = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One run of a sweep, checked.
+
+    Example:
+        Trial(number=3, overrides=("seed=3",), run=RunConfig(...), prepared=Prepared(...))
+    """
+
+    number: int
+    """From 0."""
+    overrides: tuple[str, ...]
+    """As on the command line."""
+    run: RunConfig
+    """Its configuration; its `output_dir` is its folder."""
+    prepared: Prepared
+    """Its inputs."""
+
+
+class Runner:
+    """Runs trials in one event loop.
+
+    Args:
+        house: Where their samplers and learners live.
+        searched: The keys that differ between trials.
+        say: Shows in a line what is going on.
+    """
+
+    def __init__(self, house: House, searched: Sequence[str], say: Callable[[str], None]) -> None:
+        self._house = house
+        self._searched = searched
+        self._say = say
+        self.stopped: int | None = None
+        """The exit code, once somebody has asked to stop."""
+
+    async def run_all(self, trials: Sequence[Trial], *, parallel: int) -> list[Outcome]:
+        """Run trials, so many at a time, in their order. After Ctrl-C no more are started.
+
+        Returns:
+            The outcomes of those that were started.
+        """
+        turn = asyncio.Semaphore(parallel)
+
+        async def in_turn(trial: Trial) -> Outcome | None:
+            async with turn:
+                return await self.run(trial) if self.stopped is None else None
+
+        outcomes = await asyncio.gather(*map(in_turn, trials))
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def run(self, trial: Trial, go_on: GoOn | None = None) -> Outcome:
+        """Run one trial to its end, whatever that is. What a single run would show goes to its log.txt.
+
+        Args:
+            trial: What to run.
+            go_on: Asked after each measurement of the validation tasks; the trial is pruned where it says no.
+        """
+        number, folder, started = trial.number, Path(trial.run.output_dir), time.monotonic()
+        hidden = hide_in_words(trial.overrides, trial.run.model_dump())
+        self._say(f"trial {number} begins: {told(hidden, self._searched)}")
+
+        def measured(step: int, estimate: Estimate) -> bool:
+            self._say(f"trial {number}, step {step}: validation {estimate.text()}")
+            return go_on is None or go_on(step, estimate)
+
+        error = None
+        try:
+            code = await self._train(trial, folder, measured)
+            self.stopped = self.stopped or code or None
+        except RftError as failure:
+            error = str(failure)
+        except Exception as failure:  # the others go on, whatever this is; the whole story is kept
+            error = f"{type(failure).__name__}: {failure}\n{''.join(traceback.format_exception(failure))}"
+        outcome = outcome_of(folder, number=number, overrides=hidden, wall_s=time.monotonic() - started, error=error)
+        score = f" {outcome.score.text()}" if outcome.score else ""
+        why = f": {outcome.error.splitlines()[0]}" if outcome.error else ""
+        self._say(f"trial {number} {outcome.status}{score} after {outcome.wall_s:.0f} s{why}")
+        return outcome
+
+    async def _train(self, trial: Trial, folder: Path, measured: GoOn) -> int:
+        run, prepared = trial.run, trial.prepared
+        recorder = open_recorder(run, prepared, ["rft", "train", *trial.overrides], None)
+        with writing(folder / LOG), (folder / LOG).open("w", encoding="utf-8") as log:
+            training = Training(
+                run=run,
+                prepared=prepared,
+                parts=self._house.parts(trial.number, run, prepared),
+                recorder=recorder,
+                console=Console(file=log, width=LOG_COLUMNS),
+                go_on=measured,
+            )
+            return await training.guarded()

@@ -1,0 +1,190 @@
+"""`rft sweep`: a search for good settings by Optuna, judged by the held-out score, never by the training reward."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.text import Text
+
+from rft.config import RunConfig
+from rft.config.commands import load_training
+from rft.config.grid import check_trials, quoted
+from rft.config.search import Search, key_of, read_search
+from rft.errors import ConfigError, OutputError, UsageError
+from rft.preparation import Prepared, prepare
+from rft.recorder import writing
+from rft.redaction import HIDDEN, hide_in_words
+from rft.sweep.grid import prepare_all
+from rft.sweep.house import House, default_parallel
+from rft.sweep.report import SWEEP, finish_sweep
+from rft.sweep.runner import Runner, Trial
+from rft.sweep.study import STUDY, Asked, Study
+from rft.sweep.trial import Outcome, outcome_of, read_outcomes, record
+
+SEARCH = "search.yaml"
+MAY_CHANGE_ON_RESUME = ("sweep.trials", "sweep.parallel", "dry_run")
+COUNTED = ("finished", "pruned", "failed")
+"""Ends of trials that count as one of `sweep.trials`; the others are tried again."""
+
+
+def run_search(words: Sequence[str], *, console: Console) -> int:
+    """Search.
+
+    Args:
+        words: The command line, without `rft sweep`.
+        console: Where progress and the table go.
+
+    Returns:
+        The exit code: 0, 1 when no trial has a score, 130 or 143 when it was interrupted.
+
+    Raises:
+        UsageError: With everything that is wrong; no trial was started.
+    """
+    search = _resumed(words) or read_search(words)
+    folder = _folder(search)
+    runs = check_trials(search.corners(), folder)
+    prepared = prepare_all(runs)
+    _check_held_out(runs, prepared)
+    if search.config.dry_run:
+        console.print(Text(f"the configuration is right: {_plan(search, folder)}"), soft_wrap=True)
+        return 0
+    parallel = min(search.config.sweep.parallel or default_parallel(runs, share_fleet=True), search.config.sweep.trials)
+    if search.config.resume is None:
+        _begin(folder, hide_in_words(words, runs[0].model_dump()))
+    started = time.monotonic()
+    searching = _Searching(search, folder, House(runs, parallel=parallel, share_fleet=True), parallel, console)
+    console.print(Text(f"{_plan(search, folder)}, {parallel} at a time"), soft_wrap=True)
+    try:
+        code = asyncio.run(searching.run())
+    finally:
+        sweep = finish_sweep(
+            folder,
+            read_outcomes(folder),
+            searched=list(search.space),
+            wall_s=time.monotonic() - started,
+            console=console,
+            direction=search.config.sweep.direction,
+        )
+    if code:
+        console.print(Text(f"\nto go on: rft sweep resume={folder}"), soft_wrap=True)
+    return code or int(sweep["winner"] is None)
+
+
+class _Searching:
+    """A search that goes on."""
+
+    def __init__(self, search: Search, folder: Path, house: House, parallel: int, console: Console) -> None:
+        self._search = search
+        self._folder = folder
+        self._house = house
+        self._parallel = parallel
+        self._console = console
+        self._study = Study(folder, search.config.sweep, search.space, parallel=parallel)
+        self._catch_up()
+        done = [outcome for outcome in read_outcomes(folder) if outcome.status in COUNTED]
+        self._to_begin = search.config.sweep.trials - len(done)
+        self._runner = Runner(house, list(search.space), self._tell)
+
+    def _catch_up(self) -> None:
+        """Tell the study what it was not told before the sweep was killed."""
+        ended = {outcome.number: outcome for outcome in read_outcomes(self._folder)}
+        for number in self._study.running():
+            folder = self._folder / str(number)
+            self._study.tell(ended.get(number) or record(Outcome(number=number, folder=folder, status="interrupted")))
+
+    async def run(self) -> int:
+        """Run trials until there are enough; return the exit code."""
+        async with self._house.open():
+            await asyncio.gather(*(self._one_after_another() for _ in range(self._parallel)))
+        return self._runner.stopped or 0
+
+    async def _one_after_another(self) -> None:
+        while self._to_begin > 0 and self._runner.stopped is None:
+            self._to_begin -= 1
+            await self._one(self._study.ask())
+
+    async def _one(self, asked: Asked) -> None:
+        overrides = self._search.overrides(asked.settings)
+        folder = self._folder / str(asked.number)
+        try:
+            run = load_training(overrides, quoted(folder))
+            prepared = prepare(run, needs_training_tasks=True)
+        except UsageError as error:  # settings that are right one by one, but not together
+            outcome = outcome_of(folder, number=asked.number, overrides=overrides, wall_s=0.0, error=str(error))
+            self._tell(f"trial {asked.number} cannot run: {'; '.join(error.problems)}")
+        else:
+            trial = Trial(number=asked.number, overrides=tuple(overrides), run=run, prepared=prepared)
+            outcome = await self._runner.run(trial, asked.go_on)
+        self._study.tell(outcome)
+
+    def _tell(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+def _folder(search: Search) -> Path:
+    given = search.config.resume or search.config.output_dir
+    if given is not None:
+        return Path(given).absolute()
+    name = load_training(search.corners()[0]).name
+    return Path("runs", name, f"sweep_{datetime.now():%Y-%m-%d_%H-%M-%S}").absolute()
+
+
+def _begin(folder: Path, words: Sequence[str]) -> None:
+    """Make the folder, and write down what a resume needs: the command line, without secrets.
+
+    Raises:
+        OutputError: The folder holds a sweep already, or cannot be written.
+    """
+    if any((folder / name).exists() for name in (SEARCH, SWEEP, STUDY)):
+        raise OutputError("output folder", [f"{folder} holds a sweep already; go on with resume={folder}"])
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SEARCH).write_text(yaml.safe_dump({"words": list(words)}), encoding="utf-8")
+
+
+def _resumed(words: Sequence[str]) -> Search | None:
+    """The search of the folder that is to be resumed, with more trials if that is asked for; None where none is.
+
+    Raises:
+        ConfigError: Something else is to be changed.
+        OutputError: There is no sweep in the folder.
+    """
+    given = {key_of(word): word.partition("=")[2].strip("'\"") for word in words}
+    if (resume := given.pop("resume", "null")) in ("", "null"):
+        return None
+    folder = Path(resume)
+    if not (folder / SEARCH).is_file() or not (folder / STUDY).is_file():
+        raise OutputError("resume", [f"resume={folder}: there is no sweep of rft sweep in that folder"])
+    before = yaml.safe_load((folder / SEARCH).read_text(encoding="utf-8"))["words"]
+    hidden = [key_of(word) for word in before if HIDDEN in word]
+    if wrong := [key for key in given if key not in (*MAY_CHANGE_ON_RESUME, *hidden)]:
+        allowed = ", ".join([*MAY_CHANGE_ON_RESUME, *hidden])
+        raise ConfigError("resume", [f"{key}: cannot be changed on resume; allowed are {allowed}" for key in wrong])
+    if missing := [key for key in hidden if key not in given]:
+        raise ConfigError(
+            "resume", [f"{key}: a secret, which {SEARCH} does not hold; give it again" for key in missing]
+        )
+    return read_search([*(word for word in before if key_of(word) not in given), *words])
+
+
+def _check_held_out(runs: Sequence[RunConfig], prepared: Sequence[Prepared]) -> None:
+    """Refuse a search that nothing held out could judge.
+
+    Raises:
+        ConfigError: There are neither test nor validation tasks.
+    """
+    if not all(one.held_out for one in prepared):
+        raise ConfigError(
+            "configuration",
+            ["a search is judged by held-out tasks, and there are none; give data.test, data.validation or both"],
+        )
+
+
+def _plan(search: Search, folder: Path) -> str:
+    return f"{search.config.sweep.trials} trials over {', '.join(search.space)}, in {folder}"

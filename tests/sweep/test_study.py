@@ -1,0 +1,97 @@
+"""The study: what it asks for, what it prunes, and that it goes on after a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from rft.config.schema import SearchConfig
+from rft.config.search import Between, OneOf
+from rft.intervals import Estimate
+from rft.sweep.study import STUDY, Study
+from rft.sweep.trial import Outcome
+
+SPACE = {
+    "learner.learning_rate": Between(low=1e-5, high=1e-2, is_logarithmic=True),
+    "loop.steps": Between(low=1, high=9, step=4),
+    "sampler": OneOf(values=("vllm", "fake")),
+}
+
+
+def study(folder: Path, **search: object) -> Study:
+    return Study(folder, SearchConfig(**{"startup_trials": 2, **search}), SPACE, parallel=1)  # type: ignore[arg-type]
+
+
+def ended(number: int, mean: float | None, status: str = "finished") -> Outcome:
+    score = None if mean is None else estimate(mean)
+    return Outcome(number=number, folder=Path("x"), status=status, score=score)  # type: ignore[arg-type]
+
+
+def estimate(mean: float) -> Estimate:
+    return Estimate(mean=mean, ci95=None, n=1)
+
+
+def states(folder: Path) -> list[str]:
+    found = optuna.load_study(study_name="rft", storage=f"sqlite:///{folder / STUDY}")
+    return [trial.state.name for trial in found.trials]
+
+
+def test_settings_are_words_within_the_space(tmp_path: Path) -> None:
+    searching = study(tmp_path)
+    for number in range(6):
+        asked = searching.ask()
+        assert asked.number == number
+        assert 1e-5 <= float(asked.settings["learner.learning_rate"]) <= 1e-2
+        assert asked.settings["loop.steps"] in ("1", "5", "9")
+        assert asked.settings["sampler"] in ("vllm", "fake")
+        searching.tell(ended(number, 0.5))
+
+
+def test_the_same_seed_asks_for_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert study(tmp_path / "a").ask().settings == study(tmp_path / "b").ask().settings
+
+
+def test_how_trials_end(tmp_path: Path) -> None:
+    searching = study(tmp_path)
+    outcomes = [ended(0, 0.5), ended(1, None, "pruned"), ended(2, None, "failed"), ended(3, None)]
+    for outcome in outcomes:
+        searching.ask()
+        searching.tell(outcome)
+    assert states(tmp_path) == ["COMPLETE", "PRUNED", "FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize(("direction", "hopeless"), [("maximize", 0.1), ("minimize", 0.9)])
+def test_a_trial_behind_the_median_is_pruned(tmp_path: Path, direction: str, hopeless: float) -> None:
+    searching = study(tmp_path, direction=direction)
+    for number, mean in enumerate((0.4, 0.5)):
+        asked = searching.ask()
+        assert asked.go_on(10, estimate(mean)), "there are too few to compare with"
+        searching.tell(ended(number, mean))
+    assert searching.ask().go_on(10, estimate(0.45)), "the median is no reason"
+    assert not searching.ask().go_on(10, estimate(hopeless))
+
+
+def test_without_pruning_none_is(tmp_path: Path) -> None:
+    searching = study(tmp_path, prune=False)
+    for number in range(4):
+        assert searching.ask().go_on(10, estimate(1.0 - 0.3 * number))
+        searching.tell(ended(number, 0.5))
+
+
+def test_after_a_kill_it_goes_on_and_tries_again_what_was_running(tmp_path: Path) -> None:
+    searching = study(tmp_path)
+    searching.ask()
+    searching.tell(ended(0, 0.5))
+    lost = searching.ask()
+    again = study(tmp_path)
+    assert again.running() == [1]
+    again.tell(ended(1, None, "interrupted"))
+    assert again.running() == []
+    asked = again.ask()
+    assert (asked.number, asked.settings) == (2, lost.settings)
+    assert again.ask().settings != lost.settings
+    assert states(tmp_path) == ["COMPLETE", "FAIL", "RUNNING", "RUNNING"]
