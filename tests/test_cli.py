@@ -59,7 +59,7 @@ def rft_alone(folder: Path, *words: str) -> tuple[int, str, str]:
 def test_help(rft: Rft) -> None:
     code, out, err = rft("--help")
     assert (code, err) == (0, "")
-    assert re.findall(r"^  rft (\w+) ", out, re.MULTILINE)[:4] == ["train", "evaluate", "sample", "grade"]
+    assert re.findall(r"^  rft (\w+) ", out, re.MULTILINE)[:5] == ["train", "sweep", "evaluate", "sample", "grade"]
     assert rft("-h") == (0, out, "")
     assert rft() == (2, out, "")
 
@@ -72,7 +72,7 @@ def test_an_unknown_command(rft: Rft) -> None:
     code, out, err = rft("trian")
     assert (code, out) == (2, "")
     assert err.startswith(
-        "rft: unknown command 'trian'; there are: train, evaluate, sample, grade, audit, serve-grader\n\n"
+        "rft: unknown command 'trian'; there are: train, sweep, evaluate, sample, grade, audit, serve-grader\n\n"
         "usage: rft <command>"
     )
 
@@ -153,11 +153,27 @@ def test_a_wrong_configuration(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_multirun_goes_on_after_a_wrong_job(rft: Rft) -> None:
-    code, out, err = rft("train", "-m", "experiment=quickstart", "dry_run=true", "loop.steps=0,5")
-    assert code == 2
-    assert "5 of 8 prompts" in out
-    assert err == "rft: configuration:\n  - loop.steps=0: input should be greater than or equal to 1\n"
+def test_a_grid_is_refused_before_its_first_trial(rft: Rft) -> None:
+    code, out, err = rft("train", "-m", "experiment=quickstart", "loop.steps=0,5", "loop.stepz=1")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[:2] == [
+        "rft: sweep, nothing was started:",
+        "  - loop.steps=0: input should be greater than or equal to 1 (in trial 0 of 0 to 1)",
+    ]
+    assert err.splitlines()[2].startswith("  - loop.stepz is unknown")
+
+
+def test_the_plan_of_a_grid(rft: Rft) -> None:
+    code, out, err = rft("train", "-m", "experiment=quickstart", "dry_run=true", "loop.steps=4,5")
+    assert (code, err) == (0, "")
+    assert out.startswith("2 trials; the plan of the first:\n")
+
+
+def test_a_search_is_refused_before_its_first_trial(rft: Rft) -> None:
+    code, out, err = rft("sweep", "experiment=quickstart", "loop.steps=0,5", "loop.prompts_per_step=3")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 3
+    assert rft("sweep", "--help")[0] == 0
 
 
 # What is given can be wrong in many ways. Nothing is started, nothing is written.
