@@ -15,7 +15,7 @@ from rft.checkpoint import load_adapter
 from rft.cluster import num_gpus_here
 from rft.data.rendering import Renderer
 from rft.errors import ModelError
-from rft.sampling.engine import Request, SamplingOptions, request_seed
+from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
 from rft.sampling.spec import EngineSpec, build_engine
 from rft.types import Policy, Split, Task
 
@@ -58,7 +58,9 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
         )
     )
     if adapter is not None:
-        engine.load(adapter)
+        problems = engine.load(adapter).problems
+        if problems:
+            raise ModelError("adapter", problems)
     room = context_tokens(model) - len(prompt_ids)
     if room < 1:
         raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context_tokens(model)}"])
@@ -67,7 +69,7 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
         Request(task_id=task.id, index=index, prompt_ids=prompt_ids, seed=request_seed(asked.seed, index))
         for index in range(asked.num)
     ]
-    rollouts = [rollout for batch in engine.sample(requests, options) for rollout in batch]
+    rollouts = sample_all(engine, requests, options)
     for rollout in sorted(rollouts, key=lambda rollout: rollout.index):
         text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in rollout.text)
         cut = "  (cut)" if rollout.stop == "length" else ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rft.types import Adapter, Policy, Rollout
+from rft.errors import SyncError
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +41,97 @@ class SamplingOptions:
     """A completion is cut here."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What an engine found when it read back what it had just loaded.
+
+    Example:
+        Loaded(policy=Policy(version=3, fingerprint="9b2e..."), modules_matched=28, problems=())
+    """
+
+    policy: Policy
+    """The version that was asked for, with the fingerprint of the bytes that arrived."""
+    modules_matched: int
+    """Modules of the model that the weights were found in."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with it, one sentence each; empty when everything was found again, bit by bit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What the newest policy says to N sequences of L tokens, at temperature 1.
+
+    Example:
+        Scores(logprobs=((-0.1, -2.3),), last=(-2.3,), reused_tokens=0)
+    """
+
+    logprobs: Logprobs
+    """`[N][L - 1]` of every token but the first, computed without the prefix cache."""
+    last: tuple[float, ...]
+    """`[N]` of the last token alone, as sampling would compute it: with whatever the prefix cache held beforehand."""
+    reused_tokens: int
+    """Tokens that the prefix cache held already. The first to ask under a new policy must find none."""
+
+
 class Engine(Protocol):
-    """One model, able to sample completions under the policy that was loaded last."""
+    """One model, able to sample under the policies that it holds. All its methods are called from one thread."""
 
     @property
-    def policy(self) -> Policy:
-        """The policy that is served."""
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that can be sampled, the newest last."""
 
-    def load(self, adapter: Adapter) -> Policy:
-        """Serve this adapter from the next request on, and say which policy that is."""
+    @property
+    def loads_in_place(self) -> bool:
+        """Whether loading overwrites the policy before, so that no request may be unfinished meanwhile."""
 
-    def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
-        """Sample every request; yield completions as they end, in the order in which they end."""
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether `step` has anything to do."""
+
+    def load(self, weights: Adapter | FullWeights) -> Loaded:
+        """Hold this policy as the newest, and say what was found when it was read back.
+
+        Raises:
+            SyncError: The weights cannot be served in the way that this engine serves.
+        """
+
+    def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
+        """Take in requests, which belong to one stream.
+
+        Raises:
+            SyncError: The policy is not held.
+        """
+
+    def step(self) -> list[tuple[int, Rollout]]:
+        """Go on a little; return what ended, each with its stream."""
+
+    def abort(self, stream: int) -> None:
+        """Forget the unfinished requests of a stream."""
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
+        """Score sequences of token ids under the newest policy."""
+
+
+def arrived(weights: Adapter | FullWeights) -> Policy:
+    """The policy that arrived: its fingerprint is computed from the bytes, not taken from what it says of itself."""
+    return Policy(version=weights.policy.version, fingerprint=hashlib.sha256(weights.tensors).hexdigest()[:16])
+
+
+def not_held(policy: Policy, held: Sequence[Policy]) -> SyncError:
+    """The error of an engine that is asked to sample a policy which it does not hold."""
+    names = ", ".join(one.name for one in held) or "none"
+    return SyncError(
+        f"this sampler was asked for {policy.name} but holds {names}: it missed a sync, or was started anew without one"
+    )
+
+
+def sample_all(engine: Engine, requests: Sequence[Request], options: SamplingOptions) -> list[Rollout]:
+    """Sample requests to the end under the newest policy, with an engine that nobody else uses."""
+    engine.add(0, requests, options, engine.policies[-1])
+    rollouts = []
+    while engine.has_unfinished:
+        rollouts += [rollout for _, rollout in engine.step()]
+    return rollouts
 
 
 def request_seed(*parts: object) -> int:

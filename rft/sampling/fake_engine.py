@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 
-from rft.sampling.engine import Request, SamplingOptions
+from rft.sampling.engine import Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
-from rft.types import Adapter, Policy, Rollout, StopReason
+from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
 
 
 class FakeEngine:
     """Completion number `seed % len(script)` for every request; its token ids are the text's bytes.
+
+    It has no weights; its scores are those of `fake_score`.
 
     Args:
         spec: What to build; `spec.options` holds the `script`.
@@ -18,32 +21,71 @@ class FakeEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self._script: Sequence[str] = spec.options["script"]
-        self._policy = spec.base
+        self._staleness = spec.staleness
+        self._policies = [spec.base]
+        self._waiting: deque[tuple[int, Rollout]] = deque()
 
     @property
-    def policy(self) -> Policy:
-        """The policy that it pretends to serve."""
-        return self._policy
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that it pretends to hold, the newest last."""
+        return tuple(self._policies)
 
-    def load(self, adapter: Adapter) -> Policy:
-        """Pretend to serve this adapter."""
-        self._policy = adapter.policy
-        return self._policy
+    @property
+    def loads_in_place(self) -> bool:
+        """It holds several policies side by side."""
+        return False
 
-    def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
-        """Yield completions one by one, in the order of the requests."""
-        for request in requests:
-            text = self._script[request.seed % len(self._script)]
-            ids = tuple(text.encode())[: options.max_completion_tokens]
-            yield [
-                Rollout(
-                    task_id=request.task_id,
-                    index=request.index,
-                    prompt_ids=request.prompt_ids,
-                    completion_ids=ids,
-                    logprobs=(-1.0,) * len(ids),
-                    text=bytes(ids).decode(errors="replace"),
-                    stop=StopReason.STOP if len(ids) == len(text.encode()) else StopReason.LENGTH,
-                    policy=self._policy,
-                )
-            ]
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether completions wait to be handed over."""
+        return bool(self._waiting)
+
+    def load(self, weights: Adapter | FullWeights) -> Loaded:
+        """Pretend to hold this policy as the newest; older ones go, save those with requests and the last few."""
+        in_use = {rollout.policy for _, rollout in self._waiting}
+        older = self._policies[: len(self._policies) - self._staleness]
+        self._policies = [one for one in self._policies if one in in_use or one not in older] + [weights.policy]
+        return Loaded(policy=arrived(weights), modules_matched=1)
+
+    def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
+        """Draw all completions at once.
+
+        Raises:
+            SyncError: The policy is not held.
+        """
+        if policy not in self._policies:
+            raise not_held(policy, self._policies)
+        self._waiting += [(stream, self._completion(request, options, policy)) for request in requests]
+
+    def step(self) -> list[tuple[int, Rollout]]:
+        """Hand over one completion, in the order of the requests."""
+        return [self._waiting.popleft()] if self._waiting else []
+
+    def abort(self, stream: int) -> None:
+        """Forget what waits for a stream."""
+        self._waiting = deque(waiting for waiting in self._waiting if waiting[0] != stream)
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
+        """The scores of `fake_score` under the newest policy."""
+        value = fake_score(self._policies[-1])
+        logprobs = tuple((value,) * (len(ids) - 1) for ids in sequences)
+        return Scores(logprobs=logprobs, last=tuple(row[-1] for row in logprobs), reused_tokens=0)
+
+    def _completion(self, request: Request, options: SamplingOptions, policy: Policy) -> Rollout:
+        text = self._script[request.seed % len(self._script)]
+        ids = tuple(text.encode())[: options.max_completion_tokens]
+        return Rollout(
+            task_id=request.task_id,
+            index=request.index,
+            prompt_ids=request.prompt_ids,
+            completion_ids=ids,
+            logprobs=(-1.0,) * len(ids),
+            text=bytes(ids).decode(errors="replace"),
+            stop=StopReason.STOP if len(ids) == len(text.encode()) else StopReason.LENGTH,
+            policy=policy,
+        )
+
+
+def fake_score(policy: Policy) -> float:
+    """What a fake policy says to every token: -1 - version."""
+    return -1.0 - policy.version

@@ -1,43 +1,33 @@
-"""The fleet: Ray actors with one engine each, sampling side by side under one policy."""
+"""The fleet: Ray actors with one engine each, sampling side by side under policies that each has proved to hold."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, Literal
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
-from rft.errors import SampleError, SyncError
-from rft.sampling.engine import Request, SamplingOptions, request_seed
-from rft.sampling.spec import EngineSpec, build_engine
-from rft.types import Adapter, FullWeights, Policy, Publication, Rollout, Sync, Task
+from rft.errors import RftError, SampleError, SyncError
+from rft.sampling.actor import Confirmation, SamplerActor
+from rft.sampling.engine import Request, SamplingOptions, Scores, request_seed
+from rft.sampling.proof import TOLERANCES, Proof, has_moved, prove
+from rft.sampling.spec import EngineSpec
+from rft.sampling.stream import RolloutStream, cause
+from rft.types import Logprobs, Policy, Publication, Sync, Task
 from rft.waiting import wait_for
 
 
-class SamplerActor:
-    """One engine in a process of its own.
+class _Sampler:
+    """One actor, by the number that messages call it."""
 
-    Args:
-        spec: The engine to build.
-    """
-
-    def __init__(self, spec: EngineSpec) -> None:
-        self._engine = build_engine(spec)
-
-    def policy(self) -> Policy:
-        """The policy that is served."""
-        return self._engine.policy
-
-    def load(self, adapter: Adapter | FullWeights) -> Policy:
-        """Serve this adapter from the next request on."""
-        assert isinstance(adapter, Adapter)
-        return self._engine.load(adapter)
-
-    def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
-        """Sample every request; completions stream out as they end."""
-        yield from self._engine.sample(requests, options)
+    def __init__(self, number: int, actor: Any) -> None:
+        self.number = number
+        self.actor = actor
+        self.base: Scores
 
 
 class Fleet:
@@ -52,7 +42,10 @@ class Fleet:
         seed: Of the run; every completion's own seed is made from it.
         max_completion_tokens: A completion is cut here.
         start_timeout_s: Deadline for starting all engines, seconds.
-        stall_timeout_s: Deadline for the next completion and for loading an adapter, seconds.
+        stall_timeout_s: Deadline for the next completion and for a sync, seconds.
+        canary_tolerance: Largest mean gap between engine and learner; None takes that of the dtype.
+        on_failed_proof: Whether a sampler whose proof fails ends the run, or is left out as long as others are sound.
+        warn: Told in a sentence when a sampler is left out.
     """
 
     def __init__(
@@ -67,20 +60,35 @@ class Fleet:
         max_completion_tokens: int,
         start_timeout_s: float,
         stall_timeout_s: float,
+        canary_tolerance: float | None = None,
+        on_failed_proof: Literal["stop", "quarantine"] = "stop",
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._render = render
         self._seed = seed
         self._max_completion_tokens = max_completion_tokens
         self._start_timeout_s = start_timeout_s
         self._stall_timeout_s = stall_timeout_s
+        self._tolerance = TOLERANCES[spec.dtype] if canary_tolerance is None else canary_tolerance
+        self._on_failed_proof = on_failed_proof
+        self._warn = warn
         self._policy = spec.base
+        self._serve: Literal["adapter", "merged", "full"] = "full" if spec.max_lora_rank is None else spec.serve
+        self._streams = count()
+        self._known: list[tuple[str, Logprobs]] = []
         actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(SamplerActor)
-        self._actors: list[Any] = [actor.remote(spec) for _ in range(num_actors)]
+        self._samplers = [_Sampler(number, actor.remote(spec)) for number in range(num_actors)]
+        self._quarantined: list[_Sampler] = []
 
     @property
     def policy(self) -> Policy:
         """The policy that every actor serves."""
         return self._policy
+
+    @property
+    def serve(self) -> Literal["adapter", "merged", "full"]:
+        """How policies are served: as adapters beside the base model, merged into it, or as whole models."""
+        return self._serve
 
     async def start(self) -> None:
         """Wait until every engine is up.
@@ -90,42 +98,96 @@ class Fleet:
             WaitTimeout: They did not come up in time.
         """
         try:
-            await wait_for(
-                asyncio.gather(*(actor.policy.remote() for actor in self._actors)),
-                what=f"{len(self._actors)} sampler(s) to start",
+            started = await wait_for(
+                asyncio.gather(*(sampler.actor.start.remote() for sampler in self._samplers)),
+                what=f"{len(self._samplers)} sampler(s) to start",
                 deadline_s=self._start_timeout_s,
             )
         except RayError as error:
-            raise SampleError(f"a sampler could not be started: {_cause(error)}") from error
+            raise SampleError(f"a sampler could not be started: {cause(error)}") from error
+        for sampler, (_, base) in zip(self._samplers, started, strict=True):
+            sampler.base = base
 
     async def load(self, publication: Publication) -> Sync:
-        """Bring a new adapter to every actor; each confirms which policy it now serves.
+        """Bring a new policy to every actor, and let each prove that it holds it.
+
+        Streams that run meanwhile go on under the policy that they were asked for.
 
         Raises:
-            SyncError: An actor failed, or serves another policy.
-            WaitTimeout: They did not confirm in time.
+            SyncError: An actor failed or could not prove it; with what to check.
+            WaitTimeout: They did not answer in time.
         """
-        adapter = publication.weights
+        began = time.perf_counter()
+        policy = publication.policy
         # One copy in Ray's object store serves all the actors of a node.
-        reference = ray.put(adapter)
-        try:
-            confirmed = await wait_for(
-                asyncio.gather(*(actor.load.remote(reference) for actor in self._actors)),
-                what=f"{len(self._actors)} sampler(s) to load {adapter.policy.name}",
-                deadline_s=self._stall_timeout_s,
-            )
-        except RayError as error:
-            raise SyncError(f"a sampler could not load {adapter.policy.name}: {_cause(error)}") from error
-        for number, policy in enumerate(confirmed):
-            if policy != adapter.policy:
-                raise SyncError(f"sampler {number} serves {policy.name} after it was given {adapter.policy.name}")
-        self._policy = adapter.policy
-        return Sync(policy=self._policy, proved=False, metrics={})
+        weights = ray.put(publication.weights)
+        answers = await wait_for(
+            asyncio.gather(*(sampler.actor.load.remote(weights) for sampler in self._samplers), return_exceptions=True),
+            what=f"{len(self._samplers)} sampler(s) to load {policy.name}",
+            deadline_s=self._stall_timeout_s,
+        )
+        proofs: list[Proof] = []
+        confirmations: list[Confirmation] = []
+        failures: list[tuple[_Sampler, str]] = []
+        for sampler, answer in zip(self._samplers, answers, strict=True):
+            if isinstance(answer, BaseException):
+                failures.append((sampler, f"could not load it: {_story(answer)}"))
+                continue
+            proof = prove(publication, answer, sampler.base, tolerance=self._tolerance, known=self._known)
+            if proof.problems:
+                failures.append((sampler, "; ".join(proof.problems)))
+            else:
+                proofs.append(proof)
+                confirmations.append(answer)
+        self._judge(policy, failures)
+        self._policy = policy
+        self._known = [*self._known[-1:], (policy.name, publication.canary_logprobs)]
+        moved = has_moved(publication, self._tolerance)
+        metrics = {
+            "sync/actors": float(len(self._samplers)),
+            "sync/quarantined": float(len(self._quarantined)),
+            "sync/modules_matched": float(min(one.loaded.modules_matched for one in confirmations)),
+            "sync/bytes": float(len(publication.weights.tensors)),
+            "sync/canaries_moved": float(moved),
+            "sync/load_s": max(one.load_s for one in confirmations),
+            "sync/proof_s": max(one.proof_s for one in confirmations),
+            "sync/total_s": time.perf_counter() - began,
+        }
+        if publication.canary_logprobs:
+            metrics |= {
+                "sync/canary_gap_mean": max(proof.gap.mean for proof in proofs),
+                "sync/canary_gap_max": max(proof.gap.largest for proof in proofs),
+                "sync/base_gap_mean": min(proof.base_gap.mean for proof in proofs),
+            }
+        return Sync(policy=policy, proved=bool(publication.canary_logprobs), metrics=metrics)
 
-    async def sample(
+    def _judge(self, policy: Policy, failures: list[tuple[_Sampler, str]]) -> None:
+        """Stop, or go on with those that are sound, as configured.
+
+        Raises:
+            SyncError: With the story of every actor that failed.
+        """
+        if not failures:
+            return
+        told = [
+            f"sampler {sampler.number} was given {policy.name} after {self._policy.name}: {why}"
+            for sampler, why in failures
+        ]
+        if self._on_failed_proof == "stop" or len(failures) == len(self._samplers):
+            raise SyncError("\n".join(told))
+        failed = [sampler for sampler, _ in failures]
+        self._samplers = [sampler for sampler in self._samplers if sampler not in failed]
+        # They live on for what is in flight, which older policies sample that they have proved to hold.
+        self._quarantined += failed
+        for one in told:
+            self._warn(f"{one}. It is left out; {len(self._samplers)} sampler(s) go on")
+
+    def sample(
         self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int
-    ) -> AsyncIterator[Rollout]:
-        """Sample completions of tasks; each is yielded as soon as it ends, on whichever actor.
+    ) -> RolloutStream:
+        """Sample completions of tasks under the policy that is served now; they come as they end, from any actor.
+
+        The requests leave at once. Several streams may run side by side, and a newer policy may be loaded meanwhile.
 
         Args:
             tasks: What to sample.
@@ -133,15 +195,9 @@ class Fleet:
             temperature: Of the softmax.
             purpose: "train", "validation", ...: part of the seeds, so that purposes do not share their randomness.
             step: Number of the step, part of the seeds likewise.
-
-        Raises:
-            SampleError: An actor failed.
-            SyncError: A completion was sampled by another policy than the one served.
-            WaitTimeout: No completion came for `stall_timeout_s`.
         """
         options = SamplingOptions(temperature=temperature, max_completion_tokens=self._max_completion_tokens)
-        arrived: asyncio.Queue[list[Rollout] | BaseException] = asyncio.Queue()
-        shares: list[list[Request]] = [[] for _ in self._actors]
+        shares: list[list[Request]] = [[] for _ in self._samplers]
         for number, task in enumerate(tasks):
             prompt_ids = self._render(task)
             # The completions of a task stay on one actor, which computes their common prompt only once.
@@ -154,46 +210,34 @@ class Fleet:
                 )
                 for index in range(completions_per_task)
             ]
-        pumps = [
-            asyncio.create_task(_pump(actor, share, options, arrived))
-            for actor, share in zip(self._actors, shares, strict=True)
-            if share
+        number = next(self._streams)
+        used = [(sampler.actor, share) for sampler, share in zip(self._samplers, shares, strict=True) if share]
+        sources = [
+            actor.sample.options(num_returns="streaming").remote(number, share, options, self._policy)
+            for actor, share in used
         ]
-        remaining = total = len(tasks) * completions_per_task
-        try:
-            while remaining:
-                batch = await wait_for(
-                    arrived.get(),
-                    what=f"{remaining} of {total} completions from {len(pumps)} sampler(s)",
-                    deadline_s=self._stall_timeout_s,
-                )
-                if isinstance(batch, BaseException):
-                    raise SampleError(f"a sampler failed: {_cause(batch)}") from batch
-                for rollout in batch:
-                    if rollout.policy != self._policy:
-                        raise SyncError(f"a completion was sampled by {rollout.policy.name}, not {self._policy.name}")
-                    yield rollout
-                remaining -= len(batch)
-        finally:
-            for pump in pumps:
-                pump.cancel()
+
+        def give_up() -> None:
+            for actor, _ in used:
+                actor.abort.remote(number)
+
+        return RolloutStream(
+            sources,
+            policy=self._policy,
+            total=len(tasks) * completions_per_task,
+            deadline_s=self._stall_timeout_s,
+            give_up=give_up,
+        )
 
     def close(self) -> None:
         """End every actor."""
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors = []
+        for sampler in [*self._samplers, *self._quarantined]:
+            ray.kill(sampler.actor)
+        self._samplers = []
 
 
-async def _pump(actor: Any, share: Sequence[Request], options: SamplingOptions, arrived: asyncio.Queue[Any]) -> None:
-    """Bring what one actor samples into the queue that all share; its failure too."""
-    try:
-        async for reference in actor.sample.options(num_returns="streaming").remote(share, options):
-            await arrived.put(await reference)
-    except RayError as error:
-        await arrived.put(error)
-
-
-def _cause(error: BaseException) -> str:
-    """The last line of a failure's story, which is its cause; Ray puts the whole traceback before it."""
-    return str(error).strip().splitlines()[-1]
+def _story(error: BaseException) -> str:
+    """Why an actor failed: what rft says on purpose, or the cause that Ray gives."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, RftError):
+        return str(error.cause)
+    return cause(error)

@@ -22,8 +22,14 @@ class EngineSpec:
     """Folder of the base model."""
     base: Policy
     """The policy that is the base model alone."""
-    max_lora_rank: int
-    """Highest rank of the adapters to come."""
+    max_lora_rank: int | None
+    """Highest rank of the adapters to come; None where full weights come instead."""
+    serve: Literal["adapter", "merged"] = "adapter"
+    """How vLLM serves an adapter: beside the base model, or merged into it."""
+    canaries: tuple[tuple[int, ...], ...] = ()
+    """Token ids of the sequences that prove a sync; none where nobody publishes what they should score."""
+    staleness: int = 0
+    """Policy versions that may be in flight beside the newest."""
     dtype: str
     """float32, bfloat16 or float16."""
     max_context_tokens: int

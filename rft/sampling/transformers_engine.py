@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rft.sampling.engine import Request, SamplingOptions
+from rft.errors import SyncError
+from rft.sampling.adapters import scaling_of, some, take_apart, unmatched_problem
+from rft.sampling.engine import Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
-from rft.types import Adapter, Policy, Rollout, StopReason
+from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
+
+_Waiting = tuple[int, Request, SamplingOptions, Policy]
 
 
 class TransformersEngine:
-    """One model in Transformers and the adapter it serves.
+    """One model in Transformers and the adapters it holds.
 
     Args:
         spec: What to build; `spec.options` holds `completions_per_batch`.
@@ -33,39 +40,140 @@ class TransformersEngine:
         model = AutoModelForCausalLM.from_pretrained(spec.model, dtype=getattr(torch, spec.dtype))
         self._model: Any = model.to(self._device).eval()
         self._tokenizer = AutoTokenizer.from_pretrained(spec.model)
-        self._policy = spec.base
+        self._in_place = spec.max_lora_rank is None
+        self._staleness = spec.staleness
+        self._policies = [spec.base]
+        self._base = spec.base
         self._completions_per_batch: int = spec.options["completions_per_batch"]
+        self._waiting: deque[_Waiting] = deque()
 
     @property
-    def policy(self) -> Policy:
-        """The policy that is served."""
-        return self._policy
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that can be sampled, the newest last."""
+        return tuple(self._policies)
 
-    def load(self, adapter: Adapter) -> Policy:
-        """Serve this adapter from the next request on; the one before is removed."""
-        name = adapter.policy.name.replace(".", "_")
+    @property
+    def loads_in_place(self) -> bool:
+        """Whether whole models come, which overwrite each other."""
+        return self._in_place
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether requests wait."""
+        return bool(self._waiting)
+
+    def load(self, weights: Adapter | FullWeights) -> Loaded:
+        """Hold this policy as the newest; older ones go, save those with requests and the last few.
+
+        Raises:
+            SyncError: A whole model came where adapters are served, or the other way round.
+        """
+        if isinstance(weights, FullWeights) != self._in_place:
+            kinds = ("a whole model", "an adapter")
+            came, wanted = kinds if isinstance(weights, FullWeights) else reversed(kinds)
+            raise SyncError(f"{weights.policy.name} is {came}, but this sampler was built to serve {wanted}")
+        if isinstance(weights, FullWeights):
+            return self._overwrite(weights)
+        if weights.policy in self._policies:
+            self._remove(weights.policy)
+        in_use = {policy for _, _, _, policy in self._waiting}
+        for policy in self._policies[: len(self._policies) - self._staleness]:
+            if policy not in in_use and policy != self._base:
+                self._remove(policy)
+        if self._base not in in_use and self._base in self._policies[: len(self._policies) - self._staleness]:
+            self._policies.remove(self._base)
+        self._insert(weights)
+        self._policies.append(weights.policy)
+        return self._read_back(weights)
+
+    def _insert(self, adapter: Adapter) -> None:
+        name = _name(adapter.policy)
         with tempfile.TemporaryDirectory(prefix="rft-adapter-") as folder:
             (Path(folder) / "adapter_config.json").write_text(json.dumps(adapter.config))
             (Path(folder) / "adapter_model.safetensors").write_bytes(adapter.tensors)
             if isinstance(self._model, PeftModel):
-                previous = self._model.active_adapter
                 self._model.load_adapter(folder, adapter_name=name)
-                self._model.set_adapter(name)
-                if previous != name:
-                    self._model.delete_adapter(previous)
             else:
                 self._model = PeftModel.from_pretrained(self._model, folder, adapter_name=name)
         self._model.eval()
-        self._policy = adapter.policy
-        return self._policy
 
-    def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
-        """Sample every request; yield them batch by batch."""
-        for start in range(0, len(requests), self._completions_per_batch):
-            yield self._batch(requests[start : start + self._completions_per_batch], options)
+    def _remove(self, policy: Policy) -> None:
+        self._policies.remove(policy)
+        self._model.delete_adapter(_name(policy))
+
+    def _read_back(self, adapter: Adapter) -> Loaded:
+        name = _name(adapter.policy)
+        there = get_peft_model_state_dict(self._model, adapter_name=name)
+        shipped = safetensors.torch.load(adapter.tensors)
+        modules = take_apart(adapter).updates
+        absent = sorted({key for key in shipped if key not in there})
+        different = [key for key in shipped if key in there and not torch.equal(there[key].cpu(), shipped[key])]
+        layers = {key: layer for key, layer in self._model.base_model.model.named_modules() if key in modules}
+        different += [key for key, layer in layers.items() if layer.scaling[name] != scaling_of(adapter.config, key)]
+        problems = unmatched_problem(absent, len(layers))
+        if different:
+            problems += (f"the weights or their scaling are not those that were shipped in {some(sorted(different))}",)
+        return Loaded(policy=arrived(adapter), modules_matched=len(layers), problems=problems)
+
+    def _overwrite(self, weights: FullWeights) -> Loaded:
+        self._policies.clear()  # should this fail half-way, nothing is held: no request is answered
+        tensors = safetensors.torch.load(weights.tensors)
+        there = self._model.state_dict()
+        absent = sorted(tensors.keys() - there.keys())
+        self._model.load_state_dict(tensors, strict=False)
+        self._policies.append(weights.policy)
+        matched = len(tensors) - len(absent)
+        return Loaded(policy=arrived(weights), modules_matched=matched, problems=unmatched_problem(absent, matched))
+
+    def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
+        """Take in requests.
+
+        Raises:
+            SyncError: The policy is not held.
+        """
+        if policy not in self._policies:
+            raise not_held(policy, self._policies)
+        self._waiting += [(stream, request, options, policy) for request in requests]
+
+    def step(self) -> list[tuple[int, Rollout]]:
+        """Sample one batch: requests of one stream, in their order."""
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < self._completions_per_batch:
+            if batch and (self._waiting[0][0], self._waiting[0][3]) != (batch[0][0], batch[0][3]):
+                break
+            batch.append(self._waiting.popleft())
+        if not batch:
+            return []
+        stream, _, options, policy = batch[0]
+        return [(stream, rollout) for rollout in self._sample([request for _, request, _, _ in batch], options, policy)]
+
+    def abort(self, stream: int) -> None:
+        """Forget the waiting requests of a stream."""
+        self._waiting = deque(waiting for waiting in self._waiting if waiting[0] != stream)
 
     @torch.inference_mode()
-    def _batch(self, requests: Sequence[Request], options: SamplingOptions) -> list[Rollout]:
+    def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
+        """Score sequences under the newest policy. There is no prefix cache."""
+        with self._under(self._policies[-1]):
+            rows = []
+            for sequence in sequences:
+                ids = torch.tensor([list(sequence)], device=self._device)
+                logprobs = torch.log_softmax(self._model(ids).logits[0, :-1].float(), dim=-1)
+                rows.append(tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()))
+        return Scores(logprobs=tuple(rows), last=tuple(row[-1] for row in rows), reused_tokens=0)
+
+    def _under(self, policy: Policy) -> AbstractContextManager[None]:
+        """Let the model be this policy."""
+        if not isinstance(self._model, PeftModel):
+            return nullcontext()
+        if policy == self._base:
+            disabled: AbstractContextManager[None] = self._model.disable_adapter()
+            return disabled
+        self._model.set_adapter(_name(policy))
+        return nullcontext()
+
+    @torch.inference_mode()
+    def _sample(self, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> list[Rollout]:
         # One generator serves the batch, so a completion here depends on its neighbours, unlike with vLLM.
         torch.manual_seed(requests[0].seed)
         longest = max(len(request.prompt_ids) for request in requests)
@@ -73,23 +181,24 @@ class TransformersEngine:
         rows = [[pad] * (longest - len(request.prompt_ids)) + list(request.prompt_ids) for request in requests]
         mask = [[0] * (longest - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in requests]
         sampled = {"do_sample": True, "temperature": options.temperature, "top_k": 0, "top_p": 1.0}
-        output = self._model.generate(
-            input_ids=torch.tensor(rows, device=self._device),
-            attention_mask=torch.tensor(mask, device=self._device),
-            max_new_tokens=options.max_completion_tokens,
-            pad_token_id=pad,
-            return_dict_in_generate=True,
-            output_scores=True,
-            **(sampled if options.temperature > 0 else {"do_sample": False}),
-        )
+        with self._under(policy):
+            output = self._model.generate(
+                input_ids=torch.tensor(rows, device=self._device),
+                attention_mask=torch.tensor(mask, device=self._device),
+                max_new_tokens=options.max_completion_tokens,
+                pad_token_id=pad,
+                return_dict_in_generate=True,
+                output_scores=True,
+                **(sampled if options.temperature > 0 else {"do_sample": False}),
+            )
         logprobs = self._model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
         completions = output.sequences[:, longest:]
         return [
-            self._rollout(request, ids.tolist(), row.tolist())
+            self._rollout(request, policy, ids.tolist(), row.tolist())
             for request, ids, row in zip(requests, completions, logprobs, strict=True)
         ]
 
-    def _rollout(self, request: Request, ids: list[int], logprobs: list[float]) -> Rollout:
+    def _rollout(self, request: Request, policy: Policy, ids: list[int], logprobs: list[float]) -> Rollout:
         ends = self._model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         length = next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
@@ -102,5 +211,10 @@ class TransformersEngine:
             logprobs=tuple(logprobs[:length]),
             text=self._tokenizer.decode(ids[:length], skip_special_tokens=True),
             stop=StopReason.STOP if stopped else StopReason.LENGTH,
-            policy=self._policy,
+            policy=policy,
         )
+
+
+def _name(policy: Policy) -> str:
+    """What PEFT calls the adapter of a policy; it allows no dots."""
+    return policy.name.replace(".", "_")

@@ -1,100 +1,113 @@
 """A vLLM engine driven request by request, inside the calling process.
 
 `LLM.generate` would hand back a whole batch at once; stepping the engine ourselves lets every completion leave the
-moment it ends, so that it is graded while its neighbours are still being sampled.
+moment it ends, so that it is graded while its neighbours are still being sampled, and lets new requests and new
+policies in at any time.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
-from rft.errors import SampleError
-from rft.sampling.engine import Request, SamplingOptions
+from rft.errors import SampleError, SyncError
+from rft.sampling.engine import Loaded, Request, SamplingOptions, Scores, not_held
+from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
-from rft.types import Adapter, Policy, Rollout, StopReason
+from rft.sampling.vllm_settings import engine_arguments, set_environment
+from rft.sampling.vllm_weights import AdapterWeights, InPlaceWeights
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM allows for `max_lora_rank`."""
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One policy in the engine."""
+
+    policy: Policy
+    lora_request: Any
+    """How vLLM calls its adapter; None for the weights of the model itself."""
+    salt: str
+    """Keeps the prefix cache of one policy from being read by another."""
 
 
 class VllmEngine:
-    """One vLLM engine and the adapter it serves.
+    """One vLLM engine and the policies it holds.
 
     Args:
-        spec: What to build; `spec.options` are vLLM's own `EngineArgs` by name and win over what is set here.
+        spec: What to build; `spec.options` are vLLM's own `EngineArgs` by name and win over what rft sets.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        _set_environment(spec.on_gpu)
+        set_environment(spec.on_gpu)
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        arguments: dict[str, Any] = {
-            "model": str(spec.model),
-            "dtype": spec.dtype,
-            "seed": spec.seed,
-            "max_model_len": spec.max_context_tokens,
-            "enable_lora": True,
-            "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= spec.max_lora_rank),
-            "max_loras": 2,
-            "logprobs_mode": "processed_logprobs",
-            "disable_log_stats": True,
-            "use_tqdm_on_load": False,
-            **({} if spec.on_gpu else _cpu_arguments(spec.max_context_tokens)),
-            **spec.options,
-        }
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
-        self._policy = spec.base
-        self._lora_request: Any = None
-        self._folder = tempfile.TemporaryDirectory(prefix="rft-adapters-")
+        base = BaseWeights(spec.model)
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec, base)))
+        as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None
+        self._weights = AdapterWeights(self._engine, spec) if as_adapter else InPlaceWeights(self._engine, spec, base)
+        self._staleness = spec.staleness if as_adapter else 0
+        self._numbers = count(1)
+        self._held = [Held(spec.base, None, spec.base.name)]
+        self._running: dict[str, tuple[int, Request, Held]] = {}
+        self._ended: list[tuple[int, Rollout]] = []
 
     @property
-    def policy(self) -> Policy:
-        """The policy that is served."""
-        return self._policy
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies that can be sampled, the newest last."""
+        return tuple(held.policy for held in self._held)
 
-    def load(self, adapter: Adapter) -> Policy:
-        """Serve this adapter from the next request on.
+    @property
+    def loads_in_place(self) -> bool:
+        """Whether loading overwrites the policy before."""
+        return isinstance(self._weights, InPlaceWeights)
 
-        Every version has its own name, id and path, so that nothing of an older one can be taken for it.
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether `step` has anything to do."""
+        return bool(self._running or self._ended)
+
+    def load(self, weights: Adapter | FullWeights) -> Loaded:
+        """Hold this policy as the newest. Older ones go, save those with requests and the last `staleness`.
+
+        Every load has its own adapter name, id and salt, so that nothing of an older one can be taken for it.
 
         Raises:
-            SampleError: vLLM refused the adapter.
+            SyncError: The weights cannot be served in the way that this engine serves, or too many are in flight.
         """
-        from vllm.lora.request import LoRARequest
+        number = next(self._numbers)
+        self._drop_old(keep=self._staleness + 1)
+        if self.loads_in_place:
+            if self._running:
+                raise SyncError(f"{len(self._running)} requests of an older policy are still in flight")
+            self._held.clear()  # should this fail half-way, nothing is held: no request is answered
+        lora_request, loaded = self._weights.load(weights, number, len(self._held))
+        self._held.append(Held(weights.policy, lora_request, f"{weights.policy.name}-{number}"))
+        self._drop_old(keep=self._staleness + 1)
+        return loaded
 
-        folder = Path(self._folder.name) / adapter.policy.name
-        folder.mkdir(exist_ok=True)
-        (folder / "adapter_config.json").write_text(json.dumps(adapter.config))
-        (folder / "adapter_model.safetensors").write_bytes(adapter.tensors)
-        request = LoRARequest(adapter.policy.name, adapter.policy.version, str(folder))
-        if not self._engine.add_lora(request):
-            raise SampleError(f"vLLM did not take adapter {adapter.policy.name}; its log says why")
-        previous, self._lora_request, self._policy = self._lora_request, request, adapter.policy
-        if previous is not None and previous.lora_int_id != request.lora_int_id:
-            self._engine.remove_lora(previous.lora_int_id)
-            shutil.rmtree(previous.lora_path)
-        return self._policy
+    def _drop_old(self, *, keep: int) -> None:
+        in_use = {held.salt for _, _, held in self._running.values()}
+        for held in self._held[:-keep]:
+            if held.salt not in in_use:
+                self._held.remove(held)
+                self._weights.drop(held.lora_request)
 
-    def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
-        """Sample every request; yield completions as they end.
+    def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
+        """Take in requests.
 
         Raises:
-            SampleError: vLLM returned a completion without log-probabilities.
+            SyncError: The policy is not held.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        pending: dict[str, Request] = {}
-        for number, request in enumerate(requests):
+        held = next((held for held in reversed(self._held) if held.policy == policy), None)
+        if held is None:
+            raise not_held(policy, self.policies)
+        for request in requests:
             params = SamplingParams(
                 temperature=options.temperature,
                 max_tokens=options.max_completion_tokens,
@@ -102,67 +115,83 @@ class VllmEngine:
                 seed=request.seed,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            # The salt keeps the prefix cache of one policy from being read by another.
-            prompt = {"prompt_token_ids": list(request.prompt_ids), "cache_salt": self._policy.name}
-            key = str(number)
-            self._engine.add_request(key, prompt, params, lora_request=self._lora_request)
-            pending[key] = request
-        try:
-            while pending:
-                finished = [output for output in self._engine.step() if output.finished]
-                if finished:
-                    yield [self._rollout(pending.pop(output.request_id), output) for output in finished]
-        finally:
-            self._engine.abort_request(list(pending))
+            self._running[self._submit(request.prompt_ids, params, held)] = (stream, request, held)
 
-    def _rollout(self, request: Request, output: Any) -> Rollout:
-        completion = output.outputs[0]
-        if completion.logprobs is None:
-            raise SampleError(f"vLLM returned no log-probabilities for task {request.task_id}")
-        ids = tuple(completion.token_ids)
-        logprobs = tuple(entry[token].logprob for entry, token in zip(completion.logprobs, ids, strict=True))
-        return Rollout(
-            task_id=request.task_id,
-            index=request.index,
-            prompt_ids=request.prompt_ids,
-            completion_ids=ids,
-            logprobs=logprobs,
-            text=completion.text,
-            stop=StopReason(completion.finish_reason),
-            policy=self._policy,
+    def step(self) -> list[tuple[int, Rollout]]:
+        """Compute one token of every request.
+
+        Raises:
+            SampleError: vLLM returned a completion without log-probabilities.
+        """
+        if self._running:
+            self._advance()
+        ended, self._ended = self._ended, []
+        return ended
+
+    def abort(self, stream: int) -> None:
+        """Forget the unfinished requests of a stream."""
+        keys = [key for key, (of, _, _) in self._running.items() if of == stream]
+        self._engine.abort_request(keys)
+        for key in keys:
+            del self._running[key]
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
+        """Score sequences under the newest policy, while other requests go on.
+
+        The last token is asked for first, as sampling would: through the prefix cache. Only then are the sequences
+        scored anew, which fills the cache for the next sync to find, should it be reused against the rules.
+        """
+        from vllm import SamplingParams
+
+        held = self._held[-1]
+        common = {"temperature": 1.0, "max_tokens": 1, "detokenize": False}
+        probes = [
+            self._submit(ids[:-1], SamplingParams(**common, logprob_token_ids=[ids[-1]]), held) for ids in sequences
+        ]
+        fresh = [self._submit(ids, SamplingParams(**common, prompt_logprobs=0), held) for ids in sequences]
+        outputs: dict[str, Any] = {}
+        while len(outputs) < len(probes) + len(fresh):
+            outputs |= self._advance()
+        last = [
+            outputs[key].outputs[0].logprobs[0][ids[-1]].logprob for key, ids in zip(probes, sequences, strict=True)
+        ]
+        logprobs: Logprobs = tuple(
+            tuple(entry[token].logprob for entry, token in zip(outputs[key].prompt_logprobs[1:], ids[1:], strict=True))
+            for key, ids in zip(fresh, sequences, strict=True)
         )
+        reused = outputs[probes[0]].num_cached_tokens or 0 if probes else 0
+        return Scores(logprobs=logprobs, last=tuple(last), reused_tokens=reused)
+
+    def _submit(self, prompt_ids: Sequence[int], params: Any, held: Held) -> str:
+        key = str(next(self._numbers))
+        prompt = {"prompt_token_ids": list(prompt_ids), "cache_salt": held.salt}
+        self._engine.add_request(key, prompt, params, lora_request=held.lora_request)
+        return key
+
+    def _advance(self) -> dict[str, Any]:
+        """Step vLLM; keep the rollouts that ended, return the other outputs."""
+        others = {}
+        for output in self._engine.step():
+            if output.finished and output.request_id in self._running:
+                stream, request, held = self._running.pop(output.request_id)
+                self._ended.append((stream, _rollout(request, held.policy, output)))
+            elif output.finished:
+                others[output.request_id] = output
+        return others
 
 
-def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:
-    # A prompt prefilled in chunks rewinds its random generator, which vLLM cannot do on a CPU ("CPU Generator does not
-    # use offset"); so prompts are prefilled whole.
-    return {
-        "enforce_eager": True,
-        "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(2048, max_context_tokens),
-        # The smallest that the attention kernel takes: only whole blocks of a prompt are computed once for its group.
-        "block_size": 32,
-    }
-
-
-def _set_environment(on_gpu: bool) -> None:
-    """Set what vLLM reads when it is imported; what the user has set stands."""
-    defaults = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-    }
-    if not on_gpu:
-        # Threads bound to cores stand still whenever another process has the core: the learner, or a second engine.
-        # Compiling costs 3 s and a C++ compiler, to gather log-probabilities a little faster.
-        defaults |= {
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "TORCHDYNAMO_DISABLE": "1",
-        }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-    # What vLLM says while it is being imported, before it has read its logging level.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
-    logging.getLogger("vllm").setLevel(logging.ERROR)
+def _rollout(request: Request, policy: Policy, output: Any) -> Rollout:
+    completion = output.outputs[0]
+    if completion.logprobs is None:
+        raise SampleError(f"vLLM returned no log-probabilities for task {request.task_id}")
+    ids = tuple(completion.token_ids)
+    return Rollout(
+        task_id=request.task_id,
+        index=request.index,
+        prompt_ids=request.prompt_ids,
+        completion_ids=ids,
+        logprobs=tuple(entry[token].logprob for entry, token in zip(completion.logprobs, ids, strict=True)),
+        text=completion.text,
+        stop=StopReason(completion.finish_reason),
+        policy=policy,
+    )

@@ -53,7 +53,7 @@ def engines(spec: EngineSpec) -> Callable[[str], Engine]:
                 patch.setenv("HF_HUB_OFFLINE", "1")
                 built[kind] = build_engine(replace(spec, kind=kind, options=options))  # type: ignore[arg-type]
             if kind == "vllm":
-                assert built[kind].policy == spec.base
+                assert built[kind].policies == (spec.base,)
         return built[kind]
 
     return get
@@ -97,8 +97,19 @@ def recomputed(model: Any, rollout: Rollout, temperature: float) -> list[float]:
 
 
 def sample(engine: Engine, requests: Sequence[Request], options: SamplingOptions = OPTIONS) -> list[Rollout]:
-    rollouts = [rollout for batch in engine.sample(requests, options) for rollout in batch]
+    rollouts = [rollout for batch in batches_of(engine, requests, options) for rollout in batch]
     return sorted(rollouts, key=lambda rollout: (rollout.task_id, rollout.index))
+
+
+def batches_of(engine: Engine, requests: Sequence[Request], options: SamplingOptions) -> list[list[Rollout]]:
+    """What leaves together, under the newest policy."""
+    engine.add(1, requests, options, engine.policies[-1])
+    batches = []
+    while engine.has_unfinished:
+        ended = engine.step()
+        assert {stream for stream, _ in ended} <= {1}
+        batches.append([rollout for _, rollout in ended])
+    return [batch for batch in batches if batch]
 
 
 def largest_difference(model: Any, rollouts: Sequence[Rollout]) -> float:
@@ -121,13 +132,16 @@ def test_logprobs_are_those_of_the_policy_that_is_served(
 ) -> None:
     engine = engines(kind)
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
-    assert engine.policy == spec.base, "this test is the first of its engine"
+    assert engine.policies == (spec.base,), "this test is the first of its engine"
     rollouts = sample(engine, requests)
     assert {rollout.policy for rollout in rollouts} == {spec.base}
     assert largest_difference(base, rollouts) < 1e-4
     # One adapter after the other: the second does not add to the first, and nothing cached of the first is read.
     for (model, adapter), (other, _) in zip(adapters, reversed(adapters), strict=True):
-        assert engine.load(adapter) == adapter.policy == engine.policy
+        loaded = engine.load(adapter)
+        assert (loaded.policy, loaded.problems) == (adapter.policy, ())
+        assert loaded.modules_matched == 7 * model.config.num_hidden_layers
+        assert engine.policies == (adapter.policy,)
         rollouts = sample(engine, requests)
         assert {rollout.policy for rollout in rollouts} == {adapter.policy}
         assert largest_difference(model, rollouts) < 1e-4
@@ -192,7 +206,7 @@ def test_a_completion_does_not_depend_on_its_neighbours(
 
 def test_vllm_lets_completions_leave_one_by_one(engines: Callable[[str], Engine], requests: list[Request]) -> None:
     many = [Request(task_id="t", index=index, prompt_ids=requests[0].prompt_ids, seed=index) for index in range(16)]
-    batches = list(engines("vllm").sample(many, SamplingOptions(temperature=1.0, max_completion_tokens=64)))
+    batches = batches_of(engines("vllm"), many, SamplingOptions(temperature=1.0, max_completion_tokens=64))
     assert sum(map(len, batches)) == 16
     assert len({len(rollout.completion_ids) for batch in batches for rollout in batch}) > 1
     assert len(batches) > 1
@@ -201,19 +215,24 @@ def test_vllm_lets_completions_leave_one_by_one(engines: Callable[[str], Engine]
 
 
 def test_transformers_goes_batch_by_batch(engines: Callable[[str], Engine], requests: list[Request]) -> None:
-    batches = list(engines("transformers").sample(requests, OPTIONS))
+    batches = batches_of(engines("transformers"), requests, OPTIONS)
     assert [len(batch) for batch in batches] == [3, 3, 2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_abandoned_stream_leaves_the_engine_usable(
+def test_a_stream_that_is_given_up_leaves_the_engine_usable(
     engines: Callable[[str], Engine], kind: str, requests: list[Request]
 ) -> None:
     engine = engines(kind)
     expected = sample(engine, requests)
-    stream = engine.sample(requests, OPTIONS)
-    next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    engine.add(1, requests, OPTIONS, engine.policies[-1])
+    engine.add(2, requests, OPTIONS, engine.policies[-1])
+    engine.step()
+    engine.abort(1)
+    others = []
+    while engine.has_unfinished:
+        others += engine.step()
+    assert {stream for stream, _ in others} == {2}, "the other stream goes on, and only that one"
     assert sample(engine, requests) == expected
 
 

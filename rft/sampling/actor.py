@@ -1,0 +1,153 @@
+"""The Ray actor that owns one engine: requests, policies and answers come and go while the engine is stepped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from rft.errors import SampleError
+from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
+from rft.sampling.spec import EngineSpec, build_engine
+from rft.types import Adapter, FullWeights, Policy, Rollout
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """What a sampler says of a policy that it has just loaded.
+
+    Example:
+        Confirmation(loaded=Loaded(...), scores=Scores(...), load_s=0.01, proof_s=0.02)
+    """
+
+    loaded: Loaded
+    """What was found when it was read back."""
+    scores: Scores
+    """What it says to the canaries."""
+    load_s: float
+    """Time for loading and reading back, the wait for unfinished requests left out."""
+    proof_s: float
+    """Time for scoring the canaries."""
+
+
+class SamplerActor:
+    """One engine in a process of its own.
+
+    Requests of several calls are sampled together, and a policy can be loaded meanwhile. Everything that touches the
+    engine runs in one thread, which takes what is asked of it in turn, between two steps.
+
+    Args:
+        spec: The engine to build.
+        build: Builds it.
+    """
+
+    def __init__(self, spec: EngineSpec, build: Callable[[EngineSpec], Engine] = build_engine) -> None:
+        self._canaries = spec.canaries
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._building = self._thread.submit(build, spec)
+        self._num_waiting = 0
+        self._streams: dict[int, asyncio.Queue[Rollout | BaseException]] = {}
+        # Held by a load that has to wait until the engine is idle, so that nothing new is added before it.
+        self._gate = asyncio.Lock()
+        self._driver: asyncio.Task[None] | None = None
+
+    @property
+    def _engine(self) -> Engine:
+        return self._building.result()
+
+    async def start(self) -> tuple[Policy, Scores]:
+        """Wait until the engine is up; the policy that it holds, the base model, and what that says to the canaries."""
+        await asyncio.wrap_future(self._building)
+        return self._engine.policies[-1], await self._in_turn(lambda: self._engine.score(self._canaries))
+
+    async def load(self, weights: Adapter | FullWeights) -> Confirmation:
+        """Hold this policy as the newest one. Where it overwrites the one before, unfinished requests come first.
+
+        Raises:
+            SyncError: The engine cannot serve it.
+        """
+
+        def load() -> Confirmation:
+            began = time.perf_counter()
+            loaded = self._engine.load(weights)
+            done = time.perf_counter()
+            scores = self._engine.score(self._canaries)
+            return Confirmation(loaded=loaded, scores=scores, load_s=done - began, proof_s=time.perf_counter() - done)
+
+        async with self._gate:
+            if self._engine.loads_in_place and self._driver is not None:
+                await asyncio.wait([self._driver])
+            return await self._in_turn(load)
+
+    async def sample(
+        self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy
+    ) -> AsyncIterator[list[Rollout]]:
+        """Sample every request; completions stream out as they end.
+
+        Args:
+            stream: Number of this call, for `abort`.
+            requests: What to sample.
+            options: How.
+            policy: Under which policy.
+
+        Raises:
+            SyncError: The policy is not held.
+        """
+        ended: asyncio.Queue[Rollout | BaseException] = asyncio.Queue()
+        self._streams[stream] = ended
+        try:
+            async with self._gate:
+                await self._in_turn(lambda: self._engine.add(stream, requests, options, policy))
+                if self._driver is None or self._driver.done():
+                    self._driver = asyncio.create_task(self._drive())
+            remaining = len(requests)
+            while remaining:
+                batch = [await ended.get(), *(ended.get_nowait() for _ in range(ended.qsize()))]
+                rollouts = [item for item in batch if isinstance(item, Rollout)]
+                if rollouts:
+                    yield rollouts
+                for item in batch:
+                    if isinstance(item, BaseException):
+                        raise item
+                remaining -= len(rollouts)
+        finally:
+            self._streams.pop(stream, None)
+
+    async def abort(self, stream: int) -> None:
+        """Give a call up: its unfinished requests are not computed further."""
+        await self._in_turn(lambda: self._engine.abort(stream))
+        if (ended := self._streams.get(stream)) is not None:
+            ended.put_nowait(SampleError("this call was given up"))
+
+    async def _drive(self) -> None:
+        """Step the engine for as long as there is something to do, and hand out what ends."""
+        while self._engine.has_unfinished:
+            try:
+                for stream, rollout in await self._in_turn(self._advance):
+                    if (ended := self._streams.get(stream)) is not None:
+                        ended.put_nowait(rollout)
+            except Exception as failure:
+                for stream, ended in list(self._streams.items()):
+                    ended.put_nowait(failure)
+                    await self._in_turn(partial(self._engine.abort, stream))
+
+    def _advance(self) -> list[tuple[int, Rollout]]:
+        """Step until something ends, or until somebody else wants the engine."""
+        ended = self._engine.step()
+        while not ended and self._num_waiting == 1 and self._engine.has_unfinished:
+            ended = self._engine.step()
+        return ended
+
+    async def _in_turn(self, do: Callable[[], T]) -> T:
+        """Let the engine's thread do something after what it was asked before."""
+        self._num_waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, do)
+        finally:
+            self._num_waiting -= 1

@@ -1,0 +1,82 @@
+"""How vLLM is set up: its arguments, and the environment that it reads while it is imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import Any
+
+from rft.sampling.merging import BaseWeights
+from rft.sampling.spec import EngineSpec
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM allows for `max_lora_rank`."""
+
+
+def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
+    """The `EngineArgs` by name; those in `spec.options` win over what is set here.
+
+    Args:
+        spec: What to build.
+        base: The base model's tensors.
+    """
+    lora: dict[str, Any] = {}
+    if spec.serve == "adapter" and spec.max_lora_rank is not None:
+        lora = {
+            "enable_lora": True,
+            "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= spec.max_lora_rank),
+            # A version is loaded before the oldest one goes.
+            "max_loras": spec.staleness + 2,
+            # Not the output embedding: with an adapter on it, vLLM computes wrong log-probabilities of a prompt (it
+            # drops the adapter there, and on a CPU it fails), and those prove the sync. PEFT leaves it out as well.
+            "lora_target_modules": base.linear_names(),
+        }
+    return {
+        "model": str(spec.model),
+        "dtype": spec.dtype,
+        "seed": spec.seed,
+        "max_model_len": spec.max_context_tokens,
+        "logprobs_mode": "processed_logprobs",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "worker_extension_cls": "rft.sampling.vllm_worker.ReadBackWorker",
+        **lora,
+        **({} if spec.on_gpu else _cpu_arguments(spec.max_context_tokens)),
+        **spec.options,
+    }
+
+
+def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:
+    # A prompt prefilled in chunks rewinds its random generator, which vLLM cannot do on a CPU ("CPU Generator does not
+    # use offset"); so prompts are prefilled whole.
+    return {
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(2048, max_context_tokens),
+        # The smallest that the attention kernel takes: only whole blocks of a prompt are computed once for its group.
+        "block_size": 32,
+    }
+
+
+def set_environment(on_gpu: bool) -> None:
+    """Set what vLLM reads when it is imported; what the user has set stands."""
+    defaults = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
+    if not on_gpu:
+        # Threads bound to cores stand still whenever another process has the core: the learner, or a second engine.
+        # Compiling costs 3 s and a C++ compiler, to gather log-probabilities a little faster.
+        defaults |= {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "TORCHDYNAMO_DISABLE": "1",
+        }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    # What vLLM says while it is being imported, before it has read its logging level.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+    logging.getLogger("vllm").setLevel(logging.ERROR)

@@ -1,0 +1,131 @@
+"""Two ways to bring a policy into a vLLM engine: as an adapter beside the base model, or written into its weights."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from rft.errors import SyncError
+from rft.sampling.adapters import refuse, some, take_apart, unmatched_problem
+from rft.sampling.engine import Loaded, arrived
+from rft.sampling.merging import BaseWeights, merge, unmatched, whole_layers
+from rft.sampling.spec import EngineSpec
+from rft.types import Adapter, FullWeights
+
+
+class AdapterWeights:
+    """Adapters beside the base model, several versions side by side.
+
+    Args:
+        engine: vLLM's engine.
+        spec: What it was built from.
+    """
+
+    def __init__(self, engine: Any, spec: EngineSpec) -> None:
+        self._engine = engine
+        self._slots = spec.staleness + 2
+        self._max_rank = engine.vllm_config.lora_config.max_lora_rank
+
+    def load(self, weights: Adapter | FullWeights, number: int, num_held: int) -> tuple[Any, Loaded]:
+        """Load an adapter and read it back.
+
+        Args:
+            weights: The adapter.
+            number: Of this load, never used again.
+            num_held: Policies that are held now, the base model perhaps among them.
+
+        Raises:
+            SyncError: It cannot be served as an adapter, or more versions are in flight than there is room for.
+        """
+        from vllm.lora.request import LoRARequest
+
+        if isinstance(weights, FullWeights):
+            raise SyncError(f"{weights.policy.name} is a whole model, but this sampler was built to serve adapters")
+        refuse(weights, merged=False, max_rank=self._max_rank)
+        if len(self._engine.list_loras()) >= self._slots:
+            raise SyncError(
+                f"{num_held} policies are in flight, more than loop.staleness allows: there is room for {self._slots}"
+            )
+        with tempfile.TemporaryDirectory(prefix="rft-adapter-") as folder:
+            (Path(folder) / "adapter_config.json").write_text(json.dumps(weights.config))
+            (Path(folder) / "adapter_model.safetensors").write_bytes(weights.tensors)
+            request = LoRARequest(f"{weights.policy.name}-{number}", number, folder)
+            # The files go at once: should vLLM ever drop an adapter that is needed, it fails and does not reload it.
+            self._engine.add_lora(request)
+        return request, self._read_back(weights, number)
+
+    def _read_back(self, adapter: Adapter, number: int) -> Loaded:
+        workers = self._engine.collective_rpc("rft_read_back", args=(number, adapter))
+        matched = set.union(*(found.matched for found in workers))
+        absent = sorted(set.intersection(*(found.unmatched for found in workers)))
+        different = {name: by for found in workers for name, by in found.different.items()}
+        problems = unmatched_problem(absent, len(matched))
+        if different:
+            largest = max(different.values())
+            problems += (
+                f"in {len(different)} layers of the engine ({some(sorted(different))}) the weights are not those that "
+                f"were shipped, by up to {largest:.3g}: another adapter, or scaled by other than lora_alpha / r",
+            )
+        return Loaded(policy=arrived(adapter), modules_matched=len(matched), problems=problems)
+
+    def drop(self, lora_request: Any) -> None:
+        """Remove an adapter."""
+        if lora_request is not None:
+            self._engine.remove_lora(lora_request.lora_int_id)
+
+
+class InPlaceWeights:
+    """The model's own weights, overwritten by each policy.
+
+    Args:
+        engine: vLLM's engine.
+        spec: What it was built from.
+        base: The base model.
+    """
+
+    def __init__(self, engine: Any, spec: EngineSpec, base: BaseWeights) -> None:
+        self._engine = engine
+        self._base = base
+        self._dtype = getattr(torch, spec.dtype)
+        self._packed = engine.collective_rpc("rft_packed_modules")[0]
+        self._changed: set[str] = set()
+
+    def load(self, weights: Adapter | FullWeights, number: int, num_held: int) -> tuple[None, Loaded]:
+        """Write a policy over the one before. Nothing may be in flight.
+
+        Raises:
+            SyncError: The adapter cannot be merged, or the prefix cache could not be emptied.
+        """
+        policy = arrived(weights)
+        if isinstance(weights, FullWeights):
+            tensors = safetensors.torch.load(weights.tensors)
+            absent = sorted(tensors.keys() - self._base.names)
+            missing = sorted(self._base.names - tensors.keys())
+            problems = unmatched_problem(absent, len(tensors) - len(absent))
+            if missing:
+                problems += (f"{len(missing)} tensors of the model did not come ({some(missing)})",)
+            tensors = {name: tensor.to(self._dtype) for name, tensor in tensors.items() if name not in absent}
+        else:
+            refuse(weights, merged=True, max_rank=None)
+            parts = take_apart(weights)
+            tensors = merge(self._base, parts, self._dtype)
+            problems = unmatched_problem(unmatched(self._base, parts), len(tensors))
+        self._write(tensors)
+        return None, Loaded(policy=policy, modules_matched=len(tensors), problems=problems)
+
+    def _write(self, tensors: dict[str, torch.Tensor]) -> None:
+        # What the policy before changed and this one does not goes back to what it was.
+        names = whole_layers(self._base, [*tensors, *self._changed], self._packed)
+        self._changed = set(tensors)
+        reload = [(name, tensors[name] if name in tensors else self._base.tensor(name)) for name in names]
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": reload})
+        if not self._engine.reset_prefix_cache():
+            raise SyncError("vLLM could not empty its prefix cache, which holds what an older policy computed")
+
+    def drop(self, lora_request: None) -> None:
+        """Nothing is kept of an older policy."""

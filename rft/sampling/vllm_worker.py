@@ -1,0 +1,96 @@
+"""What rft asks of vLLM's worker, where the weights are: to read back the adapter that it serves.
+
+vLLM mixes this class into its own worker (`worker_extension_cls`) and lets the engine call its methods by name. Where
+an adapter lies is not documented: `LoRAModelManager` gives it a slot, and each LoRA layer keeps `lora_a_stacked` and
+`lora_b_stacked`, one tensor `[slots, 1, rows, columns]` for each part of a fused layer such as `qkv_proj`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from rft.sampling.adapters import ModuleUpdate, take_apart
+from rft.types import Adapter
+
+
+@dataclass(slots=True)
+class ReadBack:
+    """An adapter as it lies in one worker, compared with the one that was shipped."""
+
+    matched: set[str] = field(default_factory=set)
+    """Modules of the adapter that the model has."""
+    unmatched: set[str] = field(default_factory=set)
+    """Modules of the adapter that it has not."""
+    different: dict[str, float] = field(default_factory=dict)
+    """Modules whose weights are not those that were shipped, with the largest difference."""
+
+
+class ReadBackWorker:
+    """Mixed into vLLM's worker."""
+
+    def rft_read_back(self, lora_id: int, adapter: Adapter) -> ReadBack:
+        """Compare, bit by bit, what lies in the slot of an adapter with what was shipped.
+
+        The scaling is part of it, for vLLM multiplies it into B.
+        """
+        manager = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
+        slot = manager.lora_index_to_id.index(lora_id)
+        parts = take_apart(adapter)
+        updates = {_mapped(manager.model, module): update for module, update in parts.updates.items()}
+        found = ReadBack()
+        for name, layer in manager.modules.items():
+            members = manager.packed_modules.get(name, [name])
+            matched = [member for member in members if member in updates]
+            found.matched.update(matched)
+            if len(getattr(layer, "lora_a_stacked", ())) != len(members):
+                if matched:  # a layer of another make, as of a mixture of experts
+                    found.different[name] = float("nan")
+                continue
+            difference = _largest_difference(layer, slot, [updates.get(member) for member in members])
+            if difference != 0:
+                found.different[name] = difference
+        found.unmatched = (updates.keys() | parts.replaced.keys()) - found.matched
+        return found
+
+    def rft_packed_modules(self) -> Mapping[str, list[str]]:
+        """Which modules of the checkpoint vLLM fuses, as `{"qkv_proj": ["q_proj", "k_proj", "v_proj"]}`."""
+        model = self.model_runner.get_model()  # type: ignore[attr-defined]
+        return dict(getattr(model, "packed_modules_mapping", {}))
+
+
+def _mapped(model: Any, module: str) -> str:
+    """What vLLM calls a module of the checkpoint."""
+    from vllm.lora.utils import parse_fine_tuned_lora_name
+
+    mapper = getattr(model, "hf_to_vllm_mapper", None)
+    name: str = parse_fine_tuned_lora_name(
+        f"base_model.model.{module}.lora_A.weight", mapper.get_rename_mapper() if mapper is not None else None
+    )[0]
+    return name
+
+
+def _largest_difference(layer: Any, slot: int, updates: list[ModuleUpdate | None]) -> float:
+    """Between what lies in a layer's slot and what should: zero where the adapter has nothing for it."""
+    dtype = layer.lora_b_stacked[0].dtype
+    a = [update and update.a.to(dtype) for update in updates]
+    # vLLM casts first and scales then, in the type it computes in.
+    b = [update and update.b.to(dtype) * update.scaling for update in updates]
+    if layer.tp_size > 1:
+        a, b = (layer.slice_lora_a(a), layer.slice_lora_b(b)) if len(a) > 1 else (a, b)
+        if len(a) == 1 and a[0] is not None:
+            a, b = [layer.slice_lora_a(a[0])], [layer.slice_lora_b(b[0])]
+    pairs = [*zip(layer.lora_a_stacked, a, strict=True), *zip(layer.lora_b_stacked, b, strict=True)]
+    return max(_difference(stacked[slot, 0], tensor) for stacked, tensor in pairs)
+
+
+def _difference(there: torch.Tensor, shipped: torch.Tensor | None) -> float:
+    rest = there.clone()
+    if shipped is not None:
+        rows, columns = shipped.shape
+        rest[:rows, :columns] -= shipped.to(rest.device)
+    # Not a number where either has none: then the two are not equal either.
+    return float(rest.abs().max())
