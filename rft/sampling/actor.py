@@ -88,7 +88,7 @@ class SamplerActor:
     async def sample(
         self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy
     ) -> AsyncIterator[list[Rollout]]:
-        """Sample every request; completions stream out as they end.
+        """Sample every request: an empty list says that they are taken in, then completions stream out as they end.
 
         Args:
             stream: Number of this call, for `abort`.
@@ -106,6 +106,7 @@ class SamplerActor:
                 await self._in_turn(lambda: self._engine.add(stream, requests, options, policy))
                 if self._driver is None or self._driver.done():
                     self._driver = asyncio.create_task(self._drive())
+            yield []  # taken in
             remaining = len(requests)
             while remaining:
                 batch = [await ended.get(), *(ended.get_nowait() for _ in range(ended.qsize()))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import Any, Literal
 
 import ray
@@ -16,7 +16,7 @@ from rft.sampling.actor import Confirmation, SamplerActor
 from rft.sampling.engine import Request, SamplingOptions, Scores, request_seed
 from rft.sampling.proof import TOLERANCES, Proof, has_moved, prove
 from rft.sampling.spec import EngineSpec
-from rft.sampling.stream import RolloutStream, cause
+from rft.sampling.stream import Dispatch, RolloutStream, cause
 from rft.types import Logprobs, Policy, Publication, Sync, Task
 from rft.waiting import wait_for
 
@@ -75,6 +75,9 @@ class Fleet:
         self._policy = spec.base
         self._serve: Literal["adapter", "merged", "full"] = "full" if spec.max_lora_rank is None else spec.serve
         self._streams = count()
+        self._leaving: list[RolloutStream] = []
+        self._loaded = asyncio.Event()
+        self._loaded.set()
         self._known: list[tuple[str, Logprobs]] = []
         actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(SamplerActor)
         self._samplers = [_Sampler(number, actor.remote(spec)) for number in range(num_actors)]
@@ -117,8 +120,21 @@ class Fleet:
             SyncError: An actor failed or could not prove it; with what to check.
             WaitTimeout: They did not answer in time.
         """
+        self._loaded.clear()
+        try:
+            return await self._load(publication)
+        finally:
+            self._loaded.set()
+
+    async def _load(self, publication: Publication) -> Sync:
         began = time.perf_counter()
         policy = publication.policy
+        # Ray may bring an actor a later call first: what was asked for under the policy before must be there.
+        await wait_for(
+            asyncio.gather(*(stream.is_taken.wait() for stream in self._leaving if stream.is_on_its_way)),
+            what=f"{len(self._samplers)} sampler(s) to take in what they are asked for",
+            deadline_s=self._stall_timeout_s,
+        )
         # One copy in Ray's object store serves all the actors of a node.
         weights = ray.put(publication.weights)
         answers = await wait_for(
@@ -197,37 +213,47 @@ class Fleet:
             step: Number of the step, part of the seeds likewise.
         """
         options = SamplingOptions(temperature=temperature, max_completion_tokens=self._max_completion_tokens)
-        shares: list[list[Request]] = [[] for _ in self._samplers]
-        for number, task in enumerate(tasks):
-            prompt_ids = self._render(task)
-            # The completions of a task stay on one actor, which computes their common prompt only once.
-            shares[number % len(shares)] += [
-                Request(
-                    task_id=task.id,
-                    index=index,
-                    prompt_ids=prompt_ids,
-                    seed=request_seed(self._seed, purpose, step, task.id, index),
-                )
-                for index in range(completions_per_task)
-            ]
-        number = next(self._streams)
-        used = [(sampler.actor, share) for sampler, share in zip(self._samplers, shares, strict=True) if share]
+        requests = [self._requests(task, completions_per_task, purpose, step) for task in tasks]
+        # Where a policy overwrites the one before, what is asked for while that goes on is sampled by the new one.
+        after = self._loaded if self._serve != "adapter" and not self._loaded.is_set() else None
+        stream = RolloutStream(
+            lambda: self._dispatch(requests, options),
+            after=after,
+            total=len(tasks) * completions_per_task,
+            deadline_s=self._stall_timeout_s,
+        )
+        self._leaving = [one for one in self._leaving if not one.is_taken.is_set()] + [stream]
+        return stream
+
+    def _requests(self, task: Task, completions_per_task: int, purpose: str, step: int) -> list[Request]:
+        prompt_ids = self._render(task)
+        return [
+            Request(
+                task_id=task.id,
+                index=index,
+                prompt_ids=prompt_ids,
+                seed=request_seed(self._seed, purpose, step, task.id, index),
+            )
+            for index in range(completions_per_task)
+        ]
+
+    def _dispatch(self, requests: Sequence[list[Request]], options: SamplingOptions) -> Dispatch:
+        """Send requests to the actors, task by task in turn."""
+        # The completions of a task stay on one actor, which computes their common prompt only once.
+        number, policy = next(self._streams), self._policy
+        actors = [sampler.actor for sampler in self._samplers]
+        shares = [list(chain.from_iterable(requests[place :: len(actors)])) for place in range(len(actors))]
+        used = [(actor, share) for actor, share in zip(actors, shares, strict=True) if share]
         sources = [
-            actor.sample.options(num_returns="streaming").remote(number, share, options, self._policy)
+            actor.sample.options(num_returns="streaming").remote(number, share, options, policy)
             for actor, share in used
         ]
 
         def give_up() -> None:
-            for actor, _ in used:
+            for actor, _ in used if self._samplers else ():  # unless the fleet was closed meanwhile
                 actor.abort.remote(number)
 
-        return RolloutStream(
-            sources,
-            policy=self._policy,
-            total=len(tasks) * completions_per_task,
-            deadline_s=self._stall_timeout_s,
-            give_up=give_up,
-        )
+        return Dispatch(policy, sources, give_up)
 
     def close(self) -> None:
         """End every actor."""

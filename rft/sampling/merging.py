@@ -37,7 +37,8 @@ class BaseWeights:
         self._files: dict[str, Any] = {}
         for file in files:
             opened = safe_open(file, framework="pt")
-            self._files |= dict.fromkeys(list(opened.keys())  # type: ignore[no-untyped-call], opened)
+            names: list[str] = list(opened.keys())  # type: ignore[no-untyped-call]
+            self._files |= dict.fromkeys(names, opened)
 
     @property
     def names(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -12,34 +13,86 @@ from rft.errors import RftError, SampleError, SyncError
 from rft.types import Policy, Rollout
 from rft.waiting import wait_for
 
+Source = AsyncIterator[Awaitable[list[Rollout]]]
+"""What Ray streams from one actor: an empty list once the requests are taken in, then completions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Requests that are on their way."""
+
+    policy: Policy
+    """Under which every completion must be sampled."""
+    sources: Sequence[Source]
+    """One from each actor that is asked."""
+    give_up: Callable[[], None]
+    """Tells the actors that nobody wants the rest."""
+
 
 class RolloutStream(AsyncIterator[Rollout]):
-    """The completions of one sample call, as they end; the requests are on their way already when it is made.
+    """The completions of one sample call, as they end. The requests leave when it is made, not when it is read.
 
     Args:
-        sources: What Ray streams from each actor.
-        policy: Under which every completion must have been sampled.
+        dispatch: Sends the requests.
+        after: When given, the requests leave only once this is set.
         total: How many completions there will be.
         deadline_s: For the next completion, seconds.
-        give_up: Tells the actors that nobody wants the rest.
     """
 
     def __init__(
-        self,
-        sources: Sequence[AsyncIterator[Awaitable[list[Rollout]]]],
-        *,
-        policy: Policy,
-        total: int,
-        deadline_s: float,
-        give_up: Callable[[], None],
+        self, dispatch: Callable[[], Dispatch], *, after: asyncio.Event | None, total: int, deadline_s: float
     ) -> None:
         self._arrived: asyncio.Queue[list[Rollout] | BaseException] = asyncio.Queue()
-        self._pumps = [asyncio.create_task(self._pump(source)) for source in sources]
-        self._policy = policy
         self._total = self._remaining = total
         self._deadline_s = deadline_s
-        self._give_up = give_up
         self._batch: list[Rollout] = []
+        self._dispatched: Dispatch | None = None
+        self._num_not_taken = 0
+        self.is_taken = asyncio.Event()
+        """Set once every actor has taken its requests in, or failed to."""
+        self._tasks: list[asyncio.Task[None]] = []
+        if after is None:
+            self._open(dispatch)
+        else:
+            self._tasks.append(asyncio.create_task(self._open_after(after, dispatch)))
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether requests have left, but not every actor has taken them in."""
+        return self._dispatched is not None and not self.is_taken.is_set()
+
+    async def _open_after(self, after: asyncio.Event, dispatch: Callable[[], Dispatch]) -> None:
+        await after.wait()
+        self._open(dispatch)
+
+    def _open(self, dispatch: Callable[[], Dispatch]) -> None:
+        self._dispatched = dispatch()
+        self._num_not_taken = len(self._dispatched.sources)
+        self._tasks += [asyncio.create_task(self._pump(source)) for source in self._dispatched.sources]
+        if not self._tasks:
+            self.is_taken.set()
+
+    async def _pump(self, source: Source) -> None:
+        """Bring what one actor samples into the queue that all share; its failure too."""
+        taken = False
+        try:
+            async for reference in source:
+                batch = await reference
+                if not taken:
+                    taken = True
+                    self._take()
+                else:
+                    self._arrived.put_nowait(batch)
+        except RayError as error:
+            self._arrived.put_nowait(error)
+        finally:
+            if not taken:
+                self._take()
+
+    def _take(self) -> None:
+        self._num_not_taken -= 1
+        if not self._num_not_taken:
+            self.is_taken.set()
 
     async def __anext__(self) -> Rollout:
         """The next completion.
@@ -49,14 +102,15 @@ class RolloutStream(AsyncIterator[Rollout]):
             SyncError: A completion was sampled by another policy than the one asked for.
             WaitTimeout: No completion came in time.
         """
-        if not self._batch and not self._remaining:
+        if not self._remaining:
             raise StopAsyncIteration
         try:
             if not self._batch:
                 self._batch = (await self._next_batch())[::-1]
             rollout = self._batch.pop()
-            if rollout.policy != self._policy:
-                raise SyncError(f"a completion was sampled by {rollout.policy.name}, not {self._policy.name}")
+            asked = self._dispatched.policy if self._dispatched else None
+            if asked is None or rollout.policy != asked:
+                raise SyncError(f"a completion was sampled by {rollout.policy.name}, not {asked and asked.name}")
         except BaseException:  # cancelled or failed: nobody will ask for the rest
             await self.aclose()
             raise
@@ -66,7 +120,7 @@ class RolloutStream(AsyncIterator[Rollout]):
     async def _next_batch(self) -> list[Rollout]:
         batch = await wait_for(
             self._arrived.get(),
-            what=f"{self._remaining} of {self._total} completions from {len(self._pumps)} sampler(s)",
+            what=f"{self._remaining} of {self._total} completions",
             deadline_s=self._deadline_s,
         )
         if isinstance(batch, RayTaskError) and isinstance(batch.cause, RftError):
@@ -75,22 +129,16 @@ class RolloutStream(AsyncIterator[Rollout]):
             raise SampleError(f"a sampler failed: {cause(batch)}") from batch
         return batch
 
-    async def _pump(self, source: AsyncIterator[Awaitable[list[Rollout]]]) -> None:
-        """Bring what one actor samples into the queue that all share; its failure too."""
-        try:
-            async for reference in source:
-                self._arrived.put_nowait(await reference)
-        except RayError as error:
-            self._arrived.put_nowait(error)
-
     async def aclose(self) -> None:
         """Give up what has not come yet."""
         if self._remaining:
             self._remaining = 0
             self._batch = []
-            self._give_up()
-        for pump in self._pumps:
-            pump.cancel()
+            if self._dispatched is not None:
+                self._dispatched.give_up()
+        for task in self._tasks:
+            task.cancel()
+        self.is_taken.set()
 
 
 def cause(error: Any) -> str:

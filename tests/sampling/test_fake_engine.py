@@ -1,8 +1,12 @@
 """The engine that draws from a script."""
 
+import hashlib
 from pathlib import Path
 
-from rft.sampling.engine import Request, SamplingOptions
+import pytest
+
+from rft.errors import SyncError
+from rft.sampling.engine import Request, SamplingOptions, sample_all
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.spec import EngineSpec, build_engine
 from rft.types import Adapter, Policy, StopReason
@@ -20,21 +24,29 @@ SPEC = EngineSpec(
     on_gpu=False,
     options={"script": ["one", "two", "h\u00e9"]},
 )
+OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=9)
 
 
 def request(index: int, *, seed: int) -> Request:
     return Request(task_id="t", index=index, prompt_ids=(1, 2), seed=seed)
 
 
+def adapter(version: int) -> Adapter:
+    tensors = f"tensors {version}".encode()
+    policy = Policy(version=version, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
+    return Adapter(policy=policy, config={}, tensors=tensors)
+
+
 def test_the_seed_chooses_the_completion() -> None:
     engine = FakeEngine(SPEC)
-    batches = list(
-        engine.sample(
-            [request(0, seed=4), request(1, seed=3)], SamplingOptions(temperature=1.0, max_completion_tokens=9)
-        )
-    )
-    assert [[rollout.text for rollout in batch] for batch in batches] == [["two"], ["one"]]
-    [two] = batches[0]
+    engine.add(7, [request(0, seed=4), request(1, seed=3)], OPTIONS, BASE)
+    batches = [engine.step() for _ in range(3)]
+    assert [[(stream, rollout.text) for stream, rollout in batch] for batch in batches] == [
+        [(7, "two")],
+        [(7, "one")],
+        [],
+    ]
+    [(_, two)] = batches[0]
     assert (two.task_id, two.index, two.prompt_ids, two.policy) == ("t", 0, (1, 2), BASE)
     assert two.completion_ids == (116, 119, 111)  # t, w, o
     assert two.logprobs == (-1.0, -1.0, -1.0)
@@ -42,16 +54,16 @@ def test_the_seed_chooses_the_completion() -> None:
 
 
 def test_long_completions_are_cut_even_within_a_character() -> None:
-    [[rollout]] = FakeEngine(SPEC).sample(
-        [request(0, seed=2)], SamplingOptions(temperature=1.0, max_completion_tokens=2)
+    [rollout] = sample_all(
+        FakeEngine(SPEC), [request(0, seed=2)], SamplingOptions(temperature=1.0, max_completion_tokens=2)
     )
     assert (rollout.completion_ids, rollout.text) == ((104, 0xC3), "h\ufffd")
     assert rollout.stop is StopReason.LENGTH
 
 
 def test_a_completion_of_just_the_longest_length_is_not_cut() -> None:
-    [[rollout]] = FakeEngine(SPEC).sample(
-        [request(0, seed=0)], SamplingOptions(temperature=1.0, max_completion_tokens=3)
+    [rollout] = sample_all(
+        FakeEngine(SPEC), [request(0, seed=0)], SamplingOptions(temperature=1.0, max_completion_tokens=3)
     )
     assert (rollout.text, rollout.stop) == ("one", StopReason.STOP)
 
@@ -59,8 +71,33 @@ def test_a_completion_of_just_the_longest_length_is_not_cut() -> None:
 def test_it_serves_what_was_loaded_last() -> None:
     engine = build_engine(SPEC)
     assert isinstance(engine, FakeEngine)
-    assert engine.policy == BASE
-    newer = Policy(version=1, fingerprint="f1")
-    assert engine.load(Adapter(policy=newer, config={}, tensors=b"")) == newer
-    [[rollout]] = engine.sample([request(0, seed=0)], SamplingOptions(temperature=1.0, max_completion_tokens=9))
-    assert (engine.policy, rollout.policy) == (newer, newer)
+    newer = adapter(1)
+    assert engine.load(newer).policy == newer.policy
+    assert engine.policies == (newer.policy,)
+    [rollout] = sample_all(engine, [request(0, seed=0)], OPTIONS)
+    assert rollout.policy == newer.policy
+    with pytest.raises(SyncError, match=f"asked for policy-v0-base but holds {newer.policy.name}: it missed a sync"):
+        engine.add(1, [request(0, seed=0)], OPTIONS, BASE)
+
+
+def test_older_policies_stay_while_they_are_needed() -> None:
+    from dataclasses import replace
+
+    engine = FakeEngine(replace(SPEC, staleness=1))
+    one, two, three = adapter(1), adapter(2), adapter(3)
+    engine.add(1, [request(0, seed=0)], OPTIONS, BASE)
+    engine.load(one)
+    engine.load(two)
+    assert engine.policies == (BASE, one.policy, two.policy)  # BASE has a request
+    assert [rollout.policy for _, rollout in engine.step()] == [BASE]
+    engine.load(three)
+    assert engine.policies == (two.policy, three.policy)
+
+
+def test_a_stream_can_be_given_up() -> None:
+    engine = FakeEngine(SPEC)
+    engine.add(1, [request(0, seed=0)], OPTIONS, BASE)
+    engine.add(2, [request(0, seed=1)], OPTIONS, BASE)
+    engine.abort(1)
+    assert [(stream, rollout.text) for stream, rollout in engine.step()] == [(2, "two")]
+    assert not engine.has_unfinished

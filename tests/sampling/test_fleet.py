@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,94 +12,27 @@ from typing import Any
 import pytest
 import ray
 
-from rft.cluster import local_ray
-from rft.errors import LearnError, RftError, SampleError, SyncError, WaitTimeout
+from rft.errors import LearnError, RftError, SampleError, WaitTimeout
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
-from rft.sampling import fleet as fleet_module
-from rft.sampling.engine import Engine, Request, SamplingOptions
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.fleet import Fleet, SamplerActor
+from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
-from rft.types import Adapter, Policy, Publication, Rollout, Task
+from rft.types import Policy, Rollout, Task
 
 pytestmark = pytest.mark.e2e
 
 BASE = Policy(version=0, fingerprint="base")
-NEWER = Adapter(policy=Policy(version=1, fingerprint="f1"), config={}, tensors=b"tensors")
-SPEC = EngineSpec(
-    kind="fake",
-    model=Path("nowhere"),
-    base=BASE,
-    max_lora_rank=8,
-    dtype="float32",
-    max_context_tokens=64,
-    seed=0,
-    num_threads=1,
-    on_gpu=False,
-    options={"script": ["one", "two", "three", "four", "five"]},
-)
+
 
 Job = Callable[[Fleet], Coroutine[Any, Any, Any]]
-
-
-@pytest.fixture(scope="module")
-def in_ray() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """`in_ray(coroutine)`: its result. One Ray and one event loop for the whole file."""
-    runner = asyncio.Runner()
-    cluster = local_ray(num_processes=8, num_gpus=0, start_timeout_s=120)
-    runner.run(cluster.__aenter__())
-    try:
-        # A test that hangs fails instead.
-        yield lambda job: runner.run(asyncio.wait_for(job, 120))
-    finally:
-        runner.run(cluster.__aexit__(None, None, None))
-        runner.close()
-    assert not ray.is_initialized()
-
-
-def make_fleet(*, num_actors: int = 1, stall_timeout_s: float = 60.0) -> Fleet:
-    return Fleet(
-        SPEC,
-        num_actors=num_actors,
-        num_cpus=0.1,
-        num_gpus=0,
-        render=lambda task: (len(task.id), 7),
-        seed=0,
-        max_completion_tokens=4,
-        start_timeout_s=60,
-        stall_timeout_s=stall_timeout_s,
-    )
 
 
 async def sample(fleet: Fleet, tasks: Sequence[Task], *, purpose: str = "train", step: int = 1) -> list[Rollout]:
     stream = fleet.sample(tasks, completions_per_task=3, temperature=1.0, purpose=purpose, step=step)
     return [rollout async for rollout in stream]
-
-
-async def with_fleet(job: Job, **how: Any) -> Any:
-    fleet = make_fleet(**how)
-    try:
-        await fleet.start()
-        return await job(fleet)
-    finally:
-        fleet.close()
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Engine]], None]:
-    """`engine(SomeEngine)`: what the actors of this test build. Ray carries the class over by value."""
-
-    def use(kind: type[Engine]) -> None:
-        class Actor(SamplerActor):
-            def __init__(self, spec: EngineSpec) -> None:
-                self._engine = kind(spec)  # type: ignore[call-arg]
-
-        monkeypatch.setattr(fleet_module, "SamplerActor", Actor)
-
-    return use
 
 
 @pytest.fixture
@@ -109,7 +41,7 @@ def tasks(make_task: Callable[..., Task]) -> list[Task]:
 
 
 @pytest.mark.parametrize("num_actors", [1, 3, 7])  # with 7, two have nothing to do
-def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actors: int) -> None:
+def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actors: int, with_fleet: Any) -> None:
     rollouts = in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=num_actors))
     assert sorted((rollout.task_id, rollout.index) for rollout in rollouts) == [
         (task.id, index) for task in tasks for index in range(3)
@@ -118,7 +50,7 @@ def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actor
     assert {rollout.policy for rollout in rollouts} == {BASE}
 
 
-def test_the_number_of_actors_changes_nothing(in_ray: Any, tasks: list[Task]) -> None:
+def test_the_number_of_actors_changes_nothing(in_ray: Any, tasks: list[Task], with_fleet: Any) -> None:
     def by_place(rollouts: list[Rollout]) -> list[Rollout]:
         return sorted(rollouts, key=lambda rollout: (rollout.task_id, rollout.index))
 
@@ -128,7 +60,7 @@ def test_the_number_of_actors_changes_nothing(in_ray: Any, tasks: list[Task]) ->
     assert len({rollout.text for rollout in one}) > 1
 
 
-def test_seeds_differ_by_purpose_and_step(in_ray: Any, tasks: list[Task]) -> None:
+def test_seeds_differ_by_purpose_and_step(in_ray: Any, tasks: list[Task], with_fleet: Any) -> None:
     async def job(fleet: Fleet) -> list[list[str]]:
         asked = [("train", 1), ("train", 1), ("train", 2), ("held-out", 1)]
         return [[r.text for r in await sample(fleet, tasks, purpose=purpose, step=step)] for purpose, step in asked]
@@ -139,32 +71,22 @@ def test_seeds_differ_by_purpose_and_step(in_ray: Any, tasks: list[Task]) -> Non
     assert first != held_out
 
 
-def test_a_loaded_adapter_is_confirmed_and_sampled(in_ray: Any, tasks: list[Task]) -> None:
-    async def job(fleet: Fleet) -> list[Rollout]:
-        assert fleet.policy == BASE
-        assert (await fleet.load(Publication(weights=NEWER))).policy == NEWER.policy == fleet.policy
-        return await sample(fleet, tasks)
-
-    rollouts = in_ray(with_fleet(job, num_actors=3))
-    assert {rollout.policy for rollout in rollouts} == {NEWER.policy}
-
-
-def test_no_tasks_no_completions(in_ray: Any) -> None:
+def test_no_tasks_no_completions(in_ray: Any, with_fleet: Any) -> None:
     assert in_ray(with_fleet(lambda fleet: sample(fleet, []))) == []
 
 
-def test_a_stream_that_is_abandoned_leaves_the_fleet_usable(in_ray: Any, tasks: list[Task]) -> None:
+def test_a_stream_that_is_abandoned_leaves_the_fleet_usable(in_ray: Any, tasks: list[Task], with_fleet: Any) -> None:
     async def job(fleet: Fleet) -> list[Rollout]:
         stream = fleet.sample(tasks, completions_per_task=3, temperature=1.0, purpose="train", step=1)
         async for _ in stream:
             break
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         return await sample(fleet, tasks)
 
     assert len(in_ray(with_fleet(job, num_actors=2))) == 15
 
 
-def test_an_engine_that_cannot_be_built(in_ray: Any, engine: Any) -> None:
+def test_an_engine_that_cannot_be_built(in_ray: Any, engine: Any, with_fleet: Any) -> None:
     class BrokenEngine(FakeEngine):
         def __init__(self, spec: EngineSpec) -> None:
             raise ValueError("no such model")
@@ -174,10 +96,11 @@ def test_an_engine_that_cannot_be_built(in_ray: Any, engine: Any) -> None:
         in_ray(with_fleet(lambda fleet: sample(fleet, [])))
 
 
-def test_an_engine_that_fails_names_its_cause(in_ray: Any, engine: Any, tasks: list[Task]) -> None:
+def test_an_engine_that_fails_names_its_cause(in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any) -> None:
     class FailingEngine(FakeEngine):
-        def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
-            yield from super().sample(requests[:1], options)
+        def step(self) -> list[tuple[int, Rollout]]:
+            if len(self._waiting) == 15:
+                return super().step()
             raise ValueError("out of memory")
 
     engine(FailingEngine)
@@ -185,10 +108,9 @@ def test_an_engine_that_fails_names_its_cause(in_ray: Any, engine: Any, tasks: l
         in_ray(with_fleet(lambda fleet: sample(fleet, tasks)))
 
 
-def test_an_actor_that_dies_ends_the_sampling(in_ray: Any, engine: Any, tasks: list[Task]) -> None:
+def test_an_actor_that_dies_ends_the_sampling(in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any) -> None:
     class DyingEngine(FakeEngine):
-        def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
-            yield from super().sample(requests[:1], options)
+        def step(self) -> list[tuple[int, Rollout]]:
             os._exit(7)
 
     engine(DyingEngine)
@@ -196,63 +118,23 @@ def test_an_actor_that_dies_ends_the_sampling(in_ray: Any, engine: Any, tasks: l
         in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=2))
 
 
-def test_a_killed_actor_ends_the_sampling(in_ray: Any, tasks: list[Task]) -> None:
+def test_a_killed_actor_ends_the_sampling(in_ray: Any, tasks: list[Task], with_fleet: Any) -> None:
     async def job(fleet: Fleet) -> None:
-        ray.kill(fleet._actors[1])
+        ray.kill(fleet._samplers[1].actor)
         await sample(fleet, tasks)
 
     with pytest.raises(SampleError, match="a sampler failed: "):
         in_ray(with_fleet(job, num_actors=2))
 
 
-def test_a_load_that_fails(in_ray: Any, engine: Any) -> None:
-    class RefusingEngine(FakeEngine):
-        def load(self, adapter: Adapter) -> Policy:
-            raise ValueError("rank 8 is too high")
-
-    engine(RefusingEngine)
-    with pytest.raises(SyncError, match=r"a sampler could not load policy-v1-f1: .*rank 8 is too high"):
-        in_ray(with_fleet(lambda fleet: fleet.load(Publication(weights=NEWER))))
-
-
-def test_an_engine_that_keeps_its_policy(in_ray: Any, engine: Any) -> None:
-    class StubbornEngine(FakeEngine):
-        def load(self, adapter: Adapter) -> Policy:
-            return self.policy
-
-    async def job(fleet: Fleet) -> None:
-        try:
-            await fleet.load(Publication(weights=NEWER))
-        finally:
-            assert fleet.policy == BASE
-
-    engine(StubbornEngine)
-    with pytest.raises(SyncError, match="sampler 0 serves policy-v0-base after it was given policy-v1-f1"):
-        in_ray(with_fleet(job))
-
-
-def test_an_engine_that_samples_another_policy(in_ray: Any, engine: Any, tasks: list[Task]) -> None:
-    class LyingEngine(FakeEngine):
-        def load(self, adapter: Adapter) -> Policy:
-            return adapter.policy
-
-    async def job(fleet: Fleet) -> None:
-        await fleet.load(Publication(weights=NEWER))
-        await sample(fleet, tasks)
-
-    engine(LyingEngine)
-    with pytest.raises(SyncError, match="a completion was sampled by policy-v0-base, not policy-v1-f1"):
-        in_ray(with_fleet(job))
-
-
-def test_an_engine_that_stalls(in_ray: Any, engine: Any, tasks: list[Task]) -> None:
+def test_an_engine_that_stalls(in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any) -> None:
     class StallingEngine(FakeEngine):
-        def sample(self, requests: Sequence[Request], options: SamplingOptions) -> Iterator[list[Rollout]]:
+        def step(self) -> list[tuple[int, Rollout]]:
             threading.Event().wait()
-            yield []
+            return []
 
     engine(StallingEngine)
-    with pytest.raises(WaitTimeout, match=r"waited 0.2 s for 15 of 15 completions from 2 sampler\(s\), in vain"):
+    with pytest.raises(WaitTimeout, match=r"waited 0.2 s for 15 of 15 completions, in vain"):
         in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=2, stall_timeout_s=0.2))
 
 

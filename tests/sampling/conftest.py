@@ -1,0 +1,104 @@
+"""Fleets of fake engines on a real Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rft.cluster import local_ray
+from rft.sampling import fleet as fleet_module
+from rft.sampling.actor import SamplerActor
+from rft.sampling.engine import Engine
+from rft.sampling.fleet import Fleet
+from rft.sampling.spec import EngineSpec
+from rft.types import Adapter, Policy, Publication
+
+CANARIES = ((5, 6, 7), (8, 9, 5))
+SPEC = EngineSpec(
+    kind="fake",
+    model=Path("nowhere"),
+    base=Policy(version=0, fingerprint="base"),
+    max_lora_rank=8,
+    dtype="float32",
+    max_context_tokens=64,
+    seed=0,
+    num_threads=1,
+    on_gpu=False,
+    options={"script": ["one", "two", "three", "four", "five"]},
+    canaries=CANARIES,
+)
+
+
+@pytest.fixture(scope="module")
+def in_ray() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """`in_ray(coroutine)`: its result. One Ray and one event loop for the whole file."""
+    runner = asyncio.Runner()
+    cluster = local_ray(num_processes=8, num_gpus=0, start_timeout_s=120)
+    runner.run(cluster.__aenter__())
+    try:
+        # A test that hangs fails instead.
+        yield lambda job: runner.run(asyncio.wait_for(job, 120))
+    finally:
+        runner.run(cluster.__aexit__(None, None, None))
+        runner.close()
+    assert not ray.is_initialized()
+
+
+@pytest.fixture
+def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
+    """`with_fleet(job, num_actors=2, ...)`: the coroutine that starts a fleet, runs `job(fleet)` and closes it."""
+
+    async def run(
+        job: Callable[[Fleet], Coroutine[Any, Any, Any]], *, num_actors: int = 1, staleness: int = 0, **how: Any
+    ) -> Any:
+        defaults: dict[str, Any] = {"stall_timeout_s": 60, "start_timeout_s": 60, "seed": 0, "num_gpus": 0}
+        fleet = Fleet(
+            replace(SPEC, staleness=staleness),
+            num_actors=num_actors,
+            num_cpus=0.1,
+            render=lambda task: (len(task.id), 7),
+            max_completion_tokens=4,
+            **(defaults | how),
+        )
+        try:
+            await fleet.start()
+            return await job(fleet)
+        finally:
+            fleet.close()
+
+    return run
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[EngineSpec], Engine]], None]:
+    """`engine(SomeEngine)`: what the actors of this test build. Ray carries the class over by value."""
+
+    def use(build: Callable[[EngineSpec], Engine]) -> None:
+        class Actor(SamplerActor):
+            def __init__(self, spec: EngineSpec) -> None:
+                super().__init__(spec, build)
+
+        monkeypatch.setattr(fleet_module, "SamplerActor", Actor)
+
+    return use
+
+
+@pytest.fixture
+def published() -> Callable[..., Publication]:
+    """`published(1, -2.0, -1.0)`: fake weights, and what the learner says to every token under them and the base."""
+
+    def publish(version: int, *scores: float) -> Publication:
+        tensors = f"tensors {version}".encode()
+        policy = Policy(version=version, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
+        rows = [tuple((score,) * (len(ids) - 1) for ids in CANARIES) for score in scores]
+        scored = dict(zip(("canary_logprobs", "base_canary_logprobs"), rows, strict=False))
+        return Publication(weights=Adapter(policy=policy, config={}, tensors=tensors), **scored)
+
+    return publish
