@@ -31,6 +31,7 @@ def engine_spec(
         model=prepared.model,
         base=prepared.base,
         max_lora_rank=max_lora_rank,
+        staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
         dtype=_dtype(config.model.dtype, on_gpu),
         max_context_tokens=prepared.context_tokens,
         seed=config.seed,

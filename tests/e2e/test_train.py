@@ -310,6 +310,47 @@ def test_ctrl_c_and_resume(folder: Path) -> None:
     assert len(list(read_rollouts(resumed.folder, "before"))) == len(list(read_rollouts(resumed.folder, "after"))) == 24
 
 
+def test_sampling_ahead_refilling_and_pass_rates(folder: Path) -> None:
+    (folder / "half.py").write_text("def half(completion):\n    return float(completion in ('1', '2'))\n")
+    lines = (TASKS / "train.jsonl").read_text().splitlines(keepends=True)[:40]
+    (folder / "train.jsonl").write_text("".join(lines))
+    run = rft(
+        "train",
+        *(*SMALL, *FAKE, "data.train=train.jsonl", "loop.steps=5", "loop.staleness=2", "loop.refill_rounds=9"),
+        *(
+            "loop.pass_rate={completions_per_task: 4, min: 0.5, max: 1}",
+            "~graders.correct",
+            "graders.half.use=half.py:half",
+        ),
+        "output_dir=run",
+        cwd=folder,
+    )
+    assert (run.code, run.orphans) == (0, [])
+    metrics = [line["metrics"] for line in read_metrics(run.folder)]
+    rates: dict[str, list[float]] = {}
+    for line in read_rollouts(run.folder, "pass rate"):
+        rates.setdefault(line["task_id"], []).append(line["reward"])
+    assert {len(rewards) for rewards in rates.values()} == {4}
+    kept = {task_id for task_id, rewards in rates.items() if sum(rewards) >= 2}
+    assert metrics[0]["tasks/kept"] == len(kept) < 40
+    assert metrics[0]["tasks/too_hard"] == 40 - len(kept)
+    trained: dict[tuple[int, str], list[float]] = {}
+    versions: dict[int, list[int]] = {}
+    for line in read_rollouts(run.folder, "train"):
+        assert line["task_id"] in kept
+        versions.setdefault(line["step"], []).append(line["policy"]["version"])
+        trained.setdefault((line["step"], line["task_id"]), []).append(line["reward"])
+    # Two versions behind the learner, but for what was sampled later to fill up.
+    assert [min(versions[step]) for step in range(1, 6)] == [0, 0, 0, 1, 2]
+    assert all(max(versions[step]) < step for step in range(1, 6))
+    assert all(line["policy/staleness_max"] <= 2 for line in metrics[1:])
+    assert [line["groups/trained_informative_share"] for line in metrics[1:]] == [1.0] * 5
+    for step in range(1, 6):
+        groups = [rewards for (of_step, _), rewards in trained.items() if of_step == step]
+        dull = sum(len(set(rewards)) == 1 for rewards in groups)
+        assert metrics[step]["groups/put_aside"] == dull == len(groups) - 4
+
+
 def test_ctrl_c_twice_stops_at_once(folder: Path) -> None:
     presses = []
 
