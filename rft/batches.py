@@ -1,8 +1,8 @@
 """Batches: the graded groups of one step, sampled and graded while the learner may still be at an earlier one.
 
 A group whose rewards are all equal teaches a group-relative method nothing. With `refill_rounds` above 0, such groups
-are put aside and as many other tasks are sampled in their stead, under the newest policy, round after round: the dynamic
-sampling of DAPO (arXiv 2503.14476, section 3.2).
+are put aside and as many other tasks are sampled in their stead, under the newest policy, round after round: the
+dynamic sampling of DAPO (arXiv 2503.14476, section 3.2).
 """
 
 from __future__ import annotations
