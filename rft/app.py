@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -19,7 +18,7 @@ from rich.text import Text
 from rft import build
 from rft.batches import Batcher
 from rft.checkpoint import last_checkpoint
-from rft.cluster import Shares, local_ray, num_gpus_here, share_out
+from rft.cluster import refuse_early, workplace
 from rft.config import RunConfig, audit_problems
 from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
@@ -73,11 +72,11 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
     """
     checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if run.resume else (None, 0)
     prepared = prepare(run, needs_training_tasks=True)
-    shares = share_out(run.sampler, run.learner, num_cpus=os.cpu_count() or 1, num_gpus=num_gpus_here())
+    refuse_early(run)
     training = Training(
         run=run,
         prepared=prepared,
-        parts=partial(parts_of_its_own, run, prepared, shares, checkpoint),
+        parts=partial(parts_of_its_own, run, prepared, checkpoint, console),
         recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
         console=console,
         last_step=last_step,
@@ -104,20 +103,18 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
 
 @asynccontextmanager
 async def parts_of_its_own(
-    run: RunConfig, prepared: Prepared, shares: Shares, checkpoint: Path | None, say: Say
+    run: RunConfig, prepared: Prepared, checkpoint: Path | None, console: Console, say: Say
 ) -> AsyncIterator[Parts]:
     """Ray, the fleet, the panel and the learner of one run, started, and closed at the end."""
     panel = build.panel(run, prepared)
     try:
         say("starting Ray")
-        async with local_ray(
-            num_processes=run.sampler.num_actors + 1,
-            num_gpus=num_gpus_here(),
-            start_timeout_s=run.cluster.start_timeout_s,
-        ):
+        async with workplace(
+            run, model=prepared.model, fingerprint=prepared.base.fingerprint, console=console
+        ) as place:
             say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
-            fleet = build.fleet(run, prepared, shares, max_lora_rank=run.learner.lora.rank)
-            learner = build.learner(run, prepared, shares, checkpoint)
+            fleet = build.fleet(run, prepared, place, max_lora_rank=run.learner.lora.rank)
+            learner = await build.learner(run, prepared, place, checkpoint)
             await asyncio.gather(fleet.start(), learner.start())
             yield Parts(fleet, panel, learner)
             say("closing")

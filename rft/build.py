@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rft.cluster import Shares
+from rft.cluster import Shares, Workplace
+from rft.cluster.mirror import MirroredLearner
+from rft.cluster.shares import gpus_spanned
 from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
 from rft.config.schema import FakeSampler, GrpoLearner, TransformersSampler, VllmSampler
 from rft.grading import Panel
@@ -22,32 +24,32 @@ from rft.sampling.spec import EngineSpec
 
 
 def engine_spec(
-    config: RunConfig | EvaluateConfig, prepared: Prepared, shares: Shares, *, max_lora_rank: int
+    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int
 ) -> EngineSpec:
     """The engine that every sampler builds."""
-    on_gpu = shares.sampler_gpus > 0
+    on_gpu = place.shares.sampler_gpus > 0
     return EngineSpec(
         kind=config.sampler.kind,
-        model=prepared.model,
+        model=place.model,
         base=prepared.base,
         max_lora_rank=max_lora_rank,
         staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
         dtype=_dtype(config.model.dtype, on_gpu),
         max_context_tokens=prepared.context_tokens,
         seed=config.seed,
-        num_threads=shares.sampler_threads,
+        num_threads=place.shares.sampler_threads,
         on_gpu=on_gpu,
-        options=_engine_options(config.sampler, shares),
+        options=_engine_options(config.sampler, place.shares),
     )
 
 
-def learner_spec(run: RunConfig, prepared: Prepared, shares: Shares, resume_from: Path | None) -> LearnerSpec:
+def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_from: Path | None) -> LearnerSpec:
     """The learner."""
-    on_gpu = shares.learner_gpus > 0
+    on_gpu = place.shares.learner_gpus > 0
     learner = run.learner
     return LearnerSpec(
         kind=learner.kind,
-        model=prepared.model,
+        model=place.model,
         model_name=prepared.model_name,
         chat_template=run.model.chat_template,
         run_folder=Path(run.output_dir).absolute(),
@@ -64,7 +66,7 @@ def learner_spec(run: RunConfig, prepared: Prepared, shares: Shares, resume_from
         seed=run.seed,
         dtype=_dtype(run.model.dtype, on_gpu),
         on_gpu=on_gpu,
-        num_threads=shares.learner_threads,
+        num_threads=place.shares.learner_threads,
         keep_checkpoints=run.loop.keep_checkpoints,
         timeout_s=learner.step_timeout_s,
         report_to=tuple(run.logging.report_to),
@@ -73,13 +75,11 @@ def learner_spec(run: RunConfig, prepared: Prepared, shares: Shares, resume_from
     )
 
 
-def fleet(config: RunConfig | EvaluateConfig, prepared: Prepared, shares: Shares, *, max_lora_rank: int) -> Fleet:
+def fleet(config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int) -> Fleet:
     """The fleet, its engines starting."""
     return Fleet(
-        engine_spec(config, prepared, shares, max_lora_rank=max_lora_rank),
-        num_actors=config.sampler.num_actors,
-        num_cpus=1,
-        num_gpus=shares.sampler_gpus,
+        engine_spec(config, prepared, place, max_lora_rank=max_lora_rank),
+        actor_options=place.sampler_options,
         render=prepared.renderer.render,
         seed=config.seed,
         max_completion_tokens=config.sampler.max_completion_tokens,
@@ -88,14 +88,13 @@ def fleet(config: RunConfig | EvaluateConfig, prepared: Prepared, shares: Shares
     )
 
 
-def learner(run: RunConfig, prepared: Prepared, shares: Shares, resume_from: Path | None) -> RemoteLearner:
+async def learner(run: RunConfig, prepared: Prepared, place: Workplace, resume_from: Path | None) -> RemoteLearner:
     """The learner, its model loading."""
-    return RemoteLearner(
-        learner_spec(run, prepared, shares, resume_from),
-        num_cpus=1,
-        num_gpus=shares.learner_gpus,
-        start_timeout_s=run.learner.start_timeout_s,
-    )
+    spec = learner_spec(run, prepared, place, resume_from)
+    options: dict[str, Any] = {"actor_options": place.learner_options, "start_timeout_s": run.learner.start_timeout_s}
+    if place.mirror is not None:
+        return MirroredLearner(place.mirror, await place.mirror.move(spec), **options)
+    return RemoteLearner(spec, **options)
 
 
 def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
@@ -140,7 +139,9 @@ def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler, sh
         case VllmSampler():
             # vLLM takes nearly the whole GPU unless told that it is shared.
             shared = {"gpu_memory_utilization": 0.8 * shares.sampler_gpus} if 0 < shares.sampler_gpus < 1 else {}
-            return shared | dict(sampler.engine)
+            # Inside a placement group vLLM would ask Ray for more actors; the GPUs that it spans are its own already.
+            spanning = {"distributed_executor_backend": "mp"} if gpus_spanned(sampler) > 1 else {}
+            return shared | spanning | dict(sampler.engine)
         case TransformersSampler():
             return {"completions_per_batch": sampler.completions_per_batch}
         case FakeSampler():

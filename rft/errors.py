@@ -10,6 +10,7 @@
     |-- GradeError           a grader failed too often
     |-- LearnError           the learner failed
     |-- SyncError            a new policy did not reach a sampler
+    |-- ClusterError         the cluster cannot be reached, or one of its nodes failed
     `-- WaitTimeout          something that was waited for did not come in time
 
 Standard library only.
@@ -75,6 +76,10 @@ class LearnError(RftError):
 
 class SyncError(RftError):
     """A new policy did not reach a sampler."""
+
+
+class ClusterError(RftError):
+    """The cluster cannot be reached, or one of its nodes failed."""
 
 
 class WaitTimeout(RftError):

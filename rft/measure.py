@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from rft import build
 from rft.checkpoint import load_adapter
-from rft.cluster import local_ray, num_gpus_here, share_out
+from rft.cluster import refuse_early, workplace
 from rft.config import EvaluateConfig
 from rft.evaluation import Evaluation, evaluate
 from rft.interrupt import Interrupt
@@ -38,6 +37,7 @@ def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
         model = config.model.model_copy(update={"path": adapter.config["base_model_name_or_path"]})
         config = config.model_copy(update={"model": model})
     prepared = prepare(config, needs_training_tasks=False)
+    refuse_early(config)
     folder = Path(config.output_dir)
     prepare_output(folder)
     recorder = Recorder(folder)
@@ -74,15 +74,14 @@ async def _measure(
     config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, progress: Progress
 ) -> Evaluation:
     sampler, how, tasks = config.sampler, config.evaluation, prepared.tasks.test
-    shares = share_out(sampler, None, num_cpus=os.cpu_count() or 1, num_gpus=num_gpus_here())
     panel = build.panel(config, prepared)
     try:
         progress.phase("starting Ray")
-        async with local_ray(
-            num_processes=sampler.num_actors, num_gpus=num_gpus_here(), start_timeout_s=config.cluster.start_timeout_s
-        ):
+        async with workplace(
+            config, model=prepared.model, fingerprint=prepared.base.fingerprint, console=progress.console
+        ) as place:
             progress.phase(f"starting {sampler.num_actors} sampler(s)")
-            fleet = build.fleet(config, prepared, shares, max_lora_rank=adapter.config["r"] if adapter else 1)
+            fleet = build.fleet(config, prepared, place, max_lora_rank=adapter.config["r"] if adapter else 1)
             await fleet.start()
             if adapter is not None:
                 await fleet.load(Publication(weights=adapter))

@@ -56,7 +56,7 @@ class Progress:
     """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
+        self.console = console
         self._clock = clock
         self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._live: Live | None = None
@@ -75,7 +75,7 @@ class Progress:
         self._total_steps = total_steps
         self._started = self._clock()
         if self._is_live:
-            self._live = Live(_Renderable(self._panel), console=self._console, refresh_per_second=4)
+            self._live = Live(_Renderable(self._panel), console=self.console, refresh_per_second=4)
             self._live.start()
         else:
             threading.Thread(target=self._break_silence, name="rft-progress", daemon=True).start()
@@ -124,7 +124,7 @@ class Progress:
     def _print(self, line: str, style: str = "") -> None:
         """One line, neither wrapped nor read as markup."""
         self._last_line = self._clock()
-        self._console.print(Text(_encodable(line, self._console), style=style), soft_wrap=True)
+        self.console.print(Text(_encodable(line, self.console), style=style), soft_wrap=True)
 
     def _break_silence(self) -> None:
         """Runs in a thread of its own until `close`."""
@@ -166,7 +166,7 @@ class Progress:
         bar.add_row(f"{done} of {self._total_steps}", ProgressBar(total=max(1, self._total_steps), completed=done))
         rows.add_row("step", bar)
         if rewards := tuple(self._rewards):
-            spark = _sparkline(rewards, ascii_only=self._console.options.ascii_only)
+            spark = _sparkline(rewards, ascii_only=self.console.options.ascii_only)
             rows.add_row("reward", Text.assemble((_reward_text(rewards[-1]), "bold"), "  ", (spark, "cyan")))
         if self._held_out:
             rows.add_row("held-out", Text(self._held_out))
@@ -175,8 +175,8 @@ class Progress:
             times += f", {_clock_time(self._left_s())} left, {self._step_s():.1f} s/step"
         rows.add_row("time", Text(times))
         if not self._stopped.is_set():
-            rows.add_row("now", Text(_encodable(self._now(), self._console)))
-        return Panel(rows, title="rft", title_align="left", border_style="dim", width=min(self._console.width, 88))
+            rows.add_row("now", Text(_encodable(self._now(), self.console)))
+        return Panel(rows, title="rft", title_align="left", border_style="dim", width=min(self.console.width, 88))
 
 
 class _Renderable:

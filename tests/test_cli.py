@@ -187,10 +187,10 @@ def wrong(rft: Rft, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     """
     import ray
 
-    def no_ray(**_: Any) -> None:
+    def no_ray(*_: Any, **__: Any) -> None:
         raise AssertionError("Ray would have been started")
 
-    monkeypatch.setattr("rft.app.local_ray", no_ray)
+    monkeypatch.setattr("rft.app.workplace", no_ray)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     write_tasks(tmp_path / "train.jsonl", [{"prompt": f"{number} + 1 =", "answer": "2"} for number in range(4)])
     right = {

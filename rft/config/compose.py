@@ -26,12 +26,14 @@ from pydantic import BaseModel, ValidationError
 
 from rft.config.explain import explain, key_of, shown
 from rft.config.schema import (
+    AttachCluster,
     AuditConfig,
     EvaluateConfig,
     FakeLearner,
     FakeSampler,
     GradeConfig,
     GrpoLearner,
+    LocalCluster,
     RunConfig,
     ServeConfig,
     SweepConfig,
@@ -58,8 +60,8 @@ def register() -> None:
     """Give Hydra the schema's keys and defaults, as `schema_train`, `sampler/base_vllm` and so on."""
     OmegaConf.register_new_resolver("presets", _presets, replace=True)
     store = ConfigStore.instance()
-    store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner")))
-    store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler",)))
+    store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner", "cluster")))
+    store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler", "cluster")))
     store.store(name="schema_grade", node=_defaults(GradeConfig))
     store.store(name="schema_audit", node=_defaults(AuditConfig))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
@@ -68,6 +70,8 @@ def register() -> None:
         store.store(group="sampler", name=f"base_{sampler().kind}", node=_defaults(sampler))
     for learner in (GrpoLearner, FakeLearner):
         store.store(group="learner", name=f"base_{learner().kind}", node=_defaults(learner))
+    for cluster in (LocalCluster, AttachCluster):
+        store.store(group="cluster", name=f"base_{cluster().kind}", node=_defaults(cluster))
 
 
 def load(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from rft.redaction import redacted
 
-UNIONS = ("sampler", "learner")
+UNIONS = ("sampler", "learner", "cluster")
 """Sections with several kinds; pydantic puts the kind into the location of an error, the user's key has none."""
 
 

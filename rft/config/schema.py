@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
@@ -16,6 +16,13 @@ def _no_bool(value: Any) -> Any:
     """Refuse `true` for a number, which pydantic would read as 1."""
     if isinstance(value, bool):
         raise PydanticCustomError("no_bool", "input should be a number, not true or false")
+    return value
+
+
+def _absolute(value: str) -> str:
+    """Refuse a folder that would be another one in every process."""
+    if not value.startswith("/"):
+        raise PydanticCustomError("absolute", "should be an absolute folder")
     return value
 
 
@@ -228,16 +235,38 @@ class LoggingConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Where Ray runs."""
+    """What all clusters share."""
+
+    start_timeout_s: PositiveSeconds = 120.0
+    """Deadline for starting Ray or for being taken in by it, and for a node's first answer."""
+    placement_timeout_s: PositiveSeconds = 120.0
+    """Deadline for a place for every process; nodes may join and other runs may end meanwhile."""
+
+
+class LocalCluster(ClusterConfig):
+    """Ray on this machine, started for the run and stopped at its end; it listens on loopback alone."""
 
     kind: Literal["local"] = "local"
-    """`local` starts Ray on this machine and stops it at the end."""
-    start_timeout_s: PositiveSeconds = 120.0
-    """Deadline for starting Ray."""
+
+
+class AttachCluster(ClusterConfig):
+    """A Ray cluster that runs already, and goes on afterwards."""
+
+    kind: Literal["attach"] = "attach"
+    address: str = "auto"
+    """`<host>:<port>` of its head, or `auto`: RAY_ADDRESS, or the Ray that this machine belongs to."""
+    ship_code: bool = True
+    """Whether the nodes get the driver's copy of rft; otherwise the same version must be installed there."""
+    node_folder: Annotated[str, AfterValidator(_absolute)] | None = None
+    """Absolute folder on every node for the base model and the learner's files; null takes rft-<user id> in the
+    temporary folder."""
+    transfer_timeout_s: PositiveSeconds = 600.0
+    """Deadline for the next part of a file on its way to a node or back, and for a node to check the base model."""
 
 
 Sampler = Annotated[VllmSampler | TransformersSampler | FakeSampler, Field(discriminator="kind")]
 Learner = Annotated[GrpoLearner | FakeLearner, Field(discriminator="kind")]
+Cluster = Annotated[LocalCluster | AttachCluster, Field(discriminator="kind")]
 
 
 class EvaluateConfig(Section):
@@ -260,7 +289,7 @@ class EvaluateConfig(Section):
     """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    cluster: ClusterConfig = ClusterConfig()
+    cluster: Cluster = LocalCluster()
 
 
 class CompletionsConfig(Section):
@@ -398,4 +427,4 @@ class RunConfig(Section):
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     logging: LoggingConfig = LoggingConfig()
-    cluster: ClusterConfig = ClusterConfig()
+    cluster: Cluster = LocalCluster()

@@ -56,15 +56,14 @@ class RemoteLearner:
 
     Args:
         spec: The learner to build.
-        num_cpus: CPUs that Ray sets aside.
-        num_gpus: GPUs that Ray sets aside, a fraction to share one.
+        actor_options: Ray's options of the actor: what it sets aside, and where the actor goes.
         start_timeout_s: Deadline for loading the model, seconds.
     """
 
-    def __init__(self, spec: LearnerSpec, *, num_cpus: float, num_gpus: float, start_timeout_s: float) -> None:
+    def __init__(self, spec: LearnerSpec, *, actor_options: Mapping[str, Any], start_timeout_s: float) -> None:
         self._step_timeout_s = spec.timeout_s
         self._start_timeout_s = start_timeout_s
-        self._actor: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(LearnerActor).remote(spec)
+        self._actor: Any = ray.remote(LearnerActor).options(**actor_options).remote(spec)
 
     async def start(self) -> int:
         """Wait until the learner is up; return the steps it has done already."""

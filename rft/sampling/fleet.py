@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, count
 from typing import Any, Literal
 
@@ -35,9 +35,7 @@ class Fleet:
 
     Args:
         spec: The engine that every actor builds.
-        num_actors: How many actors.
-        num_cpus: CPUs that Ray sets aside for each.
-        num_gpus: GPUs that Ray sets aside for each, a fraction to share one.
+        actor_options: Ray's options of each actor: what it sets aside, and where the actor goes.
         render: From a task to the token ids of its prompt.
         seed: Of the run; every completion's own seed is made from it.
         max_completion_tokens: A completion is cut here.
@@ -52,9 +50,7 @@ class Fleet:
         self,
         spec: EngineSpec,
         *,
-        num_actors: int,
-        num_cpus: float,
-        num_gpus: float,
+        actor_options: Sequence[Mapping[str, Any]],
         render: Callable[[Task], tuple[int, ...]],
         seed: int,
         max_completion_tokens: int,
@@ -79,8 +75,10 @@ class Fleet:
         self._loaded = asyncio.Event()
         self._loaded.set()
         self._known: list[tuple[str, Logprobs]] = []
-        actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(SamplerActor)
-        self._samplers = [_Sampler(number, actor.remote(spec)) for number in range(num_actors)]
+        actor = ray.remote(SamplerActor)
+        self._samplers = [
+            _Sampler(number, actor.options(**options).remote(spec)) for number, options in enumerate(actor_options)
+        ]
         self._quarantined: list[_Sampler] = []
 
     @property

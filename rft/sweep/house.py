@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from rft import build
 from rft.app import Parts, Say
-from rft.cluster import Shares, local_ray, num_gpus_here, share_out
+from rft.cluster import num_gpus_here, ray_session, workplace
 from rft.config import RunConfig
 from rft.preparation import Prepared
 
@@ -29,8 +29,7 @@ class House:
     def __init__(self, runs: Sequence[RunConfig], *, parallel: int, share_fleet: bool) -> None:
         self._runs = runs
         self._parallel = parallel
-        # One trial after the other takes its place, so that two half-placed ones never wait for each other.
-        self._placing = asyncio.Lock()
+        self._address = ""
 
     def explain(self) -> list[str]:
         """What there is to say of who shares with whom, a sentence each."""
@@ -40,11 +39,7 @@ class House:
     async def open(self) -> AsyncIterator[None]:
         """Ray, for as long as the block lasts."""
         largest = max(self._parallel * (run.sampler.num_actors + 1) for run in self._runs)
-        async with local_ray(
-            num_processes=largest,
-            num_gpus=num_gpus_here(),
-            start_timeout_s=max(run.cluster.start_timeout_s for run in self._runs),
-        ):
+        async with ray_session(self._runs[0].cluster, num_processes=largest) as self._address:
             yield
 
     def parts(
@@ -55,41 +50,28 @@ class House:
 
     @asynccontextmanager
     async def _separate(self, run: RunConfig, prepared: Prepared, say: Say) -> AsyncIterator[Parts]:
-        shares = shares_of(run, parallel=self._parallel)
         panel = build.panel(run, prepared)
         try:
-            say("waiting for its turn to be placed")
-            async with self._placing:
+            say("waiting for its place")
+            async with workplace(
+                run,
+                model=prepared.model,
+                fingerprint=prepared.base.fingerprint,
+                address=self._address,
+                parallel=self._parallel,
+            ) as place:
                 say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
-                fleet = build.fleet(run, prepared, shares, max_lora_rank=run.learner.lora.rank)
+                fleet = build.fleet(run, prepared, place, max_lora_rank=run.learner.lora.rank)
+                learner = await build.learner(run, prepared, place, None)
                 try:
-                    learner = build.learner(run, prepared, shares, None)
                     await asyncio.gather(fleet.start(), learner.start())
-                except BaseException:
+                    yield Parts(fleet, panel, learner)
+                finally:
+                    say("closing")
                     fleet.close()
-                    raise
-            try:
-                yield Parts(fleet, panel, learner)
-            finally:
-                say("closing")
-                fleet.close()
-                await learner.close()
+                    await learner.close()
         finally:
             panel.close()
-
-
-def shares_of(run: RunConfig, *, parallel: int) -> Shares:
-    """What the processes of each trial get where so many run side by side, each with samplers of its own.
-
-    Raises:
-        ConfigError: More GPUs are asked for than there are.
-    """
-    return share_out(
-        run.sampler,
-        run.learner,
-        num_cpus=max(1, (os.cpu_count() or 1) // parallel),
-        num_gpus=num_gpus_here() // parallel,
-    )
 
 
 def default_parallel(runs: Sequence[RunConfig], *, share_fleet: bool) -> int:

@@ -84,7 +84,9 @@ def test_wrong_values_on_resume(started: Path) -> None:
         "loop.steps=x",
         "evaluation.metrik is unknown",
     ]
-    assert refusals(f"resume={started}", "cluster.kind.x=1") == ["cluster.kind={'x': 1}: input should be 'local'"]
+    assert refusals(f"resume={started}", "cluster.kind.x=1") == [
+        "cluster.kind={'x': 1}: should be one of 'local', 'attach'; choose it with cluster=<preset>"
+    ]
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_cfg_prints_the_configuration_and_runs_nothing(
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["learner"]["lora"]["rank"] == 2
     assert printed.keys() == RunConfig.model_fields.keys()
-    for section in ("model", "data", "loop", "grading", "evaluation", "logging", "cluster"):
+    for section in ("model", "data", "loop", "grading", "evaluation", "logging"):
         kind: Any = RunConfig.model_fields[section].annotation
         assert printed[section].keys() == kind.model_fields.keys()
 

@@ -9,7 +9,7 @@ import pytest
 from rft.config import RunConfig
 from rft.config.commands import load_evaluation, load_training
 from rft.config.compose import conf_dir
-from rft.config.schema import GrpoLearner, TransformersSampler
+from rft.config.schema import AttachCluster, GrpoLearner, LocalCluster, TransformersSampler
 from rft.errors import ConfigError
 
 QUICKSTART = "experiment=quickstart"
@@ -352,3 +352,15 @@ def test_an_evaluation() -> None:
 
 def test_the_folder_of_the_yaml_files() -> None:
     assert (conf_dir() / "train.yaml").is_file()
+
+
+def test_a_cluster() -> None:
+    assert train().cluster == LocalCluster()
+    attached = train("cluster=attach", "cluster.address=10.0.0.1:6379", "cluster.placement_timeout_s=5").cluster
+    assert attached == AttachCluster(address="10.0.0.1:6379", placement_timeout_s=5.0)
+    assert problems("cluster.address=10.0.0.1:6379")[0].startswith(
+        "cluster.address is unknown for cluster=local; it is for cluster=attach, leave it out with ~cluster.address. "
+    )
+    assert problems("cluster=attach", "cluster.node_folder=mine") == [
+        "cluster.node_folder=mine: should be an absolute folder"
+    ]

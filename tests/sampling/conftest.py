@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import ray
 
-from rft.cluster import local_ray
+from rft.cluster import ray_session
+from rft.config.schema import LocalCluster
 from rft.sampling import fleet as fleet_module
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Engine
@@ -40,7 +41,7 @@ SPEC = EngineSpec(
 def in_ray() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     """`in_ray(coroutine)`: its result. One Ray and one event loop for the whole file."""
     runner = asyncio.Runner()
-    cluster = local_ray(num_processes=8, num_gpus=0, start_timeout_s=120)
+    cluster = ray_session(LocalCluster(), num_processes=8)
     runner.run(cluster.__aenter__())
     try:
         # A test that hangs fails instead.
@@ -58,11 +59,10 @@ def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
     async def run(
         job: Callable[[Fleet], Coroutine[Any, Any, Any]], *, num_actors: int = 1, staleness: int = 0, **how: Any
     ) -> Any:
-        defaults: dict[str, Any] = {"stall_timeout_s": 60, "start_timeout_s": 60, "seed": 0, "num_gpus": 0}
+        defaults: dict[str, Any] = {"stall_timeout_s": 60, "start_timeout_s": 60, "seed": 0}
         fleet = Fleet(
             replace(SPEC, staleness=staleness),
-            num_actors=num_actors,
-            num_cpus=0.1,
+            actor_options=[{"num_cpus": 0.1}] * num_actors,
             render=lambda task: (len(task.id), 7),
             max_completion_tokens=4,
             **(defaults | how),

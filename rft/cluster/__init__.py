@@ -1,0 +1,24 @@
+"""Where a run's processes work: Ray on this machine or a cluster that runs already, and a place there for each process.
+
+Read `workplace` first: it connects, reserves a placement group, looks at every node of it, and brings the base model to
+those that lack it.
+"""
+
+from __future__ import annotations
+
+from rft.cluster.nodes import Node, num_gpus_here, this_machine
+from rft.cluster.session import ray_session
+from rft.cluster.shares import Shares, share_out
+from rft.cluster.workplace import Workplace, refuse_early, workplace
+
+__all__ = [
+    "Node",
+    "Shares",
+    "Workplace",
+    "num_gpus_here",
+    "ray_session",
+    "refuse_early",
+    "share_out",
+    "this_machine",
+    "workplace",
+]

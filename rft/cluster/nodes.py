@@ -1,0 +1,74 @@
+"""The nodes that a run can use, and what is free on them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One node of a Ray cluster.
+
+    Example:
+        Node(id="4f1c...", name="gpu-1", cpus=8, gpus=2, free_cpus=8, free_gpus=1, is_drivers=False)
+    """
+
+    id: str
+    """Ray's id of it."""
+    name: str
+    """What to call it in messages; no two nodes of a cluster share it."""
+    cpus: float
+    """CPUs that Ray gives out there."""
+    gpus: float
+    """GPUs that Ray gives out there."""
+    free_cpus: float
+    """Of these, the CPUs that nobody has taken."""
+    free_gpus: float
+    """Of these, the GPUs that nobody has taken."""
+    is_drivers: bool = False
+    """Whether the driver runs there."""
+
+
+def num_gpus_here() -> int:
+    """NVIDIA GPUs of this machine, as its driver counts them."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
+
+
+def this_machine(num_processes: int) -> Node:
+    """This machine as the one node of a local Ray, which gives out a CPU to each process even where there are fewer."""
+    cpus, gpus = max(num_processes, os.cpu_count() or 1), num_gpus_here()
+    return Node(id="", name="this machine", cpus=cpus, gpus=gpus, free_cpus=cpus, free_gpus=gpus, is_drivers=True)
+
+
+def nodes_of_cluster() -> list[Node]:
+    """The living nodes of the cluster that this process is connected to, the head first, then by name. Blocks."""
+    import ray
+    from ray._private.state import available_resources_per_node
+
+    drivers = ray.get_runtime_context().get_node_id()
+    free = available_resources_per_node()
+    alive = sorted(
+        (node for node in ray.nodes() if node["Alive"]),
+        key=lambda node: ("node:__internal_head__" not in node["Resources"], node["NodeName"], node["NodeID"]),
+    )
+    names = Counter(node["NodeName"] for node in alive)
+    return [
+        Node(
+            id=node["NodeID"],
+            name=node["NodeName"] if names[node["NodeName"]] == 1 else f"{node['NodeName']} ({node['NodeID'][:6]})",
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+            free_cpus=free.get(node["NodeID"], {}).get("CPU", 0.0),
+            free_gpus=free.get(node["NodeID"], {}).get("GPU", 0.0),
+            is_drivers=node["NodeID"] == drivers,
+        )
+        for node in alive
+    ]

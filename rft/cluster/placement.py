@@ -1,0 +1,115 @@
+"""A place for every process of a run, all at once or not at all: one placement group, freed whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from rft.cluster.blocking import blocking
+from rft.cluster.nodes import Node, nodes_of_cluster
+from rft.cluster.plan import Seat, missing, plan_text, there_is
+from rft.errors import ConfigError, WaitTimeout
+from rft.waiting import wait_for
+
+POLL_S = 0.5
+ANSWER_S = 60.0
+"""Deadline for a question to Ray's head."""
+FREE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """The reserved places of a run."""
+
+    group: Any
+    """Ray's placement group; its bundles are the seats, in their order."""
+    seats: tuple[Seat, ...]
+    """What each process needs."""
+    nodes: tuple[Node, ...]
+    """The node of each."""
+
+    def actor_options(self, index: int) -> dict[str, Any]:
+        """Options of the Ray actor that takes a seat."""
+        wanted = self.seats[index]
+        return {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, **self.beside(index)}
+
+    def beside(self, index: int) -> dict[str, Any]:
+        """Options of a Ray actor or task that runs on the node of a seat and takes no resources."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        strategy = PlacementGroupSchedulingStrategy(
+            placement_group=self.group, placement_group_bundle_index=index, placement_group_capture_child_tasks=False
+        )
+        return {"num_cpus": 0, "num_gpus": 0, "scheduling_strategy": strategy}
+
+
+@asynccontextmanager
+async def reserved(
+    seats: Sequence[Seat], *, address: str, deadline_s: float, console: Console | None
+) -> AsyncIterator[Placement]:
+    """Reserve a place for every process for as long as the block lasts.
+
+    One placement group, so that of two runs that both fit only alone, one gets all and the other waits. An engine is
+    one bundle, which Ray never splits: tensor parallelism stays inside one node.
+
+    Args:
+        seats: What each process needs.
+        address: Of the cluster.
+        deadline_s: How long to wait for room, or for nodes that are still to join.
+        console: Where the plan goes, and what does not fit; None where nobody is to be told.
+
+    Raises:
+        ConfigError: There was no room for all of them before the deadline.
+    """
+    from ray.exceptions import RayError
+    from ray.util import placement_group, placement_group_table, remove_placement_group
+
+    def tell(text: str) -> None:
+        if console is not None:
+            console.print(Text(text), soft_wrap=True)
+
+    nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
+    lacking = missing(seats, nodes)
+    if lacking:
+        tell(f"cluster {address}: {lacking}; there is {there_is(nodes)}; waiting up to {deadline_s:g} s for room")
+    group = await blocking(
+        lambda: placement_group([wanted.to_bundle() for wanted in seats], strategy="PACK"),
+        what="a placement group",
+        deadline_s=ANSWER_S,
+    )
+    try:
+        try:
+            await wait_for(_until_placed(group), what=f"room for {len(seats)} processes", deadline_s=deadline_s)
+        except WaitTimeout as error:
+            nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
+            raise ConfigError("cluster", [_no_room(seats, nodes, address, deadline_s)]) from error
+        table = await blocking(lambda: placement_group_table(group), what="the placement", deadline_s=ANSWER_S)
+        # Nodes may have joined since.
+        known = {node.id: node for node in await blocking(nodes_of_cluster, what="the nodes", deadline_s=ANSWER_S)}
+        known |= {node.id: node for node in nodes}
+        placed = tuple(known[table["bundles_to_node_id"][index]] for index in range(len(seats)))
+        tell(plan_text(seats, list(known.values()), placed, address))
+        yield Placement(group=group, seats=tuple(seats), nodes=placed)
+    finally:
+        with contextlib.suppress(RayError, WaitTimeout):  # the head is dead; Ray frees the group with its job
+            await blocking(lambda: remove_placement_group(group), what="the places to be freed", deadline_s=FREE_S)
+
+
+async def _until_placed(group: Any) -> None:
+    while not await blocking(lambda: bool(group.wait(POLL_S)), what="a placement group", deadline_s=ANSWER_S):
+        pass
+
+
+def _no_room(seats: Sequence[Seat], nodes: Sequence[Node], address: str, deadline_s: float) -> str:
+    lacking = missing(seats, nodes) or "Ray did not find the room that it says is free"
+    return (
+        f"cluster {address}: {lacking}; after {deadline_s:g} s (cluster.placement_timeout_s) there is "
+        f"{there_is(nodes)}; "
+        "lower sampler.num_actors, sampler.num_gpus or learner.num_gpus, end what else runs there, or add nodes"
+    )

@@ -1,0 +1,109 @@
+"""CPUs and GPUs shared out among the processes of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rft.cluster.nodes import Node
+from rft.config.schema import LearnerConfig, SamplerConfig, VllmSampler
+from rft.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """What each process of the run gets."""
+
+    sampler_threads: int
+    """CPU threads of each sampler."""
+    learner_threads: int
+    """CPU threads of the learner."""
+    sampler_gpus: float
+    """GPUs of each sampler."""
+    learner_gpus: float
+    """GPUs of the learner."""
+
+
+def share_out(
+    sampler: SamplerConfig, learner: LearnerConfig | None, nodes: Sequence[Node], *, parallel: int = 1
+) -> Shares:
+    """Share the GPUs out among samplers and learner, and the CPU threads as if all sat on the largest node.
+
+    GPUs: one each when there are enough (with tensor parallelism as many as it spans), otherwise equal fractions, so
+    large that all of them find a place: half a GPU each, a third, and so on. What is configured stands.
+
+    Args:
+        sampler: All samplers.
+        learner: The learner; None where there is none.
+        nodes: What is shared out.
+        parallel: Runs among which it is shared out first, equally.
+
+    Raises:
+        ConfigError: More GPUs are asked for than there are, or fewer than an engine spans.
+    """
+    spans = gpus_spanned(sampler)
+    processes = sampler.num_actors + (learner is not None)
+    total = sum(node.gpus for node in nodes) // parallel
+    share = 1.0 / -(-processes // int(total)) if total else 0.0
+    sampler_gpus = sampler.num_gpus
+    if sampler_gpus is None:
+        sampler_gpus = float(spans) if spans > 1 and total else share
+    learner_gpus = learner.num_gpus if learner else None
+    if learner_gpus is None:
+        learner_gpus = min(1.0, total) if spans > 1 else share
+    _refuse_too_much(sampler, sampler_gpus, learner_gpus if learner else None, spans, total)
+    largest = max(nodes, key=lambda node: node.cpus)
+    threads = threads_of([largest] * sampler.num_actors, largest if learner else None, parallel=parallel)
+    return Shares(
+        sampler_threads=sampler.num_threads or threads[0],
+        learner_threads=(learner and learner.num_threads) or threads[1],
+        sampler_gpus=sampler_gpus,
+        learner_gpus=learner_gpus,
+    )
+
+
+def threads_of(samplers: Sequence[Node], learner: Node | None, *, parallel: int = 1) -> tuple[int, int]:
+    """CPU threads of each sampler and of the learner: a node's cores divided by the run's processes there.
+
+    Args:
+        samplers: The node of each sampler; all get what there is on the fullest one.
+        learner: The node of the learner.
+        parallel: Runs that go on there at the same time, each like this one.
+    """
+    processes = Counter(node.id for node in [*samplers, *([learner] if learner else [])])
+    of_samplers = min(max(1, int(node.cpus) // parallel // processes[node.id]) for node in samplers)
+    of_learner = max(1, int(learner.cpus) // parallel // processes[learner.id]) if learner else of_samplers
+    return of_samplers, of_learner
+
+
+def gpus_spanned(sampler: SamplerConfig) -> int:
+    """GPUs that one engine spans: vLLM's tensor times pipeline parallelism."""
+    if not isinstance(sampler, VllmSampler):
+        return 1
+    engine = sampler.engine
+    return int(engine.get("tensor_parallel_size") or 1) * int(engine.get("pipeline_parallel_size") or 1)
+
+
+def _refuse_too_much(
+    sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float | None, spans: int, total: float
+) -> None:
+    if spans > 1 and 0 < sampler_gpus < spans:
+        raise ConfigError(
+            "cluster",
+            [
+                f"sampler.num_gpus={sampler_gpus:g}: an engine spans {spans} GPUs (sampler.engine.tensor_parallel_size "
+                "times pipeline_parallel_size); give it as many, or leave sampler.num_gpus out"
+            ],
+        )
+    wanted = sampler.num_actors * sampler_gpus + (learner_gpus or 0.0)
+    if wanted > total + 1e-9:
+        with_learner = "" if learner_gpus is None else f" and a learner with {learner_gpus:g}"
+        raise ConfigError(
+            "cluster",
+            [
+                f"{sampler.num_actors} sampler(s) with {sampler_gpus:g} GPU(s) each{with_learner} want {wanted:g}, but "
+                f"there are {total:g}; lower sampler.num_actors, sampler.num_gpus or learner.num_gpus "
+                "(0 runs on the CPU)"
+            ],
+        )

@@ -1,0 +1,218 @@
+"""Everything that a run needs of a cluster: a connection, a place for each process, and the base model beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rft.cluster.blocking import blocking
+from rft.cluster.mirror import Mirror
+from rft.cluster.nodes import Node, nodes_of_cluster, this_machine
+from rft.cluster.placement import ANSWER_S, Placement, reserved
+from rft.cluster.plan import Seat
+from rft.cluster.session import LOCAL, ray_session, starts_ray
+from rft.cluster.shares import Shares, share_out, threads_of
+from rft.cluster.travel import ask, send
+from rft.cluster.versions import libraries_of, version_problems, version_reader
+from rft.config import EvaluateConfig, RunConfig
+from rft.config.schema import AttachCluster
+from rft.errors import ClusterError, ConfigError, WaitTimeout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Where the processes of a run work."""
+
+    shares: Shares
+    """CPU threads and GPUs of each."""
+    model: Path
+    """Folder of the base model, the same on every node."""
+    sampler_options: tuple[dict[str, Any], ...]
+    """Options of each sampler's Ray actor."""
+    learner_options: dict[str, Any]
+    """Options of the learner's Ray actor; empty where there is no learner."""
+    mirror: Mirror | None
+    """Brings the learner's files here, where its node does not share the run folder."""
+
+
+@asynccontextmanager
+async def workplace(
+    config: RunConfig | EvaluateConfig,
+    *,
+    model: Path,
+    fingerprint: str,
+    console: Console | None = None,
+    address: str | None = None,
+    parallel: int = 1,
+) -> AsyncIterator[Workplace]:
+    """Connect, reserve and prepare; everything is given back at the end.
+
+    Args:
+        config: A checked configuration.
+        model: Folder of the base model on this machine.
+        fingerprint: Of the base model.
+        console: Where the plan goes; None where nobody is to be told.
+        address: Of the `ray_session` to work in; None opens one.
+        parallel: Runs that go on in that session at the same time, each like this one.
+
+    Raises:
+        ConfigError: The cluster has no room, or a node lacks something.
+        ClusterError: The cluster cannot be reached, or a node failed.
+        WaitTimeout: Something took too long.
+    """
+    sampler, learner = config.sampler, config.learner if isinstance(config, RunConfig) else None
+    num_processes = sampler.num_actors + (learner is not None)
+    session = nullcontext(address) if address else ray_session(config.cluster, num_processes=num_processes)
+    async with session as address:
+        nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
+        shares = share_out(sampler, learner, nodes, parallel=parallel)
+        seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * sampler.num_actors
+        if learner is not None:
+            seats.append(Seat(role="learner", cpus=1, gpus=shares.learner_gpus))
+        is_local = address == LOCAL
+        async with reserved(
+            seats,
+            address=address,
+            deadline_s=config.cluster.placement_timeout_s,
+            console=None if is_local else console,
+        ) as placement:
+            threads = threads_of(
+                placement.nodes[: sampler.num_actors], placement.nodes[-1] if learner else None, parallel=parallel
+            )
+            place = Workplace(
+                shares=replace(
+                    shares,
+                    sampler_threads=sampler.num_threads or threads[0],
+                    learner_threads=(learner and learner.num_threads) or threads[1],
+                ),
+                model=model,
+                sampler_options=tuple(placement.actor_options(index) for index in range(sampler.num_actors)),
+                learner_options=placement.actor_options(sampler.num_actors) if learner else {},
+                mirror=None,
+            )
+            if not is_local:
+                place = await _prepared(place, placement, config, fingerprint)
+            try:
+                yield place
+            finally:
+                if place.mirror is not None:
+                    with contextlib.suppress(ClusterError, WaitTimeout):  # the node is gone, and what was on it
+                        await place.mirror.remove()
+
+
+def refuse_early(config: RunConfig | EvaluateConfig) -> None:
+    """Refuse what this machine cannot give, before anything is written; a cluster is asked only later.
+
+    Raises:
+        ConfigError: More GPUs are asked for than there are.
+    """
+    learner = config.learner if isinstance(config, RunConfig) else None
+    if starts_ray(config.cluster):
+        share_out(config.sampler, learner, [this_machine(config.sampler.num_actors + (learner is not None))])
+
+
+async def _prepared(
+    place: Workplace, placement: Placement, config: RunConfig | EvaluateConfig, fingerprint: str
+) -> Workplace:
+    """Look at every node, bring the base model to those that lack it, and see what they share with the driver."""
+    import ray
+
+    from rft.cluster.keeper import NodeKeeper
+
+    cluster = config.cluster if isinstance(config.cluster, AttachCluster) else AttachCluster()
+    folder = cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")
+    first = {node.id: index for index, node in reversed(list(enumerate(placement.nodes)))}
+    nodes = {node.id: node for node in placement.nodes}
+    await _check_versions(placement, first, nodes, config)
+    keepers = {
+        id: ray.remote(NodeKeeper).options(**placement.beside(index)).remote(folder) for id, index in first.items()
+    }
+    deadline_s = cluster.transfer_timeout_s
+    model = str(place.model.resolve())
+    name = None if Path(config.model.path or "").expanduser().exists() else config.model.path
+    found = await ask(
+        [keeper.find_model.remote(model, name, fingerprint) for keeper in keepers.values()],
+        what=f"{len(keepers)} node(s) to look for the base model",
+        deadline_s=deadline_s,
+    )
+    lacking = {
+        f"arriving/{uuid.uuid4().hex}": keeper for keeper, has in zip(keepers.values(), found, strict=True) if not has
+    }
+    if lacking:
+        await _send_model(lacking, place.model, fingerprint, deadline_s)
+    mirror = None
+    if isinstance(config, RunConfig):
+        mirror = await _mirror(keepers[placement.nodes[-1].id], folder, Path(config.output_dir).absolute(), deadline_s)
+    return replace(place, model=Path(folder) / "models" / fingerprint, mirror=mirror)
+
+
+async def _check_versions(
+    placement: Placement, first: dict[str, int], nodes: dict[str, Node], config: RunConfig | EvaluateConfig
+) -> None:
+    """Refuse nodes without rft and its libraries, or with others than the driver's, all of them at once."""
+    import ray
+
+    learner_node = placement.nodes[-1].id if isinstance(config, RunConfig) else None
+    sampler_nodes = {node.id for node in placement.nodes[: config.sampler.num_actors]}
+    needed = {
+        id: libraries_of(
+            config.sampler.kind if id in sampler_nodes else "fake",
+            config.learner.kind if isinstance(config, RunConfig) and id == learner_node else None,
+        )
+        for id in first
+    }
+    answers = await ask(
+        [
+            ray.remote(version_reader(needed[id])).options(**placement.beside(index), max_retries=0).remote()
+            for id, index in first.items()
+        ],
+        what=f"{len(first)} node(s) to say their versions",
+        deadline_s=config.cluster.start_timeout_s,
+    )
+    found = []
+    for id, there in zip(first, answers, strict=True):
+        found += version_problems(nodes[id].name, there, version_reader(needed[id])(), needed[id])
+    if found:
+        raise ConfigError("cluster", found)
+
+
+async def _send_model(keepers: dict[str, Any], model: Path, fingerprint: str, deadline_s: float) -> None:
+    """Send the base model to nodes, and let them check what arrived."""
+    files = {file.name: file for file in sorted(model.iterdir()) if file.is_file()}
+    await send(keepers, files, deadline_s=deadline_s)
+    checked = await ask(
+        [keeper.check_model.remote(received, fingerprint) for received, keeper in keepers.items()],
+        what=f"{len(keepers)} node(s) to check the base model",
+        deadline_s=deadline_s,
+    )
+    if wrong := [other for other in checked if other is not None]:
+        raise ClusterError(
+            f"the base model arrived on {len(wrong)} node(s) with fingerprint {wrong[0]}, not {fingerprint}; "
+            f"has {model} changed meanwhile?"
+        )
+
+
+async def _mirror(keeper: Any, folder: str, run_folder: Path, deadline_s: float) -> Mirror | None:
+    """A mirror for the learner's node; None where it sees the run folder itself."""
+    marker = run_folder / f".{uuid.uuid4().hex}"
+    marker.touch()
+    try:
+        [is_shared] = await ask(
+            [keeper.exists.remote(str(marker))],
+            what="the learner's node to look for the run folder",
+            deadline_s=deadline_s,
+        )
+    finally:
+        marker.unlink()
+    if is_shared:
+        return None
+    return Mirror(keeper, node_folder=folder, run=uuid.uuid4().hex, run_folder=run_folder, deadline_s=deadline_s)

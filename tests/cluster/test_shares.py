@@ -1,0 +1,92 @@
+"""Sharing nodes out, by hand."""
+
+from collections.abc import Callable
+
+import pytest
+
+from rft.cluster import Node, Shares, share_out
+from rft.cluster.shares import threads_of
+from rft.config.schema import GrpoLearner, VllmSampler
+from rft.errors import ConfigError
+
+MakeNode = Callable[..., Node]
+
+
+def shares(threads: tuple[int, int], gpus: tuple[float, float]) -> Shares:
+    return Shares(sampler_threads=threads[0], learner_threads=threads[1], sampler_gpus=gpus[0], learner_gpus=gpus[1])
+
+
+@pytest.mark.parametrize(
+    ("num_actors", "cpus", "gpus", "expected"),
+    [
+        (1, 2, 0, shares((1, 1), (0, 0))),
+        (1, 8, 0, shares((4, 4), (0, 0))),
+        (3, 8, 0, shares((2, 2), (0, 0))),
+        (7, 2, 0, shares((1, 1), (0, 0))),  # more processes than cores: one thread each
+        (1, 8, 1, shares((4, 4), (0.5, 0.5))),  # one GPU for two
+        (3, 8, 4, shares((2, 2), (1, 1))),
+        (1, 8, 8, shares((4, 4), (1, 1))),  # more GPUs than processes: one each
+        (3, 8, 2, shares((2, 2), (0.5, 0.5))),
+        (2, 9, 2, shares((3, 3), (0.5, 0.5))),  # two thirds would leave a third on each GPU that nobody can use
+    ],
+)
+def test_shares_of_samplers_and_a_learner(
+    make_node: MakeNode, num_actors: int, cpus: int, gpus: int, expected: Shares
+) -> None:
+    assert share_out(VllmSampler(num_actors=num_actors), GrpoLearner(), [make_node("a", cpus, gpus)]) == expected
+
+
+def test_gpus_of_all_nodes_count(make_node: MakeNode) -> None:
+    nodes = [make_node("a", 4, 1), make_node("b", 4, 2), make_node("c", 4)]
+    assert share_out(VllmSampler(num_actors=2), GrpoLearner(), nodes) == shares((1, 1), (1, 1))
+
+
+def test_without_a_learner_the_samplers_get_everything(make_node: MakeNode) -> None:
+    result = share_out(VllmSampler(num_actors=2), None, [make_node("a", 8, 2)])
+    assert (result.sampler_threads, result.sampler_gpus) == (4, 1)
+
+
+def test_what_is_configured_stands(make_node: MakeNode) -> None:
+    sampler = VllmSampler(num_actors=1, num_threads=7, num_gpus=0.25)
+    learner = GrpoLearner(num_threads=3, num_gpus=0.75)
+    assert share_out(sampler, learner, [make_node("a", 2, 1)]) == shares((7, 3), (0.25, 0.75))
+
+
+def test_zero_gpus_run_on_the_cpu(make_node: MakeNode) -> None:
+    found = share_out(VllmSampler(num_gpus=0), GrpoLearner(num_gpus=0), [make_node("a", 4, 1)])
+    assert found == shares((2, 2), (0, 0))
+
+
+def test_gpus_of_the_learner_are_not_counted_where_there_is_none(make_node: MakeNode) -> None:
+    assert share_out(VllmSampler(num_gpus=1), None, [make_node("a", 4, 1)]).sampler_gpus == 1
+
+
+def test_an_engine_gets_the_gpus_that_it_spans(make_node: MakeNode) -> None:
+    sampler = VllmSampler(num_actors=2, engine={"tensor_parallel_size": 4})
+    nodes = [make_node("a", 16, 8), make_node("b", 8, 1)]
+    found = share_out(sampler, GrpoLearner(), nodes)
+    assert (found.sampler_gpus, found.learner_gpus) == (4, 1)
+
+
+def test_more_gpus_than_there_are_is_refused(make_node: MakeNode) -> None:
+    with pytest.raises(ConfigError) as caught:
+        share_out(VllmSampler(num_actors=2, num_gpus=0.5), GrpoLearner(num_gpus=1), [make_node("a", 4, 1)])
+    assert caught.value.problems == (
+        "2 sampler(s) with 0.5 GPU(s) each and a learner with 1 want 2, but there are 1; lower sampler.num_actors, "
+        "sampler.num_gpus or learner.num_gpus (0 runs on the CPU)",
+    )
+
+
+def test_fewer_gpus_than_an_engine_spans_are_refused(make_node: MakeNode) -> None:
+    sampler = VllmSampler(num_gpus=1, engine={"tensor_parallel_size": 2})
+    with pytest.raises(ConfigError, match=r"sampler\.num_gpus=1: an engine spans 2 GPUs"):
+        share_out(sampler, GrpoLearner(), [make_node("a", 4, 4)])
+
+
+def test_threads_are_those_of_the_node(make_node: MakeNode) -> None:
+    small, large = make_node("small", 4), make_node("large", 12)
+    # Two processes on the small node; on the large one the learner alone.
+    assert threads_of([small, small], large) == (2, 12)
+    # The learner and one sampler on the large node, 6 each; the other sampler has 4 on the small one.
+    assert threads_of([small, large], large) == (4, 6)
+    assert threads_of([large, large, large], None) == (4, 4)
