@@ -1,0 +1,58 @@
+"""How busy the rest of the machine was while an arm ran: figures of a busy machine are not worth keeping."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import psutil
+
+POLL_S = 0.5
+
+
+class OtherLoad:
+    """Cores that other processes kept busy between `start` and `stop`, on average.
+
+    Args:
+        pid: The arm's process; what it starts counts as its own.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+        self._own: dict[int, float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._busy_before = _busy_s()
+        self._waited_s = 0.0
+        self._thread.start()
+
+    def stop(self, wall_s: float) -> float:
+        """End the watch; return the number of cores that others used."""
+        self._ended.set()
+        self._thread.join()
+        others = _busy_s() - self._busy_before - sum(self._own.values())
+        return max(0.0, others / wall_s)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(POLL_S):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            processes = [self._root, *self._root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for process in processes:
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            self._own[process.pid] = times.user + times.system
+
+
+def _busy_s() -> float:
+    """Seconds of work that all cores together have done since the machine started."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, *_ = map(int, fields)
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")

