@@ -45,7 +45,7 @@ class Endpoint:
     key_header: str = "Authorization"
     """Header that carries the key; as `Authorization` it is sent as `Bearer <key>`."""
     attempts: int = 4
-    """Attempts in all: after 408, 425, 429, 5xx, a broken connection, silence, or a reply that is no JSON."""
+    """Attempts in all: after 408, 409, 425, 429, 5xx, a broken connection, silence, or a reply that is no JSON."""
     attempt_timeout_s: float = 10.0
     """Seconds that one attempt may take."""
     backoff_s: float = 0.5
@@ -79,7 +79,7 @@ class Endpoint:
                 patience=Patience(
                     attempts=self.attempts, attempt_timeout_s=self.attempt_timeout_s, backoff_s=self.backoff_s
                 ),
-                secret=key,
+                secrets=[key] if key else [],
             )
         except CallFailed as error:
             return _no_score(str(error))

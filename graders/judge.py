@@ -33,7 +33,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.model_client import ModelCallError, ModelClient, Reply
+from rft.grading.model_client import ModelCallError, ModelClient, strict_object, Reply
 
 MAX_REASON_CHARS = 500
 OPENERS = ("thought process", "let's solve this problem step by step", "let's think step by step", "solution", "answer")
@@ -224,8 +224,8 @@ class Judge:
 
     def _schema(self) -> dict[str, Any]:
         """The reasoning stands before the score, so that it is written first."""
-        verdict = _object({"reasoning": {"type": "string"}, "score": {"type": "number"}})
-        return _object(dict.fromkeys(self.criteria, verdict))
+        verdict = strict_object({"reasoning": {"type": "string"}, "score": {"type": "number"}})
+        return strict_object(dict.fromkeys(self.criteria, verdict))
 
 
 def is_empty(answer: str) -> bool:
@@ -237,12 +237,3 @@ def is_empty(answer: str) -> bool:
 def _harmless(text: str) -> str:
     """Break up what a server's chat template would read as the end of a turn, and replace what is no Unicode."""
     return _CHAT_TOKEN.sub(r"\g<0> ", text).encode(errors="replace").decode()
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,19 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files that are end-to-end tests as a whole, where those are not wanted: their imports take seconds."""
+    if config.option.markexpr != "not e2e" or collection_path.suffix != ".py":
+        return None
+    return "\npytestmark = pytest.mark.e2e" in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported by now out of garbage collection, which would look at all of it hundreds of times."""
+    gc.collect()
+    gc.freeze()
 
 
 def _task(task_id: str = "t", content: str = "1+1=", **item: Any) -> Task:

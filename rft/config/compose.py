@@ -7,6 +7,7 @@ every value override is applied as `++key=value` and the check that follows repo
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+@functools.cache
 def register() -> None:
     """Give Hydra the schema's keys and defaults, as `schema_train`, `sampler/base_vllm` and so on."""
     OmegaConf.register_new_resolver("presets", _presets, replace=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import weakref
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rft.redaction import hide
 from rft.waiting import waiting
 
 if TYPE_CHECKING:
@@ -19,13 +21,22 @@ LONGEST_PAUSE_S = 30.0
 SHOWN_CHARS = 200
 """How much of a reply that cannot be used is quoted."""
 
-_MAY_PASS = (408, 425, 429)
+_MAY_PASS = (408, 409, 425, 429)
 """Statuses below 500 that say: later."""
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = weakref.WeakKeyDictionary()
 
 
 class CallFailed(Exception):
-    """No attempt got a reply that can be used. The message holds no header and no secret."""
+    """No attempt got a reply that can be used. The message holds no header and no secret.
+
+    Args:
+        message: What went wrong.
+        timed_out: Whether there was no reply in time.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,53 +52,71 @@ class Patience:
     attempt_timeout_s: float
     """Seconds that one attempt may take."""
     backoff_s: float
-    """Seconds before the second attempt; they double with each, unless the service's `Retry-After` asks for more."""
+    """Seconds before the second attempt; see `pause_s`."""
 
 
 class _Failed(Exception):
     """One attempt failed."""
 
-    def __init__(self, reason: str, *, may_pass: bool = True, wait_s: float = 0.0) -> None:
+    def __init__(self, reason: str, *, may_pass: bool = True, wait_s: float = 0.0, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.may_pass = may_pass
         self.wait_s = wait_s
+        self.timed_out = timed_out
 
 
 async def post_json(
-    url: str, body: Any, *, headers: Mapping[str, str], patience: Patience, secret: str | None = None
+    url: str,
+    body: Any,
+    *,
+    headers: Mapping[str, str],
+    patience: Patience,
+    secrets: Sequence[str] = (),
+    before_attempt: Callable[[], Awaitable[None]] | None = None,
 ) -> Any:
     """POST JSON and return the JSON of the reply. Redirects are not followed: they would take the key elsewhere.
 
     Args:
         url: Where to.
-        body: What JSON can hold.
+        body: What JSON can hold, or the bytes of it.
         headers: Sent with it.
         patience: How often and how long.
-        secret: Never shown, not even where the service quotes it.
+        secrets: Never shown, not even where the service quotes them.
+        before_attempt: Awaited before each attempt, as for a turn at a rate limit.
 
     Raises:
         CallFailed: No attempt succeeded, or one was refused for good.
         ValueError: JSON cannot hold the body.
     """
-    try:
-        content = json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
-    except TypeError as error:
-        raise ValueError(f"the request cannot be written as JSON: {error}") from None
+    content = body if isinstance(body, bytes) else as_json(body)
     for attempt in range(1, patience.attempts + 1):
+        if before_attempt is not None:
+            await before_attempt()
         try:
             async with asyncio.timeout(patience.attempt_timeout_s):
                 return await _post_once(url, content, headers)
         except _Failed as error:
             failed = error
         except TimeoutError:
-            failed = _Failed(f"no reply within {patience.attempt_timeout_s:g} s")
+            failed = _Failed(f"no reply within {patience.attempt_timeout_s:g} s", timed_out=True)
         if not failed.may_pass or attempt == patience.attempts:
             break
-        pause = max(patience.backoff_s * 2 ** (attempt - 1), failed.wait_s)
         with waiting(f"the next attempt at {url}"):
-            await asyncio.sleep(min(LONGEST_PAUSE_S, pause))
-    reason = str(failed).replace(secret, "***") if secret else str(failed)
-    raise CallFailed(f"{url}: {reason} ({attempt} of {patience.attempts} attempts)") from None
+            await asyncio.sleep(pause_s(attempt, patience.backoff_s, failed.wait_s))
+    message = f"{url}: {failed} ({attempt} of {patience.attempts} attempts)"
+    raise CallFailed(hide(message, secrets), timed_out=failed.timed_out) from None
+
+
+def as_json(body: Any) -> bytes:
+    """Return what is sent.
+
+    Raises:
+        ValueError: JSON cannot hold the body.
+    """
+    try:
+        return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+    except TypeError as error:
+        raise ValueError(f"the request cannot be written as JSON: {error}") from None
 
 
 async def _post_once(url: str, content: bytes, headers: Mapping[str, str]) -> Any:
@@ -101,23 +130,37 @@ async def _post_once(url: str, content: bytes, headers: Mapping[str, str]) -> An
                 reply += chunk
                 if len(reply) > MAX_REPLY_BYTES:
                     raise _Failed(f"the reply has more than {MAX_REPLY_BYTES} bytes", may_pass=False)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _Failed(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
     shown = bytes(reply[: 4 * SHOWN_CHARS]).decode(errors="replace")[:SHOWN_CHARS]
     status = response.status_code
     if not response.is_success:
-        may_pass = status in _MAY_PASS or status >= 500
-        raise _Failed(f"status {status}: {shown!r}", may_pass=may_pass, wait_s=_seconds(response))
+        wait_s = retry_after_s(response.headers)
+        raise _Failed(f"status {status}: {shown!r}", may_pass=may_pass(status), wait_s=wait_s)
     try:
         return json.loads(reply)
     except (ValueError, RecursionError):
         raise _Failed(f"the reply is not JSON: {shown!r}") from None
 
 
-def _seconds(response: httpx.Response) -> float:
-    """Return what `Retry-After` says, where it says it in seconds."""
-    text = response.headers.get("Retry-After", "")
+def may_pass(status: int) -> bool:
+    """Whether a call that was answered with this status may succeed later."""
+    return status in _MAY_PASS or status >= 500
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """Return what `Retry-After` says, where it says it in seconds; 0 where not."""
+    text = headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def pause_s(attempt: int, backoff_s: float, asked_s: float) -> float:
+    """Seconds to wait after the given attempt, counted from 1: twice as many each time, and as many as are asked for.
+
+    Spread by half, so that not all come back at once; at most `LONGEST_PAUSE_S`.
+    """
+    longest: float = backoff_s * 2.0 ** (attempt - 1)
+    return min(LONGEST_PAUSE_S, max(longest * random.uniform(0.5, 1.0), asked_s))
 
 
 def _client() -> httpx.AsyncClient:

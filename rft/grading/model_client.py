@@ -13,7 +13,6 @@ import asyncio
 import json
 import math
 import os
-import random
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,17 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from rft.grading.answers import json_answer
+from rft.grading.http import SHOWN_CHARS, may_pass, pause_s, retry_after_s
 from rft.waiting import waiting
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-LONGEST_PAUSE_S = 30.0
-SHOWN_CHARS = 200
-"""How much of a reply that cannot be used is quoted."""
-
-_MAY_PASS = (408, 409, 425, 429)
-"""Statuses below 500 that say: later."""
 
 T = TypeVar("T")
 
@@ -76,8 +69,7 @@ class ModelClient:
         api_key_env: The environment variable that holds the key; None where the endpoint wants none.
         timeout_s: Seconds that one attempt may take.
         retries: How often a failed call is repeated.
-        backoff_s: Seconds before the first retry; they double with each, spread by half so that not all come back at
-            once, and `Retry-After` may ask for more. At most `LONGEST_PAUSE_S`.
+        backoff_s: Seconds before the first retry; see `rft.grading.http.pause_s`.
 
     Raises:
         ValueError: An argument is out of its range, or the address holds a password.
@@ -200,10 +192,14 @@ class ModelClient:
         return known[1]
 
 
-def pause_s(attempt: int, backoff_s: float, retry_after_s: float) -> float:
-    """Seconds to wait after the given attempt, counted from 1."""
-    longest: float = backoff_s * 2.0 ** (attempt - 1)
-    return min(LONGEST_PAUSE_S, max(longest * random.uniform(0.5, 1.0), retry_after_s))
+def strict_object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of an object with these properties, all of them and no others, as strict replies need."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 async def _attempt(call: Callable[[AsyncOpenAI], Awaitable[T]], client: AsyncOpenAI, timeout_s: float) -> T:
@@ -217,10 +213,8 @@ async def _attempt(call: Callable[[AsyncOpenAI], Awaitable[T]], client: AsyncOpe
         failed = _Failed(f"no reply within {timeout_s:g} s")
     except openai.APIStatusError as error:
         status, shown = error.status_code, error.response.text[:SHOWN_CHARS]
-        after = error.response.headers.get("Retry-After", "")
-        wait_s = float(after) if after.isascii() and after.isdigit() else 0.0
-        may_pass = status in _MAY_PASS or status >= 500
-        failed = _Failed(f"status {status}: {shown!r}", may_pass=may_pass, retry_after_s=wait_s)
+        wait_s = retry_after_s(error.response.headers)
+        failed = _Failed(f"status {status}: {shown!r}", may_pass=may_pass(status), retry_after_s=wait_s)
     except openai.APIConnectionError as error:
         failed = _Failed(f"no connection ({type(error.__cause__ or error).__name__})")
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:

@@ -7,7 +7,8 @@ import traceback
 import pytest
 
 from rft.grading import model_client
-from rft.grading.model_client import LONGEST_PAUSE_S, ModelCallError, ModelClient, pause_s
+from rft.grading.http import LONGEST_PAUSE_S, pause_s
+from rft.grading.model_client import ModelCallError, ModelClient
 
 KEY = "sk-very-secret"
 SCHEMA = {"type": "object", "properties": {"score": {"type": "number"}}}

@@ -97,6 +97,7 @@ def test_what_a_grader_may_do(bench, completion, status, reason):
     assert psutil.Process().children(recursive=True) == []
 
 
+@pytest.mark.e2e  # real limits: too slow for a unit test
 def test_only_the_call_that_hung_is_charged_and_no_call_waits_behind_it(bench):
     bench.file(BAD)
 
@@ -257,6 +258,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.e2e  # real limits: too slow for a unit test
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_do_not_outlive_the_run(bench, number):
     bench.file(BAD)

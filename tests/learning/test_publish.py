@@ -16,6 +16,8 @@ from rft.checkpoint import save_adapter
 from rft.learning.publish import fingerprint, pack_adapter
 from rft.types import Adapter
 
+pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
+
 
 @pytest.fixture
 def model(make_peft_model: Callable[..., Any]) -> Any:

@@ -2,29 +2,28 @@
 
     POST {"sample": ..., "item": ..., "trace_id": ...}   ->   {"score": 0.5}
 
-With the grader's `headers`, at most `rate_limit` calls a second, at most 1 MB a call, at most ten minutes for it. A
-call that cannot be made, or is answered with 408, 429 or 5xx, is repeated three times; then there is no reward.
+With the grader's `headers`, at most `rate_limit` calls a second, at most 1 MB a call, at most ten minutes for it. What
+may pass by itself (`rft.grading.http`) is repeated three times; then there is no reward.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import math
 from typing import Any
 
+from rft.grading.http import CallFailed, Patience, as_json, post_json
 from rft.grading.openai_spec.faults import Fault, Flag
 from rft.grading.openai_spec.outcome import Case, Outcome, Services
 from rft.grading.openai_spec.spec import Endpoint
+from rft.redaction import secrets_in
 from rft.types import Status
-from rft.waiting import waiting
 
 MAX_BYTES = 1_000_000
 """Largest request."""
 TIMEOUT_S = 600.0
 """Seconds that one call may take."""
-RETRIES = 3
-"""How often a call is repeated."""
+ATTEMPTS = 4
+"""How often a call is made at the most."""
 
 
 async def grade(spec: Endpoint, case: Case, services: Services) -> Outcome:
@@ -33,46 +32,25 @@ async def grade(spec: Endpoint, case: Case, services: Services) -> Outcome:
     Raises:
         Fault: The request is too large, the endpoint fails for good, or it replies with no score.
     """
-    request = {"sample": case.sample, "item": dict(case.item), "trace_id": case.trace_id}
-    body = json.dumps(request, separators=(",", ":")).encode()
+    where = f"endpoint '{spec.name}'"
+    body = as_json({"sample": case.sample, "item": dict(case.item), "trace_id": case.trace_id})
     if len(body) > MAX_BYTES:
         raise Fault(Flag.OTHER_ERROR, f"the request has {len(body)} bytes; an endpoint is sent at most {MAX_BYTES}")
-    fault = None
-    for attempt in range(1 + RETRIES):
-        if attempt:
-            with waiting(f"the next try of endpoint '{spec.name}'"):
-                await asyncio.sleep(services.backoff_s * 2 ** (attempt - 1))
-        if spec.rate_limit is not None:
-            await services.rate_limit(spec.url, spec.rate_limit).turn()
-        reply, fault = await _post(spec, body)
-        if fault is None:
-            return Outcome(value=_score(reply))
-    assert fault is not None
-    raise fault
-
-
-async def _post(spec: Endpoint, body: bytes) -> tuple[Any, Fault | None]:
-    """Return the reply, or a fault that may pass by itself; raise one that will not."""
-    import httpx
-
-    where = f"endpoint '{spec.name}'"
-    headers = {"Content-Type": "application/json"} | spec.headers
+    turn = None if spec.rate_limit is None else services.rate_limit(spec.url, spec.rate_limit).turn
     try:
-        async with asyncio.timeout(TIMEOUT_S), httpx.AsyncClient(timeout=None) as client:
-            response = await client.post(spec.url, content=body, headers=headers)
-    except TimeoutError:
-        return None, Fault(Flag.UNRESPONSIVE_REWARD_ERROR, f"{where}: no reply in {TIMEOUT_S:g} s", Status.TIMEOUT)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return None, Fault(Flag.OTHER_ERROR, f"{where}: {type(error).__name__}")
-    if response.status_code != 200:
-        fault = Fault(Flag.OTHER_ERROR, f"{where}: status {response.status_code}")
-        if response.status_code in (408, 429) or response.status_code >= 500:
-            return None, fault
-        raise fault
-    try:
-        return response.json(), None
-    except (ValueError, RecursionError):
-        raise Fault(Flag.OTHER_ERROR, f"{where}: the reply is not JSON: {response.text[:80]!r}") from None
+        reply = await post_json(
+            spec.url,
+            body,
+            headers=spec.headers,
+            patience=Patience(attempts=ATTEMPTS, attempt_timeout_s=TIMEOUT_S, backoff_s=services.backoff_s),
+            secrets=secrets_in({"url": spec.url, "headers": spec.headers}),
+            before_attempt=turn,
+        )
+    except CallFailed as error:
+        if error.timed_out:
+            raise Fault(Flag.UNRESPONSIVE_REWARD_ERROR, f"{where}: {error}", Status.TIMEOUT) from None
+        raise Fault(Flag.OTHER_ERROR, f"{where}: {error}") from None
+    return Outcome(value=_score(reply))
 
 
 def _score(reply: Any) -> float:

@@ -70,17 +70,8 @@ async def _ask(
 
 def _schema(result: dict[str, Any]) -> dict[str, Any]:
     step = {name: {"type": "string"} for name in ("description", "conclusion")}
-    properties = {"steps": {"type": "array", "items": _object(step)}, "result": result}
-    return _object(properties)
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    properties = {"steps": {"type": "array", "items": strict_object(step)}, "result": result}
+    return strict_object(properties)
 
 
 def _message(message: InputMessage, case: Case) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Endpoint graders against a real server on loopback that fails by a script."""
 
 import asyncio
+import socket
 
 import pytest
 
-from rft.grading.openai_spec import Services, run
-from rft.grading.openai_spec.outcome import RateLimit
+from rft.grading.openai_spec import Services, endpoint, run
+from rft.grading.openai_spec.faults import Fault
+from rft.grading.openai_spec.outcome import Case, RateLimit
+from rft.grading.openai_spec.parsing import parse_grader
 
 
 def ask(server, *, sample="4", services=None, **keys):
@@ -48,6 +51,23 @@ def test_what_will_not_pass_by_itself_is_asked_once(server, status, body):
     server.replies.append((status, body))
     response = ask(server)
     assert (response["reward"], flags(response), len(server.requests)) == (None, ["other_error"], 1)
+
+
+def test_what_the_service_quotes_of_the_headers_is_not_repeated(server):
+    secret = "sk-planted-0123456789"
+    server.replies.append((401, {"detail": f"Bearer {secret} is no key, nor is {secret}"}))
+    grader = parse_grader({"type": "endpoint", "url": f"{server.url}/grade", "headers": {"X-Key": f"Bearer {secret}"}})
+    case = Case(sample={"output_text": "4"}, item={}, trace_id="t")
+    with pytest.raises(Fault, match=r"status 401: .*<redacted> is no key") as caught:
+        asyncio.run(endpoint.grade(grader, case, Services()))
+    assert secret not in str(caught.value)
+
+
+def test_silence(server, monkeypatch):
+    monkeypatch.setattr(endpoint, "TIMEOUT_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # and never accepting
+        response = ask(server, url=f"http://127.0.0.1:{listening.getsockname()[1]}")
+    assert (response["reward"], flags(response)) == (None, ["unresponsive_reward_error"])
 
 
 def test_nobody_there(server):
