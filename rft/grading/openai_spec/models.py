@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rft.grading.model_client import ModelCallError, Reply, strict_object
 from rft.grading.openai_spec.faults import Fault, Flag
 from rft.grading.openai_spec.outcome import Case, Outcome, Services
 from rft.grading.openai_spec.spec import AudioBlock, ImageBlock, InputMessage, LabelModel, ScoreModel, TextBlock
 from rft.grading.openai_spec.templates import Template
-
-if TYPE_CHECKING:
-    from rft.grading.model_client import Reply
 
 
 async def score(spec: ScoreModel, case: Case, services: Services) -> Outcome:
@@ -55,8 +53,6 @@ async def label(spec: LabelModel, case: Case, services: Services) -> Outcome:
 async def _ask(
     spec: ScoreModel | LabelModel, case: Case, services: Services, result: dict[str, Any], sampling: dict[str, Any]
 ) -> Reply:
-    from rft.grading.model_client import ModelCallError
-
     messages = [_message(message, case) for message in spec.input]
     try:
         reply = await services.model(spec.model).chat(messages, schema=_schema(result), sampling=sampling)
