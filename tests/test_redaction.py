@@ -137,7 +137,7 @@ def test_what_hydra_writes_about_a_multirun(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["rft"])
     seen = []
-    words = ["-m", "experiment=quickstart", "loop.steps=1,2", f"graders.g.api_key={SECRET}"]
+    words = ["-m", "hydra/launcher=basic", "experiment=quickstart", "loop.steps=1,2", f"graders.g.api_key={SECRET}"]
     assert with_hydra("train", words, lambda overrides, _: seen.append(overrides) or 0) == 0
     assert all(f"graders.g.api_key={SECRET}" in overrides for overrides in seen)
     (file,) = tmp_path.rglob("multirun.yaml")
