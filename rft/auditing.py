@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -21,7 +20,6 @@ from rft.completions import read_completions
 from rft.config import AuditConfig, audit_folder
 from rft.data.tasks import read_tasks
 from rft.grading.verdicts import FAILED, Verdict, identities, keep_verdict
-from rft.interrupt import Interrupt
 from rft.recorder import Recorder, prepare_output
 from rft.redaction import redacted
 from rft.types import Split
@@ -33,7 +31,7 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
     """Audit from a checked configuration; write audit.json and audit.html, keep the verdict, and print the report.
 
     Returns:
-        The exit code: 0, 1 when a probe failed, or 130 or 143 when it was interrupted; then there is no verdict.
+        The exit code: 0, or 1 when a probe failed.
 
     Raises:
         RftError: With what went wrong and what to do.
@@ -47,14 +45,22 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
     recorder = Recorder(folder)
     recorder.config(config.model_dump())
     started = time.monotonic()
-    columns = (TextColumn("{task.description}"), TextColumn("{task.completed:.0f} completions"), TimeElapsedColumn())
-    with Progress(SpinnerColumn(), *columns, console=console, transient=True) as progress:
-        shown = progress.add_task("starting", total=None)
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+    ) as progress:
+        shown = progress.add_task("starting")
+        count = 0
+
+        def graded() -> None:
+            nonlocal count
+            count += 1
+            progress.update(shown, completed=count)
+
         bench = Bench(
             config.graders,
             max_concurrency=config.grading.max_concurrency,
             num_workers=config.grading.num_workers,
-            count=lambda: progress.advance(shown),
+            count=graded,
         )
         subject = Subject(
             bench=bench,
@@ -64,53 +70,32 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
             recorded=recorded,
             completions_per_prompt=config.completions_per_prompt,
             completions_per_step=config.completions_per_step,
-            planned_concurrency=config.grading.max_concurrency,
         )
-        looked = asyncio.run(
-            _examined(
-                subject,
-                starting=lambda name: progress.update(shown, description=f"auditing: {name}"),
-                say=progress.console.print,
-            )
-        )
-    if isinstance(looked, int):
-        return looked
+        looked = asyncio.run(_examined(subject, lambda name: progress.update(shown, description=f"auditing: {name}")))
     report = as_object(subject, looked, tasks=str(redacted(source)), seconds=time.monotonic() - started)
     recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
     recorder.document(PAGE, page(report))
-    _keep(config, report)
+    kept = audit_folder(config.grading)
+    if kept is not None:
+        keep_verdict(
+            kept,
+            Verdict(
+                verdict=report["verdict"],
+                failed=tuple(one["name"] for one in report["probes"] if one["result"] == FAILED),
+                time=report["time"],
+                report=str(folder),
+                graders=identities(config.graders),
+            ),
+        )
     print_report(console, report, folder=folder, page=folder / PAGE)
     return int(verdict(looked) == FAILED)
 
 
-async def _examined(
-    subject: Subject, *, starting: Callable[[str], None], say: Callable[[str], None]
-) -> list[Looked] | int:
-    """What the probes found; the exit code when somebody interrupts, and then there is no verdict."""
-    with Interrupt(say) as interrupt:
-        try:
-            return await examine(subject, starting=starting)
-        except asyncio.CancelledError:
-            if interrupt.exit_code is None:
-                raise
-            return interrupt.exit_code
-        finally:
-            subject.bench.close()
-
-
-def _keep(config: AuditConfig, report: Mapping[str, Any]) -> None:
-    """Keep the verdict where `rft train` asks for it."""
-    folder = audit_folder(config.grading)
-    if folder is None:
-        return
-    verdict = Verdict(
-        verdict=report["verdict"],
-        failed=tuple(probe["name"] for probe in report["probes"] if probe["result"] == FAILED),
-        time=report["time"],
-        report=config.output_dir,
-        graders=identities(config.graders),
-    )
-    keep_verdict(folder, verdict)
+async def _examined(subject: Subject, starting: Callable[[str], None]) -> list[Looked]:
+    try:
+        return await examine(subject, starting=starting)
+    finally:
+        subject.bench.close()
 
 
 def _recorded(source: str, max_tasks: int) -> Recorded:

@@ -15,12 +15,25 @@ from rft.grading import Panel
 from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.learning.remote import RemoteLearner
-from rft.learning.spec import LearnerSpec
+from rft.learning.spec import LearnerSpec, Lora
 from rft.preparation import Prepared
 from rft.provenance import manifest
 from rft.redaction import hide_in_words
+from rft.sampling.canaries import choose_canaries
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
+
+CANARY_PROMPTS = 64
+"""The canaries are made from so many training prompts at most, spread over all of them."""
+
+
+def canaries(prepared: Prepared) -> tuple[tuple[int, ...], ...]:
+    """The token sequences that learner and samplers both score; none where there are no training tasks."""
+    tasks = prepared.tasks.train
+    some = tasks[:: max(1, len(tasks) // CANARY_PROMPTS)]
+    return choose_canaries(
+        [prepared.renderer.render(task) for task in some], max_context_tokens=prepared.context_tokens
+    )
 
 
 def engine_spec(
@@ -39,6 +52,7 @@ def engine_spec(
         seed=config.seed,
         num_threads=place.shares.sampler_threads,
         on_gpu=on_gpu,
+        canaries=canaries(prepared),
         options=_engine_options(config.sampler, place.shares),
     )
 
@@ -51,6 +65,7 @@ def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_fr
         kind=learner.kind,
         model=place.model,
         model_name=prepared.model_name,
+        base=prepared.base,
         chat_template=run.model.chat_template,
         run_folder=Path(run.output_dir).absolute(),
         steps=run.loop.steps,
@@ -60,9 +75,8 @@ def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_fr
         max_completion_tokens=run.sampler.max_completion_tokens,
         temperature=run.sampler.temperature,
         learning_rate=learner.learning_rate,
-        lora_rank=learner.lora.rank,
-        lora_alpha=learner.lora.alpha,
-        lora_dropout=learner.lora.dropout,
+        lora=Lora(rank=learner.lora.rank, alpha=learner.lora.alpha, dropout=learner.lora.dropout),
+        staleness=run.loop.staleness,
         seed=run.seed,
         dtype=_dtype(run.model.dtype, on_gpu),
         on_gpu=on_gpu,
@@ -70,6 +84,7 @@ def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_fr
         keep_checkpoints=run.loop.keep_checkpoints,
         timeout_s=learner.step_timeout_s,
         report_to=tuple(run.logging.report_to),
+        canaries=canaries(prepared),
         resume_from=resume_from,
         options=learner.trl if isinstance(learner, GrpoLearner) else {},
     )

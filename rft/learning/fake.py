@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import safetensors.numpy
 
+from rft.learning.published import PublicationRecord
 from rft.learning.spec import COMPLETE, LearnerSpec
-from rft.types import Adapter, GradedGroup, Policy
+from rft.types import Adapter, GradedGroup, Policy, Publication
 
 
 class FakeLearner:
@@ -23,8 +24,10 @@ class FakeLearner:
     def __init__(self, spec: LearnerSpec) -> None:
         self._spec = spec
         self._steps_done = 0
+        self._published = PublicationRecord(spec.base, spec.staleness)
         if spec.resume_from is not None:
             self._steps_done = json.loads((spec.resume_from / COMPLETE).read_text())["step"]
+            self._published.load(spec.resume_from, self._publication())
 
     @property
     def steps_done(self) -> int:
@@ -32,20 +35,27 @@ class FakeLearner:
         return self._steps_done
 
     def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Count a step."""
+        """Count a step; rollouts of other policies are refused as by a real learner."""
+        self._published.check(groups, steps_done=self._steps_done)
         self._steps_done += 1
         return {"loss": 0.0}
 
-    def publish(self) -> Adapter:
+    def publish(self) -> Publication:
         """One tensor, filled with the number of steps."""
-        data = safetensors.numpy.save({"fake": np.full(4, float(self._steps_done), dtype=np.float32)})
-        policy = Policy(version=self._steps_done, fingerprint=hashlib.sha256(data).hexdigest()[:16])
-        return Adapter(policy=policy, config={"base_model_name_or_path": self._spec.model_name}, tensors=data)
+        publication = self._publication()
+        self._published.add(publication)
+        return publication
+
+    def history(self) -> list[Publication]:
+        """What was published last, oldest first and ending with the newest."""
+        return self._published.all()
 
     def save(self) -> None:
-        """Write the number of steps."""
+        """Write the number of steps, and what was published."""
+        self.publish()
         folder = self._spec.run_folder / "checkpoints" / f"checkpoint-{self._steps_done}"
         folder.mkdir(parents=True, exist_ok=True)
+        self._published.save(folder)
         (folder / COMPLETE).write_text(json.dumps({"step": self._steps_done}))
 
     def log(self, metrics: Mapping[str, float]) -> None:
@@ -53,3 +63,9 @@ class FakeLearner:
 
     def close(self) -> None:
         """Nothing to end."""
+
+    def _publication(self) -> Publication:
+        data = safetensors.numpy.save({"fake": np.full(4, float(self._steps_done), dtype=np.float32)})
+        policy = Policy(version=self._steps_done, fingerprint=hashlib.sha256(data).hexdigest()[:16])
+        config = {"base_model_name_or_path": self._spec.model_name}
+        return Publication(weights=Adapter(policy=policy, config=config, tensors=data))

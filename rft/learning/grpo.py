@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,14 +17,16 @@ from trl import GRPOConfig
 
 from rft.base_model import load_tokenizer
 from rft.errors import LearnError
-from rft.learning.publish import pack_adapter
-from rft.learning.spec import COMPLETE, LearnerSpec
+from rft.learning.canaries import score_canaries
+from rft.learning.publish import pack_adapter, pack_model
+from rft.learning.published import PublicationRecord
+from rft.learning.spec import COMPLETE, LearnerSpec, Lora
 from rft.learning.trl_seam import SteppedTrainer
-from rft.types import Adapter, GradedGroup
+from rft.types import GradedGroup, Publication
 
 
 class GrpoLearner:
-    """Trains the adapter, in this process.
+    """Trains a policy, in this process.
 
     Args:
         spec: What to build; `spec.options` are TRL's own options by name and win over what is set here.
@@ -39,20 +42,22 @@ class GrpoLearner:
             config = GRPOConfig(**_arguments(spec))
         except (TypeError, ValueError) as error:
             raise LearnError(f"TRL refuses learner.trl: {error}") from error
+        # All weights are trained in float32, under autocast on a GPU: steps of 1e-6 are lost in bfloat16.
+        model = AutoModelForCausalLM.from_pretrained(
+            spec.model, dtype=torch.float32 if spec.lora is None else getattr(torch, spec.dtype)
+        ).to(config.device)
+        self._base_canary_logprobs = score_canaries(model, spec.canaries, self._precision())
         self._stepped = SteppedTrainer(
-            model=AutoModelForCausalLM.from_pretrained(spec.model, dtype=getattr(torch, spec.dtype)),
+            model=model,
             tokenizer=load_tokenizer(spec.model, spec.chat_template),
             config=config,
-            lora=LoraConfig(
-                r=spec.lora_rank,
-                lora_alpha=spec.lora_alpha,
-                lora_dropout=spec.lora_dropout,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
+            lora=_lora(spec.lora),
             resume_from=spec.resume_from,
             timeout_s=spec.timeout_s,
         )
+        self._published = PublicationRecord(spec.base, spec.staleness)
+        if spec.resume_from is not None:
+            self._published.load(spec.resume_from, self._publication())
 
     @property
     def steps_done(self) -> int:
@@ -60,16 +65,31 @@ class GrpoLearner:
         return self._stepped.steps_done
 
     def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Take one optimizer step on these groups; return TRL's metrics."""
+        """Take one optimizer step on these groups; return TRL's metrics.
+
+        Raises:
+            LearnError: A rollout is of a policy that this learner did not publish, or of one that is too old.
+        """
+        self._published.check(groups, steps_done=self.steps_done)
         return self._stepped.step(groups)
 
-    def publish(self) -> Adapter:
-        """The adapter as it stands, as the policy of version `steps_done`."""
-        return pack_adapter(self._stepped.trainer.model, version=self.steps_done, base_model_name=self._spec.model_name)
+    def publish(self) -> Publication:
+        """The policy as it stands, as version `steps_done`."""
+        publication = self._published.newest(self.steps_done)
+        if publication is None:
+            publication = self._publication()
+            self._published.add(publication)
+        return publication
+
+    def history(self) -> list[Publication]:
+        """What was published last, oldest first and ending with the newest."""
+        return self._published.all()
 
     def save(self) -> None:
         """Write a checkpoint; it counts once its last file is there."""
+        self.publish()
         folder = self._stepped.save()
+        self._published.save(folder)
         temporary = folder / (COMPLETE + ".tmp")
         temporary.write_text(json.dumps({"step": self.steps_done}))
         temporary.replace(folder / COMPLETE)
@@ -81,6 +101,37 @@ class GrpoLearner:
     def close(self) -> None:
         """End the trainer."""
         self._stepped.close()
+
+    def _publication(self) -> Publication:
+        model, spec = self._stepped.trainer.model, self._spec
+        return Publication(
+            weights=pack_model(model, version=self.steps_done, dtype=getattr(torch, spec.dtype))
+            if spec.lora is None
+            else pack_adapter(model, version=self.steps_done, base_model_name=spec.model_name),
+            canary_logprobs=score_canaries(model, spec.canaries, self._precision()),
+            base_canary_logprobs=self._base_canary_logprobs,
+        )
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """The autocast of training: only where float32 weights are served in a coarser dtype."""
+        spec = self._spec
+        dtype: torch.dtype = getattr(torch, spec.dtype)
+        if spec.lora is None and spec.on_gpu and dtype != torch.float32:
+            autocast: AbstractContextManager[Any] = torch.autocast("cuda", dtype=dtype)
+            return autocast
+        return nullcontext()
+
+
+def _lora(lora: Lora | None) -> LoraConfig | None:
+    if lora is None:
+        return None
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
 
 
 def _arguments(spec: LearnerSpec) -> dict[str, Any]:
@@ -101,7 +152,8 @@ def _arguments(spec: LearnerSpec) -> dict[str, Any]:
         "seed": spec.seed,
         "use_cpu": not spec.on_gpu,
         "bf16": spec.on_gpu and spec.dtype == "bfloat16",
-        "gradient_checkpointing": spec.on_gpu,
+        # Micro-batches are bounded by tokens; recomputing every layer would cost a third forward pass.
+        "gradient_checkpointing": False,
         "dataloader_pin_memory": spec.on_gpu,
         "report_to": list(spec.report_to),
         "logging_steps": 1,

@@ -1,15 +1,18 @@
-"""From a trained PEFT model to an `Adapter` that can travel: its tensors as bytes, and their fingerprint."""
+"""From a trained model to weights that can travel: tensors as safetensors bytes, and their fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from peft import get_peft_model_state_dict
 
-from rft.types import Adapter, Policy
+from rft.types import Adapter, FullWeights, Policy
 
 
 def pack_adapter(model: Any, *, version: int, base_model_name: str) -> Adapter:
@@ -29,8 +32,27 @@ def pack_adapter(model: Any, *, version: int, base_model_name: str) -> Adapter:
     return Adapter(policy=Policy(version=version, fingerprint=fingerprint(data)), config=plain, tensors=data)
 
 
+def pack_model(model: Any, *, version: int, dtype: torch.dtype) -> FullWeights:
+    """Pack all weights of a model under their checkpoint names.
+
+    Args:
+        model: A Transformers model.
+        version: Policy version that these weights are.
+        dtype: In which they travel; training may keep them in a finer one.
+    """
+    state = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in model.state_dict().items()
+    }
+    # `save_pretrained` knows the names of each architecture's checkpoints, and leaves tied weights out.
+    with tempfile.TemporaryDirectory(prefix="rft-weights-") as folder:
+        model.save_pretrained(folder, state_dict=state, max_shard_size="1000GB")
+        data = (Path(folder) / "model.safetensors").read_bytes()
+    return FullWeights(policy=Policy(version=version, fingerprint=fingerprint(data)), tensors=data)
+
+
 def fingerprint(tensors: bytes) -> str:
-    """Hash of an adapter's tensors: 16 hexadecimal digits of the SHA-256 of their safetensors bytes.
+    """Hash of weights: 16 hexadecimal digits of the SHA-256 of their safetensors bytes.
 
     The format is deterministic (names, types and shapes in a header, then the data), so equal tensors hash equally.
     """

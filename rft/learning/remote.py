@@ -10,7 +10,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from rft.errors import LearnError, RftError
 from rft.learning.spec import LearnerSpec, build_learner
-from rft.types import Adapter, GradedGroup, Publication
+from rft.types import GradedGroup, Publication
 from rft.waiting import wait_for
 
 T = TypeVar("T")
@@ -34,9 +34,13 @@ class LearnerActor:
         """Take one optimizer step."""
         return self._learner.learn(groups)
 
-    def publish(self) -> Adapter:
-        """The adapter as it stands."""
+    def publish(self) -> Publication:
+        """The policy as it stands."""
         return self._learner.publish()
+
+    def history(self) -> list[Publication]:
+        """What was published last, oldest first."""
+        return self._learner.history()
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -74,13 +78,12 @@ class RemoteLearner:
         return await _ask(self._actor.learn.remote(list(groups)), "the learner's step", self._step_timeout_s)
 
     async def publish(self) -> Publication:
-        """The adapter as it stands, as the policy of the next version."""
-        weights = await _ask(self._actor.publish.remote(), "the learner to publish", self._step_timeout_s)
-        return Publication(weights=weights)
+        """The policy as it stands, as the next version."""
+        return await _ask(self._actor.publish.remote(), "the learner to publish", self._step_timeout_s)
 
     async def history(self) -> list[Publication]:
-        """After a resume, the last policies that were published, the newest last."""
-        return [await self.publish()]
+        """What was published last, oldest first and ending with the newest."""
+        return await _ask(self._actor.history.remote(), "the learner's history", self._step_timeout_s)
 
     async def save(self) -> None:
         """Write a checkpoint."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from rft.types import Adapter, GradedGroup
+from rft.types import GradedGroup, Policy, Publication
 
 COMPLETE = "complete.json"
 """Written last into a checkpoint; one without it was interrupted."""
@@ -22,10 +22,21 @@ class LocalLearner(Protocol):
         """Optimizer steps taken so far, those before a resume included."""
 
     def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Take one optimizer step on these groups; return the learner's metrics."""
+        """Take one optimizer step on these groups; return the learner's metrics.
 
-    def publish(self) -> Adapter:
-        """The adapter as it stands, as the policy of version `steps_done`."""
+        Raises:
+            LearnError: A rollout is of a policy that this learner did not publish, or of one that is too old.
+        """
+
+    def publish(self) -> Publication:
+        """The policy as it stands, as version `steps_done`."""
+
+    def history(self) -> list[Publication]:
+        """What was published last, oldest first and ending with the newest: `staleness` + 1 versions, or all there are.
+
+        A run that goes on from a checkpoint samples the batches that were under way under exactly these. The base model
+        is not among them; a sampler has it before anything is loaded.
+        """
 
     def save(self) -> None:
         """Write a checkpoint from which `resume_from` goes on."""
@@ -38,6 +49,18 @@ class LocalLearner(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """The adapter that is trained."""
+
+    rank: int
+    """Rank of the update."""
+    alpha: float
+    """Scaling: the update is multiplied by `alpha / rank`."""
+    dropout: float
+    """Dropout on the adapter's input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:
     """Everything that building a learner takes."""
 
@@ -47,6 +70,8 @@ class LearnerSpec:
     """Folder of the base model."""
     model_name: str
     """What the base model is called in the adapter's configuration."""
+    base: Policy
+    """The policy that is the base model alone, version 0."""
     chat_template: str | None
     """File with a chat template, for a tokenizer that has none."""
     run_folder: Path
@@ -65,12 +90,8 @@ class LearnerSpec:
     """At which the completions were sampled; log-probabilities are taken at the same."""
     learning_rate: float
     """Peak learning rate."""
-    lora_rank: int
-    """Rank of the adapter."""
-    lora_alpha: float
-    """Scaling of the adapter."""
-    lora_dropout: float
-    """Dropout on the adapter's input."""
+    lora: Lora | None
+    """The adapter; None trains every weight of the model."""
     seed: int
     """Of the adapter's start and of everything random in training."""
     dtype: str
@@ -85,6 +106,10 @@ class LearnerSpec:
     """Deadline for one optimizer step, seconds."""
     report_to: tuple[str, ...]
     """Trackers."""
+    staleness: int = 0
+    """Versions that a rollout's policy may lag behind the learner."""
+    canaries: tuple[tuple[int, ...], ...] = ()
+    """`[N][L]` token ids that every publication is scored on."""
     resume_from: Path | None = None
     """Checkpoint folder to go on from."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The seam with TRL: everything that rft knows about the inside of `GRPOTrainer` is in this file.
+"""The seam with TRL: what rft knows about the inside of `GRPOTrainer` is in this file and in trl_trainer.py.
 
 TRL's trainer wants to own the loop: it calls `rollout_func` whenever it needs completions. Here it runs in a thread of
 its own and, inside `rollout_func`, waits for the groups that rft's loop hands over; so both keep their loop, and the
@@ -7,9 +7,6 @@ trainer's optimizer, scheduler, precision, checkpoints and trackers work as its 
 What is relied on, for TRL 1.16 (a test fails plainly when one of these changes):
 - `rollout_func(prompts, trainer)` is called once for each optimizer step when `steps_per_generation` equals
   `gradient_accumulation_steps`, and its further keys reach the reward functions as columns;
-- `trainer.use_vllm = True`, set after construction, makes TRL correct for the difference between the sampler's
-  log-probabilities and its own (truncated importance sampling); it then calls `trainer.vllm_generation.sync_weights()`
-  and reads `trainer._last_loaded_step`;
 - a reward of None is left out of its group's baseline and gets an advantage of 0;
 - `trainer._save_checkpoint(model, trial)` writes a checkpoint;
 - `trainer.callback_handler.callbacks` is the list of callbacks, called in its order.
@@ -29,18 +26,12 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from rft.errors import LearnError
+from rft.learning.trl_trainer import LeanTrainer
 from rft.types import GradedGroup
 
 
 class _Stop(Exception):
     """Ends the trainer's thread."""
-
-
-class _NoSync:
-    """Stands where TRL keeps its own vLLM; rft's fleet is synced by the loop."""
-
-    def sync_weights(self) -> None:
-        """Nothing to do."""
 
 
 class _HoldAtEnd(TrainerCallback):  # type: ignore[misc]  # TRL and Transformers are not followed
@@ -55,15 +46,16 @@ class _HoldAtEnd(TrainerCallback):  # type: ignore[misc]  # TRL and Transformers
 
 
 class SteppedTrainer:
-    """TRL's GRPOTrainer, one optimizer step at a time.
+    """TRL's trainer, one optimizer step at a time.
 
     Args:
         model: The base model.
         tokenizer: Its tokenizer.
         config: TRL's configuration; `max_steps` and the batch sizes must be set.
-        lora: The adapter to train.
+        lora: The adapter to train; None trains every weight of the model.
         resume_from: Checkpoint to go on from, or None.
         timeout_s: Deadline for the trainer to come up and for each step, seconds.
+        trainer_class: What is built: GRPOTrainer or a subclass.
     """
 
     def __init__(
@@ -72,9 +64,10 @@ class SteppedTrainer:
         model: Any,
         tokenizer: Any,
         config: GRPOConfig,
-        lora: LoraConfig,
+        lora: LoraConfig | None,
         resume_from: Path | None,
         timeout_s: float,
+        trainer_class: Callable[..., GRPOTrainer] = LeanTrainer,
     ) -> None:
         self._batches: queue.Queue[Sequence[GradedGroup] | None] = queue.Queue()
         self._idle: queue.Queue[BaseException | None] = queue.Queue()
@@ -82,7 +75,7 @@ class SteppedTrainer:
         self._closing = False
         self._has_ended = False
         prompts_per_step = config.generation_batch_size // config.num_generations
-        self.trainer = GRPOTrainer(
+        self.trainer = trainer_class(
             model=model,
             args=config,
             processing_class=tokenizer,
@@ -92,9 +85,6 @@ class SteppedTrainer:
             # TRL asks for the next rows of a dataset; rft's loop decides which tasks those are.
             train_dataset=Dataset.from_dict({"prompt": [""] * (config.max_steps * prompts_per_step)}),
         )
-        self.trainer.use_vllm = True
-        self.trainer.vllm_generation = _NoSync()
-        self.trainer._last_loaded_step = -1
         # First in the row: the trackers close when training ends, and must stay open for what `log` still brings.
         self.trainer.callback_handler.callbacks.insert(0, _HoldAtEnd(self._hold))
         self._thread = threading.Thread(target=self._train, args=(resume_from,), name="trl-trainer", daemon=True)

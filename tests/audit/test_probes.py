@@ -1,9 +1,6 @@
 """Probes on graders that are good, and on those that everybody has written once. The counts are worked out by hand."""
 
 import asyncio
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -243,65 +240,6 @@ def test_persuasion(audit):
     found = audit("persuaded", judges.nobody_is_persuaded)
     assert (found.result, found.figures["moved"]) == (Result.FAILED, 8)
     assert audit("exact", judges.the_rubric_holds).result is Result.NOT_APPLICABLE
-
-
-def test_a_rubric_in_another_order_and_in_other_words():
-    rubric = {"right": {"description": "It is right.", "weight": 3}, "brief": "It is brief."}
-    entries = {"main": {"use": "judge", "model": "m", "rubric": rubric}, "other": {"use": "exact"}}
-    swapped = judges.reversed_rubrics(entries)
-    assert list(swapped["main"]["rubric"]) == ["brief", "right"]
-    assert (swapped["main"]["model"], swapped["other"]) == ("m", {"use": "exact"})
-    other = judges.reworded_rubrics(entries)["main"]["rubric"]
-    assert other["right"]["weight"] == 3
-    assert "It is right." in other["right"]["description"] != "It is right."
-    assert other["brief"].endswith("It is brief.")
-    assert judges.reworded_rubrics({"main": {"use": "judge", "rubric": "Be kind."}})["main"]["rubric"].endswith(
-        "Be kind."
-    )
-
-
-class BiasedJudge(BaseHTTPRequestHandler):
-    """A judge that pays right answers, and pays for the first criterion only."""
-
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = request["messages"][-1]["content"]
-        system = request["messages"][0]["content"]
-        names = sorted(("right", "brief"), key=lambda name: system.find(f'"{name}"'))
-        self.server.asked.append(text)
-        verdict = {name: {"reasoning": "", "score": 10 * (name == names[0])} for name in names}
-        message = {"role": "assistant", "content": json.dumps(verdict)}
-        reply = {"id": "c", "object": "chat.completion", "created": 0, "model": "m",
-                 "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}  # fmt: skip
-        body = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-def test_a_judge_that_prefers_the_first_criterion(audit):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), BiasedJudge)
-    server.asked = []
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    rubric = {"right": {"description": "It is right.", "weight": 3}, "brief": "It is brief."}
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
-        entry = {"use": "judge", "base_url": url, "model": "m", "rubric": rubric}
-        found = audit({"main": entry}, judges.the_rubric_holds, tasks=sums()[:2])
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
-    # Three quarters for the first criterion, a quarter when they change places: half of the comparisons move.
-    assert (found.result, found.figures["flips"]) == (Result.FAILED, 0.5)
-    assert {one.grade.reward for one in found.examples} == {0.75, 0.25}
-    assert server.asked
 
 
 # Code.

@@ -7,7 +7,8 @@ import safetensors.numpy
 
 from rft.checkpoint import last_checkpoint
 from rft.learning.fake import FakeLearner
-from rft.learning.spec import LearnerSpec, build_learner
+from rft.learning.spec import LearnerSpec, Lora, build_learner
+from rft.types import Adapter, Policy
 
 
 def spec(folder: Path, resume_from: Path | None = None) -> LearnerSpec:
@@ -15,6 +16,7 @@ def spec(folder: Path, resume_from: Path | None = None) -> LearnerSpec:
         kind="fake",
         model=Path("nowhere"),
         model_name="some/model",
+        base=Policy(version=0, fingerprint="base"),
         chat_template=None,
         run_folder=folder,
         steps=3,
@@ -24,9 +26,7 @@ def spec(folder: Path, resume_from: Path | None = None) -> LearnerSpec:
         max_completion_tokens=8,
         temperature=1.0,
         learning_rate=1e-3,
-        lora_rank=8,
-        lora_alpha=16,
-        lora_dropout=0.0,
+        lora=Lora(rank=8, alpha=16, dropout=0.0),
         seed=0,
         dtype="float32",
         on_gpu=False,
@@ -47,8 +47,9 @@ def test_each_step_is_a_new_version(tmp_path: Path) -> None:
     after = learner.publish()
     assert (learner.steps_done, after.policy.version) == (1, 1)
     assert after.policy.fingerprint != before.policy.fingerprint
-    assert after.config == {"base_model_name_or_path": "some/model"}
-    assert safetensors.numpy.load(after.tensors)["fake"].tolist() == [1.0] * 4
+    assert isinstance(after.weights, Adapter)
+    assert after.weights.config == {"base_model_name_or_path": "some/model"}
+    assert safetensors.numpy.load(after.weights.tensors)["fake"].tolist() == [1.0] * 4
     assert learner.publish() == after
     learner.log({"reward": 1.0})
     learner.close()

@@ -6,8 +6,7 @@ When one of these fails after an update of TRL, the message begins with "TRL cha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,91 +17,15 @@ import torch
 from rft.checkpoint import last_checkpoint
 from rft.errors import LearnError
 from rft.learning.grpo import GrpoLearner
-from rft.learning.spec import LearnerSpec
 from rft.learning.trl_seam import SteppedTrainer
 from rft.types import GradedGroup
 
 pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
 
-TEMPERATURE = 0.7
-PROMPT = (10, 11, 12)
 COMPLETIONS = ((20, 21, 22, 2), (30, 31, 32, 2), (40, 41, 2), (50, 51, 52, 53))
+"""Those of tests/learning/conftest.py."""
 
 Build = Callable[..., GrpoLearner]
-
-
-@pytest.fixture
-def build(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
-    """`build(steps=4, ...)`: a learner that steps on one group of 4 completions; closed at the end."""
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "set by the learner, and restored after the test")
-    with ExitStack() as stack:
-
-        def make(folder: str = "run", **changes: Any) -> GrpoLearner:
-            values: dict[str, Any] = {
-                "kind": "grpo",
-                "model": tiny_model,
-                "model_name": "some/model",
-                "chat_template": None,
-                "run_folder": tmp_path / folder,
-                "steps": 4,
-                "prompts_per_step": 1,
-                "completions_per_prompt": 4,
-                "completions_per_micro_batch": 4,
-                "max_completion_tokens": 8,
-                "temperature": TEMPERATURE,
-                "learning_rate": 1e-2,
-                "lora_rank": 4,
-                "lora_alpha": 8,
-                "lora_dropout": 0.0,
-                "seed": 0,
-                "dtype": "float32",
-                "on_gpu": False,
-                "num_threads": 1,
-                "keep_checkpoints": 2,
-                "timeout_s": 60,
-                "report_to": (),
-            }
-            learner = GrpoLearner(LearnerSpec(**(values | changes)))
-            stack.callback(learner.close)
-            return learner
-
-        yield make
-
-
-@torch.no_grad()
-def logprobs(learner: GrpoLearner, completion: Sequence[int], prompt: Sequence[int] = PROMPT) -> tuple[float, ...]:
-    """Log-probabilities of a completion's tokens under the learner's own model, at the sampling temperature."""
-    model = learner._stepped.trainer.model
-    logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
-    scores = torch.log_softmax(logits.float() / TEMPERATURE, dim=-1)
-    return tuple(scores[position, token].item() for position, token in enumerate(completion))
-
-
-@pytest.fixture
-def group_for(make_group: Callable[..., GradedGroup], make_rollout: Callable[..., Any]) -> Callable[..., GradedGroup]:
-    """`group_for(learner, [1.0, None, 0.0, 0.0])`: completions with the learner's own log-probabilities, plus `off`."""
-
-    def make(
-        learner: GrpoLearner,
-        rewards: Sequence[float | None],
-        completions: Sequence[tuple[int, ...]] = COMPLETIONS,
-        off: float = 0.0,
-    ) -> GradedGroup:
-        group = make_group(rewards)
-        rollouts = tuple(
-            make_rollout(
-                index=index,
-                prompt_ids=PROMPT,
-                completion_ids=completion,
-                logprobs=tuple(value + off for value in logprobs(learner, completion)),
-            )
-            for index, completion in enumerate(completions)
-        )
-        return GradedGroup(task=group.task, rollouts=rollouts, grades=group.grades)
-
-    return make
-
-
 GroupFor = Callable[..., GradedGroup]
 
 
@@ -184,7 +107,9 @@ def test_a_completion_without_a_reward_moves_nothing(build: Build, group_for: Gr
     assert published["with"] != published["other with"]
 
 
-def test_a_step_makes_the_rewarded_completion_likelier(build: Build, group_for: GroupFor) -> None:
+def test_a_step_makes_the_rewarded_completion_likelier(
+    build: Build, group_for: GroupFor, logprobs: Callable[..., tuple[float, ...]]
+) -> None:
     learner = build(learning_rate=1e-3)
     before = [sum(logprobs(learner, completion)) for completion in COMPLETIONS]
     learner.learn([group_for(learner, [0.0, 0.0, 1.0, 0.0])])
@@ -200,7 +125,7 @@ def test_micro_batches_do_not_change_the_step(build: Build, group_for: GroupFor)
     for size in (4, 2):
         learner = build(f"size {size}", completions_per_micro_batch=size)
         learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.5])])
-        tensors.append(safetensors.torch.load(learner.publish().tensors))
+        tensors.append(safetensors.torch.load(learner.publish().weights.tensors))
     for name, tensor in tensors[0].items():
         torch.testing.assert_close(tensor, tensors[1][name], rtol=1e-3, atol=1e-5)
 
@@ -241,7 +166,7 @@ def test_a_resumed_run_takes_the_same_steps(build: Build, group_for: GroupFor, t
     assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
     # Without the optimizer's state, Adam's step would be of about the learning rate, 1e-2, for each number. The rest
     # is the rounding of float32: a matrix product depends on where its operands lie in memory.
-    after, again = (safetensors.torch.load(learner.publish().tensors) for learner in (whole, resumed))
+    after, again = (safetensors.torch.load(learner.publish().weights.tensors) for learner in (whole, resumed))
     difference = max((after[name] - again[name]).abs().max().item() for name in after)
     assert difference < 1e-6, f"TRL changed: the optimizer was not restored; a weight differs by {difference}"
 
@@ -274,6 +199,7 @@ def test_no_step_beyond_the_last(build: Build, group_for: GroupFor) -> None:
     group = group_for(learner, [1.0, 0.0, 0.0, 0.0])
     learner.learn([group])
     assert learner.steps_done == 1
+    group = group_for(learner, [1.0, 0.0, 0.0, 0.0])
     with pytest.raises(LearnError, match="TRL has taken all 1 steps; it takes no more groups"):
         learner.learn([group])
 

@@ -60,8 +60,8 @@ async def the_rubric_holds(subject: Subject) -> Finding:
     if not judges:
         return not_applicable("there is no judge with a rubric that could be put in another order or other words")
     variants = {
-        "criteria in reverse": reversed_rubrics(subject.bench.entries),
-        "other words": reworded_rubrics(subject.bench.entries),
+        "criteria in reverse": _reversed(subject.bench.entries),
+        "other words": _reworded(subject.bench.entries),
     }
     plain = [*subject.right[:NUM_TASKS], *subject.wrong[:NUM_TASKS]]
     if not plain:
@@ -82,8 +82,7 @@ async def the_rubric_holds(subject: Subject) -> Finding:
     return passed("no score moves when the rubric is put in another order or other words", flips=0.0)
 
 
-def reversed_rubrics(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return graders' entries with the criteria of each judge in reverse."""
+def _reversed(entries: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {**entry, "rubric": dict(reversed(entry["rubric"].items()))}
         if entry.get("use") == "judge" and isinstance(entry.get("rubric"), Mapping)
@@ -92,9 +91,7 @@ def reversed_rubrics(entries: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def reworded_rubrics(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return graders' entries with each judge's rubric in other words that ask for the same."""
-
+def _reworded(entries: Mapping[str, Any]) -> dict[str, Any]:
     def other(rubric: Any) -> Any:
         if isinstance(rubric, str):
             return f"Judge by this alone, however the answer is written: {rubric}"

@@ -1,0 +1,118 @@
+"""The half of the seam with TRL that is about a step's arithmetic: GRPOTrainer, with less work for the same gradient.
+
+- No forward pass before the training pass. TRL makes one for the old log-probabilities as soon as it corrects for the
+  sampler; but each batch gets exactly one optimizer step, so they are those of the training pass, detached.
+- Micro-batches are filled by tokens and trimmed (rft.learning.micro_batches); TRL pads all to the longest.
+- A completion whose advantage is 0 has no gradient, so it does not go through the model at all.
+
+What is relied on, for TRL 1.16 (tests/learning/test_trl_trainer.py compares with TRL's own trainer):
+- `_prepare_inputs(batch)` is called for every micro-batch, and `_step % steps_per_generation` is its number;
+- `_generate_and_score_completions(batch)` returns a step's tensors, and with `use_vllm` False it makes no forward pass
+  of its own unless `beta` is set;
+- `_compute_loss(model, inputs)` calls `_get_per_token_logps_and_entropies` before it reads anything of the inputs that
+  depends on the model, and with `use_vllm` multiplies by `inputs["importance_sampling_ratio"]`;
+- the losses of `_BY_ROWS` are a mean over the rows of a micro-batch, divided by the number of micro-batches; all other
+  losses but `bnpo` are a sum divided by a number of the whole step;
+- `_metrics["train"]` is what `log` averages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from rft.learning.importance import SamplerGap, sampling_ratio
+from rft.learning.micro_batches import plan, take
+
+_BY_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
+"""Losses whose divisor is the number of rows of the micro-batch."""
+
+
+class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
+    """GRPOTrainer for batches that get exactly one optimizer step."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._corrects = bool(self.vllm_importance_sampling_correction)
+        self._size: int = self.args.per_device_train_batch_size
+        self._micro_batches: list[dict[str, Any]] = []
+        self._now: dict[str, Any] | None = None
+        self._gap = SamplerGap()
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether the loss is a sum over completions, so that it does not matter which of them stand together."""
+        return self.loss_type != "bnpo" and not (
+            self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0
+        )
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """The next micro-batch; a step's first call makes all of them. Empty ones are `{}`."""
+        number = self._step % self.args.steps_per_generation
+        if number == 0:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._micro_batches = self._split(batch)
+        inputs: dict[str, Any] = self._micro_batches[number]
+        return inputs
+
+    def _split(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        counted = batch["completion_mask"].bool().any(1)
+        self._metrics["train"]["completions/masked"].append(float((~counted).sum()))
+        if self.is_additive:
+            prompts, completions = (batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))
+            rows = plan(
+                prompts, completions, self._teaching(batch, counted).nonzero().flatten().tolist(), size=self._size
+            )
+        else:
+            numbers = torch.randperm(len(counted)).tolist()
+            rows = [numbers[start : start + self._size] for start in range(0, len(numbers), self._size)]
+        self._metrics["train"]["completions/learned_from"].append(float(sum(map(len, rows))))
+        empty = self.args.steps_per_generation - len(rows)
+        return [take(batch, those) for those in rows] + [{}] * empty
+
+    def _teaching(self, batch: dict[str, Any], counted: Tensor) -> Tensor:
+        """`[N]` which completions have a gradient: all that count, if they are held to the base; else by advantage."""
+        return counted if self.beta else counted & (batch["advantages"] != 0)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if inputs:
+            loss = self._loss_of(model, inputs)
+            if self.is_additive and self.loss_type in _BY_ROWS:
+                loss = loss * (len(inputs["prompt_ids"]) / self._size)
+        else:
+            # Every gradient is 0 rather than missing: Adam goes on by its momentum, as it would with TRL.
+            loss = sum(parameter.sum() * 0.0 for parameter in model.parameters() if parameter.requires_grad)
+        if (self._step + 1) % self.args.steps_per_generation == 0:
+            for name, value in self._gap.take().items():
+                self._metrics["train"][name].append(value)
+        return loss
+
+    def _loss_of(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._now, self.use_vllm = inputs, self._corrects
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self._now, self.use_vllm = None, False
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *arguments: Any, **options: Any) -> Any:
+        """TRL's; in the training pass the sampler is compared with what comes out."""
+        found = super()._get_per_token_logps_and_entropies(model, *arguments, **options)
+        if self._now is not None:
+            self._compare(found[0].detach(), self._now)
+        return found
+
+    def _compare(self, logprobs: Tensor, inputs: dict[str, Any]) -> None:
+        sampled, mask = inputs["sampling_per_token_logps"], inputs["completion_mask"]
+        ratio = sampling_ratio(
+            logprobs,
+            sampled,
+            mask,
+            mode=self.vllm_importance_sampling_mode,
+            low=self.vllm_importance_sampling_clip_min,
+            high=self.vllm_importance_sampling_clip_max,
+        )
+        inputs["importance_sampling_ratio"] = ratio
+        self._gap.add(logprobs, sampled, mask, ratio)

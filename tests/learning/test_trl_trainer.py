@@ -1,0 +1,212 @@
+"""LeanTrainer against TRL's own trainer: less work, the same gradient.
+
+TRL's is run as it runs with vLLM: a forward pass before the training pass, and everything padded to the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+
+from rft.learning import grpo
+from rft.learning.trl_seam import SteppedTrainer
+from rft.learning.trl_trainer import LeanTrainer
+from rft.types import GradedGroup
+
+pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
+
+LENGTHS = (3, 17, 1, 9, 6, 12, 2, 8)
+"""Of the completions of a group; the generated tokens do not end with an end-of-sequence token, the last two do."""
+REWARDS = ([1.0, 0.0, 0.5, 0.25, None, 1.0, 0.0, 0.0], [0.5] * 8, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.75])
+"""The second group has nothing to teach."""
+
+Learner = Any
+
+
+class Plain(GRPOTrainer):
+    """TRL's trainer as it is with vLLM."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.use_vllm, self._last_loaded_step = True, -1
+        self.vllm_generation = SimpleNamespace(sync_weights=lambda: None)
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradient of the last step."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, torch.Tensor] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        named = model.named_parameters()
+        self.last = {name: each.grad.clone() for name, each in named if each.requires_grad}
+
+
+@pytest.fixture
+def gradients_of(
+    build: Callable[..., Learner],
+    make_rollout: Callable[..., Any],
+    make_group: Callable[..., GradedGroup],
+    logprobs: Callable[..., tuple[float, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[dict[str, torch.Tensor], dict[str, float]]]:
+    """`gradients_of(Plain, size=24, ...)`: gradient and metrics of the second step of this trainer."""
+
+    def batch(learner: Learner, seed: int) -> list[GradedGroup]:
+        random = torch.Generator().manual_seed(seed)
+        groups = []
+        for number, rewards in enumerate(REWARDS):
+            group = make_group(rewards, f"t{number}")
+            prompt = tuple(torch.randint(10, 90, (3 + 4 * number,), generator=random).tolist())
+            rollouts = []
+            for index, length in enumerate(LENGTHS):
+                ids = tuple(torch.randint(10, 90, (length,), generator=random).tolist()) + ((2,) if index > 5 else ())
+                noise = 0.2 * torch.randn(len(ids), generator=random)
+                sampled = [a + b for a, b in zip(logprobs(learner, ids, prompt), noise.tolist(), strict=True)]
+                policy = learner.publish().policy
+                rollouts.append(
+                    make_rollout(
+                        f"t{number}",
+                        index,
+                        prompt_ids=prompt,
+                        completion_ids=ids,
+                        logprobs=tuple(sampled),
+                        policy=policy,
+                    )
+                )
+            groups.append(GradedGroup(task=group.task, rollouts=tuple(rollouts), grades=group.grades))
+        return groups
+
+    def run(trainer_class: type, size: int, **options: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        monkeypatch.setattr(grpo, "SteppedTrainer", partial(SteppedTrainer, trainer_class=trainer_class))
+        learner = build(
+            f"{trainer_class.__name__} {size}",
+            prompts_per_step=3,
+            completions_per_prompt=8,
+            completions_per_micro_batch=size,
+            max_completion_tokens=20,
+            learning_rate=1e-3,
+            options={"max_grad_norm": 0.0} | options,
+        )
+        kept = Gradients()
+        learner._stepped.trainer.add_callback(kept)
+        learner.learn(batch(learner, 0))  # before the first step one of LoRA's two matrices has no gradient
+        # The same start of the second step for all: Adam makes much of the smallest difference.
+        with torch.no_grad():
+            for name, each in learner._stepped.trainer.model.named_parameters():
+                if each.requires_grad:
+                    random = torch.Generator().manual_seed(len(name))
+                    each.copy_(0.1 * torch.randn(each.shape, generator=random))
+        metrics = learner.learn(batch(learner, 1))
+        return kept.last, metrics
+
+    return run
+
+
+def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    scale = max(gradient.abs().max().item() for gradient in expected.values())
+    assert scale > 1e-3, "there must be a gradient to compare"
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"])
+@pytest.mark.parametrize("size", [24, 4])
+def test_the_gradient_is_that_of_trl(gradients_of: Callable[..., Any], loss_type: str, size: int) -> None:
+    options: dict[str, Any] = {"loss_type": loss_type, "vllm_importance_sampling_mode": "token_truncate"}
+    if loss_type in ("luspo", "dr_grpo"):
+        options["importance_sampling_level"] = "sequence"
+    expected, by_trl = gradients_of(Plain, 24, **options)
+    found, metrics = gradients_of(LeanTrainer, size, **options)
+    close(found, expected)
+    assert metrics["loss"] == pytest.approx(by_trl["loss"], rel=1e-3, abs=1e-5)
+    assert metrics["completions/learned_from"] == 15, "8 + 8 + 8, less the group of equals and the one without reward"
+    assert by_trl["sampling/sampling_logp_difference/mean"] > 0.1
+
+
+@pytest.mark.parametrize("mode", ["sequence_mask", "sequence_truncate", "token_mask", "token_truncate"])
+def test_so_it_is_with_every_correction_for_the_sampler(gradients_of: Callable[..., Any], mode: str) -> None:
+    options = {"vllm_importance_sampling_mode": mode, "vllm_importance_sampling_clip_max": 1.3}
+    expected, _ = gradients_of(Plain, 24, **options)
+    close(gradients_of(LeanTrainer, 8, **options)[0], expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beta": 0.1},
+        {"mask_truncated_completions": True, "loss_type": "grpo"},
+        {"vllm_importance_sampling_correction": False},
+    ],
+    ids=str,
+)
+def test_so_it_is_with_other_options(gradients_of: Callable[..., Any], options: dict[str, Any]) -> None:
+    expected, by_trl = gradients_of(Plain, 24, **options)
+    found, metrics = gradients_of(LeanTrainer, 4, **options)
+    close(found, expected)
+    if "beta" in options:
+        assert metrics["completions/learned_from"] == 24, "all are held to the base"
+        assert metrics["kl"] > 0
+        assert by_trl["kl"] > 0
+    if "mask_truncated_completions" in options:
+        assert (metrics["completions/masked"], metrics["completions/learned_from"]) == (18, 4)
+
+
+def test_all_numbers_about_the_sampler_are_those_of_trl(gradients_of: Callable[..., Any]) -> None:
+    # With beta every completion goes through the model, so both count the same tokens.
+    options = {"beta": 0.1, "vllm_importance_sampling_mode": "token_truncate"}
+    _, by_trl = gradients_of(Plain, 24, **options)
+    _, metrics = gradients_of(LeanTrainer, 4, **options)
+    names = [name for name in by_trl if name.startswith("sampling/")]
+    assert len(names) == 5
+    assert {name: metrics[name] for name in names} == pytest.approx({name: by_trl[name] for name in names}, rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"loss_type": "bnpo"}, {"entropy_coef": 0.1}], ids=str)
+def test_where_neighbours_matter_they_stay_together(gradients_of: Callable[..., Any], options: dict[str, Any]) -> None:
+    expected, _ = gradients_of(Plain, 24, **options)
+    found, metrics = gradients_of(LeanTrainer, 24, **options)
+    close(found, expected)
+    assert metrics["completions/learned_from"] == 24
+
+
+def test_one_forward_pass_over_what_teaches(gradients_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    original = LeanTrainer._get_per_token_logps_and_entropies
+
+    def counted(self: LeanTrainer, model: Any, input_ids: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        shapes.append(tuple(input_ids.shape))
+        return original(self, model, input_ids, *rest, **options)
+
+    monkeypatch.setattr(LeanTrainer, "_get_per_token_logps_and_entropies", counted)
+    gradients_of(LeanTrainer, 4)
+    second = shapes[len(shapes) // 2 :]
+    assert sum(rows for rows, _ in second) == 15, f"TRL changed: forward passes of {second}"
+    # TRL pads all 24 to 11 + 17 tokens, twice.
+    assert sum(rows * width for rows, width in second) < 24 * 28 / 2
+
+
+def test_a_step_with_nothing_to_teach_moves_only_by_momentum(
+    build: Callable[..., Learner], group_for: Callable[..., GradedGroup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = []
+    for trainer_class in (LeanTrainer, Plain):
+        monkeypatch.setattr(grpo, "SteppedTrainer", partial(SteppedTrainer, trainer_class=trainer_class))
+        learner = build(trainer_class.__name__, completions_per_micro_batch=2)
+        learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
+        first = learner.publish().policy.fingerprint
+        metrics = learner.learn([group_for(learner, [0.5] * 4)])
+        assert metrics["grad_norm"] == 0.0
+        assert learner.publish().policy.fingerprint != first, "Adam goes on by its momentum"
+        model = learner._stepped.trainer.model
+        published.append({name: each.detach() for name, each in model.named_parameters() if each.requires_grad})
+    for name, tensor in published[0].items():
+        torch.testing.assert_close(tensor, published[1][name], rtol=1e-3, atol=2e-5)
