@@ -148,7 +148,7 @@ async def _prepared(
         f"arriving/{uuid.uuid4().hex}": keeper for keeper, has in zip(keepers.values(), found, strict=True) if not has
     }
     if lacking:
-        await _send_model(lacking, place.model, fingerprint, deadline_s)
+        await send_model(lacking, place.model, fingerprint, deadline_s)
     mirror = None
     if isinstance(config, RunConfig):
         mirror = await _mirror(keepers[placement.nodes[-1].id], folder, Path(config.output_dir).absolute(), deadline_s)
@@ -185,7 +185,7 @@ async def _check_versions(
         raise ConfigError("cluster", found)
 
 
-async def _send_model(keepers: dict[str, Any], model: Path, fingerprint: str, deadline_s: float) -> None:
+async def send_model(keepers: dict[str, Any], model: Path, fingerprint: str, deadline_s: float) -> None:
     """Send the base model to nodes, and let them check what arrived."""
     files = {file.name: file for file in sorted(model.iterdir()) if file.is_file()}
     await send(keepers, files, deadline_s=deadline_s)

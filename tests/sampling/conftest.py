@@ -59,10 +59,14 @@ def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
     async def run(
         job: Callable[[Fleet], Coroutine[Any, Any, Any]], *, num_actors: int = 1, staleness: int = 0, **how: Any
     ) -> Any:
-        defaults: dict[str, Any] = {"stall_timeout_s": 60, "start_timeout_s": 60, "seed": 0}
+        defaults: dict[str, Any] = {
+            "actor_options": [{"num_cpus": 0.1}] * num_actors,
+            "stall_timeout_s": 60,
+            "start_timeout_s": 60,
+            "seed": 0,
+        }
         fleet = Fleet(
             replace(SPEC, staleness=staleness),
-            actor_options=[{"num_cpus": 0.1}] * num_actors,
             render=lambda task: (len(task.id), 7),
             max_completion_tokens=4,
             **(defaults | how),

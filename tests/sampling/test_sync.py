@@ -241,23 +241,19 @@ def test_when_none_is_sound_the_run_ends_anyway(in_ray: Any, with_fleet: Any, en
 
 
 def test_an_actor_that_was_started_anew_refuses(
-    in_ray: Any, with_fleet: Any, published: Any, tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+    in_ray: Any, with_fleet: Any, published: Any, tasks: list[Task]
 ) -> None:
     """Ray restarts it with the base model; it is asked for the adapter."""
-    original = ray.remote
-
-    def restartable(**resources: Any) -> Any:
-        return original(**resources, max_restarts=1, max_task_retries=1)
+    restartable = {"num_cpus": 0.1, "max_restarts": 1, "max_task_retries": 1}
 
     async def job(fleet: Fleet) -> None:
         await fleet.load(published(1))
         ray.kill(fleet._samplers[0].actor, no_restart=False)
         await sample(fleet, tasks)
 
-    monkeypatch.setattr("rft.sampling.fleet.ray.remote", restartable)
     name = published(1).policy.name
     with pytest.raises(SyncError, match=f"asked for {name} but holds policy-v0-base: .*started anew"):
-        in_ray(with_fleet(job))
+        in_ray(with_fleet(job, actor_options=[restartable]))
 
 
 def test_a_completion_of_another_policy_is_refused(
