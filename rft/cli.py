@@ -28,6 +28,7 @@ usage: rft <command> ...
   rft grade          grade recorded completions, such as those of a run, with other graders
   rft audit          probe graders before they train anything: what would a model find out about them?
   rft serve-grader   answer with rewards over HTTP
+  rft doctor         find what keeps this machine from running rft
 
   rft train experiment=quickstart          a minute on a laptop, no download
   rft <command> --help                     what a command takes
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         "grade": grade,
         "audit": audit,
         "serve-grader": serve_grader,
+        "doctor": doctor,
     }
     if not words or words[0] in ("-h", "--help"):
         print(USAGE, end="")
@@ -194,6 +196,13 @@ def serve_grader(words: list[str]) -> int:
     from rft.serving import run_service
 
     return run_service(config, console=_console())
+
+
+def doctor(words: list[str]) -> int:
+    """`rft doctor`: see `rft doctor --help`."""
+    from rft.doctor import run_doctor
+
+    return run_doctor(words, console=_console())
 
 
 def _console() -> Console:

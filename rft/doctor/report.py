@@ -1,0 +1,60 @@
+"""The command: its words, the checks one after the other, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from rft.doctor.finding import Finding
+from rft.doctor.machine import machine_findings
+from rft.doctor.trials import trial_findings
+
+MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+
+
+def run_doctor(words: Sequence[str], *, console: Console) -> int:
+    """Look at this machine and print what was found, as it is found.
+
+    Args:
+        words: The command line after `rft doctor`.
+        console: Where to.
+
+    Returns:
+        The exit code: 1 if a check failed, else 0.
+    """
+    asked = _parser().parse_args(words)
+    findings = chain(machine_findings(Path(asked.output)), () if asked.quick else trial_findings(asked.cluster))
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if not asked.json:
+            _print(console, finding)
+    failed = [finding.check for finding in found if finding.state == "fail"]
+    if asked.json:
+        print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}, indent=2))
+    else:
+        console.print(Text(f"\nfailed: {', '.join(failed)}" if failed else "\nrft can run here"), soft_wrap=True)
+    return 1 if failed else 0
+
+
+def _print(console: Console, finding: Finding) -> None:
+    mark, style = MARKS[finding.state]
+    console.print(Text.assemble((mark, style), f"  {finding.check}: {finding.found}"), soft_wrap=True)
+    if finding.remedy:
+        console.print(Text(f"      {finding.remedy}"), soft_wrap=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rft doctor", description="Find what keeps this machine from running rft.")
+    parser.add_argument("--json", action="store_true", help="print JSON instead")
+    parser.add_argument("--quick", action="store_true", help="start nothing: neither Ray nor vLLM")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="also try the Ray cluster there: auto or <host>:<port>")
+    parser.add_argument("--output", default="runs", metavar="FOLDER", help="where runs will be written (default: runs)")
+    return parser

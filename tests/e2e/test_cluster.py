@@ -1,0 +1,271 @@
+"""Runs on clusters of several nodes, which all sit on this machine.
+
+Each cluster ends with its test, whatever happens: its processes are known by a mark in their environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rft.cluster import ray_session
+from rft.config.schema import LocalCluster
+from rft.recorder import read_metrics, read_rollouts
+
+pytestmark = pytest.mark.e2e
+
+BIN = Path(sys.executable).parent
+MARK = "RFT_TEST_CLUSTER"
+DEADLINE_S = 240.0
+FAKE = ("sampler=fake", "learner=fake")
+SMALL = (
+    "experiment=quickstart",
+    "loop.prompts_per_step=2",
+    "loop.completions_per_prompt=4",
+    "learner.completions_per_micro_batch=8",
+    "evaluation.every_steps=null",
+    "data.test=null",
+    "data.validation=null",
+    "logging=none",
+    "output_dir=run",
+)
+
+
+@dataclass
+class Done:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    wall_s: float
+
+
+class Cluster:
+    """A head and nodes, as an operator starts them: `ray start --block`, with token authentication.
+
+    Args:
+        folder: For Ray's own files and the token.
+        cpus: Of each node; the first is the head's.
+    """
+
+    def __init__(self, folder: Path, cpus: tuple[int, ...]) -> None:
+        self.mark = uuid.uuid4().hex
+        token = folder / "token"
+        token.write_text(uuid.uuid4().hex)
+        self.environment = {
+            **os.environ,
+            MARK: self.mark,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.environment.pop("RAY_ADDRESS", None)
+        self.folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        self.dashboard = f"127.0.0.1:{free_port()}"
+        # Ray's sockets must have short paths.
+        self.temporary = Path("/tmp") / f"rft-test-{self.mark[:8]}"
+        port, dashboard_port = self.address.rpartition(":")[2], self.dashboard.rpartition(":")[2]
+        head = ["--head", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
+        try:
+            self._start(*head, f"--temp-dir={self.temporary}", f"--num-cpus={cpus[0]}")
+            self._until_up("head", 1)
+            for number, num_cpus in enumerate(cpus[1:], 1):
+                self._start(f"--address={self.address}", f"--num-cpus={num_cpus}")
+                self._until_up(f"node {number}", number + 1)
+        except BaseException:
+            self.end()
+            raise
+
+    def _start(self, *words: str) -> None:
+        subprocess.Popen(
+            [BIN / "ray", "start", "--block", "--num-gpus=0", "--object-store-memory=100000000", *words],
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _until_up(self, what: str, num_nodes: int) -> None:
+        program = (
+            "import sys, ray\n"
+            "ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
+            "print(sum(node['Alive'] for node in ray.nodes()))"
+        )
+        ends = time.monotonic() + DEADLINE_S
+        while time.monotonic() < ends:
+            with socket.socket() as probe:
+                listens = probe.connect_ex(("127.0.0.1", int(self.address.rpartition(":")[2]))) == 0
+            if listens:
+                asked = self.run(sys.executable, "-c", program, self.address)
+                if asked.output.strip().endswith(str(num_nodes)):
+                    return
+        raise AssertionError(f"{what} did not come up")
+
+    def run(self, *command: str | Path, cwd: Path | None = None, **environment: str) -> Done:
+        """Run a command to its end, with the cluster's token."""
+        began = time.monotonic()
+        started = subprocess.Popen(
+            command,
+            cwd=cwd or self.folder,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        overdue = threading.Timer(DEADLINE_S, lambda: os.killpg(started.pid, signal.SIGKILL))
+        overdue.start()
+        try:
+            output, _ = started.communicate()
+        finally:
+            overdue.cancel()
+        print(output)
+        return Done(code=started.returncode, output=output, wall_s=time.monotonic() - began)
+
+    def train(self, *words: str, **environment: str) -> Done:
+        """`rft train` on this cluster."""
+        attach = ("cluster=attach", f"cluster.address={self.address}", f"cluster.node_folder={self.folder / 'node'}")
+        return self.run(sys.executable, "-m", "rft.cli", "train", *SMALL, *attach, *words, **environment)
+
+    def processes(self) -> list[psutil.Process]:
+        """All that belong to it."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def end(self) -> None:
+        """Kill all that belong to it, and leave nothing of it."""
+        for process in self.processes():
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head without CPUs, two rollout nodes and a learner's node."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"), cpus=(0, 1, 1, 1))
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def test_a_run_over_three_nodes(cluster: Cluster) -> None:
+    done = cluster.train(*FAKE, "sampler.num_actors=2", "loop.steps=3", "loop.checkpoint_every_steps=2")
+    assert done.code == 0
+    assert "Traceback" not in done.output
+    plan = [line.split("  ") for line in done.output.splitlines() if "free CPUs" in line or " of 1 " in line]
+    assert f"cluster {cluster.address}: 4 nodes, 3 CPUs, 0 GPUs" in done.output
+    assert sorted(row[-1] for row in plan) == [
+        "1 learner (1 CPU each)",
+        "1 sampler (1 CPU each)",
+        "1 sampler (1 CPU each)",
+        "gets",
+    ]
+    run = cluster.folder / "run"
+    assert [line["step"] for line in read_metrics(run)] == [0, 1, 2, 3]
+    assert len(list(read_rollouts(run, "train"))) == 3 * 2 * 4
+    assert (run / "checkpoints" / "checkpoint-3" / "complete.json").is_file()
+    # It goes on afterwards, and everything is free again: the same once more.
+    again = cluster.train(*FAKE, "sampler.num_actors=2", "loop.steps=1", "output_dir=again")
+    assert again.code == 0
+
+
+def test_vllm_on_three_nodes(cluster: Cluster) -> None:
+    done = cluster.train(
+        "sampler.num_actors=2", "loop.steps=2", "sampler.num_threads=1", "learner.num_threads=1", "output_dir=real"
+    )
+    assert done.code == 0
+    steps = read_metrics(cluster.folder / "real")[1:]
+    assert [line["policy"]["version"] for line in steps] == [1, 2]
+    for line in steps:
+        assert line["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
+
+
+def test_more_than_there_is_room_for(cluster: Cluster) -> None:
+    done = cluster.train(
+        *FAKE, "sampler.num_actors=5", "cluster.placement_timeout_s=2", "output_dir=large", "loop.steps=1"
+    )
+    assert done.code == 2
+    message = done.output[done.output.index("rft: ") :]
+    assert "no place for 3 of 5 sampler(s), which need 1 CPU each on one node" in message or (
+        "no place for 2 of 5 sampler(s)" in message and "no place for 1 of 1 learner(s)" in message
+    )
+    assert "after 2 s (cluster.placement_timeout_s) there is" in message
+    assert message.count("1 of 1 CPUs") == 3
+    assert "lower sampler.num_actors" in message
+    assert json.loads((cluster.folder / "large" / "summary.json").read_text())["status"] == "failed"
+
+
+def test_without_the_token(cluster: Cluster) -> None:
+    wrong = cluster.folder / "wrong"
+    wrong.write_text(uuid.uuid4().hex)
+    done = cluster.train(*FAKE, "output_dir=wrong-token", RAY_AUTH_TOKEN_PATH=str(wrong))
+    assert done.code == 1
+    message = done.output[done.output.index("rft: ") :]
+    assert f"the Ray cluster at {cluster.address} refuses: " in message
+    assert "RAY_AUTH_TOKEN" in message
+    assert "Traceback" not in message
+
+
+def test_a_head_that_is_not_there(cluster: Cluster) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    done = cluster.train(*FAKE, f"cluster.address={nowhere}", "output_dir=nowhere", "cluster.start_timeout_s=10")
+    assert done.code == 1
+    assert f"rft: no Ray head at {nowhere}: Connection refused; look there with `ray status`" in done.output
+
+
+def test_as_a_ray_job(cluster: Cluster) -> None:
+    """The same command without a word about the cluster: it finds itself in one."""
+    address = f"http://{cluster.dashboard}"
+    run = cluster.folder / "job"
+    entry = [sys.executable, "-m", "rft.cli", "train", *SMALL, *FAKE, "loop.steps=2", f"output_dir={run}"]
+    done = cluster.run(BIN / "ray", "job", "submit", f"--address={address}", "--", *entry)
+    assert done.code == 0
+    assert f":{cluster.address.rpartition(':')[2]}: 4 nodes" in done.output
+    assert json.loads((run / "summary.json").read_text())["status"] == "finished"
+
+
+def test_a_ray_of_ones_own_listens_on_loopback_alone() -> None:
+    async def listening() -> set[tuple[str, str]]:
+        async with ray_session(LocalCluster(), num_processes=1):
+            return {
+                (process.name(), connection.laddr.ip.removeprefix("::ffff:"))
+                for process in psutil.Process().children(recursive=True)
+                for connection in process.net_connections(kind="inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
+
+    found = asyncio.run(listening())
+    assert {"gcs_server", "raylet"} <= {name for name, _ in found}
+    assert {ip for _, ip in found} == {"127.0.0.1"}
