@@ -95,7 +95,12 @@ class Cluster:
 
     def _start(self, *words: str) -> None:
         subprocess.Popen(
-            [BIN / "ray", "start", "--block", "--num-gpus=0", "--object-store-memory=100000000", *words],
+            # Ports that nobody else on this machine has: those that Ray takes by default are for one node a machine.
+            [
+                *(BIN / "ray", "start", "--block", "--num-gpus=0", "--object-store-memory=100000000"),
+                *("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"),
+                *words,
+            ],
             env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
