@@ -19,7 +19,8 @@ from pathlib import Path
 
 from harness import report
 
-from rft.cluster import local_ray
+from rft.cluster import ray_session
+from rft.config.schema import LocalCluster
 from rft.grading import Panel, Task, load_grader
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
@@ -75,12 +76,10 @@ async def measure(num_actors: int, completions: int, tokens: int, repeats: int) 
         for number in range(completions // COMPLETIONS_PER_TASK)
     ]
     batches = []
-    async with local_ray(num_processes=num_actors, num_gpus=0, start_timeout_s=120.0):
+    async with ray_session(LocalCluster(), num_processes=num_actors):
         fleet = Fleet(
             spec,
-            num_actors=num_actors,
-            num_cpus=1,
-            num_gpus=0,
+            actor_options=[{"num_cpus": 1}] * num_actors,
             render=lambda task: (1,) * 50,
             seed=0,
             max_completion_tokens=tokens,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -94,15 +94,22 @@ def read_run(run: Path, job: Job, arm: Arm) -> Outcome:
 def first_adapter(run: Path) -> str:
     """The fingerprint of the adapter that this run's learner starts from: the learner is built once more to ask it."""
     from rft import build
-    from rft.cluster import share_out
+    from rft.cluster import Workplace, share_out, this_machine
     from rft.config import RunConfig
     from rft.learning.spec import build_learner
     from rft.preparation import prepare
 
     config = RunConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
     prepared = prepare(config, needs_training_tasks=True)
-    shares = share_out(config.sampler, config.learner, num_cpus=os.cpu_count() or 1, num_gpus=0)
-    learner = build_learner(build.learner_spec(config, prepared, shares, None))
+    machine = replace(this_machine(num_processes=1), gpus=0.0)
+    place = Workplace(
+        shares=share_out(config.sampler, config.learner, [machine]),
+        model=prepared.model,
+        sampler_options=(),
+        learner_options={},
+        mirror=None,
+    )
+    learner = build_learner(build.learner_spec(config, prepared, place, None))
     try:
         return learner.publish().policy.fingerprint
     finally:
