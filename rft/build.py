@@ -46,6 +46,7 @@ def engine_spec(
         model=place.model,
         base=prepared.base,
         max_lora_rank=max_lora_rank,
+        serve=config.sampler.serve if isinstance(config.sampler, VllmSampler) else "adapter",
         staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
         dtype=_dtype(config.model.dtype, on_gpu),
         max_context_tokens=prepared.context_tokens,

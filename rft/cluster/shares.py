@@ -26,7 +26,12 @@ class Shares:
 
 
 def share_out(
-    sampler: SamplerConfig, learner: LearnerConfig | None, nodes: Sequence[Node], *, parallel: int = 1
+    sampler: SamplerConfig,
+    learner: LearnerConfig | None,
+    nodes: Sequence[Node],
+    *,
+    parallel: int = 1,
+    take_turns: bool = False,
 ) -> Shares:
     """Share the GPUs out among samplers and learner, and the CPU threads as if all sat on the largest node.
 
@@ -38,6 +43,7 @@ def share_out(
         learner: The learner; None where there is none.
         nodes: What is shared out.
         parallel: Runs among which it is shared out first, equally.
+        take_turns: Whether samplers and learner never work at the same time, as at staleness 0.
 
     Raises:
         ConfigError: More GPUs are asked for than there are, or fewer than an engine spans.
@@ -54,7 +60,9 @@ def share_out(
         learner_gpus = min(1.0, total) if spans > 1 else share
     _refuse_too_much(sampler, sampler_gpus, learner_gpus if learner else None, spans, total)
     largest = max(nodes, key=lambda node: node.cpus)
-    threads = threads_of([largest] * sampler.num_actors, largest if learner else None, parallel=parallel)
+    threads = threads_of(
+        [largest] * sampler.num_actors, largest if learner else None, parallel=parallel, take_turns=take_turns
+    )
     return Shares(
         sampler_threads=sampler.num_threads or threads[0],
         learner_threads=(learner and learner.num_threads) or threads[1],
@@ -63,14 +71,19 @@ def share_out(
     )
 
 
-def threads_of(samplers: Sequence[Node], learner: Node | None, *, parallel: int = 1) -> tuple[int, int]:
+def threads_of(
+    samplers: Sequence[Node], learner: Node | None, *, parallel: int = 1, take_turns: bool = False
+) -> tuple[int, int]:
     """CPU threads of each sampler and of the learner: a node's cores divided by the run's processes there.
 
     Args:
         samplers: The node of each sampler; all get what there is on the fullest one.
         learner: The node of the learner.
         parallel: Runs that go on there at the same time, each like this one.
+        take_turns: Whether samplers and learner never work at the same time: each side then gets all cores.
     """
+    if take_turns and learner:
+        return threads_of(samplers, None, parallel=parallel)[0], max(1, int(learner.cpus) // parallel)
     processes = Counter(node.id for node in [*samplers, *([learner] if learner else [])])
     of_samplers = min(max(1, int(node.cpus) // parallel // processes[node.id]) for node in samplers)
     of_learner = max(1, int(learner.cpus) // parallel // processes[learner.id]) if learner else of_samplers

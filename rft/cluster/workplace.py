@@ -74,7 +74,8 @@ async def workplace(
     session = nullcontext(address) if address else ray_session(config.cluster, num_processes=num_processes)
     async with session as address:
         nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
-        shares = share_out(sampler, learner, nodes, parallel=parallel)
+        take_turns = isinstance(config, RunConfig) and config.loop.staleness == 0
+        shares = share_out(sampler, learner, nodes, parallel=parallel, take_turns=take_turns)
         seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * sampler.num_actors
         if learner is not None:
             seats.append(Seat(role="learner", cpus=1, gpus=shares.learner_gpus))
@@ -86,7 +87,10 @@ async def workplace(
             console=None if is_local else console,
         ) as placement:
             threads = threads_of(
-                placement.nodes[: sampler.num_actors], placement.nodes[-1] if learner else None, parallel=parallel
+                placement.nodes[: sampler.num_actors],
+                placement.nodes[-1] if learner else None,
+                parallel=parallel,
+                take_turns=take_turns,
             )
             place = Workplace(
                 shares=replace(

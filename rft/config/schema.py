@@ -118,7 +118,7 @@ class SamplerConfig(Section):
     max_completion_tokens: Positive = 256
     """A completion is cut here."""
     num_threads: Positive | None = None
-    """CPU threads of each engine; null shares the cores out among the engines and the learner."""
+    """CPU threads of each engine; null shares the cores out among the engines and, above staleness 0, the learner."""
     num_gpus: Annotated[Number, Field(ge=0)] | None = None
     """GPUs of each actor, a fraction to share one; null shares out those that there are."""
     start_timeout_s: PositiveSeconds = 600.0
@@ -131,6 +131,8 @@ class VllmSampler(SamplerConfig):
     """vLLM, on a CPU or on GPUs."""
 
     kind: Literal["vllm"] = "vllm"
+    serve: Literal["adapter", "merged"] = "adapter"
+    """How an adapter is served: beside the base model, or merged into it, which samples faster but holds one policy."""
     engine: dict[str, Any] = {}
     """vLLM's own `EngineArgs` by name, as `gpu_memory_utilization`; they win over what rft sets."""
 
@@ -172,7 +174,7 @@ class LearnerConfig(Section):
     completions_per_micro_batch: Positive | None = None
     """Completions in one forward and backward pass; null takes the largest divisor of a step's completions up to 8."""
     num_threads: Positive | None = None
-    """CPU threads; null shares the cores out among the engines and the learner."""
+    """CPU threads; null takes all cores at staleness 0, where engines and learner take turns, else a share of them."""
     num_gpus: Annotated[Number, Field(ge=0)] | None = None
     """GPUs, a fraction to share one; null shares out those that there are."""
     start_timeout_s: PositiveSeconds = 600.0

@@ -90,3 +90,12 @@ def test_threads_are_those_of_the_node(make_node: MakeNode) -> None:
     # The learner and one sampler on the large node, 6 each; the other sampler has 4 on the small one.
     assert threads_of([small, large], large) == (4, 6)
     assert threads_of([large, large, large], None) == (4, 4)
+
+
+def test_those_who_take_turns_both_get_all_threads(make_node: MakeNode) -> None:
+    node = make_node("a", 12)
+    assert threads_of([node, node], node, take_turns=True) == (6, 12)
+    assert threads_of([node, node], node, take_turns=True, parallel=2) == (3, 6)
+    assert threads_of([node, node], None, take_turns=True) == (6, 6)
+    shares = share_out(VllmSampler(num_actors=2), GrpoLearner(), [node], take_turns=True)
+    assert (shares.sampler_threads, shares.learner_threads) == (6, 12)
