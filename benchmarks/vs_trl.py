@@ -26,6 +26,9 @@ from harness.arms import Arm, ArmFailed, Job, Outcome, run_arm, taking_turns
 TIMEOUT_S = 1800.0
 VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_push": "reload_weights"}
 """TRL with vLLM in its process. As it comes, its push of weights fails on a CPU; `trl_arm.py` replaces that push."""
+NO_CORRECTION = {"vllm_importance_sampling_correction": False}
+"""Spares TRL the forward pass for old log-probabilities, and leaves what vLLM computes otherwise uncorrected."""
+MERGED = {"sampler.serve": "merged"}
 STATIC = {"cache_implementation": "static"}
 
 
@@ -54,9 +57,13 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
         max_context_tokens=384,
         learning_rate=1e-4,
     )
-    trl = [arm("TRL, generate", num_threads=2), arm("TRL, vLLM colocated", num_threads=2, **VLLM)]
-    trl_medium = [arm("TRL, generate", num_threads=2, **STATIC), trl[1]]
-    rft = [rft_arm("rft"), rft_arm("rft, staleness 1", **{"loop.staleness": 1})]
+    trl = [
+        arm("TRL, generate", num_threads=2),
+        arm("TRL, vLLM colocated", num_threads=2, **VLLM),
+        arm("TRL, vLLM, no correction", num_threads=2, **VLLM, **NO_CORRECTION),
+    ]
+    trl_medium = [arm(one.name, **one.options, per_device_train_batch_size=16) for one in trl]
+    rft = [rft_arm("rft", **MERGED), rft_arm("rft, staleness 1", **MERGED, **{"loop.staleness": 1})]
     return {
         "tiny": Scenario(job=tiny, trl=trl, rft=rft),
         "medium": Scenario(job=medium, trl=trl_medium, rft=rft),
@@ -90,11 +97,12 @@ def tuning_arms() -> list[Arm]:
             size = {"num_threads": threads, "per_device_train_batch_size": micro_batch}
             found.append(arm(f"TRL, generate, {of_batch}", **size))
             found.append(arm(f"TRL, generate, static cache, {of_batch}", **size, **STATIC))
-            ours = {"sampler.num_threads": threads, "learner.num_threads": threads}
+            ours = MERGED | {"sampler.num_threads": threads, "learner.num_threads": threads}
             found.append(rft_arm(f"rft, {of_batch}", **ours, **{"learner.completions_per_micro_batch": micro_batch}))
         found.append(arm(f"TRL, vLLM, {threads} thread(s)", num_threads=threads, **VLLM))
-        without = {"vllm_importance_sampling_correction": False}
-        found.append(arm(f"TRL, vLLM, {threads} thread(s), no correction", num_threads=threads, **VLLM, **without))
+        found.append(
+            arm(f"TRL, vLLM, {threads} thread(s), no correction", num_threads=threads, **VLLM, **NO_CORRECTION)
+        )
     return found
 
 
