@@ -22,7 +22,7 @@ async def main():
     import ray
     async with ray_session(LocalCluster(), num_processes=1):
         data = bytes(8_000_000)
-        assert ray.get(ray.remote(len).remote(ray.put(data))) == len(data)
+        assert ray.get(ray.remote(lambda data: len(data)).remote(ray.put(data))) == len(data)
 
 asyncio.run(main())
 """
@@ -92,7 +92,7 @@ def trial(check: str, program: str, *words: str, deadline_s: float, right: str |
     began = time.monotonic()
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program, *words],
+            [sys.executable, "-P", "-c", program, *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

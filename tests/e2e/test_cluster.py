@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -189,7 +190,7 @@ def test_a_run_over_three_nodes(cluster: Cluster) -> None:
     done = cluster.train(*FAKE, "sampler.num_actors=2", "loop.steps=3", "loop.checkpoint_every_steps=2")
     assert done.code == 0
     assert "Traceback" not in done.output
-    plan = [line.split("  ") for line in done.output.splitlines() if "free CPUs" in line or " of 1 " in line]
+    plan = [re.split(r"\s{2,}", line) for line in done.output.splitlines() if "free CPUs" in line or " of 1 " in line]
     assert f"cluster {cluster.address}: 4 nodes, 3 CPUs, 0 GPUs" in done.output
     assert sorted(row[-1] for row in plan) == [
         "1 learner (1 CPU each)",
