@@ -30,6 +30,13 @@ JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """What Ray sets for the entrypoint of `ray job submit`."""
 
 
+REFUSED = (
+    "the head is alive, so the token or the version must be another: set RAY_AUTH_MODE=token, put the head's token "
+    "(there: `ray get-auth-token`) into ~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN, and run the same Ray "
+    "and Python"
+)
+
+
 @asynccontextmanager
 async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: int) -> AsyncIterator[str]:
     """Connect to Ray; only what was started here is stopped at the end.
@@ -111,7 +118,7 @@ async def _attach(config: AttachCluster) -> str:
     try:
         await blocking(connect, what=f"the Ray cluster at {address}", deadline_s=deadline_s)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"the Ray cluster at {address} refuses: {_first_line(error)}; {_remedy(error)}") from error
+        raise ClusterError(f"the Ray cluster at {address} refuses: {_reason(error)}; {REFUSED}") from error
     except WaitTimeout as error:
         raise ClusterError(
             f"the Ray cluster at {address} did not take this process in within {deadline_s:g} s "
@@ -128,19 +135,10 @@ def _code() -> dict[str, Any] | None:
     return {"py_modules": [str(Path(rft.__file__).parent)], "excludes": ["__pycache__"]}
 
 
-def _remedy(error: BaseException) -> str:
-    words = str(error).lower()
-    if "auth" in words or "token" in words:
-        return (
-            "it asks for its token: set RAY_AUTH_MODE=token, and put the token that the head has (there: "
-            "`ray get-auth-token`) into ~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
-        )
-    if "version" in words:
-        return "driver and cluster must run the same Ray and Python"
-    return WHAT_TO_DO
-
-
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """What is behind it: Ray often wraps the cause in an error that only says that something failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 

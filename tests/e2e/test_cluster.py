@@ -253,6 +253,7 @@ def test_a_head_that_is_not_there(cluster: Cluster) -> None:
 
 def test_as_a_ray_job(cluster: Cluster) -> None:
     """The same command without a word about the cluster: it finds itself in one."""
+    pytest.importorskip("aiohttp_cors", reason="jobs need ray[default] at the head: pip install 'rft[cluster]'")
     address = f"http://{cluster.dashboard}"
     run = cluster.folder / "job"
     entry = [sys.executable, "-m", "rft.cli", "train", *SMALL, *FAKE, "loop.steps=2", f"output_dir={run}"]
@@ -268,6 +269,7 @@ def test_a_ray_of_ones_own_listens_on_loopback_alone() -> None:
             return {
                 (process.name(), connection.laddr.ip.removeprefix("::ffff:"))
                 for process in psutil.Process().children(recursive=True)
+                if MARK not in process.environ()
                 for connection in process.net_connections(kind="inet")
                 if connection.status == psutil.CONN_LISTEN
             }
