@@ -136,10 +136,11 @@ def _code() -> dict[str, Any] | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What is behind it: Ray often wraps the cause in an error that only says that something failed."""
+    """What is behind it: Ray wraps the cause in errors that say less, and ends its story with it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 @contextmanager
