@@ -113,7 +113,7 @@ async def parts_of_its_own(
             run, model=prepared.model, fingerprint=prepared.base.fingerprint, console=console
         ) as place:
             say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
-            fleet = build.fleet(run, prepared, place, max_lora_rank=run.learner.lora.rank)
+            fleet = build.fleet(run, prepared, place, max_lora_rank=run.learner.lora.rank if run.learner.lora else None)
             learner = await build.learner(run, prepared, place, checkpoint)
             await asyncio.gather(fleet.start(), learner.start())
             yield Parts(fleet, panel, learner)

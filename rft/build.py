@@ -10,10 +10,12 @@ from rft.cluster import Shares, Workplace
 from rft.cluster.mirror import MirroredLearner
 from rft.cluster.shares import gpus_spanned
 from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
-from rft.config.schema import FakeSampler, GrpoLearner, TransformersSampler, VllmSampler
+from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
+from rft.config.schema import FakeSampler, TransformersSampler, VllmSampler
 from rft.grading import Panel
 from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
+from rft.learning.algorithms import ppo, trl_options
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec, Lora
 from rft.preparation import Prepared
@@ -37,7 +39,7 @@ def canaries(prepared: Prepared) -> tuple[tuple[int, ...], ...]:
 
 
 def engine_spec(
-    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int
+    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int | None
 ) -> EngineSpec:
     """The engine that every sampler builds."""
     on_gpu = place.shares.sampler_gpus > 0
@@ -72,11 +74,14 @@ def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_fr
         steps=run.loop.steps,
         prompts_per_step=run.loop.prompts_per_step,
         completions_per_prompt=run.loop.completions_per_prompt,
-        completions_per_micro_batch=completions_per_micro_batch(run),
+        completions_per_micro_batch=completions_per_micro_batch(run, on_gpu=on_gpu),
         max_completion_tokens=run.sampler.max_completion_tokens,
         temperature=run.sampler.temperature,
         learning_rate=learner.learning_rate,
-        lora=Lora(rank=learner.lora.rank, alpha=learner.lora.alpha, dropout=learner.lora.dropout),
+        lora=Lora(**learner.lora.model_dump()) if learner.lora else None,
+        epochs=learner.epochs if isinstance(learner, PolicyLearner) else 1,
+        advantage=learner.advantage if isinstance(learner, GrpoLearner) else "group",
+        ppo=ppo(learner) if isinstance(learner, PpoLearner) else None,
         staleness=run.loop.staleness,
         seed=run.seed,
         dtype=_dtype(run.model.dtype, on_gpu),
@@ -87,11 +92,13 @@ def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_fr
         report_to=tuple(run.logging.report_to),
         canaries=canaries(prepared),
         resume_from=resume_from,
-        options=learner.trl if isinstance(learner, GrpoLearner) else {},
+        options=trl_options(learner) if isinstance(learner, PolicyLearner) else {},
     )
 
 
-def fleet(config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int) -> Fleet:
+def fleet(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int | None
+) -> Fleet:
     """The fleet, its engines starting."""
     return Fleet(
         engine_spec(config, prepared, place, max_lora_rank=max_lora_rank),

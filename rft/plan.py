@@ -9,8 +9,9 @@ def training_plan(run: RunConfig) -> str:
     """The plan that `dry_run=true` prints: what counts as what, and where everything goes."""
     loop, sampler, learner = run.loop, run.sampler, run.learner
     per_step = loop.prompts_per_step * loop.completions_per_prompt
-    micro_batch = completions_per_micro_batch(run)
+    micro_batch = completions_per_micro_batch(run, on_gpu=bool(learner.num_gpus))
     passes = per_step // micro_batch
+    trained = f"LoRA rank {learner.lora.rank}" if learner.lora else "all weights"
     share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
     graders = [
         f"{name} ({spec.get('use', 'openai')}, weight {spec.get('weight', 1.0):g})"
@@ -28,7 +29,7 @@ def training_plan(run: RunConfig) -> str:
         "in all": f"{loop.steps * loop.prompts_per_step} prompts, {loop.steps * per_step} completions of at most "
         f"{sampler.max_completion_tokens} tokens",
         "samplers": f"{sampler.num_actors} x {sampler.kind}, temperature {sampler.temperature:g}",
-        "learner": f"{learner.kind}, LoRA rank {learner.lora.rank}, learning rate {learner.learning_rate:g}",
+        "learner": f"{learner.kind}, {trained}, learning rate {learner.learning_rate:g}",
         "run folder": run.output_dir,
     }
     if loop.staleness:

@@ -14,7 +14,8 @@ import yaml
 
 from rft import __version__
 from rft.cli import main
-from rft.config.schema import GrpoLearner, LoopConfig, RunConfig, VllmSampler
+from rft.config.learners import GrpoLearner
+from rft.config.schema import LoopConfig, RunConfig, VllmSampler
 
 # A command in a process of its own, which tells last what it imported.
 PROGRAM = """
@@ -170,9 +171,9 @@ def test_the_plan_of_a_grid(rft: Rft) -> None:
 
 
 def test_a_search_is_refused_before_its_first_trial(rft: Rft) -> None:
-    code, out, err = rft("sweep", "experiment=quickstart", "loop.steps=0,5", "loop.prompts_per_step=3")
+    code, out, err = rft("sweep", "experiment=quickstart", "loop.steps=0,5", "learner.completions_per_micro_batch=5")
     assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 3
+    assert err.count("\n  - ") == 2
     assert rft("sweep", "--help")[0] == 0
 
 

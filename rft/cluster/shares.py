@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rft.cluster.nodes import Node
-from rft.config.schema import LearnerConfig, SamplerConfig, VllmSampler
+from rft.config.learners import LearnerConfig
+from rft.config.schema import SamplerConfig, VllmSampler
 from rft.errors import ConfigError
 
 

@@ -1,10 +1,10 @@
 """The configuration of a run: its schema, how it is composed, and everything that is wrong with it at once."""
 
+from rft.config.learner_problems import completions_per_micro_batch
 from rft.config.problems import (
     audit_config_problems,
     audit_folder,
     audit_problems,
-    completions_per_micro_batch,
     evaluate_problems,
     grade_problems,
     run_problems,

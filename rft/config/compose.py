@@ -26,14 +26,13 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from rft.config.explain import explain, key_of, shown
+from rft.config.learners import FakeLearner, GrpoLearner, PpoLearner
 from rft.config.schema import (
     AttachCluster,
     AuditConfig,
     EvaluateConfig,
-    FakeLearner,
     FakeSampler,
     GradeConfig,
-    GrpoLearner,
     LocalCluster,
     RunConfig,
     ServeConfig,
@@ -70,7 +69,7 @@ def register() -> None:
     store.store(name="schema_sweep", node=_defaults(SweepConfig))
     for sampler in (VllmSampler, TransformersSampler, FakeSampler):
         store.store(group="sampler", name=f"base_{sampler().kind}", node=_defaults(sampler))
-    for learner in (GrpoLearner, FakeLearner):
+    for learner in (GrpoLearner, PpoLearner, FakeLearner):
         store.store(group="learner", name=f"base_{learner().kind}", node=_defaults(learner))
     for cluster in (LocalCluster, AttachCluster):
         store.store(group="cluster", name=f"base_{cluster().kind}", node=_defaults(cluster))
@@ -253,6 +252,8 @@ def _defaults(schema: type[BaseModel], without: Sequence[str] = ()) -> dict[str,
         section = field.annotation if isinstance(field.annotation, type) else None
         if section is not None and issubclass(section, BaseModel):
             defaults[name] = _defaults(section)
+        elif isinstance(field.default, BaseModel):  # a section that may be null
+            defaults[name] = field.default.model_dump()
         elif name == "graders":
             defaults[name] = {}
         else:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rft.config.learner_problems import learner_problems
+from rft.config.learners import FakeLearner
 from rft.config.schema import (
     AuditConfig,
     EvaluateConfig,
-    FakeLearner,
     FakeSampler,
     GradeConfig,
     GradingConfig,
-    GrpoLearner,
     RunConfig,
     ServeConfig,
 )
-from rft.config.trl_options import PACKAGES, SET_BY_RFT, tracker_names, trl_option_names
+from rft.config.trl_options import PACKAGES, tracker_names
 from rft.grading import grader_problems
 from rft.grading.verdicts import verdict_problems
-from rft.redaction import is_secret
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
 
@@ -32,7 +30,7 @@ def run_problems(run: RunConfig) -> list[str]:
     return [
         *_data_problems(run),
         *_loop_problems(run),
-        *_learner_problems(run),
+        *learner_problems(run),
         *(
             _grader_problems(run.graders, run.evaluation.metric)
             or (audit_problems(run) if run.audit == "refuse" else [])
@@ -84,13 +82,6 @@ def serve_problems(config: ServeConfig) -> list[str]:
     return _grader_problems(config.graders, "reward")
 
 
-def completions_per_micro_batch(run: RunConfig) -> int:
-    """Completions in one forward and backward pass: as configured, or the largest divisor of a step's up to 8."""
-    total = run.loop.prompts_per_step * run.loop.completions_per_prompt
-    configured = run.learner.completions_per_micro_batch
-    return configured or max(size for size in range(1, 9) if total % size == 0)
-
-
 def _data_problems(run: RunConfig) -> list[str]:
     data = run.data
     found = [] if run.model.path else [f"model.path is missing: {MODEL_PATH}"]
@@ -107,11 +98,6 @@ def _data_problems(run: RunConfig) -> list[str]:
 def _loop_problems(run: RunConfig) -> list[str]:
     loop = run.loop
     found = []
-    if isinstance(run.learner, GrpoLearner) and loop.completions_per_prompt < 2:
-        found.append(
-            f"loop.completions_per_prompt={loop.completions_per_prompt}: GRPO compares the completions of one prompt, "
-            "so there must be at least 2"
-        )
     if isinstance(run.sampler, FakeSampler) and not isinstance(run.learner, FakeLearner):
         found.append("sampler=fake: a real learner does not know its token ids; use learner=fake as well")
     if loop.staleness >= loop.steps:
@@ -129,37 +115,6 @@ def _loop_problems(run: RunConfig) -> list[str]:
             f"sampler.max_completion_tokens={run.sampler.max_completion_tokens}: leaves no room for a prompt in "
             f"model.max_context_tokens={context}"
         )
-    return found
-
-
-def _learner_problems(run: RunConfig) -> list[str]:
-    found = []
-    total = run.loop.prompts_per_step * run.loop.completions_per_prompt
-    micro = run.learner.completions_per_micro_batch
-    if micro is not None and total % micro:
-        divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
-        found.append(
-            f"learner.completions_per_micro_batch={micro}: must divide the {total} completions of a step "
-            f"(loop.prompts_per_step={run.loop.prompts_per_step} x loop.completions_per_prompt="
-            f"{run.loop.completions_per_prompt}): one of {divisors}"
-        )
-    if isinstance(run.learner, GrpoLearner) and run.learner.trl:
-        found += _trl_problems(run.learner.trl)
-    return found
-
-
-def _trl_problems(options: Mapping[str, Any]) -> list[str]:
-    found = []
-    names = trl_option_names()
-    for name, value in options.items():
-        if name in SET_BY_RFT:
-            found.append(f"learner.trl.{name}={value}: rft sets this itself; use {SET_BY_RFT[name]}")
-        elif is_secret(name) and value is not None:
-            found.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
-        elif name not in names:
-            near = difflib.get_close_matches(name, names, n=3)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            found.append(f"learner.trl.{name} is unknown; {hint}Allowed are the fields of TRL's GRPOConfig")
     return found
 
 

@@ -8,37 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field
 
-
-def _no_bool(value: Any) -> Any:
-    """Refuse `true` for a number, which pydantic would read as 1."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("no_bool", "input should be a number, not true or false")
-    return value
-
-
-def _absolute(value: str) -> str:
-    """Refuse a folder that would be another one in every process."""
-    if not value.startswith("/"):
-        raise PydanticCustomError("absolute", "should be an absolute folder")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_no_bool)]
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Positive = Annotated[Whole, Field(ge=1)]
-NotNegative = Annotated[Whole, Field(ge=0)]
-PositiveSeconds = Annotated[Number, Field(gt=0)]
-Share = Annotated[Number, Field(ge=0, lt=1)]
-Temperature = Annotated[Number, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from rft.config.fields import (
+    AbsoluteFolder,
+    NotNegative,
+    Number,
+    Positive,
+    PositiveSeconds,
+    Section,
+    Share,
+    Temperature,
+    Whole,
+)
+from rft.config.learners import FakeLearner, GrpoLearner, PpoLearner
 
 
 class ModelConfig(Section):
@@ -153,50 +136,6 @@ class FakeSampler(SamplerConfig):
     """Completions to draw from."""
 
 
-class LoraConfig(Section):
-    """The adapter: LoRA on all linear layers."""
-
-    rank: Annotated[Whole, Field(ge=1, le=512)] = 16
-    """Rank of the update."""
-    alpha: Annotated[Number, Field(gt=0)] = 32.0
-    """Scaling: the update is multiplied by `alpha / rank`."""
-    dropout: Share = 0.0
-    """Dropout on the adapter's input."""
-
-
-class LearnerConfig(Section):
-    """What all learners share."""
-
-    learning_rate: Annotated[Number, Field(gt=0)] = 1e-5
-    """Peak learning rate."""
-    lora: LoraConfig = LoraConfig()
-    """The adapter that is trained."""
-    completions_per_micro_batch: Positive | None = None
-    """Completions in one forward and backward pass; null takes the largest divisor of a step's completions up to 8."""
-    num_threads: Positive | None = None
-    """CPU threads; null takes all cores at staleness 0, where engines and learner take turns, else a share of them."""
-    num_gpus: Annotated[Number, Field(ge=0)] | None = None
-    """GPUs, a fraction to share one; null shares out those that there are."""
-    start_timeout_s: PositiveSeconds = 600.0
-    """Deadline for loading the model."""
-    step_timeout_s: PositiveSeconds = 1800.0
-    """Deadline for one optimizer step, and for a checkpoint."""
-
-
-class GrpoLearner(LearnerConfig):
-    """Group relative policy optimization (arXiv 2402.03300), TRL's GRPOTrainer."""
-
-    kind: Literal["grpo"] = "grpo"
-    trl: dict[str, Any] = {}
-    """TRL's own `GRPOConfig` options by name, as `beta` or `loss_type`."""
-
-
-class FakeLearner(LearnerConfig):
-    """Learns nothing and publishes a new version every step: for trying out everything else."""
-
-    kind: Literal["fake"] = "fake"
-
-
 class GradingConfig(Section):
     """How graders are run."""
 
@@ -259,7 +198,7 @@ class AttachCluster(ClusterConfig):
     """`<host>:<port>` of its head, or `auto`: RAY_ADDRESS, or the Ray that this machine belongs to."""
     ship_code: bool = True
     """Whether the nodes get the driver's copy of rft; otherwise the same version must be installed there."""
-    node_folder: Annotated[str, AfterValidator(_absolute)] | None = None
+    node_folder: AbsoluteFolder | None = None
     """Absolute folder on every node for the base model and the learner's files; null takes rft-<user id> in the
     temporary folder."""
     transfer_timeout_s: PositiveSeconds = 600.0
@@ -267,7 +206,7 @@ class AttachCluster(ClusterConfig):
 
 
 Sampler = Annotated[VllmSampler | TransformersSampler | FakeSampler, Field(discriminator="kind")]
-Learner = Annotated[GrpoLearner | FakeLearner, Field(discriminator="kind")]
+Learner = Annotated[GrpoLearner | PpoLearner | FakeLearner, Field(discriminator="kind")]
 Cluster = Annotated[LocalCluster | AttachCluster, Field(discriminator="kind")]
 
 

@@ -37,7 +37,16 @@ SET_BY_RFT = {
     "ignore_data_skip": "resume",
     "logging_steps": "logging",
     "reward_weights": "graders.<name>.weight",
-    "num_iterations": "loop.prompts_per_step",
+    "num_iterations": "learner.epochs",
+    "loss_type": "learner.loss_type",
+    "beta": "learner.beta",
+    "epsilon": "learner.clip",
+    "epsilon_high": "learner.clip_high",
+    "scale_rewards": "learner.scale_rewards",
+    "importance_sampling_level": "learner.importance_sampling_level",
+    "mask_truncated_completions": "learner.mask_truncated",
+    "vllm_importance_sampling_correction": "learner.correction",
+    "vllm_importance_sampling_mode": "learner.correction",
 }
 """TRL options that rft sets itself, and the key of rft to use instead."""
 

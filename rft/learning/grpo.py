@@ -1,27 +1,30 @@
-"""The GRPO learner: TRL's GRPOTrainer with a PEFT LoRA adapter on all linear layers."""
+"""The learner of GRPO's family and of PPO: TRL's trainer, a PEFT LoRA adapter on all linear layers or all weights."""
 
 from __future__ import annotations
 
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
-from trl import GRPOConfig
+from trl import GRPOConfig, GRPOTrainer
 
 from rft.base_model import load_tokenizer
 from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
+from rft.learning.ppo_trainer import PpoTrainer
 from rft.learning.publish import pack_adapter, pack_model
 from rft.learning.published import PublicationRecord
 from rft.learning.spec import COMPLETE, LearnerSpec, Lora
 from rft.learning.trl_seam import SteppedTrainer
+from rft.learning.trl_trainer import LeanTrainer
 from rft.types import GradedGroup, Publication
 
 
@@ -54,6 +57,7 @@ class GrpoLearner:
             lora=_lora(spec.lora),
             resume_from=spec.resume_from,
             timeout_s=spec.timeout_s,
+            trainer_class=_trainer_class(spec),
         )
         self._published = PublicationRecord(spec.base, spec.staleness)
         if spec.resume_from is not None:
@@ -122,6 +126,12 @@ class GrpoLearner:
         return nullcontext()
 
 
+def _trainer_class(spec: LearnerSpec) -> Callable[..., GRPOTrainer]:
+    if spec.ppo is not None:
+        return partial(PpoTrainer, ppo=spec.ppo)
+    return partial(LeanTrainer, advantage=spec.advantage)
+
+
 def _lora(lora: Lora | None) -> LoraConfig | None:
     if lora is None:
         return None
@@ -140,8 +150,10 @@ def _arguments(spec: LearnerSpec) -> dict[str, Any]:
     accumulation = completions_per_step // spec.completions_per_micro_batch
     return {
         "output_dir": str(spec.run_folder / "checkpoints"),
-        "max_steps": spec.steps,
-        "num_generations": spec.completions_per_prompt,
+        "max_steps": spec.steps * spec.epochs,
+        "num_iterations": spec.epochs,
+        # PPO compares no group, but TRL insists on one.
+        "num_generations": spec.completions_per_prompt if spec.completions_per_prompt > 1 else completions_per_step,
         "per_device_train_batch_size": spec.completions_per_micro_batch,
         "gradient_accumulation_steps": accumulation,
         "steps_per_generation": accumulation,

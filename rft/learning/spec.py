@@ -61,10 +61,28 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ppo:
+    """What PPO has beside the options of TRL."""
+
+    gamma: float
+    """Discount for each token."""
+    gae_lambda: float
+    """Of generalized advantage estimation."""
+    kl_coef: float
+    """Weight of the KL divergence from the base model in each token's reward."""
+    value_clip: float
+    """How far a value may move from what it was."""
+    value_learning_rate: float
+    """Of the value function's own optimizer."""
+    value_updates: int
+    """Its optimizer steps on each batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:
     """Everything that building a learner takes."""
 
-    kind: Literal["grpo", "fake"]
+    kind: Literal["grpo", "ppo", "fake"]
     """Which learner."""
     model: Path
     """Folder of the base model."""
@@ -106,6 +124,12 @@ class LearnerSpec:
     """Deadline for one optimizer step, seconds."""
     report_to: tuple[str, ...]
     """Trackers."""
+    epochs: int = 1
+    """Optimizer steps on each batch."""
+    advantage: Literal["group", "rloo"] = "group"
+    """What a reward is compared with: the mean of its group, or of the others of its group."""
+    ppo: Ppo | None = None
+    """For `kind="ppo"`."""
     staleness: int = 0
     """Versions that a rollout's policy may lag behind the learner."""
     canaries: tuple[tuple[int, ...], ...] = ()
@@ -119,7 +143,7 @@ class LearnerSpec:
 def build_learner(spec: LearnerSpec) -> LocalLearner:
     """Build the learner, importing its libraries only now."""
     os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
-    if spec.kind == "grpo":
+    if spec.kind in ("grpo", "ppo"):
         from rft.learning.grpo import GrpoLearner
 
         return GrpoLearner(spec)

@@ -74,6 +74,7 @@ class SteppedTrainer:
         self._timeout_s = timeout_s
         self._closing = False
         self._has_ended = False
+        self._epochs: int = config.num_iterations
         prompts_per_step = config.generation_batch_size // config.num_generations
         self.trainer = trainer_class(
             model=model,
@@ -83,7 +84,7 @@ class SteppedTrainer:
             reward_funcs=_graded,
             rollout_func=self._rollouts,
             # TRL asks for the next rows of a dataset; rft's loop decides which tasks those are.
-            train_dataset=Dataset.from_dict({"prompt": [""] * (config.max_steps * prompts_per_step)}),
+            train_dataset=Dataset.from_dict({"prompt": [""] * (config.max_steps // self._epochs * prompts_per_step)}),
         )
         # First in the row: the trackers close when training ends, and must stay open for what `log` still brings.
         self.trainer.callback_handler.callbacks.insert(0, _HoldAtEnd(self._hold))
@@ -93,14 +94,14 @@ class SteppedTrainer:
 
     @property
     def steps_done(self) -> int:
-        """Optimizer steps taken so far."""
-        return int(self.trainer.state.global_step)
+        """Batches learned from so far; each gets `num_iterations` optimizer steps."""
+        return int(self.trainer.state.global_step) // self._epochs
 
     def step(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Take one optimizer step on these groups and return what TRL logged about it.
+        """Take the optimizer steps of one batch and return what TRL logged about them.
 
         Raises:
-            LearnError: The trainer failed, now or earlier, or did not take exactly one step.
+            LearnError: The trainer failed, now or earlier, or did not take exactly these steps.
         """
         if self._has_ended:
             raise LearnError("TRL's trainer has ended; it takes no more groups")
@@ -108,13 +109,14 @@ class SteppedTrainer:
         self._batches.put(groups)
         self._wait_until_idle(f"optimizer step {before + 1}")
         if self.steps_done != before + 1:
-            raise LearnError(f"TRL took {self.steps_done - before} optimizer steps on one batch, not 1")
-        return _numbers(self.trainer.state.log_history, self.steps_done)
+            taken = self.trainer.state.global_step - before * self._epochs
+            raise LearnError(f"TRL took {taken} optimizer steps on one batch, not {self._epochs}")
+        return _numbers(self.trainer.state.log_history, after=before * self._epochs)
 
     def save(self) -> Path:
         """Write a checkpoint and return its folder. The trainer's thread stands still meanwhile."""
         self.trainer._save_checkpoint(self.trainer.model, trial=None)
-        return Path(self.trainer.args.output_dir) / f"checkpoint-{self.steps_done}"
+        return Path(self.trainer.args.output_dir) / f"checkpoint-{self.trainer.state.global_step}"
 
     def close(self) -> None:
         """End the trainer's thread; the trackers write out what they hold."""
@@ -173,11 +175,15 @@ def _graded(prompts: list[str], completions: list[str], reward: list[float | Non
 _graded.__name__ = "graded"
 
 
-def _numbers(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
-    """The numbers that TRL logged about a step's loss, `num_tokens` and the like left out."""
-    entry = next(entry for entry in reversed(history) if entry.get("step") == step and "loss" in entry)
+def _numbers(history: Sequence[Mapping[str, Any]], *, after: int) -> dict[str, float]:
+    """The numbers that TRL logged about the steps after this one, `num_tokens` and the like left out.
+
+    Of several optimizer steps on one batch the last one's; what only the first has, as the sampler's gap, stays.
+    """
+    entries = [entry for entry in history if entry.get("step", 0) > after and "loss" in entry]
     return {
         name: float(value)
+        for entry in entries
         for name, value in entry.items()
         if isinstance(value, int | float) and name not in ("step", "epoch", "num_tokens", "step_time")
     }

@@ -1,7 +1,7 @@
 """The half of the seam with TRL that is about a step's arithmetic: GRPOTrainer, with less work for the same gradient.
 
 - No forward pass before the training pass. TRL makes one for the old log-probabilities as soon as it corrects for the
-  sampler; but each batch gets exactly one optimizer step, so they are those of the training pass, detached.
+  sampler; but they are those of the first optimizer step's own pass, detached, and kept for further steps.
 - Micro-batches are filled by tokens and trimmed (rft.learning.micro_batches); TRL pads all to the longest.
 - A completion whose advantage is 0 has no gradient, so it does not go through the model at all.
 
@@ -9,8 +9,9 @@ What is relied on, for TRL 1.16 (tests/learning/test_trl_trainer.py compares wit
 - `_prepare_inputs(batch)` is called for every micro-batch, and `_step % steps_per_generation` is its number;
 - `_generate_and_score_completions(batch)` returns a step's tensors, and with `use_vllm` False it makes no forward pass
   of its own unless `beta` is set;
-- `_compute_loss(model, inputs)` calls `_get_per_token_logps_and_entropies` before it reads anything of the inputs that
-  depends on the model, and with `use_vllm` multiplies by `inputs["importance_sampling_ratio"]`;
+- `_compute_loss(model, inputs)` calls `_get_per_token_logps_and_entropies` before it reads `old_per_token_logps` of the
+  inputs, and with `use_vllm` multiplies by their `importance_sampling_ratio`;
+- `_calculate_rewards(...)` returns `[N, 1]`, NaN where there is no reward;
 - the losses of `_BY_ROWS` are a mean over the rows of a micro-batch, divided by the number of micro-batches; all other
   losses but `bnpo` are a sum divided by a number of the whole step;
 - `_metrics["train"]` is what `log` averages.
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
+from rft.learning.advantages import leave_one_out
 from rft.learning.importance import SamplerGap, sampling_ratio
 from rft.learning.micro_batches import plan, take
 
@@ -32,10 +34,16 @@ _BY_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 
 
 class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
-    """GRPOTrainer for batches that get exactly one optimizer step."""
+    """GRPOTrainer, with the same gradient for less.
 
-    def __init__(self, **arguments: Any) -> None:
+    Args:
+        advantage: `group` leaves TRL's advantages as they are, `rloo` takes leave-one-out ones.
+        arguments: Of GRPOTrainer.
+    """
+
+    def __init__(self, *, advantage: str = "group", **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._advantage = advantage
         self._corrects = bool(self.vllm_importance_sampling_correction)
         self._size: int = self.args.per_device_train_batch_size
         self._micro_batches: list[dict[str, Any]] = []
@@ -52,11 +60,28 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """The next micro-batch; a step's first call makes all of them. Empty ones are `{}`."""
         number = self._step % self.args.steps_per_generation
-        if number == 0:
-            batch = self._generate_and_score_completions(generation_batch)
-            self._micro_batches = self._split(batch)
+        if self._step % (self.args.steps_per_generation * self.num_iterations) == 0:
+            self._micro_batches = self._split(self._generate_and_score_completions(generation_batch))
         inputs: dict[str, Any] = self._micro_batches[number]
         return inputs
+
+    def _calculate_rewards(self, *arguments: Any) -> Tensor:
+        """TRL's; the rewards are kept."""
+        found: Tensor = super()._calculate_rewards(*arguments)
+        self._rewards = found[:, 0]
+        return found
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """TRL's, with other advantages where they are wanted."""
+        epochs: int = self.args.num_iterations
+        self.num_iterations = 1  # with more TRL makes a pass for the old log-probs
+        try:
+            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        finally:
+            self.num_iterations = epochs
+        if self._advantage == "rloo":
+            batch["advantages"] = leave_one_out(self._rewards, self.num_generations)
+        return batch
 
     def _split(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         counted = batch["completion_mask"].bool().any(1)
@@ -100,7 +125,8 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
     def _get_per_token_logps_and_entropies(self, model: Any, *arguments: Any, **options: Any) -> Any:
         """TRL's; in the training pass the sampler is compared with what comes out."""
         found = super()._get_per_token_logps_and_entropies(model, *arguments, **options)
-        if self._now is not None:
+        if self._now is not None and "old_per_token_logps" not in self._now:
+            self._now["old_per_token_logps"] = found[0].detach()
             self._compare(found[0].detach(), self._now)
         return found
 

@@ -61,7 +61,9 @@ class House:
                 parallel=self._parallel,
             ) as place:
                 say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
-                fleet = build.fleet(run, prepared, place, max_lora_rank=run.learner.lora.rank)
+                fleet = build.fleet(
+                    run, prepared, place, max_lora_rank=run.learner.lora.rank if run.learner.lora else None
+                )
                 learner = await build.learner(run, prepared, place, None)
                 try:
                     await asyncio.gather(fleet.start(), learner.start())

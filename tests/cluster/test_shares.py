@@ -6,7 +6,8 @@ import pytest
 
 from rft.cluster import Node, Shares, share_out
 from rft.cluster.shares import threads_of
-from rft.config.schema import GrpoLearner, VllmSampler
+from rft.config.learners import GrpoLearner
+from rft.config.schema import VllmSampler
 from rft.errors import ConfigError
 
 MakeNode = Callable[..., Node]

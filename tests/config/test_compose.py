@@ -9,7 +9,8 @@ import pytest
 from rft.config import RunConfig
 from rft.config.commands import load_evaluation, load_training
 from rft.config.compose import conf_dir
-from rft.config.schema import AttachCluster, GrpoLearner, LocalCluster, TransformersSampler
+from rft.config.learners import GrpoLearner
+from rft.config.schema import AttachCluster, LocalCluster, TransformersSampler
 from rft.errors import ConfigError
 
 QUICKSTART = "experiment=quickstart"
@@ -95,7 +96,10 @@ def test_a_key_below_a_union() -> None:
             "sampler.engine is unknown for sampler=fake; it is for sampler=vllm, ",
         ),
         (("sampler.script=[a]",), "sampler.script is unknown for sampler=vllm; it is for sampler=fake, "),
-        (("learner=fake", "learner.trl.beta=1"), "learner.trl is unknown for learner=fake; it is for learner=grpo, "),
+        (
+            ("learner=fake", "learner.trl.beta=1"),
+            "learner.trl is unknown for learner=fake; it is for learner=grpo and learner=ppo, ",
+        ),
     ],
 )
 def test_a_key_of_another_kind_says_of_which(words: tuple[str, ...], start: str) -> None:
@@ -160,7 +164,7 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
         ),
         ("sampler=null", "sampler=null: there is no such preset; there are: fake, transformers, vllm"),
         ("data=gsm9k", "data=gsm9k: there is no such preset (did you mean gsm8k?); there are: chain_sum, gsm8k"),
-        ("learner=3", "learner=3: there is no such preset; there are: fake, grpo"),
+        ("learner=3", "learner=3: there is no such preset; there are: dapo, dr_grpo, fake, grpo, gspo, ppo, rloo"),
     ],
 )
 def test_presets_that_do_not_exist(word: str, problem: str) -> None:

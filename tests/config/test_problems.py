@@ -48,7 +48,14 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"loop": {"completions_per_prompt": 1}},
-            "loop.completions_per_prompt=1: GRPO compares the completions of one prompt, so there must be at least 2",
+            "loop.completions_per_prompt=1: GRPO and RLOO compare the completions of one prompt, so there must be at "
+            "least 2; learner=ppo does with 1. The sizes are:\n"
+            "    loop.prompts_per_step                  8\n"
+            "    x loop.completions_per_prompt          1\n"
+            "    = completions per step                 8\n"
+            "    / learner.completions_per_micro_batch  8\n"
+            "    = micro-batches per optimizer step     1\n"
+            "    x loop.steps, in all                   800 completions",
         ),
         (
             {"model": {"max_context_tokens": 256}, "sampler": {"max_completion_tokens": 256}},
@@ -60,7 +67,40 @@ def test_nothing_is_wrong() -> None:
                 "learner": {"completions_per_micro_batch": 8},
             },
             "learner.completions_per_micro_batch=8: must divide the 12 completions of a step (loop.prompts_per_step=3 "
-            "x loop.completions_per_prompt=4): one of 1, 2, 3, 4, 6, 12",
+            "x loop.completions_per_prompt=4): one of 1, 2, 3, 4, 6, 12. The sizes are:\n"
+            "    loop.prompts_per_step                  3\n"
+            "    x loop.completions_per_prompt          4\n"
+            "    = completions per step                 12\n"
+            "    / learner.completions_per_micro_batch  8\n"
+            "    = micro-batches per optimizer step     1, and 4 completions left over\n"
+            "    x loop.steps, in all                   1200 completions",
+        ),
+        (
+            {"learner": {"kind": "ppo"}, "loop": {"prompts_per_step": 1, "completions_per_prompt": 1}},
+            "loop.prompts_per_step=1: PPO needs at least 2 completions in a step. The sizes are:\n"
+            "    loop.prompts_per_step                  1\n"
+            "    x loop.completions_per_prompt          1\n"
+            "    = completions per step                 1\n"
+            "    / learner.completions_per_micro_batch  1\n"
+            "    = micro-batches per optimizer step     1\n"
+            "    x loop.steps, in all                   100 completions",
+        ),
+        (
+            {"learner": {"loss_type": "luspo"}},
+            "learner.loss_type=luspo: weighs whole completions; use learner.importance_sampling_level=sequence",
+        ),
+        (
+            {"learner": {"advantage": "rloo"}},
+            "learner.scale_rewards=group: learner.advantage=rloo does not scale rewards; use "
+            "learner.scale_rewards=none",
+        ),
+        (
+            {"learner": {"kind": "ppo", "trl": {"beta": 0.1}}},
+            "learner.trl.beta=0.1: rft sets this itself; use learner.kl_coef",
+        ),
+        (
+            {"learner": {"kind": "ppo", "trl": {"loss_type": "grpo"}}},
+            "learner.trl.loss_type=grpo: rft sets this itself; use learner=grpo, which has learner.loss_type",
         ),
         (
             {"sampler": {"kind": "fake"}},
@@ -132,7 +172,7 @@ def test_tensorboard_is_installed() -> None:
     assert run_problems(run(logging={"report_to": ["tensorboard"]})) == []
 
 
-@pytest.mark.parametrize("name", ["beta", "loss_type", "weight_decay", "gradient_checkpointing"])
+@pytest.mark.parametrize("name", ["delta", "weight_decay", "gradient_checkpointing"])
 def test_options_of_trl_are_passed_on(name: str) -> None:
     assert run_problems(run(learner={"trl": {name: 1}})) == []
 
@@ -142,6 +182,7 @@ def test_options_of_trl_are_passed_on(name: str) -> None:
     [
         ("max_steps", "learner.trl.max_steps=1: rft sets this itself; use loop.steps"),
         ("use_vllm", "learner.trl.use_vllm=1: rft sets this itself; use sampler"),
+        ("beta", "learner.trl.beta=1: rft sets this itself; use learner.beta"),
         ("seed", "learner.trl.seed=1: rft sets this itself; use seed"),
         ("bta", "learner.trl.bta is unknown; did you mean beta? Allowed are the fields of TRL's GRPOConfig"),
         ("zzzzzz", "learner.trl.zzzzzz is unknown; Allowed are the fields of TRL's GRPOConfig"),
@@ -173,3 +214,9 @@ def test_an_evaluation() -> None:
     ]
     right = EvaluateConfig.model_validate({**values, "model": {}, "data": {"test": "t.jsonl"}, "adapter": "runs/x"})
     assert evaluate_problems(right) == []
+
+
+@pytest.mark.parametrize(("longest", "expected"), [(256, 64), (2048, 8), (3000, 4), (100_000, 1)])
+def test_completions_per_micro_batch_on_a_gpu_go_by_tokens(longest: int, expected: int) -> None:
+    config = run(loop={"prompts_per_step": 8, "completions_per_prompt": 8}, sampler={"max_completion_tokens": longest})
+    assert completions_per_micro_batch(config, on_gpu=True) == expected

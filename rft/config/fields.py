@@ -1,0 +1,38 @@
+"""What the fields of a configuration are made of: numbers that are not truth values, sections without unknown keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+def _no_bool(value: Any) -> Any:
+    """Refuse `true` for a number, which pydantic would read as 1."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("no_bool", "input should be a number, not true or false")
+    return value
+
+
+def _absolute(value: str) -> str:
+    """Refuse a folder that would be another one in every process."""
+    if not value.startswith("/"):
+        raise PydanticCustomError("absolute", "should be an absolute folder")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Positive = Annotated[Whole, Field(ge=1)]
+NotNegative = Annotated[Whole, Field(ge=0)]
+PositiveSeconds = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Temperature = Annotated[Number, Field(ge=0)]
+AbsoluteFolder = Annotated[str, AfterValidator(_absolute)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -1,0 +1,114 @@
+"""What is wrong with `learner` and with the batch sizes, before anything heavy starts."""
+
+from __future__ import annotations
+
+import difflib
+
+from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
+from rft.config.schema import RunConfig
+from rft.config.trl_options import SET_BY_RFT, trl_option_names
+from rft.redaction import is_secret
+
+MAX_ROWS_ON_CPU = 8
+"""Completions of a micro-batch on a CPU: more do not make better use of its cores, and no longer fit its caches."""
+MAX_TOKENS_ON_GPU = 16_384
+"""Completion tokens of a micro-batch on a GPU."""
+
+
+def completions_per_micro_batch(run: RunConfig, *, on_gpu: bool = False) -> int:
+    """Completions in one forward and backward pass: as configured, or the largest divisor of a step's that is allowed.
+
+    Args:
+        run: The configuration.
+        on_gpu: Whether the learner has a GPU: the limit is 8 completions without, 16,384 tokens with one.
+    """
+    total = _completions_per_step(run)
+    configured = run.learner.completions_per_micro_batch
+    most = max(1, MAX_TOKENS_ON_GPU // run.sampler.max_completion_tokens) if on_gpu else MAX_ROWS_ON_CPU
+    return configured or max(size for size in range(1, min(most, total) + 1) if total % size == 0)
+
+
+def learner_problems(run: RunConfig) -> list[str]:
+    """Everything wrong with the learner and the sizes of its batches, one sentence each."""
+    learner = run.learner
+    found = _size_problems(run)
+    if found:
+        found[-1] += f". {_table(run)}"
+    if isinstance(learner, GrpoLearner):
+        if learner.loss_type == "luspo" and learner.importance_sampling_level != "sequence":
+            found.append(
+                "learner.loss_type=luspo: weighs whole completions; use learner.importance_sampling_level=sequence"
+            )
+        if learner.advantage == "rloo" and learner.scale_rewards != "none":
+            found.append(
+                f"learner.scale_rewards={learner.scale_rewards}: learner.advantage=rloo does not scale rewards; use "
+                "learner.scale_rewards=none"
+            )
+    if isinstance(learner, PolicyLearner):
+        found += _trl_problems(learner)
+    return found
+
+
+def _completions_per_step(run: RunConfig) -> int:
+    return run.loop.prompts_per_step * run.loop.completions_per_prompt
+
+
+def _size_problems(run: RunConfig) -> list[str]:
+    found = []
+    loop, total, micro = run.loop, _completions_per_step(run), run.learner.completions_per_micro_batch
+    if isinstance(run.learner, GrpoLearner) and loop.completions_per_prompt < 2:
+        found.append(
+            f"loop.completions_per_prompt={loop.completions_per_prompt}: GRPO and RLOO compare the completions of one "
+            "prompt, so there must be at least 2; learner=ppo does with 1"
+        )
+    if isinstance(run.learner, PpoLearner) and total < 2:
+        found.append("loop.prompts_per_step=1: PPO needs at least 2 completions in a step")
+    if micro is not None and total % micro:
+        divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
+        found.append(
+            f"learner.completions_per_micro_batch={micro}: must divide the {total} completions of a step "
+            f"(loop.prompts_per_step={loop.prompts_per_step} x loop.completions_per_prompt="
+            f"{loop.completions_per_prompt}): one of {divisors}"
+        )
+    return found
+
+
+def _table(run: RunConfig) -> str:
+    """The sizes that follow from each other."""
+    loop, learner, total = run.loop, run.learner, _completions_per_step(run)
+    micro = learner.completions_per_micro_batch or completions_per_micro_batch(run)
+    passes, rest = divmod(total, micro)
+    rows = {
+        "loop.prompts_per_step": str(loop.prompts_per_step),
+        "x loop.completions_per_prompt": str(loop.completions_per_prompt),
+        "= completions per step": str(total),
+        "/ learner.completions_per_micro_batch": str(micro),
+        "= micro-batches per optimizer step": f"{passes}, and {rest} completions left over" if rest else str(passes),
+        "x loop.steps, in all": f"{loop.steps * total} completions",
+    }
+    width = max(map(len, rows))
+    return "The sizes are:\n" + "\n".join(f"    {name:<{width}}  {text}" for name, text in rows.items())
+
+
+def _trl_problems(learner: PolicyLearner) -> list[str]:
+    found = []
+    names, options = trl_option_names(), learner.trl
+    for name, value in options.items():
+        if name in SET_BY_RFT:
+            found.append(f"learner.trl.{name}={value}: rft sets this itself; use {_instead(name, learner)}")
+        elif is_secret(name) and value is not None:
+            found.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
+        elif name not in names:
+            near = difflib.get_close_matches(name, names, n=3)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            found.append(f"learner.trl.{name} is unknown; {hint}Allowed are the fields of TRL's GRPOConfig")
+    return found
+
+
+def _instead(name: str, learner: PolicyLearner) -> str:
+    """The key to use instead of an option of TRL; where the learner has none, the learner that does."""
+    key = SET_BY_RFT[name]
+    section, _, field = key.partition(".")
+    if section == "learner" and field not in type(learner).model_fields and isinstance(learner, PpoLearner):
+        return "learner.kl_coef" if name == "beta" else f"learner=grpo, which has {key}"
+    return key

@@ -1,0 +1,99 @@
+"""Every key of `learner`, with its type, its default and its meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from rft.config.fields import Number, Positive, PositiveSeconds, Section, Share, Whole
+
+
+class LoraConfig(Section):
+    """The adapter: LoRA on all linear layers."""
+
+    rank: Annotated[Whole, Field(ge=1, le=512)] = 16
+    """Rank of the update."""
+    alpha: Annotated[Number, Field(gt=0)] = 32.0
+    """Scaling: the update is multiplied by `alpha / rank`."""
+    dropout: Share = 0.0
+    """Dropout on the adapter's input."""
+
+
+class LearnerConfig(Section):
+    """What all learners share."""
+
+    learning_rate: Annotated[Number, Field(gt=0)] = 1e-5
+    """Peak learning rate."""
+    lora: LoraConfig | None = LoraConfig()
+    """The adapter that is trained; null trains every weight of the model."""
+    completions_per_micro_batch: Positive | None = None
+    """Completions in one forward and backward pass if all were as long as the longest; of shorter ones there are more.
+
+    null takes the largest divisor of a step's completions up to 8 on a CPU, and up to 16,384 tokens on a GPU.
+    """
+    num_threads: Positive | None = None
+    """CPU threads; null takes all cores at staleness 0, where engines and learner take turns, else a share of them."""
+    num_gpus: Annotated[Number, Field(ge=0)] | None = None
+    """GPUs, a fraction to share one; null shares out those that there are."""
+    start_timeout_s: PositiveSeconds = 600.0
+    """Deadline for loading the model."""
+    step_timeout_s: PositiveSeconds = 1800.0
+    """Deadline for one optimizer step, and for a checkpoint."""
+
+
+class PolicyLearner(LearnerConfig):
+    """What GRPO's family and PPO share."""
+
+    clip: Annotated[Number, Field(gt=0)] = 0.2
+    """The ratio of new to old probability counts between `1 - clip` and `1 + clip`."""
+    clip_high: Annotated[Number, Field(gt=0)] | None = None
+    """Upper bound `1 + clip_high` instead (DAPO: 0.28; for `cispo` the bound itself, about 5); null takes `clip`."""
+    epochs: Positive = 1
+    """Optimizer steps on each step's completions; with 1 the ratio is 1, and nothing is clipped."""
+    mask_truncated: bool = False
+    """Whether completions that were cut at their maximum length are left out of the loss."""
+    correction: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] | None = "token_truncate"
+    """How the difference between sampler and learner is corrected for by importance sampling; null does not."""
+    trl: dict[str, Any] = {}
+    """TRL's own `GRPOConfig` options by name, as `warmup_steps` or `max_grad_norm`."""
+
+
+class GrpoLearner(PolicyLearner):
+    """Group relative policy optimization (arXiv 2402.03300) and its family, by TRL's GRPOTrainer."""
+
+    kind: Literal["grpo"] = "grpo"
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
+    """How the tokens' losses are made and averaged; docs/algorithms.md has the formulas."""
+    advantage: Literal["group", "rloo"] = "group"
+    """A reward is compared with its group's mean, or (`rloo`) with the mean of the others of its group."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Advantages are divided by the standard deviation of the group, of the whole step, or not at all."""
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """One ratio for each token, or (GSPO) for each completion."""
+    beta: Annotated[Number, Field(ge=0)] = 0.0
+    """Weight of the KL divergence from the base model in the loss."""
+
+
+class PpoLearner(PolicyLearner):
+    """Proximal policy optimization (arXiv 1707.06347) with a learned value function."""
+
+    kind: Literal["ppo"] = "ppo"
+    gamma: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """Discount of a reward for each token that it lies ahead."""
+    gae_lambda: Annotated[Number, Field(ge=0, le=1)] = 0.95
+    """Of generalized advantage estimation (arXiv 1506.02438): 1 trusts the rewards, 0 the value function."""
+    kl_coef: Annotated[Number, Field(ge=0)] = 0.0
+    """Weight of the KL divergence from the base model, taken off each token's reward."""
+    value_clip: Annotated[Number, Field(gt=0)] = 0.2
+    """A value may move so far from what it was when the completions came in."""
+    value_learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
+    """Learning rate of the value function."""
+    value_updates: Positive = 8
+    """Optimizer steps of the value function on each step's completions."""
+
+
+class FakeLearner(LearnerConfig):
+    """Learns nothing and publishes a new version every step: for trying out everything else."""
+
+    kind: Literal["fake"] = "fake"

@@ -1,0 +1,103 @@
+"""The value function of PPO: what reward is still to come, seen from each token.
+
+A small network on the policy's last hidden state. The policy's own weights get no gradient from it (the hidden state is
+detached): the adapter is trained by the policy's loss alone, and the value function may take many cheap steps on states
+that were computed once. The price is that it sees only what the policy already represents.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+FILE = "value_function.safetensors"
+"""Its file in a checkpoint."""
+
+
+def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """PPO's clipped value loss: half the mean of the larger of two squared errors, one of them of the clipped value.
+
+    Args:
+        values: `[M]` values now.
+        old: `[M]` values when the completions came in.
+        returns: `[M]` what they should be.
+        clip: How far a value may move.
+
+    Returns:
+        The loss, and the share of the values at which the clipped error was the larger one.
+    """
+    plain = (values - returns) ** 2
+    clipped = (torch.clamp(values, old - clip, old + clip) - returns) ** 2
+    return 0.5 * torch.maximum(plain, clipped).mean(), (clipped > plain).float().mean()
+
+
+class Critic:
+    """The value function and its optimizer.
+
+    Args:
+        hidden_size: Of the policy.
+        learning_rate: Of Adam.
+        clip: How far a value may move on one batch.
+        device: Where the policy is.
+    """
+
+    def __init__(self, hidden_size: int, *, learning_rate: float, clip: float, device: torch.device) -> None:
+        self._net = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, 1)).to(device)
+        # The first values are 0 everywhere: then the first advantages are the rewards themselves.
+        for parameter in self._net[-1].parameters():
+            nn.init.zeros_(parameter)
+        self._optimizer = torch.optim.Adam(self._net.parameters(), lr=learning_rate)
+        self._clip = clip
+
+    def values(self, hidden: Tensor) -> Tensor:
+        """`[...]` values of hidden states `[..., H]`, in float32, without a gradient."""
+        with torch.no_grad():
+            found: Tensor = self._net(hidden.float()).squeeze(-1)
+        return found
+
+    def fit(self, hidden: Tensor, old: Tensor, returns: Tensor, *, updates: int) -> dict[str, float]:
+        """Take optimizer steps towards the returns.
+
+        Args:
+            hidden: `[M, H]` hidden states before each token.
+            old: `[M]` their values so far.
+            returns: `[M]` what they should be.
+            updates: How many steps.
+
+        Returns:
+            `value/...`: the loss before the last step, the clipped share, and how much of the returns' variance the
+            values explained before the first one.
+        """
+        explained = 1 - (returns - old).var() / returns.var().clamp(min=1e-8) if len(returns) > 1 else torch.tensor(0.0)
+        states = hidden.float()
+        for _ in range(updates):
+            loss, clipped = value_loss(self._net(states).squeeze(-1), old, returns, self._clip)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+        return {
+            "value/loss": loss.item(),
+            "value/clipped_share": clipped.item(),
+            "value/explained_variance": explained.item(),
+        }
+
+    def save(self, checkpoint: Path) -> None:
+        """Write network and optimizer into a checkpoint."""
+        tensors = {f"net.{name}": tensor for name, tensor in self._net.state_dict().items()}
+        for number, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": tensor for name, tensor in state.items()}
+        safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, checkpoint / FILE)
+
+    def load(self, checkpoint: Path) -> None:
+        """Take over network and optimizer from a checkpoint."""
+        tensors = safetensors.torch.load_file(checkpoint / FILE)
+        self._net.load_state_dict({name[4:]: each for name, each in tensors.items() if name.startswith("net.")})
+        state = self._optimizer.state_dict()
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, number, field = name.split(".")
+                state["state"].setdefault(int(number), {})[field] = tensor
+        self._optimizer.load_state_dict(state)

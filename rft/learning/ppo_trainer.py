@@ -1,0 +1,121 @@
+"""PPO on top of TRL's GRPOTrainer, which takes advantages for each token (TRL itself has no PPO any more).
+
+One pass without a gradient gives the old log-probs and the hidden states; the value function makes values of them, GAE
+makes advantages, and TRL's clipped loss takes those. So a step is two forward passes and one backward pass.
+
+What is relied on, for TRL 1.16, beside what trl_trainer.py says:
+- `_compute_loss` takes advantages of shape `[B, T]`;
+- `_generate_and_score_completions` returns `ref_per_token_logps` while `beta` is not 0, and `_compute_loss` reads
+  it only then;
+- `_save_checkpoint(model, trial)` and `_load_optimizer_and_scheduler(checkpoint)` are called for every checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rft.learning.advantages import generalized_advantages, token_rewards, whitened
+from rft.learning.critic import Critic
+from rft.learning.micro_batches import plan, take
+from rft.learning.spec import Ppo
+from rft.learning.trl_trainer import LeanTrainer
+
+
+class PpoTrainer(LeanTrainer):
+    """PPO: the value function, GAE, the KL penalty in the reward.
+
+    Args:
+        ppo: Its settings; `args.beta` says whether the base model's log-probs are needed.
+        arguments: Of GRPOTrainer.
+    """
+
+    def __init__(self, *, ppo: Ppo, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._ppo = ppo
+        # TRL's own KL term stays out of the loss: here the penalty is in the reward.
+        self.beta = 0.0
+        model = self.accelerator.unwrap_model(self.model)
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._hidden: list[Tensor] | None = None
+        base.base_model.register_forward_hook(self._keep_hidden)
+        self._critic = Critic(
+            base.config.get_text_config().hidden_size,
+            learning_rate=ppo.value_learning_rate,
+            clip=ppo.value_clip,
+            device=self.accelerator.device,
+        )
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """TRL's batch, with advantages by GAE; the value function is fitted on the way."""
+        self.beta = self._ppo.kl_coef
+        try:
+            batch = super()._generate_and_score_completions(inputs)
+        finally:
+            self.beta = 0.0
+        # A completion without a reward is left out of everything.
+        batch["completion_mask"] = batch["completion_mask"] * (~self._rewards.isnan()).unsqueeze(1)
+        mask = batch["completion_mask"]
+        batch["num_items_in_batch"] = mask.sum()
+        if not mask.any():
+            batch["advantages"] = torch.zeros_like(mask, dtype=torch.float32)
+            return batch
+        logprobs, hidden = self._before(batch)
+        kl = logprobs - batch["ref_per_token_logps"] if self._ppo.kl_coef else None
+        values = torch.zeros_like(logprobs).masked_scatter(mask.bool(), self._critic.values(hidden))
+        rewards = token_rewards(self._rewards, mask, kl, self._ppo.kl_coef)
+        raw, returns = generalized_advantages(
+            rewards, values, mask, gamma=self._ppo.gamma, gae_lambda=self._ppo.gae_lambda
+        )
+        batch["advantages"] = whitened(raw, mask)
+        counted = mask.bool()
+        metrics = self._critic.fit(hidden, values[counted], returns[counted], updates=self._ppo.value_updates)
+        metrics |= {"value/mean": values[counted].mean().item(), "value/return_mean": returns[counted].mean().item()}
+        if kl is not None:
+            metrics["kl"] = kl[counted].mean().item()
+        for name, value in metrics.items():
+            self._metrics["train"][name].append(value)
+        return batch
+
+    def _before(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """One pass without a gradient: `[N, T]` log-probs, and `[M, H]` hidden states before each of the M tokens."""
+        mask = batch["completion_mask"]
+        lengths = mask.sum(1).tolist()
+        rows = [row for row, length in enumerate(lengths) if length]
+        logprobs = torch.zeros(mask.shape, device=mask.device)
+        states: dict[int, Tensor] = {}
+        for some in plan(batch["prompt_mask"].sum(1).tolist(), lengths, rows, size=self._size):
+            part = take(batch, some)
+            width = part["completion_ids"].shape[1]
+            ids, attention = (
+                torch.cat([part[f"prompt_{kind}"], part[f"completion_{kind}"]], dim=1) for kind in ("ids", "mask")
+            )
+            self._hidden = []
+            with torch.no_grad():
+                found = self._get_per_token_logps_and_entropies(self.model, ids, attention, width)[0]
+            (hidden,), self._hidden = self._hidden, None
+            logprobs[some, :width] = found * part["completion_mask"]
+            for place, row in enumerate(some):
+                # The state from which token t is drawn stands one before it.
+                states[row] = hidden[place, -width - 1 : -1][: lengths[row]]
+        return logprobs, torch.cat([states[row] for row in rows])
+
+    def _keep_hidden(self, module: Any, arguments: Any, output: Any) -> None:
+        if self._hidden is not None:
+            self._hidden.append(output.last_hidden_state)
+
+    def _teaching(self, batch: dict[str, Any], counted: Tensor) -> Tensor:
+        """`[N]` whitened advantages are never all 0: every completion that counts."""
+        return counted
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self._critic.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._critic.load(Path(checkpoint))

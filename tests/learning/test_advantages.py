@@ -1,0 +1,85 @@
+"""Advantages by hand, and GAE against plain NumPy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rft.learning.advantages import generalized_advantages, leave_one_out, token_rewards, whitened
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("rewards", "expected"),
+    [
+        # Others of the first: mean of 0, 0, 0.5 is 1/6; of the second and third: mean of 1, 0, 0.5 is 0.5.
+        ([1.0, 0.0, 0.0, 0.5], [5 / 6, -0.5, -0.5, 0.5 - 1 / 3]),
+        ([1.0, NAN, 0.0, 0.5], [0.75, 0.0, -0.75, 0.0]),
+        ([1.0, NAN, NAN, NAN], [0.0] * 4),
+        ([NAN] * 4, [0.0] * 4),
+        ([0.5] * 4, [0.0] * 4),
+    ],
+)
+def test_leave_one_out(rewards: list[float], expected: list[float]) -> None:
+    assert leave_one_out(torch.tensor(rewards), 4).tolist() == pytest.approx(expected)
+    # Two groups do not know of each other.
+    both = leave_one_out(torch.tensor([*rewards, 0.0, 1.0, 0.0, 0.0]), 4).tolist()
+    assert both == pytest.approx([*expected, -1 / 3, 1.0, -1 / 3, -1 / 3])
+
+
+def test_the_reward_stands_at_the_last_token_and_the_penalty_at_every_one() -> None:
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
+    kl = torch.tensor([[0.5, -1.0, 2.0], [4.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
+    rewards = torch.tensor([1.0, 2.0, NAN])
+    assert token_rewards(rewards, mask, kl, 0.1).tolist() == [
+        pytest.approx([-0.05, 0.1, 1 - 0.2]),
+        pytest.approx([2 - 0.4, 0, 0]),
+        pytest.approx([0, 0, 0]),
+    ]
+    assert token_rewards(rewards, mask, None, 0.0).tolist() == [[0, 0, 1], [2, 0, 0], [0, 0, 0]]
+
+
+def test_gae_by_hand() -> None:
+    # gamma 0.9, lambda 0.5, values 1, 2, 4 and a reward of 10 at the end:
+    # delta_2 = 10 - 4 = 6, delta_1 = 0.9 x 4 - 2 = 1.6, delta_0 = 0.9 x 2 - 1 = 0.8
+    # A_2 = 6, A_1 = 1.6 + 0.45 x 6 = 4.3, A_0 = 0.8 + 0.45 x 4.3 = 2.735
+    advantages, returns = generalized_advantages(
+        torch.tensor([[0.0, 0.0, 10.0]]),
+        torch.tensor([[1.0, 2.0, 4.0]]),
+        torch.ones(1, 3),
+        gamma=0.9,
+        gae_lambda=0.5,
+    )
+    assert advantages[0].tolist() == pytest.approx([2.735, 4.3, 6.0])
+    assert returns[0].tolist() == pytest.approx([3.735, 6.3, 10.0])
+
+
+@pytest.mark.parametrize(("gamma", "gae_lambda"), [(1.0, 0.95), (0.99, 1.0), (0.9, 0.0)])
+def test_gae_against_its_definition(gamma: float, gae_lambda: float) -> None:
+    """`A_t = sum_l (gamma lambda)^l delta_(t+l)`, summed forwards for each token alone."""
+    random = np.random.default_rng(0)
+    lengths, width = [7, 1, 4, 0], 7
+    rewards, values = random.normal(size=(2, len(lengths), width))
+    mask = np.array([[place < length for place in range(width)] for length in lengths])
+    expected = np.zeros_like(values)
+    for row, length in enumerate(lengths):
+        v = [*values[row, :length], 0.0]
+        delta = [rewards[row, t] + gamma * v[t + 1] - v[t] for t in range(length)]
+        for t in range(length):
+            expected[row, t] = sum((gamma * gae_lambda) ** k * delta[t + k] for k in range(length - t))
+    given = (torch.tensor(array * mask) for array in (rewards, values))
+    advantages, returns = generalized_advantages(*given, torch.tensor(mask), gamma=gamma, gae_lambda=gae_lambda)
+    np.testing.assert_allclose(advantages, expected, atol=1e-12)
+    np.testing.assert_allclose(returns, (expected + values) * mask, atol=1e-12)
+
+
+def test_whitening_counts_no_padding() -> None:
+    mask = torch.tensor([[1, 1], [1, 0]])
+    found = whitened(torch.tensor([[1.0, 2.0], [6.0, 99.0]]), mask)
+    # Mean 3, unbiased variance (4 + 1 + 9) / 2 = 7, as TRL 1.10's masked_whiten has it.
+    assert found.flatten().tolist() == pytest.approx([-2 / math.sqrt(7), -1 / math.sqrt(7), 3 / math.sqrt(7), 0.0])
+    assert whitened(torch.tensor([[5.0, 9.0]]), torch.tensor([[1, 0]])).tolist() == [[0.0, 0.0]]

@@ -1,0 +1,89 @@
+"""Each preset of `learner` takes a real step; its loss is worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rft.config.learners import GrpoLearner, PpoLearner
+from rft.learning.algorithms import ppo, trl_options
+from rft.types import GradedGroup
+
+CONF = Path(__file__).parents[2] / "conf" / "learner"
+REWARDS = [1.0, 0.0, 0.0, 0.5]
+"""Of completions of 4, 4, 3 and 4 tokens; the last has no end-of-sequence token. Mean 0.375, sum of squares 1.25."""
+SD = ((1.25 - 4 * 0.375**2) / 3) ** 0.5 + 1e-4
+GROUP = [(reward - 0.375) / SD for reward in REWARDS]
+RLOO = [1 - 0.5 / 3, -0.5, -0.5, 0.5 - 1 / 3]
+
+
+def preset(name: str) -> GrpoLearner:
+    """The learner of a preset."""
+    values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    assert values.pop("defaults") == ["base_grpo"]
+    return GrpoLearner(**values)
+
+
+def test_every_preset_is_here() -> None:
+    names = {path.stem for path in CONF.glob("*.yaml")}
+    assert names == {*LOSSES, "ppo", "fake"}
+
+
+def test_the_options_of_trl() -> None:
+    learner = GrpoLearner(clip=0.1, correction=None, beta=0.05, trl={"delta": 2.0})
+    assert trl_options(learner) == {
+        "epsilon": 0.1,
+        "epsilon_high": None,
+        "mask_truncated_completions": False,
+        "vllm_importance_sampling_correction": False,
+        "loss_type": "dapo",
+        "scale_rewards": "group",
+        "importance_sampling_level": "token",
+        "beta": 0.05,
+        "delta": 2.0,
+    }
+    of_ppo = trl_options(PpoLearner(kl_coef=0.1))
+    assert (of_ppo["beta"], of_ppo["loss_type"], of_ppo["vllm_importance_sampling_mode"]) == (
+        0.1,
+        "dapo",
+        "token_truncate",
+    )
+    assert ppo(PpoLearner(gae_lambda=0.5)).gae_lambda == 0.5
+
+
+LOSSES = {
+    # The mean over all 15 tokens.
+    "grpo": -(4 * GROUP[0] + 4 * GROUP[1] + 3 * GROUP[2] + 4 * GROUP[3]) / 15,
+    # The sum over the tokens, divided by 4 completions of at most 8 tokens; rewards less their mean.
+    "dr_grpo": -(4 * 0.625 + 4 * -0.375 + 3 * -0.375 + 4 * 0.125) / (4 * 8),
+    # The truncated one is left out.
+    "dapo": -(4 * GROUP[0] + 4 * GROUP[1] + 3 * GROUP[2]) / 11,
+    # The mean over completions: that of the advantages, which is 0.
+    "gspo": 0.0,
+    "rloo": -(4 * RLOO[0] + 4 * RLOO[1] + 3 * RLOO[2] + 4 * RLOO[3]) / (4 * 8),
+}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("size", [4, 1])
+def test_a_step_of_each_preset(
+    build: Callable[..., Any], group_for: Callable[..., GradedGroup], name: str, size: int
+) -> None:
+    learner = preset(name)
+    built = build(
+        advantage=learner.advantage,
+        epochs=learner.epochs,
+        options=trl_options(learner),
+        completions_per_micro_batch=size,
+    )
+    before = built.publish().policy.fingerprint
+    metrics = built.learn([group_for(built, REWARDS)])
+    assert metrics["loss"] == pytest.approx(LOSSES[name], abs=2e-5)
+    assert metrics["grad_norm"] > 0.01
+    assert built.publish().policy.fingerprint != before
+    assert metrics["completions/masked"] == (1 if name == "dapo" else 0)

@@ -1,0 +1,142 @@
+"""PPO on the real trainer with a tiny model: its gradient by independent code, and its way through a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from transformers import TrainerCallback
+
+from rft.learning.spec import Ppo
+from rft.types import GradedGroup
+
+pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
+
+PROMPT = (10, 11, 12)
+COMPLETIONS = ((20, 21, 22, 2), (30, 31, 32, 2), (40, 41, 2), (50, 51, 52, 53))
+TEMPERATURE = 0.7
+"""Those of tests/learning/conftest.py."""
+PPO = Ppo(gamma=0.9, gae_lambda=0.8, kl_coef=0.0, value_clip=0.2, value_learning_rate=1e-2, value_updates=4)
+OPTIONS = {"loss_type": "dapo", "max_grad_norm": 0.0}
+
+Build = Callable[..., Any]
+GroupFor = Callable[..., GradedGroup]
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradient of the last step."""
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        self.last = {name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad}
+
+
+def tensors(learner: Any) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = safetensors.torch.load(learner.publish().weights.tensors)
+    return found
+
+
+def expected_gradient(learner: Any, rewards: list[float | None], kl_coef: float) -> dict[str, torch.Tensor]:
+    """-mean(A grad log pi) over the tokens, with a value function that is 0, completion by completion."""
+    model = learner._stepped.trainer.model
+    rows = []
+    for completion, reward in zip(COMPLETIONS, rewards, strict=True):
+        if reward is None:
+            continue
+
+        def logprobs(completion: tuple[int, ...] = completion) -> torch.Tensor:
+            logits = model(torch.tensor([[*PROMPT, *completion]])).logits[0, len(PROMPT) - 1 : -1]
+            return torch.log_softmax(logits / TEMPERATURE, -1)[range(len(completion)), list(completion)]
+
+        own = logprobs()
+        with torch.no_grad(), model.disable_adapter():
+            kl = (own - logprobs()).detach().numpy()
+        token_rewards = -kl_coef * kl
+        token_rewards[-1] += reward
+        advantages = [sum((0.9 * 0.8) ** k * token_rewards[t + k] for k in range(len(kl) - t)) for t in range(len(kl))]
+        rows.append((own, advantages))
+    every = np.concatenate([advantages for _, advantages in rows])
+    mean, deviation = every.mean(), every.std(ddof=1)
+    parts = [(own * torch.tensor((np.array(some) - mean) / deviation)).sum() for own, some in rows]
+    model.zero_grad()
+    (-sum(parts) / len(every)).backward()
+    found = {name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.3])
+@pytest.mark.parametrize("size", [4, 2])
+@pytest.mark.parametrize("rewards", [[1.0, 0.0, 0.5, 0.0], [1.0, None, 0.5, 0.0]], ids=["all", "one without"])
+def test_the_first_gradient(
+    build: Build, group_for: GroupFor, kl_coef: float, size: int, rewards: list[float | None]
+) -> None:
+    ppo = Ppo(gamma=0.9, gae_lambda=0.8, kl_coef=kl_coef, value_clip=0.2, value_learning_rate=1e-2, value_updates=4)
+    learner = build(kind="ppo", ppo=ppo, completions_per_micro_batch=size, options={**OPTIONS, "beta": kl_coef})
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, each in learner._stepped.trainer.model.named_parameters():
+            if "lora_B" in name:
+                each.copy_(0.05 * torch.randn(each.shape))
+    kept = Gradients()
+    learner._stepped.trainer.add_callback(kept)
+    expected = expected_gradient(learner, rewards, kl_coef)
+    metrics = learner.learn([group_for(learner, rewards)])
+    scale = max(gradient.abs().max().item() for gradient in expected.values())
+    assert scale > 1e-3
+    for name, gradient in expected.items():
+        torch.testing.assert_close(kept.last[name], gradient, rtol=1e-3, atol=1e-4 * scale)
+    assert metrics["completions/learned_from"] == len([reward for reward in rewards if reward is not None])
+    assert metrics["value/loss"] > 0
+    assert ("kl" in metrics) == (kl_coef > 0)
+
+
+def test_without_any_reward_nothing_moves(build: Build, group_for: GroupFor) -> None:
+    learner = build(kind="ppo", ppo=PPO, options=OPTIONS)
+    before = learner.publish().policy.fingerprint
+    assert learner.learn([group_for(learner, [None] * 4)])["grad_norm"] == 0.0
+    assert learner.publish().policy.fingerprint == before
+
+
+def test_one_completion_of_each_prompt(build: Build, group_for: GroupFor) -> None:
+    learner = build(kind="ppo", ppo=PPO, options=OPTIONS, prompts_per_step=4, completions_per_prompt=1)
+    group = group_for(learner, [1.0, 0.0, 0.0, 0.5])
+    singles = [
+        GradedGroup(task=group.task, rollouts=(rollout,), grades=(grade,))
+        for rollout, grade in zip(group.rollouts, group.grades, strict=True)
+    ]
+    assert learner.learn(singles)["grad_norm"] > 0
+
+
+def test_several_epochs_clip(build: Build, group_for: GroupFor) -> None:
+    learner = build(kind="ppo", ppo=PPO, options=OPTIONS, epochs=3, steps=2)
+    for step in (1, 2):
+        metrics = learner.learn([group_for(learner, [1.0, 0.0, 0.5, 0.0])])
+        assert (learner.steps_done, learner._stepped.trainer.state.global_step) == (step, 3 * step)
+        assert metrics["clip_ratio/region_mean"] > 0, "after two steps of learning rate 1e-2 the ratio is far from 1"
+        # The sampler is compared once, under the policy that sampled.
+        assert metrics["sampling/sampling_logp_difference/max"] < 1e-4
+    assert learner.publish().policy.version == 2
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_resumed_run_takes_the_same_steps(build: Build, group_for: GroupFor, tmp_path: Path, epochs: int) -> None:
+    whole = build(kind="ppo", ppo=PPO, options=OPTIONS, epochs=epochs)
+    whole.learn([group_for(whole, [1.0, 0.0, 0.5, 0.0])])
+    whole.save()
+    checkpoint = tmp_path / "run" / "checkpoints" / f"checkpoint-{epochs}"
+    assert (checkpoint / "value_function.safetensors").exists(), "TRL changed: _save_checkpoint writes another folder"
+    resumed = build(kind="ppo", ppo=PPO, options=OPTIONS, epochs=epochs, resume_from=checkpoint)
+    assert resumed.steps_done == 1
+    batch = [group_for(whole, [0.0, 1.0, 0.5, 0.0])]
+    expected, found = whole.learn(batch), resumed.learn(batch)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert found["value/mean"] != 0, "a fresh value function would say 0"
+    for name, tensor in tensors(whole).items():
+        torch.testing.assert_close(tensors(resumed)[name], tensor, rtol=0, atol=1e-5)
+    # The adapter that users get is a plain one.
+    assert all("lora_" in name for name in tensors(whole))
