@@ -1,12 +1,13 @@
 """A thousand syncs: what each costs, and whether anything grows or drifts.
 
-    python -m benchmarks.sync_soak --serve adapter      # 1,000 syncs, the embedded model
-    python -m benchmarks.sync_soak --serve merged --syncs 50 --hidden 384 --layers 8
+    python benchmarks/sync_soak.py --serve adapter      # 1,000 syncs, the embedded model
+    python benchmarks/sync_soak.py --serve merged --syncs 50 --hidden 384 --layers 8
 
-One engine takes one new random adapter after the other, each proved against the same adapter in Transformers, and samples
-a few completions under each. At the end it prints a table: seconds for a load and for its proof, sampled tokens per
-second, the gaps of the first and the last proof, and what memory, temporary files and open files came to at the 10th and
-at the last sync. `--hidden` and `--layers` make a random Llama of another size instead of the embedded model.
+One engine takes one new random adapter after the other, each proved against the same adapter in Transformers, and
+samples a few completions under each. At the end it prints seconds for a load and for its proof, sampled tokens per
+second of CPU time (which neighbours on the machine change little), the gaps of the first and the last proof, and what
+memory, temporary files and open files came to at the 10th and at the last sync. `--hidden` and
+`--layers` make a random Llama of another size instead of the embedded model.
 """
 
 from __future__ import annotations
@@ -159,12 +160,12 @@ def main() -> None:
             canaries=choose_canaries(prompts, max_context_tokens=CONTEXT_TOKENS),
         )
         plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-        config = LoraConfig(
-            r=asked.rank, lora_alpha=2 * asked.rank, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
+        config = LoraConfig(r=asked.rank, lora_alpha=2 * asked.rank, target_modules="all-linear", task_type="CAUSAL_LM")
         learner = get_peft_model(plain, config).eval()
         size = sum(parameter.numel() for parameter in plain.parameters()) / 1e6
-        print(f"{asked.serve}: {asked.syncs} syncs of rank {asked.rank}, {size:.1f}M parameters, {asked.threads} thread(s)")
+        print(
+            f"{asked.serve}: {asked.syncs} syncs of rank {asked.rank}, {size:.1f}M parameters, {asked.threads} threads"
+        )
         figures = asyncio.run(
             soak(replace(spec, serve=asked.serve), learner, syncs=asked.syncs, completions=asked.completions)
         )

@@ -113,9 +113,17 @@ async def parts_of_its_own(
             run, model=prepared.model, fingerprint=prepared.base.fingerprint, console=console
         ) as place:
             say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
-            fleet = build.fleet(run, prepared, place, max_lora_rank=run.learner.lora.rank if run.learner.lora else None)
+
+            def warn(text: str) -> None:
+                console.print(Text(f"warning: {text}"), soft_wrap=True)
+
+            fleet = build.fleet(
+                run, prepared, place, max_lora_rank=run.learner.lora.rank if run.learner.lora else None, warn=warn
+            )
             learner = await build.learner(run, prepared, place, checkpoint)
             await asyncio.gather(fleet.start(), learner.start())
+            if fleet.serve_reason:
+                console.print(Text(f"sampler.serve=auto chose {fleet.serve}: {fleet.serve_reason}"), soft_wrap=True)
             yield Parts(fleet, panel, learner)
             say("closing")
             await learner.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rft.cluster import Shares, Workplace
 from rft.cluster.mirror import MirroredLearner
@@ -43,14 +43,15 @@ def engine_spec(
 ) -> EngineSpec:
     """The engine that every sampler builds."""
     on_gpu = place.shares.sampler_gpus > 0
+    dtype = _dtype(config.model.dtype, on_gpu)
     return EngineSpec(
         kind=config.sampler.kind,
         model=place.model,
         base=prepared.base,
         max_lora_rank=max_lora_rank,
-        serve=config.sampler.serve if isinstance(config.sampler, VllmSampler) else "adapter",
+        serve=_serve(config.sampler, dtype),
         staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
-        dtype=_dtype(config.model.dtype, on_gpu),
+        dtype=dtype,
         max_context_tokens=prepared.context_tokens,
         seed=config.seed,
         num_threads=place.shares.sampler_threads,
@@ -97,9 +98,19 @@ def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_fr
 
 
 def fleet(
-    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int | None
+    config: RunConfig | EvaluateConfig,
+    prepared: Prepared,
+    place: Workplace,
+    *,
+    max_lora_rank: int | None,
+    warn: Callable[[str], None],
 ) -> Fleet:
     """The fleet, its engines starting."""
+    tokens_per_sync = 0
+    if isinstance(config, RunConfig):
+        completions = config.loop.prompts_per_step * config.loop.completions_per_prompt
+        # How long completions will be is not known before; half of the longest.
+        tokens_per_sync = completions * config.sampler.max_completion_tokens // (2 * config.sampler.num_actors)
     return Fleet(
         engine_spec(config, prepared, place, max_lora_rank=max_lora_rank),
         actor_options=place.sampler_options,
@@ -108,6 +119,10 @@ def fleet(
         max_completion_tokens=config.sampler.max_completion_tokens,
         start_timeout_s=config.sampler.start_timeout_s,
         stall_timeout_s=config.sampler.stall_timeout_s,
+        canary_tolerance=config.sampler.canary_tolerance,
+        on_failed_proof=config.sampler.on_failed_proof,
+        warn=warn,
+        tokens_per_sync=tokens_per_sync,
     )
 
 
@@ -169,6 +184,14 @@ def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler, sh
             return {"completions_per_batch": sampler.completions_per_batch}
         case FakeSampler():
             return {"script": list(sampler.script)}
+
+
+def _serve(
+    sampler: VllmSampler | TransformersSampler | FakeSampler, dtype: str
+) -> Literal["adapter", "merged", "auto"]:
+    if not isinstance(sampler, VllmSampler):
+        return "adapter"
+    return sampler.serve or ("merged" if dtype == "float32" else "adapter")
 
 
 def _dtype(configured: str, on_gpu: bool) -> str:

@@ -81,7 +81,9 @@ async def _measure(
             config, model=prepared.model, fingerprint=prepared.base.fingerprint, console=progress.console
         ) as place:
             progress.phase(f"starting {sampler.num_actors} sampler(s)")
-            fleet = build.fleet(config, prepared, place, max_lora_rank=adapter.config["r"] if adapter else 1)
+            fleet = build.fleet(
+                config, prepared, place, max_lora_rank=adapter.config["r"] if adapter else 1, warn=progress.warn
+            )
             await fleet.start()
             if adapter is not None:
                 await fleet.load(Publication(weights=adapter))

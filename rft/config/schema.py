@@ -107,15 +107,23 @@ class SamplerConfig(Section):
     start_timeout_s: PositiveSeconds = 600.0
     """Deadline for starting all engines."""
     stall_timeout_s: PositiveSeconds = 300.0
-    """Deadline for the next completion, and for loading an adapter."""
+    """Deadline for the next completion, and for a sync."""
+    canary_tolerance: Annotated[Number, Field(gt=0)] | None = None
+    """Mean log-probability gap to the learner that a sync may have; null takes that of the dtype: 1e-4 in float32,
+    0.02 in float16, 0.05 in bfloat16."""
+    on_failed_proof: Literal["stop", "quarantine"] = "stop"
+    """What happens when a sampler cannot prove that it serves the new policy: the run stops, or goes on without that
+    sampler as long as another is sound."""
 
 
 class VllmSampler(SamplerConfig):
     """vLLM, on a CPU or on GPUs."""
 
     kind: Literal["vllm"] = "vllm"
-    serve: Literal["adapter", "merged"] = "adapter"
-    """How an adapter is served: beside the base model, or merged into it, which samples faster but holds one policy."""
+    serve: Literal["adapter", "merged", "auto"] | None = None
+    """How an adapter is served: `adapter`, beside the base model; `merged` into a clean copy of it, which samples
+    faster and takes DoRA and any rank; `auto`, whichever a trial at the start finds faster. null is merged in float32,
+    and adapter in 16 bits, where a merged weight rounds small updates away."""
     engine: dict[str, Any] = {}
     """vLLM's own `EngineArgs` by name, as `gpu_memory_utilization`; they win over what rft sets."""
 

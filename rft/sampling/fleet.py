@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from rft.errors import RftError, SampleError, SyncError
 from rft.sampling.actor import Confirmation, SamplerActor
+from rft.sampling.choice import choose
 from rft.sampling.engine import Request, SamplingOptions, Scores, request_seed
 from rft.sampling.proof import TOLERANCES, Proof, has_moved, prove
 from rft.sampling.spec import EngineSpec
@@ -44,6 +46,7 @@ class Fleet:
         canary_tolerance: Largest mean gap between engine and learner; None takes that of the dtype.
         on_failed_proof: Whether a sampler whose proof fails ends the run, or is left out as long as others are sound.
         warn: Told in a sentence when a sampler is left out.
+        tokens_per_sync: About how many tokens an actor samples between two syncs; `serve=auto` weighs with it.
     """
 
     def __init__(
@@ -59,7 +62,11 @@ class Fleet:
         canary_tolerance: float | None = None,
         on_failed_proof: Literal["stop", "quarantine"] = "stop",
         warn: Callable[[str], None] = lambda text: None,
+        tokens_per_sync: int = 0,
     ) -> None:
+        self._spec = spec
+        self._actor_options = actor_options
+        self._tokens_per_sync = tokens_per_sync
         self._render = render
         self._seed = seed
         self._max_completion_tokens = max_completion_tokens
@@ -69,17 +76,21 @@ class Fleet:
         self._on_failed_proof = on_failed_proof
         self._warn = warn
         self._policy = spec.base
-        self._serve: Literal["adapter", "merged", "full"] = "full" if spec.max_lora_rank is None else spec.serve
+        self._serve_reason = ""
         self._streams = count()
         self._leaving: list[RolloutStream] = []
         self._loaded = asyncio.Event()
         self._loaded.set()
         self._known: list[tuple[str, Logprobs]] = []
-        actor = ray.remote(SamplerActor)
-        self._samplers = [
-            _Sampler(number, actor.options(**options).remote(spec)) for number, options in enumerate(actor_options)
-        ]
+        self._samplers = [] if spec.serve == "auto" else self._create()
         self._quarantined: list[_Sampler] = []
+
+    def _create(self) -> list[_Sampler]:
+        actor = ray.remote(SamplerActor)
+        return [
+            _Sampler(number, actor.options(**options).remote(self._spec))
+            for number, options in enumerate(self._actor_options)
+        ]
 
     @property
     def policy(self) -> Policy:
@@ -89,15 +100,25 @@ class Fleet:
     @property
     def serve(self) -> Literal["adapter", "merged", "full"]:
         """How policies are served: as adapters beside the base model, merged into it, or as whole models."""
-        return self._serve
+        if self._spec.max_lora_rank is None:
+            return "full"
+        return "merged" if self._spec.serve == "merged" else "adapter"
+
+    @property
+    def serve_reason(self) -> str:
+        """The measurement behind `serve=auto`, in one line; empty where nothing was measured."""
+        return self._serve_reason
 
     async def start(self) -> None:
-        """Wait until every engine is up.
+        """Wait until every engine is up; before that, choose how they serve, if that is left to be measured.
 
         Raises:
             SampleError: An engine could not be started.
             WaitTimeout: They did not come up in time.
         """
+        if self._spec.serve == "auto":
+            await self._choose()
+            self._samplers = self._create()
         try:
             started = await wait_for(
                 asyncio.gather(*(sampler.actor.start.remote() for sampler in self._samplers)),
@@ -108,6 +129,23 @@ class Fleet:
             raise SampleError(f"a sampler could not be started: {cause(error)}") from error
         for sampler, (_, base) in zip(self._samplers, started, strict=True):
             sampler.base = base
+
+    async def _choose(self) -> None:
+        """Try both ways in one actor after the other, which end before the real ones begin."""
+        trials = {}
+        for serve in ("adapter", "merged"):
+            spec = replace(self._spec, serve=serve)
+            actor = ray.remote(SamplerActor).options(**self._actor_options[0]).remote(spec)
+            try:
+                trials[serve] = await wait_for(
+                    actor.try_out.remote(), what=f"a trial of serve={serve}", deadline_s=self._start_timeout_s
+                )
+            except RayError as error:
+                raise SampleError(f"serve={serve} could not be tried: {_story(error)}") from error
+            finally:
+                ray.kill(actor)
+        serve, self._serve_reason = choose(**trials, tokens_per_sync=self._tokens_per_sync)
+        self._spec = replace(self._spec, serve=serve)
 
     async def load(self, publication: Publication) -> Sync:
         """Bring a new policy to every actor, and let each prove that it holds it.
@@ -213,7 +251,7 @@ class Fleet:
         options = SamplingOptions(temperature=temperature, max_completion_tokens=self._max_completion_tokens)
         requests = [self._requests(task, completions_per_task, purpose, step) for task in tasks]
         # Where a policy overwrites the one before, what is asked for while that goes on is sampled by the new one.
-        after = self._loaded if self._serve != "adapter" and not self._loaded.is_set() else None
+        after = self._loaded if self.serve != "adapter" and not self._loaded.is_set() else None
         stream = RolloutStream(
             lambda: self._dispatch(requests, options),
             after=after,

@@ -60,20 +60,26 @@ class BaseWeights:
         return sorted(name for name in found if "embed" not in name and name not in ("lm_head", "wte", "wpe"))
 
 
-def merge(base: BaseWeights, parts: Parts, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The tensors of the base model that an adapter changes, changed; computed in float32.
+def touched(base: BaseWeights, parts: Parts) -> list[str]:
+    """Names of the base model's tensors that an adapter changes."""
+    names = [*(f"{module}.weight" for module in parts.updates), *parts.replaced]
+    return [name for name in names if name in base.names]
+
+
+def merge(base: BaseWeights, parts: Parts, name: str, dtype: torch.dtype, device: str = "cpu") -> torch.Tensor:
+    """One tensor of the base model as an adapter changes it; computed in float32.
 
     Args:
         base: The base model.
         parts: The adapter.
+        name: Of a tensor that the adapter touches.
         dtype: Of the result.
+        device: Where it is computed.
     """
-    merged = {
-        f"{module}.weight": _updated(base.tensor(f"{module}.weight").float(), update).to(dtype)
-        for module, update in parts.updates.items()
-        if f"{module}.weight" in base.names
-    }
-    return merged | {name: tensor.to(dtype) for name, tensor in parts.replaced.items() if name in base.names}
+    if name in parts.replaced:
+        return parts.replaced[name].to(device, dtype)
+    weight = base.tensor(name).to(device, torch.float32)
+    return _updated(weight, parts.updates[name.removesuffix(".weight")]).to(dtype)
 
 
 def unmatched(base: BaseWeights, parts: Parts) -> list[str]:
@@ -82,7 +88,7 @@ def unmatched(base: BaseWeights, parts: Parts) -> list[str]:
     return sorted([*modules, *(name for name in parts.replaced if name not in base.names)])
 
 
-def whole_layers(base: BaseWeights, touched: Sequence[str], packed: Mapping[str, Sequence[str]]) -> list[str]:
+def whole_layers(base: BaseWeights, names: Sequence[str], packed: Mapping[str, Sequence[str]]) -> list[str]:
     """The tensors that must be reloaded with those touched.
 
     vLLM fuses `q_proj`, `k_proj` and `v_proj` into one layer, and a layer of which only a part is reloaded holds
@@ -90,20 +96,21 @@ def whole_layers(base: BaseWeights, touched: Sequence[str], packed: Mapping[str,
 
     Args:
         base: The base model.
-        touched: Names of the tensors that change.
+        names: Tensors that change.
         packed: Which modules are fused, by what vLLM calls them together.
     """
     partners = {member: tuple(members) for members in packed.values() for member in members}
     modules = set()
-    for name in touched:
+    for name in names:
         parent, _, own = name.rpartition(".")[0].rpartition(".")
         modules |= {f"{parent}.{other}" for other in partners.get(own, (own,))}
     return sorted(name for name in base.names if name.rpartition(".")[0] in modules)
 
 
 def _updated(weight: torch.Tensor, update: ModuleUpdate) -> torch.Tensor:
-    updated = weight + update.scaling * (update.b.float() @ update.a.float())
+    a, b = (side.to(weight.device, torch.float32) for side in (update.a, update.b))
+    updated = weight + update.scaling * (b @ a)
     if update.magnitude is None:
         return updated
     # DoRA: the direction of the sum, at a learned length for each output.
-    return updated * (update.magnitude.float() / updated.norm(dim=1)).unsqueeze(1)
+    return updated * (update.magnitude.to(updated) / updated.norm(dim=1)).unsqueeze(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from rft.errors import SyncError
 from rft.sampling.adapters import refuse, some, take_apart, unmatched_problem
 from rft.sampling.engine import Loaded, arrived
-from rft.sampling.merging import BaseWeights, merge, unmatched, whole_layers
+from rft.sampling.merging import BaseWeights, merge, touched, unmatched, whole_layers
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights
 
@@ -94,6 +95,9 @@ class InPlaceWeights:
         self._dtype = getattr(torch, spec.dtype)
         self._packed = engine.collective_rpc("rft_packed_modules")[0]
         self._changed: set[str] = set()
+        # Other processes get the tensors by copies of the call.
+        self._is_one_process = engine.vllm_config.parallel_config.world_size == 1
+        self._device = "cuda" if spec.on_gpu and self._is_one_process else "cpu"
 
     def load(self, weights: Adapter | FullWeights, number: int, num_held: int) -> tuple[None, Loaded]:
         """Write a policy over the one before. Nothing may be in flight.
@@ -104,26 +108,32 @@ class InPlaceWeights:
         policy = arrived(weights)
         if isinstance(weights, FullWeights):
             tensors = safetensors.torch.load(weights.tensors)
-            absent = sorted(tensors.keys() - self._base.names)
-            missing = sorted(self._base.names - tensors.keys())
-            problems = unmatched_problem(absent, len(tensors) - len(absent))
+            absent, missing = sorted(tensors.keys() - self._base.names), sorted(self._base.names - tensors.keys())
+            names = [name for name in tensors if name in self._base.names]
+            problems = unmatched_problem(absent, len(names))
             if missing:
                 problems += (f"{len(missing)} tensors of the model did not come ({some(missing)})",)
-            tensors = {name: tensor.to(self._dtype) for name, tensor in tensors.items() if name not in absent}
+            self._write(names, lambda name: tensors[name])
         else:
             refuse(weights, merged=True, max_rank=None)
             parts = take_apart(weights)
-            tensors = merge(self._base, parts, self._dtype)
-            problems = unmatched_problem(unmatched(self._base, parts), len(tensors))
-        self._write(tensors)
-        return None, Loaded(policy=policy, modules_matched=len(tensors), problems=problems)
+            names = touched(self._base, parts)
+            problems = unmatched_problem(unmatched(self._base, parts), len(names))
+            self._write(names, lambda name: merge(self._base, parts, name, self._dtype, self._device))
+        return None, Loaded(policy=policy, modules_matched=len(names), problems=problems)
 
-    def _write(self, tensors: dict[str, torch.Tensor]) -> None:
+    def _write(self, names: list[str], make: Callable[[str], torch.Tensor]) -> None:
+        changed = set(names)
         # What the policy before changed and this one does not goes back to what it was.
-        names = whole_layers(self._base, [*tensors, *self._changed], self._packed)
-        self._changed = set(tensors)
-        reload = [(name, tensors[name] if name in tensors else self._base.tensor(name)) for name in names]
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": reload})
+        reloaded = whole_layers(self._base, [*changed, *self._changed], self._packed)
+        self._changed |= changed
+        # One after the other, so that there is never a second copy of the whole model.
+        weights = ((name, make(name) if name in changed else self._base.tensor(name)) for name in reloaded)
+        how = {"weights_iterator": weights if self._is_one_process else list(weights)}
+        self._engine.collective_rpc("reload_weights", kwargs=how)
+        self._changed = changed
+        if any("embed" in name for name in reloaded):
+            self._engine.collective_rpc("rft_refresh_tied_head")
         if not self._engine.reset_prefix_cache():
             raise SyncError("vLLM could not empty its prefix cache, which holds what an older policy computed")
 

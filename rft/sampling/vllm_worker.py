@@ -56,6 +56,17 @@ class ReadBackWorker:
         found.unmatched = (updates.keys() | parts.replaced.keys()) - found.matched
         return found
 
+    def rft_refresh_tied_head(self) -> None:
+        """Let an output embedding that shares the weights of the input embedding take up what they are now.
+
+        On a CPU vLLM multiplies with a packed copy, which `reload_weights` makes anew only for what it loads.
+        """
+        from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+        for module in self.model_runner.get_model().modules():  # type: ignore[attr-defined]
+            if isinstance(module, VocabParallelEmbedding):
+                module.quant_method.process_weights_after_loading(module)
+
     def rft_packed_modules(self) -> Mapping[str, list[str]]:
         """Which modules of the checkpoint vLLM fuses, as `{"qkv_proj": ["q_proj", "k_proj", "v_proj"]}`."""
         model = self.model_runner.get_model()  # type: ignore[attr-defined]

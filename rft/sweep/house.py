@@ -62,7 +62,7 @@ class House:
             ) as place:
                 say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
                 fleet = build.fleet(
-                    run, prepared, place, max_lora_rank=run.learner.lora.rank if run.learner.lora else None
+                    run, prepared, place, max_lora_rank=run.learner.lora.rank if run.learner.lora else None, warn=say
                 )
                 learner = await build.learner(run, prepared, place, None)
                 try:
