@@ -17,6 +17,7 @@ from rft.config.schema import (
     GradingConfig,
     RunConfig,
     ServeConfig,
+    VllmSampler,
 )
 from rft.config.trl_options import PACKAGES, tracker_names
 from rft.grading import grader_problems
@@ -30,6 +31,7 @@ def run_problems(run: RunConfig) -> list[str]:
     return [
         *_data_problems(run),
         *_loop_problems(run),
+        *_serving_problems(run),
         *learner_problems(run),
         *(
             _grader_problems(run.graders, run.evaluation.metric)
@@ -114,6 +116,31 @@ def _loop_problems(run: RunConfig) -> list[str]:
         found.append(
             f"sampler.max_completion_tokens={run.sampler.max_completion_tokens}: leaves no room for a prompt in "
             f"model.max_context_tokens={context}"
+        )
+    return found
+
+
+def _serving_problems(run: RunConfig) -> list[str]:
+    sampler, lora = run.sampler, run.learner.lora
+    if not isinstance(sampler, VllmSampler):
+        return []
+    if lora is None:
+        if sampler.serve is None:
+            return []
+        return [f"sampler.serve={sampler.serve}: learner.lora=null trains whole models, no adapters; leave it out"]
+    if sampler.serve not in ("adapter", "auto"):
+        return []
+    found = []
+    max_rank, max_loras = sampler.engine.get("max_lora_rank"), sampler.engine.get("max_loras")
+    if isinstance(max_rank, int) and max_rank < lora.rank:
+        found.append(
+            f"sampler.engine.max_lora_rank={max_rank}: learner.lora.rank={lora.rank} is above it; leave it out, or use "
+            "sampler.serve=merged, which takes any rank"
+        )
+    if isinstance(max_loras, int) and max_loras < run.loop.staleness + 2:
+        found.append(
+            f"sampler.engine.max_loras={max_loras}: loop.staleness={run.loop.staleness} needs "
+            f"{run.loop.staleness + 2}, for a version is loaded before the oldest goes; leave it out"
         )
     return found
 

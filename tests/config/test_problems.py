@@ -39,6 +39,20 @@ def test_nothing_is_wrong() -> None:
             "data.validation_share=0.1: data.validation=v.jsonl is given as well; keep one of the two",
         ),
         (
+            {"learner": {"lora": None}, "sampler": {"serve": "adapter"}},
+            "sampler.serve=adapter: learner.lora=null trains whole models, no adapters; leave it out",
+        ),
+        (
+            {"learner": {"lora": {"rank": 32}}, "sampler": {"serve": "auto", "engine": {"max_lora_rank": 16}}},
+            "sampler.engine.max_lora_rank=16: learner.lora.rank=32 is above it; leave it out, or use "
+            "sampler.serve=merged, which takes any rank",
+        ),
+        (
+            {"loop": {"staleness": 1}, "sampler": {"serve": "adapter", "engine": {"max_loras": 2}}},
+            "sampler.engine.max_loras=2: loop.staleness=1 needs 3, for a version is loaded before the oldest goes; "
+            "leave it out",
+        ),
+        (
             {"loop": {"staleness": 2, "steps": 2}},
             "loop.staleness=2: must be less than loop.steps=2, or nothing would be sampled by a trained policy",
         ),
