@@ -203,12 +203,14 @@ def _kill_strays() -> None:
     if os.getpid() == 1:
         return  # with the first process of a namespace all others end
     for _ in range(_STRAY_ROUNDS):
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        except ChildProcessError:
+            return  # whoever is below this process is, or comes to be, its child
         for pid in _children():
             os.kill(pid, signal.SIGKILL)
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+        os.waitpid(-1, 0)
 
 
 def _children() -> list[int]:

@@ -1,0 +1,75 @@
+"""Every gold answer of a file in GSM8K's format, graded by `math` against every row: only its own value may be paid.
+
+    python benchmarks/math_crossing.py gsm8k/test.jsonl [--workers 2]
+
+Each row's whole solution is graded against its own row. Then each distinct answer is graded against each distinct
+gold value; rows of the same value are the same pair, so that all pairs of rows are covered. Which values are equal
+`Decimal` says, in which math-verify has no part. The exit code is 1 where anything is paid wrongly, or is not paid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+
+from graders.math_answer import Math, extracted
+from rft.types import Score, Split, Task
+
+GRADER = Math()
+
+
+def main() -> None:
+    """Grade, and print what came out."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    solutions = [json.loads(line)["answer"] for line in given.file.read_text(encoding="utf-8").splitlines()]
+    golds = [solution.rpartition("####")[2].strip() for solution in solutions]
+    by_value = {value_of(gold): gold for gold in golds}
+    answers = sorted({extracted(solution) or "" for solution in solutions})
+    started = time.monotonic()
+    with ProcessPoolExecutor(given.workers) as pool:
+        own = list(pool.map(paid, solutions, golds, chunksize=50))
+        crossed = [one for row in pool.map(row_of_pairs, [answers] * len(by_value), by_value.values()) for one in row]
+    counts = collections.Counter(crossed)
+    values = collections.Counter(map(value_of, golds))
+    print(f"{len(golds)} rows, {len(by_value)} distinct values, {len(answers)} distinct answers")
+    print(f"solutions paid in full by their own row: {sum(own)} of {len(own)}")
+    print(f"pairs of distinct answer and value: {len(crossed)}, {dict(counts)}")
+    print(f"pairs of rows that they stand for: {len(golds) ** 2}, {sum(n * n for n in values.values())} of equal value")
+    print(f"{time.monotonic() - started:.0f} s with {given.workers} processes")
+    sys.exit(not (all(own) and set(counts) == {"equal, paid", "different, not paid"}))
+
+
+def value_of(text: str) -> Decimal:
+    """The number that an answer of GSM8K's is."""
+    return Decimal(text.replace(",", "").replace("$", ""))
+
+
+def row_of_pairs(answers: list[str], gold: str) -> list[str]:
+    """What became of every answer with this gold value."""
+    return [
+        ("equal" if value_of(answer) == value_of(gold) else "different") + (", paid" if is_paid else ", not paid")
+        for answer in answers
+        for is_paid in [paid(f"The answer is {answer}.", gold)]
+    ]
+
+
+def paid(completion: str, gold: str) -> bool:
+    """Whether a completion gets full marks; whatever is neither 1 nor 0 ends the script."""
+    task = Task(id="t", messages=({"role": "user", "content": "?"},), item={"answer": gold}, split=Split.TEST)
+    score = GRADER.grade(completion, task)
+    if not isinstance(score, Score) or score.value not in (0.0, 1.0):
+        raise ValueError(f"{completion!r} with {gold!r}: {score}")
+    return score.value == 1.0
+
+
+if __name__ == "__main__":
+    main()
