@@ -261,6 +261,7 @@ def test_mutants_change_one_thing():
     assert found["another comparison in line 2"] == "def f(a):\n    return a + 1 if a >= 2 else 0"
 
 
+@pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
 def test_a_grader_of_code(audit):
     tasks = make_tasks([{"prompt": "Write biggest.", "solution": PROGRAM, "tests": CASES}])
     cheats, mutants, impossible = audit(
@@ -273,6 +274,7 @@ def test_a_grader_of_code(audit):
     assert impossible.result is Result.PASSED
 
 
+@pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
 def test_a_harness_that_trusts_exit_codes(audit):
     audit.file("""
 import subprocess, sys

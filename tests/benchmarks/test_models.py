@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 import torch
 from harness import models
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -9,6 +10,7 @@ from rft.data.rendering import Renderer
 from rft.data.splits import load_task_sets
 
 
+@pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
 def test_the_medium_model_ends_its_completions_by_chance(tmp_path: Path) -> None:
     folder = models.make_medium(tmp_path / "a")
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -22,6 +24,7 @@ def test_the_medium_model_ends_its_completions_by_chance(tmp_path: Path) -> None
     assert float(chances.std()) < float(chances.mean())
 
 
+@pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
 def test_the_medium_model_is_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert fingerprint(models.make_medium(tmp_path / "a")) == fingerprint(models.make_medium(tmp_path / "b"))
 
