@@ -73,8 +73,8 @@ def test_an_unknown_command(rft: Rft) -> None:
     code, out, err = rft("trian")
     assert (code, out) == (2, "")
     assert err.startswith(
-        "rft: unknown command 'trian'; there are: train, sweep, evaluate, sample, grade, audit, serve-grader, doctor\n\n"
-        "usage: rft <command>"
+        "rft: unknown command 'trian'; "
+        "there are: train, sweep, evaluate, sample, grade, audit, serve-grader, doctor\n\nusage: rft <command>"
     )
 
 
