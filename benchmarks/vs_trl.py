@@ -63,16 +63,10 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
         arm("TRL, vLLM, no correction", num_threads=2, **VLLM, **NO_CORRECTION),
     ]
     trl_medium = [arm(one.name, **one.options, per_device_train_batch_size=16) for one in trl]
-    rft, rft_medium = (
-        [
-            rft_arm(f"rft{name}", **MERGED, **ahead, **{"learner.completions_per_micro_batch": micro_batch})
-            for name, ahead in (("", {}), (", staleness 1", {"loop.staleness": 1}))
-        ]
-        for micro_batch in (64, 16)
-    )
+    rft = [rft_arm("rft", **MERGED), rft_arm("rft, staleness 1", **MERGED, **{"loop.staleness": 1})]
     return {
         "tiny": Scenario(job=tiny, trl=trl, rft=rft),
-        "medium": Scenario(job=medium, trl=trl_medium, rft=rft_medium),
+        "medium": Scenario(job=medium, trl=trl_medium, rft=rft),
         **{
             f"judge_{delay_ms}ms": Scenario(
                 job=replace(tiny, name=f"judge_{delay_ms}ms", delay_s=delay_ms / 1000, steps=6, warm_up_steps=2),
