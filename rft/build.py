@@ -61,8 +61,14 @@ def engine_spec(
     )
 
 
-def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_from: Path | None) -> LearnerSpec:
-    """The learner."""
+def learner_spec(
+    run: RunConfig,
+    prepared: Prepared,
+    place: Workplace,
+    resume_from: Path | None,
+    score: tuple[tuple[int, ...], ...] | None = None,
+) -> LearnerSpec:
+    """The learner; `score` are the canaries of samplers that were not built for this run alone."""
     on_gpu = place.shares.learner_gpus > 0
     learner = run.learner
     return LearnerSpec(
@@ -91,7 +97,7 @@ def learner_spec(run: RunConfig, prepared: Prepared, place: Workplace, resume_fr
         keep_checkpoints=run.loop.keep_checkpoints,
         timeout_s=learner.step_timeout_s,
         report_to=tuple(run.logging.report_to),
-        canaries=canaries(prepared),
+        canaries=canaries(prepared) if score is None else score,
         resume_from=resume_from,
         options=trl_options(learner) if isinstance(learner, PolicyLearner) else {},
     )
@@ -104,15 +110,16 @@ def fleet(
     *,
     max_lora_rank: int | None,
     warn: Callable[[str], None],
+    spec: EngineSpec | None = None,
 ) -> Fleet:
-    """The fleet, its engines starting."""
+    """The fleet, its engines starting: those of the configuration, or of `spec` where other runs are to share them."""
     tokens_per_sync = 0
     if isinstance(config, RunConfig):
         completions = config.loop.prompts_per_step * config.loop.completions_per_prompt
         # How long completions will be is not known before; half of the longest.
         tokens_per_sync = completions * config.sampler.max_completion_tokens // (2 * config.sampler.num_actors)
     return Fleet(
-        engine_spec(config, prepared, place, max_lora_rank=max_lora_rank),
+        spec or engine_spec(config, prepared, place, max_lora_rank=max_lora_rank),
         actor_options=place.sampler_options,
         render=prepared.renderer.render,
         seed=config.seed,
@@ -126,9 +133,15 @@ def fleet(
     )
 
 
-async def learner(run: RunConfig, prepared: Prepared, place: Workplace, resume_from: Path | None) -> RemoteLearner:
-    """The learner, its model loading."""
-    spec = learner_spec(run, prepared, place, resume_from)
+async def learner(
+    run: RunConfig,
+    prepared: Prepared,
+    place: Workplace,
+    resume_from: Path | None,
+    score: tuple[tuple[int, ...], ...] | None = None,
+) -> RemoteLearner:
+    """The learner, its model loading; `score` as for `learner_spec`."""
+    spec = learner_spec(run, prepared, place, resume_from, score)
     options: dict[str, Any] = {"actor_options": place.learner_options, "start_timeout_s": run.learner.start_timeout_s}
     if place.mirror is not None:
         return MirroredLearner(place.mirror, await place.mirror.move(spec), **options)

@@ -33,6 +33,7 @@ def share_out(
     *,
     parallel: int = 1,
     take_turns: bool = False,
+    num_learners: int = 1,
 ) -> Shares:
     """Share the GPUs out among samplers and learner, and the CPU threads as if all sat on the largest node.
 
@@ -45,12 +46,13 @@ def share_out(
         nodes: What is shared out.
         parallel: Runs among which it is shared out first, equally.
         take_turns: Whether samplers and learner never work at the same time, as at staleness 0.
+        num_learners: Learners that have the samplers in common.
 
     Raises:
         ConfigError: More GPUs are asked for than there are, or fewer than an engine spans.
     """
     spans = gpus_spanned(sampler)
-    processes = sampler.num_actors + (learner is not None)
+    processes = sampler.num_actors + (num_learners if learner else 0)
     total = sum(node.gpus for node in nodes) // parallel
     share = 1.0 / -(-processes // int(total)) if total else 0.0
     sampler_gpus = sampler.num_gpus
@@ -59,11 +61,14 @@ def share_out(
     learner_gpus = learner.num_gpus if learner else None
     if learner_gpus is None:
         learner_gpus = min(1.0, total) if spans > 1 else share
-    _refuse_too_much(sampler, sampler_gpus, learner_gpus if learner else None, spans, total)
+    _refuse_too_much(sampler, sampler_gpus, learner_gpus * num_learners if learner else None, spans, total)
     largest = max(nodes, key=lambda node: node.cpus)
-    threads = threads_of(
-        [largest] * sampler.num_actors, largest if learner else None, parallel=parallel, take_turns=take_turns
-    )
+    if num_learners > 1:  # those of one run sample while another's learns
+        threads = (max(1, int(largest.cpus) // parallel // processes),) * 2
+    else:
+        threads = threads_of(
+            [largest] * sampler.num_actors, largest if learner else None, parallel=parallel, take_turns=take_turns
+        )
     return Shares(
         sampler_threads=sampler.num_threads or threads[0],
         learner_threads=(learner and learner.num_threads) or threads[1],

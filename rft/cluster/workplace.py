@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -26,6 +26,9 @@ from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.schema import AttachCluster
 from rft.errors import ClusterError, ConfigError, WaitTimeout
+
+Part = Literal["all", "samplers", "learner"]
+"""Processes of a run that share a workplace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ async def workplace(
     console: Console | None = None,
     address: str | None = None,
     parallel: int = 1,
+    part: Part = "all",
 ) -> AsyncIterator[Workplace]:
     """Connect, reserve and prepare; everything is given back at the end.
 
@@ -63,6 +67,8 @@ async def workplace(
         console: Where the plan goes; None where nobody is to be told.
         address: Of the `ray_session` to work in; None opens one.
         parallel: Runs that go on in that session at the same time, each like this one.
+        part: Which processes: all of a run, or the samplers that such runs have in common, or a run's learner without
+            them.
 
     Raises:
         ConfigError: The cluster has no room, or a node lacks something.
@@ -70,14 +76,17 @@ async def workplace(
         WaitTimeout: Something took too long.
     """
     sampler, learner = config.sampler, config.learner if isinstance(config, RunConfig) else None
-    num_processes = sampler.num_actors + (learner is not None)
+    num_samplers = 0 if part == "learner" else sampler.num_actors
+    has_learner = learner is not None and part != "samplers"
+    num_processes = num_samplers + has_learner
     session = nullcontext(address) if address else ray_session(config.cluster, num_processes=num_processes)
     async with session as address:
         nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
         take_turns = isinstance(config, RunConfig) and config.loop.staleness == 0
-        shares = share_out(sampler, learner, nodes, parallel=parallel, take_turns=take_turns)
-        seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * sampler.num_actors
-        if learner is not None:
+        of_all, in_common = (parallel, 1) if part == "all" else (1, parallel)
+        shares = share_out(sampler, learner, nodes, parallel=of_all, take_turns=take_turns, num_learners=in_common)
+        seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * num_samplers
+        if has_learner:
             seats.append(Seat(role="learner", cpus=1, gpus=shares.learner_gpus))
         is_local = address == LOCAL
         async with reserved(
@@ -86,12 +95,14 @@ async def workplace(
             deadline_s=config.cluster.placement_timeout_s,
             console=None if is_local else console,
         ) as placement:
-            threads = threads_of(
-                placement.nodes[: sampler.num_actors],
-                placement.nodes[-1] if learner else None,
-                parallel=parallel,
-                take_turns=take_turns,
-            )
+            threads = shares.sampler_threads, shares.learner_threads
+            if part == "all":
+                threads = threads_of(
+                    placement.nodes[:num_samplers],
+                    placement.nodes[-1] if has_learner else None,
+                    parallel=parallel,
+                    take_turns=take_turns,
+                )
             place = Workplace(
                 shares=replace(
                     shares,
@@ -99,12 +110,12 @@ async def workplace(
                     learner_threads=(learner and learner.num_threads) or threads[1],
                 ),
                 model=model,
-                sampler_options=tuple(placement.actor_options(index) for index in range(sampler.num_actors)),
-                learner_options=placement.actor_options(sampler.num_actors) if learner else {},
+                sampler_options=tuple(placement.actor_options(index) for index in range(num_samplers)),
+                learner_options=placement.actor_options(num_samplers) if has_learner else {},
                 mirror=None,
             )
             if not is_local:
-                place = await _prepared(place, placement, config, fingerprint)
+                place = await _prepared(place, placement, config, fingerprint, num_samplers, has_learner)
             try:
                 yield place
             finally:
@@ -125,7 +136,12 @@ def refuse_early(config: RunConfig | EvaluateConfig) -> None:
 
 
 async def _prepared(
-    place: Workplace, placement: Placement, config: RunConfig | EvaluateConfig, fingerprint: str
+    place: Workplace,
+    placement: Placement,
+    config: RunConfig | EvaluateConfig,
+    fingerprint: str,
+    num_samplers: int,
+    has_learner: bool,
 ) -> Workplace:
     """Look at every node, bring the base model to those that lack it, and see what they share with the driver."""
     import ray
@@ -136,7 +152,7 @@ async def _prepared(
     folder = cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")
     first = {node.id: index for index, node in reversed(list(enumerate(placement.nodes)))}
     nodes = {node.id: node for node in placement.nodes}
-    await _check_versions(placement, first, nodes, config)
+    await _check_versions(placement, first, nodes, config, num_samplers, has_learner)
     keepers = {
         id: ray.remote(NodeKeeper).options(**placement.beside(index)).remote(folder) for id, index in first.items()
     }
@@ -154,19 +170,24 @@ async def _prepared(
     if lacking:
         await send_model(lacking, place.model, fingerprint, deadline_s)
     mirror = None
-    if isinstance(config, RunConfig):
+    if isinstance(config, RunConfig) and has_learner:
         mirror = await _mirror(keepers[placement.nodes[-1].id], folder, Path(config.output_dir).absolute(), deadline_s)
     return replace(place, model=Path(folder) / "models" / fingerprint, mirror=mirror)
 
 
 async def _check_versions(
-    placement: Placement, first: dict[str, int], nodes: dict[str, Node], config: RunConfig | EvaluateConfig
+    placement: Placement,
+    first: dict[str, int],
+    nodes: dict[str, Node],
+    config: RunConfig | EvaluateConfig,
+    num_samplers: int,
+    has_learner: bool,
 ) -> None:
     """Refuse nodes without rft and its libraries, or with others than the driver's, all of them at once."""
     import ray
 
-    learner_node = placement.nodes[-1].id if isinstance(config, RunConfig) else None
-    sampler_nodes = {node.id for node in placement.nodes[: config.sampler.num_actors]}
+    learner_node = placement.nodes[-1].id if has_learner else None
+    sampler_nodes = {node.id for node in placement.nodes[:num_samplers]}
     needed = {
         id: libraries_of(
             config.sampler.kind if id in sampler_nodes else "fake",

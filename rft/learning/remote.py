@@ -93,6 +93,10 @@ class RemoteLearner:
         """Hand numbers to the trackers."""
         await _ask(self._actor.log.remote(dict(metrics)), "the trackers", self._step_timeout_s)
 
+    def kill(self) -> None:
+        """End its process at once, whatever it is doing."""
+        ray.kill(self._actor)
+
     async def close(self) -> None:
         """End the trainer and its process."""
         try:

@@ -76,8 +76,8 @@ class SamplerActor:
         rank = self._spec.max_lora_rank or 1
         return await self._in_turn(lambda: try_out(self._engine, self._spec.model, rank))
 
-    async def load(self, weights: Adapter | FullWeights) -> Confirmation:
-        """Hold this policy as the newest one. Where it overwrites the one before, unfinished requests come first.
+    async def load(self, weights: Adapter | FullWeights, run: int = 0) -> Confirmation:
+        """Hold this policy as the newest of a run. Where it overwrites the one before, unfinished requests come first.
 
         Raises:
             SyncError: The engine cannot serve it.
@@ -85,7 +85,7 @@ class SamplerActor:
 
         def load() -> Confirmation:
             began = time.perf_counter()
-            loaded = self._engine.load(weights)
+            loaded = self._engine.load(weights, run)
             done = time.perf_counter()
             scores = self._engine.score(self._canaries)
             return Confirmation(loaded=loaded, scores=scores, load_s=done - began, proof_s=time.perf_counter() - done)
@@ -96,7 +96,7 @@ class SamplerActor:
             return await self._in_turn(load)
 
     async def sample(
-        self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy
+        self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
     ) -> AsyncIterator[list[Rollout]]:
         """Sample every request: an empty list says that they are taken in, then completions stream out as they end.
 
@@ -105,6 +105,7 @@ class SamplerActor:
             requests: What to sample.
             options: How.
             policy: Under which policy.
+            run: Whose policy.
 
         Raises:
             SyncError: The policy is not held.
@@ -113,7 +114,7 @@ class SamplerActor:
         self._streams[stream] = ended
         try:
             async with self._gate:
-                await self._in_turn(lambda: self._engine.add(stream, requests, options, policy))
+                await self._in_turn(lambda: self._engine.add(stream, requests, options, policy, run))
                 if self._driver is None or self._driver.done():
                     self._driver = asyncio.create_task(self._drive())
             yield []  # taken in
@@ -129,6 +130,10 @@ class SamplerActor:
                 remaining -= len(rollouts)
         finally:
             self._streams.pop(stream, None)
+
+    async def forget(self, run: int) -> None:
+        """A run has ended: let go of its policies."""
+        await self._in_turn(lambda: self._engine.forget(run))
 
     async def abort(self, stream: int) -> None:
         """Give a call up: its unfinished requests are not computed further."""

@@ -10,6 +10,9 @@ from typing import Protocol
 from rft.errors import SyncError
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout
 
+ANY_RUN = -1
+"""Whose the base model is: every run's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -88,18 +91,25 @@ class Engine(Protocol):
     def has_unfinished(self) -> bool:
         """Whether `step` has anything to do."""
 
-    def load(self, weights: Adapter | FullWeights) -> Loaded:
-        """Hold this policy as the newest, and say what was found when it was read back.
+    def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
+        """Hold this policy as the newest of a run, and say what was found when it was read back.
+
+        Older policies of the run go, but for the last `staleness` and those with requests; other runs' stay.
 
         Raises:
             SyncError: The weights cannot be served in the way that this engine serves.
         """
 
-    def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
-        """Take in requests, which belong to one stream.
+    def forget(self, run: int) -> None:
+        """Let go of all policies of a run that has ended."""
+
+    def add(
+        self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
+    ) -> None:
+        """Take in requests, which belong to one stream. Where several runs share the engine, it serves them in turn.
 
         Raises:
-            SyncError: The policy is not held.
+            SyncError: The policy is not held for this run.
         """
 
     def step(self) -> list[tuple[int, Rollout]]:
@@ -109,7 +119,7 @@ class Engine(Protocol):
         """Forget the unfinished requests of a stream."""
 
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
-        """Score sequences of token ids under the newest policy."""
+        """Score sequences of token ids under the policy that was loaded last."""
 
 
 def arrived(weights: Adapter | FullWeights) -> Policy:

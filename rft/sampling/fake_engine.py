@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from rft.sampling.engine import Loaded, Request, SamplingOptions, Scores, arrived, not_held
+from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
 
@@ -22,13 +22,15 @@ class FakeEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self._script: Sequence[str] = spec.options["script"]
         self._staleness = spec.staleness
-        self._policies = [spec.base]
+        self._is_shared = spec.num_runs > 1
+        self._base = spec.base
+        self._held: list[tuple[int, Policy]] = [(ANY_RUN, spec.base)]
         self._waiting: deque[tuple[int, Rollout]] = deque()
 
     @property
     def policies(self) -> tuple[Policy, ...]:
         """The policies that it pretends to hold, the newest last."""
-        return tuple(self._policies)
+        return tuple(policy for _, policy in self._held)
 
     @property
     def loads_in_place(self) -> bool:
@@ -40,21 +42,30 @@ class FakeEngine:
         """Whether completions wait to be handed over."""
         return bool(self._waiting)
 
-    def load(self, weights: Adapter | FullWeights) -> Loaded:
+    def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
         """Pretend to hold this policy as the newest; older ones go, save those with requests and the last few."""
         in_use = {rollout.policy for _, rollout in self._waiting}
-        older = self._policies[: len(self._policies) - self._staleness]
-        self._policies = [one for one in self._policies if one in in_use or one not in older] + [weights.policy]
+        own = [held for held in self._held if held[0] in (run, ANY_RUN)]
+        for held in own[: len(own) - self._staleness]:
+            if held[1] not in in_use and not (self._is_shared and held[0] == ANY_RUN):
+                self._held.remove(held)
+        self._held.append((run, weights.policy))
         return Loaded(policy=arrived(weights), modules_matched=1)
 
-    def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
+    def forget(self, run: int) -> None:
+        """Let go of all policies of a run."""
+        self._held = [held for held in self._held if held[0] != run]
+
+    def add(
+        self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
+    ) -> None:
         """Draw all completions at once.
 
         Raises:
             SyncError: The policy is not held.
         """
-        if policy not in self._policies:
-            raise not_held(policy, self._policies)
+        if not {(run, policy), (ANY_RUN, policy)} & set(self._held):
+            raise not_held(policy, self.policies)
         self._waiting += [(stream, self._completion(request, options, policy)) for request in requests]
 
     def step(self) -> list[tuple[int, Rollout]]:
@@ -67,7 +78,7 @@ class FakeEngine:
 
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """The scores of `fake_score` under the newest policy."""
-        value = fake_score(self._policies[-1])
+        value = fake_score(self._held[-1][1])
         logprobs = tuple((value,) * (len(ids) - 1) for ids in sequences)
         return Scores(logprobs=logprobs, last=tuple(row[-1] for row in logprobs), reused_tokens=0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import chain, count
 from typing import Any, Literal
@@ -75,8 +76,10 @@ class Fleet:
         self._tolerance = TOLERANCES[spec.dtype] if canary_tolerance is None else canary_tolerance
         self._on_failed_proof = on_failed_proof
         self._warn = warn
-        self._policy = spec.base
+        self._base = self._policy = spec.base
         self._serve_reason = ""
+        self._run = 0
+        self._runs = count(1)
         self._streams = count()
         self._leaving: list[RolloutStream] = []
         self._loaded = asyncio.Event()
@@ -147,6 +150,44 @@ class Fleet:
         serve, self._serve_reason = choose(**trials, tokens_per_sync=self._tokens_per_sync)
         self._spec = replace(self._spec, serve=serve)
 
+    def join(
+        self,
+        *,
+        render: Callable[[Task], tuple[int, ...]],
+        seed: int,
+        max_completion_tokens: int,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> Fleet:
+        """The same samplers for one more run, which begins with the base model and has policies and faults of its own.
+
+        To be called once they are up, for a fleet whose engines were built for several runs.
+
+        Args:
+            render: From a task to the token ids of its prompt.
+            seed: Of the run.
+            max_completion_tokens: A completion is cut here.
+            warn: Told in a sentence when a sampler is left out.
+        """
+        one = copy(self)
+        one._run = next(self._runs)
+        one._render, one._seed, one._max_completion_tokens, one._warn = render, seed, max_completion_tokens, warn
+        one._policy = self._base
+        one._samplers, one._quarantined = list(self._samplers), []
+        one._leaving, one._known = [], []
+        one._loaded = asyncio.Event()
+        one._loaded.set()
+        return one
+
+    async def leave(self) -> None:
+        """End what `join` began: the samplers forget the run's policies, and go on for others."""
+        for stream in self._leaving:
+            await stream.aclose()
+        gone = (sampler.actor.forget.remote(self._run) for sampler in [*self._samplers, *self._quarantined])
+        try:
+            await wait_for(asyncio.gather(*gone), what="the samplers to forget a run", deadline_s=self._stall_timeout_s)
+        except RayError as error:
+            raise SampleError(f"a sampler failed: {cause(error)}") from error
+
     async def load(self, publication: Publication) -> Sync:
         """Bring a new policy to every actor, and let each prove that it holds it.
 
@@ -174,7 +215,9 @@ class Fleet:
         # One copy in Ray's object store serves all the actors of a node.
         weights = ray.put(publication.weights)
         answers = await wait_for(
-            asyncio.gather(*(sampler.actor.load.remote(weights) for sampler in self._samplers), return_exceptions=True),
+            asyncio.gather(
+                *(sampler.actor.load.remote(weights, self._run) for sampler in self._samplers), return_exceptions=True
+            ),
             what=f"{len(self._samplers)} sampler(s) to load {policy.name}",
             deadline_s=self._stall_timeout_s,
         )
@@ -281,7 +324,7 @@ class Fleet:
         shares = [list(chain.from_iterable(requests[place :: len(actors)])) for place in range(len(actors))]
         used = [(actor, share) for actor, share in zip(actors, shares, strict=True) if share]
         sources = [
-            actor.sample.options(num_returns="streaming").remote(number, share, options, policy)
+            actor.sample.options(num_returns="streaming").remote(number, share, options, policy, self._run)
             for actor, share in used
         ]
 

@@ -30,6 +30,8 @@ class EngineSpec:
     """Token ids of the sequences that prove a sync; none where nobody publishes what they should score."""
     staleness: int = 0
     """Policy versions that may be in flight beside the newest."""
+    num_runs: int = 1
+    """Runs that share the engine, each with policies of its own."""
     dtype: str
     """float32, bfloat16 or float16."""
     max_context_tokens: int

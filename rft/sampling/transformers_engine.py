@@ -20,11 +20,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rft.errors import SyncError
 from rft.sampling.adapters import scaling_of, some, take_apart, unmatched_problem
-from rft.sampling.engine import Loaded, Request, SamplingOptions, Scores, arrived, not_held
+from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
 
-_Waiting = tuple[int, Request, SamplingOptions, Policy]
+_Held = tuple[int, Policy]
+"""A policy, after the run that it is of."""
+_Waiting = tuple[int, Request, SamplingOptions, _Held]
 
 
 class TransformersEngine:
@@ -42,15 +44,16 @@ class TransformersEngine:
         self._tokenizer = AutoTokenizer.from_pretrained(spec.model)
         self._in_place = spec.max_lora_rank is None
         self._staleness = spec.staleness
-        self._policies = [spec.base]
+        self._is_shared = spec.num_runs > 1
         self._base = spec.base
+        self._held: list[_Held] = [(ANY_RUN, spec.base)]
         self._completions_per_batch: int = spec.options["completions_per_batch"]
         self._waiting: deque[_Waiting] = deque()
 
     @property
     def policies(self) -> tuple[Policy, ...]:
         """The policies that can be sampled, the newest last."""
-        return tuple(self._policies)
+        return tuple(policy for _, policy in self._held)
 
     @property
     def loads_in_place(self) -> bool:
@@ -62,8 +65,8 @@ class TransformersEngine:
         """Whether requests wait."""
         return bool(self._waiting)
 
-    def load(self, weights: Adapter | FullWeights) -> Loaded:
-        """Hold this policy as the newest; older ones go, save those with requests and the last few.
+    def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
+        """Hold this policy as the newest; older ones of the run go, save those with requests and the last few.
 
         Raises:
             SyncError: A whole model came where adapters are served, or the other way round.
@@ -74,20 +77,25 @@ class TransformersEngine:
             raise SyncError(f"{weights.policy.name} is {came}, but this sampler was built to serve {wanted}")
         if isinstance(weights, FullWeights):
             return self._overwrite(weights)
-        if weights.policy in self._policies:
-            self._remove(weights.policy)
-        in_use = {policy for _, _, _, policy in self._waiting}
-        for policy in self._policies[: len(self._policies) - self._staleness]:
-            if policy not in in_use and policy != self._base:
-                self._remove(policy)
-        if self._base not in in_use and self._base in self._policies[: len(self._policies) - self._staleness]:
-            self._policies.remove(self._base)
-        self._insert(weights)
-        self._policies.append(weights.policy)
-        return self._read_back(weights)
+        new = (run, weights.policy)
+        if new in self._held:
+            self._remove(new)
+        in_use = {held for _, _, _, held in self._waiting}
+        own = [held for held in self._held if held[0] in (run, ANY_RUN)]
+        for held in own[: len(own) - self._staleness]:
+            if held not in in_use and not (self._is_shared and held[0] == ANY_RUN):
+                self._remove(held)
+        self._insert(weights, _name(new))
+        self._held.append(new)
+        return self._read_back(weights, _name(new))
 
-    def _insert(self, adapter: Adapter) -> None:
-        name = _name(adapter.policy)
+    def forget(self, run: int) -> None:
+        """Let go of all policies of a run, and of its requests."""
+        self._waiting = deque(waiting for waiting in self._waiting if waiting[3][0] != run)
+        for held in [held for held in self._held if held[0] == run]:
+            self._remove(held)
+
+    def _insert(self, adapter: Adapter, name: str) -> None:
         with tempfile.TemporaryDirectory(prefix="rft-adapter-") as folder:
             (Path(folder) / "adapter_config.json").write_text(json.dumps(adapter.config))
             (Path(folder) / "adapter_model.safetensors").write_bytes(adapter.tensors)
@@ -97,12 +105,12 @@ class TransformersEngine:
                 self._model = PeftModel.from_pretrained(self._model, folder, adapter_name=name)
         self._model.eval()
 
-    def _remove(self, policy: Policy) -> None:
-        self._policies.remove(policy)
-        self._model.delete_adapter(_name(policy))
+    def _remove(self, held: _Held) -> None:
+        self._held.remove(held)
+        if held[1] != self._base:
+            self._model.delete_adapter(_name(held))
 
-    def _read_back(self, adapter: Adapter) -> Loaded:
-        name = _name(adapter.policy)
+    def _read_back(self, adapter: Adapter, name: str) -> Loaded:
         there = get_peft_model_state_dict(self._model, adapter_name=name)
         shipped = safetensors.torch.load(adapter.tensors)
         modules = take_apart(adapter).updates
@@ -116,27 +124,30 @@ class TransformersEngine:
         return Loaded(policy=arrived(adapter), modules_matched=len(layers), problems=problems)
 
     def _overwrite(self, weights: FullWeights) -> Loaded:
-        self._policies.clear()  # should this fail half-way, nothing is held: no request is answered
+        self._held.clear()  # should this fail half-way, nothing is held: no request is answered
         tensors = safetensors.torch.load(weights.tensors)
         there = self._model.state_dict()
         absent = sorted(tensors.keys() - there.keys())
         self._model.load_state_dict(tensors, strict=False)
-        self._policies.append(weights.policy)
+        self._held.append((ANY_RUN, weights.policy))
         matched = len(tensors) - len(absent)
         return Loaded(policy=arrived(weights), modules_matched=matched, problems=unmatched_problem(absent, matched))
 
-    def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
+    def add(
+        self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
+    ) -> None:
         """Take in requests.
 
         Raises:
             SyncError: The policy is not held.
         """
-        if policy not in self._policies:
-            raise not_held(policy, self._policies)
-        self._waiting += [(stream, request, options, policy) for request in requests]
+        held = next((held for held in ((run, policy), (ANY_RUN, policy)) if held in self._held), None)
+        if held is None:
+            raise not_held(policy, self.policies)
+        self._waiting += [(stream, request, options, held) for request in requests]
 
     def step(self) -> list[tuple[int, Rollout]]:
-        """Sample one batch: requests of one stream, in their order."""
+        """Sample one batch: requests of one stream, in their order. Runs that share the engine take turns."""
         batch: list[_Waiting] = []
         while self._waiting and len(batch) < self._completions_per_batch:
             if batch and (self._waiting[0][0], self._waiting[0][3]) != (batch[0][0], batch[0][3]):
@@ -144,8 +155,11 @@ class TransformersEngine:
             batch.append(self._waiting.popleft())
         if not batch:
             return []
-        stream, _, options, policy = batch[0]
-        return [(stream, rollout) for rollout in self._sample([request for _, request, _, _ in batch], options, policy)]
+        stream, _, options, held = batch[0]
+        others = [place for place, waiting in enumerate(self._waiting) if waiting[0] != stream]
+        if self._is_shared and others:
+            self._waiting.rotate(-others[0])
+        return [(stream, rollout) for rollout in self._sample([request for _, request, _, _ in batch], options, held)]
 
     def abort(self, stream: int) -> None:
         """Forget the waiting requests of a stream."""
@@ -154,7 +168,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """Score sequences under the newest policy. There is no prefix cache."""
-        with self._under(self._policies[-1]):
+        with self._under(self._held[-1]):
             rows = []
             for sequence in sequences:
                 ids = torch.tensor([list(sequence)], device=self._device)
@@ -162,18 +176,18 @@ class TransformersEngine:
                 rows.append(tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()))
         return Scores(logprobs=tuple(rows), last=tuple(row[-1] for row in rows), reused_tokens=0)
 
-    def _under(self, policy: Policy) -> AbstractContextManager[None]:
+    def _under(self, held: _Held) -> AbstractContextManager[None]:
         """Let the model be this policy."""
         if not isinstance(self._model, PeftModel):
             return nullcontext()
-        if policy == self._base:
+        if held[1] == self._base:
             disabled: AbstractContextManager[None] = self._model.disable_adapter()
             return disabled
-        self._model.set_adapter(_name(policy))
+        self._model.set_adapter(_name(held))
         return nullcontext()
 
     @torch.inference_mode()
-    def _sample(self, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> list[Rollout]:
+    def _sample(self, requests: Sequence[Request], options: SamplingOptions, held: _Held) -> list[Rollout]:
         # One generator serves the batch, so a completion here depends on its neighbours, unlike with vLLM.
         torch.manual_seed(requests[0].seed)
         longest = max(len(request.prompt_ids) for request in requests)
@@ -181,7 +195,7 @@ class TransformersEngine:
         rows = [[pad] * (longest - len(request.prompt_ids)) + list(request.prompt_ids) for request in requests]
         mask = [[0] * (longest - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in requests]
         sampled = {"do_sample": True, "temperature": options.temperature, "top_k": 0, "top_p": 1.0}
-        with self._under(policy):
+        with self._under(held):
             output = self._model.generate(
                 input_ids=torch.tensor(rows, device=self._device),
                 attention_mask=torch.tensor(mask, device=self._device),
@@ -194,7 +208,7 @@ class TransformersEngine:
         logprobs = self._model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
         completions = output.sequences[:, longest:]
         return [
-            self._rollout(request, policy, ids.tolist(), row.tolist())
+            self._rollout(request, held[1], ids.tolist(), row.tolist())
             for request, ids, row in zip(requests, completions, logprobs, strict=True)
         ]
 
@@ -215,6 +229,6 @@ class TransformersEngine:
         )
 
 
-def _name(policy: Policy) -> str:
+def _name(held: _Held) -> str:
     """What PEFT calls the adapter of a policy; it allows no dots."""
-    return policy.name.replace(".", "_")
+    return f"{held[1].name}-{held[0]}".replace(".", "_")

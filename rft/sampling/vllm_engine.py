@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from rft.errors import SampleError, SyncError
-from rft.sampling.engine import Loaded, Request, SamplingOptions, Scores, not_held
+from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
 from rft.sampling.vllm_settings import engine_arguments, set_environment
@@ -30,6 +30,8 @@ class Held:
     """How vLLM calls its adapter; None for the weights of the model itself."""
     salt: str
     """Keeps the prefix cache of one policy from being read by another."""
+    run: int = ANY_RUN
+    """Whose it is."""
 
 
 class VllmEngine:
@@ -49,6 +51,7 @@ class VllmEngine:
         as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None
         self._weights = AdapterWeights(self._engine, spec) if as_adapter else InPlaceWeights(self._engine, spec, base)
         self._staleness = spec.staleness if as_adapter else 0
+        self._is_shared = spec.num_runs > 1
         self._numbers = count(1)
         self._held = [Held(spec.base, None, spec.base.name)]
         self._running: dict[str, tuple[int, Request, Held]] = {}
@@ -69,8 +72,8 @@ class VllmEngine:
         """Whether `step` has anything to do."""
         return bool(self._running or self._ended)
 
-    def load(self, weights: Adapter | FullWeights) -> Loaded:
-        """Hold this policy as the newest. Older ones go, save those with requests and the last `staleness`.
+    def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
+        """Hold this policy as the newest. Older ones of the run go, save those with requests and the last `staleness`.
 
         Every load has its own adapter name, id and salt, so that nothing of an older one can be taken for it.
 
@@ -78,24 +81,39 @@ class VllmEngine:
             SyncError: The weights cannot be served in the way that this engine serves, or too many are in flight.
         """
         number = next(self._numbers)
-        self._drop_old(keep=self._staleness + 1)
+        self._drop_old(run, keep=self._staleness + 1)
         if self.loads_in_place:
             if self._running:
                 raise SyncError(f"{len(self._running)} requests of an older policy are still in flight")
             self._held.clear()  # should this fail half-way, nothing is held: no request is answered
         lora_request, loaded = self._weights.load(weights, number, len(self._held))
-        self._held.append(Held(weights.policy, lora_request, f"{weights.policy.name}-{number}"))
-        self._drop_old(keep=self._staleness + 1)
+        self._held.append(Held(weights.policy, lora_request, f"{weights.policy.name}-{number}", run))
+        self._drop_old(run, keep=self._staleness + 1)
         return loaded
 
-    def _drop_old(self, *, keep: int) -> None:
+    def _drop_old(self, run: int, *, keep: int) -> None:
         in_use = {held.salt for _, _, held in self._running.values()}
-        for held in self._held[:-keep]:
-            if held.salt not in in_use:
-                self._held.remove(held)
-                self._weights.drop(held.lora_request)
+        own = [held for held in self._held if held.run in (run, ANY_RUN)]
+        for held in own[:-keep]:
+            # The base model is still to come for runs that share the engine and have not begun.
+            if held.salt not in in_use and not (self._is_shared and held.run == ANY_RUN):
+                self._drop(held)
 
-    def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
+    def _drop(self, held: Held) -> None:
+        self._held.remove(held)
+        self._weights.drop(held.lora_request)
+
+    def forget(self, run: int) -> None:
+        """Let go of all policies of a run, and of its requests."""
+        ended = {stream for stream, _, held in self._running.values() if held.run == run}
+        for stream in ended:
+            self.abort(stream)
+        for held in [held for held in self._held if held.run == run]:
+            self._drop(held)
+
+    def add(
+        self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
+    ) -> None:
         """Take in requests.
 
         Raises:
@@ -104,10 +122,11 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        held = next((held for held in reversed(self._held) if held.policy == policy), None)
-        if held is None:
+        own = [held for held in self._held if held.run in (run, ANY_RUN) and held.policy == policy]
+        if not own:
             raise not_held(policy, self.policies)
-        for request in requests:
+        held = own[-1]
+        for place, request in enumerate(requests):
             params = SamplingParams(
                 temperature=options.temperature,
                 max_tokens=options.max_completion_tokens,
@@ -115,7 +134,9 @@ class VllmEngine:
                 seed=request.seed,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            self._running[self._submit(request.prompt_ids, params, held)] = (stream, request, held)
+            # The more of a stream was begun, the longer its next request waits: no run keeps the others waiting.
+            key = self._submit(request.prompt_ids, params, held, priority=place if self._is_shared else 0)
+            self._running[key] = (stream, request, held)
 
     def step(self) -> list[tuple[int, Rollout]]:
         """Compute one token of every request.
@@ -162,10 +183,10 @@ class VllmEngine:
         reused = outputs[probes[0]].num_cached_tokens or 0 if probes else 0
         return Scores(logprobs=logprobs, last=tuple(last), reused_tokens=reused)
 
-    def _submit(self, prompt_ids: Sequence[int], params: Any, held: Held) -> str:
+    def _submit(self, prompt_ids: Sequence[int], params: Any, held: Held, priority: int = 0) -> str:
         key = str(next(self._numbers))
         prompt = {"prompt_token_ids": list(prompt_ids), "cache_salt": held.salt}
-        self._engine.add_request(key, prompt, params, lora_request=held.lora_request)
+        self._engine.add_request(key, prompt, params, lora_request=held.lora_request, priority=priority)
         return key
 
     def _advance(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
             "enable_lora": True,
             "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= spec.max_lora_rank),
             # A version is loaded before the oldest one goes.
-            "max_loras": spec.staleness + 2,
+            "max_loras": (spec.staleness + 2) * spec.num_runs,
             # Not the output embedding: with an adapter on it, vLLM computes wrong log-probabilities of a prompt (it
             # drops the adapter there, and on a CPU it fails), and those prove the sync. PEFT leaves it out as well.
             "lora_target_modules": base.linear_names(),
@@ -41,6 +41,7 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "worker_extension_cls": "rft.sampling.vllm_worker.ReadBackWorker",
+        **({"scheduling_policy": "priority"} if spec.num_runs > 1 else {}),
         **lora,
         **({} if spec.on_gpu else _cpu_arguments(spec.max_context_tokens)),
         **spec.options,

@@ -29,7 +29,7 @@ class AdapterWeights:
 
     def __init__(self, engine: Any, spec: EngineSpec) -> None:
         self._engine = engine
-        self._slots = spec.staleness + 2
+        self._slots = (spec.staleness + 2) * spec.num_runs
         self._max_rank = engine.vllm_config.lora_config.max_lora_rank
 
     def load(self, weights: Adapter | FullWeights, number: int, num_held: int) -> tuple[Any, Loaded]:

@@ -131,7 +131,7 @@ class _Sweep:
         ]
         share = bool(options["share_fleet"])
         parallel = min(wanted or default_parallel([trial.run for trial in trials], share_fleet=share), len(trials))
-        house = House([trial.run for trial in trials], parallel=parallel, share_fleet=share)
+        house = House([(trial.run, trial.prepared) for trial in trials], parallel=parallel, share_fleet=share)
         _tell(self._console, f"{len(trials)} trials, {parallel} at a time, in {self._grid.folder}")
         for line in house.explain():
             _tell(self._console, line)

@@ -110,7 +110,7 @@ class Runner:
             training = Training(
                 run=run,
                 prepared=prepared,
-                parts=self._house.parts(trial.number, run, prepared),
+                parts=self._house.parts(run, prepared),
                 recorder=recorder,
                 console=Console(file=log, width=LOG_COLUMNS),
                 go_on=measured,

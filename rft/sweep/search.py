@@ -57,8 +57,9 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
     parallel = min(search.config.sweep.parallel or default_parallel(runs, share_fleet=True), search.config.sweep.trials)
     if search.config.resume is None:
         _begin(folder, hide_in_words(words, runs[0].model_dump()))
+    house = House(list(zip(runs, prepared, strict=True)), parallel=parallel, share_fleet=True, are_all=False)
     started = time.monotonic()
-    searching = _Searching(search, folder, House(runs, parallel=parallel, share_fleet=True), parallel, console)
+    searching = _Searching(search, folder, house, parallel, console)
     console.print(Text(f"{_plan(search, folder)}, {parallel} at a time"), soft_wrap=True)
     try:
         code = asyncio.run(searching.run())

@@ -37,6 +37,22 @@ def test_shares_of_samplers_and_a_learner(
     assert share_out(VllmSampler(num_actors=num_actors), GrpoLearner(), [make_node("a", cpus, gpus)]) == expected
 
 
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "expected"),
+    [
+        (2, 0, shares((1, 1), (0, 0))),
+        (12, 0, shares((3, 3), (0, 0))),  # one sampler and three learners
+        (16, 4, shares((4, 4), (1, 1))),
+        (16, 2, shares((4, 4), (0.5, 0.5))),
+    ],
+)
+def test_samplers_that_three_learners_have_in_common(
+    make_node: MakeNode, cpus: int, gpus: int, expected: Shares
+) -> None:
+    node = make_node("a", cpus, gpus)
+    assert share_out(VllmSampler(num_actors=1), GrpoLearner(), [node], num_learners=3) == expected
+
+
 def test_gpus_of_all_nodes_count(make_node: MakeNode) -> None:
     nodes = [make_node("a", 4, 1), make_node("b", 4, 2), make_node("c", 4)]
     assert share_out(VllmSampler(num_actors=2), GrpoLearner(), nodes) == shares((1, 1), (1, 1))

@@ -57,7 +57,12 @@ def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
     """`with_fleet(job, num_actors=2, ...)`: the coroutine that starts a fleet, runs `job(fleet)` and closes it."""
 
     async def run(
-        job: Callable[[Fleet], Coroutine[Any, Any, Any]], *, num_actors: int = 1, staleness: int = 0, **how: Any
+        job: Callable[[Fleet], Coroutine[Any, Any, Any]],
+        *,
+        num_actors: int = 1,
+        staleness: int = 0,
+        num_runs: int = 1,
+        **how: Any,
     ) -> Any:
         defaults: dict[str, Any] = {
             "actor_options": [{"num_cpus": 0.1}] * num_actors,
@@ -66,7 +71,7 @@ def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
             "seed": 0,
         }
         fleet = Fleet(
-            replace(SPEC, staleness=staleness),
+            replace(SPEC, staleness=staleness, num_runs=num_runs),
             render=lambda task: (len(task.id), 7),
             max_completion_tokens=4,
             **(defaults | how),

@@ -63,7 +63,7 @@ def test_a_load_that_overwrites_waits_for_what_is_in_flight_and_lets_nothing_pas
     class InPlaceEngine(FakeEngine):
         loads_in_place = True
 
-        def load(self, weights: Adapter | FullWeights) -> Loaded:
+        def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
             assert not self.has_unfinished
             return super().load(weights)
 

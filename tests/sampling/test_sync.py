@@ -80,7 +80,7 @@ def test_a_stream_given_up_is_not_sampled_further(
     """With one policy held, the load would be refused while the older one has requests."""
 
     class StrictEngine(WaitingEngine):
-        def load(self, weights: Any) -> Loaded:
+        def load(self, weights: Any, run: int = 0) -> Loaded:
             if self._waiting:
                 raise SyncError("requests are in flight")
             return super().load(weights)
@@ -127,7 +127,7 @@ def test_scores_that_agree_are_a_proof(in_ray: Any, with_fleet: Any, published: 
 
 def test_a_load_that_fails(in_ray: Any, with_fleet: Any, engine: Any, published: Any) -> None:
     class RefusingEngine(FakeEngine):
-        def load(self, weights: Any) -> Loaded:
+        def load(self, weights: Any, run: int = 0) -> Loaded:
             raise ValueError("rank 8 is too high")
 
     engine(RefusingEngine)
@@ -139,14 +139,14 @@ def test_a_load_that_fails(in_ray: Any, with_fleet: Any, engine: Any, published:
 class DroppedSyncEngine(FakeEngine):
     """Says yes, and stays what it was."""
 
-    def load(self, weights: Any) -> Loaded:
+    def load(self, weights: Any, run: int = 0) -> Loaded:
         return Loaded(policy=weights.policy, modules_matched=1)
 
 
 class StaleEngine(FakeEngine):
     """Loads the version before under the name of the new one: its bytes give it away."""
 
-    def load(self, weights: Any) -> Loaded:
+    def load(self, weights: Any, run: int = 0) -> Loaded:
         loaded = super().load(weights)
         return replace(loaded, policy=replace(loaded.policy, fingerprint="0123456789abcdef"))
 
@@ -154,7 +154,7 @@ class StaleEngine(FakeEngine):
 class UnmatchedEngine(FakeEngine):
     """Finds no module for the adapter."""
 
-    def load(self, weights: Any) -> Loaded:
+    def load(self, weights: Any, run: int = 0) -> Loaded:
         return replace(super().load(weights), modules_matched=0)
 
 
@@ -260,7 +260,9 @@ def test_a_completion_of_another_policy_is_refused(
     in_ray: Any, with_fleet: Any, engine: Any, published: Any, tasks: list[Task]
 ) -> None:
     class LyingEngine(FakeEngine):
-        def add(self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy) -> None:
+        def add(
+            self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
+        ) -> None:
             super().load(type("Weights", (), {"policy": BASE, "tensors": b""})())
             super().add(stream, requests, options, BASE)
 

@@ -1,0 +1,123 @@
+"""Several runs on one engine and on one fleet: policies and ends of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.errors import SyncError
+from rft.sampling.engine import Engine, Request, SamplingOptions
+from rft.sampling.fake_engine import FakeEngine
+from rft.sampling.fleet import Fleet
+from rft.sampling.spec import EngineSpec
+from rft.types import Adapter, Policy, Split, Task
+
+BASE = Policy(version=0, fingerprint="base")
+SPEC = EngineSpec(
+    kind="fake",
+    model=Path("nowhere"),
+    base=BASE,
+    max_lora_rank=8,
+    dtype="float32",
+    max_context_tokens=64,
+    seed=0,
+    num_threads=1,
+    on_gpu=False,
+    num_runs=2,
+    options={"script": ["one", "two", "three", "four", "five"]},
+)
+OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=9)
+TASKS = [Task(id=name, messages=({"role": "user", "content": name},), item={}, split=Split.TRAIN) for name in "abc"]
+
+
+def adapter(name: str) -> Adapter:
+    policy = Policy(version=int(name[1:]), fingerprint=hashlib.sha256(name.encode()).hexdigest()[:16])
+    return Adapter(policy=policy, config={}, tensors=name.encode())
+
+
+def ask(engine: Engine, policy: Policy, run: int) -> None:
+    engine.add(run, [Request(task_id="t", index=0, prompt_ids=(1, 2), seed=3)], OPTIONS, policy, run)
+
+
+def test_one_runs_loads_take_nothing_from_another() -> None:
+    engine = FakeEngine(SPEC)
+    slow = adapter("b1")
+    engine.load(slow, 2)
+    for version in range(1, 5):
+        engine.load(adapter(f"a{version}"), 1)
+    assert set(engine.policies) == {BASE, slow.policy, adapter("a4").policy}
+    ask(engine, slow.policy, 2)
+    ask(engine, BASE, 1)
+    ask(engine, adapter("a4").policy, 1)
+
+
+def test_a_run_cannot_be_served_anothers_policy() -> None:
+    engine = FakeEngine(SPEC)
+    engine.load(adapter("a1"), 1)
+    with pytest.raises(SyncError, match="but holds"):
+        ask(engine, adapter("a1").policy, 2)
+
+
+def test_what_ended_is_forgotten_and_the_base_stays() -> None:
+    engine = FakeEngine(SPEC)
+    engine.load(adapter("a1"), 1)
+    engine.load(adapter("b1"), 2)
+    engine.forget(1)
+    assert set(engine.policies) == {BASE, adapter("b1").policy}
+    with pytest.raises(SyncError):
+        ask(engine, adapter("a1").policy, 1)
+    ask(engine, BASE, 3)
+
+
+def test_the_same_policy_of_two_runs_ends_once_for_each() -> None:
+    engine = FakeEngine(SPEC)
+    same = adapter("a1")
+    engine.load(same, 1)
+    engine.load(same, 2)
+    engine.forget(1)
+    ask(engine, same.policy, 2)
+
+
+def test_an_engine_of_one_run_drops_the_base_as_before() -> None:
+    engine = FakeEngine(replace(SPEC, num_runs=1))
+    engine.load(adapter("a1"))
+    assert engine.policies == (adapter("a1").policy,)
+
+
+Job = Callable[[Fleet], Coroutine[Any, Any, Any]]
+
+
+@pytest.mark.e2e
+def test_two_runs_of_a_fleet(in_ray: Any, with_fleet: Any, published: Any) -> None:
+    """Each samples under its own newest policy, whatever the other loads; and begins with the base model."""
+
+    def joined(fleet: Fleet, seed: int) -> Fleet:
+        return fleet.join(render=lambda task: (len(task.id), 7), seed=seed, max_completion_tokens=4)
+
+    async def sampled(fleet: Fleet) -> tuple[set[Policy], list[str]]:
+        stream = fleet.sample(TASKS, completions_per_task=3, temperature=1.0, purpose="train", step=1)
+        rollouts = [rollout async for rollout in stream]
+        ordered = sorted(rollouts, key=lambda one: (one.task_id, one.index))
+        return {one.policy for one in rollouts}, [one.text for one in ordered]
+
+    async def job(fleet: Fleet) -> None:
+        first, second = joined(fleet, 0), joined(fleet, 1)
+        alone = await sampled(fleet)
+        assert await sampled(first) == alone, "the same seed, the same completions"
+        assert (await sampled(second))[1] != alone[1]
+        await first.load(published(1))
+        await first.load(published(2))
+        assert (await sampled(first))[0] == {published(2).policy}
+        assert (await sampled(second))[0] == {BASE}
+        await second.load(published(1))
+        await first.leave()
+        assert (await sampled(second))[0] == {published(1).policy}
+        third = joined(fleet, 2)
+        assert (third.policy, (await sampled(third))[0]) == (BASE, {BASE})
+
+    in_ray(with_fleet(job, num_actors=2, num_runs=3))

@@ -1,0 +1,155 @@
+"""When shared samplers start and end, with fakes for the samplers and their place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rft.config.commands import load_training
+from rft.errors import SampleError
+from rft.sampling.spec import EngineSpec
+from rft.sweep import sharing
+from rft.sweep.sharing import SharedFleets
+from rft.types import Policy
+
+RUN = load_training(["experiment=quickstart"], "/nowhere")
+SPEC = EngineSpec(
+    kind="vllm",
+    model=Path("model"),
+    base=Policy(version=0, fingerprint="base"),
+    max_lora_rank=8,
+    dtype="float32",
+    max_context_tokens=64,
+    seed=0,
+    num_threads=1,
+    on_gpu=False,
+)
+A, B = SimpleNamespace(spec=SPEC), SimpleNamespace(spec=replace(SPEC, max_context_tokens=128))
+"""Stand for the inputs of trials with one kind of samplers, and with another."""
+
+
+class FakeFleet:
+    """Starts at once, or fails to."""
+
+    def __init__(self, spec: EngineSpec, fails: bool) -> None:
+        self.spec, self._fails = spec, fails
+        self.is_closed = False
+
+    async def start(self) -> None:
+        if self._fails:
+            raise SampleError("no engine")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class World:
+    """What was started, and which places are taken."""
+
+    def __init__(self) -> None:
+        self.fleets: list[FakeFleet] = []
+        self.places = 0
+        self.next_fails = False
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+
+    @asynccontextmanager
+    async def place(run: Any, **_: Any) -> AsyncIterator[None]:
+        world.places += 1
+        yield
+        world.places -= 1
+
+    def fleet(*_: Any, spec: EngineSpec, **__: Any) -> FakeFleet:
+        world.fleets.append(FakeFleet(spec, world.next_fails))
+        return world.fleets[-1]
+
+    monkeypatch.setattr(sharing, "workplace", place)
+    monkeypatch.setattr(sharing, "spec_of", lambda run, prepared: prepared.spec)
+    monkeypatch.setattr(sharing.build, "fleet", fleet)
+    monkeypatch.setattr(
+        sharing.build, "engine_spec", lambda run, prepared, place, max_lora_rank: replace(
+            prepared.spec, max_lora_rank=max_lora_rank
+        )
+    )  # fmt: skip
+    return world
+
+
+def run(job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(job(), 30))
+
+
+def fleets(*trials: Any, are_all: bool = True) -> SharedFleets:
+    return SharedFleets([(RUN, trial) for trial in trials], parallel=2, are_all=are_all)
+
+
+def test_one_set_of_samplers_until_the_last_trial_ends(world: World) -> None:
+    async def job() -> None:
+        wide = SimpleNamespace(spec=replace(SPEC, max_lora_rank=32, staleness=3))
+        shared = fleets(A, wide, A)
+        async with shared.lease(RUN, A, {}) as first, shared.lease(RUN, wide, {}) as second:  # type: ignore[arg-type]
+            assert first is second
+            await first.is_up()
+        (fleet,) = world.fleets
+        assert (fleet.spec.max_lora_rank, fleet.spec.staleness, fleet.spec.num_runs) == (32, 3, 2)
+        assert not fleet.is_closed, "one more is to come"
+        async with shared.lease(RUN, A, {}):  # type: ignore[arg-type]
+            assert len(world.fleets) == 1
+        assert (fleet.is_closed, world.places) == (True, 0)
+
+    run(job)
+
+
+def test_other_samplers_wait_until_these_are_free(world: World) -> None:
+    async def job() -> None:
+        shared = fleets(A, B, are_all=False)
+        free = asyncio.Event()
+        order = []
+
+        async def trial(name: str, inputs: Any) -> None:
+            async with shared.lease(RUN, inputs, {}):
+                order.append(f"{name} begins")
+                if name == "a":
+                    await free.wait()
+                order.append(f"{name} ends")
+
+        first = asyncio.create_task(trial("a", A))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(trial("b", B))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert order == ["a begins"]
+        free.set()
+        await asyncio.gather(first, second)
+        assert order == ["a begins", "a ends", "b begins", "b ends"]
+        assert [fleet.is_closed for fleet in world.fleets] == [True, False]
+        async with shared:
+            pass
+        assert (world.fleets[1].is_closed, world.places) == (True, 0)
+
+    run(job)
+
+
+def test_samplers_that_did_not_come_up_are_started_anew(world: World) -> None:
+    async def job() -> None:
+        shared = fleets(A, A, are_all=False)
+        world.next_fails = True
+        with pytest.raises(SampleError, match="no engine"):
+            async with shared.lease(RUN, A, {}) as leased:  # type: ignore[arg-type]
+                await leased.is_up()
+        assert (world.fleets[0].is_closed, world.places) == (True, 0)
+        world.next_fails = False
+        async with shared.lease(RUN, A, {}) as leased:  # type: ignore[arg-type]
+            await leased.is_up()
+        assert len(world.fleets) == 2
+
+    run(job)
