@@ -63,10 +63,12 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
         arm("TRL, vLLM, no correction", num_threads=2, **VLLM, **NO_CORRECTION),
     ]
     trl_medium = [arm(one.name, **one.options, per_device_train_batch_size=16) for one in trl]
-    rft = [rft_arm("rft", **MERGED), rft_arm("rft, staleness 1", **MERGED, **{"loop.staleness": 1})]
+    rft_medium = [rft_arm("rft", **MERGED), rft_arm("rft, staleness 1", **MERGED, **{"loop.staleness": 1})]
+    # A second thread gains the engine nothing with so small a model.
+    rft = [rft_arm(one.name, **one.options, **{"sampler.num_threads": 1}) for one in rft_medium]
     return {
         "tiny": Scenario(job=tiny, trl=trl, rft=rft),
-        "medium": Scenario(job=medium, trl=trl_medium, rft=rft),
+        "medium": Scenario(job=medium, trl=trl_medium, rft=rft_medium),
         **{
             f"judge_{delay_ms}ms": Scenario(
                 job=replace(tiny, name=f"judge_{delay_ms}ms", delay_s=delay_ms / 1000, steps=6, warm_up_steps=2),
