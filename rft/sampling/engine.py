@@ -65,13 +65,16 @@ class Scores:
     """What the newest policy says to N sequences of L tokens, at temperature 1.
 
     Example:
-        Scores(logprobs=((-0.1, -2.3),), last=(-2.3,), reused_tokens=0)
+        Scores(logprobs=((-0.1, -2.3), (-0.2, -0.7)), last=(-2.3,), reused_tokens=0)
     """
 
     logprobs: Logprobs
     """`[N][L - 1]` of every token but the first, computed without the prefix cache."""
     last: tuple[float, ...]
-    """`[N]` of the last token alone, as sampling would compute it: with whatever the prefix cache held beforehand."""
+    """`[1]` of the first sequence's last token, computed as while sampling: with what the prefix cache held beforehand.
+
+    Empty where there are no sequences. One is enough: a cache that is reused for one prompt is reused for all.
+    """
     reused_tokens: int
     """Tokens that the prefix cache held already. The first to ask under a new policy must find none."""
 

@@ -80,7 +80,7 @@ class FakeEngine:
         """The scores of `fake_score` under the newest policy."""
         value = fake_score(self._held[-1][1])
         logprobs = tuple((value,) * (len(ids) - 1) for ids in sequences)
-        return Scores(logprobs=logprobs, last=tuple(row[-1] for row in logprobs), reused_tokens=0)
+        return Scores(logprobs=logprobs, last=tuple(row[-1] for row in logprobs[:1]), reused_tokens=0)
 
     def _completion(self, request: Request, options: SamplingOptions, policy: Policy) -> Rollout:
         text = self._script[request.seed % len(self._script)]

@@ -120,7 +120,7 @@ def prove(
         return Proof(problems=tuple(problems), gap=nothing, base_gap=nothing)
     anew = gap(scores.logprobs, publication.canary_logprobs)
     base_gap = gap(scores.logprobs, base.logprobs)
-    cached = gap((scores.last,), (tuple(row[-1] for row in scores.logprobs),))
+    cached = gap((scores.last,), (tuple(row[-1] for row in scores.logprobs[: len(scores.last)]),))
     allowed = f"(allowed: {tolerance:.2g} and {MAX_OVER_MEAN * tolerance:.2g})"
     of_base = gap(base.logprobs, publication.base_canary_logprobs)
     if not of_base.within(tolerance):

@@ -174,7 +174,7 @@ class TransformersEngine:
                 ids = torch.tensor([list(sequence)], device=self._device)
                 logprobs = torch.log_softmax(self._model(ids).logits[0, :-1].float(), dim=-1)
                 rows.append(tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()))
-        return Scores(logprobs=tuple(rows), last=tuple(row[-1] for row in rows), reused_tokens=0)
+        return Scores(logprobs=tuple(rows), last=tuple(row[-1] for row in rows[:1]), reused_tokens=0)
 
     def _under(self, held: _Held) -> AbstractContextManager[None]:
         """Let the model be this policy."""

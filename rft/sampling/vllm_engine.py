@@ -159,22 +159,22 @@ class VllmEngine:
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """Score sequences under the newest policy, while other requests go on.
 
-        The last token is asked for first, as sampling would: through the prefix cache. Only then are the sequences
-        scored anew, which fills the cache for the next sync to find, should it be reused against the rules.
+        The first sequence's last token is asked for first, as sampling would: through the prefix cache. Only then are
+        all scored anew, which fills the cache for the next sync to find, should it be reused against the rules.
         """
         from vllm import SamplingParams
 
         held = self._held[-1]
         common = {"temperature": 1.0, "max_tokens": 1, "detokenize": False}
         probes = [
-            self._submit(ids[:-1], SamplingParams(**common, logprob_token_ids=[ids[-1]]), held) for ids in sequences
+            self._submit(ids[:-1], SamplingParams(**common, logprob_token_ids=[ids[-1]]), held) for ids in sequences[:1]
         ]
         fresh = [self._submit(ids, SamplingParams(**common, prompt_logprobs=0), held) for ids in sequences]
         outputs: dict[str, Any] = {}
         while len(outputs) < len(probes) + len(fresh):
             outputs |= self._advance()
         last = [
-            outputs[key].outputs[0].logprobs[0][ids[-1]].logprob for key, ids in zip(probes, sequences, strict=True)
+            outputs[key].outputs[0].logprobs[0][ids[-1]].logprob for key, ids in zip(probes, sequences[:1], strict=True)
         ]
         logprobs: Logprobs = tuple(
             tuple(entry[token].logprob for entry, token in zip(outputs[key].prompt_logprobs[1:], ids[1:], strict=True))

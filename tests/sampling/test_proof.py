@@ -20,11 +20,11 @@ PUBLICATION = Publication(
 )
 CONFIRMATION = Confirmation(
     loaded=Loaded(policy=POLICY, modules_matched=7),
-    scores=Scores(logprobs=LEARNER, last=(-2.0, -4.0), reused_tokens=0),
+    scores=Scores(logprobs=LEARNER, last=(-2.0,), reused_tokens=0),
     load_s=0.0,
     proof_s=0.0,
 )
-ENGINE_BASE = Scores(logprobs=BASE, last=(-2.5, -4.5), reused_tokens=0)
+ENGINE_BASE = Scores(logprobs=BASE, last=(-2.5,), reused_tokens=0)
 
 
 def judge(
@@ -55,7 +55,7 @@ def test_what_is_not_a_number_is_never_within() -> None:
     nan = float("nan")
     assert not gap(((nan, 0.0),), ((0.0, 0.0),)).within(1.0)
     assert not gap(((0.0, nan),), ((0.0, 0.0),)).within(1.0)
-    assert judge(logprobs=((-1.0, nan), (-3.0, -4.0)), last=(nan, -4.0))
+    assert judge(logprobs=((-1.0, nan), (-3.0, -4.0)), last=(-2.0,))
 
 
 def test_agreement_is_a_proof() -> None:
@@ -80,7 +80,7 @@ def test_what_was_read_back_counts_even_where_the_canaries_agree() -> None:
 
 
 def test_scores_of_the_base_model_are_recognised() -> None:
-    [problem] = judge(logprobs=BASE, last=(-2.5, -4.5))
+    [problem] = judge(logprobs=BASE, last=(-2.5,))
     assert "differ from the learner's by 0.5 on average and 0.5 at most (allowed: 0.0001 and 0.002)" in problem
     assert "from the base model's by 0 on average and 0 at most" in problem
     assert "they are those of the base model: is the new policy loaded but not used?" in problem
@@ -88,7 +88,7 @@ def test_scores_of_the_base_model_are_recognised() -> None:
 
 def test_scores_of_an_older_policy_are_recognised() -> None:
     older = ((-1.1, -2.1), (-3.1, -4.1))
-    [problem] = judge(logprobs=older, last=(-2.1, -4.1), known=[("policy-v1-f1", LEARNER), ("policy-v2-f2", older)])
+    [problem] = judge(logprobs=older, last=(-2.1,), known=[("policy-v1-f1", LEARNER), ("policy-v2-f2", older)])
     assert "they are those of policy-v2-f2" in problem
 
 
@@ -99,8 +99,8 @@ def test_scores_of_nobody() -> None:
 
 
 def test_a_prefix_cache_that_says_something_else() -> None:
-    [problem] = judge(last=(-2.0, -4.5))
-    assert "through the prefix cache they differ from that by 0.25 on average and 0.5 at most" in problem
+    [problem] = judge(last=(-2.5,))
+    assert "through the prefix cache they differ from that by 0.5 on average and 0.5 at most" in problem
 
 
 def test_a_prefix_cache_that_held_something_already() -> None:
