@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StopReason, Task
+
+# OpenMP reads it once, when torch is imported: tests build engines and learners in this very process, from threads of
+# their own, and vLLM does not stand it when those differ in their number of OpenMP threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 EMBEDDED = Path(__file__).parents[1] / "rft" / "embedded" / "model"
 SPECIAL = ["<unk>", "<pad>", "<|end|>", "<|user|>", "<|assistant|>"]

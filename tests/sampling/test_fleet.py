@@ -16,7 +16,7 @@ from rft.errors import LearnError, RftError, SampleError, WaitTimeout
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner
-from rft.learning.spec import LearnerSpec
+from rft.learning.spec import LearnerSpec, Lora
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
@@ -152,9 +152,8 @@ def learner_spec(folder: Path) -> LearnerSpec:
         max_completion_tokens=8,
         temperature=1.0,
         learning_rate=1e-3,
-        lora_rank=8,
-        lora_alpha=16,
-        lora_dropout=0.0,
+        lora=Lora(rank=8, alpha=16, dropout=0.0),
+        base=BASE,
         seed=0,
         dtype="float32",
         on_gpu=False,

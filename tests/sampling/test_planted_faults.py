@@ -228,9 +228,9 @@ def test_a_prefix_cache_that_is_reused(
     def same_name(request: Any, *, in_place: bool = False) -> Any:
         return LoRARequest("policy", 1000, request.lora_path, load_inplace=in_place)
 
-    def request_under_one_name(key: str, prompt: Any, params: Any, lora_request: Any) -> Any:
+    def request_under_one_name(key: str, prompt: Any, params: Any, lora_request: Any, **others: Any) -> Any:
         always = LoRARequest("policy", 1000, "/always/the/same")
-        return add_request(key, {**prompt, "cache_salt": "salt"}, params, lora_request=always)
+        return add_request(key, {**prompt, "cache_salt": "salt"}, params, lora_request=always, **others)
 
     monkeypatch.setattr(engine, "add_lora", lambda request: add_lora(same_name(request, in_place=True)))
     monkeypatch.setattr(engine, "add_request", request_under_one_name)
