@@ -12,8 +12,9 @@ Nothing here knows vLLM, Ray or TRL: the parts stand behind protocols, and `rft.
 3. *sync*: the new policy goes to every sampler, and each proves that it serves it.
 
 `staleness` is how many policy versions the samplers run ahead of the learner. The batch of step s is sampled under
-version s - 1 - staleness (the base model, where that is below 1), always: what a run does depends on no clock. With 0
-the parts take turns; with 1 a batch is sampled and graded while the learner is at the one before.
+version s - 1 - staleness (the base model, where that is below 1), whatever the clock says; only what
+`rft.batches` samples later, to refill, is of the newest version. With 0 the parts take turns; with 1 a batch is sampled
+and graded while the learner is at the one before.
 """
 
 from __future__ import annotations
