@@ -34,12 +34,11 @@ def score_canaries(
     longest = max(map(len, canaries))
     # Padding on the right is never seen by what stands before it: attention is causal.
     ids = torch.tensor([[*canary, *[canary[-1]] * (longest - len(canary))] for canary in canaries], device=model.device)
-    mask = torch.tensor([[1] * len(canary) + [0] * (longest - len(canary)) for canary in canaries], device=model.device)
     was_training = model.training
     model.eval()
     try:
         with precision or nullcontext():
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            logits = model(input_ids=ids, use_cache=False).logits
     finally:
         model.train(was_training)
     scores = torch.log_softmax(logits[:, :-1].float(), dim=-1)

@@ -7,13 +7,13 @@ from itertools import chain, cycle, islice
 
 
 def choose_canaries(
-    prompts: Sequence[Sequence[int]], *, num: int = 4, num_tokens: int = 64, max_context_tokens: int
+    prompts: Sequence[Sequence[int]], *, num: int = 3, num_tokens: int = 36, max_context_tokens: int
 ) -> tuple[tuple[int, ...], ...]:
     """Choose canaries from rendered training prompts, always the same ones from the same prompts.
 
     Canary i begins with the i-th of `num` prompts spread evenly over all of them and goes on with those that follow it,
-    round and round, until it is long enough. 64 tokens are two blocks of vLLM's prefix cache on a CPU, and four on a
-    GPU, so that the cache is in play.
+    round and round, until it is long enough. 36 tokens are more than a block of vLLM's prefix cache on a CPU (32), and
+    more than two on a GPU (16), so that the cache is in play.
 
     Args:
         prompts: Token ids of the training prompts.

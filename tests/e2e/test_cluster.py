@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.e2e
 BIN = Path(sys.executable).parent
 MARK = "RFT_TEST_CLUSTER"
 DEADLINE_S = 240.0
+STARTS = 3
 FAKE = ("sampler=fake", "learner=fake")
 SMALL = (
     "experiment=quickstart",
@@ -75,51 +77,63 @@ class Cluster:
         }
         self.environment.pop("RAY_ADDRESS", None)
         self.folder = folder
-        self.address = f"127.0.0.1:{free_port()}"
-        self.dashboard = f"127.0.0.1:{free_port()}"
         # Ray's sockets must have short paths.
         self.temporary = Path("/tmp") / f"rft-test-{self.mark[:8]}"
-        port, dashboard_port = self.address.rpartition(":")[2], self.dashboard.rpartition(":")[2]
-        head = ["--head", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
         try:
-            self._start(*head, f"--temp-dir={self.temporary}", f"--num-cpus={cpus[0]}")
-            self._until_up("head", 1)
+            self._until_up("head", 1, lambda: self._start_head(cpus[0]))
             for number, num_cpus in enumerate(cpus[1:], 1):
-                self._start(f"--address={self.address}", f"--num-cpus={num_cpus}")
-                self._until_up(f"node {number}", number + 1)
+                self._until_up(f"node {number}", number + 1, lambda num_cpus=num_cpus: self._start_node(num_cpus))
         except BaseException:
             self.end()
             raise
 
-    def _start(self, *words: str) -> None:
-        subprocess.Popen(
-            # Ports that nobody else on this machine has: those that Ray takes by default are for one node a machine.
-            [
-                *(BIN / "ray", "start", "--block", "--num-gpus=0", "--object-store-memory=100000000"),
-                *("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"),
-                *words,
-            ],
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def _start_head(self, num_cpus: int) -> subprocess.Popen[bytes]:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.dashboard = f"127.0.0.1:{free_port()}"
+        port, dashboard_port = self.address.rpartition(":")[2], self.dashboard.rpartition(":")[2]
+        ports = [f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
+        return self._start("--head", *ports, f"--temp-dir={self.temporary}", f"--num-cpus={num_cpus}")
 
-    def _until_up(self, what: str, num_nodes: int) -> None:
+    def _start_node(self, num_cpus: int) -> subprocess.Popen[bytes]:
+        return self._start(f"--address={self.address}", f"--num-cpus={num_cpus}")
+
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "ray.log").open("wb") as log:
+            return subprocess.Popen(
+                # Ports that nobody else here has: those that Ray takes by default are for one node a machine.
+                [
+                    *(BIN / "ray", "start", "--block", "--num-gpus=0", "--object-store-memory=100000000"),
+                    *("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"),
+                    *("--node-ip-address=127.0.0.1", *words),
+                ],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _until_up(self, what: str, num_nodes: int, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        """Start a node and wait for it; once more, on other ports, where somebody took one of its ports meanwhile."""
         program = (
             "import sys, ray\n"
             "ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
             "print(sum(node['Alive'] for node in ray.nodes()))"
         )
-        ends = time.monotonic() + DEADLINE_S
-        while time.monotonic() < ends:
-            with socket.socket() as probe:
-                listens = probe.connect_ex(("127.0.0.1", int(self.address.rpartition(":")[2]))) == 0
-            if listens:
-                asked = self.run(sys.executable, "-c", program, self.address)
-                if asked.output.strip().endswith(str(num_nodes)):
-                    return
-        raise AssertionError(f"{what} did not come up")
+        said = ""
+        for _ in range(STARTS):
+            node, ends = start(), time.monotonic() + DEADLINE_S / STARTS
+            while time.monotonic() < ends and node.poll() is None:
+                with socket.socket() as probe:
+                    listens = probe.connect_ex(("127.0.0.1", int(self.address.rpartition(":")[2]))) == 0
+                if listens:
+                    asked = self.run(sys.executable, "-c", program, self.address)
+                    said = asked.output
+                    if asked.output.strip().endswith(str(num_nodes)):
+                        return
+                time.sleep(0.1)
+            kill_group(node)
+        log = (self.folder / "ray.log").read_text(errors="replace")
+        raise AssertionError(f"{what} did not come up; it says:\n{log}\nand who asks for it:\n{said}")
 
     def run(self, *command: str | Path, cwd: Path | None = None, **environment: str) -> Done:
         """Run a command to its end, with the cluster's token."""
@@ -166,6 +180,12 @@ class Cluster:
             except psutil.NoSuchProcess:
                 continue
         shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=DEADLINE_S)
 
 
 def free_port() -> int:

@@ -10,13 +10,13 @@ def test_they_begin_at_prompts_spread_over_all_and_go_on_with_those_that_follow(
     assert choose_canaries(prompts, num=2, num_tokens=5, max_context_tokens=99) == ((1, 1, 2, 2, 3), (3, 3, 4, 4, 1))
 
 
-def test_four_of_64_tokens_by_default_always_the_same() -> None:
+def test_three_of_36_tokens_by_default_always_the_same() -> None:
     prompts = [tuple(range(start, start + 7)) for start in range(100)]
     chosen = choose_canaries(prompts, max_context_tokens=256)
-    assert [len(ids) for ids in chosen] == [64] * 4
-    assert len(set(chosen)) == 4
+    assert [len(ids) for ids in chosen] == [36] * 3
+    assert len(set(chosen)) == 3
     assert chosen == choose_canaries(list(prompts), max_context_tokens=256)
-    assert [ids[0] for ids in chosen] == [0, 25, 50, 75]
+    assert [ids[0] for ids in chosen] == [0, 33, 66]
 
 
 def test_fewer_prompts_than_canaries() -> None:
@@ -26,7 +26,7 @@ def test_fewer_prompts_than_canaries() -> None:
 
 
 def test_one_token_of_the_context_is_left_free() -> None:
-    assert [len(ids) for ids in choose_canaries([(1, 2)], max_context_tokens=16)] == [15] * 4
+    assert [len(ids) for ids in choose_canaries([(1, 2)], max_context_tokens=16)] == [15] * 3
 
 
 @pytest.mark.parametrize(("prompts", "context"), [([], 99), ([(), ()], 99), ([(1, 2)], 2)])
