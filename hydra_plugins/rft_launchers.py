@@ -1,4 +1,4 @@
-"""Hydra's way to rft's launchers, `hydra/launcher=shared` and `separate`: the trials of a grid side by side.
+"""Hydra's way to rft's launchers, `hydra/launcher=shared` and `ray`: the trials of a grid side by side.
 
 Hydra looks for plugins in packages of this name. What the launchers do is in `rft/sweep`; here jobs become ours.
 """
@@ -41,7 +41,7 @@ class SideBySideLauncher(Launcher):  # type: ignore[misc]
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
         """Run the jobs, and wait for all of them."""
         if not isinstance(self._task, Jobs):
-            raise HydraException("hydra/launcher=shared and separate are for rft train; use hydra/launcher=basic")
+            raise HydraException("hydra/launcher=shared and ray are for rft train; use hydra/launcher=basic")
         configs = [
             self._job_config(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)
         ]
@@ -83,4 +83,4 @@ def _store(name: str, *, share_fleet: bool) -> None:
 
 
 _store("shared", share_fleet=True)
-_store("separate", share_fleet=False)
+_store("ray", share_fleet=False)

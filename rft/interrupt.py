@@ -1,6 +1,6 @@
 """Ctrl-C once: the step under way is finished and saved. Twice: stop at once.
 
-Where several runs go on in one process, a signal reaches each of them.
+Where several runs go on in one process, a signal reaches each of them, and the sweep that they are of.
 """
 
 from __future__ import annotations
@@ -53,9 +53,31 @@ class Interrupt:
         self.exit_code = EXIT_CODES[number]
         if first and self.can_wait:
             self._say("stopping: the step under way is finished and saved first (once more to stop at once)")
-        elif self._task is not None:
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._task is not None:
             self._say("stopping at once")
             self._task.cancel()
+
+
+class SweepInterrupt(Interrupt):
+    """Listens for a whole sweep. Its trials listen as well, and end themselves; only where none does, it is stopped."""
+
+    def receive(self, number: signal.Signals) -> None:
+        """Ask to stop: no more trials begin."""
+        first = not self.requested
+        self.exit_code = EXIT_CODES[number]
+        if all(listening is self for listening in _listening):
+            self._stop()
+        elif first:
+            self._say(
+                "stopping: the trials that are running finish their step and save, no more begin "
+                "(once more to stop at once)"
+            )
+        else:
+            self._say("stopping at once")
 
 
 def _tell_all(number: signal.Signals) -> None:

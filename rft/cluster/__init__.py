@@ -7,7 +7,8 @@ those that lack it.
 from __future__ import annotations
 
 from rft.cluster.nodes import Node, num_gpus_here, this_machine
-from rft.cluster.session import ray_session
+from rft.cluster.placement import nodes_now
+from rft.cluster.session import ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out
 from rft.cluster.workplace import Workplace, refuse_early, workplace
 
@@ -15,10 +16,12 @@ __all__ = [
     "Node",
     "Shares",
     "Workplace",
+    "nodes_now",
     "num_gpus_here",
     "ray_session",
     "refuse_early",
     "share_out",
+    "starts_ray",
     "this_machine",
     "workplace",
 ]

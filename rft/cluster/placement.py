@@ -74,7 +74,7 @@ async def reserved(
         if console is not None:
             console.print(Text(text), soft_wrap=True)
 
-    nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
+    nodes = await nodes_now()
     lacking = missing(seats, nodes)
     if lacking:
         tell(f"cluster {address}: {lacking}; there is {there_is(nodes)}; waiting up to {deadline_s:g} s for room")
@@ -87,11 +87,11 @@ async def reserved(
         try:
             await wait_for(_until_placed(group), what=f"room for {len(seats)} processes", deadline_s=deadline_s)
         except WaitTimeout as error:
-            nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
+            nodes = await nodes_now()
             raise ConfigError("cluster", [_no_room(seats, nodes, address, deadline_s)]) from error
         table = await blocking(lambda: placement_group_table(group), what="the placement", deadline_s=ANSWER_S)
         # Nodes may have joined since.
-        known = {node.id: node for node in await blocking(nodes_of_cluster, what="the nodes", deadline_s=ANSWER_S)}
+        known = {node.id: node for node in await nodes_now()}
         known |= {node.id: node for node in nodes}
         placed = tuple(known[table["bundles_to_node_id"][index]] for index in range(len(seats)))
         tell(plan_text(seats, list(known.values()), placed, address))
@@ -99,6 +99,15 @@ async def reserved(
     finally:
         with contextlib.suppress(RayError, WaitTimeout):  # the head is dead; Ray frees the group with its job
             await blocking(lambda: remove_placement_group(group), what="the places to be freed", deadline_s=FREE_S)
+
+
+async def nodes_now() -> list[Node]:
+    """The nodes of the cluster that this process is connected to, as they are now.
+
+    Raises:
+        WaitTimeout: The head did not answer.
+    """
+    return await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
 
 
 async def _until_placed(group: Any) -> None:

@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from rft.cluster.blocking import blocking
 from rft.cluster.mirror import Mirror
-from rft.cluster.nodes import Node, nodes_of_cluster, this_machine
-from rft.cluster.placement import ANSWER_S, Placement, reserved
+from rft.cluster.nodes import Node, this_machine
+from rft.cluster.placement import Placement, nodes_now, reserved
 from rft.cluster.plan import Seat
 from rft.cluster.session import LOCAL, ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out, threads_of
@@ -81,7 +80,7 @@ async def workplace(
     num_processes = num_samplers + has_learner
     session = nullcontext(address) if address else ray_session(config.cluster, num_processes=num_processes)
     async with session as address:
-        nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=ANSWER_S)
+        nodes = await nodes_now()
         take_turns = isinstance(config, RunConfig) and config.loop.staleness == 0
         of_all, in_common = (parallel, 1) if part == "all" else (1, parallel)
         shares = share_out(sampler, learner, nodes, parallel=of_all, take_turns=take_turns, num_learners=in_common)

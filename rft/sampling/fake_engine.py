@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
@@ -25,7 +24,7 @@ class FakeEngine:
         self._is_shared = spec.num_runs > 1
         self._base = spec.base
         self._held: list[tuple[int, Policy]] = [(ANY_RUN, spec.base)]
-        self._waiting: deque[tuple[int, Rollout]] = deque()
+        self._waiting: list[tuple[int, int, Rollout]] = []
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -44,7 +43,7 @@ class FakeEngine:
 
     def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
         """Pretend to hold this policy as the newest; older ones go, save those with requests and the last few."""
-        in_use = {rollout.policy for _, rollout in self._waiting}
+        in_use = {rollout.policy for _, _, rollout in self._waiting}
         own = [held for held in self._held if held[0] in (run, ANY_RUN)]
         for held in own[: len(own) - self._staleness]:
             if held[1] not in in_use and not (self._is_shared and held[0] == ANY_RUN):
@@ -59,22 +58,26 @@ class FakeEngine:
     def add(
         self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
     ) -> None:
-        """Draw all completions at once.
+        """Draw all completions at once. Where runs share the engine, they are handed over in turn, as by vLLM.
 
         Raises:
             SyncError: The policy is not held.
         """
         if not {(run, policy), (ANY_RUN, policy)} & set(self._held):
             raise not_held(policy, self.policies)
-        self._waiting += [(stream, self._completion(request, options, policy)) for request in requests]
+        self._waiting += [
+            (place if self._is_shared else 0, stream, self._completion(request, options, policy))
+            for place, request in enumerate(requests)
+        ]
+        self._waiting.sort(key=lambda waiting: waiting[0])  # of equals, who came first
 
     def step(self) -> list[tuple[int, Rollout]]:
         """Hand over one completion, in the order of the requests."""
-        return [self._waiting.popleft()] if self._waiting else []
+        return [self._waiting.pop(0)[1:]] if self._waiting else []
 
     def abort(self, stream: int) -> None:
         """Forget what waits for a stream."""
-        self._waiting = deque(waiting for waiting in self._waiting if waiting[0] != stream)
+        self._waiting = [waiting for waiting in self._waiting if waiting[1] != stream]
 
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """The scores of `fake_score` under the newest policy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 import traceback
@@ -18,11 +19,12 @@ from rft.app import run_training
 from rft.config import RunConfig
 from rft.config.commands import Job, with_hydra
 from rft.config.grid import Grid, check_trials, read_grid, tell_by_trial
-from rft.errors import ConfigError, RftError, UsageError
+from rft.errors import ConfigError, OutputError, RftError, UsageError
+from rft.interrupt import EXIT_CODES
 from rft.plan import training_plan
 from rft.preparation import Prepared, prepare
 from rft.redaction import hide_in_words
-from rft.sweep.house import House, default_parallel
+from rft.sweep.house import House
 from rft.sweep.report import finish_sweep
 from rft.sweep.runner import Runner, Trial
 from rft.sweep.trial import Outcome, outcome_of, read_outcomes, told
@@ -36,7 +38,7 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
         console: Where progress and the table go.
 
     Returns:
-        The exit code: the highest of all trials.
+        The exit code: the highest of all trials; 130 or 143 when it was interrupted.
 
     Raises:
         UsageError: With everything that is wrong with any of the trials; none was started.
@@ -47,16 +49,19 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
         _tell(console, f"{len(runs)} trials; the plan of the first:")
         console.print(Text(training_plan(runs[0])))
         return 0
+    if read_outcomes(grid.folder):
+        raise OutputError("sweep folder", [f"{grid.folder} holds a sweep already; give another one as hydra.sweep.dir"])
     sweep = _Sweep(grid, runs, console)
     started = time.monotonic()
     # The folder is named by the time: Hydra would compute another one.
     fixed = [word for word in words if not word.lstrip("+").startswith("hydra.sweep.dir=")]
-    code = with_hydra("train", [*fixed, f"hydra.sweep.dir='{grid.folder}'"], sweep.one, sweep.many)
-    outcomes = read_outcomes(grid.folder)
-    known = {outcome.number for outcome in outcomes}
-    outcomes += [sweep.not_started(number) for number in range(len(runs)) if number not in known]
-    finish_sweep(grid.folder, outcomes, searched=grid.searched, wall_s=time.monotonic() - started, console=console)
-    return code
+    try:
+        return with_hydra("train", [*fixed, f"hydra.sweep.dir='{grid.folder}'"], sweep.one, sweep.many)
+    except KeyboardInterrupt:  # between two trials of hydra/launcher=basic
+        return EXIT_CODES[signal.SIGINT]
+    finally:
+        if sweep.has_begun:
+            sweep.finish(wall_s=time.monotonic() - started)
 
 
 def prepare_all(runs: Sequence[RunConfig]) -> list[Prepared]:
@@ -87,9 +92,12 @@ class _Sweep:
         self._prepared = prepare_all(runs)
         self._console = console
         self._stopped: int | None = None
+        self.has_begun = False
+        """Whether there is anything to tell."""
 
     def one(self, _: list[str], folder: str | None) -> int:
         """Run one trial by itself, as `hydra/launcher=basic` wants it; a failure is recorded, the next one goes on."""
+        self.has_begun = True
         number = int(HydraConfig.get().job.num)
         overrides = self._grid.trials[number]
         if self._stopped is not None:
@@ -113,7 +121,7 @@ class _Sweep:
         return code
 
     def many(self, jobs: Sequence[Job], options: Mapping[str, Any]) -> list[int]:
-        """Run trials side by side, as `hydra/launcher=shared` and `separate` want it."""
+        """Run trials side by side, as `hydra/launcher=shared` and `ray` want it."""
         wanted = options["max_parallel_trials"]
         if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
             raise ConfigError(
@@ -129,33 +137,42 @@ class _Sweep:
             )
             for job in jobs
         ]
-        share = bool(options["share_fleet"])
-        parallel = min(wanted or default_parallel([trial.run for trial in trials], share_fleet=share), len(trials))
-        house = House([(trial.run, trial.prepared) for trial in trials], parallel=parallel, share_fleet=share)
-        _tell(self._console, f"{len(trials)} trials, {parallel} at a time, in {self._grid.folder}")
-        for line in house.explain():
-            _tell(self._console, line)
-        return asyncio.run(self._run(house, trials, parallel))
+        house = House(
+            [(trial.run, trial.prepared) for trial in trials],
+            parallel=wanted,
+            at_most=len(trials),
+            share_fleet=bool(options["share_fleet"]),
+        )
+        self.has_begun = True
+        return asyncio.run(self._run(house, trials))
 
-    async def _run(self, house: House, trials: Sequence[Trial], parallel: int) -> list[int]:
+    async def _run(self, house: House, trials: Sequence[Trial]) -> list[int]:
         runner = Runner(house, self._grid.searched, lambda text: _tell(self._console, text))
-        async with house.open():
-            outcomes = await runner.run_all(trials, parallel=parallel)
-        ended = {outcome.number: outcome for outcome in outcomes}
-        return [runner.stopped or int(_has_failed(ended.get(trial.number))) for trial in trials]
 
-    def not_started(self, number: int) -> Outcome:
-        """What the table says of a trial that was never begun."""
+        async def work(parallel: int) -> None:
+            _tell(self._console, f"{len(trials)} trials, {parallel} at a time, in {self._grid.folder}")
+            for line in house.explain():
+                _tell(self._console, line)
+            await runner.run_all(trials, parallel=parallel)
+
+        stopped = await runner.in_house(work)
+        failed = {outcome.number for outcome in read_outcomes(self._grid.folder) if outcome.status == "failed"}
+        return [stopped or int(trial.number in failed) for trial in trials]
+
+    def finish(self, *, wall_s: float) -> None:
+        """Compare the trials: files, plots and the table."""
+        outcomes = read_outcomes(self._grid.folder)
+        known = {outcome.number for outcome in outcomes}
+        outcomes += [self._not_started(number) for number in range(len(self._runs)) if number not in known]
+        finish_sweep(self._grid.folder, outcomes, searched=self._grid.searched, wall_s=wall_s, console=self._console)
+
+    def _not_started(self, number: int) -> Outcome:
         return Outcome(
             number=number,
             overrides=tuple(hide_in_words(self._grid.trials[number], self._runs[number].model_dump())),
             folder=self._grid.folder / str(number),
             status="not started",
         )
-
-
-def _has_failed(outcome: Outcome | None) -> bool:
-    return outcome is not None and outcome.status == "failed"
 
 
 def _tell(console: Console, text: str) -> None:

@@ -8,7 +8,6 @@ each trial's own.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -16,14 +15,12 @@ from typing import Any
 
 from rft import build
 from rft.app import Parts, Say
-from rft.cluster import num_gpus_here, ray_session, workplace
+from rft.cluster import nodes_now, ray_session, starts_ray, this_machine, workplace
 from rft.config import RunConfig
 from rft.learning.remote import RemoteLearner
 from rft.preparation import Prepared
+from rft.sweep.room import default_parallel, room_for
 from rft.sweep.sharing import SharedFleets, lora_rank_of, spec_of, whose_engine, why_alone
-
-MAX_PARALLEL_BY_DEFAULT = 4
-"""Trials at a time on a machine without a GPU, where nothing else is said and there are as many cores."""
 
 
 class House:
@@ -31,7 +28,8 @@ class House:
 
     Args:
         inputs: What the trials are going to be, or what stands for them: configuration and inputs of each.
-        parallel: How many trials run at the same time.
+        parallel: How many trials are to run at the same time; None lets rft decide.
+        at_most: How many trials there will be.
         share_fleet: Whether trials with the same base model and sampler settings share their samplers.
         are_all: Whether `inputs` are all trials, so that samplers end with the last trial that needs them.
     """
@@ -40,35 +38,51 @@ class House:
         self,
         inputs: Sequence[tuple[RunConfig, Prepared]],
         *,
-        parallel: int,
+        parallel: int | None,
+        at_most: int,
         share_fleet: bool,
         are_all: bool = True,
     ) -> None:
         self._inputs = inputs
-        self._parallel = parallel
+        self._wanted = parallel
+        self._at_most = at_most
         self._share_fleet = share_fleet
+        self._are_all = are_all
         self._address = ""
-        self._fleets = SharedFleets(inputs, parallel=parallel, are_all=are_all)
-
-    def explain(self) -> list[str]:
-        """What there is to say of who shares with whom, a sentence each."""
-        if not self._share_fleet:
-            return ["each trial has samplers of its own"]
-        specs = [(run, spec_of(run, prepared)) for run, prepared in self._inputs]
-        alone = Counter(reason for _, spec in specs if (reason := why_alone(spec)))
-        sets = {whose_engine(run, spec) for run, spec in specs if why_alone(spec) is None}
-        told = [f"{number} trial(s) have samplers of their own: {reason}" for reason, number in alone.items()]
-        if sets:
-            told.insert(0, f"trials share their samplers; sets of them, one after the other: {len(sets)}")
-        return told
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Ray, for as long as the block lasts."""
+    async def open(self) -> AsyncIterator[int]:
+        """Ray, for as long as the block lasts. Yields how many trials run at the same time."""
         runs = [run for run, _ in self._inputs]
-        largest = max(self._parallel * (run.sampler.num_actors + 1) for run in runs)
-        async with ray_session(runs[0].cluster, num_processes=largest) as self._address, self._fleets:
-            yield
+        cluster = runs[0].cluster
+        starts_its_own = starts_ray(cluster)
+        share = self._share_fleet and not any(why_alone(spec_of(*one)) for one in self._inputs)
+        nodes = [this_machine(0)]
+        wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
+        largest = min(wanted, self._at_most) * max(run.sampler.num_actors + 1 for run in runs)
+        async with ray_session(cluster, num_processes=largest) as self._address:
+            if not starts_its_own:
+                nodes = await nodes_now()
+                wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
+                wanted = min(wanted, room_for(runs, nodes, share_fleet=share))
+            self._parallel = min(wanted, self._at_most)
+            self._fleets = SharedFleets(self._inputs, parallel=self._parallel, are_all=self._are_all)
+            async with self._fleets:
+                yield self._parallel
+
+    def explain(self) -> list[str]:
+        """What there is to say, while the house is open, of who runs with whom and who shares; a sentence each."""
+        told = []
+        if self._wanted is not None and self._parallel < min(self._wanted, self._at_most):
+            told.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._wanted}")
+        if not self._share_fleet:
+            return [*told, "each trial has samplers of its own"]
+        specs = [(run, spec_of(run, prepared)) for run, prepared in self._inputs]
+        alone = Counter(reason for _, spec in specs if (reason := why_alone(spec)))
+        if sets := {whose_engine(run, spec) for run, spec in specs if why_alone(spec) is None}:
+            told.append(f"trials share their samplers; sets of them, one after the other: {len(sets)}")
+        told += [f"{number} trial(s) have samplers of their own: {reason}" for reason, number in alone.items()]
+        return told
 
     def parts(self, run: RunConfig, prepared: Prepared) -> Callable[[Say], AbstractAsyncContextManager[Parts]]:
         """What starts and closes the parts of a trial."""
@@ -140,16 +154,3 @@ async def _learning(learner: RemoteLearner) -> AsyncIterator[RemoteLearner]:
         learner.kill()
         raise
     await learner.close()
-
-
-def default_parallel(runs: Sequence[RunConfig], *, share_fleet: bool) -> int:
-    """How many trials run at the same time where nothing is said.
-
-    With GPUs, as many as can have a learner, and samplers where they are not shared, with GPUs of their own; without,
-    as many as there are cores, up to `MAX_PARALLEL_BY_DEFAULT`.
-    """
-    gpus, cores = num_gpus_here(), os.cpu_count() or 1
-    if not gpus:
-        return max(1, min(cores, MAX_PARALLEL_BY_DEFAULT))
-    actors = max(run.sampler.num_actors for run in runs)
-    return max(1, gpus - actors if share_fleet else gpus // (actors + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rft.app import GoOn, Training, open_recorder
 from rft.config import RunConfig
 from rft.errors import RftError
+from rft.interrupt import SweepInterrupt
 from rft.intervals import Estimate
 from rft.preparation import Prepared
 from rft.recorder import writing
@@ -56,23 +57,41 @@ class Runner:
         self._house = house
         self._searched = searched
         self._say = say
-        self.stopped: int | None = None
-        """The exit code, once somebody has asked to stop."""
+        self._interrupt = SweepInterrupt(say)
 
-    async def run_all(self, trials: Sequence[Trial], *, parallel: int) -> list[Outcome]:
-        """Run trials, so many at a time, in their order. After Ctrl-C no more are started.
+    @property
+    def stopped(self) -> int | None:
+        """The exit code, once somebody has asked to stop."""
+        return self._interrupt.exit_code
+
+    async def in_house(self, work: Callable[[int], Awaitable[None]]) -> int | None:
+        """Open the house, and do the work of the sweep in it; a signal ends it in order.
+
+        Args:
+            work: Given how many trials are to run at the same time.
 
         Returns:
-            The outcomes of those that were started.
+            The exit code, if somebody asked to stop.
         """
+        with self._interrupt:
+            try:
+                async with self._house.open() as parallel:
+                    await work(parallel)
+            except asyncio.CancelledError:
+                if self.stopped is None:
+                    raise
+        return self.stopped
+
+    async def run_all(self, trials: Sequence[Trial], *, parallel: int) -> None:
+        """Run trials, so many at a time, in their order. After Ctrl-C no more are started."""
         turn = asyncio.Semaphore(parallel)
 
-        async def in_turn(trial: Trial) -> Outcome | None:
+        async def in_turn(trial: Trial) -> None:
             async with turn:
-                return await self.run(trial) if self.stopped is None else None
+                if self.stopped is None:
+                    await self.run(trial)
 
-        outcomes = await asyncio.gather(*map(in_turn, trials))
-        return [outcome for outcome in outcomes if outcome is not None]
+        await asyncio.gather(*map(in_turn, trials))
 
     async def run(self, trial: Trial, go_on: GoOn | None = None) -> Outcome:
         """Run one trial to its end, whatever that is. What a single run would show goes to its log.txt.
@@ -91,8 +110,7 @@ class Runner:
 
         error = None
         try:
-            code = await self._train(trial, folder, measured)
-            self.stopped = self.stopped or code or None
+            await self._train(trial, folder, measured)
         except RftError as failure:
             error = str(failure)
         except Exception as failure:  # the others go on, whatever this is; the whole story is kept
@@ -103,7 +121,7 @@ class Runner:
         self._say(f"trial {number} {outcome.status}{score} after {outcome.wall_s:.0f} s{why}")
         return outcome
 
-    async def _train(self, trial: Trial, folder: Path, measured: GoOn) -> int:
+    async def _train(self, trial: Trial, folder: Path, measured: GoOn) -> None:
         run, prepared = trial.run, trial.prepared
         recorder = open_recorder(run, prepared, ["rft", "train", *trial.overrides], None)
         with writing(folder / LOG), (folder / LOG).open("w", encoding="utf-8") as log:
@@ -115,4 +133,4 @@ class Runner:
                 console=Console(file=log, width=LOG_COLUMNS),
                 go_on=measured,
             )
-            return await training.guarded()
+            await training.guarded()

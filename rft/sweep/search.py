@@ -21,7 +21,7 @@ from rft.preparation import Prepared, prepare
 from rft.recorder import writing
 from rft.redaction import HIDDEN, hide_in_words
 from rft.sweep.grid import prepare_all
-from rft.sweep.house import House, default_parallel
+from rft.sweep.house import House
 from rft.sweep.report import SWEEP, finish_sweep
 from rft.sweep.runner import Runner, Trial
 from rft.sweep.study import STUDY, Asked, Study
@@ -54,13 +54,18 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
     if search.config.dry_run:
         console.print(Text(f"the configuration is right: {_plan(search, folder)}"), soft_wrap=True)
         return 0
-    parallel = min(search.config.sweep.parallel or default_parallel(runs, share_fleet=True), search.config.sweep.trials)
-    if search.config.resume is None:
-        _begin(folder, hide_in_words(words, runs[0].model_dump()))
-    house = House(list(zip(runs, prepared, strict=True)), parallel=parallel, share_fleet=True, are_all=False)
+    hidden = hide_in_words(words, runs[0].model_dump())
+    if search.config.resume is None and not _is_begun(folder, hidden):
+        _begin(folder, hidden)
+    house = House(
+        list(zip(runs, prepared, strict=True)),
+        parallel=search.config.sweep.parallel,
+        at_most=search.config.sweep.trials,
+        share_fleet=True,
+        are_all=False,
+    )
     started = time.monotonic()
-    searching = _Searching(search, folder, house, parallel, console)
-    console.print(Text(f"{_plan(search, folder)}, {parallel} at a time"), soft_wrap=True)
+    searching = _Searching(search, folder, house, console)
     try:
         code = asyncio.run(searching.run())
     finally:
@@ -80,30 +85,38 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
 class _Searching:
     """A search that goes on."""
 
-    def __init__(self, search: Search, folder: Path, house: House, parallel: int, console: Console) -> None:
+    def __init__(self, search: Search, folder: Path, house: House, console: Console) -> None:
         self._search = search
         self._folder = folder
-        self._house = house
-        self._parallel = parallel
         self._console = console
-        self._study = Study(folder, search.config.sweep, search.space, parallel=parallel)
+        self._study = Study(folder, search.config.sweep, search.space)
         self._catch_up()
-        done = [outcome for outcome in read_outcomes(folder) if outcome.status in COUNTED]
-        self._to_begin = search.config.sweep.trials - len(done)
+        self._num_done = sum(outcome.status in COUNTED for outcome in read_outcomes(folder))
+        self._to_begin = search.config.sweep.trials - self._num_done
         self._runner = Runner(house, list(search.space), self._tell)
 
     def _catch_up(self) -> None:
         """Tell the study what it was not told before the sweep was killed."""
         ended = {outcome.number: outcome for outcome in read_outcomes(self._folder)}
-        for number in self._study.running():
-            folder = self._folder / str(number)
-            self._study.tell(ended.get(number) or record(Outcome(number=number, folder=folder, status="interrupted")))
+        for number, settings in self._study.running().items():
+            lost = Outcome(
+                number=number,
+                overrides=tuple(hide_in_words(self._search.overrides(settings), {})),
+                folder=self._folder / str(number),
+                status="interrupted",
+            )
+            self._study.tell(ended.get(number) or record(lost))
 
     async def run(self) -> int:
         """Run trials until there are enough; return the exit code."""
-        async with self._house.open():
-            await asyncio.gather(*(self._one_after_another() for _ in range(self._parallel)))
-        return self._runner.stopped or 0
+
+        async def work(parallel: int) -> None:
+            self._tell(f"{_plan(self._search, self._folder)}, {parallel} at a time")
+            if self._num_done:
+                self._tell(f"{self._num_done} of them have ended before and are not run again")
+            await asyncio.gather(*(self._one_after_another() for _ in range(parallel)))
+
+        return (await self._runner.in_house(work) if self._to_begin > 0 else None) or 0
 
     async def _one_after_another(self) -> None:
         while self._to_begin > 0 and self._runner.stopped is None:
@@ -117,7 +130,8 @@ class _Searching:
             run = load_training(overrides, quoted(folder))
             prepared = prepare(run, needs_training_tasks=True)
         except UsageError as error:  # settings that are right one by one, but not together
-            outcome = outcome_of(folder, number=asked.number, overrides=overrides, wall_s=0.0, error=str(error))
+            hidden = hide_in_words(overrides, {})
+            outcome = outcome_of(folder, number=asked.number, overrides=hidden, wall_s=0.0, error=str(error))
             self._tell(f"trial {asked.number} cannot run: {'; '.join(error.problems)}")
         else:
             trial = Trial(number=asked.number, overrides=tuple(overrides), run=run, prepared=prepared)
@@ -136,14 +150,30 @@ def _folder(search: Search) -> Path:
     return Path("runs", name, f"sweep_{datetime.now():%Y-%m-%d_%H-%M-%S}").absolute()
 
 
+def _is_begun(folder: Path, words: Sequence[str]) -> bool:
+    """Whether the folder holds the very sweep that is asked for, which then goes on; more or fewer trials may be."""
+    file = folder / SEARCH
+    if not file.is_file():
+        return False
+    before = yaml.safe_load(file.read_text(encoding="utf-8"))["words"]
+    return _fixed(before) == _fixed(words)
+
+
+def _fixed(words: Sequence[str]) -> list[str]:
+    return sorted(word for word in words if key_of(word) not in MAY_CHANGE_ON_RESUME)
+
+
 def _begin(folder: Path, words: Sequence[str]) -> None:
     """Make the folder, and write down what a resume needs: the command line, without secrets.
 
     Raises:
-        OutputError: The folder holds a sweep already, or cannot be written.
+        OutputError: The folder holds another sweep, or cannot be written.
     """
     if any((folder / name).exists() for name in (SEARCH, SWEEP, STUDY)):
-        raise OutputError("output folder", [f"{folder} holds a sweep already; go on with resume={folder}"])
+        raise OutputError(
+            "output folder",
+            [f"{folder} holds another sweep; go on with that one by resume={folder}, or give another output_dir"],
+        )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SEARCH).write_text(yaml.safe_dump({"words": list(words)}), encoding="utf-8")

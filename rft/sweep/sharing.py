@@ -14,6 +14,7 @@ from rft import build
 from rft.cluster import Shares, Workplace, workplace
 from rft.config import RunConfig
 from rft.config.schema import VllmSampler
+from rft.errors import SampleError, SyncError
 from rft.preparation import Prepared
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
@@ -76,6 +77,8 @@ class SharedFleet:
     place: AsyncExitStack
     """Gives the place back that they have in the cluster."""
     users: int = 0
+    is_broken: bool = False
+    """Whether a trial failed by them, so that they serve those who are there, and nobody new."""
 
     async def is_up(self) -> None:
         """Wait until they are up. A trial that is cancelled meanwhile leaves them starting."""
@@ -83,8 +86,10 @@ class SharedFleet:
 
     @property
     def has_failed(self) -> bool:
-        """Whether they did not come up."""
-        return self.starting.done() and (self.starting.cancelled() or self.starting.exception() is not None)
+        """Whether they did not come up, or are broken."""
+        return self.is_broken or (
+            self.starting.done() and (self.starting.cancelled() or self.starting.exception() is not None)
+        )
 
     async def close(self) -> None:
         """End them."""
@@ -132,10 +137,8 @@ class SharedFleets:
         key = whose_engine(run, spec)
         async with self._changed:
             with waiting("trials with other samplers to end"):
-                await self._changed.wait_for(
-                    lambda: not any(shared.users for other, shared in self._fleets.items() if other != key)
-                )
-            for other in [other for other in self._fleets if other != key]:
+                await self._changed.wait_for(lambda: not any(shared.users for shared in self._unfit(key)))
+            for other in [other for other, shared in self._fleets.items() if shared in self._unfit(key)]:
                 await self._fleets.pop(other).close()
             if key not in self._fleets:
                 self._fleets[key] = await self._start(run, prepared, spec, key, where)
@@ -143,6 +146,9 @@ class SharedFleets:
             shared.users += 1
         try:
             yield shared
+        except (SampleError, SyncError):
+            shared.is_broken = True
+            raise
         finally:
             async with self._changed:
                 shared.users -= 1
@@ -153,6 +159,10 @@ class SharedFleets:
                 if not shared.users and (is_last or shared.has_failed):
                     await self._fleets.pop(key).close()
                 self._changed.notify_all()
+
+    def _unfit(self, key: str) -> list[SharedFleet]:
+        """The samplers that are not for a trial which comes now: of another kind, or broken."""
+        return [shared for other, shared in self._fleets.items() if other != key or shared.is_broken]
 
     async def _start(
         self, run: RunConfig, prepared: Prepared, spec: EngineSpec, key: str, where: Mapping[str, Any]
@@ -166,7 +176,8 @@ class SharedFleets:
             for_all = replace(
                 build.engine_spec(run, prepared, place, max_lora_rank=rank),
                 staleness=max(one.staleness for one in alike),
-                num_runs=self._parallel,
+                # One after the other, they still share: the base model stays for the next.
+                num_runs=max(2, self._parallel),
             )
             fleet = build.fleet(run, prepared, place, max_lora_rank=rank, spec=for_all, warn=lambda text: None)
         except BaseException:

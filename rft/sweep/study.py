@@ -31,7 +31,7 @@ class Asked:
         self._trial = trial
         self.number = int(trial.number)
         """Number of the trial, from 0, those before a resume included."""
-        self.settings = {key: text_of(value) for key, value in trial.params.items()}
+        self.settings = _settings(trial)
         """What to set the searched keys to, as on the command line."""
 
     def go_on(self, step: int, estimate: Estimate) -> bool:
@@ -47,10 +47,9 @@ class Study:
         folder: The sweep.
         search: How to search.
         space: Where to search.
-        parallel: How many trials go on at the same time.
     """
 
-    def __init__(self, folder: Path, search: SearchConfig, space: Mapping[str, Range], *, parallel: int) -> None:
+    def __init__(self, folder: Path, search: SearchConfig, space: Mapping[str, Range]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = {key: _distribution(range) for key, range in space.items()}
         median = optuna.pruners.MedianPruner(n_startup_trials=search.startup_trials)
@@ -66,13 +65,14 @@ class Study:
             seed=search.seed + len(self._study.get_trials(deepcopy=False)),
             n_startup_trials=search.startup_trials,
             # Trials that are still running count as bad ones, so that not all try the same.
-            constant_liar=parallel > 1,
+            constant_liar=True,
         )
 
-    def running(self) -> list[int]:
-        """Numbers of the trials that were asked for, and of whose end nothing was told."""
+    def running(self) -> dict[int, dict[str, str]]:
+        """Settings, by number, of the trials that were asked for and of whose end nothing was told."""
         states = (TrialState.RUNNING,)
-        return [int(trial.number) for trial in self._study.get_trials(deepcopy=False, states=states)]
+        running = self._study.get_trials(deepcopy=False, states=states)
+        return {int(trial.number): _settings(trial) for trial in running}
 
     def ask(self) -> Asked:
         """The next trial."""
@@ -87,6 +87,10 @@ class Study:
         self._study.tell(number, state=TrialState.PRUNED if outcome.status == "pruned" else TrialState.FAIL)
         if outcome.status == "interrupted":  # a resume begins with the same settings
             self._study.enqueue_trial(self._study.get_trials(deepcopy=False)[number].params)
+
+
+def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial) -> dict[str, str]:
+    return {key: text_of(value) for key, value in trial.params.items()}
 
 
 def _distribution(range: Range) -> BaseDistribution:

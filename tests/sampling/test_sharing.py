@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,27 +83,45 @@ def test_the_same_policy_of_two_runs_ends_once_for_each() -> None:
     ask(engine, same.policy, 2)
 
 
+def test_a_run_with_many_requests_does_not_keep_another_waiting() -> None:
+    engine = FakeEngine(SPEC)
+    many = [Request(task_id="t", index=index, prompt_ids=(1, 2), seed=index) for index in range(1000)]
+    engine.add(1, many, OPTIONS, BASE, 1)
+    assert [engine.step()[0][0] for _ in range(10)] == [1] * 10
+    engine.add(2, many[:3], OPTIONS, BASE, 2)
+    # What the second asks for comes before what is left of the first, whose turns are up.
+    assert [engine.step()[0][0] for _ in range(6)] == [2, 2, 2, 1, 1, 1]
+
+
+def test_runs_that_ask_at_once_are_served_in_turn() -> None:
+    engine = FakeEngine(SPEC)
+    many = [Request(task_id="t", index=index, prompt_ids=(1, 2), seed=index) for index in range(1000)]
+    engine.add(1, many, OPTIONS, BASE, 1)
+    engine.add(2, many[:3], OPTIONS, BASE, 2)
+    assert [engine.step()[0][0] for _ in range(8)] == [1, 2, 1, 2, 1, 2, 1, 1]
+
+
 def test_an_engine_of_one_run_drops_the_base_as_before() -> None:
     engine = FakeEngine(replace(SPEC, num_runs=1))
     engine.load(adapter("a1"))
     assert engine.policies == (adapter("a1").policy,)
 
 
-Job = Callable[[Fleet], Coroutine[Any, Any, Any]]
+def joined(fleet: Fleet, seed: int) -> Fleet:
+    return fleet.join(render=lambda task: (len(task.id), 7), seed=seed, max_completion_tokens=4)
+
+
+async def sampled(fleet: Fleet) -> tuple[set[Policy], list[str]]:
+    """The policies that sampled, and what they said."""
+    stream = fleet.sample(TASKS, completions_per_task=3, temperature=1.0, purpose="train", step=1)
+    rollouts = [rollout async for rollout in stream]
+    ordered = sorted(rollouts, key=lambda one: (one.task_id, one.index))
+    return {one.policy for one in rollouts}, [one.text for one in ordered]
 
 
 @pytest.mark.e2e
 def test_two_runs_of_a_fleet(in_ray: Any, with_fleet: Any, published: Any) -> None:
     """Each samples under its own newest policy, whatever the other loads; and begins with the base model."""
-
-    def joined(fleet: Fleet, seed: int) -> Fleet:
-        return fleet.join(render=lambda task: (len(task.id), 7), seed=seed, max_completion_tokens=4)
-
-    async def sampled(fleet: Fleet) -> tuple[set[Policy], list[str]]:
-        stream = fleet.sample(TASKS, completions_per_task=3, temperature=1.0, purpose="train", step=1)
-        rollouts = [rollout async for rollout in stream]
-        ordered = sorted(rollouts, key=lambda one: (one.task_id, one.index))
-        return {one.policy for one in rollouts}, [one.text for one in ordered]
 
     async def job(fleet: Fleet) -> None:
         first, second = joined(fleet, 0), joined(fleet, 1)
@@ -121,3 +139,30 @@ def test_two_runs_of_a_fleet(in_ray: Any, with_fleet: Any, published: Any) -> No
         assert (third.policy, (await sampled(third))[0]) == (BASE, {BASE})
 
     in_ray(with_fleet(job, num_actors=2, num_runs=3))
+
+
+@pytest.mark.e2e
+def test_a_run_whose_proof_fails_leaves_the_others_sound(in_ray: Any, with_fleet: Any, published: Any) -> None:
+    async def job(fleet: Fleet) -> None:
+        first, second = joined(fleet, 0), joined(fleet, 1)
+        with pytest.raises(SyncError, match="differ from the learner's by"):
+            await first.load(published(1, -5.0, -1.0))  # the engine says -2
+        sync = await second.load(published(1, -2.0, -1.0))
+        assert (sync.proved, (await sampled(second))[0]) == (True, {published(1).policy})
+        assert (first.policy, (await sampled(first))[0]) == (BASE, {BASE})
+
+    in_ray(with_fleet(job, num_runs=2))
+
+
+@pytest.mark.e2e
+def test_a_run_that_is_given_up_leaves_the_others_sound(in_ray: Any, with_fleet: Any) -> None:
+    async def job(fleet: Fleet) -> None:
+        alone = await sampled(fleet)
+        first, second = joined(fleet, 1), joined(fleet, 0)
+        given_up = first.sample(TASKS, completions_per_task=100, temperature=1.0, purpose="train", step=1)
+        going_on = asyncio.create_task(sampled(second))
+        await anext(given_up)
+        await first.leave()
+        assert await going_on == alone
+
+    in_ray(with_fleet(job, num_runs=2))

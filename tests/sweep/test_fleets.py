@@ -153,3 +153,28 @@ def test_samplers_that_did_not_come_up_are_started_anew(world: World) -> None:
         assert len(world.fleets) == 2
 
     run(job)
+
+
+def test_samplers_by_which_a_trial_failed_serve_nobody_new(world: World) -> None:
+    async def job() -> None:
+        shared = fleets(A, A, A)
+        free = asyncio.Event()
+
+        async def trial() -> None:
+            async with shared.lease(RUN, A, {}):  # type: ignore[arg-type]
+                await free.wait()
+
+        with pytest.raises(SampleError, match="an engine died"):
+            async with shared.lease(RUN, A, {}):  # type: ignore[arg-type]
+                first = asyncio.create_task(trial())
+                await asyncio.sleep(0)
+                raise SampleError("an engine died")
+        second = asyncio.create_task(trial())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (len(world.fleets), world.fleets[0].is_closed) == (1, False)
+        free.set()
+        await asyncio.gather(first, second)
+        assert [fleet.is_closed for fleet in world.fleets] == [True, True]
+
+    run(job)

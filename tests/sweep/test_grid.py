@@ -1,4 +1,4 @@
-"""Grids of fake trials on a real Ray, in this process: what is shared, and what a failure leaves sound."""
+"""Grids and searches of fake trials on a real Ray, in this process: what is shared, what a failure leaves sound."""
 
 from __future__ import annotations
 
@@ -13,41 +13,15 @@ import ray
 from rich.console import Console
 
 from rft import build
+from rft.errors import OutputError, UsageError
 from rft.recorder import read_rollouts
 from rft.sweep.grid import run_grid
 from rft.sweep.search import run_search
 
 pytestmark = pytest.mark.e2e
 
-GRADER = """
-def one(completion, task, fails=False):
-    if fails:
-        raise ValueError("as the trial wants it")
-    return float(completion == "1")
-"""
-FAKE = (
-    "experiment=quickstart",
-    "sampler=fake",
-    "learner=fake",
-    "loop.steps=2",
-    "data.test=null",
-    "data.train=tasks.jsonl",
-    "data.validation=held_out.jsonl",
-    "~graders.correct",
-    "graders.one.use=grader.py:one",
-    "logging=none",
-    "evaluation.every_steps=1",
-)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "grader.py").write_text(GRADER)
-    for name, start, number in (("tasks", 0, 16), ("held_out", 100, 8)):
-        lines = [json.dumps({"prompt": f"{start + index} + 1 ="}) + "\n" for index in range(number)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
-    return tmp_path
+SPACE = ("seed=range(0,50)", "learner.learning_rate=tag(log, interval(1e-5, 1e-2))")
+Command = Callable[..., tuple[int, dict[str, Any], str]]
 
 
 @pytest.fixture
@@ -64,11 +38,29 @@ def fleets(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return started
 
 
-def grid(*words: str) -> tuple[int, dict[str, Any], str]:
-    printed = io.StringIO()
-    code = run_grid(["-m", *FAKE, *words, "hydra.sweep.dir=sweep"], console=Console(file=printed, width=160))
-    assert not ray.is_initialized()
-    return code, json.loads(Path("sweep/sweep.json").read_text()), printed.getvalue()
+@pytest.fixture
+def grid(folder: Path, fake: tuple[str, ...]) -> Command:
+    """`grid("seed=0,1")`: the exit code, sweep.json and what was printed."""
+
+    def run(*words: str) -> tuple[int, dict[str, Any], str]:
+        printed = io.StringIO()
+        code = run_grid(["-m", *fake, *words, "hydra.sweep.dir=sweep"], console=Console(file=printed, width=160))
+        return code, json.loads(Path("sweep/sweep.json").read_text()), printed.getvalue()
+
+    return run
+
+
+@pytest.fixture
+def search(folder: Path) -> Command:
+    """`search("seed=range(0,9)", "output_dir=found")`: the exit code, sweep.json and what was printed."""
+
+    def run(*words: str) -> tuple[int, dict[str, Any], str]:
+        printed = io.StringIO()
+        code = run_search(words, console=Console(file=printed, width=160))
+        assert not ray.is_initialized()
+        return code, json.loads(Path("found/sweep.json").read_text()), printed.getvalue()
+
+    return run
 
 
 def completions(run: Path) -> list[tuple[Any, ...]]:
@@ -76,8 +68,9 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
     return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
 
 
-def test_trials_share_one_fleet_and_a_failure_is_its_own(folder: Path, fleets: list[Any]) -> None:
+def test_trials_share_one_fleet_and_a_failure_is_its_own(folder: Path, grid: Command, fleets: list[Any]) -> None:
     code, sweep, printed = grid("graders.one.fails=false,true", "seed=0,1", "hydra.launcher.max_parallel_trials=3")
+    assert not ray.is_initialized()
     assert code == 1
     assert len(fleets) == 1
     assert [trial["status"] for trial in sweep["trials"]] == ["finished", "finished", "failed", "failed"]
@@ -88,10 +81,14 @@ def test_trials_share_one_fleet_and_a_failure_is_its_own(folder: Path, fleets: l
     assert "4 trials, 3 at a time" in printed
     # What each was given and did is what it would have been given alone.
     assert completions(folder / "sweep" / "0") != completions(folder / "sweep" / "1")
+    with pytest.raises(OutputError, match="holds a sweep already; give another one"):
+        grid("seed=0,1")
 
 
-@pytest.mark.parametrize(("launcher", "expected"), [("separate", 2), ("basic", 2)])
-def test_the_same_results_whoever_shares(folder: Path, fleets: list[Any], launcher: str, expected: int) -> None:
+@pytest.mark.parametrize(("launcher", "expected"), [("ray", 2), ("basic", 2)])
+def test_the_same_results_whoever_shares(
+    folder: Path, grid: Command, fleets: list[Any], launcher: str, expected: int
+) -> None:
     _, shared, _ = grid("seed=0,1")
     assert len(fleets) == 1
     (folder / "sweep").rename(folder / "shared")
@@ -102,22 +99,54 @@ def test_the_same_results_whoever_shares(folder: Path, fleets: list[Any], launch
         assert completions(folder / "sweep" / number) == completions(folder / "shared" / number)
 
 
-def test_other_samplers_come_one_after_the_other(folder: Path, fleets: list[Any]) -> None:
+def test_other_samplers_come_one_after_the_other(grid: Command, fleets: list[Any]) -> None:
     code, sweep, printed = grid("model.max_context_tokens=100,110", "seed=0,1")
     assert (code, len(fleets)) == (0, 2)
     assert "sets of them, one after the other: 2" in printed
     assert sweep["counts"] == {"finished": 4}
 
 
-def test_a_search_with_pruning_goes_on_after_a_kill(folder: Path) -> None:
-    def search(*words: str) -> tuple[int, dict[str, Any]]:
-        code = run_search(words, console=Console(file=io.StringIO()))
-        return code, json.loads((folder / "found" / "sweep.json").read_text())
+def test_a_cluster_of_three_cpus_takes_two_learners_beside_the_samplers(grid: Command, fleets: list[Any]) -> None:
+    ray.init(address="local", num_cpus=3, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    try:
+        code, sweep, printed = grid("seed=0,1,2", "hydra.launcher.max_parallel_trials=3")
+    finally:
+        ray.shutdown()
+    assert (code, len(fleets), sweep["counts"]) == (0, 1, {"finished": 3})
+    assert "3 trials, 2 at a time" in printed
+    assert "the cluster has room for 2 trial(s) at a time, not for 3" in printed
 
-    space = ("seed=range(0,50)", "learner.learning_rate=tag(log, interval(1e-5, 1e-2))")
-    code, sweep = search(*FAKE, *space, "output_dir=found", "sweep.trials=4", "sweep.parallel=2")
+
+def test_an_unknown_key_is_refused_before_the_first_trial(folder: Path, grid: Command, search: Command) -> None:
+    with pytest.raises(UsageError, match="learning_rte"):
+        grid("learner.learning_rte=1e-3,1e-4")
+    with pytest.raises(UsageError, match="learning_rte"):
+        search("experiment=quickstart", "learner.learning_rte=interval(1e-5, 1e-3)", "output_dir=found")
+    assert not (folder / "sweep").exists() and not (folder / "found").exists()
+
+
+def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: tuple[str, ...]) -> None:
+    words = ("graders.one.fails=choice(true,false)", "output_dir=found", "sweep.trials=6", "sweep.startup_trials=6")
+    code, sweep, printed = search(*fake, *words)
+    assert code == 0
+    assert sweep["counts"].keys() == {"finished", "failed"} and sum(sweep["counts"].values()) == 6
+    failed = [trial for trial in sweep["trials"] if trial["status"] == "failed"]
+    assert all(trial["score"] is None and "grader 'one' failed" in trial["error"] for trial in failed)
+    assert f"{len(failed)} failed" in printed
+    assert all(f"trial {trial['number']} failed: " in printed for trial in failed)
+
+
+def test_a_search_with_pruning_asks_for_more_trials_on_resume(search: Command, fake: tuple[str, ...]) -> None:
+    words = (*fake, *SPACE, "output_dir=found", "sweep.parallel=2")
+    code, sweep, _ = search(*words, "sweep.trials=4")
     assert (code, len(sweep["trials"])) == (0, 4)
     assert sweep["searched"] == ["seed", "learner.learning_rate"]
-    code, sweep = search("resume=found", "sweep.trials=6")
+    code, sweep, _ = search("resume=found", "sweep.trials=5")
+    assert (code, [trial["number"] for trial in sweep["trials"]]) == (0, [0, 1, 2, 3, 4])
+    # The same command goes on as well; another one is refused.
+    code, sweep, printed = search(*words, "sweep.trials=6")
     assert (code, [trial["number"] for trial in sweep["trials"]]) == (0, [0, 1, 2, 3, 4, 5])
+    assert "5 of them have ended before and are not run again" in printed
     assert len({tuple(trial["overrides"]) for trial in sweep["trials"]}) == 6
+    with pytest.raises(OutputError, match="holds another sweep"):
+        search(*words, "loop.steps=1")

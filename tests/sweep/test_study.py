@@ -21,7 +21,7 @@ SPACE = {
 
 
 def study(folder: Path, **search: object) -> Study:
-    return Study(folder, SearchConfig(**{"startup_trials": 2, **search}), SPACE, parallel=1)  # type: ignore[arg-type]
+    return Study(folder, SearchConfig(**{"startup_trials": 2, **search}), SPACE)  # type: ignore[arg-type]
 
 
 def ended(number: int, mean: float | None, status: str = "finished") -> Outcome:
@@ -88,9 +88,9 @@ def test_after_a_kill_it_goes_on_and_tries_again_what_was_running(tmp_path: Path
     searching.tell(ended(0, 0.5))
     lost = searching.ask()
     again = study(tmp_path)
-    assert again.running() == [1]
+    assert again.running() == {1: lost.settings}
     again.tell(ended(1, None, "interrupted"))
-    assert again.running() == []
+    assert again.running() == {}
     asked = again.ask()
     assert (asked.number, asked.settings) == (2, lost.settings)
     assert again.ask().settings != lost.settings
