@@ -46,6 +46,10 @@ class VllmEngine:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        if not spec.on_gpu:
+            from rft.sampling.grouped_lora import use_grouped_lora
+
+            use_grouped_lora()
         base = BaseWeights(spec.model)
         self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec, base)))
         as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None

@@ -1,0 +1,71 @@
+"""Adapters on a CPU: all that a batch needs in one product, where vLLM copies an adapter's weights to each token.
+
+vLLM's own CPU path gathers, for each token, the matrices of its adapter, and multiplies token by token. Here the
+adapters of a batch stand side by side, each token is multiplied with all of them, and what is not its own is set to
+zero. A token without an adapter gets nothing; vLLM's path would take the last slot for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+from vllm.platforms import current_platform
+
+
+class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is not followed
+    """vLLM's CPU kernels of adapters, with another one for linear layers."""
+
+    def update_metadata(self, *arguments: Any, **options: Any) -> None:
+        """What vLLM calls before each step: which token has which adapter."""
+        super().update_metadata(*arguments, **options)
+        indices = self.token_lora_indices
+        slots = torch.unique(indices)
+        self._slots = slots[slots >= 0]
+        """`[K]` the slots that this batch uses."""
+        own = indices[:, None] == self._slots
+        self._is_own = None if bool(own.all()) else own[:, :, None].float()
+        """`[T, K, 1]` which slot is whose token's; None where all tokens have the only one."""
+
+    def add_lora_linear(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        lora_a_stacked: tuple[torch.Tensor, ...],
+        lora_b_stacked: tuple[torch.Tensor, ...],
+        scale: float,
+        output_slices: tuple[int, ...],
+        *,
+        buffer: tuple[torch.Tensor, ...] | None = None,
+        **_: Any,
+    ) -> None:
+        """Add to `y` what the adapters say to `x`.
+
+        Args:
+            y: `[T, out]` output of the layer, of all its parts side by side.
+            x: `[T, in]` its input.
+            lora_a_stacked: `[slots, 1, rank, in]` of each part.
+            lora_b_stacked: `[slots, 1, out of the part, rank]` of each part.
+            scale: Of the product.
+            output_slices: Outputs of each part.
+            buffer: Not used.
+        """
+        if not len(self._slots):
+            return
+        y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
+        first = 0
+        for a, b, size in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
+            down = a[self._slots, 0].flatten(0, 1).float()
+            low = x.float() @ down.T
+            if self._is_own is not None:
+                low = low.view(len(x), len(self._slots), -1).mul_(self._is_own).flatten(1)
+            up = b[self._slots, 0].transpose(1, 2).flatten(0, 1).to(y.dtype)
+            part = y[:, first : first + size]
+            part.addmm_(low.to(y.dtype), up, alpha=scale)
+            first += size
+
+
+def use_grouped_lora() -> None:
+    """Let vLLM's engines in this process, on a CPU, take this kernel."""
+    current_platform.get_punica_wrapper = lambda: f"{GroupedLora.__module__}.{GroupedLora.__name__}"

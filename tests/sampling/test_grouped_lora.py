@@ -1,0 +1,61 @@
+"""Adapters in one product on a CPU, against each token's own product and against vLLM's kernel."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+pytest.importorskip("vllm")
+import torch
+from vllm.lora.layers import LoRAMapping
+from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+from rft.sampling.grouped_lora import GroupedLora
+
+SLOTS, RANK, IN, PARTS = 4, 3, 5, (6, 2)
+IDS = [7, None, 9, 8]
+"""Which adapter is in which slot."""
+
+
+def kernel(kind: type[PunicaWrapperCPU], adapters: list[int]) -> PunicaWrapperCPU:
+    """A kernel for a batch of one token for each of these adapters; 0 is none."""
+    made = kind(max_num_batched_tokens=16, max_batches=16, device="cpu")
+    mapping = LoRAMapping(index_mapping=tuple(adapters), prompt_mapping=tuple(adapters), is_prefill=True)
+    made.update_metadata(mapping, IDS, SLOTS, 100)
+    return made
+
+
+def weights() -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    random = torch.Generator().manual_seed(3)
+    a = tuple(torch.randn(SLOTS, 1, RANK, IN, generator=random) for _ in PARTS)
+    b = tuple(torch.randn(SLOTS, 1, out, RANK, generator=random) for out in PARTS)
+    return a, b
+
+
+@pytest.mark.parametrize("adapters", [[7, 7, 7], [8, 7, 9, 7], [9, 0, 8], [0, 0], [0, 9]])
+def test_each_token_gets_its_own_adapter_and_no_other(adapters: list[int]) -> None:
+    a, b = weights()
+    random = torch.Generator().manual_seed(4)
+    x, y = torch.randn(len(adapters), IN, generator=random), torch.randn(len(adapters), sum(PARTS), generator=random)
+    expected = y.clone()
+    for token, adapter in enumerate(adapters):
+        if adapter:
+            slot = IDS.index(adapter)
+            said = [0.5 * (up[slot, 0] @ (down[slot, 0] @ x[token])) for down, up in zip(a, b, strict=True)]
+            expected[token] += torch.cat(said)
+    kernel(GroupedLora, adapters).add_lora_linear(y, x, a, b, 0.5, PARTS)
+    assert torch.allclose(y, expected, atol=1e-5)
+
+
+def test_it_says_what_vllms_kernel_says() -> None:
+    a, b = weights()
+    adapters = [8, 7, 9, 7, 8]
+    x = torch.randn(len(adapters), IN, generator=torch.Generator().manual_seed(4))
+    outputs = []
+    for kind in (GroupedLora, PunicaWrapperCPU):
+        y = torch.zeros(len(adapters), sum(PARTS))
+        kernel(kind, adapters).add_lora_linear(y, x, a, b, 1.0, PARTS)
+        outputs.append(y)
+    assert torch.allclose(*outputs, atol=1e-5)
