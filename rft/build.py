@@ -130,6 +130,7 @@ def fleet(
         on_failed_proof=config.sampler.on_failed_proof,
         warn=warn,
         tokens_per_sync=tokens_per_sync,
+        nodes=place.sampler_nodes,
     )
 
 
@@ -196,7 +197,7 @@ def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler, sh
         case TransformersSampler():
             return {"completions_per_batch": sampler.completions_per_batch}
         case FakeSampler():
-            return {"script": list(sampler.script)}
+            return {"script": list(sampler.script), "completions_per_s": sampler.completions_per_s}
 
 
 def _serve(

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,9 @@ from rich.text import Text
 from rft.cluster.blocking import blocking
 from rft.cluster.nodes import Node, nodes_of_cluster
 from rft.cluster.plan import Seat, missing, plan_text, there_is
-from rft.errors import ConfigError, WaitTimeout
+from rft.cluster.reach import check_alive
+from rft.cluster.session import LOCAL
+from rft.errors import ClusterError, ConfigError, WaitTimeout
 from rft.waiting import wait_for
 
 POLL_S = 0.5
@@ -97,7 +100,10 @@ async def reserved(
         tell(plan_text(seats, list(known.values()), placed, address))
         yield Placement(group=group, seats=tuple(seats), nodes=placed)
     finally:
-        with contextlib.suppress(RayError, WaitTimeout):  # the head is dead; Ray frees the group with its job
+        with contextlib.suppress(RayError, ClusterError, WaitTimeout):  # the head is dead: there is nothing to free
+            if address != LOCAL:
+                check = partial(check_alive, address, deadline_s=FREE_S)
+                await blocking(check, what="the Ray head", deadline_s=FREE_S + 1)
             await blocking(lambda: remove_placement_group(group), what="the places to be freed", deadline_s=FREE_S)
 
 

@@ -44,6 +44,8 @@ class Workplace:
     """Options of the learner's Ray actor; empty where there is no learner."""
     mirror: Mirror | None
     """Brings the learner's files here, where its node does not share the run folder."""
+    sampler_nodes: tuple[str, ...] = ()
+    """What the node of each sampler is called; empty where all work on this machine."""
 
 
 @asynccontextmanager
@@ -112,6 +114,7 @@ async def workplace(
                 sampler_options=tuple(placement.actor_options(index) for index in range(num_samplers)),
                 learner_options=placement.actor_options(num_samplers) if has_learner else {},
                 mirror=None,
+                sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes[:num_samplers]),
             )
             if not is_local:
                 place = await _prepared(place, placement, config, fingerprint, num_samplers, has_learner)

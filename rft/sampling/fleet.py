@@ -25,10 +25,10 @@ from rft.waiting import wait_for
 
 
 class _Sampler:
-    """One actor, by the number that messages call it."""
+    """One actor, and what messages call it."""
 
-    def __init__(self, number: int, actor: Any) -> None:
-        self.number = number
+    def __init__(self, name: str, actor: Any) -> None:
+        self.name = name
         self.actor = actor
         self.base: Scores
 
@@ -48,6 +48,7 @@ class Fleet:
         on_failed_proof: Whether a sampler whose proof fails ends the run, or is left out as long as others are sound.
         warn: Told in a sentence when a sampler is left out.
         tokens_per_sync: About how many tokens an actor samples between two syncs; `serve=auto` weighs with it.
+        nodes: What the nodes of the actors are called, for messages; none where all are on this machine.
     """
 
     def __init__(
@@ -64,9 +65,13 @@ class Fleet:
         on_failed_proof: Literal["stop", "quarantine"] = "stop",
         warn: Callable[[str], None] = lambda text: None,
         tokens_per_sync: int = 0,
+        nodes: Sequence[str] = (),
     ) -> None:
         self._spec = spec
         self._actor_options = actor_options
+        self._names = [f"sampler {number}" for number in range(len(actor_options))]
+        if nodes:
+            self._names = [f"{name} on node {node}" for name, node in zip(self._names, nodes, strict=True)]
         self._tokens_per_sync = tokens_per_sync
         self._render = render
         self._seed = seed
@@ -91,8 +96,8 @@ class Fleet:
     def _create(self) -> list[_Sampler]:
         actor = ray.remote(SamplerActor)
         return [
-            _Sampler(number, actor.options(**options).remote(self._spec))
-            for number, options in enumerate(self._actor_options)
+            _Sampler(name, actor.options(**options).remote(self._spec))
+            for name, options in zip(self._names, self._actor_options, strict=True)
         ]
 
     @property
@@ -264,10 +269,7 @@ class Fleet:
         """
         if not failures:
             return
-        told = [
-            f"sampler {sampler.number} was given {policy.name} after {self._policy.name}: {why}"
-            for sampler, why in failures
-        ]
+        told = [f"{sampler.name} was given {policy.name} after {self._policy.name}: {why}" for sampler, why in failures]
         if self._on_failed_proof == "stop" or len(failures) == len(self._samplers):
             raise SyncError("\n".join(told))
         failed = [sampler for sampler, _ in failures]
@@ -320,17 +322,20 @@ class Fleet:
         """Send requests to the actors, task by task in turn."""
         # The completions of a task stay on one actor, which computes their common prompt only once.
         number, policy = next(self._streams), self._policy
-        actors = [sampler.actor for sampler in self._samplers]
-        shares = [list(chain.from_iterable(requests[place :: len(actors)])) for place in range(len(actors))]
-        used = [(actor, share) for actor, share in zip(actors, shares, strict=True) if share]
+        samplers = self._samplers
+        shares = [list(chain.from_iterable(requests[place :: len(samplers)])) for place in range(len(samplers))]
+        used = [(sampler, share) for sampler, share in zip(samplers, shares, strict=True) if share]
         sources = [
-            actor.sample.options(num_returns="streaming").remote(number, share, options, policy, self._run)
-            for actor, share in used
+            (
+                sampler.name,
+                sampler.actor.sample.options(num_returns="streaming").remote(number, share, options, policy, self._run),
+            )
+            for sampler, share in used
         ]
 
         def give_up() -> None:
-            for actor, _ in used if self._samplers else ():  # unless the fleet was closed meanwhile
-                actor.abort.remote(number)
+            for sampler, _ in used if self._samplers else ():  # unless the fleet was closed meanwhile
+                sampler.actor.abort.remote(number)
 
         return Dispatch(policy, sources, give_up)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from rft.errors import RftError, SampleError, SyncError
 from rft.types import Policy, Rollout
@@ -23,8 +23,8 @@ class Dispatch:
 
     policy: Policy
     """Under which every completion must be sampled."""
-    sources: Sequence[Source]
-    """One from each actor that is asked."""
+    sources: Sequence[tuple[str, Source]]
+    """One from each actor that is asked, with what messages call the actor."""
     give_up: Callable[[], None]
     """Tells the actors that nobody wants the rest."""
 
@@ -42,7 +42,7 @@ class RolloutStream(AsyncIterator[Rollout]):
     def __init__(
         self, dispatch: Callable[[], Dispatch], *, after: asyncio.Event | None, total: int, deadline_s: float
     ) -> None:
-        self._arrived: asyncio.Queue[list[Rollout] | BaseException] = asyncio.Queue()
+        self._arrived: asyncio.Queue[list[Rollout] | RftError] = asyncio.Queue()
         self._total = self._remaining = total
         self._deadline_s = deadline_s
         self._batch: list[Rollout] = []
@@ -68,11 +68,11 @@ class RolloutStream(AsyncIterator[Rollout]):
     def _open(self, dispatch: Callable[[], Dispatch]) -> None:
         self._dispatched = dispatch()
         self._num_not_taken = len(self._dispatched.sources)
-        self._tasks += [asyncio.create_task(self._pump(source)) for source in self._dispatched.sources]
+        self._tasks += [asyncio.create_task(self._pump(*one)) for one in self._dispatched.sources]
         if not self._tasks:
             self.is_taken.set()
 
-    async def _pump(self, source: Source) -> None:
+    async def _pump(self, name: str, source: Source) -> None:
         """Bring what one actor samples into the queue that all share; its failure too."""
         taken = False
         try:
@@ -84,7 +84,7 @@ class RolloutStream(AsyncIterator[Rollout]):
                 else:
                     self._arrived.put_nowait(batch)
         except RayError as error:
-            self._arrived.put_nowait(error)
+            self._arrived.put_nowait(_failure(name, error))
         finally:
             if not taken:
                 self._take()
@@ -123,10 +123,8 @@ class RolloutStream(AsyncIterator[Rollout]):
             what=f"{self._remaining} of {self._total} completions",
             deadline_s=self._deadline_s,
         )
-        if isinstance(batch, RayTaskError) and isinstance(batch.cause, RftError):
-            raise batch.cause from None
-        if isinstance(batch, BaseException):
-            raise SampleError(f"a sampler failed: {cause(batch)}") from batch
+        if isinstance(batch, RftError):
+            raise batch
         return batch
 
     async def aclose(self) -> None:
@@ -139,6 +137,19 @@ class RolloutStream(AsyncIterator[Rollout]):
         for task in self._tasks:
             task.cancel()
         self.is_taken.set()
+
+
+def _failure(name: str, error: RayError) -> RftError:
+    """What is raised where a sampler failed: what rft said there on purpose, or else its name and the cause."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, RftError):
+        return error.cause
+    failure = SampleError(
+        f"{name} is gone: {cause(error)}; go on from the last checkpoint with resume=<run folder>"
+        if isinstance(error, RayActorError)
+        else f"{name} failed: {cause(error)}"
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def cause(error: Any) -> str:

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -33,26 +31,6 @@ MARK = "RFT_TEST_CLUSTER"
 DEADLINE_S = 240.0
 STARTS = 3
 FAKE = ("sampler=fake", "learner=fake")
-SMALL = (
-    "experiment=quickstart",
-    "loop.prompts_per_step=2",
-    "loop.completions_per_prompt=4",
-    "learner.completions_per_micro_batch=8",
-    "evaluation.every_steps=null",
-    "data.test=null",
-    "data.validation=null",
-    "logging=none",
-    "output_dir=run",
-)
-
-
-@dataclass
-class Done:
-    """A command that has ended."""
-
-    code: int
-    output: str
-    wall_s: float
 
 
 class Cluster:
@@ -61,21 +39,15 @@ class Cluster:
     Args:
         folder: For Ray's own files and the token.
         cpus: Of each node; the first is the head's.
+        make_user: Makes its user.
     """
 
-    def __init__(self, folder: Path, cpus: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, cpus: tuple[int, ...], make_user: Callable[..., Any]) -> None:
         self.mark = uuid.uuid4().hex
         token = folder / "token"
         token.write_text(uuid.uuid4().hex)
-        self.environment = {
-            **os.environ,
-            MARK: self.mark,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-        self.environment.pop("RAY_ADDRESS", None)
+        marked = {MARK: self.mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.user = make_user(folder, marked, address="")
         self.folder = folder
         # Ray's sockets must have short paths.
         self.temporary = Path("/tmp") / f"rft-test-{self.mark[:8]}"
@@ -88,14 +60,14 @@ class Cluster:
             raise
 
     def _start_head(self, num_cpus: int) -> subprocess.Popen[bytes]:
-        self.address = f"127.0.0.1:{free_port()}"
+        self.user.address = f"127.0.0.1:{free_port()}"
         self.dashboard = f"127.0.0.1:{free_port()}"
-        port, dashboard_port = self.address.rpartition(":")[2], self.dashboard.rpartition(":")[2]
+        port, dashboard_port = self.user.address.rpartition(":")[2], self.dashboard.rpartition(":")[2]
         ports = [f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
         return self._start("--head", *ports, f"--temp-dir={self.temporary}", f"--num-cpus={num_cpus}")
 
     def _start_node(self, num_cpus: int) -> subprocess.Popen[bytes]:
-        return self._start(f"--address={self.address}", f"--num-cpus={num_cpus}")
+        return self._start(f"--address={self.user.address}", f"--num-cpus={num_cpus}")
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         with (self.folder / "ray.log").open("wb") as log:
@@ -106,7 +78,7 @@ class Cluster:
                     *("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"),
                     *("--node-ip-address=127.0.0.1", *words),
                 ],
-                env=self.environment,
+                env=self.user.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -124,9 +96,9 @@ class Cluster:
             node, ends = start(), time.monotonic() + DEADLINE_S / STARTS
             while time.monotonic() < ends and node.poll() is None:
                 with socket.socket() as probe:
-                    listens = probe.connect_ex(("127.0.0.1", int(self.address.rpartition(":")[2]))) == 0
+                    listens = probe.connect_ex(("127.0.0.1", int(self.user.address.rpartition(":")[2]))) == 0
                 if listens:
-                    asked = self.run(sys.executable, "-c", program, self.address)
+                    asked = self.user.run(sys.executable, "-c", program, self.user.address)
                     said = asked.output
                     if asked.output.strip().endswith(str(num_nodes)):
                         return
@@ -134,32 +106,6 @@ class Cluster:
             kill_group(node)
         log = (self.folder / "ray.log").read_text(errors="replace")
         raise AssertionError(f"{what} did not come up; it says:\n{log}\nand who asks for it:\n{said}")
-
-    def run(self, *command: str | Path, cwd: Path | None = None, **environment: str) -> Done:
-        """Run a command to its end, with the cluster's token."""
-        began = time.monotonic()
-        started = subprocess.Popen(
-            command,
-            cwd=cwd or self.folder,
-            env=self.environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        overdue = threading.Timer(DEADLINE_S, lambda: os.killpg(started.pid, signal.SIGKILL))
-        overdue.start()
-        try:
-            output, _ = started.communicate()
-        finally:
-            overdue.cancel()
-        print(output)
-        return Done(code=started.returncode, output=output, wall_s=time.monotonic() - began)
-
-    def train(self, *words: str, **environment: str) -> Done:
-        """`rft train` on this cluster."""
-        attach = ("cluster=attach", f"cluster.address={self.address}", f"cluster.node_folder={self.folder / 'node'}")
-        return self.run(sys.executable, "-m", "rft.cli", "train", *SMALL, *attach, *words, **environment)
 
     def processes(self) -> set[psutil.Process]:
         """All that belong to it: those with the mark, and their children, some of which have written over theirs."""
@@ -194,9 +140,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, make_user: Callable[..., Any]) -> Iterator[Cluster]:
     """A head without CPUs, two rollout nodes and a learner's node."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"), cpus=(0, 1, 1, 1))
+    made = Cluster(tmp_path_factory.mktemp("cluster"), cpus=(0, 1, 1, 1), make_user=make_user)
     try:
         yield made
     finally:
@@ -204,43 +150,31 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_a_run_over_three_nodes(cluster: Cluster) -> None:
-    done = cluster.train(*FAKE, "sampler.num_actors=2", "loop.steps=3", "loop.checkpoint_every_steps=2")
+    done = cluster.user.train(*FAKE, "sampler.num_actors=2", "loop.steps=3", "loop.checkpoint_every_steps=2")
     assert done.code == 0
     assert "Traceback" not in done.output
-    plan = [re.split(r"\s{2,}", line) for line in done.output.splitlines() if "free CPUs" in line or " of 1 " in line]
-    assert f"cluster {cluster.address}: 4 nodes, 3 CPUs, 0 GPUs" in done.output
-    assert sorted(row[-1] for row in plan) == [
+    assert f"cluster {cluster.user.address}: 4 nodes, 3 CPUs, 0 GPUs" in done.output
+    assert sorted(done.gets.values()) == [
         "1 learner (1 CPU each)",
         "1 sampler (1 CPU each)",
         "1 sampler (1 CPU each)",
-        "gets",
+        "the driver and the graders",
     ]
     run = cluster.folder / "run"
     assert [line["step"] for line in read_metrics(run)] == [0, 1, 2, 3]
     assert len(list(read_rollouts(run, "train"))) == 3 * 2 * 4
     assert (run / "checkpoints" / "checkpoint-3" / "complete.json").is_file()
     # It goes on afterwards, and everything is free again: the same once more.
-    again = cluster.train(*FAKE, "sampler.num_actors=2", "loop.steps=1", "output_dir=again")
+    again = cluster.user.train(*FAKE, "sampler.num_actors=2", "loop.steps=1", run="again")
     assert again.code == 0
 
 
-def test_vllm_on_three_nodes(cluster: Cluster) -> None:
-    done = cluster.train(
-        "sampler.num_actors=2", "loop.steps=2", "sampler.num_threads=1", "learner.num_threads=1", "output_dir=real"
-    )
-    assert done.code == 0
-    steps = read_metrics(cluster.folder / "real")[1:]
-    assert [line["policy"]["version"] for line in steps] == [1, 2]
-    for line in steps:
-        assert line["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
-
-
 def test_more_than_there_is_room_for(cluster: Cluster) -> None:
-    done = cluster.train(
-        *FAKE, "sampler.num_actors=5", "cluster.placement_timeout_s=2", "output_dir=large", "loop.steps=1"
+    done = cluster.user.train(
+        *FAKE, "sampler.num_actors=5", "cluster.placement_timeout_s=2", "loop.steps=1", run="large"
     )
     assert done.code == 2
-    message = done.output[done.output.index("rft: ") :]
+    message = done.message
     assert "no place for 3 of 5 sampler(s), which need 1 CPU each on one node" in message or (
         "no place for 2 of 5 sampler(s)" in message and "no place for 1 of 1 learner(s)" in message
     )
@@ -253,28 +187,28 @@ def test_more_than_there_is_room_for(cluster: Cluster) -> None:
 def test_without_the_token(cluster: Cluster) -> None:
     wrong = cluster.folder / "wrong"
     wrong.write_text(uuid.uuid4().hex)
-    done = cluster.train(*FAKE, "output_dir=wrong-token", RAY_AUTH_TOKEN_PATH=str(wrong))
+    done = cluster.user.train(*FAKE, run="wrong-token", RAY_AUTH_TOKEN_PATH=str(wrong))
     assert done.code == 1
-    message = done.output[done.output.index("rft: ") :]
-    assert f"the Ray cluster at {cluster.address} refuses: " in message
+    message = done.message
+    assert f"the Ray cluster at {cluster.user.address} refuses: " in message
     assert "RAY_AUTH_TOKEN" in message
     assert "Traceback" not in message
 
 
 def test_a_head_that_is_not_there(cluster: Cluster) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
-    done = cluster.train(*FAKE, f"cluster.address={nowhere}", "output_dir=nowhere", "cluster.start_timeout_s=10")
+    done = cluster.user.train(*FAKE, f"cluster.address={nowhere}", "cluster.start_timeout_s=10", run="nowhere")
     assert done.code == 1
     assert f"rft: no Ray head at {nowhere}: Connection refused; look there with `ray status`" in done.output
 
 
-def test_as_a_ray_job(cluster: Cluster) -> None:
+def test_as_a_ray_job(cluster: Cluster, small: tuple[str, ...]) -> None:
     """The same command without a word about the cluster: it finds itself in one."""
     pytest.importorskip("aiohttp_cors", reason="jobs need ray[default] at the head: pip install 'rft[cluster]'")
     address = f"http://{cluster.dashboard}"
     run = cluster.folder / "job"
-    entry = [sys.executable, "-m", "rft.cli", "train", *SMALL, *FAKE, "loop.steps=2", f"output_dir={run}"]
-    done = cluster.run(BIN / "ray", "job", "submit", f"--address={address}", "--", *entry)
+    entry = [sys.executable, "-m", "rft.cli", "train", *small, *FAKE, "loop.steps=2", f"output_dir={run}"]
+    done = cluster.user.run(BIN / "ray", "job", "submit", f"--address={address}", "--", *entry)
     assert done.code == 0
-    assert f":{cluster.address.rpartition(':')[2]}: 4 nodes" in done.output
+    assert f":{cluster.user.address.rpartition(':')[2]}: 4 nodes" in done.output
     assert json.loads((run / "summary.json").read_text())["status"] == "finished"

@@ -1,0 +1,183 @@
+"""Runs over several nodes: each is a raylet of its own on this machine (`ray.cluster_utils`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sysconfig
+import time
+import uuid
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rft
+from rft.recorder import read_metrics, read_rollouts
+
+pytestmark = pytest.mark.e2e
+
+FAKE = ("sampler=fake", "learner=fake")
+DEADLINE_S = 60.0
+SILENCE_S = 20.0
+SMALL = {"include_log_monitor": False, "object_store_memory": 100_000_000}
+
+
+class Nodes:
+    """A head without CPUs, and nodes with one each.
+
+    Args:
+        folder: Where the user's commands run.
+        make_user: Makes the user.
+        names: Of the nodes besides the head.
+    """
+
+    def __init__(self, folder: Path, make_user: Callable[..., Any], names: tuple[str, ...]) -> None:
+        from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+        from ray.cluster_utils import Cluster
+
+        ensure_token_if_auth_enabled()
+        self.cluster = Cluster()
+        # Ray's sockets must have short paths.
+        self.temporary = Path("/tmp") / f"rft-test-{uuid.uuid4().hex[:8]}"
+        self.by_name: dict[str, Any] = {}
+        try:
+            self.add("head", num_cpus=0, include_dashboard=False, temp_dir=str(self.temporary))
+            for name in names:
+                self.add(name, num_cpus=1)
+        except BaseException:
+            self.end()
+            raise
+        self.user = make_user(folder, {}, self.cluster.address)
+
+    def add(self, name: str, **how: Any) -> None:
+        """A node more."""
+        self.by_name[name] = self.cluster.add_node(node_name=name, **SMALL, **how)
+
+    def kill(self, name: str) -> None:
+        """A node's machine is gone."""
+        self.cluster.remove_node(self.by_name.pop(name), allow_graceful=False)
+
+    def end(self) -> None:
+        """End all, and leave nothing."""
+        self.cluster.shutdown()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory, make_user: Callable[..., Any]) -> Iterator[Nodes]:
+    """Three nodes beside the head, for all tests in turn; who kills one brings another."""
+    made = Nodes(tmp_path_factory.mktemp("nodes"), make_user, ("rollout-1", "rollout-2", "learner"))
+    yield made
+    made.end()
+
+
+def test_vllm_on_three_nodes(nodes: Nodes) -> None:
+    done = nodes.user.train("sampler.num_actors=2", "loop.steps=2", "sampler.num_threads=1", "learner.num_threads=1")
+    assert done.code == 0
+    gets = done.gets
+    assert gets.pop("head") == "the driver and the graders"
+    assert sorted(gets.values()) == ["1 learner (1 CPU each)", "1 sampler (1 CPU each)", "1 sampler (1 CPU each)"]
+    steps = read_metrics(nodes.user.folder / "run")[1:]
+    assert [line["policy"]["version"] for line in steps] == [1, 2]
+    for line in steps:
+        assert line["metrics"]["sync/actors"] == 2.0
+        assert line["metrics"]["sync/proved"] == 1.0
+        assert line["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
+
+
+def test_a_grid_of_four_shares_a_fleet(nodes: Nodes) -> None:
+    settings = ("learner.learning_rate=1e-4,1e-3", "seed=0,1", "hydra.launcher.max_parallel_trials=2")
+    done = nodes.user.grid(*FAKE, *settings, "loop.steps=3")
+    assert done.code == 0
+    assert "4 trials, 2 at a time" in done.output
+    assert "trials share their samplers; sets of them, one after the other: 1" in done.output
+    sweep = nodes.user.folder / "sweep"
+    assert [trial["status"] for trial in json.loads((sweep / "sweep.json").read_text())["trials"]] == ["finished"] * 4
+    for number in range(4):
+        assert [line["policy"]["version"] for line in read_metrics(sweep / str(number))] == [0, 1, 2, 3]
+        assert len(list(read_rollouts(sweep / str(number), "train"))) == 3 * 2 * 4
+
+
+def test_a_rollout_node_that_dies(nodes: Nodes) -> None:
+    run = nodes.user.begin_training(
+        *FAKE, "sampler.num_actors=2", "loop.steps=1000000", f"sampler.stall_timeout_s={DEADLINE_S}", run="widowed"
+    )
+    run.until_step(3, "widowed")
+    lost = next(name for name, gets in run.gets.items() if "sampler" in gets)
+    nodes.kill(lost)
+    killed = time.monotonic()
+    done = run.end()
+    waited_s = time.monotonic() - killed
+    nodes.add(lost, num_cpus=1)
+    assert waited_s < DEADLINE_S
+    assert done.code == 1
+    assert re.search(rf"rft: sampler [01] on node {lost} ", done.message)
+    assert "Traceback" not in done.output
+    assert json.loads((nodes.user.folder / "widowed" / "summary.json").read_text())["status"] == "failed"
+    # The cluster is as good as before for the next run.
+    assert nodes.user.train(*FAKE, "sampler.num_actors=2", "loop.steps=1", run="next").code == 0
+
+
+def test_a_node_with_another_rft_and_without_vllm(nodes: Nodes, tmp_path: Path) -> None:
+    with foreign_node(nodes.cluster.address, tmp_path):
+        # Of its two places at least one is a sampler's.
+        done = nodes.user.train("sampler.num_actors=4", "cluster.ship_code=false", run="refused")
+    assert done.code == 2
+    assert f"node foreign has rft 0.0.9, the driver has {rft.__version__}" in done.message
+    assert "node foreign has no vllm; install vllm 0.32.0 there" in done.message
+    assert done.message.count("  - ") == 2
+
+
+@contextmanager
+def foreign_node(address: str, folder: Path) -> Iterator[None]:
+    """A node with a Python environment of its own: all that is installed here but vLLM, and another rft."""
+    venv.create(folder / "venv", symlinks=True)
+    here = Path(sysconfig.get_path("purelib"))
+    there = next(folder.glob("venv/lib/python*/site-packages"))
+    for installed in here.iterdir():
+        if not installed.name.lower().lstrip("_").startswith(("vllm", "rft", "editable")):
+            (there / installed.name).symlink_to(installed)
+    (there / "rft").mkdir()
+    (there / "rft" / "__init__.py").write_text('__version__ = "0.0.9"\n')
+    start = ("-m", "ray.scripts.scripts", "start", "--block", f"--address={address}", "--node-name=foreign")
+    how = ("--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000")
+    ports = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with (folder / "ray.log").open("wb") as log:
+        node = subprocess.Popen(
+            [folder / "venv" / "bin" / "python", *start, *how, *ports],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+        print((folder / "ray.log").read_text(errors="replace"))
+
+
+def test_a_head_that_dies(nodes: Nodes) -> None:
+    """The last test: no cluster is left."""
+    run = nodes.user.begin_training(*FAKE, "loop.steps=1000000", run="headless")
+    run.until_step(3, "headless")
+    nodes.by_name["head"].kill_gcs_server()
+    killed = time.monotonic()
+    done = run.end()
+    waited_s = time.monotonic() - killed
+    assert done.code == 1
+    silent = f"the Ray head at {nodes.user.address} has been silent for {SILENCE_S:g} s while the run was under way"
+    assert silent in done.message
+    assert SILENCE_S - 5 < waited_s < DEADLINE_S
+    assert json.loads((nodes.user.folder / "headless" / "summary.json").read_text())["status"] == "failed"
