@@ -142,6 +142,8 @@ class FakeSampler(SamplerConfig):
     kind: Literal["fake"] = "fake"
     script: Annotated[list[str], Field(min_length=1)] = ["1", "2", "3", "4"]
     """Completions to draw from."""
+    completions_per_s: Annotated[Number, Field(gt=0)] | None = None
+    """How many completions each engine ends in a second, one after the other; null ends them at once."""
 
 
 class GradingConfig(Section):

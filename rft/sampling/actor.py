@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,10 @@ from rft.sampling.spec import EngineSpec, build_engine
 from rft.types import Adapter, FullWeights, Policy, Rollout
 
 T = TypeVar("T")
+
+GATHER_S = 0.02
+"""After completions have left, those that end within this time travel together: every journey through Ray costs the
+driver as much as several completions do. The last of a call never wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +123,10 @@ class SamplerActor:
                 if self._driver is None or self._driver.done():
                     self._driver = asyncio.create_task(self._drive())
             yield []  # taken in
-            remaining = len(requests)
+            remaining, left_s = len(requests), -math.inf
             while remaining:
-                batch = [await ended.get(), *(ended.get_nowait() for _ in range(ended.qsize()))]
+                batch = await _gathered(ended, remaining, until_s=left_s + GATHER_S)
+                left_s = time.monotonic()
                 rollouts = [item for item in batch if isinstance(item, Rollout)]
                 if rollouts:
                     yield rollouts
@@ -167,3 +173,23 @@ class SamplerActor:
             return await asyncio.get_running_loop().run_in_executor(self._thread, do)
         finally:
             self._num_waiting -= 1
+
+
+async def _gathered(
+    ended: asyncio.Queue[Rollout | BaseException], wanted: int, *, until_s: float
+) -> list[Rollout | BaseException]:
+    """What has ended, one at least, and what ends before `until_s` unless that is all, or something has failed."""
+    batch = [await ended.get()]
+    while len(batch) < wanted and isinstance(batch[-1], Rollout):
+        if not ended.empty():
+            batch.append(ended.get_nowait())
+            continue
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            break
+        try:
+            async with asyncio.timeout(left_s):
+                batch.append(await ended.get())
+        except TimeoutError:
+            break
+    return batch

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
 
+LONGEST_SLEEP_S = 0.05
+"""At a slow pace, a step ends without a completion after so long, so that others get their turn."""
+
 
 class FakeEngine:
     """Completion number `seed % len(script)` for every request; its token ids are the text's bytes.
 
-    It has no weights; its scores are those of `fake_score`.
+    It has no weights; its scores are those of `fake_score`. At a pace of P completions a second, the k-th since it was
+    idle ends after k / P seconds; one that was held up is made up for.
 
     Args:
-        spec: What to build; `spec.options` holds the `script`.
+        spec: What to build; `spec.options` holds the `script`, and `completions_per_s` where there is a pace.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
         self._script: Sequence[str] = spec.options["script"]
+        pace = spec.options.get("completions_per_s")
+        self._interval_s = 1 / pace if pace else 0.0
+        self._due_s = 0.0
         self._staleness = spec.staleness
         self._is_shared = spec.num_runs > 1
         self._base = spec.base
@@ -65,6 +73,8 @@ class FakeEngine:
         """
         if not {(run, policy), (ANY_RUN, policy)} & set(self._held):
             raise not_held(policy, self.policies)
+        if not self._waiting:
+            self._due_s = time.monotonic() + self._interval_s
         self._waiting += [
             (place if self._is_shared else 0, stream, self._completion(request, options, policy))
             for place, request in enumerate(requests)
@@ -72,8 +82,16 @@ class FakeEngine:
         self._waiting.sort(key=lambda waiting: waiting[0])  # of equals, who came first
 
     def step(self) -> list[tuple[int, Rollout]]:
-        """Hand over one completion, in the order of the requests."""
-        return [self._waiting.pop(0)[1:]] if self._waiting else []
+        """Hand over one completion, in the order of the requests; at a pace, all that are due."""
+        if not self._interval_s:
+            return [self._waiting.pop(0)[1:]] if self._waiting else []
+        if self._waiting:
+            time.sleep(min(max(self._due_s - time.monotonic(), 0.0), LONGEST_SLEEP_S))
+        ended = []
+        while self._waiting and self._due_s <= time.monotonic():
+            ended.append(self._waiting.pop(0)[1:])
+            self._due_s += self._interval_s
+        return ended
 
     def abort(self, stream: int) -> None:
         """Forget what waits for a stream."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rft.errors import SampleError, SyncError
+from rft.sampling import actor as actor_module
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Loaded, Request, SamplingOptions
 from rft.sampling.fake_engine import FakeEngine
@@ -57,6 +58,19 @@ def test_the_requests_are_taken_in_before_anything_ends() -> None:
         assert await anext(stream) != []
 
     asyncio.run(job())
+
+
+def test_completions_travel_together_but_the_last_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def job() -> list[int]:
+        actor = SamplerActor(SPEC)
+        await actor.start()
+        return [len(batch) async for batch in actor.sample(1, REQUESTS, OPTIONS, BASE)]
+
+    monkeypatch.setattr(actor_module, "GATHER_S", 3600.0)
+    taken, *journeys = asyncio.run(asyncio.wait_for(job(), 60))
+    assert taken == 0
+    assert sum(journeys) == len(REQUESTS)
+    assert len(journeys) <= 2
 
 
 def test_a_load_that_overwrites_waits_for_what_is_in_flight_and_lets_nothing_past() -> None:

@@ -1,11 +1,13 @@
 """The engine that draws from a script."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rft.errors import SyncError
+from rft.sampling import fake_engine
 from rft.sampling.engine import Request, SamplingOptions, sample_all
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.spec import EngineSpec, build_engine
@@ -81,8 +83,6 @@ def test_it_serves_what_was_loaded_last() -> None:
 
 
 def test_older_policies_stay_while_they_are_needed() -> None:
-    from dataclasses import replace
-
     engine = FakeEngine(replace(SPEC, staleness=1))
     one, two, three = adapter(1), adapter(2), adapter(3)
     engine.add(1, [request(0, seed=0)], OPTIONS, BASE)
@@ -101,3 +101,33 @@ def test_a_stream_can_be_given_up() -> None:
     engine.abort(1)
     assert [(stream, rollout.text) for stream, rollout in engine.step()] == [(2, "two")]
     assert not engine.has_unfinished
+
+
+def test_at_a_pace_completions_end_when_they_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        now_s = 0.0
+
+        def monotonic(self) -> float:
+            return self.now_s
+
+        def sleep(self, seconds: float) -> None:
+            self.now_s += seconds
+
+    clock = Clock()
+    monkeypatch.setattr(fake_engine, "time", clock)
+    engine = FakeEngine(replace(SPEC, options={"script": ["one"], "completions_per_s": 32}))
+    clock.now_s = 1.0  # it was idle until now
+    engine.add(1, [request(index, seed=0) for index in range(4)], OPTIONS, BASE)
+    assert [rollout.index for _, rollout in engine.step()] == [0]
+    assert clock.now_s == 1.0 + 1 / 32
+    clock.now_s = 1.0 + 3.5 / 32  # it was held up
+    assert [rollout.index for _, rollout in engine.step()] == [1, 2]
+    assert [rollout.index for _, rollout in engine.step()] == [3]
+    assert clock.now_s == 1.0 + 4 / 32
+
+
+def test_at_a_slow_pace_others_get_their_turn() -> None:
+    engine = FakeEngine(replace(SPEC, options={"script": ["one"], "completions_per_s": 0.001}))
+    engine.add(1, [request(0, seed=0)], OPTIONS, BASE)
+    assert engine.step() == []
+    assert engine.has_unfinished
