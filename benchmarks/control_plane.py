@@ -1,11 +1,12 @@
-"""The control plane alone: completions a second through one driver, with fake engines that cost nothing.
+"""The control plane alone: completions a second through one driver, with fake engines.
 
-    python benchmarks/control_plane.py [--actors 1 2 4 8 16 32] [--completions 2048] [--tokens 100] [--repeats 5]
+    python benchmarks/control_plane.py [--paced-actors 1 2 4 8 16] [--actors 1 2 4 8 16 32 64] [--repeats 5]
 
 Requests go out through the fleet, completions come back one by one through Ray, a trivial grader grades each, and the
-groups are put together: all that rft does besides the engine and the learner. The driver's own CPU time for each
-completion says where it saturates whatever the number of actors; on a machine with few cores the actors' processes
-saturate it first.
+groups are put together: all that rft does besides the engine and the learner. Engines at a pace end so many completions
+a second, by schedule: N of them should bring N times as many. Engines without a pace end all at once, which shows what
+the driver can take, and whose CPU time a completion costs. Exit code 1 where engines at a pace bring less than 90% of
+linear, or engines without one less than 2,000 completions a second at best.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ import asyncio
 import os
 import statistics
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from harness import report
+from harness.control_plane_picture import draw
+from harness.machine_load import OtherLoad
 
 from rft.cluster import ray_session
 from rft.config.schema import LocalCluster
@@ -28,37 +34,111 @@ from rft.types import Policy, Split
 
 COMPLETIONS_PER_TASK = 8
 TRIVIAL = f"{Path(__file__).parent / 'harness' / 'scoring.py'}:trivial"
+MIN_EFFICIENCY, MIN_COMPLETIONS_PER_S = 0.9, 2_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The batches of one number of actors, medians."""
+
+    num_actors: int
+    per_s: float
+    """Completions a second."""
+    spread: str
+    """The same, with its range."""
+    cpu_us: Mapping[str, float]
+    """CPU time of a completion by group of processes, microseconds."""
+    cores: Mapping[str, float]
+    """Cores that each group kept busy."""
+    other_cores: float
+    """Cores that work which is not this kept busy."""
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure, print the tables and draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32], help="numbers of sampler actors")
-    parser.add_argument("--completions", type=int, default=2048, help="completions of a batch (default: 2048)")
+    parser.add_argument("--paced-actors", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="actors at a pace")
+    parser.add_argument("--pace", type=int, default=100, help="completions a second of each (default: 100)")
+    parser.add_argument("--seconds", type=int, default=5, help="about how long a batch at a pace takes (default: 5)")
+    parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64], help="actors without a pace")
+    parser.add_argument("--completions", type=int, default=2048, help="of a batch without a pace (default: 2048)")
     parser.add_argument("--tokens", type=int, default=100, help="tokens of a completion (default: 100)")
     parser.add_argument("--repeats", type=int, default=5, help="batches, after one that does not count (default: 5)")
+    parser.add_argument("--picture", type=Path, default=None, help="where to draw it, as a PNG file")
     given = parser.parse_args()
     print(f"{report.machine()}\n", flush=True)
-    rows = []
-    for num_actors in given.actors:
-        batches = asyncio.run(measure(num_actors, given.completions, given.tokens, given.repeats))
-        rates = [given.completions / wall_s for wall_s, _ in batches]
-        driver_us = [driver_s / given.completions * 1e6 for _, driver_s in batches]
-        rows.append(
-            [
-                str(num_actors),
-                report.spread(rates, 0),
-                report.spread(driver_us, 0),
-                f"{1e6 / statistics.median(driver_us):,.0f}",
-            ]
+    tasks_each = -(-given.pace * given.seconds // COMPLETIONS_PER_TASK)
+    paced = [
+        asyncio.run(
+            measure(actors, actors * tasks_each * COMPLETIONS_PER_TASK, given.pace, given.tokens, given.repeats)
         )
-        print(rows[-1], flush=True)
-    head = ["actors", "completions/s", "driver's CPU, us a completion", "ceiling of the driver, completions/s"]
-    print("\n" + report.table(head, rows))
+        for actors in given.paced_actors
+    ]
+    print(f"Engines at {given.pace} completions a second each\n\n{paced_table(paced, given.pace)}\n", flush=True)
+    free = [
+        asyncio.run(measure(actors, given.completions, None, given.tokens, given.repeats)) for actors in given.actors
+    ]
+    print(f"Engines without a pace\n\n{free_table(free)}\n")
+    busiest = max(free, key=lambda one: one.num_actors)
+    told = ", ".join(f"{group} {cores:.2f}" for group, cores in busiest.cores.items())
+    print(f"Of {os.cpu_count()} cores, {busiest.num_actors} actors without a pace keep busy: {told}")
+    if given.picture is not None:
+        draw(
+            given.picture,
+            pace=given.pace,
+            paced={one.num_actors: one.per_s for one in paced},
+            free={one.num_actors: one.per_s for one in free},
+            cpu_us={one.num_actors: one.cpu_us for one in free},
+        )
+    worst = min(one.per_s / (one.num_actors * given.pace) for one in paced)
+    best = max(one.per_s for one in free)
+    if worst < MIN_EFFICIENCY or best < MIN_COMPLETIONS_PER_S:
+        raise SystemExit(
+            f"at a pace {worst:.2f} of linear ({MIN_EFFICIENCY} is asked), without one {best:,.0f} completions "
+            f"a second ({MIN_COMPLETIONS_PER_S:,} are asked)"
+        )
 
 
-async def measure(num_actors: int, completions: int, tokens: int, repeats: int) -> list[tuple[float, float]]:
-    """Wall time and the driver's CPU time of each batch, seconds."""
+def paced_table(measured: Sequence[Measured], pace: int) -> str:
+    """A row for each number of actors."""
+    head = ["actors", "linear, completions/s", "completions/s", "of linear", "cores busy", "others, cores"]
+    return report.table(
+        head,
+        [
+            [
+                str(one.num_actors),
+                f"{one.num_actors * pace:,}",
+                one.spread,
+                f"{one.per_s / (one.num_actors * pace):.3f}",
+                f"{sum(one.cores.values()):.2f}",
+                f"{one.other_cores:.2f}",
+            ]
+            for one in measured
+        ],
+    )
+
+
+def free_table(measured: Sequence[Measured]) -> str:
+    """A row for each number of actors."""
+    groups = list(measured[0].cpu_us)
+    head = ["actors", "completions/s", *(f"{group}, us" for group in groups), "driver's ceiling/s", "others, cores"]
+    return report.table(
+        head,
+        [
+            [
+                str(one.num_actors),
+                one.spread,
+                *(f"{one.cpu_us[group]:.0f}" for group in groups),
+                f"{1e6 / one.cpu_us['driver']:,.0f}",
+                f"{one.other_cores:.2f}",
+            ]
+            for one in measured
+        ],
+    )
+
+
+async def measure(num_actors: int, completions: int, pace: int | None, tokens: int, repeats: int) -> Measured:
+    """Let a fleet of fake engines sample, and grade it, batch after batch; the first does not count."""
     spec = EngineSpec(
         kind="fake",
         model=Path("none"),
@@ -69,13 +149,13 @@ async def measure(num_actors: int, completions: int, tokens: int, repeats: int) 
         seed=0,
         num_threads=1,
         on_gpu=False,
-        options={"script": ["x" * tokens]},
+        options={"script": ["x" * tokens], "completions_per_s": pace},
     )
     tasks = [
         Task(id=str(number), messages=({"role": "user", "content": "?"},), item={}, split=Split.TRAIN)
         for number in range(completions // COMPLETIONS_PER_TASK)
     ]
-    batches = []
+    wall_s: list[float] = []
     async with ray_session(LocalCluster(), num_processes=num_actors):
         fleet = Fleet(
             spec,
@@ -90,18 +170,48 @@ async def measure(num_actors: int, completions: int, tokens: int, repeats: int) 
         try:
             await fleet.start()
             for step in range(repeats + 1):
-                began, cpu_began = time.perf_counter(), sum(os.times()[:2])
+                if step == 1:
+                    before, load, began_all = cpu_s(), OtherLoad(os.getpid()), time.perf_counter()
+                began = time.perf_counter()
                 stream = fleet.sample(
                     tasks, completions_per_task=COMPLETIONS_PER_TASK, temperature=1.0, purpose="train", step=step
                 )
                 groups = await panel.grade(tasks, stream, rollouts_per_task=COMPLETIONS_PER_TASK)
-                batches.append((time.perf_counter() - began, sum(os.times()[:2]) - cpu_began))
+                wall_s.append(time.perf_counter() - began)
                 if sum(len(group.rollouts) for group in groups) != completions:
                     raise SystemExit(f"{completions} completions were asked for, {groups} came")
+            all_s = time.perf_counter() - began_all
+            used_s = {group: after - before[group] for group, after in cpu_s().items()}
+            other_cores = load.stop(all_s)
         finally:
             panel.close()
             fleet.close()
-    return batches[1:]
+    per_s = [completions / one for one in wall_s[1:]]
+    return Measured(
+        num_actors=num_actors,
+        per_s=statistics.median(per_s),
+        spread=report.spread(per_s, 0),
+        cpu_us={group: seconds / (repeats * completions) * 1e6 for group, seconds in used_s.items()},
+        cores={group: seconds / all_s for group, seconds in used_s.items()},
+        other_cores=other_cores,
+    )
+
+
+def cpu_s() -> dict[str, float]:
+    """CPU seconds that each group of processes has used so far: this one, the actors, and Ray's own."""
+    used = {"driver": _cpu_s(psutil.Process()), "actors": 0.0, "Ray": 0.0}
+    for process in psutil.Process().children(recursive=True):
+        try:
+            group = "actors" if "SamplerActor" in " ".join(process.cmdline()) else "Ray"
+            used[group] += _cpu_s(process)
+        except psutil.NoSuchProcess:
+            continue
+    return used
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 if __name__ == "__main__":
