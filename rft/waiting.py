@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -60,5 +62,62 @@ async def wait_for(awaitable: Awaitable[T], *, what: str, deadline_s: float) -> 
                 return await awaitable
         except TimeoutError:
             if not limit.expired():  # it failed by itself, with a timeout of its own
+                raise
+            raise WaitTimeout(what, deadline_s) from None
+
+
+def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
+    """Make a call in a thread of its own, which nobody has to wait for, not even the end of the program.
+
+    `asyncio.to_thread` would not do: at the end of the program its threads are waited for.
+
+    Args:
+        call: What is called.
+        name: Of the thread.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # whoever gives up leaves the thread as it is
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # it is raised where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=work, name=f"rft: {name}", daemon=True).start()
+    return future
+
+
+async def blocking(call: Callable[[], T], *, what: str, deadline_s: float) -> T:
+    """Await a call that blocks, in a thread that nobody waits for past the deadline.
+
+    Args:
+        call: What is called.
+        what: What is waited for, in words.
+        deadline_s: Seconds.
+
+    Raises:
+        WaitTimeout: It did not return in time.
+    """
+    return await wait_for(asyncio.wrap_future(in_thread(call, name=what)), what=what, deadline_s=deadline_s)
+
+
+def within(call: Callable[[], T], *, what: str, deadline_s: float) -> T:
+    """Make a call that blocks, outside of an event loop, in a thread that nobody waits for past the deadline.
+
+    Args:
+        call: What is called.
+        what: What is waited for, in words.
+        deadline_s: Seconds.
+
+    Raises:
+        WaitTimeout: It did not return in time.
+    """
+    future = in_thread(call, name=what)
+    with waiting(what):
+        try:
+            return future.result(deadline_s)
+        except TimeoutError:
+            if future.done():  # it failed by itself, with a timeout of its own
                 raise
             raise WaitTimeout(what, deadline_s) from None

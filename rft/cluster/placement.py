@@ -12,13 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from rft.cluster.blocking import blocking
 from rft.cluster.nodes import Node, nodes_of_cluster
 from rft.cluster.plan import Seat, missing, plan_text, there_is
 from rft.cluster.reach import check_alive
 from rft.cluster.session import LOCAL
 from rft.errors import ClusterError, ConfigError, WaitTimeout
-from rft.waiting import wait_for
+from rft.waiting import blocking, wait_for
 
 POLL_S = 0.5
 ANSWER_S = 60.0

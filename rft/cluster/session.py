@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import rft
-from rft.cluster.blocking import blocking
 from rft.cluster.nodes import num_gpus_here
 from rft.cluster.reach import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.watch import watched
 from rft.config.schema import AttachCluster, LocalCluster
 from rft.errors import ClusterError, WaitTimeout
-from rft.waiting import wait_for
+from rft.waiting import blocking, wait_for
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, Ray gives its processes the address 127.0.0.1, and they listen there alone. Elsewhere than on Linux that is

@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from rft.cluster.blocking import blocking
 from rft.cluster.reach import check_alive
 from rft.errors import ClusterError, RftError
+from rft.waiting import blocking
 
 SILENCE_S = 20.0
 """How long the head may be silent. After 60 s, Ray ends this process."""
