@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 HIDDEN = "<redacted>"
@@ -31,7 +31,9 @@ _HARMLESS_HEADERS = ("accept", "accept_encoding", "accept_language", "content_ty
 _REFERENCE = re.compile(r"\$\{oc\.env:(\w+)\}")
 _SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH")
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_SECRET_IN_URL = re.compile(r"(?<=[?&])(code|sig|signature|[\w-]*(?:key|token|secret|password))=([^&#\s]+)", re.I)
+_SECRET_IN_URL = re.compile(
+    r"(?<=[?&])(code|sig|[\w-]*(?:key|token|secret|password|signature|credential))=([^&#\s]+)", re.I
+)
 _PAIR = re.compile(r"([\w.-]+)\s*[:=]\s*(\$\{[^}]*\}|\"[^\"]*\"|'[^']*'|[^,{}\[\]]+)")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token|ApiKey)\s+", re.I)
 
@@ -96,6 +98,17 @@ def hide(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
+def hide_in_message(text: str) -> str:
+    """Return what a library said without what the environment holds as secret, and without the secrets of URLs."""
+    held = [one for name, one in os.environ.items() if _SECRET_VARIABLE.search(name) and len(one) >= MIN_CHARS]
+    return _without_url_secrets(hide(text, sorted(held, key=len, reverse=True)))
+
+
+def has_url_secret(address: str) -> bool:
+    """Whether an address holds a user, a password or a key."""
+    return _is_url_with_secret(address)
+
+
 def hide_in_words(words: Sequence[str], values: Any) -> list[str]:
     """Return a command line as it may be written.
 
@@ -105,6 +118,19 @@ def hide_in_words(words: Sequence[str], values: Any) -> list[str]:
     """
     secrets = secrets_in(values)
     return [hide(_PAIR.sub(_without_value, word), secrets) for word in words]
+
+
+def searched_secrets(words: Iterable[str]) -> list[str]:
+    """What is wrong with settings that a sweep would try, each as on the command line; a sentence for each key.
+
+    A study and the tables keep what was tried, as it was: no secret may be among it.
+    """
+    keys = [word.lstrip("+").partition("=")[0] for word in words if hide_in_words([word], {}) != [word]]
+    return [
+        f"{key}: several values of a secret would be written down; give one, or variables, as "
+        f"{key}='${{oc.env:FIRST_KEY}}','${{oc.env:SECOND_KEY}}'"
+        for key in dict.fromkeys(keys)
+    ]
 
 
 def _without_value(pair: re.Match[str]) -> str:
@@ -155,6 +181,10 @@ def _hidden(value: Any) -> Any:
             return text.replace(one, f"${{oc.env:{name}}}")
     if "://" not in text:
         return HIDDEN
+    return _without_url_secrets(text)
+
+
+def _without_url_secrets(text: str) -> str:
     return _SECRET_IN_URL.sub(rf"\1={HIDDEN}", _USER_IN_URL.sub(HIDDEN, text))
 
 

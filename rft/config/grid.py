@@ -17,6 +17,7 @@ from rft.config.commands import load_training, split
 from rft.config.compose import initialized, usable_overrides
 from rft.config.schema import RunConfig
 from rft.errors import ConfigError
+from rft.redaction import searched_secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,9 @@ def read_grid(words: Sequence[str]) -> Grid:
         override.get_key_element().lstrip("+"): _choices(override, word.lstrip("+"))
         for override, word in zip(parsed, typed, strict=True)
     }
+    tried = [word for words_of_it in choices.values() if len(words_of_it) > 1 for word in words_of_it]
+    if found := searched_secrets(tried):
+        raise ConfigError("configuration", found)
     return Grid(
         folder=folder,
         trials=tuple(

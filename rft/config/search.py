@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from rft.config.compose import HOW_TO_WRITE, load
 from rft.config.schema import SweepConfig
 from rft.errors import ConfigError
+from rft.redaction import hide_in_words, searched_secrets
 
 OF_THE_SWEEP = r"\+*(sweep|sweep\..*|output_dir|resume|dry_run|hydra\.searchpath)="
 """Words for the sweep itself; the others are for its trials."""
@@ -128,7 +129,9 @@ def read_search(words: Sequence[str]) -> Search:
         try:
             space[key] = _range(OverridesParser.create().parse_override(f"{key}={text}"))
         except (HydraException, ValueError) as error:
-            found.append(f"sweep.space.{key}={text}: {' '.join(str(error).split())}; {WHAT_MAY_BE}")
+            found.append(f"{_shown(f'sweep.space.{key}={text}', error)}{WHAT_MAY_BE}")
+    tried = [f"{key}={value}" for key, range in space.items() for value in range.examples]
+    found += searched_secrets(tried)
     if not space and not found and config.resume is None:
         found.append(NO_SPACE)
     if found:
@@ -152,9 +155,15 @@ def _several(words: Iterator[str]) -> Iterator[tuple[str, str]]:
         try:
             override = OverridesParser.create().parse_override(word)
         except HydraException as error:
-            raise ConfigError("configuration", [f"{word}: {' '.join(str(error).split())}; {HOW_TO_WRITE}"]) from error
+            raise ConfigError("configuration", [f"{_shown(word, error)}{HOW_TO_WRITE}"]) from error
         if override.is_sweep_override():
             yield key_of(word), word.partition("=")[2]
+
+
+def _shown(word: str, error: Exception) -> str:
+    """A word and what is wrong with it; the reason may quote the word, so it is left out where that holds a secret."""
+    (shown,) = hide_in_words([word], {})
+    return f"{shown}: {' '.join(str(error).split())}; " if shown == word else f"{shown}: "
 
 
 def _flat(space: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.interrupt import EXIT_CODES
 from rft.plan import training_plan
 from rft.preparation import Prepared, prepare
-from rft.redaction import hide_in_words
+from rft.redaction import hide, hide_in_words, secrets_in
 from rft.sweep.house import House
 from rft.sweep.report import finish_sweep
 from rft.sweep.runner import Runner, Trial
@@ -115,6 +115,8 @@ class _Sweep:
         except Exception as failure:  # the next trial goes on, whatever this is
             error = f"{type(failure).__name__}: {failure}\n{''.join(traceback.format_exception(failure))}"
             print(f"rft: {error}", file=sys.stderr)
+        if error is not None:
+            error = hide(error, secrets_in(run.model_dump()))
         outcome_of(
             Path(run.output_dir), number=number, overrides=hidden, wall_s=time.monotonic() - started, error=error
         )

@@ -18,7 +18,7 @@ from rft.interrupt import SweepInterrupt
 from rft.intervals import Estimate
 from rft.preparation import Prepared
 from rft.recorder import writing
-from rft.redaction import hide_in_words
+from rft.redaction import hide, hide_in_words, secrets_in
 from rft.sweep.house import House
 from rft.sweep.trial import Outcome, outcome_of, told
 
@@ -115,6 +115,8 @@ class Runner:
             error = str(failure)
         except Exception as failure:  # the others go on, whatever this is; the whole story is kept
             error = f"{type(failure).__name__}: {failure}\n{''.join(traceback.format_exception(failure))}"
+        if error is not None:
+            error = hide(error, secrets_in(trial.run.model_dump()))
         outcome = outcome_of(folder, number=number, overrides=hidden, wall_s=time.monotonic() - started, error=error)
         score = f" {outcome.score.text()}" if outcome.score else ""
         why = f": {outcome.error.splitlines()[0]}" if outcome.error else ""

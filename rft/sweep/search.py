@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -19,7 +20,7 @@ from rft.config.search import Search, key_of, read_search
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.preparation import Prepared, prepare
 from rft.recorder import writing
-from rft.redaction import HIDDEN, hide_in_words
+from rft.redaction import HIDDEN, hide, hide_in_words, secrets_in
 from rft.sweep.grid import prepare_all
 from rft.sweep.house import House
 from rft.sweep.report import SWEEP, finish_sweep
@@ -65,7 +66,7 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
         are_all=False,
     )
     started = time.monotonic()
-    searching = _Searching(search, folder, house, console)
+    searching = _Searching(search, folder, house, console, runs[0].model_dump())
     try:
         code = asyncio.run(searching.run())
     finally:
@@ -83,12 +84,13 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
 
 
 class _Searching:
-    """A search that goes on."""
+    """A search that goes on; `values` is the configuration of one of its trials, for the secrets in it."""
 
-    def __init__(self, search: Search, folder: Path, house: House, console: Console) -> None:
+    def __init__(self, search: Search, folder: Path, house: House, console: Console, values: dict[str, Any]) -> None:
         self._search = search
         self._folder = folder
         self._console = console
+        self._values = values
         self._study = Study(folder, search.config.sweep, search.space)
         self._catch_up()
         self._num_done = sum(outcome.status in COUNTED for outcome in read_outcomes(folder))
@@ -130,9 +132,10 @@ class _Searching:
             run = load_training(overrides, quoted(folder))
             prepared = prepare(run, needs_training_tasks=True)
         except UsageError as error:  # settings that are right one by one, but not together
-            hidden = hide_in_words(overrides, {})
-            outcome = outcome_of(folder, number=asked.number, overrides=hidden, wall_s=0.0, error=str(error))
-            self._tell(f"trial {asked.number} cannot run: {'; '.join(error.problems)}")
+            hidden = hide_in_words(overrides, self._values)
+            why = hide("; ".join(error.problems), secrets_in(self._values))
+            outcome = outcome_of(folder, number=asked.number, overrides=hidden, wall_s=0.0, error=why)
+            self._tell(f"trial {asked.number} cannot run: {why}")
         else:
             trial = Trial(number=asked.number, overrides=tuple(overrides), run=run, prepared=prepared)
             outcome = await self._runner.run(trial, asked.go_on)
