@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +23,7 @@ from rft.config import RunConfig, audit_problems
 from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
 from rft.drift import DriftWatch, drift_metrics
+from rft.errors import StorageError
 from rft.evaluation import Evaluation, evaluate, recorded_by_task
 from rft.grading import Panel
 from rft.health import SignalWatch
@@ -39,6 +40,8 @@ from rft.recorder import Phase, Recorder, prepare_output, read_metrics, read_rol
 from rft.report import choose_samples, final_report
 from rft.results import save_weights, summarize
 from rft.sampling.fleet import Fleet
+from rft.storage import Place
+from rft.stored import Copier, State, Store, check_copy, fetch_run
 from rft.types import Adapter, FullWeights, Publication, StepReport, Task
 
 
@@ -70,9 +73,15 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
     Raises:
         RftError: With what went wrong and what to do.
     """
-    checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if run.resume else (None, 0)
+    is_here = run.resume == run.output_dir
+    checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if is_here else (None, 0)
     prepared = prepare(run, needs_training_tasks=True)
     refuse_early(run)
+    fetched: dict[str, State] = {}
+    if run.resume and not is_here:
+        console.print(Text(f"bringing the run from {run.resume} to {run.output_dir}"), soft_wrap=True)
+        fetched = fetch_run(Place(run.resume), Path(run.output_dir), deadline_s=run.storage_timeout_s)
+        checkpoint, last_step = last_checkpoint(Path(run.output_dir))
     training = Training(
         run=run,
         prepared=prepared,
@@ -80,6 +89,7 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
         recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
         console=console,
         last_step=last_step,
+        fetched=fetched,
     )
     return asyncio.run(training.guarded())
 
@@ -88,8 +98,10 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
     """The run folder, made, or cut back to the checkpoint of `last_step`, with its manifest and its configuration.
 
     Raises:
-        OutputError: The folder holds another run, or cannot be written.
+        OutputError: The folder, or the place of its copy, holds another run or cannot be written.
     """
+    if run.storage:
+        check_copy(Place(run.storage), last_step)
     folder = Path(run.output_dir)
     if last_step is None:
         prepare_output(folder)
@@ -147,6 +159,8 @@ class Training:
     """Where progress and the final report go."""
     last_step: int = 0
     """The step that it goes on from."""
+    fetched: Mapping[str, State] = field(default_factory=dict)
+    """Files of its folder that were brought from its copy in storage, by their path in the folder."""
     go_on: GoOn | None = None
     """Asked after each measurement of the validation tasks; a run that is not to go on ends as `pruned`."""
     started: float = field(default_factory=time.monotonic)
@@ -156,6 +170,10 @@ class Training:
         self.progress = Progress(self.console)
         for problem in audit_problems(self.run) if self.run.audit == "warn" else ():
             self.progress.warn(problem)
+        self.store: Store | None = None
+        if self.run.storage:
+            copier = Copier(self.recorder.folder, Place(self.run.storage), self.fetched)
+            self.store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self.progress.warn)
         self.held_out = self.prepared.held_out
         self.weights: Adapter | FullWeights | None = None
         self.published: dict[int, Publication] = {}
@@ -177,11 +195,39 @@ class Training:
                     status = "interrupted"
                 except BaseException as error:
                     self._summarize("failed", error=str(error) or type(error).__name__)
+                    if self.store is not None and isinstance(error, Exception):
+                        interrupt.can_wait = False
+                        await self._copy_what_there_is(self.store)
                     raise
         finally:
             self.progress.close()
         self._finish(status)
+        if self.store is not None:
+            await self._copy_at_the_end(self.store, status)
         return interrupt.exit_code or 0
+
+    async def _copy_what_there_is(self, store: Store) -> None:
+        """The last copy of a run that failed: why it failed is told, whatever becomes of the copy."""
+        self.progress.phase(f"copying the run to {store.place}")
+        if (why := await store.finish(self.last_step)) is not None:
+            self.progress.warn(f"the copy of the run is not complete: {why}")
+
+    async def _copy_at_the_end(self, store: Store, status: str) -> None:
+        """The last copy of a run that ended as it should.
+
+        Raises:
+            StorageError: The copy is not complete.
+        """
+        folder = self.recorder.folder
+        self.console.print(Text(f"\ncopying the run to {store.place}"), soft_wrap=True)
+        if (why := await store.finish(self.last_step)) is not None:
+            self._summarize(status)
+            raise StorageError(
+                f"the copy of the run is not complete: {why}\n{folder} holds the whole run. When the storage is right "
+                f"again, rft train resume={folder} copies what is missing; storage=null goes without"
+            )
+        if status == "interrupted":
+            self.console.print(Text(f"to go on elsewhere: rft train resume={store.place}"), soft_wrap=True)
 
     async def _train(self, interrupt: Interrupt) -> None:
         run = self.run
@@ -285,8 +331,12 @@ class Training:
             await learner.save()
             watch.lap("checkpoint")
             self.saved_step = step
+        if self.store is not None:
+            extra["storage/failed_copies"] = float(self.store.take_failed_copies())
         self.recorder.metrics(replace(report, seconds={**report.seconds, **watch.seconds}), extra)
         self.last_step = step
+        if self.store is not None and self.saved_step == step:
+            self.store.ask(step)
 
     async def _measure(
         self,
@@ -329,7 +379,11 @@ class Training:
         if status == "interrupted" and (folder / "checkpoints").exists():
             self.console.print(Text(f"\nto go on: rft train resume={folder}"), soft_wrap=True)
 
-    def _summarize(self, status: str, **more: str) -> dict[str, Any]:
+    def _summarize(self, status: str, **more: Any) -> dict[str, Any]:
+        if self.store is not None:
+            told = [line["metrics"].get("storage/failed_copies", 0.0) for line in read_metrics(self.recorder.folder)]
+            failed = int(sum(told)) + self.store.failed_copies
+            more["storage"] = {"place": self.store.place.address, "failed_copies": failed}
         return summarize(
             self.recorder,
             self.run,

@@ -11,6 +11,7 @@
     |-- LearnError           the learner failed
     |-- SyncError            a new policy did not reach a sampler
     |-- ClusterError         the cluster cannot be reached, or one of its nodes failed
+    |-- StorageError         where the run is copied to cannot be written or read
     `-- WaitTimeout          something that was waited for did not come in time
 
 Standard library only.
@@ -80,6 +81,10 @@ class SyncError(RftError):
 
 class ClusterError(RftError):
     """The cluster cannot be reached, or one of its nodes failed."""
+
+
+class StorageError(RftError):
+    """The place that a run is copied to cannot be written or read."""
 
 
 class WaitTimeout(RftError):

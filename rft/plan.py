@@ -32,6 +32,8 @@ def training_plan(run: RunConfig) -> str:
         "learner": f"{learner.kind}, {trained}, learning rate {learner.learning_rate:g}",
         "run folder": run.output_dir,
     }
+    if run.storage:
+        rows["copied to"] = run.storage
     if loop.staleness:
         rows["sampled ahead"] = f"{loop.staleness} policy version{'s' if loop.staleness > 1 else ''}, so up to " + (
             f"{(loop.staleness + 1) * per_step} completions in flight"

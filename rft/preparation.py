@@ -16,6 +16,7 @@ from rft.data.rendering import Renderer, fit_context
 from rft.data.splits import TaskSets, load_task_sets
 from rft.errors import DataError, UsageError
 from rft.grading import LoadedGrader, load_grader
+from rft.storage import Place, check_place
 from rft.types import Policy, Task
 
 T = TypeVar("T")
@@ -64,7 +65,9 @@ def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -
     tokenizer = _collect(found, lambda: load_tokenizer(model, config.model.chat_template)) if model else None
     tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks))
     graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
-    if model is None or tokenizer is None or tasks is None or None in graders:
+    if isinstance(config, RunConfig) and (storage := config.storage):
+        _collect(found, lambda: check_place(Place(storage), Path(config.output_dir)))
+    if found or model is None or tokenizer is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", found)
 
     renderer = Renderer(tokenizer)

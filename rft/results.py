@@ -17,7 +17,7 @@ from rft.types import Adapter, FullWeights
 
 
 def summarize(
-    recorder: Recorder, run: RunConfig, *, status: str, split: str, wall_s: float, after_s: float, **more: str
+    recorder: Recorder, run: RunConfig, *, status: str, split: str, wall_s: float, after_s: float, **more: Any
 ) -> dict[str, Any]:
     """Write summary.json from what is on disk, so that a resumed run adds up.
 

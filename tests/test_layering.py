@@ -20,7 +20,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.waiting", "rft.redaction"),
     ),
     # What is done with the records. No torch.
-    2: (("rft.grading", "rft.data", "rft.intervals", "rft.metrics", "rft.drift"),),
+    2: (("rft.grading", "rft.data", "rft.intervals", "rft.metrics", "rft.drift", "rft.storage"),),
     # What a run is asked to be: its configuration, its base model, its graders.
     3: (("rft.config", "rft.base_model", "graders"),),
     # The two halves of a run; neither knows the other.
@@ -31,7 +31,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     6: (
         ("rft.preparation", "rft.plan", "rft.evaluation", "rft.pass_rates", "rft.health", "rft.interrupt"),
         ("rft.recorder", "rft.provenance", "rft.model_card", "rft.report", "rft.progress"),
-        ("rft.checkpoint", "rft.plots", "rft.completions", "rft.grade_report"),
+        ("rft.checkpoint", "rft.plots", "rft.completions", "rft.grade_report", "rft.stored"),
         ("rft.results",),
         ("rft.audit",),
     ),

@@ -25,7 +25,6 @@ from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.schema import AttachCluster
 from rft.errors import ClusterError, ConfigError, WaitTimeout
-from rft.waiting import blocking
 
 Part = Literal["all", "samplers", "learner"]
 """Processes of a run that share a workplace."""

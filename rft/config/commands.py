@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rft.config.compose import check, conf_dir, load, register, usable_overrides
+from rft.config.compose import conf_dir, load, register, usable_overrides
 from rft.config.problems import (
     audit_config_problems,
     evaluate_problems,
@@ -24,28 +22,17 @@ from rft.config.problems import (
     run_problems,
     serve_problems,
 )
+from rft.config.resume import load_resumed, with_place
 from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig
-from rft.errors import ConfigError, OutputError, RftError, UsageError
-from rft.redaction import hidden_keys, hide_in_words, restored
-
-MAY_CHANGE_ON_RESUME = (
-    "dry_run",
-    "audit",
-    "loop.steps",
-    "loop.checkpoint_every_steps",
-    "loop.keep_checkpoints",
-    "evaluation.",
-    "logging.",
-    "cluster.",
-)
-"""Keys that may be given together with `resume`; the others would make it another run."""
+from rft.errors import ConfigError, RftError
+from rft.redaction import hide_in_words
 
 WITH_VALUE = ("--cfg", "-c", "--package", "-p")
 """Hydra's options that are followed by a value."""
 
 
 def load_training(overrides: Sequence[str], output_dir: str | None = None) -> RunConfig:
-    """The configuration of a training run; with `resume=<run folder>`, the one that run was started with.
+    """The configuration of a training run; with `resume=<run folder or copy>`, the one that run was started with.
 
     Args:
         overrides: As on the command line.
@@ -54,13 +41,14 @@ def load_training(overrides: Sequence[str], output_dir: str | None = None) -> Ru
     Raises:
         ConfigError: With every problem found.
         OutputError: `resume` names no run.
+        StorageError: The copy that `resume` names cannot be read.
     """
     resumed = [word.lstrip("+").removeprefix("resume=") for word in overrides if word.lstrip("+").startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         others = [word for word in overrides if not word.lstrip("+").startswith("resume=")]
-        return _load_resumed(Path(resumed[-1].strip("'\"")), others)
+        return load_resumed(resumed[-1].strip("'\""), others)
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
-    return load(RunConfig, "train", words, run_problems)
+    return with_place(load(RunConfig, "train", words, run_problems), num_names=2 if output_dir else 1)
 
 
 def load_evaluation(overrides: Sequence[str], output_dir: str | None = None) -> EvaluateConfig:
@@ -243,49 +231,3 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
         else:
             (options if word.startswith("-") else overrides).append(word)
     return options, overrides, searched
-
-
-def _load_resumed(folder: Path, overrides: Sequence[str]) -> RunConfig:
-    file = folder / "config.yaml"
-    if not file.is_file():
-        raise OutputError("resume", [f"resume={folder}: there is no run in that folder (no config.yaml)"])
-    try:
-        values: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, ValueError) as error:
-        raise UsageError("resume", [f"{file} cannot be read: {' '.join(str(error).split())}"]) from error
-    if not isinstance(values, dict):
-        raise UsageError("resume", [f"{file} holds no configuration; it was not written by rft"])
-    usable, found = usable_overrides(overrides)
-    hidden = hidden_keys(values)
-    for override in OverridesParser.create().parse_overrides(usable):
-        *sections, last = str(override.key_or_group).split(".")
-        if override.key_or_group in hidden and not override.is_delete():
-            _put(values, [*sections, last], override.value())
-            continue
-        if override.is_delete() or not _may_change(override.key_or_group):
-            allowed = ", ".join(f"{key}*" if key.endswith(".") else key for key in MAY_CHANGE_ON_RESUME)
-            (given,) = hide_in_words([str(override.input_line).lstrip("+")], {})
-            found.append(f"{given}: cannot be changed on resume; allowed are {allowed}")
-            continue
-        section = values
-        for name in sections:
-            if not isinstance(section.get(name), dict):
-                section[name] = {}
-            section = section[name]
-        section[last] = override.value()
-    values["resume"], values["output_dir"] = str(folder), str(folder)
-    values, unknown = restored(values)
-    return check(
-        RunConfig, values, run_problems, [*found, *unknown], wrong=[line.partition(":")[0] for line in unknown]
-    )
-
-
-def _put(values: Any, path: Sequence[str], value: Any) -> None:
-    """Set what is there already, in mappings and lists."""
-    for name in path[:-1]:
-        values = values[int(name) if isinstance(values, list) else name]
-    values[path[-1]] = value
-
-
-def _may_change(key: str) -> bool:
-    return any(key.startswith(allowed) if allowed.endswith(".") else key == allowed for allowed in MAY_CHANGE_ON_RESUME)

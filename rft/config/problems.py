@@ -22,6 +22,7 @@ from rft.config.schema import (
 from rft.config.trl_options import PACKAGES, tracker_names
 from rft.grading import grader_problems
 from rft.grading.verdicts import verdict_problems
+from rft.storage import address_problems
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
 
@@ -38,6 +39,7 @@ def run_problems(run: RunConfig) -> list[str]:
             or (audit_problems(run) if run.audit == "refuse" else [])
         ),
         *_reporter_problems(run),
+        *(address_problems("storage", run.storage) if run.storage else []),
     ]
 
 

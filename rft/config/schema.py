@@ -363,7 +363,12 @@ class RunConfig(Section):
     output_dir: str
     """The run folder; it must not hold a run yet."""
     resume: str | None = None
-    """A run folder to continue from its last checkpoint, with its own configuration."""
+    """A run folder, or its copy in storage, to continue from its last checkpoint with its own configuration."""
+    storage: str | None = None
+    """A path or an address that fsspec knows, as `s3://bucket/runs`. Below it, under the names of run and run folder,
+    the run is copied after each checkpoint and at its end; null copies nothing."""
+    storage_timeout_s: PositiveSeconds = 1800.0
+    """Deadline of one such copy, and for bringing a run back from there."""
     dry_run: bool = False
     """Check the configuration, print the plan and stop."""
     audit: Annotated[Literal["refuse", "warn", "off"], BeforeValidator(_on_or_off)] = "refuse"

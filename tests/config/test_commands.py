@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from rft.config.commands import MAY_CHANGE_ON_RESUME, load_training, with_hydra
-from rft.config.schema import RunConfig
+from rft.config.commands import load_training, with_hydra
+from rft.config.resume import MAY_CHANGE_ON_RESUME
+from rft.config.schema import AttachCluster, RunConfig
 from rft.errors import ConfigError, OutputError, UsageError
 
 ALLOWED = (
-    "dry_run, audit, loop.steps, loop.checkpoint_every_steps, loop.keep_checkpoints, evaluation.*, logging.*, cluster.*"
+    "dry_run, audit, storage, storage_timeout_s, loop.steps, loop.checkpoint_every_steps, loop.keep_checkpoints, "
+    "evaluation.*, logging.*, cluster.*"
 )
 
 
@@ -62,6 +64,15 @@ def test_what_may_change_on_resume(started: Path) -> None:
     assert (run.loop.steps, run.evaluation.every_steps, run.logging.report_to, run.dry_run) == (40, None, [], True)
 
 
+def test_a_preset_of_what_may_change_on_resume(started: Path) -> None:
+    # The preset first, as on any command line, wherever it stands.
+    run = load_training([f"resume={started}", "cluster.address=10.0.0.1:6379", "cluster=attach", "logging=none"])
+    assert (run.cluster, run.logging.report_to) == (AttachCluster(address="10.0.0.1:6379"), [])
+    assert refusals(f"resume={started}", "cluster=atach") == [
+        "cluster=atach: there is no such preset (did you mean attach?); there are: attach, local"
+    ]
+
+
 @pytest.mark.parametrize("allowed", MAY_CHANGE_ON_RESUME)
 def test_what_may_change_exists(allowed: str) -> None:
     section: Any = RunConfig
@@ -70,7 +81,7 @@ def test_what_may_change_exists(allowed: str) -> None:
 
 
 def test_what_may_not_is_refused_all_at_once(started: Path) -> None:
-    words = ["seed=3", "loop.prompts_per_step=3", "output_dir=/x", "~evaluation.metric", "logging=none", "dry_runs=1"]
+    words = ["seed=3", "loop.prompts_per_step=3", "output_dir=/x", "~evaluation.metric", "sampler=fake", "dry_runs=1"]
     assert refusals(f"resume={started}", *words) == [
         f"{word}: cannot be changed on resume; allowed are {ALLOWED}" for word in words
     ]

@@ -1,0 +1,205 @@
+"""A folder anywhere: a path, or an address that fsspec knows, as `s3://bucket/runs` or `gs://bucket/runs`.
+
+No address holds a key, and no message does: libraries find their keys where they always do, in the environment or in
+their own files.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rft.errors import OutputError, StorageError, WaitTimeout
+from rft.redaction import has_url_secret, hide_in_message
+from rft.waiting import within
+
+PROBE = ".rft-can-this-be-written"
+ANSWER_S = 60.0
+"""How long storage may take to answer a question."""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address, with a protocol, not a path."""
+    return "://" in text
+
+
+def below(address: str, *names: str) -> str:
+    """The address of a folder below another; a path becomes absolute."""
+    top = address if is_address(address) else str(Path(address).expanduser().absolute())
+    return "/".join([top.rstrip("/"), *names])
+
+
+def address_problems(key: str, address: str) -> list[str]:
+    """What is wrong with an address, before anybody asks whether it can be reached; a sentence each.
+
+    Args:
+        key: What was given, as `storage`.
+        address: The value.
+    """
+    import fsspec
+    from fsspec.utils import get_protocol
+
+    given = f"{key}={hide_in_message(address)}"
+    if has_url_secret(address):
+        return [
+            f"{given}: an address is written into the run folder, so it must not hold a user, an account or a key; "
+            "leave them to the environment or the files where its library looks, as AWS_ACCESS_KEY_ID"
+        ]
+    protocol = get_protocol(address)
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ValueError:
+        return [f"{given}: there is no protocol {protocol}; give a path, s3://..., gs://... or another that fsspec has"]
+    except ImportError as error:
+        cause = error.__cause__
+        package = cause.name if isinstance(cause, ImportError) and cause.name else protocol
+        return [f"{given}: {protocol}:// needs a library that is not installed; run: pip install {package}"]
+    return []
+
+
+class Place:
+    """A folder in storage, with the files below it by their path in it, as `checkpoints/checkpoint-20/model.pt`.
+
+    Every method blocks, and raises `StorageError` when the storage refuses or cannot be reached.
+
+    Args:
+        address: A path, or an address that fsspec knows.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = below(address)
+
+    def __str__(self) -> str:
+        return self.address
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Place) and self._normal == other._normal
+
+    def __hash__(self) -> int:
+        return hash(self._normal)
+
+    @property
+    def local(self) -> Path | None:
+        """Where it is on this machine's file systems; None where it is elsewhere."""
+        protocol, path = self._normal
+        return Path(path) if protocol == "file" else None
+
+    def files(self, folder: str = "") -> list[str]:
+        """The files below it, or below a folder in it."""
+        with self._asked("cannot be listed"):
+            self._fs.invalidate_cache()
+            found = self._fs.find(self._path(folder) if folder else self._root)
+        prefix = f"{self._root}/"
+        return [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+
+    def holds(self, name: str) -> bool:
+        """Whether a file is there."""
+        with self._asked(f"cannot be asked for {name}"):
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._path(name)))
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        with self._asked(f"{name} cannot be read"):
+            return bytes(self._fs.cat_file(self._path(name)))
+
+    def get(self, name: str, target: Path) -> None:
+        """Bring a file here, whole or not at all."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.part")
+        with self._asked(f"{name} cannot be read"):
+            self._fs.get_file(self._path(name), str(part))
+            part.replace(target)
+
+    def put(self, file: Path, name: str) -> bool:
+        """Copy a file there, replacing one that is there already.
+
+        Returns:
+            Whether it was done; not where the file was removed meanwhile.
+        """
+        with self._asked(f"{name} cannot be written"):
+            try:
+                if self.local is None:  # an object takes the place of another at once, or not
+                    self._fs.put_file(str(file), self._path(name))
+                else:
+                    part = f"{self._path(name)}.part"
+                    self._fs.put_file(str(file), part)
+                    os.replace(part, self._path(name))
+            except FileNotFoundError:
+                if file.exists():
+                    raise
+                return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        with self._asked(f"{name} cannot be removed"):
+            self._fs.rm_file(self._path(name))
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder with all that is below it."""
+        with self._asked(f"{folder} cannot be removed"):
+            self._fs.rm(self._path(folder), recursive=True)
+
+    def check_writable(self) -> None:
+        """Write a small file and remove it again."""
+        probe = f"{PROBE}-{uuid.uuid4().hex[:8]}"
+        with self._asked("cannot be written"):
+            self._fs.pipe_file(self._path(probe), b"yes")
+            self._fs.rm_file(self._path(probe))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @cached_property
+    def _fs(self) -> Any:
+        import fsspec
+
+        # Folders are made as they are needed; object stores have none.
+        options = {"auto_mkdir": True} if self.local is not None else {}
+        return fsspec.core.url_to_fs(self.address, **options)[0]
+
+    @cached_property
+    def _root(self) -> str:
+        return self._normal[1]
+
+    @cached_property
+    def _normal(self) -> tuple[str, str]:
+        import fsspec
+        from fsspec.utils import get_protocol
+
+        kind = fsspec.get_filesystem_class(get_protocol(self.address))
+        protocol = kind.protocol if isinstance(kind.protocol, str) else kind.protocol[0]
+        return protocol, str(kind._strip_protocol(self.address)).rstrip("/")
+
+    @contextmanager
+    def _asked(self, refusal: str) -> Iterator[None]:
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:  # of whatever library has the protocol
+            said = " ".join(hide_in_message(str(error)).split()) or "no reason given"
+            raise StorageError(f"{self.address}: {refusal}: {type(error).__name__}: {said}") from None
+
+
+def check_place(place: Place, run_folder: Path) -> None:
+    """Refuse a place that cannot be written.
+
+    Raises:
+        OutputError: It cannot be written or reached, or it is the run folder itself.
+    """
+    here = run_folder.resolve()
+    if place.local and ((there := place.local.resolve()).is_relative_to(here) or here.is_relative_to(there)):
+        problem = f"storage: {place} and the run folder {here} lie within each other; choose another storage"
+        raise OutputError("storage", [problem])
+    try:
+        within(place.check_writable, what=f"{place} to take a file", deadline_s=ANSWER_S)
+    except (StorageError, WaitTimeout) as error:
+        problem = f"storage: {error}; get the right to write there, or choose another storage"
+        raise OutputError("storage", [problem]) from error

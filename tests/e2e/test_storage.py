@@ -1,0 +1,153 @@
+"""Runs that outlive their machine: copied to storage while they go on, and gone on with from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.recorder import read_metrics, read_rollouts
+from rft.storage import Place
+from rft.stored.layout import whole_checkpoints
+
+pytestmark = pytest.mark.e2e
+
+RFT = Path(sys.executable).with_name("rft")
+TASKS = Path(__file__).parents[2] / "rft" / "embedded" / "tasks" / "chain_sum"
+DEADLINE_S = 180.0
+FAKE = (
+    "experiment=quickstart",
+    "sampler=fake",
+    "learner=fake",
+    "loop.prompts_per_step=4",
+    "loop.completions_per_prompt=4",
+    "loop.checkpoint_every_steps=2",
+    "loop.staleness=1",
+    "data.test=test.jsonl",
+    "data.validation=null",
+    "evaluation.every_steps=null",
+    "logging=none",
+    "output_dir=run",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for machine in ("first", "second", "undisturbed"):
+        (tmp_path / machine).mkdir()
+        lines = (TASKS / "test.jsonl").read_text().splitlines(keepends=True)[:6]
+        (tmp_path / machine / "test.jsonl").write_text("".join(lines))
+    return tmp_path
+
+
+def rft(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [RFT, *words], cwd=cwd, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=environment()
+    )
+    print(done.stdout, done.stderr)  # pytest shows it when the test fails
+    return done
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def kill_once_stored(*words: str, cwd: Path, copy: Place) -> None:
+    """Start a run, and end all of it without warning once its copy has a whole checkpoint."""
+    started = subprocess.Popen(
+        [RFT, *words], cwd=cwd, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment()
+    )
+    overdue = threading.Timer(DEADLINE_S, lambda: os.killpg(started.pid, signal.SIGKILL))
+    overdue.start()
+    assert started.stdout is not None
+    try:
+        for line in started.stdout:
+            if line.startswith("step ") and whole_checkpoints(copy.files("checkpoints")):
+                os.killpg(started.pid, signal.SIGKILL)
+                break
+        assert started.wait() == -signal.SIGKILL
+    finally:
+        overdue.cancel()
+
+
+def course(run: Path) -> list[tuple[Any, ...]]:
+    """What each step did, without the times."""
+    return [
+        (
+            line["step"],
+            line["policy"],
+            {k: v for k, v in line["metrics"].items() if not k.endswith("_s")},
+            line["drops"],
+        )
+        for line in read_metrics(run)
+    ]
+
+
+def said(run: Path) -> list[tuple[Any, ...]]:
+    keys = ("phase", "step", "task_id", "index", "completion", "reward")
+    return sorted(tuple(line[key] for key in keys) for line in read_rollouts(run))
+
+
+def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path) -> None:
+    storage = f"storage=file://{folder}/bucket"
+    copy = Place(f"file://{folder}/bucket/quickstart/run")
+    kill_once_stored("train", *FAKE, "loop.steps=1000000", storage, cwd=folder / "first", copy=copy)
+    [done, *_] = whole_checkpoints(copy.files())
+    shutil.rmtree(folder / "first")
+
+    steps = f"loop.steps={done + 3}"
+    resumed = rft("train", f"resume={copy}", steps, cwd=folder / "second")
+    assert resumed.returncode == 0
+    assert f"bringing the run from {copy} to run" in resumed.stdout
+    here = folder / "second" / "run"
+    assert rft("train", *FAKE, steps, storage.replace("bucket", "other"), cwd=folder / "undisturbed").returncode == 0
+    undisturbed = folder / "undisturbed" / "run"
+    assert course(here) == course(undisturbed)
+    assert [step for step, *_ in course(here)] == list(range(done + 4))
+    assert said(here) == said(undisturbed)
+
+    # The copy is what the run folder is.
+    kept = {path.relative_to(here).as_posix(): path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert {name: copy.read(name) for name in copy.files()} == kept
+    assert whole_checkpoints(kept)[0] == done + 3
+    summary = json.loads((here / "summary.json").read_text())
+    assert (summary["status"], summary["storage"]) == ("finished", {"place": str(copy), "failed_copies": 0})
+
+    again = rft("train", *FAKE, storage, "loop.steps=2", cwd=folder / "second")
+    assert again.returncode == 2
+    assert f"{copy} already holds a run; continue it with resume={copy}" in again.stderr
+
+
+def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: Path) -> None:
+    # Its folder becomes a file once the run has begun; the grader sees the first step.
+    (folder / "first" / "spoil.py").write_text(
+        "import pathlib, shutil\n\n\ndef spoil(completion):\n"
+        f"    bucket = pathlib.Path({str(folder / 'bucket')!r})\n"
+        "    if bucket.is_dir() and pathlib.Path('spoil').exists():\n"
+        "        shutil.rmtree(bucket, ignore_errors=True)\n        bucket.touch()\n"
+        "    return 1.0\n"
+    )
+    (folder / "first" / "spoil").touch()
+    words = (*FAKE, "loop.steps=3", "~graders.correct", "graders.spoil.use=spoil.py:spoil", "grading.num_workers=1")
+    run = rft("train", *words, f"storage={folder}/bucket", "storage_timeout_s=2", cwd=folder / "first")
+    assert run.returncode == 1
+    failure = rf"{folder}/bucket/quickstart/run: \S+ cannot be \w+: \w+: "
+    assert re.search(f"warning: step 2 is not in storage: {failure}", run.stdout)
+    assert re.search(f"rft: the copy of the run is not complete: {failure}", run.stderr)
+    assert "rft train resume=run copies what is missing" in run.stderr
+    summary = json.loads((folder / "first" / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["storage"]["failed_copies"]) == ("finished", 2)
+
+    (folder / "first" / "spoil").unlink()
+    (folder / "bucket").unlink()
+    assert rft("train", "resume=run", cwd=folder / "first").returncode == 0
+    assert whole_checkpoints(Place(f"{folder}/bucket/quickstart/run").files()) == [3, 2]
