@@ -1,11 +1,13 @@
 """Waits have names and deadlines."""
 
 import asyncio
+import threading
+from collections.abc import Callable
 
 import pytest
 
 from rft.errors import WaitTimeout
-from rft.waiting import current_wait, wait_for, waiting
+from rft.waiting import blocking, current_wait, wait_for, waiting, within
 
 
 def what() -> str | None:
@@ -86,3 +88,23 @@ def test_a_timeout_error_of_the_awaited_itself_is_not_taken_for_the_deadline() -
 
     with pytest.raises(TimeoutError, match="the database did not answer"):
         asyncio.run(wait_for(fail(), what="an answer", deadline_s=60))
+
+
+@pytest.mark.parametrize("how", ["blocking", "within"])
+def test_a_call_that_blocks_has_a_deadline_too(how: str) -> None:
+    def wait(call: Callable[[], object], deadline_s: float) -> object:
+        if how == "within":
+            return within(call, what="a file", deadline_s=deadline_s)
+        return asyncio.run(blocking(call, what="a file", deadline_s=deadline_s))
+
+    def fail() -> None:
+        raise TimeoutError("of its own")
+
+    ends = threading.Event()
+    assert wait(lambda: 42, 60) == 42
+    with pytest.raises(TimeoutError, match="of its own"):
+        wait(fail, 60)
+    with pytest.raises(WaitTimeout, match=r"waited 0\.01 s for a file, in vain"):
+        wait(ends.wait, 0.01)
+    ends.set()
+    assert current_wait() is None
