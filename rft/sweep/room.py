@@ -16,7 +16,8 @@ def default_parallel(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_
     """How many trials run at the same time where nothing is said.
 
     With GPUs, as many as can have a learner, and samplers where they are not shared, with GPUs of their own; without,
-    as many as there are cores, up to `MAX_PARALLEL_PER_NODE` a node.
+    as many as there are cores, up to `MAX_PARALLEL_PER_NODE` a node; twice as many where they share their samplers, for
+    then a trial is a learner that half of the time waits.
 
     Args:
         runs: The trials, or what stands for them.
@@ -28,7 +29,8 @@ def default_parallel(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_
         fit = min(_fit(gpus, *_gpus(run), share_fleet=share_fleet) for run in runs)
         if fit < _WITHOUT_END:
             return max(1, fit)
-    return max(1, sum(min(int(node.cpus), MAX_PARALLEL_PER_NODE) for node in nodes))
+    of_core = 2 if share_fleet else 1
+    return max(1, sum(min(of_core * int(node.cpus), MAX_PARALLEL_PER_NODE) for node in nodes))
 
 
 def room_for(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_fleet: bool) -> int:

@@ -25,9 +25,9 @@ def nodes(*sizes: tuple[int, int]) -> list[Node]:
 @pytest.mark.parametrize(
     ("words", "sizes", "shared", "separate"),
     [
-        ((), [(2, 0)], 2, 2),
+        ((), [(2, 0)], 4, 2),
         ((), [(64, 0)], 4, 4),
-        ((), [(64, 0), (2, 0)], 6, 6),
+        ((), [(64, 0), (2, 0)], 8, 6),
         # One GPU for the sampler they share, one for each learner; or two for each trial.
         ((), [(64, 8)], 7, 4),
         # All GPUs of a cluster count.
@@ -38,7 +38,7 @@ def nodes(*sizes: tuple[int, int]) -> list[Node]:
         # Less than one trial needs: it runs, or is told so.
         ((), [(64, 1)], 1, 1),
         # Trials without a GPU are counted by cores.
-        (("sampler.num_gpus=0", "learner.num_gpus=0"), [(2, 8)], 2, 2),
+        (("sampler.num_gpus=0", "learner.num_gpus=0"), [(2, 8)], 4, 2),
     ],
 )
 def test_where_nothing_is_said(
