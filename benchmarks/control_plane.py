@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import os
 import statistics
 import time
@@ -23,16 +24,17 @@ from pathlib import Path
 import psutil
 from harness import report
 from harness.control_plane_picture import draw
-from harness.machine_load import OtherLoad
+from harness.machine_load import busy_s
 
 from rft.cluster import ray_session
 from rft.config.schema import LocalCluster
 from rft.grading import Panel, Task, load_grader
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
-from rft.types import Policy, Split
+from rft.types import Adapter, Policy, Publication, Split
 
 COMPLETIONS_PER_TASK = 8
+ADAPTER_BYTES = 1_000_000
 TRIVIAL = f"{Path(__file__).parent / 'harness' / 'scoring.py'}:trivial"
 MIN_EFFICIENCY, MIN_COMPLETIONS_PER_S = 0.9, 2_000
 
@@ -50,6 +52,8 @@ class Measured:
     """CPU time of a completion by group of processes, microseconds."""
     cores: Mapping[str, float]
     """Cores that each group kept busy."""
+    sync_s: float
+    """Time for bringing an adapter of `ADAPTER_BYTES` to all actors."""
     other_cores: float
     """Cores that work which is not this kept busy."""
 
@@ -101,7 +105,9 @@ def main() -> None:
 
 def paced_table(measured: Sequence[Measured], pace: int) -> str:
     """A row for each number of actors."""
-    head = ["actors", "linear, completions/s", "completions/s", "of linear", "cores busy", "others, cores"]
+    groups = list(measured[0].cpu_us)
+    head = ["actors", "linear, completions/s", "completions/s", "of linear", *(f"{group}, us" for group in groups)]
+    head.append("others, cores")
     return report.table(
         head,
         [
@@ -110,7 +116,7 @@ def paced_table(measured: Sequence[Measured], pace: int) -> str:
                 f"{one.num_actors * pace:,}",
                 one.spread,
                 f"{one.per_s / (one.num_actors * pace):.3f}",
-                f"{sum(one.cores.values()):.2f}",
+                *(f"{one.cpu_us[group]:.0f}" for group in groups),
                 f"{one.other_cores:.2f}",
             ]
             for one in measured
@@ -121,7 +127,8 @@ def paced_table(measured: Sequence[Measured], pace: int) -> str:
 def free_table(measured: Sequence[Measured]) -> str:
     """A row for each number of actors."""
     groups = list(measured[0].cpu_us)
-    head = ["actors", "completions/s", *(f"{group}, us" for group in groups), "driver's ceiling/s", "others, cores"]
+    head = ["actors", "completions/s", *(f"{group}, us" for group in groups)]
+    head += ["driver's ceiling/s", "sync, ms", "others, cores"]
     return report.table(
         head,
         [
@@ -130,6 +137,7 @@ def free_table(measured: Sequence[Measured]) -> str:
                 one.spread,
                 *(f"{one.cpu_us[group]:.0f}" for group in groups),
                 f"{1e6 / one.cpu_us['driver']:,.0f}",
+                f"{1e3 * one.sync_s:.0f}",
                 f"{one.other_cores:.2f}",
             ]
             for one in measured
@@ -171,7 +179,7 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
             await fleet.start()
             for step in range(repeats + 1):
                 if step == 1:
-                    before, load, began_all = cpu_s(), OtherLoad(os.getpid()), time.perf_counter()
+                    before, busy_before, began_all = cpu_s(), busy_s(), time.perf_counter()
                 began = time.perf_counter()
                 stream = fleet.sample(
                     tasks, completions_per_task=COMPLETIONS_PER_TASK, temperature=1.0, purpose="train", step=step
@@ -182,7 +190,8 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
                     raise SystemExit(f"{completions} completions were asked for, {groups} came")
             all_s = time.perf_counter() - began_all
             used_s = {group: after - before[group] for group, after in cpu_s().items()}
-            other_cores = load.stop(all_s)
+            other_s = busy_s() - busy_before - sum(used_s.values())
+            syncs = [await fleet.load(publication(version)) for version in range(1, repeats + 2)]
         finally:
             panel.close()
             fleet.close()
@@ -192,9 +201,17 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
         per_s=statistics.median(per_s),
         spread=report.spread(per_s, 0),
         cpu_us={group: seconds / (repeats * completions) * 1e6 for group, seconds in used_s.items()},
+        sync_s=statistics.median(sync.metrics["sync/total_s"] for sync in syncs[1:]),
         cores={group: seconds / all_s for group, seconds in used_s.items()},
-        other_cores=other_cores,
+        other_cores=max(0.0, other_s / all_s),
     )
+
+
+def publication(version: int) -> Publication:
+    """A policy whose adapter holds nothing."""
+    tensors = version.to_bytes(ADAPTER_BYTES, "big")
+    policy = Policy(version=version, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
+    return Publication(weights=Adapter(policy=policy, config={}, tensors=tensors))
 
 
 def cpu_s() -> dict[str, float]:

@@ -23,7 +23,7 @@ class OtherLoad:
         self._own: dict[int, float] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._busy_before = _busy_s()
+        self._busy_before = busy_s()
         self._waited_s = 0.0
         self._thread.start()
 
@@ -31,7 +31,7 @@ class OtherLoad:
         """End the watch; return the number of cores that others used."""
         self._ended.set()
         self._thread.join()
-        others = _busy_s() - self._busy_before - sum(self._own.values())
+        others = busy_s() - self._busy_before - sum(self._own.values())
         return max(0.0, others / wall_s)
 
     def _watch(self) -> None:
@@ -51,7 +51,7 @@ class OtherLoad:
             self._own[process.pid] = times.user + times.system
 
 
-def _busy_s() -> float:
+def busy_s() -> float:
     """Seconds of work that all cores together have done since the machine started."""
     fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
     user, nice, system, _, _, irq, softirq, *_ = map(int, fields)

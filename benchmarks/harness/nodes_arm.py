@@ -34,7 +34,7 @@ def main() -> None:
         try:
             for number in range(num_nodes):
                 of_head = {"temp_dir": folder, "include_dashboard": False} if number == 0 else {}
-                cluster.add_node(num_cpus=CPUS // num_nodes, node_ip_address="127.0.0.1", **of_head)
+                cluster.add_node(num_cpus=CPUS // num_nodes, **of_head)
             where = [f"cluster.address={cluster.address}", f"cluster.node_folder={outcome.parent / 'node'}"]
             told = [*words(job, replace(arm, options=keys), run), "cluster=attach", *where]
             subprocess.run([sys.executable, "-m", "rft.cli", "train", *told], check=True)

@@ -20,8 +20,7 @@ from rft.types import Adapter, FullWeights, Policy, Rollout
 T = TypeVar("T")
 
 GATHER_S = 0.02
-"""After completions have left, those that end within this time travel together: every journey through Ray costs the
-driver as much as several completions do. The last of a call never wait."""
+"""How long completions gather on an actor before they leave together, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +100,13 @@ class SamplerActor:
             return await self._in_turn(load)
 
     async def sample(
-        self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
+        self,
+        stream: int,
+        requests: Sequence[Request],
+        options: SamplingOptions,
+        policy: Policy,
+        run: int = 0,
+        gather_s: float = GATHER_S,
     ) -> AsyncIterator[list[Rollout]]:
         """Sample every request: an empty list says that they are taken in, then completions stream out as they end.
 
@@ -111,6 +116,8 @@ class SamplerActor:
             options: How.
             policy: Under which policy.
             run: Whose policy.
+            gather_s: After completions have left, those that end within this time leave together, seconds. The last of
+                the call never wait.
 
         Raises:
             SyncError: The policy is not held.
@@ -125,7 +132,7 @@ class SamplerActor:
             yield []  # taken in
             remaining, left_s = len(requests), -math.inf
             while remaining:
-                batch = await _gathered(ended, remaining, until_s=left_s + GATHER_S)
+                batch = await _gathered(ended, remaining, until_s=left_s + gather_s)
                 left_s = time.monotonic()
                 rollouts = [item for item in batch if isinstance(item, Rollout)]
                 if rollouts:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from rft.errors import SampleError, SyncError
-from rft.sampling import actor as actor_module
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Loaded, Request, SamplingOptions
 from rft.sampling.fake_engine import FakeEngine
@@ -60,13 +59,12 @@ def test_the_requests_are_taken_in_before_anything_ends() -> None:
     asyncio.run(job())
 
 
-def test_completions_travel_together_but_the_last_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completions_travel_together_but_the_last_do_not_wait() -> None:
     async def job() -> list[int]:
         actor = SamplerActor(SPEC)
         await actor.start()
-        return [len(batch) async for batch in actor.sample(1, REQUESTS, OPTIONS, BASE)]
+        return [len(batch) async for batch in actor.sample(1, REQUESTS, OPTIONS, BASE, gather_s=3600.0)]
 
-    monkeypatch.setattr(actor_module, "GATHER_S", 3600.0)
     taken, *journeys = asyncio.run(asyncio.wait_for(job(), 60))
     assert taken == 0
     assert sum(journeys) == len(REQUESTS)
