@@ -73,7 +73,7 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
             f"judge_{delay_ms}ms": Scenario(
                 job=replace(tiny, name=f"judge_{delay_ms}ms", delay_s=delay_ms / 1000, steps=6, warm_up_steps=2),
                 trl=[trl[0], *(arm(f"{one.name}, async rewards", **one.options, grading="all_at_once") for one in trl)],
-                rft=[*rft, rft_arm("rft, staleness 2", **rft[1].options | {"loop.staleness": 2})],
+                rft=[*rft, rft_arm("rft, staleness 2", **{**rft[1].options, "loop.staleness": 2})],
             )
             for delay_ms in (50, 500)
         },
