@@ -141,12 +141,19 @@ async def learner(
     resume_from: Path | None,
     score: tuple[tuple[int, ...], ...] | None = None,
 ) -> RemoteLearner:
-    """The learner, its model loading; `score` as for `learner_spec`."""
+    """The learner, its model loading in each rank; `score` as for `learner_spec`."""
     spec = learner_spec(run, prepared, place, resume_from, score)
-    options: dict[str, Any] = {"actor_options": place.learner_options, "start_timeout_s": run.learner.start_timeout_s}
-    if place.mirror is not None:
-        return MirroredLearner(place.mirror, await place.mirror.move(spec), **options)
-    return RemoteLearner(spec, **options)
+    moved = {mirror: await mirror.move(spec) for mirror in dict.fromkeys(place.mirrors) if mirror is not None}
+    specs = [spec if mirror is None else moved[mirror] for mirror in place.mirrors]
+    options: dict[str, Any] = {
+        "actor_options": place.learner_options,
+        "start_timeout_s": run.learner.start_timeout_s,
+        # NCCL refuses two ranks on one GPU.
+        "backend": "nccl" if place.shares.learner_gpus >= 1 else "gloo",
+    }
+    if place.mirrors[0] is not None:
+        return MirroredLearner(place.mirrors[0], specs, **options)
+    return RemoteLearner(specs, **options)
 
 
 def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:

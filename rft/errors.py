@@ -9,6 +9,7 @@
     |-- SampleError          a sampler failed
     |-- GradeError           a grader failed too often
     |-- LearnError           the learner failed
+    |   `-- RankLost         a rank of it hears nothing from another, which tells by itself what ails it
     |-- SyncError            a new policy did not reach a sampler
     |-- ClusterError         the cluster cannot be reached, or one of its nodes failed
     |-- StorageError         where the run is copied to cannot be written or read
@@ -73,6 +74,10 @@ class GradeError(RftError):
 
 class LearnError(RftError):
     """The learner failed."""
+
+
+class RankLost(LearnError):
+    """A rank of the learner hears nothing from another."""
 
 
 class SyncError(RftError):

@@ -29,7 +29,8 @@ def training_plan(run: RunConfig) -> str:
         "in all": f"{loop.steps * loop.prompts_per_step} prompts, {loop.steps * per_step} completions of at most "
         f"{sampler.max_completion_tokens} tokens",
         "samplers": f"{sampler.num_actors} x {sampler.kind}, temperature {sampler.temperature:g}",
-        "learner": f"{learner.kind}, {trained}, learning rate {learner.learning_rate:g}",
+        "learner": f"{learner.kind}, {trained}, learning rate {learner.learning_rate:g}"
+        + (f", {learner.num_workers} ranks" if learner.num_workers > 1 else ""),
         "run folder": run.output_dir,
     }
     if run.storage:

@@ -41,6 +41,11 @@ def test_one_micro_batch() -> None:
     assert "\n  optimizer step  1 micro-batch of 12 completions\n" in plan_of(learner=learner)
 
 
+def test_ranks() -> None:
+    learner = {"kind": "grpo", "num_workers": 2}
+    assert "\n  learner         grpo, LoRA rank 16, learning rate 1e-05, 2 ranks\n" in plan_of(learner=learner)
+
+
 def test_sampling_ahead() -> None:
     loop = {"steps": 10, "prompts_per_step": 3, "completions_per_prompt": 4, "staleness": 2}
     assert "\n  sampled ahead   2 policy versions, so up to 36 completions in flight" in plan_of(loop=loop)

@@ -106,8 +106,8 @@ def first_adapter(run: Path) -> str:
         shares=share_out(config.sampler, config.learner, [machine]),
         model=prepared.model,
         sampler_options=(),
-        learner_options={},
-        mirror=None,
+        learner_options=(),
+        mirrors=(),
     )
     learner = build_learner(build.learner_spec(config, prepared, place, None))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,13 +78,13 @@ class MirroredLearner(RemoteLearner):
     """A learner whose checkpoints are brought here before they count.
 
     Args:
-        mirror: Of its node.
-        spec: As `RemoteLearner`.
+        mirror: Of the node of its first rank.
+        specs: As `RemoteLearner`.
         options: As `RemoteLearner`.
     """
 
-    def __init__(self, mirror: Mirror, spec: LearnerSpec, **options: Any) -> None:
-        super().__init__(spec, **options)
+    def __init__(self, mirror: Mirror, specs: Sequence[LearnerSpec], **options: Any) -> None:
+        super().__init__(specs, **options)
         self._mirror = mirror
 
     async def save(self) -> None:

@@ -125,5 +125,6 @@ def _no_room(seats: Sequence[Seat], nodes: Sequence[Node], address: str, deadlin
     return (
         f"cluster {address}: {lacking}; after {deadline_s:g} s (cluster.placement_timeout_s) there is "
         f"{there_is(nodes)}; "
-        "lower sampler.num_actors, sampler.num_gpus or learner.num_gpus, end what else runs there, or add nodes"
+        "lower sampler.num_actors, sampler.num_gpus, learner.num_workers or learner.num_gpus, end what else runs "
+        "there, or add nodes"
     )

@@ -19,11 +19,11 @@ class Shares:
     sampler_threads: int
     """CPU threads of each sampler."""
     learner_threads: int
-    """CPU threads of the learner."""
+    """CPU threads of each rank of the learner."""
     sampler_gpus: float
     """GPUs of each sampler."""
     learner_gpus: float
-    """GPUs of the learner."""
+    """GPUs of each rank of the learner."""
 
 
 def share_out(
@@ -42,7 +42,7 @@ def share_out(
 
     Args:
         sampler: All samplers.
-        learner: The learner; None where there is none.
+        learner: The learner, of `learner.num_workers` ranks; None where there is none.
         nodes: What is shared out.
         parallel: Runs among which it is shared out first, equally.
         take_turns: Whether samplers and learner never work at the same time, as at staleness 0.
@@ -52,7 +52,8 @@ def share_out(
         ConfigError: More GPUs are asked for than there are, or fewer than an engine spans.
     """
     spans = gpus_spanned(sampler)
-    processes = sampler.num_actors + (num_learners if learner else 0)
+    ranks = learner.num_workers * num_learners if learner else 0
+    processes = sampler.num_actors + ranks
     total = sum(node.gpus for node in nodes) // parallel
     share = 1.0 / -(-processes // int(total)) if total else 0.0
     sampler_gpus = sampler.num_gpus
@@ -61,13 +62,13 @@ def share_out(
     learner_gpus = learner.num_gpus if learner else None
     if learner_gpus is None:
         learner_gpus = min(1.0, total) if spans > 1 else share
-    _refuse_too_much(sampler, sampler_gpus, learner_gpus * num_learners if learner else None, spans, total)
+    _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, spans, total)
     largest = max(nodes, key=lambda node: node.cpus)
     if num_learners > 1:  # those of one run sample while another's learns
         threads = (max(1, int(largest.cpus) // parallel // processes),) * 2
     else:
         threads = threads_of(
-            [largest] * sampler.num_actors, largest if learner else None, parallel=parallel, take_turns=take_turns
+            [largest] * sampler.num_actors, [largest] * ranks, parallel=parallel, take_turns=take_turns
         )
     return Shares(
         sampler_threads=sampler.num_threads or threads[0],
@@ -78,22 +79,25 @@ def share_out(
 
 
 def threads_of(
-    samplers: Sequence[Node], learner: Node | None, *, parallel: int = 1, take_turns: bool = False
+    samplers: Sequence[Node], learner: Sequence[Node], *, parallel: int = 1, take_turns: bool = False
 ) -> tuple[int, int]:
-    """CPU threads of each sampler and of the learner: a node's cores divided by the run's processes there.
+    """CPU threads of each sampler and of each of the learner's ranks: a node's cores divided by the processes there.
 
     Args:
         samplers: The node of each sampler; all get what there is on the fullest one.
-        learner: The node of the learner.
+        learner: The node of each rank of the learner, likewise; none where there is no learner.
         parallel: Runs that go on there at the same time, each like this one.
         take_turns: Whether samplers and learner never work at the same time: each side then gets all cores.
     """
     if take_turns and learner:
-        return threads_of(samplers, None, parallel=parallel)[0], max(1, int(learner.cpus) // parallel)
-    processes = Counter(node.id for node in [*samplers, *([learner] if learner else [])])
-    of_samplers = min(max(1, int(node.cpus) // parallel // processes[node.id]) for node in samplers)
-    of_learner = max(1, int(learner.cpus) // parallel // processes[learner.id]) if learner else of_samplers
-    return of_samplers, of_learner
+        return _threads(samplers, samplers, parallel), _threads(learner, learner, parallel)
+    of_samplers = _threads(samplers, [*samplers, *learner], parallel)
+    return of_samplers, _threads(learner, [*samplers, *learner], parallel) if learner else of_samplers
+
+
+def _threads(side: Sequence[Node], at_work: Sequence[Node], parallel: int) -> int:
+    processes = Counter(node.id for node in at_work)
+    return min(max(1, int(node.cpus) // parallel // processes[node.id]) for node in side)
 
 
 def gpus_spanned(sampler: SamplerConfig) -> int:
@@ -105,7 +109,7 @@ def gpus_spanned(sampler: SamplerConfig) -> int:
 
 
 def _refuse_too_much(
-    sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float | None, spans: int, total: float
+    sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float, ranks: int, spans: int, total: float
 ) -> None:
     if spans > 1 and 0 < sampler_gpus < spans:
         raise ConfigError(
@@ -115,14 +119,16 @@ def _refuse_too_much(
                 "times pipeline_parallel_size); give it as many, or leave sampler.num_gpus out"
             ],
         )
-    wanted = sampler.num_actors * sampler_gpus + (learner_gpus or 0.0)
+    wanted = sampler.num_actors * sampler_gpus + ranks * learner_gpus
     if wanted > total + 1e-9:
-        with_learner = "" if learner_gpus is None else f" and a learner with {learner_gpus:g}"
+        who = f"{sampler.num_actors} sampler(s) with {sampler_gpus:g} GPU(s) each"
+        lower = "sampler.num_actors, sampler.num_gpus"
+        if ranks == 1:
+            who += f" and a learner with {learner_gpus:g}"
+        elif ranks:
+            who += f" and {ranks} learner ranks with {learner_gpus:g} each"
+            lower += ", learner.num_workers"
         raise ConfigError(
             "cluster",
-            [
-                f"{sampler.num_actors} sampler(s) with {sampler_gpus:g} GPU(s) each{with_learner} want {wanted:g}, but "
-                f"there are {total:g}; lower sampler.num_actors, sampler.num_gpus or learner.num_gpus "
-                "(0 runs on the CPU)"
-            ],
+            [f"{who} want {wanted:g}, but there are {total:g}; lower {lower} or learner.num_gpus (0 runs on the CPU)"],
         )

@@ -40,10 +40,10 @@ class Workplace:
     """Folder of the base model, the same on every node."""
     sampler_options: tuple[dict[str, Any], ...]
     """Options of each sampler's Ray actor."""
-    learner_options: dict[str, Any]
-    """Options of the learner's Ray actor; empty where there is no learner."""
-    mirror: Mirror | None
-    """Brings the learner's files here, where its node does not share the run folder."""
+    learner_options: tuple[dict[str, Any], ...]
+    """Options of the Ray actor of each rank of the learner; none where there is no learner."""
+    mirrors: tuple[Mirror | None, ...]
+    """Of each rank's node: brings files there and back, where the node does not share the run folder."""
     sampler_nodes: tuple[str, ...] = ()
     """What the node of each sampler is called; empty where all work on this machine."""
 
@@ -78,8 +78,8 @@ async def workplace(
     """
     sampler, learner = config.sampler, config.learner if isinstance(config, RunConfig) else None
     num_samplers = 0 if part == "learner" else sampler.num_actors
-    has_learner = learner is not None and part != "samplers"
-    num_processes = num_samplers + has_learner
+    num_ranks = learner.num_workers if learner is not None and part != "samplers" else 0
+    num_processes = num_samplers + num_ranks
     session = nullcontext(address) if address else ray_session(config.cluster, num_processes=num_processes)
     async with session as address:
         nodes = await nodes_now()
@@ -87,8 +87,7 @@ async def workplace(
         of_all, in_common = (parallel, 1) if part == "all" else (1, parallel)
         shares = share_out(sampler, learner, nodes, parallel=of_all, take_turns=take_turns, num_learners=in_common)
         seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * num_samplers
-        if has_learner:
-            seats.append(Seat(role="learner", cpus=1, gpus=shares.learner_gpus))
+        seats += [Seat(role="learner", cpus=1, gpus=shares.learner_gpus)] * num_ranks
         is_local = address == LOCAL
         async with reserved(
             seats,
@@ -100,7 +99,7 @@ async def workplace(
             if part == "all":
                 threads = threads_of(
                     placement.nodes[:num_samplers],
-                    placement.nodes[-1] if has_learner else None,
+                    placement.nodes[num_samplers:],
                     parallel=parallel,
                     take_turns=take_turns,
                 )
@@ -112,18 +111,18 @@ async def workplace(
                 ),
                 model=model,
                 sampler_options=tuple(placement.actor_options(index) for index in range(num_samplers)),
-                learner_options=placement.actor_options(num_samplers) if has_learner else {},
-                mirror=None,
+                learner_options=tuple(placement.actor_options(num_samplers + rank) for rank in range(num_ranks)),
+                mirrors=(None,) * num_ranks,
                 sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes[:num_samplers]),
             )
             if not is_local:
-                place = await _prepared(place, placement, config, fingerprint, num_samplers, has_learner)
+                place = await _prepared(place, placement, config, fingerprint, num_samplers)
             try:
                 yield place
             finally:
-                if place.mirror is not None:
+                for mirror in filter(None, dict.fromkeys(place.mirrors)):
                     with contextlib.suppress(ClusterError, WaitTimeout):  # the node is gone, and what was on it
-                        await place.mirror.remove()
+                        await mirror.remove()
 
 
 def refuse_early(config: RunConfig | EvaluateConfig) -> None:
@@ -134,7 +133,8 @@ def refuse_early(config: RunConfig | EvaluateConfig) -> None:
     """
     learner = config.learner if isinstance(config, RunConfig) else None
     if starts_ray(config.cluster):
-        share_out(config.sampler, learner, [this_machine(config.sampler.num_actors + (learner is not None))])
+        num_processes = config.sampler.num_actors + (learner.num_workers if learner else 0)
+        share_out(config.sampler, learner, [this_machine(num_processes)])
 
 
 async def _prepared(
@@ -143,7 +143,6 @@ async def _prepared(
     config: RunConfig | EvaluateConfig,
     fingerprint: str,
     num_samplers: int,
-    has_learner: bool,
 ) -> Workplace:
     """Look at every node, bring the base model to those that lack it, and see what they share with the driver."""
     import ray
@@ -154,7 +153,7 @@ async def _prepared(
     folder = cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")
     first = {node.id: index for index, node in reversed(list(enumerate(placement.nodes)))}
     nodes = {node.id: node for node in placement.nodes}
-    await _check_versions(placement, first, nodes, config, num_samplers, has_learner)
+    await _check_versions(placement, first, nodes, config, num_samplers)
     keepers = {
         id: ray.remote(NodeKeeper).options(**placement.beside(index)).remote(folder) for id, index in first.items()
     }
@@ -171,10 +170,12 @@ async def _prepared(
     }
     if lacking:
         await send_model(lacking, place.model, fingerprint, deadline_s)
-    mirror = None
-    if isinstance(config, RunConfig) and has_learner:
-        mirror = await _mirror(keepers[placement.nodes[-1].id], folder, Path(config.output_dir).absolute(), deadline_s)
-    return replace(place, model=Path(folder) / "models" / fingerprint, mirror=mirror)
+    ranks = [node.id for node in placement.nodes[num_samplers:]]
+    mirrors: dict[str, Mirror | None] = {}
+    if isinstance(config, RunConfig) and ranks:
+        run_folder = Path(config.output_dir).absolute()
+        mirrors = await _mirrors({id: keepers[id] for id in ranks}, folder, run_folder, deadline_s)
+    return replace(place, model=Path(folder) / "models" / fingerprint, mirrors=tuple(mirrors[id] for id in ranks))
 
 
 async def _check_versions(
@@ -183,17 +184,16 @@ async def _check_versions(
     nodes: dict[str, Node],
     config: RunConfig | EvaluateConfig,
     num_samplers: int,
-    has_learner: bool,
 ) -> None:
     """Refuse nodes without rft and its libraries, or with others than the driver's, all of them at once."""
     import ray
 
-    learner_node = placement.nodes[-1].id if has_learner else None
+    learner_nodes = {node.id for node in placement.nodes[num_samplers:]}
     sampler_nodes = {node.id for node in placement.nodes[:num_samplers]}
     needed = {
         id: libraries_of(
             config.sampler.kind if id in sampler_nodes else "fake",
-            config.learner.kind if isinstance(config, RunConfig) and id == learner_node else None,
+            config.learner.kind if isinstance(config, RunConfig) and id in learner_nodes else None,
         )
         for id in first
     }
@@ -228,18 +228,23 @@ async def send_model(keepers: dict[str, Any], model: Path, fingerprint: str, dea
         )
 
 
-async def _mirror(keeper: Any, folder: str, run_folder: Path, deadline_s: float) -> Mirror | None:
-    """A mirror for the learner's node; None where it sees the run folder itself."""
+async def _mirrors(
+    keepers: dict[str, Any], folder: str, run_folder: Path, deadline_s: float
+) -> dict[str, Mirror | None]:
+    """A mirror for each of these nodes; None for those that see the run folder themselves."""
     marker = run_folder / f".{uuid.uuid4().hex}"
     marker.touch()
     try:
-        [is_shared] = await ask(
-            [keeper.exists.remote(str(marker))],
+        answers = await ask(
+            [keeper.exists.remote(str(marker)) for keeper in keepers.values()],
             what="the learner's node to look for the run folder",
             deadline_s=deadline_s,
         )
     finally:
         marker.unlink()
-    if is_shared:
-        return None
-    return Mirror(keeper, node_folder=folder, run=uuid.uuid4().hex, run_folder=run_folder, deadline_s=deadline_s)
+    return {
+        id: None
+        if is_shared
+        else Mirror(keeper, node_folder=folder, run=uuid.uuid4().hex, run_folder=run_folder, deadline_s=deadline_s)
+        for (id, keeper), is_shared in zip(keepers.items(), answers, strict=True)
+    }

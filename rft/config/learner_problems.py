@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
+from rft.config.learners import FakeLearner, GrpoLearner, PolicyLearner, PpoLearner
 from rft.config.schema import RunConfig
 from rft.config.trl_options import SET_BY_RFT, trl_option_names
 from rft.redaction import is_secret
@@ -34,6 +34,7 @@ def learner_problems(run: RunConfig) -> list[str]:
     found = _size_problems(run)
     if found:
         found[-1] += f". {_table(run)}"
+    found += _rank_problems(run)
     if isinstance(learner, GrpoLearner):
         if learner.loss_type == "luspo" and learner.importance_sampling_level != "sequence":
             found.append(
@@ -69,6 +70,35 @@ def _size_problems(run: RunConfig) -> list[str]:
             f"learner.completions_per_micro_batch={micro}: must divide the {total} completions of a step "
             f"(loop.prompts_per_step={loop.prompts_per_step} x loop.completions_per_prompt="
             f"{loop.completions_per_prompt}): one of {divisors}"
+        )
+    return found
+
+
+def _rank_problems(run: RunConfig) -> list[str]:
+    learner, total = run.learner, _completions_per_step(run)
+    ranks = learner.num_workers
+    if ranks == 1:
+        return []
+    given = f"learner.num_workers={ranks}"
+    if isinstance(learner, FakeLearner):
+        return [f"{given}: learner=fake computes nothing that could be shared; use learner.num_workers=1"]
+    found = []
+    if ranks > total:
+        found.append(
+            f"{given}: a step has {total} completions, so {ranks - total} of the ranks would have nothing to do; "
+            f"use at most {total}, or raise loop.prompts_per_step"
+        )
+    # Elsewhere micro-batches are divided further where there are too few; what of these stands together matters.
+    elif isinstance(learner, GrpoLearner) and learner.loss_type == "bnpo":
+        micro_batches = total // completions_per_micro_batch(run)
+        if ranks > micro_batches:
+            found.append(
+                f"{given}: with learner.loss_type=bnpo whole micro-batches are shared out, and a step has "
+                f"{micro_batches}; lower learner.num_workers or learner.completions_per_micro_batch"
+            )
+    if isinstance(learner, PolicyLearner) and learner.trl.get("use_adaptive_entropy"):
+        found.append(
+            f"{given}: learner.trl.use_adaptive_entropy would adapt to what each rank sees; use learner.num_workers=1"
         )
     return found
 

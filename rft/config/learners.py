@@ -32,10 +32,13 @@ class LearnerConfig(Section):
 
     null takes the largest divisor of a step's completions up to 8 on a CPU, and up to 16,384 tokens on a GPU.
     """
+    num_workers: Positive = 1
+    """Processes that train together, its ranks: each holds the whole model and computes a share of every step."""
     num_threads: Positive | None = None
-    """CPU threads; null takes all cores at staleness 0, where engines and learner take turns, else a share of them."""
+    """CPU threads of each rank; null takes all cores at staleness 0, where engines and learner take turns, else a share
+    of them."""
     num_gpus: Annotated[Number, Field(ge=0)] | None = None
-    """GPUs, a fraction to share one; null shares out those that there are."""
+    """GPUs of each rank, a fraction to share one; null shares out those that there are."""
     start_timeout_s: PositiveSeconds = 600.0
     """Deadline for loading the model."""
     step_timeout_s: PositiveSeconds = 1800.0

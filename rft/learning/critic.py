@@ -13,11 +13,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from rft.learning.ranks import Ranks
+
 FILE = "value_function.safetensors"
 """Its file in a checkpoint."""
 
 
-def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+def value_loss(
+    values: Tensor, old: Tensor, returns: Tensor, clip: float, *, total: float | None = None
+) -> tuple[Tensor, Tensor]:
     """PPO's clipped value loss: half the mean of the larger of two squared errors, one of them of the clipped value.
 
     Args:
@@ -25,13 +29,22 @@ def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> tup
         old: `[M]` values when the completions came in.
         returns: `[M]` what they should be.
         clip: How far a value may move.
+        total: Of how many values the mean is, if these are only a part of them.
 
     Returns:
         The loss, and the share of the values at which the clipped error was the larger one.
     """
     plain = (values - returns) ** 2
     clipped = (torch.clamp(values, old - clip, old + clip) - returns) ** 2
-    return 0.5 * torch.maximum(plain, clipped).mean(), (clipped > plain).float().mean()
+    total = len(values) if total is None else total
+    return 0.5 * torch.maximum(plain, clipped).sum() / total, (clipped > plain).float().sum() / total
+
+
+def explained_variance(values: Tensor, returns: Tensor) -> float:
+    """How much of the variance of `[M]` returns `[M]` values explain; 0 where there is none."""
+    if len(returns) < 2:
+        return 0.0
+    return float(1 - (returns - values).var() / returns.var().clamp(min=1e-8))
 
 
 class Critic:
@@ -42,15 +55,23 @@ class Critic:
         learning_rate: Of Adam.
         clip: How far a value may move on one batch.
         device: Where the policy is.
+        ranks: The processes that train it together.
     """
 
-    def __init__(self, hidden_size: int, *, learning_rate: float, clip: float, device: torch.device) -> None:
+    def __init__(
+        self, hidden_size: int, *, learning_rate: float, clip: float, device: torch.device, ranks: Ranks | None = None
+    ) -> None:
+        self._ranks = ranks or Ranks()
         self._net = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, 1)).to(device)
         # The first values are 0 everywhere: then the first advantages are the rewards themselves.
         for parameter in self._net[-1].parameters():
             nn.init.zeros_(parameter)
         self._optimizer = torch.optim.Adam(self._net.parameters(), lr=learning_rate)
         self._clip = clip
+
+    def parameters(self) -> list[Tensor]:
+        """What is trained."""
+        return list(self._net.parameters())
 
     def values(self, hidden: Tensor) -> Tensor:
         """`[...]` values of hidden states `[..., H]`, in float32, without a gradient."""
@@ -59,30 +80,29 @@ class Critic:
         return found
 
     def fit(self, hidden: Tensor, old: Tensor, returns: Tensor, *, updates: int) -> dict[str, float]:
-        """Take optimizer steps towards the returns.
+        """Take optimizer steps towards the returns, on this rank's share of the tokens.
 
         Args:
-            hidden: `[M, H]` hidden states before each token.
+            hidden: `[M, H]` hidden states before each token; M may be 0 where other ranks have some.
             old: `[M]` their values so far.
             returns: `[M]` what they should be.
             updates: How many steps.
 
         Returns:
-            `value/...`: the loss before the last step, the clipped share, and how much of the returns' variance the
-            values explained before the first one.
+            `value/...`: the loss before the last step and the clipped share, over the tokens of all ranks.
         """
-        explained = 1 - (returns - old).var() / returns.var().clamp(min=1e-8) if len(returns) > 1 else torch.tensor(0.0)
         states = hidden.float()
+        total = torch.tensor([float(len(returns))], device=states.device)
+        self._ranks.add_up([total])
         for _ in range(updates):
-            loss, clipped = value_loss(self._net(states).squeeze(-1), old, returns, self._clip)
+            loss, clipped = value_loss(self._net(states).squeeze(-1), old, returns, self._clip, total=total.item())
             self._optimizer.zero_grad()
             loss.backward()
+            self._ranks.add_up([parameter.grad for parameter in self._net.parameters()])
             self._optimizer.step()
-        return {
-            "value/loss": loss.item(),
-            "value/clipped_share": clipped.item(),
-            "value/explained_variance": explained.item(),
-        }
+        last = torch.stack([loss.detach(), clipped])
+        self._ranks.add_up([last])
+        return {"value/loss": last[0].item(), "value/clipped_share": last[1].item()}
 
     def save(self, checkpoint: Path) -> None:
         """Write network and optimizer into a checkpoint."""

@@ -50,6 +50,10 @@ class FakeLearner:
         """What was published last, oldest first and ending with the newest."""
         return self._published.all()
 
+    def checksum(self) -> int:
+        """The number of steps."""
+        return self._steps_done
+
     def save(self) -> None:
         """Write the number of steps, and what was published."""
         self.publish()

@@ -22,6 +22,7 @@ from rft.learning.canaries import score_canaries
 from rft.learning.ppo_trainer import PpoTrainer
 from rft.learning.publish import pack_adapter, pack_model
 from rft.learning.published import PublicationRecord
+from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import COMPLETE, LearnerSpec, Lora
 from rft.learning.trl_seam import SteppedTrainer
 from rft.learning.trl_trainer import LeanTrainer
@@ -29,18 +30,20 @@ from rft.types import GradedGroup, Publication
 
 
 class GrpoLearner:
-    """Trains a policy, in this process.
+    """Trains a policy, in this process; or is one of the ranks that do, of which the first speaks for all.
 
     Args:
         spec: What to build; `spec.options` are TRL's own options by name and win over what is set here.
+        ranks: The processes that train together.
     """
 
-    def __init__(self, spec: LearnerSpec) -> None:
+    def __init__(self, spec: LearnerSpec, ranks: Ranks | None = None) -> None:
         torch.set_num_threads(spec.num_threads)
         warnings.filterwarnings("ignore", message=".*rollout_func.*experimental.*")
         transformers_logging.disable_progress_bar()
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(spec.run_folder / "tensorboard")
         self._spec = spec
+        self._ranks = ranks or Ranks()
         try:
             config = GRPOConfig(**_arguments(spec))
         except (TypeError, ValueError) as error:
@@ -57,10 +60,10 @@ class GrpoLearner:
             lora=_lora(spec.lora),
             resume_from=spec.resume_from,
             timeout_s=spec.timeout_s,
-            trainer_class=_trainer_class(spec),
+            trainer_class=_trainer_class(spec, self._ranks),
         )
         self._published = PublicationRecord(spec.base, spec.staleness)
-        if spec.resume_from is not None:
+        if spec.resume_from is not None and self._ranks.is_first:
             self._published.load(spec.resume_from, self._publication())
 
     @property
@@ -74,7 +77,8 @@ class GrpoLearner:
         Raises:
             LearnError: A rollout is of a policy that this learner did not publish, or of one that is too old.
         """
-        self._published.check(groups, steps_done=self.steps_done)
+        if self._ranks.is_first:
+            self._published.check(groups, steps_done=self.steps_done)
         return self._stepped.step(groups)
 
     def publish(self) -> Publication:
@@ -88,6 +92,10 @@ class GrpoLearner:
     def history(self) -> list[Publication]:
         """What was published last, oldest first and ending with the newest."""
         return self._published.all()
+
+    def checksum(self) -> int:
+        """A number that is the same for learners whose trained weights are equal bit for bit."""
+        return checksum(self._stepped.trainer.trained())
 
     def save(self) -> None:
         """Write a checkpoint; it counts once its last file is there."""
@@ -126,10 +134,10 @@ class GrpoLearner:
         return nullcontext()
 
 
-def _trainer_class(spec: LearnerSpec) -> Callable[..., GRPOTrainer]:
+def _trainer_class(spec: LearnerSpec, ranks: Ranks) -> Callable[..., GRPOTrainer]:
     if spec.ppo is not None:
-        return partial(PpoTrainer, ppo=spec.ppo)
-    return partial(LeanTrainer, advantage=spec.advantage)
+        return partial(PpoTrainer, ppo=spec.ppo, ranks=ranks)
+    return partial(LeanTrainer, advantage=spec.advantage, ranks=ranks)
 
 
 def _lora(lora: Lora | None) -> LoraConfig | None:

@@ -7,6 +7,7 @@ the training forward pass itself: with one optimizer step for each batch they ar
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -54,15 +55,36 @@ class SamplerGap:
         self._ratios.append(ratio.flatten() if ratio.shape[1] == 1 else ratio[counted])
 
     def take(self) -> dict[str, float]:
-        """The step's numbers under TRL's names, and a fresh start; empty when there was nothing to compare."""
+        """Sums and bounds, for `gap_metrics`, and a fresh start; empty when there was nothing to compare."""
         gaps, ratios = (torch.cat(parts) if parts else torch.empty(0) for parts in (self._gaps, self._ratios))
         self._gaps, self._ratios = [], []
         if not len(gaps):
             return {}
         return {
-            "sampling/sampling_logp_difference/mean": gaps.mean().item(),
-            "sampling/sampling_logp_difference/max": gaps.max().item(),
-            "sampling/importance_sampling_ratio/min": ratios.min().item(),
-            "sampling/importance_sampling_ratio/mean": ratios.mean().item(),
-            "sampling/importance_sampling_ratio/max": ratios.max().item(),
+            "gaps": float(len(gaps)),
+            "gap_sum": gaps.double().sum().item(),
+            "gap_max": gaps.max().item(),
+            "ratios": float(len(ratios)),
+            "ratio_sum": ratios.double().sum().item(),
+            "ratio_min": ratios.min().item(),
+            "ratio_max": ratios.max().item(),
         }
+
+
+def gap_metrics(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """A step's numbers under TRL's names; empty when there was nothing to compare.
+
+    Args:
+        parts: What `SamplerGap.take` gave on each rank.
+    """
+    known = [part for part in parts if part]
+    if not known:
+        return {}
+    total = {name: sum(part[name] for part in known) for name in ("gaps", "gap_sum", "ratios", "ratio_sum")}
+    return {
+        "sampling/sampling_logp_difference/mean": total["gap_sum"] / total["gaps"],
+        "sampling/sampling_logp_difference/max": max(part["gap_max"] for part in known),
+        "sampling/importance_sampling_ratio/min": min(part["ratio_min"] for part in known),
+        "sampling/importance_sampling_ratio/mean": total["ratio_sum"] / total["ratios"],
+        "sampling/importance_sampling_ratio/max": max(part["ratio_max"] for part in known),
+    }

@@ -17,7 +17,12 @@ _PROMPTS = ("prompt_ids", "prompt_mask")
 
 
 def plan(
-    prompt_lengths: Sequence[int], completion_lengths: Sequence[int], rows: Sequence[int], *, size: int
+    prompt_lengths: Sequence[int],
+    completion_lengths: Sequence[int],
+    rows: Sequence[int],
+    *,
+    size: int,
+    ranks: int = 1,
 ) -> list[list[int]]:
     """Put completions into micro-batches by their number of tokens.
 
@@ -27,9 +32,12 @@ def plan(
         rows: The completions to place.
         size: Completions in a micro-batch if all were as long as the longest prompt and the longest completion: the
             padded tokens of one such micro-batch are the limit of every micro-batch.
+        ranks: Among how many the micro-batches are to be shared. The largest ones are halved until there are as many
+            for each, so that none waits for what another has more.
 
     Returns:
-        The rows of each micro-batch, the longest completions first; never more than `ceil(len(rows) / size)`.
+        The rows of each micro-batch, the longest completions first; for one rank never more than
+        `ceil(len(rows) / size)`.
     """
     if not rows:
         return []
@@ -42,7 +50,42 @@ def plan(
             found.append([])
             prompt, completion = prompt_lengths[row], completion_lengths[row]
         found[-1].append(row)
+    wanted = min(len(rows), -(-len(found) // ranks) * ranks)
+    while len(found) < wanted:
+        sizes = [_padded(some, prompt_lengths, completion_lengths) if len(some) > 1 else 0 for some in found]
+        largest = sizes.index(max(sizes))
+        half = (len(found[largest]) + 1) // 2
+        found[largest : largest + 1] = [found[largest][:half], found[largest][half:]]
     return found
+
+
+def share(
+    micro_batches: Sequence[list[int]], prompt_lengths: Sequence[int], completion_lengths: Sequence[int], *, ranks: int
+) -> list[list[list[int]]]:
+    """Share micro-batches out among ranks: the largest first, each to the rank that has the fewest tokens so far.
+
+    Args:
+        micro_batches: The rows of each, from `plan`.
+        prompt_lengths: `[N]` tokens of each prompt.
+        completion_lengths: `[N]` tokens of each completion.
+        ranks: How many share.
+
+    Returns:
+        The micro-batches of each rank, in the order in which they came.
+    """
+    sizes = [_padded(rows, prompt_lengths, completion_lengths) for rows in micro_batches]
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        rank = loads.index(min(loads))
+        loads[rank] += sizes[number]
+        shares[rank].append(number)
+    return [[micro_batches[number] for number in sorted(own)] for own in shares]
+
+
+def _padded(rows: Sequence[int], prompt_lengths: Sequence[int], completion_lengths: Sequence[int]) -> int:
+    """Tokens of a micro-batch, its padding included."""
+    return len(rows) * (max(prompt_lengths[row] for row in rows) + max(completion_lengths[row] for row in rows))
 
 
 def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:

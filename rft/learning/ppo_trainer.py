@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from rft.learning.advantages import generalized_advantages, token_rewards, whitened
-from rft.learning.critic import Critic
-from rft.learning.micro_batches import plan, take
+from rft.learning.critic import Critic, explained_variance
+from rft.learning.micro_batches import plan, share, take
 from rft.learning.spec import Ppo
 from rft.learning.trl_trainer import LeanTrainer
 
@@ -42,12 +42,18 @@ class PpoTrainer(LeanTrainer):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._hidden: list[Tensor] | None = None
         base.base_model.register_forward_hook(self._keep_hidden)
+        self._hidden_size: int = base.config.get_text_config().hidden_size
         self._critic = Critic(
-            base.config.get_text_config().hidden_size,
+            self._hidden_size,
             learning_rate=ppo.value_learning_rate,
             clip=ppo.value_clip,
             device=self.accelerator.device,
+            ranks=self._ranks,
         )
+
+    def trained(self) -> list[Tensor]:
+        """The policy's and the value function's."""
+        return super().trained() + self._critic.parameters()
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """TRL's batch, with advantages by GAE; the value function is fitted on the way."""
@@ -63,45 +69,59 @@ class PpoTrainer(LeanTrainer):
         if not mask.any():
             batch["advantages"] = torch.zeros_like(mask, dtype=torch.float32)
             return batch
-        logprobs, hidden = self._before(batch)
+        logprobs, values, hidden, own = self._before(batch)
         kl = logprobs - batch["ref_per_token_logps"] if self._ppo.kl_coef else None
-        values = torch.zeros_like(logprobs).masked_scatter(mask.bool(), self._critic.values(hidden))
         rewards = token_rewards(self._rewards, mask, kl, self._ppo.kl_coef)
         raw, returns = generalized_advantages(
             rewards, values, mask, gamma=self._ppo.gamma, gae_lambda=self._ppo.gae_lambda
         )
         batch["advantages"] = whitened(raw, mask)
         counted = mask.bool()
-        metrics = self._critic.fit(hidden, values[counted], returns[counted], updates=self._ppo.value_updates)
-        metrics |= {"value/mean": values[counted].mean().item(), "value/return_mean": returns[counted].mean().item()}
+        metrics = {
+            "value/explained_variance": explained_variance(values[counted], returns[counted]),
+            "value/mean": values[counted].mean().item(),
+            "value/return_mean": returns[counted].mean().item(),
+        }
+        metrics |= self._critic.fit(hidden, values[own], returns[own], updates=self._ppo.value_updates)
         if kl is not None:
             metrics["kl"] = kl[counted].mean().item()
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
         return batch
 
-    def _before(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """One pass without a gradient: `[N, T]` log-probs, and `[M, H]` hidden states before each of the M tokens."""
+    def _before(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One pass without a gradient, of which each rank makes its share.
+
+        Returns:
+            `[N, T]` log-probs and values; of this rank's share the `[M, H]` hidden states before each of its M tokens,
+            and `[N, T]` which tokens these are.
+        """
         mask = batch["completion_mask"]
-        lengths = mask.sum(1).tolist()
+        prompts, lengths = batch["prompt_mask"].sum(1).tolist(), mask.sum(1).tolist()
         rows = [row for row, length in enumerate(lengths) if length]
-        logprobs = torch.zeros(mask.shape, device=mask.device)
+        every = plan(prompts, lengths, rows, size=self._size, ranks=self._ranks.of)
+        logprobs, own = torch.zeros(mask.shape, device=mask.device), torch.zeros_like(mask, dtype=torch.bool)
         states: dict[int, Tensor] = {}
-        for some in plan(batch["prompt_mask"].sum(1).tolist(), lengths, rows, size=self._size):
-            part = take(batch, some)
-            width = part["completion_ids"].shape[1]
-            ids, attention = (
-                torch.cat([part[f"prompt_{kind}"], part[f"completion_{kind}"]], dim=1) for kind in ("ids", "mask")
-            )
-            self._hidden = []
-            with torch.no_grad():
+        with torch.no_grad(), self._own_randomness():
+            for some in share(every, prompts, lengths, ranks=self._ranks.of)[self._ranks.number]:
+                part = take(batch, some)
+                width = part["completion_ids"].shape[1]
+                ids, attention = (
+                    torch.cat([part[f"prompt_{kind}"], part[f"completion_{kind}"]], dim=1) for kind in ("ids", "mask")
+                )
+                self._hidden = []
                 found = self._get_per_token_logps_and_entropies(self.model, ids, attention, width)[0]
-            (hidden,), self._hidden = self._hidden, None
-            logprobs[some, :width] = found * part["completion_mask"]
-            for place, row in enumerate(some):
-                # The state from which token t is drawn stands one before it.
-                states[row] = hidden[place, -width - 1 : -1][: lengths[row]]
-        return logprobs, torch.cat([states[row] for row in rows])
+                (hidden,), self._hidden = self._hidden, None
+                logprobs[some, :width] = found * part["completion_mask"]
+                own[some] = mask[some].bool()
+                for place, row in enumerate(some):
+                    # The state from which token t is drawn stands one before it.
+                    states[row] = hidden[place, -width - 1 : -1][: lengths[row]]
+        none = torch.empty(0, self._hidden_size, device=mask.device)  # a rank may have got nothing
+        hidden = torch.cat([none, *(states[row] for row in sorted(states))])
+        values = torch.zeros_like(logprobs).masked_scatter(own, self._critic.values(hidden))
+        self._ranks.add_up([logprobs, values])
+        return logprobs, values, hidden, own
 
     def _keep_hidden(self, module: Any, arguments: Any, output: Any) -> None:
         if self._hidden is not None:

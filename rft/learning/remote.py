@@ -1,20 +1,27 @@
-"""The learner in a Ray actor: the loop awaits it, every wait under a name and a deadline."""
+"""The learner in Ray actors, one for each of its ranks: the loop awaits it, every wait under a name and a deadline."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import tempfile
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from rft.errors import LearnError, RftError
-from rft.learning.spec import LearnerSpec, build_learner
+from rft.errors import LearnError, RankLost, RftError, UsageError
+from rft.learning.spec import Backend, LearnerSpec, RankPlace, build_learner
 from rft.types import GradedGroup, Publication
 from rft.waiting import wait_for
 
 T = TypeVar("T")
+
+OWN_WORD_S = 10.0
+"""How long a rank's own failure is waited for after another one has lost it."""
 
 
 class LearnerActor:
@@ -25,8 +32,7 @@ class LearnerActor:
     """
 
     def __init__(self, spec: LearnerSpec) -> None:
-        # TRL imports vLLM wherever it finds it, for a mode that is not used here: 3 s and 200 MB.
-        sys.modules.setdefault("vllm", None)  # type: ignore[arg-type]
+        _leave_vllm_out()
         self._learner = build_learner(spec)
 
     def steps_done(self) -> int:
@@ -45,6 +51,10 @@ class LearnerActor:
         """What was published last, oldest first."""
         return self._learner.history()
 
+    def checksum(self) -> int:
+        """A number that is the same for ranks whose trained weights are equal bit for bit."""
+        return self._learner.checksum()
+
     def save(self) -> None:
         """Write a checkpoint."""
         self._learner.save()
@@ -58,68 +68,210 @@ class LearnerActor:
         self._learner.close()
 
 
-class RemoteLearner:
-    """What the loop sees of the learner.
+class RankActor(LearnerActor):
+    """One of the ranks of a learner, in a process of its own.
 
     Args:
-        spec: The learner to build.
-        actor_options: Ray's options of the actor: what it sets aside, and where the actor goes.
-        start_timeout_s: Deadline for loading the model, seconds.
+        spec: The learner to build a rank of.
     """
 
-    def __init__(self, spec: LearnerSpec, *, actor_options: Mapping[str, Any], start_timeout_s: float) -> None:
-        self._step_timeout_s = spec.timeout_s
+    def __init__(self, spec: LearnerSpec) -> None:
+        _leave_vllm_out()
+        self._spec = spec
+        self._store: Any = None
+
+    def open_store(self) -> str:
+        """Open the store where the ranks meet, and return its `host:port`."""
+        from rft.learning.ranks import open_store
+
+        host = ray.util.get_node_ip_address()
+        self._store = open_store(host)
+        return f"{host}:{self._store.port}"
+
+    def join(self, number: int, of: int, address: str, backend: Backend) -> int:
+        """Meet the other ranks and build this one; return the steps that it has done already.
+
+        Args:
+            number: Which rank it is.
+            of: How many there are.
+            address: Of the store.
+            backend: What adds up the gradients.
+        """
+        host = ray.util.get_node_ip_address()
+        place = RankPlace(number=number, of=of, address=address, host=host, backend=backend)
+        if number == 0:
+            self._learner = build_learner(self._spec, place)
+        else:
+            with tempfile.TemporaryDirectory(prefix="rft-rank-") as folder:  # which TRL makes, and nobody fills
+                quiet = replace(self._spec, run_folder=Path(folder), report_to=(), canaries=())
+                self._learner = build_learner(quiet, place)
+        return self._learner.steps_done
+
+
+def _leave_vllm_out() -> None:
+    """TRL imports vLLM wherever it finds it, for a mode that is not used here: 3 s and 200 MB."""
+    sys.modules.setdefault("vllm", None)  # type: ignore[arg-type]
+
+
+class RemoteLearner:
+    """What the loop sees of the learner, be it one process or several ranks.
+
+    Args:
+        specs: The learner to build, as each rank is to see it.
+        actor_options: Ray's options of the actor of each rank: what it sets aside, and where the actor goes.
+        start_timeout_s: Deadline for loading the model, seconds.
+        backend: What adds up the gradients, where there are several ranks.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[LearnerSpec],
+        *,
+        actor_options: Sequence[Mapping[str, Any]],
+        start_timeout_s: float,
+        backend: Backend = "gloo",
+    ) -> None:
+        self._step_timeout_s = specs[0].timeout_s
         self._start_timeout_s = start_timeout_s
-        self._actor: Any = ray.remote(LearnerActor).options(**actor_options).remote(spec)
+        of = len(specs)
+        kind = LearnerActor if of == 1 else RankActor
+        self._actors: list[Any] = [
+            ray.remote(kind).options(**options).remote(spec) for spec, options in zip(specs, actor_options, strict=True)
+        ]
+        self._first = self._actors[0]
+        if of == 1:
+            self._up = [self._first.steps_done.remote()]
+        else:
+            address = self._first.open_store.remote()
+            self._up = [actor.join.remote(number, of, address, backend) for number, actor in enumerate(self._actors)]
 
     async def start(self) -> int:
-        """Wait until the learner is up; return the steps it has done already."""
-        return await _ask(self._actor.steps_done.remote(), "the learner to start", self._start_timeout_s)
+        """Wait until all ranks are up; return the steps they have done already.
+
+        Raises:
+            LearnError: A rank failed, or they do not start from the same weights.
+        """
+        steps: list[int] = await ask_ranks(self._up, "the learner to start", self._start_timeout_s)
+        await self._compare("at the start")
+        return steps[0]
 
     async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
         """Take one optimizer step on these groups; return the learner's metrics."""
-        return await _ask(self._actor.learn.remote(list(groups)), "the learner's step", self._step_timeout_s)
+        sent = ray.put(list(groups))
+        metrics: list[dict[str, float]] = await self._ask_all("learn", "the learner's step", sent)
+        return metrics[0]
 
     async def publish(self) -> Publication:
-        """The policy as it stands, as the next version."""
-        return await _ask(self._actor.publish.remote(), "the learner to publish", self._step_timeout_s)
+        """The policy as it stands, as the next version.
+
+        Raises:
+            LearnError: The ranks do not hold the same weights.
+        """
+        publication: Publication = await self._ask_first("publish", "the learner to publish")
+        await self._compare(f"after step {publication.policy.version}")
+        return publication
 
     async def history(self) -> list[Publication]:
         """What was published last, oldest first and ending with the newest."""
-        return await _ask(self._actor.history.remote(), "the learner's history", self._step_timeout_s)
+        published: list[Publication] = await self._ask_first("history", "the learner's history")
+        return published
 
     async def save(self) -> None:
         """Write a checkpoint."""
-        await _ask(self._actor.save.remote(), "the learner's checkpoint", self._step_timeout_s)
+        await self._ask_first("save", "the learner's checkpoint")
 
     async def log(self, metrics: Mapping[str, float]) -> None:
         """Hand numbers to the trackers."""
-        await _ask(self._actor.log.remote(dict(metrics)), "the trackers", self._step_timeout_s)
+        await self._ask_first("log", "the trackers", dict(metrics))
 
     def kill(self) -> None:
-        """End its process at once, whatever it is doing."""
-        ray.kill(self._actor)
+        """End its processes at once, whatever they are doing."""
+        for actor in self._actors:
+            ray.kill(actor)
 
     async def close(self) -> None:
-        """End the trainer and its process."""
+        """End the trainer and its processes."""
         try:
-            await _ask(self._actor.close.remote(), "the learner to close", self._step_timeout_s)
+            await self._ask_all("close", "the learner to close")
         finally:
-            ray.kill(self._actor)
+            self.kill()
+
+    async def _compare(self, when: str) -> None:
+        """Make sure that all ranks hold the same weights: whatever made them differ would go on to be learned from."""
+        if len(self._actors) == 1:
+            return
+        first, *others = await self._ask_all("checksum", "the ranks to compare their weights")
+        if wrong := [number for number, found in enumerate(others, start=1) if found != first]:
+            raise LearnError(
+                f"{when} rank {wrong[0]} of {len(self._actors)} of the learner holds other weights than rank 0; the "
+                "ranks must compute alike: the same libraries and the same kind of processor or GPU on each node"
+            )
+
+    async def _ask_first(self, method: str, what: str, *arguments: Any) -> Any:
+        reference = getattr(self._first, method).remote(*arguments)
+        [answer] = await ask_ranks([reference], what, self._step_timeout_s, of=len(self._actors))
+        return answer
+
+    async def _ask_all(self, method: str, what: str, *arguments: Any) -> list[Any]:
+        references = [getattr(actor, method).remote(*arguments) for actor in self._actors]
+        try:
+            return await ask_ranks(references, what, self._step_timeout_s)
+        except RftError:
+            if len(self._actors) > 1:
+                self.kill()  # some may wait for the one that failed, and would for long
+            raise
 
 
-async def _ask(reference: Awaitable[T], what: str, deadline_s: float) -> T:
-    """Await an answer of the learner; its failures come back as LearnError.
+async def ask_ranks(
+    references: Sequence[Awaitable[T]], what: str, deadline_s: float, *, of: int | None = None
+) -> list[T]:
+    """Await an answer of each rank, or the first failure: the others may wait for the rank that failed.
+
+    A rank that lost another one says so before the other's own failure is known; so that one is waited for a little.
+
+    Args:
+        references: The answers, of rank 0 and those that follow it.
+        what: What is waited for, in words.
+        deadline_s: Seconds.
+        of: How many ranks there are; None for as many as there are references.
 
     Raises:
-        LearnError: The learner failed, or its process is gone.
-        WaitTimeout: No answer came in time.
+        LearnError: The learner failed, or its process is gone; of several ranks it says which.
+        WaitTimeout: An answer did not come in time.
     """
+    of = of or len(references)
+    tasks = [asyncio.create_task(_answer(each, number, of)) for number, each in enumerate(references)]
     try:
-        return await wait_for(reference, what=what, deadline_s=deadline_s)
+        await wait_for(_all_or_a_failure(tasks), what=what, deadline_s=deadline_s)
+        failures = [error for task in tasks if task.done() and (error := task.exception())]
+        silent = [str(number) for number, task in enumerate(tasks) if not task.done()]
+        if failures:
+            error = min(failures, key=lambda error: isinstance(error, RankLost))
+            if isinstance(error, RankLost) and silent:
+                raise LearnError(f"{error}; rank {', '.join(silent)} of {of} gives no answer") from error
+            raise error
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _all_or_a_failure(tasks: Sequence[asyncio.Task[T]]) -> None:
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    if pending and all(isinstance(task.exception(), RankLost) for task in done if task.exception()):
+        await asyncio.wait(pending, timeout=OWN_WORD_S)
+
+
+async def _answer(reference: Awaitable[T], number: int, of: int) -> T:
+    """Await an answer of one rank; its failures come back as LearnError, those that it meant as they are."""
+    who = "the learner" if of == 1 else f"rank {number} of {of} of the learner"
+    try:
+        return await reference
     except RayTaskError as error:
-        if isinstance(error.cause, RftError):
-            raise error.cause from None
-        raise LearnError(f"the learner failed: {type(error.cause).__name__}: {error.cause}") from error
+        cause = error.cause
+        if isinstance(cause, RftError):
+            is_enough = of == 1 or isinstance(cause, RankLost | UsageError)
+            raise (cause if is_enough else LearnError(f"{who}: {cause}")) from None
+        raise LearnError(f"{who} failed: {type(cause).__name__}: {cause}") from error
     except RayError as error:
-        raise LearnError(f"the learner failed: {str(error).strip().splitlines()[-1]}") from error
+        raise LearnError(f"{who} failed: {str(error).strip().splitlines()[-1]}") from error

@@ -14,6 +14,10 @@ COMPLETE = "complete.json"
 """Written last into a checkpoint; one without it was interrupted."""
 
 
+Backend = Literal["gloo", "nccl"]
+"""What adds up the gradients of ranks: `nccl` on a GPU for each, `gloo` in the main memory."""
+
+
 class LocalLearner(Protocol):
     """A learner in this process. Its methods block."""
 
@@ -37,6 +41,9 @@ class LocalLearner(Protocol):
         A run that goes on from a checkpoint samples the batches that were under way under exactly these. The base model
         is not among them; a sampler has it before anything is loaded.
         """
+
+    def checksum(self) -> int:
+        """A number that is the same for learners whose trained weights are equal bit for bit."""
 
     def save(self) -> None:
         """Write a checkpoint from which `resume_from` goes on."""
@@ -140,13 +147,38 @@ class LearnerSpec:
     """TRL's own options by name."""
 
 
-def build_learner(spec: LearnerSpec) -> LocalLearner:
-    """Build the learner, importing its libraries only now."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankPlace:
+    """Which of several ranks a process is, and where it finds the others.
+
+    Example:
+        RankPlace(number=1, of=2, address="10.0.0.1:40213", host="10.0.0.2", backend="gloo")
+    """
+
+    number: int
+    """From 0; rank 0 publishes, writes checkpoints and tells the trackers."""
+    of: int
+    """How many there are."""
+    address: str
+    """`host:port` of the store that rank 0 opened."""
+    host: str
+    """Address at which the other ranks reach this one."""
+    backend: Backend
+    """What adds up the gradients."""
+
+
+def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLearner:
+    """Build the learner, or one rank of it, importing its libraries only now.
+
+    Raises:
+        RankLost: The other ranks did not come.
+    """
     os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
     if spec.kind in ("grpo", "ppo"):
         from rft.learning.grpo import GrpoLearner
+        from rft.learning.ranks import Ranks
 
-        return GrpoLearner(spec)
+        return GrpoLearner(spec, Ranks() if place is None else Ranks.join(place, timeout_s=spec.timeout_s))
     from rft.learning.fake import FakeLearner
 
     return FakeLearner(spec)

@@ -25,7 +25,7 @@ from peft import LoraConfig
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from rft.errors import LearnError
+from rft.errors import LearnError, RankLost
 from rft.learning.trl_trainer import LeanTrainer
 from rft.types import GradedGroup
 
@@ -130,6 +130,8 @@ class SteppedTrainer:
             failure = self._idle.get(timeout=self._timeout_s)
         except queue.Empty:
             raise LearnError(f"waited {self._timeout_s:g} s for {what}, in vain") from None
+        if isinstance(failure, RankLost):
+            raise failure
         if failure is not None:
             raise LearnError(f"TRL's trainer failed: {type(failure).__name__}: {failure}") from failure
 

@@ -14,11 +14,16 @@ What is relied on, for TRL 1.16 (tests/learning/test_trl_trainer.py compares wit
 - `_calculate_rewards(...)` returns `[N, 1]`, NaN where there is no reward;
 - the losses of `_BY_ROWS` are a mean over the rows of a micro-batch, divided by the number of micro-batches; all other
   losses but `bnpo` are a sum divided by a number of the whole step;
-- `_metrics["train"]` is what `log` averages.
+- `_metrics["train"]` is what `log` averages;
+- `training_step` is called once for each micro-batch and counts `_step` up; what it returns adds up to the logged loss,
+  and after the step's last micro-batch the gradients are clipped.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,29 +31,36 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from rft.learning.advantages import leave_one_out
-from rft.learning.importance import SamplerGap, sampling_ratio
-from rft.learning.micro_batches import plan, take
+from rft.learning.importance import SamplerGap, gap_metrics, sampling_ratio
+from rft.learning.micro_batches import plan, share, take
+from rft.learning.ranks import Ranks
+from rft.learning.tally import Said, brought_together
 
 _BY_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 """Losses whose divisor is the number of rows of the micro-batch."""
 
 
 class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
-    """GRPOTrainer, with the same gradient for less.
+    """GRPOTrainer, with the same gradient for less; or a rank's share of it, added up before the optimizer's step.
 
     Args:
         advantage: `group` leaves TRL's advantages as they are, `rloo` takes leave-one-out ones.
+        ranks: The processes that train together.
         arguments: Of GRPOTrainer.
     """
 
-    def __init__(self, *, advantage: str = "group", **arguments: Any) -> None:
+    def __init__(self, *, advantage: str = "group", ranks: Ranks | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._ranks = ranks or Ranks()
         self._advantage = advantage
         self._corrects = bool(self.vllm_importance_sampling_correction)
         self._size: int = self.args.per_device_train_batch_size
         self._micro_batches: list[dict[str, Any]] = []
         self._now: dict[str, Any] | None = None
+        self._is_preparing = False
         self._gap = SamplerGap()
+        self._said: list[Said] = []
+        self._loss = 0.0
 
     @property
     def is_additive(self) -> bool:
@@ -56,6 +68,30 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         return self.loss_type != "bnpo" and not (
             self._entropy_bonus_enabled or self.aux_loss_enabled or self.top_entropy_quantile < 1.0
         )
+
+    def trained(self) -> list[Tensor]:
+        """The weights that training changes."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
+        """TRL's; after the step's last micro-batch gradients, loss and metrics are those of all ranks."""
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        if self._ranks.of > 1:
+            self._loss += loss.item()
+        if self._step % self.args.steps_per_generation == 0:
+            loss = loss + self._join_ranks(model)
+        return loss
+
+    def _join_ranks(self, model: Any) -> float:
+        """Bring together what the ranks have of an optimizer step; what the others have of the loss, for rank 0."""
+        if self._ranks.of > 1:
+            self._ranks.add_up([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
+        said = self._ranks.collect({"loss": self._loss, "gap": self._gap.take(), "micro_batches": self._said})
+        metrics = brought_together([each for rank in said for each in rank["micro_batches"]])
+        for name, value in (metrics | gap_metrics(rank["gap"] for rank in said)).items():
+            self._metrics["train"][name].append(value)
+        self._said, self._loss = [], 0.0
+        return float(sum(rank["loss"] for rank in said[1:]))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """The next micro-batch; a step's first call makes all of them. Empty ones are `{}`."""
@@ -75,60 +111,88 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         """TRL's, with other advantages where they are wanted."""
         epochs: int = self.args.num_iterations
         self.num_iterations = 1  # with more TRL makes a pass for the old log-probs
+        self._is_preparing = True
         try:
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         finally:
-            self.num_iterations = epochs
+            self.num_iterations, self._is_preparing = epochs, False
         if self._advantage == "rloo":
             batch["advantages"] = leave_one_out(self._rewards, self.num_generations)
         return batch
 
     def _split(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """This rank's micro-batches. Every rank makes the same ones of all completions, and takes its share."""
         counted = batch["completion_mask"].bool().any(1)
         self._metrics["train"]["completions/masked"].append(float((~counted).sum()))
+        prompts, completions = (batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))
         if self.is_additive:
-            prompts, completions = (batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))
-            rows = plan(
-                prompts, completions, self._teaching(batch, counted).nonzero().flatten().tolist(), size=self._size
-            )
+            rows = self._teaching(batch, counted).nonzero().flatten().tolist()
+            every = plan(prompts, completions, rows, size=self._size, ranks=self._ranks.of)
         else:
             numbers = torch.randperm(len(counted)).tolist()
-            rows = [numbers[start : start + self._size] for start in range(0, len(numbers), self._size)]
-        self._metrics["train"]["completions/learned_from"].append(float(sum(map(len, rows))))
-        empty = self.args.steps_per_generation - len(rows)
-        return [take(batch, those) for those in rows] + [{}] * empty
+            every = [numbers[start : start + self._size] for start in range(0, len(numbers), self._size)]
+        self._metrics["train"]["completions/learned_from"].append(float(sum(map(len, every))))
+        own = share(every, prompts, completions, ranks=self._ranks.of)[self._ranks.number]
+        return [take(batch, rows) for rows in own] + [{}] * (self.args.steps_per_generation - len(own))
 
     def _teaching(self, batch: dict[str, Any], counted: Tensor) -> Tensor:
         """`[N]` which completions have a gradient: all that count, if they are held to the base; else by advantage."""
         return counted if self.beta else counted & (batch["advantages"] != 0)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        if inputs:
-            loss = self._loss_of(model, inputs)
-            if self.is_additive and self.loss_type in _BY_ROWS:
-                loss = loss * (len(inputs["prompt_ids"]) / self._size)
-        else:
+        if not inputs:
             # Every gradient is 0 rather than missing: Adam goes on by its momentum, as it would with TRL.
-            loss = sum(parameter.sum() * 0.0 for parameter in model.parameters() if parameter.requires_grad)
-        if (self._step + 1) % self.args.steps_per_generation == 0:
-            for name, value in self._gap.take().items():
-                self._metrics["train"][name].append(value)
+            zero: Tensor = sum(parameter.sum() * 0.0 for parameter in model.parameters() if parameter.requires_grad)
+            return zero
+        loss = self._loss_of(model, inputs)
+        if self.is_additive and self.loss_type in _BY_ROWS:
+            loss = loss * (len(inputs["prompt_ids"]) / self._size)
         return loss
 
     def _loss_of(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        of_step, self._metrics["train"] = self._metrics["train"], defaultdict(list)
         self._now, self.use_vllm = inputs, self._corrects
         try:
-            return super()._compute_loss(model, inputs)
+            with self._own_randomness():
+                loss: Tensor = super()._compute_loss(model, inputs)
+            weight = inputs["completion_mask"].sum().item() if self.is_additive else 1.0
+            self._said.append((weight, dict(self._metrics["train"])))
+            return loss
         finally:
             self._now, self.use_vllm = None, False
+            self._metrics["train"] = of_step
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Dropout draws other numbers on each rank, and leaves alone what all ranks must draw alike."""
+        if self._ranks.of == 1:
+            yield
+            return
+        device, per_step = self.accelerator.device, self.args.steps_per_generation
+        micro_batch = self.state.global_step * per_step + self._step % per_step
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(((self.args.seed << 32) + micro_batch * self._ranks.of + self._ranks.number) % 2**63)
+            yield
 
     def _get_per_token_logps_and_entropies(self, model: Any, *arguments: Any, **options: Any) -> Any:
         """TRL's; in the training pass the sampler is compared with what comes out."""
+        if self._is_preparing and self._ranks.of > 1:
+            return self._shared_logprobs(model, *arguments, **options), None, None
         found = super()._get_per_token_logps_and_entropies(model, *arguments, **options)
         if self._now is not None and "old_per_token_logps" not in self._now:
             self._now["old_per_token_logps"] = found[0].detach()
             self._compare(found[0].detach(), self._now)
         return found
+
+    def _shared_logprobs(self, model: Any, ids: Tensor, attention: Tensor, width: int, *rest: Any, **more: Any) -> Any:
+        """`[N, width]` log-probabilities without a gradient, as of the base model: each rank computes some rows."""
+        own = slice(self._ranks.number, None, self._ranks.of)
+        logprobs = torch.zeros(len(ids), width, device=ids.device)
+        logprobs[own] = super()._get_per_token_logps_and_entropies(
+            model, ids[own], attention[own], width, *rest, **more
+        )[0]
+        self._ranks.add_up([logprobs])
+        return logprobs
 
     def _compare(self, logprobs: Tensor, inputs: dict[str, Any]) -> None:
         sampled, mask = inputs["sampling_per_token_logps"], inputs["completion_mask"]

@@ -59,7 +59,7 @@ class House:
         share = self._share_fleet and not any(why_alone(spec_of(*one)) for one in self._inputs)
         nodes = [this_machine(0)]
         wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
-        largest = min(wanted, self._at_most) * max(run.sampler.num_actors + 1 for run in runs)
+        largest = min(wanted, self._at_most) * max(run.sampler.num_actors + run.learner.num_workers for run in runs)
         async with ray_session(cluster, num_processes=largest) as self._address:
             if not starts_its_own:
                 nodes = await nodes_now()

@@ -34,12 +34,13 @@ def default_parallel(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_
 
 
 def room_for(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_fleet: bool) -> int:
-    """How many trials there is room for on a cluster, where each sampler and each learner takes a CPU; at least 1.
+    """How many trials there is room for on a cluster, where each sampler and each rank takes a CPU; at least 1.
 
     One that does not fit alone is told so when it asks for its place.
     """
     cpus = sum(int(node.cpus) for node in nodes)
-    return max(1, min(_fit(cpus, run.sampler.num_actors, 1, share_fleet=share_fleet) for run in runs))
+    wanted = [(run.sampler.num_actors, run.learner.num_workers) for run in runs]
+    return max(1, min(_fit(cpus, *each, share_fleet=share_fleet) for each in wanted))
 
 
 _WITHOUT_END = 10**9
@@ -49,7 +50,8 @@ def _gpus(run: RunConfig) -> tuple[float, float]:
     """GPUs that all samplers of a trial want, and its learner, where they are given as many as they can use."""
     sampler, learner = run.sampler, run.learner
     of_each = gpus_spanned(sampler) if sampler.num_gpus is None else sampler.num_gpus
-    return sampler.num_actors * of_each, 1.0 if learner.num_gpus is None else learner.num_gpus
+    of_rank = 1.0 if learner.num_gpus is None else learner.num_gpus
+    return sampler.num_actors * of_each, learner.num_workers * of_rank
 
 
 def _fit(total: float, samplers: float, learner: float, *, share_fleet: bool) -> int:

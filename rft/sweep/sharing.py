@@ -35,7 +35,7 @@ def spec_of(run: RunConfig, prepared: Prepared) -> EngineSpec:
     """The engine of a trial, but for what depends on its place."""
     run = as_shared(run)
     nowhere = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=0.0, learner_gpus=0.0)
-    place = Workplace(shares=nowhere, model=prepared.model, sampler_options=(), learner_options={}, mirror=None)
+    place = Workplace(shares=nowhere, model=prepared.model, sampler_options=(), learner_options=(), mirrors=())
     return build.engine_spec(run, prepared, place, max_lora_rank=lora_rank_of(run))
 
 

@@ -45,6 +45,12 @@ def test_what_does_not_fit_in_words(make_node: MakeNode) -> None:
     assert there_is(nodes) == ("a: 8 of 8 CPUs and 4 of 4 GPUs free; b: 2 of 8 CPUs and 1 of 1 GPUs free")
 
 
+def test_ranks_without_a_place(make_node: MakeNode) -> None:
+    seats = [Seat(role="sampler", cpus=1, gpus=1)] + [Seat(role="learner", cpus=1, gpus=1)] * 4
+    nodes = [make_node("a", 8, 2), make_node("b", 8, 2)]
+    assert missing(seats, nodes) == "no place for 1 of 4 learner(s), which need 1 CPU and 1 GPU each on one node"
+
+
 def test_the_plan(make_node: MakeNode) -> None:
     head = make_node("head", 4, is_drivers=True)
     big, other = make_node("gpu-1", 16, 4, free_gpus=3), make_node("gpu-2", 16, 4)

@@ -53,6 +53,19 @@ def test_samplers_that_three_learners_have_in_common(
     assert share_out(VllmSampler(num_actors=1), GrpoLearner(), [node], num_learners=3) == expected
 
 
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "expected"),
+    [
+        (3, 0, shares((1, 1), (0, 0))),
+        (9, 3, shares((3, 3), (1, 1))),  # one sampler and two ranks
+        (8, 2, shares((2, 2), (0.5, 0.5))),
+    ],
+)
+def test_ranks_are_processes_like_others(make_node: MakeNode, cpus: int, gpus: int, expected: Shares) -> None:
+    learner = GrpoLearner(num_workers=2)
+    assert share_out(VllmSampler(num_actors=1), learner, [make_node("a", cpus, gpus)]) == expected
+
+
 def test_gpus_of_all_nodes_count(make_node: MakeNode) -> None:
     nodes = [make_node("a", 4, 1), make_node("b", 4, 2), make_node("c", 4)]
     assert share_out(VllmSampler(num_actors=2), GrpoLearner(), nodes) == shares((1, 1), (1, 1))
@@ -94,6 +107,15 @@ def test_more_gpus_than_there_are_is_refused(make_node: MakeNode) -> None:
     )
 
 
+def test_more_gpus_than_there_are_for_the_ranks(make_node: MakeNode) -> None:
+    with pytest.raises(ConfigError) as caught:
+        share_out(VllmSampler(num_gpus=1), GrpoLearner(num_workers=2, num_gpus=1), [make_node("a", 4, 2)])
+    assert caught.value.problems == (
+        "1 sampler(s) with 1 GPU(s) each and 2 learner ranks with 1 each want 3, but there are 2; lower "
+        "sampler.num_actors, sampler.num_gpus, learner.num_workers or learner.num_gpus (0 runs on the CPU)",
+    )
+
+
 def test_fewer_gpus_than_an_engine_spans_are_refused(make_node: MakeNode) -> None:
     sampler = VllmSampler(num_gpus=1, engine={"tensor_parallel_size": 2})
     with pytest.raises(ConfigError, match=r"sampler\.num_gpus=1: an engine spans 2 GPUs"):
@@ -103,16 +125,19 @@ def test_fewer_gpus_than_an_engine_spans_are_refused(make_node: MakeNode) -> Non
 def test_threads_are_those_of_the_node(make_node: MakeNode) -> None:
     small, large = make_node("small", 4), make_node("large", 12)
     # Two processes on the small node; on the large one the learner alone.
-    assert threads_of([small, small], large) == (2, 12)
+    assert threads_of([small, small], [large]) == (2, 12)
     # The learner and one sampler on the large node, 6 each; the other sampler has 4 on the small one.
-    assert threads_of([small, large], large) == (4, 6)
-    assert threads_of([large, large, large], None) == (4, 4)
+    assert threads_of([small, large], [large]) == (4, 6)
+    assert threads_of([large, large, large], []) == (4, 4)
+    # A sampler and a rank on the small node, the other rank alone on the large one: all ranks as the least has.
+    assert threads_of([small], [small, large]) == (2, 2)
 
 
 def test_those_who_take_turns_both_get_all_threads(make_node: MakeNode) -> None:
     node = make_node("a", 12)
-    assert threads_of([node, node], node, take_turns=True) == (6, 12)
-    assert threads_of([node, node], node, take_turns=True, parallel=2) == (3, 6)
-    assert threads_of([node, node], None, take_turns=True) == (6, 6)
+    assert threads_of([node, node], [node], take_turns=True) == (6, 12)
+    assert threads_of([node, node], [node], take_turns=True, parallel=2) == (3, 6)
+    assert threads_of([node, node], [], take_turns=True) == (6, 6)
+    assert threads_of([node], [node, node, node], take_turns=True) == (12, 4)
     shares = share_out(VllmSampler(num_actors=2), GrpoLearner(), [node], take_turns=True)
     assert (shares.sampler_threads, shares.learner_threads) == (6, 12)

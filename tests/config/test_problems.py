@@ -109,6 +109,28 @@ def test_nothing_is_wrong() -> None:
             "learner.scale_rewards=none",
         ),
         (
+            {"learner": {"num_workers": 5}, "loop": {"prompts_per_step": 1, "completions_per_prompt": 4}},
+            "learner.num_workers=5: a step has 4 completions, so 1 of the ranks would have nothing to do; use at most "
+            "4, or raise loop.prompts_per_step",
+        ),
+        (
+            {
+                "learner": {"num_workers": 3, "loss_type": "bnpo", "completions_per_micro_batch": 6},
+                "loop": {"prompts_per_step": 3, "completions_per_prompt": 4},
+            },
+            "learner.num_workers=3: with learner.loss_type=bnpo whole micro-batches are shared out, and a step has 2; "
+            "lower learner.num_workers or learner.completions_per_micro_batch",
+        ),
+        (
+            {"learner": {"num_workers": 2, "trl": {"use_adaptive_entropy": True}}},
+            "learner.num_workers=2: learner.trl.use_adaptive_entropy would adapt to what each rank sees; use "
+            "learner.num_workers=1",
+        ),
+        (
+            {"learner": {"kind": "fake", "num_workers": 2}},
+            "learner.num_workers=2: learner=fake computes nothing that could be shared; use learner.num_workers=1",
+        ),
+        (
             {"learner": {"kind": "ppo", "trl": {"beta": 0.1}}},
             "learner.trl.beta=0.1: rft sets this itself; use learner.kl_coef",
         ),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rft.learning.importance import SamplerGap, sampling_ratio
+from rft.learning.importance import SamplerGap, gap_metrics, sampling_ratio
 
 LEARNER = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -1.0, 0.0]])
 SAMPLER = torch.tensor([[-1.0, -3.0, -2.5], [-1.5, -1.0, -9.0]])
@@ -37,16 +37,17 @@ def test_a_token_that_the_sampler_could_not_score_is_not_corrected() -> None:
     assert ratio[0].tolist() == pytest.approx([1.0, 1.0, math.exp(-0.5)])
     gap = SamplerGap()
     gap.add(LEARNER, sampler, MASK, ratio)
-    assert gap.take()["sampling/sampling_logp_difference/mean"] == pytest.approx((0 + 0.5 + 0.5 + 0) / 4)
+    assert gap_metrics([gap.take()])["sampling/sampling_logp_difference/mean"] == pytest.approx((0 + 0.5 + 0.5 + 0) / 4)
 
 
-def test_the_gap_over_micro_batches() -> None:
-    gap = SamplerGap()
+@pytest.mark.parametrize("ranks", [1, 2, 3])  # the third has nothing to compare
+def test_the_gap_over_micro_batches_and_ranks(ranks: int) -> None:
+    gaps = [SamplerGap() for _ in range(ranks)]
     for row in range(2):
         one = slice(row, row + 1)
         ratio = sampling_ratio(LEARNER[one], SAMPLER[one], MASK[one], mode="token_truncate", low=None, high=2.0)
-        gap.add(LEARNER[one], SAMPLER[one], MASK[one], ratio)
-    assert gap.take() == pytest.approx(
+        gaps[row % ranks].add(LEARNER[one], SAMPLER[one], MASK[one], ratio)
+    assert gap_metrics([gap.take() for gap in gaps]) == pytest.approx(
         {
             "sampling/sampling_logp_difference/mean": (0 + 1 + 0.5 + 0.5 + 0) / 5,
             "sampling/sampling_logp_difference/max": 1.0,
@@ -55,4 +56,4 @@ def test_the_gap_over_micro_batches() -> None:
             "sampling/importance_sampling_ratio/max": 2.0,
         }
     )
-    assert gap.take() == {}, "taken means begun anew"
+    assert gap_metrics([gap.take() for gap in gaps]) == {}, "taken means begun anew"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rft.learning.micro_batches import plan, take
+from rft.learning.micro_batches import plan, share, take
 
 
 def test_equal_lengths_fill_micro_batches_of_the_given_size() -> None:
@@ -37,6 +37,38 @@ def test_there_are_never_more_than_with_equal_parts(size: int) -> None:
         budget = size * (max(prompts) + max(completions))
         for rows in found:
             assert len(rows) * (max(prompts[row] for row in rows) + max(completions[row] for row in rows)) <= budget
+
+
+def test_there_are_as_many_for_each_rank() -> None:
+    # The limit is 4 x (2 + 8) = 40: three micro-batches of 40, 40 and 20 tokens; the first becomes two of 20.
+    assert plan([2] * 10, [8] * 10, range(10), size=4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert plan([2] * 10, [8] * 10, range(10), size=4, ranks=2) == [[0, 1], [2, 3], [4, 5, 6, 7], [8, 9]]
+    # One for each of three ranks: 10 is halved, and the first of the halves once more.
+    assert plan([2] * 10, [8] * 10, range(10), size=10, ranks=3) == [[0, 1, 2], [3, 4], [5, 6, 7, 8, 9]]
+    # Fewer completions than ranks: one has none.
+    assert plan([2] * 2, [8] * 2, range(2), size=4, ranks=3) == [[0], [1]]
+
+
+def test_the_largest_goes_to_whom_has_the_least() -> None:
+    # Tokens 20, 20, 40, 20: the third to rank 0, then two of 20 to rank 1, and the last to rank 0, which is as far.
+    micro_batches = [[0, 1], [2, 3], [4, 5, 6, 7], [8, 9]]
+    assert share(micro_batches, [2] * 10, [8] * 10, ranks=2) == [[[4, 5, 6, 7], [8, 9]], [[0, 1], [2, 3]]]
+    assert share(micro_batches, [2] * 10, [8] * 10, ranks=1) == [micro_batches]
+    assert share([[3]], [1] * 4, [1] * 4, ranks=2) == [[[3]], []]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_no_rank_has_more_than_a_step_has_micro_batches(size: int, ranks: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    for _ in range(50):
+        number = size * int(torch.randint(1, 9, (), generator=generator))
+        prompts, completions = (torch.randint(1, 40, (number,), generator=generator).tolist() for _ in range(2))
+        rows = [row for row in range(number) if torch.rand((), generator=generator) < 0.7]
+        shares = share(plan(prompts, completions, rows, size=size, ranks=ranks), prompts, completions, ranks=ranks)
+        assert sorted(row for own in shares for some in own for row in some) == rows
+        assert max(map(len, shares)) <= number // size
+        assert min(map(len, shares)) >= (len(rows) >= ranks), "whoever can has something to do"
 
 
 def test_rows_are_trimmed_to_their_own_longest() -> None:

@@ -1,0 +1,141 @@
+"""A learner, or one rank of it, in a process of its own: two steps of each case, and what came of them in a file.
+
+python rank_program.py <model> <number> <of> <address of the store> <out>
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from transformers import TrainerCallback
+
+from rft.learning.grpo import GrpoLearner
+from rft.learning.ranks import Ranks
+from rft.learning.spec import LearnerSpec, Lora, Ppo, RankPlace
+from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StopReason, Task
+
+LENGTHS = (3, 17, 1, 9, 6, 12, 2, 8)
+REWARDS = ([1.0, 0.0, 0.5, 0.25, None, 1.0, 0.0, 0.0], [0.5] * 8, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.75])
+PPO = Ppo(gamma=0.9, gae_lambda=0.8, kl_coef=0.3, value_clip=0.2, value_learning_rate=1e-2, value_updates=3)
+SGD = {"optim": "sgd", "max_grad_norm": 0.5}
+"""With Adam what is nearly 0 in a gradient may be anything in a step."""
+
+CASES: dict[str, dict[str, Any]] = {
+    "dapo": {"options": {**SGD, "loss_type": "dapo"}},
+    "by rows, held to the base": {"options": {**SGD, "loss_type": "grpo", "beta": 0.1}},
+    "one micro-batch": {"options": {**SGD, "loss_type": "dr_grpo"}, "completions_per_micro_batch": 24},
+    "bnpo": {"options": {**SGD, "loss_type": "bnpo"}, "completions_per_micro_batch": 6},
+    "all weights": {"options": {**SGD, "loss_type": "dapo"}, "lora": None, "learning_rate": 1e-2},
+    "ppo": {"kind": "ppo", "ppo": PPO, "epochs": 2, "options": {**SGD, "loss_type": "dapo", "beta": 0.3}},
+    "dropout": {
+        "options": {"loss_type": "bnpo"},
+        "lora": Lora(rank=4, alpha=8, dropout=0.3),
+        "completions_per_micro_batch": 8,
+    },
+}
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradient of the last optimizer step, as it is clipped."""
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        self.last = {name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad}
+
+
+def spec_of(model: Path, folder: Path, case: dict[str, Any]) -> LearnerSpec:
+    spec = LearnerSpec(
+        kind="grpo",
+        model=model,
+        model_name="some/model",
+        base=Policy(version=0, fingerprint="base"),
+        chat_template=None,
+        run_folder=folder,
+        steps=2,
+        prompts_per_step=3,
+        completions_per_prompt=8,
+        completions_per_micro_batch=8,
+        max_completion_tokens=20,
+        temperature=0.7,
+        learning_rate=0.1,
+        lora=Lora(rank=4, alpha=8, dropout=0.0),
+        seed=3,
+        dtype="float32",
+        on_gpu=False,
+        num_threads=1,
+        keep_checkpoints=2,
+        timeout_s=60,
+        report_to=(),
+    )
+    return replace(spec, **case)
+
+
+@torch.no_grad()
+def logprobs_of(model: Any, prompt: tuple[int, ...], completion: tuple[int, ...]) -> torch.Tensor:
+    was_training = model.training
+    model.eval()
+    logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
+    model.train(was_training)
+    return torch.log_softmax(logits / 0.7, dim=-1)[range(len(completion)), list(completion)]
+
+
+def batch(learner: GrpoLearner, seed: int) -> list[GradedGroup]:
+    random = torch.Generator().manual_seed(seed)
+    policy, model = learner.publish().policy, learner._stepped.trainer.model
+    groups = []
+    for number, rewards in enumerate(REWARDS):
+        task = Task(id=f"t{number}", messages=({"role": "user", "content": "?"},), item={}, split=Split.TRAIN)
+        prompt = tuple(torch.randint(10, 90, (3 + 4 * number,), generator=random).tolist())
+        rollouts, grades = [], []
+        for index, (length, reward) in enumerate(zip(LENGTHS, rewards, strict=True)):
+            ids = tuple(torch.randint(10, 90, (length,), generator=random).tolist())
+            sampled = logprobs_of(model, prompt, ids) + 0.2 * torch.randn(length, generator=random)
+            rollouts.append(
+                Rollout(
+                    task_id=task.id,
+                    index=index,
+                    prompt_ids=prompt,
+                    completion_ids=ids,
+                    logprobs=tuple(sampled.tolist()),
+                    text="",
+                    stop=StopReason.LENGTH,
+                    policy=policy,
+                )
+            )
+            status = Status.SKIPPED if reward is None else Status.OK
+            grades.append(Grade(scores={"g": Score(value=reward, status=status)}, reward=reward))
+        groups.append(GradedGroup(task=task, rollouts=tuple(rollouts), grades=tuple(grades)))
+    return groups
+
+
+def main(model: str, number: str, of: str, address: str, out: str) -> None:
+    place = RankPlace(number=int(number), of=int(of), address=address, host="127.0.0.1", backend="gloo")
+    ranks = Ranks.join(place, timeout_s=60) if place.of > 1 else Ranks()
+    tensors: dict[str, torch.Tensor] = {}
+    told: dict[str, Any] = {}
+    for name, case in CASES.items():
+        learner = GrpoLearner(spec_of(Path(model), Path(out).with_suffix("") / name, case), ranks)
+        kept = Gradients()
+        learner._stepped.trainer.add_callback(kept)
+        checksums = [learner.checksum()]
+        for step in (1, 2):
+            metrics = learner.learn(batch(learner, step))
+            told[f"{name} {step}"] = metrics
+            tensors |= {f"{name} {step} gradient {key}": each for key, each in kept.last.items()}
+            checksums.append(learner.checksum())
+        trained = learner._stepped.trainer.trained()
+        tensors |= {f"{name} weight {place}": each.detach().clone() for place, each in enumerate(trained)}
+        tensors[f"{name} random state"] = torch.get_rng_state()
+        told[f"{name} checksums"] = checksums
+        learner.close()
+    safetensors.torch.save_file({key: each.contiguous() for key, each in tensors.items()}, out)
+    Path(out).with_suffix(".json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,117 @@
+"""Two ranks against one: the same gradients, weights and metrics, in real processes that add up with gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from rft.errors import RankLost
+from rft.learning.ranks import Ranks, checksum, open_store
+from rft.learning.spec import RankPlace
+
+pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
+
+PROGRAM = Path(__file__).with_name("rank_program.py")
+CASES = ["dapo", "by rows, held to the base", "one micro-batch", "bnpo", "all weights", "ppo"]
+
+
+class Done:
+    """What a process left behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
+        self.told: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+
+
+@pytest.fixture(scope="module")
+def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]]:
+    """`alone`, and the ranks `0` and `1` of two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    store = open_store("127.0.0.1")
+    address = f"127.0.0.1:{store.port}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2])}
+    paths = {"alone": (0, 1), "0": (0, 2), "1": (1, 2)}
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, PROGRAM, tiny_model, str(number), str(of), address, folder / f"{name}.safetensors"],
+            env=environment,
+        )
+        for name, (number, of) in paths.items()
+    }
+    try:
+        assert {name: process.wait(timeout=600) for name, process in started.items()} == dict.fromkeys(paths, 0)
+    finally:
+        for process in started.values():
+            process.kill()
+    yield {name: Done(folder / f"{name}.safetensors") for name in paths}
+
+
+def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], prefix: str) -> None:
+    names = [name for name in expected if name.startswith(prefix)]
+    assert names
+    scale = max(expected[name].abs().max().item() for name in names)
+    assert scale > 1e-3, "there must be something to compare"
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_take_the_steps_of_one(done: dict[str, Done], case: str) -> None:
+    for step in (1, 2):
+        close(done["0"].tensors, done["alone"].tensors, f"{case} {step} gradient")
+    close(done["0"].tensors, done["alone"].tensors, f"{case} weight")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_their_metrics_are_those_of_one(done: dict[str, Done], case: str) -> None:
+    for step in (1, 2):
+        found, expected = (done[name].told[f"{case} {step}"] for name in ("0", "alone"))
+        assert set(found) == set(expected)
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        assert {"loss", "grad_norm", "entropy", "reward"} <= set(found)
+
+
+@pytest.mark.parametrize("case", [*CASES, "dropout"])
+def test_the_ranks_stay_equal_bit_for_bit(done: dict[str, Done], case: str) -> None:
+    names = [name for name in done["0"].tensors if name.startswith(case)]
+    for name in names:
+        assert torch.equal(done["0"].tensors[name], done["1"].tensors[name]), name
+    checksums = done["0"].told[f"{case} checksums"]
+    assert checksums == done["1"].told[f"{case} checksums"]
+    assert len(set(checksums)) == 3, "every step changes the weights"
+    # What is drawn for all is drawn alike, dropout or not.
+    assert f"{case} random state" in names
+
+
+def test_one_bit_is_another_checksum() -> None:
+    weights = [torch.randn(4, 3), torch.randn(5).bfloat16()]
+    found = checksum(weights)
+    assert checksum([each.clone() for each in weights]) == found
+    swapped = [weights[0].clone(), weights[1].clone()]
+    swapped[0].view(torch.int32)[2, 1] ^= 1
+    assert checksum(swapped) != found
+    assert checksum(weights[::-1]) != found
+
+
+def test_nobody_comes() -> None:
+    store = open_store("127.0.0.1")
+    place = RankPlace(number=0, of=2, address=f"127.0.0.1:{store.port}", host="127.0.0.1", backend="gloo")
+    with pytest.raises(RankLost, match="rank 0 of 2 of the learner hears nothing from another one: "):
+        Ranks.join(place, timeout_s=0.2)
+
+
+def test_a_process_that_is_alone_adds_nothing() -> None:
+    alone, tensor = Ranks(), torch.ones(2)
+    alone.add_up([tensor])
+    assert tensor.tolist() == [1.0, 1.0]
+    assert alone.collect({"loss": 1.5}) == [{"loss": 1.5}]
+    assert alone.is_first

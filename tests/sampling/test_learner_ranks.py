@@ -1,0 +1,149 @@
+"""A learner of several ranks on a real Ray: what the loop hears of them, and how it ends when one of them fails."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+
+from rft.errors import LearnError
+from rft.learning import remote
+from rft.learning.fake import FakeLearner
+from rft.learning.remote import RemoteLearner
+from rft.learning.spec import Backend, LearnerSpec, RankPlace
+from rft.types import Policy
+
+pytestmark = pytest.mark.e2e
+
+
+class Rank(FakeLearner):
+    """A fake learner that adds up with the others, as a real one does in every step."""
+
+    def __init__(self, spec: LearnerSpec, place: RankPlace) -> None:
+        from rft.learning.ranks import Ranks
+
+        super().__init__(spec)
+        self.number = place.number
+        self.ranks = Ranks.join(place, timeout_s=spec.timeout_s)
+
+    def learn(self, groups: Sequence[Any]) -> dict[str, float]:
+        import torch
+
+        total = torch.tensor([float(self.number + 1)])
+        self.ranks.add_up([total])
+        return super().learn(groups) | {"total": total.item(), "said_by": float(self.number)}
+
+
+def spec_of(folder: Path, **changes: Any) -> LearnerSpec:
+    """Only these count for a fake learner."""
+    names: dict[str, Any] = dict.fromkeys(LearnerSpec.__dataclass_fields__)
+    base = {"run_folder": folder, "base": Policy(version=0, fingerprint="base"), "staleness": 0, "timeout_s": 60.0}
+    return LearnerSpec(**(names | base | {"model_name": "m"} | changes))
+
+
+async def with_ranks(job: Callable[[RemoteLearner], Coroutine[Any, Any, Any]], spec: LearnerSpec, of: int = 2) -> Any:
+    learner = RemoteLearner([spec] * of, actor_options=[{"num_cpus": 0.1}] * of, start_timeout_s=60)
+    try:
+        await learner.start()
+        return await job(learner)
+    finally:
+        learner.kill()
+
+
+@pytest.fixture
+def rank_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Rank]], None]:
+    """`rank_kind(SomeRank)`: what each rank of this test is."""
+
+    def use(kind: type[Rank]) -> None:
+        class Actor(remote.RankActor):
+            def join(self, number: int, of: int, address: str, backend: Backend) -> int:
+                place = RankPlace(number=number, of=of, address=address, host="127.0.0.1", backend=backend)
+                self._learner = kind(self._spec, place)
+                return self._learner.steps_done
+
+        monkeypatch.setattr(remote, "RankActor", Actor)
+
+    return use
+
+
+@pytest.mark.parametrize("of", [2, 3])
+def test_the_first_rank_speaks_for_all(in_ray: Any, tmp_path: Path, rank_kind: Any, of: int) -> None:
+    async def job(learner: RemoteLearner) -> None:
+        assert await learner.learn([]) == {"loss": 0.0, "total": of * (of + 1) / 2, "said_by": 0.0}
+        assert (await learner.publish()).policy.version == 1
+        await learner.save()
+        assert [publication.policy.version for publication in await learner.history()] == [1]
+        await learner.close()
+
+    rank_kind(Rank)
+    in_ray(with_ranks(job, spec_of(tmp_path), of))
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-1"]
+
+
+def test_a_rank_that_fails_ends_the_step_of_all(in_ray: Any, tmp_path: Path, rank_kind: Any) -> None:
+    class Failing(Rank):
+        def learn(self, groups: Sequence[Any]) -> dict[str, float]:
+            if self.number == 1:
+                raise ValueError("the loss is not finite")
+            return super().learn(groups)  # and so waits for the other
+
+    async def job(learner: RemoteLearner) -> None:
+        with pytest.raises(
+            LearnError, match=r"^rank 1 of 2 of the learner failed: ValueError: the loss is not finite$"
+        ):
+            await learner.learn([])
+        with pytest.raises(RayActorError):  # the one that waited is ended as well
+            ray.get(learner._first.steps_done.remote(), timeout=60)
+
+    rank_kind(Failing)
+    in_ray(with_ranks(job, spec_of(tmp_path)))
+
+
+def test_a_rank_that_dies_is_named_not_the_one_that_noticed(in_ray: Any, tmp_path: Path, rank_kind: Any) -> None:
+    class Dying(Rank):
+        def learn(self, groups: Sequence[Any]) -> dict[str, float]:
+            if self.number == 1:
+                os._exit(7)
+            return super().learn(groups)
+
+    rank_kind(Dying)
+    with pytest.raises(LearnError, match=r"^rank 1 of 2 of the learner failed: "):
+        in_ray(with_ranks(lambda learner: learner.learn([]), spec_of(tmp_path)))
+
+
+def test_a_rank_that_stalls(in_ray: Any, tmp_path: Path, rank_kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stalling(Rank):
+        def learn(self, groups: Sequence[Any]) -> dict[str, float]:
+            if self.number == 1:
+                threading.Event().wait()
+            return super().learn(groups)
+
+    async def job(learner: RemoteLearner) -> None:
+        learner._step_timeout_s = 60
+        await learner.learn([])
+
+    rank_kind(Stalling)
+    monkeypatch.setattr(remote, "OWN_WORD_S", 0.1)
+    message = "^rank 0 of 2 of the learner hears nothing from another one: .*; rank 1 of 2 gives no answer$"
+    with pytest.raises(LearnError, match=message):
+        in_ray(with_ranks(job, spec_of(tmp_path, timeout_s=3.0)))
+
+
+def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, rank_kind: Any) -> None:
+    class Drifting(Rank):
+        def checksum(self) -> int:
+            return super().checksum() + self.number * self.steps_done
+
+    async def job(learner: RemoteLearner) -> None:
+        await learner.learn([])
+        await learner.publish()
+
+    rank_kind(Drifting)
+    with pytest.raises(LearnError, match=r"^after step 1 rank 1 of 2 of the learner holds other weights than rank 0; "):
+        in_ray(with_ranks(job, spec_of(tmp_path)))
