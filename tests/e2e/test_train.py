@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+import safetensors.numpy
 
-from rft.checkpoint import last_checkpoint
+from rft.checkpoint import last_checkpoint, load_adapter
 from rft.config.schema import RunConfig
 from rft.recorder import read_metrics, read_rollouts
 
@@ -274,6 +276,25 @@ def test_evaluate_finds_the_same_as_the_run(trained: Run, phase: str) -> None:
         for folder, of_phase in ((trained.folder, phase), (measured.folder, "test"))
     ]
     assert texts[0] == texts[1]
+
+
+def test_two_ranks_learn_what_one_learns(trained: Run, folder: Path) -> None:
+    """Stopped after the second step and resumed, so that both ranks come back from the checkpoint."""
+    first = rft("train", *SMALL, "learner.num_workers=2", "loop.steps=2", "output_dir=run", cwd=folder)
+    assert (first.code, first.orphans) == (0, [])
+    whole = rft("train", "resume=run", "loop.steps=3", cwd=folder)
+    assert (whole.code, whole.orphans) == (0, [])
+    alone, together = read_metrics(trained.folder)[1:], read_metrics(whole.folder)[1:]
+    assert [line["step"] for line in together] == [1, 2, 3]
+    names = ("reward/mean", "learner/loss", "learner/grad_norm", "learner/entropy", "learner/completions/learned_from")
+    for one, two in zip(alone, together, strict=True):
+        expected = {name: one["metrics"][name] for name in names}
+        assert {name: two["metrics"][name] for name in names} == pytest.approx(expected, rel=1e-2, abs=1e-4)
+    adapters = [load_adapter(run.folder) for run in (trained, whole)]
+    one, two = (safetensors.numpy.load(adapter.tensors) for adapter in adapters)
+    for name in one:
+        # Three steps of Adam, each of 1e-3: where a gradient is nearly 0, its sign is chance.
+        np.testing.assert_allclose(two[name], one[name], rtol=0, atol=3e-4)
 
 
 def test_sample_with_the_adapter(trained: Run) -> None:
