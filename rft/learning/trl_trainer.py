@@ -85,7 +85,11 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
     def _join_ranks(self, model: Any) -> float:
         """Bring together what the ranks have of an optimizer step; what the others have of the loss, for rank 0."""
         if self._ranks.of > 1:
-            self._ranks.add_up([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
+            weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            for parameter in weights:
+                if parameter.grad is None:  # nothing of this rank's share went through it
+                    parameter.grad = torch.zeros_like(parameter)
+            self._ranks.add_up([parameter.grad for parameter in weights])
         said = self._ranks.collect({"loss": self._loss, "gap": self._gap.take(), "micro_batches": self._said})
         metrics = brought_together([each for rank in said for each in rank["micro_batches"]])
         for name, value in (metrics | gap_metrics(rank["gap"] for rank in said)).items():
