@@ -28,7 +28,8 @@ from harness.machine_load import busy_s
 
 from rft.cluster import ray_session
 from rft.config.schema import LocalCluster
-from rft.grading import Panel, Task, load_grader
+from rft.grading import Task, load_grader
+from rft.grading.panel import Panel
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, Policy, Publication, Split

@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rft.grading import Panel, Rollout, Task, load_grader
+from rft.grading import Rollout, Task, load_grader
+from rft.grading.panel import Panel
 from rft.types import Policy, Split, StopReason
 
 GRADERS = """

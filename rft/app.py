@@ -25,7 +25,7 @@ from rft.data.order import ShuffledTasks
 from rft.drift import DriftWatch, drift_metrics
 from rft.errors import StorageError
 from rft.evaluation import Evaluation, evaluate, recorded_by_task
-from rft.grading import Panel
+from rft.grading.panel import Panel
 from rft.health import SignalWatch
 from rft.interrupt import Interrupt
 from rft.intervals import Estimate

@@ -12,7 +12,7 @@ from rft.cluster.shares import gpus_spanned
 from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
 from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
 from rft.config.schema import FakeSampler, TransformersSampler, VllmSampler
-from rft.grading import Panel
+from rft.grading.panel import Panel
 from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.learning.algorithms import ppo, trl_options

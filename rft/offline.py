@@ -15,7 +15,8 @@ from rich.text import Text
 from rft.completions import RecordedGroup, read_completions
 from rft.config import GradeConfig
 from rft.grade_report import Graded, grading_summary, report_lines, score_lines
-from rft.grading import LoadedGrader, Panel, load_grader
+from rft.grading import LoadedGrader, load_grader
+from rft.grading.panel import Panel
 from rft.interrupt import Interrupt
 from rft.recorder import Recorder, prepare_output
 from rft.types import GradedGroup, Rollout

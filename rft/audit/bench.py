@@ -10,7 +10,8 @@ from typing import Any
 
 from rft.audit.records import Case, Graded
 from rft.errors import GradeError
-from rft.grading import LoadedGrader, Panel, load_grader
+from rft.grading import LoadedGrader, load_grader
+from rft.grading.panel import Panel
 from rft.types import Grade, Policy, Rollout, Status, StopReason, Task
 
 MAX_TIMEOUTS = 12

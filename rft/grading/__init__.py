@@ -1,4 +1,4 @@
-"""Grading: what a grader is, how it is loaded, and the panel that runs graders over a stream of completions.
+"""Grading: what a grader is, and how it is loaded; `rft.grading.panel` runs graders over a stream of completions.
 
 Everything that the author of a grader needs is importable from here:
 
@@ -10,13 +10,11 @@ Everything that the author of a grader needs is importable from here:
 
 from rft.grading.answers import final_answer, reference
 from rft.grading.contract import LoadedGrader, per_group
-from rft.grading.panel import Panel
 from rft.grading.registry import grader_problems, load_grader
 from rft.types import Rollout, Score, Status, Task
 
 __all__ = [
     "LoadedGrader",
-    "Panel",
     "Rollout",
     "Score",
     "Status",

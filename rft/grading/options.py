@@ -65,6 +65,8 @@ def _option_names(grader: Any) -> tuple[list[str], list[str]]:
 
 def _checked(grader: Any, allowed: list[str], options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the options' values in the types that the grader declares, and what is wrong with them."""
+    if not options:
+        return {}, []
     import pydantic
 
     hints = _type_hints(grader)

@@ -10,7 +10,6 @@ the process that started it.
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 import inspect
@@ -208,6 +207,8 @@ def _answer(line: bytes, graders: Mapping[str, LoadedGrader]) -> bytes:
     try:
         result = grader.call(**arguments)
         if inspect.isawaitable(result):
+            import asyncio  # a fifth of what a worker process imports, and hardly a grader needs it
+
             result = asyncio.run(_awaited(result))
         scores = outcome(result, count=count, per_group=grader.per_group)
     except BaseException as error:  # sys.exit() too: only what ends the process at once costs a worker

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from graders.judge import Criterion, Judge
-from rft.grading import Panel, Status, Task, grader_problems, load_grader
+from rft.grading import Status, Task, grader_problems, load_grader
+from rft.grading.panel import Panel
 
 KEY = "sk-very-secret"
 RUBRIC = {"correct": Criterion(description="Is it {right}?", weight=3.0), "brief": "Is it short?"}

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from rft.grading import Panel, Task, load_grader
+from rft.grading import Task, load_grader
+from rft.grading.panel import Panel
 from rft.types import Policy, Rollout, StopReason
 
 

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from rft.errors import GradeError, SampleError
-from rft.grading import LoadedGrader, Panel, Score, Status, Task
+from rft.grading import LoadedGrader, Score, Status, Task
 from rft.grading.binding import bind
+from rft.grading.panel import Panel
 from rft.types import Policy, Rollout, StopReason
 from rft.waiting import current_wait
 

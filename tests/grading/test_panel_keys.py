@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from rft.grading import Panel, Score, Status
+from rft.grading import Score, Status
+from rft.grading.panel import Panel
 from rft.waiting import current_wait
 
 from .test_panel import SAFETY_S, grade, grade_one, grader, rollout, stream, task

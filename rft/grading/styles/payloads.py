@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from rft.grading.answers import final_answer
-from rft.grading.openai_spec.sample import sample_of_completion
 from rft.grading.styles.records import ChatMessage, ModelOutput, Parser, Target, TaskState, Trace
 from rft.types import Rollout, StopReason, Task
 
@@ -200,6 +199,8 @@ def reasoning_gym(graded: Graded) -> Payload:
 
 def openai(graded: Graded) -> Payload:
     """OpenAI's `grade`: the sample and the row."""
+    from rft.grading.openai_spec.sample import sample_of_completion
+
     sample = sample_of_completion(graded.completion, stop=graded.stop)
     return {"sample": sample.as_dict(), "item": dict(graded.task.item)}
 
