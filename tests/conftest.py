@@ -32,10 +32,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return "\npytestmark = pytest.mark.e2e" in collection_path.read_text(encoding="utf-8") or None
 
 
+def pytest_configure() -> None:
+    """Imports make objects by the hundred thousand and no garbage: nobody looks for any until they are done."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Take what is imported by now out of garbage collection, which would look at all of it hundreds of times."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _task(task_id: str = "t", content: str = "1+1=", **item: Any) -> Task:

@@ -2,9 +2,11 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 
 import pytest
 
+from rft.audit import bench as bench_module
 from rft.audit.bench import Bench
 from rft.audit.subject import Subject
 from rft.types import Task
@@ -51,9 +53,19 @@ class Audit:
         return found[0] if len(found) == 1 else found
 
 
+in_worker = bench_module._in_worker
+
+
 @pytest.fixture
 def audit(tmp_path, monkeypatch):
-    """A folder for graders as the working directory."""
+    """A folder for graders as the working directory; they run in this process, which starts no other for each call."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(bench_module, "_in_worker", lambda grader: replace(grader, in_process=True))
     return Audit(tmp_path)
+
+
+@pytest.fixture
+def in_workers(audit, monkeypatch):
+    """Graders run in worker processes after all, as in every real audit."""
+    monkeypatch.setattr(bench_module, "_in_worker", in_worker)

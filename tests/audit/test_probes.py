@@ -63,6 +63,7 @@ def graders(audit):
 # References.
 
 
+@pytest.mark.usefixtures("in_workers")
 def test_right_answers_are_paid(audit):
     found = audit("exact", references.gold_is_paid)
     assert (found.result, found.figures["format"], found.figures["mean"]) == (Result.WARNED, "bare", 1.0)
@@ -262,6 +263,7 @@ def test_mutants_change_one_thing():
 
 
 @pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
+@pytest.mark.usefixtures("in_workers")
 def test_a_grader_of_code(audit):
     tasks = make_tasks([{"prompt": "Write biggest.", "solution": PROGRAM, "tests": CASES}])
     cheats, mutants, impossible = audit(
@@ -275,6 +277,7 @@ def test_a_grader_of_code(audit):
 
 
 @pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
+@pytest.mark.usefixtures("in_workers")
 def test_a_harness_that_trusts_exit_codes(audit):
     audit.file("""
 import subprocess, sys
@@ -337,6 +340,7 @@ def test_completions_that_were_cut(audit, make_rollout):
 # Stability.
 
 
+@pytest.mark.usefixtures("in_workers")
 @pytest.mark.parametrize(
     ("grader", "result"), [("exact", Result.PASSED), ("dice", Result.FAILED), ("counts", Result.FAILED)]
 )
@@ -350,6 +354,7 @@ def test_the_same_score_each_time(audit, grader, result):
         assert one.grade.reward != other.grade.reward
 
 
+@pytest.mark.usefixtures("in_workers")
 def test_a_row_that_changes_the_next(audit):
     assert audit("exact", stability.rows_are_apart).result is Result.PASSED
     assert audit("leaves_a_mark", stability.rows_are_apart).result is Result.FAILED
@@ -358,6 +363,7 @@ def test_a_row_that_changes_the_next(audit):
 # Robustness and cost.
 
 
+@pytest.mark.usefixtures("in_workers")
 def test_malformed_completions_and_results(audit):
     malformed, scores = audit("raises", robustness.malformed_output, robustness.only_scores_come_back)
     assert malformed.result is Result.WARNED
@@ -372,6 +378,7 @@ def test_malformed_completions_and_results(audit):
     )
 
 
+@pytest.mark.usefixtures("in_workers")
 def test_a_cost_bomb_costs_its_deadline(audit):
     entry = {"use": "mine.py:slow_on_powers", "timeout_s": 0.5}
     found = audit({"main": entry}, cost.bombs_cost_one_deadline)
@@ -381,18 +388,21 @@ def test_a_cost_bomb_costs_its_deadline(audit):
     assert found.result is Result.PASSED
 
 
+@pytest.mark.usefixtures("in_workers")
 def test_a_grader_in_this_process_must_not_hold_the_event_loop(audit):
     found = audit("blocks", cost.bombs_cost_one_deadline)
     assert found.result is Result.FAILED
     assert "held the event loop" in found.said
 
 
+@pytest.mark.usefixtures("in_workers")
 def test_multiple_choice_is_quick_on_brackets(audit):
     rows = [{"prompt": "?", "choices": ["Rome", "Paris"], "answer": letter} for letter in "AB"]
     found = audit({"main": {"use": "multiple_choice"}}, cost.bombs_cost_one_deadline, tasks=make_tasks(rows))
     assert found.result is Result.PASSED
 
 
+@pytest.mark.usefixtures("in_workers")
 def test_latency(audit):
     found = audit("exact", cost.grading_is_quick, completions_per_step=20)
     assert found.result is Result.PASSED
@@ -404,6 +414,7 @@ def test_latency(audit):
 # All of them.
 
 
+@pytest.mark.usefixtures("in_workers")
 def test_a_grader_that_always_hangs_is_given_up(audit):
     async def look():
         bench = Bench({"main": {"use": "mine.py:hangs", "timeout_s": 0.1}}, max_concurrency=16, num_workers=8)
