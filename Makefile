@@ -21,8 +21,10 @@ install:
 quickstart: install
 	@$(BIN)/rft train experiment=quickstart
 
+# What starts Ray and vLLM runs on its own afterwards: beside other tests it would miss its deadlines.
 test: install
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not e2e" -n auto --maxprocesses 8 --dist worksteal
+	@$(BIN)/python -m pytest -m e2e
 
 lint: install
 	@$(BIN)/ruff check .
