@@ -248,7 +248,10 @@ def test_an_actor_that_was_started_anew_refuses(
 
     async def job(fleet: Fleet) -> None:
         await fleet.load(published(1))
-        ray.kill(fleet._samplers[0].actor, no_restart=False)
+        actor = fleet._samplers[0].actor
+        ray.kill(actor, no_restart=False)
+        while (await actor.start.remote())[0] != BASE:
+            pass  # the kill has not reached it yet
         await sample(fleet, tasks)
 
     name = published(1).policy.name
