@@ -43,6 +43,7 @@ from rft.sampling.fleet import Fleet
 from rft.storage import Place
 from rft.stored import Copier, State, Store, check_copy, fetch_run
 from rft.types import Adapter, FullWeights, Publication, StepReport, Task
+from rft.waiting import together
 
 
 class Parts(NamedTuple):
@@ -133,12 +134,15 @@ async def parts_of_its_own(
                 run, prepared, place, max_lora_rank=run.learner.lora.rank if run.learner.lora else None, warn=warn
             )
             learner = await build.learner(run, prepared, place, checkpoint)
-            await asyncio.gather(fleet.start(), learner.start())
+            await together(fleet.start(), learner.start())
             if fleet.serve_reason:
                 console.print(Text(f"sampler.serve=auto chose {fleet.serve}: {fleet.serve_reason}"), soft_wrap=True)
-            yield Parts(fleet, panel, learner)
-            say("closing")
-            await learner.close()
+            try:
+                yield Parts(fleet, panel, learner)
+                say("closing")
+                await learner.close()
+            finally:
+                await fleet.end_streams()
     finally:
         panel.close()
 

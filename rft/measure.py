@@ -85,19 +85,22 @@ async def _measure(
                 config, prepared, place, max_lora_rank=adapter.config["r"] if adapter else 1, warn=progress.warn
             )
             await fleet.start()
-            if adapter is not None:
-                await fleet.load(Publication(weights=adapter))
-            progress.phase(f"measuring: {len(tasks)} tasks")
-            return await evaluate(
-                fleet,
-                panel,
-                tasks,
-                policy=fleet.policy,
-                metric=how.metric,
-                completions_per_task=how.completions_per_task,
-                temperature=how.temperature,
-                purpose="held-out",
-            )
+            try:
+                if adapter is not None:
+                    await fleet.load(Publication(weights=adapter))
+                progress.phase(f"measuring: {len(tasks)} tasks")
+                return await evaluate(
+                    fleet,
+                    panel,
+                    tasks,
+                    policy=fleet.policy,
+                    metric=how.metric,
+                    completions_per_task=how.completions_per_task,
+                    temperature=how.temperature,
+                    purpose="held-out",
+                )
+            finally:
+                await fleet.end_streams()
     finally:
         panel.close()
 

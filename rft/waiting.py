@@ -66,6 +66,17 @@ async def wait_for(awaitable: Awaitable[T], *, what: str, deadline_s: float) -> 
             raise WaitTimeout(what, deadline_s) from None
 
 
+async def together(*awaitables: Awaitable[object]) -> None:
+    """Await them side by side. Where one fails, the others are cancelled, and its error is raised."""
+    tasks = [asyncio.ensure_future(one) for one in awaitables]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
     """Make a call in a thread of its own, which nobody has to wait for, not even the end of the program.
 

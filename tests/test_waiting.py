@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from rft.errors import WaitTimeout
-from rft.waiting import blocking, current_wait, wait_for, waiting, within
+from rft.waiting import blocking, current_wait, together, wait_for, waiting, within
 
 
 def what() -> str | None:
@@ -108,3 +108,25 @@ def test_a_call_that_blocks_has_a_deadline_too(how: str) -> None:
         wait(ends.wait, 0.01)
     ends.set()
     assert current_wait() is None
+
+
+def test_where_one_fails_the_others_are_cancelled_before_its_error_is_raised() -> None:
+    ended = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("endless")
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("this one")
+
+    async def job() -> None:
+        with pytest.raises(KeyError, match="this one"):
+            await together(endless(), fails())
+        assert ended == ["endless"]
+
+    asyncio.run(asyncio.wait_for(job(), 60))

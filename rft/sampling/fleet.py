@@ -90,7 +90,7 @@ class Fleet:
         self._run = 0
         self._runs = count(1)
         self._streams = count()
-        self._leaving: list[RolloutStream] = []
+        self._open: list[RolloutStream] = []
         self._loaded = asyncio.Event()
         self._loaded.set()
         self._known: list[tuple[str, Logprobs]] = []
@@ -182,15 +182,14 @@ class Fleet:
         one._render, one._seed, one._max_completion_tokens, one._warn = render, seed, max_completion_tokens, warn
         one._policy = self._base
         one._samplers, one._quarantined = list(self._samplers), []
-        one._leaving, one._known = [], []
+        one._open, one._known = [], []
         one._loaded = asyncio.Event()
         one._loaded.set()
         return one
 
     async def leave(self) -> None:
         """End what `join` began: the samplers forget the run's policies, and go on for others."""
-        for stream in self._leaving:
-            await stream.aclose()
+        await self.end_streams()
         gone = (sampler.actor.forget.remote(self._run) for sampler in [*self._samplers, *self._quarantined])
         try:
             await wait_for(asyncio.gather(*gone), what="the samplers to forget a run", deadline_s=self._stall_timeout_s)
@@ -217,7 +216,7 @@ class Fleet:
         policy = publication.policy
         # Ray may bring an actor a later call first: what was asked for under the policy before must be there.
         await wait_for(
-            asyncio.gather(*(stream.is_taken.wait() for stream in self._leaving if stream.is_on_its_way)),
+            asyncio.gather(*(stream.is_taken.wait() for stream in self._open if stream.is_on_its_way)),
             what=f"{len(self._samplers)} sampler(s) to take in what they are asked for",
             deadline_s=self._stall_timeout_s,
         )
@@ -307,7 +306,7 @@ class Fleet:
             total=len(tasks) * completions_per_task,
             deadline_s=self._stall_timeout_s,
         )
-        self._leaving = [one for one in self._leaving if not one.is_taken.is_set()] + [stream]
+        self._open = [one for one in self._open if not one.is_over] + [stream]
         return stream
 
     def _requests(self, task: Task, completions_per_task: int, purpose: str, step: int) -> list[Request]:
@@ -345,6 +344,15 @@ class Fleet:
                 sampler.actor.abort.remote(number)
 
         return Dispatch(policy, sources, give_up)
+
+    async def end_streams(self) -> None:
+        """Give up whatever is being sampled. To be called before Ray is left.
+
+        Ray's `ObjectRefGenerator` asks the core worker for more when its actor dies, and where that has been shut down
+        it ends this process: exit code 1 and not a word.
+        """
+        for stream in self._open:
+            await stream.aclose()
 
     def close(self) -> None:
         """End every actor."""

@@ -61,6 +61,11 @@ class RolloutStream(AsyncIterator[Rollout]):
         """Whether requests have left, but not every actor has taken them in."""
         return self._dispatched is not None and not self.is_taken.is_set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is at work any more."""
+        return all(task.done() for task in self._tasks)
+
     async def _open_after(self, after: asyncio.Event, dispatch: Callable[[], Dispatch]) -> None:
         await after.wait()
         self._open(dispatch)
@@ -128,7 +133,7 @@ class RolloutStream(AsyncIterator[Rollout]):
         return batch
 
     async def aclose(self) -> None:
-        """Give up what has not come yet."""
+        """Give up what has not come yet, and wait until nothing of it is at work any more."""
         if self._remaining:
             self._remaining = 0
             self._batch = []
@@ -137,6 +142,7 @@ class RolloutStream(AsyncIterator[Rollout]):
         for task in self._tasks:
             task.cancel()
         self.is_taken.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _failure(name: str, error: RayError) -> RftError:

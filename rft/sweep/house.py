@@ -7,7 +7,6 @@ each trial's own.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -21,6 +20,7 @@ from rft.learning.remote import RemoteLearner
 from rft.preparation import Prepared
 from rft.sweep.room import default_parallel, room_for
 from rft.sweep.sharing import SharedFleets, lora_rank_of, spec_of, whose_engine, why_alone
+from rft.waiting import together
 
 
 class House:
@@ -110,7 +110,7 @@ class House:
                 workplace(run, part="learner", **where) as place,
                 _learning(await build.learner(run, prepared, place, None, shared.canaries)) as learner,
             ):
-                await asyncio.gather(shared.is_up(), learner.start())
+                await together(shared.is_up(), learner.start())
                 fleet = shared.fleet.join(
                     render=prepared.renderer.render,
                     seed=run.seed,
@@ -136,9 +136,10 @@ class House:
                 say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
                 fleet = build.fleet(run, prepared, place, max_lora_rank=lora_rank_of(run), warn=say)
                 stack.callback(fleet.close)
+                stack.push_async_callback(fleet.end_streams)
                 learner = await build.learner(run, prepared, place, None)
                 await stack.enter_async_context(_learning(learner))
-                await asyncio.gather(fleet.start(), learner.start())
+                await together(fleet.start(), learner.start())
                 yield Parts(fleet, panel, learner)
                 say("closing")
         finally:

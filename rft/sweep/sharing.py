@@ -94,6 +94,7 @@ class SharedFleet:
     async def close(self) -> None:
         """End them."""
         self.starting.cancel()
+        await asyncio.wait([self.starting])
         self.fleet.close()
         await self.place.aclose()
 
