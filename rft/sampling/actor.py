@@ -15,6 +15,7 @@ from rft.errors import SampleError
 from rft.sampling.choice import Trial
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
 from rft.sampling.spec import EngineSpec, build_engine
+from rft.sampling.twins import Twins
 from rft.types import Adapter, FullWeights, Policy, Rollout
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class SamplerActor:
         self._building = self._thread.submit(build, spec)
         self._num_waiting = 0
         self._streams: dict[int, asyncio.Queue[Rollout | BaseException]] = {}
+        self._twins = Twins()
         # Held by a load that has to wait until the engine is idle, so that nothing new is added before it.
         self._gate = asyncio.Lock()
         self._driver: asyncio.Task[None] | None = None
@@ -126,7 +128,16 @@ class SamplerActor:
         self._streams[stream] = ended
         try:
             async with self._gate:
-                await self._in_turn(lambda: self._engine.add(stream, requests, options, policy, run))
+                to_sample = requests
+                if self._spec.num_runs > 1 and policy == self._spec.base:
+                    to_sample, there = self._twins.ask(stream, requests, options)
+                    for rollout in there:
+                        ended.put_nowait(rollout)
+                try:
+                    await self._in_turn(lambda: self._engine.add(stream, to_sample, options, policy, run))
+                except BaseException:
+                    self._twins.leave(stream)
+                    raise
                 if self._driver is None or self._driver.done():
                     self._driver = asyncio.create_task(self._drive())
             yield []  # taken in
@@ -150,7 +161,8 @@ class SamplerActor:
 
     async def abort(self, stream: int) -> None:
         """Give a call up: its unfinished requests are not computed further."""
-        await self._in_turn(lambda: self._engine.abort(stream))
+        for idle in self._twins.leave(stream):
+            await self._in_turn(partial(self._engine.abort, idle))
         if (ended := self._streams.get(stream)) is not None:
             ended.put_nowait(SampleError("this call was given up"))
 
@@ -158,13 +170,15 @@ class SamplerActor:
         """Step the engine for as long as there is something to do, and hand out what ends."""
         while self._engine.has_unfinished:
             try:
-                for stream, rollout in await self._in_turn(self._advance):
-                    if (ended := self._streams.get(stream)) is not None:
-                        ended.put_nowait(rollout)
+                for sampled_in, rollout in await self._in_turn(self._advance):
+                    for stream in self._twins.end(sampled_in, rollout):
+                        if (ended := self._streams.get(stream)) is not None:
+                            ended.put_nowait(rollout)
             except Exception as failure:
                 for stream, ended in list(self._streams.items()):
                     ended.put_nowait(failure)
-                    await self._in_turn(partial(self._engine.abort, stream))
+                    for idle in self._twins.leave(stream):
+                        await self._in_turn(partial(self._engine.abort, idle))
 
     def _advance(self) -> list[tuple[int, Rollout]]:
         """Step until something ends, or until somebody else wants the engine."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +146,52 @@ def test_an_engine_that_cannot_be_built_says_so() -> None:
 
     with pytest.raises(ValueError, match="no such model"):
         asyncio.run(SamplerActor(SPEC, build).start())
+
+
+def test_what_several_runs_ask_of_the_base_model_alike_is_sampled_once() -> None:
+    added = []
+
+    class CountingEngine(FakeEngine):
+        def add(
+            self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
+        ) -> None:
+            added.append((stream, policy, len(requests)))
+            super().add(stream, requests, options, policy, run)
+
+    async def job() -> None:
+        actor = SamplerActor(replace(SPEC, num_runs=2), CountingEngine)
+        await actor.start()
+        one, two = await asyncio.gather(collect(actor, 1), collect(actor, 2))
+        later = await collect(actor, 3)
+        texts = [sorted((rollout.index, rollout.text) for rollout in of) for of in (one, two, later)]
+        assert texts[0] == texts[1] == texts[2] == [(0, "one"), (1, "two"), (2, "one"), (3, "two")]
+        assert added == [(1, BASE, 4), (2, BASE, 0), (3, BASE, 0)]
+        await actor.load(NEWER, 1)
+        await actor.load(NEWER, 2)
+        for stream in (4, 5):
+            async for _ in actor.sample(stream, REQUESTS, OPTIONS, NEWER.policy, stream - 3):
+                pass
+        assert added[3:] == [(4, NEWER.policy, 4), (5, NEWER.policy, 4)], "what is trained is each run's own"
+
+    asyncio.run(job())
+
+
+def test_a_call_that_is_given_up_leaves_what_another_waits_for() -> None:
+    gate = threading.Event()
+
+    class WaitingEngine(FakeEngine):
+        def step(self) -> list[tuple[int, Rollout]]:
+            return super().step() if gate.is_set() else []
+
+    async def job() -> None:
+        actor = SamplerActor(replace(SPEC, num_runs=2), WaitingEngine)
+        await actor.start()
+        first, second = (actor.sample(stream, REQUESTS, OPTIONS, BASE) for stream in (1, 2))
+        assert await anext(first) == await anext(second) == []
+        await actor.abort(1)
+        gate.set()
+        with pytest.raises(SampleError, match="given up"):
+            await anext(first)
+        assert len([rollout async for batch in second for rollout in batch]) == 4
+
+    asyncio.run(job())

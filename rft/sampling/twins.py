@@ -1,0 +1,77 @@
+"""Requests that several runs make of the base model alike, each sampled once.
+
+The trials of a sweep measure the same base model on the same tasks, and with the same seed their first batch is the
+same as well. A completion depends on nothing but its request and the policy, so one serves all who ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from rft.sampling.engine import Request, SamplingOptions
+from rft.types import Rollout
+
+KEPT_TOKENS = 500_000
+"""Completions that were sampled are kept for runs to come, the newest, up to so many tokens: some 50 MB."""
+
+_Asked: TypeAlias = tuple[Request, SamplingOptions]
+_Place: TypeAlias = tuple[int, str, int]
+"""Stream, task id and index: how the engine calls a request."""
+
+
+class Twins:
+    """Who waits for which completion of the base model, and those that were sampled already."""
+
+    def __init__(self) -> None:
+        self._asked_as: dict[_Place, _Asked] = {}
+        self._sampled_in: dict[_Asked, int] = {}
+        self._waiting: dict[_Asked, list[int]] = {}
+        self._kept: dict[_Asked, Rollout] = {}
+        self._num_kept_tokens = 0
+
+    def ask(
+        self, stream: int, requests: Sequence[Request], options: SamplingOptions
+    ) -> tuple[Sequence[Request], list[Rollout]]:
+        """Of what a stream asks for, what is to be sampled for it, and what is there already."""
+        to_sample, there = [], []
+        for request in requests:
+            asked = (request, options)
+            if (rollout := self._kept.get(asked)) is not None:
+                there.append(rollout)
+                continue
+            if asked not in self._waiting:
+                self._waiting[asked] = []
+                self._sampled_in[asked] = stream
+                self._asked_as[stream, request.task_id, request.index] = asked
+                to_sample.append(request)
+            self._waiting[asked].append(stream)
+        return to_sample, there
+
+    def end(self, stream: int, rollout: Rollout) -> list[int]:
+        """Whom a completion is for that the engine has sampled for this stream."""
+        asked = self._asked_as.pop((stream, rollout.task_id, rollout.index), None)
+        if asked is None:
+            return [stream]
+        self._keep(asked, rollout)
+        del self._sampled_in[asked]
+        return self._waiting.pop(asked)
+
+    def _keep(self, asked: _Asked, rollout: Rollout) -> None:
+        self._kept[asked] = rollout
+        self._num_kept_tokens += len(rollout.completion_ids)
+        while self._num_kept_tokens > KEPT_TOKENS:
+            oldest = next(iter(self._kept))
+            self._num_kept_tokens -= len(self._kept.pop(oldest).completion_ids)
+
+    def leave(self, stream: int) -> set[int]:
+        """A stream waits no longer. Returns the streams whose requests nobody waits for any more, perhaps its own."""
+        for streams in self._waiting.values():
+            if stream in streams:
+                streams.remove(stream)
+        wanted = {self._sampled_in[asked] for asked, streams in self._waiting.items() if streams}
+        idle = {stream, *self._sampled_in.values()} - wanted
+        for place, asked in list(self._asked_as.items()):
+            if place[0] in idle:
+                del self._asked_as[place], self._sampled_in[asked], self._waiting[asked]
+        return idle
