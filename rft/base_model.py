@@ -1,6 +1,6 @@
 """The base model on disk: where it is, whether it is whole, its tokenizer, its context and its fingerprint.
 
-Nothing here needs torch; only `load_tokenizer` imports it, since `AutoTokenizer` does.
+Nothing here needs torch; only `load_tokenizer` imports it, as `AutoTokenizer` does, for models that are not embedded.
 """
 
 from __future__ import annotations
@@ -67,12 +67,15 @@ def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokeniz
     Raises:
         ModelError: It cannot be loaded, or there is no chat template.
     """
-    from transformers import AutoTokenizer
+    import transformers
 
+    # AutoTokenizer would find the same class, but import torch for that, which takes two seconds.
+    is_plain = folder in EMBEDDED_MODELS.values()
+    kind = transformers.PreTrainedTokenizerFast if is_plain else transformers.AutoTokenizer
     template = None if chat_template is None else _read_template(Path(chat_template).expanduser())
     try:
         # Without trust_remote_code=False a tokenizer that brings its own code would ask on the terminal and wait.
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # every kind of tokenizer fails in its own way
         found = ", ".join(file.name for file in _matching(folder, _TOKENIZER))
         raise _error(

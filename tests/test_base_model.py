@@ -190,3 +190,19 @@ def test_importing_is_light() -> None:
     modules = "rft.base_model, rft.data.splits, rft.data.order, rft.data.rendering"
     code = f"import sys, {modules}; print(sorted({heavy}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_embedded_models_tokenizer_is_what_auto_tokenizer_finds_but_without_torch() -> None:
+    from transformers import AutoTokenizer
+
+    folder = base_model.EMBEDDED_MODELS["embedded:tiny"]
+    ours, auto = load_tokenizer(folder, None), AutoTokenizer.from_pretrained(folder)
+    assert type(ours) is type(auto)
+    assert ours.backend_tokenizer.to_str() == auto.backend_tokenizer.to_str()
+    assert ours.special_tokens_map == auto.special_tokens_map
+    assert ours.chat_template == auto.chat_template
+    program = (
+        "import sys; from rft.base_model import load_tokenizer, locate; "
+        "load_tokenizer(locate('embedded:tiny'), None); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

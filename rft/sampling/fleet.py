@@ -11,7 +11,7 @@ from itertools import chain, count
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from rft.errors import RftError, SampleError, SyncError
 from rft.sampling.actor import GATHER_S, Confirmation, SamplerActor
@@ -19,7 +19,7 @@ from rft.sampling.choice import choose
 from rft.sampling.engine import Request, SamplingOptions, Scores, request_seed
 from rft.sampling.proof import TOLERANCES, Proof, has_moved, prove
 from rft.sampling.spec import EngineSpec
-from rft.sampling.stream import Dispatch, RolloutStream, cause
+from rft.sampling.stream import GO_ON, Dispatch, RolloutStream, cause
 from rft.types import Logprobs, Policy, Publication, Sync, Task
 from rft.waiting import wait_for
 
@@ -365,4 +365,4 @@ def _story(error: BaseException) -> str:
     """Why an actor failed: what rft says on purpose, or the cause that Ray gives."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, RftError):
         return str(error.cause)
-    return cause(error)
+    return f"{cause(error)}; {GO_ON}" if isinstance(error, RayActorError) else cause(error)

@@ -16,6 +16,9 @@ from rft.waiting import wait_for
 Source = AsyncIterator[Awaitable[list[Rollout]]]
 """What Ray streams from one actor: an empty list once the requests are taken in, then completions."""
 
+GO_ON = "go on from the last checkpoint with resume=<run folder>"
+"""What to do when an actor is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
@@ -150,7 +153,7 @@ def _failure(name: str, error: RayError) -> RftError:
     if isinstance(error, RayTaskError) and isinstance(error.cause, RftError):
         return error.cause
     failure = SampleError(
-        f"{name} is gone: {cause(error)}; go on from the last checkpoint with resume=<run folder>"
+        f"{name} is gone: {cause(error)}; {GO_ON}"
         if isinstance(error, RayActorError)
         else f"{name} failed: {cause(error)}"
     )
