@@ -17,6 +17,10 @@ from vllm.platforms import current_platform
 class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is not followed
     """vLLM's CPU kernels of adapters, with another one for linear layers."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._beside: dict[int, tuple[tuple[Any, ...], torch.Tensor, torch.Tensor]] = {}
+
     def update_metadata(self, *arguments: Any, **options: Any) -> None:
         """What vLLM calls before each step: which token has which adapter."""
         super().update_metadata(*arguments, **options)
@@ -24,6 +28,7 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is not follow
         slots = torch.unique(indices)
         self._slots = slots[slots >= 0]
         """`[K]` the slots that this batch uses."""
+        self._slots_now = tuple(self._slots.tolist())
         own = indices[:, None] == self._slots
         self._is_own = None if bool(own.all()) else own[:, :, None].float()
         """`[T, K, 1]` which slot is whose token's; None where all tokens have the only one."""
@@ -56,14 +61,26 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is not follow
         y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
         first = 0
         for a, b, size in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            down = a[self._slots, 0].flatten(0, 1).float()
+            down, up = self._side_by_side(a, b, y.dtype)
             low = x.float() @ down.T
             if self._is_own is not None:
                 low = low.view(len(x), len(self._slots), -1).mul_(self._is_own).flatten(1)
-            up = b[self._slots, 0].transpose(1, 2).flatten(0, 1).to(y.dtype)
             part = y[:, first : first + size]
             part.addmm_(low.to(y.dtype), up, alpha=scale)
             first += size
+
+    def _side_by_side(self, a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """`[K * rank, in]` and `[K * rank, out]` of a part, for the slots of this batch; made anew when they change.
+
+        PyTorch counts in `_version` how often a tensor was written to, as when an adapter is loaded into a slot.
+        """
+        now = (self._slots_now, a._version, b._version, dtype)
+        key = a.data_ptr()
+        if key not in self._beside or self._beside[key][0] != now:
+            down = a[self._slots, 0].flatten(0, 1).float()
+            up = b[self._slots, 0].transpose(1, 2).flatten(0, 1).to(dtype)
+            self._beside[key] = (now, down, up)
+        return self._beside[key][1:]
 
 
 def use_grouped_lora() -> None:

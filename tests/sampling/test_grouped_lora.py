@@ -59,3 +59,25 @@ def test_it_says_what_vllms_kernel_says() -> None:
         kernel(kind, adapters).add_lora_linear(y, x, a, b, 1.0, PARTS)
         outputs.append(y)
     assert torch.allclose(*outputs, atol=1e-5)
+
+
+def test_what_is_loaded_into_a_slot_is_what_is_multiplied_next() -> None:
+    """The matrices that stand side by side are kept from batch to batch."""
+    a, b = weights()
+    used = kernel(GroupedLora, [7, 9])
+    x = torch.randn(2, IN, generator=torch.Generator().manual_seed(4))
+
+    def agrees(adapters: list[int]) -> bool:
+        used.update_metadata(LoRAMapping(tuple(adapters), tuple(adapters), is_prefill=True), IDS, SLOTS, 100)
+        outputs = [torch.zeros(2, sum(PARTS)) for _ in range(2)]
+        used.add_lora_linear(outputs[0], x, a, b, 1.0, PARTS)
+        kernel(PunicaWrapperCPU, adapters).add_lora_linear(outputs[1], x, a, b, 1.0, PARTS)
+        return torch.allclose(*outputs, atol=1e-5)
+
+    assert agrees([7, 9])
+    a[0][IDS.index(9)] += 1.0
+    assert agrees([7, 9])
+    b[1][IDS.index(7)].copy_(torch.ones(1, PARTS[1], RANK))
+    assert agrees([7, 9])
+    assert agrees([8, 7])
+    assert agrees([7, 9])
