@@ -116,7 +116,8 @@ def _parse(line: bytes, where: str) -> Row | Flaw:
     except UnicodeDecodeError as error:
         return Flaw(where, f"not UTF-8: byte 0x{line[error.start]:02x} at column {error.start + 1}; save it as UTF-8")
     except json.JSONDecodeError as error:
-        return Flaw(where, f"invalid JSON: {error.msg} at column {error.colno}")
+        what = error.msg.removesuffix(" starting at")
+        return Flaw(where, f"invalid JSON: {what} at column {error.colno}")
     except (ValueError, RecursionError) as error:
         return Flaw(where, f"invalid JSON: {error}")
 

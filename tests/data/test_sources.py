@@ -38,6 +38,7 @@ def test_json_lines_keep_their_columns_and_line_numbers(tmp_path: Path, suffix: 
     ("line", "problem"),
     [
         (b'{"prompt": 1 "b": 2}', "invalid JSON: Expecting ',' delimiter at column 14"),
+        (b'{"prompt": "a', "invalid JSON: Unterminated string at column 12"),
         (b'{"prompt": "\xff"}', "not UTF-8: byte 0xff at column 13; save it as UTF-8"),
         (b'{"n": ' + b"1" * 5000 + b"}", "invalid JSON: Exceeds the limit"),
         (b"[" * 200_000, "invalid JSON: "),
