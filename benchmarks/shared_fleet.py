@@ -36,6 +36,7 @@ SETTINGS = [(f"learner.learning_rate={rate}", f"learner.lora.rank={rank}") for r
 MAX_TIME_RATIO, MAX_MEMORY_RATIO = 0.6, 0.5
 FOR_FOUR = 2.50 / 1.96
 """How much wider an interval is that holds for four comparisons together (Bonferroni)."""
+LOOK_S = 5.0
 MIN_FREE_CORES = 1.5
 """Fewer idle cores than this at the start, and the figures would be those of the machine's other work."""
 
@@ -62,8 +63,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=None, help="leave the run folders in this one")
     parser.add_argument("words", nargs="*", default=["experiment=quickstart"], help="what every run is given")
     arguments = parser.parse_args()
-    if (psutil.cpu_count() or 1) - psutil.getloadavg()[0] < MIN_FREE_CORES:
-        raise SystemExit(f"the machine is busy (load {psutil.getloadavg()[0]:.1f}): figures of now would mean nothing")
+    free_cores = (psutil.cpu_count() or 1) * (1 - psutil.cpu_percent(interval=LOOK_S) / 100)
+    if free_cores < MIN_FREE_CORES:
+        raise SystemExit(f"the machine is busy ({free_cores:.1f} cores are free): figures of now would mean nothing")
     print("| arm | wall s | peak memory GB | phases of each run, s |")
     print("| --- | --- | --- | --- |")
     arms: dict[str, list[Arm]] = {"shared": [], "single": []}
