@@ -12,6 +12,7 @@ from rft.cluster.shares import gpus_spanned
 from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
 from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
 from rft.config.schema import FakeSampler, TransformersSampler, VllmSampler
+from rft.grading.fork_server import ForkServers
 from rft.grading.panel import Panel
 from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
@@ -181,8 +182,8 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
     )
 
 
-def panel(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Panel:
-    """The panel of graders."""
+def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: ForkServers | None = None) -> Panel:
+    """The panel of graders; those of a sweep share the processes that load them."""
     return Panel(
         prepared.graders,
         max_concurrency=config.grading.max_concurrency,
@@ -190,6 +191,7 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Panel:
         fault_window=config.grading.fault_window_completions,
         num_workers=config.grading.num_workers,
         cache_folder=Path(config.grading.cache_folder).expanduser() if config.grading.cache_folder else None,
+        fork_servers=fork_servers,
     )
 
 

@@ -105,7 +105,19 @@ class ForkServer:
         self._workers: dict[int, Worker] = {}
         self._numbers = itertools.count(1)
         self._starting = asyncio.Lock()
+        self._warming: asyncio.Task[None] | None = None
         self._cannot_load = ""
+
+    def warm(self) -> None:
+        """Begin to load the graders, so that the first fork finds them loaded; what is wrong with them it will tell."""
+        if self._graders and self._warming is None:
+            self._warming = asyncio.create_task(self._warm(), name="loading of the graders")
+
+    async def _warm(self) -> None:
+        with suppress(GradeError, WaitTimeout):
+            async with self._starting:
+                if self._control is None:
+                    await self._start()
 
     async def fork(self) -> Worker:
         """Fork a worker and return it when it is ready.
@@ -130,12 +142,19 @@ class ForkServer:
                 raise GradeError(f"no worker process for the graders came within {FORK_S:g} s")
         except ConnectionError:
             raise GradeError("the process that forks the graders' worker processes was killed") from None
+        except BaseException:
+            self.let_go(worker)
+            raise
         return worker
+
+    def let_go(self, worker: Worker) -> None:
+        """Kill a worker, with all that it started, and do not wait for its end."""
+        self._order({"kill": worker.number})
+        worker.close()
 
     async def end(self, worker: Worker) -> str:
         """Kill a worker, with all that it started, and say how it had ended if it had already."""
-        self._order({"kill": worker.number})
-        worker.close()
+        self.let_go(worker)
         try:
             return await wait_for(worker.ended, what=f"grader worker {worker.number} to end", deadline_s=END_S)
         except WaitTimeout:
@@ -143,6 +162,8 @@ class ForkServer:
 
     def close(self) -> None:
         """End all workers, and the process that they come from."""
+        if self._warming is not None:
+            self._warming.cancel()
         if self._listening is not None:
             self._listening.cancel()
         for worker in self._workers.values():
@@ -217,3 +238,21 @@ class ForkServer:
                 self._process.wait(END_S)  # it ends with its control socket
             except subprocess.TimeoutExpired:
                 self._process.kill()
+
+
+class ForkServers:
+    """Those of several panels in one event loop: where the graders are the same, they are loaded once for all."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, ForkServer] = {}
+
+    def of(self, graders: Sequence[LoadedGrader]) -> ForkServer:
+        """The one for those of these graders that run in workers. It forks for each who asks, and ends with all."""
+        in_workers = [one for one in graders if one.runs_in_worker]
+        key = json.dumps([(one.name, one.sha256, one.entry) for one in in_workers], sort_keys=True)
+        return self._servers.setdefault(key, ForkServer(in_workers))
+
+    def close(self) -> None:
+        """End all of them, with their workers."""
+        for server in self._servers.values():
+            server.close()

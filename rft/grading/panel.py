@@ -14,6 +14,7 @@ from rft.grading.budget import FaultBudget
 from rft.grading.cache import ScoreCache
 from rft.grading.contract import LoadedGrader
 from rft.grading.counters import GraderCounters
+from rft.grading.fork_server import ForkServers
 from rft.grading.running import Runner
 from rft.types import Grade, GradedGroup, Rollout, Score, Task
 from rft.waiting import waiting
@@ -33,6 +34,7 @@ class Panel:
         fault_window: How many completions that is.
         num_workers: Processes that run sync graders; None: one for each CPU but one, at least two.
         cache_folder: Where the scores of graders that are deterministic are kept between runs; None keeps none.
+        fork_servers: Where worker processes come from, shared with other panels; None for processes of its own.
 
     Raises:
         ValueError: Two graders have the same name.
@@ -48,11 +50,14 @@ class Panel:
         fault_window: int = 200,
         num_workers: int | None = None,
         cache_folder: Path | None = None,
+        fork_servers: ForkServers | None = None,
     ) -> None:
         self.graders = tuple(graders)
         self.counters = {grader.name: GraderCounters() for grader in graders}
         """What each grader did so far."""
-        self._runner = Runner(graders, max_concurrency=max_concurrency, num_workers=num_workers)
+        self._runner = Runner(
+            graders, max_concurrency=max_concurrency, num_workers=num_workers, fork_servers=fork_servers
+        )
         self._limits = {
             grader.name: asyncio.Semaphore(grader.max_concurrency) if grader.max_concurrency else nullcontext()
             for grader in graders

@@ -11,6 +11,7 @@ from typing import Any
 
 from rft.errors import WaitTimeout
 from rft.grading.contract import LoadedGrader
+from rft.grading.fork_server import ForkServers
 from rft.grading.normalise import describe_error, failed, outcome, within_range
 from rft.grading.wire import arguments_of
 from rft.grading.workers import Workers
@@ -26,10 +27,19 @@ class Runner:
         graders: All that it will call.
         max_concurrency: Async calls at a time.
         num_workers: Worker processes; None leaves it to `rft.grading.workers`.
+        fork_servers: Where the worker processes come from, if others have some from there too.
     """
 
-    def __init__(self, graders: Sequence[LoadedGrader], *, max_concurrency: int, num_workers: int | None) -> None:
-        self.workers = Workers([grader for grader in graders if grader.runs_in_worker], num_workers)
+    def __init__(
+        self,
+        graders: Sequence[LoadedGrader],
+        *,
+        max_concurrency: int,
+        num_workers: int | None,
+        fork_servers: ForkServers | None = None,
+    ) -> None:
+        in_workers = [grader for grader in graders if grader.runs_in_worker]
+        self.workers = Workers(in_workers, num_workers, fork_servers.of(graders) if fork_servers else None)
         self._slots = asyncio.Semaphore(max_concurrency)
         self._secrets = {grader.name: secrets_in(grader.entry or {}) for grader in graders}
 

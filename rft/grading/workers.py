@@ -73,13 +73,17 @@ class Workers:
     Args:
         graders: The graders that run here, all of them.
         num_workers: Processes; None for `default_num_workers()`.
+        server: Where they come from, if others have workers from there too; None for one of their own.
     """
 
-    def __init__(self, graders: Sequence[LoadedGrader], num_workers: int | None = None) -> None:
+    def __init__(
+        self, graders: Sequence[LoadedGrader], num_workers: int | None = None, server: ForkServer | None = None
+    ) -> None:
         self.replaced = 0
         """Workers that were killed at a deadline, or crashed."""
         self._num_workers = num_workers or default_num_workers()
-        self._server = ForkServer(graders)
+        self._server = server or ForkServer(graders)
+        self._owns_server = server is None
         self._queue: deque[_Call] = deque()
         self._arrived = asyncio.Event()
         self._slots: list[asyncio.Task[None]] = []
@@ -97,28 +101,33 @@ class Workers:
     def close(self) -> None:
         """End all worker processes. Calls that are still waited for never come."""
         for slot in self._slots:
-            slot.cancel()
-        self._server.close()
+            slot.cancel()  # and its worker ends
+        if self._owns_server:
+            self._server.close()
 
     async def _serve(self) -> None:
         """One slot: a worker, replaced whenever it is lost, that works the queue off."""
         worker: Worker | None = None
-        while True:
-            calls = await self._next_calls()
-            try:
-                worker = worker or await self._server.fork()
-                if not await self._run(worker, calls):
+        try:
+            while True:
+                calls = await self._next_calls()
+                try:
+                    worker = worker or await self._server.fork()
+                    if not await self._run(worker, calls):
+                        worker = None
+                except GradeError as error:
+                    for call in calls:
+                        call.fail(str(error))
+                except Exception as error:  # a fault of ours: it must cost neither the slot nor a caller's patience
+                    log.exception("a grader's worker process was given up")
+                    for call in calls:
+                        call.fail(f"rft lost the worker process: {error!r}")
+                    if worker is not None:
+                        worker.close()
                     worker = None
-            except GradeError as error:
-                for call in calls:
-                    call.fail(str(error))
-            except Exception as error:  # a fault of ours: it must cost neither the slot nor a caller's patience
-                log.exception("a grader's worker process was given up")
-                for call in calls:
-                    call.fail(f"rft lost the worker process: {error!r}")
-                if worker is not None:
-                    worker.close()
-                worker = None
+        finally:
+            if worker is not None:
+                self._server.let_go(worker)
 
     async def _next_calls(self) -> deque[_Call]:
         """Take calls off the queue: one, or as many as are quick, but no more than this slot's share."""

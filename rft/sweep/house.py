@@ -2,20 +2,21 @@
 
 Trials whose engines would be the same share them: the base model is loaded once, each trial's adapters are a few more
 in the same engine, and what they ask for is sampled together. Seeds, policies, proofs, graders, learner and folder stay
-each trial's own.
+each trial's own. So are the graders' worker processes, which are forked from one that has loaded the graders for all.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
 from rft import build
 from rft.app import Parts, Say
 from rft.cluster import nodes_now, ray_session, starts_ray, this_machine, workplace
 from rft.config import RunConfig
+from rft.grading.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.preparation import Prepared
 from rft.sweep.room import default_parallel, room_for
@@ -60,15 +61,18 @@ class House:
         nodes = [this_machine(0)]
         wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
         largest = min(wanted, self._at_most) * max(run.sampler.num_actors + run.learner.num_workers for run in runs)
-        async with ray_session(cluster, num_processes=largest) as self._address:
-            if not starts_its_own:
-                nodes = await nodes_now()
-                wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
-                wanted = min(wanted, room_for(runs, nodes, share_fleet=share))
-            self._parallel = min(wanted, self._at_most)
-            self._fleets = SharedFleets(self._inputs, parallel=self._parallel, are_all=self._are_all)
-            async with self._fleets:
-                yield self._parallel
+        with closing(ForkServers()) as self._fork_servers:
+            for _, prepared in self._inputs:
+                self._fork_servers.of(prepared.graders).warm()  # while Ray starts
+            async with ray_session(cluster, num_processes=largest) as self._address:
+                if not starts_its_own:
+                    nodes = await nodes_now()
+                    wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
+                    wanted = min(wanted, room_for(runs, nodes, share_fleet=share))
+                self._parallel = min(wanted, self._at_most)
+                self._fleets = SharedFleets(self._inputs, parallel=self._parallel, are_all=self._are_all)
+                async with self._fleets:
+                    yield self._parallel
 
     def explain(self) -> list[str]:
         """What there is to say, while the house is open, of who runs with whom and who shares; a sentence each."""
@@ -101,7 +105,7 @@ class House:
     @asynccontextmanager
     async def _sharing(self, run: RunConfig, prepared: Prepared, say: Say) -> AsyncIterator[Parts]:
         """Samplers that others use as well, graders and a learner of its own."""
-        panel = build.panel(run, prepared)
+        panel = build.panel(run, prepared, self._fork_servers)
         where = self._where(prepared)
         try:
             say("waiting for the samplers, and starting the learner")
@@ -128,7 +132,7 @@ class House:
     @asynccontextmanager
     async def _alone(self, run: RunConfig, prepared: Prepared, say: Say) -> AsyncIterator[Parts]:
         """Samplers, graders and a learner of its own, all placed at once or not at all."""
-        panel = build.panel(run, prepared)
+        panel = build.panel(run, prepared, self._fork_servers)
         try:
             say("waiting for its place")
             async with AsyncExitStack() as stack:

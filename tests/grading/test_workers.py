@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
 
 from rft.grading import Status
+from rft.grading.fork_server import ForkServers
 from rft.grading.wire import decode_scores
 from rft.grading.workers import SLOW_S
 
@@ -373,3 +376,37 @@ def test_cancelling_the_panel_leaves_the_workers_usable(bench):
 def test_what_a_worker_sends_is_not_believed(line):
     with pytest.raises(ValueError, match="scores"):
         decode_scores(line, 1)
+
+
+def test_panels_with_the_same_graders_load_them_once_and_end_apart(bench):
+    bench.file(BAD + "\nopen('loaded', 'a').write('x')\n")
+    specs = {"g": bench.spec("bad", timeout_s=SAFETY_S)}
+
+    async def main():
+        with closing(ForkServers()) as servers:
+            first, second = (bench.panel(specs, num_workers=1, fork_servers=servers) for _ in range(2))
+            other = bench.panel({"g": bench.spec("right", timeout_s=SAFETY_S)}, num_workers=1, fork_servers=servers)
+            assert servers.of(first.graders) is servers.of(second.graders) is not servers.of(other.graders)
+            servers.of(first.graders).warm()
+            before = Path("loaded").read_text()
+            stuck = asyncio.create_task(bench.graded(first, make_task(), ["sleep"]))
+            [group] = await bench.graded(second, make_task("b"), ["fine"])
+            while len(forked()) < 2:
+                await asyncio.sleep(0.01)
+            assert Path("loaded").read_text() == before + "x"
+            first.close()
+            stuck.cancel()
+            while len(forked()) > 1:  # that of the first is killed, though it does not listen
+                await asyncio.sleep(0.01)
+            [again] = await bench.graded(second, make_task("c"), ["fine"])
+            second.close()
+            return [one.grades[0].scores["g"].value for one in (group, again)], second
+
+    def forked():
+        [server] = psutil.Process().children()
+        return server.children()
+
+    values, second = asyncio.run(asyncio.wait_for(main(), 3 * SAFETY_S))
+    assert values == [0.5, 0.5]
+    assert second.workers_replaced == 0
+    assert psutil.Process().children(recursive=True) == []
