@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 GRADER = """
 def one(completion, task, fails=False):
@@ -43,3 +47,55 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lines = [json.dumps({"prompt": f"{start + index} + 1 ="}) + "\n" for index in range(number)]
         (tmp_path / f"{name}.jsonl").write_text("".join(lines))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def running_ray() -> Iterator[None]:
+    """A Ray of four CPUs that this process is connected to; what needs one takes it, and leaves it as it is."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def fleets(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The fleets that are started."""
+    from rft import build
+
+    started: list[Any] = []
+    real: Callable[..., Any] = build.fleet
+
+    def counted(*inputs: Any, **how: Any) -> Any:
+        started.append(real(*inputs, **how))
+        return started[-1]
+
+    monkeypatch.setattr(build, "fleet", counted)
+    return started
+
+
+@pytest.fixture
+def grid(folder: Path, fake: tuple[str, ...]) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """`grid("seed=0,1")`: the exit code, sweep.json and what was printed."""
+    from rft.sweep.grid import run_grid
+
+    def run(*words: str) -> tuple[int, dict[str, Any], str]:
+        printed = io.StringIO()
+        code = run_grid(["-m", *fake, *words, "hydra.sweep.dir=sweep"], console=Console(file=printed, width=160))
+        return code, json.loads(Path("sweep/sweep.json").read_text()), printed.getvalue()
+
+    return run
+
+
+@pytest.fixture
+def search(folder: Path) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """`search("seed=range(0,9)", "output_dir=found")`: the exit code, sweep.json and what was printed."""
+    from rft.sweep.search import run_search
+
+    def run(*words: str) -> tuple[int, dict[str, Any], str]:
+        printed = io.StringIO()
+        code = run_search(words, console=Console(file=printed, width=160))
+        return code, json.loads(Path("found/sweep.json").read_text()), printed.getvalue()
+
+    return run

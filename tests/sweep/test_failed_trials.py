@@ -1,0 +1,51 @@
+"""A grid and a search of fake trials in this process, each with a Ray of its own: what a failure leaves sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rft.errors import OutputError
+from rft.recorder import read_rollouts
+
+pytestmark = pytest.mark.e2e
+
+Command = Callable[..., tuple[int, dict[str, Any], str]]
+
+
+def completions(run: Path) -> list[tuple[Any, ...]]:
+    lines = read_rollouts(run)
+    return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
+
+
+def test_trials_share_one_fleet_and_a_failure_is_its_own(folder: Path, grid: Command, fleets: list[Any]) -> None:
+    code, sweep, printed = grid("graders.one.fails=false,true", "seed=0,1", "hydra.launcher.max_parallel_trials=3")
+    assert not ray.is_initialized()
+    assert code == 1
+    assert len(fleets) == 1
+    assert [trial["status"] for trial in sweep["trials"]] == ["finished", "finished", "failed", "failed"]
+    assert sweep["counts"] == {"finished": 2, "failed": 2}
+    assert all("grader 'one' failed" in trial["error"] for trial in sweep["trials"][2:])
+    assert all(0 <= trial["ci95"][0] <= trial["score"] <= trial["ci95"][1] for trial in sweep["trials"][:2])
+    assert sweep["winner"]["number"] in (0, 1)
+    assert "4 trials, 3 at a time" in printed
+    # What each was given and did is what it would have been given alone.
+    assert completions(folder / "sweep" / "0") != completions(folder / "sweep" / "1")
+    with pytest.raises(OutputError, match="holds a sweep already; give another one"):
+        grid("seed=0,1")
+
+
+def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: tuple[str, ...]) -> None:
+    words = ("graders.one.fails=choice(true,false)", "output_dir=found", "sweep.trials=6", "sweep.startup_trials=6")
+    code, sweep, printed = search(*fake, *words)
+    assert not ray.is_initialized()
+    assert code == 0
+    assert sweep["counts"].keys() == {"finished", "failed"} and sum(sweep["counts"].values()) == 6
+    failed = [trial for trial in sweep["trials"] if trial["status"] == "failed"]
+    assert all(trial["score"] is None and "grader 'one' failed" in trial["error"] for trial in failed)
+    assert f"{len(failed)} failed" in printed
+    assert all(f"trial {trial['number']} failed: " in printed for trial in failed)
