@@ -54,6 +54,10 @@ class ReasoningGym:
     exact: bool = True
     """Whether only full marks count."""
 
+    def warm_up(self) -> None:
+        """Import reasoning-gym before the workers are forked: a second of processor time for each of them otherwise."""
+        import reasoning_gym  # noqa: F401
+
     def grade(self, completion: str, task: Task) -> Score:
         """Ask the scorer."""
         entry = {
@@ -81,7 +85,7 @@ class ReasoningGym:
 
 @functools.cache
 def _scorer(family: str) -> Callable[[str, Mapping[str, Any]], float]:
-    """Return a family's scorer. The first call takes seconds: it imports reasoning-gym."""
+    """Return a family's scorer."""
     from reasoning_gym import get_score_answer_fn
 
     score: Callable[[str, Mapping[str, Any]], float] = get_score_answer_fn(family)

@@ -1,6 +1,8 @@
 """The other built-in graders, with values worked out by hand."""
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -169,3 +171,12 @@ def test_harmless_answers_include_the_references(family):
     for entry in reasoning_gym.create_dataset(family, size=5, seed=1):
         score = ReasoningGym().grade(entry["answer"], task(answer=entry["answer"], metadata=entry["metadata"]))
         assert (score.value, score.status) == (1.0, Status.OK)
+
+
+def test_reasoning_gym_is_imported_before_the_workers_are_forked():
+    program = (
+        "import sys; from graders.reasoning_gym_score import ReasoningGym; grader = ReasoningGym(); "
+        "before = 'reasoning_gym' in sys.modules; grader.warm_up(); print(before, 'reasoning_gym' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
