@@ -43,7 +43,7 @@ def test_json_lines_keep_their_columns_and_line_numbers(tmp_path: Path, suffix: 
         (b'{"n": ' + b"1" * 5000 + b"}", "invalid JSON: Exceeds the limit"),
         (b"[" * 200_000, "invalid JSON: "),
     ],
-    ids=["syntax", "encoding", "huge number", "too deep"],
+    ids=["syntax", "open string", "encoding", "huge number", "too deep"],
 )
 def test_a_bad_line_is_a_flaw_and_reading_goes_on(tmp_path: Path, line: bytes, problem: str) -> None:
     path = tmp_path / "tasks.jsonl"
