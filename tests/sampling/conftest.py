@@ -22,10 +22,11 @@ from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, Policy, Publication
 
 CANARIES = ((5, 6, 7), (8, 9, 5))
-SPEC = EngineSpec(
+BASE = Policy(version=0, fingerprint="base")
+FAKE_SPEC = EngineSpec(
     kind="fake",
     model=Path("nowhere"),
-    base=Policy(version=0, fingerprint="base"),
+    base=BASE,
     max_lora_rank=8,
     dtype="float32",
     max_context_tokens=64,
@@ -33,7 +34,6 @@ SPEC = EngineSpec(
     num_threads=1,
     on_gpu=False,
     options={"script": ["one", "two", "three", "four", "five"]},
-    canaries=CANARIES,
 )
 
 
@@ -71,7 +71,7 @@ def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
             "seed": 0,
         }
         fleet = Fleet(
-            replace(SPEC, staleness=staleness, num_runs=num_runs),
+            replace(FAKE_SPEC, staleness=staleness, num_runs=num_runs, canaries=CANARIES),
             render=lambda task: (len(task.id), 7),
             max_completion_tokens=4,
             **(defaults | how),

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,21 +16,10 @@ from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Policy, Rollout
 
-BASE = Policy(version=0, fingerprint="base")
+from .conftest import BASE, FAKE_SPEC
+
 NEWER = FullWeights(policy=Policy(version=1, fingerprint="f1"), tensors=b"")
-SPEC = EngineSpec(
-    kind="fake",
-    model=Path("nowhere"),
-    base=BASE,
-    max_lora_rank=8,
-    dtype="float32",
-    max_context_tokens=64,
-    seed=0,
-    num_threads=1,
-    on_gpu=False,
-    options={"script": ["one", "two"]},
-    canaries=((1, 2, 3),),
-)
+SPEC = replace(FAKE_SPEC, options={"script": ["one", "two"]}, canaries=((1, 2, 3),))
 REQUESTS = [Request(task_id="t", index=index, prompt_ids=(1,), seed=index) for index in range(4)]
 OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=4)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -10,22 +9,12 @@ from rft.errors import SyncError
 from rft.sampling import fake_engine
 from rft.sampling.engine import Request, SamplingOptions, sample_all
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.spec import EngineSpec, build_engine
+from rft.sampling.spec import build_engine
 from rft.types import Adapter, Policy, StopReason
 
-BASE = Policy(version=0, fingerprint="base")
-SPEC = EngineSpec(
-    kind="fake",
-    model=Path("nowhere"),
-    base=BASE,
-    max_lora_rank=8,
-    dtype="float32",
-    max_context_tokens=64,
-    seed=0,
-    num_threads=1,
-    on_gpu=False,
-    options={"script": ["one", "two", "h\u00e9"]},
-)
+from .conftest import BASE, FAKE_SPEC
+
+SPEC = replace(FAKE_SPEC, options={"script": ["one", "two", "h\u00e9"]})
 OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=9)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,23 +13,11 @@ from rft.errors import SyncError
 from rft.sampling.engine import Engine, Request, SamplingOptions
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet
-from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, Policy, Split, Task
 
-BASE = Policy(version=0, fingerprint="base")
-SPEC = EngineSpec(
-    kind="fake",
-    model=Path("nowhere"),
-    base=BASE,
-    max_lora_rank=8,
-    dtype="float32",
-    max_context_tokens=64,
-    seed=0,
-    num_threads=1,
-    on_gpu=False,
-    num_runs=2,
-    options={"script": ["one", "two", "three", "four", "five"]},
-)
+from .conftest import BASE, FAKE_SPEC
+
+SPEC = replace(FAKE_SPEC, num_runs=2)
 OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=9)
 TASKS = [Task(id=name, messages=({"role": "user", "content": name},), item={}, split=Split.TRAIN) for name in "abc"]
 

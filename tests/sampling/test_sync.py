@@ -17,9 +17,9 @@ from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet
 from rft.types import Policy, Rollout, Task
 
-pytestmark = pytest.mark.e2e
+from .conftest import BASE
 
-BASE = Policy(version=0, fingerprint="base")
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture

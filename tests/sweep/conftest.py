@@ -11,12 +11,26 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from rft.sampling.spec import EngineSpec
+from rft.types import Policy
+
 GRADER = """
 def one(completion, task, fails=False):
     if fails:
         raise ValueError("as the trial wants it")
     return float(completion == "1")
 """
+VLLM_SPEC = EngineSpec(
+    kind="vllm",
+    model=Path("model"),
+    base=Policy(version=0, fingerprint="base"),
+    max_lora_rank=8,
+    dtype="float32",
+    max_context_tokens=64,
+    seed=0,
+    num_threads=1,
+    on_gpu=False,
+)
 FAKE = (
     "experiment=quickstart",
     "sampler=fake",

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,20 +16,10 @@ from rft.errors import SampleError
 from rft.sampling.spec import EngineSpec
 from rft.sweep import sharing
 from rft.sweep.sharing import SharedFleets
-from rft.types import Policy
+
+from .conftest import VLLM_SPEC as SPEC
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
-SPEC = EngineSpec(
-    kind="vllm",
-    model=Path("model"),
-    base=Policy(version=0, fingerprint="base"),
-    max_lora_rank=8,
-    dtype="float32",
-    max_context_tokens=64,
-    seed=0,
-    num_threads=1,
-    on_gpu=False,
-)
 A, B = SimpleNamespace(spec=SPEC), SimpleNamespace(spec=replace(SPEC, max_context_tokens=128))
 """Stand for the inputs of trials with one kind of samplers, and with another."""
 

@@ -8,21 +8,11 @@ from pathlib import Path
 import pytest
 
 from rft.config.commands import load_training
-from rft.sampling.spec import EngineSpec
 from rft.sweep.sharing import whose_engine, why_alone
 from rft.types import Policy
 
-SPEC = EngineSpec(
-    kind="vllm",
-    model=Path("model"),
-    base=Policy(version=0, fingerprint="base"),
-    max_lora_rank=8,
-    dtype="float32",
-    max_context_tokens=64,
-    seed=0,
-    num_threads=1,
-    on_gpu=False,
-)
+from .conftest import VLLM_SPEC as SPEC
+
 RUN = load_training(["experiment=quickstart"], "/nowhere")
 
 
