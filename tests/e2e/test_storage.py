@@ -30,7 +30,6 @@ FAKE = (
     "learner=fake",
     "loop.prompts_per_step=4",
     "loop.completions_per_prompt=4",
-    "loop.checkpoint_every_steps=2",
     "loop.staleness=1",
     "data.test=test.jsonl",
     "data.validation=null",
@@ -42,7 +41,7 @@ FAKE = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for machine in ("first", "second", "undisturbed"):
+    for machine in ("first", "second"):
         (tmp_path / machine).mkdir()
         lines = (TASKS / "test.jsonl").read_text().splitlines(keepends=True)[:6]
         (tmp_path / machine / "test.jsonl").write_text("".join(lines))
@@ -62,7 +61,7 @@ def environment() -> dict[str, str]:
 
 
 def kill_once_stored(*words: str, cwd: Path, copy: Place) -> None:
-    """Start a run, and end all of it without warning once its copy has a whole checkpoint."""
+    """Start a run, and end all of it without warning two steps after a checkpoint that its copy has."""
     started = subprocess.Popen(
         [RFT, *words], cwd=cwd, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment()
     )
@@ -71,7 +70,8 @@ def kill_once_stored(*words: str, cwd: Path, copy: Place) -> None:
     assert started.stdout is not None
     try:
         for line in started.stdout:
-            if line.startswith("step ") and whole_checkpoints(copy.files("checkpoints")):
+            step = re.match(r"step (\d+)/", line)
+            if step and (stored := whole_checkpoints(copy.files("checkpoints"))) and int(step[1]) >= stored[0] + 2:
                 os.killpg(started.pid, signal.SIGKILL)
                 break
         assert started.wait() == -signal.SIGKILL
@@ -79,8 +79,8 @@ def kill_once_stored(*words: str, cwd: Path, copy: Place) -> None:
         overdue.cancel()
 
 
-def course(run: Path) -> list[tuple[Any, ...]]:
-    """What each step did, without the times."""
+def course(run: Path, last: int) -> list[tuple[Any, ...]]:
+    """What each step up to the last did, without the times."""
     return [
         (
             line["step"],
@@ -88,37 +88,48 @@ def course(run: Path) -> list[tuple[Any, ...]]:
             {k: v for k, v in line["metrics"].items() if not k.endswith("_s")},
             line["drops"],
         )
-        for line in read_metrics(run)
+        for line in read_metrics(run)[: last + 1]
     ]
 
 
-def said(run: Path) -> list[tuple[Any, ...]]:
+def said(run: Path, last: int) -> list[tuple[Any, ...]]:
+    """What was sampled up to that step."""
     keys = ("phase", "step", "task_id", "index", "completion", "reward")
-    return sorted(tuple(line[key] for key in keys) for line in read_rollouts(run))
+    lines = (line for line in read_rollouts(run) if line["phase"] != "after" and line["step"] <= last)
+    return sorted(tuple(line[key] for key in keys) for line in lines)
 
 
 def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path) -> None:
+    """It does again what the killed one did after its last stored checkpoint."""
     storage = f"storage=file://{folder}/bucket"
     copy = Place(f"file://{folder}/bucket/quickstart/run")
-    kill_once_stored("train", *FAKE, "loop.steps=1000000", storage, cwd=folder / "first", copy=copy)
+    # Slow enough for a copy to be there before the next checkpoint.
+    slow = (
+        "graders.correct.use=exact",
+        "sampler.completions_per_s=100",
+        "loop.checkpoint_every_steps=4",
+        "loop.steps=1000000",
+    )
+    kill_once_stored("train", *FAKE, *slow, storage, cwd=folder / "first", copy=copy)
     [done, *_] = whole_checkpoints(copy.files())
+    killed = folder / "first" / "run"
+    last = read_metrics(killed)[-1]["step"]
+    expected = course(killed, last), said(killed, last)
     shutil.rmtree(folder / "first")
 
-    steps = f"loop.steps={done + 3}"
-    resumed = rft("train", f"resume={copy}", steps, cwd=folder / "second")
+    steps = max(last, done + 1)
+    resumed = rft("train", f"resume={copy}", f"loop.steps={steps}", cwd=folder / "second")
     assert resumed.returncode == 0
     assert f"bringing the run from {copy} to run" in resumed.stdout
     here = folder / "second" / "run"
-    assert rft("train", *FAKE, steps, storage.replace("bucket", "other"), cwd=folder / "undisturbed").returncode == 0
-    undisturbed = folder / "undisturbed" / "run"
-    assert course(here) == course(undisturbed)
-    assert [step for step, *_ in course(here)] == list(range(done + 4))
-    assert said(here) == said(undisturbed)
+    assert [line["step"] for line in read_metrics(here)] == list(range(steps + 1))
+    assert (course(here, last), said(here, last)) == expected
+    assert len(list(read_rollouts(here))) == 2 * 6 + 16 * steps
 
     # The copy is what the run folder is.
     kept = {path.relative_to(here).as_posix(): path.read_bytes() for path in here.rglob("*") if path.is_file()}
     assert {name: copy.read(name) for name in copy.files()} == kept
-    assert whole_checkpoints(kept)[0] == done + 3
+    assert whole_checkpoints(kept)[0] == steps
     summary = json.loads((here / "summary.json").read_text())
     assert (summary["status"], summary["storage"]) == ("finished", {"place": str(copy), "failed_copies": 0})
 
@@ -137,7 +148,8 @@ def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: 
         "    return 1.0\n"
     )
     (folder / "first" / "spoil").touch()
-    words = (*FAKE, "loop.steps=3", "~graders.correct", "graders.spoil.use=spoil.py:spoil", "grading.num_workers=1")
+    spoil = ("~graders.correct", "graders.spoil.use=spoil.py:spoil", "grading.num_workers=1")
+    words = (*FAKE, *spoil, "loop.steps=3", "loop.checkpoint_every_steps=2")
     run = rft("train", *words, f"storage={folder}/bucket", "storage_timeout_s=2", cwd=folder / "first")
     assert run.returncode == 1
     failure = rf"{folder}/bucket/quickstart/run: \S+ cannot be \w+: \w+: "
