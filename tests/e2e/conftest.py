@@ -1,22 +1,32 @@
-"""Commands as users type them, on a cluster of the test's own."""
+"""Commands as users type them: on a terminal, or on a cluster of the test's own."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from rft.recorder import read_metrics
 
+RFT = Path(sys.executable).with_name("rft")
+TASKS = Path(__file__).parents[2] / "rft" / "embedded" / "tasks" / "chain_sum"
+MARK = "RFT_TEST_RUN"
+"""Environment variable by which the processes of a command are known."""
 DEADLINE_S = 240.0
 POLL_S = 0.1
 SMALL = (
@@ -29,6 +39,19 @@ SMALL = (
     "data.validation=null",
     "logging=none",
 )
+THREE_STEPS = (
+    "experiment=quickstart",
+    "loop.steps=3",
+    "loop.prompts_per_step=4",
+    "loop.completions_per_prompt=4",
+    "loop.checkpoint_every_steps=2",
+    "learner.completions_per_micro_batch=16",
+    "data.test=test.jsonl",
+    "data.validation=validation.jsonl",
+    "evaluation.every_steps=2",
+    "evaluation.completions_per_task=2",
+)
+NUM_TASKS = {"test": 12, "validation": 6}
 
 
 class Command:
@@ -142,3 +165,112 @@ def make_user() -> Callable[..., User]:
 def small() -> tuple[str, ...]:
     """The words of a run of seconds."""
     return SMALL
+
+
+@dataclass
+class Run:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    orphans: list[str]
+    folder: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.folder / "summary.json").read_text())
+
+
+@dataclass
+class Family:
+    """A process and all that it started, each remembered as soon as it is seen."""
+
+    mark: str
+    process: psutil.Process
+    seen: set[psutil.Process] = field(default_factory=set)
+
+    def look(self) -> None:
+        for process in [self.process, *self.seen]:
+            try:
+                self.seen |= set(process.children(recursive=True))
+            except psutil.NoSuchProcess:
+                continue
+
+    def left(self) -> list[str]:
+        """Who is still alive after the head is gone: those seen, and those that carry the mark."""
+        _, alive = psutil.wait_procs(self.seen, timeout=20)
+        found = {*alive}
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark:
+                    found.add(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return [str(process) for process in found]
+
+
+def _rft(
+    *words: str, cwd: Path, on_line: Callable[[str, Callable[[], None]], None] | None = None, output_dir: str = "run"
+) -> Run:
+    """Run a command. `on_line(line, press_ctrl_c)` sees each line of its output while it runs.
+
+    It gets a session of its own, so that Ctrl-C reaches all of its processes, as on a terminal.
+    """
+    mark = uuid.uuid4().hex
+    environment = {**os.environ, MARK: mark, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    started = subprocess.Popen(
+        [RFT, *words],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    family = Family(mark, psutil.Process(started.pid))
+    overdue = threading.Timer(DEADLINE_S, lambda: os.killpg(started.pid, signal.SIGKILL))
+    overdue.start()
+    lines = []
+    try:
+        assert started.stdout is not None
+        for line in started.stdout:
+            lines.append(line)
+            family.look()
+            if on_line is not None:
+                on_line(line, lambda: os.killpg(started.pid, signal.SIGINT))
+        code = started.wait()
+    finally:
+        overdue.cancel()
+    print("".join(lines))  # pytest shows it when the test fails
+    return Run(code=code, output="".join(lines), orphans=family.left(), folder=cwd / output_dir)
+
+
+def _write_tasks(folder: Path) -> Path:
+    for name, number in NUM_TASKS.items():
+        lines = (TASKS / f"{name}.jsonl").read_text().splitlines(keepends=True)[:number]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rft() -> Callable[..., Run]:
+    """`rft("train", "output_dir=run", cwd=folder)`: run a command to its end."""
+    return _rft
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with held-out tasks: the first of the embedded files."""
+    return _write_tasks(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def three_steps() -> tuple[str, ...]:
+    """The words of `trained`, but for its `output_dir`."""
+    return THREE_STEPS
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three steps on the embedded model, with everything real."""
+    return _rft("train", *THREE_STEPS, "output_dir=run", cwd=_write_tasks(tmp_path_factory.mktemp("trained")))

@@ -6,20 +6,12 @@ Nothing is waited for by the clock: a test waits for lines of output, and a dead
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import safetensors.numpy
 
@@ -29,11 +21,7 @@ from rft.recorder import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.e2e
 
-RFT = Path(sys.executable).with_name("rft")
 TASKS = Path(__file__).parents[2] / "rft" / "embedded" / "tasks" / "chain_sum"
-MARK = "RFT_TEST_RUN"
-"""Environment variable by which the processes of a run are known."""
-DEADLINE_S = 180.0
 PNG = b"\x89PNG\r\n\x1a\n"
 
 SMALL = (
@@ -46,122 +34,19 @@ SMALL = (
     "evaluation.completions_per_task=2",
 )
 FAKE = ("sampler=fake", "learner=fake")
-NUM_TEST, NUM_VALIDATION = 12, 6
+NUM_TEST = 12
+
+Rft = Callable[..., Any]
 
 
-@dataclass
-class Run:
-    """A command that has ended."""
-
-    code: int
-    output: str
-    orphans: list[str]
-    folder: Path
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        return json.loads((self.folder / "summary.json").read_text())
-
-
-@dataclass
-class Family:
-    """A process and all that it started, each remembered as soon as it is seen."""
-
-    mark: str
-    process: psutil.Process
-    seen: set[psutil.Process] = field(default_factory=set)
-
-    def look(self) -> None:
-        for process in [self.process, *self.seen]:
-            try:
-                self.seen |= set(process.children(recursive=True))
-            except psutil.NoSuchProcess:
-                continue
-
-    def left(self) -> list[str]:
-        """Who is still alive after the head is gone: those seen, and those that carry the mark."""
-        _, alive = psutil.wait_procs(self.seen, timeout=20)
-        found = {*alive}
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == self.mark:
-                    found.add(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return [str(process) for process in found]
-
-
-def rft(
-    *words: str, cwd: Path, on_line: Callable[[str, Callable[[], None]], None] | None = None, output_dir: str = "run"
-) -> Run:
-    """Run a command. `on_line(line, press_ctrl_c)` sees each line of its output while it runs.
-
-    It gets a session of its own, so that Ctrl-C reaches all of its processes, as on a terminal.
-    """
-    mark = uuid.uuid4().hex
-    environment = {**os.environ, MARK: mark, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    started = subprocess.Popen(
-        [RFT, *words],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    family = Family(mark, psutil.Process(started.pid))
-    overdue = threading.Timer(DEADLINE_S, lambda: os.killpg(started.pid, signal.SIGKILL))
-    overdue.start()
-    lines = []
-    try:
-        assert started.stdout is not None
-        for line in started.stdout:
-            lines.append(line)
-            family.look()
-            if on_line is not None:
-                on_line(line, lambda: os.killpg(started.pid, signal.SIGINT))
-        code = started.wait()
-    finally:
-        overdue.cancel()
-    print("".join(lines))  # pytest shows it when the test fails
-    return Run(code=code, output="".join(lines), orphans=family.left(), folder=cwd / output_dir)
-
-
-def write_tasks(folder: Path) -> Path:
-    """The first tasks of the embedded files."""
-    for name, number in (("test", NUM_TEST), ("validation", NUM_VALIDATION)):
-        lines = (TASKS / f"{name}.jsonl").read_text().splitlines(keepends=True)[:number]
-        (folder / f"{name}.jsonl").write_text("".join(lines))
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_tasks(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Three steps on the embedded model, with everything real."""
-    return rft(
-        "train",
-        *SMALL,
-        "loop.steps=3",
-        "loop.checkpoint_every_steps=2",
-        "evaluation.every_steps=2",
-        "output_dir=run",
-        cwd=write_tasks(tmp_path_factory.mktemp("trained")),
-    )
-
-
-def test_a_run_ends_well(trained: Run) -> None:
+def test_a_run_ends_well(trained: Any) -> None:
     assert trained.code == 0
     assert trained.orphans == []
     assert "finished after 3 steps" in trained.output
     assert "Traceback" not in trained.output
 
 
-def test_the_summary_holds_what_scripts_read(trained: Run) -> None:
+def test_the_summary_holds_what_scripts_read(trained: Any) -> None:
     summary = trained.summary
     assert (summary["status"], summary["steps"], summary["drops"]) == ("finished", 3, {})
     assert {"start", "sample_and_grade", "learn", "sync", "evaluate", "checkpoint"} <= summary["time_s"].keys()
@@ -173,7 +58,7 @@ def test_the_summary_holds_what_scripts_read(trained: Run) -> None:
     assert measured["difference"]["mean"] == pytest.approx(difference)
 
 
-def test_one_line_a_step(trained: Run) -> None:
+def test_one_line_a_step(trained: Any) -> None:
     lines = read_metrics(trained.folder)
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     assert [line["policy"]["version"] for line in lines] == [0, 1, 2, 3]
@@ -186,7 +71,7 @@ def test_one_line_a_step(trained: Run) -> None:
         assert line["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
 
 
-def test_every_rollout_is_on_disk(trained: Run) -> None:
+def test_every_rollout_is_on_disk(trained: Any) -> None:
     lines = list(read_rollouts(trained.folder))
     counts: dict[tuple[str, int], int] = {}
     for line in lines:
@@ -213,7 +98,7 @@ def test_every_rollout_is_on_disk(trained: Run) -> None:
     assert read_metrics(trained.folder)[1]["metrics"]["reward/mean"] == pytest.approx(sum(means) / 16)
 
 
-def test_the_adapter_is_what_the_last_step_made(trained: Run) -> None:
+def test_the_adapter_is_what_the_last_step_made(trained: Any) -> None:
     import hashlib
 
     import torch
@@ -236,7 +121,7 @@ def test_the_adapter_is_what_the_last_step_made(trained: Run) -> None:
     assert "reasoning_gym" in card
 
 
-def test_what_else_a_run_leaves(trained: Run) -> None:
+def test_what_else_a_run_leaves(trained: Any) -> None:
     plots = list((trained.folder / "plots").iterdir())
     assert plots
     assert all(plot.read_bytes().startswith(PNG) for plot in plots)
@@ -254,50 +139,33 @@ def test_what_else_a_run_leaves(trained: Run) -> None:
     assert config.loop.steps == 3
 
 
-@pytest.mark.parametrize("phase", ["before", "after"])
-def test_evaluate_finds_the_same_as_the_run(trained: Run, phase: str) -> None:
-    """Same seed, same tasks: the very same completions, by the base model and by the adapter."""
-    policy = "model.path=embedded:tiny" if phase == "before" else f"adapter={trained.folder}"
-    measured = rft(
+def evaluate(rft: Rft, run: Any, policy: str, *words: str) -> Any:
+    return rft(
         "evaluate",
-        policy,
-        "data.test=test.jsonl",
-        "graders.correct.use=reasoning_gym",
-        "evaluation.completions_per_task=2",
-        "sampler.max_completion_tokens=48",
-        f"output_dir=evaluated-{phase}",
-        cwd=trained.folder.parent,
-        output_dir=f"evaluated-{phase}",
+        *(policy, *words, "data.test=test.jsonl", "output_dir=evaluated"),
+        *("evaluation.completions_per_task=2", "sampler.max_completion_tokens=48"),
+        cwd=run.folder.parent,
+        output_dir="evaluated",
     )
+
+
+def assert_same(run: Any, phase: str, measured: Any) -> None:
+    """Same seed, same tasks: the very same completions."""
     assert (measured.code, measured.orphans) == (0, [])
-    assert measured.summary["mean"] == trained.summary["eval"][phase]["mean"]
+    assert measured.summary["mean"] == run.summary["eval"][phase]["mean"]
     texts = [
         {(line["task_id"], line["index"]): line["completion"] for line in read_rollouts(folder, of_phase)}
-        for folder, of_phase in ((trained.folder, phase), (measured.folder, "test"))
+        for folder, of_phase in ((run.folder, phase), (measured.folder, "test"))
     ]
-    assert texts[0] == texts[1]
+    assert texts[0] == texts[1] != {}
 
 
-def test_two_ranks_learn_what_one_learns(trained: Run, folder: Path) -> None:
-    """Stopped after the second step and resumed, so that both ranks come back from the checkpoint."""
-    first = rft("train", *SMALL, "learner.num_workers=2", "loop.steps=2", "output_dir=run", cwd=folder)
-    assert (first.code, first.orphans) == (0, [])
-    whole = rft("train", "resume=run", "loop.steps=3", cwd=folder)
-    assert (whole.code, whole.orphans) == (0, [])
-    alone, together = read_metrics(trained.folder)[1:], read_metrics(whole.folder)[1:]
-    assert [line["step"] for line in together] == [1, 2, 3]
-    names = ("reward/mean", "learner/loss", "learner/grad_norm", "learner/entropy", "learner/completions/learned_from")
-    for one, two in zip(alone, together, strict=True):
-        expected = {name: one["metrics"][name] for name in names}
-        assert {name: two["metrics"][name] for name in names} == pytest.approx(expected, rel=1e-2, abs=1e-4)
-    adapters = [load_adapter(run.folder) for run in (trained, whole)]
-    one, two = (safetensors.numpy.load(adapter.tensors) for adapter in adapters)
-    for name in one:
-        # Three steps of Adam, each of 1e-3: where a gradient is nearly 0, its sign is chance.
-        np.testing.assert_allclose(two[name], one[name], rtol=0, atol=3e-4)
+def test_evaluate_finds_the_same_as_the_run(trained: Any, rft: Rft) -> None:
+    measured = evaluate(rft, trained, f"adapter={trained.folder}", "graders.correct.use=reasoning_gym")
+    assert_same(trained, "after", measured)
 
 
-def test_sample_with_the_adapter(trained: Run) -> None:
+def test_sample_with_the_adapter(trained: Any, rft: Rft) -> None:
     prompt = "State the final answer to the following arithmetic problem: 4 + 5 ="
     asked = rft("sample", prompt, "--adapter", "run", "--num", "2", "--max-tokens", "40", cwd=trained.folder.parent)
     assert (asked.code, asked.orphans) == (0, [])
@@ -305,8 +173,10 @@ def test_sample_with_the_adapter(trained: Run) -> None:
     assert "Traceback" not in asked.output
 
 
-def test_ctrl_c_and_resume(folder: Path) -> None:
-    fake = (*SMALL, *FAKE, "loop.checkpoint_every_steps=1000000", "evaluation.every_steps=null", "output_dir=run")
+def test_ctrl_c_and_resume(folder: Path, rft: Rft) -> None:
+    exact = "graders.correct.use=exact"
+    never = ("loop.checkpoint_every_steps=1000000", "evaluation.every_steps=null")
+    fake = (*SMALL, *FAKE, exact, *never, "output_dir=run")
     pressed = []
 
     def press_once(line: str, press_ctrl_c: Callable[[], None]) -> None:
@@ -330,8 +200,11 @@ def test_ctrl_c_and_resume(folder: Path) -> None:
     assert len(list(read_rollouts(resumed.folder, "train"))) == (done + 2) * 16
     assert len(list(read_rollouts(resumed.folder, "before"))) == len(list(read_rollouts(resumed.folder, "after"))) == 24
 
+    base = evaluate(rft, resumed, "model.path=embedded:tiny", "sampler=fake", exact)
+    assert_same(resumed, "before", base)
 
-def test_sampling_ahead_refilling_and_pass_rates(folder: Path) -> None:
+
+def test_sampling_ahead_refilling_and_pass_rates(folder: Path, rft: Rft) -> None:
     (folder / "half.py").write_text("def half(completion):\n    return float(completion in ('1', '2'))\n")
     lines = (TASKS / "train.jsonl").read_text().splitlines(keepends=True)[:40]
     (folder / "train.jsonl").write_text("".join(lines))
@@ -372,7 +245,7 @@ def test_sampling_ahead_refilling_and_pass_rates(folder: Path) -> None:
         assert metrics[step]["groups/put_aside"] == dull == len(groups) - 4
 
 
-def test_ctrl_c_twice_stops_at_once(folder: Path) -> None:
+def test_ctrl_c_twice_stops_at_once(folder: Path, rft: Rft) -> None:
     presses = []
 
     def press(line: str, press_ctrl_c: Callable[[], None]) -> None:
@@ -391,7 +264,7 @@ def test_ctrl_c_twice_stops_at_once(folder: Path) -> None:
     assert stopped.summary["status"] == "interrupted"
 
 
-def test_a_grader_that_always_raises(folder: Path) -> None:
+def test_a_grader_that_always_raises(folder: Path, rft: Rft) -> None:
     (folder / "broken.py").write_text("def broken(completion):\n    raise KeyError('no such column')\n")
     failed = rft(
         "train", *SMALL, *FAKE, "~graders.correct", "graders.broken.use=broken.py:broken", "output_dir=run", cwd=folder
@@ -404,45 +277,73 @@ def test_a_grader_that_always_raises(folder: Path) -> None:
     assert failed.summary["status"] == "failed"
 
 
-def test_a_grader_of_ones_own_and_the_transformers_sampler(folder: Path) -> None:
+SECRET = "sk-planted-0123456789"
+OWN_GRADERS = (
+    "sampler=transformers",
+    "graders.concise.use=my_graders.py:concise",
+    "graders.concise.weight=0.1",
+    "graders.keyed.use=my_graders.py:keyed",
+    f"graders.keyed.api_key={SECRET}",
+    "grading.max_fault_share=1",
+    "loop.steps=2",
+    "loop.checkpoint_every_steps=1",
+    "evaluation.every_steps=null",
+    "data.validation=null",
+)
+
+
+@pytest.fixture(scope="module")
+def own_graders(tmp_path_factory: pytest.TempPathFactory, three_steps: tuple[str, ...], rft: Rft) -> Any:
+    """Two steps with the transformers sampler, a real learner and two graders: one has a key, and tells it at times."""
+    folder = tmp_path_factory.mktemp("own-graders")
     (folder / "my_graders.py").write_text(
         '"""Graders of my own."""\n\n\ndef concise(completion):\n'
         '    """1 for an empty completion, 0 from 40 characters on."""\n'
-        "    return max(0.0, 1 - len(completion) / 40)\n"
+        "    return max(0.0, 1 - len(completion) / 40)\n\n\n"
+        "def keyed(completion, api_key):\n"
+        "    if len(completion) % 2:\n        raise ValueError(api_key)\n    return 1\n"
     )
-    run = rft(
-        "train",
-        *SMALL,
-        "sampler=transformers",
-        "loop.steps=2",
-        "graders.concise.use=my_graders.py:concise",
-        "graders.concise.weight=0.1",
-        "output_dir=run",
-        cwd=folder,
-    )
-    assert (run.code, run.orphans) == (0, [])
-    assert run.summary["status"] == "finished"
-    lines = list(read_rollouts(run.folder, "train"))
+    (folder / "test.jsonl").write_text("".join((TASKS / "test.jsonl").read_text().splitlines(keepends=True)[:NUM_TEST]))
+    return rft("train", *three_steps, *OWN_GRADERS, "output_dir=run", cwd=folder)
+
+
+def test_graders_of_ones_own_and_the_transformers_sampler(own_graders: Any) -> None:
+    assert (own_graders.code, own_graders.orphans) == (0, [])
+    assert own_graders.summary["status"] == "finished"
+    lines = list(read_rollouts(own_graders.folder, "train"))
     assert len(lines) == 32
+    assert {len(line["completion"]) % 2 for line in lines} == {0, 1}
     for line in lines:
         concise = max(0.0, 1 - len(line["completion"]) / 40)
         assert line["scores"]["concise"]["value"] == pytest.approx(concise)
-        assert line["reward"] == pytest.approx(line["scores"]["correct"]["value"] + 0.1 * concise)
-    for metrics in read_metrics(run.folder)[1:]:
+        if len(line["completion"]) % 2:
+            assert (line["scores"]["keyed"]["value"], line["reward"]) == (None, None)
+        else:
+            assert line["reward"] == pytest.approx(line["scores"]["correct"]["value"] + 0.1 * concise + 1)
+    for metrics in read_metrics(own_graders.folder)[1:]:
         assert metrics["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
 
 
-def test_a_key_is_nowhere_in_the_run_folder_nor_in_the_output(folder: Path) -> None:
-    secret = "sk-planted-0123456789"
-    (folder / "keyed.py").write_text(
-        "def f(completion, api_key):\n    if len(completion) % 2:\n        raise ValueError(api_key)\n    return 1\n"
-    )
-    words = ["loop.steps=2", "loop.checkpoint_every_steps=1", "grading.max_fault_share=1", "output_dir=run"]
-    keyed = ["graders.keyed.use=keyed.py:f", f"graders.keyed.api_key={secret}"]
-    run = rft("train", *SMALL, *words, *keyed, "evaluation.completions_per_task=1", cwd=folder)
-    assert run.code == 0
-    files = [path for path in run.folder.rglob("*") if path.is_file()]
+def test_a_key_is_nowhere_in_the_run_folder_nor_in_the_output(own_graders: Any) -> None:
+    files = [path for path in own_graders.folder.rglob("*") if path.is_file()]
     assert {"config.yaml", "manifest.json", "README.md", "rollouts.jsonl"} <= {path.name for path in files}
-    assert "ValueError: <redacted>" in (run.folder / "rollouts.jsonl").read_text()
-    assert [path for path in files if secret.encode() in path.read_bytes()] == []
-    assert secret not in run.output
+    assert "ValueError: <redacted>" in (own_graders.folder / "rollouts.jsonl").read_text()
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+    assert SECRET not in own_graders.output
+
+
+def test_two_ranks_learn_what_one_learns(own_graders: Any, three_steps: tuple[str, ...], rft: Rft) -> None:
+    words = (*three_steps, *OWN_GRADERS, "data.test=null", "learner.num_workers=2", "output_dir=ranks")
+    shared = rft("train", *words, cwd=own_graders.folder.parent, output_dir="ranks")
+    assert (shared.code, shared.orphans) == (0, [])
+    alone, together = read_metrics(own_graders.folder)[1:], read_metrics(shared.folder)[1:]
+    assert [line["step"] for line in together] == [1, 2]
+    names = ("reward/mean", "learner/loss", "learner/grad_norm", "learner/entropy", "learner/completions/learned_from")
+    for one, two in zip(alone, together, strict=True):
+        expected = {name: one["metrics"][name] for name in names}
+        assert {name: two["metrics"][name] for name in names} == pytest.approx(expected, rel=1e-2, abs=1e-4)
+    adapters = [load_adapter(run.folder) for run in (own_graders, shared)]
+    one, two = (safetensors.numpy.load(adapter.tensors) for adapter in adapters)
+    for name in one:
+        # Two steps of Adam, each of 1e-3: where a gradient is nearly 0, its sign is chance.
+        np.testing.assert_allclose(two[name], one[name], rtol=0, atol=3e-4)
