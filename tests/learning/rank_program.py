@@ -33,6 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bnpo": {"options": {**SGD, "loss_type": "bnpo"}, "completions_per_micro_batch": 6},
     "all weights": {"options": {**SGD, "loss_type": "dapo"}, "lora": None, "learning_rate": 1e-2},
     "ppo": {"kind": "ppo", "ppo": PPO, "epochs": 2, "options": {**SGD, "loss_type": "dapo", "beta": 0.3}},
+    "resumed": {"options": {**SGD, "loss_type": "dapo"}},
     "dropout": {
         "options": {"loss_type": "bnpo"},
         "lora": Lora(rank=4, alpha=8, dropout=0.3),
@@ -113,17 +114,31 @@ def batch(learner: GrpoLearner, seed: int) -> list[GradedGroup]:
     return groups
 
 
+def saved_and_resumed(learner: GrpoLearner, spec: LearnerSpec, ranks: Ranks) -> GrpoLearner:
+    """Rank 0 saves; all ranks come back from what it wrote."""
+    if ranks.is_first:
+        learner.save()
+    ranks.add_up([torch.zeros(1)])  # and so the others wait for it
+    learner.close()
+    checkpoint = spec.run_folder.parents[1] / "0" / spec.run_folder.name / "checkpoints" / "checkpoint-1"
+    return GrpoLearner(replace(spec, resume_from=checkpoint), ranks)
+
+
 def main(model: str, number: str, of: str, address: str, out: str) -> None:
     place = RankPlace(number=int(number), of=int(of), address=address, host="127.0.0.1", backend="gloo")
     ranks = Ranks.join(place, timeout_s=60) if place.of > 1 else Ranks()
     tensors: dict[str, torch.Tensor] = {}
     told: dict[str, Any] = {}
     for name, case in CASES.items():
-        learner = GrpoLearner(spec_of(Path(model), Path(out).with_suffix("") / name, case), ranks)
+        spec = spec_of(Path(model), Path(out).with_suffix("") / name, case)
+        learner = GrpoLearner(spec, ranks)
         kept = Gradients()
         learner._stepped.trainer.add_callback(kept)
         checksums = [learner.checksum()]
         for step in (1, 2):
+            if (name, step) == ("resumed", 2) and place.of > 1:  # who is alone never stops
+                learner = saved_and_resumed(learner, spec, ranks)
+                learner._stepped.trainer.add_callback(kept)
             metrics = learner.learn(batch(learner, step))
             told[f"{name} {step}"] = metrics
             tensors |= {f"{name} {step} gradient {key}": each for key, each in kept.last.items()}
