@@ -70,5 +70,8 @@ def test_a_search_with_pruning_asks_for_more_trials_on_resume(search: Command, f
     assert (code, [trial["number"] for trial in sweep["trials"]]) == (0, [0, 1, 2, 3])
     assert "3 of them have ended before and are not run again" in printed
     assert len({tuple(trial["overrides"]) for trial in sweep["trials"]}) == 4
+    # There is nothing left to do.
+    code, again, _ = search(*words, "sweep.trials=4")
+    assert (code, len(again["trials"])) == (0, 4)
     with pytest.raises(OutputError, match="holds another sweep"):
         search(*words, "loop.steps=1")
