@@ -73,18 +73,19 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory, make_user: Callable[..., Any]) -> Iterator[Nodes]:
-    """Three nodes beside the head, for all tests in turn; who kills one brings another."""
-    made = Nodes(tmp_path_factory.mktemp("nodes"), make_user, ("rollout-1", "rollout-2", "learner"))
+    """Four nodes beside the head, for all tests in turn; who kills one brings another."""
+    made = Nodes(tmp_path_factory.mktemp("nodes"), make_user, ("rollout-1", "rollout-2", "learner-1", "learner-2"))
     yield made
     made.end()
 
 
-def test_vllm_on_three_nodes(nodes: Nodes) -> None:
-    done = nodes.user.train("sampler.num_actors=2", "loop.steps=2", "sampler.num_threads=1", "learner.num_threads=1")
+def test_vllm_on_two_nodes_and_the_learners_ranks_on_two(nodes: Nodes) -> None:
+    words = ("learner.num_workers=2", "learner.completions_per_micro_batch=4", "loop.steps=2")
+    done = nodes.user.train(*words, "sampler.num_actors=2", "sampler.num_threads=1", "learner.num_threads=1")
     assert done.code == 0
     gets = done.gets
     assert gets.pop("head") == "the driver and the graders"
-    assert sorted(gets.values()) == ["1 learner (1 CPU each)", "1 sampler (1 CPU each)", "1 sampler (1 CPU each)"]
+    assert sorted(gets.values()) == ["1 learner (1 CPU each)"] * 2 + ["1 sampler (1 CPU each)"] * 2
     steps = read_metrics(nodes.user.folder / "run")[1:]
     assert [line["policy"]["version"] for line in steps] == [1, 2]
     for line in steps:
@@ -128,7 +129,7 @@ def test_a_grid_of_four_shares_a_fleet(nodes: Nodes) -> None:
 def test_a_node_with_another_rft_and_without_vllm(nodes: Nodes, tmp_path: Path) -> None:
     with foreign_node(nodes.cluster.address, tmp_path):
         # Of its two places at least one is a sampler's.
-        done = nodes.user.train("sampler.num_actors=4", "cluster.ship_code=false", run="refused")
+        done = nodes.user.train("sampler.num_actors=5", "cluster.ship_code=false", run="refused")
     assert done.code == 2
     assert f"node foreign has rft 0.0.9, the driver has {rft.__version__}" in done.message
     assert "node foreign has no vllm; install vllm 0.32.0 there" in done.message
