@@ -1,7 +1,6 @@
 """The other built-in graders, with values worked out by hand."""
 
 import inspect
-import subprocess
 import sys
 
 import pytest
@@ -173,10 +172,7 @@ def test_harmless_answers_include_the_references(family):
         assert (score.value, score.status) == (1.0, Status.OK)
 
 
-def test_reasoning_gym_is_imported_before_the_workers_are_forked():
-    program = (
-        "import sys; from graders.reasoning_gym_score import ReasoningGym; grader = ReasoningGym(); "
-        "before = 'reasoning_gym' in sys.modules; grader.warm_up(); print(before, 'reasoning_gym' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+def test_reasoning_gym_is_imported_before_the_workers_are_forked(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(ImportError, match="reasoning_gym"):
+        ReasoningGym().warm_up()
