@@ -49,3 +49,12 @@ def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: 
     assert all(trial["score"] is None and "grader 'one' failed" in trial["error"] for trial in failed)
     assert f"{len(failed)} failed" in printed
     assert all(f"trial {trial['number']} failed: " in printed for trial in failed)
+
+
+def test_one_after_the_other_each_trial_has_a_ray_of_its_own(grid: Command, fleets: list[Any]) -> None:
+    code, sweep, _ = grid("graders.one.fails=true,false", "hydra/launcher=basic")
+    assert not ray.is_initialized()
+    assert (code, len(fleets)) == (1, 2)
+    assert [trial["status"] for trial in sweep["trials"]] == ["failed", "finished"]
+    assert "grader 'one' failed" in sweep["trials"][0]["error"]
+    assert sweep["winner"]["number"] == 1
