@@ -378,6 +378,7 @@ def test_malformed_completions_and_results(audit):
     )
 
 
+@pytest.mark.e2e  # real limits: too slow for a unit test
 @pytest.mark.usefixtures("in_workers")
 def test_a_cost_bomb_costs_its_deadline(audit):
     entry = {"use": "mine.py:slow_on_powers", "timeout_s": 0.5}
@@ -388,6 +389,7 @@ def test_a_cost_bomb_costs_its_deadline(audit):
     assert found.result is Result.PASSED
 
 
+@pytest.mark.e2e  # real limits: too slow for a unit test
 @pytest.mark.usefixtures("in_workers")
 def test_a_grader_in_this_process_must_not_hold_the_event_loop(audit):
     found = audit("blocks", cost.bombs_cost_one_deadline)

@@ -132,6 +132,7 @@ def test_a_slow_call_that_ends_in_time_counts(bench):
     assert panel.counters["g"].calls == 201
 
 
+@pytest.mark.e2e  # real limits: too slow for a unit test
 def test_the_event_loop_goes_on_while_a_grader_computes(bench):
     bench.file(BAD)
 
@@ -278,6 +279,7 @@ def test_workers_do_not_outlive_the_run(bench, number):
     assert psutil.wait_procs(workers, SAFETY_S)[1] == []
 
 
+@pytest.mark.e2e  # real limits: too slow for a unit test
 def test_the_process_that_forks_workers_is_replaced_as_well(bench):
     bench.file(BAD)
 
@@ -335,6 +337,7 @@ def test_warm_up_runs_once_before_all_workers(bench):
     assert [score.value for score in scores["g"]] == [1.0] * 20
 
 
+@pytest.mark.e2e  # real limits: too slow for a unit test
 def test_cancelling_the_panel_leaves_the_workers_usable(bench):
     bench.file(BAD)
 
