@@ -28,7 +28,7 @@ from rft.intervals import Estimate, paired_difference
 from rft.recorder import read_rollouts
 
 POLL_S = 3.0
-"""Between two looks at the memory: each takes 20 ms of CPU time a process, and one arm has twice as many of them."""
+"""Between two looks at the memory: each takes CPU time for each process, and one arm has more of them."""
 RATES = ("3e-4", "1e-3")
 RANKS = ("8", "16")
 SETTINGS = [(f"learner.learning_rate={rate}", f"learner.lora.rank={rank}") for rate in RATES for rank in RANKS]

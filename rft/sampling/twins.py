@@ -13,7 +13,7 @@ from rft.sampling.engine import Request, SamplingOptions
 from rft.types import Rollout
 
 KEPT_TOKENS = 500_000
-"""Completions that were sampled are kept for runs to come, the newest, up to so many tokens: some 50 MB."""
+"""The newest completions are kept for runs to come, up to so many tokens, those of their prompts included."""
 
 _Asked: TypeAlias = tuple[Request, SamplingOptions]
 _Place: TypeAlias = tuple[int, str, int]
@@ -59,10 +59,10 @@ class Twins:
 
     def _keep(self, asked: _Asked, rollout: Rollout) -> None:
         self._kept[asked] = rollout
-        self._num_kept_tokens += len(rollout.completion_ids)
+        self._num_kept_tokens += _num_tokens(rollout)
         while self._num_kept_tokens > KEPT_TOKENS:
             oldest = next(iter(self._kept))
-            self._num_kept_tokens -= len(self._kept.pop(oldest).completion_ids)
+            self._num_kept_tokens -= _num_tokens(self._kept.pop(oldest))
 
     def leave(self, stream: int) -> set[int]:
         """A stream waits no longer. Returns the streams whose requests nobody waits for any more, perhaps its own."""
@@ -75,3 +75,7 @@ class Twins:
             if place[0] in idle:
                 del self._asked_as[place], self._sampled_in[asked], self._waiting[asked]
         return idle
+
+
+def _num_tokens(rollout: Rollout) -> int:
+    return len(rollout.prompt_ids) + len(rollout.completion_ids)

@@ -67,7 +67,8 @@ def test_when_nobody_waits_any_more_the_engine_is_told() -> None:
 
 def test_the_newest_are_kept(make_rollout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rollouts = [make_rollout("t", index) for index in range(3)]
-    monkeypatch.setattr(twins, "KEPT_TOKENS", 2 * len(rollouts[0].completion_ids))
+    num_tokens = len(rollouts[0].prompt_ids) + len(rollouts[0].completion_ids)
+    monkeypatch.setattr(twins, "KEPT_TOKENS", 3 * num_tokens - 1)
     asked = Twins()
     asked.ask(1, [ONE, TWO, THREE], OPTIONS)
     for rollout in rollouts:
