@@ -1,4 +1,4 @@
-"""The command line: `rft train`, `evaluate`, `sample`, `grade`, `audit`, `serve-grader`.
+"""The command line: `rft <command> ...`; `COMMANDS` has them all.
 
 A configuration is composed and checked before anything heavy is imported; what is wrong is printed as bullets, and the
 exit code is 2.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from rft import __version__
 from rft.errors import RftError
@@ -16,51 +17,59 @@ from rft.errors import RftError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rft.config import AuditConfig, EvaluateConfig, GradeConfig, RunConfig
+    from rft.config import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig
 
-USAGE = """\
-usage: rft <command> ...
+Config = TypeVar("Config")
 
-  rft train          from a base model, a task file and a grader to a better adapter
-  rft sweep          search for good settings by many runs
-  rft evaluate       measure a base model or an adapter on a task file
-  rft sample         try a base model or an adapter on a prompt
-  rft grade          grade recorded completions, such as those of a run, with other graders
-  rft audit          probe graders before they train anything: what would a model find out about them?
-  rft serve-grader   answer with rewards over HTTP
-  rft doctor         find what keeps this machine from running rft
 
-  rft train experiment=quickstart          a minute on a laptop, no download
-  rft <command> --help                     what a command takes
-  rft --version
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command of `rft`.
+
+    Example:
+        Command(name="doctor", summary="find what keeps this machine from running rft", run=doctor)
+    """
+
+    name: str
+    """The word after `rft`."""
+    summary: str
+    """What it does, in one line of `rft --help`."""
+    run: Callable[[list[str]], int]
+    """Takes the words after the name, and returns the exit code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], int]] = {
-        "train": train,
-        "sweep": sweep,
-        "evaluate": evaluate,
-        "sample": sample,
-        "grade": grade,
-        "audit": audit,
-        "serve-grader": serve_grader,
-        "doctor": doctor,
-    }
     if not words or words[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(usage(), end="")
         sys.exit(0 if words else 2)
     if words[0] == "--version":
         print(f"rft {__version__}")
         sys.exit(0)
+    commands = {command.name: command for command in COMMANDS}
     if words[0] not in commands:
         print(
-            f"rft: unknown command {words[0]!r}; there are: {', '.join(commands)}\n\n{USAGE}", end="", file=sys.stderr
+            f"rft: unknown command {words[0]!r}; there are: {', '.join(commands)}\n\n{usage()}",
+            end="",
+            file=sys.stderr,
         )
         sys.exit(2)
-    sys.exit(guarded(commands[words[0]], words[1:]))
+    sys.exit(guarded(commands[words[0]].run, words[1:]))
+
+
+def usage() -> str:
+    """What `rft --help` prints."""
+    lines = "\n".join(f"  rft {command.name:<14} {command.summary}" for command in COMMANDS)
+    return f"""\
+usage: rft <command> ...
+
+{lines}
+
+  rft train experiment=quickstart          a minute on a laptop, no download
+  rft <command> --help                     what a command takes
+  rft --version
+"""
 
 
 def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
@@ -74,20 +83,24 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
 
 def train(words: list[str]) -> int:
     """`rft train`: see `rft train --help`."""
-    from rft.config.commands import is_grid, load_training, with_hydra
+    from rft.config.commands import is_grid, load_training
 
-    command = ["rft", "train", *words]
     if is_grid(words):
         from rft.sweep.grid import run_grid
 
         return run_grid(words, console=_console())
-    if any(word.startswith("-") for word in words):
-        return with_hydra(
-            "train",
-            words,
-            lambda overrides, folder: guarded(lambda job: _train(load_training(job, folder), command), overrides),
-        )
-    return _train(load_training(words), command)
+
+    def run(config: RunConfig) -> int:
+        if config.dry_run:
+            from rft.plan import training_plan
+
+            print(training_plan(config))
+            return 0
+        from rft.app import run_training
+
+        return run_training(config, command=["rft", "train", *words], console=_console())
+
+    return _configured("train", words, load_training, run)
 
 
 def sweep(words: list[str]) -> int:
@@ -102,37 +115,19 @@ def sweep(words: list[str]) -> int:
     return run_search(words, console=_console())
 
 
-def _train(run: RunConfig, command: list[str]) -> int:
-    if run.dry_run:
-        from rft.plan import training_plan
-
-        print(training_plan(run))
-        return 0
-    from rft.app import run_training
-
-    return run_training(run, command=command, console=_console())
-
-
 def evaluate(words: list[str]) -> int:
     """`rft evaluate`: see `rft evaluate --help`."""
-    from rft.config.commands import load_evaluation, with_hydra
+    from rft.config.commands import load_evaluation
 
-    if any(word.startswith("-") for word in words):
-        return with_hydra(
-            "evaluate",
-            words,
-            lambda overrides, folder: guarded(lambda job: _evaluate(load_evaluation(job, folder)), overrides),
-        )
-    return _evaluate(load_evaluation(words))
+    def run(config: EvaluateConfig) -> int:
+        if config.dry_run:
+            print("the configuration is right")
+            return 0
+        from rft.measure import run_evaluation
 
+        return run_evaluation(config, console=_console())
 
-def _evaluate(config: EvaluateConfig) -> int:
-    if config.dry_run:
-        print("the configuration is right")
-        return 0
-    from rft.measure import run_evaluation
-
-    return run_evaluation(config, console=_console())
+    return _configured("evaluate", words, load_evaluation, run)
 
 
 def sample(words: list[str]) -> int:
@@ -144,58 +139,44 @@ def sample(words: list[str]) -> int:
 
 def grade(words: list[str]) -> int:
     """`rft grade`: see `rft grade --help`."""
-    from rft.config.commands import load_grading, with_hydra, written_out
+    from rft.config.commands import load_grading, written_out
 
-    if any(word.startswith("-") for word in words):
-        return with_hydra(
-            "grade",
-            written_out(words),
-            lambda overrides, folder: guarded(lambda job: _grade(load_grading(job, folder)), overrides),
-        )
-    return _grade(load_grading(words))
+    def run(config: GradeConfig) -> int:
+        if config.dry_run:
+            print("the configuration is right")
+            return 0
+        from rft.offline import run_grading
 
+        return run_grading(config, console=_console())
 
-def _grade(config: GradeConfig) -> int:
-    if config.dry_run:
-        print("the configuration is right")
-        return 0
-    from rft.offline import run_grading
-
-    return run_grading(config, console=_console())
+    return _configured("grade", written_out(words), load_grading, run)
 
 
 def audit(words: list[str]) -> int:
     """`rft audit`: see `rft audit --help`."""
-    from rft.config.commands import load_audit, with_hydra, written_out
+    from rft.config.commands import load_audit, written_out
 
-    if any(word.startswith("-") for word in words):
-        return with_hydra(
-            "audit",
-            written_out(words, "tasks"),
-            lambda overrides, folder: guarded(lambda job: _audit(load_audit(job, folder)), overrides),
-        )
-    return _audit(load_audit(words))
+    def run(config: AuditConfig) -> int:
+        if config.dry_run:
+            print("the configuration is right")
+            return 0
+        from rft.auditing import run_audit
 
+        return run_audit(config, console=_console())
 
-def _audit(config: AuditConfig) -> int:
-    if config.dry_run:
-        print("the configuration is right")
-        return 0
-    from rft.auditing import run_audit
-
-    return run_audit(config, console=_console())
+    return _configured("audit", written_out(words, "tasks"), load_audit, run)
 
 
 def serve_grader(words: list[str]) -> int:
     """`rft serve-grader`: see `rft serve-grader --help`."""
-    from rft.config.commands import load_service, with_hydra
+    from rft.config.commands import load_service
 
-    if any(word.startswith("-") for word in words):
-        return with_hydra("serve_grader", words, lambda overrides, _: guarded(serve_grader, overrides))
-    config = load_service(words)
-    from rft.serving import run_service
+    def run(config: ServeConfig) -> int:
+        from rft.serving import run_service
 
-    return run_service(config, console=_console())
+        return run_service(config, console=_console())
+
+    return _configured("serve_grader", words, lambda overrides, _: load_service(overrides), run)
 
 
 def doctor(words: list[str]) -> int:
@@ -203,6 +184,48 @@ def doctor(words: list[str]) -> int:
     from rft.doctor import run_doctor
 
     return run_doctor(words, console=_console())
+
+
+COMMANDS = (
+    Command(name="train", summary="from a base model, a task file and a grader to a better adapter", run=train),
+    Command(name="sweep", summary="search for good settings by many runs", run=sweep),
+    Command(name="evaluate", summary="measure a base model or an adapter on a task file", run=evaluate),
+    Command(name="sample", summary="try a base model or an adapter on a prompt", run=sample),
+    Command(name="grade", summary="grade recorded completions, such as those of a run, with other graders", run=grade),
+    Command(
+        name="audit",
+        summary="probe graders before they train anything: what would a model find out about them?",
+        run=audit,
+    ),
+    Command(name="serve-grader", summary="answer with rewards over HTTP", run=serve_grader),
+    Command(name="doctor", summary="find what keeps this machine from running rft", run=doctor),
+)
+"""Every command, in the order of `rft --help`."""
+
+
+def _configured(
+    config_name: str,
+    words: list[str],
+    load: Callable[[list[str], str | None], Config],
+    run: Callable[[Config], int],
+) -> int:
+    """Run a command with the configuration that its words describe; Hydra handles its own options.
+
+    Args:
+        config_name: The primary file in `conf/`, without `.yaml`.
+        words: The command line after the command.
+        load: Composes and checks, given overrides and the run folder where Hydra chose one.
+        run: Runs the command, and returns its exit code.
+    """
+    from rft.config.commands import with_hydra
+
+    if any(word.startswith("-") for word in words):
+        return with_hydra(
+            config_name,
+            words,
+            lambda overrides, folder: guarded(lambda job: run(load(job, folder)), overrides),
+        )
+    return run(load(words, None))
 
 
 def _console() -> Console:
