@@ -25,6 +25,7 @@ from rft.grading.verdicts import verdict_problems
 from rft.storage import address_problems
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
+TASK_FILE = "a .jsonl, .csv, .tsv or .parquet file or a hub dataset"
 
 
 def run_problems(run: RunConfig) -> list[str]:
@@ -49,7 +50,7 @@ def evaluate_problems(config: EvaluateConfig) -> list[str]:
     if not (config.model.path or config.adapter):
         found.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
     if config.data.test is None:
-        found.append("data.test is missing: the tasks to measure on, a .jsonl, .parquet or .csv file or a hub dataset")
+        found.append(f"data.test is missing: the tasks to measure on, {TASK_FILE}")
     return found
 
 
@@ -57,7 +58,7 @@ def grade_problems(config: GradeConfig) -> list[str]:
     """Everything wrong with a grading of recorded completions, one sentence each; empty when nothing is."""
     found = _grader_problems(config.graders, "reward")
     if config.data.completions is None:
-        found.append("data is missing: the completions to grade, a run folder or a .jsonl, .parquet or .csv file")
+        found.append("data is missing: the completions to grade, a run folder or a .jsonl, .csv, .tsv or .parquet file")
     return found
 
 
@@ -65,7 +66,7 @@ def audit_config_problems(config: AuditConfig) -> list[str]:
     """Everything wrong with an audit, one sentence each; empty when nothing is."""
     found = _grader_problems(config.graders, "reward")
     if config.data.tasks is None:
-        found.append("data is missing: the tasks to audit on, a .jsonl, .parquet or .csv file or a hub dataset")
+        found.append(f"data is missing: the tasks to audit on, {TASK_FILE}")
     if config.template is not None and "{answer}" not in config.template and "{json}" not in config.template:
         found.append(f"template={config.template!r}: there is no {{answer}} (nor {{json}}) in it to be replaced")
     return found
@@ -90,7 +91,7 @@ def _data_problems(run: RunConfig) -> list[str]:
     data = run.data
     found = [] if run.model.path else [f"model.path is missing: {MODEL_PATH}"]
     if data.train is None:
-        found.append("data.train is missing: the training tasks, a .jsonl, .parquet or .csv file or a hub dataset")
+        found.append(f"data.train is missing: the training tasks, {TASK_FILE}")
     if data.validation is not None and data.validation_share > 0:
         found.append(
             f"data.validation_share={data.validation_share}: data.validation={data.validation} is given as well; "

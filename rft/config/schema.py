@@ -41,7 +41,8 @@ class DataConfig(Section):
     """The tasks."""
 
     train: str | None = None
-    """A `.jsonl`, `.parquet` or `.csv` file, a hub dataset `owner/name[/config]:split`, or `embedded:family/split`."""
+    """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file (text also as `.gz`), a hub dataset `owner/name[/config]:split`, or
+    `embedded:family/split`."""
     validation: str | None = None
     """Tasks measured while the run goes on."""
     test: str | None = None
@@ -247,7 +248,7 @@ class CompletionsConfig(Section):
     """Completions that were recorded."""
 
     completions: str | None = None
-    """A run folder, or a `.jsonl`, `.parquet` or `.csv` file; `data=<file>` is short for it."""
+    """A run folder, or a `.jsonl`, `.csv`, `.tsv` or `.parquet` file; `data=<file>` is short for it."""
     columns: dict[str, str] = {}
     """Our name to the file's: `{completion: text, prompt: question}`."""
     phase: Literal["pass rate", "train", "validation", "before", "after", "test"] | None = None
@@ -273,7 +274,7 @@ class AuditDataConfig(Section):
     """The tasks that a grader is audited on."""
 
     tasks: str | None = None
-    """A `.jsonl`, `.parquet` or `.csv` file, a hub dataset, or `embedded:family/split`; or `data=<file>`."""
+    """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file, a hub dataset, or `embedded:family/split`; or `data=<file>`."""
     columns: dict[str, str] = {}
     """Our name to the file's: `{prompt: question}`."""
     max_tasks: Positive = 30

@@ -1,4 +1,4 @@
-"""Rows of a local task file: JSON lines, Parquet or CSV.
+"""Rows of a local task file: JSON lines, CSV, tab-separated values or Parquet; text also packed with gzip.
 
 A row that cannot be read becomes a `Flaw` and reading goes on, so that `rft.data.tasks` reports all of them at once.
 What is wrong with a file as a whole raises a `DataError`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 import os
 import tempfile
@@ -16,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rft.data.opening import kind_of, read_bytes
 from rft.errors import DataError
 
-SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
-"""What task files end in; both of the first two hold JSON lines."""
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""What task files end in; both of the first two hold JSON lines. All but Parquet may be followed by `.gz`."""
+
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +68,24 @@ def read_file(path: Path, *, name: str, key: str) -> Iterator[Row | Flaw]:
     if not os.path.exists(path):  # Path.exists raises where a folder above forbids to look
         raise data_error(f"{key}={name}: no file at {path.absolute()}{_near(path)}")
     if path.is_dir():
-        files = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)
+        files = sorted(file.name for file in path.iterdir() if is_task_file(file))
         inside = f"name one of the files in it: {', '.join(files[:10])}" if files else "it holds no task file"
         raise data_error(f"{key}={name} is a folder; {inside}")
-    readers = {".jsonl": _read_json_lines, ".json": _read_json_lines, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise data_error(f"{key}={name} ends in '{path.suffix}'; convert or rename it to {', '.join(SUFFIXES)}")
+    if not is_task_file(path):
+        raise data_error(
+            f"{key}={name} ends in '{path.suffix}'; allowed: {', '.join(SUFFIXES)}, and .gz after all but the last; "
+            "convert it, or rename it if it holds one of these"
+        )
+    readers = {".csv": _read_table, ".tsv": _read_table, ".parquet": _read_parquet}
     try:
-        yield from readers[path.suffix](path, name)
+        yield from readers.get(kind_of(path), _read_json_lines)(path, name)
     except (OSError, ValueError, csv.Error) as error:
         raise data_error(f"{key}={name}: {path.absolute()} cannot be read: {root_cause(error)}") from error
+
+
+def is_task_file(path: Path) -> bool:
+    """Whether a file's name ends like a task file's."""
+    return kind_of(path) in SUFFIXES and path.suffixes[-2:] != [".parquet", ".gz"]
 
 
 def data_error(problem: str) -> DataError:
@@ -93,7 +105,7 @@ def root_cause(error: BaseException) -> str:
 def _near(path: Path) -> str:
     if not os.access(path.parent, os.R_OK | os.X_OK):
         return f"; the folder {path.parent.absolute()} does not exist either, or you may not look into it"
-    names = [file.name for file in path.parent.iterdir() if file.suffix in SUFFIXES]
+    names = [file.name for file in path.parent.iterdir() if is_task_file(file)]
     nearest = difflib.get_close_matches(path.name, names, n=3)
     return f"; in the same folder there is {', '.join(nearest)}" if nearest else ""
 
@@ -101,13 +113,14 @@ def _near(path: Path) -> str:
 def _read_json_lines(path: Path, name: str) -> Iterator[Row | Flaw]:
     # Not through `datasets`: Arrow merges the columns of all rows, fills in nulls where a row has none, and cannot say
     # which line is at fault. Lines are split as bytes, since text lines would also end at U+2028 and its like.
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if next((line.strip() for line in lines if line.strip()), b"") in (b"[", b"{"):
+    lines = [(number, line) for number, line in enumerate(read_bytes(path).split(b"\n"), start=1) if line.strip()]
+    first = lines[0][1].strip() if lines else b""
+    if first in (b"[", b"{") or (len(lines) == 1 and first.startswith(b"[{")):
         raise ValueError(
-            "its JSON is spread over several lines; put each task on a line of its own, for a list with: "
+            "it holds one JSON value for all tasks; put each task on a line of its own, for a list with: "
             f"jq -c '.[]' {path.name} > {path.stem}.lines.jsonl"
         )
-    return (_parse(line, f"{name}:{number}") for number, line in enumerate(lines, start=1) if line.strip())
+    return (_parse(line, f"{name}:{number}") for number, line in lines)
 
 
 def _parse(line: bytes, where: str) -> Row | Flaw:
@@ -122,29 +135,44 @@ def _parse(line: bytes, where: str) -> Row | Flaw:
         return Flaw(where, f"invalid JSON: {error}")
 
 
-def _read_csv(path: Path, name: str) -> Iterator[Row | Flaw]:
+def _read_table(path: Path, name: str) -> Iterator[Row | Flaw]:
     # Not through `datasets` either: it guesses types, and makes 7 of the answer "007" and nothing of the answer "NA".
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        header = next(reader, [])
-        if twice := sorted({column for column in header if header.count(column) > 1}):
-            raise ValueError(f"several columns are named {', '.join(twice)}; rename all but one")
+    separator = "\t" if kind_of(path) == ".tsv" else ","
+    text = io.StringIO(read_bytes(path).decode("utf-8"), newline="")
+    reader = csv.reader(text, delimiter=separator, strict=True)
+    header = next(reader, [])
+    _refuse_header(header, separator)
+    line = reader.line_num + 1
+    for cells in reader:
+        where = f"{name}:{line}"
         line = reader.line_num + 1
-        for cells in reader:
-            where = f"{name}:{line}"
-            line = reader.line_num + 1
-            if cells and len(cells) != len(header):
-                yield Flaw(
-                    where, f"cells: {len(cells)}, columns in the first line: {len(header)}; quote texts with commas"
-                )
-            elif cells:
-                yield Row(where, dict(zip(header, cells, strict=True)))
+        if cells and len(cells) != len(header):
+            yield Flaw(
+                where,
+                f"cells: {len(cells)}, columns in the first line: {len(header)}; quote texts with "
+                f"{_SEPARATORS[separator]}",
+            )
+        elif cells:
+            yield Row(where, dict(zip(header, cells, strict=True)))
+
+
+def _refuse_header(header: list[str], separator: str) -> None:
+    """Refuse names that stand twice, and a line that was separated by something else."""
+    if twice := sorted({column for column in header if header.count(column) > 1}):
+        raise ValueError(f"several columns are named {', '.join(twice)}; rename all but one")
+    others = [other for other in _SEPARATORS if other != separator and len(header) == 1 and other in header[0]]
+    if others:
+        remedy = "rename it to end in .tsv" if others[0] == "\t" else f"save it with {_SEPARATORS[separator]}"
+        raise ValueError(
+            f"its columns are separated by {_SEPARATORS[others[0]]}, not by {_SEPARATORS[separator]}; {remedy}"
+        )
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Row | Flaw]:
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
     from datasets.exceptions import DatasetGenerationError
 
+    disable_progress_bars()
     try:
         # All rows are read at once, so the copy that `datasets` keeps for next time would only fill the disk.
         with tempfile.TemporaryDirectory() as cache:

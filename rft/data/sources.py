@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rft.data.files import SUFFIXES, Flaw, Row, data_error, read_file, root_cause
+from rft.data.files import SUFFIXES, Flaw, Row, data_error, is_task_file, read_file, root_cause
 from rft.waiting import waiting
 
 EMBEDDED_TASKS = Path(__file__).parents[1] / "embedded" / "tasks"
@@ -30,7 +30,7 @@ def read_rows(source: str, *, key: str) -> Iterator[Row | Flaw]:
     path = Path(source).expanduser()
     if source.startswith("embedded:"):
         yield from read_file(_embedded_file(source, key=key), name=source, key=key)
-    elif path.suffix in SUFFIXES or os.path.exists(path):  # Path.exists raises where a folder above forbids to look
+    elif is_task_file(path) or os.path.exists(path):  # Path.exists raises where a folder above forbids to look
         yield from read_file(path, name=source, key=key)
     elif match := _HUB_ID.fullmatch(source):
         yield from _read_from_hub(source, key=key, **match.groupdict())
@@ -52,8 +52,9 @@ def _embedded_file(source: str, *, key: str) -> Path:
 
 
 def _read_from_hub(source: str, *, key: str, dataset: str, config: str | None, split: str) -> Iterator[Row]:
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
 
+    disable_progress_bars()
     try:
         with waiting(f"the dataset {dataset} from the Hugging Face hub"):
             rows = load_dataset(dataset, config, split=split)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,10 @@ from rft.errors import DataError
 from rft.types import Split, Task
 
 MAX_SHOWN_FLAWS = 20
-"""How many flaws of one source are shown; the others are only counted."""
+"""How many different flaws of one source are shown; the others are only counted."""
+
+_PARTICULARS = re.compile(r'"(?:[^"\\]|\\.)*"|\d+')
+"""What differs between two messages about the same flaw: numbers, and values in quotation marks."""
 
 _LIKELY_PROMPTS = ("question", "problem", "instruction", "query", "input", "text")
 
@@ -70,14 +74,32 @@ def read_tasks(
 def refuse_flaws(flaws: Sequence[Flaw], source: str) -> None:
     """Raise what is wrong with a source as one error, if anything is.
 
+    Rows with the same flaw share a line, which counts them and names the first.
+
     Raises:
-        DataError: With each flaw, up to `MAX_SHOWN_FLAWS`.
+        DataError: With each kind of flaw, up to `MAX_SHOWN_FLAWS`.
     """
     if flaws:
-        problems = [f"{flaw.where}: {flaw.problem}" for flaw in flaws[:MAX_SHOWN_FLAWS]]
-        if len(flaws) > MAX_SHOWN_FLAWS:
-            problems.append(f"{source}: and {len(flaws) - MAX_SHOWN_FLAWS} more")
+        problems = grouped((flaw.where, flaw.problem) for flaw in flaws)
+        if hidden := problems[MAX_SHOWN_FLAWS:]:
+            problems = [*problems[:MAX_SHOWN_FLAWS], f"{source}: and {len(hidden)} more flaws of other kinds"]
         raise DataError("task files", problems)
+
+
+def grouped(found: Iterable[tuple[str, str]]) -> list[str]:
+    """One line for each kind of problem, as `20 rows, first at tasks.jsonl:3: no column "question"`.
+
+    Args:
+        found: Place and problem of each, in their order.
+    """
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for where, problem in found:
+        kinds.setdefault(_PARTICULARS.sub("", problem), []).append((where, problem))
+    return [
+        f"{where}: {problem}" if len(alike) == 1 else f"{len(alike)} rows, first at {where}: {problem}"
+        for alike in kinds.values()
+        for where, problem in alike[:1]
+    ]
 
 
 def renamed(content: Any, columns: Mapping[str, str]) -> dict[str, Any]:
@@ -135,6 +157,8 @@ def _prompt_column(content: Mapping[str, Any]) -> str:
     if len(present) == 2:
         raise BadRow('both "messages" and "prompt"; rename the one that is not meant: data.columns.unused=messages')
     if not present:
+        if empty := [column for column in ("messages", "prompt") if column in content]:
+            raise BadRow(f'"{empty[-1]}" is null; give the row a text there, or take it out of the file')
         texts = [name for name, value in content.items() if isinstance(value, str) and name != "id"]
         likely = next((name for name in _LIKELY_PROMPTS if name in texts), next(iter(texts), "<column>"))
         raise BadRow(

@@ -32,7 +32,7 @@ def test_nothing_is_wrong() -> None:
     [
         (
             {"data": {"train": None}},
-            "data.train is missing: the training tasks, a .jsonl, .parquet or .csv file or a hub dataset",
+            "data.train is missing: the training tasks, a .jsonl, .csv, .tsv or .parquet file or a hub dataset",
         ),
         (
             {"data": {"validation": "v.jsonl", "validation_share": 0.1}},

@@ -1,5 +1,6 @@
 """Reading rows from files, from what rft ships, and from the hub (which is never reached here)."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from rft.data import sources
+from rft.data import opening, sources
 from rft.data.files import Flaw, Row
 from rft.data.sources import read_rows
 from rft.errors import DataError
@@ -89,6 +90,72 @@ def test_broken_csv(tmp_path: Path, content: bytes, problem: str) -> None:
     assert f"data.train={path}" in problem_of(str(path))
 
 
+def test_packed_files_and_tabs(tmp_path: Path) -> None:
+    lines, tabs = tmp_path / "tasks.jsonl.gz", tmp_path / "tasks.tsv"
+    lines.write_bytes(gzip.compress(b'\xef\xbb\xbf{"prompt": "a"}\n\n{"prompt": 1 "b"}\n'))
+    assert list(read_rows(str(lines), key="data.train")) == [
+        Row(f"{lines}:1", {"prompt": "a"}),
+        Flaw(f"{lines}:3", "invalid JSON: Expecting ',' delimiter at column 14"),
+    ]
+    tabs.write_text('prompt\tanswer\na, b\t"c\td"\ne\n')
+    rows = [
+        Row(f"{tabs}:2", {"prompt": "a, b", "answer": "c\td"}),
+        Flaw(f"{tabs}:3", "cells: 1, columns in the first line: 2; quote texts with tabs"),
+    ]
+    assert list(read_rows(str(tabs), key="data.train")) == rows
+    packed = tmp_path / "packed.tsv.gz"
+    packed.write_bytes(gzip.compress(tabs.read_bytes()))
+    assert [row.where for row in read_rows(str(packed), key="data.train")] == [f"{packed}:2", f"{packed}:3"]
+
+
+TEXT = '{"prompt": "a"}\n{"prompt": "b"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        (
+            "a.jsonl",
+            TEXT.encode("utf-16"),
+            "it is UTF-16, not UTF-8; convert it with: iconv -f UTF-16 -t UTF-8 a.jsonl",
+        ),
+        ("a.jsonl", TEXT.encode("utf-16-le"), "it is UTF-16LE, not UTF-8"),
+        ("a.csv", "prompt,answer\na,b\n".encode("utf-16-be"), "it is UTF-16BE, not UTF-8"),
+        ("a.jsonl", TEXT.encode("utf-32"), "it is UTF-32, not UTF-8"),
+        ("a.csv", b"prompt;answer\na;b\n", "separated by semicolons, not by commas; save it with commas"),
+        ("a.csv", b"prompt\tanswer\na\tb\n", "separated by tabs, not by commas; rename it to end in .tsv"),
+        ("a.tsv", b"prompt,answer\na,b\n", "separated by commas, not by tabs; save it with tabs"),
+        ("a.jsonl", gzip.compress(b"{}"), "it is packed with gzip; add .gz to its name"),
+        ("a.jsonl.gz", gzip.compress(TEXT.encode())[:-12], "the gzip file is damaged (Compressed file ended before"),
+        ("a.csv.gz", gzip.compress(TEXT.encode() * 99)[:20] + b"\xff" * 99, "the gzip file is damaged ("),
+        ("a.jsonl.gz", TEXT.encode(), "Not a gzipped file"),
+        ("a.csv", b"PAR1....", "it is a Parquet file; rename it to end in .parquet"),
+        ("a.csv", b"PK\x03\x04...", "it is a zip archive or a spreadsheet"),
+        ("a.jsonl", b"\x28\xb5\x2f\xfd..", "it is packed with zstd; unpack it with: unzstd a.jsonl"),
+        ("a.json", b'[{"prompt": "a"}, {"prompt": "b"}]', "jq -c '.[]' a.json > a.lines.jsonl"),
+    ],
+)
+def test_what_a_file_really_holds_is_recognised(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert problem in problem_of(str(tmp_path / name))
+
+
+def test_a_stray_zero_is_no_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_bytes(b'{"prompt": "a"}\n\x00\x00\n')
+    first, bad = read_rows(str(path), key="data.train")
+    assert first == Row(f"{path}:1", {"prompt": "a"})
+    assert isinstance(bad, Flaw)
+    assert bad.problem == "invalid JSON: Expecting value at column 1"
+
+
+def test_a_gzip_file_may_not_unpack_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MAX_UNPACKED_BYTES", 1 << 20)
+    path = tmp_path / "tasks.jsonl.gz"
+    path.write_bytes(gzip.compress(b"0" * (1 << 20) + b"0"))
+    assert "unpacks to more than" in problem_of(str(path))
+
+
 def test_parquet_rows_have_numbers(tmp_path: Path) -> None:
     path = tmp_path / "tasks.parquet"
     table = pyarrow.Table.from_pylist([{"prompt": "a", "answer": {"x": [1, 2]}}, {"prompt": "b", "answer": None}])
@@ -97,6 +164,13 @@ def test_parquet_rows_have_numbers(tmp_path: Path) -> None:
         Row(f"{path} row 1", {"prompt": "a", "answer": {"x": [1, 2]}}),
         Row(f"{path} row 2", {"prompt": "b", "answer": None}),
     ]
+
+
+def test_parquet_is_read_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tasks.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"prompt": "a"}]), path)
+    assert len(list(read_rows(str(path), key="data.train"))) == 1
+    assert capfd.readouterr() == ("", "")
 
 
 def test_broken_parquet(tmp_path: Path) -> None:
@@ -119,7 +193,11 @@ def test_what_is_no_task_file_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").touch()
     (tmp_path / "a.txt").touch()
     assert problem_of(str(tmp_path)) == f"data.train={tmp_path} is a folder; name one of the files in it: a.jsonl"
-    assert "ends in '.txt'; convert or rename it to .jsonl, .json" in problem_of(str(tmp_path / "a.txt"))
+    assert "ends in '.txt'; allowed: .jsonl, .json, .csv, .tsv, .parquet, and .gz" in problem_of(
+        str(tmp_path / "a.txt")
+    )
+    (tmp_path / "a.parquet.gz").touch()
+    assert "ends in '.gz'; allowed: " in problem_of(str(tmp_path / "a.parquet.gz"))
     problem = problem_of("gsm8k")
     assert "data.train=gsm8k is no source of tasks" in problem
     assert "<owner>/<name>[/<config>]:<split>" in problem

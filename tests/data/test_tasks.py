@@ -120,6 +120,8 @@ def test_an_id_comes_from_content_alone(tmp_path: Path) -> None:
             '"messages"[0].content[0] must be {"type": "text", "text": "..."}; images',
         ),
         ({"messages": [USER, {"role": "assistant", "content": "4"}]}, "ends with the assistant's message; leave it"),
+        ({"prompt": None, "answer": "4"}, '"prompt" is null; give the row a text there, or take it out of the file'),
+        ({"messages": None, "answer": "4"}, '"messages" is null; give'),
         ({"prompt": "a", "id": ""}, '"id" must be a string with something in it, or a whole number, not ""'),
         ({"prompt": "a", "id": 1.5}, '"id" must be a string with something in it, or a whole number, not 1.5'),
         ({"prompt": "a", "id": True}, '"id" must be a string with something in it, or a whole number, not true'),
@@ -145,9 +147,9 @@ def test_a_mapped_column_must_fit(tmp_path: Path, row: Any, problem: str) -> Non
 
 def test_repetitions_name_both_lines(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "id": 1}, {"prompt": "b", "id": "1"}, {"prompt": "c"}, {"prompt": "c"}]
-    assert findings(tmp_path, *rows) == [
+    assert findings(tmp_path, *rows, {"prompt": "c"}) == [
         'tasks.jsonl:2: the id "1" is taken by tasks.jsonl:1; give each row its own, or none',
-        "tasks.jsonl:4: the same row as tasks.jsonl:3; remove one of them",
+        "2 rows, first at tasks.jsonl:4: the same row as tasks.jsonl:3; remove one of them",
     ]
     assert findings(tmp_path, {"prompt": "a", "id": 1}, {"prompt": "a", "id": 2}) == [
         "tasks.jsonl:2: the same row as tasks.jsonl:1; remove one of them"
@@ -158,16 +160,30 @@ def test_one_prompt_may_have_several_answers(tmp_path: Path) -> None:
     assert len(read(tmp_path, {"prompt": "a", "answer": "1"}, {"prompt": "a", "answer": "2"})) == 2
 
 
-def test_all_findings_come_at_once_in_the_order_of_lines_but_not_endlessly(tmp_path: Path) -> None:
+def test_rows_with_the_same_flaw_share_a_line(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
-    path.write_text('{"prompt": 1 "b"}\n' + "[]\n" * 22 + "{\n")
+    path.write_text('{"prompt": 1 "b"}\n' + "[]\n" * 22 + '{\n{"prompt": 12, "b" 2}\n')
     with pytest.raises(DataError) as caught:
         read_tasks(str(path), key="data.train", split=Split.TRAIN, columns={}, system=None)
-    problems = caught.value.problems
-    assert len(problems) == 21
-    assert problems[0] == f"{path}:1: invalid JSON: Expecting ',' delimiter at column 14"
-    assert problems[19].startswith(f"{path}:20: not a JSON object")
-    assert problems[20] == f"{path}: and 4 more"
+    assert caught.value.problems == (
+        f"{path}:1: invalid JSON: Expecting ',' delimiter at column 14",
+        f'22 rows, first at {path}:2: not a JSON object but a list; each line must be an object with "messages" or '
+        '"prompt"',
+        f"{path}:24: invalid JSON: Expecting property name enclosed in double quotes at column 2",
+        f"{path}:25: invalid JSON: Expecting ':' delimiter at column 20",
+    )
+
+
+def test_the_same_flaw_about_other_values_is_the_same_flaw(tmp_path: Path) -> None:
+    rows = [{"prompt": "a"}, *({"messages": [USER, {"role": role, "content": ""}]} for role in ("bot", "human"))]
+    (finding,) = findings(tmp_path, *rows)
+    assert finding.startswith('2 rows, first at tasks.jsonl:2: "messages"[1] has the role "bot"; allowed: system,')
+
+
+def test_flaws_are_not_shown_endlessly(tmp_path: Path) -> None:
+    shown = findings(tmp_path, *({f"column{chr(97 + number)}": 1} for number in range(23)))
+    assert len(shown) == 21
+    assert shown[20] == "tasks.jsonl: and 3 more flaws of other kinds"
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
