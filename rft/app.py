@@ -24,7 +24,7 @@ from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
 from rft.drift import DriftWatch, drift_metrics
 from rft.errors import StorageError
-from rft.evaluation import Evaluation, evaluate, recorded_by_task
+from rft.evaluation import Evaluation, evaluate, metric_bounds, recorded_by_task
 from rft.grading.panel import Panel
 from rft.health import SignalWatch
 from rft.interrupt import Interrupt
@@ -366,6 +366,7 @@ class Training:
             temperature=how.temperature,
             # The same random numbers before and after: what differs is the policy.
             purpose="held-out" if phase in ("before", "after") else phase,
+            bounds=metric_bounds(self.run.graders, how.metric),
         )
         self.recorder.rollouts(evaluation.groups, step=step, phase=phase)
         self.progress.evaluated(phase, evaluation.estimate, step)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rft.batches import Panel, Sampler
 from rft.errors import GradeError
-from rft.intervals import Estimate, estimate
+from rft.intervals import UNIT, Estimate, estimate
 from rft.types import GradedGroup, Policy, Task, count_drops
 
 
@@ -43,10 +43,12 @@ async def evaluate(
     completions_per_task: int,
     temperature: float,
     purpose: str,
+    bounds: tuple[float, float] = UNIT,
 ) -> Evaluation:
     """Sample and grade held-out tasks under the policy that the sampler serves.
 
     The seeds of completions do not depend on the policy, so two policies are compared with the same random numbers.
+    `bounds` are those of the metric, as `metric_bounds` returns them.
 
     Raises:
         GradeError: Not a single completion could be graded.
@@ -63,7 +65,7 @@ async def evaluate(
     return Evaluation(
         policy=policy,
         metric=metric,
-        estimate=estimate(list(by_task.values())),
+        estimate=estimate(list(by_task.values()), bounds=bounds),
         by_task=by_task,
         groups=tuple(groups),
     )
@@ -75,6 +77,23 @@ def metric_values(group: GradedGroup, metric: str) -> list[float]:
     return [score for score in scores if score is not None]
 
 
+def metric_bounds(graders: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[float, float]:
+    """Lowest and highest possible value of a metric; a grader that declares no `range` is taken to score in [0, 1].
+
+    Args:
+        graders: Entries of the configuration, by name.
+        metric: `reward`, or the name of a grader.
+    """
+    if metric != "reward":
+        low, high = graders[metric].get("range") or UNIT
+        return float(low), float(high)
+    weighted = [
+        sorted(float(spec.get("weight", 1.0)) * float(limit) for limit in spec.get("range") or UNIT)
+        for spec in graders.values()
+    ]
+    return sum(low for low, _ in weighted), sum(high for _, high in weighted)
+
+
 def recorded_by_task(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[str, float]:
     """Mean of the metric over each task's completions, from lines of rollouts.jsonl; as `Evaluation.by_task`."""
     values: dict[str, list[float]] = {}
@@ -83,3 +102,10 @@ def recorded_by_task(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[st
         if value is not None:
             values.setdefault(line["task_id"], []).append(value)
     return {task_id: statistics.fmean(of_task) for task_id, of_task in values.items()}
+
+
+def caveats(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """The caveats of the three estimates of `eval` in summary.json, by the row of the table that each belongs to."""
+    labels = {"before": "before", "after": "after", "difference": "after - before"}
+    estimates = {label: evaluation.get(name) for name, label in labels.items()}
+    return {label: obj["caveat"] for label, obj in estimates.items() if obj and obj.get("caveat")}

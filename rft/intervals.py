@@ -3,22 +3,43 @@
 The unit is the task: a task that was sampled several times counts once, with the mean of its completions, because
 completions of one task are not independent of each other.
 
-Formulas:
-    Wilson interval of a proportion: Wilson (1927), as `scipy.stats` has it. The textbook interval
-    p +- 1.96 sqrt(p (1 - p) / n) is much too narrow below a few hundred tasks (Bowyer et al., arXiv 2503.01747).
-    Paired difference, SE = sd(d) / sqrt(n): Miller, "Adding Error Bars to Evals", arXiv 2411.00640.
+Which interval, for scores that lie within known bounds:
+
+- **Adjusted Wald** for scores that are at one of the bounds, and for paired differences between such scores; also while
+  fewer than 10 tasks differ from the rest. The normal interval of the values and a few pseudo-values at either bound.
+  For a proportion that is the interval of Agresti and Coull (1998), with z^2 / 2 at 0 and at 1. For a difference of
+  paired proportions it is that of Bonett and Price (2012), with one at -1 and one at +1: like the interval of Agresti
+  and Min (2005), which adds a half each, but it covers at least 93% also where only two or three tasks changed.
+- **The wider of Student's t and the studentized bootstrap** (Efron and Tibshirani 1993, section 12.5), end by end, for
+  all other scores. The t interval is too narrow for skewed scores, the bootstrap follows their skewness.
+
+No interval leaves the bounds. `benchmarks/interval_coverage.py` measures how often each holds the true mean. Miller,
+"Adding Error Bars to Evals" (arXiv 2411.00640), says why differences are paired by task.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 UNIT = (0.0, 1.0)
-"""The range that rewards are taken to lie in where the values themselves say nothing of their spread."""
+"""The range of a score unless its grader declares another."""
+Z = NormalDist().inv_cdf(0.975)
+"""The 97.5% point of the normal distribution."""
+ROUNDING = 1e-9
+MIN_DIFFERENT = 10
+"""With fewer values that differ from the commonest one, the spread of the values says too little."""
+NUM_RESAMPLES = 1999
+"""Bootstrap samples. Their seed is fixed, so that the same scores always have the same interval."""
+RESAMPLED_AT_ONCE = 2_000_000
+"""Values held in memory at a time."""
+FEW_TASKS = 100
+LARGE_SKEWNESS = 1.5
+"""Below `FEW_TASKS` tasks, scores with a larger sample skewness get a caveat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,60 +47,67 @@ class Estimate:
     """A mean over tasks and how far it can be trusted.
 
     Example:
-        Estimate(mean=0.8, ci95=(0.490, 0.943), n=10)
+        Estimate(mean=0.8, ci95=(0.479, 0.954), n=10)
     """
 
     mean: float
     """The mean over the tasks."""
     ci95: tuple[float, float] | None
-    """Lower and upper end of its 95% confidence interval; None when so few values allow none."""
+    """Lower and upper end of its 95% confidence interval; None when the values allow none."""
     n: int
-    """How many tasks."""
+    """The number of tasks."""
+    caveat: str | None = None
+    """Why the interval may hold the true mean less often than 95% of the time; None if it need not be doubted."""
 
     def text(self, *, signed: bool = False) -> str:
-        """Three decimals, as `0.800 [0.490, 0.943]`; with `signed`, a plus sign before positive numbers."""
+        """Three decimals, as `0.800 [0.479, 0.954]`; with `signed`, a plus sign before positive numbers."""
         form = "+.3f" if signed else ".3f"
         if self.ci95 is None:
             return f"{self.mean:{form}} [no interval]"
         return f"{self.mean:{form}} [{self.ci95[0]:{form}}, {self.ci95[1]:{form}}]"
 
     def to_json(self) -> dict[str, Any]:
-        """As `{"mean": 0.8, "ci95": [0.49, 0.943], "n": 10}`; `ci95` is null when there is none."""
-        return {"mean": self.mean, "ci95": None if self.ci95 is None else list(self.ci95), "n": self.n}
+        """As `{"mean": 0.8, "ci95": [0.479, 0.954], "n": 10, "caveat": null}`; `ci95` is null when there is none."""
+        ci95 = None if self.ci95 is None else list(self.ci95)
+        return {"mean": self.mean, "ci95": ci95, "n": self.n, "caveat": self.caveat}
 
     @classmethod
     def from_json(cls, obj: Mapping[str, Any]) -> Estimate:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote; `caveat` may be missing."""
         ci95 = obj["ci95"]
-        return cls(mean=obj["mean"], ci95=None if ci95 is None else (ci95[0], ci95[1]), n=obj["n"])
+        return cls(
+            mean=obj["mean"],
+            ci95=None if ci95 is None else (ci95[0], ci95[1]),
+            n=obj["n"],
+            caveat=obj.get("caveat"),
+        )
 
     def to_metrics(self, prefix: str) -> dict[str, float]:
-        """For metrics.jsonl, as `{"eval/mean": 0.8, "eval/low": 0.49, "eval/high": 0.943}`."""
+        """For metrics.jsonl, as `{"eval/mean": 0.8, "eval/low": 0.479, "eval/high": 0.954}`."""
         ends = {} if self.ci95 is None else {f"{prefix}/low": self.ci95[0], f"{prefix}/high": self.ci95[1]}
         return {f"{prefix}/mean": self.mean, **ends}
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean with its 95% interval: Wilson's when all values are 0 or 1, otherwise Student's t.
-
-    A single value that is neither 0 nor 1 has no interval. See `_t_interval` for values that are all the same.
+def estimate(values: Sequence[float], *, bounds: tuple[float, float] = UNIT) -> Estimate:
+    """Mean with its 95% interval; the module says which.
 
     Args:
         values: One per task.
+        bounds: Lowest and highest possible value. Values outside show that there are no such bounds.
 
     Raises:
         ValueError: There is no value, or one is not finite.
     """
     _check(values)
-    if all(value in UNIT for value in values):
-        ci95: tuple[float, float] | None = _wilson(round(math.fsum(values)), len(values))
-    else:
-        ci95 = _t_interval(values, UNIT)
-    return Estimate(mean=fmean(values), ci95=ci95, n=len(values))
+    # z^2 / 2 successes and as many failures: Agresti and Coull.
+    held = bounds if _within(values, bounds) else None
+    return _estimate(values, held, _at_ends(values, bounds), num_pseudo=Z * Z / 2)
 
 
-def paired_difference(before: Mapping[str, float], after: Mapping[str, float]) -> Estimate:
-    """Mean of after minus before over the tasks that are in both, with the t interval of the differences.
+def paired_difference(
+    before: Mapping[str, float], after: Mapping[str, float], *, bounds: tuple[float, float] = UNIT
+) -> Estimate:
+    """Mean of after minus before over the tasks that are in both, with its 95% interval; the module says which.
 
     Comparing task by task takes the difficulty of the tasks out of the comparison, so that the interval is narrower
     than that of two separate means. It speaks of tasks like these, not of other training runs.
@@ -87,6 +115,7 @@ def paired_difference(before: Mapping[str, float], after: Mapping[str, float]) -
     Args:
         before: Value by task id.
         after: Value by task id.
+        bounds: Lowest and highest possible value. Values outside show that there are no such bounds.
 
     Raises:
         ValueError: No task is in both, or a value is not finite.
@@ -96,13 +125,13 @@ def paired_difference(before: Mapping[str, float], after: Mapping[str, float]) -
         raise ValueError(
             f"before ({len(before)} tasks) and after ({len(after)} tasks) have no task in common: nothing can be paired"
         )
-    pairs = [(before[task_id], after[task_id]) for task_id in common]
-    _check([value for pair in pairs for value in pair])
-    differences = [later - earlier for earlier, later in pairs]
-    in_unit = all(UNIT[0] <= value <= UNIT[1] for pair in pairs for value in pair)
-    return Estimate(
-        mean=fmean(differences), ci95=_t_interval(differences, (-1.0, 1.0) if in_unit else None), n=len(common)
-    )
+    values = [value for task_id in common for value in (before[task_id], after[task_id])]
+    _check(values)
+    width = bounds[1] - bounds[0]
+    differences = [after[task_id] - before[task_id] for task_id in common]
+    # One more task that was lost and one more that was won: Bonett and Price.
+    held = (-width, width) if _within(values, bounds) else None
+    return _estimate(differences, held, _at_ends(values, bounds), num_pseudo=1.0)
 
 
 def _check(values: Sequence[float]) -> None:
@@ -113,30 +142,82 @@ def _check(values: Sequence[float]) -> None:
         raise ValueError("a mean is taken of finite values only; leave out tasks without a reward")
 
 
-def _t_interval(values: Sequence[float], bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Student's t interval of the mean, or None for a single value.
+def _within(values: Sequence[float], bounds: tuple[float, float]) -> bool:
+    """Whether all values lie within the bounds, but for rounding."""
+    return bounds[0] - ROUNDING <= min(values) and max(values) <= bounds[1] + ROUNDING
 
-    Values that are all the same have no spread, and the t interval would have no width: a false certainty when there
-    are few. Then it is instead supposed that up to a share q of all tasks may lie elsewhere within `bounds`, where q is
-    the upper end of Wilson's interval of 0 tasks in n. Without bounds, or outside of them, there is no interval.
-    """
+
+def _at_ends(values: Sequence[float], bounds: tuple[float, float]) -> bool:
+    """Whether each value is one of the bounds, but for rounding."""
+    return all(min(abs(value - bound) for bound in bounds) <= ROUNDING for value in values)
+
+
+def _estimate(
+    values: Sequence[float], bounds: tuple[float, float] | None, at_bounds: bool, *, num_pseudo: float
+) -> Estimate:
+    """Choose the interval. `at_bounds`: each score is at one of its bounds."""
     n, mean = len(values), fmean(values)
-    if n == 1:
-        return None
-    if max(values) - min(values) < 1e-9:  # the same but for rounding
-        if bounds is None or not bounds[0] <= mean <= bounds[1]:
-            return None
-        share = _wilson(0, n)[1]
-        return mean - share * (mean - bounds[0]), mean + share * (bounds[1] - mean)
-    from scipy import stats  # takes a second to import
+    num_different = n - Counter(round(value, 9) for value in values).most_common(1)[0][1]
+    ci95: tuple[float, float] | None = None
+    caveat = None
+    if bounds is not None and (at_bounds or num_different < MIN_DIFFERENT):
+        ci95 = _adjusted_wald(values, bounds, num_pseudo)
+    elif num_different >= MIN_DIFFERENT:
+        ci95 = _skewed_interval(values)
+        if bounds is not None:
+            ci95 = max(ci95[0], bounds[0]), min(ci95[1], bounds[1])
+        if n < FEW_TASKS and abs(_skewness(values)) > LARGE_SKEWNESS:
+            caveat = f"the scores are skewed, and {n} tasks are few for that: the interval may be too narrow"
+    elif num_different > 0:
+        half_width = _student(n) * stdev(values) / math.sqrt(n)
+        ci95 = mean - half_width, mean + half_width
+        few = f"only {num_different} of {n} tasks differ from the others"
+        caveat = f"{few}, and the scores have no known range: the interval may be too narrow"
+    return Estimate(mean=mean, ci95=ci95, n=n, caveat=caveat)
 
-    half_width = float(stats.t.ppf(0.975, n - 1)) * stdev(values) / math.sqrt(n)
-    return mean - half_width, mean + half_width
+
+def _student(n: int) -> float:
+    """The 97.5% point of Student's t with n - 1 degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 0.975))
 
 
-def _wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a proportion."""
-    from scipy import stats  # takes a second to import
+def _adjusted_wald(values: Sequence[float], bounds: tuple[float, float], num_pseudo: float) -> tuple[float, float]:
+    """Normal interval of the values and of `num_pseudo` more at either bound, cut at the bounds."""
+    low, high = bounds
+    total = len(values) + 2 * num_pseudo
+    centre = (math.fsum(values) + num_pseudo * (low + high)) / total
+    squares = math.fsum((value - centre) ** 2 for value in values)
+    squares += num_pseudo * ((low - centre) ** 2 + (high - centre) ** 2)
+    half_width = Z * math.sqrt(squares) / total
+    return max(low, centre - half_width), min(high, centre + half_width)
 
-    interval = stats.binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+
+def _skewed_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The wider of Student's t and the studentized bootstrap, end by end."""
+    import numpy as np
+
+    sample = np.asarray(values, dtype=np.float64)
+    n, mean = len(sample), float(sample.mean())
+    standard_error = float(sample.std(ddof=1)) / math.sqrt(n)
+    random = np.random.default_rng(0)
+    chunk = max(1, RESAMPLED_AT_ONCE // n)
+    ratios = []
+    for first in range(0, NUM_RESAMPLES, chunk):
+        drawn = sample[random.integers(0, n, (min(chunk, NUM_RESAMPLES - first), n))]
+        shift, errors = drawn.mean(axis=1) - mean, drawn.std(axis=1, ddof=1) / math.sqrt(n)
+        # A bootstrap sample of equal values has no spread: it says that the mean may lie anywhere on that side.
+        has_spread = errors > 1e-9 * standard_error
+        ratios.append(np.where(has_spread, shift / np.where(has_spread, errors, 1.0), np.copysign(np.inf, shift)))
+    low, high = np.quantile(np.concatenate(ratios), (0.025, 0.975), method="inverted_cdf")
+    student = _student(n)
+    return mean - max(float(high), student) * standard_error, mean - min(float(low), -student) * standard_error
+
+
+def _skewness(values: Sequence[float]) -> float:
+    """Third standardized moment of the sample."""
+    mean = fmean(values)
+    variance = fmean([(value - mean) ** 2 for value in values])
+    third = fmean([(value - mean) ** 3 for value in values])
+    return float(third / variance**1.5)

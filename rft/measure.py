@@ -14,7 +14,7 @@ from rft import build
 from rft.checkpoint import load_adapter
 from rft.cluster import refuse_early, workplace
 from rft.config import EvaluateConfig
-from rft.evaluation import Evaluation, evaluate
+from rft.evaluation import Evaluation, evaluate, metric_bounds
 from rft.interrupt import Interrupt
 from rft.preparation import Prepared, prepare
 from rft.progress import Progress
@@ -98,6 +98,7 @@ async def _measure(
                     completions_per_task=how.completions_per_task,
                     temperature=how.temperature,
                     purpose="held-out",
+                    bounds=metric_bounds(config.graders, how.metric),
                 )
             finally:
                 await fleet.end_streams()
@@ -126,6 +127,7 @@ def _report(console: Console, summary: dict[str, Any], result: Evaluation, folde
     lines = [
         f"{result.metric} of {summary['model']}{adapter} on {summary['data']}:",
         f"  {result.estimate.text()} over {result.estimate.n} tasks (mean, 95% interval)",
+        *([f"  {result.estimate.caveat}"] if result.estimate.caveat else []),
         *(f"  without a reward: {count} ({cause})" for cause, count in summary["drops"].items()),
         f"  rollouts and summary: {folder}",
     ]

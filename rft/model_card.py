@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from rft.evaluation import caveats
 from rft.intervals import Estimate
 from rft.redaction import redacted
 
@@ -159,7 +160,8 @@ def _results(summary: Mapping[str, Any]) -> str:
     how = [f"{key.replace('_', ' ')}: {value}" for key, value in evaluation.items() if key not in labels]
     about = f" ({', '.join(how)})" if how else ""
     intro = f"Measured on held-out tasks before and after {summary['steps']} steps{about}:"
-    return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows)
+    notes = "".join(f"\n\n{label}: {caveat}." for label, caveat in caveats(evaluation).items())
+    return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows) + notes
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rft.evaluation import caveats
 from rft.intervals import Estimate
 from rft.types import Message
 
@@ -174,6 +175,8 @@ def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
             label = "after - before" if is_difference else name
             table.add_row(label, mean, Text(interval), str(value.n), style="bold" if is_difference else "")
     console.print(table)
+    for label, caveat in caveats(evaluation).items():
+        _print_text(console, f"{label}: {caveat}")
     if measured["difference"]:
         _print_text(console, verdict(Estimate.from_json(measured["difference"])), style="bold")
 

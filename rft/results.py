@@ -8,7 +8,7 @@ from typing import Any
 
 from rft.checkpoint import save_adapter, save_model
 from rft.config import RunConfig
-from rft.evaluation import recorded_by_task
+from rft.evaluation import metric_bounds, recorded_by_task
 from rft.intervals import estimate, paired_difference
 from rft.model_card import model_card
 from rft.recorder import Recorder, read_metrics, read_rollouts
@@ -33,13 +33,14 @@ def summarize(
     folder, how = recorder.folder, run.evaluation
     before = recorded_by_task(read_rollouts(folder, "before"), how.metric)
     after = recorded_by_task(read_rollouts(folder, "after"), how.metric)
+    bounds = metric_bounds(run.graders, how.metric)
     summary = build_summary(
         read_metrics(folder),
         status=status,
         wall_s=wall_s,
-        before=estimate(list(before.values())) if before else None,
-        after=estimate(list(after.values())) if after else None,
-        difference=paired_difference(before, after) if before.keys() & after.keys() else None,
+        before=estimate(list(before.values()), bounds=bounds) if before else None,
+        after=estimate(list(after.values()), bounds=bounds) if after else None,
+        difference=paired_difference(before, after, bounds=bounds) if before.keys() & after.keys() else None,
         about={
             "metric": how.metric,
             "split": split,

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rft.errors import GradeError
-from rft.evaluation import Evaluation, evaluate, metric_values, recorded_by_task
+from rft.evaluation import Evaluation, caveats, evaluate, metric_bounds, metric_values, recorded_by_task
+from rft.intervals import Estimate
 from rft.recorder import Recorder, read_rollouts
 from rft.types import Adapter, Grade, GradedGroup, Policy, Rollout, Score, Status, Task
 
@@ -99,3 +100,22 @@ def test_the_recorded_lines_say_the_same(make_group: Callable[..., GradedGroup],
     assert recorded_by_task(read_rollouts(tmp_path, "before"), metric) == result.by_task
     assert recorded_by_task([], metric) == {}
     assert json.dumps(result.by_task)
+
+
+def test_bounds_of_the_reward_add_up_and_those_of_a_grader_are_its_own() -> None:
+    graders = {
+        "correct": {"use": "exact"},
+        "style": {"use": "a.py:b", "weight": 0.5, "range": [-1, 1]},
+        "length": {"use": "a.py:c", "weight": -0.2},
+    }
+    assert metric_bounds(graders, "reward") == pytest.approx((-0.5 - 0.2, 1.0 + 0.5))
+    assert metric_bounds(graders, "style") == (-1.0, 1.0)
+    assert metric_bounds(graders, "length") == (0.0, 1.0)
+
+
+def test_caveats_name_the_row_that_they_belong_to() -> None:
+    doubted = Estimate(mean=0.1, ci95=(0.0, 0.4), n=20, caveat="few").to_json()
+    sound = Estimate(mean=0.1, ci95=(0.0, 0.2), n=20).to_json()
+    assert caveats({"before": sound, "after": None, "difference": doubted, "metric": "reward"}) == {
+        "after - before": "few"
+    }

@@ -65,9 +65,9 @@ def test_summary_adds_up_steps_and_phases() -> None:
         "time_s": {"evaluate": 3.0, "learn": 4.5, "sync": 0.5},
         "reward": {"first": 0.1, "last": 0.4},
         "eval": {
-            "before": {"mean": 0.2, "ci95": [0.1, 0.3], "n": 50},
-            "after": {"mean": 0.7, "ci95": [0.6, 0.8], "n": 50},
-            "difference": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 50},
+            "before": {"mean": 0.2, "ci95": [0.1, 0.3], "n": 50, "caveat": None},
+            "after": {"mean": 0.7, "ci95": [0.6, 0.8], "n": 50, "caveat": None},
+            "difference": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 50, "caveat": None},
             "metric": "reward",
             "split": "test",
             "temperature": 0.0,
@@ -112,6 +112,11 @@ def test_the_page_says_what_was_measured_how_and_on_what() -> None:
     assert "better: the whole 95% interval lies above zero" in page
     assert "g: timeout  3" in page
     assert "/runs/" + "long/" * 29 + "long\n" in page  # paths are not broken
+
+
+def test_a_caveat_stands_below_the_table() -> None:
+    doubted = Estimate(mean=0.5, ci95=(0.4, 0.6), n=50, caveat="the scores are skewed")
+    assert "\nafter - before: the scores are skewed\nbetter: " in printed(summary(difference=doubted))
 
 
 def test_no_measurement_is_said_to_be_none() -> None:
