@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+EQUAL_REWARDS = 1e-6
+"""Rewards are equal when they differ by no more than this share of the larger: 0.1 + 0.2 and 0.3 do not differ."""
+
 Message = Mapping[str, Any]
 """One chat message in OpenAI's format: `{"role": "user", "content": "..."}`."""
 
@@ -280,7 +283,8 @@ class GradedGroup:
     @property
     def is_informative(self) -> bool:
         """Whether the rewards differ, so that a group-relative method can learn from them."""
-        return len({reward for reward in self.rewards if reward is not None}) > 1
+        known = [reward for reward in self.rewards if reward is not None]
+        return bool(known) and not math.isclose(min(known), max(known), rel_tol=EQUAL_REWARDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

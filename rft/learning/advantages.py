@@ -1,9 +1,11 @@
-"""Advantages that TRL's GRPOTrainer does not compute: leave-one-out, and generalized advantage estimation."""
+"""Advantages that TRL's GRPOTrainer does not compute: leave-one-out, generalized advantage estimation, exact zeros."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from rft.types import EQUAL_REWARDS
 
 
 def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
@@ -21,6 +23,26 @@ def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
     baseline = (groups.nansum(1, keepdim=True) - groups) / others
     advantages = torch.where(others > 0, groups - baseline, torch.zeros_like(groups))
     return torch.nan_to_num(advantages, nan=0.0).flatten()
+
+
+def in_groups_of_equals(rewards: Tensor, group_size: int) -> Tensor:
+    """Which completions belong to a group whose known rewards are equal, so that none is better than another.
+
+    Subtracting the mean does not tell: the float32 mean of eight rewards of 0.7 is not 0.7, and the remainder, divided
+    by a standard deviation of almost 0, is an advantage that Adam turns into a full step.
+
+    Args:
+        rewards: `[N]` rewards, group by group; NaN where there is none.
+        group_size: Completions of a group.
+
+    Returns:
+        `[N]` booleans.
+    """
+    groups = rewards.view(-1, group_size)
+    lowest = groups.nan_to_num(torch.inf, posinf=torch.inf, neginf=-torch.inf).amin(1)
+    highest = groups.nan_to_num(-torch.inf, posinf=torch.inf, neginf=-torch.inf).amax(1)
+    equal = highest - lowest <= EQUAL_REWARDS * torch.maximum(lowest.abs(), highest.abs())
+    return equal.repeat_interleave(group_size)
 
 
 def token_rewards(rewards: Tensor, mask: Tensor, kl: Tensor | None, kl_coef: float) -> Tensor:
@@ -73,9 +95,9 @@ def generalized_advantages(
 def whitened(advantages: Tensor, mask: Tensor) -> Tensor:
     """Advantages of mean 0 and variance 1 over all tokens that count, 0 elsewhere.
 
-    The variance is the unbiased one, and 1e-8 is added to it, as in TRL's `masked_whiten`.
+    The variance is the unbiased one, and 1e-8 is added to it, as in TRL's `masked_whiten`. Equal advantages are all 0.
     """
     counted = advantages[mask.bool()]
-    if len(counted) < 2:
+    if len(counted) < 2 or counted.max() - counted.min() <= EQUAL_REWARDS * counted.abs().max():
         return torch.zeros_like(advantages)
     return (advantages - counted.mean()) * torch.rsqrt(counted.var() + 1e-8) * mask

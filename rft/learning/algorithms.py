@@ -7,6 +7,9 @@ from typing import Any
 from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
 from rft.learning.spec import Ppo
 
+CISPO_CLIP = 5.0
+"""Bound of the ratio in `cispo` unless `clip_high` says otherwise, as in TRL's documentation of `epsilon_high`."""
+
 
 def trl_options(learner: PolicyLearner) -> dict[str, Any]:
     """The fields of TRL's `GRPOConfig` that these keys stand for; `learner.trl` adds to them."""
@@ -24,7 +27,12 @@ def trl_options(learner: PolicyLearner) -> dict[str, Any]:
             "scale_rewards": learner.scale_rewards,
             "importance_sampling_level": learner.importance_sampling_level,
             "beta": learner.beta,
+            # Weighing the KL by the ratio gives its exact gradient, token by token; with one ratio for a whole
+            # completion it does not.
+            "use_bias_correction_kl": learner.importance_sampling_level == "token",
         }
+        if learner.loss_type == "cispo":
+            options["epsilon_high"] = learner.clip_high or CISPO_CLIP
     if isinstance(learner, PpoLearner):
         # The mean over the step's tokens; TRL computes the base model's log-probs where `beta` is not 0.
         options |= {"loss_type": "dapo", "scale_rewards": "none", "beta": learner.kl_coef}

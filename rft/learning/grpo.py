@@ -168,7 +168,8 @@ def _arguments(spec: LearnerSpec) -> dict[str, Any]:
         "max_completion_length": spec.max_completion_tokens,
         "temperature": spec.temperature,
         "learning_rate": spec.learning_rate,
-        "lr_scheduler_type": "constant",
+        # As `constant`, which ignores `warmup_steps`, where there are none.
+        "lr_scheduler_type": "constant_with_warmup",
         "seed": spec.seed,
         "use_cpu": not spec.on_gpu,
         "bf16": spec.on_gpu and spec.dtype == "bfloat16",

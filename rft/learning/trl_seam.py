@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rft.errors import LearnError, RankLost
 from rft.learning.trl_trainer import LeanTrainer
-from rft.types import GradedGroup
+from rft.types import GradedGroup, StopReason
 
 
 class _Stop(Exception):
@@ -166,6 +166,7 @@ class SteppedTrainer:
             "completion_ids": [list(rollout.completion_ids) for rollout in rollouts],
             "logprobs": [list(rollout.logprobs) for rollout in rollouts],
             "reward": [reward for group in groups for reward in group.rewards],
+            "truncated": [rollout.stop is not StopReason.STOP for rollout in rollouts],
         }
 
 

@@ -11,7 +11,9 @@ What is relied on, for TRL 1.16 (tests/learning/test_trl_trainer.py compares wit
   of its own unless `beta` is set;
 - `_compute_loss(model, inputs)` calls `_get_per_token_logps_and_entropies` before it reads `old_per_token_logps` of the
   inputs, and with `use_vllm` multiplies by their `importance_sampling_ratio`;
-- `_calculate_rewards(...)` returns `[N, 1]`, NaN where there is no reward;
+- `_calculate_rewards(inputs, ...)` returns `[N, 1]`, NaN where there is no reward, and finds in each of the inputs what
+  `rollout_func` said of that completion;
+- `mask_truncated_completions` False leaves every completion in the mask;
 - the losses of `_BY_ROWS` are a mean over the rows of a micro-batch, divided by the number of micro-batches; all other
   losses but `bnpo` are a sum divided by a number of the whole step;
 - `_metrics["train"]` is what `log` averages;
@@ -30,7 +32,7 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-from rft.learning.advantages import leave_one_out
+from rft.learning.advantages import in_groups_of_equals, leave_one_out
 from rft.learning.importance import SamplerGap, gap_metrics, sampling_ratio
 from rft.learning.micro_batches import plan, share, take
 from rft.learning.ranks import Ranks
@@ -54,6 +56,9 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         self._ranks = ranks or Ranks()
         self._advantage = advantage
         self._corrects = bool(self.vllm_importance_sampling_correction)
+        # TRL takes a completion whose last token is the padding token for one that ended, and knows no stop strings.
+        self._masks_truncated = bool(self.mask_truncated_completions)
+        self.mask_truncated_completions = False
         self._size: int = self.args.per_device_train_batch_size
         self._micro_batches: list[dict[str, Any]] = []
         self._now: dict[str, Any] | None = None
@@ -105,14 +110,15 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         inputs: dict[str, Any] = self._micro_batches[number]
         return inputs
 
-    def _calculate_rewards(self, *arguments: Any) -> Tensor:
-        """TRL's; the rewards are kept."""
-        found: Tensor = super()._calculate_rewards(*arguments)
+    def _calculate_rewards(self, inputs: Any, *arguments: Any) -> Tensor:
+        """TRL's; the rewards are kept, and which completions were cut."""
+        found: Tensor = super()._calculate_rewards(inputs, *arguments)
         self._rewards = found[:, 0]
+        self._truncated = torch.tensor([row["truncated"] for row in inputs], device=found.device)
         return found
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """TRL's, with other advantages where they are wanted."""
+        """TRL's, with other advantages where they are wanted, exact zeros, and the completions that were cut."""
         epochs: int = self.args.num_iterations
         self.num_iterations = 1  # with more TRL makes a pass for the old log-probs
         self._is_preparing = True
@@ -122,7 +128,23 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
             self.num_iterations, self._is_preparing = epochs, False
         if self._advantage == "rloo":
             batch["advantages"] = leave_one_out(self._rewards, self.num_generations)
+        equals = in_groups_of_equals(self._rewards, self.num_generations)
+        batch["advantages"] = batch["advantages"].masked_fill(equals, 0.0)
+        self._say_how_completions_ended(batch["completion_mask"].sum(1))
+        if self._masks_truncated:
+            batch["completion_mask"] = batch["completion_mask"] * (~self._truncated).unsqueeze(1)
+            batch["num_items_in_batch"] = batch["completion_mask"].sum()
         return batch
+
+    def _say_how_completions_ended(self, lengths: Tensor) -> None:
+        """TRL's numbers about completions that ended, by the sampler's word in place of their last token."""
+        ended = lengths[~self._truncated].float()
+        ended = ended if len(ended) else torch.zeros(1)
+        metrics = self._metrics["train"]
+        metrics["completions/clipped_ratio"][-1] = self._truncated.float().mean().item()
+        metrics["completions/mean_terminated_length"][-1] = ended.mean().item()
+        metrics["completions/min_terminated_length"][-1] = ended.min().item()
+        metrics["completions/max_terminated_length"][-1] = ended.max().item()
 
     def _split(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         """This rank's micro-batches. Every rank makes the same ones of all completions, and takes its share."""

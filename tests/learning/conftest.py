@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from rft.learning.spec import LearnerSpec, Lora
-from rft.types import GradedGroup, Policy
+from rft.types import GradedGroup, Policy, StopReason
 
 TEMPERATURE = 0.7
 PROMPT = (10, 11, 12)
 COMPLETIONS = ((20, 21, 22, 2), (30, 31, 32, 2), (40, 41, 2), (50, 51, 52, 53))
+END = 2
+"""The tiny model's end-of-sequence token."""
 BASE = Policy(version=0, fingerprint="base")
 
 
@@ -86,6 +88,7 @@ def group_for(make_group: Callable[..., GradedGroup], make_rollout: Callable[...
                 prompt_ids=PROMPT,
                 completion_ids=completion,
                 logprobs=tuple(value + off for value in _logprobs(learner, completion)),
+                stop=StopReason.STOP if completion[-1] == END else StopReason.LENGTH,
             )
             for index, completion in enumerate(completions)
         )

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from rft.learning.advantages import generalized_advantages, leave_one_out, token_rewards, whitened
+from rft.learning.advantages import (
+    generalized_advantages,
+    in_groups_of_equals,
+    leave_one_out,
+    token_rewards,
+    whitened,
+)
 
 NAN = math.nan
 
@@ -29,6 +35,30 @@ def test_leave_one_out(rewards: list[float], expected: list[float]) -> None:
     # Two groups do not know of each other.
     both = leave_one_out(torch.tensor([*rewards, 0.0, 1.0, 0.0, 0.0]), 4).tolist()
     assert both == pytest.approx([*expected, -1 / 3, 1.0, -1 / 3, -1 / 3])
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 10, 16])
+def test_groups_of_equal_rewards_are_known_as_such(size: int) -> None:
+    # float32 means of equal numbers are off by a rounding for many of these.
+    for number in range(-110, 110):
+        equal = torch.full((size,), number / 100)
+        different = equal + torch.tensor([0.01] + [0.0] * (size - 1))
+        assert in_groups_of_equals(torch.cat([equal, different]), size).tolist() == [True] * size + [False] * size
+
+
+@pytest.mark.parametrize(
+    ("rewards", "equal"),
+    [
+        ([0.7, NAN, 0.7, NAN], True),
+        ([0.7, NAN, NAN, NAN], True),
+        ([NAN] * 4, True),
+        ([0.7, NAN, 0.7, 0.0], False),
+        ([0.3, 0.1 + 0.2, 0.3, 0.3], True),
+        ([1e-9, 2e-9, 1e-9, 1e-9], False),
+    ],
+)
+def test_only_known_rewards_are_compared(rewards: list[float], equal: bool) -> None:
+    assert in_groups_of_equals(torch.tensor(rewards), 4).tolist() == [equal] * 4
 
 
 def test_the_reward_stands_at_the_last_token_and_the_penalty_at_every_one() -> None:
@@ -83,3 +113,10 @@ def test_whitening_counts_no_padding() -> None:
     # Mean 3, unbiased variance (4 + 1 + 9) / 2 = 7, as TRL 1.10's masked_whiten has it.
     assert found.flatten().tolist() == pytest.approx([-2 / math.sqrt(7), -1 / math.sqrt(7), 3 / math.sqrt(7), 0.0])
     assert whitened(torch.tensor([[5.0, 9.0]]), torch.tensor([[1, 0]])).tolist() == [[0.0, 0.0]]
+
+
+def test_equal_advantages_are_whitened_to_exactly_nothing() -> None:
+    mask = torch.ones(4, 4)
+    mask[3, 2:] = 0
+    for number in range(1, 110):
+        assert not whitened(torch.full((4, 4), number / 100), mask).any()

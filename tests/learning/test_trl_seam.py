@@ -120,6 +120,40 @@ def test_a_step_makes_the_rewarded_completion_likelier(
     assert changes[2] == max(changes)
 
 
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        ({}, [1e-2] * 4),
+        ({"warmup_steps": 3}, [0.0, 1e-2 / 3, 2e-2 / 3, 1e-2]),
+        ({"warmup_steps": 0.5}, [0.0, 0.5e-2, 1e-2, 1e-2]),
+        ({"warmup_steps": 1, "lr_scheduler_type": "linear"}, [0.0, 1e-2, 2e-2 / 3, 1e-2 / 3]),
+    ],
+    ids=str,
+)
+def test_the_learning_rate_warms_up(
+    build: Build, group_for: GroupFor, options: dict[str, Any], rates: list[float]
+) -> None:
+    learner = build(options=options)
+    logged = [learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])["learning_rate"] for _ in rates]
+    assert logged == pytest.approx(rates, rel=1e-6, abs=1e-12)
+
+
+def test_what_was_cut_is_masked_whatever_its_last_token_is(build: Build, group_for: GroupFor) -> None:
+    pad = 1
+    completions = (COMPLETIONS[0], (30, 31, pad), (40, 41, 2), (50, 51, 52, 53))
+    metrics = {}
+    for masks in (True, False):
+        learner = build(str(masks), options={"mask_truncated_completions": masks})
+        metrics[masks] = learner.learn([group_for(learner, [1.0, 0.0, 0.25, 0.5], completions)])
+    assert (metrics[True]["completions/masked"], metrics[False]["completions/masked"]) == (2, 0)
+    assert metrics[True]["completions/clipped_ratio"] == metrics[False]["completions/clipped_ratio"] == 0.5
+    assert metrics[True]["completions/mean_terminated_length"] == 3.5
+    # The mean over the tokens that are left, 4 and 3, of the advantages.
+    scale = (0.5625**2 + 0.4375**2 + 0.1875**2 + 0.0625**2) / 3
+    first, third = (0.5625 / (scale**0.5 + 1e-4), -0.1875 / (scale**0.5 + 1e-4))
+    assert metrics[True]["loss"] == pytest.approx(-(4 * first + 3 * third) / 7, abs=2e-5)
+
+
 def test_micro_batches_do_not_change_the_step(build: Build, group_for: GroupFor) -> None:
     tensors = []
     for size in (4, 2):

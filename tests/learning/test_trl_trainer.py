@@ -18,7 +18,7 @@ from trl import GRPOTrainer
 from rft.learning import grpo
 from rft.learning.trl_seam import SteppedTrainer
 from rft.learning.trl_trainer import LeanTrainer
-from rft.types import GradedGroup
+from rft.types import GradedGroup, StopReason
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
@@ -79,6 +79,7 @@ def gradients_of(
                         prompt_ids=prompt,
                         completion_ids=ids,
                         logprobs=tuple(sampled),
+                        stop=StopReason.STOP if ids[-1] == 2 else StopReason.LENGTH,
                         policy=policy,
                     )
                 )
