@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from rft.config.learners import FakeLearner, GrpoLearner, PolicyLearner, PpoLearner
 from rft.config.schema import RunConfig
-from rft.config.trl_options import SET_BY_RFT, trl_option_names
-from rft.redaction import is_secret
+from rft.config.trl_problems import trl_problems
 
 MAX_ROWS_ON_CPU = 8
 """Completions of a micro-batch on a CPU: more do not make better use of its cores, and no longer fit its caches."""
@@ -40,13 +37,18 @@ def learner_problems(run: RunConfig) -> list[str]:
             found.append(
                 "learner.loss_type=luspo: weighs whole completions; use learner.importance_sampling_level=sequence"
             )
+        if learner.clip_high is not None and learner.loss_type in ("sapo", "vespo"):
+            found.append(
+                f"learner.clip_high={learner.clip_high:g}: learner.loss_type={learner.loss_type} does not clip; "
+                "leave it out"
+            )
         if learner.advantage == "rloo" and learner.scale_rewards != "none":
             found.append(
                 f"learner.scale_rewards={learner.scale_rewards}: learner.advantage=rloo does not scale rewards; use "
                 "learner.scale_rewards=none"
             )
     if isinstance(learner, PolicyLearner):
-        found += _trl_problems(learner)
+        found += trl_problems(learner)
     return found
 
 
@@ -118,27 +120,3 @@ def _table(run: RunConfig) -> str:
     }
     width = max(map(len, rows))
     return "The sizes are:\n" + "\n".join(f"    {name:<{width}}  {text}" for name, text in rows.items())
-
-
-def _trl_problems(learner: PolicyLearner) -> list[str]:
-    found = []
-    names, options = trl_option_names(), learner.trl
-    for name, value in options.items():
-        if name in SET_BY_RFT:
-            found.append(f"learner.trl.{name}={value}: rft sets this itself; use {_instead(name, learner)}")
-        elif is_secret(name) and value is not None:
-            found.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
-        elif name not in names:
-            near = difflib.get_close_matches(name, names, n=3)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            found.append(f"learner.trl.{name} is unknown; {hint}Allowed are the fields of TRL's GRPOConfig")
-    return found
-
-
-def _instead(name: str, learner: PolicyLearner) -> str:
-    """The key to use instead of an option of TRL; where the learner has none, the learner that does."""
-    key = SET_BY_RFT[name]
-    section, _, field = key.partition(".")
-    if section == "learner" and field not in type(learner).model_fields and isinstance(learner, PpoLearner):
-        return "learner.kl_coef" if name == "beta" else f"learner=grpo, which has {key}"
-    return key

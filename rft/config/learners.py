@@ -49,17 +49,21 @@ class PolicyLearner(LearnerConfig):
     """What GRPO's family and PPO share."""
 
     clip: Annotated[Number, Field(gt=0)] = 0.2
-    """The ratio of new to old probability counts between `1 - clip` and `1 + clip`."""
+    """Bounds the ratio of new to old probability to `[1 - clip, 1 + clip]`; not used by `cispo`, `sapo` and `vespo`."""
     clip_high: Annotated[Number, Field(gt=0)] | None = None
-    """Upper bound `1 + clip_high` instead (DAPO: 0.28; for `cispo` the bound itself, about 5); null takes `clip`."""
+    """Bounds the ratio to `1 + clip_high` from above instead (DAPO: 0.28); null takes `clip`.
+
+    For `cispo` it is the bound itself, and null takes 5."""
     epochs: Positive = 1
     """Optimizer steps on each step's completions; with 1 the ratio is 1, and nothing is clipped."""
     mask_truncated: bool = False
-    """Whether completions that were cut at their maximum length are left out of the loss."""
+    """Whether completions that were cut at `sampler.max_completion_tokens` are left out of the loss."""
     correction: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] | None = "token_truncate"
     """How the difference between sampler and learner is corrected for by importance sampling; null does not."""
     trl: dict[str, Any] = {}
-    """TRL's own `GRPOConfig` options by name, as `warmup_steps` or `max_grad_norm`."""
+    """TRL's own `GRPOConfig` options by name, such as `warmup_steps` or `max_grad_norm`.
+
+    Options that would do nothing in rft are refused."""
 
 
 class GrpoLearner(PolicyLearner):
@@ -75,7 +79,7 @@ class GrpoLearner(PolicyLearner):
     importance_sampling_level: Literal["token", "sequence"] = "token"
     """One ratio for each token, or (GSPO) for each completion."""
     beta: Annotated[Number, Field(ge=0)] = 0.0
-    """Weight of the KL divergence from the base model in the loss."""
+    """Weight of the KL divergence from the base model in the loss; docs/algorithms.md has its formula."""
 
 
 class PpoLearner(PolicyLearner):

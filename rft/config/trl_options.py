@@ -1,4 +1,4 @@
-"""Which options TRL's `GRPOConfig` has and which trackers Transformers knows, read from their source.
+"""Which options TRL's `GRPOConfig` has, of which types, and which trackers Transformers knows, read from their source.
 
 Importing either would pull in torch, and a configuration is checked before anything heavy is imported.
 """
@@ -7,73 +7,85 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-SET_BY_RFT = {
-    "output_dir": "output_dir",
-    "max_steps": "loop.steps",
-    "num_train_epochs": "loop.steps",
-    "num_generations": "loop.completions_per_prompt",
-    "generation_batch_size": "loop.prompts_per_step",
-    "steps_per_generation": "loop.prompts_per_step",
-    "gradient_accumulation_steps": "learner.completions_per_micro_batch",
-    "per_device_train_batch_size": "learner.completions_per_micro_batch",
-    "max_completion_length": "sampler.max_completion_tokens",
-    "temperature": "sampler.temperature",
-    "learning_rate": "learner.learning_rate",
-    "seed": "seed",
-    "report_to": "logging.report_to",
-    "save_steps": "loop.checkpoint_every_steps",
-    "save_strategy": "loop.checkpoint_every_steps",
-    "save_total_limit": "loop.keep_checkpoints",
-    "resume_from_checkpoint": "resume",
-    "use_vllm": "sampler",
-    "vllm_mode": "sampler",
-    "use_cpu": "learner.num_gpus",
-    "shuffle_dataset": "seed",
-    "eval_strategy": "evaluation.every_steps",
-    "do_eval": "evaluation.every_steps",
-    "ignore_data_skip": "resume",
-    "logging_steps": "logging",
-    "reward_weights": "graders.<name>.weight",
-    "num_iterations": "learner.epochs",
-    "loss_type": "learner.loss_type",
-    "beta": "learner.beta",
-    "epsilon": "learner.clip",
-    "epsilon_high": "learner.clip_high",
-    "scale_rewards": "learner.scale_rewards",
-    "importance_sampling_level": "learner.importance_sampling_level",
-    "mask_truncated_completions": "learner.mask_truncated",
-    "vllm_importance_sampling_correction": "learner.correction",
-    "vllm_importance_sampling_mode": "learner.correction",
-}
-"""TRL options that rft sets itself, and the key of rft to use instead."""
 
 PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}
 """Packages of trackers that are not called as their package is."""
 
 _GRPO_CONFIG = (
-    ("trl", "trainer/grpo_config.py", "GRPOConfig"),
-    ("trl", "trainer/base_config.py", "_BaseConfig"),
     ("transformers", "training_args.py", "TrainingArguments"),
+    ("trl", "trainer/base_config.py", "_BaseConfig"),
+    ("trl", "trainer/grpo_config.py", "GRPOConfig"),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class TrlOption:
+    """What an option of TRL may be.
+
+    Example:
+        TrlOption(types=frozenset({"float", "None"}), choices=())
+    """
+
+    types: frozenset[str]
+    """Names of the types in its annotation: `int`, `float`, `bool`, `str`, `list`, `dict`, `None`."""
+    choices: tuple[str, ...]
+    """The only strings allowed, where it is an enumeration; empty elsewhere."""
+
+
 @cache
-def trl_option_names() -> frozenset[str]:
-    """The fields of `GRPOConfig` and of the classes it stands on."""
-    names: set[str] = set()
+def trl_options() -> Mapping[str, TrlOption]:
+    """The fields of `GRPOConfig` and of the classes it stands on, by name."""
+    found: dict[str, TrlOption] = {}
     for package, file, class_name in _GRPO_CONFIG:
-        body = next(
-            node.body
-            for node in _source(package, file).body
-            if isinstance(node, ast.ClassDef) and node.name == class_name
-        )
-        names |= {
-            node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-        }
-    return frozenset(name for name in names if not name.startswith("_"))
+        for node in _class(package, file, class_name).body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found[node.target.id] = _option(node.annotation)
+    return {name: option for name, option in found.items() if not name.startswith("_")}
+
+
+def _option(annotation: ast.expr) -> TrlOption:
+    names = [_type_name(part) for part in _alternatives(annotation)]
+    enumerations = _enumerations()
+    choices = [choice for name in names for choice in enumerations.get(name, ())]
+    return TrlOption(frozenset(names), tuple(choices))
+
+
+def _alternatives(annotation: ast.expr) -> Iterator[ast.expr]:
+    """The parts of `int | str | None`."""
+    if isinstance(annotation, ast.BinOp):
+        yield from _alternatives(annotation.left)
+        yield from _alternatives(annotation.right)
+    else:
+        yield annotation
+
+
+def _type_name(annotation: ast.expr) -> str:
+    """`list` of `list[str]`, and the type of the value of `Literal[False]`."""
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
+        inner = annotation.slice
+        if annotation.value.id == "Literal" and isinstance(inner, ast.Constant):
+            return type(inner.value).__name__
+        return annotation.value.id
+    return annotation.id if isinstance(annotation, ast.Name) else "None"
+
+
+@cache
+def _enumerations() -> Mapping[str, tuple[str, ...]]:
+    """Values of the enumerations of strings that Transformers has for its options."""
+    found = {}
+    for file in ("trainer_utils.py", "training_args.py"):
+        for node in _source("transformers", file).body:
+            if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "ExplicitEnum" for base in node.bases):
+                found[node.name] = tuple(
+                    str(each.value.value)
+                    for each in node.body
+                    if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
+                )
+    return found
 
 
 @cache
@@ -87,6 +99,12 @@ def tracker_names() -> frozenset[str]:
     raise LookupError("transformers.integrations.integration_utils has no INTEGRATION_TO_CALLBACK any more")
 
 
+def _class(package: str, file: str, name: str) -> ast.ClassDef:
+    body = _source(package, file).body
+    return next(node for node in body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+@cache
 def _source(package: str, file: str) -> ast.Module:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:

@@ -57,7 +57,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         self._advantage = advantage
         self._corrects = bool(self.vllm_importance_sampling_correction)
         # TRL takes a completion whose last token is the padding token for one that ended, and knows no stop strings.
-        self._masks_truncated = bool(self.mask_truncated_completions)
+        self._masks_truncated = bool(self.args.mask_truncated_completions)
         self.mask_truncated_completions = False
         self._size: int = self.args.per_device_train_batch_size
         self._micro_batches: list[dict[str, Any]] = []

@@ -9,7 +9,8 @@ import typing
 import pytest
 
 from rft.config import RunConfig
-from rft.config.trl_options import PACKAGES, SET_BY_RFT, tracker_names, trl_option_names
+from rft.config.trl_options import PACKAGES, tracker_names, trl_options
+from rft.config.trl_support import PASSED_ON, SET_BY_RFT, WITHOUT_EFFECT
 
 pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
 
@@ -17,7 +18,15 @@ pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a un
 def test_the_options_are_those_of_trl() -> None:
     from trl import GRPOConfig
 
-    assert trl_option_names() == {field.name for field in dataclasses.fields(GRPOConfig) if field.init}
+    assert set(trl_options()) == {field.name for field in dataclasses.fields(GRPOConfig) if field.init}
+
+
+def test_the_choices_are_those_of_transformers() -> None:
+    from transformers.trainer_utils import SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    assert trl_options()["lr_scheduler_type"].choices == tuple(each.value for each in SchedulerType)
+    assert trl_options()["optim"].choices == tuple(each.value for each in OptimizerNames)
 
 
 def test_the_trackers_are_those_of_transformers() -> None:
@@ -27,11 +36,32 @@ def test_the_trackers_are_those_of_transformers() -> None:
     assert PACKAGES.keys() <= tracker_names()
 
 
-def test_what_rft_sets_is_an_option_of_trl() -> None:
-    assert set(SET_BY_RFT) <= trl_option_names()
+def test_it_is_decided_what_becomes_of_each_option() -> None:
+    decided = [*SET_BY_RFT, *WITHOUT_EFFECT, *PASSED_ON]
+    assert len(decided) == len(set(decided)), "an option is in two tables of rft/config/trl_support.py"
+    assert set(decided) == set(trl_options()), (
+        "TRL or Transformers gained or lost options: read what the trainer does with the new ones, and put each into "
+        "one table of rft/config/trl_support.py"
+    )
 
 
-@pytest.mark.parametrize("key", sorted(set(SET_BY_RFT.values()) - {"graders.<name>.weight"}))
+def test_the_default_of_each_option_fits_its_type() -> None:
+    from trl import GRPOConfig
+
+    from rft.config.trl_problems import _fits
+
+    defaults = {field.name: field.default for field in dataclasses.fields(GRPOConfig) if field.init}
+    wrong = {
+        name: value
+        for name, value in defaults.items()
+        if value is not dataclasses.MISSING and not _fits(value, trl_options()[name])
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "key", sorted(set(SET_BY_RFT.values()) - {"graders.<name>.weight", "model.chat_template_kwargs"})
+)
 def test_what_to_use_instead_is_a_key_of_rft(key: str) -> None:
     fields = RunConfig.model_fields
     *sections, last = key.split(".")

@@ -44,8 +44,12 @@ def test_the_options_of_trl() -> None:
         "scale_rewards": "group",
         "importance_sampling_level": "token",
         "beta": 0.05,
+        "use_bias_correction_kl": True,
         "delta": 2.0,
     }
+    assert trl_options(GrpoLearner(importance_sampling_level="sequence"))["use_bias_correction_kl"] is False
+    assert trl_options(GrpoLearner(loss_type="cispo"))["epsilon_high"] == 5.0
+    assert trl_options(GrpoLearner(loss_type="cispo", clip_high=3.0))["epsilon_high"] == 3.0
     of_ppo = trl_options(PpoLearner(kl_coef=0.1))
     assert (of_ppo["beta"], of_ppo["loss_type"], of_ppo["vllm_importance_sampling_mode"]) == (
         0.1,
