@@ -37,8 +37,8 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
         RftError: With what went wrong and what to do.
     """
     source = config.data.tasks or ""
-    placed = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
-    tasks = [one.task for one in placed[: config.data.max_tasks]]
+    tasks = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
+    tasks = tasks[: config.data.max_tasks]
     recorded = _recorded(config.completions, config.data.max_tasks) if config.completions else ()
     folder = Path(config.output_dir)
     prepare_output(folder)

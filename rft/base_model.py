@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rft.architectures import architecture_problems
 from rft.errors import ModelError
 from rft.waiting import waiting
+from rft.weight_files import INDEX, read_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,7 +42,7 @@ def locate(path: str) -> Path:
         A folder with `config.json` and weights as `*.safetensors`.
 
     Raises:
-        ModelError: There is no such model, or it is not whole.
+        ModelError: There is no such model, it is not whole, or it is of a kind that cannot be trained.
     """
     if path.startswith("embedded:"):
         if path not in EMBEDDED_MODELS:
@@ -52,9 +54,20 @@ def locate(path: str) -> Path:
             raise _error(f"model.path={path} is a file; give the folder that holds config.json and *.safetensors")
         if not os.path.exists(folder):
             folder = _download(path)
-    if missing := _missing(folder):
+    if missing := _missing(folder, path):
         raise _error(f"model.path={path}: the folder {folder.absolute()} is no whole model: {'; '.join(missing)}")
+    if problems := architecture_problems(read_config(folder)):
+        raise ModelError("base model", [f"model.path={path}: {problem}" for problem in problems])
     return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model's `config.json`.
+
+    Raises:
+        ModelError: It cannot be read, or holds no JSON object.
+    """
+    return _read_json(folder / "config.json")
 
 
 def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokenizerBase:
@@ -101,14 +114,14 @@ def context_tokens(folder: Path) -> int:
     Raises:
         ModelError: `config.json` cannot be read or does not say it.
     """
-    config = _read_json(folder / "config.json")
+    config = read_config(folder)
     for place in (config, config.get("text_config") or {}):
-        for name in ("max_position_embeddings", "n_positions"):
+        for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len"):
             if isinstance(tokens := place.get(name), int):
                 return tokens
     raise _error(
         f"{folder / 'config.json'} does not say how long the context is: it has no max_position_embeddings, neither at "
-        "the top nor in text_config; add it there"
+        "the top nor in text_config; give model.max_context_tokens=<prompt and completion together>"
     )
 
 
@@ -133,8 +146,8 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
 
 
-def _missing(folder: Path) -> list[str]:
-    """What keeps a folder from being a whole model."""
+def _missing(folder: Path, path: str) -> list[str]:
+    """What keeps a folder from being a whole model; `path` is how the configuration calls it."""
     try:
         names = set(os.listdir(folder))
     except OSError as error:
@@ -142,14 +155,22 @@ def _missing(folder: Path) -> list[str]:
     if "adapter_config.json" in names and "config.json" not in names:
         return ["it holds an adapter; give its base model as model.path"]
     missing = [] if "config.json" in names else ["config.json is missing"]
-    if "model.safetensors.index.json" in names:
-        shards = set(_read_json(folder / "model.safetensors.index.json").get("weight_map", {}).values())
-        if absent := sorted(shards - names):
-            missing.append(f"of {len(shards)} files of weights, {len(absent)} are missing: {', '.join(absent[:5])}")
-    elif not any(name.endswith(".safetensors") for name in names):
-        old = ", ".join(sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".gguf"))))
-        missing.append("weights are missing (*.safetensors)" + (f"; {old} must be converted first" if old else ""))
-    return missing
+    if INDEX not in names and not any(name.endswith(".safetensors") for name in names):
+        return [*missing, "weights are missing (*.safetensors)" + _how_to_convert(names, path)]
+    return [*missing, *read_weights(folder).problems]
+
+
+def _how_to_convert(names: Collection[str], path: str) -> str:
+    """What to do with weights in another format."""
+    if old := sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))):
+        return (
+            f"; {', '.join(old[:3])} must be converted first, in Python: "
+            "from transformers import AutoModelForCausalLM; "
+            f"AutoModelForCausalLM.from_pretrained({path!r}).save_pretrained({path!r})"
+        )
+    if other := sorted(name for name in names if name.endswith((".gguf", ".onnx", ".h5", ".msgpack", ".npz"))):
+        return f"; {', '.join(other[:3])} is for other programs; take the model that it was made from"
+    return ""
 
 
 def _download(path: str) -> Path:

@@ -47,6 +47,8 @@ class Task:
     """Every other column of the row, untouched, for the graders."""
     split: Split
     """Train, validation or test."""
+    where: str = field(default="", compare=False)
+    """Where it was read, as `tasks.jsonl:17`, for messages; empty where it was not read from a source of tasks."""
 
 
 class StopReason(StrEnum):

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import huggingface_hub
+import numpy
 import pytest
+import safetensors.numpy
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -15,6 +17,7 @@ from rft import base_model
 from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
 from rft.errors import ModelError
 
+WEIGHT = numpy.zeros((2, 3), dtype=numpy.float32)
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 
@@ -24,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 64}))
-    (folder / "model.safetensors").write_bytes(b"weights")
+    safetensors.numpy.save_file({"a": WEIGHT}, folder / "model.safetensors")
     return folder
 
 
@@ -57,9 +60,15 @@ def test_a_model_must_be_whole(model: Path) -> None:
     start = f"model.path={model}: the folder {model} is no whole model: "
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     assert problem_of(str(model)) == (
-        f"{start}weights are missing (*.safetensors); pytorch_model.bin must be converted first"
+        f"{start}weights are missing (*.safetensors); pytorch_model.bin must be converted first, in Python: "
+        "from transformers import AutoModelForCausalLM; "
+        f"AutoModelForCausalLM.from_pretrained('{model}').save_pretrained('{model}')"
     )
-    (model / "pytorch_model.bin").unlink()
+    (model / "pytorch_model.bin").rename(model / "model-Q4.gguf")
+    assert problem_of(str(model)).endswith(
+        "weights are missing (*.safetensors); model-Q4.gguf is for other programs; take the model that it was made from"
+    )
+    (model / "model-Q4.gguf").unlink()
     (model / "config.json").unlink()
     assert problem_of(str(model)) == f"{start}config.json is missing; weights are missing (*.safetensors)"
     (model / "adapter_config.json").touch()
@@ -70,9 +79,48 @@ def test_all_files_of_the_weights_must_be_there(model: Path) -> None:
     weights = {"a": "model.safetensors", "b": "two.safetensors", "c": "two.safetensors", "d": "three.safetensors"}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
     assert problem_of(str(model)).endswith("of 3 files of weights, 2 are missing: three.safetensors, two.safetensors")
-    (model / "two.safetensors").touch()
-    (model / "three.safetensors").touch()
+    safetensors.numpy.save_file({"b": WEIGHT, "c": WEIGHT}, model / "two.safetensors")
+    safetensors.numpy.save_file({"other": WEIGHT}, model / "three.safetensors")
+    assert problem_of(str(model)).endswith(
+        "three.safetensors lacks 1 tensors that model.safetensors.index.json says it holds, as d: files of two models "
+        "are mixed; download all of them again"
+    )
+    safetensors.numpy.save_file({"d": WEIGHT}, model / "three.safetensors")
     assert locate(str(model)) == model
+
+
+def test_a_torn_file_of_weights_is_named(model: Path) -> None:
+    file = model / "model.safetensors"
+    whole = file.read_bytes()
+    for content, problem in [
+        (whole[:-1], f"model.safetensors is torn: it has {len(whole) - 1} of the {len(whole)} bytes that its header"),
+        (whole[: len(whole) // 4], "model.safetensors is torn or no safetensors file: it has"),
+        (b"", "model.safetensors is torn or no safetensors file: it has 0 bytes"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "model.safetensors is a Git LFS pointer"),
+        (b"\x02" + bytes(7) + b"[]", "model.safetensors has a header in another format"),
+        (b"\x02" + bytes(7) + b"{]", "model.safetensors has a header that is no JSON"),
+    ]:
+        file.write_bytes(content)
+        assert problem in problem_of(str(model))
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"model_type": "t5"}, "it is an encoder-decoder (t5): one half reads the prompt"),
+        ({"model_type": "new", "is_encoder_decoder": True}, "it is an encoder-decoder (new)"),
+        (
+            {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
+            "it is a BertForMaskedLM, which fills in masked",
+        ),
+        ({"model_type": "qwen2", "quantization_config": {"quant_method": "awq"}}, "its weights are quantized (awq)"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_with_the_true_reason(
+    model: Path, config: dict[str, object], problem: str
+) -> None:
+    (model / "config.json").write_text(json.dumps(config))
+    assert problem_of(str(model)).startswith(f"model.path={model}: {problem}")
 
 
 def test_a_file_is_no_model(model: Path) -> None:
@@ -143,6 +191,7 @@ def test_a_tokenizer_that_cannot_be_loaded(model: Path) -> None:
     [
         ({"max_position_embeddings": 32}, 32),
         ({"n_positions": 16}, 16),
+        ({"max_seq_len": 24}, 24),
         ({"text_config": {"max_position_embeddings": 8}, "vision_config": {"max_position_embeddings": 4}}, 8),
     ],
 )
@@ -154,7 +203,7 @@ def test_context_tokens(tmp_path: Path, config: dict[str, object], tokens: int) 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{}", "no max_position_embeddings, neither at the top nor in text_config; add it there"),
+        ("{}", "no max_position_embeddings, neither at the top nor in text_config; give model.max_context_tokens=<"),
         ("[]", "holds no JSON object"),
         ("{", "cannot be read: Expecting"),
     ],

@@ -22,7 +22,11 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # What is done with the records. No torch.
     2: (("rft.grading", "rft.data", "rft.intervals", "rft.metrics", "rft.drift", "rft.storage"),),
     # What a run is asked to be: its configuration, its base model, its graders.
-    3: (("rft.config", "rft.base_model", "graders"),),
+    3: (
+        ("rft.weight_files", "rft.architectures"),
+        ("rft.base_model",),
+        ("rft.config", "graders"),
+    ),
     # The two halves of a run; neither knows the other.
     4: (("rft.sampling", "rft.learning"),),
     # One page that a stranger reads first: sample, grade, learn, sync.

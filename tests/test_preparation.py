@@ -122,13 +122,14 @@ def test_all_that_is_wrong(values: dict[str, Any]) -> None:
     ]
 
 
-def test_prompts_that_the_template_refuses_are_told_once(values: dict[str, Any], tmp_path: Path) -> None:
+def test_prompts_that_the_template_refuses_are_named_by_file_and_line(values: dict[str, Any], tmp_path: Path) -> None:
     template = tmp_path / "template.jinja"
     template.write_text("{{ raise_exception('never') }}")
     test = write(tmp_path / "test.jsonl", "aa")
     config = train(values, model={"chat_template": str(template)}, data={"test": test, "allow_overlap": True})
     with pytest.raises(DataError) as caught:
         prepare(config, needs_training_tasks=True)
-    # Four prompts, but "aa" is in both files.
-    assert len(caught.value.problems) == 3
-    assert all("the model's chat template refuses it: never" in problem for problem in caught.value.problems)
+    assert [problem.partition("; change")[0] for problem in caught.value.problems] == [
+        f"3 rows, first at {tmp_path}/train.jsonl:1: the model's chat template refuses the chat (user): never",
+        f"{tmp_path}/test.jsonl:1: the model's chat template refuses the chat (user): never",
+    ]

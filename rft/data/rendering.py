@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Literal, NamedTuple, Protocol
 
+from jinja2 import TemplateSyntaxError
+
+from rft.data.tasks import grouped
 from rft.errors import DataError
 from rft.types import Task
+from rft.waiting import in_thread, waiting
 
 MAX_SHOWN_REFUSALS = 20
-"""How many tasks that the chat template refuses are shown; the others are only counted."""
+"""How many different refusals of the chat template are shown; the others are only counted."""
+PROMPT_DEADLINE_S = 60.0
+"""A chat template is a program that came with a model: it may loop for hours. So long it may take for one prompt."""
+TELL_EVERY_S = 0.5
+"""How often it is told how many prompts are rendered."""
+
+OTHER_TEMPLATE = "give another template with model.chat_template=<file.jinja>"
+
+Tell = Callable[[int, int], None]
+"""Told how many of how many prompts are rendered."""
+
+
+class TemplateRefusal(DataError):
+    """The chat template refuses one task; says why."""
+
+    def __init__(self, task: Task, why: str) -> None:
+        self.where, self.why = task.where or f"task {task.id}", why
+        super().__init__("prompts", [f"{self.where}: {why}"])
 
 
 class ChatTokenizer(Protocol):
@@ -44,7 +67,8 @@ class Renderer:
             `[P]` token ids.
 
         Raises:
-            DataError: The chat template refuses the task.
+            TemplateRefusal: The chat template refuses the task.
+            DataError: The chat template is no template.
         """
         try:
             ids = self._tokenizer.apply_chat_template(
@@ -54,14 +78,17 @@ class Renderer:
                 tokenize=True,
                 return_dict=False,
             )
-        except Exception as error:  # a template is a program: it raises what it likes
-            roles = ", ".join(message["role"] for message in task.messages)
+        except TemplateSyntaxError as error:
             raise DataError(
                 "prompts",
-                [
-                    f"task {task.id} ({roles}): the model's chat template refuses it: {error}; change the messages, "
-                    "or give another template with model.chat_template=<file.jinja>"
-                ],
+                [f"the model's chat template cannot be parsed: line {error.lineno}: {error.message}; {OTHER_TEMPLATE}"],
+            ) from error
+        except Exception as error:  # a template is a program: it raises what it likes
+            roles = ", ".join(message["role"] for message in task.messages)
+            raise TemplateRefusal(
+                task,
+                f"the model's chat template refuses the chat ({roles}): {error}; change the messages, or "
+                f"{OTHER_TEMPLATE}",
             ) from error
         return tuple(ids)
 
@@ -82,6 +109,7 @@ def fit_context(
     context_tokens: int,
     max_completion_tokens: int,
     on_long: Literal["error", "drop"],
+    tell: Tell | None = None,
 ) -> FittingTasks:
     """Find the prompts that are too long to be completed within the model's context.
 
@@ -91,9 +119,11 @@ def fit_context(
         context_tokens: Tokens of prompt and completion together that the model can see.
         max_completion_tokens: Tokens of them that a completion may need.
         on_long: Whether a prompt that is too long is an error or is dropped.
+        tell: Told twice a second how many are rendered.
 
     Raises:
-        DataError: A prompt is too long and `on_long` is "error", none fits, or the chat template refuses some.
+        DataError: A prompt is too long and `on_long` is "error", none fits, or the chat template refuses some or does
+            not come to an end.
     """
     limit = context_tokens - max_completion_tokens
     made_up = f"{limit} = {context_tokens} of context - sampler.max_completion_tokens={max_completion_tokens}"
@@ -101,32 +131,68 @@ def fit_context(
         raise DataError(
             "prompts", [f"no room for a prompt: {made_up} tokens; lower sampler.max_completion_tokens to leave some"]
         )
-    lengths = _prompt_lengths(tasks, renderer)
+    lengths = _prompt_lengths(tasks, renderer, tell)
     kept = [task for task, length in zip(tasks, lengths, strict=True) if length <= limit]
     num_long = len(tasks) - len(kept)
     if num_long and (on_long == "error" or not kept):
+        first = next(task for task, length in zip(tasks, lengths, strict=True) if length > limit)
         longest, length = max(zip(tasks, lengths, strict=True), key=lambda pair: pair[1])
         remedy = ", or leave them out with data.long_prompts=drop" if kept else ", or take a model with more context"
         raise DataError(
             "prompts",
             [
-                f"{num_long} of {len(tasks)} prompts are longer than {made_up} tokens; the longest is task "
-                f"{longest.id} with {length} tokens; lower sampler.max_completion_tokens{remedy}"
+                f"{num_long} of {len(tasks)} prompts are longer than {made_up} tokens; the first is {_place(first)}, "
+                f"the longest {_place(longest)} with {length} tokens; lower sampler.max_completion_tokens{remedy}"
             ],
         )
     return FittingTasks(kept, num_long)
 
 
-def _prompt_lengths(tasks: Sequence[Task], renderer: Renderer) -> list[int]:
+def _place(task: Task) -> str:
+    return task.where or f"task {task.id}"
+
+
+def _prompt_lengths(tasks: Sequence[Task], renderer: Renderer, tell: Tell | None) -> list[int]:
     """`[len(tasks)]` tokens of each prompt; what the template refuses is collected into one error."""
     lengths: list[int] = []
-    refusals: list[str] = []
-    for task in tasks:
-        try:
-            lengths.append(len(renderer.render(task)))
-        except DataError as error:
-            refusals += error.problems
+    refusals: list[TemplateRefusal] = []
+
+    def render() -> None:
+        for task in tasks:
+            try:
+                lengths.append(len(renderer.render(task)))
+            except TemplateRefusal as refusal:
+                lengths.append(0)
+                refusals.append(refusal)
+
+    with waiting(f"the chat template, for {len(tasks)} prompts"):
+        _watch(in_thread(render, name="rendering prompts"), tasks, lengths, tell)
     if refusals:
-        hidden = len(refusals) - MAX_SHOWN_REFUSALS
-        raise DataError("prompts", refusals[:MAX_SHOWN_REFUSALS] + ([f"and {hidden} more"] if hidden > 0 else []))
+        problems = grouped((refusal.where, refusal.why) for refusal in refusals)
+        if hidden := problems[MAX_SHOWN_REFUSALS:]:
+            problems = [*problems[:MAX_SHOWN_REFUSALS], f"and {len(hidden)} more refusals"]
+        raise DataError("prompts", problems)
     return lengths
+
+
+def _watch(rendering: Future[None], tasks: Sequence[Task], lengths: Sequence[int], tell: Tell | None) -> None:
+    """Wait for the end of the rendering, as long as it goes on."""
+    num_done, since = 0, time.monotonic()
+    while True:
+        try:
+            return rendering.result(min(TELL_EVERY_S, PROMPT_DEADLINE_S))
+        except TimeoutError:
+            if rendering.done():  # the template itself raised one
+                raise
+        if len(lengths) > num_done:
+            num_done, since = len(lengths), time.monotonic()
+        elif time.monotonic() - since > PROMPT_DEADLINE_S:
+            raise DataError(
+                "prompts",
+                [
+                    f"{_place(tasks[num_done])}: the model's chat template did not come to an end within "
+                    f"{PROMPT_DEADLINE_S:g} s; {OTHER_TEMPLATE}"
+                ],
+            )
+        if tell is not None:
+            tell(num_done, len(tasks))

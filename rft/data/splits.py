@@ -9,7 +9,7 @@ from itertools import combinations
 
 from rft.data.files import data_error
 from rft.data.messages import prompt_key
-from rft.data.tasks import PlacedTask, read_tasks
+from rft.data.tasks import read_tasks
 from rft.errors import DataError
 from rft.types import Split, Task
 
@@ -61,31 +61,30 @@ def load_task_sets(
         DataError: With the findings of all files.
     """
     problems: list[str] = []
-    placed: dict[Split, list[PlacedTask]] = {}
+    tasks: dict[Split, list[Task]] = {}
     for split, source in ((Split.TRAIN, train), (Split.VALIDATION, validation), (Split.TEST, test)):
-        placed[split] = []
+        tasks[split] = []
         if source is not None:
             try:
-                placed[split] = read_tasks(source, key=f"data.{split}", split=split, columns=columns, system=system)
+                tasks[split] = read_tasks(source, key=f"data.{split}", split=split, columns=columns, system=system)
             except DataError as error:
                 problems += error.problems
     if not allow_overlap:
         for one, other in combinations(Split, 2):
-            problems += _overlap(one, placed[one], other, placed[other])
-    if validation is None and validation_share != 0 and placed[Split.TRAIN]:
+            problems += _overlap(one, tasks[one], other, tasks[other])
+    if validation is None and validation_share != 0 and tasks[Split.TRAIN]:
         try:
-            placed[Split.TRAIN], placed[Split.VALIDATION] = split_off(
-                placed[Split.TRAIN], share=validation_share, seed=seed
+            tasks[Split.TRAIN], tasks[Split.VALIDATION] = split_off(
+                tasks[Split.TRAIN], share=validation_share, seed=seed
             )
         except DataError as error:
             problems += error.problems
     if problems:
         raise DataError("task files", problems)
-    tasks = {split: [one.task for one in placed[split]] for split in Split}
     return TaskSets(train=tasks[Split.TRAIN], validation=tasks[Split.VALIDATION], test=tasks[Split.TEST])
 
 
-def split_off(train: Sequence[PlacedTask], *, share: float, seed: int) -> tuple[list[PlacedTask], list[PlacedTask]]:
+def split_off(train: Sequence[Task], *, share: float, seed: int) -> tuple[list[Task], list[Task]]:
     """Split validation tasks off the training tasks.
 
     Each prompt draws a number in [0, 1) from a hash of itself and the seed, and those below `share` go to validation.
@@ -100,7 +99,7 @@ def split_off(train: Sequence[PlacedTask], *, share: float, seed: int) -> tuple[
     """
     if not 0 < share < 1:
         raise data_error(f"data.validation_share={share} must be from 0 (none) to below 1, as 0.05")
-    keys = [prompt_key(one.task.messages) for one in train]
+    keys = [prompt_key(one.messages) for one in train]
     draws = {key: _draw(f"{seed} {key}") for key in keys}
     if len(draws) < 2:
         raise data_error(
@@ -110,9 +109,7 @@ def split_off(train: Sequence[PlacedTask], *, share: float, seed: int) -> tuple[
     limit = min(max(share, ordered[1]), ordered[-1])  # above the lowest draw, and not above the highest
     left = [one for one, key in zip(train, keys, strict=True) if draws[key] >= limit]
     held_out = [
-        PlacedTask(one.where, replace(one.task, split=Split.VALIDATION))
-        for one, key in zip(train, keys, strict=True)
-        if draws[key] < limit
+        replace(one, split=Split.VALIDATION) for one, key in zip(train, keys, strict=True) if draws[key] < limit
     ]
     return left, held_out
 
@@ -122,10 +119,10 @@ def _draw(text: str) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
-def _overlap(one_split: Split, one: Sequence[PlacedTask], other_split: Split, other: Sequence[PlacedTask]) -> list[str]:
+def _overlap(one_split: Split, one: Sequence[Task], other_split: Split, other: Sequence[Task]) -> list[str]:
     """The finding about prompts that two splits share, if there are any."""
-    where = {prompt_key(known.task.messages): known.where for known in reversed(one)}
-    shared = [(new.where, where[key]) for new in other if (key := prompt_key(new.task.messages)) in where]
+    where = {prompt_key(known.messages): known.where for known in reversed(one)}
+    shared = [(new.where, where[key]) for new in other if (key := prompt_key(new.messages)) in where]
     if not shared:
         return []
     examples = ", ".join(f"{new} = {known}" for new, known in shared[:MAX_SHOWN_OVERLAPS])

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rft.data.files import Flaw, data_error
@@ -24,19 +23,7 @@ _PARTICULARS = re.compile(r'"(?:[^"\\]|\\.)*"|\d+')
 _LIKELY_PROMPTS = ("question", "problem", "instruction", "query", "input", "text")
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedTask:
-    """A task and where it was read, so that later checks can name the line."""
-
-    where: str
-    """Source and line (or row), from 1."""
-    task: Task
-    """The task."""
-
-
-def read_tasks(
-    source: str, *, key: str, split: Split, columns: Mapping[str, str], system: str | None
-) -> list[PlacedTask]:
+def read_tasks(source: str, *, key: str, split: Split, columns: Mapping[str, str], system: str | None) -> list[Task]:
     """Read all tasks of a source.
 
     A row needs `messages` (a chat in OpenAI's format) or `prompt` (a string, which is one user message, or a chat).
@@ -52,7 +39,7 @@ def read_tasks(
     Raises:
         DataError: With every flaw of the source, or the one reason why it cannot be read at all.
     """
-    placed: list[PlacedTask] = []
+    tasks: list[Task] = []
     flaws: list[Flaw] = []
     seen: dict[str, str] = {}
     for row in read_rows(source, key=key):
@@ -62,13 +49,13 @@ def read_tasks(
         try:
             content = renamed(row.content, columns)
             _refuse_repetition(content, row.where, seen)
-            placed.append(PlacedTask(row.where, to_task(content, split=split, system=system)))
+            tasks.append(to_task(content, split=split, system=system, where=row.where))
         except BadRow as error:
             flaws.append(Flaw(row.where, str(error)))
     refuse_flaws(flaws, source)
-    if not placed:
+    if not tasks:
         raise data_error(f"{key}={source} is empty: there is no task in it")
-    return placed
+    return tasks
 
 
 def refuse_flaws(flaws: Sequence[Flaw], source: str) -> None:
@@ -133,8 +120,8 @@ def _refuse_repetition(content: Mapping[str, Any], where: str, seen: dict[str, s
         seen[f"id {row_id}"] = where
 
 
-def to_task(content: Mapping[str, Any], *, split: Split, system: str | None) -> Task:
-    """The task that a row holds.
+def to_task(content: Mapping[str, Any], *, split: Split, system: str | None, where: str = "") -> Task:
+    """The task that a row holds, which was read at `where`.
 
     Raises:
         BadRow: It holds none.
@@ -148,7 +135,7 @@ def to_task(content: Mapping[str, Any], *, split: Split, system: str | None) -> 
         if isinstance(row_id, bool) or not isinstance(row_id, (str, int)) or row_id == "":
             raise BadRow(f'"id" must be a string with something in it, or a whole number, not {json.dumps(row_id)}')
         task_id = str(row_id)
-    return Task(id=task_id, messages=with_system(messages, system), item=item, split=split)
+    return Task(id=task_id, messages=with_system(messages, system), item=item, split=split, where=where)
 
 
 def _prompt_column(content: Mapping[str, Any]) -> str:

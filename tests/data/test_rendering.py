@@ -1,9 +1,13 @@
 """Rendering with a real, tiny tokenizer, and prompts that are too long."""
 
+import threading
+from dataclasses import replace
+
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from rft.data import rendering
 from rft.data.rendering import Renderer, fit_context
 from rft.errors import DataError
 from rft.types import Split, Task
@@ -19,15 +23,24 @@ TEMPLATE = (
 )
 
 
+def words() -> Tokenizer:
+    """A token for each word."""
+    core = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    return core
+
+
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    words = Tokenizer(models.WordLevel(VOCABULARY, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return Renderer(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", chat_template=TEMPLATE))
+    return Renderer(PreTrainedTokenizerFast(tokenizer_object=words(), unk_token="[UNK]", chat_template=TEMPLATE))
 
 
 def task(content: str, *, role: str = "user", task_id: str = "t", **item: object) -> Task:
     return Task(id=task_id, messages=({"role": role, "content": content},), item=item, split=Split.TRAIN)
+
+
+def placed(content: str, line: int, *, role: str = "user") -> Task:
+    return replace(task(content, role=role), where=f"tasks.jsonl:{line}")
 
 
 def test_render(renderer: Renderer) -> None:
@@ -44,8 +57,10 @@ def test_the_template_sees_the_tools(renderer: Renderer) -> None:
 def test_a_refusal_of_the_template_names_the_task(renderer: Renderer) -> None:
     with pytest.raises(DataError) as caught:
         renderer.render(task("a", role="tool", task_id="17"))
-    assert "task 17 (tool): the model's chat template refuses it: no tools here; change" in str(caught.value)
-    assert "model.chat_template=<file.jinja>" in str(caught.value)
+    assert caught.value.problems == (
+        "task 17: the model's chat template refuses the chat (tool): no tools here; change the messages, or give "
+        "another template with model.chat_template=<file.jinja>",
+    )
 
 
 def test_what_fits_is_kept(renderer: Renderer) -> None:
@@ -55,12 +70,13 @@ def test_what_fits_is_kept(renderer: Renderer) -> None:
 
 
 def test_long_prompts_are_refused(renderer: Renderer) -> None:
-    tasks = [task("a"), task("a b a", task_id="long"), task("a b")]
+    tasks = [task("a"), placed("a b", 7), placed("a b a", 9)]
     with pytest.raises(DataError) as caught:
         fit_context(tasks, renderer, context_tokens=7, max_completion_tokens=4, on_long="error")
     assert caught.value.problems == (
-        "2 of 3 prompts are longer than 3 = 7 of context - sampler.max_completion_tokens=4 tokens; the longest is task "
-        "long with 5 tokens; lower sampler.max_completion_tokens, or leave them out with data.long_prompts=drop",
+        "2 of 3 prompts are longer than 3 = 7 of context - sampler.max_completion_tokens=4 tokens; the first is "
+        "tasks.jsonl:7, the longest tasks.jsonl:9 with 5 tokens; lower sampler.max_completion_tokens, or leave them "
+        "out with data.long_prompts=drop",
     )
 
 
@@ -84,12 +100,66 @@ def test_something_must_be_left(renderer: Renderer, context_tokens: int, problem
     assert "long_prompts" not in str(caught.value)
 
 
-def test_all_refusals_come_at_once(renderer: Renderer) -> None:
-    tasks = [task("a", role="tool", task_id=str(number)) for number in range(22)]
+def refusals(renderer: Renderer, tasks: list[Task]) -> tuple[str, ...]:
     with pytest.raises(DataError) as caught:
-        fit_context([task("a"), *tasks], renderer, context_tokens=9, max_completion_tokens=4, on_long="drop")
-    assert len(caught.value.problems) == 21
-    assert caught.value.problems[20] == "and 2 more"
+        fit_context(tasks, renderer, context_tokens=9, max_completion_tokens=4, on_long="drop")
+    return caught.value.problems
+
+
+def test_all_refusals_come_at_once_each_reason_in_a_line(renderer: Renderer) -> None:
+    rows = [task("a"), *(placed("a", line, role="tool") for line in range(2, 24)), placed("b", 30, role="system")]
+    (problem,) = refusals(renderer, rows)
+    assert problem.startswith(
+        "22 rows, first at tasks.jsonl:2: the model's chat template refuses the chat (tool): no tools here; change"
+    )
+
+
+def test_a_template_that_is_none_is_told_once() -> None:
+    broken = PreTrainedTokenizerFast(tokenizer_object=words(), unk_token="[UNK]", chat_template="a\n{% for x in %}")
+    assert refusals(Renderer(broken), [task("a"), task("b")]) == (
+        "the model's chat template cannot be parsed: line 2: Expected an expression, got 'end of statement block'; "
+        "give another template with model.chat_template=<file.jinja>",
+    )
+
+
+class Held:
+    """A tokenizer whose template ends when it is released."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def apply_chat_template(self, conversation: object, **_: object) -> list[int]:
+        self.release.wait()
+        return [1]
+
+
+def test_a_template_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "PROMPT_DEADLINE_S", 0.0)
+    held = Held()
+    try:
+        (problem,) = refusals(Renderer(held), [placed("a", 3)])
+    finally:
+        held.release.set()
+    assert problem.startswith(
+        "tasks.jsonl:3: the model's chat template did not come to an end within 0 s; give another"
+    )
+
+
+def test_what_takes_long_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "TELL_EVERY_S", 0.001)
+    held = Held()
+    told: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+        held.release.set()
+
+    tasks = [task("a"), task("b")]
+    assert (
+        fit_context(tasks, Renderer(held), context_tokens=9, max_completion_tokens=4, on_long="drop", tell=tell).kept
+        == tasks
+    )
+    assert told[0] == (0, 2)
 
 
 def test_no_tasks_always_fit(renderer: Renderer) -> None:

@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 
 from rft.data.splits import TaskSets, load_task_sets, split_off
-from rft.data.tasks import PlacedTask
 from rft.errors import DataError
 from rft.types import Split, Task
 
 
-def placed(*prompts: str) -> list[PlacedTask]:
+def placed(*prompts: str) -> list[Task]:
     """One task a prompt."""
     return [
-        PlacedTask(
-            f"train.jsonl:{line}",
-            Task(id=f"{line}", messages=({"role": "user", "content": prompt},), item={}, split=Split.TRAIN),
+        Task(
+            id=f"{line}",
+            messages=({"role": "user", "content": prompt},),
+            item={},
+            split=Split.TRAIN,
+            where=f"train.jsonl:{line}",
         )
         for line, prompt in enumerate(prompts, start=1)
     ]
@@ -99,8 +101,8 @@ def test_a_validation_source_comes_before_a_share(tmp_path: Path) -> None:
 
 def test_an_added_task_moves_no_other() -> None:
     prompts = [f"prompt {n}" for n in range(200)]
-    held_out = {one.task.messages[0]["content"] for one in split_off(placed(*prompts), share=0.2, seed=0)[1]}
-    more = {one.task.messages[0]["content"] for one in split_off(placed("new", *prompts), share=0.2, seed=0)[1]}
+    held_out = {one.messages[0]["content"] for one in split_off(placed(*prompts), share=0.2, seed=0)[1]}
+    more = {one.messages[0]["content"] for one in split_off(placed("new", *prompts), share=0.2, seed=0)[1]}
     assert more - {"new"} == held_out
 
 

@@ -17,8 +17,7 @@ USER = {"role": "user", "content": "2 + 2 ="}
 def read(folder: Path, *rows: Any, columns: Mapping[str, str] | None = None, system: str | None = None) -> list[Task]:
     path = folder / "tasks.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    placed = read_tasks(str(path), key="data.train", split=Split.TRAIN, columns=columns or {}, system=system)
-    return [one.task for one in placed]
+    return read_tasks(str(path), key="data.train", split=Split.TRAIN, columns=columns or {}, system=system)
 
 
 def findings(folder: Path, *rows: Any, columns: Mapping[str, str] | None = None) -> list[str]:
