@@ -38,7 +38,7 @@ from rft.preparation import Prepared, prepare
 from rft.progress import Progress
 from rft.recorder import Phase, Recorder, prepare_output, read_metrics, read_rollouts
 from rft.report import choose_samples, final_report
-from rft.results import save_weights, summarize
+from rft.results import nothing_left_to_do, save_weights, summarize
 from rft.sampling.fleet import Fleet
 from rft.storage import Place
 from rft.stored import Copier, State, Store, check_copy, fetch_run
@@ -76,6 +76,9 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
     """
     is_here = run.resume == run.output_dir
     checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if is_here else (None, 0)
+    if is_here and run.storage is None and (said := nothing_left_to_do(run, last_step)):
+        console.print(Text(said), soft_wrap=True)
+        return 0
     prepared = prepare(run, needs_training_tasks=True)
     refuse_early(run)
     fetched: dict[str, State] = {}
@@ -378,7 +381,7 @@ class Training:
         summary = self._summarize(status)
         paths = {"run": folder, "plot": plot_rewards(folder)}
         if self.weights is not None:
-            paths |= save_weights(folder, self.run, summary, self.weights, self.prepared.model)
+            paths |= save_weights(folder, self.run, summary, self.weights, self.prepared)
         samples = choose_samples(read_rollouts(folder, "before"), read_rollouts(folder, "after"))
         final_report(self.console, summary=summary, samples=samples, paths=paths)
         if status == "interrupted" and (folder / "checkpoints").exists():

@@ -118,8 +118,11 @@ def sweep(words: list[str]) -> int:
 def evaluate(words: list[str]) -> int:
     """`rft evaluate`: see `rft evaluate --help`."""
     from rft.config.commands import load_evaluation
+    from rft.config.of_run import settings_in_words
 
     def run(config: EvaluateConfig) -> int:
+        if said := settings_in_words(config):
+            print(said)
         if config.dry_run:
             print("the configuration is right")
             return 0

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rft import build
-from rft.checkpoint import load_adapter
+from rft.adapter_folder import base_model_of, load_adapter, max_rank
 from rft.cluster import refuse_early, workplace
 from rft.config import EvaluateConfig
 from rft.evaluation import Evaluation, evaluate, metric_bounds
@@ -34,7 +34,7 @@ def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
     started = time.monotonic()
     adapter = load_adapter(Path(config.adapter)) if config.adapter else None
     if adapter is not None and config.model.path is None:
-        model = config.model.model_copy(update={"path": adapter.config["base_model_name_or_path"]})
+        model = config.model.model_copy(update={"path": base_model_of(adapter, Path(config.adapter or ""))})
         config = config.model_copy(update={"model": model})
     prepared = prepare(config, needs_training_tasks=False)
     refuse_early(config)
@@ -82,7 +82,7 @@ async def _measure(
         ) as place:
             progress.phase(f"starting {sampler.num_actors} sampler(s)")
             fleet = build.fleet(
-                config, prepared, place, max_lora_rank=adapter.config["r"] if adapter else 1, warn=progress.warn
+                config, prepared, place, max_lora_rank=max_rank(adapter) if adapter else 1, warn=progress.warn
             )
             await fleet.start()
             try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rft.evaluation import caveats
 from rft.intervals import Estimate
+from rft.model_snippets import QUESTION, Snippets
 from rft.redaction import redacted
 
 CARD = """\
@@ -60,49 +62,66 @@ ADAPTER_USE = """\
 With rft:
 
 ```bash
-rft sample --adapter path/to/this/folder "your prompt"
+rft sample --adapter {folder} "{question}"
 ```
 
 With PEFT:
 
 ```python
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+{peft}
+```
 
-model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained({base_model_literal})
-```"""
+With vLLM, where it serves adapters of this architecture:
+
+```python
+{vllm}
+```
+
+As a plain model folder, for everything else: `rft merge adapter={folder} output_dir=merged`."""
 
 MODEL_USE = """\
 With rft:
 
 ```bash
-rft sample --model path/to/this/folder "your prompt"
+rft sample --model {folder} "{question}"
 ```
 
 With Transformers:
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{transformers}
+```
 
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+With vLLM:
+
+```python
+{vllm}
 ```"""
 
 
-def model_card(summary: Mapping[str, Any], config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def model_card(
+    summary: Mapping[str, Any],
+    config: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    *,
+    folder: Path,
+    base_model: str,
+) -> str:
     """The README.md of an adapter or a whole model, with the front matter that the hub reads.
 
     Args:
         summary: As `report.build_summary` returns it.
         config: The resolved configuration, in plain containers; what is secret in it is left out.
         manifest: As `manifest` returns it.
+        folder: Where adapter or model lie; the code of the card loads it from there.
+        base_model: Hub id or absolute folder of the base model.
     """
-    base_model = manifest["base_model"]["path"]
-    name = base_model.rstrip("/").rpartition("/")[2]
+    path = manifest["base_model"]["path"]
+    name = path.rstrip("/").rpartition("/")[2]
     is_adapter = config["learner"]["lora"] is not None
     front_matter = {
-        "base_model": base_model,
+        # The hub takes only its own ids.
+        **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
         "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["rft", *(["lora"] if is_adapter else []), "reinforcement-learning", manifest["method"]],
@@ -112,9 +131,9 @@ def model_card(summary: Mapping[str, Any], config: Mapping[str, Any], manifest: 
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         title=f"{name}, fine-tuned with rft",
         method=manifest["method"].upper(),
-        base_model=base_model,
-        what=f"A LoRA adapter for `{base_model}`" if is_adapter else f"All weights of `{base_model}` fine-tuned",
-        use=ADAPTER_USE.format(base_model_literal=f'"{base_model}"') if is_adapter else MODEL_USE,
+        base_model=path,
+        what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
+        use=_use(config, folder.absolute(), base_model),
         base_fingerprint=manifest["base_model"]["fingerprint"],
         version=manifest["rft"],
         data=_data(manifest),
@@ -125,6 +144,35 @@ def model_card(summary: Mapping[str, Any], config: Mapping[str, Any], manifest: 
         commit="unknown" if git is None else f"`{git['commit']}`" + (" with uncommitted changes" * git["is_dirty"]),
         command=shlex.join(manifest["command"]),
         config=yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True),
+    )
+
+
+def model_use(snippets: Snippets) -> str:
+    """How a whole model is used."""
+    return MODEL_USE.format(
+        folder=shlex.quote(str(snippets.folder)),
+        question=QUESTION,
+        transformers=snippets.transformers(),
+        vllm=snippets.vllm(),
+    )
+
+
+def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
+    """How the result of a run is used, with the prompts that it was trained on."""
+    snippets = Snippets(
+        folder=folder,
+        max_tokens=config["sampler"]["max_completion_tokens"],
+        temperature=config["sampler"]["temperature"],
+        system=config["data"]["system"],
+    )
+    lora = config["learner"]["lora"]
+    if lora is None:
+        return model_use(snippets)
+    return ADAPTER_USE.format(
+        folder=shlex.quote(str(folder)),
+        question=QUESTION,
+        peft=snippets.peft(),
+        vllm=snippets.vllm_with_adapter(base_model, lora["rank"]),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
 from rft.config import EvaluateConfig, RunConfig
@@ -18,6 +18,9 @@ from rft.errors import DataError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.storage import Place, check_place
 from rft.types import Policy, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 
@@ -34,6 +37,8 @@ class Prepared:
     """The base model alone, as a policy."""
     context_tokens: int
     """Prompt and completion together."""
+    tokenizer: PreTrainedTokenizerBase
+    """The base model's, with the chat template of the run."""
     renderer: Renderer
     """From a task to the token ids of its prompt."""
     tasks: TaskSets
@@ -78,6 +83,7 @@ def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -
         model_name=path if not (Path(path).exists() or path.startswith("embedded:")) else str(model.resolve()),
         base=Policy(version=0, fingerprint=fingerprint(model)),
         context_tokens=context,
+        tokenizer=tokenizer,
         renderer=renderer,
         tasks=fitting,
         num_long_prompts=num_long_prompts,

@@ -11,7 +11,8 @@ from rft.config import RunConfig
 from rft.evaluation import metric_bounds, recorded_by_task
 from rft.intervals import estimate, paired_difference
 from rft.model_card import model_card
-from rft.recorder import Recorder, read_metrics, read_rollouts
+from rft.preparation import Prepared
+from rft.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
 from rft.report import build_summary
 from rft.types import Adapter, FullWeights
 
@@ -54,8 +55,24 @@ def summarize(
     return summary
 
 
+def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
+    """What to say where a run that is to be resumed has finished already; empty where there is something left to do.
+
+    A run that was stopped after its last step, while it measured, has not finished.
+
+    Args:
+        run: Its configuration, with the steps that are wanted now.
+        last_step: The step of its last checkpoint.
+    """
+    file = Path(run.output_dir) / SUMMARY
+    is_finished = file.is_file() and json.loads(file.read_text())["status"] == "finished"
+    if not is_finished or last_step < run.loop.steps:
+        return ""
+    return f"{run.output_dir}: finished after {last_step} steps; loop.steps=<more than {last_step}> goes on with it"
+
+
 def save_weights(
-    folder: Path, run: RunConfig, summary: dict[str, Any], weights: Adapter | FullWeights, base_model: Path
+    folder: Path, run: RunConfig, summary: dict[str, Any], weights: Adapter | FullWeights, prepared: Prepared
 ) -> dict[str, Path]:
     """Write the adapter, or the fully fine-tuned model, with its card.
 
@@ -64,14 +81,21 @@ def save_weights(
         run: Its configuration.
         summary: As `summarize` returned it.
         weights: What was trained.
-        base_model: Folder of the base model.
+        prepared: Its inputs, base model and tokenizer among them.
 
     Returns:
         Where it lies, under what it is: `adapter` or `model`.
     """
-    card = model_card(summary, run.model_dump(), json.loads((folder / "manifest.json").read_text()))
+    target = folder / ("adapter" if isinstance(weights, Adapter) else "model")
+    card = model_card(
+        summary,
+        run.model_dump(),
+        json.loads((folder / "manifest.json").read_text()),
+        folder=target,
+        base_model=prepared.model_name,
+    )
     if isinstance(weights, Adapter):
-        save_adapter(folder / "adapter", weights, card)
-        return {"adapter": folder / "adapter"}
-    save_model(folder / "model", weights, base_model, card)
-    return {"model": folder / "model"}
+        save_adapter(target, weights, prepared.tokenizer, card)
+    else:
+        save_model(target, weights, prepared.model, prepared.tokenizer, card)
+    return {target.name: target}

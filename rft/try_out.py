@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from rft.adapter_folder import base_model_of, load_adapter, max_rank
 from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
-from rft.checkpoint import load_adapter
 from rft.cluster import num_gpus_here
+from rft.config.of_run import in_words, settings_of_run
+from rft.config.schema import SamplerConfig
 from rft.data.rendering import Renderer
 from rft.errors import ModelError
 from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
@@ -32,10 +35,16 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
     """
     asked = _parser().parse_args(words)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    adapter = load_adapter(Path(asked.adapter)) if asked.adapter else None
-    if adapter is None and asked.model is None:
+    adapter = None
+    if asked.adapter is not None:
+        adapter = load_adapter(Path(asked.adapter))
+        if said := _take_settings_of_run(asked):
+            print(said, file=sys.stderr)
+        asked.model = asked.model or base_model_of(adapter, Path(asked.adapter))
+    elif asked.model is None:
         raise ModelError("sample", ["give --adapter <run folder>, or --model <folder or hub id>, or both"])
-    model = locate(asked.model or str(adapter.config["base_model_name_or_path"]) if adapter else asked.model)
+    max_tokens = asked.max_tokens or SamplerConfig().max_completion_tokens
+    model = locate(asked.model)
     tokenizer = load_tokenizer(model, asked.chat_template)
     messages = [{"role": "user", "content": asked.prompt}]
     if asked.system:
@@ -48,7 +57,7 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
             kind=asked.sampler,
             model=model,
             base=Policy(version=0, fingerprint=fingerprint(model)),
-            max_lora_rank=adapter.config["r"] if adapter else 8,
+            max_lora_rank=max_rank(adapter) if adapter else 8,
             dtype="bfloat16" if on_gpu else "float32",
             max_context_tokens=context_tokens(model),
             seed=asked.seed,
@@ -64,7 +73,7 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
     room = context_tokens(model) - len(prompt_ids)
     if room < 1:
         raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context_tokens(model)}"])
-    options = SamplingOptions(temperature=asked.temperature, max_completion_tokens=min(asked.max_tokens, room))
+    options = SamplingOptions(temperature=asked.temperature, max_completion_tokens=min(max_tokens, room))
     requests = [
         Request(task_id=task.id, index=index, prompt_ids=prompt_ids, seed=request_seed(asked.seed, index))
         for index in range(asked.num)
@@ -77,16 +86,34 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
     return 0
 
 
+def _take_settings_of_run(asked: argparse.Namespace) -> str:
+    """Fill in what was not asked for with the settings of the run that trained the adapter; say which in a line."""
+    options = {
+        "model.path": "model",
+        "model.chat_template": "chat_template",
+        "data.system": "system",
+        "sampler.max_completion_tokens": "max_tokens",
+    }
+    taken = {}
+    for key, value in settings_of_run(Path(asked.adapter)).items():
+        if getattr(asked, options[key]) is None:
+            setattr(asked, options[key], value)
+            taken[key] = value
+    return in_words(Path(asked.adapter), taken)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rft sample", description="Try a base model or an adapter on a prompt.")
     parser.add_argument("prompt", help="what the user says")
     parser.add_argument("--adapter", help="a run folder or an adapter folder")
     parser.add_argument("--model", help="base model: a folder, a hub id or embedded:tiny (default: the adapter's)")
-    parser.add_argument("--system", help="a system message")
-    parser.add_argument("--chat-template", help="a file with a Jinja chat template")
+    parser.add_argument("--system", help="a system message (default: that of the adapter's run)")
+    parser.add_argument("--chat-template", help="a file with a Jinja chat template (default: the adapter's)")
     parser.add_argument("--num", type=int, default=1, metavar="N", help="completions (default 1)")
     parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token (default 1)")
-    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="longest completion (default 256)")
+    parser.add_argument(
+        "--max-tokens", type=int, metavar="N", help="longest completion (default: that of the adapter's run, or 256)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sampler", choices=("vllm", "transformers"), default="vllm")
     return parser

@@ -1,17 +1,23 @@
-"""Which checkpoint a run goes on from, and adapters on disk."""
+"""Which checkpoint a run goes on from, and the results that it writes."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
-from rft.checkpoint import last_checkpoint, load_adapter, save_adapter, save_model
-from rft.errors import ModelError, OutputError
+from rft.adapter_folder import load_adapter
+from rft.base_model import load_tokenizer
+from rft.checkpoint import last_checkpoint, save_adapter, save_model
+from rft.errors import OutputError
 from rft.types import Adapter, FullWeights, Policy
 
 ADAPTER = Adapter(
-    policy=Policy(version=7, fingerprint="f7"), config={"r": 16, "peft_type": "LORA"}, tensors=b"\0tensors"
+    policy=Policy(version=7, fingerprint="f7"),
+    config={"r": 16, "lora_alpha": 32, "peft_type": "LORA"},
+    tensors=safetensors.numpy.save({"a": np.ones(1, dtype=np.float32)}),
 )
 
 
@@ -19,6 +25,11 @@ ADAPTER = Adapter(
 def run(tmp_path: Path) -> Path:
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Any:
+    return load_tokenizer(tiny_model, None)
 
 
 def add_checkpoint(run: Path, step: int, *, whole: bool = True) -> Path:
@@ -53,69 +64,52 @@ def test_no_run(tmp_path: Path) -> None:
         last_checkpoint(tmp_path)
 
 
-def test_an_adapter_comes_back_as_it_was(tmp_path: Path) -> None:
-    save_adapter(tmp_path / "adapter", ADAPTER, "# Model card \u2713\n")
-    assert (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8") == "# Model card \u2713\n"
-    # From its own folder, and from the run's.
-    for path in (tmp_path / "adapter", tmp_path):
-        adapter = load_adapter(path)
-        assert (adapter.config, adapter.tensors) == (ADAPTER.config, ADAPTER.tensors)
-        assert adapter.policy.version == 1
-
-
-def test_the_fingerprint_is_that_of_the_tensors(tmp_path: Path) -> None:
-    save_adapter(tmp_path / "adapter", ADAPTER, "")
-    # printf '\\0tensors' | sha256sum
-    assert load_adapter(tmp_path).policy.fingerprint == "99c8c91c641f2d1d"
-
-
-def test_an_adapter_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_adapter_is_replaced_whole(tokenizer: Any, tmp_path: Path) -> None:
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "left_over.bin").write_text("of an earlier version")
     (tmp_path / "adapter.tmp").mkdir()
     (tmp_path / "adapter.tmp" / "half").write_text("of an interrupted write")
-    save_adapter(folder, ADAPTER, "")
+    save_adapter(folder, ADAPTER, tokenizer, "")
     assert sorted(file.name for file in folder.iterdir()) == [
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "chat_template.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
-def test_a_failed_write_leaves_the_old_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_adapter(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "adapter"
-    save_adapter(folder, ADAPTER, "the old one")
+    save_adapter(folder, ADAPTER, tokenizer, "the old one")
 
     def disk_full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", disk_full)
     with pytest.raises(OutputError, match="No space left on device"):
-        save_adapter(folder, ADAPTER, "the new one")
+        save_adapter(folder, ADAPTER, tokenizer, "the new one")
     assert (folder / "README.md").read_text() == "the old one"
     assert load_adapter(tmp_path).tensors == ADAPTER.tensors
 
 
-def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError) as caught:
-        load_adapter(tmp_path / "nothing")
-    assert caught.value.problems == (
-        f"{tmp_path / 'nothing'} is neither a run folder nor an adapter folder: no adapter_config.json and no "
-        "adapter_model.safetensors there",
-    )
-    save_adapter(tmp_path / "adapter", ADAPTER, "")
-    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"adapter folder: no adapter_model.safetensors there"):
-        load_adapter(tmp_path)
+def test_the_tokenizer_of_a_result_has_the_template_of_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
 
-
-def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
-    save_adapter(tmp_path / "adapter", ADAPTER, "")
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"adapter_config.json is no JSON"):
-        load_adapter(tmp_path)
+    (tmp_path / "own.jinja").write_text("{{ messages[0].content }}=", encoding="utf-8")
+    own = load_tokenizer(tiny_model, str(tmp_path / "own.jinja"))
+    weights = FullWeights(policy=ADAPTER.policy, tensors=ADAPTER.tensors)
+    save_adapter(tmp_path / "adapter", ADAPTER, own, "")
+    save_model(tmp_path / "model", weights, tiny_model, own, "")
+    chat = [{"role": "user", "content": "1+1"}]
+    for folder in (tmp_path / "adapter", tmp_path / "model"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert tokenizer.apply_chat_template(chat, tokenize=False) == "1+1="
+        assert tokenizer("1+1=").input_ids == AutoTokenizer.from_pretrained(tiny_model)("1+1=").input_ids
+        assert "local" not in (folder / "tokenizer_config.json").read_text()
 
 
 def test_a_whole_model_has_the_configuration_and_tokenizer_of_its_base(tiny_model: Path, tmp_path: Path) -> None:
@@ -131,7 +125,7 @@ def test_a_whole_model_has_the_configuration_and_tokenizer_of_its_base(tiny_mode
         tensors=safetensors.torch.save(doubled, metadata={"format": "pt"}),
     )
     for _ in range(2):  # one that is there already is replaced
-        save_model(tmp_path / "model", weights, tiny_model, "# Card\n")
+        save_model(tmp_path / "model", weights, tiny_model, load_tokenizer(tiny_model, None), "# Card\n")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
     name = "model.layers.0.mlp.up_proj.weight"
     assert torch.equal(model.state_dict()[name], base.state_dict()[name] * 2)

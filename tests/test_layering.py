@@ -34,8 +34,9 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # What surrounds the loop.
     6: (
         ("rft.preparation", "rft.plan", "rft.evaluation", "rft.pass_rates", "rft.health", "rft.interrupt"),
+        ("rft.model_snippets",),
         ("rft.recorder", "rft.provenance", "rft.model_card", "rft.report", "rft.progress"),
-        ("rft.checkpoint", "rft.plots", "rft.completions", "rft.grade_report", "rft.stored"),
+        ("rft.checkpoint", "rft.adapter_folder", "rft.plots", "rft.completions", "rft.grade_report", "rft.stored"),
         ("rft.results",),
         ("rft.audit",),
     ),

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rft.config.compose import conf_dir, load, register, usable_overrides
+from rft.config.of_run import given_keys, with_settings_of_run
 from rft.config.problems import (
     audit_config_problems,
     evaluate_problems,
@@ -52,13 +53,15 @@ def load_training(overrides: Sequence[str], output_dir: str | None = None) -> Ru
 
 
 def load_evaluation(overrides: Sequence[str], output_dir: str | None = None) -> EvaluateConfig:
-    """The configuration of a measurement.
+    """The configuration of a measurement; of an adapter, with the settings of the run that trained it.
 
     Raises:
         ConfigError: With every problem found.
+        UsageError: The run's configuration cannot be read.
     """
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
-    return load(EvaluateConfig, "evaluate", words, evaluate_problems)
+    config = load(EvaluateConfig, "evaluate", words, evaluate_problems)
+    return with_settings_of_run(config, given_keys(words))
 
 
 def load_grading(overrides: Sequence[str], output_dir: str | None = None) -> GradeConfig:

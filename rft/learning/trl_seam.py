@@ -116,7 +116,10 @@ class SteppedTrainer:
     def save(self) -> Path:
         """Write a checkpoint and return its folder. The trainer's thread stands still meanwhile."""
         self.trainer._save_checkpoint(self.trainer.model, trial=None)
-        return Path(self.trainer.args.output_dir) / f"checkpoint-{self.trainer.state.global_step}"
+        folder = Path(self.trainer.args.output_dir) / f"checkpoint-{self.trainer.state.global_step}"
+        for filler in (folder.parent, folder):  # cards of TRL and PEFT, which say nothing of this run
+            (filler / "README.md").unlink(missing_ok=True)
+        return folder
 
     def close(self) -> None:
         """End the trainer's thread; the trackers write out what they hold."""

@@ -11,6 +11,9 @@ from typing import Any, Literal
 from rft.sampling.engine import Engine
 from rft.types import Policy
 
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM allows for `max_lora_rank`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:

@@ -8,10 +8,7 @@ import warnings
 from typing import Any
 
 from rft.sampling.merging import BaseWeights
-from rft.sampling.spec import EngineSpec
-
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM allows for `max_lora_rank`."""
+from rft.sampling.spec import LORA_RANKS, EngineSpec
 
 
 def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:

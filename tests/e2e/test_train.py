@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rft.checkpoint import last_checkpoint, load_adapter
+from rft.adapter_folder import load_adapter
+from rft.checkpoint import last_checkpoint
 from rft.config.schema import RunConfig
 from rft.recorder import read_metrics, read_rollouts
 

@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
+from rft.base_model import load_tokenizer
 from rft.checkpoint import save_adapter
 from rft.learning.publish import fingerprint, pack_adapter
 from rft.types import Adapter
@@ -79,7 +80,7 @@ def test_the_fingerprint_changes_with_the_tensors_and_only_with_them(
 
 def test_peft_loads_it_back_equal(model: Any, tiny_model: Path, tmp_path: Path) -> None:
     adapter = pack_adapter(model, version=3, base_model_name=str(tiny_model))
-    save_adapter(tmp_path / "adapter", adapter, "")
+    save_adapter(tmp_path / "adapter", adapter, load_tokenizer(tiny_model, None), "")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     expected = get_peft_model_state_dict(model)

@@ -1,0 +1,136 @@
+"""An adapter's folder, in PEFT's format: found, read and checked before anything loads it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from rft.errors import ModelError
+from rft.types import Adapter, Policy
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+MAX_SHOWN_MODULES = 3
+"""A message names at most this many modules."""
+
+Rank = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _Config(BaseModel):
+    """The part of PEFT's `adapter_config.json` that rft reads; PEFT checks the rest when it loads the adapter."""
+
+    model_config = ConfigDict(extra="allow")
+
+    peft_type: Literal["LORA"] = "LORA"
+    base_model_name_or_path: str | None = None
+    r: Rank
+    lora_alpha: Annotated[float, Field(allow_inf_nan=False)]
+    rank_pattern: dict[str, Rank] | None = None
+    alpha_pattern: dict[str, float] | None = None
+    use_rslora: bool = False
+    use_dora: bool = False
+    bias: str = "none"
+    modules_to_save: list[str] | None = None
+
+
+def find_adapter(path: Path) -> Path:
+    """The adapter folder at a path: of a run its `adapter`, else the folder itself, as that of a checkpoint.
+
+    Raises:
+        ModelError: There is no adapter, and what to give instead.
+    """
+    folder = path / "adapter" if (path / "adapter").is_dir() else path
+    missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]
+    if not missing:
+        return folder
+    if (model := whole_model(path)) is not None:
+        raise _error(f"{path} trained all weights, so it has no adapter; use the model in {model} (model.path)")
+    raise _error(f"{path} is neither a run folder nor an adapter folder: no {' and no '.join(missing)} there")
+
+
+def whole_model(path: Path) -> Path | None:
+    """The `model` folder of a run that trained all weights; None where the path is no such run."""
+    model = path / "model"
+    return model if (model / "config.json").is_file() and not (path / "adapter").is_dir() else None
+
+
+def load_adapter(path: Path) -> Adapter:
+    """Read an adapter from its folder, or from the run folder that holds it.
+
+    Raises:
+        ModelError: There is no adapter, or a file of it is damaged; the message names the file.
+    """
+    folder = find_adapter(path)
+    config = _read_config(folder / CONFIG)
+    _check_tensors(folder / TENSORS)
+    tensors = (folder / TENSORS).read_bytes()
+    # Version 1: the first and only one that the sampler gets.
+    policy = Policy(version=1, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
+    return Adapter(policy=policy, config=config, tensors=tensors)
+
+
+def base_model_of(adapter: Adapter, path: Path) -> str:
+    """The name or folder of the base model that an adapter says it is for.
+
+    Args:
+        adapter: The adapter.
+        path: Where it was read from, for the message.
+
+    Raises:
+        ModelError: It does not say.
+    """
+    name = adapter.config.get("base_model_name_or_path")
+    if not name:
+        file = find_adapter(path) / CONFIG
+        raise _error(f"{file} names no base model (base_model_name_or_path); give model.path=<folder or hub id>")
+    return str(name)
+
+
+def max_rank(adapter: Adapter) -> int:
+    """The highest rank of an adapter's modules."""
+    ranks: list[int] = [adapter.config["r"], *(adapter.config.get("rank_pattern") or {}).values()]
+    return max(ranks)
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _error(f"{file} is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise _error(f"{file} holds no JSON object; copy the adapter again")
+    try:
+        _Config.model_validate(config)
+    except ValidationError as error:
+        found = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg'][0].lower()}{item['msg'][1:]}" for item in error.errors()
+        )
+        raise _error(f"{file} is not the configuration of a LoRA adapter as PEFT writes it: {found}") from error
+    return config
+
+
+def _check_tensors(file: Path) -> None:
+    """Refuse a file that is cut off or holds half of a module's update. Reads the header only."""
+    try:
+        with safe_open(str(file), framework="np") as opened:
+            shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _error(f"{file} is damaged: {error}; copy the adapter again") from error
+    halves: dict[str, dict[str, int]] = {}
+    for name, shape in shapes.items():
+        module, _, role = name.rpartition(".lora_")
+        if module and role[:1] in "AB" and len(shape) == 2:
+            # A is [rank, in], B is [out, rank].
+            halves.setdefault(module, {})[role[0]] = shape[0 if role[0] == "A" else 1]
+    wrong = sorted(module for module, ranks in halves.items() if len(ranks) < 2 or ranks["A"] != ranks["B"])
+    if wrong:
+        some = ", ".join([*wrong[:MAX_SHOWN_MODULES], *(["..."] if len(wrong) > MAX_SHOWN_MODULES else [])])
+        raise _error(f"{file} is damaged: lora_A and lora_B do not belong together in {some}; copy the adapter again")
+
+
+def _error(problem: str) -> ModelError:
+    return ModelError("adapter", [problem])

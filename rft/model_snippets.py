@@ -1,0 +1,131 @@
+"""Python that uses a result and runs as it is printed, from any folder: for the model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rft.sampling.spec import LORA_RANKS
+
+QUESTION = "What is 17 + 25?"
+"""The prompt of the snippets; any would do."""
+
+_PEFT = """\
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+folder = {folder}  # or the hub id that it was uploaded to
+model = AutoPeftModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+{generate}"""
+
+_TRANSFORMERS = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = {folder}  # or the hub id that it was uploaded to
+model = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+{generate}"""
+
+_GENERATE = """\
+prompt = tokenizer.apply_chat_template(
+    {messages},
+    add_generation_prompt=True,
+    return_dict=True,
+    return_tensors="pt",{more}
+)
+output = model.generate(**prompt, max_new_tokens={max_tokens})
+print(tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+_VLLM = """\
+from vllm import LLM, SamplingParams{imports}
+
+if __name__ == "__main__":  # the processes that vLLM starts import this file
+    folder = {folder}{engine}
+    outputs = llm.chat(
+        {messages},
+        SamplingParams(temperature={temperature:g}, max_tokens={max_tokens}),{more}
+    )
+    print(outputs[0].outputs[0].text)"""
+
+_WITH_ADAPTER = """
+    llm = LLM({base}, tokenizer=folder, enable_lora=True, max_lora_rank={rank})"""
+_ALONE = """
+    llm = LLM(folder)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snippets:
+    """What the snippets of one result have in common.
+
+    Example:
+        Snippets(folder=Path("/runs/1/adapter"), max_tokens=48, temperature=1.0, system="Be brief.")
+    """
+
+    folder: Path
+    """Where the adapter or the model lies, absolute."""
+    max_tokens: int
+    """Longest completion."""
+    temperature: float
+    """At which the policy was trained."""
+    system: str | None = None
+    """System message of the training prompts."""
+    template_options: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the chat template, as `enable_thinking`."""
+
+    def peft(self) -> str:
+        """The adapter with PEFT."""
+        return _PEFT.format(folder=self._folder, generate=self._generate())
+
+    def transformers(self) -> str:
+        """The whole model with Transformers."""
+        return _TRANSFORMERS.format(folder=self._folder, generate=self._generate())
+
+    def vllm(self) -> str:
+        """The whole model with vLLM."""
+        return self._vllm(engine=_ALONE, imports="", more=[])
+
+    def vllm_with_adapter(self, base_model: str, rank: int) -> str:
+        """The adapter with vLLM.
+
+        Args:
+            base_model: Hub id or absolute folder of the base model.
+            rank: Of the adapter.
+        """
+        allowed = next(one for one in LORA_RANKS if one >= rank)
+        return self._vllm(
+            engine=_WITH_ADAPTER.format(base=json.dumps(base_model), rank=allowed),
+            imports="\nfrom vllm.lora.request import LoRARequest",
+            more=['lora_request=LoRARequest("adapter", 1, folder)'],
+        )
+
+    @property
+    def _folder(self) -> str:
+        return json.dumps(str(self.folder))
+
+    @property
+    def _messages(self) -> str:
+        messages = [{"role": "user", "content": QUESTION}]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
+        return json.dumps(messages, ensure_ascii=False)
+
+    def _generate(self) -> str:
+        options = "".join(f"\n    {name}={value!r}," for name, value in self.template_options.items())
+        return _GENERATE.format(messages=self._messages, more=options, max_tokens=self.max_tokens)
+
+    def _vllm(self, *, engine: str, imports: str, more: list[str]) -> str:
+        if self.template_options:
+            more = [*more, f"chat_template_kwargs={dict(self.template_options)!r}"]
+        return _VLLM.format(
+            folder=self._folder,
+            engine=engine,
+            imports=imports,
+            messages=self._messages,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            more="".join(f"\n        {one}," for one in more),
+        )
