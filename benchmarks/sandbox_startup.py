@@ -1,34 +1,67 @@
-"""How long a program that does nothing takes in the sandbox, at each rung that works here, as a Markdown table.
+"""What a program in the sandbox costs, as a Markdown table; or how much faster one tree of rft is than another.
 
     python benchmarks/sandbox_startup.py [--starts 50]
+    python benchmarks/sandbox_startup.py --against ../rft-before [--pairs 9] [--starts 50]
 
-From the call to its result: the interpreter's start, the walls, the end of all processes, and the cleaning up.
+The table has milliseconds from the call to its result, for a program that does nothing, at each rung that works here.
+A comparison has evaluations by `code_tests`, of a function with three cases and of a program with one, at the best rung.
+Each tree evaluates in a process of its own, the two in turn; counted is the processor time of all processes that it
+started, since the time by the clock depends on what else the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-
-from rft.grading.sandbox import Sandbox, probe_rungs
+from pathlib import Path
 
 NOT_COUNTED = 5
+HERE = Path(__file__).resolve().parent.parent
+FUNCTION = "```python\nfrom typing import List\n\ndef total(numbers: List[int]) -> int:\n    return sum(numbers)\n```"
+FUNCTION_TESTS = {"entry_point": "total", "cases": [{"args": [[1] * n], "expected": n} for n in (1, 2, 3)]}
+PROGRAM = "```python\na, b = map(int, input().split())\nprint(a + b)\n```"
+PROGRAM_TESTS = [{"stdin": "17 25\n", "stdout": "42\n"}]
+KINDS = {"function": (FUNCTION, FUNCTION_TESTS), "program": (PROGRAM, PROGRAM_TESTS)}
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--starts", type=int, default=50)
-    starts = parser.parse_args().starts
+    parser.add_argument("--starts", type=int, default=50, help="programs per measurement")
+    parser.add_argument("--against", type=Path, help="another tree of rft, to be compared with this one")
+    parser.add_argument("--pairs", type=int, default=9, help="measurements of each tree")
+    parser.add_argument("--evaluate", choices=KINDS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.evaluate:
+        evaluate(arguments.evaluate, arguments.starts)
+    elif arguments.against:
+        compare(arguments.against.resolve(), arguments.pairs, arguments.starts)
+    else:
+        table(arguments.starts)
+
+
+def table(starts: int) -> None:
+    """Print the table of start-up times."""
+    from rft.grading.sandbox import Sandbox, probe_rungs
+
     rows = {"a bare interpreter, `python -s -P -S -c pass`": milliseconds(bare, starts)}
     for report in probe_rungs():
         if report.works:
             sandbox = Sandbox(report.rung, allow_unsafe=True)
-            rows[f"rung {report.rung}, {report.name}"] = milliseconds(lambda: run(sandbox), starts)  # noqa: B023
+
+            def run(sandbox: Sandbox = sandbox) -> None:
+                result = sandbox.run("print(4)")
+                if result.stdout != "4\n":
+                    raise ValueError(f"the program did not run: {result}")
+
+            rows[f"rung {report.rung}, {report.name}"] = milliseconds(run, starts)
     print(f"Milliseconds, {starts} starts each, one after the other:\n")
     print("| what | median | interquartile range | least |\n|---|---|---|---|")
     for title, times in rows.items():
@@ -46,16 +79,54 @@ def milliseconds(call: Callable[[], None], starts: int) -> list[float]:
     return times[NOT_COUNTED:]
 
 
-def run(sandbox: Sandbox) -> None:
-    """Run a program, and make sure that it ran."""
-    result = sandbox.run("print(4)")
-    if result.stdout != "4\n":
-        raise ValueError(f"the program did not run: {result}")
-
-
 def bare() -> None:
     """Start an interpreter alone, to compare with."""
     subprocess.run([sys.executable, "-s", "-P", "-S", "-c", "pass"], check=True)
+
+
+def compare(other: Path, pairs: int, starts: int) -> None:
+    """Print, of each kind of evaluation, the processor time in both trees and the median ratio of the pairs."""
+    print(f"Processor time of an evaluation, {pairs} pairs of {starts} evaluations each:\n")
+    print("| kind | before, ms | after, ms | times as many a second, median (range) |\n|---|---|---|---|")
+    for kind in KINDS:
+        before, after = [], []
+        for pair in range(pairs):
+            for tree, into in [(other, before), (HERE, after)][:: 1 if pair % 2 else -1]:
+                into.append(cpu_ms(tree, kind, starts))
+        ratios = [one / two for one, two in zip(before, after, strict=True)]
+        medians = f"{statistics.median(before):.1f} | {statistics.median(after):.1f}"
+        print(f"| {kind} | {medians} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
+
+
+def cpu_ms(tree: Path, kind: str, starts: int) -> float:
+    """Milliseconds of processor time that an evaluation takes in a tree, all of its processes together."""
+    command = [sys.executable, __file__, "--evaluate", kind, "--starts", str(starts)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(tree)}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"the evaluation in {tree} failed")
+    return (usage.ru_utime + usage.ru_stime - json.loads(told)) / starts * 1e3
+
+
+def evaluate(kind: str, starts: int) -> None:
+    """Evaluate so many times; print the processor time that was used before the first."""
+    from graders.code_tests import CodeTests
+    from rft.grading import Task
+    from rft.grading.sandbox import probe_rungs
+
+    completion, tests = KINDS[kind]
+    task = Task(id="t", messages=({"role": "user", "content": "?"},), item={"tests": tests}, split="train")
+    grader = CodeTests()
+    probe_rungs()
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(sum(one.ru_utime + one.ru_stime for one in used))
+    for _ in range(starts):
+        score = grader.grade(completion, task)
+        if score is None or score.value != 1.0:
+            raise ValueError(f"the evaluation failed: {score}")
 
 
 if __name__ == "__main__":

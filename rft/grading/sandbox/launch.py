@@ -8,52 +8,48 @@ import secrets
 import selectors
 import shutil
 import signal
-import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from rft.grading.sandbox.limits import Limits, SandboxError, SandboxResult
+from rft.grading.sandbox.zygote import Zygote
 from rft.waiting import waiting
 
 STARTUP_S = 20.0
 """How long starting up and ending may take, beside the program's own time."""
+END_S = 2.0
+"""How long a supervisor may take to end its program before the whole process group is killed."""
 STDERR_TAIL_BYTES = 4000
-
-_BOOT = str(Path(__file__).resolve().parent / "inside" / "boot.py")
-# No `-I`: it would make string hashes, and with them the order of sets, different in each run. The environment is ours.
-_FLAGS = ("-s", "-P", "-S")
-_ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",
-    "LC_ALL": "C.UTF-8",
-    # Linear algebra libraries reserve memory for each processor of the machine, more than the limit allows.
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-}
 
 
 @dataclass(slots=True)
 class _Run:
     """A program while it runs."""
 
-    process: subprocess.Popen[bytes]
+    parent: Zygote
+    supervisor: int
     cap: int
+    deadline: float
     output: dict[str, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
     reports: bytearray = field(default_factory=bytearray)
     truncated: bool = False
+    is_ending: bool = False
+    """Whether the supervisor was told to end."""
 
 
 def launch(
-    rung: int, source: str, stdin: str, *, limits: Limits, packages: bool = False
+    parent: Zygote, rung: int, source: str, stdin: str, *, limits: Limits, packages: bool = False
 ) -> tuple[SandboxResult, list[str]]:
     """Run a program at a rung.
 
     Args:
+        parent: The process to fork for it.
         rung: 0, 1 or 2.
         source: The program, Python.
         stdin: What it reads from stdin.
@@ -71,10 +67,10 @@ def launch(
         order = {"rung": rung, "source": source, "base": base, "uid": _unused_uid()}
         order["packages"] = _site_packages(packages)
         with _spool(json.dumps({**order, **asdict(limits)})) as order_file, _spool(stdin) as stdin_file:
-            run, reports = _start_and_read(base, order_file, stdin_file, limits)
+            run = _start_and_read(parent, order_file, stdin_file, limits)
     finally:
         shutil.rmtree(base, ignore_errors=True)
-    records = _records(reports)
+    records = _records(run.reports)
     if "walls" not in records:
         raise SandboxError(
             f"a program could not be started at rung {rung}: {records.get('error', 'its process ended')}"
@@ -94,47 +90,41 @@ def launch(
     )
 
 
-def _start_and_read(base: str, order: IO[bytes], stdin: IO[bytes], limits: Limits) -> tuple[_Run, bytes]:
-    report_read, report_write = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [os.path.realpath(sys.executable), *_FLAGS, _BOOT, str(order.fileno()), str(report_write)],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(order.fileno(), report_write),
-            cwd=base,
-            env=_ENVIRONMENT,
-            start_new_session=True,
-        )
-        os.close(report_write)
-        report_write = -1
-        run = _Run(process, limits.output_bytes)
+def _start_and_read(parent: Zygote, order: IO[bytes], stdin: IO[bytes], limits: Limits) -> _Run:
+    with ExitStack() as ours, ExitStack() as theirs:
+        ends = {}
+        for name in ("report", "stdout", "stderr"):
+            read, write = os.pipe()
+            ours.callback(os.close, read)
+            theirs.callback(os.close, write)
+            ends[name] = (read, write)
+        streams = (ends["stdout"][1], ends["stderr"][1])
+        supervisor = parent.start([order.fileno(), ends["report"][1], stdin.fileno(), *streams])
+        theirs.close()
+        run = _Run(parent, supervisor, limits.output_bytes, time.monotonic() + limits.wall_s + STARTUP_S)
         try:
             with waiting("a sandboxed program"):
-                _read(run, report_read, time.monotonic() + limits.wall_s + STARTUP_S)
+                _read(run, {name: read for name, (read, _) in ends.items()})
         finally:
-            _end(process)
-    finally:
-        os.close(report_read)
-        if report_write >= 0:
-            os.close(report_write)
-    return run, bytes(run.reports)
+            parent.end(supervisor)
+    return run
 
 
-def _read(run: _Run, report_fd: int, deadline: float) -> None:
-    """Read until the supervisor has ended; end everything at the deadline, or when too much is printed."""
-    assert run.process.stdout is not None and run.process.stderr is not None
+def _read(run: _Run, streams: Mapping[str, int]) -> None:
+    """Read until the supervisor has ended; make it end at the deadline, or when too much is printed."""
     with selectors.DefaultSelector() as selector:
-        selector.register(run.process.stdout, selectors.EVENT_READ, "stdout")
-        selector.register(run.process.stderr, selectors.EVENT_READ, "stderr")
-        selector.register(report_fd, selectors.EVENT_READ, "report")
+        for name, descriptor in streams.items():
+            selector.register(descriptor, selectors.EVENT_READ, name)
         supervised = True
         while selector.get_map():
-            left = max(deadline - time.monotonic(), 0.0) if supervised else 0.0
-            ready = selector.select(left)
-            if not ready:
-                return
+            left_s = run.deadline - time.monotonic() if supervised else 0.0
+            ready = selector.select(max(left_s, 0.0))
+            if not ready or left_s < 0:
+                if run.is_ending or not supervised:
+                    return
+                _end(run)
+            elif run.truncated and not supervised:
+                return  # what still prints has escaped, and may never end
             for key, _ in ready:
                 chunk = os.read(key.fd, 1 << 16)
                 if not chunk:
@@ -151,25 +141,17 @@ def _keep(run: _Run, stream: str, chunk: bytes) -> None:
         run.output[stream] += chunk
     if len(run.output[stream]) > run.cap and not run.truncated:
         run.truncated = True
-        _end(run.process)
+        _end(run)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the supervisor, which takes everything with it, and whatever is left in its process group."""
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        process.wait(timeout=2.0)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=STARTUP_S)
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
+def _end(run: _Run) -> None:
+    """Have the supervisor end, which takes everything with it."""
+    run.is_ending = True
+    run.deadline = time.monotonic() + END_S
+    run.parent.terminate(run.supervisor)
 
 
-def _records(reports: bytes) -> Mapping[str, Any]:
+def _records(reports: bytes | bytearray) -> Mapping[str, Any]:
     records: dict[str, Any] = {}
     for line in reports.splitlines():
         records |= json.loads(line)

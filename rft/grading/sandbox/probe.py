@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rft.grading.sandbox.launch import launch
 from rft.grading.sandbox.limits import Limits, SandboxError
+from rft.grading.sandbox.zygote import Zygote
 
 RUNGS = ("limits", "Landlock and seccomp", "namespaces")
 """The names of the rungs, the lowest first."""
@@ -81,15 +82,22 @@ def probe_rungs() -> tuple[RungReport, ...]:
     Returns:
         A report for each rung, the lowest first.
     """
-    return tuple(_probe(rung) for rung in range(len(RUNGS)))
+    try:
+        with Zygote() as parent:
+            return tuple(_probe(parent, rung) for rung in range(len(RUNGS)))
+    except OSError as error:
+        reason = f"no process could be started: {error}"
+        return tuple(
+            RungReport(rung=rung, name=name, works=False, walls=(), reason=reason) for rung, name in enumerate(RUNGS)
+        )
 
 
-def _probe(rung: int) -> RungReport:
+def _probe(parent: Zygote, rung: int) -> RungReport:
     nonce = secrets.token_hex(8)
     with tempfile.NamedTemporaryFile(prefix="rft-secret-") as secret:
         try:
             stdin = f"{nonce} {secret.name} {os.getpid()}"
-            result, walls = launch(rung, _PROGRAM, stdin, limits=Limits(wall_s=10.0))
+            result, walls = launch(parent, rung, _PROGRAM, stdin, limits=Limits(wall_s=10.0))
             reason = _judged(rung, nonce, result.stdout, result.stderr_tail)
         except (SandboxError, OSError) as error:
             walls, reason = [], str(error)

@@ -12,6 +12,7 @@ from typing import Any
 from rft.grading.sandbox.launch import launch
 from rft.grading.sandbox.limits import Limits, SandboxError, SandboxResult
 from rft.grading.sandbox.probe import RUNGS, RungReport, probe_rungs
+from rft.grading.sandbox.zygote import own_zygote
 
 DEFAULT_LIMITS = Limits()
 
@@ -61,7 +62,7 @@ class Sandbox:
             SandboxError: No process could be started, or its walls did not stand; the program did not run.
         """
         try:
-            return launch(self.rung, source, stdin, limits=limits, packages=self.packages)[0]
+            return launch(own_zygote(), self.rung, source, stdin, limits=limits, packages=self.packages)[0]
         except OSError as error:
             raise SandboxError(f"a program could not be started at rung {self.rung}: {error}") from error
 

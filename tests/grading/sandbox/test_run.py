@@ -11,6 +11,7 @@ import pytest
 
 from rft.grading.sandbox import Limits, Sandbox, SandboxError, probe, probe_rungs
 from rft.grading.sandbox.probe import RungReport
+from rft.grading.sandbox.zygote import own_zygote
 
 pytestmark = pytest.mark.e2e  # real limits: too slow for a unit test
 
@@ -248,6 +249,11 @@ print([libc.syscall(number, 0, 0, 0, 0, 0) == -1 and ctypes.get_errno() for numb
     assert json.loads(walled.run(source, limits=SHORT).stdout) == [1] * 7
 
 
+def test_files_in_memory_which_no_limit_counts_are_refused(walled):
+    source = "import os\ntry: os.memfd_create('x')\nexcept PermissionError: print('refused')"
+    assert walled.run(source, limits=SHORT).stdout == "refused\n"
+
+
 def test_installed_packages_only_where_they_are_wanted():
     source = "import numpy; print(int(numpy.dot(numpy.ones((99, 99)), numpy.ones(99)).sum()))"
     assert at_rung(probe_rungs()[-1].rung, packages=True).run(source).stdout == "9801\n"
@@ -309,10 +315,61 @@ def test_walls_that_do_not_stand_are_an_error_and_the_program_does_not_run(tmp_p
     sandbox = at_rung(0)
     boot = tmp_path / "boot.py"
     boot.write_text("raise SystemExit('no walls')")
-    monkeypatch.setattr("rft.grading.sandbox.launch._BOOT", str(boot))
+    monkeypatch.setattr("rft.grading.sandbox.zygote._BOOT", str(boot))
+    own_zygote().close()  # the next one starts with the other script
     with pytest.raises(SandboxError, match="no walls"):
         sandbox.run(f"open({str(tmp_path / 'ran')!r}, 'w')")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_program_finds_nothing_that_another_left(sandbox):
+    first = "import builtins, json, os, sys\nbuiltins.left = json.left = sys.left = 1\nos.environ['LEFT'] = '1'"
+    second = "import builtins, json, os, sys\n"
+    second += "print([hasattr(one, 'left') for one in (builtins, json, sys)], 'LEFT' in os.environ)"
+    assert sandbox.run(first).exit_code == 0
+    assert sandbox.run(second).stdout == "[False, False, False] False\n"
+
+
+def test_random_numbers_differ_between_programs(sandbox):
+    source = "import random, uuid; print(random.random(), uuid.uuid4())"
+    first, second = (sandbox.run(source).stdout.split() for _ in range(2))
+    assert first[0] != second[0] and first[1] != second[1]
+
+
+def test_what_a_program_leaves_to_the_end_of_the_interpreter_is_done(sandbox):
+    source = """
+import atexit, threading, time
+out = open(1, "w", closefd=False)
+out.write("unflushed\\n")
+atexit.register(print, "at exit", flush=True)
+def later():
+    time.sleep(0.05)
+    print("thread", flush=True)
+threading.Thread(target=later).start()
+"""
+    assert sandbox.run(source).stdout == "thread\nat exit\nunflushed\n"
+
+
+def test_a_program_that_kills_the_zygote_costs_nobody_else():
+    """Possible at rung 0 only. Its own supervisor dies with the zygote, and the next program gets another one."""
+    source = """
+import os, time
+parent = open(f"/proc/{os.getppid()}/stat").read().rpartition(")")[2].split()[1]
+os.kill(int(parent), 9)
+time.sleep(60)
+"""
+    sandbox = at_rung(0)
+    assert sandbox.run(source, limits=Limits(wall_s=20.0)).exit_code == -9
+    assert sandbox.run("print(4)").stdout == "4\n"
+
+
+def test_a_forked_process_has_a_zygote_of_its_own(sandbox):
+    assert sandbox.run("print(4)").stdout == "4\n"
+    forked = os.fork()
+    if forked == 0:
+        os._exit(0 if sandbox.run("print(5)").stdout == "5\n" else 1)
+    assert os.waitpid(forked, 0)[1] == 0
+    assert sandbox.run("print(6)").stdout == "6\n"
 
 
 @pytest.mark.parametrize("wrong", [{"wall_s": 0}, {"wall_s": float("nan")}, {"memory_mb": -1}, {"cpu_s": 0.5}])

@@ -7,16 +7,16 @@ import pytest
 from rft.grading.sandbox.inside.seccomp import ARCHITECTURES, program
 
 ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
-NAMES = ("read", "mmap", "socketpair", "socket", "execve", "ptrace", "mount", "unshare")
+NAMES = ("read", "mmap", "socketpair", "socket", "execve", "ptrace", "mount", "unshare", "memfd_create")
 NUMBERS = {  # from the kernel's tables, by hand
-    "x86_64": (0, 9, 53, 41, 59, 101, 165, 272),
-    "aarch64": (63, 222, 199, 198, 221, 117, 40, 97),
+    "x86_64": (0, 9, 53, 41, 59, 101, 165, 272, 319),
+    "aarch64": (63, 222, 199, 198, 221, 117, 40, 97, 279),
 }
 SPECIAL = {
     "x86_64": {"clone": 56, "kill": 62, "tgkill": 234, "prlimit64": 302},
     "aarch64": {"clone": 220, "kill": 129, "tgkill": 131, "prlimit64": 261},
 }
-SAME = {"io_uring_setup": 425, "pidfd_getfd": 438, "mount_setattr": 442}
+SAME = {"io_uring_setup": 425, "pidfd_getfd": 438, "mount_setattr": 442, "memfd_secret": 447}
 THREAD, FORK, NEW_USER = 0x3D0F00, 17, 0x10000000 | 17
 
 

@@ -1,9 +1,9 @@
-"""The script that a sandboxed interpreter starts with: imports `child` without the packages that it lies in.
+"""The script that the sandbox's zygote starts with: imports `child` without the packages that it lies in.
 
-Those would import all of rft's grading, and take longer than the program. So empty modules stand in for them, and are
-gone again before the program runs.
+Those would import all of rft's grading, which no program may see. So empty modules stand in for them, and are gone
+again before the first fork.
 
-    python -s -P -S boot.py ORDER_FD REPORT_FD
+    python -s -P -S boot.py CONTROL_FD
 """
 
 import sys
@@ -15,7 +15,8 @@ if __name__ == "__main__":
         package.__path__ = [folder]
         folder = folder.rpartition("/")[0]
     from rft.grading.sandbox.inside.child import main
+    from rft.grading.sandbox.inside.serve import serve
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "rft"]:
         del sys.modules[name]
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*serve(int(sys.argv[1])))

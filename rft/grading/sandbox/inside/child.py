@@ -1,7 +1,7 @@
 r"""The first thing that runs in a sandboxed process: put up the walls, run the program, watch over it, report.
 
-    launcher -> this interpreter -> (rung 2: first process of the namespaces) -> the program
-                \___________ supervisor: deadline, kills what is left ________/
+    launcher -> zygote -> a fork of it -> (rung 2: first process of the namespaces) -> the program
+                          \__________ supervisor: deadline, kills what is left _______/
 
 The report goes through a pipe that the program does not inherit: one JSON object a line, `{"walls": [...]}` once they
 stand, or `{"error": "..."}`, and at the end `{"exit_code": 0, "timed_out": false, "seconds": 0.1}`.
@@ -16,19 +16,18 @@ import signal
 import sys
 import time
 from types import CodeType, ModuleType
+from typing import Any
 
 from rft.grading.sandbox.inside import landlock, namespaces, seccomp
 from rft.grading.sandbox.inside.kernel import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, give_up_capabilities, prctl
 
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_READABLE = frozenset(map(os.path.realpath, (*sys.path, os.path.dirname(os.path.dirname(os.__file__)), *_SYSTEM)))
+"""Made once, by the zygote."""
 _THREADS = 64
 """The kernel counts threads as processes; so many come on top of the processes allowed."""
 _STRAY_ROUNDS = 10_000
-
-TYPE_CHECKING = False  # importing typing would take longer than all that happens here
-if TYPE_CHECKING:
-    from typing import Any
 
 
 def main(order_fd: int, report_fd: int) -> None:
@@ -42,7 +41,9 @@ def main(order_fd: int, report_fd: int) -> None:
         order = json.load(file)
     walls: list[str] = []
     try:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM if order["rung"] < 2 else signal.SIGKILL)
+        if order["rung"] < 2:  # the supervisor then ends its program itself; above, the kernel ends the namespace
+            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        os.chdir(order["base"])
         readable = _readable(order["packages"])
         if order["rung"] == 2:
             walls.append(namespaces.enter(order["base"], readable, size_mb=order["file_mb"]))
@@ -70,8 +71,7 @@ def _report(report_fd: int, record: dict[str, Any]) -> None:
 def _readable(packages: list[str]) -> list[str]:
     """Return what the program may read, without what lies inside another entry; and import from real paths only."""
     sys.path[:] = [os.path.realpath(path) for path in (*sys.path, *packages)]
-    library = os.path.dirname(os.path.realpath(os.__file__))
-    wanted = {*sys.path, os.path.dirname(library), *map(os.path.realpath, _SYSTEM), *_DEVICES}
+    wanted = {*_READABLE, *sys.path, *_DEVICES}
     return sorted(
         path for path in wanted if not any(path.startswith(other.rstrip("/") + "/") for other in wanted - {path})
     )
@@ -149,7 +149,7 @@ def _can_become(uid: int, readable: list[str]) -> bool:
     try:
         os.seteuid(uid)
         for folder in folders:
-            os.listdir(folder)
+            os.scandir(folder).close()
     except OSError:
         return False
     finally:

@@ -1,8 +1,9 @@
 """Seccomp: system calls that a grading program has no use for fail with "not permitted".
 
 What is refused: sockets, other processes (starting programs, tracing, reading their memory, signals), the kernel's wide
-flanks (bpf, io_uring, keys, modules, mounts, namespaces), and changes to files that Landlock does not cover (modes,
-owners, times). Everything else is allowed, as Python and its libraries use a great many calls.
+flanks (bpf, io_uring, keys, modules, mounts, namespaces), changes to files that Landlock does not cover (modes, owners,
+times), and files in memory, which no limit of a process counts. Everything else is allowed, as Python and its libraries
+use a great many calls.
 
 Source: the kernel's `Documentation/userspace-api/seccomp_filter.rst`; the numbers are those of its tables
 `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import struct
 
@@ -33,7 +35,8 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SAME_EVERYWHERE = (
     *range(424, 427 + 1),  # pidfd_send_signal, io_uring_setup, io_uring_enter, io_uring_register
     *range(428, 433 + 1),  # open_tree, move_mount, fsopen, fsconfig, fsmount, fspick
-    *(434, 438, 440, 442, 443, 452),  # pidfd_open, pidfd_getfd, process_madvise, mount_setattr, quotactl_fd, fchmodat2
+    *(434, 438, 440, 442, 443),  # pidfd_open, pidfd_getfd, process_madvise, mount_setattr, quotactl_fd
+    *(447, 452),  # memfd_secret, fchmodat2
 )
 _REFUSED = {
     "x86_64": (
@@ -59,7 +62,7 @@ _REFUSED = {
             305,
             308,
         ),  # unshare, perf_event_open, fanotify_init, *_handle*, clock_adjtime, setns
-        *(313, 320, 321, 323),  # finit_module, kexec_file_load, bpf, userfaultfd
+        *(313, 319, 320, 321, 323),  # finit_module, memfd_create, kexec_file_load, bpf, userfaultfd
     ),
     "aarch64": (
         *(180, 181, *range(186, 197 + 1)),  # mq_open, mq_unlink, msg*, sem*, shm*
@@ -72,7 +75,7 @@ _REFUSED = {
         *(118, 119, 122, 140, 142, 161, 162, 170, 171),  # sched_set*, setpriority, reboot, set*name, settimeofday, ...
         *(217, 218, 219, 224, 225, 238, 239),  # add_key, request_key, keyctl, swap*, migrate_pages, move_pages
         *(241, 262, 264, 265, 266, 268),  # perf_event_open, fanotify_init, *_handle*, clock_adjtime, setns
-        *(273, 274, 280, 282, 294),  # finit_module, sched_setattr, bpf, userfaultfd, kexec_file_load
+        *(273, 274, 279, 280, 282, 294),  # finit_module, sched_setattr, memfd_create, bpf, userfaultfd, ...
     ),
 }
 _CLONE3 = 435
@@ -115,8 +118,18 @@ def program(machine: str, *, own_pid: int, may_fork: bool) -> bytes:
         own_pid: The one process that may be signalled.
         may_fork: Whether further processes may be started.
     """
+    own = (own_pid,)
+    signals = [line for number in _KILL_CALLS[machine] for line in _only_with(number, own)]
+    return constant_part(machine, may_fork) + b"".join(
+        [*signals, *_only_with(_PRLIMIT[machine], (0, *own)), *_clone(machine, may_fork), _result(_ALLOW)]
+    )
+
+
+@functools.cache
+def constant_part(machine: str, may_fork: bool) -> bytes:
+    """Return the filter's first part, the same for each process. It is long: the zygote makes it once for all."""
     refused = _SAME_EVERYWHERE + _REFUSED[machine] + (() if may_fork else _FORK[machine])
-    not_permitted, own = _result(_FAIL | errno.EPERM), (own_pid,)
+    not_permitted = _result(_FAIL | errno.EPERM)
     lines = [
         _line(_LOAD, _ARCHITECTURE),
         *_when(ARCHITECTURES[machine], skip_if_equal=True),
@@ -129,14 +142,16 @@ def program(machine: str, *, own_pid: int, may_fork: bool) -> bytes:
     lines += [*_when(_CLONE3), _result(_FAIL | errno.ENOSYS)]
     for number in refused:
         lines += [*_when(number), not_permitted]
-    for number in _KILL_CALLS[machine]:
-        lines += _only_with(number, own)
-    lines += _only_with(_PRLIMIT[machine], (0, *own))
-    clone = [_line(_LOAD, _FIRST_ARGUMENT), _line(_IF_ANY_BIT, _CLONE_NAMESPACES, 0, 1), not_permitted]
-    if not may_fork:
-        clone += [_line(_IF_ANY_BIT, _CLONE_THREAD, 1, 0), not_permitted]
-    lines += [_line(_IF_EQUAL, _CLONE[machine], 0, len(clone)), *clone, _result(_ALLOW)]
     return b"".join(lines)
+
+
+def _clone(machine: str, may_fork: bool) -> list[bytes]:
+    """Allow threads, and processes if they are, but never in new namespaces."""
+    not_permitted = _result(_FAIL | errno.EPERM)
+    body = [_line(_LOAD, _FIRST_ARGUMENT), _line(_IF_ANY_BIT, _CLONE_NAMESPACES, 0, 1), not_permitted]
+    if not may_fork:
+        body += [_line(_IF_ANY_BIT, _CLONE_THREAD, 1, 0), not_permitted]
+    return [_line(_IF_EQUAL, _CLONE[machine], 0, len(body)), *body]
 
 
 def _line(operation: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
