@@ -4,7 +4,7 @@
     python benchmarks/sandbox_startup.py --against ../rft-before [--pairs 9] [--starts 50]
 
 The table has milliseconds from the call to its result, for a program that does nothing, at each rung that works here.
-A comparison has evaluations by `code_tests`, of a function with three cases and of a program with one, at the best rung.
+A comparison has evaluations by `code_tests` at the best rung: of a function with three cases, of a program with one.
 Each tree evaluates in a process of its own, the two in turn; counted is the processor time of all processes that it
 started, since the time by the clock depends on what else the machine does.
 """

@@ -19,6 +19,8 @@ MAX_CAUSES = 8
 EXAMPLE_CHARS = 80
 NUM_BINS = 10
 BAR_CHARS = 40
+LARGE = 1e100
+"""Above this, squares of scores may not fit a float."""
 
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
 """What differs between two messages of one cause."""
@@ -67,15 +69,19 @@ def distribution(values: Sequence[float]) -> dict[str, Any]:
     """Number, mean, standard deviation (of these values, not an estimate), extremes, median and histogram."""
     if not values:
         return {"n": 0}
-    return {
-        "n": len(values),
-        "mean": statistics.fmean(values),
-        "sd": statistics.pstdev(values),
-        "min": min(values),
-        "median": statistics.median(values),
-        "max": max(values),
-        "histogram": _histogram(values),
+    # Sums and squares of values near the largest floats overflow: they are taken of the values in units of `unit`.
+    largest = max(map(abs, values))
+    unit = largest if largest > LARGE else 1.0
+    scaled = [value / unit for value in values]
+    told = {
+        "mean": statistics.fmean(scaled),
+        "sd": statistics.pstdev(scaled),
+        "min": min(scaled),
+        "median": statistics.median(scaled),
+        "max": max(scaled),
     }
+    bins = [{"from": one["from"] * unit, "to": one["to"] * unit, "count": one["count"]} for one in _histogram(scaled)]
+    return {"n": len(values), **{name: value * unit for name, value in told.items()}, "histogram": bins}
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

@@ -323,3 +323,9 @@ def test_many_values_go_into_bins_of_equal_width() -> None:
     assert (told["histogram"][3]["from"], told["histogram"][3]["to"]) == (6, 8)
     assert (told["mean"], told["median"]) == (10, 10)
     assert told["sd"] == pytest.approx(math.sqrt((21**2 - 1) / 12))  # of whole numbers in a row
+
+
+def test_values_near_the_largest_float_do_not_overflow() -> None:
+    told = distribution([1e308, -1e308, 1e308, -1e308])
+    assert (told["mean"], told["sd"], told["min"], told["max"]) == (0.0, 1e308, -1e308, 1e308)
+    assert [one["count"] for one in told["histogram"]] == [2, 2]

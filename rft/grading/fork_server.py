@@ -34,8 +34,10 @@ class Worker(asyncio.Protocol):
     def __init__(self, number: int) -> None:
         self.number = number
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.misconduct = ""
+        """Why the connection was closed from here; empty where it was not."""
         self._lines: deque[bytes] = deque()
-        self._rest = b""
+        self._rest = bytearray()
         self._is_lost = False
         self._news: asyncio.Future[None] | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -47,9 +49,12 @@ class Worker(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._lines.extend(lines)
+        self._rest += data
+        if b"\n" in data:
+            *lines, self._rest = self._rest.split(b"\n")
+            self._lines.extend(map(bytes, lines))
         if len(self._rest) > MAX_REPLY_BYTES:
+            self.misconduct = f"sent a reply of more than {MAX_REPLY_BYTES >> 20} MiB"
             self.close()
         self._wake()
 
@@ -71,9 +76,13 @@ class Worker(asyncio.Protocol):
         Raises:
             ConnectionError: The worker is gone, and all lines that it sent are read.
         """
-        if not self._lines and not self._is_lost:
-            self._news = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._news], timeout=timeout_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not self._lines and not self._is_lost:  # a long line comes in many pieces
+            self._news = loop.create_future()
+            came, _ = await asyncio.wait([self._news], timeout=max(deadline - loop.time(), 0.0))
+            if not came:
+                break
         if self._lines:
             return self._lines.popleft()
         if self._is_lost:

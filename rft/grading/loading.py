@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rft.grading.importing import watched_import
 from rft.grading.normalise import describe_error, shown_path
 
 BUILT_IN: Mapping[str, str] = {
@@ -99,14 +100,17 @@ def import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        if isinstance(error, SyntaxError):
-            where = f"{shown_path(error.filename or str(path))}:{error.lineno}"
-            raise ValueError(f"{where}: syntax error: {error.msg}") from error
-        raise ValueError(f"importing it failed: {describe_error(error, str(path))}") from error
+    with watched_import(path) as watch:
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if watch.interrupted:
+                raise
+            if isinstance(error, SyntaxError):
+                where = f"{shown_path(error.filename or str(path))}:{error.lineno}"
+                raise ValueError(f"{where}: syntax error: {error.msg}") from error
+            raise ValueError(f"importing it failed: {describe_error(error, str(path))}") from error
     return module
 
 

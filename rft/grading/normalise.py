@@ -11,6 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from rft.grading.importing import ImportEnded
 from rft.types import Score, Status
 
 MAX_REASON_CHARS = 500
@@ -92,11 +93,13 @@ def describe_error(error: BaseException, file: str) -> str:
     where = f" ({shown_path(place[0])}:{place[1]})" if place else ""
     if isinstance(error, SystemExit):
         return f"the grader called sys.exit({error.code!r}){where}"
+    if isinstance(error, ImportEnded):
+        return f"{error}{where}"
     try:
         message = str(error)[:MAX_REASON_CHARS]
     except Exception:  # the grader's own class of errors, with a fault of its own
         message = "(its message cannot be shown)"
-    return f"{type(error).__name__}: {message}{where}"
+    return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
 
 
 def shown_path(file: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -165,6 +166,11 @@ class Panel:
             if value is None:
                 return None
             reward += grader.weight * value
+        if not math.isfinite(reward):
+            values = ", ".join(f"{name} {score.value:g}" for name, score in scores.items() if score.value is not None)
+            raise GradeError(
+                f"the weighted sum of the scores is too large for a number: {values}; give graders a range"
+            )
         return reward
 
 

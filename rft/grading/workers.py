@@ -194,7 +194,8 @@ class Workers:
                     self._hand_back(behind)
                     line = await worker.line(limit - SLOW_S)
             except ConnectionError:
-                raise _WorkerLost(f"its worker process {await self._server.end(worker)}") from None
+                ended = await self._server.end(worker)
+                raise _WorkerLost(f"its worker process {worker.misconduct or ended}") from None
         if line is None:
             raise _WorkerLost(f"no result within {limit:g} s", Status.TIMEOUT)
         try:

@@ -343,6 +343,9 @@ def test_problems_are_found_all_at_once(folder, spec, problems):
         ("x = 1\ndef f(:\n", "broken.py:2: syntax error: "),
         ("import no_such_module\n", "importing it failed: ModuleNotFoundError: No module named 'no_such_module'"),
         ("x = 1\n\nx / 0\n", "importing it failed: ZeroDivisionError: division by zero (broken.py:3)"),
+        ("raise KeyboardInterrupt\n", "importing it failed: KeyboardInterrupt (broken.py:1)"),
+        ("raise GeneratorExit('x')\n", "importing it failed: GeneratorExit: x (broken.py:1)"),
+        ("import os\nos._exit(0)\n", "it called os._exit(0), which would end rft (broken.py:2)"),
         ("import sys\nsys.exit(3)\n", "importing it failed: the grader called sys.exit(3) (broken.py:2)"),
     ],
 )

@@ -59,6 +59,10 @@ def bad(completion):
                     pass
     return 0.5
 
+def long_reply(completion):
+    from rft.grading import Score
+    return Score(value=1.0, answer="x" * int(completion))
+
 class Unprintable(Exception):
     def __str__(self):
         raise ValueError
@@ -98,6 +102,20 @@ def test_what_a_grader_may_do(bench, completion, status, reason):
     assert (bad.reason or "").startswith(reason or "")
     assert (panel.workers_replaced > 0) == (status is Status.TIMEOUT or "worker process" in (reason or ""))
     assert psutil.Process().children(recursive=True) == []
+
+
+def test_a_long_reply_comes_in_many_pieces_and_is_read_whole(bench):
+    bench.file(BAD)
+    sizes = [300_000, 1_000_000, 5_000_000, 10]
+    scores, panel = bench.grade({"g": bench.spec("long_reply")}, [str(size) for size in sizes])
+    assert [(score.status, len(score.answer)) for score in scores["g"]] == [(Status.OK, size) for size in sizes]
+    assert panel.workers_replaced == 0
+
+
+def test_a_reply_without_end_is_named(bench):
+    bench.file(BAD)
+    scores, _ = bench.grade({"g": bench.spec("long_reply")}, [str(17 << 20)])
+    assert scores["g"][0].reason == "its worker process sent a reply of more than 16 MiB"
 
 
 @pytest.mark.e2e  # real limits: too slow for a unit test
