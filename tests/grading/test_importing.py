@@ -63,8 +63,8 @@ def test_a_process_that_the_import_forks_ends_as_it_likes(tmp_path):
 
 
 def test_a_thread_that_an_import_started_does_not_keep_the_process(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()"
-    )
-    program = f"from pathlib import Path\nfrom rft.grading.loading import import_file\nimport_file(Path({str(tmp_path / 'mine.py')!r}))"
-    subprocess.run([sys.executable, "-c", program], timeout=100, check=True)
+    file = tmp_path / "mine.py"
+    file.write_text("import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()")
+    program = "import sys; from pathlib import Path; from rft.grading.loading import import_file\n"
+    program += "import_file(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", program, str(file)], timeout=100, check=True)
