@@ -12,7 +12,6 @@ started, since the time by the clock depends on what else the machine does.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -89,7 +88,8 @@ def compare(other: Path, pairs: int, starts: int) -> None:
     print(f"Processor time of an evaluation, {pairs} pairs of {starts} evaluations each:\n")
     print("| kind | before, ms | after, ms | times as many a second, median (range) |\n|---|---|---|---|")
     for kind in KINDS:
-        before, after = [], []
+        before: list[float] = []
+        after: list[float] = []
         for pair in range(pairs):
             for tree, into in [(other, before), (HERE, after)][:: 1 if pair % 2 else -1]:
                 into.append(cpu_ms(tree, kind, starts))
@@ -108,7 +108,7 @@ def cpu_ms(tree: Path, kind: str, starts: int) -> float:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"the evaluation in {tree} failed")
-    return (usage.ru_utime + usage.ru_stime - json.loads(told)) / starts * 1e3
+    return (usage.ru_utime + usage.ru_stime - float(told)) / starts * 1e3
 
 
 def evaluate(kind: str, starts: int) -> None:
@@ -116,9 +116,10 @@ def evaluate(kind: str, starts: int) -> None:
     from graders.code_tests import CodeTests
     from rft.grading import Task
     from rft.grading.sandbox import probe_rungs
+    from rft.types import Split
 
     completion, tests = KINDS[kind]
-    task = Task(id="t", messages=({"role": "user", "content": "?"},), item={"tests": tests}, split="train")
+    task = Task(id="t", messages=({"role": "user", "content": "?"},), item={"tests": tests}, split=Split.TRAIN)
     grader = CodeTests()
     probe_rungs()
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
