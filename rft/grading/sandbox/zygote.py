@@ -153,7 +153,6 @@ class _OfThisProcess:
 
 _own = _OfThisProcess()
 os.register_at_fork(after_in_child=_own.after_fork)
-atexit.register(_own.close)
 
 
 def own_zygote() -> Zygote:
@@ -163,3 +162,9 @@ def own_zygote() -> Zygote:
         OSError: The process could not be started.
     """
     return _own.get()
+
+
+@atexit.register
+def end_own_zygote() -> None:
+    """End the zygote of this process, with every program; the next program gets another one."""
+    _own.close()
