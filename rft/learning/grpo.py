@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 from trl import GRPOConfig, GRPOTrainer
 
@@ -50,7 +50,9 @@ class GrpoLearner:
             raise LearnError(f"TRL refuses learner.trl: {error}") from error
         # All weights are trained in float32, under autocast on a GPU: steps of 1e-6 are lost in bfloat16.
         model = AutoModelForCausalLM.from_pretrained(
-            spec.model, dtype=torch.float32 if spec.lora is None else getattr(torch, spec.dtype)
+            spec.model,
+            config=without_dropout(AutoConfig.from_pretrained(spec.model)),
+            dtype=torch.float32 if spec.lora is None else getattr(torch, spec.dtype),
         ).to(config.device)
         self._base_canary_logprobs = score_canaries(model, spec.canaries, self._precision())
         self._stepped = SteppedTrainer(
@@ -138,6 +140,18 @@ def _trainer_class(spec: LearnerSpec, ranks: Ranks) -> Callable[..., GRPOTrainer
     if spec.ppo is not None:
         return partial(PpoTrainer, ppo=spec.ppo, ranks=ranks)
     return partial(LeanTrainer, advantage=spec.advantage, ranks=ranks)
+
+
+def without_dropout(config: Any) -> Any:
+    """A model's configuration with its own dropout off, as GPT-2 and OPT have it; that of the adapter is another.
+
+    Samplers have none: with it, the policy that is trained would not be the one that sampled.
+    """
+    for part in (config, config.get_text_config()):
+        for name, value in vars(part).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+    return config
 
 
 def _lora(lora: Lora | None) -> LoraConfig | None:

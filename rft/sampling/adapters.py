@@ -30,6 +30,8 @@ class ModuleUpdate:
     """`[out, rank]` tensor."""
     magnitude: Any = None
     """`[out]` tensor of DoRA (arXiv 2402.09353), else None."""
+    is_transposed: bool = False
+    """Whether the checkpoint holds the module's weights as `[in, out]`, as GPT-2's Conv1D does."""
 
 
 @dataclass(slots=True)
@@ -45,13 +47,16 @@ class Parts:
 def take_apart(adapter: Adapter) -> Parts:
     """Read the tensors of an adapter in PEFT's format."""
     parts = Parts()
+    is_transposed = bool(adapter.config.get("fan_in_fan_out"))
     for name, tensor in safetensors.torch.load(adapter.tensors).items():
         plain = name.removeprefix(_PREFIX)
         module, _, role = plain.rpartition(".lora_")
         if not module:
             parts.replaced[plain] = tensor
             continue
-        update = parts.updates.setdefault(module, ModuleUpdate(scaling_of(adapter.config, module)))
+        update = parts.updates.setdefault(
+            module, ModuleUpdate(scaling_of(adapter.config, module), is_transposed=is_transposed)
+        )
         if role.startswith("A."):
             update.a = tensor
         elif role.startswith("B."):

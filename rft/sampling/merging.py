@@ -45,6 +45,13 @@ class BaseWeights:
         """Names of all tensors."""
         return frozenset(self._files)
 
+    def name_of(self, name: str) -> str | None:
+        """What the checkpoint calls a tensor of the model; None where it has none.
+
+        Some hold the model without its head, whose names lack the first part: `h.0.` for `transformer.h.0.` in GPT-2's.
+        """
+        return next((known for known in (name, name.partition(".")[2]) if known in self._files), None)
+
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor, as it lies on disk."""
         tensor: torch.Tensor = self._files[name].get_tensor(name)
@@ -57,13 +64,18 @@ class BaseWeights:
             module, _, leaf = name.rpartition(".")
             if leaf == "weight" and len(file.get_slice(name).get_shape()) == 2:
                 found.add(module.rpartition(".")[2])
-        return sorted(name for name in found if "embed" not in name and name not in ("lm_head", "wte", "wpe"))
+        return sorted(name for name in found if not is_embedding(name) and name != "lm_head")
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a tensor or a module is one of the embeddings of tokens or positions."""
+    return "embed" in name or not {"wte", "wpe"}.isdisjoint(name.split("."))
 
 
 def touched(base: BaseWeights, parts: Parts) -> list[str]:
-    """Names of the base model's tensors that an adapter changes."""
+    """Names of the checkpoint's tensors that an adapter changes."""
     names = [*(f"{module}.weight" for module in parts.updates), *parts.replaced]
-    return [name for name in names if name in base.names]
+    return [known for name in names if (known := base.name_of(name)) is not None]
 
 
 def merge(base: BaseWeights, parts: Parts, name: str, dtype: torch.dtype, device: str = "cpu") -> torch.Tensor:
@@ -72,20 +84,29 @@ def merge(base: BaseWeights, parts: Parts, name: str, dtype: torch.dtype, device
     Args:
         base: The base model.
         parts: The adapter.
-        name: Of a tensor that the adapter touches.
+        name: In the checkpoint, of a tensor that the adapter touches.
         dtype: Of the result.
         device: Where it is computed.
     """
-    if name in parts.replaced:
-        return parts.replaced[name].to(device, dtype)
+    if (replaced := _known_as(name, parts.replaced)) is not None:
+        return replaced.to(device, dtype)
+    update = _known_as(name.removesuffix(".weight"), parts.updates)
     weight = base.tensor(name).to(device, torch.float32)
-    return _updated(weight, parts.updates[name.removesuffix(".weight")]).to(dtype)
+    merged = _updated(weight.T, update).T.contiguous() if update.is_transposed else _updated(weight, update)
+    return merged.to(dtype)
+
+
+def _known_as(name: str, entries: Mapping[str, Any]) -> Any:
+    """The entry of a name in the checkpoint, which may lack the first part; None where there is none."""
+    if name in entries:
+        return entries[name]
+    return next((entry for full, entry in entries.items() if full.partition(".")[2] == name), None)
 
 
 def unmatched(base: BaseWeights, parts: Parts) -> list[str]:
     """Modules of an adapter that the base model has not."""
-    modules = [module for module in parts.updates if f"{module}.weight" not in base.names]
-    return sorted([*modules, *(name for name in parts.replaced if name not in base.names)])
+    modules = [module for module in parts.updates if base.name_of(f"{module}.weight") is None]
+    return sorted([*modules, *(name for name in parts.replaced if base.name_of(name) is None)])
 
 
 def whole_layers(base: BaseWeights, names: Sequence[str], packed: Mapping[str, Sequence[str]]) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from rft.errors import SyncError
 from rft.sampling.adapters import refuse, some, take_apart, unmatched_problem
 from rft.sampling.engine import Loaded, arrived
-from rft.sampling.merging import BaseWeights, merge, touched, unmatched, whole_layers
+from rft.sampling.merging import BaseWeights, is_embedding, merge, touched, unmatched, whole_layers
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights
 
@@ -107,7 +107,8 @@ class InPlaceWeights:
         """
         policy = arrived(weights)
         if isinstance(weights, FullWeights):
-            tensors = safetensors.torch.load(weights.tensors)
+            arriving = safetensors.torch.load(weights.tensors)
+            tensors = {self._base.name_of(name) or name: tensor for name, tensor in arriving.items()}
             absent, missing = sorted(tensors.keys() - self._base.names), sorted(self._base.names - tensors.keys())
             names = [name for name in tensors if name in self._base.names]
             problems = unmatched_problem(absent, len(names))
@@ -132,7 +133,7 @@ class InPlaceWeights:
         how = {"weights_iterator": weights if self._is_one_process else list(weights)}
         self._engine.collective_rpc("reload_weights", kwargs=how)
         self._changed = changed
-        if any("embed" in name for name in reloaded):
+        if any(map(is_embedding, reloaded)):
             self._engine.collective_rpc("rft_refresh_tied_head")
         if not self._engine.reset_prefix_cache():
             raise SyncError("vLLM could not empty its prefix cache, which holds what an older policy computed")

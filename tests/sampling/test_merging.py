@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from rft.errors import ModelError
 from rft.learning.publish import pack_adapter
@@ -96,3 +96,35 @@ def test_linear_modules_are_those_of_every_layer(tiny_model: Path) -> None:
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no \.safetensors file there"):
         BaseWeights(tmp_path)
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+@pytest.mark.parametrize("without_head", [False, True])
+def test_weights_that_lie_transposed(tmp_path: Path, use_dora: bool, without_head: bool) -> None:
+    """GPT-2's layers hold `[in, out]`; the checkpoint that its makers published leaves out `transformer.`"""
+    torch.manual_seed(0)
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 8, "vocab_size": 16}
+    plain = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    (plain.transformer if without_head else plain).save_pretrained(tmp_path)
+    model = get_peft_model(
+        plain, LoraConfig(r=2, lora_alpha=6, target_modules="all-linear", use_dora=use_dora, fan_in_fan_out=True)
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, mean=1.0 if "magnitude" in name else 0.0, std=0.1)
+    parts = take_apart(pack_adapter(model, version=1, base_model_name="base"))
+    base = BaseWeights(tmp_path)
+    prefix = "" if without_head else "transformer."
+    attention, mlp = (f"{prefix}h.0.{part}" for part in ("attn", "mlp"))
+    assert unmatched(base, parts) == []
+    merged = {name: merge(base, parts, name, torch.float32) for name in touched(base, parts)}
+    assert sorted(merged) == [
+        f"{attention}.c_attn.weight",
+        f"{attention}.c_proj.weight",
+        f"{mlp}.c_fc.weight",
+        f"{mlp}.c_proj.weight",
+    ]
+    expected = model.merge_and_unload().state_dict()
+    for name, tensor in merged.items():
+        torch.testing.assert_close(tensor, expected[f"transformer.{name.removeprefix('transformer.')}"])
+    assert base.linear_names() == ["c_attn", "c_fc", "c_proj"]
