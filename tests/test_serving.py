@@ -26,10 +26,10 @@ def test_a_request_is_answered_and_an_interrupt_ends_it() -> None:
             found = re.fullmatch(r"correct at (http://127\.0\.0\.1:\d+/grade) \(Ctrl-C ends it\)\n", said)
             assert found, said
             request = {"prompt": "2 + 2 = ?", "completion": "4", "item": {"answer": "4"}}
-            with urllib.request.urlopen(found[1], data=json.dumps(request).encode(), timeout=30) as reply:
+            with urllib.request.urlopen(found[1], data=json.dumps(request).encode(), timeout=120) as reply:
                 assert json.load(reply)["reward"] == 1
             service.send_signal(signal.SIGINT)
-            assert service.wait(timeout=30) == 0
+            assert service.wait(timeout=120) == 0
         finally:
             service.kill()
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 MODEL = Path(__file__).parents[2] / "rft" / "embedded" / "model"
 KEY = "sk-very-secret"
-DEADLINE_S = 180.0
+DEADLINE_S = 600.0
 TASK = Task(id="t", messages=({"role": "user", "content": "1+1="},), item={}, split="train")
 
 

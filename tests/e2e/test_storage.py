@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 
 RFT = Path(sys.executable).with_name("rft")
 TASKS = Path(__file__).parents[2] / "rft" / "embedded" / "tasks" / "chain_sum"
-DEADLINE_S = 180.0
+DEADLINE_S = 600.0
 FAKE = (
     "experiment=quickstart",
     "sampler=fake",

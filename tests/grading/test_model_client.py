@@ -16,7 +16,7 @@ MESSAGES = [{"role": "user", "content": "{hello}"}]
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 
-def client(url, *, key_env=None, timeout_s=5.0, retries=2):
+def client(url, *, key_env=None, timeout_s=60.0, retries=2):
     return ModelClient(url, "judge", key_env, timeout_s, retries, backoff_s=0.0)
 
 

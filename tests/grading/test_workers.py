@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 from rft.grading import Status
 from rft.grading.fork_server import ForkServers
 from rft.grading.wire import decode_scores
-from rft.grading.workers import SLOW_S
 
 from .conftest import make_task
 
@@ -72,10 +70,10 @@ class Unprintable(Exception):
 @pytest.mark.parametrize(
     ("completion", "status", "reason"),
     [
-        ("regex", Status.TIMEOUT, "no result within 0.5 s"),
-        ("sleep", Status.TIMEOUT, "no result within 0.5 s"),
-        ("stopped", Status.TIMEOUT, "no result within 0.5 s"),
-        ("deaf", Status.TIMEOUT, "no result within 0.5 s"),
+        ("regex", Status.TIMEOUT, "no result within 2 s"),
+        ("sleep", Status.TIMEOUT, "no result within 2 s"),
+        ("stopped", Status.TIMEOUT, "no result within 2 s"),
+        ("deaf", Status.TIMEOUT, "no result within 2 s"),
         ("exit", Status.GRADER_ERROR, "its worker process ended itself with exit code 7"),
         ("segfault", Status.GRADER_ERROR, "its worker process was ended by SIGSEGV"),
         ("killed", Status.GRADER_ERROR, "its worker process was ended by SIGKILL"),
@@ -94,7 +92,7 @@ class Unprintable(Exception):
 def test_what_a_grader_may_do(bench, completion, status, reason):
     bench.file(BAD)
     texts = ["fine"] * 4 + [completion] + ["fine"] * 40
-    limit_s = 0.5 if status is Status.TIMEOUT else SAFETY_S
+    limit_s = 2.0 if status is Status.TIMEOUT else SAFETY_S
     scores, panel = bench.grade({"g": bench.spec("bad", timeout_s=limit_s)}, texts)
     bad = scores["g"].pop(4)
     assert [score.value for score in scores["g"]] == [0.5] * 44
@@ -123,23 +121,21 @@ def test_only_the_call_that_hung_is_charged_and_no_call_waits_behind_it(bench):
     bench.file(BAD)
 
     async def main():
-        panel = bench.panel({"g": bench.spec("bad", timeout_s=3.0)})
+        panel = bench.panel({"g": bench.spec("bad", timeout_s=5.0)})
         try:
             await bench.graded(panel, make_task(), ["fine"] * 100)  # from here on, calls are handed over in batches
-            started = time.monotonic()
             rest = asyncio.create_task(bench.graded(panel, make_task("b"), ["sleep"] + ["fine"] * 100))
             while panel.counters["g"].calls < 200:
                 await asyncio.sleep(0.01)
-            without = time.monotonic() - started
-            return without, (await rest)[0], panel
+            assert not rest.done(), "the others were graded while the first one hung"
+            return (await rest)[0], panel
         finally:
             panel.close()
 
-    without, group, panel = asyncio.run(main())
-    assert SLOW_S < without < 2.0
+    group, panel = asyncio.run(main())
     assert [grade.scores["g"].status for grade in group.grades] == [Status.TIMEOUT, *[Status.OK] * 100]
     assert panel.workers_replaced == 1
-    assert group.grades[0].scores["g"].seconds == 3.0
+    assert group.grades[0].scores["g"].seconds == 5.0
 
 
 def test_a_slow_call_that_ends_in_time_counts(bench):
@@ -157,14 +153,14 @@ def test_the_event_loop_goes_on_while_a_grader_computes(bench):
     async def main():
         panel = bench.panel({"g": bench.spec("bad", timeout_s=1.0)})
         grading = asyncio.create_task(bench.graded(panel, make_task(), ["regex", "regex"]))
-        longest, last = 0.0, time.monotonic()
+        rounds = 0
         while not grading.done():
             await asyncio.sleep(0.005)
-            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            rounds += 1
         panel.close()
-        return longest
+        return rounds
 
-    assert asyncio.run(main()) < 0.5
+    assert asyncio.run(main()) > 5, "a loop that is held goes round once before and once after"
 
 
 def test_sync_graders_run_side_by_side(bench):
@@ -256,7 +252,7 @@ def escaping(completion):
 )
 def test_what_a_grader_starts_ends_with_its_worker(bench, use, completion):
     bench.file(OFFSPRING)
-    scores, _ = bench.grade({"g": bench.spec(use, timeout_s=0.5)}, [completion])
+    scores, _ = bench.grade({"g": bench.spec(use, timeout_s=0.5 if completion else SAFETY_S)}, [completion])
     assert scores["g"][0].value == (None if completion else 1.0)
     assert psutil.Process().children(recursive=True) == []
     here = [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(bench.folder)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,52 @@ def group_for(make_group: Callable[..., GradedGroup], make_rollout: Callable[...
         return GradedGroup(task=group.task, rollouts=rollouts, grades=group.grades)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def same_up_to_rounding(tiny_model: Path) -> Callable[[Mapping[str, Any], Mapping[str, Any]], None]:
+    """`same_up_to_rounding(found, expected)`: two float32 computations of the same gradients, in any order of addition.
+
+    With u the unit roundoff, n rounded operations in a row are off by about u sqrt(n) relative to the largest value
+    (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019), with a factor of 4 for safety.
+    """
+    import torch
+
+    config = json.loads((tiny_model / "config.json").read_text())
+    hidden, heads_and_tokens, tokens = config["hidden_size"], 64, 256
+    layer = 3 * hidden + heads_and_tokens + config["intermediate_size"]
+    num_operations = 2 * (config["num_hidden_layers"] * layer + hidden) + tokens  # forward and back, then over tokens
+    relative = 4 * torch.finfo(torch.float32).eps * math.sqrt(num_operations)
+
+    def check(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+        assert found.keys() == expected.keys() != set()
+        scale = max(tensor.abs().max().item() for tensor in expected.values())
+        assert scale > 1e-3, "there must be something to compare"
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=relative * scale)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def keep_gradients() -> Callable[[Any], dict[str, Any]]:
+    """`keep_gradients(learner)`: a dict with the gradient of the learner's last optimizer step, as it is clipped."""
+    from transformers import TrainerCallback
+
+    class Keep(TrainerCallback):
+        def __init__(self) -> None:
+            self.last: dict[str, Any] = {}
+
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+            named = model.named_parameters()
+            self.last.update({name: each.grad.clone() for name, each in named if each.requires_grad})
+
+    def keep(learner: Any) -> dict[str, Any]:
+        callback = Keep()
+        learner._stepped.trainer.add_callback(callback)
+        return callback.last
+
+    return keep
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ LENGTHS = (3, 17, 1, 9, 6, 12, 2, 8)
 REWARDS = ([1.0, 0.0, 0.5, 0.25, None, 1.0, 0.0, 0.0], [0.5] * 8, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.75])
 PPO = Ppo(gamma=0.9, gae_lambda=0.8, kl_coef=0.3, value_clip=0.2, value_learning_rate=1e-2, value_updates=3)
 SGD = {"optim": "sgd", "max_grad_norm": 0.5}
-"""With Adam what is nearly 0 in a gradient may be anything in a step."""
+"""Adam would turn the rounding error of a gradient near 0 into a step of any size up to the learning rate."""
 
 CASES: dict[str, dict[str, Any]] = {
     "dapo": {"options": {**SGD, "loss_type": "dapo"}},
@@ -132,6 +132,9 @@ def main(model: str, number: str, of: str, address: str, out: str) -> None:
     for name, case in CASES.items():
         spec = spec_of(Path(model), Path(out).with_suffix("") / name, case)
         learner = GrpoLearner(spec, ranks)
+        if name == "ppo":
+            critic = learner._stepped.trainer._critic
+            critic._optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
         kept = Gradients()
         learner._stepped.trainer.add_callback(kept)
         checksums = [learner.checksum()]

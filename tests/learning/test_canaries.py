@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM
 from rft.learning.canaries import score_canaries
 
 CANARIES = ((5, 6, 7, 8, 9), (20, 21, 22))
+ROUNDING = 1e-4
+"""Of float32 in a log-probability; dropout and an adapter change it by more than 1e-2."""
 
 
 def one_by_one(model: Any) -> list[list[float]]:
@@ -30,7 +32,7 @@ def test_scores_are_those_of_each_canary_alone(make_peft_model: Callable[..., An
         scores = score_canaries(model, CANARIES)
         assert [len(row) for row in scores] == [4, 2]
         for row, expected in zip(scores, one_by_one(model), strict=True):
-            assert list(row) == pytest.approx(expected, abs=1e-5)
+            assert list(row) == pytest.approx(expected, abs=ROUNDING)
     assert score_canaries(base, CANARIES)[0] != pytest.approx(score_canaries(adapted, CANARIES)[0], abs=1e-2)
 
 
@@ -44,7 +46,8 @@ def test_dropout_is_off_and_the_mode_comes_back(make_peft_model: Callable[..., A
         if hasattr(module, "lora_dropout"):
             module.lora_dropout["default"] = torch.nn.Dropout(0.5)
     model.train()
-    assert score_canaries(model, CANARIES) == expected
+    for row, other in zip(score_canaries(model, CANARIES), expected, strict=True):
+        assert row == pytest.approx(other, abs=ROUNDING)
     assert model.training
     assert not model.eval().training
     score_canaries(model, CANARIES)

@@ -28,12 +28,17 @@ def tensors(learner: Any) -> dict[str, torch.Tensor]:
     return found
 
 
+def assert_same_logprobs(found: Any, expected: Any) -> None:
+    """Up to the rounding of float32; one step moves them by more than 1e-3."""
+    torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected), rtol=0, atol=1e-4)
+
+
 def test_what_is_published(build: Build, group_for: GroupFor, tiny_model: Path) -> None:
     learner = build(lora=None, canaries=CANARIES, learning_rate=1e-3)
     base = safetensors.torch.load_file(tiny_model / "model.safetensors")
     start = learner.publish()
     assert tensors(learner).keys() == base.keys(), "the names are those of the model's own checkpoint"
-    assert start.canary_logprobs == start.base_canary_logprobs
+    assert_same_logprobs(start.canary_logprobs, start.base_canary_logprobs)
     learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.5])])
     after = learner.publish()
     assert after.policy.version == 1
@@ -47,7 +52,7 @@ def test_what_is_published(build: Build, group_for: GroupFor, tiny_model: Path) 
     with torch.no_grad():
         scores = model.eval()(torch.tensor(CANARIES)).logits[:, :-1].log_softmax(-1)
     expected = scores.gather(-1, torch.tensor(CANARIES)[:, 1:, None]).squeeze(-1)
-    torch.testing.assert_close(torch.tensor(after.canary_logprobs), expected, rtol=0, atol=1e-5)
+    assert_same_logprobs(after.canary_logprobs, expected)
     assert (expected - torch.tensor(after.base_canary_logprobs)).abs().max() > 1e-3
 
 
@@ -80,4 +85,4 @@ def test_a_resumed_run_knows_its_past(build: Build, group_for: GroupFor, tmp_pat
     assert [each.policy for each in resumed.history()] == [each.policy for each in whole.history()]
     assert [each.policy.version for each in resumed.history()] == [1, 2]
     assert resumed.history()[0] == whole.history()[0]
-    assert resumed.publish().base_canary_logprobs == whole.publish().base_canary_logprobs
+    assert_same_logprobs(resumed.publish().base_canary_logprobs, whole.publish().base_canary_logprobs)

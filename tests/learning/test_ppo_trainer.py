@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from transformers import TrainerCallback
 
 from rft.learning.spec import Ppo
 from rft.types import GradedGroup
@@ -26,18 +25,6 @@ OPTIONS = {"loss_type": "dapo", "max_grad_norm": 0.0}
 
 Build = Callable[..., Any]
 GroupFor = Callable[..., GradedGroup]
-
-
-class Gradients(TrainerCallback):
-    """Keeps the gradient of the last step."""
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
-        self.last = {name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad}
-
-
-def tensors(learner: Any) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = safetensors.torch.load(learner.publish().weights.tensors)
-    return found
 
 
 def expected_gradient(learner: Any, rewards: list[float | None], kl_coef: float) -> dict[str, torch.Tensor]:
@@ -73,7 +60,13 @@ def expected_gradient(learner: Any, rewards: list[float | None], kl_coef: float)
 @pytest.mark.parametrize("size", [4, 2])
 @pytest.mark.parametrize("rewards", [[1.0, 0.0, 0.5, 0.0], [1.0, None, 0.5, 0.0]], ids=["all", "one without"])
 def test_the_first_gradient(
-    build: Build, group_for: GroupFor, kl_coef: float, size: int, rewards: list[float | None]
+    build: Build,
+    group_for: GroupFor,
+    keep_gradients: Any,
+    same_up_to_rounding: Any,
+    kl_coef: float,
+    size: int,
+    rewards: list[float | None],
 ) -> None:
     ppo = Ppo(gamma=0.9, gae_lambda=0.8, kl_coef=kl_coef, value_clip=0.2, value_learning_rate=1e-2, value_updates=4)
     learner = build(kind="ppo", ppo=ppo, completions_per_micro_batch=size, options={**OPTIONS, "beta": kl_coef})
@@ -82,14 +75,10 @@ def test_the_first_gradient(
         for name, each in learner._stepped.trainer.model.named_parameters():
             if "lora_B" in name:
                 each.copy_(0.05 * torch.randn(each.shape))
-    kept = Gradients()
-    learner._stepped.trainer.add_callback(kept)
+    found = keep_gradients(learner)
     expected = expected_gradient(learner, rewards, kl_coef)
     metrics = learner.learn([group_for(learner, rewards)])
-    scale = max(gradient.abs().max().item() for gradient in expected.values())
-    assert scale > 1e-3
-    for name, gradient in expected.items():
-        torch.testing.assert_close(kept.last[name], gradient, rtol=1e-3, atol=1e-4 * scale)
+    same_up_to_rounding(found, expected)
     assert metrics["completions/learned_from"] == len([reward for reward in rewards if reward is not None])
     assert metrics["value/loss"] > 0
     assert ("kl" in metrics) == (kl_coef > 0)
@@ -124,7 +113,9 @@ def test_several_epochs_clip(build: Build, group_for: GroupFor) -> None:
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_resumed_run_takes_the_same_steps(build: Build, group_for: GroupFor, tmp_path: Path, epochs: int) -> None:
+def test_a_resumed_run_takes_the_same_steps(
+    build: Build, group_for: GroupFor, keep_gradients: Any, same_up_to_rounding: Any, tmp_path: Path, epochs: int
+) -> None:
     whole = build(kind="ppo", ppo=PPO, options=OPTIONS, epochs=epochs)
     whole.learn([group_for(whole, [1.0, 0.0, 0.5, 0.0])])
     whole.save()
@@ -132,11 +123,15 @@ def test_a_resumed_run_takes_the_same_steps(build: Build, group_for: GroupFor, t
     assert (checkpoint / "value_function.safetensors").exists(), "TRL changed: _save_checkpoint writes another folder"
     resumed = build(kind="ppo", ppo=PPO, options=OPTIONS, epochs=epochs, resume_from=checkpoint)
     assert resumed.steps_done == 1
+    critics = [learner._stepped.trainer._critic for learner in (whole, resumed)]
+    for tensor, again in zip(*(critic.parameters() for critic in critics), strict=True):
+        assert torch.equal(tensor, again)
     batch = [group_for(whole, [0.0, 1.0, 0.5, 0.0])]
+    gradients = [keep_gradients(learner) for learner in (whole, resumed)]
     expected, found = whole.learn(batch), resumed.learn(batch)
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
     assert found["value/mean"] != 0, "a fresh value function would say 0"
-    for name, tensor in tensors(whole).items():
-        torch.testing.assert_close(tensors(resumed)[name], tensor, rtol=0, atol=1e-5)
+    if epochs == 1:  # the gradient of a second epoch depends on the step of Adam before it
+        same_up_to_rounding(*gradients)
     # The adapter that users get is a plain one.
-    assert all("lora_" in name for name in tensors(whole))
+    assert all("lora_" in name for name in safetensors.torch.load(whole.publish().weights.tensors))

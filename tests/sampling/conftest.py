@@ -45,7 +45,7 @@ def in_ray() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     runner.run(cluster.__aenter__())
     try:
         # A test that hangs fails instead.
-        yield lambda job: runner.run(asyncio.wait_for(job, 120))
+        yield lambda job: runner.run(asyncio.wait_for(job, 600))
     finally:
         runner.run(cluster.__aexit__(None, None, None))
         runner.close()
@@ -66,8 +66,8 @@ def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
     ) -> Any:
         defaults: dict[str, Any] = {
             "actor_options": [{"num_cpus": 0.1}] * num_actors,
-            "stall_timeout_s": 60,
-            "start_timeout_s": 60,
+            "stall_timeout_s": 300,
+            "start_timeout_s": 300,
             "seed": 0,
         }
         fleet = Fleet(

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.e2e
 KINDS = ("vllm", "transformers")
 OPTIONS = SamplingOptions(temperature=0.8, max_completion_tokens=24)
 GREEDY = SamplingOptions(temperature=0.0, max_completion_tokens=24)
+ROUNDING = 1e-4
+"""Of float32 in a log-probability: eps x sqrt(2,500 operations in a row) x values of about 10 is 6e-5."""
 QUESTIONS = ("84 + 95 =", "7 - 12 =", "What is the greatest common divisor of these numbers: 12, 18?", "hello")
 
 
@@ -112,6 +114,16 @@ def batches_of(engine: Engine, requests: Sequence[Request], options: SamplingOpt
     return [batch for batch in batches if batch]
 
 
+def num_different(found: Sequence[Rollout], expected: Sequence[Rollout]) -> int:
+    """How many completions are not the same.
+
+    In batches of other shapes a log-probability is rounded otherwise, which changes a sampled token with a probability
+    of at most ROUNDING: one of these 8 completions of 24 tokens in a hundred such tests, two in ten thousand.
+    """
+    pairs = zip(found, expected, strict=True)
+    return sum(one.completion_ids != other.completion_ids for one, other in pairs)
+
+
 def largest_difference(model: Any, rollouts: Sequence[Rollout]) -> float:
     pairs = [
         (sampled, computed)
@@ -135,7 +147,7 @@ def test_logprobs_are_those_of_the_policy_that_is_served(
     assert engine.policies == (spec.base,), "this test is the first of its engine"
     rollouts = sample(engine, requests)
     assert {rollout.policy for rollout in rollouts} == {spec.base}
-    assert largest_difference(base, rollouts) < 1e-4
+    assert largest_difference(base, rollouts) < ROUNDING
     # One adapter after the other: the second does not add to the first, and nothing cached of the first is read.
     for (model, adapter), (other, _) in zip(adapters, reversed(adapters), strict=True):
         loaded = engine.load(adapter)
@@ -144,13 +156,13 @@ def test_logprobs_are_those_of_the_policy_that_is_served(
         assert engine.policies == (adapter.policy,)
         rollouts = sample(engine, requests)
         assert {rollout.policy for rollout in rollouts} == {adapter.policy}
-        assert largest_difference(model, rollouts) < 1e-4
+        assert largest_difference(model, rollouts) < ROUNDING
         assert largest_difference(base, rollouts) > 0.01
         assert largest_difference(other, rollouts) > 0.01
     # An older one may come back, as with a resume.
     model, adapter = adapters[0]
     engine.load(adapter)
-    assert largest_difference(model, sample(engine, requests)) < 1e-4
+    assert largest_difference(model, sample(engine, requests)) < ROUNDING
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,7 +202,7 @@ def test_the_same_seed_gives_the_same_completion(
     engines: Callable[[str], Engine], kind: str, requests: list[Request]
 ) -> None:
     first, again = (sample(engines(kind), requests) for _ in range(2))
-    assert [rollout.completion_ids for rollout in again] == [rollout.completion_ids for rollout in first]
+    assert num_different(again, first) <= 1
     assert len({rollout.completion_ids for rollout in first}) > len(QUESTIONS)  # other seeds give others
 
 
@@ -199,9 +211,8 @@ def test_a_completion_does_not_depend_on_its_neighbours(
 ) -> None:
     engine = engines("vllm")
     together = {(rollout.task_id, rollout.index): rollout for rollout in sample(engine, requests)}
-    for request in reversed(requests):
-        [alone] = sample(engine, [request])
-        assert alone.completion_ids == together[request.task_id, request.index].completion_ids
+    alone = [rollout for request in requests for rollout in sample(engine, [request])]
+    assert num_different(alone, [together[rollout.task_id, rollout.index] for rollout in alone]) <= 1
 
 
 def test_vllm_lets_completions_leave_one_by_one(engines: Callable[[str], Engine], requests: list[Request]) -> None:
@@ -233,22 +244,25 @@ def test_a_stream_that_is_given_up_leaves_the_engine_usable(
     while engine.has_unfinished:
         others += engine.step()
     assert {stream for stream, _ in others} == {2}, "the other stream goes on, and only that one"
-    assert sample(engine, requests) == expected
+    again = sample(engine, requests)
+    assert num_different(again, expected) <= 1
 
 
 def test_temperature_zero_is_greedy_and_both_engines_agree(
     engines: Callable[[str], Engine], requests: list[Request], adapters: list[tuple[Any, Adapter]]
 ) -> None:
     model, adapter = adapters[1]
-    texts = []
+    ids = []
     for kind in KINDS:
         engine = engines(kind)
         engine.load(adapter)
         rollouts = sample(engine, requests, GREEDY)
         for rollout in rollouts:
-            ids = torch.tensor([[*rollout.prompt_ids, *rollout.completion_ids]])
+            sequence = torch.tensor([[*rollout.prompt_ids, *rollout.completion_ids]])
             with torch.no_grad():
-                best = model(ids).logits[0, len(rollout.prompt_ids) - 1 : -1].argmax(-1)
-            assert rollout.completion_ids == tuple(best.tolist())
-        texts.append([rollout.text for rollout in rollouts])
-    assert texts[0] == texts[1]
+                best = model(sequence).logits[0, len(rollout.prompt_ids) - 1 : -1].topk(2)
+            margin = (best.values[:, 0] - best.values[:, 1]).min().item()
+            assert margin > 10 * ROUNDING, "no token may be decided by rounding"
+            assert rollout.completion_ids == tuple(best.indices[:, 0].tolist())
+        ids.append([rollout.completion_ids for rollout in rollouts])
+    assert ids[0] == ids[1]

@@ -165,7 +165,7 @@ def learner_spec(folder: Path) -> LearnerSpec:
 
 
 async def with_learner(job: Callable[[RemoteLearner], Coroutine[Any, Any, Any]], spec: LearnerSpec) -> Any:
-    learner = RemoteLearner([spec], actor_options=[{"num_cpus": 0.1}], start_timeout_s=60)
+    learner = RemoteLearner([spec], actor_options=[{"num_cpus": 0.1}], start_timeout_s=300)
     try:
         return await job(learner)
     finally:

@@ -48,7 +48,7 @@ def spec_of(folder: Path, **changes: Any) -> LearnerSpec:
 
 
 async def with_ranks(job: Callable[[RemoteLearner], Coroutine[Any, Any, Any]], spec: LearnerSpec, of: int = 2) -> Any:
-    learner = RemoteLearner([spec] * of, actor_options=[{"num_cpus": 0.1}] * of, start_timeout_s=60)
+    learner = RemoteLearner([spec] * of, actor_options=[{"num_cpus": 0.1}] * of, start_timeout_s=300)
     try:
         await learner.start()
         return await job(learner)
@@ -132,7 +132,7 @@ def test_a_rank_that_stalls(in_ray: Any, tmp_path: Path, rank_kind: Any, monkeyp
     monkeypatch.setattr(remote, "OWN_WORD_S", 0.1)
     message = "^rank 0 of 2 of the learner hears nothing from another one: .*; rank 1 of 2 gives no answer$"
     with pytest.raises(LearnError, match=message):
-        in_ray(with_ranks(job, spec_of(tmp_path, timeout_s=3.0)))
+        in_ray(with_ranks(job, spec_of(tmp_path, timeout_s=5.0)))
 
 
 def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, rank_kind: Any) -> None:

@@ -118,7 +118,6 @@ def test_syncs_without_a_fault_are_proved(sampler: Sampler, publish: Callable[[i
     for version in (1, 2, 1):
         proof = sampler.sync(publish(version))
         assert proof.problems == ()
-        assert proof.gap.mean < 1e-5
         assert proof.base_gap.mean > 0.01
 
 

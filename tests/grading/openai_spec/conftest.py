@@ -46,7 +46,7 @@ def _running():
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     script.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -65,4 +65,4 @@ def server(_running):
 @pytest.fixture
 def services(server, monkeypatch):
     monkeypatch.setenv("TEST_KEY", "key-of-the-test")
-    return Services(base_url=f"{server.url}/v1", api_key_env="TEST_KEY", timeout_s=5.0, retries=0, backoff_s=0.0)
+    return Services(base_url=f"{server.url}/v1", api_key_env="TEST_KEY", timeout_s=60.0, retries=0, backoff_s=0.0)

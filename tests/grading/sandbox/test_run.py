@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,9 @@ from rft.grading.sandbox.zygote import end_own_zygote
 
 pytestmark = pytest.mark.e2e  # real limits: too slow for a unit test
 
-SHORT = Limits(wall_s=2.0, cpu_s=2, memory_mb=512, output_bytes=10_000, file_mb=2)
+SAFETY_S = 60.0
+"""A deadline that nothing comes near to, however busy the machine is."""
+SHORT = Limits(wall_s=SAFETY_S, cpu_s=2, memory_mb=512, output_bytes=10_000, file_mb=2)
 
 
 def at_rung(rung, **options):
@@ -86,15 +87,13 @@ def test_signals_end_up_in_the_exit_code(sandbox):
 
 @pytest.mark.parametrize("source", ["while True: pass", "import time; time.sleep(60)", "input = open(0).read; 9**9**9"])
 def test_an_endless_program_is_ended(sandbox, source):
-    started = time.monotonic()
     result = sandbox.run(source, limits=Limits(wall_s=0.5))
     assert result.timed_out and result.exit_code == -9
-    assert time.monotonic() - started < 10
 
 
 def test_processor_time_is_limited(sandbox):
-    result = sandbox.run("while True: pass", limits=Limits(wall_s=20.0, cpu_s=1))
-    assert result.exit_code in (-9, -24) and result.seconds < 15
+    result = sandbox.run("while True: pass", limits=Limits(wall_s=SAFETY_S, cpu_s=1))
+    assert result.exit_code in (-9, -24) and not result.timed_out
 
 
 def test_memory_is_limited(sandbox):
@@ -105,8 +104,12 @@ def test_memory_is_limited(sandbox):
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_output_is_limited(sandbox, stream):
     result = sandbox.run(f"import sys\nwhile True: sys.{stream}.write('x' * 1000)", limits=SHORT)
-    assert result.seconds < SHORT.wall_s  # ended at once, not at its deadline
-    assert result.truncated and len(result.stdout) <= SHORT.output_bytes and len(result.stderr_tail) <= 4000
+    assert (
+        result.truncated
+        and not result.timed_out
+        and len(result.stdout) <= SHORT.output_bytes
+        and len(result.stderr_tail) <= 4000
+    )
 
 
 def test_files_are_limited(sandbox):
@@ -130,17 +133,19 @@ def test_processes_that_escape_from_their_group_are_ended(rung):
     sandbox, mark = at_rung(rung), f"stray-{os.getpid()}-{rung}"
     source = f"""
 import os, time
+reading, writing = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         import ctypes
         ctypes.CDLL(None).prctl(15, b"{mark[:15]}", 0, 0, 0)  # its name
-        time.sleep(60)
+        os.write(writing, b"x")
+        time.sleep({10 * SAFETY_S})
     os._exit(0)
-time.sleep(0.3)
+os.read(reading, 1)
 print("done")
 """
-    result = sandbox.run(source, limits=Limits(wall_s=5.0, processes=4))
+    result = sandbox.run(source, limits=Limits(wall_s=SAFETY_S, processes=4))
     assert result.stdout == "done\n"
     names = [path.read_text().strip() for path in Path("/proc").glob("[0-9]*/comm") if path.exists()]
     assert mark[:15] not in names
@@ -166,7 +171,7 @@ def test_a_bounded_number_of_processes_where_they_are_allowed():
     source = "import os, time\nforks = 0\ntry:\n  while os.fork(): forks += 1\n  time.sleep(60)\n"
     source += "except OSError: print(forks)"
     sandbox = at_rung(2)
-    result = sandbox.run(source, limits=Limits(wall_s=3.0, processes=4))
+    result = sandbox.run(source, limits=Limits(wall_s=SAFETY_S, processes=4))
     assert 4 <= int(result.stdout) <= 4 + 64
 
 
