@@ -1,0 +1,179 @@
+"""Every code block and command of README.md and docs/ does what it is shown to do, or is listed with the reason.
+
+Commands that train end at their plan (`dry_run=true`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rft.cli import main
+from rft.config.commands import load_training
+from rft.grading import load_grader
+
+from .blocks import ROOT, Command, read_blocks, read_commands
+
+NEEDS_ITS_PLACE = "its machines, or its storage, are not here"
+TAKES_MINUTES = "takes minutes; only that the script is there is checked"
+RUN_ELSEWHERE = "needs a run; tests/e2e/test_train.py runs the line of README.md"
+NOT_RUN = {
+    "rft sample --adapter": RUN_ELSEWHERE,
+    "rft evaluate adapter=": RUN_ELSEWHERE,
+    "rft train experiment=quickstart storage=s3:": "needs a bucket; tests/e2e/test_storage.py has one of its own",
+    "rft train resume=": "needs a run; tests/e2e/test_train.py resumes one",
+    "rft serve-grader": "does not end; tests/test_serving.py runs it",
+    "curl localhost:8000/grade": "needs that service; tests/test_serving.py asks it",
+    "rft sweep resume=": "needs a search; tests/sweep/test_grid.py resumes one",
+    "python benchmarks/": TAKES_MINUTES,
+    "make": "runs this test, too; that the target is there is checked",
+    "ray start": NEEDS_ITS_PLACE,
+    "ray job submit": NEEDS_ITS_PLACE,
+    "sbatch": NEEDS_ITS_PLACE,
+    "kubectl": NEEDS_ITS_PLACE,
+}
+"""How a command begins that is not run here, and why."""
+ONLY_COMPOSED = {
+    "gsm8k_qwen2_5_0_5b": "its model and tasks are on the hub",
+    "model.path=Qwen/": "its model is on the hub",
+    "cluster=attach": "needs a cluster",
+}
+"""Part of a training command that is checked as far as its configuration, and why."""
+ONLY_COMPILED = {"GRPOTrainer(...": "it trains; tests/grading/test_export.py does so"}
+"""Part of a Python block that is not executed, and why."""
+EXIT_CODES = {"graders.main.use=my_graders.py:names_it": 1}
+"""Part of a command whose exit code is not 0: an audit of a grader that fails it."""
+
+PLACEHOLDERS = {"...": ("model.path=embedded:tiny", "data.train=tasks.jsonl")}
+"""What stands for the words that an example leaves out."""
+
+BLOCKS = read_blocks()
+COMMANDS = read_commands()
+
+
+def not_run(command: Command) -> str | None:
+    """The entry of NOT_RUN that a command falls under."""
+    return next((start for start in NOT_RUN if " ".join(command.words).startswith(start)), None)
+
+
+RUN = [command for command in COMMANDS if not_run(command) is None]
+
+
+def in_language(language: str) -> list[pytest.ParameterSet]:
+    return [pytest.param(block.text, id=f"{block.file}:{block.line}") for block in BLOCKS if block.language == language]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of somebody who follows a page: tasks, completions, and graders of another system."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRADER_KEY", "key-of-the-test")
+    rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    completed = [row | {"completion": row["answer"]} for row in rows]
+    (tmp_path / "completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in completed))
+    (tmp_path / "their_rewards.py").write_text(
+        "def accuracy_reward(prompts, completions, answer, **columns):\n"
+        "    return [float(one == other) for one, other in zip(completions, answer)]\n"
+    )
+    return tmp_path
+
+
+def write_graders(folder: Path, file: str) -> None:
+    """All graders that a page shows, in the file that it calls them by."""
+    graders = [block.text for block in BLOCKS if (block.file, block.language) == (file, "python")]
+    written = [text for text in graders if not any(part in text for part in ONLY_COMPILED)]
+    (folder / "my_graders.py").write_text("\n\n".join(written))
+
+
+def call(command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """Run `rft` in this process; its exit code and what it says of a failure."""
+    name, *words = (other for word in command.words[1:] for other in PLACEHOLDERS.get(word, (word,)))
+    is_refused = command.output and command.output[0].startswith("rft: ")
+    ends_at_plan = name in ("train", "sweep", "evaluate") and not is_refused and "--help" not in words
+    monkeypatch.setattr(sys, "argv", ["rft"])
+    with pytest.raises(SystemExit) as caught:
+        main([name, *words, *(["dry_run=true"] if ends_at_plan else [])])
+    assert isinstance(caught.value.code, int)
+    said = capsys.readouterr()
+    return caught.value.code, said.err
+
+
+@pytest.mark.parametrize("command", [each for each in RUN if each.words[0] == "rft"], ids=str)
+def test_a_command(
+    command: Command, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_graders(folder, command.file)
+    line = " ".join(command.words)
+    if any(part in line for part in ONLY_COMPOSED):
+        load_training([word for word in command.words[2:] if word != "..."])
+        return
+    code, said = call(command, capsys, monkeypatch)
+    if command.output and command.output[0].startswith("rft: "):
+        assert code == 2
+        shown = "\n".join(command.output).strip()
+        pattern = ".*".join(re.escape(part) for part in re.split(r"\.\.\.$", shown, flags=re.MULTILINE))
+        assert re.fullmatch(pattern, said.strip())
+    else:
+        expected = next((code for part, code in EXIT_CODES.items() if part in line), 0)
+        assert code == expected, said
+
+
+def test_python_on_the_command_line() -> None:
+    commands = [each for each in RUN if each.words[0] == "python"]
+    assert commands
+    for command in commands:
+        subprocess.run([sys.executable, *command.words[1:]], check=True, capture_output=True, timeout=120)
+
+
+def test_scripts_and_targets_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for command in COMMANDS:
+        if command.words[0] == "make":
+            assert set(command.words[1:]) <= targets, command
+        if command.words[0] in ("python", "sbatch"):
+            files = [word for word in command.words[1:] if word.endswith((".py", ".sbatch"))]
+            assert all((ROOT / file).is_file() for file in files), command
+
+
+@pytest.mark.parametrize("text", in_language("python"))
+def test_python(text: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(text)
+    compile(text, program, "exec")
+    if not any(part in text for part in ONLY_COMPILED):
+        runpy.run_path(str(program))
+
+
+@pytest.mark.parametrize("text", in_language("json"))
+def test_json(text: str) -> None:
+    for line in text.splitlines():
+        assert {"messages", "prompt"} & json.loads(line).keys()
+
+
+@pytest.mark.parametrize("text", in_language("yaml"))
+def test_yaml(text: str, folder: Path) -> None:
+    [(key, graders)] = yaml.safe_load(text).items()
+    assert key == "graders"
+    for name, grader in graders.items():
+        assert load_grader(name, grader).name == name
+
+
+def test_the_lists_name_nothing_that_is_gone() -> None:
+    lines = [" ".join(command.words) for command in COMMANDS]
+    python = [block.text for block in BLOCKS if block.language == "python"]
+    gone = [start for start in NOT_RUN if not any(line.startswith(start) for line in lines)]
+    gone += [part for part in (*ONLY_COMPOSED, *EXIT_CODES) if not any(part in line for line in lines)]
+    gone += [part for part in ONLY_COMPILED if not any(part in text for text in python)]
+    assert gone == []
+
+
+def test_no_block_is_overlooked() -> None:
+    assert {block.language for block in BLOCKS} == {"", "python", "json", "yaml"}
