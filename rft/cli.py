@@ -6,6 +6,7 @@ exit code is 2.
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ class Command:
     """One command of `rft`.
 
     Example:
-        Command(name="doctor", summary="find what keeps this machine from running rft", run=doctor)
+        Command(name="config", summary="say what a key of the configuration means, and what it may be", run=config),
+    Command(name="doctor", summary="find what keeps this machine from running rft", run=doctor)
     """
 
     name: str
@@ -49,11 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(0)
     commands = {command.name: command for command in COMMANDS}
     if words[0] not in commands:
-        print(
-            f"rft: unknown command {words[0]!r}; there are: {', '.join(commands)}\n\n{usage()}",
-            end="",
-            file=sys.stderr,
-        )
+        near = difflib.get_close_matches(words[0], commands, n=1)
+        hint = f"did you mean {near[0]}? There are" if near else "there are"
+        print(f"rft: unknown command {words[0]!r}; {hint}: {', '.join(commands)}\n\n{usage()}", end="", file=sys.stderr)
         sys.exit(2)
     sys.exit(guarded(commands[words[0]].run, words[1:]))
 
@@ -83,9 +83,10 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
 
 def train(words: list[str]) -> int:
     """`rft train`: see `rft train --help`."""
-    from rft.config.commands import is_grid, load_training
+    from rft.config.commands import load_training
+    from rft.config.line import asks_for_help, read_line
 
-    if is_grid(words):
+    if not asks_for_help(words) and read_line(words, "rft train").is_grid:
         from rft.sweep.grid import run_grid
 
         return run_grid(words, console=_console())
@@ -105,14 +106,14 @@ def train(words: list[str]) -> int:
 
 def sweep(words: list[str]) -> int:
     """`rft sweep`: see `rft sweep --help`."""
-    from rft.config.search import HELP
+    from rft.config.line import asks_for_help, read_line
 
-    if {"-h", "--help"} & set(words):
-        print(HELP, end="")
-        return 0
+    if asks_for_help(words):
+        return _help("sweep", words)
+    line = read_line(words, "rft sweep", allowed=("--help", "--config-dir"))
     from rft.sweep.search import run_search
 
-    return run_search(words, console=_console())
+    return run_search(line.words, console=_console())
 
 
 def evaluate(words: list[str]) -> int:
@@ -189,6 +190,17 @@ def doctor(words: list[str]) -> int:
     return run_doctor(words, console=_console())
 
 
+def config(words: list[str]) -> int:
+    """`rft config`: the meaning of one key, of a section, or the names of all sections."""
+    from rft.config.help import config_text, sections_text
+    from rft.errors import ConfigError
+
+    if len(words) > 1 or any(word.startswith("-") for word in words):
+        raise ConfigError("command line", ["write rft config <key>, as rft config loop.steps, or rft config alone"])
+    print(config_text(words[0]) if words else sections_text(), end="")
+    return 0
+
+
 COMMANDS = (
     Command(name="train", summary="from a base model, a task file and a grader to a better adapter", run=train),
     Command(name="sweep", summary="search for good settings by many runs", run=sweep),
@@ -201,6 +213,7 @@ COMMANDS = (
         run=audit,
     ),
     Command(name="serve-grader", summary="answer with rewards over HTTP", run=serve_grader),
+    Command(name="config", summary="say what a key of the configuration means, and what it may be", run=config),
     Command(name="doctor", summary="find what keeps this machine from running rft", run=doctor),
 )
 """Every command, in the order of `rft --help`."""
@@ -220,15 +233,27 @@ def _configured(
         load: Composes and checks, given overrides and the run folder where Hydra chose one.
         run: Runs the command, and returns its exit code.
     """
+    from rft.config.catalog import command_of
     from rft.config.commands import with_hydra
+    from rft.config.line import asks_for_help, read_line
 
-    if any(word.startswith("-") for word in words):
-        return with_hydra(
-            config_name,
-            words,
-            lambda overrides, folder: guarded(lambda job: run(load(job, folder)), overrides),
-        )
-    return run(load(words, None))
+    if asks_for_help(words):
+        return _help(config_name, words)
+    line = read_line(words, command_of(config_name))
+    if not line.options:
+        return run(load(line.words, None))
+    return with_hydra(
+        config_name,
+        words,
+        lambda overrides, folder: guarded(lambda job: run(load(job, folder)), overrides),
+    )
+
+
+def _help(config_name: str, words: list[str]) -> int:
+    from rft.config.help import help_text
+
+    print(help_text(config_name, words), end="")
+    return 0
 
 
 def _console() -> Console:

@@ -72,10 +72,8 @@ def test_version(rft: Rft) -> None:
 def test_an_unknown_command(rft: Rft) -> None:
     code, out, err = rft("trian")
     assert (code, out) == (2, "")
-    assert err.startswith(
-        "rft: unknown command 'trian'; "
-        "there are: train, sweep, evaluate, sample, grade, audit, serve-grader, doctor\n\nusage: rft <command>"
-    )
+    assert err.startswith("rft: unknown command 'trian'; did you mean train? There are: train, sweep, evaluate, ")
+    assert "\n\nusage: rft <command>" in err
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -83,10 +81,10 @@ def test_help_of_a_command_names_presets_and_keys(rft: Rft, command: str) -> Non
     code, out, err = rft(command, "--help")
     assert (code, err) == (0, "")
     assert out.startswith(f"rft {command}: ")
-    for key in ("max_completion_tokens: 256", "stall_timeout_s: 300.0", "max_fault_share: 0.1"):
-        assert f"  {key}\n" in out
-    for presets in ("data: chain_sum, gsm8k", "sampler: fake, transformers, vllm"):
-        assert f"\n{presets}\n" in out
+    for key in ("sampler.max_completion_tokens=256", "sampler.stall_timeout_s=300.0", "grading.max_fault_share=0.1"):
+        assert f"\n  {key} " in out
+    for presets in ("data         chain_sum, gsm8k", "sampler      fake, transformers, vllm"):
+        assert f"\n  {presets}\n" in out
 
 
 def test_help_of_sample(rft: Rft) -> None:
@@ -99,7 +97,29 @@ def test_help_of_grade(rft: Rft) -> None:
     code, out, err = rft("grade", "--help")
     assert (code, err) == (0, "")
     assert out.startswith("rft grade: ")
-    assert "  max_fault_share: 1.0\n" in out
+    assert "\n  grading.max_fault_share=1.0 " in out
+
+
+def test_help_of_a_sweep_has_its_own_keys_and_those_of_its_trials(rft: Rft) -> None:
+    code, out, err = rft("sweep", "--help")
+    assert (code, err) == (0, "")
+    for line in ("sweep        lora_optuna, lr_optuna", "sweep.trials=20", "experiment   gsm8k", "loop.steps=100"):
+        assert f"\n  {line}" in out
+
+
+def test_one_key_of_the_configuration(rft: Rft) -> None:
+    assert rft("config", "loop.steps") == (
+        0,
+        "rft train:\n\n  loop.steps=100                                  int >= 1\n      Optimizer steps.\n",
+        "",
+    )
+    assert rft("config", "loop.stepz") == (
+        2,
+        "",
+        "rft: rft config:\n  - loop.stepz: there is no such key or section; did you mean loop.steps?\n",
+    )
+    assert rft("config", "--all")[0] == rft("config", "a", "b")[0] == 2
+    assert "\n  loop            The training loop.\n" in rft("config")[1]
 
 
 # Commands that must import nothing heavy, each in a process of its own.

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rft.config.commands import load_evaluation, load_grading, load_training
-from rft.config.compose import conf_dir
+from rft.config.presets import conf_dir
 from rft.errors import ConfigError
 
 CONF = conf_dir()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rft.config.compose import conf_dir, load, register, usable_overrides
+from rft.config.catalog import command_of
+from rft.config.compose import load, register, usable_overrides
+from rft.config.line import read_line
 from rft.config.of_run import given_keys, with_settings_of_run
+from rft.config.presets import COMPOSING, conf_dir, explained
 from rft.config.problems import (
     audit_config_problems,
     evaluate_problems,
@@ -28,8 +33,8 @@ from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfi
 from rft.errors import ConfigError, RftError
 from rft.redaction import hide_in_words
 
-WITH_VALUE = ("--cfg", "-c", "--package", "-p")
-"""Hydra's options that are followed by a value."""
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""With 1, Hydra raises its errors. It would print them as tracebacks and exit otherwise."""
 
 
 def load_training(overrides: Sequence[str], output_dir: str | None = None) -> RunConfig:
@@ -101,41 +106,53 @@ def load_service(overrides: Sequence[str]) -> ServeConfig:
 def with_hydra(
     config_name: str, words: Sequence[str], job: Callable[[list[str], str | None], int], many: RunMany | None = None
 ) -> int:
-    """Let Hydra handle its own options: `--help`, `--cfg job`, `--multirun`, ...
+    """Let Hydra handle its own options: `--cfg job`, `--multirun`, ...
 
     Args:
         config_name: The primary file in `conf/`, without `.yaml`.
-        words: The command line.
+        words: The command line after the command.
         job: Runs one configuration, given as overrides, into the folder that Hydra chose for it in a multirun.
         many: Runs all jobs of a multirun side by side, where the launcher is one of rft's.
 
     Returns:
         The exit code; in a multirun the highest of all jobs.
+
+    Raises:
+        ConfigError: Hydra cannot compose the configuration.
     """
-    options, overrides, searched = split(words)
-    usable, found = usable_overrides([*searched, *overrides], allow_sweeps=is_multirun(words))
+    line = read_line(words, command_of(config_name))
+    usable, found = usable_overrides(line.words, config_name, allow_sweeps=line.is_multirun)
     if found:
         raise ConfigError("configuration", found)
-    jobs = Jobs(job, many, searched)
+    jobs = Jobs(job, many, line.searched)
     register()
-    sys.argv = [f"rft {config_name}", *options, *usable]
+    sys.argv = [f"rft {config_name}", *line.options, *usable]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(jobs)()
+        with _errors_raised():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(jobs)()
     except SystemExit:
         if jobs.refusal is not None:
             raise jobs.refusal from None
         raise
+    except COMPOSING as error:
+        if jobs.have_begun:  # so it is not about what Hydra composes
+            raise
+        raise ConfigError("configuration", hide_in_words([explained(error)], {})) from error
     return max(jobs.codes)
 
 
-def is_multirun(words: Sequence[str]) -> bool:
-    """Whether the command line asks for a run of each combination."""
-    return not {"-m", "--multirun"}.isdisjoint(words)
-
-
-def is_grid(words: Sequence[str]) -> bool:
-    """Whether it asks for that and for nothing else of Hydra's, as `--cfg`, which only shows."""
-    return is_multirun(words) and {"-m", "--multirun"}.issuperset(split(words)[0])
+@contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Hydra raises what goes wrong, instead of printing a traceback and exiting."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +190,8 @@ class Jobs:
         self._job = job
         self._many = many
         self._searched = searched
+        self.have_begun = False
+        """Whether Hydra has composed the first."""
         self.codes = [0]
         """Exit codes so far, after a 0."""
         self.refusal: RftError | None = None
@@ -180,6 +199,7 @@ class Jobs:
 
     def __call__(self, composed: DictConfig) -> None:
         """Run the job that Hydra has just configured."""
+        self.have_begun = True
         in_multirun = HydraConfig.get().mode is RunMode.MULTIRUN
         folder = str(HydraConfig.get().runtime.output_dir) if in_multirun else None
         if in_multirun:
@@ -190,6 +210,7 @@ class Jobs:
         self, jobs: Sequence[tuple[int, Sequence[str], str]], composed: DictConfig, options: Mapping[str, Any]
     ) -> list[int]:
         """Run jobs, each with number, overrides and folder, side by side; `composed` is what they have in common."""
+        self.have_begun = True
         try:
             _hide_in_sweep(Path(str(composed.hydra.sweep.dir)) / "multirun.yaml", composed)
             if self._many is None:
@@ -216,21 +237,3 @@ def _hide_in_sweep(file: Path, composed: DictConfig) -> None:
         lines = file.read_text(encoding="utf-8").splitlines()
         hidden = hide_in_words(lines, OmegaConf.to_container(composed))
         file.write_text("\n".join([*hidden, ""]), encoding="utf-8")
-
-
-def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """A command line: options with their values, overrides, and what `--config-dir` says as an override."""
-    options: list[str] = []
-    overrides: list[str] = []
-    searched: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        option, _, value = word.partition("=")
-        if option in ("--config-dir", "-cd"):
-            folder = Path(value or next(rest, "."))
-            searched.append(f"hydra.searchpath=['file://{folder.absolute()}']")
-        elif word in WITH_VALUE:
-            options += [word, *([value] if (value := next(rest, "")) else [])]
-        else:
-            (options if word.startswith("-") else overrides).append(word)
-    return options, overrides, searched

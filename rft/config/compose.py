@@ -6,12 +6,10 @@ every value override is applied as `++key=value` and the check that follows repo
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
@@ -19,14 +17,15 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from rft.config.explain import explain, key_of, shown
+from rft.config.explain import explain, key_of
 from rft.config.learners import FakeLearner, GrpoLearner, PpoLearner
+from rft.config.presets import COMPOSING, conf_dir, explained, groups, preset_problem, searched_folders
 from rft.config.schema import (
     AttachCluster,
     AuditConfig,
@@ -49,17 +48,9 @@ HOW_TO_WRITE = "write key=value; a value with = , ~ or brackets in quotes, as \"
 ONE_VALUE = "several values; write key=[a,b] for a list, \"key='a,b'\" for a text, or add --multirun for a run of each"
 
 
-def conf_dir() -> Path:
-    """The folder of the YAML files: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
 @functools.cache
 def register() -> None:
     """Give Hydra the schema's keys and defaults, as `schema_train`, `sampler/base_vllm` and so on."""
-    OmegaConf.register_new_resolver("presets", _presets, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner", "cluster")))
     store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler", "cluster")))
@@ -92,12 +83,11 @@ def load(
     Raises:
         ConfigError: With every problem found.
     """
-    usable, found = usable_overrides(overrides)
+    usable, found = usable_overrides(overrides, config_name)
     try:
         composed = compose(config_name, usable)
-    except (HydraException, OmegaConfBaseException) as error:
-        said = hide_in_words([" ".join(str(error).split())], {})
-        raise ConfigError("configuration", [*found, *said]) from error
+    except COMPOSING as error:
+        raise ConfigError("configuration", [*found, *hide_in_words([explained(error)], {})]) from error
     values, unresolved = _resolved(composed)
     without_experiment = any(line.startswith("experiment=") for line in found)
 
@@ -168,57 +158,46 @@ def check(
     return config
 
 
-def usable_overrides(overrides: Sequence[str], *, allow_sweeps: bool = False) -> tuple[list[str], list[str]]:
-    """Split overrides into what Hydra can apply (values as `++key=value`) and what is wrong with the rest."""
+def usable_overrides(
+    overrides: Sequence[str], config_name: str = "train", *, allow_sweeps: bool = False
+) -> tuple[list[str], list[str]]:
+    """Split overrides into what Hydra can apply (values as `++key=value`) and what is wrong with the rest.
+
+    Args:
+        overrides: As on the command line.
+        config_name: The primary file in `conf/`, without `.yaml`.
+        allow_sweeps: Whether a key may be given several values.
+    """
     usable: list[str] = []
     found: list[str] = []
-    parser = OverridesParser.create()
-    folders = [conf_dir()]
-    for text, shown_text in zip(overrides, hide_in_words(overrides, {}), strict=True):
-        try:
-            override = parser.parse_override(text)
-        except HydraException as error:
-            why = f"{' '.join(str(error).split())}; " if shown_text == text else ""  # the parser quotes the text
+    parsed = [_parsed(text) for text in overrides]
+    folders = searched_folders(override for override in parsed if isinstance(override, Override))
+    for text, override, shown_text in zip(overrides, parsed, hide_in_words(overrides, {}), strict=True):
+        if isinstance(override, HydraException):
+            why = f"{' '.join(str(override).split())}; " if shown_text == text else ""  # the parser quotes the text
             found.append(f"{shown_text}: {why}{HOW_TO_WRITE}")
             continue
         key = str(override.key_or_group)
-        if key == "hydra.searchpath" and isinstance(places := override.value(), list):
-            folders += [Path(str(place).removeprefix("file://")) for place in places]
-        groups = [folder / key for folder in folders if key and (folder / key).is_dir()]
-        problem = None
+        is_group = bool(key) and any((folder / key).is_dir() for folder in folders)
         if not key or (override.is_sweep_override() and not allow_sweeps):
-            problem = f"{shown_text}: {HOW_TO_WRITE if not key else ONE_VALUE}"
-        elif groups:
-            problem = _group_problem(override, groups)
-        if problem:
+            found.append(f"{shown_text}: {HOW_TO_WRITE if not key else ONE_VALUE}")
+        elif is_group and (problem := preset_problem(override, config_name, folders)):
             found.append(problem)
-        elif groups or override.is_delete() or key.startswith(("hydra.", "hydra/")):
+        elif is_group and not override.is_delete() and key not in groups(config_name):
+            usable.append("+" + text.lstrip("+"))  # presets of the user's own, for a section that has none of rft's
+        elif is_group or override.is_delete() or key.startswith(("hydra.", "hydra/")):
             usable.append(text)
         else:
             usable.append("++" + text.lstrip("+"))
     return usable, found
 
 
-def _presets(*groups: str) -> str:
-    """What `--help` says about presets; Hydra's own list would show the schema's too."""
-    lines = (
-        f"{group}: {', '.join(sorted(file.stem for file in (conf_dir() / group).glob('*.yaml')))}" for group in groups
-    )
-    return "\n".join(lines)
-
-
-def _group_problem(override: Override, groups: Sequence[Path]) -> str | None:
-    choices = sorted(path.stem for group in groups for path in group.glob("*.yaml"))
-    value = override.value()
-    if override.is_delete() or (override.is_sweep_override() and not isinstance(value, ChoiceSweep)):
-        return None
-    wrong = [name for name in (value.list if isinstance(value, ChoiceSweep) else [value]) if str(name) not in choices]
-    if not wrong:
-        return None
-    near = difflib.get_close_matches(str(wrong[0]), choices, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    given = f"{override.key_or_group}={shown(wrong[0])}"
-    return f"{given}: there is no such preset{hint}; there are: {', '.join(choices)}"
+def _parsed(text: str) -> Override | HydraException:
+    try:
+        override: Override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        return error
+    return override
 
 
 def _resolved(composed: DictConfig) -> tuple[Any, dict[str, str]]:

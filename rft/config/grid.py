@@ -13,11 +13,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from rft.config.commands import load_training, split
+from rft.config.commands import load_training
 from rft.config.compose import initialized, usable_overrides
+from rft.config.line import quoted, read_line
+from rft.config.presets import COMPOSING, explained
 from rft.config.schema import RunConfig
 from rft.errors import ConfigError
-from rft.redaction import searched_secrets
+from rft.redaction import hide_in_words, searched_secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,8 @@ def read_grid(words: Sequence[str]) -> Grid:
     Raises:
         ConfigError: A word cannot be understood.
     """
-    _, overrides, places = split(words)
-    usable, found = usable_overrides([*places, *overrides], allow_sweeps=True)
+    typed = read_line(words, "rft train").words
+    usable, found = usable_overrides(typed, allow_sweeps=True)
     if found:
         raise ConfigError("configuration", found)
     with initialized():
@@ -51,9 +53,11 @@ def read_grid(words: Sequence[str]) -> Grid:
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         parsed = parser.parse_overrides(usable)
         fixed = [text for text, override in zip(usable, parsed, strict=True) if not override.is_sweep_override()]
-        composed = hydra_compose("train", fixed, return_hydra_config=True)
-        folder = Path(str(OmegaConf.select(composed, "hydra.sweep.dir"))).absolute()
-    typed = [*places, *overrides]
+        try:
+            composed = hydra_compose("train", fixed, return_hydra_config=True)
+            folder = Path(str(OmegaConf.select(composed, "hydra.sweep.dir"))).absolute()
+        except COMPOSING as error:
+            raise ConfigError("configuration", hide_in_words([explained(error)], {})) from error
     choices = {
         override.get_key_element().lstrip("+"): _choices(override, word.lstrip("+"))
         for override, word in zip(parsed, typed, strict=True)
@@ -113,8 +117,3 @@ def _choices(override: Override, word: str) -> list[str]:
             [f"{override.input_line}: a grid needs single values; an interval is for rft sweep, in sweep.space"],
         )
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
-
-
-def quoted(path: Path) -> str:
-    """A path as a value on the command line."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from rft.config.compose import check, compose, conf_dir, usable_overrides
+from rft.config.compose import check, compose, usable_overrides
+from rft.config.presets import conf_dir
 from rft.config.problems import run_problems
 from rft.config.schema import RunConfig
 from rft.errors import ConfigError, OutputError, UsageError

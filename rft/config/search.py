@@ -18,18 +18,6 @@ from rft.redaction import hide_in_words, searched_secrets
 
 OF_THE_SWEEP = r"\+*(sweep|sweep\..*|output_dir|resume|dry_run|hydra\.searchpath)="
 """Words for the sweep itself; the others are for its trials."""
-HELP = """\
-usage: rft sweep [sweep=<preset>] key=value ...
-
-  rft sweep sweep=lr_optuna experiment=quickstart                 the learning rate
-  rft sweep sweep=lr_optuna experiment=quickstart sweep.trials=30 sweep.parallel=2
-  rft sweep experiment=quickstart learner.learning_rate='tag(log, interval(1e-5, 1e-2))' learner.lora.rank=4,8,16
-  rft sweep resume=runs/quickstart/sweep_<time> sweep.trials=40   go on, with more trials
-
-Keys of the sweep: sweep.space, sweep.direction, sweep.trials, sweep.parallel, sweep.startup_trials, sweep.prune,
-sweep.seed, output_dir, resume, dry_run (rft/config/schema.py says what they mean). All others are keys of rft train and
-go to every trial; one that is given several values is searched.
-"""
 NO_SPACE = (
     "sweep.space is empty: choose a preset, as sweep=lr_optuna, or give a key several values, as "
     "learner.learning_rate='tag(log, interval(1e-5, 1e-3))' or loop.completions_per_prompt=4,8"

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from rft.config import RunConfig
 from rft.config.commands import load_training
-from rft.config.grid import check_trials, quoted
+from rft.config.grid import check_trials
+from rft.config.line import quoted
 from rft.config.search import Search, key_of, read_search
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.preparation import Prepared, prepare

@@ -177,7 +177,7 @@ def test_a_multirun_runs_each_combination_in_a_folder_of_its_own(
 
 
 def test_without_multirun_the_configuration_decides_the_folder(hydra: Callable[..., tuple[int, list[Job]]]) -> None:
-    assert hydra("--run", "experiment=quickstart") == (0, [(["experiment=quickstart"], None)])
+    assert hydra("experiment=quickstart") == (0, [(["experiment=quickstart"], None)])
 
 
 def test_presets_from_a_folder_of_the_users(hydra: Callable[..., tuple[int, list[Job]]], tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from rft.config import RunConfig
 from rft.config.commands import load_evaluation, load_training
-from rft.config.compose import conf_dir
 from rft.config.learners import GrpoLearner
+from rft.config.presets import conf_dir
 from rft.config.schema import AttachCluster, LocalCluster, TransformersSampler
 from rft.errors import ConfigError
 

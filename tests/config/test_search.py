@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rft.config.compose import conf_dir
 from rft.config.grid import check_trials
+from rft.config.presets import conf_dir
 from rft.config.search import Between, OneOf, Range, read_search
 from rft.errors import ConfigError
 

@@ -1,0 +1,23 @@
+"""The commands that have a configuration, and what it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rft.config.fields import Section
+from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig, SweepConfig
+
+SCHEMAS: Mapping[str, type[Section]] = {
+    "train": RunConfig,
+    "sweep": SweepConfig,
+    "evaluate": EvaluateConfig,
+    "grade": GradeConfig,
+    "audit": AuditConfig,
+    "serve_grader": ServeConfig,
+}
+"""The schema of each primary file in `conf/`, named without `.yaml`."""
+
+
+def command_of(config_name: str) -> str:
+    """How the command is typed, as `rft serve-grader`."""
+    return f"rft {config_name.replace('_', '-')}"

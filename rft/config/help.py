@@ -1,0 +1,183 @@
+"""What `--help` and `rft config` print."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
+from rft.config.catalog import SCHEMAS, command_of
+from rft.config.line import OPTIONS, SHORT, read_line
+from rft.config.presets import conf_dir, groups, preset_names
+from rft.config.reference import GRADER, Key, Part, reference
+from rft.errors import ConfigError
+
+WIDTH = 100
+USES: Mapping[str, str] = {
+    "train": """\
+rft train: from a base model, a task file and a grader to a better adapter.
+
+  rft train experiment=quickstart                   the embedded model and tasks
+  rft train model.path=... data.train=tasks.jsonl graders.correct.use=exact
+  rft train resume=runs/quickstart/<time>           continue from the last checkpoint
+  rft train -m experiment=quickstart seed=0,1,2     a run for each value, and a table that compares them
+  rft train --config-dir mine experiment=mine       a preset of your own, mine/experiment/mine.yaml
+""",
+    "sweep": """\
+rft sweep: search for good settings by many runs. A key that has several values is searched; all keys but those of the
+sweep itself are keys of rft train, and every trial receives them.
+
+  rft sweep sweep=lr_optuna experiment=quickstart                 the learning rate
+  rft sweep sweep=lr_optuna experiment=quickstart sweep.trials=30 sweep.parallel=2
+  rft sweep experiment=quickstart learner.learning_rate='tag(log, interval(1e-5, 1e-2))' learner.lora.rank=4,8,16
+  rft sweep resume=runs/quickstart/sweep_<time> sweep.trials=40   continue, with more trials
+  rft sweep --config-dir mine sweep=mine experiment=mine          presets of your own
+""",
+    "evaluate": """\
+rft evaluate: measure a base model or an adapter on a task file.
+
+  rft evaluate model.path=embedded:tiny data.test=embedded:chain_sum/test graders.correct.use=reasoning_gym
+  rft evaluate adapter=runs/quickstart/<time> data.test=tasks.jsonl graders.correct.use=exact
+""",
+    "grade": """\
+rft grade: grade recorded completions; writes scores.jsonl and summary.json.
+
+  rft grade data=runs/quickstart/<time> graders.concise.use=my_graders.py:concise
+  rft grade data=completions.jsonl graders.correct.use=exact grading.cache_folder=scores
+
+Each line of completions.jsonl has "completion" (or "output", or "response"), and "prompt" or "messages". The other
+columns are for the graders.
+""",
+    "audit": """\
+rft audit: probe graders before they train anything; writes audit.json and audit.html. No model is needed.
+
+  rft audit data=tasks.jsonl graders.correct.use=numeric
+  rft audit data=tasks.jsonl gold=solution graders.main.openai=grader.json completions=runs/base/<time>
+
+The exit code is 1 when a probe fails. `rft train` then refuses these graders until a later audit passes, unless it has
+audit=warn or audit=off.
+""",
+    "serve_grader": """\
+rft serve-grader: answer POST /grade with rewards, until Ctrl-C. It does not authenticate its clients.
+
+  rft serve-grader graders.correct.use=numeric port=8000
+""",
+}
+"""What each command does, and examples."""
+
+
+def help_text(config_name: str, words: Sequence[str] = ()) -> str:
+    """What `--help` of a command prints.
+
+    Args:
+        config_name: The primary file in `conf/`, without `.yaml`.
+        words: The words after the command; `--config-dir` adds presets.
+
+    Raises:
+        ConfigError: An option does not exist, or a folder.
+    """
+    folders = [conf_dir(), *read_line(words, command_of(config_name)).folders]
+    names = {group: preset_names(group, folders) for group in groups(config_name)}
+    if config_name == "sweep":
+        names |= {group: preset_names(group, folders) for group in groups("train")}
+    lines = [USES[config_name]]
+    if names:
+        lines += ["Presets (choose one with <group>=<preset>):", ""]
+        lines += [f"  {group:<12} {', '.join(presets)}" for group, presets in sorted(names.items())] + [""]
+    lines += ["Options:", "", *_options(config_name), ""]
+    lines += ["Keys (set one with <key>=<value>):", "", *_parts(reference(config_name))]
+    if config_name == "sweep":
+        lines += ["Keys of the trials, as rft train has them:", "", *_parts(reference("train"))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def config_text(asked: str) -> str:
+    """What `rft config <key>` prints: a key or a section of any command.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    found: dict[Part | Key, list[str]] = {}
+    for config_name in SCHEMAS:
+        for part in reference(config_name):
+            is_asked = part.section in (asked, asked.replace("graders", GRADER)) and part.section
+            for one in [part] if is_asked else [key for key in part.keys if _is_asked(key, asked)]:
+                found.setdefault(one, []).append(command_of(config_name))
+    if not found:
+        raise ConfigError("rft config", [_no_such(asked)])
+    lines: list[str] = []
+    for commands, together in itertools.groupby(found, key=lambda one: ", ".join(found[one])):
+        lines += [f"{commands}:", ""]
+        for one in together:
+            lines += _parts([one]) if isinstance(one, Part) else _key(one)
+        lines += [""] if lines[-1] else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def sections_text() -> str:
+    """What `rft config` prints: the sections."""
+    sections: dict[str, str] = {}
+    for config_name in SCHEMAS:
+        for part in reference(config_name):
+            if part.section and not part.kinds:
+                kinds = ", ".join(kind for kind, _ in part.choices)
+                sections.setdefault(part.section, part.meaning or f"One of {kinds}.")
+    lines = ["rft config <section> prints the keys of a section, rft config <key> one key, as loop.steps.", ""]
+    for name, meaning in sections.items():
+        lines += textwrap.wrap(meaning, WIDTH, initial_indent=f"  {name:<15} ", subsequent_indent=" " * 18)
+    return "\n".join(lines) + "\n"
+
+
+def all_keys() -> list[str]:
+    """The name of every key of every command, each once."""
+    return list(dict.fromkeys(key.name for name in SCHEMAS for part in reference(name) for key in part.keys))
+
+
+def _is_asked(key: Key, asked: str) -> bool:
+    """Whether a key is the one, is in the section, or is the mapping that holds the one."""
+    if asked.startswith("graders.") and key.name.startswith(f"{GRADER}."):
+        return asked.partition(".")[2].partition(".")[2] == key.name.removeprefix(f"{GRADER}.")
+    holds = key.type == "mapping" and asked.startswith(f"{key.name}.")
+    return key.name == asked or key.name.startswith(f"{asked}.") or holds
+
+
+def _no_such(asked: str) -> str:
+    known = all_keys()
+    sections = [part.section for name in SCHEMAS for part in reference(name) if part.section]
+    near = [name for name in known if name.rpartition(".")[2] == asked.rpartition(".")[2]]
+    near += difflib.get_close_matches(asked, [*known, *dict.fromkeys(sections)], n=3, cutoff=0.7)
+    last = {name.rpartition(".")[2]: name for name in reversed(known)}
+    near += [last[name] for name in difflib.get_close_matches(asked.rpartition(".")[2], last, n=2, cutoff=0.75)]
+    hint = f"did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?" if near else "rft config prints the sections"
+    return f"{asked}: there is no such key or section; {hint}"
+
+
+def _options(config_name: str) -> Iterator[str]:
+    short = {full: name for name, full in SHORT.items()}
+    for name, (value, meaning) in OPTIONS.items():
+        if config_name == "sweep" and name not in ("--help", "--config-dir"):
+            continue
+        form = ", ".join(word for word in (short.get(name), f"{name} {value}".strip()) if word)
+        yield f"  {form:<28} {meaning}"
+
+
+def _parts(parts: Sequence[Part]) -> Iterator[str]:
+    for part in parts:
+        title = part.section or "general"
+        if part.kinds:
+            title = f"{part.section}, only of {' and '.join(f'{part.section}={kind}' for kind in part.kinds)}"
+        yield from textwrap.wrap(f"{title}: {part.meaning}" if part.meaning else title, WIDTH)
+        for kind, meaning in part.choices:
+            first = f"  {f'{part.section}={kind}':<22}"
+            yield from textwrap.wrap(meaning, WIDTH, initial_indent=first, subsequent_indent=" " * 24)
+        yield ""
+        for key in part.keys:
+            yield from _key(key)
+        yield ""
+
+
+def _key(key: Key) -> Iterator[str]:
+    written = f"{key.name}  (required)" if key.default is None else f"{key.name}={key.default}"
+    yield f"  {written:<46}  {key.type}"
+    yield from textwrap.wrap(key.meaning, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)

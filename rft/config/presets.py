@@ -1,0 +1,128 @@
+"""Presets: the YAML files of `conf/` and of the user's own folders, and what can be wrong with choosing one."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from rft.config.catalog import SCHEMAS, command_of
+from rft.config.explain import shown
+
+SEARCHPATH = "hydra.searchpath"
+GLOBAL = "# @package _global_"
+"""The first line of a preset whose keys are those of the whole configuration, not of one section."""
+COMPOSING = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, PermissionError, IsADirectoryError)
+"""What Hydra raises when it composes from files that are broken, or that name others which do not exist."""
+
+
+def conf_dir() -> Path:
+    """The folder of the YAML files: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+@functools.cache
+def primary(config_name: str) -> Mapping[str, Any]:
+    """What `conf/<config_name>.yaml` holds."""
+    values: dict[str, Any] = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8"))
+    return values
+
+
+def groups(config_name: str) -> list[str]:
+    """The groups that a command has presets of, such as `sampler`, sorted."""
+    entries = (entry for entry in primary(config_name)["defaults"] if isinstance(entry, dict))
+    return sorted(name for entry in entries for name in entry if not name.startswith("override "))
+
+
+def searched_folders(overrides: Iterable[Override]) -> list[Path]:
+    """The folders that presets are looked for in: `conf/`, and those that `hydra.searchpath` names."""
+    folders = [conf_dir()]
+    for override in overrides:
+        if override.key_or_group == SEARCHPATH and isinstance(places := override.value(), list):
+            folders += [Path(str(place).removeprefix("file://")) for place in places]
+    return folders
+
+
+def preset_names(group: str, folders: Sequence[Path]) -> list[str]:
+    """The presets of a group, sorted."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def preset_problem(override: Override, config_name: str, folders: Sequence[Path]) -> str | None:
+    """What is wrong with choosing a preset, as `sampler=vlm`."""
+    group, value = str(override.key_or_group), override.value()
+    if group not in groups(config_name) and group.partition("/")[0] not in SCHEMAS[config_name].model_fields:
+        return f"{override.input_line}: {_for_another_command(group, config_name)}"
+    if override.is_delete():
+        return None if value is None or isinstance(value, str) else f"{override.input_line}: write ~{group}"
+    if override.is_sweep_override() and not isinstance(value, ChoiceSweep):
+        return None
+    names = preset_names(group, folders)
+    for chosen in value.list if isinstance(value, ChoiceSweep) else [value]:
+        if str(chosen) not in names:
+            return _unknown(group, str(shown(chosen)), names)
+        if problem := _lacks_package(group, str(chosen), folders):
+            return problem
+    return None
+
+
+def _for_another_command(group: str, config_name: str) -> str:
+    having = [command_of(name) for name in SCHEMAS if group in groups(name)]
+    own = groups(config_name)
+    line = f"{command_of(config_name)} has no presets of {group}"
+    line += f", {' and '.join(having)} have" if having else ""
+    return f"{line}; choose from {', '.join(own)}" if own else line
+
+
+def explained(error: Exception) -> str:
+    """What is wrong with the files that Hydra composes from, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}:{mark.line + 1}: invalid YAML: {error.problem} at column {mark.column + 1}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{error.name}: invalid YAML: {error.reason} at position {error.position}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a preset is not UTF-8 text: {error}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return _unknown(group, name, sorted(error.options or ()), where="defaults of a preset: ")
+    text = " ".join(str(error).split("Config search path")[0].split())
+    return text.partition(" full_key: ")[0]
+
+
+def _unknown(group: str, name: str, names: Sequence[str], where: str = "") -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    choices = f"; there are: {', '.join(names)}" if names else ""
+    line = f"{where}{group}={name}: there is no such preset{hint}{choices}"
+    file = Path(name if name.endswith(".yaml") else f"{name}.yaml").name
+    elsewhere = next((found for found in sorted(Path.cwd().glob(f"*/{group}/{file}"))), None)
+    if elsewhere is None:
+        return line
+    folder = elsewhere.parents[1].relative_to(Path.cwd())
+    return f"{line}; for {elsewhere.relative_to(Path.cwd())} write --config-dir {folder} {group}={elsewhere.stem}"
+
+
+def _lacks_package(group: str, name: str, folders: Sequence[Path]) -> str | None:
+    """What is wrong with an experiment whose keys would land below `experiment`, where nothing reads them."""
+    if group != "experiment":
+        return None
+    file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").exists())
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{file} cannot be read: {error}"
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if re.fullmatch(r"#\s*@package\s+\S+", first):
+        return None
+    return f"{file}: its first line must be `{GLOBAL}`, which makes its keys those of the whole configuration"

@@ -1,0 +1,227 @@
+"""Every key of a configuration with its type, its default and its meaning, read from the schema.
+
+Help, `rft config`, tab completion and docs/configuration.md are all made from this.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rft.config.catalog import SCHEMAS
+from rft.config.explain import shown
+from rft.config.presets import primary
+from rft.grading.keys import KEYS
+
+GRADER = "graders.<name>"
+NAMED = {
+    "use": (
+        "str or null",
+        "The grader: the name of a built-in one, or `path/to/file.py:function` for one of your own. Keys that are not "
+        "listed here are its options, as `graders.correct.tolerance=0.01`.",
+    ),
+    "openai": (
+        "str or mapping or null",
+        "Instead of `use`: a file with a grader of OpenAI's, or what such a file holds.",
+    ),
+    "style": (
+        "str or null",
+        "The system whose conventions a function follows, such as `trl` or `verl`, where its parameters do not tell.",
+    ),
+}
+"""Type and meaning of the keys of a grader's entry that name the grader."""
+KIND = "kind"
+"""The key that tells the members of a union apart. It is chosen with a preset, so it is not listed."""
+BOUNDS = {"minimum": ">=", "ge": ">=", "exclusiveMinimum": ">", "gt": ">"}
+LIMITS = {"maximum": "<=", "le": "<=", "exclusiveMaximum": "<", "lt": "<"}
+NAMES = {"integer": "int", "number": "float", "string": "str", "boolean": "bool", "object": "mapping", "null": "null"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key.
+
+    Example:
+        Key(name="loop.steps", type="int >= 1", default="100", meaning="Optimizer steps.")
+    """
+
+    name: str
+    """In full, as on the command line."""
+    type: str
+    """In words."""
+    default: str | None
+    """As on the command line; None where a value must be given."""
+    meaning: str
+    """What it does, in one paragraph."""
+    values: tuple[str, ...] = ()
+    """All that it may be, where those are few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Keys that belong together: a section, or what only some kinds of it have.
+
+    Example:
+        Part(section="sampler", kinds=("vllm",), meaning="vLLM, on a CPU or on GPUs.", keys=(...,))
+    """
+
+    section: str
+    """Its name; empty for the keys at the top."""
+    kinds: tuple[str, ...] = ()
+    """The kinds of the section that have these keys; empty where all have, or there is only one."""
+    meaning: str = ""
+    """What it is about, in one paragraph."""
+    choices: tuple[tuple[str, str], ...] = ()
+    """The kinds that there are, each with what it is."""
+    keys: tuple[Key, ...]
+    """In the order of the schema."""
+
+
+@functools.cache
+def reference(config_name: str) -> tuple[Part, ...]:
+    """The keys of a command.
+
+    Args:
+        config_name: Its primary file in `conf/`, without `.yaml`.
+    """
+    schema = SCHEMAS[config_name].model_json_schema()
+    reader = _Reader(schema.get("$defs", {}), dict(_flat(primary(config_name))))
+    return tuple(reader.parts(schema))
+
+
+class _Reader:
+    """Reads a JSON schema, as pydantic makes it.
+
+    Args:
+        definitions: The schemas of the sections, by the name of their class.
+        defaults: What the primary file in `conf/` says instead of the schema's own defaults.
+    """
+
+    def __init__(self, definitions: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        self._definitions = definitions
+        self._defaults = defaults
+
+    def parts(self, schema: Mapping[str, Any]) -> Iterator[Part]:
+        """The keys at the top, then those of each section."""
+        fields = {name: field for name, field in schema["properties"].items() if self._is_plain(field)}
+        yield Part(section="", keys=tuple(self._keys(schema, "", fields)))
+        for name, field in schema["properties"].items():
+            if name == "graders":
+                yield Part(section=GRADER, meaning=_paragraph(field), keys=tuple(_grader_keys()))
+            elif name not in fields:
+                yield from self._section(name, field)
+
+    def _is_plain(self, field: Mapping[str, Any]) -> bool:
+        return not self._members(field) and field.get("title") != "Graders"
+
+    def _section(self, name: str, field: Mapping[str, Any]) -> Iterator[Part]:
+        members = self._members(field)
+        kinds = {member["properties"][KIND]["const"]: member for member in members if KIND in member["properties"]}
+        if not kinds:
+            (member,) = members
+            meaning = _paragraph(field) or _paragraph(member)
+            yield Part(section=name, meaning=meaning, keys=tuple(self._keys(member, name)))
+            return
+        having: dict[tuple[str, ...], dict[str, Any]] = {}
+        for key, value in {key: value for member in members for key, value in member["properties"].items()}.items():
+            of = tuple(kind for kind, member in kinds.items() if member["properties"].get(key) == value)
+            if key != KIND:
+                having.setdefault(of, {})[key] = value
+        choices = tuple((kind, _paragraph(member)) for kind, member in kinds.items())
+        for of, keys in sorted(having.items(), key=lambda item: -len(item[0])):
+            is_common = len(of) == len(kinds)
+            yield Part(
+                section=name,
+                kinds=() if is_common else of,
+                choices=choices if is_common else (),
+                keys=tuple(self._keys(kinds[of[0]], name, keys)),
+            )
+
+    def _keys(self, schema: Mapping[str, Any], section: str, fields: Mapping[str, Any] | None = None) -> Iterator[Key]:
+        """The keys of a section, and of the sections in it."""
+        for name, field in (schema["properties"] if fields is None else fields).items():
+            key = f"{section}.{name}" if section else name
+            members = self._members(field)
+            is_null = {"type": "null"} in field.get("anyOf", ())
+            meaning = _paragraph(field) or " ".join(_paragraph(member) for member in members)
+            default = None if name in schema.get("required", ()) else _text(field.get("default"))
+            if members:
+                if is_null:
+                    default = default if default == "null" else "as below"
+                    yield Key(name=key, type="section or null", default=default, meaning=meaning)
+                for member in members:
+                    yield from self._keys(member, key)
+                continue
+            if key in self._defaults:
+                default = _text(self._defaults[key])
+            values = tuple(_values(field))
+            yield Key(name=key, type=_type(field), default=default, meaning=meaning, values=values)
+
+    def _members(self, field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The schemas of the sections that a field may hold."""
+        choices = [field, *field.get("anyOf", ()), *field.get("oneOf", ()), *field.get("allOf", ())]
+        return [self._definitions[choice["$ref"].rpartition("/")[2]] for choice in choices if "$ref" in choice]
+
+
+def _grader_keys() -> Iterator[Key]:
+    for name, (type_, meaning) in NAMED.items():
+        yield Key(name=f"{GRADER}.{name}", type=type_, default="null", meaning=meaning)
+    for name, key in KEYS.items():
+        values = ("true", "false") if isinstance(key.default, bool) else ()
+        yield Key(
+            name=f"{GRADER}.{name}",
+            type=key.type,
+            default=_text(key.default),
+            meaning=key.meaning,
+            values=values,
+        )
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    choices = field.get("anyOf")
+    if choices:
+        return (" | " if any("enum" in choice for choice in choices) else " or ").join(map(_type, choices))
+    if "enum" in field:
+        return " | ".join(str(value) for value in field["enum"])
+    kind = field.get("type", "")
+    if kind == "array":
+        return f"list of {_type(field['items'])}"
+    name = NAMES.get(kind, "any value")
+    bounds = [f"{sign} {field[name]:g}" for name, sign in (BOUNDS | LIMITS).items() if name in field]
+    return " ".join([name, " and ".join(bounds)]).strip()
+
+
+def _values(field: Mapping[str, Any]) -> Iterator[str]:
+    for choice in field.get("anyOf", [field]):
+        if "enum" in choice:
+            yield from (str(value) for value in choice["enum"])
+        elif choice.get("type") == "boolean":
+            yield from ("true", "false")
+        elif choice.get("type") == "null":
+            yield "null"
+
+
+def _text(value: Any) -> str:
+    """A default as on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(_text(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{_text(item)}" for name, item in value.items()) + "}"
+    return re.sub(r"\$\{(\w+)(:[^}]*)?\}", lambda found: f"<{'time' if found[2] else found[1]}>", str(shown(value)))
+
+
+def _paragraph(schema: Mapping[str, Any]) -> str:
+    return " ".join(str(schema.get("description", "")).split())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if name in ("defaults", "hydra"):
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
