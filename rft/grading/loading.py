@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import importlib
@@ -82,7 +83,8 @@ def find_target(use: str) -> Target:
 def import_file(path: Path) -> ModuleType:
     """Import a user's file under a name of its own; the modules beside it can be imported from it.
 
-    The same content of the same file is imported once only.
+    The same content of the same file is imported once only. A file with relative imports is imported as part of its
+    package, under the name that it has there.
 
     Raises:
         ValueError: The file does not exist, or importing it fails.
@@ -90,6 +92,8 @@ def import_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise ValueError(f"there is no file {shown_path(str(path))} (looked in {Path.cwd()})")
+    if (path.parent / "__init__.py").is_file() and _has_relative_imports(path):
+        return _import_from_package(path)
     identity = hashlib.sha256(f"{path} {_sha256(path)}".encode()).hexdigest()
     name = f"rft_grader_{path.stem}_{identity[:16]}"
     if name in sys.modules:
@@ -107,11 +111,48 @@ def import_file(path: Path) -> ModuleType:
             del sys.modules[name]
             if watch.interrupted:
                 raise
-            if isinstance(error, SyntaxError):
-                where = f"{shown_path(error.filename or str(path))}:{error.lineno}"
-                raise ValueError(f"{where}: syntax error: {error.msg}") from error
-            raise ValueError(f"importing it failed: {describe_error(error, str(path))}") from error
+            raise ValueError(_why_not_imported(error, path)) from error
     return module
+
+
+def _has_relative_imports(path: Path) -> bool:
+    """Whether a file imports from the package that it is in."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return False  # importing it says what is wrong
+    return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in ast.walk(tree))
+
+
+def _import_from_package(path: Path) -> ModuleType:
+    """Import a file as a module of the package whose folders, with their `__init__.py`, lie around it."""
+    root = path.parent
+    while (root.parent / "__init__.py").is_file():
+        root = root.parent
+    name = ".".join(path.relative_to(root.parent).with_suffix("").parts)
+    if str(root.parent) not in sys.path:
+        sys.path.append(str(root.parent))
+    with watched_import(path) as watch:
+        try:
+            module = importlib.import_module(name)
+        except BaseException as error:
+            if watch.interrupted:
+                raise
+            why = _why_not_imported(error, path)
+            raise ValueError(f"{why} (imported as {name}, for its relative imports)") from error
+    found = str(module.__file__)
+    if Path(found).resolve() != path:
+        raise ValueError(
+            f"it belongs to the package '{root.name}', and another package of that name is imported: "
+            f"{shown_path(found)}; name the file there, or rename the folder {shown_path(str(root))}"
+        )
+    return module
+
+
+def _why_not_imported(error: BaseException, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{shown_path(error.filename or str(path))}:{error.lineno}: syntax error: {error.msg}"
+    return f"importing it failed: {describe_error(error, str(path))}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

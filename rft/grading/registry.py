@@ -24,8 +24,9 @@ from typing import Any
 from rft.errors import ConfigError
 from rft.grading.binding import PER_COMPLETION, PER_GROUP, bind, option_parameters
 from rft.grading.contract import OWN, LoadedGrader, is_deterministic, is_in_process, is_per_group
+from rft.grading.factories import make
 from rft.grading.keys import take_keys
-from rft.grading.loading import BUILT_IN, Target, find_target
+from rft.grading.loading import BUILT_IN, Target, did_you_mean, find_target
 from rft.grading.options import fill_in
 from rft.redaction import hide, secrets_in
 
@@ -109,6 +110,11 @@ def _target(use: Any, options: Mapping[str, Any], style: Any) -> tuple[Target | 
         target = find_target(use)
     except ValueError as error:
         return None, None, [f".use: {error}"]
+    if use not in BUILT_IN:
+        try:
+            target, options = make(target, options)
+        except ValueError as error:
+            return None, None, [f".use: {error}"]
     if style is not None and style != OWN:
         return target, *_foreign(target, options, style)
     bound, problems = _native(target, use, options)
@@ -116,7 +122,7 @@ def _target(use: Any, options: Mapping[str, Any], style: Any) -> tuple[Target | 
     if is_theirs and (bound is not None or _lacks_arguments(target.object, options)):
         foreign, candidates = _foreign(target, options, None)
         if foreign is not None or candidates:
-            return target, foreign, [] if foreign is not None else problems + candidates
+            return target, foreign, [] if foreign is not None else candidates
     return target, bound, problems
 
 
@@ -154,12 +160,17 @@ def _foreign(target: Target, options: Mapping[str, Any], style: Any) -> tuple[_B
 
     foreign = target.object
     try:
+        filled = dict(options)
+        parser = filled.pop("parser", None)
         if options:
-            unknown = sorted(set(options) - set(option_parameters(foreign)))
+            parameters = option_parameters(foreign)
+            takes = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
+            unknown = sorted(set(filled) - set(parameters))
             if unknown:
-                return None, [f".{name}: the function has no such parameter" for name in unknown]
-            foreign = functools.partial(foreign, **options)
-        adapted = adapt(foreign, style)
+                return None, [
+                    f".{name}: there is no such option{did_you_mean(name, parameters)}; {takes}" for name in unknown
+                ]
+        adapted = adapt(functools.partial(foreign, **filled) if filled else foreign, style, parser=parser)
     except (ValueError, TypeError) as error:  # no signature, or no style that fits
         return None, [f".style: {error}"]
     if adapted.style == OWN:

@@ -246,16 +246,15 @@ def test_every_built_in_grader_is_there(name):
         ({"use": "nowhere.py:f"}, ["graders.g.use: there is no file nowhere.py (looked in /"]),
         ({"use": "my_graders.py"}, ["graders.g.use: there is no grader 'my_graders.py'; name the grader in it, as my"]),
         ({"use": "my_graders.py:concize"}, ["my_graders.py has no 'concize' (did you mean 'concise'?); it has: con"]),
-        ({"use": "my_graders.py:Loose"}, ["that is a class; a grader is a function, or a dataclass with a method"]),
+        ({"use": "my_graders.py:Loose"}, ["that is a class, and its instances cannot be called; make a grader of it"]),
         ({"use": "my_graders.py:Gradeless"}, ["that is a class; a grader is a function, or a dataclass with a"]),
         ({"use": "my_graders.py:ready"}, ["graders.g.use: that is of type Graded; a grader is a function, or a"]),
         ({"use": "my_graders.py:LIMIT"}, ["graders.g.use: that is of type int; a grader is a function, or a da"]),
         (
             {"use": "my_graders.py:foreign"},
             [
-                "rft itself passes only completion, task, rollout",
-                "graders.g.answers: missing",
-                "graders.g.style: no style fits the parameters prompts, answers; say whose function it is with style=",
+                "no style fits the parameters prompts, answers. rft passes completion, task, rollout by name, and not "
+                "prompts, answers; give it a default, or a value in the entry. If it is another system's",
             ],
         ),
         ({"use": "my_graders.py:native"}, ["graders.g.use: its parameters cannot be read (no signature found"]),
@@ -263,10 +262,7 @@ def test_every_built_in_grader_is_there(name):
         ({"use": "numeric", "tolerance": float("nan")}, ["graders.g: tolerance and relative_tolerance must be at"]),
         (
             {"use": "my_graders.py:at_least"},
-            [
-                "graders.g.limit: missing; the grader has no default for it",
-                "graders.g.style: no style fits the parameters",
-            ],
+            ["graders.g.style: no style fits the parameters completion, limit. rft passes completion, task, rollout"],
         ),
         ({"use": "my_graders.py:at_least", "limit": "x"}, ["graders.g.limit: 'x' is not of type int"]),
         (
@@ -359,9 +355,8 @@ def test_a_file_that_cannot_be_imported(folder, source, message):
 
 def test_a_grader_that_asks_for_more_than_there_is(folder):
     (folder / "odd.py").write_text("def f(rollouts): return 0\ndef g(completion, /, task): return 0\n")
-    found, of_style = grader_problems("g", {"use": "odd.py:f"})
-    assert of_style.startswith("graders.g.style: no style fits the parameters rollouts; say whose function it is with")
-    assert found.startswith("graders.g.use: odd.py:f: parameter 'rollouts' cannot be filled; a grader of this kind")
+    (found,) = grader_problems("g", {"use": "odd.py:f"})
+    assert "and not rollouts (did you mean 'rollout'?); give it a default" in found
     assert "parameter 'completion' cannot be filled" in grader_problems("g", {"use": "odd.py:g"})[0]
 
 
@@ -373,3 +368,41 @@ def test_options_cannot_take_the_place_of_arguments(folder):
 def test_a_built_in_grader_grades():
     task = Task(id="t", messages=(), item={"answer": "1,000"}, split="train")
     assert load_grader("n", {"use": "numeric"}).call(completion="it is 1000", task=task).value == 1.0
+
+
+PACKAGE = {
+    "fine/__init__.py": "",
+    "fine/rewards/__init__.py": "from .scores import exact\n",
+    "fine/rewards/scores.py": "from ..texts import clean\ndef exact(completion): return clean(completion) == 4\n",
+    "fine/texts.py": "clean = int\n",
+    "torn/__init__.py": "import no_such_module_at_all\n",
+    "torn/scores.py": "from .texts import clean\n",
+    "json/__init__.py": "",
+    "json/scores.py": "from . import texts\n",
+}
+
+
+@pytest.fixture
+def package(folder):
+    for name, source in PACKAGE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(source)
+    path, modules = list(sys.path), set(sys.modules)
+    yield folder
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def test_a_file_with_relative_imports_is_imported_as_part_of_its_package(package):
+    grader = load_grader("g", {"use": "fine/rewards/scores.py:exact"})
+    assert grader.call(completion="4")
+    assert grader.call.func.__module__ == "fine.rewards.scores"
+
+
+def test_a_package_that_cannot_be_imported_says_why(package):
+    (found,) = grader_problems("g", {"use": "torn/scores.py:exact"})
+    assert "No module named 'no_such_module_at_all'" in found
+    assert found.endswith("(imported as torn.scores, for its relative imports)")
+    (found,) = grader_problems("g", {"use": "json/scores.py:exact"})
+    assert "json.scores" in found

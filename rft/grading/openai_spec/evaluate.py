@@ -1,7 +1,8 @@
 """Running a grader on one completion: any of the types, and multi, which runs several and calculates with their scores.
 
 What is the model's fault is graded with the grader's minimum: the lower end of a score_model's range, else 0. A multi
-grader calculates with these minimums like with any score. A grader without a value leaves it without one too.
+grader calculates with these minimums like with any score, unless it has an `invalid_grade`. A grader without a value
+leaves it without one too.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ async def _multi(spec: Multi, case: Case, services: Services, fault: Fault | Non
             for name, count in tokens.items():
                 total[name] = total.get(name, 0) + count
     value, own_fault = None, None
-    if len(values) == len(parts):
+    if fault is not None and fault.status.has_value and spec.invalid_grade is not None:
+        value = spec.invalid_grade
+    elif len(values) == len(parts):
         try:
             value = spec.calculate_output.evaluate(values)
         except Fault as raised:

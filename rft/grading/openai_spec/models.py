@@ -26,10 +26,7 @@ async def score(spec: ScoreModel, case: Case, services: Services) -> Outcome:
     Raises:
         Fault: A variable is missing, the judge cannot be reached, refuses, or replies with no number.
     """
-    sampling = spec.sampling_params.model_dump(exclude_none=True) if spec.sampling_params else {}
-    if "max_completions_tokens" in sampling:  # the grader spec's spelling; the API has another
-        sampling["max_completion_tokens"] = sampling.pop("max_completions_tokens")
-    reply = await _ask(spec, case, services, {"type": "number"}, sampling)
+    reply = await _ask(spec, case, services, {"type": "number"})
     result = _result(reply)
     if isinstance(result, bool) or not isinstance(result, (int, float)) or not math.isfinite(result):
         raise _no_verdict(spec.model, reply, "no finite number")
@@ -43,17 +40,18 @@ async def label(spec: LabelModel, case: Case, services: Services) -> Outcome:
     Raises:
         Fault: A variable is missing, the judge cannot be reached, refuses, or picks none of the labels.
     """
-    reply = await _ask(spec, case, services, {"type": "string", "enum": spec.labels}, {})
+    reply = await _ask(spec, case, services, {"type": "string", "enum": spec.labels})
     result = _result(reply)
     if result not in spec.labels:
         raise _no_verdict(spec.model, reply, f"none of {spec.labels}")
     return _outcome(spec.model, reply, float(result in spec.passing_labels))
 
 
-async def _ask(
-    spec: ScoreModel | LabelModel, case: Case, services: Services, result: dict[str, Any], sampling: dict[str, Any]
-) -> Reply:
+async def _ask(spec: ScoreModel | LabelModel, case: Case, services: Services, result: dict[str, Any]) -> Reply:
     messages = [_message(message, case) for message in spec.input]
+    sampling = spec.sampling_params.model_dump(exclude_none=True) if spec.sampling_params else {}
+    if "max_completions_tokens" in sampling:  # the grader spec's spelling; the API has another
+        sampling["max_completion_tokens"] = sampling.pop("max_completions_tokens")
     try:
         reply = await services.model(spec.model).chat(messages, schema=_schema(result), sampling=sampling)
     except ModelCallError as error:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from rft.grading.loading import did_you_mean
 from rft.grading.openai_spec.faults import SpecError
 from rft.grading.openai_spec.formula import FUNCTIONS, Formula, is_key
-from rft.grading.openai_spec.spec import CONTENT_FORMS, TYPES, Grader
+from rft.grading.openai_spec.spec import CONTENT_FORMS, REFUSED_KEYS, TYPES, Grader
 from rft.grading.openai_spec.templates import Template
 
 
@@ -102,6 +102,8 @@ def _in_words(error: ValidationError, model: type[BaseModel], fields: Mapping[st
             problems.append(f"{where}: {cause}")
         elif detail["type"] == "missing":
             problems.append(f"{where}: missing")
+        elif detail["type"] == "extra_forbidden" and (reason := REFUSED_KEYS.get(str(detail["loc"][-1]))):
+            problems.append(f"{where}: {reason}")
         elif detail["type"] == "extra_forbidden":
             known = list(model.model_fields) if len(detail["loc"]) == 1 else []
             takes = f"; there are {', '.join(known)}" if known else ""

@@ -1,8 +1,9 @@
 """The grader JSON as types; `parsing` reads one into these.
 
 Sources: OpenAI's graders guide and OpenAPI schema (2026), Azure's documentation for `endpoint`. Where these disagree
-the more lenient one is taken: `name` may be left out (the guide's own examples do), `pass_threshold` is kept but
-changes no reward, `graders` may be a list of graders with different names, and `label_model` may stand alone.
+the more lenient one is taken: `name` may be left out (the guide's own examples do), every grader may have an `id` and a
+`pass_threshold`, which change no reward, `graders` may be a list of graders with different names, `label_model` may
+stand alone and have `sampling_params`, and `multi` may have Foundry's `invalid_grade`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ class Grader(_Strict):
     """Which of `TYPES` it is."""
     name: str = ""
     """Its name; left out, its key in a multi grader, or else its type."""
+    id: str | None = None
+    """Its identifier in replies of the API; it changes nothing."""
+    pass_threshold: float | None = None
+    """The score from which on evaluations count a pass; it changes no reward."""
 
     @property
     def minimum(self) -> float:
@@ -100,7 +105,6 @@ class TextSimilarity(Grader):
         "rouge_5",
         "rouge_l",
     ]
-    pass_threshold: float | None = None
 
     @field_validator("reference")
     @classmethod
@@ -198,7 +202,6 @@ class ScoreModel(Grader):
     input: list[InputMessage] = Field(min_length=1)
     range: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default=[0.0, 1.0], min_length=2, max_length=2)
     sampling_params: SamplingParams | None = None
-    pass_threshold: float | None = None
 
     @field_validator("range")
     @classmethod
@@ -219,6 +222,7 @@ class LabelModel(Grader):
     type: Literal["label_model"]
     model: str = Field(min_length=1)
     input: list[InputMessage] = Field(min_length=1)
+    sampling_params: SamplingParams | None = None
     labels: list[str] = Field(min_length=1)
     passing_labels: list[str] = Field(min_length=1)
 
@@ -267,7 +271,6 @@ class Endpoint(Grader):
     url: str = Field(pattern=r"^https?://[^\s/]+")
     headers: dict[str, str] = Field(default={}, repr=False)
     rate_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    pass_threshold: float | None = None
 
 
 class Multi(Grader):
@@ -276,7 +279,14 @@ class Multi(Grader):
     type: Literal["multi"]
     graders: dict[str, SerializeAsAny[InstanceOf[Grader]]] = Field(min_length=1)
     calculate_output: Annotated[Formula, _read_with(Formula.parse), _AsSource]
+    invalid_grade: float | None = Field(default=None, allow_inf_nan=False)
+    """The score of a completion that cannot be graded; left out, that of the formula over the graders' minimums."""
 
+
+REFUSED_KEYS: Mapping[str, str] = {
+    "file_id": "files in OpenAI's storage cannot be read here; give the image as image_url, a URL or a data: URL",
+}
+"""Keys of OpenAI's that have no meaning here, and what to do instead."""
 
 TYPES: Mapping[str, type[Grader]] = {
     "string_check": StringCheck,

@@ -25,6 +25,7 @@ import asyncio
 import functools
 import math
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,10 @@ MAX_METEOR_WORDS = 2_000
 EMBEDDING_MODEL = "text-embedding-3-large"
 """Whose embeddings `cosine` compares."""
 
+_IMPORTING = threading.Lock()
+"""nltk, which rouge-score imports as well, stays broken for the process if two threads import it first."""
+_IMPORTED: set[str] = set()
+"""The metrics whose libraries are there."""
 _ROUGE_WORD = re.compile(r"[^\W_]+")
 
 
@@ -61,12 +66,19 @@ async def grade(spec: TextSimilarity, case: Case, services: Services) -> Outcome
         return Outcome(value=1.0)
     if spec.evaluation_metric == "cosine":
         return await _cosine(text, reference, services)
+    # In a thread: the first call imports the library, and long texts take a while.
+    return await asyncio.to_thread(_compare, spec, text, reference)
+
+
+def _compare(spec: TextSimilarity, text: str, reference: str) -> Outcome:
+    with _IMPORTING:
+        if spec.evaluation_metric not in _IMPORTED:
+            METRICS[spec.evaluation_metric]("one text", "another text")
+            _IMPORTED.add(spec.evaluation_metric)
     if spec.evaluation_metric == "meteor" and max(len(_words(text)), len(_words(reference))) > MAX_METEOR_WORDS:
         longer = spec.input if len(_words(text)) > MAX_METEOR_WORDS else spec.reference
         raise _unusable(longer, f"METEOR compares at most {MAX_METEOR_WORDS} words")
-    # In a thread: the first call imports the library, and long texts take a while.
-    value = await asyncio.to_thread(METRICS[spec.evaluation_metric], text, reference)
-    return Outcome(value=min(1.0, max(0.0, value)))
+    return Outcome(value=min(1.0, max(0.0, METRICS[spec.evaluation_metric](text, reference))))
 
 
 def fuzzy_match(text: str, reference: str) -> float:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from operator import contains
 from types import CodeType
 from typing import Any
 
 from rft.grading.binding import PER_COMPLETION, PER_GROUP, bind
 from rft.grading.contract import OWN, is_per_group
+from rft.grading.loading import did_you_mean
+from rft.grading.styles.parsers import PARSERS, named_parser
 from rft.grading.styles.payloads import Graded
 from rft.grading.styles.table import STYLES, Style
 from rft.types import Task
+
+TEXT_NAMES = ("text", "output", "generation", "prediction", "string", "s")
+"""What functions of one text call it; another name, as `language` in a factory, tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +37,14 @@ class Adapted:
     """The style that it was found to have, or was given."""
 
 
-def adapt(target: object, style: str | None) -> Adapted:
+def adapt(target: object, style: str | None, *, parser: str | None = None) -> Adapted:
     """Make a grader of a reward function as it stands.
 
     Args:
         target: The function; also a scorer or a factory of scorers of inspect_ai's, or an object with `score_answer`.
         style: A key of `STYLES`, or "rft"; None to tell by the parameters' names.
+        parser: Of a verifiers function, the parser of its environment, one of `PARSERS`; None takes the one that its
+            file holds under the name `parser`.
 
     Raises:
         ValueError: There is no such style, the style cannot be told, or the function asks for what the style lacks.
@@ -56,7 +65,32 @@ def adapt(target: object, style: str | None) -> Adapted:
     if problem is not None:
         raise ValueError(f"style '{name}' is {chosen.signature}: {problem}")
     takes = PER_GROUP if chosen.per_group else PER_COMPLETION
-    return Adapted(_caller(function, chosen), takes if chosen.needs_rollout else takes[:2], chosen.per_group, name)
+    takes = takes if chosen.needs_rollout else takes[:2]
+    if "parser" in chosen.names:
+        chosen = replace(chosen, payload=partial(_with_parser, chosen.payload, _parser_for(function, parser)))
+    elif parser is not None:
+        raise ValueError(f"only functions of verifiers have a parser, and this one has the style '{name}'")
+    return Adapted(_caller(function, chosen), takes, chosen.per_group, name)
+
+
+def _parser_for(function: Callable[..., Any], name: str | None) -> Any:
+    """Return the parser that is meant; None where the function asks for none."""
+    if name is not None:
+        return named_parser(name)
+    if "parser" not in inspect.signature(function).parameters:
+        return None
+    module = sys.modules.get(getattr(_undressed(function), "__module__", ""))
+    parser = getattr(module, "parser", None)
+    if parser is None:
+        raise ValueError(
+            "the function asks for the parser of its environment; say which one with parser=..., one of "
+            f"{', '.join(PARSERS)}, or assign one to the name 'parser' in its file"
+        )
+    return parser
+
+
+def _with_parser(payload: Callable[[Graded], Mapping[str, Any]], parser: Any, graded: Graded) -> Mapping[str, Any]:
+    return {**payload(graded), "parser": parser}
 
 
 def _function(target: object) -> Callable[..., Any]:
@@ -82,23 +116,29 @@ def _told_style(function: Callable[..., Any]) -> str:
     fitting = [name for name in fitting if _problem(function, STYLES[name]) is None]
     if {"trl", "trl_chat"} <= set(fitting):
         fitting.remove("trl" if _mentions(function, "content") else "trl_chat")
-    claimed = {*PER_GROUP, *(name for style in STYLES.values() for name in style.names)}
     is_ours = set(required) <= set(PER_COMPLETION) and any(name in parameters for name in PER_COMPLETION)
     to_fill = {name for name, one in parameters.items() if one.default is None} - set(PER_COMPLETION)
     if fitting and to_fill & {name for style in fitting for name in STYLES[style].names}:
         is_ours = False  # `answer=None` waits for what only the other system passes; an option has a value
     if is_ours or {"task"} < set(required) <= set(PER_GROUP):  # these would be ours if they were marked as per_group
         fitting.insert(0, OWN)
-    elif len(required) == 1 and required[0] not in claimed and not fitting:
+    elif len(required) == 1 and required[0] in TEXT_NAMES and not fitting:
         return "plain"
     if len(fitting) == 1:
         return fitting[0]
-    found = "more than one style fits" if fitting else "no style fits"
-    could_be = fitting or ([] if required else [OWN]) + list(STYLES)
-    candidates = [f"{name} ({STYLES[name].signature})" if name in STYLES else name for name in could_be]
+    shown = ", ".join(parameters) or "(none)"
+    if fitting:
+        candidates = [f"{name} ({STYLES[name].signature})" if name in STYLES else name for name in fitting]
+        raise ValueError(
+            f"more than one style fits the parameters {shown}; say whose function it is with style=..., one of: "
+            f"{', '.join(candidates)}"
+        )
+    unknown = [name for name in required if name not in PER_COMPLETION]
+    near = did_you_mean(unknown[0], PER_COMPLETION) if len(unknown) == 1 else ""
     raise ValueError(
-        f"{found} the parameters {', '.join(parameters) or '(none)'}; say whose function it is with "
-        f"style=..., one of: {', '.join(candidates)}"
+        f"no style fits the parameters {shown}. rft passes {', '.join(PER_COMPLETION)} by name"
+        + (f", and not {', '.join(unknown)}{near}; give it a default, or a value in the entry" if unknown else "")
+        + f". If it is another system's function, say whose with style=..., one of: {', '.join([OWN, *STYLES])}"
     )
 
 
@@ -176,16 +216,35 @@ def _arguments(function: Callable[..., Any], style: Style, graded: Graded) -> tu
 
 def _require(names: Sequence[str], payload: Mapping[str, Any], task: Task) -> None:
     missing = [name for name in names if name not in payload]
+    if "completion_ids" in missing:
+        raise LookupError(
+            "nothing is there to pass as completion_ids: the recorded completion came without its tokens; a column "
+            "num_completion_tokens makes up for their number"
+        )
     if missing:
         columns = ", ".join(task.item) or "none"
         raise LookupError(f"nothing is there to pass as {', '.join(missing)}; task {task.id} has the columns {columns}")
 
 
-def _mentions(function: Any, constant: str) -> bool:
-    """Whether a text constant stands in a function's own code, as the key `content` in one that reads messages."""
+def _mentions(function: Any, constant: str, seen: frozenset[int] = frozenset()) -> bool:
+    """Whether a text constant stands in a function's code or in that of a helper, as `content` in one of messages."""
     function = _undressed(function)
-    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    return code is not None and _holds(code, constant)
+    if not inspect.isfunction(function) and not inspect.ismethod(function):
+        function = vars(type(function)).get("__call__")
+    code = getattr(function, "__code__", None)
+    if code is None or id(code) in seen:
+        return False
+    if _holds(code, constant):
+        return True
+    known = getattr(function, "__globals__", {})
+    helpers = [known[name] for name in _names_in(code) if inspect.isfunction(known.get(name))]
+    return any(_mentions(helper, constant, seen | {id(code)}) for helper in helpers)
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """The global names that some code uses, that of nested functions included."""
+    inner = (_names_in(one) for one in code.co_consts if isinstance(one, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _undressed(function: Any) -> Any:

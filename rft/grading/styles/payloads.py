@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rft.grading.answers import final_answer
-from rft.grading.styles.records import ChatMessage, ModelOutput, Parser, Target, TaskState, Trace
+from rft.grading.styles.records import ChatMessage, ModelOutput, Target, TaskState, Trace
 from rft.types import Rollout, StopReason, Task
 
 Payload = dict[str, Any]
@@ -75,6 +75,21 @@ def verl(graded: Graded) -> Payload:
     return payload | _first(item, "ground_truth")
 
 
+def verl_pair(graded: Graded) -> Payload:
+    """The two arguments that verl itself passes to the scorers of its `reward_score` folder."""
+    payload = verl(graded)
+    return {name: payload[name] for name in ("solution_str", "ground_truth") if name in payload}
+
+
+def areal(graded: Graded) -> Payload:
+    """AReaL's texts and token ids of one completion, which it calls `completions`, and the columns."""
+    (rollout,) = graded.rollouts
+    ids = _token_ids(rollout)
+    texts = {"prompt": prompt_text(graded.task), "completions": graded.completion}
+    tokens = {} if ids is None else {"prompt_ids": list(rollout.prompt_ids), "completion_ids": ids}
+    return {**graded.task.item, **texts, **tokens}
+
+
 def verl_batch(graded: Graded) -> Payload:
     """The arguments of verl's batch form: the same with plural names."""
     rows = [verl(Graded(graded.task, [text], [])) for text in graded.completions]
@@ -99,14 +114,14 @@ def verifiers(graded: Graded) -> Payload:
         "task": item.get("task", "default"),
         "info": item.get("info", {}),
     } | _first(item, "answer")
-    return {**item, **named, "state": {**item, **named, "id": graded.task.id}, "parser": Parser()}
+    return {**item, **named, "state": {**item, **named, "id": graded.task.id}}
 
 
 def verifiers_group(graded: Graded) -> Payload:
     """The arguments of verifiers' rubric functions for a group: the same with plural names."""
     rows = [verifiers(Graded(graded.task, [text], [])) for text in graded.completions]
     names = [name for name in ("prompt", "completion", "answer", "state", "task", "info") if name in rows[0]]
-    return {f"{name}s": [row[name] for row in rows] for name in names} | {"parser": Parser()}
+    return {f"{name}s": [row[name] for row in rows] for name in names}
 
 
 def verifiers_v1(graded: Graded) -> Payload:
@@ -239,12 +254,18 @@ def _first(item: Mapping[str, Any], name: str, otherwise: str = "answer") -> dic
 def _trl_columns(graded: Graded) -> Payload:
     count = len(graded.completions)
     columns = {name: [value] * count for name, value in graded.task.item.items() if name not in _NOT_COLUMNS}
+    ids = [_token_ids(rollout) for rollout in graded.rollouts]
     return columns | {
-        "completion_ids": [list(rollout.completion_ids) for rollout in graded.rollouts],
+        **({} if None in ids else {"completion_ids": ids}),
         "trainer_state": None,
         "log_extra": _ignore,
         "log_metric": _ignore,
     }
+
+
+def _token_ids(rollout: Rollout) -> list[int] | None:
+    """The ids of a completion's tokens; None for a recorded completion that came without them."""
+    return list(rollout.completion_ids) if rollout.completion_ids or not rollout.text else None
 
 
 def _ignore(*_: Any, **__: Any) -> None:

@@ -6,7 +6,7 @@ counts as a grader error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, overload
@@ -141,29 +141,3 @@ class Trace:
     def last_reply(self) -> str:
         """The completion's text, stripped."""
         return self.messages[-1].content.strip()
-
-
-class Parser:
-    """verifiers' plain parser: the answer is the last message of the assistant's, whole.
-
-    Args:
-        extract_fn: What to make of the text.
-    """
-
-    def __init__(self, extract_fn: Callable[[str], Any] = str) -> None:
-        self.extract_fn = extract_fn
-
-    def parse(self, text: str) -> Any:
-        """Return what is made of a text."""
-        return self.extract_fn(text)
-
-    def get_assistant_messages(self, completion: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Return the assistant's messages."""
-        return [message for message in completion if message["role"] == "assistant"]
-
-    def parse_answer(self, completion: str | Sequence[Mapping[str, Any]]) -> Any:
-        """Return what is made of the last message of the assistant's; None where there is none."""
-        if isinstance(completion, str):
-            return self.parse(completion)
-        messages = self.get_assistant_messages(completion)
-        return self.parse(str(messages[-1]["content"])) if messages else None

@@ -45,9 +45,14 @@ class Style:
     needs_rollout: bool = False
     """Whether the payload is made from the rollouts, too."""
 
+    @property
+    def told_by(self) -> frozenset[str]:
+        """All parameters of `marks`."""
+        return frozenset(name for alternatives in self.marks for name in alternatives)
+
 
 _TRL = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-_TRL_NOT = ("queries", "answers", "states", "infos", "parser", "rollouts")
+_TRL_NOT = ("queries", "answers", "states", "infos", "parser", "rollouts", "prompt", "prompt_ids")
 _VERIFIERS = ("prompt", "completion", "answer", "state", "info", "task", "parser")
 _VERIFIERS_GROUP = ("prompts", "completions", "answers", "states", "infos", "tasks", "parser")
 
@@ -87,6 +92,15 @@ _ALL = (
         names=("data_source", "solution_str", "ground_truth", "extra_info"),
     ),
     Style(
+        name="verl_pair",
+        system="verl, scorers of its reward_score folder",
+        signature="compute_score(model_output, ground_truth)",
+        marks=(("model_output", "predict_str"), ("ground_truth",)),
+        payload=payloads.verl_pair,
+        names=("solution_str", "ground_truth"),
+        positional=True,
+    ),
+    Style(
         name="verl_batch",
         system="verl, in batches",
         signature="compute_score(data_sources, solution_strs, ground_truths, extra_infos)",
@@ -95,6 +109,16 @@ _ALL = (
         names=("data_sources", "solution_strs", "ground_truths", "extra_infos"),
         read=results.group,
         per_group=True,
+    ),
+    Style(
+        name="areal",
+        system="AReaL",
+        signature="f(prompt, completions, prompt_ids, completion_ids, **columns)",
+        marks=(("prompt",), ("completions",), ("prompt_ids", "**")),
+        payload=payloads.areal,
+        names=("prompt", "completions", "prompt_ids", "completion_ids"),
+        columns=True,
+        needs_rollout=True,
     ),
     Style(
         name="openrlhf",

@@ -103,6 +103,15 @@ def test_the_status_of_a_multi_grader():
     assert score.reason.startswith("a none, b 0; invalid_variable_error: {{ item.gold }}")
 
 
+def test_a_multi_grader_may_say_what_a_completion_that_cannot_be_graded_scores():
+    spec = {"type": "multi", "graders": {"a": CHECK}, "calculate_output": "a", "invalid_grade": -1.0}
+    job = {"grader": spec, "response_format": FORMAT}
+    assert grade(load_openai(job), "no JSON").value == -1.0
+    assert grade(load_openai({"grader": spec}), "5").value == 0.0
+    failing = spec | {"graders": {"a": CHECK | {"reference": "{{item.gold}}"}}}
+    assert grade(load_openai({"grader": failing}), "4").value is None  # the grader failed, not the model
+
+
 def test_tool_calls():
     call = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
     grader = load_openai(CHECK | {"input": "{{sample.output_tools[0].function.arguments}}"})

@@ -47,6 +47,22 @@ def test_validate_echoes_a_grader(grader):
     assert json.loads(json.dumps(echo)) == echo
 
 
+@pytest.mark.parametrize("grader", [CHECK, SIMILAR, JUDGE, LABEL, PYTHON, ENDPOINT, MULTI], ids=lambda g: g["type"])
+def test_keys_that_replies_of_the_api_have_are_taken(grader):
+    assert validate({"grader": grader | {"id": "grader-1", "pass_threshold": 0.5}})["grader"]["pass_threshold"] == 0.5
+
+
+def test_a_judge_that_labels_may_be_sampled_as_it_is_told():
+    grader = LABEL | {"sampling_params": {"temperature": 0}}
+    assert validate({"grader": grader})["grader"]["sampling_params"] == {"temperature": 0.0}
+
+
+def test_a_file_of_openais_storage_is_refused_with_what_to_do():
+    image = {"type": "input_image", "file_id": "file-1"}
+    found = problems(JUDGE | {"input": [{"role": "user", "content": [image]}]})
+    assert "$.input[0].content[0].file_id: files in OpenAI's storage cannot be read here; give the image as" in found[1]
+
+
 def test_validate_fills_in_names_and_defaults():
     echo = validate({"grader": MULTI | {"graders": {"a": {**PYTHON}, "b": JUDGE}}})["grader"]
     assert echo["graders"]["a"]["name"] == "a"

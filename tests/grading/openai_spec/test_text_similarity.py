@@ -6,7 +6,7 @@ import random
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from rft.grading.openai_spec import load_openai, run
+from rft.grading.openai_spec import load_openai, run, text_similarity
 from rft.grading.openai_spec.text_similarity import METRICS
 
 
@@ -25,6 +25,20 @@ def similarity(metric, text, reference, **options):
         },
         **options,
     )
+
+
+def test_the_library_of_a_metric_is_imported_by_one_thread_at_a_time(monkeypatch):
+    is_held = []
+
+    def metric(text, reference):
+        is_held.append(text_similarity._IMPORTING.locked())
+        return 0.5
+
+    monkeypatch.setattr(text_similarity, "_IMPORTED", set())
+    monkeypatch.setattr(text_similarity, "METRICS", {"gleu": metric})
+    for _ in range(2):
+        assert similarity("gleu", "a", "b")["reward"] == 0.5
+    assert is_held == [True, False, False]  # once to import, then once for each pair of texts
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -37,6 +37,9 @@ def function(signature, body="0.0"):
         ("solution_str, ground_truth", "verl"),
         ("data_source, solution_str, ground_truth, extra_info=None, **kwargs", "verl"),
         ("data_sources, solution_strs, ground_truths, extra_infos", "verl_batch"),
+        ("model_output, ground_truth, timeout_score=0", "verl_pair"),
+        ("predict_str, ground_truth, use_boxed=True", "verl_pair"),
+        ("prompt, completions, prompt_ids, completion_ids, answer, **kwargs", "areal"),
         ("queries, prompts, labels", "openrlhf"),
         ("queries, prompts, labels, **kwargs", "openrlhf"),
         ("prompt, completion, answer", "verifiers"),
@@ -70,28 +73,64 @@ def test_the_style_is_told_by_the_names(signature, style):
         ("completion, answer=4", ["rft", "verifiers"]),
         ("completion, **kwargs", ["rft", "verifiers"]),
         ("completions, task", ["rft", "trl"]),
-        ("item, sample", STYLES),
-        ("example, response, sample, item", STYLES),
-        ("answer", STYLES),
-        ("response", STYLES),
-        ("item", STYLES),
-        ("a, b", STYLES),
-        ("rollouts", STYLES),
-        ("ignore_case=True", ["rft", *STYLES]),
     ],
 )
-def test_what_cannot_be_told_is_asked_for(signature, candidates):
+def test_what_fits_more_than_one_style_is_asked_for(signature, candidates):
     with pytest.raises(ValueError, match="say whose function it is with style=") as caught:
         adapt(function(signature), None)
     named = str(caught.value).partition("one of: ")[2]
     assert [style for style in ("rft", *STYLES) if f"{style} (" in named or f"{style}," in named] == list(candidates)
 
 
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "item, sample",
+        "example, response, sample, item",
+        "answer",
+        "response",
+        "item",
+        "a, b",
+        "rollouts",
+        "strict=True",
+    ],
+)
+def test_what_fits_no_style_is_refused_with_all_of_them(signature):
+    with pytest.raises(ValueError, match="no style fits the parameters") as caught:
+        adapt(function(signature), None)
+    assert str(caught.value).endswith(f"one of: {', '.join(['rft', *STYLES])}")
+
+
+def test_a_misspelt_parameter_is_told_from_a_foreign_one():
+    with pytest.raises(ValueError, match="and not tsk \\(did you mean 'task'\\?\\); give it a default, or a value"):
+        adapt(function("completion, tsk"), None)
+
+
+HELPERS = """
+def text_of(one):
+    return one[0]["content"]
+
+def through_a_helper(completions, **kwargs):
+    return [float(text_of(one) == "4") for one in completions]
+
+def by_itself(completions, **kwargs):
+    return [float(one == "4") for one in completions]
+"""
+
+
+def test_messages_may_be_read_by_a_helper():
+    names = {}
+    exec(HELPERS, names)
+    assert adapt(names["through_a_helper"], None).style == "trl_chat"
+    assert adapt(names["by_itself"], None).style == "trl"
+
+
 def test_every_style_that_names_tell_is_told_by_its_own_signature():
     for style in STYLES.values():
         if style.marks and style.name not in ("trl_chat", "verifiers_group"):
             signature = style.signature.partition("(")[2].rpartition(")")[0]
-            assert adapt(function(signature), None).style == style.name
+            parser = "plain" if "parser" in style.names else None
+            assert adapt(function(signature), None, parser=parser).style == style.name
 
 
 def test_one_call_a_group_takes_the_group():

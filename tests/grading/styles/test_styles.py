@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,9 @@ BOXED = r"so \boxed{4}"
         ("openrlhf_rewards.py:reward_func", {"label": "4"}, ["4", "5"], [1.0, 0.0]),
         ("openrlhf_rewards.py:listed", {"answer": "4"}, ["= 4", "5"], [1.0, 0.0]),
         ("verifiers_rubric.py:correct_answer", {"answer": "4"}, ["it is 4", "5"], [1.0, 0.0]),
-        ("verifiers_rubric.py:parsed_answer", {"answer": "4"}, ["4", "it is 4"], [1.0, 0.0]),
+        ("swift_orms.py:Exact", {"solution": "4"}, ["4", "5"], [1.0, 0.0]),
+        ("areal_rewards.py:gsm8k_reward_fn", {"answer": "4"}, ["4", "it is 4", "5"], [1.0, 1.0, 0.0]),
+        ("verl_rewards.py:pair", {"reward_model": {"ground_truth": "4"}}, ["4", "5"], [1.0, 0.0]),
         ("verifiers_rubric.py:from_state", {"answer": "4", "info": {"level": 3}}, ["4", "5"], [1.0, 0.0]),
         ("verifiers_rubric.py:relative_length", {"answer": "4"}, ["4", "four"], [0.25, 1.0]),
         ("verifiers_v1.py:correct", {"answer": "4"}, [" 4\n", "5"], [1.0, 0.0]),
@@ -189,7 +192,7 @@ def test_a_missing_column_is_an_error_that_names_it(function, missing):
 @pytest.mark.parametrize(
     ("function", "entry", "says"),
     [
-        ("others.py:nobody", {}, "no style fits the parameters alpha, beta; say whose function it is with style=..."),
+        ("others.py:nobody", {}, "no style fits the parameters alpha, beta. rft passes completion, task"),
         ("others.py:plain", {"style": "trll"}, "there is no style 'trll'; there are rft, trl, trl_chat, verl,"),
         ("others.py:nobody", {"style": "verl"}, "nothing is there to pass as alpha, beta"),
         (
@@ -225,3 +228,64 @@ def test_the_rewards_that_come_with_trl():
     assert values("real_trl.py:accuracy_reward", task(solution="no formula"), r"\boxed{2}") == [None]
     assert values("real_trl.py:think_format_reward", given, "<think>\na\n</think>\n4", "4") == [1.0, 0.0]
     assert values("real_trl.py:repetition", given, "four") == [0.0]  # ids 0 to 3: no pair twice
+
+
+@pytest.mark.parametrize(
+    ("parser", "text", "value"),
+    [
+        ("plain", "4", 1.0),
+        ("plain", "it is \\boxed{4}", 0.0),
+        ("boxed", "it is \\boxed{4}", 1.0),
+        ("boxed", "\\boxed{\\frac{1}{2}} or rather \\boxed{4}", 1.0),
+        ("boxed", "4", 1.0),
+        ("think", "<think>5</think>\n4", 1.0),
+        ("think", "4", 0.0),
+        ("think_boxed", "<think>\\boxed{5}</think> \\boxed{4}", 1.0),
+        ("maybe_think", "4", 1.0),
+        ("maybe_think_boxed", "\\boxed{4}", 1.0),
+        ("xml:guess", "<guess>5</guess> no: <guess> 4 </guess>", 1.0),
+        ("xml:guess", "4", 0.0),
+    ],
+)
+def test_a_function_of_verifiers_has_the_parser_that_is_named(parser, text, value):
+    (score,) = scores("verifiers_rubric.py:parsed_answer", task(answer="4"), text, parser=parser)
+    assert score.value == value
+
+
+def test_a_parser_must_be_named_or_stand_in_the_file():
+    with pytest.raises(ConfigError, match="asks for the parser of its environment; say which one with parser="):
+        scores("verifiers_rubric.py:parsed_answer", task(answer="4"), "4")
+    with pytest.raises(ConfigError, match="there is no parser 'box'; there are plain, boxed,"):
+        scores("verifiers_rubric.py:parsed_answer", task(answer="4"), "4", parser="box")
+    (score,) = scores("verifiers_parser.py:parsed_answer", task(answer="4"), "the answer is 4")
+    assert score.value == 1.0
+
+
+def test_a_completion_without_its_tokens_has_no_length():
+    given = replace(rollout("four"), completion_ids=(), logprobs=())
+    grader = load_grader("g", {"use": f"{FOREIGN}/trl_rewards.py:short"})
+    with pytest.raises(LookupError, match="completion_ids: the recorded completion came without its tokens"):
+        grader.call(task=task(), completions=["four"], rollouts=[given])
+
+
+def test_a_factory_is_called_with_its_options():
+    made = "factories.py:get_length_reward"
+    assert [one.value for one in scores(made, task(), "12", "1234", max_chars=3)] == [1.0, -1.0]
+    assert [one.value for one in scores(made, task(), "12", "1234", max_chars=3, penalty=-5.0)] == [1.0, -5.0]
+    with pytest.raises(ConfigError, match="no style fits the parameters max_chars, penalty"):
+        scores(made, task(), "12")
+    with pytest.raises(
+        ConfigError, match=r"calling get_length_reward\(max_chars\) to make the grader failed: ValueError"
+    ):
+        scores(made, task(), "12", max_chars=0)
+
+
+def test_classes_are_instantiated_with_their_options():
+    assert [one.value for one in scores("swift_orms.py:Overlong", task(), "123", "12345", soft_max_length=4)] == [
+        0.0,
+        -1.0,
+    ]
+    with pytest.raises(ConfigError, match="to make the grader failed: TypeError"):
+        scores("swift_orms.py:Overlong", task(), "123")
+    with pytest.raises(ConfigError, match="that is a class, and its instances cannot be called; make a grader of it"):
+        scores("swift_orms.py:NotCallable", task(), "123")

@@ -39,3 +39,7 @@ async def async_reward_func(prompts, completions, **kwargs):
 def token_count(completion_ids, log_metric, **kwargs):
     log_metric("tokens", sum(map(len, completion_ids)))
     return [float(len(ids)) for ids in completion_ids]
+
+
+def short(completion_ids, **kwargs):
+    return [float(len(ids) < 10) for ids in completion_ids]

@@ -20,3 +20,7 @@ def with_details(data_source, solution_str, ground_truth, extra_info=None, **kwa
 
 def batched(data_sources, solution_strs, ground_truths, extra_infos):
     return [{"score": float(s == g)} for s, g in zip(solution_strs, ground_truths)]  # noqa: B905
+
+
+def pair(model_output, ground_truth, timeout_score=0):
+    return float(model_output == ground_truth)

@@ -1,0 +1,13 @@
+"""A rubric function beside its environment's parser."""
+
+
+class LastWord:
+    def parse_answer(self, completion):
+        return completion[-1]["content"].split()[-1]
+
+
+parser = LastWord()
+
+
+def parsed_answer(parser, completion, answer):
+    return float(parser.parse_answer(completion) == answer)
