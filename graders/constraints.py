@@ -1,4 +1,4 @@
-"""Constraints: the final answer keeps to rules that a program can check, in the manner of IFEval.
+"""Constraints: the final answer keeps to rules that a program can check. `ifeval` has those of IFEval, to the letter.
 
 graders:
   obeys:
@@ -10,7 +10,7 @@ graders:
 
 | kind | keys |
 |---|---|
-| words, sentences, paragraphs, bullets | at_least, at_most |
+| words, sentences, paragraphs, bullets, list_items (bullets and numbered lines) | at_least, at_most |
 | include | texts, times (1): each of them at least so often, as whole words, case ignored |
 | exclude | texts: none of them |
 | case | is: upper or lower |
@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from graders import counting
 from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.answers import json_answer
 
@@ -42,10 +43,11 @@ SCRIPTS: Mapping[str, tuple[str, ...]] = {
 """First words of the Unicode names of each script's letters; some letter of the first kind must be there."""
 
 COUNTS: Mapping[str, Callable[[str], int]] = {
-    "words": lambda text: len(re.findall(r"\w[\w'\u2019-]*", text)),
-    "sentences": lambda text: len(re.findall(r"\w[^.!?\u3002\uff01\uff1f]*", text)),
-    "paragraphs": lambda text: sum(any(map(str.isalnum, part)) for part in re.split(r"\n[ \t]*\n", text)),
-    "bullets": lambda text: len(re.findall(r"^[ \t]*[-*\u2022][ \t]+\w", text, re.MULTILINE)),
+    "words": counting.words,
+    "sentences": counting.sentences,
+    "paragraphs": counting.paragraphs,
+    "bullets": counting.bullets,
+    "list_items": counting.list_items,
 }
 """What is counted, and how."""
 
@@ -93,7 +95,7 @@ class Constraints:
 def is_met(one: Mapping[str, Any], text: str) -> bool:
     """Whether a text meets a constraint that `constraint_problems` has nothing against."""
     match one["kind"]:
-        case "words" | "sentences" | "paragraphs" | "bullets" as what:
+        case what if what in COUNTS:
             return bool(one.get("at_least", 0) <= COUNTS[what](text) <= one.get("at_most", MAX_CHARS))
         case "include":
             return all(_occurrences(word, text) >= one.get("times", 1) for word in one["texts"])

@@ -23,8 +23,8 @@ from rft.grading.answers import json_answer
 class JsonSchema:
     """1 where the answer is JSON that the schema accepts, 0 where it is not.
 
-    The answer may stand in a fenced block, with nothing beside it. A task whose column is empty is skipped. References
-    (`$ref`) reach into the schema itself only; nothing is fetched.
+    The answer may stand in a fenced block, which must be the only one. A task whose column is empty is skipped.
+    References (`$ref`) reach into the schema itself only; nothing is fetched.
     """
 
     deterministic: ClassVar[bool] = True

@@ -15,7 +15,7 @@ MAX_JSON_DEPTH = 50
 """Nor is JSON nested deeper than this: parsers and validators recurse."""
 
 _ANCHOR = re.compile(r"(?i)\banswer\b\W{0,5}(?:is|are|:|=)\s*:?|####")
-_FENCE = re.compile(r"```[a-zA-Z]*\n(.*)\n```", re.DOTALL)
+_FENCE = re.compile(r"```[ \t]*(?:[a-zA-Z]+\b)?\s*(.*?)\s*```", re.DOTALL)
 _JSON_NEST = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _NEGATION = re.compile(r"(?:\b(?:not|never|cannot|neither|nor)|n['\u2019]t)\b(?:\W+\w+){0,3}\W*", re.IGNORECASE)
 
@@ -58,15 +58,21 @@ def is_negated(text: str, start: int) -> bool:
 def json_answer(completion: str) -> Any:
     """Return the JSON value that the final answer is: all of it, or all that stands in its one fenced block.
 
+    Beside the fenced block there may be prose. With two blocks it is not clear which one is the answer.
+
     Raises:
-        ValueError: It is no JSON, is too long or nested too deep, repeats a key, or holds NaN, an infinity, or a number
-            beyond the range of a float.
+        ValueError: It is no JSON, has several blocks, is too long or nested too deep, repeats a key, or holds NaN, an
+            infinity, or a number beyond the range of a float.
     """
     text = final_answer(completion)
     if len(text) > MAX_JSON_CHARS:
         raise ValueError(f"longer than {MAX_JSON_CHARS} characters")
-    fenced = _FENCE.fullmatch(text)
-    text = fenced[1] if fenced else text
+    text = text.removeprefix("\ufeff").strip()
+    if text[:1] not in ("{", "[", '"'):
+        blocks = _FENCE.findall(text)
+        if len(blocks) > 1:
+            raise ValueError(f"the answer has {len(blocks)} fenced blocks; put the JSON into the only one")
+        text = blocks[0] if blocks else text
     depth = 0
     for token in _JSON_NEST.findall(text):
         depth += (token in "[{") - (token in "]}")

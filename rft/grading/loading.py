@@ -27,6 +27,7 @@ BUILT_IN: Mapping[str, str] = {
     "endpoint": "graders.endpoint:Endpoint",
     "exact": "graders.exact:Exact",
     "format": "graders.pattern:Pattern",
+    "ifeval": "graders.ifeval:IFEval",
     "json_match": "graders.json_match:JsonMatch",
     "json_schema": "graders.json_schema:JsonSchema",
     "judge": "graders.judge:Judge",

@@ -60,6 +60,13 @@ def test_is_negated(text, negated):
         ('"[[[[" ', "[[[["),
         ('"\\"[" ', '"['),
         ("[" * MAX_JSON_DEPTH + "]" * MAX_JSON_DEPTH, None),
+        ('```json\r\n{"a": 1}\r\n```', {"a": 1}),
+        ('``` json\n{"a": 1}\n```', {"a": 1}),
+        ('```json {"a": 1} ```', {"a": 1}),
+        ('```{"a": 1}```', {"a": 1}),
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ('Here it is:\n```json\n{"a": 1}\n```\nAnything else?', {"a": 1}),
+        ('{"a": "```json 1 ```"}', {"a": "```json 1 ```"}),
     ],
 )
 def test_json_answer(text, value):
@@ -74,6 +81,7 @@ def test_json_answer(text, value):
         "no JSON",
         "<think>{}",
         'Here: {"a": 1}',
+        '```json\n{"a": 1}\n```\nor\n```json\n{"a": 2}\n```',
         '{"a": 1} {"a": 2}',
         '{"a": 1, "a": 2}',
         "NaN",
