@@ -11,6 +11,9 @@ A task's column holds the cases of a function, or of a program that reads stdin 
     {"entry_point": "add", "cases": [{"args": [1, 2], "expected": 3}, ...]}
     [{"stdin": "1 2\n", "stdout": "3\n"}, ...]
 
+or tests as HumanEval, MBPP, APPS, LiveCodeBench and LeetCodeDataset store them, or test functions:
+`graders.code_shapes` has the list.
+
 A model that sees the cases can write their answers down. Keep some out of the prompt; or give a function a reference
 to be compared with, on `random_cases` more inputs that nobody has seen:
 
@@ -21,12 +24,25 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
+from graders.code_blocks import code_blocks, defines, is_program, solution
+from graders.code_shapes import AssertTests, FunctionTests, ProgramTests, Tests, read_tests
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.sandbox import Limits, Sandbox, call_function, judge_function, judge_program
+from rft.grading.sandbox import (
+    CaseResult,
+    Limits,
+    Sandbox,
+    call_function,
+    judge_asserts,
+    judge_function,
+    judge_program,
+    probe_rungs,
+)
+from rft.grading.sandbox.judge_cases import is_same
 
 MAX_SHOWN_CHARS = 2000
 """Of longer code only the end is kept with the score."""
@@ -37,8 +53,8 @@ class CodeTests:
     """The share of the cases that the code passes, or 1 only where it passes all.
 
     Code that crashes, hangs or uses too much fails its cases: the model's fault. Where no sandbox works, grading fails.
-    What is judged is the last fenced block of Python in the final answer, or else the whole of it. A task whose column
-    is empty is skipped.
+    What is judged is the last fenced block of the final answer that defines what is tested, or else the whole of it. A
+    task whose column is empty is skipped.
     """
 
     column: str = "tests"
@@ -63,44 +79,62 @@ class CodeTests:
             raise ValueError("random_cases must be at least 0, and tolerance at least 0 and below 1")
         self._limits  # noqa: B018 - complains about seconds and memory_mb
 
+    def warm_up(self) -> None:
+        """Find out, before worker processes are forked, what sandbox there is."""
+        probe_rungs()
+
     def grade(self, completion: str, task: Task) -> Score | None:
         """Run the code on the cases."""
-        tests = reference(task, self.column)
-        if tests is None:
+        value = reference(task, self.column)
+        if value is None:
             return None
-        problem = _problem(tests)
-        if problem:
-            raise ValueError(f"column '{self.column}' of task {task.id}: {problem}")
-        code = last_code_block(final_answer(completion))
+        try:
+            tests = read_tests(value, task.item)
+        except ValueError as error:
+            raise ValueError(f"column '{self.column}' of task {task.id}: {error}") from error
+        names = _names(tests)
+        code = solution(final_answer(completion), names)
         if not code.strip():
             return Score(value=0.0, status=Status.NO_ANSWER)
-        sandbox = _sandbox(self.packages, self.allow_unsafe)
-        if isinstance(tests, Mapping):
-            cases = [(case["args"], case["expected"]) for case in tests["cases"]]
-            cases += self._random_cases(sandbox, tests, f"{task.id} {completion}")
-            results = judge_function(
-                sandbox, code, tests["entry_point"], cases, limits=self._limits, tolerance=self.tolerance
-            )
-        else:
-            pairs = [(case["stdin"], case["stdout"]) for case in tests]
-            results = judge_program(sandbox, code, pairs, limits=self._limits)
+        stub = _prompt_code(task, names[0]) if names else ""
+        if stub and not code_blocks(completion) and not defines(code, names[0]):
+            code = completion.rpartition("</think>")[2]  # the body of the prompt's function, its indentation included
+        before = "\n".join(filter(None, [tests.imports, stub]))
+        program = f"{before}\n{code}" if before and is_program(f"{before}\n{code}") else code
+        if isinstance(tests, AssertTests):
+            tests = replace(tests, assertions=replace(tests.assertions, context=before, wanted=names[:1]))
+        results = self._judge(_sandbox(self.packages, self.allow_unsafe), program, tests, f"{task.id} {completion}")
         passed = sum(result.passed for result in results)
         value = passed / len(results) if self.score == "share" else float(passed == len(results))
         first = next((f"; case {number}: {each.reason}" for number, each in enumerate(results) if not each.passed), "")
         return Score(value=value, answer=code[-MAX_SHOWN_CHARS:], reason=f"{passed} of {len(results)} cases{first}")
 
+    def _judge(self, sandbox: Sandbox, program: str, tests: Tests, salt: str) -> list[CaseResult]:
+        match tests:
+            case ProgramTests():
+                cases, tolerance = tests.cases, tests.tolerance
+                return judge_program(sandbox, program, cases, limits=self._limits, tolerance=tolerance)
+            case AssertTests():
+                return judge_asserts(sandbox, program, tests.assertions, limits=self._limits)
+        calls = [*tests.cases, *self._random_cases(sandbox, tests, salt)]
+        entry_point = tests.entry_point
+        if "." not in entry_point and not defines(program, entry_point) and defines(program, "Solution"):
+            entry_point = f"Solution.{entry_point}"
+        same = partial(_is_same, tests=tests, tolerance=self.tolerance)
+        return judge_function(sandbox, program, entry_point, calls, limits=self._limits, same=same)
+
     @property
     def _limits(self) -> Limits:
         return Limits(wall_s=self.seconds, cpu_s=int(self.seconds) + 1, memory_mb=self.memory_mb)
 
-    def _random_cases(self, sandbox: Sandbox, tests: Mapping[str, Any], salt: str) -> list[tuple[Any, Any]]:
+    def _random_cases(self, sandbox: Sandbox, tests: FunctionTests, salt: str) -> list[tuple[Any, Any]]:
         """Make inputs that depend on the completion, and what the task's reference makes of them."""
-        if not self.random_cases or "reference" not in tests:
+        if not self.random_cases or not tests.reference:
             return []
         digests = (hashlib.sha256(f"{number} {salt}".encode()).hexdigest() for number in range(self.random_cases))
         seeds = [[int(digest[:12], 16)] for digest in digests]
-        inputs = self._trusted(sandbox, tests["generate"], "generate", seeds)
-        return list(zip(inputs, self._trusted(sandbox, tests["reference"], tests["entry_point"], inputs), strict=True))
+        inputs = self._trusted(sandbox, tests.generate, "generate", seeds)
+        return list(zip(inputs, self._trusted(sandbox, tests.reference, tests.entry_point, inputs), strict=True))
 
     def _trusted(self, sandbox: Sandbox, code: str, entry_point: str, arguments: Sequence[Any]) -> list[Any]:
         outcomes = call_function(sandbox, code, entry_point, arguments, limits=self._limits)
@@ -110,52 +144,36 @@ class CodeTests:
         return [outcome.value for outcome in outcomes]
 
 
-def last_code_block(text: str, languages: Sequence[str] = ("", "python", "py", "python3")) -> str:
-    """Return the content of the last closed fenced block in one of some languages, or else the text itself.
-
-    Args:
-        text: Markdown.
-        languages: What may follow the opening fence, in lower case.
-    """
-    found: str | None = None
-    language, lines = "", list[str]()
-    inside = False
-    for line in text.splitlines():
-        if line.lstrip().startswith("```"):
-            if inside and language in languages:
-                found = "\n".join(lines)
-            inside, language, lines = not inside, line.strip().strip("`").strip().lower(), []
-        elif inside:
-            lines.append(line)
-    return text if found is None else found
-
-
 @functools.cache
 def _sandbox(packages: bool, allow_unsafe: bool) -> Sandbox:
     return Sandbox(packages=packages, allow_unsafe=allow_unsafe)
 
 
-def _problem(tests: Any) -> str:
-    """Return what is wrong with a task's cases; nothing where nothing is."""
-    if isinstance(tests, Mapping):
-        missing = [key for key in ("entry_point", "cases") if not tests.get(key)]
-        if missing:
-            return f"it lacks {' and '.join(missing)}"
-        if "reference" in tests and "generate" not in tests:
-            return "a reference needs a 'generate' as well, to make inputs for it"
-        wanted, cases = ("args", "expected"), tests["cases"]
-    else:
-        wanted, cases = ("stdin", "stdout"), tests
-    if not isinstance(cases, Sequence) or isinstance(cases, str) or not cases:
-        return "it holds no list of cases"
-    wrong = [
-        number for number, case in enumerate(cases) if not isinstance(case, Mapping) or not case.keys() >= set(wanted)
-    ]
-    if wrong:
-        return f"each case needs {wanted[0]} and {wanted[1]}; not so the cases {wrong[:5]} (of {len(wrong)})"
-    empty = [number for number, case in enumerate(cases) if wanted[1] == "stdout" and not case["stdout"].strip()]
-    if empty:
-        return f"a program that does nothing would pass the cases that expect no output: {empty[:5]}"
-    if wanted[1] == "expected" and all(case["expected"] is None for case in cases):
-        return "a function that does nothing would pass: every case expects null"
+def _names(tests: Tests) -> list[str]:
+    """Return what a program has to define at its top level, or may."""
+    match tests:
+        case FunctionTests():
+            return list(dict.fromkeys([tests.entry_point.partition(".")[0], "Solution"]))
+        case AssertTests():
+            return [name.partition(".")[0] for name in tests.names]
+    return []
+
+
+def _prompt_code(task: Task, name: str) -> str:
+    """Return the code in a task's prompt that defines what is to be written, if only as a docstring.
+
+    HumanEval's harness puts it before the completion: it holds imports and helpers.
+    """
+    texts = [task.item.get("prompt"), *(message["content"] for message in task.messages if message["role"] == "user")]
+    for text in filter(lambda text: isinstance(text, str), texts):
+        for code in (text, *(block.code for block in code_blocks(text))):
+            if is_program(code) and defines(code, name):
+                return str(code)
     return ""
+
+
+def _is_same(expected: Any, got: Any, *, tests: FunctionTests, tolerance: float) -> bool:
+    if is_same(expected, got, tolerance, tests.by_value):
+        return True
+    is_wrapped = tests.may_be_wrapped and isinstance(expected, list) and len(expected) == 1
+    return is_wrapped and is_same(expected[0], got, tolerance, tests.by_value)

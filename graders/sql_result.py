@@ -23,7 +23,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from graders.code_tests import last_code_block
+from graders.code_blocks import last_code_block
 from rft.grading import Score, Status, Task, final_answer, reference
 
 MAX_VALUE_BYTES = 1_000_000

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from graders.code_tests import CodeTests, last_code_block
+from graders.code_tests import CodeTests
 from rft.grading import Status, Task, load_grader
 from rft.grading.sandbox import Sandbox, SandboxError
 
@@ -230,7 +230,16 @@ def test_a_broken_reference_is_the_tasks_fault():
         ({"entry_point": "f", "cases": []}, "lacks cases"),
         ({"entry_point": "f", "cases": [{"args": []}]}, r"not so the cases \[0\]"),
         ([], "no list of cases"),
-        ("x", "no list of cases"),
+        (7, "no list of cases"),
+        ("x", "holds no assertion and no test"),
+        ("eJx", "holds no assertion and no test"),
+        ("1 +", "neither JSON nor Python"),
+        ({"inputs": ["1"], "outputs": []}, "no lists of the same length"),
+        ({"inputs": ["1"], "outputs": [" "]}, "no case expects an output"),
+        ([{"input": "1", "output": "1", "testtype": "functional"}], "neither 'metadata' nor 'entry_point'"),
+        ("def check(candidate): assert candidate(1)", "needs the row's 'entry_point'"),
+        ("def test_f(tmp_path): assert f(1)", "a fixture tmp_path cannot be handed to the tests"),
+        (["assert add(lambda: 1, 2)"], "a function cannot be handed to the program"),
         ([{"stdin": ""}], r"needs stdin and stdout; not so the cases \[0\]"),
         ([{"stdin": "", "stdout": "\n"}], "does nothing would pass"),
         ({"entry_point": "f", "cases": [{"args": [], "expected": None}]}, "does nothing would pass"),
@@ -263,18 +272,3 @@ def test_options_are_checked(options):
 
 def test_it_has_a_name():
     assert load_grader("correct", {"use": "code_tests", "score": "all"}).takes == ("completion", "task")
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("x = 1", "x = 1"),
-        ("```\na\n```", "a"),
-        ("```python\na\n```\nthen\n```py\nb\nc\n```\nso:\n```text\n42\n```", "b\nc"),
-        ("  ```Python\n  a\n  ```", "  a"),
-        ("```python\nnever closed", "```python\nnever closed"),
-        ("```python\na\n```\n```python\nnever closed", "a"),
-    ],
-)
-def test_the_last_block_of_python(text, code):
-    assert last_code_block(text) == code

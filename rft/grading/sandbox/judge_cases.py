@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from rft.grading.sandbox.limits import Limits, SandboxResult
@@ -92,7 +93,7 @@ def call_function(
     if [record[0] for record in records] != list(range(len(records))) or len(records) > len(arguments):
         return [Outcome(error="the results did not come back one by one, in order")] * len(arguments)
     outcomes = [Outcome(value=value) if returned else Outcome(error=str(value)) for _, returned, value in records]
-    return outcomes + [Outcome(error=_why_ended(result))] * (len(arguments) - len(outcomes))
+    return outcomes + [Outcome(error=why_ended(result))] * (len(arguments) - len(outcomes))
 
 
 def judge_function(
@@ -102,7 +103,7 @@ def judge_function(
     cases: Sequence[tuple[Sequence[Any], Any]],
     *,
     limits: Limits,
-    tolerance: float = 0.0,
+    same: Callable[[Any, Any], bool] | None = None,
 ) -> list[CaseResult]:
     """Judge a function by pairs of arguments and expected value.
 
@@ -112,7 +113,7 @@ def judge_function(
         entry_point: The function, as for `call_function`.
         cases: `[N]` pairs.
         limits: For all cases together.
-        tolerance: By how much a number may differ where the expected one is not an integer, absolute or relative.
+        same: Whether a value is the expected one, which is the first argument; None for `is_same`.
 
     Returns:
         `[N]` verdicts.
@@ -121,14 +122,21 @@ def judge_function(
         SandboxError: The program could not be started.
     """
     outcomes = call_function(sandbox, code, entry_point, [arguments for arguments, _ in cases], limits=limits)
-    results = []
+    same, results = same or is_same, []
     for outcome, (_, expected) in zip(outcomes, cases, strict=True):
-        passed = not outcome.error and is_same(expected, outcome.value, tolerance)
+        passed = not outcome.error and same(expected, outcome.value)
         results.append(CaseResult(passed, "" if passed else outcome.error or "another value than expected"))
     return results
 
 
-def judge_program(sandbox: Sandbox, code: str, cases: Sequence[tuple[str, str]], *, limits: Limits) -> list[CaseResult]:
+def judge_program(
+    sandbox: Sandbox,
+    code: str,
+    cases: Sequence[tuple[str, str]],
+    *,
+    limits: Limits,
+    tolerance: float | None = None,
+) -> list[CaseResult]:
     """Judge a program by pairs of stdin and expected stdout, each in a process of its own.
 
     White space at the ends of lines and of the output does not count. It must also end with exit code 0.
@@ -138,6 +146,7 @@ def judge_program(sandbox: Sandbox, code: str, cases: Sequence[tuple[str, str]],
         code: The program.
         cases: `[N]` pairs.
         limits: For each case; `wall_s` is for all cases together.
+        tolerance: By how much a printed number may differ, relative to it; None compares texts, where 3.0 is not 3.
 
     Returns:
         `[N]` verdicts. A case for which no time is left has failed.
@@ -153,20 +162,23 @@ def judge_program(sandbox: Sandbox, code: str, cases: Sequence[tuple[str, str]],
         result = sandbox.run(code, stdin, limits=replace(limits, wall_s=left_s))
         left_s -= limits.wall_s if result.timed_out else result.seconds
         ended_well = result.exit_code == 0 and not result.truncated and not result.timed_out
-        passed = ended_well and _lines(result.stdout) == _lines(expected)
-        reason = "another output than expected" if ended_well else _why_ended(result)
+        passed = ended_well and _is_same_output(expected, result.stdout, tolerance)
+        reason = "another output than expected" if ended_well else why_ended(result)
         results.append(CaseResult(passed, "" if passed else reason))
     return results
 
 
-def is_same(expected: Any, got: Any, tolerance: float = 0.0) -> bool:
-    """Compare two values from JSON strictly: True is not 1, 1.0 is not 1 where an integer is expected, nor is "1".
+def is_same(expected: Any, got: Any, tolerance: float = 0.0, by_value: bool = False) -> bool:
+    """Compare two values from JSON: True is not 1, 1.0 is not 1 where an integer is expected, nor is "1".
 
     Args:
         expected: The value to have.
         got: The value that came back.
-        tolerance: As for `judge_function`.
+        tolerance: By how much a number may differ where the expected one is not an integer, absolute or relative.
+        by_value: Whether numbers are compared as Python's `==` does: 1.0 is 1, and so is True.
     """
+    if by_value and isinstance(expected, int) and type(got) in (bool, int, float):
+        return bool(expected == got)
     if isinstance(expected, float) and type(got) in (int, float):
         try:
             return got == expected or math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
@@ -176,9 +188,11 @@ def is_same(expected: Any, got: Any, tolerance: float = 0.0) -> bool:
         return False
     if isinstance(expected, list):
         pairs = zip(expected, got, strict=False)
-        return len(expected) == len(got) and all(is_same(one, other, tolerance) for one, other in pairs)
+        return len(expected) == len(got) and all(is_same(*pair, tolerance, by_value) for pair in pairs)
     if isinstance(expected, dict):
-        return expected.keys() == got.keys() and all(is_same(expected[key], got[key], tolerance) for key in expected)
+        return expected.keys() == got.keys() and all(
+            is_same(expected[key], got[key], tolerance, by_value) for key in expected
+        )
     return bool(expected == got)
 
 
@@ -191,13 +205,37 @@ def _record(line: str) -> tuple[Any, bool, Any]:
     return (index if type(index) is int else None), returned is True, value
 
 
-def _why_ended(result: SandboxResult) -> str:
+def why_ended(result: SandboxResult) -> str:
+    """Say how a program ended."""
     if result.timed_out:
         return "the time was up"
     if result.truncated:
         return "it printed too much"
     last = result.stderr_tail.strip().rpartition("\n")[2][:200]
     return f"the program ended with exit code {result.exit_code}{f': {last}' if last else ''}"
+
+
+def _is_same_output(expected: str, got: str, tolerance: float | None) -> bool:
+    if tolerance is None:
+        return _lines(expected) == _lines(got)
+    wanted, lines = ([line.split() for line in _lines(text.strip())] for text in (expected, got))
+    return [len(words) for words in wanted] == [len(words) for words in lines] and all(
+        _is_same_word(one, other, tolerance)
+        for words, others in zip(wanted, lines, strict=True)
+        for one, other in zip(words, others, strict=True)
+    )
+
+
+def _is_same_word(expected: str, got: str, tolerance: float) -> bool:
+    if expected == got:
+        return True
+    try:
+        wanted, number = Decimal(expected), Decimal(got)
+    except InvalidOperation:
+        return False
+    if not (wanted.is_finite() and number.is_finite()):
+        return False
+    return wanted == number or math.isclose(float(wanted), float(number), rel_tol=tolerance, abs_tol=tolerance / 1000)
 
 
 def _lines(text: str) -> list[str]:

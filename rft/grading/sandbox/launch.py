@@ -8,6 +8,7 @@ import secrets
 import selectors
 import shutil
 import signal
+import socket
 import sysconfig
 import tempfile
 import time
@@ -44,7 +45,14 @@ class _Run:
 
 
 def launch(
-    parent: Zygote, rung: int, source: str, stdin: str, *, limits: Limits, packages: bool = False
+    parent: Zygote,
+    rung: int,
+    source: str,
+    stdin: str,
+    *,
+    limits: Limits,
+    packages: bool = False,
+    channel: socket.socket | None = None,
 ) -> tuple[SandboxResult, list[str]]:
     """Run a program at a rung.
 
@@ -55,6 +63,7 @@ def launch(
         stdin: What it reads from stdin.
         limits: What it may use up.
         packages: Whether it may import the installed packages besides the standard library.
+        channel: An end of a channel to another program. It is closed here, so that each sees the other's end.
 
     Returns:
         What came of it, and the walls that stood, in words.
@@ -67,8 +76,10 @@ def launch(
         order = {"rung": rung, "source": source, "base": base, "uid": _unused_uid()}
         order["packages"] = _site_packages(packages)
         with _spool(json.dumps({**order, **asdict(limits)})) as order_file, _spool(stdin) as stdin_file:
-            run = _start_and_read(parent, order_file, stdin_file, limits)
+            run = _start_and_read(parent, order_file, stdin_file, limits, channel)
     finally:
+        if channel is not None:
+            channel.close()
         shutil.rmtree(base, ignore_errors=True)
     records = _records(run.reports)
     if "walls" not in records:
@@ -90,7 +101,9 @@ def launch(
     )
 
 
-def _start_and_read(parent: Zygote, order: IO[bytes], stdin: IO[bytes], limits: Limits) -> _Run:
+def _start_and_read(
+    parent: Zygote, order: IO[bytes], stdin: IO[bytes], limits: Limits, channel: socket.socket | None
+) -> _Run:
     with ExitStack() as ours, ExitStack() as theirs:
         ends = {}
         for name in ("report", "stdout", "stderr"):
@@ -98,8 +111,11 @@ def _start_and_read(parent: Zygote, order: IO[bytes], stdin: IO[bytes], limits: 
             ours.callback(os.close, read)
             theirs.callback(os.close, write)
             ends[name] = (read, write)
-        streams = (ends["stdout"][1], ends["stderr"][1])
-        supervisor = parent.start([order.fileno(), ends["report"][1], stdin.fileno(), *streams])
+        descriptors = [order.fileno(), ends["report"][1], stdin.fileno(), ends["stdout"][1], ends["stderr"][1]]
+        if channel is not None:
+            theirs.callback(channel.close)
+            descriptors.append(channel.fileno())
+        supervisor = parent.start(descriptors)
         theirs.close()
         run = _Run(parent, supervisor, limits.output_bytes, time.monotonic() + limits.wall_s + STARTUP_S)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -65,6 +66,35 @@ class Sandbox:
             return launch(own_zygote(), self.rung, source, stdin, limits=limits, packages=self.packages)[0]
         except OSError as error:
             raise SandboxError(f"a program could not be started at rung {self.rung}: {error}") from error
+
+    def run_connected(
+        self, first: tuple[str, str], second: tuple[str, str], *, limits: Limits, second_has_packages: bool
+    ) -> SandboxResult:
+        """Run two programs that talk to each other, and to nobody else.
+
+        Args:
+            first: Source and stdin of one; it has to end when the other closes their channel.
+            second: Those of the other. The channel has the descriptor `rft.grading.sandbox.remote.CHANNEL_FD` in both.
+            limits: What each of them may use up.
+            second_has_packages: Whether the second may import installed packages.
+
+        Returns:
+            What came of the second.
+
+        Raises:
+            SandboxError: As `run`.
+        """
+        parent, (one, other) = own_zygote(), socket.socketpair()
+        with one, other, ThreadPoolExecutor(1, thread_name_prefix="sandbox") as beside:
+            start = partial(launch, parent, self.rung, limits=limits)
+            running = beside.submit(start, *first, packages=self.packages, channel=one)
+            try:
+                return start(*second, packages=self.packages or second_has_packages, channel=other)[0]
+            except OSError as error:
+                raise SandboxError(f"a program could not be started at rung {self.rung}: {error}") from error
+            finally:
+                other.close()
+                running.result()
 
     async def arun(self, source: str, stdin: str = "", *, limits: Limits = DEFAULT_LIMITS) -> SandboxResult:
         """Run a program without holding up the event loop, in turn with others.

@@ -81,6 +81,12 @@ def test_whatever_a_program_does_is_a_result(sandbox, source):
     assert sandbox.run(source).exit_code == 1
 
 
+@pytest.mark.parametrize("source", ["exit(3)", "quit(3)", "import sys; sys.exit(3)", "raise SystemExit(3)"])
+def test_a_program_may_end_itself_in_each_of_pythons_ways(sandbox, source):
+    assert sandbox.run(f"print(1)\n{source}\nprint(2)").stdout == "1\n"
+    assert sandbox.run(source).exit_code == 3
+
+
 def test_signals_end_up_in_the_exit_code(sandbox):
     assert sandbox.run("import os\nos.kill(os.getpid(), 9)").exit_code == -9
 

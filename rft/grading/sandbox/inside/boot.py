@@ -6,6 +6,8 @@ again before the first fork.
     python -s -P -S boot.py CONTROL_FD
 """
 
+import _sitebuiltins
+import builtins
 import sys
 
 if __name__ == "__main__":
@@ -19,4 +21,6 @@ if __name__ == "__main__":
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "rft"]:
         del sys.modules[name]
+    for name in ("exit", "quit"):  # which the module site defines, and a program may use
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     main(*serve(int(sys.argv[1])))

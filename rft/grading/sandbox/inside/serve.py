@@ -3,9 +3,10 @@ r"""The zygote's loop: one interpreter, with the usual imports done, is forked f
 The zygote learns nothing of any program: an order is a file that only the forked process reads. The messages on the
 control socket are JSON objects:
 
-    {"start": true}, with five descriptors    answered by {"pid": 7}, or by {"error": "..."}
-    {"terminate": 7}                          ask that supervisor to end its program, report, and end itself
-    {"end": 7}                                kill what is left of its process group, and collect it
+    {"start": true}     answered by {"pid": 7}, or by {"error": "..."}; comes with the descriptors of the order, of the
+                        report, of the program's stdin, stdout and stderr, and of its channel to another, if any
+    {"terminate": 7}    ask that supervisor to end its program, report, and end itself
+    {"end": 7}          kill what is left of its process group, and collect it
 
 A supervisor that has ended remains a zombie until `end`, so its number still means the same process. When the launcher
 ends, the socket closes, the zygote ends, and the kernel signals the supervisors, as they asked it to.
@@ -25,7 +26,8 @@ from rft.grading.sandbox.inside import seccomp
 from rft.grading.sandbox.inside.kernel import PR_SET_PDEATHSIG, prctl
 
 _MESSAGE_BYTES = 4096
-_NUM_DESCRIPTORS = 5
+_MAX_DESCRIPTORS = 6
+_CHANNEL_FD = 200
 _PRELOADED = ("bisect", "collections", "copy", "functools", "heapq", "itertools", "math", "random", "re", "typing")
 """What solutions import most often. A forked process has a copy from before any program ran; `random` seeds it anew."""
 
@@ -51,7 +53,7 @@ def serve(control_fd: int) -> tuple[int, int]:
     gc.collect()
     gc.freeze()  # a forked process that collects garbage leaves these objects, and the pages they share, alone
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, _NUM_DESCRIPTORS)
+        message, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, _MAX_DESCRIPTORS)
         if not message:
             os._exit(0)
         order = json.loads(message)
@@ -88,13 +90,13 @@ def _fork(control: socket.socket) -> int:
 
 
 def _adopt(descriptors: list[int], parent: int) -> tuple[int, int]:
-    """Leave the zygote's session, make three of the descriptors the standard streams, and return the other two."""
+    """Leave the zygote's session, give the streams and the channel their numbers, and return the other two."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     os.setsid()
     order, report, *streams = descriptors
-    for number, descriptor in enumerate(streams):
+    for number, descriptor in zip((0, 1, 2, _CHANNEL_FD), streams, strict=False):
         os.dup2(descriptor, number)
         os.close(descriptor)
     return order, report

@@ -1,0 +1,139 @@
+"""Which part of a completion is the program: the fenced block that defines what is tested, not simply the last one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PYTHON = ("", "python", "py", "python3", "python2", "pycon")
+"""What may follow the fence of a Python program."""
+
+_FENCE = re.compile(r"^(?P<indent>[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_READS_STDIN = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\(\s*0\b|\bfileinput\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block."""
+
+    language: str
+    """The first word after the fence, in lower case."""
+    code: str
+    """Its lines, without the indentation of the fence."""
+
+
+def code_blocks(text: str, languages: Sequence[str] = PYTHON) -> list[Block]:
+    """Return the fenced blocks in one of some languages, in order.
+
+    Fences are CommonMark's: backticks or tildes, indented as in a list item or not. A block of Python may itself hold a
+    fence, in a docstring: the first closing fence counts that leaves a complete program before it. A block that is
+    never closed counts if it is a program, since sampling may have stopped at the fence.
+
+    Args:
+        text: Markdown.
+        languages: What may follow the opening fence, in lower case.
+    """
+    lines = text.split("\n")
+    blocks: list[Block] = []
+    at = 0
+    while at < len(lines):
+        opening = _FENCE.match(lines[at])
+        if opening is None:
+            at += 1
+            continue
+        language = _language(opening["info"])
+        ends = [number for number in range(at + 1, len(lines)) if _closes(lines[number], opening)]
+        codes = [_dedented(lines[at + 1 : end], len(opening["indent"])) for end in [*ends, len(lines)]]
+        complete = [number for number, code in enumerate(codes) if language in PYTHON and is_program(code)]
+        chosen = complete[0] if complete else 0
+        is_closed = chosen < len(ends)
+        if language in languages and (is_closed or complete):
+            blocks.append(Block(language, codes[chosen]))
+        at = ends[chosen] + 1 if is_closed else at + 1
+    return blocks
+
+
+def solution(text: str, names: Sequence[str] = ()) -> str:
+    """Return the program in an answer.
+
+    Args:
+        text: The final answer.
+        names: What the program has to define: functions or classes. The last block that defines most of them is taken.
+            Without names, the last block that reads stdin is taken, or else the last that is a program.
+
+    Returns:
+        Where there is no block, what stands in `<answer>`, or else the whole text.
+    """
+    blocks = [block.code for block in code_blocks(text)]
+    if not blocks:
+        marked = _ANSWER.findall(text)
+        return marked[-1].strip("\n") if marked else text
+    if names:
+        ranks = [sum(defines(code, name) for name in names) for code in blocks]
+    else:
+        ranks = [2 if _READS_STDIN.search(code) and is_program(code) else int(is_program(code)) for code in blocks]
+    best = max(ranks)
+    return next(code for code, rank in zip(reversed(blocks), reversed(ranks), strict=True) if rank == best)
+
+
+def last_code_block(text: str, languages: Sequence[str]) -> str:
+    """Return the last fenced block in one of some languages, or else the text itself."""
+    blocks = code_blocks(text, languages)
+    return blocks[-1].code if blocks else text
+
+
+def is_program(code: str) -> bool:
+    """Whether a text is a Python program with at least one statement."""
+    return bool(_statements(code))
+
+
+def defines(code: str, name: str) -> bool:
+    """Whether a program defines a function, a class or a variable of this name at its top level, or seems to."""
+    statements = _statements(code)
+    if statements is None:  # broken, or the indented body of a function
+        return re.search(rf"^\s*(?:(?:async\s+)?def|class)\s+{re.escape(name)}\b", code, re.MULTILINE) is not None
+    return any(name in _names(statement) for statement in statements)
+
+
+def _statements(code: str) -> list[ast.stmt] | None:
+    try:
+        return ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _names(statement: ast.stmt) -> set[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Assign(targets=targets):
+            return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return {name}
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return {alias.asname or alias.name.partition(".")[0] for alias in names}
+        case ast.If(body=body, orelse=orelse) | ast.Try(body=body, orelse=orelse):
+            return {name for inner in (*body, *orelse) for name in _names(inner)}
+    return set()
+
+
+def _language(info: str) -> str:
+    words = info.strip().strip("{}").split()
+    return words[0].lstrip(".").rstrip(",").lower() if words else ""
+
+
+def _closes(line: str, opening: re.Match[str]) -> bool:
+    """Whether a line closes a block: a fence of the same kind, at least as long, and not indented like its content."""
+    closing = re.fullmatch(r"([ \t]*)(`{3,}|~{3,})\s*", line)
+    return (
+        closing is not None
+        and closing[2].startswith(opening["fence"])
+        and len(closing[1]) <= len(opening["indent"]) + 3
+    )
+
+
+def _dedented(lines: Sequence[str], width: int) -> str:
+    return "\n".join(line[min(width, len(line) - len(line.lstrip())) :] for line in lines)
