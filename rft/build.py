@@ -125,6 +125,7 @@ def fleet(
         render=prepared.renderer.render,
         seed=config.seed,
         max_completion_tokens=config.sampler.max_completion_tokens,
+        stop=stop_strings(config.sampler),
         start_timeout_s=config.sampler.start_timeout_s,
         stall_timeout_s=config.sampler.stall_timeout_s,
         canary_tolerance=config.sampler.canary_tolerance,
@@ -193,6 +194,11 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: 
         cache_folder=Path(config.grading.cache_folder).expanduser() if config.grading.cache_folder else None,
         fork_servers=fork_servers,
     )
+
+
+def stop_strings(sampler: VllmSampler | TransformersSampler | FakeSampler) -> Sequence[str]:
+    """Strings that end a completion; scripted completions end by themselves."""
+    return () if isinstance(sampler, FakeSampler) else sampler.stop
 
 
 def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler, shares: Shares) -> dict[str, Any]:

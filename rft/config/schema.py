@@ -117,7 +117,17 @@ class SamplerConfig(Section):
     sampler as long as another is sound."""
 
 
-class VllmSampler(SamplerConfig):
+class ModelSampler(SamplerConfig):
+    """What samplers with a model share."""
+
+    stop: list[Annotated[str, Field(min_length=1)]] = []
+    """Strings that end a completion, such as `["Question:"]`, beside the end tokens of tokenizer and generation_config.
+
+    The completion ends with the token that completes one of them; graders see the text before it. Needed where a base
+    model does not end its turns itself."""
+
+
+class VllmSampler(ModelSampler):
     """vLLM, on a CPU or on GPUs."""
 
     kind: Literal["vllm"] = "vllm"
@@ -129,7 +139,7 @@ class VllmSampler(SamplerConfig):
     """vLLM's own `EngineArgs` by name, as `gpu_memory_utilization`; they win over what rft sets."""
 
 
-class TransformersSampler(SamplerConfig):
+class TransformersSampler(ModelSampler):
     """`generate` of Transformers, where vLLM cannot be installed."""
 
     kind: Literal["transformers"] = "transformers"

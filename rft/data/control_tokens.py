@@ -22,9 +22,9 @@ OPEN, CLOSE = "\uf8f0", "\uf8f1"
 Span = tuple[int, int]
 """Characters from the first up to but without the second."""
 
-# Turn markers have this form also where a tokenizer does not declare them as special, as those of DeepSeek-R1's distilled
-# models. Other undeclared ones, such as <think>, are text that a prompt may well have to quote.
-_MARKER = re.compile(r"<[|｜].+[|｜]>")
+# Turn markers have this form also where a tokenizer does not declare them as special, as in DeepSeek-R1's distilled
+# models, whose bars are full-width. Other undeclared tokens, such as <think>, are text that a prompt may want to quote.
+_MARKER = re.compile("<[|\uff5c].+[|\uff5c]>")
 _MIN_PART = 2
 """A content whose end and the template's next characters could form a control token shows this much of it."""
 
@@ -131,11 +131,11 @@ class _Twin:
                 token["content"], token["normalized"] = _other_name(names.index(token["content"])), False
                 own_names[token["content"]] = names[_number(token["content"])]
         self._tokenizer = Tokenizer.from_str(json.dumps(spec))
-        self._ids = {
+        self._ids: dict[Any, Any] = {
             self._tokenizer.token_to_id(token["content"]): original.token_to_id(own_names[token["content"]])
             for token in spec["added_tokens"]
         }
-        self.control_ids = {original.token_to_id(name) for name in names}
+        self.control_ids: set[int | None] = {original.token_to_id(name) for name in names}
 
     def encode(self, text: str) -> list[int]:
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids

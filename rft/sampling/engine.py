@@ -42,6 +42,8 @@ class SamplingOptions:
     """Of the softmax; 0 takes the likeliest token."""
     max_completion_tokens: int
     """A completion is cut here."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion, beside the model's end tokens; its text ends before them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ class Fleet:
         render: From a task to the token ids of its prompt.
         seed: Of the run; every completion's own seed is made from it.
         max_completion_tokens: A completion is cut here.
+        stop: Strings that end a completion.
         start_timeout_s: Deadline for starting all engines, seconds.
         stall_timeout_s: Deadline for the next completion and for a sync, seconds.
         canary_tolerance: Largest mean gap between engine and learner; None takes that of the dtype.
@@ -63,6 +64,7 @@ class Fleet:
         render: Callable[[Task], tuple[int, ...]],
         seed: int,
         max_completion_tokens: int,
+        stop: Sequence[str] = (),
         start_timeout_s: float,
         stall_timeout_s: float,
         canary_tolerance: float | None = None,
@@ -80,6 +82,7 @@ class Fleet:
         self._render = render
         self._seed = seed
         self._max_completion_tokens = max_completion_tokens
+        self._stop = tuple(stop)
         self._start_timeout_s = start_timeout_s
         self._stall_timeout_s = stall_timeout_s
         self._tolerance = TOLERANCES[spec.dtype] if canary_tolerance is None else canary_tolerance
@@ -165,6 +168,7 @@ class Fleet:
         render: Callable[[Task], tuple[int, ...]],
         seed: int,
         max_completion_tokens: int,
+        stop: Sequence[str] = (),
         warn: Callable[[str], None] = lambda text: None,
     ) -> Fleet:
         """The same samplers for one more run, which begins with the base model and has policies and faults of its own.
@@ -175,11 +179,13 @@ class Fleet:
             render: From a task to the token ids of its prompt.
             seed: Of the run.
             max_completion_tokens: A completion is cut here.
+            stop: Strings that end a completion.
             warn: Told in a sentence when a sampler is left out.
         """
         one = copy(self)
         one._run = next(self._runs)
         one._render, one._seed, one._max_completion_tokens, one._warn = render, seed, max_completion_tokens, warn
+        one._stop = tuple(stop)
         one._policy = self._base
         one._samplers, one._quarantined = list(self._samplers), []
         one._open, one._known = [], []
@@ -296,7 +302,9 @@ class Fleet:
             purpose: "train", "validation", ...: part of the seeds, so that purposes do not share their randomness.
             step: Number of the step, part of the seeds likewise.
         """
-        options = SamplingOptions(temperature=temperature, max_completion_tokens=self._max_completion_tokens)
+        options = SamplingOptions(
+            temperature=temperature, max_completion_tokens=self._max_completion_tokens, stop=self._stop
+        )
         requests = [self._requests(task, completions_per_task, purpose, step) for task in tasks]
         # Where a policy overwrites the one before, what is asked for while that goes on is sampled by the new one.
         after = self._loaded if self.serve != "adapter" and not self._loaded.is_set() else None

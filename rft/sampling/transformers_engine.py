@@ -16,12 +16,13 @@ from typing import Any
 import safetensors.torch
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, StoppingCriteria
 
 from rft.errors import SyncError
 from rft.sampling.adapters import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
+from rft.sampling.stops import Stops, model_stops
 from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
 
 _Held = tuple[int, Policy]
@@ -40,8 +41,12 @@ class TransformersEngine:
         torch.set_num_threads(spec.num_threads)
         self._device = "cuda" if spec.on_gpu else "cpu"
         model = AutoModelForCausalLM.from_pretrained(spec.model, dtype=getattr(torch, spec.dtype))
+        # `generate` would fall back on the model's own defaults, such as a repetition penalty, of which the learner and
+        # vLLM know nothing.
+        model.generation_config = GenerationConfig()
         self._model: Any = model.to(self._device).eval()
         self._tokenizer = AutoTokenizer.from_pretrained(spec.model)
+        self._stops = model_stops(spec.model, self._tokenizer)
         self._in_place = spec.max_lora_rank is None
         self._staleness = spec.staleness
         self._is_shared = spec.num_runs > 1
@@ -194,6 +199,7 @@ class TransformersEngine:
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else 0
         rows = [[pad] * (longest - len(request.prompt_ids)) + list(request.prompt_ids) for request in requests]
         mask = [[0] * (longest - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in requests]
+        stops = self._stops.adding(options.stop, self._tokenizer)
         sampled = {"do_sample": True, "temperature": options.temperature, "top_k": 0, "top_p": 1.0}
         with self._under(held):
             output = self._model.generate(
@@ -201,6 +207,8 @@ class TransformersEngine:
                 attention_mask=torch.tensor(mask, device=self._device),
                 max_new_tokens=options.max_completion_tokens,
                 pad_token_id=pad,
+                eos_token_id=sorted(stops.ids) or None,
+                stopping_criteria=[_StopStrings(stops, self._tokenizer, longest)] if stops.strings else None,
                 return_dict_in_generate=True,
                 output_scores=True,
                 **(sampled if options.temperature > 0 else {"do_sample": False}),
@@ -208,25 +216,42 @@ class TransformersEngine:
         logprobs = self._model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
         completions = output.sequences[:, longest:]
         return [
-            self._rollout(request, held[1], ids.tolist(), row.tolist())
+            self._rollout(request, held[1], stops, ids.tolist(), row.tolist())
             for request, ids, row in zip(requests, completions, logprobs, strict=True)
         ]
 
-    def _rollout(self, request: Request, policy: Policy, ids: list[int], logprobs: list[float]) -> Rollout:
-        ends = self._model.generation_config.eos_token_id
-        ends = set(ends if isinstance(ends, list) else [ends])
-        length = next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
-        stopped = ids[length - 1] in ends
+    def _rollout(
+        self, request: Request, policy: Policy, stops: Stops, ids: list[int], logprobs: list[float]
+    ) -> Rollout:
+        end = stops.length(ids, self._tokenizer)
+        ids = ids[:end]
+        # An end token is part of the completion, but not of what it says.
+        said = ids[:-1] if ids[-1] in stops.ids else ids
         return Rollout(
             task_id=request.task_id,
             index=request.index,
             prompt_ids=request.prompt_ids,
-            completion_ids=tuple(ids[:length]),
-            logprobs=tuple(logprobs[:length]),
-            text=self._tokenizer.decode(ids[:length], skip_special_tokens=True),
-            stop=StopReason.STOP if stopped else StopReason.LENGTH,
+            completion_ids=tuple(ids),
+            logprobs=tuple(logprobs[:end]),
+            text=stops.cut(self._tokenizer.decode(said, skip_special_tokens=True)),
+            stop=StopReason.LENGTH if end is None else StopReason.STOP,
             policy=policy,
         )
+
+
+class _StopStrings(StoppingCriteria):  # type: ignore[misc]  # Transformers is not followed
+    """Ends a completion with the token that completes a stop string; that of Transformers looks at the prompt too."""
+
+    def __init__(self, stops: Stops, tokenizer: Any, prompt_length: int) -> None:
+        self._stops, self._tokenizer, self._prompt_length = stops, tokenizer, prompt_length
+        # A character has up to 4 bytes, and each may be a token.
+        self._window = 4 * max(map(len, stops.strings)) + 4
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """`[B]` whether each completion has just ended."""
+        start = max(self._prompt_length, input_ids.shape[1] - self._window)
+        texts = self._tokenizer.batch_decode(input_ids[:, start:], skip_special_tokens=True)
+        return torch.tensor([self._stops.are_in(text) for text in texts], device=input_ids.device)
 
 
 def _name(held: _Held) -> str:

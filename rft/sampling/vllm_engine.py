@@ -16,6 +16,7 @@ from rft.errors import SampleError, SyncError
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
+from rft.sampling.stops import model_stops
 from rft.sampling.vllm_settings import engine_arguments, set_environment
 from rft.sampling.vllm_weights import AdapterWeights, InPlaceWeights
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
@@ -54,6 +55,7 @@ class VllmEngine:
         self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec, base)))
         as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None
         self._weights = AdapterWeights(self._engine, spec) if as_adapter else InPlaceWeights(self._engine, spec, base)
+        self._stops = model_stops(spec.model, self._engine.get_tokenizer())
         self._staleness = spec.staleness if as_adapter else 0
         self._is_shared = spec.num_runs > 1
         self._numbers = count(1)
@@ -130,10 +132,13 @@ class VllmEngine:
         if not own:
             raise not_held(policy, self.policies)
         held = own[-1]
+        stops = self._stops.adding(options.stop, self._engine.get_tokenizer())
         for place, request in enumerate(requests):
             params = SamplingParams(
                 temperature=options.temperature,
                 max_tokens=options.max_completion_tokens,
+                stop=list(stops.strings),
+                stop_token_ids=sorted(stops.ids),
                 logprobs=0,
                 seed=request.seed,
                 output_kind=RequestOutputKind.FINAL_ONLY,

@@ -119,6 +119,7 @@ class House:
                     render=prepared.renderer.render,
                     seed=run.seed,
                     max_completion_tokens=run.sampler.max_completion_tokens,
+                    stop=build.stop_strings(run.sampler),
                     warn=say,
                 )
                 try:

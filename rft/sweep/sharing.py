@@ -62,7 +62,7 @@ def whose_engine(run: RunConfig, spec: EngineSpec) -> str:
     serves all; the canaries, which are those of the first.
     """
     alike = replace(spec, seed=0, max_lora_rank=None, staleness=0, canaries=(), num_runs=1)
-    sampler = as_shared(run).sampler.model_dump(exclude={"temperature", "max_completion_tokens"})
+    sampler = as_shared(run).sampler.model_dump(exclude={"temperature", "max_completion_tokens", "stop"})
     return repr((alike, sampler, run.cluster.model_dump()))
 
 

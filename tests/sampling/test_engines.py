@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +51,6 @@ def engines(spec: EngineSpec) -> Callable[[str], Engine]:
 
     def get(kind: str) -> Engine:
         if kind not in built:
-            from dataclasses import replace
-
             options = {"completions_per_batch": 3} if kind == "transformers" else {}
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("HF_HUB_OFFLINE", "1")
@@ -163,6 +164,80 @@ def test_logprobs_are_those_of_the_policy_that_is_served(
     model, adapter = adapters[0]
     engine.load(adapter)
     assert largest_difference(model, sample(engine, requests)) < ROUNDING
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stop_strings_end_a_completion(
+    engines: Callable[[str], Engine], requests: list[Request], kind: str, tokenizer: Any
+) -> None:
+    free = sample(engines(kind), requests, GREEDY)
+    stop = next(rollout.text[2:4] for rollout in free if len(rollout.text) > 5)
+    stopped = sample(engines(kind), requests, replace(GREEDY, stop=(stop, "never said")))
+    assert any(stop in rollout.text for rollout in free)
+    for before, after in zip(free, stopped, strict=True):
+        said, _, _ = before.text.partition(stop)
+        assert after.text == said
+        length = len(after.completion_ids)
+        assert after.completion_ids == before.completion_ids[:length]
+        assert after.logprobs == pytest.approx(before.logprobs[:length], abs=1e-4)
+        if stop in before.text:
+            assert after.stop is StopReason.STOP
+            # The tokens of the stop string are there, and none behind them.
+            assert tokenizer.decode(after.completion_ids) == said + stop
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stop_string_may_be_a_control_token(
+    engines: Callable[[str], Engine], requests: list[Request], kind: str, tokenizer: Any
+) -> None:
+    hot = SamplingOptions(temperature=50.0 if kind == "transformers" else 2.0, max_completion_tokens=64)
+    rollouts = sample(engines(kind), requests * 3, replace(hot, stop=("<|user|>", "1", "2")))
+    ends = {rollout.completion_ids[-1] for rollout in rollouts if rollout.stop is StopReason.STOP}
+    allowed = {tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|user|>", "1", "2")}
+    assert ends <= allowed
+    user = tokenizer.convert_tokens_to_ids("<|user|>")
+    assert all(user not in rollout.completion_ids[:-1] for rollout in rollouts)
+
+
+def of_changed_model(spec: EngineSpec, folder: Path, **generation: Any) -> Engine:
+    """A Transformers engine on a copy of the model whose generation_config.json says something else."""
+    shutil.copytree(spec.model, folder)
+    file = folder / "generation_config.json"
+    settings = {name: value for name, value in (json.loads(file.read_text()) | generation).items() if value is not None}
+    file.write_text(json.dumps(settings))
+    return build_engine(replace(spec, kind="transformers", model=folder, options={"completions_per_batch": 8}))
+
+
+@pytest.mark.parametrize(
+    "generation",
+    [
+        {"repetition_penalty": 1.3},
+        {"min_p": 0.3},
+        {"no_repeat_ngram_size": 2},
+        {"top_k": 3, "top_p": 0.5, "temperature": 0.1},
+        {"suppress_tokens": [25, 26, 27], "typical_p": 0.5, "epsilon_cutoff": 0.1, "max_new_tokens": 2},
+    ],
+    ids=str,
+)
+def test_defaults_of_the_model_do_not_change_what_is_sampled(
+    spec: EngineSpec, tiny_model: Path, requests: list[Request], tmp_path: Path, generation: dict[str, Any]
+) -> None:
+    rollouts = sample(of_changed_model(spec, tmp_path / "model", **generation), requests)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert largest_difference(model, rollouts) < 1e-4
+    assert max(len(rollout.completion_ids) for rollout in rollouts) > 2
+
+
+@pytest.mark.parametrize("ends", [None, 9, [9, 8]], ids=str)
+def test_the_tokenizers_end_ends_a_completion_whatever_the_model_says(
+    spec: EngineSpec, requests: list[Request], tmp_path: Path, ends: Any
+) -> None:
+    rollouts = sample(of_changed_model(spec, tmp_path / "model", eos_token_id=ends), requests, GREEDY)
+    assert any(rollout.completion_ids[-1] == 2 for rollout in rollouts)
+    allowed = {2, *(ends if isinstance(ends, list) else [ends])}
+    for rollout in rollouts:
+        assert not allowed & set(rollout.completion_ids[:-1])
+        assert (rollout.completion_ids[-1] in allowed) is (rollout.stop is StopReason.STOP)
 
 
 @pytest.mark.parametrize("kind", KINDS)
