@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rft.architectures import architecture_problems
+from rft.data.chat_templates import TEMPLATE_NAMES, shipped_template
 from rft.errors import ModelError
 from rft.waiting import waiting
 from rft.weight_files import INDEX, read_weights
@@ -70,12 +71,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return _read_json(folder / "config.json")
 
 
-def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, chat_template: str | None, *, needs_template: bool = True) -> PreTrainedTokenizerBase:
     """Load a base model's tokenizer.
 
     Args:
         folder: From `locate`.
-        chat_template: `model.chat_template`: a Jinja file that replaces the model's own template; None keeps that.
+        chat_template: `model.chat_template`: a Jinja file, or one of `TEMPLATE_NAMES`, that replaces the model's own
+            template; None keeps that.
+        needs_template: Whether a tokenizer without a chat template is refused.
 
     Raises:
         ModelError: It cannot be loaded, or there is no chat template.
@@ -85,7 +88,9 @@ def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokeniz
     # AutoTokenizer would find the same class, but import torch for that, which takes two seconds.
     is_plain = folder in EMBEDDED_MODELS.values()
     kind = transformers.PreTrainedTokenizerFast if is_plain else transformers.AutoTokenizer
-    template = None if chat_template is None else _read_template(Path(chat_template).expanduser())
+    template = None
+    if chat_template is not None:
+        template = shipped_template(chat_template) or _read_template(Path(chat_template).expanduser())
     try:
         # Without trust_remote_code=False a tokenizer that brings its own code would ask on the terminal and wait.
         tokenizer = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -97,10 +102,12 @@ def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokeniz
         ) from error
     if template is not None:
         tokenizer.chat_template = template
-    if not tokenizer.chat_template:
+    if needs_template and not tokenizer.chat_template:
         raise _error(
             f"the tokenizer in {folder} has no chat template, so this is perhaps a base model that was not tuned for "
-            "chat; give one with model.chat_template=<file.jinja>, or take the model's instruct variant"
+            "chat; give one with model.chat_template=<file.jinja>, or one of those that ship with rft "
+            f"({', '.join(TEMPLATE_NAMES)}); or send prompts as they are with data.format=raw; or take the model's "
+            "instruct variant"
         )
     return tokenizer
 
@@ -205,7 +212,8 @@ def _read_template(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise _error(
-            f"model.chat_template={path}: {path.absolute()} cannot be read: {error}; give a text file with the template"
+            f"model.chat_template={path}: {path.absolute()} cannot be read: {error}; give a text file with the "
+            f"template, or a name: {', '.join(TEMPLATE_NAMES)}"
         ) from error
 
 

@@ -67,7 +67,12 @@ def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -
     found: list[str] = []
     path = config.model.path or ""
     model = _collect(found, lambda: locate(path))
-    tokenizer = _collect(found, lambda: load_tokenizer(model, config.model.chat_template)) if model else None
+    is_chat = config.data.format == "chat"
+    tokenizer = (
+        _collect(found, lambda: load_tokenizer(model, config.model.chat_template, needs_template=is_chat))
+        if model
+        else None
+    )
     tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks))
     graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
     if isinstance(config, RunConfig) and (storage := config.storage):
@@ -75,7 +80,7 @@ def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -
     if found or model is None or tokenizer is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", found)
 
-    renderer = Renderer(tokenizer)
+    renderer = Renderer(tokenizer, format=config.data.format, variables=config.model.chat_template_kwargs)
     context = config.model.max_context_tokens or context_tokens(model)
     fitting, num_long_prompts = _fitting(tasks, renderer, context, config)
     return Prepared(
@@ -111,6 +116,7 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool) 
         validation_share=data.validation_share,
         seed=config.seed,
         allow_overlap=data.allow_overlap,
+        format=data.format,
     )
     _check_enough(tasks, config)
     return tasks

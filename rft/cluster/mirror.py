@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rft.cluster.travel import ask, fetch, send
+from rft.data.chat_templates import TEMPLATE_NAMES
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import COMPLETE, LearnerSpec
 
@@ -45,7 +46,7 @@ class Mirror:
                 if file.is_file()
             }
             changed["resume_from"] = there / inside
-        if spec.chat_template is not None:
+        if spec.chat_template is not None and spec.chat_template not in TEMPLATE_NAMES:
             files["chat_template.jinja"] = Path(spec.chat_template).expanduser()
             changed["chat_template"] = str(there / "chat_template.jinja")
         await send({self._there: self._keeper}, files, deadline_s=self._deadline_s)

@@ -27,11 +27,29 @@ from rft.storage import address_problems
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
 TASK_FILE = "a .jsonl, .csv, .tsv or .parquet file or a hub dataset"
 
+MAX_VLLM_TEMPERATURE = 2.0
+"""The highest temperature that vLLM samples at."""
+_SET_IN_TEMPLATES = frozenset(
+    {
+        "messages",
+        "conversation",
+        "tools",
+        "chat_template",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+    }
+    | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
+    | {"tokenizer_kwargs"}
+)
+"""Arguments of `apply_chat_template`, which are no variables of a template."""
+
 
 def run_problems(run: RunConfig) -> list[str]:
     """Everything wrong with a training run, one sentence each; empty when nothing is."""
     return [
         *_data_problems(run),
+        *_prompt_problems(run),
         *_loop_problems(run),
         *_serving_problems(run),
         *learner_problems(run),
@@ -46,7 +64,7 @@ def run_problems(run: RunConfig) -> list[str]:
 
 def evaluate_problems(config: EvaluateConfig) -> list[str]:
     """Everything wrong with an evaluation, one sentence each; empty when nothing is."""
-    found = _grader_problems(config.graders, config.evaluation.metric)
+    found = _grader_problems(config.graders, config.evaluation.metric) + _prompt_problems(config)
     if not (config.model.path or config.adapter):
         found.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
     if config.data.test is None:
@@ -85,6 +103,37 @@ def audit_folder(grading: GradingConfig) -> Path | None:
 def serve_problems(config: ServeConfig) -> list[str]:
     """Everything wrong with a service of graders, one sentence each; empty when nothing is."""
     return _grader_problems(config.graders, "reward")
+
+
+def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
+    """What is wrong with how prompts are rendered and completions are sampled."""
+    model, sampler = config.model, config.sampler
+    found = [
+        f"model.chat_template_kwargs.{name}={value}: rft sets this itself; leave it out"
+        for name, value in model.chat_template_kwargs.items()
+        if name in _SET_IN_TEMPLATES
+    ]
+    if config.data.format == "raw":
+        given = {
+            "data.system": config.data.system,
+            "model.chat_template": model.chat_template,
+            "model.chat_template_kwargs": model.chat_template_kwargs,
+        }
+        found += [
+            f"{key}={value}: data.format=raw sends prompts as they are, without a chat template; leave it out, or use "
+            "data.format=chat"
+            for key, value in given.items()
+            if value
+        ]
+    temperatures = {"sampler.temperature": sampler.temperature} if isinstance(config, RunConfig) else {}
+    temperatures["evaluation.temperature"] = config.evaluation.temperature
+    if isinstance(sampler, VllmSampler):
+        found += [
+            f"{key}={value:g}: vLLM takes at most {MAX_VLLM_TEMPERATURE:g}; lower it, or use sampler=transformers"
+            for key, value in temperatures.items()
+            if value > MAX_VLLM_TEMPERATURE
+        ]
+    return found
 
 
 def _data_problems(run: RunConfig) -> list[str]:

@@ -30,7 +30,10 @@ class ModelConfig(Section):
     path: str | None = None
     """A folder with a Hugging Face model, a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`, or `embedded:tiny`."""
     chat_template: str | None = None
-    """A file with a Jinja chat template, for a tokenizer that has none (or instead of its own)."""
+    """A Jinja file with a chat template, or the name of one that ships with rft: `chatml`, `llama3`, `question_answer`,
+    `user_assistant`. It is for a tokenizer that has none, or replaces its own."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the chat template by name, such as `{enable_thinking: false}`, in training and evaluation alike."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the base model's weights; `auto` is float32 on a CPU and bfloat16 on a GPU."""
     max_context_tokens: Positive | None = None
@@ -51,6 +54,8 @@ class DataConfig(Section):
     """Share of the training tasks split off for validation, when `data.validation` is not given."""
     columns: dict[str, str] = {}
     """Our name to the file's: `{prompt: question}`."""
+    format: Literal["chat", "raw"] = "chat"
+    """`chat` renders prompts with the chat template; `raw` sends the column `prompt` to the model as it is."""
     system: str | None = None
     """A system message put before every prompt that has none."""
     allow_overlap: bool = False

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 OPEN, CLOSE = "\uf8f0", "\uf8f1"
 """Mark where a content begins and ends, and make up the other names; private-use characters, which no text has."""
@@ -26,15 +26,9 @@ Span = tuple[int, int]
 # models, whose bars are full-width. Other undeclared tokens, such as <think>, are text that a prompt may want to quote.
 _MARKER = re.compile("<[|\uff5c].+[|\uff5c]>")
 _MIN_PART = 2
-"""A content whose end and the template's next characters could form a control token shows this much of it."""
-
-
-class AddedTokens(Protocol):
-    """What is needed of a tokenizer of transformers."""
-
-    @property
-    def added_tokens_decoder(self) -> Mapping[int, Any]:
-        """Its added tokens by id."""
+"""Of a control token that two texts form together, one has at least this many characters."""
+_SPACE = 8
+"""Characters of white space around a text that are looked past."""
 
 
 class CannotSeparate(ValueError):
@@ -48,9 +42,11 @@ class ControlTokens:
         tokenizer: One of transformers; those that stand on the library tokenizers can be told to leave them alone.
     """
 
-    def __init__(self, tokenizer: AddedTokens) -> None:
-        self._tokenizer: Any = tokenizer
-        self.names = sorted({token.content for token in tokenizer.added_tokens_decoder.values() if _is_control(token)})
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        # Mistral's own tokenizers have no such list; they never read a control token out of a text.
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self.names = sorted({token.content for token in added.values() if _is_control(token)})
         self._pattern = re.compile("|".join(map(re.escape, sorted(self.names, key=len, reverse=True))) or "(?!)")
         self._firsts = {name[0] for name in self.names}
         self._lasts = {name[-1] for name in self.names}
@@ -58,15 +54,38 @@ class ControlTokens:
 
     def spelled_in(self, text: str) -> bool:
         """Whether a text spells a control token, or ends or begins like a part of one. Takes a microsecond if not."""
-        if any(first in text for first in self._firsts):
-            if self._pattern.search(text) is not None:
-                return True
-            if any(text[-size:] in self._heads for size in range(_MIN_PART, self._longest)):
-                return True
-        head = text[: self._longest]
-        if any(last in head for last in self._lasts):
-            return any(text[:size] in self._tails for size in range(_MIN_PART, self._longest))
-        return False
+        if any(first in text for first in self._firsts) and self._pattern.search(text) is not None:
+            return True
+        return bool(self._part_at_end(text) or self._part_at_beginning(text))
+
+    def marked(self, value: Any) -> Any:
+        """A copy of plain values in which what spells a control token, or a part, stands between `OPEN` and `CLOSE`."""
+        if isinstance(value, str):
+            text = self._pattern.sub(lambda match: f"{OPEN}{match[0]}{CLOSE}", value)
+            if part := self._part_at_end(text):
+                text = f"{OPEN}{part}{CLOSE}".join(text.rsplit(part, 1))
+            if part := self._part_at_beginning(text):
+                text = text.replace(part, f"{OPEN}{part}{CLOSE}", 1)
+            return text
+        if isinstance(value, Mapping):
+            return {self.marked(name): self.marked(each) for name, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.marked(each) for each in value]
+        return value
+
+    def _part_at_end(self, text: str) -> str:
+        """The end of a text if a control token may go on from there, else nothing. White space may be trimmed away."""
+        end = text[-self._longest - _SPACE :].rstrip()
+        if not any(first in end for first in self._firsts):
+            return ""
+        return next((end[-size:] for size in range(self._longest - 1, 1, -1) if end[-size:] in self._heads), "")
+
+    def _part_at_beginning(self, text: str) -> str:
+        """The beginning of a text if it may be the rest of a control token, else nothing."""
+        head = text[: self._longest + _SPACE].lstrip()
+        if not any(last in head for last in self._lasts):
+            return ""
+        return next((head[:size] for size in range(self._longest - 1, 1, -1) if head[:size] in self._tails), "")
 
     @cached_property
     def _heads(self) -> frozenset[str]:
@@ -142,47 +161,23 @@ class _Twin:
         return [self._ids.get(each, each) for each in ids]
 
 
-def marked(value: Any, control: ControlTokens) -> Any:
-    """A copy of plain values in which each text that spells a control token stands between `OPEN` and `CLOSE`.
-
-    White space around a text stays outside, for templates take it away.
-    """
-    if isinstance(value, str):
-        core = value.strip()
-        return value.replace(core, f"{OPEN}{core}{CLOSE}") if core and control.spelled_in(core) else value
-    if isinstance(value, Mapping):
-        return {marked(name, control): marked(each, control) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [marked(each, control) for each in value]
-    return value
-
-
 def unmarked(text: str) -> tuple[str, list[Span]]:
-    """A text without its marks, and what stood between them."""
-    plain, spans, start = [], [], 0
-    length = 0
-    for part in re.split(f"([{OPEN}{CLOSE}])", text):
-        if part == OPEN:
-            start = length
-        elif part == CLOSE:
-            spans.append((start, length))
-        else:
-            plain.append(part)
-            length += len(part)
-    return "".join(plain), spans
+    """A text without its marks, and what stood between them.
 
-
-def texts(value: Any) -> Iterator[str]:
-    """Every text in plain values, names of fields included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from texts(name)
-            yield from texts(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from texts(each)
+    Raises:
+        CannotSeparate: The marks are not in pairs any more.
+    """
+    parts = re.split(f"({OPEN}[^{OPEN}{CLOSE}]*{CLOSE})", text)
+    spans, length = [], 0
+    for number, part in enumerate(parts):
+        if number % 2:
+            parts[number] = part[1:-1]
+            spans.append((length, length + len(part) - 2))
+        length += len(parts[number])
+    plain = "".join(parts)
+    if OPEN in plain or CLOSE in plain:
+        raise CannotSeparate("the chat template cuts it in two")
+    return plain, spans
 
 
 def _is_control(token: Any) -> bool:

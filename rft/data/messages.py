@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rft.types import Message
@@ -34,12 +34,28 @@ def to_messages(prompt: Any, *, column: str) -> tuple[Message, ...]:
     if not prompt:
         raise BadRow(f'"{column}" is empty; it needs at least one user message')
     messages = tuple(_to_message(message, f'"{column}"[{index}]') for index, message in enumerate(prompt))
+    for text in texts(messages):
+        _refuse_surrogates(text, column)
     last = messages[-1]
     if last["role"] == "assistant":
         raise BadRow(f'"{column}" ends with the assistant\'s message; leave it out, the model is to write it')
     if not last["content"].strip():
         raise BadRow(f'"{column}" is empty: the {last["role"]}\'s last message has no text')
     return messages
+
+
+def raw_prompt(prompt: Any, *, column: str) -> tuple[Message, ...]:
+    """Check a prompt that goes to the model as it is; it is kept as what one user says.
+
+    Raises:
+        BadRow: It is a chat, or no text.
+    """
+    if column == "messages" or isinstance(prompt, list):
+        raise BadRow(
+            f'"{column}" is a chat, and data.format=raw sends a text without a chat template; write the text into '
+            '"prompt", or use data.format=chat'
+        )
+    return to_messages(prompt, column=column)
 
 
 def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:
@@ -52,6 +68,19 @@ def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Mess
 def prompt_key(messages: Sequence[Message]) -> str:
     """What two prompts have in common exactly when they are the same but for white space."""
     return json.dumps([[message["role"], *message["content"].split()] for message in messages])
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in plain values, names of fields included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from texts(name)
+            yield from texts(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from texts(each)
 
 
 def type_name(value: Any) -> str:
@@ -72,6 +101,17 @@ def _to_message(message: Any, where: str) -> Message:
     if role == "assistant" and present.get("tool_calls"):
         present.setdefault("content", "")
     return {**present, "content": _to_text(present.get("content"), f"{where}.content")}
+
+
+def _refuse_surrogates(text: str, column: str) -> None:
+    r"""JSON may write an emoji as two halves, `\ud83d\ude00`; one half is no character, which tokenizers refuse."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRow(
+            f'"{column}" has half of a character, \\u{ord(text[error.start]):04x} at position {error.start + 1} of '
+            f"{json.dumps(text[:20])}...; a text was probably cut inside an emoji; write the whole one or take it out"
+        ) from error
 
 
 def _to_text(content: Any, where: str) -> str:

@@ -1,14 +1,18 @@
-"""Tasks to prompt tokens: the chat template, and whether a prompt fits into the model's context."""
+"""Tasks to prompt tokens: the chat template or the raw text, and whether a prompt fits into the model's context."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
 from jinja2 import TemplateSyntaxError
 
+from rft.data.control_tokens import CannotSeparate, ControlTokens, unmarked
+from rft.data.messages import texts
 from rft.data.tasks import grouped
 from rft.errors import DataError
 from rft.types import Task
@@ -36,7 +40,7 @@ class TemplateRefusal(DataError):
 
 
 class ChatTokenizer(Protocol):
-    """The one thing that rendering needs of a tokenizer; those of transformers have it."""
+    """What rendering needs of a tokenizer; those of transformers have it."""
 
     def apply_chat_template(
         self,
@@ -46,19 +50,39 @@ class ChatTokenizer(Protocol):
         add_generation_prompt: bool,
         tokenize: bool,
         return_dict: bool,
+        **variables: Any,
     ) -> Any:
-        """Render a chat with the model's template and turn it into token ids."""
+        """Render a chat with the model's template, and turn it into token ids if wanted."""
 
 
 class Renderer:
     """Turns tasks into the token ids that the sampler completes.
 
+    Control tokens that the contents of messages spell, such as `<|im_end|>`, become the tokens of their characters, so
+    only the template begins and ends a turn.
+
     Args:
-        tokenizer: The base model's, with a chat template.
+        tokenizer: The base model's, with a chat template unless the format is raw.
+        format: `chat` renders the messages with the template, `raw` takes the prompt as it is.
+        variables: More variables of the template, as `{"enable_thinking": False}`.
+
+    Raises:
+        DataError: The template does not use one of the variables.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self,
+        tokenizer: ChatTokenizer,
+        *,
+        format: Literal["chat", "raw"] = "chat",
+        variables: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._tokenizer: Any = tokenizer
+        self._variables = dict(variables or {})
+        self._control = ControlTokens(tokenizer)
+        self._is_raw = format == "raw"
+        if self._variables and (problems := _unused(self._variables, getattr(tokenizer, "chat_template", None))):
+            raise DataError("prompts", problems)
 
     def render(self, task: Task) -> tuple[int, ...]:
         """Render a task's messages, with its `tools` column if it has one, up to where the assistant begins to speak.
@@ -67,17 +91,18 @@ class Renderer:
             `[P]` token ids.
 
         Raises:
-            TemplateRefusal: The chat template refuses the task.
+            TemplateRefusal: The chat template refuses the task, or a control token in it cannot be told from text.
             DataError: The chat template is no template.
         """
+        chat, tools = [dict(message) for message in task.messages], task.item.get("tools")
         try:
-            ids = self._tokenizer.apply_chat_template(
-                [dict(message) for message in task.messages],
-                tools=task.item.get("tools"),
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-            )
+            return tuple(self._raw(chat[-1]["content"]) if self._is_raw else self._chat(chat, tools))
+        except CannotSeparate as problem:
+            spelled = next((name for name in self._control.names for text in texts([chat, tools]) if name in text), "")
+            raise TemplateRefusal(
+                task,
+                f"the prompt spells the control token {spelled}, which cannot be kept as text: {problem}; take it out",
+            ) from problem
         except TemplateSyntaxError as error:
             raise DataError(
                 "prompts",
@@ -90,7 +115,47 @@ class Renderer:
                 f"the model's chat template refuses the chat ({roles}): {error}; change the messages, or "
                 f"{OTHER_TEMPLATE}",
             ) from error
-        return tuple(ids)
+
+    def _chat(self, chat: list[dict[str, Any]], tools: Any) -> list[int]:
+        if not any(map(self._control.spelled_in, texts([chat, tools]))):
+            return list(self._apply(chat, tools, tokenize=True))
+        text = self._apply(chat, tools, tokenize=False)
+        without_marks, spelled = unmarked(
+            self._apply(self._control.marked(chat), self._control.marked(tools), tokenize=False)
+        )
+        if without_marks != text:
+            raise CannotSeparate("the chat template looks into the text")
+        return self._control.encode(text, spelled)
+
+    def _apply(self, chat: list[dict[str, Any]], tools: Any, *, tokenize: bool) -> Any:
+        return self._tokenizer.apply_chat_template(
+            chat, tools=tools, add_generation_prompt=True, tokenize=tokenize, return_dict=False, **self._variables
+        )
+
+    def _raw(self, text: str) -> list[int]:
+        plain: list[int] = (
+            self._control.encode(text, [(0, len(text))])
+            if self._control.spelled_in(text)
+            else self._tokenizer.encode(text, add_special_tokens=False)
+        )
+        return self._beginning + plain
+
+    @cached_property
+    def _beginning(self) -> list[int]:
+        """What the tokenizer puts before a text: the token of its beginning, or nothing."""
+        alone: list[int] = self._tokenizer.encode("a", add_special_tokens=False)
+        whole: list[int] = self._tokenizer.encode("a", add_special_tokens=True)
+        return next(whole[:start] for start in range(len(whole)) if whole[start : start + len(alone)] == alone)
+
+
+def _unused(variables: Mapping[str, Any], template: Any) -> list[str]:
+    """A sentence for each variable that a template does not use."""
+    sources = template.values() if isinstance(template, Mapping) else [template or ""]
+    return [
+        f"model.chat_template_kwargs.{name}={value}: the chat template uses no variable {name}; leave it out"
+        for name, value in variables.items()
+        if not any(re.search(rf"\b{re.escape(name)}\b", source) for source in sources)
+    ]
 
 
 class FittingTasks(NamedTuple):

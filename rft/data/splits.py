@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Literal
 
 from rft.data.files import data_error
 from rft.data.messages import prompt_key
@@ -43,6 +44,7 @@ def load_task_sets(
     validation_share: float,
     seed: int,
     allow_overlap: bool,
+    format: Literal["chat", "raw"] = "chat",
 ) -> TaskSets:
     """Read the task files of a run and check them against each other.
 
@@ -56,6 +58,7 @@ def load_task_sets(
             without a validation source. The true share differs a little, see `split_off`.
         seed: Decides which training tasks become validation tasks.
         allow_overlap: Whether the same prompt may be in two of the three.
+        format: With `raw` prompts must be texts.
 
     Raises:
         DataError: With the findings of all files.
@@ -66,7 +69,9 @@ def load_task_sets(
         tasks[split] = []
         if source is not None:
             try:
-                tasks[split] = read_tasks(source, key=f"data.{split}", split=split, columns=columns, system=system)
+                tasks[split] = read_tasks(
+                    source, key=f"data.{split}", split=split, columns=columns, system=system, format=format
+                )
             except DataError as error:
                 problems += error.problems
     if not allow_overlap:

@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rft.data.files import Flaw, data_error
-from rft.data.messages import BadRow, to_messages, type_name, with_system
+from rft.data.messages import BadRow, raw_prompt, to_messages, type_name, with_system
 from rft.data.sources import read_rows
 from rft.errors import DataError
 from rft.types import Split, Task
@@ -23,7 +23,15 @@ _PARTICULARS = re.compile(r'"(?:[^"\\]|\\.)*"|\d+')
 _LIKELY_PROMPTS = ("question", "problem", "instruction", "query", "input", "text")
 
 
-def read_tasks(source: str, *, key: str, split: Split, columns: Mapping[str, str], system: str | None) -> list[Task]:
+def read_tasks(
+    source: str,
+    *,
+    key: str,
+    split: Split,
+    columns: Mapping[str, str],
+    system: str | None,
+    format: Literal["chat", "raw"] = "chat",
+) -> list[Task]:
     """Read all tasks of a source.
 
     A row needs `messages` (a chat in OpenAI's format) or `prompt` (a string, which is one user message, or a chat).
@@ -35,6 +43,7 @@ def read_tasks(source: str, *, key: str, split: Split, columns: Mapping[str, str
         split: What the tasks are used for.
         columns: Our column names to the source's, as `{"prompt": "question"}`.
         system: Put first as a system message into each chat that has none.
+        format: With `raw` a prompt must be a text.
 
     Raises:
         DataError: With every flaw of the source, or the one reason why it cannot be read at all.
@@ -49,7 +58,7 @@ def read_tasks(source: str, *, key: str, split: Split, columns: Mapping[str, str
         try:
             content = renamed(row.content, columns)
             _refuse_repetition(content, row.where, seen)
-            tasks.append(to_task(content, split=split, system=system, where=row.where))
+            tasks.append(to_task(content, split=split, system=system, where=row.where, format=format))
         except BadRow as error:
             flaws.append(Flaw(row.where, str(error)))
     refuse_flaws(flaws, source)
@@ -120,14 +129,21 @@ def _refuse_repetition(content: Mapping[str, Any], where: str, seen: dict[str, s
         seen[f"id {row_id}"] = where
 
 
-def to_task(content: Mapping[str, Any], *, split: Split, system: str | None, where: str = "") -> Task:
+def to_task(
+    content: Mapping[str, Any],
+    *,
+    split: Split,
+    system: str | None,
+    where: str = "",
+    format: Literal["chat", "raw"] = "chat",
+) -> Task:
     """The task that a row holds, which was read at `where`.
 
     Raises:
         BadRow: It holds none.
     """
     column = _prompt_column(content)
-    messages = to_messages(content[column], column=column)
+    messages = (raw_prompt if format == "raw" else to_messages)(content[column], column=column)
     item = {name: value for name, value in content.items() if name not in ("messages", "prompt")}
     # Hashed without the system message, so that two runs that differ in `data.system` can be compared task by task.
     task_id = _digest({"messages": messages, "item": item})

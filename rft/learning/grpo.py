@@ -57,7 +57,7 @@ class GrpoLearner:
         self._base_canary_logprobs = score_canaries(model, spec.canaries, self._precision())
         self._stepped = SteppedTrainer(
             model=model,
-            tokenizer=load_tokenizer(spec.model, spec.chat_template),
+            tokenizer=load_tokenizer(spec.model, spec.chat_template, needs_template=False),
             config=config,
             lora=_lora(spec.lora),
             resume_from=spec.resume_from,

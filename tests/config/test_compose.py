@@ -78,7 +78,7 @@ def test_unknown_keys_are_all_reported_with_the_nearest() -> None:
 def test_a_key_in_the_wrong_section() -> None:
     assert problems("model.learning_rate=1") == [
         "model.learning_rate is unknown; did you mean learner.learning_rate? "
-        "Allowed in model: path, chat_template, dtype, max_context_tokens"
+        "Allowed in model: path, chat_template, chat_template_kwargs, dtype, max_context_tokens"
     ]
 
 

@@ -54,6 +54,20 @@ def test_the_template_sees_the_tools(renderer: Renderer) -> None:
     assert renderer.render(task("a", tools=[tool])) == (6, 0, 1, 4, 3)
 
 
+def test_variables_reach_the_template() -> None:
+    template = "{% if enable_thinking is defined and not enable_thinking %}b {% endif %}" + TEMPLATE
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words(), unk_token="[UNK]", chat_template=template)
+    assert Renderer(tokenizer).render(task("a")) == (1, 4, 3)
+    assert Renderer(tokenizer, variables={"enable_thinking": True}).render(task("a")) == (1, 4, 3)
+    assert Renderer(tokenizer, variables={"enable_thinking": False}).render(task("a")) == (5, 1, 4, 3)
+    with pytest.raises(DataError) as caught:
+        Renderer(tokenizer, variables={"enable_thinkin": False})
+    assert caught.value.problems == (
+        "model.chat_template_kwargs.enable_thinkin=False: the chat template uses no variable enable_thinkin; leave it "
+        "out",
+    )
+
+
 def test_a_refusal_of_the_template_names_the_task(renderer: Renderer) -> None:
     with pytest.raises(DataError) as caught:
         renderer.render(task("a", role="tool", task_id="17"))

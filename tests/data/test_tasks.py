@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rft.data.tasks import read_tasks
+from rft.data.messages import BadRow
+from rft.data.tasks import read_tasks, to_task
 from rft.errors import DataError
 from rft.types import Split, Task
 
@@ -187,3 +188,33 @@ def test_flaws_are_not_shown_endlessly(tmp_path: Path) -> None:
 
 def test_an_empty_file(tmp_path: Path) -> None:
     assert findings(tmp_path) == ["data.train=tasks.jsonl is empty: there is no task in it"]
+
+
+def test_half_a_character_is_named_with_its_line(tmp_path: Path) -> None:
+    half, other = "\ud83d", "\ude00"
+    rows = [
+        {"prompt": "whole \U0001f600"},
+        {"prompt": f"cut {half}"},
+        {"messages": [{"role": "user", "content": other}]},
+    ]
+    advice = "a text was probably cut inside an emoji; write the whole one or take it out"
+    assert findings(tmp_path, *rows) == [
+        f'tasks.jsonl:2: "prompt" has half of a character, \\ud83d at position 5 of "cut \\ud83d"...; {advice}',
+        f'tasks.jsonl:3: "messages" has half of a character, \\ude00 at position 1 of "\\ude00"...; {advice}',
+    ]
+
+
+def test_raw_prompts_are_texts(tmp_path: Path) -> None:
+    rows: list[Any] = [{"prompt": "1 + 1 ="}, {"messages": [USER]}, {"prompt": [USER]}]
+    findings = []
+    for row in rows:
+        try:
+            findings.append(to_task(row, split=Split.TRAIN, system=None, format="raw").messages)
+        except BadRow as error:
+            findings.append(str(error))
+    said = 'is a chat, and data.format=raw sends a text without a chat template; write the text into "prompt", or use'
+    assert findings == [
+        ({"role": "user", "content": "1 + 1 ="},),
+        f'"messages" {said} data.format=chat',
+        f'"prompt" {said} data.format=chat',
+    ]

@@ -1,0 +1,15 @@
+"""Chat templates that ship with rft, for base models whose tokenizers have none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "templates"
+
+TEMPLATE_NAMES = tuple(sorted(file.stem for file in _FOLDER.glob("*.jinja")))
+"""What `model.chat_template` may be beside a file."""
+
+
+def shipped_template(name: str) -> str | None:
+    """The template of this name; None where there is none."""
+    return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8") if name in TEMPLATE_NAMES else None
