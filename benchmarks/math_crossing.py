@@ -18,7 +18,8 @@ from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
-from graders.math_answer import Math, extracted
+from graders.math_answer import Math
+from graders.math_reading import read_answer
 from rft.types import Score, Split, Task
 
 GRADER = Math()
@@ -33,7 +34,7 @@ def main() -> None:
     solutions = [json.loads(line)["answer"] for line in given.file.read_text(encoding="utf-8").splitlines()]
     golds = [solution.rpartition("####")[2].strip() for solution in solutions]
     by_value = {value_of(gold): gold for gold in golds}
-    answers = sorted({extracted(solution) or "" for solution in solutions})
+    answers = sorted({read_answer(solution) or "" for solution in solutions})
     started = time.monotonic()
     with ProcessPoolExecutor(given.workers) as pool:
         own = list(pool.map(paid, solutions, golds, chunksize=50))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.answers import is_negated
+from rft.grading.denial import is_denied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Contains:
     def _is_in(self, text: str, answer: str) -> bool:
         pattern = rf"(?<!\w){re.escape(text.strip())}(?!\w)"
         matches = re.finditer(pattern, answer, re.IGNORECASE if self.ignore_case else 0)
-        return any(not is_negated(answer, match.start()) for match in matches)
+        return any(not is_denied(answer, match.start(), match.end()) for match in matches)
 
     def _key(self, text: str) -> str:
         return text.strip().casefold() if self.ignore_case else text.strip()

@@ -1,13 +1,17 @@
-r"""Math: the final answer equals a mathematical expression in a column of the task, as math-verify compares them.
+r"""Math: the final answer equals a mathematical expression in a column of the task.
 
 graders:
   correct:
     use: math
     column: answer
 
-One answer is read: the last \boxed{...}; or else what follows the last "answer is", "answer:" or "####"; or else the
-last expression or number. Left to itself, math-verify takes a question for its answer (6*7 for 42), the last link of
-any chain (1=2=42) and 42% for 42; `_objection` says what it is not shown. Decimals are compared to six places.
+One answer is read: a `\boxed{}`, an `<answer>` tag, what follows "the answer is", or else the last formula or number
+(graders/math_reading.py has the order). Answers of one spelling are equal; others are compared by math-verify, decimals
+to six places. By default an answer must be worked out: 6*7 is not paid for 42, nor an expression of the question, nor
+(x+1)(x-1) for x^2-1 (graders/math_worked_out.py). `form: any` pays for every expression of the right value.
+
+References in words (Yes, even, (C)) are compared as text, and so are those with a base or a colon (52_8, 12:00) and
+those that math-verify cannot read.
 
 Equations can keep sympy busy for ever. This is a sync grader without `in_process`, so that its worker process is killed
 at the deadline; math-verify's own deadlines are signals, which work in a main thread only, and are off.
@@ -18,176 +22,172 @@ from __future__ import annotations
 import logging
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
 
+from graders.math_reading import Reference, UnreadableReference, read_answer, read_reference, read_words
+from graders.math_worked_out import MAX_ANSWER_CHARS, has_like_terms, is_copied, left_undone, too_costly
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.answers import is_negated, stated_answer
+from rft.grading.notation import as_number, canonical
 
 MAX_CHARS = 50_000
 """Of a longer completion only the end is read."""
-MAX_ANSWER_CHARS = 300
-MAX_NESTING = 10
-MAX_POWER = 10_000
-"""Largest exponent, those of nested powers multiplied; larger factorials and binomials than of four digits neither."""
 
-_FORMULA = re.compile(r"(?<![\\$])\$\$?([^$]{1,300})\$\$?|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.])-?[$\u20ac\u00a3]?-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?: ?/ ?\d+)?(?: ?\\?%| percent\b)?")
-_NAMED = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*\}")
-_PROSE = re.compile(r"(?<![A-Za-z\\])(?!sqrt|sin|cos|tan|log|exp)(?:[A-Za-z]{3,}|or|is|to|of|at|in|it)(?![A-Za-z])")
-_VARIABLE = re.compile(r"\s*\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*=(?!=)")
-_EQUALS = re.compile(r"(?<![<>!:\\])=|\\(?:approx|equiv|implies|iff|Rightarrow|to)\b|[\u2248\u2261\u21d2]")
-_UNFINISHED = re.compile(r"\\(?:[io]*int|sum|prod|lim|max|min|gcd|lcm|det|bmod|pmod)(?![a-z])|[\u222b\u2211\u220f]")
-_PERCENT = re.compile(r"\\?%|\\text\{\s*percent\s*\}|\bpercent\b", re.IGNORECASE)
-_EXPONENT = re.compile(
-    r"(?P<group>[)}\]])?\s*(?:\^|\*\*)\s*(?:\{(?P<braced>[^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|(?P<one>\w+|\())"
-)
-_TOWER = re.compile(r"[0-9)}\]!]\s*(?:\^|\*\*)")
-_BIG_FACTORIAL = re.compile(r"[0-9]{4,}\s*!|[)}\]!]\s*!|\\[dt]?binom[^+=]*[0-9]{5,}")
-
-_SIGNED = r"[-+]?(?:[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)"
-_INTEGER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.0*)?")
-_PLAIN = re.compile(
-    rf"{_SIGNED}|{_SIGNED}/{_SIGNED}|[-+]?[0-9]*\\[dt]?frac(?:\{{{_SIGNED}\}}\{{{_SIGNED}\}}|[0-9][0-9])"
-    rf"|{_SIGNED}(?:\\times|\\cdot|\*)10\^(?:\{{-?[0-9]+\}}|[0-9])"
-)
-_UNIT = re.compile(
-    r"\\[,!;: ]|\\(?:text|mathrm|mbox)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\^\s*\{?\\circ\}?|\\?\$|(?<=[0-9]) +[A-Za-z. ]+$"
-)
-_SCALE = re.compile(r"pi|tau|hundred|thousand|[mbtr]+illion|dozen|half|percent", re.IGNORECASE)
+_PERCENT = re.compile(r"\\%")
+_TEXT_ONLY = re.compile(r"[0-9)]_\{?[0-9]|[0-9]\s*:\s*[0-9]")
+_NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([^()=]*\))?|\([a-z](?:,[a-z])*\))"
+_ASSIGNED = re.compile(rf"({_NAME})=((?:\\[A-Za-z]+|[^=A-Za-z])+)")
+_MEMBER = re.compile(rf"{_NAME}\\in(?![A-Za-z])")
+_INEQUALITY = re.compile(r"[<>]|\\[lg]eq(?![a-z])")
+_ORDERED = re.compile(r"[(\[][^()\[\]]*,[^()\[\]]*[)\]]")
+_EXCLAIMED = re.compile(r"[0-9]!$")
+_DIFFERS = "differs from the reference"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Math:
     """1 where the answer equals the reference, 0 where it does not.
 
-    A task whose column is empty, or holds nothing that math-verify can read, is skipped.
+    A task whose column is empty is skipped; one whose reference cannot be read as a whole is an error.
     """
 
     deterministic: ClassVar[bool] = True
 
     column: str = "answer"
-    """The task's column that holds the reference: LaTeX, a number, or a solution that ends in a marked answer."""
+    """The task's column that holds the reference: LaTeX, a number, words, or a solution that marks its answer."""
+    form: Literal["worked_out", "any"] = "worked_out"
+    """What is paid: an answer that leaves nothing to be done, or any expression of the right value."""
 
     def warm_up(self) -> None:
         """Import math-verify and its grammar, which takes a second."""
-        _parsed("1")
+        _parsed("x")
 
     def grade(self, completion: str, task: Task) -> Score | None:
         """Compare the answer with the reference."""
-        text = reference(task, self.column)
-        gold = None if text is None else extracted(str(text))
-        parsed_gold = _parsed(gold) if gold else []
-        if not gold or not parsed_gold:
-            return None
-        answer = extracted(final_answer(completion)[-MAX_CHARS:])
-        if not answer:
+        given = reference(task, self.column)
+        if given is None:
+            return Score(value=None, status=Status.SKIPPED, reason=f"column '{self.column}' is empty")
+        try:
+            wanted = _reference(str(given))
+        except UnreadableReference as error:
+            raise ValueError(f"the reference of task {task.id} cannot be read: {error}") from None
+        text = final_answer(completion)[-MAX_CHARS:]
+        if wanted.is_words:
+            return _same_words(read_words(text), wanted.text)
+        answer = read_answer(text, in_percent=wanted.text.endswith(r"\%"))
+        if answer is None:
             return Score(value=0.0, status=Status.NO_ANSWER)
-        shown = answer[:MAX_ANSWER_CHARS]
-        objection = _objection(answer, gold)
-        if objection:
-            return Score(value=0.0, status=Status.INVALID_OUTPUT, answer=shown, reason=objection)
-        parsed = _parsed(answer)
-        if not parsed:
-            return Score(value=0.0, status=Status.INVALID_OUTPUT, answer=shown, reason="not readable as mathematics")
-        from math_verify import verify
+        reason = self._refused(answer, wanted.text, task)
+        if reason is not None and _EXCLAIMED.search(answer) and "boxed" not in text:
+            reason = self._refused(answer.rstrip("!"), wanted.text, task)
+        status = Status.OK if reason is None or reason == _DIFFERS else Status.INVALID_OUTPUT
+        return Score(value=float(reason is None), status=status, answer=answer[:MAX_ANSWER_CHARS], reason=reason)
 
-        return Score(value=float(verify(parsed_gold, parsed, timeout_seconds=None)), answer=shown)
-
-
-def extracted(text: str) -> str | None:
-    r"""Return the one answer that a text gives, as LaTeX, or None where it gives none.
-
-    Example:
-        extracted("so x = 4.\nThe answer is $\frac{1}{2}$.") is r"\frac{1}{2}"
-    """
-    text = "".join(str(unicodedata.decimal(one)) if one.isdecimal() else one for one in text).replace("\u2212", "-")
-    stated = stated_answer(text)
-    if "\\boxed{" in text:
-        return None if is_negated(text, text.rfind("\\boxed{")) else stated or None
-    line = stated if stated is not None else text.strip().rpartition("\n")[2]
-    line = line.strip("* \t\n")
-    if stated is not None and re.search(r"\bor\b", line):
-        return None  # two answers are none
-    formulas = [match for match in _FORMULA.finditer(line) if not _is_prose(match[match.lastindex or 0])]
-    if formulas:
-        match = formulas[-1]
-        return None if is_negated(line, match.start()) else match[match.lastindex or 0].strip().rstrip(".,;") or None
-    if line and not _is_prose(line):
-        return line.rstrip(".,;!* ") or None
-    numbers = list(_NUMBER.finditer(line if stated is not None else text))
-    if not numbers:
-        return None
-    match = numbers[0 if stated is not None else -1]
-    return None if is_negated(match.string, match.start()) else match[0].rstrip(",")
+    def _refused(self, answer: str, wanted: str, task: Task) -> str | None:
+        """Say why an answer is not paid, or None where it is."""
+        spelled = _without_name(canonical(answer[: 4 * MAX_ANSWER_CHARS]))
+        if _squeezed(spelled) == _squeezed(wanted):
+            return None
+        if _TEXT_ONLY.search(spelled) or _TEXT_ONLY.search(wanted):
+            return _DIFFERS
+        costly = too_costly(spelled)
+        if costly is not None:
+            return costly
+        if bool(_PERCENT.search(spelled)) != bool(_PERCENT.search(wanted)):
+            return "a percentage on one side only"
+        if self.form == "any":
+            return _compared(spelled, wanted)
+        question = task.messages[-1].get("content")
+        if isinstance(question, str) and is_copied(spelled, question, wanted):
+            return "an expression of the question, not worked out"
+        reason = left_undone(spelled, wanted) or _compared(spelled, wanted)
+        if reason is None and as_number(spelled) is None and _has_like_terms(spelled) and not _has_like_terms(wanted):
+            return "like terms are not combined"
+        return reason
 
 
-def _is_prose(text: str) -> bool:
-    return _PROSE.search(_NAMED.sub("", text)) is not None
+@lru_cache(maxsize=4096)
+def _reference(text: str) -> Reference:
+    found = read_reference(text)
+    return found if found.is_words else Reference(_without_name(found.text), is_words=False)
 
 
-def _objection(answer: str, gold: str) -> str | None:
-    """Say why math-verify is not to see an answer, or None where it is."""
-    if answer == gold:
-        return None
-    if len(answer) > MAX_ANSWER_CHARS:
-        return f"longer than {MAX_ANSWER_CHARS} characters"
-    if _nesting(answer) > MAX_NESTING:
-        return f"nested deeper than {MAX_NESTING} levels"
-    equals, allowed = len(_EQUALS.findall(answer)), len(_EQUALS.findall(gold))
-    if equals > max(1, allowed) or (equals > allowed and not _VARIABLE.match(answer)):
-        return "a chain of equations"
-    if _UNFINISHED.search(answer) and not _UNFINISHED.search(gold):
-        return "not worked out"
-    if bool(_PERCENT.search(answer)) != bool(_PERCENT.search(gold)):
-        return "a percentage on one side only"
-    if _TOWER.search(_exponents(answer)) or _power(answer) > MAX_POWER or _BIG_FACTORIAL.search(answer):
-        return "too large a power or factorial"
-    bare_gold, bare = _bare(gold), _bare(_VARIABLE.sub("", answer, count=1))
-    if _INTEGER.fullmatch(bare_gold) and not re.fullmatch(rf"{_PLAIN.pattern}", bare):
-        return "not worked out to a number"
-    if _INTEGER.fullmatch(bare_gold) and ("/" in bare or "frac" in bare):
-        return "not worked out to a whole number"
-    if _PLAIN.fullmatch(bare_gold) and not _PLAIN.fullmatch(bare):
-        return "not worked out to a number"
-    return None
+@lru_cache(maxsize=4096)
+def _compared(spelled: str, wanted: str) -> str | None:
+    """Say how an answer differs from the reference in value, or None where it does not."""
+    numbers = as_number(spelled), as_number(wanted)
+    if numbers[0] is not None and numbers[1] is not None:
+        return None if _rounded(numbers[0], numbers[1]) == _rounded(numbers[1], numbers[1]) else _DIFFERS
+    if _is_other_kind(spelled, wanted) or _is_other_kind(wanted, spelled):
+        return _DIFFERS
+    parsed_wanted, parsed = _parsed(wanted), _parsed(spelled)
+    if not parsed_wanted:
+        return f"{_DIFFERS}, which math-verify cannot read: its text counts"
+    if not parsed:
+        return "not readable as mathematics"
+    from math_verify import verify
+
+    # An inequality may equal a set; an equation does not equal the list of its solutions.
+    may_be_set = bool(_INEQUALITY.search(spelled + wanted)) and "=" not in spelled + wanted
+    is_equal = verify(parsed_wanted, parsed, timeout_seconds=None, allow_set_relation_comp=may_be_set)
+    return None if is_equal else _DIFFERS
 
 
-def _nesting(text: str) -> int:
-    depth = deepest = 0
-    for char in text:
-        depth += (char in "([{") - (char in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
+def _is_other_kind(one: str, other: str) -> bool:
+    """Whether one is an equation and the other none, or one a point or interval and the other a set or a list."""
+    if "=" in one and "=" not in other and not re.match(rf"(?:{_NAME}|[^=0-9+-]*)=", one):
+        return True
+    return bool(_ORDERED.fullmatch(one)) and "," in other and not re.search(r"[(\[<>]", other)
 
 
-def _exponents(text: str) -> str:
-    return " ".join(match["braced"] or match["one"] or "" for match in _EXPONENT.finditer(text))
+def _rounded(number: Fraction, like: Fraction) -> Fraction:
+    """A number to six places; where the reference is below 1, to six significant digits of it."""
+    scale = Fraction(10) ** max(0, -math.floor(math.log10(abs(like))) - 1) if like else Fraction(1)
+    return round(number * scale, 6)
 
 
-def _power(text: str) -> int:
-    """Return a bound of the largest exponent once nested powers are multiplied out."""
-    nested, largest = 1, 1
-    for match in _EXPONENT.finditer(text):
-        numbers = re.findall(r"[0-9]+", match["braced"] or match["one"] or "")
-        size = math.prod(int(number) for number in numbers if int(number) > 1)
-        nested, largest = (nested * size, largest) if match["group"] else (nested, max(largest, size))
-    return nested * largest
+def _same_words(answer: str | None, wanted: str) -> Score:
+    if answer is None:
+        return Score(value=0.0, status=Status.NO_ANSWER)
+    return Score(value=float(answer.casefold() == wanted.casefold()), answer=answer)
 
 
-def _bare(text: str) -> str:
-    """Return a text without units, currency, percent signs and space."""
-    bare = text if _SCALE.search(text) else _UNIT.sub("", text)
-    return re.sub(r"\s", "", _PERCENT.sub("", bare))
+def _without_name(spelled: str) -> str:
+    r"""The value alone of `x=5`, `x=3,x=5`, `(x,y)=(1,2)` and `x\in[0,1]`, without an approximation behind it."""
+    exact, _, approximate = spelled.partition("\\approx")
+    if approximate:
+        spelled = approximate if re.fullmatch(_NAME, exact.strip()) else exact
+    if match := _MEMBER.match(spelled):
+        return spelled[match.end() :]
+    if match := _ASSIGNED.fullmatch(spelled):
+        return match[2]
+    members = re.split(", ?", spelled)
+    numbers = {as_number(member) for member in members}
+    if len(members) > 1 and len(numbers) == 1 and None not in numbers:
+        return members[-1]  # one number in several forms
+    parts = [_ASSIGNED.fullmatch(part) for part in members]
+    if all(parts) and len({part[1] for part in parts if part}) == 1:
+        return ", ".join(part[2] for part in parts if part)
+    return spelled
 
 
-def _parsed(latex: str) -> list[Any]:
+def _squeezed(text: str) -> str:
+    return re.sub(r"(?<=[A-Za-z]) (?=[A-Za-z])|(?<=,) |\*(?=[A-Za-z])", "", text)
+
+
+def _has_like_terms(spelled: str) -> bool:
+    return any(has_like_terms(one) for one in _parsed(spelled)[:1])
+
+
+@lru_cache(maxsize=1024)
+def _parsed(spelled: str) -> list[Any]:
     """Return what math-verify makes of an expression; nothing where it cannot read it."""
     from math_verify import LatexExtractionConfig, parse
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its deadlines are off
     config = [LatexExtractionConfig(boxed_match_priority=0)]
-    boxed = f"\\boxed{{{_PERCENT.sub('', latex)}}}"
+    boxed = f"\\boxed{{{_PERCENT.sub('', spelled)}}}"
     parsed: list[Any] = parse(boxed, config, fallback_mode="no_fallback", parsing_timeout=None)
     return parsed

@@ -18,7 +18,7 @@ from string import ascii_uppercase
 from typing import ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.answers import stated_answer
+from rft.grading.statements import stated_answer
 
 _MARKS = " \t\n*_`\"'$()[]{}.,:;!"
 # Bounded: `\W*` twice takes quadratic time on a text of nothing but brackets.

@@ -7,10 +7,9 @@ graders:
     reference_pattern: '#### (.+)'   # where the number is in the column, as in GSM8K
     tolerance: 0.01
 
-Read as numbers: 1,234.5  $-3  50% (as 50)  .5  1e-3  3/4  and a Unicode minus. Not read: a decimal comma, 10^3, LaTeX
-other than a plain fraction, digits that continue a word, as in H2O or 2nd, and a last number that a "not" stands
-before. Numbers are compared exactly, not as
-floats.
+Read as numbers: 1,234.5  14{,}916  $-3  50% (as 50)  .5  1e-3  3/4  a Unicode minus, and the digits of every script.
+Not read: a decimal comma, 10^3, LaTeX other than a plain fraction, digits that continue a Latin word, as in H2O or 2nd,
+and a last number that the text denies, as in "it is not 18". Numbers are compared exactly, not as floats.
 """
 
 from __future__ import annotations
@@ -23,20 +22,25 @@ from fractions import Fraction
 from typing import ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.answers import is_negated
+from rft.grading.denial import is_denied
+from rft.grading.notation import ascii_digits
 
 MAX_CHARS = 10_000
 """Of a longer text only the end is read."""
+MAX_BOX_CHARS = 40
+"""How far before a number the `\\boxed{` that holds it may begin."""
 
 # Possessive (`++`, `?+`) throughout: no number is read in part, and no text takes more than linear time.
 _DIGITS = r"(?>[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)"
 _NUMBER = re.compile(
-    r"(?<!\w)(?<![0-9]\.)(?P<sign>[-+]?+[$\u20ac\u00a3\u00a5]?+[-+]?+)"
+    r"(?<![0-9A-Za-z_\u00c0-\u024f\u0370-\u04ff])(?<![0-9]\.)(?P<sign>[-+]?+[$\u20ac\u00a3\u00a5]?+[-+]?+)"
     rf"(?P<top>(?>{_DIGITS}(?:\.[0-9]++)?+|(?<!\.)\.[0-9]++)(?:[eE][-+]?+[0-9]{{1,3}}+)?+)"
     rf"(?: ?/ ?(?P<bottom>{_DIGITS}(?:\.[0-9]++)?+))?+"
     r"(?!(?:st|nd|rd|th)\b|[0-9_]|[eE][-+]?[0-9])"
 )
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]{1,40})\}\{([^{}]{1,40})\}")
+_SEPARATOR = re.compile(r"(?<=[0-9])(?:\{,\}|\\,|,\\!) ?(?=[0-9]{3}(?![0-9]))")
+_OPEN_BOX = re.compile(r"\\boxed\{[^{}]*\Z")
 _MINUS = str.maketrans("\u2212\u2013\uff0d", "---")
 
 
@@ -89,8 +93,13 @@ class Numeric:
 
 def last_number(text: str) -> Fraction | None:
     """Return the last number of a text, or None where there is none."""
-    match = _last_match(_NUMBER, _FRACTION.sub(r"\1/\2", text[-MAX_CHARS:].translate(_MINUS)))
-    if match is None or is_negated(match.string, match.start()):
+    text = _SEPARATOR.sub("", ascii_digits(text[-MAX_CHARS:]).translate(_MINUS))
+    match = _last_match(_NUMBER, _FRACTION.sub(r"\1/\2", text))
+    if match is None:
+        return None
+    box = _OPEN_BOX.search(match.string, max(0, match.start() - MAX_BOX_CHARS), match.start())
+    start = match.start() if box is None else box.start()
+    if is_denied(match.string, start, match.end(), boxed=box is not None):
         return None
     # By way of Decimal: int() and Fraction() refuse texts of more than 4300 digits.
     top, bottom = (Fraction(Decimal((digits or "1").replace(",", ""))) for digits in match.group("top", "bottom"))

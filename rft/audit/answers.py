@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from rft.grading.answers import stated_answer
+from rft.grading.statements import stated_answer
 from rft.types import Task
 
 THINKING = "<think>\nLet me work this out.\n</think>\n\n"

@@ -14,10 +14,13 @@ MAX_JSON_CHARS = 100_000
 MAX_JSON_DEPTH = 50
 """Nor is JSON nested deeper than this: parsers and validators recurse."""
 
-_ANCHOR = re.compile(r"(?i)\banswer\b\W{0,5}(?:is|are|:|=)\s*:?|####")
+_END_OF_TURN = (
+    "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "<|return|>", "</s>", "<eos>",
+    "<end_of_turn>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
+)  # fmt: skip
+"""Of ChatML, GPT-2, Llama 3, Phi, gpt-oss, Llama 2 and Mistral, Gemma, and DeepSeek."""
 _FENCE = re.compile(r"```[ \t]*(?:[a-zA-Z]+\b)?\s*(.*?)\s*```", re.DOTALL)
 _JSON_NEST = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-_NEGATION = re.compile(r"(?:\b(?:not|never|cannot|neither|nor)|n['\u2019]t)\b(?:\W+\w+){0,3}\W*", re.IGNORECASE)
 
 
 def final_answer(completion: str) -> str:
@@ -25,34 +28,12 @@ def final_answer(completion: str) -> str:
 
     A `<think>` that is never closed means that the model did not get to an answer: the result is empty. Where the
     prompt already opens the thinking, a completion cut before `</think>` cannot be told from an answer; a grader
-    that minds looks at `rollout.stop`.
+    that minds looks at `rollout.stop`. Tokens that end a turn, which some samplers leave in, are cut from the end.
     """
-    answer = completion.rpartition("</think>")[2]
+    answer = completion.rpartition("</think>")[2].rstrip()
+    while (ending := next((one for one in _END_OF_TURN if answer.endswith(one)), None)) is not None:
+        answer = answer.removesuffix(ending).rstrip()
     return "" if "<think>" in answer else answer.strip()
-
-
-def stated_answer(text: str) -> str | None:
-    r"""Return the answer that a text marks as such, or None where it marks none.
-
-    That is the content of the last `\boxed{...}`; without one, the line that follows the last "answer is", "answer:"
-    or "####".
-    """
-    start = text.rfind("\\boxed{")
-    if start >= 0:
-        return _braced(text, start + len("\\boxed{"))
-    end = max((match.end() for match in _ANCHOR.finditer(text)), default=None)
-    if end is None:
-        return None
-    return text[end:].strip().partition("\n")[0].strip()
-
-
-def is_negated(text: str, start: int) -> bool:
-    """Whether a word like "not" stands before a place in a text, with three words and no punctuation between at most.
-
-    The 42 in "it is not equal to 42" is no answer of 42.
-    """
-    before = re.split(r"[.,;:!?\n]", text[max(0, start - 60) : start])[-1]
-    return any(match.end() == len(before) for match in _NEGATION.finditer(before))
 
 
 def json_answer(completion: str) -> Any:
@@ -96,16 +77,6 @@ def reference(task: Task, column: str) -> Any:
     if column not in task.item:
         raise LookupError(f"task {task.id} has no column '{column}'; it has: {', '.join(task.item) or 'none'}")
     return task.item[column]
-
-
-def _braced(text: str, start: int) -> str | None:
-    """Return what stands between an opened brace and the one that closes it, or None where none does."""
-    depth = 1
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        depth += (match[0] == "{") - (match[0] == "}")
-        if not depth:
-            return text[start : match.start()].strip()
-    return None
 
 
 def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

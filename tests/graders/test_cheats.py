@@ -190,7 +190,11 @@ def test_every_grader_is_put_to_the_test():
 def test_gold_that_is_no_gold_is_no_reward():
     for answer in (None, "", "\\boxed{}"):
         task = Task(id="t", messages=({"role": "user", "content": "?"},), item={"answer": answer}, split="train")
-        assert Math().grade("\\boxed{}", task) is None
+        if answer is None:
+            assert Math().grade("\\boxed{}", task).value is None
+        else:
+            with pytest.raises(ValueError, match="cannot be read"):
+                Math().grade("\\boxed{}", task)
 
 
 def _honest(subject):

@@ -1,54 +1,31 @@
-"""The answer in a completion: marked answers, negations, and JSON from a stranger."""
+"""The answer in a completion: what follows the thinking, and JSON from a stranger."""
 
 import time
 
 import pytest
 
-from rft.grading.answers import MAX_JSON_CHARS, MAX_JSON_DEPTH, is_negated, json_answer, stated_answer
+from rft.grading.answers import MAX_JSON_CHARS, MAX_JSON_DEPTH, final_answer, json_answer
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    ("completion", "answer"),
     [
-        ("\\boxed{4}", "4"),
-        ("\\boxed{1} then \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"),
-        ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
-        ("\\boxed{4", None),
-        ("The answer is 4.", "4."),
-        ("The answer is: 4", "4"),
-        ("Answer: 3\nno, answer: 4\nbye", "4"),
-        ("**Answer:** 4", "** 4"),
-        ("Answer:\n\n4\n5", "4"),
-        ("12 + 6 = 18\n#### 18", "18"),
-        ("#### 18 and \\boxed{19}", "19"),
-        ("The answers are many", None),
-        ("4", None),
-        ("", None),
+        ("<think>hm</think>\n 18 ", "18"),
+        ("<think>hm", ""),
+        ("18</s>", "18"),
+        ("Paris<|im_end|>\n", "Paris"),
+        ("18<end_of_turn>\n<eos>", "18"),
+        ("<|im_end|> 18", "<|im_end|> 18"),
+        ("a < b</s> is b", "a < b</s> is b"),
     ],
 )
-def test_stated_answer(text, answer):
-    assert stated_answer(text) == answer
+def test_final_answer(completion, answer):
+    assert final_answer(completion) == answer
 
 
-@pytest.mark.parametrize(
-    ("text", "negated"),
-    [
-        ("it is not 42", True),
-        ("it isn't 42", True),
-        ("it isn\u2019t 42", True),
-        ("It cannot be 42", True),
-        ("not 41, but 42", False),
-        ("I did not think. 42", False),
-        ("a note: 42", False),
-        ("it is not equal to the 42", True),
-        ("7 does not divide it so it must be 42", False),
-        ("not not in any way equal to 42", False),
-        ("42", False),
-        ("not" + " " * 80 + "42", False),
-    ],
-)
-def test_is_negated(text, negated):
-    assert is_negated(text, text.index("42")) is negated
+@pytest.mark.parametrize("ending", ["<|im_end|>", "</s>"])
+def test_json_before_the_end_of_a_turn(ending):
+    assert json_answer(f'{{"a": 1}}{ending}') == {"a": 1}
 
 
 @pytest.mark.parametrize(

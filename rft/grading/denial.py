@@ -1,0 +1,57 @@
+"""Whether a text denies what it names: the 42 in "it is not 42" is no answer of 42."""
+
+from __future__ import annotations
+
+import re
+
+WINDOW = 120
+"""Characters that are looked at on either side."""
+
+_MARKUP = r"[\s*_`\"'(\[{$]|\\[(\[]"
+_FILLER = (
+    r"be|been|being|equals?|to|the|a|an|as|just|simply|exactly|really|actually|in fact|of course|final|correct|right"
+    r"|true|answer|value|number|result|option|choice|solution|approximately|about|around|quite|necessarily|clearly|even|yet"
+)
+_NOT = r"\b(?:not|never|cannot|neither|nor|no longer)\b|n['\u2019]t\b|\\neq?(?![A-Za-z])|\u2260|!="
+_BEFORE = re.compile(rf"(?:{_NOT})(?:{_MARKUP}|,?\s*\b(?:{_FILLER})\b,?|\bonly\b(?!.*\bbut\b))*$", re.IGNORECASE)
+"""A negation with nothing between it and the place but words that carry no meaning of their own."""
+_COPULA_BEFORE = re.compile(
+    rf"\b(?:(?:is|are|was|were)(?:\s+(?:not|never)\b|n['\u2019]t\b)|answer\W+(?:can|could|must|should|may)\s*(?:not|n['\u2019]t))"
+    rf"(?:{_MARKUP}|,?\s*\b(?:{_FILLER})\b,?)*$",
+    re.IGNORECASE,
+)
+_CLAUSE_BEFORE = re.compile(
+    r"(?:\b(?:not|never)|n['\u2019]t)\s+(?:true|the case|correct|right|think|believe|say|claim|mean|agree)\b"
+    r"|\b(?:doubt|(?:wrong|false|incorrect) (?:to|that))\b",
+    re.IGNORECASE,
+)
+"""A denial of the whole clause that follows it."""
+_TURN = re.compile(r"\b(?:but|so|thus|hence|therefore|instead|rather|because|since)\b", re.IGNORECASE)
+_AFTER = re.compile(
+    r"(?:[\s*_`\"')\]}$]|\\[)\]])*,?\s*(?:is|are|was|were|would be|seems?)\s*"
+    r"(?:(?:definitely|clearly|also|simply|just)\s+)?"
+    r"(?:wrong|incorrect|false|impossible|ruled out|(?:not|n['\u2019]t)\s*"
+    r"(?:(?:the|a|an|my|our)\s+(?:\w+\s+)?(?:answer|solution|option|choice|one|result)\b|what\b|it\b|correct|right|possible|valid|true|[.!]?$))",
+    re.IGNORECASE,
+)
+
+
+def is_denied(text: str, start: int, end: int | None = None, *, boxed: bool = False) -> bool:
+    r"""Whether a text denies what stands at a place in it.
+
+    Denied are "it is not N", "it isn't equal to N", "not N", "I do not think that it is N" and "N is wrong". Not denied
+    is the N of "the number that do not fit is N": there the negation belongs to another word.
+
+    Args:
+        text: The text.
+        start: Where it begins.
+        end: Where it ends; None leaves out the words behind it.
+        boxed: It is a `\boxed{}`: a box is what an author answers, so that only "is not \boxed{N}" denies it.
+    """
+    before = re.split(r"[.;!?](?=\s)|\n|\u3002", text[max(0, start - WINDOW) : start])[-1]
+    if (_COPULA_BEFORE if boxed else _BEFORE).search(before):
+        return True
+    claim = max((match.end() for match in _CLAUSE_BEFORE.finditer(before)), default=None)
+    if claim is not None and not _TURN.search(before, claim):
+        return True
+    return end is not None and _AFTER.match(text, end, min(len(text), end + WINDOW)) is not None
