@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make install` makes from the locks. No root, no other tool than Python and make.
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint format typecheck lock
+.PHONY: help install quickstart test test-full test-portable lint format typecheck lock
 
 # The first Python that rft supports; `make PYTHON=/path/to/python quickstart` takes another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -10,7 +10,9 @@ BIN := .venv/bin
 
 help:
 	@echo "make quickstart   install, then run the main job on the embedded model: a minute or two, no download"
-	@echo "make test         install, then run all tests"
+	@echo "make test         install, then run the unit tests and the end-to-end tests"
+	@echo "make test-full    the same with the costly variations of what those show"
+	@echo "make test-portable  the tests under older instruction sets and on busy cores: a table, hours"
 	@echo "make lint         ruff; make format applies it"
 	@echo "make typecheck    mypy"
 
@@ -21,11 +23,20 @@ install:
 quickstart: install
 	@$(BIN)/rft train experiment=quickstart
 
-# What starts Ray and vLLM runs on its own afterwards: beside other tests it would miss its deadlines.
-# Many processes of Ray and vLLM: an end-to-end test that fails is tried once more, and both outcomes are shown.
+UNIT_TESTS := $(BIN)/python -m pytest -m "not e2e" -n auto --maxprocesses 8 --dist worksteal
+# Two at a time: each starts a Ray, and a good part of its time is waiting for processes to come up.
+END_TO_END := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
 test: install
-	@$(BIN)/python -m pytest -m "not e2e" -n auto --maxprocesses 8 --dist worksteal
-	@$(BIN)/python -m pytest -m e2e || $(BIN)/python -m pytest -m e2e --last-failed --last-failed-no-failures=none
+	@$(UNIT_TESTS)
+	@$(END_TO_END) -m "e2e and not full"
+
+test-full: install
+	@$(UNIT_TESTS)
+	@$(END_TO_END) -m e2e
+
+test-portable: install
+	@$(BIN)/python scripts/test_portable.py
 
 lint: install
 	@$(BIN)/ruff check .

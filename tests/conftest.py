@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,27 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave out files that are end-to-end tests as a whole, where those are not wanted: their imports take seconds."""
     if config.option.markexpr != "not e2e" or collection_path.suffix != ".py":
         return None
-    return "\npytestmark = pytest.mark.e2e" in collection_path.read_text(encoding="utf-8") or None
+    source = collection_path.read_text(encoding="utf-8")
+    return ("pytestmark" in source and _is_e2e_as_a_whole(source)) or None
+
+
+def _is_e2e_as_a_whole(source: str) -> bool:
+    marks = [
+        ast.unparse(statement.value)
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "pytestmark"
+    ]
+    return any("pytest.mark.e2e" in mark for mark in marks)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes of pytest-xdist take end-to-end tests by the file, which share what is costly to start.
+
+    Files that share more than that say so with `pytest.mark.xdist_group`.
+    """
+    for item in items:
+        if item.get_closest_marker("e2e") and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 def pytest_configure() -> None:
@@ -146,6 +168,40 @@ def make_peft_model(tiny_model: Path) -> Callable[..., Any]:
         return model.eval()
 
     return make
+
+
+class _Ray:
+    """A Ray of four CPUs, which all tests of this process share."""
+
+    def start(self) -> None:
+        import ray
+
+        if not ray.is_initialized():
+            ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False)
+
+    def stop(self) -> None:
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[_Ray]:
+    """What `running_ray` starts and `no_ray` ends; for fixtures of a wider scope than theirs."""
+    shared = _Ray()
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture
+def running_ray(shared_ray: _Ray) -> None:
+    """This process is connected to a Ray of four CPUs; what needs one takes it, and leaves it as it is."""
+    shared_ray.start()
+
+
+@pytest.fixture
+def no_ray(shared_ray: _Ray) -> None:
+    """This process is connected to no Ray."""
+    shared_ray.stop()
 
 
 class _ModelServer:

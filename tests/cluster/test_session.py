@@ -10,7 +10,7 @@ import pytest
 from rft.cluster import ray_session
 from rft.config.schema import LocalCluster
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_ray")]
 
 
 def test_a_ray_of_ones_own_listens_on_loopback_alone() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from rft.cli import main
 from rft.recorder import read_metrics
 
 RFT = Path(sys.executable).with_name("rft")
@@ -257,6 +258,23 @@ def _write_tasks(folder: Path) -> Path:
 def rft() -> Callable[..., Run]:
     """`rft("train", "output_dir=run", cwd=folder)`: run a command to its end."""
     return _rft
+
+
+@pytest.fixture
+def rft_here(
+    running_ray: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Run]:
+    """`rft_here("train", "output_dir=run", cwd=folder)`: a command in this process, on the Ray that runs already."""
+
+    def call(*words: str, cwd: Path) -> Run:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["rft"])
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert isinstance(caught.value.code, int)
+        return Run(code=caught.value.code, output="".join(capsys.readouterr()), orphans=[], folder=cwd / "run")
+
+    return call
 
 
 @pytest.fixture

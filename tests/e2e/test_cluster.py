@@ -24,7 +24,7 @@ import pytest
 
 from rft.recorder import read_metrics, read_rollouts
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
 BIN = Path(sys.executable).parent
 MARK = "RFT_TEST_CLUSTER"
@@ -169,21 +169,6 @@ def test_a_run_over_three_nodes(cluster: Cluster) -> None:
     assert (run / "checkpoints" / "checkpoint-3" / "complete.json").is_file()
 
 
-def test_more_than_there_is_room_for(cluster: Cluster) -> None:
-    done = cluster.user.train(
-        *FAKE, "sampler.num_actors=5", "cluster.placement_timeout_s=2", "loop.steps=1", run="large"
-    )
-    assert done.code == 2
-    message = done.message
-    assert "no place for 3 of 5 sampler(s), which need 1 CPU each on one node" in message or (
-        "no place for 2 of 5 sampler(s)" in message and "no place for 1 of 1 learner(s)" in message
-    )
-    assert "after 2 s (cluster.placement_timeout_s) there is" in message
-    assert message.count("1 of 1 CPUs") == 3
-    assert "lower sampler.num_actors" in message
-    assert json.loads((cluster.folder / "large" / "summary.json").read_text())["status"] == "failed"
-
-
 def test_without_the_token(cluster: Cluster) -> None:
     wrong = cluster.folder / "wrong"
     wrong.write_text(uuid.uuid4().hex)
@@ -193,13 +178,6 @@ def test_without_the_token(cluster: Cluster) -> None:
     assert f"the Ray cluster at {cluster.user.address} refuses: " in message
     assert "RAY_AUTH_TOKEN" in message
     assert "Traceback" not in message
-
-
-def test_a_head_that_is_not_there(cluster: Cluster) -> None:
-    nowhere = f"127.0.0.1:{free_port()}"
-    done = cluster.user.train(*FAKE, f"cluster.address={nowhere}", "cluster.start_timeout_s=10", run="nowhere")
-    assert done.code == 1
-    assert f"rft: no Ray head at {nowhere}: Connection refused; look there with `ray status`" in done.output
 
 
 def test_as_a_ray_job(cluster: Cluster, small: tuple[str, ...]) -> None:

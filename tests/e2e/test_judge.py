@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from graders.judge import Judge
 from rft.grading import Status, Task
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
 MODEL = Path(__file__).parents[2] / "rft" / "embedded" / "model"
 KEY = "sk-very-secret"

@@ -25,7 +25,8 @@ from rft.recorder import read_metrics, read_rollouts
 pytestmark = pytest.mark.e2e
 
 FAKE = ("sampler=fake", "learner=fake", "graders.correct.use=exact")
-DEADLINE_S = 60.0
+STALL_S = 300.0
+"""Not what ends a run whose node has died."""
 SILENCE_S = 20.0
 SMALL = {"include_log_monitor": False, "object_store_memory": 100_000_000}
 
@@ -94,18 +95,28 @@ def test_vllm_on_two_nodes_and_the_learners_ranks_on_two(nodes: Nodes) -> None:
         assert line["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
 
 
+def test_more_than_there_is_room_for(nodes: Nodes) -> None:
+    done = nodes.user.train(*FAKE, "sampler.num_actors=5", "cluster.placement_timeout_s=2", "loop.steps=1", run="large")
+    assert done.code == 2
+    message = done.message
+    assert "no place for 2 of 5 sampler(s), which need 1 CPU each on one node" in message or (
+        "no place for 1 of 5 sampler(s)" in message and "no place for 1 of 1 learner(s)" in message
+    )
+    assert "after 2 s (cluster.placement_timeout_s) there is" in message
+    assert message.count("1 of 1 CPUs") == 4
+    assert "lower sampler.num_actors" in message
+    assert json.loads((nodes.user.folder / "large" / "summary.json").read_text())["status"] == "failed"
+
+
 def test_a_rollout_node_that_dies(nodes: Nodes) -> None:
     run = nodes.user.begin_training(
-        *FAKE, "sampler.num_actors=2", "loop.steps=1000000", f"sampler.stall_timeout_s={DEADLINE_S}", run="widowed"
+        *FAKE, "sampler.num_actors=2", "loop.steps=1000000", f"sampler.stall_timeout_s={STALL_S}", run="widowed"
     )
     run.until_step(3, "widowed")
     lost = next(name for name, gets in run.gets.items() if "sampler" in gets)
     nodes.kill(lost)
-    killed = time.monotonic()
     done = run.end()
-    waited_s = time.monotonic() - killed
     nodes.add(lost, num_cpus=1)
-    assert waited_s < DEADLINE_S
     assert done.code == 1
     assert re.search(rf"rft: sampler [01] on node {lost} ", done.message)
     assert "Traceback" not in done.output
@@ -179,5 +190,5 @@ def test_a_head_that_dies(nodes: Nodes) -> None:
     assert done.code == 1
     silent = f"the Ray head at {nodes.user.address} has been silent for {SILENCE_S:g} s while the run was under way"
     assert silent in done.message
-    assert SILENCE_S - 5 < waited_s < DEADLINE_S
+    assert waited_s > SILENCE_S - 5, "a head that is slow for a moment is not given up"
     assert json.loads((nodes.user.folder / "headless" / "summary.json").read_text())["status"] == "failed"

@@ -138,7 +138,7 @@ def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path) -> None:
     assert f"{copy} already holds a run; continue it with resume={copy}" in again.stderr
 
 
-def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: Path) -> None:
+def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: Path, rft_here: Any) -> None:
     # Its folder becomes a file once the run has begun; the grader sees the first step.
     (folder / "first" / "spoil.py").write_text(
         "import pathlib, shutil\n\n\ndef spoil(completion):\n"
@@ -150,16 +150,16 @@ def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: 
     (folder / "first" / "spoil").touch()
     spoil = ("~graders.correct", "graders.spoil.use=spoil.py:spoil", "grading.num_workers=1")
     words = (*FAKE, *spoil, "loop.steps=3", "loop.checkpoint_every_steps=2")
-    run = rft("train", *words, f"storage={folder}/bucket", "storage_timeout_s=2", cwd=folder / "first")
-    assert run.returncode == 1
+    run = rft_here("train", *words, f"storage={folder}/bucket", "storage_timeout_s=2", cwd=folder / "first")
+    assert run.code == 1
     failure = rf"{folder}/bucket/quickstart/run: \S+ cannot be \w+: \w+: "
-    assert re.search(f"warning: step 2 is not in storage: {failure}", run.stdout)
-    assert re.search(f"rft: the copy of the run is not complete: {failure}", run.stderr)
-    assert "rft train resume=run copies what is missing" in run.stderr
+    assert re.search(f"warning: step 2 is not in storage: {failure}", run.output)
+    assert re.search(f"rft: the copy of the run is not complete: {failure}", run.output)
+    assert "rft train resume=run copies what is missing" in run.output
     summary = json.loads((folder / "first" / "run" / "summary.json").read_text())
     assert (summary["status"], summary["storage"]["failed_copies"]) == ("finished", 2)
 
     (folder / "first" / "spoil").unlink()
     (folder / "bucket").unlink()
-    assert rft("train", "resume=run", cwd=folder / "first").returncode == 0
+    assert rft_here("train", "resume=run", cwd=folder / "first").code == 0
     assert whole_checkpoints(Place(f"{folder}/bucket/quickstart/run").files()) == [3, 2]

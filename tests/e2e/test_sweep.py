@@ -11,7 +11,7 @@ import pytest
 
 from rft.recorder import read_metrics, read_rollouts
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("trained")]
 
 
 def test_two_trials_share_a_fleet_and_do_what_each_would_do_alone(
@@ -39,10 +39,13 @@ def test_two_trials_share_a_fleet_and_do_what_each_would_do_alone(
     # Alone it is given the same tasks, says the same before it is trained, and ends within noise.
     for phase in ("train", "before", "validation", "after"):
         assert asked(runs[1], phase) == asked(trained.folder, phase) != []
-    assert said(runs[1], "before") == said(trained.folder, "before")
-    alone = json.loads((trained.folder / "summary.json").read_text())["eval"]["after"]
-    shared = sweep["trials"][1]
-    assert shared["ci95"][0] <= alone["ci95"][1] and alone["ci95"][0] <= shared["ci95"][1]
+    shared, alone = said(runs[1], "before"), said(trained.folder, "before")
+    assert shared.keys() == alone.keys()
+    # In batches of other shapes the rounding is another: a sampled token in 10,000 may differ.
+    assert sum(text != alone[place] for place, text in shared.items()) <= 1
+    interval = json.loads((trained.folder / "summary.json").read_text())["eval"]["after"]["ci95"]
+    low, high = sweep["trials"][1]["ci95"]
+    assert low <= interval[1] and interval[0] <= high
 
 
 def asked(run: Path, phase: str) -> list[tuple[int, str, int]]:

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
-from rft.cluster import ray_session
-from rft.config.schema import LocalCluster
 from rft.sampling import fleet as fleet_module
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Engine
@@ -38,18 +35,12 @@ FAKE_SPEC = EngineSpec(
 
 
 @pytest.fixture(scope="module")
-def in_ray() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """`in_ray(coroutine)`: its result. One Ray and one event loop for the whole file."""
-    runner = asyncio.Runner()
-    cluster = ray_session(LocalCluster(), num_processes=8)
-    runner.run(cluster.__aenter__())
-    try:
+def in_ray(shared_ray: Any) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """`in_ray(coroutine)`: its result. One event loop for the whole file."""
+    shared_ray.start()
+    with asyncio.Runner() as runner:
         # A test that hangs fails instead.
         yield lambda job: runner.run(asyncio.wait_for(job, 600))
-    finally:
-        runner.run(cluster.__aexit__(None, None, None))
-        runner.close()
-    assert not ray.is_initialized()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lines = [json.dumps({"prompt": f"{start + index} + 1 ="}) + "\n" for index in range(number)]
         (tmp_path / f"{name}.jsonl").write_text("".join(lines))
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def running_ray() -> Iterator[None]:
-    """A Ray of four CPUs that this process is connected to; what needs one takes it, and leaves it as it is."""
-    import ray
-
-    ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture

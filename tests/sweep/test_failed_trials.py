@@ -12,7 +12,7 @@ import ray
 from rft.errors import OutputError
 from rft.recorder import read_rollouts
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_ray")]
 
 Command = Callable[..., tuple[int, dict[str, Any], str]]
 
@@ -51,6 +51,7 @@ def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: 
     assert all(f"trial {trial['number']} failed: " in printed for trial in failed)
 
 
+@pytest.mark.full
 def test_one_after_the_other_each_trial_has_a_ray_of_its_own(grid: Command, fleets: list[Any]) -> None:
     code, sweep, _ = grid("graders.one.fails=true,false", "hydra/launcher=basic")
     assert not ray.is_initialized()

@@ -109,6 +109,7 @@ def test_ctrl_c_during_a_grid(folder: Path, fake: tuple[str, ...], presses: int)
         assert list((folder / "sweep" / number / "checkpoints").glob("checkpoint-*")) or presses == 2
 
 
+@pytest.mark.full
 def test_ctrl_c_before_the_first_trial(folder: Path, fake: tuple[str, ...]) -> None:
     def press(line: str, pid: int) -> None:
         if "1 at a time" in line:
