@@ -26,8 +26,11 @@ TASK = Task(id="t", messages=({"role": "user", "content": "1+1="},), item={}, sp
 @pytest.fixture(scope="module")
 def url():
     """Where the server is, once it serves."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    # vLLM binds with SO_REUSEPORT, too: nobody else gets the port while this socket holds it, without listening.
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL)),
         *("--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(port), "--api-key", KEY),
@@ -57,6 +60,7 @@ def url():
         threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
         yield f"http://127.0.0.1:{port}/v1"
     finally:
+        held.close()
         limit.cancel()
         server.terminate()
         try:
