@@ -378,10 +378,16 @@ def test_malformed_completions_and_results(audit):
     )
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """On a busy machine the event loop may be late though no grader holds it."""
+    monkeypatch.setattr(cost, "STALL_S", 60.0)
+
+
 @pytest.mark.e2e  # real limits: too slow for a unit test
 @pytest.mark.usefixtures("in_workers")
-def test_a_cost_bomb_costs_its_deadline(audit):
-    entry = {"use": "mine.py:slow_on_powers", "timeout_s": 0.5}
+def test_a_cost_bomb_costs_its_deadline(audit, patient):
+    entry = {"use": "mine.py:slow_on_powers", "timeout_s": 2.0}
     found = audit({"main": entry}, cost.bombs_cost_one_deadline)
     assert (found.result, found.figures["late"]) == (Result.FAILED, 2)  # bare, and in the format, which is bare as well
     assert found.examples[0].case.completion == "9^9^9^9"
@@ -398,7 +404,7 @@ def test_a_grader_in_this_process_must_not_hold_the_event_loop(audit):
 
 
 @pytest.mark.usefixtures("in_workers")
-def test_multiple_choice_is_quick_on_brackets(audit):
+def test_multiple_choice_is_quick_on_brackets(audit, patient):
     rows = [{"prompt": "?", "choices": ["Rome", "Paris"], "answer": letter} for letter in "AB"]
     found = audit({"main": {"use": "multiple_choice"}}, cost.bombs_cost_one_deadline, tasks=make_tasks(rows))
     assert found.result is Result.PASSED

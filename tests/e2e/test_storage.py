@@ -150,7 +150,7 @@ def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: 
     (folder / "first" / "spoil").touch()
     spoil = ("~graders.correct", "graders.spoil.use=spoil.py:spoil", "grading.num_workers=1")
     words = (*FAKE, *spoil, "loop.steps=3", "loop.checkpoint_every_steps=2")
-    run = rft_here("train", *words, f"storage={folder}/bucket", "storage_timeout_s=2", cwd=folder / "first")
+    run = rft_here("train", *words, f"storage={folder}/bucket", "storage_timeout_s=5", cwd=folder / "first")
     assert run.code == 1
     failure = rf"{folder}/bucket/quickstart/run: \S+ cannot be \w+: \w+: "
     assert re.search(f"warning: step 2 is not in storage: {failure}", run.output)
