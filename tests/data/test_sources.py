@@ -92,7 +92,7 @@ def test_broken_csv(tmp_path: Path, content: bytes, problem: str) -> None:
 
 def test_packed_files_and_tabs(tmp_path: Path) -> None:
     lines, tabs = tmp_path / "tasks.jsonl.gz", tmp_path / "tasks.tsv"
-    lines.write_bytes(gzip.compress(b'\xef\xbb\xbf{"prompt": "a"}\n\n{"prompt": 1 "b"}\n'))
+    lines.write_bytes(gzip.compress(b'\xef\xbb\xbf{"prompt": "a"}\n\n{"prompt": 1 "b"}\n', mtime=0))
     assert list(read_rows(str(lines), key="data.train")) == [
         Row(f"{lines}:1", {"prompt": "a"}),
         Flaw(f"{lines}:3", "invalid JSON: Expecting ',' delimiter at column 14"),
@@ -125,7 +125,7 @@ TEXT = '{"prompt": "a"}\n{"prompt": "b"}\n'
         ("a.csv", b"prompt;answer\na;b\n", "separated by semicolons, not by commas; save it with commas"),
         ("a.csv", b"prompt\tanswer\na\tb\n", "separated by tabs, not by commas; rename it to end in .tsv"),
         ("a.tsv", b"prompt,answer\na,b\n", "separated by commas, not by tabs; save it with tabs"),
-        ("a.jsonl", gzip.compress(b"{}"), "it is packed with gzip; add .gz to its name"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "it is packed with gzip; add .gz to its name"),
         ("a.jsonl.gz", gzip.compress(TEXT.encode())[:-12], "the gzip file is damaged (Compressed file ended before"),
         ("a.csv.gz", gzip.compress(TEXT.encode() * 99)[:20] + b"\xff" * 99, "the gzip file is damaged ("),
         ("a.jsonl.gz", TEXT.encode(), "Not a gzipped file"),

@@ -22,18 +22,17 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
     return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
 
 
-def test_the_same_results_whoever_shares(folder: Path, grid: Command, fleets: list[Any]) -> None:
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("ray", marks=pytest.mark.full)])
+def test_the_same_results_whoever_shares(folder: Path, grid: Command, fleets: list[Any], launcher: str) -> None:
     _, shared, _ = grid("seed=0,1")
     assert len(fleets) == 1
     (folder / "sweep").rename(folder / "shared")
-    for launcher in ("ray", "basic"):
-        fleets.clear()
-        _, other, _ = grid("seed=0,1", f"hydra/launcher={launcher}")
-        assert len(fleets) == 2
-        assert [trial["score"] for trial in other["trials"]] == [trial["score"] for trial in shared["trials"]]
-        for number in ("0", "1"):
-            assert completions(folder / "sweep" / number) == completions(folder / "shared" / number)
-        (folder / "sweep").rename(folder / launcher)
+    fleets.clear()
+    _, other, _ = grid("seed=0,1", f"hydra/launcher={launcher}")
+    assert len(fleets) == 2
+    assert [trial["score"] for trial in other["trials"]] == [trial["score"] for trial in shared["trials"]]
+    for number in ("0", "1"):
+        assert completions(folder / "sweep" / number) == completions(folder / "shared" / number)
 
 
 def test_other_samplers_come_one_after_the_other(grid: Command, fleets: list[Any]) -> None:
