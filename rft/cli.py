@@ -28,8 +28,7 @@ class Command:
     """One command of `rft`.
 
     Example:
-        Command(name="config", summary="say what a key of the configuration means, and what it may be", run=config),
-    Command(name="doctor", summary="find what keeps this machine from running rft", run=doctor)
+        Command(name="doctor", summary="find what keeps this machine from running rft", run=doctor)
     """
 
     name: str
@@ -38,6 +37,8 @@ class Command:
     """What it does, in one line of `rft --help`."""
     run: Callable[[list[str]], int]
     """Takes the words after the name, and returns the exit code."""
+    options: tuple[str, ...] = ()
+    """For tab completion, the options of a command that has no configuration."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -201,11 +202,47 @@ def config(words: list[str]) -> int:
     return 0
 
 
+def completion(words: list[str]) -> int:
+    """`rft completion bash|zsh|fish`: a script for the shell, which asks with `--candidates` and the words typed."""
+    from rft.config.completion import SCRIPTS, candidates
+    from rft.errors import ConfigError
+
+    if words[:1] == ["--candidates"]:
+        options = {command.name: command.options for command in COMMANDS}
+        print("\n".join(candidates(words[1:], [command.name for command in COMMANDS], options)))
+        return 0
+    if len(words) != 1 or words[0] not in SCRIPTS:
+        raise ConfigError("command line", [COMPLETION])
+    print(SCRIPTS[words[0]], end="")
+    return 0
+
+
+COMPLETION = """\
+write rft completion bash, zsh or fish, and let the shell evaluate the output:
+      bash   echo 'eval "$(rft completion bash)"' >> ~/.bashrc
+      zsh    echo 'autoload -Uz compinit && compinit && eval "$(rft completion zsh)"' >> ~/.zshrc
+      fish   echo 'rft completion fish | source' >> ~/.config/fish/config.fish"""
+"""How to use `rft completion`."""
 COMMANDS = (
     Command(name="train", summary="from a base model, a task file and a grader to a better adapter", run=train),
     Command(name="sweep", summary="search for good settings by many runs", run=sweep),
     Command(name="evaluate", summary="measure a base model or an adapter on a task file", run=evaluate),
-    Command(name="sample", summary="try a base model or an adapter on a prompt", run=sample),
+    Command(
+        name="sample",
+        summary="try a base model or an adapter on a prompt",
+        run=sample,
+        options=(
+            "--adapter",
+            "--model",
+            "--system",
+            "--chat-template",
+            "--num",
+            "--temperature",
+            "--max-tokens",
+            "--seed",
+            "--sampler",
+        ),
+    ),
     Command(name="grade", summary="grade recorded completions, such as those of a run, with other graders", run=grade),
     Command(
         name="audit",
@@ -214,7 +251,13 @@ COMMANDS = (
     ),
     Command(name="serve-grader", summary="answer with rewards over HTTP", run=serve_grader),
     Command(name="config", summary="say what a key of the configuration means, and what it may be", run=config),
-    Command(name="doctor", summary="find what keeps this machine from running rft", run=doctor),
+    Command(name="completion", summary="print the script for tab completion in bash, zsh or fish", run=completion),
+    Command(
+        name="doctor",
+        summary="find what keeps this machine from running rft",
+        run=doctor,
+        options=("--json", "--quick", "--cluster", "--output"),
+    ),
 )
 """Every command, in the order of `rft --help`."""
 

@@ -114,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-tokens", type=int, metavar="N", help="longest completion (default: that of the adapter's run, or 256)"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sampler", choices=("vllm", "transformers"), default="vllm")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default 0)")
+    parser.add_argument(
+        "--sampler", choices=("vllm", "transformers"), default="vllm", help="engine that samples (default vllm)"
+    )
     return parser

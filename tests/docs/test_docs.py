@@ -51,11 +51,22 @@ ONLY_COMPILED = {"GRPOTrainer(...": "it trains; tests/grading/test_export.py doe
 EXIT_CODES = {"graders.main.use=my_graders.py:names_it": 1}
 """Part of a command whose exit code is not 0: an audit of a grader that fails it."""
 
+
+def shown_preset(start: str) -> str:
+    """The block of docs/configuration.md that begins so."""
+    return next(block.text for block in BLOCKS if "configuration.md" in block.file and block.text.startswith(start))
+
+
 PLACEHOLDERS = {"...": ("model.path=embedded:tiny", "data.train=tasks.jsonl")}
 """What stands for the words that an example leaves out."""
 
 BLOCKS = read_blocks()
 COMMANDS = read_commands()
+PRESETS = {
+    "mine/experiment/mine.yaml": shown_preset("# @package _global_"),
+    "mine/graders/strict.yaml": shown_preset("correct:"),
+}
+"""The presets that docs/configuration.md shows, and where it says that they are saved."""
 
 
 def not_run(command: Command) -> str | None:
@@ -84,6 +95,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "def accuracy_reward(prompts, completions, answer, **columns):\n"
         "    return [float(one == other) for one, other in zip(completions, answer)]\n"
     )
+    for file, preset in PRESETS.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(preset)
     return tmp_path
 
 
