@@ -17,7 +17,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The words of the project: records and errors. Standard library only.
     1: (
         ("rft", "rft.types", "rft.errors"),
-        ("rft.waiting", "rft.redaction"),
+        ("rft.waiting", "rft.redaction", "rft.imports"),
     ),
     # What is done with the records. No torch.
     2: (("rft.grading", "rft.data", "rft.intervals", "rft.metrics", "rft.drift", "rft.storage"),),

@@ -48,3 +48,7 @@ def test_the_loop_and_what_it_is_made_of_are_light() -> None:
         "rft.offline",
     )
     assert loaded & HEAVY <= {"scipy"}
+
+
+def test_a_samplers_weights_need_torch_and_no_more() -> None:
+    assert loaded_by("rft.sampling.vllm_weights", "rft.sampling.vllm_worker") & HEAVY == {"torch"}

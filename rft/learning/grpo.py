@@ -14,7 +14,6 @@ import torch
 from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
-from trl import GRPOConfig, GRPOTrainer
 
 from rft.base_model import load_tokenizer
 from rft.errors import LearnError
@@ -24,6 +23,7 @@ from rft.learning.publish import pack_adapter, pack_model
 from rft.learning.published import PublicationRecord
 from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import COMPLETE, LearnerSpec, Lora
+from rft.learning.trl_import import GRPOConfig, GRPOTrainer
 from rft.learning.trl_seam import SteppedTrainer
 from rft.learning.trl_trainer import LeanTrainer
 from rft.types import GradedGroup, Publication

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +31,6 @@ class LearnerActor:
     """
 
     def __init__(self, spec: LearnerSpec) -> None:
-        _leave_vllm_out()
         self._learner = build_learner(spec)
 
     def steps_done(self) -> int:
@@ -76,7 +74,6 @@ class RankActor(LearnerActor):
     """
 
     def __init__(self, spec: LearnerSpec) -> None:
-        _leave_vllm_out()
         self._spec = spec
         self._store: Any = None
 
@@ -106,11 +103,6 @@ class RankActor(LearnerActor):
                 quiet = replace(self._spec, run_folder=Path(folder), report_to=(), canaries=())
                 self._learner = build_learner(quiet, place)
         return self._learner.steps_done
-
-
-def _leave_vllm_out() -> None:
-    """TRL imports vLLM wherever it finds it, for a mode that is not used here: 3 s and 200 MB."""
-    sys.modules.setdefault("vllm", None)  # type: ignore[arg-type]
 
 
 class RemoteLearner:

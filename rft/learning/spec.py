@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from rft.imports import large_imports
 from rft.types import GradedGroup, Policy, Publication
 
 COMPLETE = "complete.json"
@@ -175,8 +176,9 @@ def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLea
     """
     os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
     if spec.kind in ("grpo", "ppo"):
-        from rft.learning.grpo import GrpoLearner
-        from rft.learning.ranks import Ranks
+        with large_imports():
+            from rft.learning.grpo import GrpoLearner
+            from rft.learning.ranks import Ranks
 
         return GrpoLearner(spec, Ranks() if place is None else Ranks.join(place, timeout_s=spec.timeout_s))
     from rft.learning.fake import FakeLearner

@@ -1,4 +1,4 @@
-"""The seam with TRL: what rft knows about the inside of `GRPOTrainer` is in this file and in trl_trainer.py.
+"""The seam with TRL: what rft knows about the inside of `GRPOTrainer` is here, in trl_import.py and in trl_trainer.py.
 
 TRL's trainer wants to own the loop: it calls `rollout_func` whenever it needs completions. Here it runs in a thread of
 its own and, inside `rollout_func`, waits for the groups that rft's loop hands over; so both keep their loop, and the
@@ -23,9 +23,9 @@ from typing import Any
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
 
 from rft.errors import LearnError, RankLost
+from rft.learning.trl_import import GRPOConfig, GRPOTrainer
 from rft.learning.trl_trainer import LeanTrainer
 from rft.types import GradedGroup, StopReason
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
-from peft.utils.other import get_pattern_key
 
 from rft.errors import SyncError
 from rft.types import Adapter
@@ -69,8 +68,12 @@ def take_apart(adapter: Adapter) -> Parts:
 def scaling_of(config: Mapping[str, Any], module: str) -> float:
     """What PEFT multiplies the update of a module by: alpha / rank, or alpha / sqrt(rank) for rsLoRA (2312.03732)."""
     ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
-    rank = ranks.get(get_pattern_key(ranks.keys(), module), config["r"])
-    alpha = alphas.get(get_pattern_key(alphas.keys(), module), config["lora_alpha"])
+    rank, alpha = config["r"], config["lora_alpha"]
+    if ranks or alphas:
+        from peft.utils.other import get_pattern_key  # half a second, which adapters without patterns are spared
+
+        rank = ranks.get(get_pattern_key(ranks.keys(), module), rank)
+        alpha = alphas.get(get_pattern_key(alphas.keys(), module), alpha)
     return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 

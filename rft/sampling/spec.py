@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rft.imports import large_imports
 from rft.sampling.engine import Engine
 from rft.types import Policy
 
@@ -54,11 +55,13 @@ def build_engine(spec: EngineSpec) -> Engine:
     # OpenMP reads this once, when the library is loaded.
     os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
     if spec.kind == "vllm":
-        from rft.sampling.vllm_engine import VllmEngine
+        with large_imports():
+            from rft.sampling.vllm_engine import VllmEngine
 
         return VllmEngine(spec)
     if spec.kind == "transformers":
-        from rft.sampling.transformers_engine import TransformersEngine
+        with large_imports():
+            from rft.sampling.transformers_engine import TransformersEngine
 
         return TransformersEngine(spec)
     from rft.sampling.fake_engine import FakeEngine

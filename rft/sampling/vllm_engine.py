@@ -13,11 +13,12 @@ from itertools import count
 from typing import Any
 
 from rft.errors import SampleError, SyncError
+from rft.imports import large_imports
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
-from rft.sampling.vllm_settings import engine_arguments, set_environment
+from rft.sampling.vllm_settings import engine_arguments, inspect_here, set_environment
 from rft.sampling.vllm_weights import AdapterWeights, InPlaceWeights
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
 
@@ -44,13 +45,15 @@ class VllmEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         set_environment(spec.on_gpu)
-        from vllm.engine.arg_utils import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
+        with large_imports():
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.v1.engine.llm_engine import LLMEngine
 
-        if not spec.on_gpu:
-            from rft.sampling.grouped_lora import use_grouped_lora
+            if not spec.on_gpu:
+                from rft.sampling.grouped_lora import use_grouped_lora
 
-            use_grouped_lora()
+                use_grouped_lora()
+                inspect_here(spec.model)
         base = BaseWeights(spec.model)
         self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec, base)))
         as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None

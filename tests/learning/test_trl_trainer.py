@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from trl import GRPOTrainer
 
 from rft.learning import grpo
+from rft.learning.trl_import import GRPOTrainer
 from rft.learning.trl_seam import SteppedTrainer
 from rft.learning.trl_trainer import LeanTrainer
 from rft.types import GradedGroup, StopReason
