@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -34,17 +35,19 @@ def main() -> None:
     print("| | wall | CPU |\n|---|---|---|")
     walls, cpus = zip(*starts, strict=True)
     print(f"| to the first step | {statistics.median(walls):.1f} | {statistics.median(map(sum_of, cpus)):.1f} |")
-    names = sorted({name for cpu in cpus for name in cpu}, key=lambda name: -statistics.median(c[name] for c in cpus))
+    names = sorted(
+        {name for cpu in cpus for name in cpu}, key=lambda name: -statistics.median(c.get(name, 0.0) for c in cpus)
+    )
     for name in names:
-        print(f"| {name} | | {statistics.median(cpu[name] for cpu in cpus):.1f} |")
+        print(f"| {name} | | {statistics.median(cpu.get(name, 0.0) for cpu in cpus):.1f} |")
 
 
-def sum_of(cpu: Counter[str]) -> float:
+def sum_of(cpu: Mapping[str, float]) -> float:
     """CPU seconds of all processes."""
     return sum(cpu.values())
 
 
-def start(overrides: list[str]) -> tuple[float, Counter[str]]:
+def start(overrides: list[str]) -> tuple[float, Mapping[str, float]]:
     """Train one step; the wall time until it was recorded, and the CPU time of each kind of process till then."""
     with tempfile.TemporaryDirectory(prefix="rft-start-") as folder:
         run = Path(folder) / "run"
@@ -58,7 +61,7 @@ def start(overrides: list[str]) -> tuple[float, Counter[str]]:
         wall_s = time.monotonic() - began
         if process.wait():
             raise SystemExit(f"rft {' '.join(words)} ended with {process.returncode}")
-    by_name: Counter[str] = Counter()
+    by_name: dict[str, float] = defaultdict(float)
     for name, cpu_s in seen.values():
         by_name[name] += cpu_s
     return wall_s, by_name
