@@ -193,6 +193,7 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: 
         num_workers=config.grading.num_workers,
         cache_folder=Path(config.grading.cache_folder).expanduser() if config.grading.cache_folder else None,
         fork_servers=fork_servers,
+        log_folder=Path(config.output_dir),
     )
 
 

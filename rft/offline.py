@@ -67,6 +67,7 @@ class _Grading:
 
     def __init__(self, config: GradeConfig, groups: Sequence[RecordedGroup], graders: Sequence[LoadedGrader]) -> None:
         self._config = config.grading
+        self._output_dir = config.output_dir
         self._groups = groups
         self._graders = graders
         self._done: dict[int, GradedGroup] = {}
@@ -87,6 +88,7 @@ class _Grading:
             fault_window=how.fault_window_completions,
             num_workers=how.num_workers,
             cache_folder=Path(how.cache_folder).expanduser() if how.cache_folder else None,
+            log_folder=Path(self._output_dir),
         )
         started = time.monotonic()
         numbers = iter(range(len(self._groups)))

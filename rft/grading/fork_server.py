@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ END_S = 10.0
 """A process that does not end so long after SIGKILL hangs in the kernel, and is left to it."""
 MESSAGE_BYTES = 65536
 MAX_REPLY_BYTES = 1 << 24
+LINE_BYTES = 1 << 16
 
 
 class Worker(asyncio.Protocol):
@@ -41,6 +42,8 @@ class Worker(asyncio.Protocol):
         self._is_lost = False
         self._news: asyncio.Future[None] | None = None
         self._transport: asyncio.WriteTransport | None = None
+        self.output: asyncio.ReadTransport | None = None
+        """Where what its graders print arrives; it closes by itself when all processes of the worker have ended."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
@@ -99,6 +102,36 @@ class Worker(asyncio.Protocol):
             self._news.set_result(None)
 
 
+class _Output(asyncio.Protocol):
+    """What graders print in one worker, line by line, so that lines of several workers do not mix.
+
+    Args:
+        printed: Is handed whole lines; of a line longer than `LINE_BYTES`, parts.
+    """
+
+    def __init__(self, printed: Callable[[bytes], None]) -> None:
+        self._printed = printed
+        self._rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        lines, end, self._rest = (self._rest + data).rpartition(b"\n")
+        if len(self._rest) > LINE_BYTES:
+            lines, end, self._rest = lines + end + self._rest, b"", b""
+        if lines:
+            self._printed(lines + end)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand over the beginning of a line whose end will not come."""
+        if self._rest:
+            self._printed(self._rest + b"\n")
+            self._rest = b""
+
+
 class ForkServer:
     """Starts the process that loads the graders and forks workers, and starts it again should it be killed.
 
@@ -128,8 +161,11 @@ class ForkServer:
                 if self._control is None:
                     await self._start()
 
-    async def fork(self) -> Worker:
+    async def fork(self, printed: Callable[[bytes], None]) -> Worker:
         """Fork a worker and return it when it is ready.
+
+        Args:
+            printed: Is handed what graders print there, whole lines of it.
 
         Raises:
             GradeError: The graders cannot be loaded there, or no worker comes.
@@ -140,12 +176,15 @@ class ForkServer:
             if self._control is None:
                 await self._start()
         worker = Worker(next(self._numbers))
+        loop = asyncio.get_running_loop()
         own, its = socket.socketpair()
         own.setblocking(False)
-        await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=own)
-        self._workers[worker.number] = worker
-        with its:
-            self._order({"fork": worker.number}, its)
+        await loop.create_unix_connection(lambda: worker, sock=own)
+        read, write = os.pipe()
+        with its, open(write, "wb") as output:
+            worker.output, _ = await loop.connect_read_pipe(lambda: _Output(printed), open(read, "rb", 0))  # noqa: SIM115
+            self._workers[worker.number] = worker
+            self._order({"fork": worker.number}, its.fileno(), output.fileno())
         try:
             if await worker.line(FORK_S) is None:
                 raise GradeError(f"no worker process for the graders came within {FORK_S:g} s")
@@ -175,9 +214,13 @@ class ForkServer:
             self._warming.cancel()
         if self._listening is not None:
             self._listening.cancel()
-        for worker in self._workers.values():
+        workers = list(self._workers.values())
+        for worker in workers:
             worker.close()
         self._lost("was closed")
+        for worker in workers:
+            if worker.output is not None:
+                _drain(worker.output)
 
     async def _start(self) -> None:
         own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -228,10 +271,10 @@ class ForkServer:
                 worker.ended.set_result(news["how"])
         self._lost("was killed with the process that it came from")
 
-    def _order(self, order: dict[str, int], its: socket.socket | None = None) -> None:
+    def _order(self, order: dict[str, int], *descriptors: int) -> None:
         if self._control is not None:
             with suppress(OSError):  # it is gone, which _listen is about to hear
-                socket.send_fds(self._control, [json.dumps(order).encode()], [its.fileno()] if its else [])
+                socket.send_fds(self._control, [json.dumps(order).encode()], descriptors)
 
     def _lost(self, how: str) -> None:
         """There is no such process any more; the next fork starts another."""
@@ -247,6 +290,18 @@ class ForkServer:
                 self._process.wait(END_S)  # it ends with its control socket
             except subprocess.TimeoutExpired:
                 self._process.kill()
+
+
+def _drain(output: asyncio.ReadTransport) -> None:
+    """Read what is left of a worker that has ended, and close."""
+    protocol, pipe = output.get_protocol(), output.get_extra_info("pipe")
+    assert isinstance(protocol, _Output)
+    if not output.is_closing():
+        with suppress(BlockingIOError):
+            while data := os.read(pipe.fileno(), MESSAGE_BYTES):
+                protocol.data_received(data)
+        protocol.flush()
+        output.close()
 
 
 class ForkServers:

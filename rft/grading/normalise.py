@@ -17,6 +17,9 @@ from rft.types import Score, Status
 MAX_REASON_CHARS = 500
 """A grader's error message may quote a whole completion; the log need not."""
 
+MAX_TRACEBACK_FRAMES = 20
+MAX_TRACEBACK_CHARS = 20_000
+
 EXPECTED = "a grader returns a finite number or a bool, a Score, or None to decline"
 
 
@@ -100,6 +103,12 @@ def describe_error(error: BaseException, file: str) -> str:
     except Exception:  # the grader's own class of errors, with a fault of its own
         message = "(its message cannot be shown)"
     return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback of an error, as Python prints it; of a long one the innermost frames."""
+    lines = traceback.format_exception(error, limit=-MAX_TRACEBACK_FRAMES)
+    return "".join(lines)[-MAX_TRACEBACK_CHARS:]
 
 
 def shown_path(file: str) -> str:

@@ -36,6 +36,7 @@ class Panel:
         num_workers: Processes that run sync graders; None: one for each CPU but one, at least two.
         cache_folder: Where the scores of graders that are deterministic are kept between runs; None keeps none.
         fork_servers: Where worker processes come from, shared with other panels; None for processes of its own.
+        log_folder: The run folder, in which the graders' faults and output are kept; None keeps neither.
 
     Raises:
         ValueError: Two graders have the same name.
@@ -52,12 +53,17 @@ class Panel:
         num_workers: int | None = None,
         cache_folder: Path | None = None,
         fork_servers: ForkServers | None = None,
+        log_folder: Path | None = None,
     ) -> None:
         self.graders = tuple(graders)
         self.counters = {grader.name: GraderCounters() for grader in graders}
         """What each grader did so far."""
         self._runner = Runner(
-            graders, max_concurrency=max_concurrency, num_workers=num_workers, fork_servers=fork_servers
+            graders,
+            max_concurrency=max_concurrency,
+            num_workers=num_workers,
+            fork_servers=fork_servers,
+            log_folder=log_folder,
         )
         self._limits = {
             grader.name: asyncio.Semaphore(grader.max_concurrency) if grader.max_concurrency else nullcontext()

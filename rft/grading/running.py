@@ -7,14 +7,16 @@ import inspect
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rft.errors import WaitTimeout
 from rft.grading.contract import LoadedGrader
 from rft.grading.fork_server import ForkServers
-from rft.grading.normalise import describe_error, failed, outcome, within_range
+from rft.grading.grader_log import GraderLog
+from rft.grading.normalise import describe_error, failed, outcome, traceback_of, within_range
 from rft.grading.wire import arguments_of
-from rft.grading.workers import Workers
+from rft.grading.workers import Scored, Workers
 from rft.redaction import hide, secrets_in
 from rft.types import Rollout, Score, Status, Task
 from rft.waiting import waiting
@@ -28,6 +30,7 @@ class Runner:
         max_concurrency: Async calls at a time.
         num_workers: Worker processes; None leaves it to `rft.grading.workers`.
         fork_servers: Where the worker processes come from, if others have some from there too.
+        log_folder: Where faults, and what graders print, are kept; None for nowhere.
     """
 
     def __init__(
@@ -37,32 +40,40 @@ class Runner:
         max_concurrency: int,
         num_workers: int | None,
         fork_servers: ForkServers | None = None,
+        log_folder: Path | None = None,
     ) -> None:
         in_workers = [grader for grader in graders if grader.runs_in_worker]
-        self.workers = Workers(in_workers, num_workers, fork_servers.of(graders) if fork_servers else None)
-        self._slots = asyncio.Semaphore(max_concurrency)
         self._secrets = {grader.name: secrets_in(grader.entry or {}) for grader in graders}
+        every_secret = {secret for secrets in self._secrets.values() for secret in secrets}
+        self._log = GraderLog(log_folder, sorted(every_secret, key=len, reverse=True))
+        server = fork_servers.of(graders) if fork_servers else None
+        self.workers = Workers(in_workers, num_workers, server, printed=self._log.printed)
+        self._slots = asyncio.Semaphore(max_concurrency)
 
     async def run(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
         """Have a grader grade one rollout, or those of a group. Never raises for what the grader does."""
         if grader.runs_in_worker:
-            scores = await self.workers.grade(grader, task, rollouts)
+            scores, traceback = await self.workers.grade(grader, task, rollouts)
         else:
             async with self._slots:
-                scores = await self._in_process(grader, task, rollouts)
+                scores, traceback = await self._in_process(grader, task, rollouts)
         if secrets := self._secrets[grader.name]:
             scores = [_without(secrets, score) for score in scores]
         if grader.range is not None:
             scores = [within_range(score, grader.range, clip=grader.clip) for score in scores]
+        for rollout, score in zip(rollouts, scores, strict=True):
+            if score.status.is_grader_fault:
+                self._log.fault(grader.name, rollout, score, traceback)
         return scores
 
     def close(self) -> None:
-        """End the worker processes."""
+        """End the worker processes, and tell what was kept of faults and output."""
         self.workers.close()
+        self._log.close()
 
-    async def _in_process(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
+    async def _in_process(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> Scored:
         arguments, count = arguments_of(grader, task, rollouts), len(rollouts)
-        started = time.perf_counter()
+        started, traceback = time.perf_counter(), ""
         try:
             with waiting(f"grader '{grader.name}' on task {task.id}"):
                 result = grader.call(**arguments)
@@ -72,9 +83,12 @@ class Runner:
         except WaitTimeout:
             scores = failed(Status.TIMEOUT, f"no result within {grader.timeout_s:g} s", count)
         except (Exception, SystemExit) as error:  # SystemExit would end the event loop, and with it the run
-            scores = failed(Status.GRADER_ERROR, describe_error(error, grader.file), count)
+            scores, traceback = (
+                failed(Status.GRADER_ERROR, describe_error(error, grader.file), count),
+                traceback_of(error),
+            )
         seconds = time.perf_counter() - started
-        return [replace(score, seconds=seconds) for score in scores]
+        return [replace(score, seconds=seconds) for score in scores], traceback
 
     async def _awaited(self, grader: LoadedGrader, result: Awaitable[Any]) -> Any:
         """Wait for an async grader's result.

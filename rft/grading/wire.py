@@ -69,10 +69,10 @@ def decode_call(line: bytes, graders: Mapping[str, LoadedGrader]) -> tuple[Loade
     return grader, {name: pool[name] for name in grader.takes}, len(pool["completions"])
 
 
-def encode_scores(scores: Sequence[Score], seconds: float) -> bytes:
-    """Write scores, and how long the grader took, as a line."""
+def encode_scores(scores: Sequence[Score], seconds: float, traceback: str = "") -> bytes:
+    """Write scores, how long the grader took, and where it was if it raised, as a line."""
     rows = [[score.value, score.status, score.reason, score.answer] for score in scores]
-    return json.dumps([rows, seconds]).encode("ascii") + b"\n"
+    return json.dumps([rows, seconds, *filter(None, [traceback])]).encode("ascii") + b"\n"
 
 
 def decode_scores(line: bytes | str, count: int) -> list[Score]:
@@ -82,7 +82,7 @@ def decode_scores(line: bytes | str, count: int) -> list[Score]:
         ValueError: The line holds something else; who wrote it has been tampered with.
     """
     try:
-        rows, seconds = json.loads(line)
+        rows, seconds, *_ = json.loads(line)
         scores = [
             Score(value=_number(value), status=Status(status), reason=reason, answer=answer, seconds=float(seconds))
             for value, status, reason, answer in rows
@@ -92,6 +92,12 @@ def decode_scores(line: bytes | str, count: int) -> list[Score]:
     if len(scores) != count:
         raise ValueError(f"{len(scores)} scores for {count} completions")
     return scores
+
+
+def decode_traceback(line: bytes) -> str:
+    """Read where a grader was when it raised, from a line that `decode_scores` could read; empty where it did not."""
+    _, _, *traceback = json.loads(line)
+    return str(traceback[0]) if traceback else ""
 
 
 def _number(value: Any) -> float | None:

@@ -4,8 +4,8 @@
 
 `rft.grading.fork_server` starts it. It reads the graders' entries from stdin and loads them, once; a worker is then
 forked in milliseconds, however long the imports take. On the control socket it is told to fork (with the worker's own
-socket) and to kill workers, and tells when one has ended. It has one thread, so that it may fork. Everything ends with
-the process that started it.
+socket, and a pipe for what its graders print) and to kill workers, and tells when one has ended. It has one thread, so
+that it may fork. Everything ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 
 from rft.errors import ConfigError
 from rft.grading.contract import LoadedGrader
-from rft.grading.normalise import describe_error, failed, outcome
+from rft.grading.normalise import describe_error, failed, outcome, traceback_of
 from rft.grading.registry import load_grader
 from rft.grading.wire import decode_call, encode_scores
 from rft.types import Score, Status
@@ -99,12 +99,12 @@ class _ForkServer:
             if self._woken in readable:
                 self._woken.recv(MESSAGE_BYTES)
             if self._control in readable:
-                message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+                message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 2)
                 if not message:
                     return
                 order = json.loads(message)
                 if "fork" in order:
-                    self._fork(order["fork"], socket.socket(fileno=descriptors[0]))
+                    self._fork(order["fork"], socket.socket(fileno=descriptors[0]), output=descriptors[1])
                 else:
                     self._kill(order["kill"])
             self._bury()
@@ -114,18 +114,22 @@ class _ForkServer:
             _kill_group(process)
         self._kill_strays(sparing=set())
 
-    def _fork(self, number: int, connection: socket.socket) -> None:
+    def _fork(self, number: int, connection: socket.socket, output: int) -> None:
         server = os.getpid()
         process = os.fork()
         if process == 0:
             try:
                 self._become_worker(server)
+                for stream in (1, 2):  # what the graders print
+                    os.dup2(output, stream)
+                os.close(output)
                 _work(connection, self._graders)
             finally:
                 os._exit(0)
         with suppress(OSError):  # whichever of the two is first makes it a group of its own
             os.setpgid(process, process)
         connection.close()
+        os.close(output)
         self._numbers[process] = number
 
     def _become_worker(self, server: int) -> None:
@@ -204,6 +208,7 @@ def _answer(line: bytes, graders: Mapping[str, LoadedGrader]) -> bytes:
     grader, arguments, count = decode_call(line, graders)
     started = time.perf_counter()
     scores: list[Score]
+    traceback = ""
     try:
         result = grader.call(**arguments)
         if inspect.isawaitable(result):
@@ -213,7 +218,8 @@ def _answer(line: bytes, graders: Mapping[str, LoadedGrader]) -> bytes:
         scores = outcome(result, count=count, per_group=grader.per_group)
     except BaseException as error:  # sys.exit() too: only what ends the process at once costs a worker
         scores = failed(Status.GRADER_ERROR, describe_error(error, grader.file), count)
-    return encode_scores(scores, time.perf_counter() - started)
+        traceback = traceback_of(error)
+    return encode_scores(scores, time.perf_counter() - started, traceback)
 
 
 async def _awaited(result: Any) -> Any:

@@ -11,14 +11,14 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rft.errors import GradeError
 from rft.grading.contract import LoadedGrader
 from rft.grading.fork_server import ForkServer, Worker
 from rft.grading.normalise import failed
-from rft.grading.wire import decode_scores, encode_call, encode_inputs
+from rft.grading.wire import decode_scores, decode_traceback, encode_call, encode_inputs
 from rft.types import Rollout, Score, Status, Task
 from rft.waiting import waiting
 
@@ -39,6 +39,10 @@ def default_num_workers() -> int:
     return min(MAX_DEFAULT_WORKERS, max(2, len(os.sched_getaffinity(0)) - 1))
 
 
+Scored = tuple[list[Score], str]
+"""The scores of a call, and the traceback where the grader raised."""
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     """A call in the queue or with a worker."""
@@ -47,11 +51,11 @@ class _Call:
     task: Task
     rollouts: Sequence[Rollout]
     line: bytes = b""
-    scores: asyncio.Future[list[Score]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    scores: asyncio.Future[Scored] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    def settle(self, scores: list[Score]) -> None:
+    def settle(self, scores: list[Score], traceback: str = "") -> None:
         if not self.scores.done():  # nobody waits any more for one that was cancelled
-            self.scores.set_result(scores)
+            self.scores.set_result((scores, traceback))
 
     def fail(self, reason: str, status: Status = Status.GRADER_ERROR) -> None:
         seconds = self.grader.timeout_s if status is Status.TIMEOUT else 0.0
@@ -74,22 +78,29 @@ class Workers:
         graders: The graders that run here, all of them.
         num_workers: Processes; None for `default_num_workers()`.
         server: Where they come from, if others have workers from there too; None for one of their own.
+        printed: Is handed what graders print, whole lines of it.
     """
 
     def __init__(
-        self, graders: Sequence[LoadedGrader], num_workers: int | None = None, server: ForkServer | None = None
+        self,
+        graders: Sequence[LoadedGrader],
+        num_workers: int | None = None,
+        server: ForkServer | None = None,
+        *,
+        printed: Callable[[bytes], None],
     ) -> None:
         self.replaced = 0
         """Workers that were killed at a deadline, or crashed."""
         self._num_workers = num_workers or default_num_workers()
         self._server = server or ForkServer(graders)
+        self._printed = printed
         self._owns_server = server is None
         self._queue: deque[_Call] = deque()
         self._arrived = asyncio.Event()
         self._slots: list[asyncio.Task[None]] = []
         self._seconds: dict[str, float] = {}  # a grader's latest calls, in the mean
 
-    async def grade(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
+    async def grade(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> Scored:
         """Have a grader grade one rollout, or those of a group. Never raises for what the grader does."""
         call = _Call(grader, task, rollouts)
         self._queue.append(call)
@@ -112,7 +123,7 @@ class Workers:
             while True:
                 calls = await self._next_calls()
                 try:
-                    worker = worker or await self._server.fork()
+                    worker = worker or await self._server.fork(self._printed)
                     if not await self._run(worker, calls):
                         worker = None
                 except GradeError as error:
@@ -164,8 +175,8 @@ class Workers:
         worker.write(b"".join(call.line for call in calls))
         try:
             while calls:
-                scores = await self._reply(worker, calls)
-                calls.popleft().settle(scores)
+                scores, traceback = await self._reply(worker, calls)
+                calls.popleft().settle(scores, traceback)
                 served += 1
         except _WorkerLost as lost:
             calls.popleft().fail(lost.reason, lost.status)
@@ -176,7 +187,7 @@ class Workers:
         await self._server.end(worker)
         return False
 
-    async def _reply(self, worker: Worker, calls: deque[_Call]) -> list[Score]:
+    async def _reply(self, worker: Worker, calls: deque[_Call]) -> Scored:
         """Wait for the first call's scores. If they are long in coming, the calls behind it go back to the queue.
 
         Raises:
@@ -204,7 +215,8 @@ class Workers:
             raise _WorkerLost(f"its worker process sent what is no reply: {error}") from None
         before = self._seconds.get(call.grader.name, scores[0].seconds)
         self._seconds[call.grader.name] = 0.8 * before + 0.2 * scores[0].seconds
-        return scores
+        is_fault = any(score.status.is_grader_fault for score in scores)
+        return scores, decode_traceback(line) if is_fault else ""
 
     def _hand_back(self, calls: deque[_Call]) -> None:
         self._queue.extendleft(reversed(calls))

@@ -1,0 +1,133 @@
+"""What graders did wrong, with traceback and completion, and what they printed: kept in the run folder, within bounds.
+
+grader_faults.jsonl   one line a completion that a grader failed on      grader_output.txt   what graders printed
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rft.redaction import hide, hide_in_message
+from rft.types import Rollout, Score
+
+log = logging.getLogger(__name__)
+
+FAULTS = "grader_faults.jsonl"
+OUTPUT = "grader_output.txt"
+MAX_FAULTS_BYTES = 10 << 20
+MAX_OUTPUT_BYTES = 1 << 20
+MAX_SHOWN_BYTES = 1 << 16
+"""Without a folder, what graders print goes to stderr, up to this size."""
+MAX_COMPLETION_CHARS = 20_000
+"""Of a longer completion the beginning is kept, and its length."""
+
+
+class GraderLog:
+    """Keeps the faults and the output of a run's graders. What does not fit is counted, and `close` tells how much.
+
+    Args:
+        folder: The run folder; None for a panel that has none: faults are not kept, and output goes to stderr.
+        secrets: What is hidden in everything that is written.
+    """
+
+    def __init__(self, folder: Path | None, secrets: Sequence[str] = ()) -> None:
+        self._folder = folder
+        self._secrets = secrets
+        self._faults = _BoundedFile(folder / FAULTS if folder else None, MAX_FAULTS_BYTES)
+        self._output = _BoundedFile(folder / OUTPUT if folder else None, MAX_OUTPUT_BYTES)
+
+    def fault(self, grader: str, rollout: Rollout, score: Score, traceback: str) -> None:
+        """Keep a completion that a grader failed on.
+
+        Args:
+            grader: The grader's name.
+            rollout: What it was shown.
+            score: What came of it.
+            traceback: Where the grader was; empty where it raised nothing, as at a deadline.
+        """
+        if self._folder is None:
+            return
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "grader": grader,
+            "task_id": rollout.task_id,
+            "index": rollout.index,
+            "policy_version": rollout.policy.version,
+            "status": score.status,
+            "reason": self._without_secrets(score.reason or ""),
+            "traceback": self._without_secrets(traceback),
+            "completion": hide(rollout.text[:MAX_COMPLETION_CHARS], self._secrets),
+            "completion_chars": len(rollout.text),
+        }
+        self._faults.add(json.dumps(line).encode() + b"\n")
+
+    def printed(self, lines: bytes) -> None:
+        """Keep what a grader printed, whole lines of it."""
+        if self._output.is_full:
+            self._output.drop(lines)
+        else:
+            self._output.add(hide(lines.decode(errors="replace"), self._secrets).encode(), may_cut=True)
+
+    def close(self) -> None:
+        """Tell what was kept, and how much was not."""
+        faults, output = self._faults, self._output
+        if faults.num_kept or faults.num_dropped:
+            left_out = f"; {faults.num_dropped} more did not fit" if faults.num_dropped else ""
+            log.warning("%d faults of graders, with tracebacks: %s%s", faults.num_kept, faults.path, left_out)
+        if output.path and (output.kept_bytes or output.dropped_bytes):
+            left_out = f"; {output.dropped_bytes:,} bytes more did not fit" if output.dropped_bytes else ""
+            log.warning("graders printed %s bytes: %s%s", f"{output.kept_bytes:,}", output.path, left_out)
+        elif output.dropped_bytes:
+            log.warning("graders printed %s bytes more than is shown", f"{output.dropped_bytes:,}")
+
+    def _without_secrets(self, text: str) -> str:
+        return hide_in_message(hide(text, self._secrets))
+
+
+class _BoundedFile:
+    """A file that takes texts up to a size. With no path, it is stderr.
+
+    Args:
+        path: The file; it may exist, and then what it holds counts.
+        max_bytes: How much it takes.
+    """
+
+    def __init__(self, path: Path | None, max_bytes: int) -> None:
+        self.path = path
+        self.num_kept = self.num_dropped = self.kept_bytes = self.dropped_bytes = 0
+        self._room = max_bytes if path else MAX_SHOWN_BYTES
+        if path and path.exists():
+            self._room = max(max_bytes - path.stat().st_size, 0)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._room <= 0
+
+    def add(self, text: bytes, *, may_cut: bool = False) -> None:
+        """Add a text, or as much of it as fits if it may be cut; nothing once one did not fit."""
+        fits = len(text) <= self._room
+        kept = text if fits else text[: self._room] if may_cut else b""
+        if not fits:
+            self.drop(text[len(kept) :])
+        if not kept:
+            return
+        if self.path is None:
+            sys.stderr.write(kept.decode(errors="replace"))
+        else:
+            with self.path.open("ab") as file:
+                file.write(kept)
+        self._room = max(self._room - len(kept), 0)
+        self.num_kept += 1
+        self.kept_bytes += len(kept)
+
+    def drop(self, text: bytes) -> None:
+        """Count a text that does not fit."""
+        self._room = 0
+        self.num_dropped += 1
+        self.dropped_bytes += len(text)
