@@ -107,7 +107,14 @@ def describe_error(error: BaseException, file: str) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """Return the traceback of an error, as Python prints it; of a long one the innermost frames."""
-    lines = traceback.format_exception(error, limit=-MAX_TRACEBACK_FRAMES)
+    entries = []
+    entry = error.__traceback__
+    while entry is not None:
+        entries.append(entry)
+        entry = entry.tb_next
+    # The limit of `format_exception` alone looks at all of them first: a thousand after an endless recursion.
+    innermost = entries[-MAX_TRACEBACK_FRAMES] if len(entries) > MAX_TRACEBACK_FRAMES else error.__traceback__
+    lines = traceback.format_exception(type(error), error, innermost, limit=-MAX_TRACEBACK_FRAMES)
     return "".join(lines)[-MAX_TRACEBACK_CHARS:]
 
 
