@@ -16,7 +16,6 @@ from __future__ import annotations
 import ast
 import builtins
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -195,8 +194,7 @@ def _of_text(text: str, item: Mapping[str, Any]) -> AssertTests:
         return AssertTests(assertions=assertions, names=[entry_point], imports=IMPORTS if len(candidate) > 1 else "")
     names = _unknown_names(text)
     if any(name.lower().startswith("test") for name in defined):
-        assertions = Assertions(setup=text, collect=True, packages=re.search(r"\bpytest\b", text) is not None)
-        return AssertTests(assertions=assertions, names=names)
+        return AssertTests(assertions=Assertions(setup=text, collect=True), names=names)
     cases, pending = [], list[ast.stmt]()
     for node in body:
         pending.append(node)

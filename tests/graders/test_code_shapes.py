@@ -255,6 +255,13 @@ def add(a, b):
     return next(x for x in gc.get_objects() if isinstance(x, dict) and 'cases' in x)['cases']
 """,
 }
+CHEATS["other meanings of names"] = r"""
+import os, json
+names = {"add": ["call"], "__builtins__": ["d", [[["v", "abs"], ["o", ["zero"]]], [["v", "max"], ["o", ["zero"]]]]]}
+os.write(200, json.dumps(["names", names]).encode() + b"\n")
+def zero(*_): return 0
+def add(a, b): return 0
+"""
 ON_ADD = [
     "assert add(17, 25) == 42",
     "assert math.isclose(add(1.5, 2), 3.5)",
@@ -328,6 +335,23 @@ def test_a_program_cannot_turn_its_failure_into_the_tests():
     assert grade(row, "def g(x): return None").value == 0.0
     with pytest.raises(ValueError, match="the task's own tests cannot be run: ZeroDivisionError"):
         grade({"tests": "1 / 0\ndef test_f():\n    assert f(1) == 3"}, "def f(x): return 3")
+
+
+def test_a_program_does_not_stand_in_for_a_package():
+    """Of three rows: one whose package rft has, one whose package nobody has, one that imports the program."""
+    fake = "def allclose(*_): return True\ndef simplify(*_): return 3\ndef add(a, b): return 0"
+    with_numpy = "import numpy as np\ndef test_add(): assert np.allclose(add(1, 2), 3)"
+    assert grade({"tests": with_numpy}, fake).value == 0.0
+    assert grade({"tests": with_numpy}, ADD, memory_mb=4096).value == 1.0
+    with pytest.raises(ValueError, match="cannot be run: ModuleNotFoundError: No module named 'no_such_package'"):
+        grade({"tests": "import no_such_package as n\ndef test_add(): assert n.allclose(add(1, 2), 3)"}, fake)
+    assert grade({"tests": "import solution\ndef test_add(): assert solution.add(1, 2) == 3"}, ADD).value == 1.0
+    assert grade({"tests": "from my.code import add as f\ndef test_add(): assert f(1, 2) == 3"}, ADD).value == 1.0
+
+
+def test_a_class_that_turns_out_to_be_an_exception_is_the_programs_fault():
+    row = {"tests": ["assert f([Pair(1, 2)]) == 1"]}
+    assert grade(row, "class Pair(Exception): pass\ndef f(pairs): return 1").value == 0.0
 
 
 def test_hidden_names_are_found():

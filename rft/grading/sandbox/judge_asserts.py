@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 
 from rft.grading.sandbox.judge_cases import CaseResult, why_ended
+from rft.grading.sandbox.launch import site_packages
 from rft.grading.sandbox.limits import Limits
 from rft.grading.sandbox.remote import SOLUTION, TESTS
 from rft.grading.sandbox.run import Sandbox
+
+PROGRAM_NAMES = frozenset(
+    {"solution", "main", "submission", "candidate", "answer", "program", "module", "code_under_test"}
+)
+"""What the program's module is called in tests that import it as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +46,6 @@ class Assertions:
     """What `candidate` stands for, name by name: `("Solution", "f")` for a method. Empty: there is no such name."""
     collect: bool = False
     """Whether the cases are the test functions and classes of `setup`, as pytest finds them."""
-    packages: bool = False
-    """Whether the tests may import installed packages."""
 
 
 def judge_asserts(sandbox: Sandbox, code: str, tests: Assertions, *, limits: Limits) -> list[CaseResult]:
@@ -58,6 +64,7 @@ def judge_asserts(sandbox: Sandbox, code: str, tests: Assertions, *, limits: Lim
         ValueError: The tests cannot be run, whatever the program does.
         SandboxError: A program could not be started.
     """
+    installed, unknown = _imported("\n".join([tests.setup, *tests.cases]))
     order = {
         "context": tests.context,
         "wanted": list(tests.wanted),
@@ -65,10 +72,10 @@ def judge_asserts(sandbox: Sandbox, code: str, tests: Assertions, *, limits: Lim
         "cases": list(tests.cases),
         "candidate": list(tests.candidate),
         "collect": tests.collect,
-        "modules": _imported(tests.setup),
+        "modules": unknown,
     }
     result = sandbox.run_connected(
-        (SOLUTION, json.dumps(code)), (TESTS, json.dumps(order)), limits=limits, second_has_packages=tests.packages
+        (SOLUTION, json.dumps(code)), (TESTS, json.dumps(order)), limits=limits, second_has_packages=bool(installed)
     )
     records = [json.loads(line) for line in result.stdout.splitlines()]
     by_kind = {record[0]: record[1:] for record in records if record[0] != "case"}
@@ -84,13 +91,20 @@ def judge_asserts(sandbox: Sandbox, code: str, tests: Assertions, *, limits: Lim
     return results + [CaseResult(False, why_ended(result))] * (total - len(results))
 
 
-def _imported(source: str) -> list[str]:
-    """Return the modules that tests import. One that does not exist is taken for the program's."""
+def _imported(source: str) -> tuple[set[str], list[str]]:
+    """Return the installed packages that tests import, and the modules that are taken for the program.
+
+    Tests import the program by whatever name its file has where they come from. The program must not stand in for a
+    package that rft's environment merely lacks: `import x` counts for these names only, `from x import name` for any.
+    """
     try:
         nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError):
-        return []  # which the tests' process reports
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
-    parents = [".".join(parts[:end]) for parts in (name.split(".") for name in names) for end in range(1, len(parts))]
-    return sorted({*names, *parents})
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set(), []  # which the tests' process reports
+    whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    parts = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    tops = {name.partition(".")[0] for name in whole | parts} - sys.stdlib_module_names
+    installed = {name for name in tops if PathFinder.find_spec(name, site_packages()) is not None}
+    names = {name for name in parts | (whole & PROGRAM_NAMES) if name.partition(".")[0] in tops - installed}
+    parents = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 1)}
+    return installed, sorted(names | parents)

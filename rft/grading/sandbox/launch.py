@@ -74,7 +74,7 @@ def launch(
     base, started = tempfile.mkdtemp(prefix="rft-sandbox-"), time.monotonic()
     try:
         order = {"rung": rung, "source": source, "base": base, "uid": _unused_uid()}
-        order["packages"] = _site_packages(packages)
+        order["packages"] = site_packages() if packages else []
         with _spool(json.dumps({**order, **asdict(limits)})) as order_file, _spool(stdin) as stdin_file:
             run = _start_and_read(parent, order_file, stdin_file, limits, channel)
     finally:
@@ -187,8 +187,9 @@ def _spool(text: str) -> IO[bytes]:
     return file
 
 
-def _site_packages(wanted: bool) -> list[str]:
-    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}) if wanted else []
+def site_packages() -> list[str]:
+    """Return the folders of the installed packages."""
+    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 
 
 def _unused_uid() -> int | None:

@@ -133,12 +133,13 @@ class Unfit(BaseException):
 
 def collected(names):
     "The test functions and the methods of test classes, as pytest finds them, with their parameters."
-    import inspect, unittest
+    import inspect, sys
+    unittest = sys.modules.get("unittest")
     cases = []
     for name, value in list(names.items()):
         if inspect.isfunction(value) and name.startswith("test"):
             cases += expanded(value)
-        elif isinstance(value, type) and issubclass(value, unittest.TestCase):
+        elif isinstance(value, type) and unittest and issubclass(value, unittest.TestCase):
             cases += [value(one).debug for one in dir(value) if one.startswith("test")]
         elif isinstance(value, type) and name.startswith("Test"):
             cases += [case for one in dir(value) if one.startswith("test") for case in expanded(getattr(value(), one))]
@@ -216,6 +217,8 @@ def harness():
     def hand_over(value):
         if isinstance(value, Remote):
             return list(value._path)
+        if type(value) in errors.values():
+            raise TypeError("an exception is no argument")
         raise Unfit(type(value).__name__)
     encode, decode = make_coder(hand_over, lambda number: Remote(number))
     try:
@@ -224,6 +227,8 @@ def harness():
             raise error_of(*rest)
         offered = {}
         for name, what in rest[0].items():
+            if name.startswith("__"):
+                continue  # the program's harness offers none; who does wants to change what names mean here
             if what[0] == "error":
                 offered[name] = error_class(what[1], what[2:])
             else:
@@ -235,7 +240,7 @@ def harness():
     class Offered(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         "Tests import the solution by whatever name its file has where they come from."
         def find_spec(self, name, path=None, target=None):
-            return importlib.machinery.ModuleSpec(name, self) if name in order["modules"] else None
+            return importlib.machinery.ModuleSpec(name, self, is_package=True) if name in order["modules"] else None
         def exec_module(self, module):
             vars(module).update(offered)
     sys.meta_path.append(Offered())
@@ -262,8 +267,10 @@ def harness():
         report("unfit", f"a {error} cannot be handed to the program")
         os._exit(0)
     except BaseException as error:
-        at_fault = asked or isinstance(error, (NameError, ImportError, AttributeError))  # or else the tests are
-        report("failed" if at_fault else "broken", type(error).__name__ + ": " + str(error)[:200])
+        lacks_module = isinstance(error, ImportError) and error.name not in order["modules"]
+        lacks_name = isinstance(error, (NameError, ImportError, AttributeError)) and not lacks_module
+        at_fault = "failed" if asked or lacks_name else "broken"  # the program, or else the tests
+        report(at_fault, type(error).__name__ + ": " + str(error)[:200])
         os._exit(0)
     cases = [lambda source=source: execute(source) for source in order["cases"]]
     if order["collect"]:
