@@ -66,19 +66,33 @@ def task_indices(num_tasks: int, prompts_per_step: int, *, seed: int, step: int)
 def _epoch(num_tasks: int, prompts_per_step: int, seed: int, epoch: int) -> tuple[int, ...]:
     """`[num_tasks]` the order of one epoch.
 
-    It depends on the epoch before when a step crosses from that one into this, and so on back to the last epoch that
-    began together with a step.
+    It depends on the epoch before when a step crosses from that one into this. There it matters what the last tasks of
+    that epoch are, while only the first `prompts_per_step` of an epoch are ever reordered. So with enough tasks the
+    dependence ends there; with fewer it goes back to the last epoch that began together with a step.
     """
-    order: list[int] = []
-    period = prompts_per_step // math.gcd(num_tasks, prompts_per_step)
-    for number in range(epoch - epoch % period, epoch + 1):
+    if num_tasks >= 2 * prompts_per_step:
+        begin, known = max(epoch - 1, 0), {}
+    else:
+        period = prompts_per_step // math.gcd(num_tasks, prompts_per_step)
+        first, known = epoch - epoch % period, _newest_of_few(num_tasks, prompts_per_step, seed)
+        begin = next((number for number in known if first <= number <= epoch), first)
+    order: Sequence[int] = known.get(begin) or _shuffled(num_tasks, seed, begin)
+    for number in range(begin + 1, epoch + 1):
         given = number * num_tasks % prompts_per_step  # tasks that the epoch before gives to the step that crosses over
         tail = order[-given:] if given else []
         order = _following(tail, _shuffled(num_tasks, seed, number), num_first=prompts_per_step - given)
-    return tuple(order)
+    known.clear()
+    known[epoch] = tuple(order)
+    return known[epoch]
 
 
-def _following(tail: list[int], order: list[int], *, num_first: int) -> list[int]:
+@lru_cache(maxsize=4)
+def _newest_of_few(num_tasks: int, prompts_per_step: int, seed: int) -> dict[int, tuple[int, ...]]:
+    """The epoch computed last, by its number: the next one goes on from there."""
+    return {}
+
+
+def _following(tail: Sequence[int], order: list[int], *, num_first: int) -> list[int]:
     """Reorder an epoch so that its first tasks are none of the tail of the epoch before, as far as there are others."""
     if not tail:
         return order

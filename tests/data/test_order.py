@@ -56,6 +56,39 @@ def test_the_order_is_the_same_for_ever() -> None:
     assert stream(5, 3, 4) == [[3, 0, 4], [1, 2, 0], [1, 3, 2], [4, 0, 2]]
 
 
+@pytest.mark.parametrize(("num_tasks", "prompts_per_step"), [(17, 8), (16, 8), (15, 8), (9, 8), (23, 7)])
+def test_an_epoch_follows_from_all_before_it(num_tasks: int, prompts_per_step: int) -> None:
+    """Epoch by epoch from the very first, as the definition has it."""
+    before: list[int] = []
+    for epoch in range(40):
+        given = epoch * num_tasks % prompts_per_step
+        tail = before[-given:] if given else []
+        shuffled = order._shuffled(num_tasks, 3, epoch)
+        first = [task for task in shuffled if task not in tail][: prompts_per_step - given] if tail else []
+        before = first + [task for task in shuffled if task not in first]
+        assert order._epoch(num_tasks, prompts_per_step, 3, epoch) == tuple(before)
+        order._epoch.cache_clear()
+
+
+@pytest.mark.parametrize(("num_tasks", "epochs"), [(1000, 400), (600, 400)])
+def test_a_late_epoch_costs_no_more_than_an_early_one(
+    monkeypatch: pytest.MonkeyPatch, num_tasks: int, epochs: int
+) -> None:
+    shuffles: list[int] = []
+    original = order._shuffled
+
+    def counted(num_tasks: int, seed: int, epoch: int) -> list[int]:
+        shuffles.append(epoch)
+        return original(num_tasks, seed, epoch)
+
+    monkeypatch.setattr(order, "_shuffled", counted)
+    order._epoch.cache_clear()
+    order._newest_of_few.cache_clear()
+    steps = epochs * num_tasks // 499
+    stream(num_tasks, 499, steps, seed=11)
+    assert len(shuffles) <= 2 * epochs
+
+
 def test_other_tasks_for_a_step_are_drawn_from_those_not_taken(make_task: Callable[..., Task]) -> None:
     tasks = ShuffledTasks([make_task(str(number)) for number in range(10)], prompts_per_step=4, seed=0)
     taken = {task.id for task in tasks.of_step(1)}
