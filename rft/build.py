@@ -21,7 +21,7 @@ from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec, Lora
 from rft.preparation import Prepared
 from rft.provenance import manifest
-from rft.redaction import hide_in_words
+from rft.redaction import hide_in_words, redacted
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
@@ -168,18 +168,27 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
         "test": (data.test, tasks.test),
     }
     audit = {"audit": {"graders": audit_state(audit_folder(run.grading), run.graders), "policy": run.audit}}
-    return audit | manifest(
-        method=run.learner.kind,
-        seed=run.seed,
-        command=hide_in_words(command, run.model_dump()),
-        base_model=run.model.path or "",
-        base_fingerprint=prepared.base.fingerprint,
-        tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},
-        graders={
-            grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
-            for grader in prepared.graders
-        },
-        sandbox=Sandbox(allow_unsafe=True).describe(),
+    prompts = {
+        "format": data.format,
+        "chat_template_sha256": prepared.renderer.template_sha256,
+        "chat_template_kwargs": redacted(dict(run.model.chat_template_kwargs)),
+    }
+    return (
+        audit
+        | {"prompts": prompts}
+        | manifest(
+            method=run.learner.kind,
+            seed=run.seed,
+            command=hide_in_words(command, run.model_dump()),
+            base_model=run.model.path or "",
+            base_fingerprint=prepared.base.fingerprint,
+            tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},
+            graders={
+                grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
+                for grader in prepared.graders
+            },
+            sandbox=Sandbox(allow_unsafe=True).describe(),
+        )
     )
 
 

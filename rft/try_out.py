@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -45,12 +47,14 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
         raise ModelError("sample", ["give --adapter <run folder>, or --model <folder or hub id>, or both"])
     max_tokens = asked.max_tokens or SamplerConfig().max_completion_tokens
     model = locate(asked.model)
-    tokenizer = load_tokenizer(model, asked.chat_template)
+    is_chat = asked.format != "raw"
+    tokenizer = load_tokenizer(model, asked.chat_template, needs_template=is_chat)
     messages = [{"role": "user", "content": asked.prompt}]
-    if asked.system:
+    if asked.system and is_chat:
         messages.insert(0, {"role": "system", "content": asked.system})
     task = Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST)
-    prompt_ids = Renderer(tokenizer).render(task)
+    renderer = Renderer(tokenizer, format="chat" if is_chat else "raw", variables=asked.chat_template_kwargs)
+    prompt_ids = renderer.render(task)
     on_gpu = num_gpus_here() > 0
     engine = build_engine(
         EngineSpec(
@@ -73,7 +77,9 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
     room = context_tokens(model) - len(prompt_ids)
     if room < 1:
         raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context_tokens(model)}"])
-    options = SamplingOptions(temperature=asked.temperature, max_completion_tokens=min(max_tokens, room))
+    options = SamplingOptions(
+        temperature=asked.temperature, max_completion_tokens=min(max_tokens, room), stop=tuple(asked.stop or ())
+    )
     requests = [
         Request(task_id=task.id, index=index, prompt_ids=prompt_ids, seed=request_seed(asked.seed, index))
         for index in range(asked.num)
@@ -91,8 +97,11 @@ def _take_settings_of_run(asked: argparse.Namespace) -> str:
     options = {
         "model.path": "model",
         "model.chat_template": "chat_template",
+        "model.chat_template_kwargs": "chat_template_kwargs",
+        "data.format": "format",
         "data.system": "system",
         "sampler.max_completion_tokens": "max_tokens",
+        "sampler.stop": "stop",
     }
     taken = {}
     for key, value in settings_of_run(Path(asked.adapter)).items():
@@ -102,6 +111,16 @@ def _take_settings_of_run(asked: argparse.Namespace) -> str:
     return in_words(Path(asked.adapter), taken)
 
 
+def _variables(text: str) -> dict[str, Any]:
+    try:
+        variables = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no JSON: {error}") from error
+    if not isinstance(variables, dict):
+        raise argparse.ArgumentTypeError(f'{text} is no JSON object, such as {{"enable_thinking": false}}')
+    return variables
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rft sample", description="Try a base model or an adapter on a prompt.")
     parser.add_argument("prompt", help="what the user says")
@@ -109,6 +128,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="base model: a folder, a hub id or embedded:tiny (default: the adapter's)")
     parser.add_argument("--system", help="a system message (default: that of the adapter's run)")
     parser.add_argument("--chat-template", help="a file with a Jinja chat template (default: the adapter's)")
+    parser.add_argument(
+        "--chat-template-kwargs",
+        type=_variables,
+        metavar="JSON",
+        help="variables of the chat template, as '{\"enable_thinking\": false}' (default: those of the adapter's run)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("chat", "raw"),
+        help="raw sends the prompt without a chat template (default: as the adapter's run)",
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        metavar="TEXT",
+        help="a string that ends a completion; may be given several times (default: those of the adapter's run)",
+    )
     parser.add_argument("--num", type=int, default=1, metavar="N", help="completions (default 1)")
     parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token (default 1)")
     parser.add_argument(

@@ -156,8 +156,12 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_tokenizer_needs_a_chat_template(model: Path) -> None:
-    with pytest.raises(ModelError, match=r"no chat template.*model\.chat_template=<file\.jinja>"):
+    with pytest.raises(ModelError, match=r"no chat template.*model\.chat_template=<file\.jinja>") as caught:
         load_tokenizer(model, None)
+    assert "(chatml, llama3, question_answer, user_assistant)" in str(caught.value)
+    assert "data.format=raw" in str(caught.value)
+    assert load_tokenizer(model, None, needs_template=False).chat_template is None
+    assert "<|im_start|>" in load_tokenizer(model, "chatml").chat_template
 
 
 def test_a_chat_template_from_a_file_or_the_models_own(model: Path, tmp_path: Path) -> None:

@@ -19,10 +19,15 @@ from rft.errors import UsageError
 
 KEYS = (
     "model.chat_template",
+    "model.chat_template_kwargs",
+    "data.format",
     "data.system",
     "sampler.max_completion_tokens",
+    "sampler.stop",
 )
 """The keys that are taken from a run."""
+_EMPTY: tuple[Any, ...] = (None, {}, [], "chat")
+"""Values that are not worth a word: nothing, and the usual `data.format`."""
 _TEMPLATE = "chat_template.jinja"
 
 
@@ -52,10 +57,12 @@ def settings_of_run(adapter: Path) -> dict[str, Any]:
     """
     run = run_folder_of(adapter)
     values = {} if run is None else _read(run / "config.yaml")
-    found = {key: value for key in KEYS if (value := _get(values, key)) not in (None, {}, [])}
+    found = {key: value for key in KEYS if (value := _get(values, key)) not in _EMPTY}
     folder = adapter / "adapter" if (adapter / "adapter").is_dir() else adapter
     if (folder / _TEMPLATE).is_file():
         found["model.chat_template"] = str(folder / _TEMPLATE)
+    if found.get("data.format") == "raw":  # then the template of the tokenizer is not in use
+        found.pop("model.chat_template", None)
     base = _get(values, "model.path")
     if isinstance(base, str) and base.startswith("embedded:"):
         found["model.path"] = base  # the adapter has the folder of the rft that trained it, which may be gone
@@ -78,8 +85,8 @@ def with_settings_of_run(config: EvaluateConfig, given: Collection[str]) -> Eval
     values = config.model_dump()
     for key, value in settings_of_run(Path(config.adapter)).items():
         section, name = key.split(".")
-        default = type(getattr(config, section)).model_fields[name].default
-        if key not in given and values[section][name] == default:
+        field = type(getattr(config, section)).model_fields.get(name)  # a scripted sampler has no stop strings
+        if field is not None and key not in given and values[section][name] == field.default:
             values[section][name] = value
     return check(EvaluateConfig, values, evaluate_problems)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +85,12 @@ class Renderer:
         if self._variables and (problems := _unused(self._variables, getattr(tokenizer, "chat_template", None))):
             raise DataError("prompts", problems)
 
+    @property
+    def template_sha256(self) -> str | None:
+        """SHA-256 of the chat template, hexadecimal; None where there is none in use."""
+        template = None if self._is_raw else getattr(self._tokenizer, "chat_template", None)
+        return None if template is None else hashlib.sha256(str(template).encode()).hexdigest()
+
     def render(self, task: Task) -> tuple[int, ...]:
         """Render a task's messages, with its `tools` column if it has one, up to where the assistant begins to speak.
 
@@ -117,8 +124,9 @@ class Renderer:
             ) from error
 
     def _chat(self, chat: list[dict[str, Any]], tools: Any) -> list[int]:
-        if not any(map(self._control.spelled_in, texts([chat, tools]))):
-            return list(self._apply(chat, tools, tokenize=True))
+        if not self._spells_control_tokens(chat, tools):
+            ids: list[int] = self._apply(chat, tools, tokenize=True)
+            return ids
         text = self._apply(chat, tools, tokenize=False)
         without_marks, spelled = unmarked(
             self._apply(self._control.marked(chat), self._control.marked(tools), tokenize=False)
@@ -126,6 +134,14 @@ class Renderer:
         if without_marks != text:
             raise CannotSeparate("the chat template looks into the text")
         return self._control.encode(text, spelled)
+
+    def _spells_control_tokens(self, chat: list[dict[str, Any]], tools: Any) -> bool:
+        for message in chat:
+            for value in message.values():
+                spells = self._control.spelled_in if isinstance(value, str) else self._control.spelled_in_any
+                if spells(value):
+                    return True
+        return tools is not None and self._control.spelled_in_any(tools)
 
     def _apply(self, chat: list[dict[str, Any]], tools: Any, *, tokenize: bool) -> Any:
         return self._tokenizer.apply_chat_template(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from rft.waiting import wait_for
 
 Source = AsyncIterator[Awaitable[list[Rollout]]]
 """What Ray streams from one actor: an empty list once the requests are taken in, then completions."""
+
+_PYDANTIC_LINK = "For further information visit https://errors.pydantic.dev/"
+_PYDANTIC_INPUT = re.compile(r" \[type=\w+, input_value=.*\]$")
 
 GO_ON = "go on from the last checkpoint with resume=<run folder>"
 """What to do when an actor is gone."""
@@ -162,5 +166,9 @@ def _failure(name: str, error: RayError) -> RftError:
 
 
 def cause(error: Any) -> str:
-    """The last line of a failure's story, which is its cause; Ray puts the whole traceback before it."""
-    return str(error).strip().splitlines()[-1]
+    """The last line of a failure's story, which is its cause; Ray puts the whole traceback before it.
+
+    Pydantic, with which vLLM checks its arguments, puts a link behind the cause, and what it was given.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines() if not line.strip().startswith(_PYDANTIC_LINK)]
+    return _PYDANTIC_INPUT.sub("", lines[-1])

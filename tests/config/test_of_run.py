@@ -89,3 +89,20 @@ def test_a_setting_that_does_not_fit_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", {"sampler": {"max_completion_tokens": "many"}})
     with pytest.raises(ConfigError, match=r"sampler.max_completion_tokens=many"):
         load_evaluation([f"adapter={run}", *WORDS])
+
+
+def test_how_prompts_are_made_and_completions_end_is_that_of_the_run(tmp_path: Path) -> None:
+    model = RUN["model"] | {"chat_template_kwargs": {"enable_thinking": False}}
+    run = write_run(tmp_path / "run", RUN | {"model": model, "sampler": RUN["sampler"] | {"stop": ["Q:"]}})
+    config = load_evaluation([f"adapter={run}", *WORDS])
+    assert config.model.chat_template_kwargs == {"enable_thinking": False}
+    assert config.sampler.model_dump()["stop"] == ["Q:"]
+    assert "model.chat_template_kwargs={'enable_thinking': False}" in settings_in_words(config)
+    assert "data.format" not in settings_in_words(config)
+    assert load_evaluation([f"adapter={run}", *WORDS, "sampler=fake"]).sampler.kind == "fake"
+
+
+def test_a_run_with_raw_prompts_has_no_template(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", RUN | {"model": {"path": "embedded:tiny"}, "data": {"format": "raw"}})
+    config = load_evaluation([f"adapter={run}", *WORDS])
+    assert (config.data.format, config.model.chat_template) == ("raw", None)

@@ -204,6 +204,50 @@ def test_a_tracker_that_is_not_installed(name: str, pip: str, monkeypatch: pytes
     assert found.endswith(f" is not installed; run: pip install {pip}")
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"model": {"chat_template_kwargs": {"tools": []}}},
+            "model.chat_template_kwargs.tools=[]: rft sets this itself; leave it out",
+        ),
+        (
+            {"data": {"format": "raw", "system": "Be brief."}},
+            "data.system=Be brief.: data.format=raw sends prompts as they are, without a chat template; leave it out, "
+            "or use data.format=chat",
+        ),
+        (
+            {"data": {"format": "raw"}, "model": {"chat_template": "chatml"}},
+            "model.chat_template=chatml: data.format=raw sends prompts as they are, without a chat template; leave it "
+            "out, or use data.format=chat",
+        ),
+        (
+            {"sampler": {"temperature": 2.5}},
+            "sampler.temperature=2.5: vLLM takes at most 2; lower it, or use sampler=transformers",
+        ),
+        (
+            {"evaluation": {"temperature": 2.5}},
+            "evaluation.temperature=2.5: vLLM takes at most 2; lower it, or use sampler=transformers",
+        ),
+    ],
+)
+def test_prompts_and_sampling(changes: dict[str, Any], problem: str) -> None:
+    assert run_problems(run(**changes)) == [problem]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampler": {"kind": "transformers", "temperature": 2.5, "stop": ["Q:"]}},
+        {"sampler": {"temperature": 2.0, "stop": ["Q:", "<|end|>"]}, "evaluation": {"temperature": 0.0}},
+        {"model": {"chat_template": "chatml", "chat_template_kwargs": {"enable_thinking": False}}},
+        {"data": {"format": "raw"}},
+    ],
+)
+def test_prompts_and_sampling_as_they_may_be(changes: dict[str, Any]) -> None:
+    assert run_problems(run(**changes)) == []
+
+
 def test_an_unknown_tracker() -> None:
     (found,) = run_problems(run(logging={"report_to": ["tensorbord"]}))
     assert found.startswith("logging.report_to=tensorbord: Transformers knows no such tracker; it knows: azure_ml, ")

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError, field_validator
 
-from rft.sampling.stream import Dispatch, RolloutStream
+from rft.sampling.stream import Dispatch, RolloutStream, cause
 from rft.types import Rollout
 
 
@@ -39,3 +40,24 @@ def test_a_stream_that_was_closed_has_nothing_at_work(make_rollout: Any, num_rea
 
     asyncio.run(job())
     assert len(gave_up) == (num_read < 2), "an actor is told only where something is missing"
+
+
+class Context(BaseModel):
+    """Checked as vLLM checks its arguments."""
+
+    tokens: int
+
+    @field_validator("tokens")
+    @classmethod
+    def at_most_320(cls, value: int) -> int:
+        if value > 320:
+            raise ValueError(f"the context of {value} tokens is longer than 320")
+        return value
+
+
+def test_the_cause_is_what_pydantic_found_and_not_its_link() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Context(tokens=1000)
+    story = f"ray::SamplerActor.start()\n  File ..., line 3\npydantic_core.ValidationError: {caught.value}"
+    assert cause(story) == "Value error, the context of 1000 tokens is longer than 320"
+    assert cause("Traceback:\nValueError: no such thing [type=3]") == "ValueError: no such thing [type=3]"
