@@ -70,7 +70,7 @@ async def stream(rollouts):
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def bench(tmp_path, monkeypatch, no_ray):
     """A folder for graders as the working directory, in a process without children."""
     end_own_zygote()  # an earlier test may have run programs
     monkeypatch.chdir(tmp_path)
