@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+MAX_LINES_AFTER = 50
+"""How many lines of other text are looked for behind the code of a prompt."""
 
 PYTHON = ("", "python", "py", "python3", "python2", "pycon")
 """What may follow the fence of a Python program."""
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_BEGINS = re.compile(r"(from\s+\S+\s+import|import|def|async def|class|@)\s*\w")
 _READS_STDIN = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\(\s*0\b|\bfileinput\b")
 
 
@@ -77,6 +82,38 @@ def solution(text: str, names: Sequence[str] = ()) -> str:
         ranks = [2 if _READS_STDIN.search(code) and is_program(code) else int(is_program(code)) for code in blocks]
     best = max(ranks)
     return next(code for code, rank in zip(reversed(blocks), reversed(ranks), strict=True) if rank == best)
+
+
+@functools.lru_cache(maxsize=1024)
+def stub_of(text: str, name: str) -> str:
+    """Return the program in a text that ends in a function without its body; empty if there is none.
+
+    Args:
+        text: A prompt: code, or prose with the code in a fenced block or as it is. Of prose, the longest program counts
+            that begins with the first import or definition.
+        name: The function.
+    """
+    blocks = [block.code for block in code_blocks(text)]
+    if blocks or is_program(text):
+        return next((code for code in (blocks or [text]) if _is_stub(code, name)), "")
+    if not defines(text, name):
+        return ""
+    lines = text.split("\n")
+    start = next((number for number, line in enumerate(lines) if _BEGINS.match(line)), len(lines))
+    ends = range(len(lines), max(start, len(lines) - MAX_LINES_AFTER), -1)
+    longest = next(filter(is_program, ("\n".join(lines[start:end]) for end in ends)), "")
+    return longest if _is_stub(longest, name) else ""
+
+
+def _is_stub(code: str, name: str) -> bool:
+    """Whether a program ends in a function of this name that only has a docstring, or nothing, as its body."""
+    match _statements(code):
+        case [*_, ast.FunctionDef(name=last, body=body)] if last == name:
+            return all(
+                isinstance(one, ast.Pass) or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
+                for one in body
+            )
+    return False
 
 
 def last_code_block(text: str, languages: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from graders.code_blocks import code_blocks, defines, is_program, solution
+from graders.code_blocks import code_blocks, defines, is_program, solution, stub_of
 from graders.code_shapes import AssertTests, FunctionTests, ProgramTests, Tests, read_tests
 from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.sandbox import (
@@ -96,13 +96,12 @@ class CodeTests:
         code = solution(final_answer(completion), names)
         if not code.strip():
             return Score(value=0.0, status=Status.NO_ANSWER)
-        stub = _prompt_code(task, names[0]) if names else ""
+        stub = _stub(task, names[0]) if names else ""
         if stub and not code_blocks(completion) and not defines(code, names[0]):
             code = completion.rpartition("</think>")[2]  # the body of the prompt's function, its indentation included
         before = "\n".join(filter(None, [tests.imports, stub]))
         program = f"{before}\n{code}" if before and is_program(f"{before}\n{code}") else code
-        if isinstance(tests, AssertTests):
-            tests = replace(tests, assertions=replace(tests.assertions, context=before, wanted=names[:1]))
+        tests = _fitted(tests, code, before, names)
         results = self._judge(_sandbox(self.packages, self.allow_unsafe), program, tests, f"{task.id} {completion}")
         passed = sum(result.passed for result in results)
         value = passed / len(results) if self.score == "share" else float(passed == len(results))
@@ -117,11 +116,8 @@ class CodeTests:
             case AssertTests():
                 return judge_asserts(sandbox, program, tests.assertions, limits=self._limits)
         calls = [*tests.cases, *self._random_cases(sandbox, tests, salt)]
-        entry_point = tests.entry_point
-        if "." not in entry_point and not defines(program, entry_point) and defines(program, "Solution"):
-            entry_point = f"Solution.{entry_point}"
         same = partial(_is_same, tests=tests, tolerance=self.tolerance)
-        return judge_function(sandbox, program, entry_point, calls, limits=self._limits, same=same)
+        return judge_function(sandbox, program, tests.entry_point, calls, limits=self._limits, same=same)
 
     @property
     def _limits(self) -> Limits:
@@ -159,17 +155,20 @@ def _names(tests: Tests) -> list[str]:
     return []
 
 
-def _prompt_code(task: Task, name: str) -> str:
-    """Return the code in a task's prompt that defines what is to be written, if only as a docstring.
+def _fitted(tests: Tests, code: str, before: str, names: Sequence[str]) -> Tests:
+    """Tell tests what a program begins with, and that its function is a method of the class Solution if it is."""
+    match tests:
+        case AssertTests():
+            return replace(tests, assertions=replace(tests.assertions, context=before, wanted=names[:1]))
+        case FunctionTests(entry_point=name) if "." not in name and not defines(code, name):
+            return replace(tests, entry_point=f"Solution.{name}") if defines(code, "Solution") else tests
+    return tests
 
-    HumanEval's harness puts it before the completion: it holds imports and helpers.
-    """
+
+def _stub(task: Task, name: str) -> str:
+    """Return the code in a task's prompt that is to be completed, with imports and helpers; empty if there is none."""
     texts = [task.item.get("prompt"), *(message["content"] for message in task.messages if message["role"] == "user")]
-    for text in filter(lambda text: isinstance(text, str), texts):
-        for code in (text, *(block.code for block in code_blocks(text))):
-            if is_program(code) and defines(code, name):
-                return str(code)
-    return ""
+    return next(filter(None, (stub_of(text, name) for text in texts if isinstance(text, str))), "")
 
 
 def _is_same(expected: Any, got: Any, *, tests: FunctionTests, tolerance: float) -> bool:

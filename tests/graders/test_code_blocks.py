@@ -2,7 +2,7 @@
 
 import pytest
 
-from graders.code_blocks import code_blocks, defines, last_code_block, solution
+from graders.code_blocks import code_blocks, defines, last_code_block, solution, stub_of
 
 F = "def f():\n    return 1"
 DOCSTRING = 'def f():\n    """Say.\n\n    ```\n    f()\n    ```\n    """\n    return 1'
@@ -65,6 +65,27 @@ READS = "n = int(input())\nprint(n)"
 )
 def test_without_a_name_the_block_that_reads_stdin_is_the_program(text, code):
     assert solution(text) == code
+
+
+STUB = 'from typing import List\n\ndef f(x: List[int]) -> int:\n    """Do it."""'
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (STUB, STUB),
+        (f"{STUB}\n", f"{STUB}\n"),
+        (f"Complete this:\n```python\n{STUB}\n```\nReply with code.", STUB),
+        (f"Complete this function:\n\n{STUB}\n\nReply with code only.", f"{STUB}\n"),
+        ("Write a function f that adds two numbers.", ""),
+        ("Write f.\n```python\ng = 1\n```", ""),
+        (f"Mend this:\n```python\n{F}\n```", ""),  # not to be completed: it would be an answer
+        (f"{STUB}\n    return x", ""),
+        ("import this package, please: def f(", ""),
+    ],
+)
+def test_the_code_of_a_prompt(text, code):
+    assert stub_of(text, "f") == code
 
 
 def test_other_languages():
