@@ -18,6 +18,7 @@ from rft.config.compose import initialized, usable_overrides
 from rft.config.line import quoted, read_line
 from rft.config.presets import COMPOSING, explained
 from rft.config.schema import RunConfig
+from rft.config.yardstick import comparison_problems
 from rft.errors import ConfigError
 from rft.redaction import hide_in_words, searched_secrets
 
@@ -83,7 +84,8 @@ def check_trials(trials: Sequence[Sequence[str]], folder: Path) -> list[RunConfi
         folder: Where their run folders are going to be.
 
     Raises:
-        ConfigError: With every problem of every trial, each once, with the numbers of the trials that have it.
+        ConfigError: With every problem of every trial, each once, with the numbers of the trials that have it; or
+            their held-out scores could not be compared.
     """
     problems: dict[str, list[int]] = {}
     runs = []
@@ -95,6 +97,8 @@ def check_trials(trials: Sequence[Sequence[str]], folder: Path) -> list[RunConfi
                 problems.setdefault(problem, []).append(number)
     if problems:
         raise ConfigError("sweep, nothing was started", tell_by_trial(problems, len(trials)))
+    if found := comparison_problems(runs):
+        raise ConfigError("sweep, nothing was started", found)
     return runs
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from sqlalchemy import URL
 
 from rft.config.schema import SearchConfig
 from rft.config.search import Between, Range, text_of
@@ -54,7 +55,7 @@ class Study:
         self._space = {key: _distribution(range) for key, range in space.items()}
         median = optuna.pruners.MedianPruner(n_startup_trials=search.startup_trials)
         self._study = optuna.create_study(
-            storage=f"sqlite:///{(folder / STUDY).absolute()}",
+            storage=database(folder),
             study_name="rft",
             load_if_exists=True,
             direction=search.direction,
@@ -87,6 +88,11 @@ class Study:
         self._study.tell(number, state=TrialState.PRUNED if outcome.status == "pruned" else TrialState.FAIL)
         if outcome.status == "interrupted":  # a resume begins with the same settings
             self._study.enqueue_trial(self._study.get_trials(deepcopy=False)[number].params)
+
+
+def database(folder: Path) -> str:
+    """The URL of a sweep's study. SQLAlchemy escapes what has a meaning in a URL, as ? and % have."""
+    return URL.create("sqlite", database=str((folder / STUDY).absolute())).render_as_string(hide_password=False)
 
 
 def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial) -> dict[str, str]:

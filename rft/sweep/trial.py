@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from rft.intervals import Estimate
 from rft.recorder import SUMMARY, write_json, writing
 
 RECORD = "trial.json"
+_ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
+"""What Hydra writes with a backslash where a value is not quoted."""
 
 TrialStatus = Literal["finished", "pruned", "interrupted", "failed", "not started"]
 Direction = Literal["maximize", "minimize"]
@@ -119,7 +122,7 @@ def told(overrides: Sequence[str], searched: Sequence[str]) -> str:
 
 def _settings(overrides: Sequence[str], searched: Sequence[str]) -> dict[str, str]:
     pairs = (word.lstrip("+").partition("=") for word in overrides)
-    return {key: value for key, _, value in pairs if key in searched}
+    return {key: _ESCAPED.sub(r"\1", value) for key, _, value in pairs if key in searched}
 
 
 def read_outcomes(sweep_folder: Path) -> list[Outcome]:

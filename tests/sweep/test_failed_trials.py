@@ -14,6 +14,9 @@ from rft.recorder import read_rollouts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_ray")]
 
+METRIC = ("graders.same.use=grader.py:one", "graders.same.weight=0", "evaluation.metric=same")
+"""What the trials are compared by, while they differ in another grader."""
+
 Command = Callable[..., tuple[int, dict[str, Any], str]]
 
 
@@ -23,7 +26,9 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
 
 
 def test_trials_share_one_fleet_and_a_failure_is_its_own(folder: Path, grid: Command, fleets: list[Any]) -> None:
-    code, sweep, printed = grid("graders.one.fails=false,true", "seed=0,1", "hydra.launcher.max_parallel_trials=3")
+    code, sweep, printed = grid(
+        *METRIC, "graders.one.fails=false,true", "seed=0,1", "hydra.launcher.max_parallel_trials=3"
+    )
     assert not ray.is_initialized()
     assert code == 1
     assert len(fleets) == 1
@@ -41,7 +46,7 @@ def test_trials_share_one_fleet_and_a_failure_is_its_own(folder: Path, grid: Com
 
 def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: tuple[str, ...]) -> None:
     words = ("graders.one.fails=choice(true,false)", "output_dir=found", "sweep.trials=6", "sweep.startup_trials=6")
-    code, sweep, printed = search(*fake, *words)
+    code, sweep, printed = search(*fake, *METRIC, *words)
     assert not ray.is_initialized()
     assert code == 0
     assert sweep["counts"].keys() == {"finished", "failed"} and sum(sweep["counts"].values()) == 6
@@ -53,7 +58,7 @@ def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: 
 
 @pytest.mark.full
 def test_one_after_the_other_each_trial_has_a_ray_of_its_own(grid: Command, fleets: list[Any]) -> None:
-    code, sweep, _ = grid("graders.one.fails=true,false", "hydra/launcher=basic")
+    code, sweep, _ = grid(*METRIC, "graders.one.fails=true,false", "hydra/launcher=basic")
     assert not ray.is_initialized()
     assert (code, len(fleets)) == (1, 2)
     assert [trial["status"] for trial in sweep["trials"]] == ["failed", "finished"]

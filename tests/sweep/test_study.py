@@ -10,7 +10,7 @@ import pytest
 from rft.config.schema import SearchConfig
 from rft.config.search import Between, OneOf
 from rft.intervals import Estimate
-from rft.sweep.study import STUDY, Study
+from rft.sweep.study import STUDY, Study, database
 from rft.sweep.trial import Outcome
 
 SPACE = {
@@ -34,7 +34,7 @@ def estimate(mean: float) -> Estimate:
 
 
 def states(folder: Path) -> list[str]:
-    found = optuna.load_study(study_name="rft", storage=f"sqlite:///{folder / STUDY}")
+    found = optuna.load_study(study_name="rft", storage=database(folder))
     return [trial.state.name for trial in found.trials]
 
 
@@ -95,3 +95,13 @@ def test_after_a_kill_it_goes_on_and_tries_again_what_was_running(tmp_path: Path
     assert (asked.number, asked.settings) == (2, lost.settings)
     assert again.ask().settings != lost.settings
     assert states(tmp_path) == ["COMPLETE", "FAIL", "RUNNING", "RUNNING"]
+
+
+@pytest.mark.parametrize("name", ["lr?1", "x%20y", "ws%2Fmain", "a#b", "a b", "a=b,c", "ü"])
+def test_a_folder_of_any_name_holds_its_own_study(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    assert study(folder).ask().number == 0
+    assert (folder / STUDY).is_file()
+    assert list(tmp_path.iterdir()) == [folder]
+    assert study(folder).ask().number == 1

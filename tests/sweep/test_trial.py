@@ -68,3 +68,18 @@ def test_a_failed_trial_has_no_score(tmp_path: Path) -> None:
 )
 def test_what_is_particular_to_a_trial(searched: list[str], expected: str) -> None:
     assert told(["experiment=quickstart", "++a.b=x", "seed=3"], searched) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        (r"g/my.py\:valid", "g/my.py:valid"),
+        (r"a\ b\,c\=\(\[\{\}\]\)", "a b,c=([{}])"),
+        (r"C\:\\x", r"C:\x"),
+        (r"\d", r"\d"),
+        ("'a b'", "'a b'"),
+    ],
+)
+def test_settings_are_shown_without_hydras_escapes(written: str, plain: str) -> None:
+    given = Outcome(number=0, overrides=(f"graders.x.use={written}",), folder=Path("x"), status="finished")
+    assert given.settings(["graders.x.use"]) == {"graders.x.use": plain}

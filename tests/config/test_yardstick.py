@@ -1,0 +1,73 @@
+"""Trials are compared by a score that means the same in all of them, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rft.config.grid import check_trials, read_grid
+from rft.config.search import read_search
+from rft.errors import ConfigError
+
+QUICK = "experiment=quickstart"
+TWO = ("graders.correct.weight=0", "graders.extra.use=exact")
+
+
+def problems(*words: str) -> tuple[str, ...]:
+    grid = read_grid(["-m", QUICK, *words])
+    try:
+        check_trials(grid.trials, grid.folder)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def test_different_graders_are_refused_with_the_keys_and_a_grader_that_is_alike() -> None:
+    assert problems(*TWO, "graders.extra.use=exact,numeric") == (
+        "graders.extra.use: not the same in all trials, so evaluation.metric=reward means something else in each, and "
+        "their held-out scores cannot be compared; set evaluation.metric to a grader that all trials have alike: "
+        "correct",
+    )
+
+
+def test_where_no_grader_is_alike_one_more_is_proposed() -> None:
+    (problem,) = problems("graders.correct.use=exact,numeric")
+    assert problem.startswith("graders.correct.use: not the same in all trials")
+    assert problem.endswith("graders.held_out.use=<grader> graders.held_out.weight=0 evaluation.metric=held_out")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("graders.extra.weight=1,2",),
+        ("graders.extra={use: exact},{use: exact, weight: 2}",),
+        ("graders.extra={use: exact},{use: exact, ignore_case: true}",),
+        ("graders.extra.use=exact,numeric", "evaluation.metric=extra"),
+        ("evaluation.metric=reward,correct",),
+    ],
+)
+def test_scores_that_mean_different_things_are_refused(words: tuple[str, ...]) -> None:
+    (problem,) = problems(*TWO, *words)
+    assert "cannot be compared" in problem
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("seed=0,1",),
+        ("graders.extra.use=exact,numeric", "evaluation.metric=correct"),
+        ("graders.extra.weight=1,2", "evaluation.metric=extra"),
+        ("graders.correct.weight=0,1", "evaluation.metric=correct"),
+        ("graders.extra={use: exact},{use: exact, weight: 1.0}",),
+        ("sampler.temperature=0.5,1.0",),
+    ],
+)
+def test_scores_that_mean_the_same_are_compared(words: tuple[str, ...]) -> None:
+    assert problems(*TWO, *words) == ()
+
+
+def test_a_search_is_refused_likewise(tmp_path: Path) -> None:
+    search = read_search([QUICK, *TWO, "graders.extra.use=choice(exact,numeric)"])
+    with pytest.raises(ConfigError, match=r"graders\.extra\.use: not the same.*alike: correct"):
+        check_trials(search.corners(), tmp_path)
