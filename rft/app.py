@@ -35,7 +35,7 @@ from rft.metrics import Stopwatch
 from rft.pass_rates import filter_by_pass_rate
 from rft.plots import plot_rewards
 from rft.preparation import Prepared, prepare
-from rft.progress import Progress
+from rft.progress import Progress, counted
 from rft.recorder import Phase, Recorder, prepare_output, read_metrics, read_rollouts
 from rft.report import choose_samples, final_report
 from rft.results import nothing_left_to_do, save_weights, summarize
@@ -79,7 +79,10 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
     if is_here and run.storage is None and (said := nothing_left_to_do(run, last_step)):
         console.print(Text(said), soft_wrap=True)
         return 0
-    prepared = prepare(run, needs_training_tasks=True)
+    with counted(console, "checking prompts") as tell:
+        prepared = prepare(
+            run, needs_training_tasks=True, output=None if run.resume else Path(run.output_dir), tell=tell
+        )
     refuse_early(run)
     fetched: dict[str, State] = {}
     if run.resume and not is_here:
@@ -175,7 +178,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.console)
-        for problem in audit_problems(self.run) if self.run.audit == "warn" else ():
+        for problem in [*self.prepared.warnings, *(audit_problems(self.run) if self.run.audit == "warn" else ())]:
             self.progress.warn(problem)
         self.store: Store | None = None
         if self.run.storage:

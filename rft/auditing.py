@@ -19,10 +19,13 @@ from rft.audit.terminal import print_report
 from rft.completions import read_completions
 from rft.config import AuditConfig, audit_folder
 from rft.data.tasks import read_tasks
+from rft.grader_samples import sample_rows
+from rft.grading import load_grader
 from rft.grading.verdicts import FAILED, Verdict, identities, keep_verdict
-from rft.recorder import Recorder, prepare_output
+from rft.plan import print_plan
+from rft.recorder import Recorder, prepare_output, refuse_output
 from rft.redaction import redacted
-from rft.types import Split
+from rft.types import Split, Task
 
 REPORT, PAGE = "audit.json", "audit.html"
 
@@ -36,9 +39,7 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
     Raises:
         RftError: With what went wrong and what to do.
     """
-    source = config.data.tasks or ""
-    tasks = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
-    tasks = tasks[: config.data.max_tasks]
+    tasks = audited_tasks(config)
     recorded = _recorded(config.completions, config.data.max_tasks) if config.completions else ()
     folder = Path(config.output_dir)
     prepare_output(folder)
@@ -72,7 +73,9 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
             completions_per_step=config.completions_per_step,
         )
         looked = asyncio.run(_examined(subject, lambda name: progress.update(shown, description=f"auditing: {name}")))
-    report = as_object(subject, looked, tasks=str(redacted(source)), seconds=time.monotonic() - started)
+    report = as_object(
+        subject, looked, tasks=str(redacted(config.data.tasks or "")), seconds=time.monotonic() - started
+    )
     recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
     recorder.document(PAGE, page(report))
     kept = audit_folder(config.grading)
@@ -89,6 +92,38 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
         )
     print_report(console, report, folder=folder, page=folder / PAGE)
     return int(verdict(looked) == FAILED)
+
+
+def check_audit(config: AuditConfig, *, console: Console) -> int:
+    """Read the tasks of an audit and load the graders, and print what would be probed.
+
+    Returns:
+        0.
+
+    Raises:
+        UsageError: With everything that is wrong.
+    """
+    refuse_output(Path(config.output_dir))
+    tasks = audited_tasks(config)
+    graders = [load_grader(name, spec) for name, spec in config.graders.items()]
+    with_gold = sum(task.item.get(config.gold) is not None for task in tasks)
+    rows = {
+        "tasks": f"{len(tasks):,} of {config.data.tasks}, {with_gold} with a reference ({config.gold})",
+        "output folder": f"{config.output_dir} (free)",
+    }
+    print_plan(console, "the audit can start; it would be:", rows | sample_rows(graders, tasks[0], config.grading))
+    return 0
+
+
+def audited_tasks(config: AuditConfig) -> list[Task]:
+    """The tasks of an audit.
+
+    Raises:
+        DataError: With every flaw of their source, or the one reason why it cannot be read at all.
+    """
+    source = config.data.tasks or ""
+    tasks = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
+    return tasks[: config.data.max_tasks]
 
 
 async def _examined(subject: Subject, starting: Callable[[str], None]) -> list[Looked]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rft.cluster import Shares, Workplace
 from rft.cluster.mirror import MirroredLearner
@@ -19,6 +19,7 @@ from rft.grading.verdicts import audit_state
 from rft.learning.algorithms import ppo, trl_options
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec, Lora
+from rft.plan import dtype_of, serving
 from rft.preparation import Prepared
 from rft.provenance import manifest
 from rft.redaction import hide_in_words, redacted
@@ -44,13 +45,13 @@ def engine_spec(
 ) -> EngineSpec:
     """The engine that every sampler builds."""
     on_gpu = place.shares.sampler_gpus > 0
-    dtype = _dtype(config.model.dtype, on_gpu)
+    dtype = dtype_of(config.model.dtype, on_gpu)
     return EngineSpec(
         kind=config.sampler.kind,
         model=place.model,
         base=prepared.base,
         max_lora_rank=max_lora_rank,
-        serve=_serve(config.sampler, dtype),
+        serve=serving(config.sampler, dtype, model=prepared.model),
         staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
         dtype=dtype,
         max_context_tokens=prepared.context_tokens,
@@ -92,7 +93,7 @@ def learner_spec(
         ppo=ppo(learner) if isinstance(learner, PpoLearner) else None,
         staleness=run.loop.staleness,
         seed=run.seed,
-        dtype=_dtype(run.model.dtype, on_gpu),
+        dtype=dtype_of(run.model.dtype, on_gpu),
         on_gpu=on_gpu,
         num_threads=place.shares.learner_threads,
         keep_checkpoints=run.loop.keep_checkpoints,
@@ -223,15 +224,3 @@ def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler, sh
             return {"completions_per_batch": sampler.completions_per_batch}
         case FakeSampler():
             return {"script": list(sampler.script), "completions_per_s": sampler.completions_per_s}
-
-
-def _serve(
-    sampler: VllmSampler | TransformersSampler | FakeSampler, dtype: str
-) -> Literal["adapter", "merged", "auto"]:
-    if not isinstance(sampler, VllmSampler):
-        return "adapter"
-    return sampler.serve or ("merged" if dtype == "float32" else "adapter")
-
-
-def _dtype(configured: str, on_gpu: bool) -> str:
-    return configured if configured != "auto" else "bfloat16" if on_gpu else "float32"

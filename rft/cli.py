@@ -94,15 +94,19 @@ def train(words: list[str]) -> int:
 
     def run(config: RunConfig) -> int:
         if config.dry_run:
-            from rft.plan import training_plan
+            from rft.check import check_training
 
-            print(training_plan(config))
-            return 0
+            return check_training(config, console=_console())
         from rft.app import run_training
 
         return run_training(config, command=["rft", "train", *words], console=_console())
 
     return _configured("train", words, load_training, run)
+
+
+def check(words: list[str]) -> int:
+    """`rft check`: `rft train` with the same words, and `dry_run=true`."""
+    return train([*words, "dry_run=true"])
 
 
 def sweep(words: list[str]) -> int:
@@ -126,8 +130,9 @@ def evaluate(words: list[str]) -> int:
         if said := settings_in_words(config):
             print(said)
         if config.dry_run:
-            print("the configuration is right")
-            return 0
+            from rft.check import check_evaluation
+
+            return check_evaluation(config, console=_console())
         from rft.measure import run_evaluation
 
         return run_evaluation(config, console=_console())
@@ -148,8 +153,9 @@ def grade(words: list[str]) -> int:
 
     def run(config: GradeConfig) -> int:
         if config.dry_run:
-            print("the configuration is right")
-            return 0
+            from rft.offline import check_grading
+
+            return check_grading(config, console=_console())
         from rft.offline import run_grading
 
         return run_grading(config, console=_console())
@@ -163,8 +169,9 @@ def audit(words: list[str]) -> int:
 
     def run(config: AuditConfig) -> int:
         if config.dry_run:
-            print("the configuration is right")
-            return 0
+            from rft.auditing import check_audit
+
+            return check_audit(config, console=_console())
         from rft.auditing import run_audit
 
         return run_audit(config, console=_console())
@@ -225,6 +232,7 @@ write rft completion bash, zsh or fish, and let the shell evaluate the output:
 """How to use `rft completion`."""
 COMMANDS = (
     Command(name="train", summary="from a base model, a task file and a grader to a better adapter", run=train),
+    Command(name="check", summary="look at all that a training run needs, without starting it", run=check),
     Command(name="sweep", summary="search for good settings by many runs", run=sweep),
     Command(name="evaluate", summary="measure a base model or an adapter on a task file", run=evaluate),
     Command(

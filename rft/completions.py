@@ -85,7 +85,11 @@ def _add(content: Mapping[str, Any], where: str, groups: dict[str, RecordedGroup
     if type(num_tokens) is not int or num_tokens < 0:
         raise BadRow(f'"{TOKENS}" must be a whole number, not {json.dumps(num_tokens, default=str)}')
     is_of_run = content.keys() >= RUN_COLUMNS
-    task = _task_of_run(content) if is_of_run else to_task(_others(content, column), split=Split.TEST, system=None)
+    task = (
+        _task_of_run(content)
+        if is_of_run
+        else to_task(_others(content, column), split=Split.TEST, system=None, where=where)
+    )
     step = [content["step"], content["phase"]] if is_of_run else []
     key = json.dumps([step, task.id, task.messages, task.item], sort_keys=True, default=str)
     group = groups.setdefault(key, RecordedGroup(task=task, rollouts=[], places=[]))

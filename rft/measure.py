@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.text import Text
 
 from rft import build
-from rft.adapter_folder import base_model_of, load_adapter, max_rank
+from rft.adapter_folder import max_rank
 from rft.cluster import refuse_early, workplace
 from rft.config import EvaluateConfig
 from rft.evaluation import Evaluation, evaluate, metric_bounds
 from rft.interrupt import Interrupt
-from rft.preparation import Prepared, prepare
-from rft.progress import Progress
+from rft.preparation import Prepared, prepare, with_base_model
+from rft.progress import Progress, counted
 from rft.recorder import Recorder, prepare_output
 from rft.types import Adapter, Publication, count_drops
 
@@ -32,13 +32,11 @@ def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
         RftError: With what went wrong and what to do.
     """
     started = time.monotonic()
-    adapter = load_adapter(Path(config.adapter)) if config.adapter else None
-    if adapter is not None and config.model.path is None:
-        model = config.model.model_copy(update={"path": base_model_of(adapter, Path(config.adapter or ""))})
-        config = config.model_copy(update={"model": model})
-    prepared = prepare(config, needs_training_tasks=False)
-    refuse_early(config)
+    config, adapter = with_base_model(config)
     folder = Path(config.output_dir)
+    with counted(console, "checking prompts") as tell:
+        prepared = prepare(config, needs_training_tasks=False, output=folder, tell=tell)
+    refuse_early(config)
     prepare_output(folder)
     recorder = Recorder(folder)
     recorder.config(config.model_dump())

@@ -15,10 +15,12 @@ from rich.text import Text
 from rft.completions import RecordedGroup, read_completions
 from rft.config import GradeConfig
 from rft.grade_report import Graded, grading_summary, report_lines, score_lines
+from rft.grader_samples import sample_rows
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.panel import Panel
 from rft.interrupt import Interrupt
-from rft.recorder import Recorder, prepare_output
+from rft.plan import print_plan
+from rft.recorder import Recorder, prepare_output, refuse_output
 from rft.types import GradedGroup, Rollout
 
 SCORES = "scores.jsonl"
@@ -60,6 +62,29 @@ def run_grading(config: GradeConfig, *, console: Console) -> int:
     recorder.summary(summary)
     console.print(Text("\n".join([*report_lines(summary), "", f"scores and summary: {folder}"])), soft_wrap=True)
     return stopped if stopped is not None else 0 if summary["reward"]["n"] else 1
+
+
+def check_grading(config: GradeConfig, *, console: Console) -> int:
+    """Read recorded completions and load the graders, and print what would be graded.
+
+    Returns:
+        0.
+
+    Raises:
+        UsageError: With everything that is wrong.
+    """
+    refuse_output(Path(config.output_dir))
+    source = config.data.completions or ""
+    groups = read_completions(source, columns=config.data.columns, phase=config.data.phase)
+    graders = [load_grader(name, spec) for name, spec in config.graders.items()]
+    rows = {
+        "completions": f"{sum(len(group.rollouts) for group in groups):,} of {len(groups):,} prompts, from {source}",
+        "output folder": f"{config.output_dir} (free)",
+    }
+    print_plan(
+        console, "the grading can start; it would be:", rows | sample_rows(graders, groups[0].task, config.grading)
+    )
+    return 0
 
 
 class _Grading:

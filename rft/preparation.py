@@ -10,19 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
+from rft.adapter_folder import base_model_of, load_adapter
+from rft.architectures import serving_problems
+from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
 from rft.config import EvaluateConfig, RunConfig
-from rft.data.rendering import Renderer, fit_context
+from rft.config.schema import VllmSampler
+from rft.data.rendering import Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
-from rft.errors import DataError, UsageError
+from rft.errors import DataError, ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
+from rft.recorder import refuse_output
 from rft.storage import Place, check_place
-from rft.types import Policy, Task
+from rft.types import Adapter, Policy, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
+
+FEW_VALIDATION_TASKS = 20
+"""Fewer than these, and `data.validation_share` is said to have split off few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,10 @@ class Prepared:
     """The tasks, those with too long a prompt left out if that was allowed."""
     num_long_prompts: int
     """How many were left out."""
+    longest_prompt_tokens: int
+    """Of the tasks that are left."""
+    warnings: tuple[str, ...] = ()
+    """What is allowed, and yet perhaps not meant."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
 
@@ -54,18 +65,28 @@ class Prepared:
         return self.tasks.test or self.tasks.validation
 
 
-def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -> Prepared:
+def prepare(
+    config: RunConfig | EvaluateConfig,
+    *,
+    needs_training_tasks: bool,
+    output: Path | None = None,
+    tell: Tell | None = None,
+) -> Prepared:
     """Find, read and check everything that the configuration names.
 
     Args:
         config: A checked configuration.
         needs_training_tasks: Whether `data.train` is read.
+        output: A folder that must be able to hold a new run.
+        tell: Told how many prompts are rendered.
 
     Raises:
-        UsageError: With everything that is wrong with the model, the task files and the graders.
+        UsageError: With everything that is wrong with the model, the task files, the graders and the folder.
     """
     found: list[str] = []
     path = config.model.path or ""
+    if output is not None:
+        _collect(found, lambda: refuse_output(output))
     model = _collect(found, lambda: locate(path))
     is_chat = config.data.format == "chat"
     tokenizer = (
@@ -73,16 +94,18 @@ def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -
         if model
         else None
     )
+    context = _collect(found, lambda: _context(config, model)) if model else None
+    if model is not None and isinstance(config.sampler, VllmSampler):
+        found += serving_problems(read_config(model), config.sampler.serve)
     tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks))
     graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
     if isinstance(config, RunConfig) and (storage := config.storage):
         _collect(found, lambda: check_place(Place(storage), Path(config.output_dir)))
-    if found or model is None or tokenizer is None or tasks is None or None in graders:
+    if found or model is None or tokenizer is None or context is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", found)
 
     renderer = Renderer(tokenizer, format=config.data.format, variables=config.model.chat_template_kwargs)
-    context = config.model.max_context_tokens or context_tokens(model)
-    fitting, num_long_prompts = _fitting(tasks, renderer, context, config)
+    fitting, num_long_prompts, longest = _fitting(tasks, renderer, context, config, tell)
     return Prepared(
         model=model,
         model_name=path if not (Path(path).exists() or path.startswith("embedded:")) else str(model.resolve()),
@@ -92,8 +115,52 @@ def prepare(config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool) -
         renderer=renderer,
         tasks=fitting,
         num_long_prompts=num_long_prompts,
+        longest_prompt_tokens=longest,
         graders=tuple(grader for grader in graders if grader is not None),
+        warnings=tuple(_split_warnings(tasks, config)),
     )
+
+
+def with_base_model(config: EvaluateConfig) -> tuple[EvaluateConfig, Adapter | None]:
+    """The configuration with the adapter's base model, where it names none, and the adapter.
+
+    Raises:
+        ModelError: The adapter cannot be read.
+    """
+    adapter = load_adapter(Path(config.adapter)) if config.adapter else None
+    if adapter is not None and config.model.path is None:
+        model = config.model.model_copy(update={"path": base_model_of(adapter, Path(config.adapter or ""))})
+        config = config.model_copy(update={"model": model})
+    return config, adapter
+
+
+def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
+    """Tokens of prompt and completion together: those asked for, or all that the model sees."""
+    asked = config.model.max_context_tokens
+    if asked is None:
+        return context_tokens(model)
+    scaling = read_config(model).get("rope_scaling") or read_config(model).get("rope_parameters") or {}
+    is_scaled = scaling.get("rope_type", scaling.get("type", "default")) != "default"
+    try:
+        seen = context_tokens(model)
+    except ModelError:
+        return asked
+    if asked > seen and not is_scaled:
+        raise ModelError(
+            "base model", [f"model.max_context_tokens={asked}: the model sees {seen} tokens at most; lower it"]
+        )
+    return asked
+
+
+def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list[str]:
+    """What to say of a split that left few tasks to validate with."""
+    share, num = config.data.validation_share, len(tasks.validation)
+    if not num or config.data.validation or num >= FEW_VALIDATION_TASKS:
+        return []
+    return [
+        f"data.validation_share={share:g} splits off {num} of {num + len(tasks.train)} training tasks, too few to tell "
+        "whether the model changes; raise it, or give data.validation or data.test"
+    ]
 
 
 def _collect(found: list[str], get: Callable[[], T]) -> T | None:
@@ -125,20 +192,18 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool) 
 def _check_enough(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> None:
     """Refuse steps that need more tasks than there are."""
     if isinstance(config, RunConfig) and len(tasks.train) < config.loop.prompts_per_step:
+        only = f"are only {len(tasks.train)} training tasks" if len(tasks.train) != 1 else "is only 1 training task"
         raise DataError(
             "task files",
-            [
-                f"loop.prompts_per_step={config.loop.prompts_per_step}: there are only {len(tasks.train)} training "
-                "tasks; lower it or give more tasks"
-            ],
+            [f"loop.prompts_per_step={config.loop.prompts_per_step}: there {only}; lower it or give more tasks"],
         )
 
 
 def _fitting(
-    tasks: TaskSets, renderer: Renderer, context: int, config: RunConfig | EvaluateConfig
-) -> tuple[TaskSets, int]:
-    """The tasks whose prompts leave room for a completion, and how many do not."""
-    dropped = 0
+    tasks: TaskSets, renderer: Renderer, context: int, config: RunConfig | EvaluateConfig, tell: Tell | None
+) -> tuple[TaskSets, int, int]:
+    """The tasks whose prompts leave room for a completion, how many do not, and the tokens of the longest that does."""
+    dropped = longest = 0
     kept: dict[str, list[Task]] = {}
     found: list[str] = []
     for split in ("train", "validation", "test"):
@@ -154,13 +219,15 @@ def _fitting(
                 context_tokens=context,
                 max_completion_tokens=config.sampler.max_completion_tokens,
                 on_long=config.data.long_prompts,
+                tell=tell,
             ),
         )
         if fitting is not None:
             kept[split] = fitting.kept
             dropped += fitting.num_dropped
+            longest = max(longest, fitting.longest)
     if found:
         raise DataError("prompts", list(dict.fromkeys(found)))
     fitting_tasks = TaskSets(**kept)
     _check_enough(fitting_tasks, config)
-    return fitting_tasks, dropped
+    return fitting_tasks, dropped, longest

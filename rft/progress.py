@@ -8,12 +8,15 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -45,6 +48,32 @@ def _harmless(
             logger.debug("the progress display failed", exc_info=True)
 
     return wrapper
+
+
+@contextmanager
+def counted(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of how many are done: a bar on a terminal, elsewhere a line now and then.
+
+    Args:
+        console: Where to; nothing is left of the bar in the end.
+        what: What is counted, as "checking prompts".
+
+    Yields:
+        To be told of each progress: `tell(done, total)`. As long as it is not called, nothing is shown.
+    """
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    last_line = time.monotonic()
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        shown = bar.add_task(what, total=None, visible=False)
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last_line
+            bar.update(shown, completed=done, total=total, visible=True)
+            if not console.is_terminal and time.monotonic() - last_line >= SILENCE_S / 3:
+                last_line = time.monotonic()
+                console.print(Text(f"{what}: {done} of {total}"))
+
+        yield tell
 
 
 class Progress:

@@ -131,11 +131,11 @@ def read_rollouts(folder: Path, phase: Phase | None = None) -> Iterator[dict[str
         yield from (line for line in _read(path) if phase is None or line["phase"] == phase)
 
 
-def prepare_output(folder: Path) -> None:
-    """Make the folder of a new run, and make sure that it can hold one. A refused folder is left as it was.
+def refuse_output(folder: Path) -> None:
+    """Refuse a folder that cannot hold a new run, as far as can be told without writing.
 
     Raises:
-        OutputError: It holds a run already, is a file, cannot be written, or its disk is nearly full.
+        OutputError: It holds a run already, is a file, may not be written, or its disk is nearly full.
     """
     if (folder / CONFIG).exists() or (folder / METRICS).exists():
         problem = f"{folder} already holds a run; continue it with resume={folder}, or choose another output_dir"
@@ -143,6 +143,9 @@ def prepare_output(folder: Path) -> None:
     ancestor = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not ancestor.is_dir():
         raise OutputError("output folder", [f"{ancestor} is a file, not a folder; choose another output_dir"])
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        problem = f"{folder} cannot be written: you may not write to {ancestor}; choose another output_dir"
+        raise OutputError("output folder", [problem])
     free_mb = shutil.disk_usage(ancestor).free / 1e6
     if free_mb < MIN_FREE_MB:
         problem = (
@@ -150,6 +153,15 @@ def prepare_output(folder: Path) -> None:
             "choose another output_dir"
         )
         raise OutputError("output folder", [problem])
+
+
+def prepare_output(folder: Path) -> None:
+    """Make the folder of a new run, and make sure that it can hold one. A refused folder is left as it was.
+
+    Raises:
+        OutputError: It holds a run already, is a file, cannot be written, or its disk is nearly full.
+    """
+    refuse_output(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:

@@ -53,6 +53,21 @@ class Weights:
     """What is wrong with the files, one sentence each, the file named; empty when nothing is."""
 
 
+def linear_modules(tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    """The matrices that an adapter can be trained on, by the last name of their module, as `q_proj`.
+
+    Left out are the embeddings, the output layer, and the experts of a mixture, which Transformers keeps in one tensor.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        own = module.rpartition(".")[2]
+        is_embedding = "embed" in own or own in ("wte", "wpe", "lm_head")
+        if leaf == "weight" and len(tensor.shape) == 2 and not is_embedding and ".experts." not in module:
+            found.setdefault(own, []).append(tensor)
+    return found
+
+
 def read_weights(folder: Path) -> Weights:
     """Read the headers of the safetensors files that a model consists of, and compare them with the files' lengths.
 

@@ -46,11 +46,11 @@ def rft(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return call
 
 
-def rft_alone(folder: Path, *words: str) -> tuple[int, str, str]:
-    """The same in a process of its own, without anything heavy imported."""
+def rft_alone(folder: Path, *words: str, imports: str = "") -> tuple[int, str, str]:
+    """The same in a process of its own, without anything heavy imported but `imports`."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, cwd=folder)
     *said, imported = done.stderr.splitlines(keepends=True)
-    assert imported == "imported:\n"
+    assert imported.split() == ["imported:", *imports.split()]
     return done.returncode, done.stdout, "".join(said)
 
 
@@ -60,7 +60,7 @@ def rft_alone(folder: Path, *words: str) -> tuple[int, str, str]:
 def test_help(rft: Rft) -> None:
     code, out, err = rft("--help")
     assert (code, err) == (0, "")
-    assert re.findall(r"^  rft (\w+) ", out, re.MULTILINE)[:5] == ["train", "sweep", "evaluate", "sample", "grade"]
+    assert re.findall(r"^  rft (\w+) ", out, re.MULTILINE)[:4] == ["train", "check", "sweep", "evaluate"]
     assert rft("-h") == (0, out, "")
     assert rft() == (2, out, "")
 
@@ -72,7 +72,9 @@ def test_version(rft: Rft) -> None:
 def test_an_unknown_command(rft: Rft) -> None:
     code, out, err = rft("trian")
     assert (code, out) == (2, "")
-    assert err.startswith("rft: unknown command 'trian'; did you mean train? There are: train, sweep, evaluate, ")
+    assert err.startswith(
+        "rft: unknown command 'trian'; did you mean train? There are: train, check, sweep, evaluate, "
+    )
     assert "\n\nusage: rft <command>" in err
 
 
@@ -132,7 +134,14 @@ def test_a_grading(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert "\n  mean 1  sd 0  min 1  median 1  max 1  (n 1)\n" in out
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.yaml", "scores.jsonl", "summary.json"]
-    assert rft_alone(tmp_path, *words, "dry_run=true") == (0, "the configuration is right\n", "")
+    code, out, err = rft_alone(tmp_path, *words, "dry_run=true", "output_dir=again")
+    assert (code, err) == (0, "")
+    assert out == (
+        "the grading can start; it would be:\n"
+        "  completions     1 of 1 prompts, from done.jsonl\n"
+        "  output folder   again (free)\n"
+        "  grader correct  1 for the reference, 0 for nothing (done.jsonl:1)\n"
+    )
 
 
 def test_a_grading_of_bad_lines(tmp_path: Path) -> None:
@@ -143,11 +152,23 @@ def test_a_grading_of_bad_lines(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["bad.jsonl"]
 
 
-def test_a_plan(tmp_path: Path) -> None:
-    code, out, err = rft_alone(tmp_path, "train", "experiment=quickstart", "dry_run=true", "output_dir=out")
+def test_a_check(tmp_path: Path) -> None:
+    words = ["experiment=quickstart", "output_dir=out"]
+    code, out, err = rft_alone(tmp_path, "check", *words, imports="ray transformers")
     assert (code, err) == (0, "")
-    assert "40 of 8 prompts x 8 completions = 64 completions\n" in out
+    title, *lines = out.splitlines()
+    assert title == "the run can start; it would be:"
+    told = dict(re.split("  +", line.strip(), maxsplit=1) for line in lines if re.match("  .+?  ", line))
+    assert told["steps"] == "40 of 8 prompts x 8 completions = 64 completions"
+    assert told["tasks"] == "2,000 train, 250 validation, 300 test"
+    assert told["architecture"].startswith("Llama, 616 thousand weights (F32), whole")
+    assert told["served"] == "merged into the base model"
+    assert told["grader correct"].startswith("1 for the reference, 0 for nothing (embedded:chain_sum/train:1)")
+    assert told["audit"] == "never audited"
+    assert told["run folder"] == "out (free)"
+    assert "not looked at:" in lines
     assert list(tmp_path.iterdir()) == []
+    assert rft_alone(tmp_path, "train", *words, "dry_run=true", imports="ray transformers") == (0, out, "")
 
 
 def test_the_configuration_as_yaml(tmp_path: Path) -> None:
@@ -187,7 +208,7 @@ def test_a_grid_is_refused_before_its_first_trial(rft: Rft) -> None:
 def test_the_plan_of_a_grid(rft: Rft) -> None:
     code, out, err = rft("train", "-m", "experiment=quickstart", "dry_run=true", "loop.steps=4,5")
     assert (code, err) == (0, "")
-    assert out.startswith("2 trials; the plan of the first:\n")
+    assert out.startswith("2 trials can start; the first would be:\n")
 
 
 def test_a_search_is_refused_before_its_first_trial(rft: Rft) -> None:

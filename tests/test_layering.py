@@ -33,10 +33,11 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     5: (("rft.batches",), ("rft.loop",)),
     # What surrounds the loop.
     6: (
-        ("rft.preparation", "rft.plan", "rft.evaluation", "rft.pass_rates", "rft.health", "rft.interrupt"),
+        ("rft.evaluation", "rft.pass_rates", "rft.health", "rft.interrupt"),
         ("rft.model_snippets",),
         ("rft.recorder", "rft.provenance", "rft.model_card", "rft.report", "rft.progress"),
         ("rft.checkpoint", "rft.adapter_folder", "rft.plots", "rft.completions", "rft.grade_report", "rft.stored"),
+        ("rft.preparation", "rft.plan", "rft.grader_samples"),
         ("rft.results",),
         ("rft.audit",),
     ),
@@ -46,6 +47,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.build",),
         ("rft.app",),
         ("rft.sweep", "rft.measure", "rft.try_out", "rft.offline", "rft.serving", "rft.doctor", "rft.auditing"),
+        ("rft.check",),
         ("rft.cli",),
     ),
 }

@@ -1,9 +1,9 @@
-"""What `dry_run=true` prints."""
+"""What a run would do, in rows."""
 
 from typing import Any
 
 from rft.config import RunConfig
-from rft.plan import training_plan
+from rft.plan import as_table, run_rows
 
 
 def plan_of(**changes: Any) -> str:
@@ -16,12 +16,12 @@ def plan_of(**changes: Any) -> str:
         "learner": {"kind": "grpo", "learning_rate": 0.00002, "lora": {"rank": 8}},
         "graders": {"correct": {"use": "exact"}, "brief": {"use": "my.py:brief", "weight": 0.25}},
     }
-    return training_plan(RunConfig.model_validate(values | changes))
+    return "\n".join(["", *as_table(run_rows(RunConfig.model_validate(values | changes)))])
 
 
 def test_the_plan() -> None:
     assert plan_of() == (
-        "the configuration is right; the run would be:\n"
+        "\n"
         "  base model      owner/model\n"
         "  train on        train.jsonl\n"
         "  validate on     nothing\n"

@@ -181,6 +181,8 @@ class FittingTasks(NamedTuple):
     """Those that fit, in their order."""
     num_dropped: int
     """How many did not."""
+    longest: int
+    """Tokens of the longest prompt that does; 0 where there is none."""
 
 
 def fit_context(
@@ -226,7 +228,7 @@ def fit_context(
                 f"the longest {_place(longest)} with {length} tokens; lower sampler.max_completion_tokens{remedy}"
             ],
         )
-    return FittingTasks(kept, num_long)
+    return FittingTasks(kept, num_long, max((length for length in lengths if length <= limit), default=0))
 
 
 def _place(task: Task) -> str:

@@ -21,7 +21,7 @@ from rft.config.commands import Job, with_hydra
 from rft.config.grid import Grid, check_trials, read_grid, tell_by_trial
 from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.interrupt import EXIT_CODES
-from rft.plan import training_plan
+from rft.plan import as_table, run_rows
 from rft.preparation import Prepared, prepare
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.sweep.house import House
@@ -46,8 +46,9 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
     grid = read_grid(words)
     runs = check_trials(grid.trials, grid.folder)
     if all(run.dry_run for run in runs):
-        _tell(console, f"{len(runs)} trials; the plan of the first:")
-        console.print(Text(training_plan(runs[0])))
+        prepare_all(runs)
+        _tell(console, f"{len(runs)} trials can start; the first would be:")
+        console.print(Text("\n".join(as_table(run_rows(runs[0])))), soft_wrap=True)
         return 0
     if read_outcomes(grid.folder):
         raise OutputError("sweep folder", [f"{grid.folder} holds a sweep already; give another one as hydra.sweep.dir"])

@@ -79,8 +79,8 @@ def test_a_refusal_of_the_template_names_the_task(renderer: Renderer) -> None:
 
 def test_what_fits_is_kept(renderer: Renderer) -> None:
     tasks = [task("a"), task("a b a")]  # 3 and 5 tokens with `user` and `assistant`
-    kept, num_dropped = fit_context(tasks, renderer, context_tokens=9, max_completion_tokens=4, on_long="error")
-    assert (kept, num_dropped) == (tasks, 0)
+    fitting = fit_context(tasks, renderer, context_tokens=9, max_completion_tokens=4, on_long="error")
+    assert fitting == (tasks, 0, 5)
 
 
 def test_long_prompts_are_refused(renderer: Renderer) -> None:
@@ -96,8 +96,8 @@ def test_long_prompts_are_refused(renderer: Renderer) -> None:
 
 def test_long_prompts_are_dropped_on_demand(renderer: Renderer) -> None:
     tasks = [task("a b a"), task("a"), task("a b")]
-    kept, num_dropped = fit_context(tasks, renderer, context_tokens=8, max_completion_tokens=4, on_long="drop")
-    assert (kept, num_dropped) == (tasks[1:], 1)
+    fitting = fit_context(tasks, renderer, context_tokens=8, max_completion_tokens=4, on_long="drop")
+    assert fitting == (tasks[1:], 1, 4)
 
 
 @pytest.mark.parametrize(

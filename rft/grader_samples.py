@@ -1,0 +1,70 @@
+"""One sample through the graders before anything starts: what they say to a task's reference, and to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from rft.config.schema import GradingConfig
+from rft.errors import UsageError
+from rft.grading import LoadedGrader
+from rft.grading.panel import Panel
+from rft.types import Grade, Policy, Rollout, StopReason, Task
+
+
+def sample_rows(graders: Sequence[LoadedGrader], task: Task, grading: GradingConfig) -> dict[str, str]:
+    """What the graders say to two completions of a task: its reference, and an empty one.
+
+    Raises:
+        UsageError: A grader fails on one of them.
+    """
+    reference = task.item.get("answer")
+    text = str(reference) if isinstance(reference, (str, int, float)) and not isinstance(reference, bool) else None
+    samples = {"the reference": text, "nothing": ""} if text else {"nothing": ""}
+    grades = asyncio.run(_graded(graders, task, [text or "" for text in samples.values()], grading))
+    problems = [
+        f"graders.{name} fails on {what} as the completion of {task.where or task.id}: {score.status}: {score.reason}"
+        for what, grade in zip(samples, grades, strict=True)
+        for name, score in grade.scores.items()
+        if score.status.is_grader_fault
+    ]
+    if problems:
+        raise UsageError("the run cannot start", list(dict.fromkeys(problems)))
+    return {
+        f"grader {grader.name}": ", ".join(
+            f"{_worth(grade.scores[grader.name].value)} for {what}" for what, grade in zip(samples, grades, strict=True)
+        )
+        + f" ({task.where or task.id})"
+        for grader in graders
+    }
+
+
+async def _graded(
+    graders: Sequence[LoadedGrader], task: Task, texts: Sequence[str], grading: GradingConfig
+) -> tuple[Grade, ...]:
+    panel = Panel(graders, max_concurrency=grading.max_concurrency, max_fault_share=1.0, num_workers=2)
+
+    async def stream() -> AsyncIterator[Rollout]:
+        for index, text in enumerate(texts):
+            # No model sampled these; graders of lengths count a token for every four characters.
+            num_tokens = len(text) // 4 + 1
+            yield Rollout(
+                task_id=task.id,
+                index=index,
+                prompt_ids=(),
+                completion_ids=(-1,) * num_tokens,
+                logprobs=(0.0,) * num_tokens,
+                text=text,
+                stop=StopReason.STOP,
+                policy=Policy(version=0, fingerprint="none"),
+            )
+
+    try:
+        (group,) = await panel.grade([task], stream(), rollouts_per_task=len(texts))
+        return group.grades
+    finally:
+        panel.close()
+
+
+def _worth(value: float | None) -> str:
+    return "no score" if value is None else f"{value:g}"
