@@ -269,8 +269,10 @@ def rft_here(
     def call(*words: str, cwd: Path) -> Run:
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", ["rft"])
+        # The run folder is absolute: the processes of this Ray have a working directory of their own.
+        absolute = [re.sub("^(output_dir|resume)=run$", rf"\1={cwd / 'run'}", word) for word in words]
         with pytest.raises(SystemExit) as caught:
-            main(words)
+            main(absolute)
         assert isinstance(caught.value.code, int)
         return Run(code=caught.value.code, output="".join(capsys.readouterr()), orphans=[], folder=cwd / "run")
 
