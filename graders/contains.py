@@ -6,18 +6,32 @@ graders:
     column: answer
     choices_column: cities   # optional: all possible answers; naming one that is not wanted scores 0
 
-An answer that lists everything contains everything. So it may be only `slack_chars` longer than what it must contain,
-and a text that stands behind a "not" does not count.
+An answer that lists everything contains everything. So a wanted text does not count where the answer denies it ("not
+Paris", "Paris is wrong"), offers it with another ("Paris or Rome"), or lists it among two or more others ("Rome, Paris,
+Oslo"); and the answer may be only `slack_chars` longer than what it must contain.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.denial import is_denied
+
+MIN_LISTED = 2
+"""So many other answers beside the wanted one make a list of guesses; one may explain it, as in "Paris, France"."""
+
+_MARKS = " \t\n.:!?*_`\"'(){}[]-$\\"
+_BREAK = re.compile(r"[,;/|\n]|\b(?:or|and)\b|\}\s*(?=\\boxed)|\\boxed\{")
+_OR = re.compile(r"\bor\b|/|\|", re.IGNORECASE)
+_LEAD = re.compile(r"^.*\b(?:is|are|be|either)\s+|^(?:the\s+)?answer\s*:\s*", re.IGNORECASE)
+_FUNCTION_WORD = re.compile(
+    r"\b(?:the|an?|is|are|was|were|in|on|at|of|by|for|to|with|which|where|who|that|because|since|as|not|it|its|this"
+    r"|but|so|also|have|has|had)\b"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +80,9 @@ class Contains:
         named = [text for text in unwanted if self._key(text) not in known and self._is_in(text, answer)]
         if named:
             return Score(value=0.0, answer=answer, reason=f"also names {named[0]!r}")
+        hedge = _hedge(answer, wanted)
+        if hedge is not None:
+            return Score(value=0.0, answer=answer, reason=hedge)
         found = [self._is_in(text, answer) for text in wanted]
         return Score(value=float(all(found) if self.mode == "all" else any(found)), answer=answer)
 
@@ -76,6 +93,25 @@ class Contains:
 
     def _key(self, text: str) -> str:
         return text.strip().casefold() if self.ignore_case else text.strip()
+
+
+def _hedge(answer: str, wanted: tuple[str, ...]) -> str | None:
+    """Say how an answer names more than it is asked for, or None where it does not."""
+    known = {text.strip().casefold() for text in wanted}
+    items = [_LEAD.sub("", item.strip(_MARKS)).casefold() for item in _BREAK.split(answer)]
+    others = [item for item in items if item and item not in known and _is_name(item)]
+    if known & set(items) and len(others) >= MIN_LISTED:
+        return f"also lists {others[0]!r} and {others[1]!r}"
+    for before, after in itertools.pairwise(_OR.split(answer)):
+        left, right = before.strip(_MARKS).casefold(), after.strip(_MARKS).casefold()
+        if left.endswith(tuple(known)) != right.startswith(tuple(known)):
+            return "offers another answer with 'or'"
+    return None
+
+
+def _is_name(item: str) -> bool:
+    """Whether a part of an answer could itself be an answer: up to three words, none of them a function word."""
+    return len(item.split()) <= 3 and _FUNCTION_WORD.search(item) is None
 
 
 def _listed(task: Task, column: str) -> tuple[str, ...]:

@@ -30,16 +30,13 @@ from typing import Any, ClassVar, Literal
 from graders.math_reading import Reference, UnreadableReference, read_answer, read_reference, read_words
 from graders.math_worked_out import MAX_ANSWER_CHARS, has_like_terms, is_copied, left_undone, too_costly
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.notation import as_number, canonical
+from rft.grading.notation import NAME, as_number, canonical, unnamed
 
 MAX_CHARS = 50_000
 """Of a longer completion only the end is read."""
 
 _PERCENT = re.compile(r"\\%")
 _TEXT_ONLY = re.compile(r"[0-9)]_\{?[0-9]|[0-9]\s*:\s*[0-9]")
-_NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([^()=]*\))?|\([a-z](?:,[a-z])*\))"
-_ASSIGNED = re.compile(rf"({_NAME})=((?:\\[A-Za-z]+|[^=A-Za-z])+)")
-_MEMBER = re.compile(rf"{_NAME}\\in(?![A-Za-z])")
 _INEQUALITY = re.compile(r"[<>]|\\[lg]eq(?![a-z])")
 _ORDERED = re.compile(r"[(\[][^()\[\]]*,[^()\[\]]*[)\]]")
 _EXCLAIMED = re.compile(r"[0-9]!$")
@@ -87,7 +84,7 @@ class Math:
 
     def _refused(self, answer: str, wanted: str, task: Task) -> str | None:
         """Say why an answer is not paid, or None where it is."""
-        spelled = _without_name(canonical(answer[: 4 * MAX_ANSWER_CHARS]))
+        spelled = unnamed(canonical(answer[: 4 * MAX_ANSWER_CHARS]))
         if _squeezed(spelled) == _squeezed(wanted):
             return None
         if _TEXT_ONLY.search(spelled) or _TEXT_ONLY.search(wanted):
@@ -111,7 +108,7 @@ class Math:
 @lru_cache(maxsize=4096)
 def _reference(text: str) -> Reference:
     found = read_reference(text)
-    return found if found.is_words else Reference(_without_name(found.text), is_words=False)
+    return found if found.is_words else Reference(unnamed(found.text), is_words=False)
 
 
 @lru_cache(maxsize=4096)
@@ -137,7 +134,7 @@ def _compared(spelled: str, wanted: str) -> str | None:
 
 def _is_other_kind(one: str, other: str) -> bool:
     """Whether one is an equation and the other none, or one a point or interval and the other a set or a list."""
-    if "=" in one and "=" not in other and not re.match(rf"(?:{_NAME}|[^=0-9+-]*)=", one):
+    if "=" in one and "=" not in other and not re.match(rf"(?:{NAME}|[^=0-9+-]*)=", one):
         return True
     return bool(_ORDERED.fullmatch(one)) and "," in other and not re.search(r"[(\[<>]", other)
 
@@ -152,25 +149,6 @@ def _same_words(answer: str | None, wanted: str) -> Score:
     if answer is None:
         return Score(value=0.0, status=Status.NO_ANSWER)
     return Score(value=float(answer.casefold() == wanted.casefold()), answer=answer)
-
-
-def _without_name(spelled: str) -> str:
-    r"""The value alone of `x=5`, `x=3,x=5`, `(x,y)=(1,2)` and `x\in[0,1]`, without an approximation behind it."""
-    exact, _, approximate = spelled.partition("\\approx")
-    if approximate:
-        spelled = approximate if re.fullmatch(_NAME, exact.strip()) else exact
-    if match := _MEMBER.match(spelled):
-        return spelled[match.end() :]
-    if match := _ASSIGNED.fullmatch(spelled):
-        return match[2]
-    members = re.split(", ?", spelled)
-    numbers = {as_number(member) for member in members}
-    if len(members) > 1 and len(numbers) == 1 and None not in numbers:
-        return members[-1]  # one number in several forms
-    parts = [_ASSIGNED.fullmatch(part) for part in members]
-    if all(parts) and len({part[1] for part in parts if part}) == 1:
-        return ", ".join(part[2] for part in parts if part)
-    return spelled
 
 
 def _squeezed(text: str) -> str:

@@ -6,8 +6,9 @@ graders:
     column: answer            # "B", or 1 (counted from 0), or the option's text
     choices_column: choices   # ["Rome", "Paris", "Oslo"]
 
-Read as B: "B", "(B)", "B) Paris", "Paris", "The answer is B.", "Answer: **B**", "\boxed{B}". An answer that names
-several options names none.
+Read as B: "B", "(B)", "B) Paris", "Paris", "The answer is B.", "The best option is B", "It must be B", "Answer: **B**",
+"<answer>B</answer>", "\boxed{B}". An answer that names several options names none; one that it rules out ("it can't be
+A") does not count.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from string import ascii_uppercase
 from typing import ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.statements import stated_answer
+from rft.grading.statements import or_labelled, stated_answer
 
 _MARKS = " \t\n*_`\"'$()[]{}.,:;!"
 # Bounded: `\W*` twice takes quadratic time on a text of nothing but brackets.
@@ -26,6 +27,9 @@ _LETTER = re.compile(
     r"\W{0,20}(?:\\(?:text|mathrm|textbf)\{)?(?:option |choice )?\W{0,20}([A-Z])(?![\w'\u2019])(.*)",
     re.DOTALL | re.I,
 )
+_WORDS = or_labelled(r"(?<!\w)(?:option|choice)\s+(?:is|must be|:)|(?<!\w)it\s+(?:must|has to|should)\s+be(?!\w)")
+_NEXT_SENTENCE = re.compile(r"[.!]\**\s+(?=[A-Z])(?!(?:Or|And|But|No|Not|Actually|Wait|Maybe|Perhaps|Alternatively)\b)")
+_RULED_OUT = re.compile(r"(?:\b(?:not|never|cannot|neither)\b|n['\u2019]t\b)[^.;!?]*", re.IGNORECASE)
 _NAMED = re.compile(r"(?<![\w'\u2019])([A-Z])(?![\w'\u2019])")
 
 
@@ -52,8 +56,10 @@ class MultipleChoice:
         choices = _choices(task, self.choices_column)
         right = _right(gold, choices, task)
         answer = final_answer(completion)
-        statement = stated_answer(answer)
-        if statement is None:
+        statement = stated_answer(answer, words=_WORDS)
+        if statement is not None:
+            statement = _first_sentence(statement, choices)
+        else:
             statement = answer if "\n" not in answer else answer.rpartition("\n")[2]
         if not statement.strip(_MARKS):
             return Score(value=0.0, status=Status.NO_ANSWER)
@@ -79,9 +85,18 @@ def named_option(statement: str, choices: dict[str, str]) -> str | None:
         rest = rest[len(own) :].strip(_MARKS)
     elif rest and match[2][0].isspace() and not re.match(r"(?:because|since|as|is)\b", rest):
         return None  # "A good guess" is no option A
+    rest = _RULED_OUT.sub("", rest)
     others = [other for other in _NAMED.findall(rest) if other in choices and other != letter]
     texts = [text for key, text in choices.items() if key != letter and _is_in(text, rest)]
     return None if others or texts else letter
+
+
+def _first_sentence(statement: str, choices: dict[str, str]) -> str:
+    """A statement without the sentences behind it, unless the next begins with an option's text, as in "B. Paris"."""
+    end = _NEXT_SENTENCE.search(statement)
+    if end is None or any(statement[end.end() :].casefold().startswith(text.casefold()) for text in choices.values()):
+        return statement
+    return statement[: end.start()]
 
 
 def _is_in(text: str, rest: str) -> bool:

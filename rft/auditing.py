@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,8 +19,10 @@ from rft.audit.terminal import print_report
 from rft.completions import read_completions
 from rft.config import AuditConfig, audit_folder
 from rft.data.tasks import read_tasks
+from rft.errors import DataError
 from rft.grader_samples import sample_rows
 from rft.grading import load_grader
+from rft.grading.loading import did_you_mean
 from rft.grading.verdicts import FAILED, Verdict, identities, keep_verdict
 from rft.plan import print_plan
 from rft.recorder import Recorder, prepare_output, refuse_output
@@ -119,11 +121,26 @@ def audited_tasks(config: AuditConfig) -> list[Task]:
     """The tasks of an audit.
 
     Raises:
-        DataError: With every flaw of their source, or the one reason why it cannot be read at all.
+        DataError: With every flaw of their source, or the one reason why it cannot be read at all; or no row has the
+            column of references.
     """
     source = config.data.tasks or ""
     tasks = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
-    return tasks[: config.data.max_tasks]
+    tasks = tasks[: config.data.max_tasks]
+    _check_gold(config.gold, tasks)
+    return tasks
+
+
+def _check_gold(column: str, tasks: Sequence[Task]) -> None:
+    """Refuse a column of references that no row has. The default may be missing: tasks need no references.
+
+    Raises:
+        DataError: With the columns that there are.
+    """
+    columns = list(dict.fromkeys(name for task in tasks for name in task.item))
+    if column not in columns and column != AuditConfig.model_fields["gold"].default:
+        there = f"there are {', '.join(columns)}" if columns else "the rows have no columns but the prompt"
+        raise DataError("data", [f"gold={column}: no row has this column{did_you_mean(column, columns)}; {there}"])
 
 
 async def _examined(subject: Subject, starting: Callable[[str], None]) -> list[Looked]:

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from rft.auditing import run_audit
 from rft.config.commands import load_audit, load_training
-from rft.errors import ConfigError
+from rft.errors import ConfigError, DataError
 
 GRADERS = """
 def contains(completion, task):
@@ -85,6 +87,15 @@ def test_off_is_a_word_and_not_false(folder: Path) -> None:
     assert load_training(TRAIN).audit == "refuse"
     with pytest.raises(ConfigError, match="audit=true"):
         load_training([*TRAIN, "audit=true"])
+
+
+def test_a_column_of_references_that_no_row_has_is_an_error(folder: Path) -> None:
+    words = ["data=tasks.jsonl", "gold=anser", "graders.a.use=mine.py:contains", "output_dir=report"]
+    with pytest.raises(
+        DataError, match=r"gold=anser: no row has this column \(did you mean 'answer'\?\); there are answer"
+    ):
+        run_audit(load_audit(words), console=Console(quiet=True))
+    assert not (folder / "report").exists()
 
 
 def test_what_is_wrong_is_told_at_once(folder: Path) -> None:

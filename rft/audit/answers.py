@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
+from rft.grading.notation import as_number as spelled_number
+from rft.grading.notation import canonical, unnamed
 from rft.grading.statements import stated_answer
 from rft.types import Task
 
@@ -32,6 +34,8 @@ FORMATS: Mapping[str, str] = {
 }
 """The ways in which models write an answer. `{answer}` stands for it, `{json}` for it as JSON."""
 
+MAX_COMPARED_CHARS = 500
+"""Of longer answers only space may differ."""
 CHOICES = ("choices", "options")
 """Columns that may hold the options of a multiple choice."""
 
@@ -86,10 +90,12 @@ def short(gold: str) -> str:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two answers are the same to any sane grader: but for case, space and how a number is written."""
-    one, other = (" ".join(text.split()).strip(".").casefold() for text in (one, other))
-    numbers = as_number(one), as_number(other)
-    return one == other or (None not in numbers and numbers[0] == numbers[1])
+    """Whether two answers are the same to any sane grader: but for case, space, and how mathematics is written."""
+    if len(one) > MAX_COMPARED_CHARS or len(other) > MAX_COMPARED_CHARS:
+        return " ".join(one.split()) == " ".join(other.split())
+    one, other = (unnamed(canonical(text)).casefold() for text in (one, other))
+    number = spelled_number(one)
+    return one == other or (number is not None and number == spelled_number(other))
 
 
 def as_number(text: str) -> float | None:
@@ -100,18 +106,27 @@ def as_number(text: str) -> float | None:
         return None
 
 
-def near_misses(answer: str) -> list[tuple[str, str]]:
-    """Wrong answers that look right, each with how it was made: a number off by one, a sentence denied."""
+def near_misses(answer: str, other: str | None = None) -> list[tuple[str, str]]:
+    """Wrong answers that look right, each with how it was made.
+
+    Args:
+        answer: The right answer.
+        other: A wrong one. With it, answers are made that begin with the right one and go on: "18 or 5", "180",
+            "18 is wrong; 5".
+    """
+    if len(answer) >= MAX_COMPARED_CHARS // 2 or "\n" in answer or answer[:1] in ("{", "[") or is_python(answer):
+        return []
     number = as_number(answer)
-    if number is None or abs(number) > 1e15:
-        denied = f"It is not {answer}."
-        return [("denied", denied)] if len(answer) < 200 and "\n" not in answer and _is_prose(answer) else []
-    if number == int(number):
-        changed = [str(int(number) + 1), str(int(number) - 1)]
-    else:
-        changed = [repr(number + 1), repr(number - 1)]
-    opposite = [("its opposite", answer[1:] if answer.startswith("-") else f"-{answer}")] if number else []
-    return [("off by one", one) for one in changed] + opposite
+    misses = [("denied", f"It is not {answer}.")] if number is None and _is_prose(answer) else []
+    if number is not None and abs(number) <= 1e15:
+        is_whole = number == int(number)
+        changed = [str(int(number) + 1), str(int(number) - 1)] if is_whole else [repr(number + 1), repr(number - 1)]
+        misses += [("off by one", one) for one in changed]
+        misses += [("its opposite", answer[1:] if answer.startswith("-") else f"-{answer}")] if number else []
+        misses += [("a digit more", f"{answer}0")] if number and is_whole and answer[-1].isdigit() else []
+    if other is not None:
+        misses += [("a hedge", f"{answer} or {other}"), ("taken back", f"{answer} is wrong; {other}")]
+    return misses
 
 
 def parts_of(answer: str) -> list[str] | None:

@@ -112,6 +112,10 @@ _IDLE_SPACE = re.compile(
     r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])|(?<=[A-Za-z]) (?=[0-9])|(?<=[0-9]) (?=[A-Za-z])|(?<=,) (?![0-9])"
 )
 """Space that tells nothing apart: not that of `\\cos x`, of `4 2`, and of the list `32, 349`, which is no number."""
+NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([^()=]*\))?|\([a-z](?:,[a-z])*\))"
+"""What a value may be assigned to: `x`, `x_1`, `f(2)`, `(x,y)`."""
+_ASSIGNED = re.compile(rf"({NAME})=((?:\\[A-Za-z]+|[^=A-Za-z])+)")
+_MEMBER = re.compile(rf"{NAME}\\in(?![A-Za-z])")
 _ENCLOSED = re.compile(r"\(((?:[^(),]|\([^(),]*\))*)\)|\{([^{}]*)(?<!\\)\}")
 _NUMBER = re.compile(r"([-+]?)\s*([0-9]+(?:,[0-9]{3})*(?:\.[0-9]*)?|\.[0-9]+)")
 _FRACTION = re.compile(r"([-+]?)\s*([0-9]*)\s*\\frac\{\s*([-+]?[0-9.]+)\s*\}\{\s*([-+]?[0-9.]+)\s*\}")
@@ -191,6 +195,25 @@ def as_number(text: str) -> Fraction | None:
     except (ValueError, ZeroDivisionError):
         return None
     return None
+
+
+def unnamed(spelled: str) -> str:
+    r"""The value alone of `x=5`, `x=3,x=5`, `(x,y)=(1,2)` and `x\in[0,1]`, without an approximation behind it."""
+    exact, _, approximate = spelled.partition("\\approx")
+    if approximate:
+        spelled = approximate if re.fullmatch(NAME, exact.strip()) else exact
+    if match := _MEMBER.match(spelled):
+        return spelled[match.end() :]
+    if match := _ASSIGNED.fullmatch(spelled):
+        return match[2]
+    members = re.split(", ?", spelled)
+    numbers = {as_number(member) for member in members}
+    if len(members) > 1 and len(numbers) == 1 and None not in numbers:
+        return members[-1]  # one number in several forms
+    parts = [_ASSIGNED.fullmatch(part) for part in members]
+    if all(parts) and len({part[1] for part in parts if part}) == 1:
+        return ", ".join(part[2] for part in parts if part)
+    return spelled
 
 
 def _unwrapped(match: re.Match[str]) -> str:

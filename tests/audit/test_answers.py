@@ -50,19 +50,44 @@ def test_the_answer_in_a_solution(gold, answer):
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
-    [("4", "4.0", True), (" Paris.", "paris", True), ("1,000", "1000", True), ("4", "5", False)],
+    [
+        ("4", "4.0", True),
+        (" Paris.", "paris", True),
+        ("1,000", "1000", True),
+        ("4", "5", False),
+        ("x=5", "5", True),
+        ("\\frac{1}{2}", "0.5", True),
+        ("\\dfrac12", "\\frac{1}{2}", True),
+        ("30^\\circ", "30", True),
+        ("\\text{even}", "even", True),
+        ("(1,2)", "(2,1)", False),
+        ("x=5", "x=6", False),
+    ],
 )
 def test_same_answers(one, other, same):
     assert is_same(one, other) is same
 
 
 def test_near_misses():
-    assert near_misses("42") == [("off by one", "43"), ("off by one", "41"), ("its opposite", "-42")]
-    assert near_misses("-3") == [("off by one", "-2"), ("off by one", "-4"), ("its opposite", "3")]
+    assert near_misses("42") == [
+        ("off by one", "43"), ("off by one", "41"), ("its opposite", "-42"), ("a digit more", "420"),
+    ]  # fmt: skip
+    assert near_misses("-3")[:3] == [("off by one", "-2"), ("off by one", "-4"), ("its opposite", "3")]
     assert near_misses("0") == [("off by one", "1"), ("off by one", "-1")]
     assert near_misses("2.5") == [("off by one", "3.5"), ("off by one", "1.5"), ("its opposite", "-2.5")]
     assert near_misses("Paris") == [("denied", "It is not Paris.")]
-    assert near_misses('{"a": 1}') == near_misses("x = 1\ny = 2") == []
+    assert near_misses('{"a": 1}', "x") == near_misses("x = 1\ny = 2", "x") == []
+
+
+def test_near_misses_that_begin_with_the_answer():
+    assert near_misses("18", "5")[-3:] == [
+        ("a digit more", "180"), ("a hedge", "18 or 5"), ("taken back", "18 is wrong; 5"),
+    ]  # fmt: skip
+    assert near_misses("Paris", "Rome")[1:] == [("a hedge", "Paris or Rome"), ("taken back", "Paris is wrong; Rome")]
+    assert near_misses("\\frac{1}{2}", "3") == [
+        ("a hedge", "\\frac{1}{2} or 3"),
+        ("taken back", "\\frac{1}{2} is wrong; 3"),
+    ]
 
 
 def test_ladders():

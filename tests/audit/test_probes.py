@@ -18,6 +18,7 @@ from rft.grading import final_answer
 
 def exact(completion, task): return completion.strip() == task.item["answer"]
 def contains(completion, task): return task.item["answer"] in completion
+def prefix(completion, task): return final_answer(completion).startswith(task.item["answer"])
 def nonsense(completion, task): return 1.0 if completion else 0.0
 def always(completion, task): return 1.0
 def none_pays(completion, task):
@@ -88,14 +89,24 @@ def test_a_format_of_the_graders_own_is_no_fault(audit):
     assert (found.figures["format"], found.figures["mean"]) == ("yours", 1.0)
 
 
-@pytest.mark.parametrize(("grader", "paid"), [("exact", 0), ("nonsense", 32), ("contains", 8)])
+@pytest.mark.parametrize(("grader", "paid"), [("exact", 0), ("nonsense", 56), ("contains", 32)])
 def test_wrong_answers(audit, grader, paid):
-    """Of each of 8 tasks: another's answer, one more, one less, the opposite, which contains the answer."""
+    """Of each of 8 tasks: another's answer, one more, one less, and four that contain the answer: the opposite, ten
+    times as much, a hedge, and the answer taken back."""
     found = audit(grader, references.wrong_gold_is_not_paid)
-    assert (found.figures["cases"], found.figures["paid"]) == (32, paid)
+    assert (found.figures["cases"], found.figures["paid"]) == (56, paid)
     assert found.result is (Result.FAILED if paid else Result.PASSED)
     if grader == "contains":
         assert found.examples[0].case.completion == "-7"
+
+
+def test_a_grader_of_prefixes_pays_what_begins_with_the_answer(audit):
+    found = audit("prefix", references.wrong_gold_is_not_paid)
+    # Of each of 8 tasks: ten times as much, a hedge, the answer taken back.
+    assert (found.result, found.figures["paid"]) == (Result.FAILED, 24)
+    cities = make_tasks([{"prompt": f"{n}?", "answer": city} for n, city in enumerate(["Paris", "Rome", "Oslo"])])
+    found = audit("prefix", references.wrong_gold_is_not_paid, tasks=cities)
+    assert (found.result, found.figures["paid"]) == (Result.FAILED, 6)
 
 
 def test_partial_credit_for_nearly_right_answers_is_a_warning(audit):

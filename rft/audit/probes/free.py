@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -47,10 +48,14 @@ async def the_prompt_is_not_paid(subject: Subject) -> Finding:
     cases = []
     for task in subject.solved:
         prompt = prompt_text(task)
+        if _tells(prompt, short(subject.answer(task))):
+            continue
         cases.append(Case(task=task, completion=prompt, note="the prompt"))
         expression = expression_in(prompt)
         if expression and not subject.is_right(task, expression):
             cases.append(subject.case(task, expression, "the expression in the prompt"))
+    if not cases:
+        return not_applicable("every prompt holds its reference, so that a copy of it holds the right answer")
     graded = await subject.bench.grade(cases)
     grave = subject.paid(graded, above=subject.fail_above)
     if len(grave) == 1:
@@ -134,6 +139,12 @@ async def the_form_alone_is_not_paid(subject: Subject) -> Finding:
     return passed(f"{found.said}; style is {style:.0%} of the reward", **figures)
 
 
+def _tells(prompt: str, right: str) -> bool:
+    """Whether a prompt holds a reference in figures or LaTeX: then a copy of the prompt ends with it by chance."""
+    is_mathematical = re.search(r"[0-9\\]", right) is not None
+    return is_mathematical and re.search(rf"(?<!\w){re.escape(right)}(?!\w)", prompt) is not None
+
+
 def _labels(subject: Subject, task: Task, right: str) -> list[str]:
     """All answers that could be guessed: the options, the whole numbers up to 99, or what the other tasks want."""
     options = choices_of(task)
@@ -173,7 +184,8 @@ PROBES = (
         name="prompt copy",
         family="free",
         why="A grader that evaluates the answer (6*7 is 42) or looks for words of the question pays for repeating it.",
-        how="The prompt as the completion, and the expression in it as the answer.",
+        how="The prompt as the completion, and the expression in it as the answer; not where the prompt holds a "
+        "reference in figures.",
         threshold="fails if more than one is paid (10% of full marks; half, where partial credit is given); warns "
         "of one",
         remedy="Demand a value in lowest terms rather than an expression; do not grade words that the prompt holds.",

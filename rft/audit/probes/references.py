@@ -32,11 +32,12 @@ async def gold_is_paid(subject: Subject) -> Finding:
         return failed(f"{said}; {len(unpaid)} of {len(judged)} are underpaid", unpaid, **figures)
     said = f"right answers earn {mean:.2f} of full marks when written as '{subject.format}'"
     refused = [name for name, share in formats.items() if share < FULL]
+    shares = ", ".join(f"{name} ({formats[name]:.2f})" for name in refused)
     problems = []
     if skipped:
         problems.append(f"{len(skipped)} of {len(subject.right)} references are declined, so their tasks teach nothing")
     if refused:
-        problems.append(f"not accepted are the formats: {', '.join(refused)}. Say in the prompt which one is wanted")
+        problems.append(f"not accepted are the formats: {shares}. Say in the prompt which one is wanted")
     if problems:
         examples = skipped + [one for name in refused for one in subject.by_format[name][:1]]
         return warned(f"{said}; {'; '.join(problems)}", [*unpaid, *examples], **figures)
@@ -49,7 +50,8 @@ async def wrong_gold_is_not_paid(subject: Subject) -> Finding:
     for task in subject.solved:
         options = [one for one in choices_of(task) or () if not subject.is_right(task, one)]
         cases += [subject.case(task, one, "another option") for one in options]
-        misses = near_misses(short(subject.answer(task)))
+        other = subject.other_answer(task)
+        misses = near_misses(short(subject.answer(task)), None if other is None else short(other))
         cases += [subject.case(task, one, note) for note, one in misses if not subject.is_right(task, one)]
     wrong = [*subject.wrong, *await subject.bench.grade(cases)]
     if not wrong:
@@ -138,7 +140,7 @@ PROBES = (
         family="references",
         why="Pay for wrong answers is what reinforcement learning finds first and exploits longest.",
         how="Each task gets the reference of another, each other option, a number off by one, the opposite, the "
-        "reference denied.",
+        "reference denied, and the reference continued: 180, '18 or 5', '18 is wrong; 5' for 18.",
         threshold="fails if any earns more than 10% of full marks; where partial credit is given, if any earns full "
         "marks or the mean is above 0.5",
         remedy="Compare the whole answer, not a part of it; refuse a denied answer; read one answer, the last.",
