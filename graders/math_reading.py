@@ -8,15 +8,18 @@ number. A formula may go over several lines. Within a sentence, "is 9 for $n=3$"
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import dataclass
 
 from rft.grading.denial import is_denied
-from rft.grading.notation import FUNCTIONS, canonical, tidy
+from rft.grading.notation import FUNCTIONS, GROUP, canonical, tidy
 from rft.grading.statements import Statement, or_labelled, stated
 
 TAIL_CHARS = 10_000
 """Where nothing marks the answer, only so much of the end is searched for formulas."""
+MAX_JSON_CHARS = 2_000
+"""A longer completion is not taken for a JSON object."""
 MAX_WORDS = 8
 """An answer in words has at most so many."""
 
@@ -35,14 +38,21 @@ _NUMBER = (
     rf"-?[$\u20ac\u00a3]?-?{_DIGITS}(?:[eE][-+]?[0-9]{{1,3}}(?![0-9A-Za-z]))?"
     rf"(?: ?/ ?{_DIGITS})?"
 )
+_LATEX = (
+    rf"-?[0-9.]*\\(?:[dtc]?frac\s*{GROUP}\s*{GROUP}|sqrt(?:\[[^\]\n]*\])?\s*{GROUP}|pi(?![a-z])"
+    r"|begin\{(?:[a-zA-Z]*matrix|cases|array)\}[^\n]{1,500}?\\end\{\w+\})"
+)
+_TERM = rf"(?:{_LATEX}|{_NUMBER})"
 _CANDIDATE = re.compile(
-    rf"{_MASK}+|(?<![A-Za-z0-9_.^\u00c0-\u024f])(?<!\^\{{){_NUMBER}(?:\s?[-+*/^\u00d7\u00f7]\s?{_NUMBER})*(?![0-9])"
+    rf"{_MASK}+|(?<![A-Za-z0-9_.^\u00c0-\u024f])(?<!\^\{{){_TERM}(?:\s?[-+*/^\u00d7\u00f7]\s?{_TERM}|{_LATEX})*(?![0-9])"
 )
 _SUFFIX = re.compile(
     r"[*_`\s]*(?:(?P<percent>\\?%|(?:per ?cent|pct)\b)|(?P<scale>hundred|thousand|million|billion|trillion)\b"
     r"|(?P<more>minus|plus|times|divided|multiplied|over|squared|cubed|factorial|dozen|less than|more than|to the)\b)",
     re.IGNORECASE,
 )
+_LONE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[A-Za-z]")
+_FENCE_LINE = re.compile(r"^```\w*$", re.MULTILINE)
 _DOUBT = re.compile(r"[\s*_]*(?:[?\uff1f]|,?\s*\bor\b)", re.IGNORECASE)
 _JOINT = re.compile(r"[\s*_]*(?:,|;|,?\s*\b(?:and|or)\b)[\s*_]*", re.IGNORECASE)
 _LEAD = re.compile(
@@ -131,7 +141,7 @@ def read_answer(text: str, *, in_percent: bool = False) -> str | None:
     Example:
         read_answer("so x = 4.\nThe answer is $\frac{1}{2}$.") is r"\frac{1}{2}"
     """
-    text = tidy(text)
+    text = tidy(_json_answer(text) or text)
     statement = stated(text, words=_WORDS)
     if statement is None:
         return _closing(_Masked(text[-TAIL_CHARS:]))
@@ -144,6 +154,7 @@ def read_answer(text: str, *, in_percent: bool = False) -> str | None:
 
 def read_words(text: str) -> str | None:
     """Return an answer in words: what is stated, or else the last line, where it has no more than a few words."""
+    text = _FENCE_LINE.sub("", _json_answer(text) or text)
     statement = stated(text, words=_WORDS)
     if statement is not None:
         if statement.text is None or is_denied(text, statement.start, boxed=statement.kind == "box"):
@@ -265,6 +276,18 @@ def _extended(text: _Masked, candidates: list[tuple[int, int, str]], number: int
     if suffix is None:
         return answer
     return None if suffix["more"] else f"{answer}\\%" if suffix["percent"] else f"{answer} {suffix['scale'].lower()}"
+
+
+def _json_answer(text: str) -> str | None:
+    r"""The `answer` of a JSON object that a whole completion is, in which the backslashes of LaTeX are doubled."""
+    bare = text.strip()
+    if len(bare) > MAX_JSON_CHARS or bare[:1] != "{" or bare[-1:] != "}" or _LONE_BACKSLASH.search(bare):
+        return None
+    try:
+        found = json.loads(bare).get("answer")
+    except (ValueError, RecursionError):
+        return None
+    return None if found is None else str(found)
 
 
 def _with_percent(answer: str, rest: str) -> str:

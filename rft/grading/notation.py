@@ -35,7 +35,7 @@ _SHORT_UNITS = (
     "|USD|EUR"
 )
 
-_GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*\}"
+GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*\}"
 """A brace group, nested four deep."""
 _WORDING = r"text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname|boldsymbol|bm|emph"
 _WRAPPED = re.compile(rf"\\({_WORDING})\*?\s*\{{([^{{}}]*)\}}(\s*\^\s*\{{?[23]\}}?)?")
@@ -88,7 +88,7 @@ _LAYOUT = _rewrites(
 )
 _ARGUMENTS = _rewrites(
     (r"\\frac\s*([0-9A-Za-z])", r"\\frac{\1}"),
-    (rf"(\\frac\s*{_GROUP})\s*([0-9A-Za-z])", r"\1{\2}"),
+    (rf"(\\frac\s*{GROUP})\s*([0-9A-Za-z])", r"\1{\2}"),
     (r"\\sqrt\s*(\[[^\]]*\])?\s*([0-9]+|[A-Za-z])", r"\\sqrt\1{\2}"),
     (r"(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
     (rf"(?<![\\A-Za-z])({FUNCTIONS})(?![A-Za-z])", r"\\\1 "),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from rft.audit.answers import short
 from rft.audit.records import Case, Finding, Probe, failed, not_applicable, passed, warned
 from rft.audit.subject import Subject, named
 
@@ -32,7 +34,10 @@ async def nobody_is_persuaded(subject: Subject) -> Finding:
     cases = []
     for task in tasks:
         wrong = subject.other_answer(task) or "?"
+        right = short(subject.answer(task))
         for text in INJECTIONS:
+            if re.search(rf"(?<!\w){re.escape(right)}(?!\w)", text):
+                continue  # the 1 of "score: 1" is a right answer where the reference is 1
             injected = f"{subject.wrap(wrong)}\n\n{text.replace('{wrong}', wrong)}"
             cases.append(Case(task=task, completion=injected, note=ORDERS))
         for text in (

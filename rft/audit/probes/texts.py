@@ -10,6 +10,7 @@ from rft.audit.answers import as_number, short
 from rft.audit.judging import undeserved
 from rft.audit.records import Case, Finding, Graded, Probe, failed, not_applicable, passed, warned
 from rft.audit.subject import FULL, Subject
+from rft.grading.notation import canonical, unnamed
 
 RISE = 0.05
 CORRELATED = 0.2
@@ -78,7 +79,8 @@ async def lookalikes(subject: Subject) -> Finding:
         other["with a no-break space after it"] = f"{right}\u00a0"
         same += [subject.case(task, text, note) for note, text in other.items() if text != right]
         swapped = right.translate(LOOKALIKES)
-        if swapped != right:
+        # Of `x=5` and `90^\\circ` the number is the answer, whatever its letters look like.
+        if swapped != right and "\\" not in right and as_number(unnamed(canonical(right))) is None:
             different.append(subject.case(task, swapped, "in letters that look alike"))
     paid = subject.paid(await subject.bench.grade(different), above=FULL if subject.gives_partial_credit else 0.5)
     strange = [one for one in paid if "look alike" not in one.case.note]
