@@ -138,8 +138,7 @@ class Renderer:
     def _spells_control_tokens(self, chat: list[dict[str, Any]], tools: Any) -> bool:
         for message in chat:
             for value in message.values():
-                spells = self._control.spelled_in if isinstance(value, str) else self._control.spelled_in_any
-                if spells(value):
+                if self._control.spelled_in(value) if type(value) is str else self._control.spelled_in_any(value):
                     return True
         return tools is not None and self._control.spelled_in_any(tools)
 

@@ -173,3 +173,9 @@ def test_a_resumed_learner_finds_its_checkpoint_and_its_template(node: Path, tmp
     assert (moved.resume_from / "weights").read_bytes() == b"weights of step 7"
     assert (moved.resume_from / COMPLETE).is_file()
     assert Path(str(moved.chat_template)).read_text() == "{{ messages }}"
+
+
+def test_a_template_that_ships_with_rft_does_not_travel(node: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    assert asyncio.run(mirror_of(node, run).move(spec(run, chat_template="chatml"))).chat_template == "chatml"
