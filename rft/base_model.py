@@ -1,6 +1,6 @@
 """The base model on disk: where it is, whether it is whole, its tokenizer, its context and its fingerprint.
 
-Nothing here needs torch; only `load_tokenizer` imports it, as `AutoTokenizer` does, for models that are not embedded.
+Nothing here needs torch; only `load_tokenizer` imports it, as `AutoTokenizer` does, for tokenizers of a rare kind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rft.architectures import architecture_problems
+from rft.architectures import TRIED, architecture_problems
 from rft.data.chat_templates import TEMPLATE_NAMES, shipped_template
 from rft.errors import ModelError
 from rft.waiting import waiting
@@ -85,9 +85,7 @@ def load_tokenizer(folder: Path, chat_template: str | None, *, needs_template: b
     """
     import transformers
 
-    # AutoTokenizer would find the same class, but import torch for that, which takes two seconds.
-    is_plain = folder in EMBEDDED_MODELS.values()
-    kind = transformers.PreTrainedTokenizerFast if is_plain else transformers.AutoTokenizer
+    kind = getattr(transformers, _tokenizer_class(folder))
     template = None
     if chat_template is not None:
         template = shipped_template(chat_template) or _read_template(Path(chat_template).expanduser())
@@ -110,6 +108,28 @@ def load_tokenizer(folder: Path, chat_template: str | None, *, needs_template: b
             "instruct variant"
         )
     return tokenizer
+
+
+def _tokenizer_class(folder: Path) -> str:
+    """The class of Transformers that loads a tokenizer: for common models the one that `AutoTokenizer` would find.
+
+    `AutoTokenizer` imports torch, which takes two seconds and 300 MB.
+    """
+    config = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    model_type, declared = read_config(folder).get("model_type"), str(config.get("tokenizer_class"))
+    if (
+        model_type not in TRIED
+        or "auto_map" in config
+        or not (folder / "tokenizer.json").is_file()
+        or (folder / "tekken.json").exists()  # Mistral's own format
+    ):
+        return "AutoTokenizer"
+    is_plain = declared in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    if (model_type == "qwen2" and is_plain) or (
+        model_type in ("qwen2", "qwen3") and declared.removesuffix("Fast") == "Qwen2Tokenizer"
+    ):
+        return "Qwen2Tokenizer"  # whatever else is declared for Qwen2, AutoTokenizer takes it for a mistake
+    return "PreTrainedTokenizerFast" if is_plain else "AutoTokenizer"
 
 
 def context_tokens(folder: Path) -> int:

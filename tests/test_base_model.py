@@ -11,9 +11,10 @@ import numpy
 import pytest
 import safetensors.numpy
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rft import base_model
+from rft.architectures import TRIED
 from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
 from rft.errors import ModelError
 
@@ -258,3 +259,30 @@ def test_the_embedded_models_tokenizer_is_what_auto_tokenizer_finds_but_without_
     assert ours.backend_tokenizer.to_str() == auto.backend_tokenizer.to_str()
     assert ours.special_tokens_map == auto.special_tokens_map
     assert ours.chat_template == auto.chat_template
+
+
+@pytest.mark.parametrize("model_type", [*TRIED, "deepseek_v3"])
+@pytest.mark.parametrize("declared", ["TokenizersBackend", "PreTrainedTokenizerFast", "Qwen2Tokenizer"])
+def test_the_class_of_a_tokenizer_is_the_one_of_auto_tokenizer(model: Path, model_type: str, declared: str) -> None:
+    for name, changes in (
+        ("config.json", {"model_type": model_type}),
+        ("tokenizer_config.json", {"tokenizer_class": declared, "chat_template": TEMPLATE}),
+    ):
+        content = json.loads((model / name).read_text())
+        (model / name).write_text(json.dumps(content | changes))
+    with_merges = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    with_merges.save(str(model / "tokenizer.json"))
+    ours, auto = load_tokenizer(model, None), AutoTokenizer.from_pretrained(str(model))
+    assert type(ours) is type(auto)
+    assert ours.backend_tokenizer.to_str() == auto.backend_tokenizer.to_str()
+
+
+def test_tokenizers_of_common_models_load_without_torch(model: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from rft.base_model import load_tokenizer
+load_tokenizer(Path({str(model)!r}), None, needs_template=False)
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
