@@ -43,6 +43,7 @@ class Zygote:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._last_words = ""
         self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(ANSWER_S)
         # The streams are of the kinds that programs get: Python looks at them once, when the interpreter starts.
@@ -71,18 +72,22 @@ class Zygote:
             descriptors: Those of its order, of its report, and of the program's stdin, stdout and stderr.
 
         Raises:
-            SandboxError: The zygote does not answer, or cannot fork. After this it is closed.
+            SandboxError: The zygote cannot fork; or it does not answer, and is closed.
         """
+        problem = "it has ended"
         try:
             with self._lock:
                 socket.send_fds(self._control, [b'{"start": true}'], descriptors)
-                answer = json.loads(self._control.recv(_MESSAGE_BYTES) or b'{"error": "it has ended"}')
+                answer = self._control.recv(_MESSAGE_BYTES)
         except OSError as error:
-            answer = {"error": str(error)}
-        if "error" in answer:
+            answer, problem = b"", str(error)
+        if not answer:
             self.close()
-            raise SandboxError(f"the process that is forked for each program failed: {answer['error']}{self._said()}")
-        return int(answer["pid"])
+            raise SandboxError(f"the process that is forked for each program failed: {problem}{self._last_words}")
+        told = json.loads(answer)
+        if "error" in told:
+            raise SandboxError(f"the process that is forked for each program: {told['error']}")
+        return int(told["pid"])
 
     def terminate(self, pid: int) -> None:
         """Ask a supervisor to end its program and itself."""
@@ -99,6 +104,12 @@ class Zygote:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
+        for pipe in self._pipes():
+            if not pipe.closed:
+                last = pipe.read().decode(errors="replace").strip().rpartition("\n")[2]
+                self._last_words = f" ({last[:300]})" if last else self._last_words
+                pipe.close()
 
     @property
     def has_ended(self) -> bool:
@@ -115,13 +126,6 @@ class Zygote:
     def _order(self, order: dict[str, int]) -> None:
         with suppress(OSError), self._lock:  # where the zygote is gone, the supervisor is, too
             self._control.send(json.dumps(order).encode())
-
-    def _said(self) -> str:
-        """Return the last line that it wrote before it ended, for messages."""
-        if self._process.poll() is None:
-            return ""
-        last = b"".join(pipe.read() for pipe in self._pipes()).decode(errors="replace").strip().rpartition("\n")[2]
-        return f" ({last[:300]})" if last else ""
 
     def _pipes(self) -> list[IO[bytes]]:
         return [pipe for pipe in (self._process.stdout, self._process.stderr) if pipe is not None]
