@@ -104,6 +104,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     with writing(folder):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        yield unfinished
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+        try:
+            yield unfinished
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)

@@ -18,7 +18,7 @@ from rft.errors import RftError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rft.config import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig
+    from rft.config import AuditConfig, EvaluateConfig, GradeConfig, MergeConfig, RunConfig, ServeConfig
 
 Config = TypeVar("Config")
 
@@ -147,6 +147,18 @@ def sample(words: list[str]) -> int:
     return run_sample(words, console=_console())
 
 
+def merge(words: list[str]) -> int:
+    """`rft merge`: see `rft merge --help`."""
+    from rft.config.commands import load_merge
+
+    def run(config: MergeConfig) -> int:
+        from rft.merge import run_merge
+
+        return run_merge(config, console=_console())
+
+    return _configured("merge", words, lambda overrides, _: load_merge(overrides), run)
+
+
 def grade(words: list[str]) -> int:
     """`rft grade`: see `rft grade --help`."""
     from rft.config.commands import load_grading, written_out
@@ -244,6 +256,9 @@ COMMANDS = (
             "--model",
             "--system",
             "--chat-template",
+            "--chat-template-kwargs",
+            "--format",
+            "--stop",
             "--num",
             "--temperature",
             "--max-tokens",
@@ -251,6 +266,7 @@ COMMANDS = (
             "--sampler",
         ),
     ),
+    Command(name="merge", summary="make a plain model folder of an adapter and its base model", run=merge),
     Command(name="grade", summary="grade recorded completions, such as those of a run, with other graders", run=grade),
     Command(
         name="audit",

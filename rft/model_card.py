@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from rft import __version__
 from rft.evaluation import caveats
 from rft.intervals import Estimate
 from rft.model_snippets import QUESTION, Snippets
@@ -56,6 +57,23 @@ The configuration, as resolved:
 
 ~~~~yaml
 {config}~~~~
+"""
+
+MERGED_CARD = """\
+---
+{front_matter}---
+
+# {title}, merged with an adapter
+
+The adapter `{adapter}` (fingerprint `{adapter_fingerprint}`), merged into the weights of `{base_model}` (fingerprint
+`{base_fingerprint}`) by rft {version}. The adapter's own card, if it has one, is `ADAPTER_README.md`: what it was
+trained on, who graded it, how it did.
+
+{proof}
+
+## How to use it
+
+{use}
 """
 
 ADAPTER_USE = """\
@@ -117,7 +135,6 @@ def model_card(
         base_model: Hub id or absolute folder of the base model.
     """
     path = manifest["base_model"]["path"]
-    name = path.rstrip("/").rpartition("/")[2]
     is_adapter = config["learner"]["lora"] is not None
     front_matter = {
         # The hub takes only its own ids.
@@ -129,7 +146,7 @@ def model_card(
     git = manifest["git"]
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
-        title=f"{name}, fine-tuned with rft",
+        title=f"{_last_name(path)}, fine-tuned with rft",
         method=manifest["method"].upper(),
         base_model=path,
         what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
@@ -144,6 +161,44 @@ def model_card(
         commit="unknown" if git is None else f"`{git['commit']}`" + (" with uncommitted changes" * git["is_dirty"]),
         command=shlex.join(manifest["command"]),
         config=yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True),
+    )
+
+
+def merged_card(
+    *,
+    base_model: str,
+    base_fingerprint: str,
+    adapter: str,
+    adapter_fingerprint: str,
+    proof: str,
+    snippets: Snippets,
+) -> str:
+    """The README.md of an adapter merged into its base model.
+
+    Args:
+        base_model: Hub id or folder of the base model.
+        base_fingerprint: Of its files.
+        adapter: Where the adapter was read from.
+        adapter_fingerprint: Of its weights.
+        proof: What the merge was proved by, in words.
+        snippets: How the merged model is used.
+    """
+    front_matter = {
+        **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["rft", "reinforcement-learning", "merge"],
+    }
+    return MERGED_CARD.format(
+        front_matter=yaml.safe_dump(front_matter, sort_keys=False),
+        title=_last_name(base_model),
+        base_model=base_model,
+        base_fingerprint=base_fingerprint,
+        adapter=adapter,
+        adapter_fingerprint=adapter_fingerprint,
+        version=__version__,
+        proof=proof,
+        use=model_use(snippets),
     )
 
 
@@ -174,6 +229,11 @@ def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
         peft=snippets.peft(),
         vllm=snippets.vllm_with_adapter(base_model, lora["rank"]),
     )
+
+
+def _last_name(path: str) -> str:
+    """The last part of a hub id or a folder."""
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _data(manifest: Mapping[str, Any]) -> str:

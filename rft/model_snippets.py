@@ -52,9 +52,9 @@ if __name__ == "__main__":  # the processes that vLLM starts import this file
     print(outputs[0].outputs[0].text)"""
 
 _WITH_ADAPTER = """
-    llm = LLM({base}, tokenizer=folder, enable_lora=True, max_lora_rank={rank})"""
+    llm = LLM({base}, enable_lora=True, max_lora_rank={rank}, kv_cache_memory_bytes=2 << 30)"""
 _ALONE = """
-    llm = LLM(folder)"""
+    llm = LLM(folder, kv_cache_memory_bytes=2 << 30)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,10 @@ class Snippets:
         return self._vllm(
             engine=_WITH_ADAPTER.format(base=json.dumps(base_model), rank=allowed),
             imports="\nfrom vllm.lora.request import LoRARequest",
-            more=['lora_request=LoRARequest("adapter", 1, folder)'],
+            more=[
+                'lora_request=LoRARequest("adapter", 1, folder)',
+                'chat_template=open(folder + "/chat_template.jinja").read()',
+            ],
         )
 
     @property

@@ -47,7 +47,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.build",),
         ("rft.app",),
         ("rft.sweep", "rft.measure", "rft.try_out", "rft.offline", "rft.serving", "rft.doctor", "rft.auditing"),
-        ("rft.check",),
+        ("rft.merge", "rft.check"),
         ("rft.cli",),
     ),
 }

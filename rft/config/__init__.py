@@ -7,15 +7,17 @@ from rft.config.problems import (
     audit_problems,
     evaluate_problems,
     grade_problems,
+    merge_problems,
     run_problems,
     serve_problems,
 )
-from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig
+from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, MergeConfig, RunConfig, ServeConfig
 
 __all__ = [
     "AuditConfig",
     "EvaluateConfig",
     "GradeConfig",
+    "MergeConfig",
     "RunConfig",
     "ServeConfig",
     "audit_config_problems",
@@ -24,6 +26,7 @@ __all__ = [
     "completions_per_micro_batch",
     "evaluate_problems",
     "grade_problems",
+    "merge_problems",
     "run_problems",
     "serve_problems",
 ]

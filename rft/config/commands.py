@@ -25,11 +25,12 @@ from rft.config.problems import (
     audit_config_problems,
     evaluate_problems,
     grade_problems,
+    merge_problems,
     run_problems,
     serve_problems,
 )
 from rft.config.resume import load_resumed, with_place
-from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig
+from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, MergeConfig, RunConfig, ServeConfig
 from rft.errors import ConfigError, RftError
 from rft.redaction import hide_in_words
 
@@ -77,6 +78,15 @@ def load_grading(overrides: Sequence[str], output_dir: str | None = None) -> Gra
     """
     words = [*written_out(overrides), *([f"output_dir={output_dir}"] if output_dir else [])]
     return load(GradeConfig, "grade", words, grade_problems)
+
+
+def load_merge(overrides: Sequence[str]) -> MergeConfig:
+    """The configuration of a merge.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    return load(MergeConfig, "merge", overrides, merge_problems)
 
 
 def load_audit(overrides: Sequence[str], output_dir: str | None = None) -> AuditConfig:

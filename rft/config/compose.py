@@ -33,6 +33,7 @@ from rft.config.schema import (
     FakeSampler,
     GradeConfig,
     LocalCluster,
+    MergeConfig,
     RunConfig,
     ServeConfig,
     SweepConfig,
@@ -55,6 +56,7 @@ def register() -> None:
     store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner", "cluster")))
     store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler", "cluster")))
     store.store(name="schema_grade", node=_defaults(GradeConfig))
+    store.store(name="schema_merge", node=_defaults(MergeConfig))
     store.store(name="schema_audit", node=_defaults(AuditConfig))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
     store.store(name="schema_sweep", node=_defaults(SweepConfig))

@@ -15,6 +15,7 @@ from rft.config.schema import (
     FakeSampler,
     GradeConfig,
     GradingConfig,
+    MergeConfig,
     RunConfig,
     ServeConfig,
     VllmSampler,
@@ -78,6 +79,11 @@ def grade_problems(config: GradeConfig) -> list[str]:
     if config.data.completions is None:
         found.append("data is missing: the completions to grade, a run folder or a .jsonl, .csv, .tsv or .parquet file")
     return found
+
+
+def merge_problems(config: MergeConfig) -> list[str]:
+    """Everything wrong with a merge, one sentence each; empty when nothing is."""
+    return [] if config.adapter else ["adapter is missing: a run folder or an adapter folder"]
 
 
 def audit_config_problems(config: AuditConfig) -> list[str]:

@@ -259,6 +259,29 @@ class EvaluateConfig(Section):
     cluster: Cluster = LocalCluster()
 
 
+class MergeModelConfig(Section):
+    """The base model, and how the merged one is written."""
+
+    path: str | None = None
+    """The base model: a folder, a hub id, or `embedded:tiny`; null takes the one that the adapter names."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template that the merged model keeps; null takes the adapter's or the base model's."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the merged weights; `auto` is that of the base model's files. 16 bits round small updates away."""
+
+
+class MergeConfig(Section):
+    """An adapter merged into its base model: `rft merge`."""
+
+    adapter: str | None = None
+    """A run folder, an adapter folder or a checkpoint folder."""
+    output_dir: str
+    """Where the merged model is written; nothing may be there yet."""
+    dry_run: bool = False
+    """Read the adapter, find the base model, and stop."""
+    model: MergeModelConfig = MergeModelConfig()
+
+
 class CompletionsConfig(Section):
     """Completions that were recorded."""
 
