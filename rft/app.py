@@ -205,6 +205,8 @@ class Training:
                     status = "interrupted"
                 except BaseException as error:
                     self._summarize("failed", error=str(error) or type(error).__name__)
+                    if self.saved_step:
+                        error.add_note(f"to go on from step {self.saved_step}: rft train resume={self.recorder.folder}")
                     if self.store is not None and isinstance(error, Exception):
                         interrupt.can_wait = False
                         await self._copy_what_there_is(self.store)

@@ -78,7 +78,7 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
     try:
         return command(words)
     except RftError as error:
-        print(f"rft: {error}", file=sys.stderr)
+        print("\n".join([f"rft: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return error.exit_code
 
 

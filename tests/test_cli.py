@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from rft import __version__
-from rft.cli import main
+from rft.cli import guarded, main
 from rft.config.learners import GrpoLearner
 from rft.config.schema import LoopConfig, RunConfig, VllmSampler
+from rft.errors import LearnError
 
 # A command in a process of its own, which tells last what it imported.
 PROGRAM = """
@@ -76,6 +77,16 @@ def test_an_unknown_command(rft: Rft) -> None:
         "rft: unknown command 'trian'; did you mean train? There are: train, check, sweep, evaluate, "
     )
     assert "\n\nusage: rft <command>" in err
+
+
+def test_a_failure_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(words: list[str]) -> int:
+        error = LearnError("the learner is gone")
+        error.add_note("to go on from step 6: rft train resume=runs/x")
+        raise error
+
+    assert guarded(fail, []) == 1
+    assert capsys.readouterr().err == "rft: the learner is gone\nto go on from step 6: rft train resume=runs/x\n"
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rft.config.fields import Section
-from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, RunConfig, ServeConfig, SweepConfig
+from rft.config.schema import (
+    AuditConfig,
+    EvaluateConfig,
+    GradeConfig,
+    MergeConfig,
+    RunConfig,
+    ServeConfig,
+    SweepConfig,
+)
 
 SCHEMAS: Mapping[str, type[Section]] = {
     "train": RunConfig,
     "sweep": SweepConfig,
     "evaluate": EvaluateConfig,
+    "merge": MergeConfig,
     "grade": GradeConfig,
     "audit": AuditConfig,
     "serve_grader": ServeConfig,

@@ -40,6 +40,12 @@ rft evaluate: measure a base model or an adapter on a task file.
   rft evaluate model.path=embedded:tiny data.test=embedded:chain_sum/test graders.correct.use=reasoning_gym
   rft evaluate adapter=runs/quickstart/<time> data.test=tasks.jsonl graders.correct.use=exact
 """,
+    "merge": """\
+rft merge: make a plain model folder of an adapter and its base model, and prove that it says what they say.
+
+  rft merge adapter=runs/quickstart/<time> output_dir=merged
+  rft merge adapter=runs/quickstart/<time> output_dir=merged model.dtype=float32
+""",
     "grade": """\
 rft grade: grade recorded completions; writes scores.jsonl and summary.json.
 

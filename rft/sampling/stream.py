@@ -58,6 +58,7 @@ class RolloutStream(AsyncIterator[Rollout]):
         self.is_taken = asyncio.Event()
         """Set once every actor has taken its requests in, or failed to."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._pumps: dict[asyncio.Task[None], str] = {}
         if after is None:
             self._open(dispatch)
         else:
@@ -80,7 +81,8 @@ class RolloutStream(AsyncIterator[Rollout]):
     def _open(self, dispatch: Callable[[], Dispatch]) -> None:
         self._dispatched = dispatch()
         self._num_not_taken = len(self._dispatched.sources)
-        self._tasks += [asyncio.create_task(self._pump(*one)) for one in self._dispatched.sources]
+        self._pumps = {asyncio.create_task(self._pump(*one)): one[0] for one in self._dispatched.sources}
+        self._tasks += self._pumps
         if not self._tasks:
             self.is_taken.set()
 
@@ -130,9 +132,10 @@ class RolloutStream(AsyncIterator[Rollout]):
         return rollout
 
     async def _next_batch(self) -> list[Rollout]:
+        names = ", ".join(name for pump, name in self._pumps.items() if not pump.done())
         batch = await wait_for(
             self._arrived.get(),
-            what=f"{self._remaining} of {self._total} completions",
+            what=f"{self._remaining} of {self._total} completions" + (f" from {names}" if names else ""),
             deadline_s=self._deadline_s,
         )
         if isinstance(batch, RftError):

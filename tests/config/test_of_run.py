@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rft.config.commands import load_evaluation
+from rft.config.commands import load_evaluation, load_training
 from rft.config.of_run import run_folder_of, settings_in_words
 from rft.errors import ConfigError, UsageError
+from rft.preparation import prepare
 
 RUN: dict[str, Any] = {
     "model": {"path": "embedded:tiny", "chat_template": "gone.jinja"},
@@ -55,6 +56,14 @@ def test_what_a_preset_gives_stays(tmp_path: Path) -> None:
     assert config.data.system is not None
     assert config.data.system.startswith("Reason step by step")
     assert (config.sampler.kind, config.sampler.max_completion_tokens) == ("transformers", 48)
+
+
+def test_the_adapter_of_the_quickstart_is_measured_on_another_skill(tmp_path: Path) -> None:
+    run = load_training(["experiment=quickstart", "output_dir=run"])
+    write_run(tmp_path / "run", run.model_dump())
+    words = [f"adapter={tmp_path / 'run'}", "data.test=embedded:gcd/test", "graders.correct.use=reasoning_gym"]
+    prepared = prepare(load_evaluation(words), needs_training_tasks=False)
+    assert (len(prepared.tasks.test), prepared.num_long_prompts) == (250, 0)
 
 
 def test_one_line_says_what_was_taken(tmp_path: Path) -> None:

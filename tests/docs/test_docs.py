@@ -27,6 +27,7 @@ RUN_ELSEWHERE = "needs a run; tests/e2e/test_train.py runs the line of README.md
 NOT_RUN = {
     "rft sample --adapter": RUN_ELSEWHERE,
     "rft evaluate adapter=": RUN_ELSEWHERE,
+    "rft merge adapter=": "needs an adapter; tests/test_merge.py merges some",
     "rft train experiment=quickstart storage=s3:": "needs a bucket; tests/e2e/test_storage.py has one of its own",
     "rft train resume=": "needs a run; tests/e2e/test_train.py resumes one",
     "rft serve-grader": "does not end; tests/test_serving.py runs it",

@@ -122,6 +122,17 @@ def test_the_adapter_is_what_the_last_step_made(trained: Any) -> None:
     card = (adapter / "README.md").read_text()
     assert card.startswith("---\n")
     assert "reasoning_gym" in card
+    assert list((trained.folder / "checkpoints").rglob("README.md")) == []
+
+
+def test_the_code_of_the_card_runs_from_any_folder(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = (trained.folder / "adapter" / "README.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)\n```", card, re.DOTALL) if "peft" in block)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "card.py", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.strip()
 
 
 def test_what_else_a_run_leaves(trained: Any) -> None:
@@ -146,10 +157,11 @@ def test_evaluate_finds_the_same_as_the_run(trained: Any, rft: Rft) -> None:
     measured = rft(
         "evaluate",
         *(f"adapter={trained.folder}", "graders.correct.use=reasoning_gym", "data.test=test.jsonl"),
-        *("evaluation.completions_per_task=2", "sampler.max_completion_tokens=48", "output_dir=evaluated"),
+        *("evaluation.completions_per_task=2", "output_dir=evaluated"),
         cwd=trained.folder.parent,
         output_dir="evaluated",
     )
+    assert "sampler.max_completion_tokens=48" in measured.output  # taken from the run
     assert (measured.code, measured.orphans) == (0, [])
     in_run, again = (
         {(line["task_id"], line["index"]): line["completion"] for line in read_rollouts(folder, phase)}
