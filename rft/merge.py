@@ -89,7 +89,8 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError("output folder", [f"{target} is there already; choose another output_dir"])
     settings = settings_of_run(path)
-    tokenizer = load_tokenizer(base, config.model.chat_template or settings.get("model.chat_template"))
+    template = config.model.chat_template or settings.get("model.chat_template")
+    tokenizer = load_tokenizer(base, template, needs_template=False)
     if config.dry_run:
         console.print(Text(f"nothing is wrong; {path} and {base} would be merged into {target}"), soft_wrap=True)
         return 0
@@ -101,8 +102,10 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
         snippets = Snippets(
             folder=target.absolute(),
             max_tokens=settings.get("sampler.max_completion_tokens", min(256, context_tokens(base) // 2)),
-            temperature=1.0,
             system=settings.get("data.system"),
+            is_raw=settings.get("data.format") == "raw",
+            template_options=settings.get("model.chat_template_kwargs", {}),
+            stop=settings.get("sampler.stop", ()),
         )
         card = _card(path, adapter, base, merged, snippets)
         (unfinished / "README.md").write_text(card, encoding="utf-8")

@@ -219,6 +219,9 @@ def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
         max_tokens=config["sampler"]["max_completion_tokens"],
         temperature=config["sampler"]["temperature"],
         system=config["data"]["system"],
+        is_raw=config["data"]["format"] == "raw",
+        template_options=config["model"]["chat_template_kwargs"],
+        stop=config["sampler"].get("stop", ()),
     )
     lora = config["learner"]["lora"]
     if lora is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,18 @@ model = AutoModelForCausalLM.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 {generate}"""
 
-_GENERATE = """\
+_CHAT = """\
 prompt = tokenizer.apply_chat_template(
     {messages},
     add_generation_prompt=True,
     return_dict=True,
     return_tensors="pt",{more}
-)
-output = model.generate(**prompt, max_new_tokens={max_tokens})
+)"""
+_RAW = """\
+prompt = tokenizer({question}, return_tensors="pt", return_token_type_ids=False)"""
+_GENERATE = """\
+{prompt}
+output = model.generate(**prompt, max_new_tokens={max_tokens}{more})
 print(tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))"""
 
 _VLLM = """\
@@ -45,9 +49,9 @@ from vllm import LLM, SamplingParams{imports}
 
 if __name__ == "__main__":  # the processes that vLLM starts import this file
     folder = {folder}{engine}
-    outputs = llm.chat(
-        {messages},
-        SamplingParams(temperature={temperature:g}, max_tokens={max_tokens}),{more}
+    outputs = llm.{method}(
+        {prompt},
+        SamplingParams(temperature={temperature:g}, max_tokens={max_tokens}{stop}),{more}
     )
     print(outputs[0].outputs[0].text)"""
 
@@ -69,12 +73,16 @@ class Snippets:
     """Where the adapter or the model lies, absolute."""
     max_tokens: int
     """Longest completion."""
-    temperature: float
+    temperature: float = 1.0
     """At which the policy was trained."""
     system: str | None = None
     """System message of the training prompts."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     """Further variables of the chat template, as `enable_thinking`."""
+    is_raw: bool = False
+    """Whether prompts are sent as they are, without a chat template."""
+    stop: Sequence[str] = ()
+    """Strings that end a completion."""
 
     def peft(self) -> str:
         """The adapter with PEFT."""
@@ -95,14 +103,12 @@ class Snippets:
             base_model: Hub id or absolute folder of the base model.
             rank: Of the adapter.
         """
+        template = [] if self.is_raw else ['chat_template=open(folder + "/chat_template.jinja").read()']
         allowed = next(one for one in LORA_RANKS if one >= rank)
         return self._vllm(
             engine=_WITH_ADAPTER.format(base=json.dumps(base_model), rank=allowed),
             imports="\nfrom vllm.lora.request import LoRARequest",
-            more=[
-                'lora_request=LoRARequest("adapter", 1, folder)',
-                'chat_template=open(folder + "/chat_template.jinja").read()',
-            ],
+            more=['lora_request=LoRARequest("adapter", 1, folder)', *template],
         )
 
     @property
@@ -118,7 +124,12 @@ class Snippets:
 
     def _generate(self) -> str:
         options = "".join(f"\n    {name}={value!r}," for name, value in self.template_options.items())
-        return _GENERATE.format(messages=self._messages, more=options, max_tokens=self.max_tokens)
+        chat = _CHAT.format(messages=self._messages, more=options)
+        return _GENERATE.format(
+            prompt=_RAW.format(question=json.dumps(QUESTION)) if self.is_raw else chat,
+            max_tokens=self.max_tokens,
+            more=f", stop_strings={list(self.stop)!r}, tokenizer=tokenizer" if self.stop else "",
+        )
 
     def _vllm(self, *, engine: str, imports: str, more: list[str]) -> str:
         if self.template_options:
@@ -127,8 +138,10 @@ class Snippets:
             folder=self._folder,
             engine=engine,
             imports=imports,
-            messages=self._messages,
+            method="generate" if self.is_raw else "chat",
+            prompt=json.dumps([QUESTION]) if self.is_raw else self._messages,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
+            stop=f", stop={list(self.stop)!r}" if self.stop else "",
             more="".join(f"\n        {one}," for one in more),
         )

@@ -20,9 +20,9 @@ from rft.config.of_run import in_words, settings_of_run
 from rft.config.schema import SamplerConfig
 from rft.data.rendering import Renderer
 from rft.errors import ModelError
-from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
+from rft.sampling.engine import Engine, Request, SamplingOptions, request_seed, sample_all
 from rft.sampling.spec import EngineSpec, build_engine
-from rft.types import Policy, Split, Task
+from rft.types import Adapter, Policy, Split, Task
 
 
 def run_sample(words: Sequence[str], *, console: Console) -> int:
@@ -45,16 +45,42 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
         asked.model = asked.model or base_model_of(adapter, Path(asked.adapter))
     elif asked.model is None:
         raise ModelError("sample", ["give --adapter <run folder>, or --model <folder or hub id>, or both"])
-    max_tokens = asked.max_tokens or SamplerConfig().max_completion_tokens
     model = locate(asked.model)
+    prompt_ids = _prompt(asked, model)
+    context = context_tokens(model)
+    if len(prompt_ids) >= context:
+        raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context}"])
+    engine = _engine(asked, model, adapter)
+    options = SamplingOptions(
+        temperature=asked.temperature,
+        max_completion_tokens=min(asked.max_tokens or SamplerConfig().max_completion_tokens, context - len(prompt_ids)),
+        stop=tuple(asked.stop or ()),
+    )
+    requests = [
+        Request(task_id="prompt", index=index, prompt_ids=prompt_ids, seed=request_seed(asked.seed, index))
+        for index in range(asked.num)
+    ]
+    rollouts = sample_all(engine, requests, options)
+    for rollout in sorted(rollouts, key=lambda rollout: rollout.index):
+        text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in rollout.text)
+        cut = "  (cut)" if rollout.stop == "length" else ""
+        console.print(Text(text + cut), soft_wrap=True)
+    return 0
+
+
+def _prompt(asked: argparse.Namespace, model: Path) -> tuple[int, ...]:
+    """The token ids of the prompt, rendered as in training."""
+    messages = [{"role": "user", "content": asked.prompt}]
+    if asked.system and asked.format != "raw":
+        messages.insert(0, {"role": "system", "content": asked.system})
     is_chat = asked.format != "raw"
     tokenizer = load_tokenizer(model, asked.chat_template, needs_template=is_chat)
-    messages = [{"role": "user", "content": asked.prompt}]
-    if asked.system and is_chat:
-        messages.insert(0, {"role": "system", "content": asked.system})
-    task = Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST)
     renderer = Renderer(tokenizer, format="chat" if is_chat else "raw", variables=asked.chat_template_kwargs)
-    prompt_ids = renderer.render(task)
+    return renderer.render(Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST))
+
+
+def _engine(asked: argparse.Namespace, model: Path, adapter: Adapter | None) -> Engine:
+    """The engine, with the adapter loaded."""
     on_gpu = num_gpus_here() > 0
     engine = build_engine(
         EngineSpec(
@@ -70,26 +96,9 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
             options={"completions_per_batch": asked.num} if asked.sampler == "transformers" else {},
         )
     )
-    if adapter is not None:
-        problems = engine.load(adapter).problems
-        if problems:
-            raise ModelError("adapter", problems)
-    room = context_tokens(model) - len(prompt_ids)
-    if room < 1:
-        raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context_tokens(model)}"])
-    options = SamplingOptions(
-        temperature=asked.temperature, max_completion_tokens=min(max_tokens, room), stop=tuple(asked.stop or ())
-    )
-    requests = [
-        Request(task_id=task.id, index=index, prompt_ids=prompt_ids, seed=request_seed(asked.seed, index))
-        for index in range(asked.num)
-    ]
-    rollouts = sample_all(engine, requests, options)
-    for rollout in sorted(rollouts, key=lambda rollout: rollout.index):
-        text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in rollout.text)
-        cut = "  (cut)" if rollout.stop == "length" else ""
-        console.print(Text(text + cut), soft_wrap=True)
-    return 0
+    if adapter is not None and (problems := engine.load(adapter).problems):
+        raise ModelError("adapter", problems)
+    return engine
 
 
 def _take_settings_of_run(asked: argparse.Namespace) -> str:
@@ -104,7 +113,7 @@ def _take_settings_of_run(asked: argparse.Namespace) -> str:
         "sampler.stop": "stop",
     }
     taken = {}
-    for key, value in settings_of_run(Path(asked.adapter)).items():
+    for key, value in settings_of_run(Path(asked.adapter), format=asked.format).items():
         if getattr(asked, options[key]) is None:
             setattr(asked, options[key], value)
             taken[key] = value

@@ -17,7 +17,8 @@ SHA_OF_TASK = "975bbb62c5b7a8685cfcab9b59c254be28b04b0f99a53ceea8cc9e84e7b2d7d0"
 LORA: dict[str, Any] = {
     "learner": {"lora": {"rank": 24}},
     "sampler": {"max_completion_tokens": 48, "temperature": 0.7},
-    "data": {"system": None},
+    "data": {"system": None, "format": "chat"},
+    "model": {"chat_template_kwargs": {}},
 }
 WHERE: dict[str, Any] = {"folder": Path("/runs/my run/adapter"), "base_model": "some/model"}
 SUMMARY: dict[str, Any] = {

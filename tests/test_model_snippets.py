@@ -20,6 +20,7 @@ SNIPPETS = Snippets(
     system='Say "it"\nin {one} word, ü.',
     template_options={"enable_thinking": False},
 )
+RAW = Snippets(folder=Path("/results/adapter"), max_tokens=8, is_raw=True, stop=["\n", "Q:"])
 
 
 @pytest.fixture
@@ -69,8 +70,23 @@ def test_a_whole_model_with_transformers(tiny_model: Path, run: Callable[[str], 
     assert len(run(replace(SNIPPETS, folder=tiny_model).transformers())) > 1
 
 
-@pytest.mark.parametrize("code", [SNIPPETS.vllm(), SNIPPETS.vllm_with_adapter("some/model", 12)])
-def test_vllm_knows_every_argument(code: str) -> None:
+def test_raw_prompts_and_stop_strings(
+    tiny_model: Path, run: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "multinomial", lambda chances, num_samples: chances.argmax(-1, keepdim=True))
+    raw = replace(RAW, folder=tiny_model, max_tokens=8, stop=())
+    whole = run(raw.transformers()).rstrip("\n")
+    assert len(whole) > 3
+    assert run(replace(raw, stop=[whole[2]]).transformers()) == whole[: whole.index(whole[2]) + 1] + "\n"
+
+
+@pytest.mark.parametrize(
+    "code", [one for each in (SNIPPETS, RAW) for one in (each.vllm(), each.vllm_with_adapter("some/model", 12))]
+)
+def test_vllm_knows_every_argument(snippets: Snippets, has_adapter: bool) -> None:
+    code = snippets.vllm_with_adapter("some/model", 12) if has_adapter else snippets.vllm()
     if (package := importlib.util.find_spec("vllm")) is None or package.submodule_search_locations is None:
         pytest.skip("vLLM is not installed")
     root = Path(package.submodule_search_locations[0])
@@ -78,12 +94,14 @@ def test_vllm_knows_every_argument(code: str) -> None:
         "LLM": arguments(root / "entrypoints" / "llm.py", "LLM", "__init__")
         | fields(root / "engine" / "arg_utils.py", "EngineArgs"),
         "chat": arguments(root / "entrypoints" / "llm.py", "LLM", "chat"),
+        "generate": arguments(root / "entrypoints" / "llm.py", "LLM", "generate"),
         "SamplingParams": fields(root / "sampling_params.py", "SamplingParams"),
         "LoRARequest": fields(root / "lora" / "request.py", "LoRARequest"),
     }
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     used = {call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id: call for call in calls}  # type: ignore[attr-defined]
-    assert {"LLM", "chat", "SamplingParams"} <= used.keys()
+    assert {"LLM", "SamplingParams"} <= used.keys()
+    assert len({"chat", "generate"} & used.keys()) == 1
     for name in used.keys() & known.keys():
         assert {keyword.arg for keyword in used[name].keywords} <= known[name]
 

@@ -17,17 +17,17 @@ from rft.config.problems import evaluate_problems
 from rft.config.schema import EvaluateConfig
 from rft.errors import UsageError
 
-KEYS = (
-    "model.chat_template",
-    "model.chat_template_kwargs",
-    "data.format",
-    "data.system",
-    "sampler.max_completion_tokens",
-    "sampler.stop",
-)
-"""The keys that are taken from a run."""
-_EMPTY: tuple[Any, ...] = (None, {}, [], "chat")
-"""Values that are not worth a word: nothing, and the usual `data.format`."""
+KEYS: dict[str, Any] = {
+    "data.format": "chat",
+    "model.chat_template": None,
+    "model.chat_template_kwargs": {},
+    "data.system": None,
+    "sampler.max_completion_tokens": None,
+    "sampler.stop": [],
+}
+"""The keys that are taken from a run, with the values that are not worth taking."""
+ONLY_CHAT = ("model.chat_template", "model.chat_template_kwargs", "data.system")
+"""Those of them that `data.format=raw` has no use for."""
 _TEMPLATE = "chat_template.jinja"
 
 
@@ -42,7 +42,7 @@ def run_folder_of(path: Path) -> Path | None:
     return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
 
 
-def settings_of_run(adapter: Path) -> dict[str, Any]:
+def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, Any]:
     """What is taken from the run that trained an adapter, by key; keys that the run left empty are not there.
 
     The chat template is the one that lies in the adapter folder: the file that the run was given may be gone, or its
@@ -51,21 +51,22 @@ def settings_of_run(adapter: Path) -> dict[str, Any]:
     Args:
         adapter: A run folder, an adapter folder or a checkpoint folder. One outside of a run has no settings but its
             own chat template.
+        format: `data.format` where that is given; None takes the run's.
 
     Raises:
         UsageError: The run's config.yaml cannot be read.
     """
     run = run_folder_of(adapter)
     values = {} if run is None else _read(run / "config.yaml")
-    found = {key: value for key in KEYS if (value := _get(values, key)) not in _EMPTY}
+    found = {key: value for key, empty in KEYS.items() if (value := _get(values, key)) not in (None, empty)}
     folder = adapter / "adapter" if (adapter / "adapter").is_dir() else adapter
     if (folder / _TEMPLATE).is_file():
         found["model.chat_template"] = str(folder / _TEMPLATE)
-    if found.get("data.format") == "raw":  # then the template of the tokenizer is not in use
-        found.pop("model.chat_template", None)
     base = _get(values, "model.path")
     if isinstance(base, str) and base.startswith("embedded:"):
         found["model.path"] = base  # the adapter has the folder of the rft that trained it, which may be gone
+    if (format or found.get("data.format")) == "raw":
+        return {key: value for key, value in found.items() if key not in ONLY_CHAT}
     return found
 
 
@@ -83,9 +84,10 @@ def with_settings_of_run(config: EvaluateConfig, given: Collection[str]) -> Eval
     if config.adapter is None:
         return config
     values = config.model_dump()
-    for key, value in settings_of_run(Path(config.adapter)).items():
+    format = config.data.format if "data.format" in given else None
+    for key, value in settings_of_run(Path(config.adapter), format=format).items():
         section, name = key.split(".")
-        field = type(getattr(config, section)).model_fields.get(name)  # a scripted sampler has no stop strings
+        field = type(getattr(config, section)).model_fields.get(name)  # a fake sampler stops nowhere
         if field is not None and key not in given and values[section][name] == field.default:
             values[section][name] = value
     return check(EvaluateConfig, values, evaluate_problems)
