@@ -82,9 +82,8 @@ def test_raw_prompts_and_stop_strings(
     assert run(replace(raw, stop=[whole[2]]).transformers()) == whole[: whole.index(whole[2]) + 1] + "\n"
 
 
-@pytest.mark.parametrize(
-    "code", [one for each in (SNIPPETS, RAW) for one in (each.vllm(), each.vllm_with_adapter("some/model", 12))]
-)
+@pytest.mark.parametrize("snippets", [SNIPPETS, RAW])
+@pytest.mark.parametrize("has_adapter", [True, False])
 def test_vllm_knows_every_argument(snippets: Snippets, has_adapter: bool) -> None:
     code = snippets.vllm_with_adapter("some/model", 12) if has_adapter else snippets.vllm()
     if (package := importlib.util.find_spec("vllm")) is None or package.submodule_search_locations is None:
