@@ -6,6 +6,8 @@ import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
 
@@ -93,9 +95,14 @@ def is_same(one: str, other: str) -> bool:
     """Whether two answers are the same to any sane grader: but for case, space, and how mathematics is written."""
     if len(one) > MAX_COMPARED_CHARS or len(other) > MAX_COMPARED_CHARS:
         return " ".join(one.split()) == " ".join(other.split())
-    one, other = (unnamed(canonical(text)).casefold() for text in (one, other))
-    number = spelled_number(one)
-    return one == other or (number is not None and number == spelled_number(other))
+    (spelled, number), (other_spelled, other_number) = _spelled(one), _spelled(other)
+    return spelled == other_spelled or (number is not None and number == other_number)
+
+
+@lru_cache(maxsize=4096)
+def _spelled(text: str) -> tuple[str, Fraction | None]:
+    spelled = unnamed(canonical(text)).casefold()
+    return spelled, spelled_number(spelled)
 
 
 def as_number(text: str) -> float | None:
