@@ -58,7 +58,7 @@ def shown_preset(start: str) -> str:
     return next(block.text for block in BLOCKS if "configuration.md" in block.file and block.text.startswith(start))
 
 
-PLACEHOLDERS = {"...": ("model.path=embedded:tiny", "data.train=tasks.jsonl")}
+PLACEHOLDERS = {"...": ("model.path=embedded:tiny", "data.train=tasks.jsonl", "graders.correct.use=exact")}
 """What stands for the words that an example leaves out."""
 
 BLOCKS = read_blocks()
@@ -96,6 +96,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "def accuracy_reward(prompts, completions, answer, **columns):\n"
         "    return [float(one == other) for one, other in zip(completions, answer)]\n"
     )
+    of_openai = next(block.text for block in BLOCKS if block.language == "json" and '"grader"' in block.text)
+    (tmp_path / "grader.json").write_text(of_openai)
     for file, preset in PRESETS.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(preset)
@@ -109,9 +111,14 @@ def write_graders(folder: Path, file: str) -> None:
     (folder / "my_graders.py").write_text("\n\n".join(written))
 
 
+def words_of(command: Command) -> list[str]:
+    """What follows `rft`, with nothing left out."""
+    return [other for word in command.words[1:] for other in PLACEHOLDERS.get(word, (word,))]
+
+
 def call(command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     """Run `rft` in this process; its exit code and what it says of a failure."""
-    name, *words = (other for word in command.words[1:] for other in PLACEHOLDERS.get(word, (word,)))
+    name, *words = words_of(command)
     is_refused = command.output and command.output[0].startswith("rft: ")
     ends_at_plan = name in ("train", "sweep", "evaluate") and not is_refused and "--help" not in words
     monkeypatch.setattr(sys, "argv", ["rft"])
@@ -129,7 +136,7 @@ def test_a_command(
     write_graders(folder, command.file)
     line = " ".join(command.words)
     if any(part in line for part in ONLY_COMPOSED):
-        load_training([word for word in command.words[2:] if word != "..."])
+        load_training(words_of(command)[1:])
         return
     code, said = call(command, capsys, monkeypatch)
     if command.output and command.output[0].startswith("rft: "):
@@ -169,7 +176,10 @@ def test_python(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", in_language("json"))
-def test_json(text: str) -> None:
+def test_json(text: str, folder: Path) -> None:
+    if '"grader"' in text:
+        assert load_grader("g", {"openai": "grader.json"}).name == "g"
+        return
     for line in text.splitlines():
         assert {"messages", "prompt"} & json.loads(line).keys()
 
