@@ -23,8 +23,6 @@ class Architecture:
     """As its makers call it."""
     serves_adapters: bool = True
     """Whether vLLM serves adapters beside the base model."""
-    note: str = ""
-    """What else there is to know, for the plan."""
 
 
 TRIED: Mapping[str, Architecture] = {
@@ -37,7 +35,6 @@ TRIED: Mapping[str, Architecture] = {
     "gpt2": Architecture(name="GPT-2", serves_adapters=False),
     "opt": Architecture(name="OPT"),
     "gpt_neox": Architecture(name="GPT-NeoX"),
-    "mixtral": Architecture(name="Mixtral"),
 }
 """By `model_type`."""
 
@@ -46,6 +43,8 @@ _ENCODER_DECODERS = (
     *("encoder-decoder", "vision-encoder-decoder", "speech-encoder-decoder", "whisper"),
 )
 """The best known, for a `config.json` that does not say it."""
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""Keys of `config.json` that mixtures of experts have."""
 _OTHER_HEADS = {
     "MaskedLM": "fills in masked words",
     "SequenceClassification": "sorts texts into classes",
@@ -91,13 +90,19 @@ def tried(config: Mapping[str, Any]) -> Architecture | None:
     return TRIED.get(str(config.get("model_type", "")))
 
 
-def serving_problems(config: Mapping[str, Any], serve: str | None) -> list[str]:
+def serving_problems(config: Mapping[str, Any], serve: str | None, *, with_adapter: bool) -> list[str]:
     """Why vLLM cannot serve a model's policies as configured.
 
     Args:
         config: The model's `config.json`.
         serve: `sampler.serve`.
+        with_adapter: Whether the policies are adapters, not whole models.
     """
+    if with_adapter and any(config.get(key) for key in _EXPERTS):
+        return [
+            f"the model ({config.get('model_type')}) is a mixture of experts: PEFT trains one adapter on all experts "
+            "of a layer, which vLLM stores apart, so it can neither be served nor merged; take a model without experts"
+        ]
     known = tried(config)
     if known is None or known.serves_adapters or serve not in ("adapter", "auto"):
         return []

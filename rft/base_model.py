@@ -62,6 +62,16 @@ def locate(path: str) -> Path:
     return folder
 
 
+def refuse_place(path: str) -> None:
+    """Refuse a model that cannot be found or used, without asking the hub. Argument as for `locate`.
+
+    Raises:
+        ModelError: There is no such folder, or `locate` would refuse it.
+    """
+    if path.startswith("embedded:") or os.path.exists(Path(path).expanduser()) or not _HUB_ID.fullmatch(path):
+        locate(path)
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """A model's `config.json`.
 

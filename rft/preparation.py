@@ -96,7 +96,8 @@ def prepare(
     )
     context = _collect(found, lambda: _context(config, model)) if model else None
     if model is not None and isinstance(config.sampler, VllmSampler):
-        found += serving_problems(read_config(model), config.sampler.serve)
+        with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
+        found += serving_problems(read_config(model), config.sampler.serve, with_adapter=with_adapter)
     tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks))
     graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
     if isinstance(config, RunConfig) and (storage := config.storage):

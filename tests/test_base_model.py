@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rft import base_model
-from rft.architectures import TRIED
+from rft.architectures import TRIED, serving_problems
 from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
 from rft.errors import ModelError
 
@@ -286,3 +286,21 @@ load_tokenizer(Path({str(model)!r}), None, needs_template=False)
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "serve", "with_adapter", "problem"),
+    [
+        ({"model_type": "gpt2"}, "adapter", True, "sampler.serve=adapter: vLLM serves no adapters beside GPT-2"),
+        ({"model_type": "gpt2"}, "auto", True, "sampler.serve=auto: vLLM serves no adapters beside GPT-2"),
+        ({"model_type": "gpt2"}, None, True, None),
+        ({"model_type": "llama"}, "adapter", True, None),
+        ({"model_type": "mixtral", "num_local_experts": 8}, None, True, "the model (mixtral) is a mixture of experts"),
+        ({"model_type": "mixtral", "num_local_experts": 8}, None, False, None),
+    ],
+)
+def test_how_an_architecture_can_be_served(
+    config: dict[str, object], serve: str | None, with_adapter: bool, problem: str | None
+) -> None:
+    found = serving_problems(config, serve, with_adapter=with_adapter)
+    assert [one.startswith(problem or "") for one in found] == [True] * (problem is not None)

@@ -411,3 +411,14 @@ def test_a_sample_of_what_is_not_there(rft: Rft) -> None:
     code, _, err = rft("sample", "hello", "--model", "/nowhere/at/all")
     assert code == 2
     assert err == "rft: base model:\n  - model.path=/nowhere/at/all: there is no folder /nowhere/at/all\n"
+
+
+def test_missing_files_are_named_with_mistakes_of_the_configuration(wrong: Callable[..., list[str]]) -> None:
+    found = wrong("loop.stepz=3", "name=../../x", "data.train=gone.jsonl", "data.test=gone", "model.path=/no/model")
+    assert [problem.split(": ")[0] for problem in found] == [
+        "name=../../x",
+        "loop.stepz is unknown; did you mean loop.steps? Allowed in loop",
+        "data.train=gone.jsonl",
+        "data.test=gone is no source of tasks, and no file is at",
+        "model.path=/no/model",
+    ]

@@ -65,7 +65,7 @@ def candidates(words: Sequence[str], commands: Sequence[str], options: Mapping[s
     if len(words) < 2:
         return _begin([*commands, "--help", "--version"], words[0] if words else "")
     command, *before, current = words
-    config_name = command.replace("-", "_")
+    config_name = "train" if command == "check" else command.replace("-", "_")
     if command == "config":
         return _cut(_key_names(SCHEMAS), current)
     if command == "completion":

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 from rft.config.explain import explain, key_of
 from rft.config.learners import FakeLearner, GrpoLearner, PpoLearner
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, preset_problem, searched_folders
+from rft.config.problems import place_problems
 from rft.config.schema import (
     AttachCluster,
     AuditConfig,
@@ -155,6 +156,8 @@ def check(
         config = _repaired(schema, given, error)
     if config is not None:
         bullets += [line for line in problems(config) if not _is_about(line, known)]
+        # Where nothing else is wrong, they are looked for with all else that takes time.
+        bullets += place_problems(config) if bullets else []
     if bullets or config is None:
         raise ConfigError("configuration", bullets)
     return config

@@ -22,6 +22,13 @@ def _absolute(value: str) -> str:
     return value
 
 
+def _folder_name(value: str) -> str:
+    """Refuse a name that would lead out of the folder it is put into."""
+    if value in ("", ".", "..") or {"/", "\\", "\0"} & set(value):
+        raise PydanticCustomError("folder_name", "should be the name of one folder: no slash, and neither . nor ..")
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
@@ -30,6 +37,7 @@ PositiveSeconds = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Temperature = Annotated[Number, Field(ge=0)]
 AbsoluteFolder = Annotated[str, AfterValidator(_absolute)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 
 class Section(BaseModel):

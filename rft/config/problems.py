@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from rft.base_model import refuse_place
 from rft.config.learner_problems import learner_problems
 from rft.config.learners import FakeLearner
 from rft.config.schema import (
@@ -21,6 +24,8 @@ from rft.config.schema import (
     VllmSampler,
 )
 from rft.config.trl_options import PACKAGES, tracker_names
+from rft.data.sources import local_file
+from rft.errors import UsageError
 from rft.grading import grader_problems
 from rft.grading.verdicts import verdict_problems
 from rft.storage import address_problems
@@ -61,6 +66,25 @@ def run_problems(run: RunConfig) -> list[str]:
         *_reporter_problems(run),
         *(address_problems("storage", run.storage) if run.storage else []),
     ]
+
+
+def place_problems(config: BaseModel) -> list[str]:
+    """Which files and folders that a configuration names are missing; what takes no time to find out."""
+    found: list[str] = []
+    if isinstance(config, RunConfig | EvaluateConfig):
+        splits = ("train", "validation", "test") if isinstance(config, RunConfig) else ("test",)
+        for split in splits:
+            if source := getattr(config.data, split):
+                try:
+                    local_file(source, key=f"data.{split}")
+                except UsageError as error:
+                    found += error.problems
+        if path := config.model.path:
+            try:
+                refuse_place(path)
+            except UsageError as error:
+                found += error.problems
+    return found
 
 
 def evaluate_problems(config: EvaluateConfig) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from rft.config.fields import (
     AbsoluteFolder,
+    FolderName,
     NotNegative,
     Number,
     Positive,
@@ -241,7 +242,7 @@ class EvaluateConfig(Section):
 
     seed: Whole = 0
     """Seed of everything random."""
-    name: str = "evaluate"
+    name: FolderName = "evaluate"
     """What the run folder is called by default."""
     output_dir: str
     """The run folder; it must not hold a run yet."""
@@ -296,7 +297,7 @@ class CompletionsConfig(Section):
 class GradeConfig(Section):
     """Grading recorded completions: `rft grade`."""
 
-    name: str = "grade"
+    name: FolderName = "grade"
     """What the output folder is called by default."""
     output_dir: str
     """Where the scores are written; it must not hold a run yet."""
@@ -322,7 +323,7 @@ class AuditDataConfig(Section):
 class AuditConfig(Section):
     """Probing graders before they train anything: `rft audit`."""
 
-    name: str = "audit"
+    name: FolderName = "audit"
     """What the output folder is called by default."""
     output_dir: str
     """Where the report is written; it must not hold a run yet."""
@@ -397,7 +398,7 @@ class RunConfig(Section):
 
     seed: Whole = 0
     """Seed of everything random: task order, sampling, LoRA's start."""
-    name: str = "run"
+    name: FolderName = "run"
     """What the run folder is called by default."""
     output_dir: str
     """The run folder; it must not hold a run yet."""

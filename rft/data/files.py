@@ -65,6 +65,20 @@ def read_file(path: Path, *, name: str, key: str) -> Iterator[Row | Flaw]:
     Raises:
         DataError: The file is missing, of no known kind, or unreadable as a whole.
     """
+    refuse_file(path, name=name, key=key)
+    readers = {".csv": _read_table, ".tsv": _read_table, ".parquet": _read_parquet}
+    try:
+        yield from readers.get(kind_of(path), _read_json_lines)(path, name)
+    except (OSError, ValueError, csv.Error) as error:
+        raise data_error(f"{key}={name}: {path.absolute()} cannot be read: {root_cause(error)}") from error
+
+
+def refuse_file(path: Path, *, name: str, key: str) -> None:
+    """Refuse what is no task file by its place and name; nothing is read. Arguments as for `read_file`.
+
+    Raises:
+        DataError: The file is missing, or of no known kind.
+    """
     if not os.path.exists(path):  # Path.exists raises where a folder above forbids to look
         raise data_error(f"{key}={name}: no file at {path.absolute()}{_near(path)}")
     if path.is_dir():
@@ -76,11 +90,6 @@ def read_file(path: Path, *, name: str, key: str) -> Iterator[Row | Flaw]:
             f"{key}={name} ends in '{path.suffix}'; allowed: {', '.join(SUFFIXES)}, and .gz after all but the last; "
             "convert it, or rename it if it holds one of these"
         )
-    readers = {".csv": _read_table, ".tsv": _read_table, ".parquet": _read_parquet}
-    try:
-        yield from readers.get(kind_of(path), _read_json_lines)(path, name)
-    except (OSError, ValueError, csv.Error) as error:
-        raise data_error(f"{key}={name}: {path.absolute()} cannot be read: {root_cause(error)}") from error
 
 
 def is_task_file(path: Path) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rft.data.files import SUFFIXES, Flaw, Row, data_error, is_task_file, read_file, root_cause
+from rft.data.files import SUFFIXES, Flaw, Row, data_error, is_task_file, read_file, refuse_file, root_cause
 from rft.waiting import waiting
 
 EMBEDDED_TASKS = Path(__file__).parents[1] / "embedded" / "tasks"
@@ -27,19 +27,32 @@ def read_rows(source: str, *, key: str) -> Iterator[Row | Flaw]:
     Raises:
         DataError: The source is unknown, missing or unreadable as a whole.
     """
-    path = Path(source).expanduser()
-    if source.startswith("embedded:"):
-        yield from read_file(_embedded_file(source, key=key), name=source, key=key)
-    elif is_task_file(path) or os.path.exists(path):  # Path.exists raises where a folder above forbids to look
-        yield from read_file(path, name=source, key=key)
+    file = local_file(source, key=key)
+    if file is not None:
+        yield from read_file(file, name=source, key=key)
     elif match := _HUB_ID.fullmatch(source):
         yield from _read_from_hub(source, key=key, **match.groupdict())
-    else:
+
+
+def local_file(source: str, *, key: str) -> Path | None:
+    """The file that a source is, without opening it; None for a dataset on the hub. Arguments as for `read_rows`.
+
+    Raises:
+        DataError: The source is unknown, missing or no task file.
+    """
+    path = Path(source).expanduser()
+    if source.startswith("embedded:"):
+        return _embedded_file(source, key=key)
+    if is_task_file(path) or os.path.exists(path):  # Path.exists raises where a folder above forbids to look
+        refuse_file(path, name=source, key=key)
+        return path
+    if not _HUB_ID.fullmatch(source):
         raise data_error(
             f"{key}={source} is no source of tasks, and no file is at {path.absolute()}; allowed: "
             f"a file ({', '.join(SUFFIXES)}), embedded:<family>/<split>, "
             "or a dataset on the Hugging Face hub as <owner>/<name>[/<config>]:<split>"
         )
+    return None
 
 
 def _embedded_file(source: str, *, key: str) -> Path:

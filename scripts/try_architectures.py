@@ -1,0 +1,261 @@
+"""Try every supported architecture with a small random checkpoint: sampler, learner, and the proof of a sync.
+
+    python scripts/try_architectures.py                 all of them, one process each; a table at the end
+    python scripts/try_architectures.py gpt2 mixtral    some of them
+
+For each: the sampler samples a group under the base model, the learner takes a step on it, and what it publishes is
+loaded and proved: in vLLM as an adapter merged into the model, as an adapter beside it and as a whole model, and in
+Transformers. The table in docs/models.md is what this prints. Each architecture takes half a minute of two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rft.sampling.engine import Loaded, Scores
+    from rft.sampling.spec import EngineSpec
+    from rft.types import Rollout
+
+DEADLINE_S = 900.0
+"""Of one architecture."""
+TOLERANCE = 1e-4
+"""Largest mean gap of log-probabilities between sampler and learner, as in a run in float32."""
+CONTEXT_TOKENS = 128
+SMALL: dict[str, Any] = {"vocab_size": 128, "initializer_range": 0.1, "tie_word_embeddings": True}
+LLAMA_LIKE: dict[str, Any] = SMALL | {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 256,
+}
+CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "Llama": ("LlamaConfig", LLAMA_LIKE),
+    "Mistral": ("MistralConfig", LLAMA_LIKE | {"sliding_window": None}),
+    "Qwen2": ("Qwen2Config", LLAMA_LIKE),
+    "Qwen2.5": ("Qwen2Config", LLAMA_LIKE | {"tie_word_embeddings": False, "rope_theta": 1e6}),
+    "Qwen3": ("Qwen3Config", LLAMA_LIKE | {"head_dim": 32}),
+    "Gemma3": ("Gemma3TextConfig", LLAMA_LIKE | {"head_dim": 32, "sliding_window": 32}),
+    "Phi3": ("Phi3Config", LLAMA_LIKE | {"pad_token_id": 1}),
+    "GPT-2": ("GPT2Config", SMALL | {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 256}),
+    "OPT": (
+        "OPTConfig",
+        SMALL
+        | {
+            "hidden_size": 64,
+            "ffn_dim": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 256,
+            "word_embed_proj_dim": 64,
+        },
+    ),
+    "GPT-NeoX": ("GPTNeoXConfig", LLAMA_LIKE | {"tie_word_embeddings": False}),
+    "Mixtral": ("MixtralConfig", LLAMA_LIKE | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+}
+"""By the name in docs/models.md: the configuration class of Transformers and its values."""
+
+
+def make_checkpoint(name: str, folder: Path) -> None:
+    """Write a random checkpoint of an architecture, with the tokenizer of the embedded model."""
+    import torch
+    import transformers
+
+    from rft.base_model import EMBEDDED_MODELS
+
+    kind, values = CONFIGS[name]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED_MODELS["embedded:tiny"])
+    ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(**(values | ids))
+    transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def try_one(name: str, ways: Sequence[str]) -> dict[str, str]:
+    """What came of each way of serving: `proved`, or why not."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="rft-architecture-") as place:
+        folder = Path(place) / "model"
+        make_checkpoint(name, folder)
+        for way in ways:
+            try:
+                found[way] = WAYS[way](folder, Path(place) / way)
+            except Exception as error:  # the table says what went wrong, whatever it was
+                found[way] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    return found
+
+
+def _merged(model: Path, work: Path) -> str:
+    return _proved(model, work, sampler="vllm", serve="merged", lora=True)
+
+
+def _adapter(model: Path, work: Path) -> str:
+    return _proved(model, work, sampler="vllm", serve="adapter", lora=True)
+
+
+def _transformers(model: Path, work: Path) -> str:
+    return _proved(model, work, sampler="transformers", serve="adapter", lora=True)
+
+
+def _whole(model: Path, work: Path) -> str:
+    return _proved(model, work, sampler="vllm", serve="merged", lora=False)
+
+
+WAYS: Mapping[str, Callable[[Path, Path], str]] = {
+    "merged": _merged,
+    "adapter": _adapter,
+    "transformers": _transformers,
+    "whole": _whole,
+}
+"""The ways of serving a policy."""
+
+
+def _proved(model: Path, work: Path, *, sampler: Any, serve: Any, lora: bool) -> str:
+    """Sample, learn, publish, load, prove."""
+    from rft.base_model import fingerprint
+    from rft.learning.spec import LearnerSpec, Lora, build_learner
+    from rft.sampling.actor import Confirmation
+    from rft.sampling.canaries import choose_canaries
+    from rft.sampling.proof import prove
+    from rft.sampling.spec import EngineSpec
+    from rft.types import Grade, GradedGroup, Policy, Score, Split, Task
+
+    prompt = tuple(range(5, 25))
+    canaries = choose_canaries([prompt, tuple(range(60, 20, -2))], max_context_tokens=CONTEXT_TOKENS)
+    base = Policy(version=0, fingerprint=fingerprint(model))
+    spec = EngineSpec(
+        kind=sampler,
+        model=model,
+        base=base,
+        max_lora_rank=8 if lora else None,
+        serve=serve,
+        canaries=canaries,
+        dtype="float32",
+        max_context_tokens=CONTEXT_TOKENS,
+        seed=0,
+        num_threads=1,
+        on_gpu=False,
+        options={"completions_per_batch": 4} if sampler == "transformers" else {},
+    )
+    learner = build_learner(
+        LearnerSpec(
+            kind="grpo",
+            model=model,
+            model_name="tried",
+            base=base,
+            chat_template=None,
+            run_folder=work,
+            steps=1,
+            prompts_per_step=1,
+            completions_per_prompt=4,
+            completions_per_micro_batch=4,
+            max_completion_tokens=16,
+            temperature=1.0,
+            learning_rate=0.05 if lora else 0.005,
+            lora=Lora(rank=8, alpha=64, dropout=0.0) if lora else None,
+            seed=0,
+            dtype="float32",
+            on_gpu=False,
+            num_threads=1,
+            keep_checkpoints=1,
+            timeout_s=60,
+            report_to=(),
+            canaries=canaries,
+        )
+    )
+    # The sampler in a process of its own, as in a run: vLLM changes Transformers where it is loaded.
+    with ProcessPoolExecutor(1, get_context("spawn"), _start_sampler, (spec,)) as engine:
+        try:
+            before, rollouts = engine.submit(_sample, prompt).result()
+            task = Task(id="t", messages=({"role": "user", "content": "?"},), item={}, split=Split.TRAIN)
+            grades = tuple(Grade(scores={"g": Score(value=float(i % 2))}, reward=float(i % 2)) for i in range(4))
+            metrics = learner.learn([GradedGroup(task=task, rollouts=tuple(rollouts), grades=grades)])
+            publication = learner.publish()
+            loaded, scores = engine.submit(_load, publication.weights).result()
+        finally:
+            learner.close()
+    confirmation = Confirmation(loaded=loaded, scores=scores, load_s=0.0, proof_s=0.0)
+    proof = prove(publication, confirmation, before, tolerance=TOLERANCE)
+    if proof.problems:
+        return "; ".join(proof.problems)
+    if proof.base_gap.mean < 10 * TOLERANCE:
+        return f"moved too little to tell: {proof.base_gap}"
+    gap = metrics.get("sampling/sampling_logp_difference/mean", float("nan"))
+    return f"proved (gap {proof.gap.mean:.1g}, moved {proof.base_gap.mean:.2g}, of sampler and learner {gap:.1g})"
+
+
+_sampler: Any = None
+"""The engine of a sampler's process, and its specification."""
+
+
+def _start_sampler(spec: EngineSpec) -> None:
+    from rft.sampling.spec import build_engine
+
+    global _sampler
+    _sampler = build_engine(spec), spec
+
+
+def _sample(prompt: tuple[int, ...]) -> tuple[Scores, list[Rollout]]:
+    """What the base model says to the canaries, and four completions of it."""
+    from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
+
+    engine, spec = _sampler
+    scores = engine.score(spec.canaries)
+    requests = [Request(task_id="t", index=i, prompt_ids=prompt, seed=request_seed(i)) for i in range(4)]
+    rollouts = sample_all(engine, requests, SamplingOptions(temperature=1.0, max_completion_tokens=16))
+    return scores, sorted(rollouts, key=lambda rollout: rollout.index)
+
+
+def _load(weights: Any) -> tuple[Loaded, Scores]:
+    """What was found when the policy was read back, and what it says to the canaries."""
+    engine, spec = _sampler
+    return engine.load(weights), engine.score(spec.canaries)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try architectures; 1 when one of them did not end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(CONFIGS)} (default: all)")
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS), help="of serving (default: all)")
+    parser.add_argument("--here", action="store_true", help="one architecture, in this process; prints JSON")
+    asked = parser.parse_args(arguments)
+    if unknown := [name for name in asked.names if name not in CONFIGS]:
+        parser.error(f"unknown: {', '.join(unknown)}; there are: {', '.join(CONFIGS)}")
+    if asked.here:
+        print(json.dumps(try_one(asked.names[0], asked.ways)))
+        return 0
+    code = 0
+    for name in asked.names or CONFIGS:
+        command = [sys.executable, __file__, name, "--here", "--ways", *asked.ways]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            print(f"{name}: did not end within {DEADLINE_S:g} s", flush=True)
+            code = 1
+            continue
+        lines = done.stdout.strip().splitlines()
+        if done.returncode or not lines:
+            print(f"{name}: exit code {done.returncode}\n{done.stderr[-2000:]}", flush=True)
+            code = 1
+            continue
+        for way, outcome in json.loads(lines[-1]).items():
+            print(f"{name:<10} {way:<13} {outcome}", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
