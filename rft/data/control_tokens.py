@@ -19,7 +19,7 @@ from typing import Any
 from rft.data.messages import texts
 
 OPEN, CLOSE = "\uf8f0", "\uf8f1"
-"""Mark where a content begins and ends, and make up the other names; private-use characters, which no text has."""
+"""Stand around what spells a control token, and make up the other names; private-use characters, which no text has."""
 
 Span = tuple[int, int]
 """Characters from the first up to but without the second."""
@@ -156,14 +156,13 @@ class _Twin:
         spec["post_processor"] = None
         own_names = {}
         for token in spec["added_tokens"]:
-            own_names[token["content"]] = token["content"]
-            if token["content"] in names:
-                token["content"], token["normalized"] = _other_name(names.index(token["content"])), False
-                own_names[token["content"]] = names[_number(token["content"])]
+            name = token["content"]
+            if name in names:
+                token |= {"content": _other_name(names.index(name)), "normalized": False}
+            own_names[token["content"]] = name
         self._tokenizer = Tokenizer.from_str(json.dumps(spec))
         self._ids: dict[Any, Any] = {
-            self._tokenizer.token_to_id(token["content"]): original.token_to_id(own_names[token["content"]])
-            for token in spec["added_tokens"]
+            self._tokenizer.token_to_id(other): original.token_to_id(name) for other, name in own_names.items()
         }
         self.control_ids: set[int | None] = {original.token_to_id(name) for name in names}
 
@@ -197,10 +196,6 @@ def _is_control(token: Any) -> bool:
 
 def _other_name(number: int) -> str:
     return f"{CLOSE}{number}{OPEN}"
-
-
-def _number(other_name: str) -> int:
-    return int(other_name[1:-1])
 
 
 def _place(span: Span, plain: Sequence[Span]) -> str:

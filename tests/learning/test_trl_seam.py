@@ -6,6 +6,7 @@ When one of these fails after an update of TRL, the message begins with "TRL cha
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,18 @@ def test_an_error_of_torch_comes_out(build: Build, make_group: Callable[..., Gra
     learner = build()
     with pytest.raises(LearnError, match=r"TRL's trainer failed: IndexError: index out of range"):
         learner.learn([make_group([1.0, 0.0, 0.0, 0.0], completion_ids=(5, 10**6))])
+
+
+def test_a_model_without_a_chat_template_learns(
+    build: Build, group_for: GroupFor, tiny_model: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_model, bare)
+    (bare / "chat_template.jinja").unlink()
+    learner = build(model=bare)
+    before = learner.publish().policy
+    learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
+    assert learner.publish().policy.fingerprint != before.fingerprint
 
 
 def test_an_option_that_trl_refuses_is_named(build: Build) -> None:
