@@ -207,6 +207,7 @@ def test_raw_prompts_are_text_behind_the_tokenizers_beginning() -> None:
 )
 def test_the_templates_that_ship(tmp_path: Path, name: str, expected: str) -> None:
     PreTrainedTokenizerFast(tokenizer_object=sentencepiece(), bos_token="<s>").save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
     tokenizer = load_tokenizer(tmp_path, name)
     chat = task("S", "Q", "A", "Q", roles="system user assistant user").messages
     assert tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True) == expected
