@@ -29,7 +29,7 @@ from rft.model_card import merged_card
 from rft.model_snippets import Snippets
 from rft.sampling.adapters import unmatched_problem
 from rft.sampling.proof import MAX_OVER_MEAN, TOLERANCES, Gap, gap
-from rft.types import Adapter, Logprobs
+from rft.types import Logprobs
 
 NUM_SEQUENCES, TOKENS_PER_SEQUENCE = 4, 48
 """What the merged model is proved on: so many sequences of so many tokens, sampled from the adapter's policy."""
@@ -94,7 +94,8 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
     if config.dry_run:
         console.print(Text(f"nothing is wrong; {path} and {base} would be merged into {target}"), soft_wrap=True)
         return 0
-    if said := _other_base(path, base):
+    base_fingerprint = fingerprint(base)
+    if said := _other_base(path, base, base_fingerprint):
         console.print(Text(f"warning: {said}"), soft_wrap=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(target) as unfinished:
@@ -107,7 +108,14 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
             template_options=settings.get("model.chat_template_kwargs", {}),
             stop=settings.get("sampler.stop", ()),
         )
-        card = _card(path, adapter, base, merged, snippets)
+        card = merged_card(
+            base_model=str(adapter.config.get("base_model_name_or_path") or base),
+            base_fingerprint=base_fingerprint,
+            adapter=str(path.absolute()),
+            adapter_fingerprint=adapter.policy.fingerprint,
+            proof=" ".join(merged.lines()),
+            snippets=snippets,
+        )
         (unfinished / "README.md").write_text(card, encoding="utf-8")
         if (own := find_adapter(path) / "README.md").is_file():
             shutil.copy(own, unfinished / ADAPTER_CARD)
@@ -141,6 +149,7 @@ def write_merged(base: Path, adapter: Path, folder: Path, *, dtype: str, tokeniz
     plain = _merged(with_adapter)
     _prove(wanted, score_canaries(plain, sequences), "float32", "merging does not give the same model")
     plain.to(getattr(torch, dtype))
+    _refuse_full_disk(folder, num_bytes=sum(tensor.nbytes for tensor in plain.parameters()))
     plain.generation_config = GenerationConfig()  # the base model's own file is copied instead
     plain.save_pretrained(folder)
     del model, with_adapter, plain
@@ -152,6 +161,15 @@ def write_merged(base: Path, adapter: Path, folder: Path, *, dtype: str, tokeniz
     if dtype != "float32":
         why = f"rounding the weights to {dtype} costs too much; model.dtype=float32 keeps them"
     return Merged(dtype=dtype, gap=_prove(wanted, found, dtype, why), learned=learned)
+
+
+def _refuse_full_disk(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise OutputError(
+            "output folder",
+            [f"{folder.parent}: the merged model has {num_bytes / 1e6:.0f} MB, and only {free / 1e6:.0f} MB are free"],
+        )
 
 
 def _loaded(folder: Path) -> Any:
@@ -246,27 +264,21 @@ def _dtype_of(base: Path) -> str:
     return max(counts, key=lambda dtype: counts[dtype])
 
 
-def _other_base(path: Path, base: Path) -> str:
-    """Says that the base model is not the one that the run trained on; empty where it is, or where there is no run."""
+def _other_base(path: Path, base: Path, found: str) -> str:
+    """Says that the base model is not the one that the run trained on; empty where it is, or where there is no run.
+
+    Args:
+        path: Of the adapter.
+        base: Folder of the base model.
+        found: Its fingerprint.
+    """
     run = run_folder_of(path)
     if run is None or not (run / "manifest.json").is_file():
         return ""
     trained_on = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["base_model"]["fingerprint"]
-    found = fingerprint(base)
     if found == trained_on:
         return ""
     return f"{base} (fingerprint {found}) is not the base model that {run} trained on (fingerprint {trained_on})"
-
-
-def _card(path: Path, adapter: Adapter, base: Path, merged: Merged, snippets: Snippets) -> str:
-    return merged_card(
-        base_model=str(adapter.config.get("base_model_name_or_path") or base),
-        base_fingerprint=fingerprint(base),
-        adapter=str(path.absolute()),
-        adapter_fingerprint=adapter.policy.fingerprint,
-        proof=" ".join(merged.lines()),
-        snippets=snippets,
-    )
 
 
 def _report(console: Console, merged: Merged, target: Path) -> None:
