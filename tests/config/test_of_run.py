@@ -8,7 +8,6 @@ import yaml
 
 from rft.config.commands import load_evaluation, load_training
 from rft.config.of_run import run_folder_of, settings_in_words
-from rft.config.schema import VllmSampler
 from rft.errors import ConfigError, UsageError
 from rft.preparation import prepare
 
@@ -49,16 +48,6 @@ def test_what_is_given_stays(tmp_path: Path) -> None:
     assert (config.sampler.max_completion_tokens, config.data.system) == (256, None)
     assert (config.model.path, config.model.chat_template) == ("other", "b.jinja")
     assert settings_in_words(config) == ""
-
-
-def test_all_that_shapes_prompts_and_completions_is_taken(tmp_path: Path) -> None:
-    chat = {"model": {"chat_template_kwargs": {"thinking": False}}, "sampler": {"stop": ["Q:"]}}
-    config = load_evaluation([f"adapter={write_run(tmp_path / 'chat', chat)}", "model.path=m", *WORDS])
-    assert config.model.chat_template_kwargs == {"thinking": False}
-    assert isinstance(config.sampler, VllmSampler)
-    assert config.sampler.stop == ["Q:"]
-    fake = load_evaluation([f"adapter={tmp_path / 'chat'}", "model.path=m", "sampler=fake", *WORDS])
-    assert fake.sampler.kind == "fake"
 
 
 def test_raw_prompts_take_no_template(tmp_path: Path) -> None:
@@ -131,9 +120,3 @@ def test_how_prompts_are_made_and_completions_end_is_that_of_the_run(tmp_path: P
     assert "model.chat_template_kwargs={'enable_thinking': False}" in settings_in_words(config)
     assert "data.format" not in settings_in_words(config)
     assert load_evaluation([f"adapter={run}", *WORDS, "sampler=fake"]).sampler.kind == "fake"
-
-
-def test_a_run_with_raw_prompts_has_no_template(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", RUN | {"model": {"path": "embedded:tiny"}, "data": {"format": "raw"}})
-    config = load_evaluation([f"adapter={run}", *WORDS])
-    assert (config.data.format, config.model.chat_template) == ("raw", None)
