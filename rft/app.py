@@ -18,7 +18,7 @@ from rich.text import Text
 from rft import build
 from rft.batches import Batcher
 from rft.checkpoint import last_checkpoint
-from rft.cluster import refuse_early, workplace
+from rft.cluster import ray_ahead_for, refuse_early, workplace
 from rft.config import RunConfig, audit_problems
 from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
@@ -79,26 +79,27 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
     if is_here and run.storage is None and (said := nothing_left_to_do(run, last_step)):
         console.print(Text(said), soft_wrap=True)
         return 0
-    with counted(console, "checking prompts") as tell:
-        prepared = prepare(
-            run, needs_training_tasks=True, output=None if run.resume else Path(run.output_dir), tell=tell
-        )
     refuse_early(run)
-    fetched: dict[str, State] = {}
-    if run.resume and not is_here:
-        console.print(Text(f"bringing the run from {run.resume} to {run.output_dir}"), soft_wrap=True)
-        fetched = fetch_run(Place(run.resume), Path(run.output_dir), deadline_s=run.storage_timeout_s)
-        checkpoint, last_step = last_checkpoint(Path(run.output_dir))
-    training = Training(
-        run=run,
-        prepared=prepared,
-        parts=partial(parts_of_its_own, run, prepared, checkpoint, console),
-        recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
-        console=console,
-        last_step=last_step,
-        fetched=fetched,
-    )
-    return asyncio.run(training.guarded())
+    with ray_ahead_for(run):
+        with counted(console, "checking prompts") as tell:
+            prepared = prepare(
+                run, needs_training_tasks=True, output=None if run.resume else Path(run.output_dir), tell=tell
+            )
+        fetched: dict[str, State] = {}
+        if run.resume and not is_here:
+            console.print(Text(f"bringing the run from {run.resume} to {run.output_dir}"), soft_wrap=True)
+            fetched = fetch_run(Place(run.resume), Path(run.output_dir), deadline_s=run.storage_timeout_s)
+            checkpoint, last_step = last_checkpoint(Path(run.output_dir))
+        training = Training(
+            run=run,
+            prepared=prepared,
+            parts=partial(parts_of_its_own, run, prepared, checkpoint, console),
+            recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
+            console=console,
+            last_step=last_step,
+            fetched=fetched,
+        )
+        return asyncio.run(training.guarded())
 
 
 def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], last_step: int | None) -> Recorder:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rft import build
 from rft.adapter_folder import max_rank
-from rft.cluster import refuse_early, workplace
+from rft.cluster import ray_ahead_for, refuse_early, workplace
 from rft.config import EvaluateConfig
 from rft.evaluation import Evaluation, evaluate, metric_bounds
 from rft.interrupt import Interrupt
@@ -34,18 +34,19 @@ def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
     started = time.monotonic()
     config, adapter = with_base_model(config)
     folder = Path(config.output_dir)
-    with counted(console, "checking prompts") as tell:
-        prepared = prepare(config, needs_training_tasks=False, output=folder, tell=tell)
     refuse_early(config)
-    prepare_output(folder)
-    recorder = Recorder(folder)
-    recorder.config(config.model_dump())
-    progress = Progress(console)
-    progress.start(0)
-    try:
-        result = asyncio.run(_guarded(config, prepared, adapter, progress))
-    finally:
-        progress.close()
+    with ray_ahead_for(config):
+        with counted(console, "checking prompts") as tell:
+            prepared = prepare(config, needs_training_tasks=False, output=folder, tell=tell)
+        prepare_output(folder)
+        recorder = Recorder(folder)
+        recorder.config(config.model_dump())
+        progress = Progress(console)
+        progress.start(0)
+        try:
+            result = asyncio.run(_guarded(config, prepared, adapter, progress))
+        finally:
+            progress.close()
     if isinstance(result, int):
         return result
     recorder.rollouts(result.groups, step=0, phase="test")

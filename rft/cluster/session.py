@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from rft.cluster.reach import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.watch import watched
 from rft.config.schema import AttachCluster, LocalCluster
 from rft.errors import ClusterError, WaitTimeout
-from rft.waiting import blocking, wait_for
+from rft.waiting import blocking, in_thread, wait_for, waiting
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, Ray gives its processes the address 127.0.0.1, and they listen there alone. Elsewhere than on Linux that is
@@ -28,6 +30,10 @@ LOCAL = "local"
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """What Ray sets for the entrypoint of `ray job submit`."""
 
+
+HELPERS = ("start_api_server", "start_monitor", "start_log_monitor")
+"""Methods of Ray's own `Node` that start processes which nobody asks on one machine: the dashboard's server, which
+`ray.init` would wait for, the autoscaler, and what brings the workers' output to a driver that does not want it."""
 
 REFUSED = (
     "the head is alive, so the token or the version must be another: set RAY_AUTH_MODE=token, put the head's token "
@@ -53,7 +59,15 @@ async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: in
     """
     import ray
 
-    if ray.is_initialized():
+    global _ahead
+    starting, _ahead = _ahead, None
+    if starting is not None:
+        try:
+            await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=config.start_timeout_s)
+            yield LOCAL
+        finally:
+            ray.shutdown()
+    elif ray.is_initialized():
         yield ray.get_runtime_context().gcs_address
     elif not starts_ray(config):
         attach = config if isinstance(config, AttachCluster) else AttachCluster(start_timeout_s=config.start_timeout_s)
@@ -69,14 +83,58 @@ async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: in
             if is_reachable:
                 ray.shutdown()  # of the connection; the cluster stays
     else:
-        with _on_loopback():
-            try:
-                # In a thread that stays: the kernel ends Ray's processes together with the thread that started them.
-                starting = asyncio.to_thread(_start, num_processes)
-                await wait_for(starting, what="Ray to start", deadline_s=config.start_timeout_s)
-                yield LOCAL
-            finally:
-                ray.shutdown()
+        with ray_ahead(config, num_processes=num_processes) as starting:
+            _ahead = None
+            await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=config.start_timeout_s)
+            yield LOCAL
+
+
+@contextmanager
+def ray_ahead(config: LocalCluster | AttachCluster, *, num_processes: int) -> Iterator[Future[None]]:
+    """Let Ray start in a thread while this one does something else; a `ray_session` in the block uses that Ray.
+
+    A cluster that runs already is left to `ray_session`. What was started is stopped at the end of the block.
+
+    Args:
+        config: As for `ray_session`.
+        num_processes: As for `ray_session`.
+
+    Yields:
+        Done once Ray is there, or with why it is not.
+    """
+    import ray
+
+    global _ahead
+    started: Future[None] = Future()
+    started.set_running_or_notify_cancel()  # whoever gives up leaves it as it is
+    if not starts_ray(config):
+        yield started
+        return
+    ended = threading.Event()
+
+    def start() -> None:
+        try:
+            _start(num_processes)
+            started.set_result(None)
+        except BaseException as error:  # it is raised where Ray is waited for
+            started.set_exception(error)
+        ended.wait()  # the kernel ends Ray's processes together with the thread that started them
+
+    with _on_loopback():
+        in_thread(start, name="Ray")
+        _ahead = started
+        try:
+            yield started
+        finally:
+            _ahead = None
+            with waiting("Ray to start, so that it can be stopped"):
+                wait([started], timeout=config.start_timeout_s)
+            ray.shutdown()
+            ended.set()
+
+
+_ahead: Future[None] | None = None
+"""Done once the Ray of `ray_ahead` is there. As Ray itself, there is one in a process."""
 
 
 def starts_ray(config: LocalCluster | AttachCluster) -> bool:
@@ -89,15 +147,31 @@ def starts_ray(config: LocalCluster | AttachCluster) -> bool:
 def _start(num_processes: int) -> None:
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=max(num_processes, os.cpu_count() or 1),
-        num_gpus=num_gpus_here(),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        configure_logging=True,
-    )
+    with _without_helpers():
+        ray.init(
+            address="local",
+            num_cpus=max(num_processes, os.cpu_count() or 1),
+            num_gpus=num_gpus_here(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            configure_logging=True,
+        )
+
+
+@contextmanager
+def _without_helpers() -> Iterator[None]:
+    """A Ray that is started here starts none of `HELPERS`."""
+    from ray._private.node import Node
+
+    before = {name: getattr(Node, name) for name in HELPERS}
+    for name in HELPERS:
+        setattr(Node, name, lambda self, **_: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
 
 
 async def _attach(config: AttachCluster) -> str:

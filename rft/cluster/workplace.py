@@ -6,8 +6,8 @@ import contextlib
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from rft.cluster.mirror import Mirror
 from rft.cluster.nodes import Node, this_machine
 from rft.cluster.placement import Placement, nodes_now, reserved
 from rft.cluster.plan import Seat
-from rft.cluster.session import LOCAL, ray_session, starts_ray
+from rft.cluster.session import LOCAL, ray_ahead, ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out, threads_of
 from rft.cluster.travel import ask, send
 from rft.cluster.versions import libraries_of, version_problems, version_reader
@@ -125,6 +125,17 @@ async def workplace(
                         await mirror.remove()
 
 
+@contextmanager
+def ray_ahead_for(config: RunConfig | EvaluateConfig) -> Iterator[None]:
+    """Let the Ray of a run start while its inputs are read; its `workplace` is to be opened in the block."""
+    with ray_ahead(config.cluster, num_processes=_num_processes(config)):
+        yield
+
+
+def _num_processes(config: RunConfig | EvaluateConfig) -> int:
+    return config.sampler.num_actors + (config.learner.num_workers if isinstance(config, RunConfig) else 0)
+
+
 def refuse_early(config: RunConfig | EvaluateConfig) -> None:
     """Refuse what this machine cannot give, before anything is written; a cluster is asked only later.
 
@@ -133,8 +144,7 @@ def refuse_early(config: RunConfig | EvaluateConfig) -> None:
     """
     learner = config.learner if isinstance(config, RunConfig) else None
     if starts_ray(config.cluster):
-        num_processes = config.sampler.num_actors + (learner.num_workers if learner else 0)
-        share_out(config.sampler, learner, [this_machine(num_processes)])
+        share_out(config.sampler, learner, [this_machine(_num_processes(config))])
 
 
 async def _prepared(

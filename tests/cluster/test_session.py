@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,12 +14,15 @@ from rft.config.schema import LocalCluster
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_ray")]
 
 
-def test_a_ray_of_ones_own_listens_on_loopback_alone() -> None:
+def test_a_ray_of_ones_own_listens_on_loopback_alone_and_starts_no_helpers() -> None:
     async def listening() -> set[tuple[str, str]]:
         async with ray_session(LocalCluster(), num_processes=1):
+            processes = psutil.Process().children(recursive=True)
+            programs = {Path(word).name for process in processes for word in process.cmdline()}
+            assert not {"dashboard.py", "monitor.py", "log_monitor.py"} & programs
             return {
                 (process.name(), connection.laddr.ip.removeprefix("::ffff:"))
-                for process in psutil.Process().children(recursive=True)
+                for process in processes
                 for connection in process.net_connections(kind="inet")
                 if connection.status == psutil.CONN_LISTEN
             }

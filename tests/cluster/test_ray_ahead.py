@@ -1,0 +1,91 @@
+"""Ray that starts while something else goes on; here a fake one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+import ray
+
+from rft.cluster import ray_session, session
+from rft.cluster.session import LOCAL, ray_ahead
+from rft.config.schema import LocalCluster
+
+
+class FakeRay:
+    """Says what was done with it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[str] = []
+        self.may_start = threading.Event()
+        self.problem: Exception | None = None
+        monkeypatch.setattr(session, "_start", self._start)
+        monkeypatch.setattr(ray, "shutdown", lambda: self.done.append("stopped"))
+
+    def _start(self, num_processes: int) -> None:
+        self.may_start.wait()
+        if self.problem:
+            raise self.problem
+        self.done.append(f"started for {num_processes}")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    return FakeRay(monkeypatch)
+
+
+async def address() -> str:
+    async with ray_session(LocalCluster(), num_processes=3) as found:
+        return found
+
+
+def test_a_session_takes_over_what_was_started_ahead(fake: FakeRay) -> None:
+    with ray_ahead(LocalCluster(), num_processes=3):
+        assert fake.done == []  # the block goes on while Ray starts
+        fake.may_start.set()
+        assert asyncio.run(address()) == LOCAL
+        assert fake.done == ["started for 3", "stopped"]
+    assert set(fake.done[1:]) == {"stopped"}
+
+
+def test_what_fails_in_the_block_is_raised_once_ray_is_stopped(fake: FakeRay) -> None:
+    fake.may_start.set()
+    with pytest.raises(ValueError, match="a bad task"), ray_ahead(LocalCluster(), num_processes=3):
+        raise ValueError("a bad task")
+    assert fake.done == ["started for 3", "stopped"]
+
+
+def test_a_ray_that_does_not_start_is_told_to_who_waits_for_it(fake: FakeRay) -> None:
+    fake.problem = RuntimeError("no room")
+    fake.may_start.set()
+    with ray_ahead(LocalCluster(), num_processes=3), pytest.raises(RuntimeError, match="no room"):
+        asyncio.run(address())
+
+
+def test_a_session_alone_starts_its_own(fake: FakeRay) -> None:
+    fake.may_start.set()
+    assert asyncio.run(address()) == LOCAL
+    assert fake.done == ["started for 3", "stopped"]
+    assert asyncio.run(address()) == LOCAL
+    assert fake.done == ["started for 3", "stopped"] * 2
+
+
+def test_inside_of_a_ray_job_nothing_is_started(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(session.JOB_CONFIG, "{}")
+    with ray_ahead(LocalCluster(), num_processes=3):
+        pass
+    assert fake.done == []
+
+
+def test_rays_node_has_the_methods_that_are_left_out() -> None:
+    from ray._private.node import Node
+
+    before = [getattr(Node, name) for name in session.HELPERS]
+    with session._without_helpers():
+        assert [getattr(Node, name) is method for name, method in zip(session.HELPERS, before, strict=True)] == [
+            False,
+            False,
+            False,
+        ]
+    assert [getattr(Node, name) for name in session.HELPERS] == before
