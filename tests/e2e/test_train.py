@@ -56,7 +56,7 @@ def test_the_summary_holds_what_scripts_read(trained: Any) -> None:
     assert 0 < sum(summary["time_s"].values()) <= summary["wall_s"]
     assert all(0 <= summary["reward"][name] <= 1 for name in ("first", "last"))
     measured = {name: summary["eval"][name] for name in ("before", "after", "difference")}
-    assert all(set(value) == {"mean", "ci95", "n"} and value["n"] == NUM_TEST for value in measured.values())
+    assert all(set(value) == {"mean", "ci95", "n", "caveat"} and value["n"] == NUM_TEST for value in measured.values())
     difference = measured["after"]["mean"] - measured["before"]["mean"]
     assert measured["difference"]["mean"] == pytest.approx(difference)
 
