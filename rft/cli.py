@@ -7,6 +7,7 @@ exit code is 2.
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,40 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         hint = f"did you mean {near[0]}? There are" if near else "there are"
         print(f"rft: unknown command {words[0]!r}; {hint}: {', '.join(commands)}\n\n{usage()}", end="", file=sys.stderr)
         sys.exit(2)
-    sys.exit(guarded(commands[words[0]].run, words[1:]))
+    sys.exit(_run(commands[words[0]], words[1:]))
+
+
+def _run(command: Command, words: list[str]) -> int:
+    """Run a command; that it is interrupted, or its reader gone, is no error of rft's."""
+    if broken := [word for word in words if _is_no_utf8(word)]:
+        print(f"rft: not valid UTF-8 on the command line: {broken[0]!r}", file=sys.stderr)
+        return 2
+    try:
+        code = guarded(command.run, words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("rft: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        if not _has_no_reader():
+            raise
+        return 141  # as a shell has it of a program that SIGPIPE ended
+    return code
+
+
+def _is_no_utf8(word: str) -> bool:
+    """Whether Python could not decode a word; what it makes of it cannot be printed."""
+    return any("\udc80" <= character <= "\udcff" for character in word)
+
+
+def _has_no_reader() -> bool:
+    """Whether nobody reads standard output any more, as after `| head`; what is still to be written is dropped then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def usage() -> str:

@@ -23,6 +23,8 @@ TOKENS = "num_completion_tokens"
 RUN_COLUMNS = frozenset({"step", "phase", "task_id", "split", "item", "stop", "policy"})
 """A line with all of these was written by a run."""
 
+MAX_TOKENS = 1_000_000
+"""Of a recorded completion. A larger number is a mistake, and would fill the memory."""
 UNKNOWN_TOKEN = -1
 """Stands for each token of a completion: how many there were is recorded, which ones is not."""
 
@@ -84,6 +86,8 @@ def _add(content: Mapping[str, Any], where: str, groups: dict[str, RecordedGroup
         raise BadRow(f'"{column}" must be a string, not {type_name(text)}')
     if type(num_tokens) is not int or num_tokens < 0:
         raise BadRow(f'"{TOKENS}" must be a whole number, not {json.dumps(num_tokens, default=str)}')
+    if num_tokens > MAX_TOKENS:
+        raise BadRow(f'"{TOKENS}" is {num_tokens:,}; at most {MAX_TOKENS:,} are allowed')
     is_of_run = content.keys() >= RUN_COLUMNS
     task = (
         _task_of_run(content)

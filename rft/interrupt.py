@@ -13,6 +13,17 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _listening: list[Interrupt] = []
 
 
+def listen_again() -> None:
+    """Install the handlers anew, where a library has put its own in their place; nothing if nobody listens.
+
+    Ray's core worker does so when a process connects. Its handler of SIGTERM prints a C++ stack, calls the handler that
+    was there before, and aborts the process three seconds later.
+    """
+    if _listening:
+        for number in EXIT_CODES:
+            asyncio.get_running_loop().add_signal_handler(number, _tell_all, number)
+
+
 class Interrupt:
     """Listens for SIGINT and SIGTERM while the block lasts; to be used inside the running event loop.
 
@@ -30,10 +41,9 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         self._task = asyncio.current_task()
-        if not _listening:
-            for number in EXIT_CODES:
-                asyncio.get_running_loop().add_signal_handler(number, _tell_all, number)
         _listening.append(self)
+        if len(_listening) == 1:
+            listen_again()
         return self
 
     def __exit__(self, *_: object) -> None:

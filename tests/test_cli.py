@@ -422,3 +422,28 @@ def test_missing_files_are_named_with_mistakes_of_the_configuration(wrong: Calla
         "data.test=gone is no source of tasks, and no file is at",
         "model.path=/no/model",
     ]
+
+
+# What ends a command from outside.
+
+
+def test_a_reader_that_is_gone(tmp_path: Path) -> None:
+    program = f"{sys.executable} -m rft.cli train --help | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[0].startswith("rft train: ")
+    assert done.stdout.splitlines()[1] in ("0", "141")  # all of it fits into the pipe, or not
+    assert done.stderr == ""
+
+
+def test_ctrl_c_before_a_run_has_begun(rft: Rft, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rft.plan.training_plan", interrupted)
+    assert rft("train", "experiment=quickstart", "dry_run=true") == (130, "", "rft: interrupted\n")
+
+
+def test_a_word_that_is_no_text(rft: Rft) -> None:
+    code, out, err = rft("train", "name=\udcff")
+    assert (code, out) == (2, "")
+    assert err == "rft: not valid UTF-8 on the command line: 'name=\\udcff'\n"

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from rft.interrupt import Interrupt
+from rft.interrupt import Interrupt, listen_again
 
 
 async def send(number: signal.Signals) -> None:
@@ -78,3 +78,23 @@ def test_without_a_signal_nothing_is_asked_and_nothing_stays() -> None:
     result, interrupt, said = run(job)
     assert (result, interrupt.exit_code, said) == ("done", None, [])
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_library_that_puts_its_own_handlers_in_place_does_not_keep_them() -> None:
+    taken: list[int] = []
+
+    async def job(interrupt: Interrupt) -> str:
+        interrupt.can_wait = True
+        signal.signal(signal.SIGTERM, lambda number, _: taken.append(number))  # as Ray's core worker, from C++
+        listen_again()
+        await send(signal.SIGTERM)
+        return "the step was finished"
+
+    result, interrupt, _ = run(job)
+    assert (result, interrupt.exit_code, taken) == ("the step was finished", 143, [])
+
+
+def test_where_nobody_listens_the_handlers_stay() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    listen_again()
+    assert signal.getsignal(signal.SIGTERM) is before

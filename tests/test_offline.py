@@ -264,13 +264,14 @@ def test_all_bad_lines_are_named(grade: GradeFile, tmp_path: Path) -> None:
         [1],
         {"prompt": "?", "output": "1", "response": "2"},
         {"prompt": "?", "completion": "1", "num_completion_tokens": -1},
+        {"prompt": "?", "completion": "1", "num_completion_tokens": 2**70},
     ]
     write(tmp_path / "bad.jsonl", lines)
     with pytest.raises(DataError) as caught:
         grade("graders.correct.use=mine.py:correct", data="bad.jsonl")
     assert caught.value.exit_code == 2
     found = caught.value.problems
-    assert [problem.split(": ")[0] for problem in found] == [f"bad.jsonl:{number}" for number in range(2, 8)]
+    assert [problem.split(": ")[0] for problem in found] == [f"bad.jsonl:{number}" for number in range(2, 9)]
     starts = [
         'no "completion"; it has: prompt, text (map one with data.columns.completion=',
         '"completion" must be a string, not a number',
@@ -278,6 +279,7 @@ def test_all_bad_lines_are_named(grade: GradeFile, tmp_path: Path) -> None:
         "not a JSON object but a list",
         'both "output" and "response"; say which is meant with data.columns.completion=',
         '"num_completion_tokens" must be a whole number, not -1',
+        '"num_completion_tokens" is 1,180,591,620,717,411,303,424; at most 1,000,000 are allowed',
     ]
     for problem, start in zip(found, starts, strict=True):
         assert problem.split(": ", 1)[1].startswith(start)

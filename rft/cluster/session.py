@@ -18,6 +18,7 @@ from rft.cluster.reach import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.watch import watched
 from rft.config.schema import AttachCluster, LocalCluster
 from rft.errors import ClusterError, WaitTimeout
+from rft.interrupt import listen_again
 from rft.waiting import blocking, in_thread, wait_for, waiting
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -72,6 +73,7 @@ async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: in
     elif not starts_ray(config):
         attach = config if isinstance(config, AttachCluster) else AttachCluster(start_timeout_s=config.start_timeout_s)
         address = await _attach(attach)
+        listen_again()
         is_reachable = True
         try:
             async with watched(address):
@@ -86,6 +88,7 @@ async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: in
         with ray_ahead(config, num_processes=num_processes) as starting:
             _ahead = None
             await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=config.start_timeout_s)
+            listen_again()
             yield LOCAL
 
 

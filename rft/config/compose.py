@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from rft.config.explain import explain, key_of
 from rft.config.learners import FakeLearner, GrpoLearner, PpoLearner
-from rft.config.presets import COMPOSING, conf_dir, explained, groups, preset_problem, searched_folders
+from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
 from rft.config.schema import (
     AttachCluster,
@@ -180,7 +180,7 @@ def usable_overrides(
     for text, override, shown_text in zip(overrides, parsed, hide_in_words(overrides, {}), strict=True):
         if isinstance(override, HydraException):
             why = f"{' '.join(str(override).split())}; " if shown_text == text else ""  # the parser quotes the text
-            found.append(f"{shown_text}: {why}{HOW_TO_WRITE}")
+            found.append(f"{shown_text}: {meant(text, config_name, folders) or why + HOW_TO_WRITE}")
             continue
         key = str(override.key_or_group)
         is_group = bool(key) and any((folder / key).is_dir() for folder in folders)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from rft.redaction import redacted
 
@@ -43,8 +44,24 @@ def _sentence(schema: type[BaseModel], item: Any) -> str:
         return f"{key}={shown(item['input'])}: this is a section; give the keys in it, as {key}.<name>=<value>"
     given = shown(redacted({key.rpartition(".")[2]: item["input"]}).popitem()[1])
     message = item["msg"][:1].lower() + item["msg"][1:]
-    as_list = f"; write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else ""
-    return f"{key}={given}: {message}{as_list}"
+    return f"{key}={given}: {message}{_remedy(schema, item, key)}"
+
+
+def _remedy(schema: type[BaseModel], item: Any, key: str) -> str:
+    """What to write instead, where that can be told."""
+    given = item["input"]
+    if item["type"] == "list_type" and isinstance(given, str):
+        return f"; write [{given}]"
+    if item["type"] == "dict_type" and key.startswith("graders."):
+        return f"; write {key}.use=<grader>" if not isinstance(given, str) else f"; write {key}.use={given}"
+    if _is_off(given) and (field := _field(schema, item["loc"])) and type(None) in typing.get_args(field.annotation):
+        return f"; to turn it off, write {key}=null"
+    return ""
+
+
+def _is_off(value: Any) -> bool:
+    """Whether a value is one that people write for nothing."""
+    return value in (0, "", "off", "none", "None", "no", "never")  # false is 0
 
 
 def shown(value: Any) -> str:
@@ -111,7 +128,11 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in typing.get_args(annotation) for model in _models(argument)]
 
 
-def _meaning(schema: type[BaseModel], location: Sequence[str | int]) -> str:
+def _field(schema: type[BaseModel], location: Sequence[str | int]) -> FieldInfo | None:
     section = _section(schema, location[:-1])
-    field = section.model_fields.get(str(location[-1])) if section else None
+    return section.model_fields.get(str(location[-1])) if section else None
+
+
+def _meaning(schema: type[BaseModel], location: Sequence[str | int]) -> str:
+    field = _field(schema, location)
     return (field.description if field and field.description else "it must be given").rstrip()

@@ -84,6 +84,20 @@ def _for_another_command(group: str, config_name: str) -> str:
     return f"{line}; choose from {', '.join(own)}" if own else line
 
 
+def meant(word: str, config_name: str, folders: Sequence[Path]) -> str | None:
+    """What a word without `=` may stand for; None where nothing is likely."""
+    if not re.fullmatch(r"[\w./-]+", word):
+        return None
+    for group in groups(config_name):
+        if word in preset_names(group, folders):
+            return f"did you mean the preset {group}={word}?"
+    if word.partition(".")[0] in SCHEMAS[config_name].model_fields:
+        return f"the value is missing; write {word}=<value>"
+    if Path(word).exists():
+        return f"that is a file; write the key that it is for, as <key>={word}"
+    return None
+
+
 def explained(error: Exception) -> str:
     """What is wrong with the files that Hydra composes from, in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:

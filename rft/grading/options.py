@@ -75,7 +75,8 @@ def _checked(grader: Any, allowed: list[str], options: Mapping[str, Any]) -> tup
     for name, value in options.items():
         if name not in allowed:
             takes = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
-            problems.append(f".{name}: the grader has no such option{did_you_mean(name, allowed)}; {takes}")
+            hint = did_you_mean(name, [*allowed, *KEYS])
+            problems.append(f".{name}: the grader has no such option{hint}; {takes}")
             continue
         hint = hints.get(name, Any)
         try:

@@ -105,7 +105,8 @@ def _target(use: Any, options: Mapping[str, Any], style: Any) -> tuple[Target | 
     without it in silence.
     """
     if not isinstance(use, str) or not use:
-        return None, None, [f".use: missing; name one of {', '.join(BUILT_IN)}, or path/to/file.py:function"]
+        near = next((f"; is {name} meant as use?" for name in options if did_you_mean(name, ["use"])), "")
+        return None, None, [f".use: missing{near}; name one of {', '.join(BUILT_IN)}, or path/to/file.py:function"]
     try:
         target = find_target(use)
     except ValueError as error:

@@ -143,7 +143,19 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("logging.report_to=wandb", "logging.report_to=wandb: input should be a valid list; write [wandb]"),
         ("loop=3", "loop=3: this is a section; give the keys in it, as loop.<name>=<value>"),
         ("model=null", "model=null: this is a section; give the keys in it, as model.<name>=<value>"),
-        ("graders.correct=3", "graders.correct=3: input should be a valid dictionary"),
+        (
+            "graders.correct=3",
+            "graders.correct=3: input should be a valid dictionary; write graders.correct.use=<grader>",
+        ),
+        ("graders.new=exact", "graders.new=exact: input should be a valid dictionary; write graders.new.use=exact"),
+        (
+            "evaluation.every_steps=0",
+            "evaluation.every_steps=0: input should be greater than or equal to 1; to turn it off, write "
+            "evaluation.every_steps=null",
+        ),
+        ("quickstart", "quickstart: did you mean the preset experiment=quickstart?"),
+        ("dapo", "dapo: did you mean the preset learner=dapo?"),
+        ("seed", "seed: the value is missing; write seed=<value>"),
         ("output_dir=null", "output_dir=null: input should be a valid string"),
         ("output_dir=???", "output_dir is missing: The run folder; it must not hold a run yet."),
         (
@@ -183,7 +195,7 @@ def test_what_an_unknown_experiment_would_have_given_is_not_called_missing() -> 
 
 
 @pytest.mark.parametrize(
-    "word", ["loop.steps", "=3", "data.system=a=b", "data.system=a(b", "loop.steps=${", "a b c", "model.path=~/m"]
+    "word", ["=3", "data.system=a=b", "data.system=a(b", "loop.steps=${", "a b c", "model.path=~/m"]
 )
 def test_what_is_no_override_is_repeated_with_how_to_write_one(word: str) -> None:
     (problem,) = problems(word)

@@ -406,3 +406,17 @@ def test_a_package_that_cannot_be_imported_says_why(package):
     assert found.endswith("(imported as torn.scores, for its relative imports)")
     (found,) = grader_problems("g", {"use": "json/scores.py:exact"})
     assert "json.scores" in found
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"use": "exact", "wieght": 2}, ".wieght: the grader has no such option (did you mean 'weight'?); it takes "),
+        ({"use": "exact", "timeout": 2}, ".timeout: the grader has no such option (did you mean 'timeout_s'?); "),
+        ({"use": "numeric", "tolerence": 2}, ".tolerence: the grader has no such option (did you mean 'tolerance'?); "),
+        ({"us": "exact"}, ".use: missing; is us meant as use?; name one of code_tests, "),
+    ],
+)
+def test_a_key_that_is_nearly_right(spec: dict[str, object], problem: str) -> None:
+    (found,) = grader_problems("correct", spec)
+    assert found.startswith(f"graders.correct{problem}")
