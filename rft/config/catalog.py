@@ -27,6 +27,12 @@ SCHEMAS: Mapping[str, type[Section]] = {
 """The schema of each primary file in `conf/`, named without `.yaml`."""
 
 
+def config_name_of(command: str) -> str | None:
+    """The primary file of a command, typed as `serve-grader`; None where it has no configuration."""
+    name = "train" if command == "check" else command.replace("-", "_")
+    return name if name in SCHEMAS else None
+
+
 def command_of(config_name: str) -> str:
     """How the command is typed, as `rft serve-grader`."""
     return f"rft {config_name.replace('_', '-')}"

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rft.config.catalog import SCHEMAS
+from rft.config.catalog import SCHEMAS, config_name_of
 from rft.config.line import OPTIONS
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, reference
@@ -65,14 +65,14 @@ def candidates(words: Sequence[str], commands: Sequence[str], options: Mapping[s
     if len(words) < 2:
         return _begin([*commands, "--help", "--version"], words[0] if words else "")
     command, *before, current = words
-    config_name = "train" if command == "check" else command.replace("-", "_")
+    config_name = config_name_of(command)
     if command == "config":
         return _cut(_key_names(SCHEMAS), current)
     if command == "completion":
         return _begin(list(SCRIPTS), current)
     if before and before[-1] in ("--config-dir", "-cd"):
         return [path for path in _files(current) if path.endswith("/")]
-    if config_name not in SCHEMAS:
+    if config_name is None:
         return _begin(options.get(command, ()), current) if current.startswith("-") else _files(current)
     if current.startswith("-"):
         return _begin(list(OPTIONS), current)

@@ -20,6 +20,7 @@ rft train: from a base model, a task file and a grader to a better adapter.
 
   rft train experiment=quickstart                   the embedded model and tasks
   rft train model.path=... data.train=tasks.jsonl graders.correct.use=exact
+  rft check experiment=quickstart                   look at all that the run needs, and start nothing
   rft train resume=runs/quickstart/<time>           continue from the last checkpoint
   rft train -m experiment=quickstart seed=0,1,2     a run for each value, and a table that compares them
   rft train --config-dir mine experiment=mine       a preset of your own, mine/experiment/mine.yaml

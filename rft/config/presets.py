@@ -20,7 +20,15 @@ from rft.config.explain import shown
 SEARCHPATH = "hydra.searchpath"
 GLOBAL = "# @package _global_"
 """The first line of a preset whose keys are those of the whole configuration, not of one section."""
-COMPOSING = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, PermissionError, IsADirectoryError)
+COMPOSING = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    ValueError,
+    PermissionError,
+    IsADirectoryError,
+    RecursionError,
+)
 """What Hydra raises when it composes from files that are broken, or that name others which do not exist."""
 
 
@@ -105,6 +113,8 @@ def explained(error: Exception) -> str:
         return f"{mark.name}:{mark.line + 1}: invalid YAML: {error.problem} at column {mark.column + 1}"
     if isinstance(error, yaml.reader.ReaderError):
         return f"{error.name}: invalid YAML: {error.reason} at position {error.position}"
+    if isinstance(error, RecursionError):
+        return "a preset's defaults lead back to the preset itself; take that line out of them"
     if isinstance(error, UnicodeDecodeError):
         return f"a preset is not UTF-8 text: {error}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:

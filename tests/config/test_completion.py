@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rft.cli import COMMANDS, main
-from rft.config.catalog import SCHEMAS
+from rft.config.catalog import config_name_of
 from rft.config.completion import SCRIPTS, candidates
 
 
@@ -40,6 +40,7 @@ def complete(*words: str) -> list[str]:
         (["grade", "da"], ["data.", "data="]),
         (["evaluate", "exp"], []),
         (["serve-grader", "po"], ["port="]),
+        (["check", "loop.st"], ["loop.steps=", "loop.staleness="]),
         (["config", "loop.pass_rate.m"], ["loop.pass_rate.min", "loop.pass_rate.max"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["doctor", "--q"], ["--quick"]),
@@ -67,7 +68,7 @@ def test_files_and_presets_of_ones_own(tmp_path: Path, monkeypatch: pytest.Monke
     assert complete("sample", "ta") == ["tasks.jsonl"]
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if one.name.replace("-", "_") not in SCHEMAS])
+@pytest.mark.parametrize("command", [one for one in COMMANDS if config_name_of(one.name) is None])
 def test_the_table_has_all_options_of_a_command(
     command: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def test_presets_in_a_grid_and_a_search(mine: Callable[[str, str], None]) -> Non
         (f"{HEAD}defaults: [nope]\n", "experiment=nope: there is no such preset"),
         (f"{HEAD}defaults: [override /dta: gsm8k]\n", "Could not override 'dta'"),
         (f"{HEAD}defaults: [/data: gsm8k]\n", "Multiple values for data"),
+        (f"{HEAD}defaults: [mine]\n", "a preset's defaults lead back to the preset itself"),
         (f"{HEAD}hydra: 3\n", "experiment/mine': "),
         (f"{HEAD}model: {{path: '${{oc.env:NOPE_NOT_SET}}'}}\n", "model.path: KeyError raised while resolving"),
     ],
