@@ -17,6 +17,8 @@ from rft import __version__
 from rft.errors import RftError
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from rich.console import Console
 
     from rft.config import AuditConfig, EvaluateConfig, GradeConfig, MergeConfig, RunConfig, ServeConfig
@@ -38,8 +40,8 @@ class Command:
     """What it does, in one line of `rft --help`."""
     run: Callable[[list[str]], int]
     """Takes the words after the name, and returns the exit code."""
-    options: tuple[str, ...] = ()
-    """For tab completion, the options of a command that has no configuration."""
+    parser: Callable[[], ArgumentParser] | None = None
+    """For tab completion, makes the parser of a command that has options instead of a configuration."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -261,13 +263,25 @@ def completion(words: list[str]) -> int:
     from rft.errors import ConfigError
 
     if words[:1] == ["--candidates"]:
-        options = {command.name: command.options for command in COMMANDS}
-        print("\n".join(candidates(words[1:], [command.name for command in COMMANDS], options)))
+        parsers = {command.name: command.parser for command in COMMANDS}
+        print("\n".join(candidates(words[1:], parsers)))
         return 0
     if len(words) != 1 or words[0] not in SCRIPTS:
         raise ConfigError("command line", [COMPLETION])
     print(SCRIPTS[words[0]], end="")
     return 0
+
+
+def _sample_parser() -> ArgumentParser:
+    from rft.try_out import parser
+
+    return parser()
+
+
+def _doctor_parser() -> ArgumentParser:
+    from rft.doctor.report import parser
+
+    return parser()
 
 
 COMPLETION = """\
@@ -285,20 +299,7 @@ COMMANDS = (
         name="sample",
         summary="try a base model or an adapter on a prompt",
         run=sample,
-        options=(
-            "--adapter",
-            "--model",
-            "--system",
-            "--chat-template",
-            "--chat-template-kwargs",
-            "--format",
-            "--stop",
-            "--num",
-            "--temperature",
-            "--max-tokens",
-            "--seed",
-            "--sampler",
-        ),
+        parser=_sample_parser,
     ),
     Command(name="merge", summary="make a plain model folder of an adapter and its base model", run=merge),
     Command(name="grade", summary="grade recorded completions, such as those of a run, with other graders", run=grade),
@@ -314,7 +315,7 @@ COMMANDS = (
         name="doctor",
         summary="find what keeps this machine from running rft",
         run=doctor,
-        options=("--json", "--quick", "--cluster", "--output"),
+        parser=_doctor_parser,
     ),
 )
 """Every command, in the order of `rft --help`."""

@@ -35,7 +35,7 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
     Raises:
         ModelError: The model or the adapter cannot be used.
     """
-    asked = _parser().parse_args(words)
+    asked = parser().parse_args(words)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     adapter = None
     if asked.adapter is not None:
@@ -130,7 +130,8 @@ def _variables(text: str) -> dict[str, Any]:
     return variables
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(prog="rft sample", description="Try a base model or an adapter on a prompt.")
     parser.add_argument("prompt", help="what the user says")
     parser.add_argument("--adapter", help="a run folder or an adapter folder")

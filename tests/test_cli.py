@@ -436,10 +436,10 @@ def test_a_reader_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_before_a_run_has_begun(rft: Rft, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rft.plan.training_plan", interrupted)
+    monkeypatch.setattr("rft.config.commands.load_training", interrupted)
     assert rft("train", "experiment=quickstart", "dry_run=true") == (130, "", "rft: interrupted\n")
 
 

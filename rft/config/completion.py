@@ -6,7 +6,9 @@ import dataclasses
 import importlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rft.config.catalog import SCHEMAS, config_name_of
@@ -54,13 +56,12 @@ complete -c rft -f -a '(__rft_candidates)'
 """What each shell evaluates."""
 
 
-def candidates(words: Sequence[str], commands: Sequence[str], options: Mapping[str, Sequence[str]]) -> list[str]:
+def candidates(words: Sequence[str], commands: Mapping[str, Callable[[], ArgumentParser] | None]) -> list[str]:
     """What the last word may become. One that ends in `=`, `.` or `/` is not complete yet.
 
     Args:
         words: Those after `rft`; the last is what is typed of it so far, and may be empty.
-        commands: The commands of rft.
-        options: The options of those commands that have no configuration, by command.
+        commands: The commands of rft; for those that have options instead of a configuration, what makes their parser.
     """
     if len(words) < 2:
         return _begin([*commands, "--help", "--version"], words[0] if words else "")
@@ -73,7 +74,8 @@ def candidates(words: Sequence[str], commands: Sequence[str], options: Mapping[s
     if before and before[-1] in ("--config-dir", "-cd"):
         return [path for path in _files(current) if path.endswith("/")]
     if config_name is None:
-        return _begin(options.get(command, ()), current) if current.startswith("-") else _files(current)
+        parser = commands.get(command)
+        return _begin(_options(parser()), current) if parser and current.startswith("-") else _files(current)
     if current.startswith("-"):
         return _begin(list(OPTIONS), current)
     return _overrides(config_name, before, current)
@@ -130,6 +132,10 @@ def _folders(before: Sequence[str]) -> list[Path]:
     given = [word.partition("=")[2] for word in before if word.startswith("--config-dir=")]
     given += [after for word, after in itertools.pairwise(before) if word in ("--config-dir", "-cd")]
     return [conf_dir(), *(Path(folder).expanduser() for folder in given)]
+
+
+def _options(parser: ArgumentParser) -> list[str]:
+    return re.findall(r"^  (?:-\w, )?(--[\w-]+)", parser.format_help(), re.MULTILINE)
 
 
 def _begin(choices: Sequence[str], typed: str) -> list[str]:

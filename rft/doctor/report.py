@@ -29,7 +29,7 @@ def run_doctor(words: Sequence[str], *, console: Console) -> int:
     Returns:
         The exit code: 1 if a check failed, else 0.
     """
-    asked = _parser().parse_args(words)
+    asked = parser().parse_args(words)
     findings = chain(machine_findings(Path(asked.output)), () if asked.quick else trial_findings(asked.cluster))
     found = []
     for finding in findings:
@@ -51,7 +51,8 @@ def _print(console: Console, finding: Finding) -> None:
         console.print(Text(f"      {finding.remedy}"), soft_wrap=True)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(prog="rft doctor", description="Find what keeps this machine from running rft.")
     parser.add_argument("--json", action="store_true", help="print JSON instead")
     parser.add_argument("--quick", action="store_true", help="start nothing: neither Ray nor vLLM")

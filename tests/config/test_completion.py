@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from rft.cli import COMMANDS, main
-from rft.config.catalog import config_name_of
 from rft.config.completion import SCRIPTS, candidates
 
 
 def complete(*words: str) -> list[str]:
-    return candidates(words, [command.name for command in COMMANDS], {one.name: one.options for one in COMMANDS})
+    return candidates(words, {command.name: command.parser for command in COMMANDS})
 
 
 @pytest.mark.parametrize(
@@ -44,6 +43,7 @@ def complete(*words: str) -> list[str]:
         (["config", "loop.pass_rate.m"], ["loop.pass_rate.min", "loop.pass_rate.max"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["doctor", "--q"], ["--quick"]),
+        (["sample", "--ch"], ["--chat-template", "--chat-template-kwargs"]),
         (["nonsense", "x"], []),
     ],
 )
@@ -66,20 +66,6 @@ def test_files_and_presets_of_ones_own(tmp_path: Path, monkeypatch: pytest.Monke
     assert complete("train", "--config-dir", "") == ["mine/"]
     assert complete("train", "--config-dir", "mine", "experiment=o") == ["experiment=own"]
     assert complete("sample", "ta") == ["tasks.jsonl"]
-
-
-@pytest.mark.parametrize("command", [one for one in COMMANDS if config_name_of(one.name) is None])
-def test_the_table_has_all_options_of_a_command(
-    command: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, options = command.name, command.options  # type: ignore[attr-defined]
-    if name in ("config", "completion", "check"):  # `check` takes what `train` takes
-        assert options == ()
-        return
-    with pytest.raises(SystemExit):
-        main([name, "--help"])
-    listed = [line.split()[0].rstrip(",") for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
-    assert tuple(listed) == options, "rft/cli.py's COMMANDS must list them, for tab completion"
 
 
 def test_bash_completes_what_stands_before_the_cursor(tmp_path: Path) -> None:
