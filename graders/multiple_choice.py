@@ -19,7 +19,7 @@ from string import ascii_uppercase
 from typing import ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.statements import or_labelled, stated_answer
+from rft.grading.statements import stated_answer
 
 _MARKS = " \t\n*_`\"'$()[]{}.,:;!"
 # Bounded: `\W*` twice takes quadratic time on a text of nothing but brackets.
@@ -27,7 +27,7 @@ _LETTER = re.compile(
     r"\W{0,20}(?:\\(?:text|mathrm|textbf)\{)?(?:option |choice )?\W{0,20}([A-Z])(?![\w'\u2019])(.*)",
     re.DOTALL | re.I,
 )
-_WORDS = or_labelled(r"(?<!\w)(?:option|choice)\s+(?:is|must be|:)|(?<!\w)it\s+(?:must|has to|should)\s+be(?!\w)")
+_PICKED = re.compile(r"\b(?:(?:option|choice)\s+(?:is|must be|:)|it\s+(?:must|has to|should)\s+be\b)", re.IGNORECASE)
 _NEXT_SENTENCE = re.compile(r"[.!]\**\s+(?=[A-Z])(?!(?:Or|And|But|No|Not|Actually|Wait|Maybe|Perhaps|Alternatively)\b)")
 _RULED_OUT = re.compile(r"(?:\b(?:not|never|cannot|neither)\b|n['\u2019]t\b)[^.;!?]*", re.IGNORECASE)
 _NAMED = re.compile(r"(?<![\w'\u2019])([A-Z])(?![\w'\u2019])")
@@ -56,11 +56,13 @@ class MultipleChoice:
         choices = _choices(task, self.choices_column)
         right = _right(gold, choices, task)
         answer = final_answer(completion)
-        statement = stated_answer(answer, words=_WORDS)
-        if statement is not None:
-            statement = _first_sentence(statement, choices)
+        statement = stated_answer(answer)
+        if statement is None:
+            line = answer.rpartition("\n")[2]
+            picked = list(_PICKED.finditer(line))
+            statement = _first_sentence(line[picked[-1].end() :], choices) if picked else line
         else:
-            statement = answer if "\n" not in answer else answer.rpartition("\n")[2]
+            statement = _first_sentence(statement, choices)
         if not statement.strip(_MARKS):
             return Score(value=0.0, status=Status.NO_ANSWER)
         letter = named_option(statement, choices)

@@ -33,7 +33,7 @@ MAX_BOX_CHARS = 40
 # Possessive (`++`, `?+`) throughout: no number is read in part, and no text takes more than linear time.
 _DIGITS = r"(?>[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)"
 _NUMBER = re.compile(
-    r"(?<![0-9A-Za-z_\u00c0-\u024f\u0370-\u04ff])(?<![0-9]\.)(?P<sign>[-+]?+[$\u20ac\u00a3\u00a5]?+[-+]?+)"
+    r"(?=[-+.$\u20ac\u00a3\u00a50-9])(?<![0-9A-Za-z_\u00c0-\u024f\u0370-\u04ff])(?<![0-9]\.)(?P<sign>[-+]?+[$\u20ac\u00a3\u00a5]?+[-+]?+)"
     rf"(?P<top>(?>{_DIGITS}(?:\.[0-9]++)?+|(?<!\.)\.[0-9]++)(?:[eE][-+]?+[0-9]{{1,3}}+)?+)"
     rf"(?: ?/ ?(?P<bottom>{_DIGITS}(?:\.[0-9]++)?+))?+"
     r"(?!(?:st|nd|rd|th)\b|[0-9_]|[eE][-+]?[0-9])"
@@ -93,8 +93,10 @@ class Numeric:
 
 def last_number(text: str) -> Fraction | None:
     """Return the last number of a text, or None where there is none."""
-    text = _SEPARATOR.sub("", ascii_digits(text[-MAX_CHARS:]).translate(_MINUS))
-    match = _last_match(_NUMBER, _FRACTION.sub(r"\1/\2", text))
+    text = ascii_digits(text[-MAX_CHARS:]).translate(_MINUS)
+    if "{" in text or "\\" in text:
+        text = _FRACTION.sub(r"\1/\2", _SEPARATOR.sub("", text))
+    match = _last_match(_NUMBER, text)
     if match is None:
         return None
     box = _OPEN_BOX.search(match.string, max(0, match.start() - MAX_BOX_CHARS), match.start())

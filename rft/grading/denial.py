@@ -27,6 +27,10 @@ _CLAUSE_BEFORE = re.compile(
 )
 """A denial of the whole clause that follows it."""
 _TURN = re.compile(r"\b(?:but|so|thus|hence|therefore|instead|rather|because|since)\b", re.IGNORECASE)
+_HINT = re.compile(
+    r"n[o\'\u2019]|never|neither|\\ne|\u2260|!=|doubt|wrong|incorrect|false|impossible|ruled", re.IGNORECASE
+)
+"""Without any of these there is no denial: most texts need no closer look."""
 _AFTER = re.compile(
     r"(?:[\s*_`\"')\]}$]|\\[)\]])*,?\s*(?:is|are|was|were|would be|seems?)\s*"
     r"(?:(?:definitely|clearly|also|simply|just)\s+)?"
@@ -48,6 +52,8 @@ def is_denied(text: str, start: int, end: int | None = None, *, boxed: bool = Fa
         end: Where it ends; None leaves out the words behind it.
         boxed: It is a `\boxed{}`: a box is what an author answers, so that only "is not \boxed{N}" denies it.
     """
+    if not _HINT.search(text, max(0, start - WINDOW), (start if end is None else end) + WINDOW):
+        return False
     before = re.split(r"[.;!?](?=\s)|\n|\u3002", text[max(0, start - WINDOW) : start])[-1]
     if (_COPULA_BEFORE if boxed else _BEFORE).search(before):
         return True

@@ -25,6 +25,7 @@ _SYMBOLS = {
     **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
 }  # fmt: skip
 _TABLE = str.maketrans(_SYMBOLS)
+_FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
 _ROOT_SIGN = re.compile(r"\u221a\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\w+))")
 
 FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|pi|max|min|gcd|lcm"
@@ -135,9 +136,7 @@ def tidy(text: str) -> str:
 
 def ascii_digits(text: str) -> str:
     """Return a text with the decimal digits of any script as ASCII digits."""
-    if text.isascii():
-        return text
-    return "".join(str(int(one)) if one.isdecimal() else one for one in text)
+    return text if text.isascii() else _FOREIGN_DIGIT.sub(lambda match: str(int(match[0])), text)
 
 
 def canonical(latex: str) -> str:

@@ -51,9 +51,9 @@ def stated(text: str, *, words: re.Pattern[str] = _ANSWER) -> Statement | None:
     return _last_box(text) or _last_tag(text) or _last_words(text, words)
 
 
-def stated_answer(text: str, *, words: re.Pattern[str] = _ANSWER) -> str | None:
+def stated_answer(text: str) -> str | None:
     """Return the answer that a text marks as such, or None where it marks none; after words, the rest of the line."""
-    statement = stated(text, words=words)
+    statement = stated(text)
     if statement is None or statement.kind != "words" or statement.text is None:
         return None if statement is None else statement.text
     return statement.text.strip().partition("\n")[0].strip()
