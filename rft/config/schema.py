@@ -247,7 +247,7 @@ class EvaluateConfig(Section):
     output_dir: str
     """The run folder; it must not hold a run yet."""
     dry_run: bool = False
-    """Check the configuration and stop."""
+    """Check all that can be checked before the start, print the plan and stop."""
     adapter: str | None = None
     """A run folder or an adapter folder; null measures the base model alone."""
     model: ModelConfig
@@ -302,7 +302,7 @@ class GradeConfig(Section):
     output_dir: str
     """Where the scores are written; it must not hold a run yet."""
     dry_run: bool = False
-    """Check the configuration and stop."""
+    """Check all that can be checked before the start, print the plan and stop."""
     data: CompletionsConfig
     graders: dict[str, dict[str, Any]]
     """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
@@ -328,7 +328,7 @@ class AuditConfig(Section):
     output_dir: str
     """Where the report is written; it must not hold a run yet."""
     dry_run: bool = False
-    """Check the configuration and stop."""
+    """Check all that can be checked before the start, print the plan and stop."""
     data: AuditDataConfig
     gold: str = "answer"
     """The tasks' column with the reference."""
@@ -410,7 +410,7 @@ class RunConfig(Section):
     storage_timeout_s: PositiveSeconds = 1800.0
     """Deadline of one such copy, and for bringing a run back from there."""
     dry_run: bool = False
-    """Check the configuration, print the plan and stop."""
+    """Check all that can be checked before the start, print the plan and stop; `rft check` is the same."""
     audit: Annotated[Literal["refuse", "warn", "off"], BeforeValidator(_on_or_off)] = "refuse"
     """What to do where the last `rft audit` of these graders failed: refuse to start, warn, or do not ask."""
     model: ModelConfig
