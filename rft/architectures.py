@@ -27,14 +27,11 @@ class Architecture:
 
 TRIED: Mapping[str, Architecture] = {
     "llama": Architecture(name="Llama"),
-    "mistral": Architecture(name="Mistral"),
     "qwen2": Architecture(name="Qwen2, Qwen2.5"),
     "qwen3": Architecture(name="Qwen3"),
     "gemma3_text": Architecture(name="Gemma 3 (text)"),
-    "phi3": Architecture(name="Phi-3"),
     "gpt2": Architecture(name="GPT-2", serves_adapters=False),
     "opt": Architecture(name="OPT"),
-    "gpt_neox": Architecture(name="GPT-NeoX"),
 }
 """By `model_type`."""
 
