@@ -25,7 +25,7 @@ MIN_LISTED = 2
 """So many other answers beside the wanted one make a list of guesses; one may explain it, as in "Paris, France"."""
 
 _MARKS = " \t\n.:!?*_`\"'(){}[]-$\\"
-_BREAK = re.compile(r"[,;/|\n]|\b(?:or|and)\b|\}\s*(?=\\boxed)|\\boxed\{")
+_BREAK = re.compile(r"[,;/|\n]|\b(?:[oO]r|OR|[aA]nd)\b|\}\s*(?=\\boxed)|\\boxed\{")
 _OR = re.compile(r"\bor\b|/|\|", re.IGNORECASE)
 _LEAD = re.compile(r"^.*\b(?:is|are|be|either)\s+|^(?:the\s+)?answer\s*:\s*", re.IGNORECASE)
 _FUNCTION_WORD = re.compile(
@@ -97,6 +97,8 @@ class Contains:
 
 def _hedge(answer: str, wanted: tuple[str, ...]) -> str | None:
     """Say how an answer names more than it is asked for, or None where it does not."""
+    if not _BREAK.search(answer):
+        return None
     known = {text.strip().casefold() for text in wanted}
     items = [_LEAD.sub("", item.strip(_MARKS)).casefold() for item in _BREAK.split(answer)]
     others = [item for item in items if item and item not in known and _is_name(item)]

@@ -25,6 +25,14 @@ _ANSWER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """English, Chinese, Japanese, Korean, Arabic, Hindi, French, Spanish, Portuguese, Italian, German, Russian."""
+_MARKS = (
+    "answer", "####", "\u7b54", "\u6b63\u89e3", "\ub2f5", "\u0625\u062c\u0627\u0628\u0629",
+    "\u0627\u062c\u0627\u0628\u0629", "\u0627\u0644\u062c\u0648\u0627\u0628", "\u0909\u0924\u094d\u0924\u0930",
+    "r\u00e9ponse", "respuesta", "resposta", "risposta", "antwort", "\u043e\u0442\u0432\u0435\u0442",
+)  # fmt: skip
+"""One of these is in every match: a plain search for them spares most texts the pattern."""
+MAX_LEAD_CHARS = 40
+"""So far before its mark a match may begin."""
 _REMARK = re.compile(r"\s*(?:correct|right|wrong|incorrect|below|above|found|shown)\b", re.IGNORECASE)
 
 
@@ -101,5 +109,12 @@ def _last_tag(text: str) -> Statement | None:
 
 
 def _last_words(text: str, words: re.Pattern[str]) -> Statement | None:
-    ends = [match.end() for match in words.finditer(text) if not _REMARK.match(text, match.end())]
+    first = 0
+    if words is _ANSWER:
+        lowered = text.lower()
+        places = [place for mark in _MARKS if (place := lowered.find(mark)) >= 0]
+        if not places:
+            return None
+        first = max(0, min(places) - MAX_LEAD_CHARS)
+    ends = [match.end() for match in words.finditer(text, first) if not _REMARK.match(text, match.end())]
     return Statement("words", ends[-1], len(text), text[ends[-1] :]) if ends else None
