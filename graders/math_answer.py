@@ -34,6 +34,8 @@ from rft.grading.notation import NAME, as_number, canonical, unnamed
 
 MAX_CHARS = 50_000
 """Of a longer completion only the end is read."""
+MAX_SPELLED_CHARS = 1_200
+"""A longer answer is refused, not cut; of what spelling leaves, math-verify sees up to `MAX_ANSWER_CHARS`."""
 
 _PERCENT = re.compile(r"\\%")
 _TEXT_ONLY = re.compile(r"[0-9)]_\{?[0-9]|[0-9]\s*:\s*[0-9]")
@@ -84,7 +86,9 @@ class Math:
 
     def _refused(self, answer: str, wanted: str, task: Task) -> str | None:
         """Say why an answer is not paid, or None where it is."""
-        spelled = unnamed(canonical(answer[: 4 * MAX_ANSWER_CHARS]))
+        if len(answer) > MAX_SPELLED_CHARS:
+            return f"longer than {MAX_SPELLED_CHARS} characters"
+        spelled = unnamed(canonical(answer))
         if _squeezed(spelled) == _squeezed(wanted):
             return None
         if _TEXT_ONLY.search(spelled) or _TEXT_ONLY.search(wanted):
