@@ -27,6 +27,7 @@ class Architecture:
 
 TRIED: Mapping[str, Architecture] = {
     "llama": Architecture(name="Llama"),
+    "mistral": Architecture(name="Mistral"),
     "qwen2": Architecture(name="Qwen2, Qwen2.5"),
     "qwen3": Architecture(name="Qwen3"),
     "gemma3_text": Architecture(name="Gemma 3 (text)"),
