@@ -91,5 +91,6 @@ class SweepInterrupt(Interrupt):
 
 
 def _tell_all(number: signal.Signals) -> None:
+    signal.alarm(0)  # where Ray's own handler came first, it has set one that aborts the process
     for interrupt in list(_listening):
         interrupt.receive(number)

@@ -63,7 +63,7 @@ def searched_folders(overrides: Iterable[Override]) -> list[Path]:
 
 def preset_names(group: str, folders: Sequence[Path]) -> list[str]:
     """The presets of a group, sorted."""
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml") if file.is_file()})
 
 
 def preset_problem(override: Override, config_name: str, folders: Sequence[Path]) -> str | None:
@@ -141,7 +141,7 @@ def _lacks_package(group: str, name: str, folders: Sequence[Path]) -> str | None
     """What is wrong with an experiment whose keys would land below `experiment`, where nothing reads them."""
     if group != "experiment":
         return None
-    file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").exists())
+    file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
