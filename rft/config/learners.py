@@ -33,16 +33,16 @@ class LearnerConfig(Section):
     null takes the largest divisor of a step's completions up to 8 on a CPU, and up to 16,384 tokens on a GPU.
     """
     num_workers: Positive = 1
-    """Processes that train together, its ranks: each holds the whole model and computes a share of every step."""
+    """Number of ranks: processes that train together, each with the whole model and a share of every step."""
     num_threads: Positive | None = None
-    """CPU threads of each rank; null takes all cores at staleness 0, where engines and learner take turns, else a share
-    of them."""
+    """CPU threads of each rank; null takes all cores at staleness 0, where engines and learner take turns, and a share
+    of them otherwise."""
     num_gpus: Annotated[Number, Field(ge=0)] | None = None
-    """GPUs of each rank, a fraction to share one; null shares out those that there are."""
+    """GPUs of each rank, or a fraction to share one; null divides the GPUs of the cluster."""
     start_timeout_s: PositiveSeconds = 600.0
-    """Deadline for loading the model."""
+    """Seconds allowed for loading the model."""
     step_timeout_s: PositiveSeconds = 1800.0
-    """Deadline for one optimizer step, and for a checkpoint."""
+    """Seconds allowed for one optimizer step, and for a checkpoint."""
 
 
 class PolicyLearner(LearnerConfig):
@@ -55,11 +55,11 @@ class PolicyLearner(LearnerConfig):
 
     For `cispo` it is the bound itself, and null takes 5."""
     epochs: Positive = 1
-    """Optimizer steps on each step's completions; with 1 the ratio is 1, and nothing is clipped."""
+    """Optimizer steps on the completions of a step; with 1 the ratio is 1, and nothing is clipped."""
     mask_truncated: bool = False
     """Whether completions that were cut at `sampler.max_completion_tokens` are left out of the loss."""
     correction: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] | None = "token_truncate"
-    """How the difference between sampler and learner is corrected for by importance sampling; null does not."""
+    """Importance sampling that corrects for the difference between sampler and learner; null corrects nothing."""
     trl: dict[str, Any] = {}
     """TRL's own `GRPOConfig` options by name, such as `warmup_steps` or `max_grad_norm`.
 
@@ -71,11 +71,11 @@ class GrpoLearner(PolicyLearner):
 
     kind: Literal["grpo"] = "grpo"
     loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
-    """How the tokens' losses are made and averaged; docs/algorithms.md has the formulas."""
+    """Loss of a token, and how losses are averaged; docs/algorithms.md has the formulas."""
     advantage: Literal["group", "rloo"] = "group"
-    """A reward is compared with its group's mean, or (`rloo`) with the mean of the others of its group."""
+    """What a reward is compared with: the mean of its group (`group`), or of the others in its group (`rloo`)."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """Advantages are divided by the standard deviation of the group, of the whole step, or not at all."""
+    """What advantages are divided by: the standard deviation of the group, of the whole step, or nothing."""
     importance_sampling_level: Literal["token", "sequence"] = "token"
     """One ratio for each token, or (GSPO) for each completion."""
     beta: Annotated[Number, Field(ge=0)] = 0.0
@@ -87,20 +87,20 @@ class PpoLearner(PolicyLearner):
 
     kind: Literal["ppo"] = "ppo"
     gamma: Annotated[Number, Field(gt=0, le=1)] = 1.0
-    """Discount of a reward for each token that it lies ahead."""
+    """Discount factor per token."""
     gae_lambda: Annotated[Number, Field(ge=0, le=1)] = 0.95
-    """Of generalized advantage estimation (arXiv 1506.02438): 1 trusts the rewards, 0 the value function."""
+    """Lambda of generalized advantage estimation (arXiv 1506.02438): 1 trusts the rewards, 0 the value function."""
     kl_coef: Annotated[Number, Field(ge=0)] = 0.0
-    """Weight of the KL divergence from the base model, taken off each token's reward."""
+    """Weight of the KL divergence from the base model, subtracted from each token's reward."""
     value_clip: Annotated[Number, Field(gt=0)] = 0.2
-    """A value may move so far from what it was when the completions came in."""
+    """Largest change of a value from the one that the step began with."""
     value_learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
     """Learning rate of the value function."""
     value_updates: Positive = 8
-    """Optimizer steps of the value function on each step's completions."""
+    """Optimizer steps of the value function on the completions of a step."""
 
 
 class FakeLearner(LearnerConfig):
-    """Learns nothing and publishes a new version every step: for trying out everything else."""
+    """Learns nothing and publishes a new version every step, to try out everything else."""
 
     kind: Literal["fake"] = "fake"

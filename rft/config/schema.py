@@ -36,9 +36,9 @@ class ModelConfig(Section):
     chat_template_kwargs: dict[str, Any] = {}
     """Variables of the chat template by name, such as `{enable_thinking: false}`, in training and evaluation alike."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the base model's weights; `auto` is float32 on a CPU and bfloat16 on a GPU."""
+    """Number format of the base model's weights; `auto` is float32 on a CPU and bfloat16 on a GPU."""
     max_context_tokens: Positive | None = None
-    """Prompt and completion together; null takes what the model allows."""
+    """Longest prompt and completion together, in tokens; null takes the model's own limit."""
 
 
 class DataConfig(Section):
@@ -48,32 +48,32 @@ class DataConfig(Section):
     """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file (text also as `.gz`), a hub dataset `owner/name[/config]:split`, or
     `embedded:family/split`."""
     validation: str | None = None
-    """Tasks measured while the run goes on."""
+    """Tasks measured during the run."""
     test: str | None = None
-    """Tasks measured before and after; without them the validation tasks are."""
+    """Tasks measured before and after the run; null measures the validation tasks instead."""
     validation_share: Share = 0.0
     """Share of the training tasks split off for validation, when `data.validation` is not given."""
     columns: dict[str, str] = {}
-    """Our name to the file's: `{prompt: question}`."""
+    """Names of columns in the file, by rft's name for them: `{prompt: question}`."""
     format: Literal["chat", "raw"] = "chat"
     """`chat` renders prompts with the chat template; `raw` sends the column `prompt` to the model as it is."""
     system: str | None = None
-    """A system message put before every prompt that has none."""
+    """System message for every prompt that has none."""
     allow_overlap: bool = False
-    """Whether the same prompt may be in train and in validation or test."""
+    """Whether a prompt of the training tasks may also be a validation or test prompt."""
     long_prompts: Literal["error", "drop"] = "error"
     """What to do with prompts that leave no room for a completion."""
 
 
 class PassRateConfig(Section):
-    """Which training tasks are kept, by the mean reward that the base model gets for them before the first step."""
+    """Selects training tasks by the mean reward that the base model gets for them before the first step."""
 
     completions_per_task: Positive = 4
-    """Completions sampled of each training task to find out."""
+    """Completions sampled for each training task to measure its mean reward."""
     min: Number = 0.1
-    """Tasks with a lower mean reward are too hard, and left out."""
+    """Tasks with a lower mean reward are left out as too hard."""
     max: Number = 0.9
-    """Tasks with a higher mean reward are too easy, and left out."""
+    """Tasks with a higher mean reward are left out as too easy."""
 
 
 class LoopConfig(Section):
@@ -82,45 +82,45 @@ class LoopConfig(Section):
     steps: Positive = 100
     """Optimizer steps."""
     prompts_per_step: Positive = 8
-    """Tasks sampled in one step."""
+    """Tasks sampled in each step."""
     completions_per_prompt: Positive = 8
-    """Completions sampled of each task: the group whose rewards are compared."""
+    """Completions sampled for each task. They form the group whose rewards are compared."""
     staleness: Annotated[Whole, Field(ge=0, le=16)] = 0
-    """Policy versions that the samplers run ahead of the learner; 0 is strictly on-policy, with 1 or more sampling and
-    grading go on while the learner is at work, and importance weights correct for the difference."""
+    """Policy versions that the samplers run ahead of the learner. 0 is strictly on-policy. With 1 or more, sampling and
+    grading overlap with learning, and importance weights correct for the difference."""
     refill_rounds: NotNegative = 0
-    """How often groups whose rewards are all equal may be replaced by newly sampled ones in a step; 0 keeps them."""
+    """How many times a step may replace groups whose rewards are all equal by newly sampled ones; 0 keeps them."""
     pass_rate: PassRateConfig | None = None
     """Leaves out training tasks that are too easy or too hard; null keeps all."""
     checkpoint_every_steps: Positive = 50
-    """A checkpoint is written every so many steps, and at the end."""
+    """Steps between two checkpoints; one more is written at the end."""
     keep_checkpoints: Positive = 2
-    """Older checkpoints are removed."""
+    """Number of checkpoints kept; older ones are removed."""
 
 
 class SamplerConfig(Section):
     """What all samplers share."""
 
     num_actors: Positive = 1
-    """Ray actors, each with an engine of its own."""
+    """Number of Ray actors that sample, each with its own engine."""
     temperature: Annotated[Number, Field(gt=0)] = 1.0
-    """Of the softmax, in training."""
+    """Sampling temperature in training."""
     max_completion_tokens: Positive = 256
-    """A completion is cut here."""
+    """Longest completion, in tokens; a longer one is cut."""
     num_threads: Positive | None = None
-    """CPU threads of each engine; null shares the cores out among the engines and, above staleness 0, the learner."""
+    """CPU threads of each engine; null divides the cores among the engines and, above staleness 0, the learner."""
     num_gpus: Annotated[Number, Field(ge=0)] | None = None
-    """GPUs of each actor, a fraction to share one; null shares out those that there are."""
+    """GPUs of each actor, or a fraction to share one; null divides the GPUs of the cluster."""
     start_timeout_s: PositiveSeconds = 600.0
-    """Deadline for starting all engines."""
+    """Seconds allowed for starting all engines."""
     stall_timeout_s: PositiveSeconds = 300.0
-    """Deadline for the next completion, and for a sync."""
+    """Seconds allowed until the next completion, and for a sync."""
     canary_tolerance: Annotated[Number, Field(gt=0)] | None = None
-    """Mean log-probability gap to the learner that a sync may have; null takes that of the dtype: 1e-4 in float32,
-    0.02 in float16, 0.05 in bfloat16."""
+    """Largest mean gap between the log-probabilities of sampler and learner that a sync may have; null takes the one
+    of the dtype: 1e-4 in float32, 0.02 in float16, 0.05 in bfloat16."""
     on_failed_proof: Literal["stop", "quarantine"] = "stop"
-    """What happens when a sampler cannot prove that it serves the new policy: the run stops, or goes on without that
-    sampler as long as another is sound."""
+    """What happens when a sampler cannot prove that it serves the new policy: `stop` ends the run, `quarantine` goes on
+    without that sampler while at least one other is sound."""
 
 
 class ModelSampler(SamplerConfig):
@@ -142,25 +142,25 @@ class VllmSampler(ModelSampler):
     faster and takes DoRA and any rank; `auto`, whichever a trial at the start finds faster. null is merged in float32,
     and adapter in 16 bits, where a merged weight rounds small updates away."""
     engine: dict[str, Any] = {}
-    """vLLM's own `EngineArgs` by name, as `gpu_memory_utilization`; they win over what rft sets."""
+    """vLLM's own `EngineArgs` by name, such as `gpu_memory_utilization`; they override rft's settings."""
 
 
 class TransformersSampler(ModelSampler):
-    """`generate` of Transformers, where vLLM cannot be installed."""
+    """Transformers' `generate`, for machines without vLLM."""
 
     kind: Literal["transformers"] = "transformers"
     completions_per_batch: Positive = 64
-    """Completions generated side by side."""
+    """Completions generated in one batch."""
 
 
 class FakeSampler(SamplerConfig):
-    """Scripted completions, without a model: for trying out everything else."""
+    """Scripted completions without a model, to try out everything else."""
 
     kind: Literal["fake"] = "fake"
     script: Annotated[list[str], Field(min_length=1)] = ["1", "2", "3", "4"]
     """Completions to draw from."""
     completions_per_s: Annotated[Number, Field(gt=0)] | None = None
-    """How many completions each engine ends in a second, one after the other; null ends them at once."""
+    """Completions that each engine finishes per second, one after the other; null finishes all at once."""
 
 
 class GradingConfig(Section):
@@ -169,30 +169,30 @@ class GradingConfig(Section):
     max_concurrency: Positive = 64
     """Completions graded at the same time."""
     num_workers: Positive | None = None
-    """Worker processes for synchronous graders; null takes one less than there are cores, at least 2."""
+    """Worker processes for synchronous graders; null takes the number of cores less one, and at least 2."""
     cache_folder: str | None = None
-    """Where scores of deterministic graders are kept, so that the same input is not graded twice; null keeps none."""
+    """Folder that keeps the scores of deterministic graders, so that no input is graded twice; null keeps none."""
     max_fault_share: Annotated[Number, Field(ge=0, le=1)] = 0.1
-    """The run ends once a grader failed on more than this share of the last completions."""
+    """The run ends when a grader fails on a larger share of the last completions."""
     fault_window_completions: Positive = 200
-    """How many completions "the last" are."""
+    """Number of last completions that `max_fault_share` looks at."""
     audit_folder: str | None = ".rft/audits"
-    """Where `rft audit` keeps its verdicts and `rft train` asks for them; null does neither."""
+    """Folder in which `rft audit` keeps its verdicts and `rft train` looks for them; null does neither."""
 
 
 class EvaluationConfig(Section):
     """Measuring on held-out tasks."""
 
     every_steps: Positive | None = 10
-    """The validation tasks are measured every so many steps; null does not."""
+    """Steps between two measurements of the validation tasks; null measures them never."""
     completions_per_task: Positive = 1
-    """Completions sampled of each held-out task."""
+    """Completions sampled for each held-out task."""
     temperature: Temperature = 1.0
-    """Of the softmax, in evaluation."""
+    """Sampling temperature in evaluation; 0 takes the likeliest token."""
     metric: str = "reward"
     """`reward`, or the name of a grader."""
     max_validation_tasks: Positive | None = None
-    """Only the first so many validation tasks are measured while the run goes on; null takes all."""
+    """Number of validation tasks measured during the run, the first ones; null measures all."""
 
 
 class LoggingConfig(Section):
@@ -206,9 +206,9 @@ class ClusterConfig(Section):
     """What all clusters share."""
 
     start_timeout_s: PositiveSeconds = 120.0
-    """Deadline for starting Ray or for being taken in by it, and for a node's first answer."""
+    """Seconds allowed for starting or joining Ray, and for a node's first answer."""
     placement_timeout_s: PositiveSeconds = 120.0
-    """Deadline for a place for every process; nodes may join and other runs may end meanwhile."""
+    """Seconds allowed until the cluster has room for every process; nodes may join and other runs may end meanwhile."""
 
 
 class LocalCluster(ClusterConfig):
@@ -218,18 +218,19 @@ class LocalCluster(ClusterConfig):
 
 
 class AttachCluster(ClusterConfig):
-    """A Ray cluster that runs already, and goes on afterwards."""
+    """A Ray cluster that is already running, and keeps running after the run."""
 
     kind: Literal["attach"] = "attach"
     address: str = "auto"
     """`<host>:<port>` of its head, or `auto`: RAY_ADDRESS, or the Ray that this machine belongs to."""
     ship_code: bool = True
-    """Whether the nodes get the driver's copy of rft; otherwise the same version must be installed there."""
+    """Whether the nodes receive the driver's copy of rft; if not, they need the same version installed."""
     node_folder: AbsoluteFolder | None = None
     """Absolute folder on every node for the base model and the learner's files; null takes rft-<user id> in the
     temporary folder."""
     transfer_timeout_s: PositiveSeconds = 600.0
-    """Deadline for the next part of a file on its way to a node or back, and for a node to check the base model."""
+    """Seconds allowed for the next part of a file on its way to a node or back, and for a node to check the base
+    model."""
 
 
 Sampler = Annotated[VllmSampler | TransformersSampler | FakeSampler, Field(discriminator="kind")]
@@ -241,20 +242,20 @@ class EvaluateConfig(Section):
     """A measurement of a base model or an adapter on a task file: `rft evaluate`."""
 
     seed: Whole = 0
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     name: FolderName = "evaluate"
-    """What the run folder is called by default."""
+    """Name of the run; the default run folder bears it."""
     output_dir: str
     """The run folder; it must not hold a run yet."""
     dry_run: bool = False
-    """Check all that can be checked before the start, print the plan and stop."""
+    """Check everything that can be checked before the start, print the plan and stop."""
     adapter: str | None = None
     """A run folder or an adapter folder; null measures the base model alone."""
     model: ModelConfig
     data: DataConfig
     sampler: Sampler
     graders: dict[str, dict[str, Any]]
-    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: Cluster = LocalCluster()
@@ -268,7 +269,7 @@ class MergeModelConfig(Section):
     chat_template: str | None = None
     """A file with a Jinja chat template that the merged model keeps; null takes the adapter's or the base model's."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the merged weights; `auto` is that of the base model's files. 16 bits round small updates away."""
+    """Number format of the merged weights; `auto` keeps that of the base model. 16 bits round small updates away."""
 
 
 class MergeConfig(Section):
@@ -289,23 +290,23 @@ class CompletionsConfig(Section):
     completions: str | None = None
     """A run folder, or a `.jsonl`, `.csv`, `.tsv` or `.parquet` file; `data=<file>` is short for it."""
     columns: dict[str, str] = {}
-    """Our name to the file's: `{completion: text, prompt: question}`."""
+    """Names of columns in the file, by rft's name for them: `{completion: text, prompt: question}`."""
     phase: Literal["pass rate", "train", "validation", "before", "after", "test"] | None = None
-    """Of a run, only the completions sampled for this; null takes all."""
+    """Phase of a run whose completions are graded; null grades all."""
 
 
 class GradeConfig(Section):
     """Grading recorded completions: `rft grade`."""
 
     name: FolderName = "grade"
-    """What the output folder is called by default."""
+    """Name of the output folder by default."""
     output_dir: str
     """Where the scores are written; it must not hold a run yet."""
     dry_run: bool = False
-    """Check all that can be checked before the start, print the plan and stop."""
+    """Check everything that can be checked before the start, print the plan and stop."""
     data: CompletionsConfig
     graders: dict[str, dict[str, Any]]
-    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
     grading: GradingConfig = GradingConfig()
 
 
@@ -315,33 +316,33 @@ class AuditDataConfig(Section):
     tasks: str | None = None
     """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file, a hub dataset, or `embedded:family/split`; or `data=<file>`."""
     columns: dict[str, str] = {}
-    """Our name to the file's: `{prompt: question}`."""
+    """Names of columns in the file, by rft's name for them: `{prompt: question}`."""
     max_tasks: Positive = 30
-    """Only the first so many are used."""
+    """Number of tasks used, the first ones."""
 
 
 class AuditConfig(Section):
     """Probing graders before they train anything: `rft audit`."""
 
     name: FolderName = "audit"
-    """What the output folder is called by default."""
+    """Name of the output folder by default."""
     output_dir: str
     """Where the report is written; it must not hold a run yet."""
     dry_run: bool = False
-    """Check all that can be checked before the start, print the plan and stop."""
+    """Check everything that can be checked before the start, print the plan and stop."""
     data: AuditDataConfig
     gold: str = "answer"
     """The tasks' column with the reference."""
     template: str | None = None
-    """How a complete answer looks, as `<plan></plan> {answer}`, if the graders accept none of the usual formats."""
+    """Form of a complete answer, such as `<plan></plan> {answer}`, if the graders accept none of the usual formats."""
     completions: str | None = None
-    """Recorded completions of the base model, a run folder or a file, for the probes of what there is to learn."""
+    """Recorded completions of the base model, a run folder or a file, for the probes of the training signal."""
     completions_per_prompt: Annotated[Whole, Field(ge=2)] = 8
     """Completions of one prompt that the planned run compares."""
     completions_per_step: Positive = 64
     """Completions that the planned run grades in one step."""
     graders: dict[str, dict[str, Any]]
-    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
     grading: GradingConfig = GradingConfig()
 
 
@@ -354,31 +355,31 @@ class ServeConfig(Section):
     """Graders behind HTTP: `rft serve-grader`."""
 
     host: str = "127.0.0.1"
-    """The address to listen at; by default only this machine can ask."""
+    """Address to listen on; the default accepts requests from this machine only."""
     port: Annotated[Whole, Field(ge=0, le=65535)] = 8000
-    """The port to listen at; 0 takes any that is free."""
+    """Port to listen on; 0 takes a free one."""
     graders: dict[str, dict[str, Any]]
-    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
 
 
 class SearchConfig(Section):
     """A search for good settings."""
 
     space: dict[str, Any] = {}
-    """Where to look, by the keys of `rft train`, as Hydra writes it: `tag(log, interval(1e-5, 1e-3))`, `choice(4, 8)`,
-    `range(1, 9)`, `int(interval(4, 32))`. Keys that are given several values on the command line come to these."""
+    """Values to search, by key of `rft train`, in Hydra's syntax: `tag(log, interval(1e-5, 1e-3))`, `choice(4, 8)`,
+    `range(1, 9)`, `int(interval(4, 32))`. Keys with several values on the command line are added."""
     direction: Literal["maximize", "minimize"] = "maximize"
     """Whether a higher or a lower held-out score is better."""
     trials: Positive = 20
-    """Trials in all, those before a resume included."""
+    """Number of trials, including those before a resume."""
     parallel: Positive | None = None
-    """Trials at the same time; null lets rft decide. The fewer, the more each can learn from those before."""
+    """Trials that run at the same time; null lets rft decide. With fewer, each trial learns from more earlier ones."""
     startup_trials: Positive = 5
-    """Trials with settings drawn at random, and the least number that have finished when one is pruned."""
+    """Trials with random settings; no trial is pruned before so many have finished."""
     prune: bool = True
-    """Whether a trial ends early when the validation tasks score worse than in the median of the trials before."""
+    """Whether a trial ends early when its validation tasks score below the median of the earlier trials."""
     seed: Whole = 0
-    """Of the search; the runs have their own."""
+    """Seed of the search; each run has its own."""
 
 
 class SweepConfig(Section):
@@ -387,7 +388,7 @@ class SweepConfig(Section):
     output_dir: str | None = None
     """The folder of the sweep, its trials' run folders in it; null takes `runs/<name>/sweep_<time>`."""
     resume: str | None = None
-    """The folder of a sweep to go on with."""
+    """Folder of a sweep to continue."""
     dry_run: bool = False
     """Check everything, print the plan and stop."""
     sweep: SearchConfig = SearchConfig()
@@ -397,29 +398,29 @@ class RunConfig(Section):
     """A training run: `rft train`."""
 
     seed: Whole = 0
-    """Seed of everything random: task order, sampling, LoRA's start."""
+    """Seed of all random numbers: task order, sampling, LoRA's initial weights."""
     name: FolderName = "run"
-    """What the run folder is called by default."""
+    """Name of the run; the default run folder bears it."""
     output_dir: str
     """The run folder; it must not hold a run yet."""
     resume: str | None = None
     """A run folder, or its copy in storage, to continue from its last checkpoint with its own configuration."""
     storage: str | None = None
-    """A path or an address that fsspec knows, as `s3://bucket/runs`. Below it, under the names of run and run folder,
-    the run is copied after each checkpoint and at its end; null copies nothing."""
+    """Path or address for a copy of the run, any that fsspec knows, such as `s3://bucket/runs`. The run is copied there
+    after each checkpoint and at its end; null copies nothing."""
     storage_timeout_s: PositiveSeconds = 1800.0
-    """Deadline of one such copy, and for bringing a run back from there."""
+    """Seconds allowed for one copy, and for fetching a run from there."""
     dry_run: bool = False
-    """Check all that can be checked before the start, print the plan and stop; `rft check` is the same."""
+    """Check everything that can be checked before the start, print the plan and stop; `rft check` does the same."""
     audit: Annotated[Literal["refuse", "warn", "off"], BeforeValidator(_on_or_off)] = "refuse"
-    """What to do where the last `rft audit` of these graders failed: refuse to start, warn, or do not ask."""
+    """What to do if the last `rft audit` of these graders failed: refuse to start, warn, or ignore it."""
     model: ModelConfig
     data: DataConfig
     loop: LoopConfig = LoopConfig()
     sampler: Sampler
     learner: Learner
     graders: dict[str, dict[str, Any]]
-    """Graders by name; `use` says which, `weight` how much of the reward, the rest are the grader's own options."""
+    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     logging: LoggingConfig = LoggingConfig()
