@@ -54,7 +54,7 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
     prepared = prepare_all(runs)
     _check_held_out(runs, prepared)
     if search.config.dry_run:
-        console.print(Text(f"the configuration is right: {_plan(search, folder)}"), soft_wrap=True)
+        console.print(Text(f"nothing is wrong; the search would be: {_plan(search, folder)}"), soft_wrap=True)
         return 0
     hidden = hide_in_words(words, runs[0].model_dump())
     if search.config.resume is None and not _is_begun(folder, hidden):
