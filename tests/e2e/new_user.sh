@@ -46,7 +46,7 @@ cat > plain_vllm.py <<'PYTHON'
 from vllm import LLM, SamplingParams
 
 if __name__ == "__main__":
-    model = LLM("merged", dtype="float32", max_model_len=256, kv_cache_memory_bytes=1 << 28)
+    model = LLM("merged", dtype="float32", max_model_len=256, kv_cache_memory_bytes=1 << 28, enforce_eager=True)
     question = "State the final answer to the following arithmetic problem: 12 + 25 ="
     (reply,) = model.chat([{"role": "user", "content": question}], SamplingParams(temperature=0, max_tokens=48))
     print(f"vLLM says: {reply.outputs[0].text}")
