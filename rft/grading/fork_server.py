@@ -293,15 +293,16 @@ class ForkServer:
 
 
 def _drain(output: asyncio.ReadTransport) -> None:
-    """Read what is left of a worker that has ended, and close."""
+    """Read what is left of a worker that has ended, and close; one that closed by itself has been read to its end."""
+    if output.is_closing():
+        return
     protocol, pipe = output.get_protocol(), output.get_extra_info("pipe")
     assert isinstance(protocol, _Output)
-    if not output.is_closing():
-        with suppress(BlockingIOError):
-            while data := os.read(pipe.fileno(), MESSAGE_BYTES):
-                protocol.data_received(data)
-        protocol.flush()
-        output.close()
+    with suppress(BlockingIOError):
+        while data := os.read(pipe.fileno(), MESSAGE_BYTES):
+            protocol.data_received(data)
+    protocol.flush()
+    output.close()
 
 
 class ForkServers:

@@ -133,7 +133,7 @@ def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path) -> None:
     summary = json.loads((here / "summary.json").read_text())
     assert (summary["status"], summary["storage"]) == ("finished", {"place": str(copy), "failed_copies": 0})
 
-    again = rft("train", *FAKE, storage, "loop.steps=2", cwd=folder / "second")
+    again = rft("train", *FAKE, storage, "loop.steps=2", "output_dir=third/run", cwd=folder / "second")
     assert again.returncode == 2
     assert f"{copy} already holds a run; continue it with resume={copy}" in again.stderr
 
