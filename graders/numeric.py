@@ -9,7 +9,8 @@ graders:
 
 Read as numbers: 1,234.5  14{,}916  $-3  50% (as 50)  .5  1e-3  3/4  a Unicode minus, and the digits of every script.
 Not read: a decimal comma, 10^3, LaTeX other than a plain fraction, digits that continue a Latin word, as in H2O or 2nd,
-and a last number that the text denies, as in "it is not 18". Numbers are compared exactly, not as floats.
+digits beside a fraction or a Roman numeral of one character, as in 42½, and a last number that the text denies, as in
+"it is not 18". Numbers are compared exactly, not as floats.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ MAX_BOX_CHARS = 40
 """How far before a number the `\\boxed{` that holds it may begin."""
 
 # Possessive (`++`, `?+`) throughout: no number is read in part, and no text takes more than linear time.
+_NUMERALS = r"\u00bc-\u00be\u2150-\u218b"  # fractions and Roman numerals of one character
 _DIGITS = r"(?>[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)"
 _NUMBER = re.compile(
-    r"(?=[-+.$\u20ac\u00a3\u00a50-9])(?<![0-9A-Za-z_\u00c0-\u024f\u0370-\u04ff])(?<![0-9]\.)(?P<sign>[-+]?+[$\u20ac\u00a3\u00a5]?+[-+]?+)"
+    rf"(?=[-+.$\u20ac\u00a3\u00a50-9])(?<![0-9A-Za-z_{_NUMERALS}\u00c0-\u024f\u0370-\u04ff])(?<![0-9]\.)"
+    r"(?P<sign>[-+]?+[$\u20ac\u00a3\u00a5]?+[-+]?+)"
     rf"(?P<top>(?>{_DIGITS}(?:\.[0-9]++)?+|(?<!\.)\.[0-9]++)(?:[eE][-+]?+[0-9]{{1,3}}+)?+)"
     rf"(?: ?/ ?(?P<bottom>{_DIGITS}(?:\.[0-9]++)?+))?+"
-    r"(?!(?:st|nd|rd|th)\b|[0-9_]|[eE][-+]?[0-9])"
+    rf"(?!(?:st|nd|rd|th)\b|[0-9_{_NUMERALS}]|[eE][-+]?[0-9])"
 )
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]{1,40})\}\{([^{}]{1,40})\}")
 _SEPARATOR = re.compile(r"(?<=[0-9])(?:\{,\}|\\,|,\\!) ?(?=[0-9]{3}(?![0-9]))")

@@ -33,8 +33,7 @@ from rft.learning.remote import RemoteLearner
 from rft.loop import train
 from rft.metrics import Stopwatch
 from rft.pass_rates import filter_by_pass_rate
-from rft.plots import plot_rewards
-from rft.preparation import Prepared, prepare
+from rft.preparation import Prepared, read_inputs, render_prompts
 from rft.progress import Progress, counted
 from rft.recorder import Phase, Recorder, prepare_output, read_metrics, read_rollouts
 from rft.report import choose_samples, final_report
@@ -80,11 +79,10 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
         console.print(Text(said), soft_wrap=True)
         return 0
     refuse_early(run)
+    inputs = read_inputs(run, needs_training_tasks=True, output=None if run.resume else Path(run.output_dir))
     with ray_ahead_for(run):
         with counted(console, "checking prompts") as tell:
-            prepared = prepare(
-                run, needs_training_tasks=True, output=None if run.resume else Path(run.output_dir), tell=tell
-            )
+            prepared = render_prompts(inputs, tell)
         fetched: dict[str, State] = {}
         if run.resume and not is_here:
             console.print(Text(f"bringing the run from {run.resume} to {run.output_dir}"), soft_wrap=True)
@@ -383,6 +381,8 @@ class Training:
 
     def _finish(self, status: str) -> None:
         """Write summary, plots and weights, and print the report."""
+        from rft.plots import plot_rewards  # matplotlib takes half a second, by which a run would start later
+
         folder = self.recorder.folder
         summary = self._summarize(status)
         paths = {"run": folder, "plot": plot_rewards(folder)}

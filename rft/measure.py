@@ -16,7 +16,7 @@ from rft.cluster import ray_ahead_for, refuse_early, workplace
 from rft.config import EvaluateConfig
 from rft.evaluation import Evaluation, evaluate, metric_bounds
 from rft.interrupt import Interrupt
-from rft.preparation import Prepared, prepare, with_base_model
+from rft.preparation import Prepared, read_inputs, render_prompts, with_base_model
 from rft.progress import Progress, counted
 from rft.recorder import Recorder, prepare_output
 from rft.types import Adapter, Publication, count_drops
@@ -35,9 +35,10 @@ def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
     config, adapter = with_base_model(config)
     folder = Path(config.output_dir)
     refuse_early(config)
+    inputs = read_inputs(config, needs_training_tasks=False, output=folder)
     with ray_ahead_for(config):
         with counted(console, "checking prompts") as tell:
-            prepared = prepare(config, needs_training_tasks=False, output=folder, tell=tell)
+            prepared = render_prompts(inputs, tell)
         prepare_output(folder)
         recorder = Recorder(folder)
         recorder.config(config.model_dump())

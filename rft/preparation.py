@@ -65,29 +65,41 @@ class Prepared:
         return self.tasks.test or self.tasks.validation
 
 
-def prepare(
-    config: RunConfig | EvaluateConfig,
-    *,
-    needs_training_tasks: bool,
-    output: Path | None = None,
-    tell: Tell | None = None,
-) -> Prepared:
-    """Find, read and check everything that the configuration names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a configuration names, found and read; the prompts are not rendered yet."""
+
+    config: RunConfig | EvaluateConfig
+    """The configuration."""
+    model: Path
+    """Folder of the base model."""
+    context_tokens: int
+    """Prompt and completion together."""
+    tokenizer: PreTrainedTokenizerBase
+    """The base model's, with the chat template of the run."""
+    tasks: TaskSets
+    """All tasks, those with too long a prompt included."""
+    graders: tuple[LoadedGrader, ...]
+    """The graders."""
+
+
+def read_inputs(
+    config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool, output: Path | None = None
+) -> Inputs:
+    """Find, read and check everything that the configuration names; this takes a second or two.
 
     Args:
         config: A checked configuration.
         needs_training_tasks: Whether `data.train` is read.
         output: A folder that must be able to hold a new run.
-        tell: Told how many prompts are rendered.
 
     Raises:
         UsageError: With everything that is wrong with the model, the task files, the graders and the folder.
     """
     found: list[str] = []
-    path = config.model.path or ""
     if output is not None:
         _collect(found, lambda: refuse_output(output))
-    model = _collect(found, lambda: locate(path))
+    model = _collect(found, lambda: locate(config.model.path or ""))
     is_chat = config.data.format == "chat"
     tokenizer = (
         _collect(found, lambda: load_tokenizer(model, config.model.chat_template, needs_template=is_chat))
@@ -104,22 +116,57 @@ def prepare(
         _collect(found, lambda: check_place(Place(storage), Path(config.output_dir)))
     if found or model is None or tokenizer is None or context is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", found)
-
-    renderer = Renderer(tokenizer, format=config.data.format, variables=config.model.chat_template_kwargs)
-    fitting, num_long_prompts, longest = _fitting(tasks, renderer, context, config, tell)
-    return Prepared(
+    return Inputs(
+        config=config,
         model=model,
-        model_name=path if not (Path(path).exists() or path.startswith("embedded:")) else str(model.resolve()),
-        base=Policy(version=0, fingerprint=fingerprint(model)),
         context_tokens=context,
         tokenizer=tokenizer,
+        tasks=tasks,
+        graders=tuple(grader for grader in graders if grader is not None),
+    )
+
+
+def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
+    """Render every prompt, and see that it leaves room for a completion; with many tasks this takes long.
+
+    Args:
+        inputs: From `read_inputs`.
+        tell: Told how many prompts are rendered.
+
+    Raises:
+        DataError: The chat template refuses prompts, or some are too long.
+    """
+    config, path = inputs.config, inputs.config.model.path or ""
+    renderer = Renderer(inputs.tokenizer, format=config.data.format, variables=config.model.chat_template_kwargs)
+    fitting, num_long_prompts, longest = _fitting(inputs.tasks, renderer, inputs.context_tokens, config, tell)
+    return Prepared(
+        model=inputs.model,
+        model_name=path if not (Path(path).exists() or path.startswith("embedded:")) else str(inputs.model.resolve()),
+        base=Policy(version=0, fingerprint=fingerprint(inputs.model)),
+        context_tokens=inputs.context_tokens,
+        tokenizer=inputs.tokenizer,
         renderer=renderer,
         tasks=fitting,
         num_long_prompts=num_long_prompts,
         longest_prompt_tokens=longest,
-        graders=tuple(grader for grader in graders if grader is not None),
-        warnings=tuple(_split_warnings(tasks, config)),
+        graders=inputs.graders,
+        warnings=tuple(_split_warnings(inputs.tasks, config)),
     )
+
+
+def prepare(
+    config: RunConfig | EvaluateConfig,
+    *,
+    needs_training_tasks: bool,
+    output: Path | None = None,
+    tell: Tell | None = None,
+) -> Prepared:
+    """`read_inputs` and `render_prompts` in one, where nothing is to be started in between.
+
+    Raises:
+        UsageError: As they do.
+    """
+    return render_prompts(read_inputs(config, needs_training_tasks=needs_training_tasks, output=output), tell)
 
 
 def with_base_model(config: EvaluateConfig) -> tuple[EvaluateConfig, Adapter | None]:

@@ -1,14 +1,15 @@
 """`rft audit` from the words of the command line to the files, and what `rft train` makes of its verdict."""
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from rft.auditing import run_audit
+from rft.cli import main
 from rft.config.commands import load_audit, load_training
 from rft.errors import ConfigError, DataError
 
@@ -25,9 +26,22 @@ TRAIN = (
 )
 
 
-def rft(folder: Path, *words: str) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, "-m", "rft.cli", *words], capture_output=True, text=True, cwd=folder)
-    return done.returncode, done.stdout, done.stderr
+Rft = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def rft(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rft:
+    """Run a command in this process; returns its exit code, stdout and stderr."""
+    monkeypatch.setattr(sys, "argv", ["rft"])
+    monkeypatch.setattr("rft.audit.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
+
+    def call(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture
@@ -42,9 +56,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.e2e
-def test_a_good_grader(folder: Path) -> None:
+def test_a_good_grader(folder: Path, rft: Rft) -> None:
     words = ("audit", "data=tasks.jsonl", "graders.correct.use=numeric")
-    code, out, err = rft(folder, *words, "output_dir=report")
+    code, out, err = rft(*words, "output_dir=report")
     assert (code, err) == (0, "")
     assert "\npassed: 0 failed, " in out
     report = json.loads((folder / "report" / "audit.json").read_text())
@@ -52,17 +66,17 @@ def test_a_good_grader(folder: Path) -> None:
     assert sorted(file.name for file in (folder / "report").iterdir()) == ["audit.html", "audit.json", "config.yaml"]
     (kept,) = (folder / ".rft" / "audits").glob("*")
     assert json.loads(kept.read_text())["verdict"] == "passed"
-    code, out, err = rft(folder, *words, "dry_run=true")
+    code, out, err = rft(*words, "dry_run=true")
     assert (code, err) == (0, "")
     assert out.startswith("the audit can start; it would be:\n")
 
 
 @pytest.mark.e2e
-def test_a_bad_grader_fails_and_trains_nothing_until_it_is_mended(folder: Path) -> None:
-    assert rft(folder, "train", *TRAIN)[0] == 0  # never audited
-    code, out, err = rft(folder, "audit", "data=tasks.jsonl", "graders.it.use=mine.py:contains", "output_dir=report")
+def test_a_bad_grader_fails_and_trains_nothing_until_it_is_mended(folder: Path, rft: Rft) -> None:
+    assert rft("train", *TRAIN)[0] == 0  # never audited
+    code, out, err = rft("audit", "data=tasks.jsonl", "graders.it.use=mine.py:contains", "output_dir=report")
     assert (code, err) == (1, "")
-    assert "\nx failed: wrong gold\n  5 of 20 wrong answers are paid" in out
+    assert "\nx failed: wrong gold\n  20 of 35 wrong answers are paid" in out
     assert "\nfailed: " in out
     report = json.loads((folder / "report" / "audit.json").read_text())
     failed = [probe["name"] for probe in report["probes"] if probe["result"] == "failed"]
@@ -70,15 +84,15 @@ def test_a_bad_grader_fails_and_trains_nothing_until_it_is_mended(folder: Path) 
     assert failed == ["wrong gold", "enumeration", "reasoning leak"]
     assert report["probes"][0]["examples"][0]["completion"] == "-7"
 
-    code, out, err = rft(folder, "train", *TRAIN)
+    code, out, err = rft("train", *TRAIN)
     assert (code, out) == (2, "")
     assert "failed on 3 probes: wrong gold, enumeration, reasoning leak; the report is in report." in err
     assert not (folder / "out").exists()
-    assert rft(folder, "train", *TRAIN, "audit=off")[0] == 0
-    assert rft(folder, "train", *TRAIN, "audit=warn")[0] == 0
-    assert rft(folder, "train", *TRAIN, "grading.audit_folder=null")[0] == 0
+    assert rft("train", *TRAIN, "audit=off")[0] == 0
+    assert rft("train", *TRAIN, "audit=warn")[0] == 0
+    assert rft("train", *TRAIN, "grading.audit_folder=null")[0] == 0
     (folder / "mine.py").write_text(GRADERS.replace("in completion", "== completion"))
-    assert rft(folder, "train", *TRAIN)[0] == 0
+    assert rft("train", *TRAIN)[0] == 0
 
 
 def test_off_is_a_word_and_not_false(folder: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,9 @@ def wrong(rft: Rft, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
         raise AssertionError("Ray would have been started")
 
     monkeypatch.setattr("rft.app.workplace", no_ray)
+    # Whatever is wrong with the inputs is told before Ray is started, even ahead of its use.
+    monkeypatch.setattr("rft.app.ray_ahead_for", no_ray)
+    monkeypatch.setattr("rft.measure.ray_ahead_for", no_ray)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     write_tasks(tmp_path / "train.jsonl", [{"prompt": f"{number} + 1 =", "answer": "2"} for number in range(4)])
     right = {
@@ -314,7 +318,8 @@ def test_more_prompts_per_step_than_tasks(wrong: Callable[..., list[str]]) -> No
     ]
 
 
-def test_prompts_that_are_too_long(wrong: Callable[..., list[str]]) -> None:
+def test_prompts_that_are_too_long(wrong: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rft.app.ray_ahead_for", lambda _: nullcontext())  # it starts while prompts are rendered
     # "0 + 1 =" is 7 characters and as many tokens; the template adds three.
     (found,) = wrong("model.max_context_tokens=30", "sampler.max_completion_tokens=21")
     assert found.startswith(
@@ -413,13 +418,15 @@ def test_a_sample_of_what_is_not_there(rft: Rft) -> None:
     assert err == "rft: base model:\n  - model.path=/nowhere/at/all: there is no folder /nowhere/at/all\n"
 
 
-def test_missing_files_are_named_with_mistakes_of_the_configuration(wrong: Callable[..., list[str]]) -> None:
+def test_missing_files_are_named_with_mistakes_of_the_configuration(
+    wrong: Callable[..., list[str]], tmp_path: Path
+) -> None:
     found = wrong("loop.stepz=3", "name=../../x", "data.train=gone.jsonl", "data.test=gone", "model.path=/no/model")
     assert [problem.split(": ")[0] for problem in found] == [
         "name=../../x",
         "loop.stepz is unknown; did you mean loop.steps? Allowed in loop",
         "data.train=gone.jsonl",
-        "data.test=gone is no source of tasks, and no file is at",
+        f"data.test=gone is no source of tasks, and no file is at {tmp_path}/gone; allowed",
         "model.path=/no/model",
     ]
 

@@ -127,7 +127,7 @@ async def workplace(
 
 @contextmanager
 def ray_ahead_for(config: RunConfig | EvaluateConfig) -> Iterator[None]:
-    """Let the Ray of a run start while its inputs are read; its `workplace` is to be opened in the block."""
+    """Let the Ray of a run start while its prompts are rendered; its `workplace` is to be opened in the block."""
     with ray_ahead(config.cluster, num_processes=_num_processes(config)):
         yield
 

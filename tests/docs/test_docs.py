@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ import yaml
 
 from rft.cli import main
 from rft.config.commands import load_training
-from rft.grading import load_grader
+from rft.config.schema import GradingConfig
+from rft.grader_samples import sample_rows
+from rft.grading import LoadedGrader, load_grader
+from rft.types import Task
 
 from .blocks import ROOT, Command, read_blocks, read_commands
 
@@ -82,12 +86,24 @@ def in_language(language: str) -> list[pytest.ParameterSet]:
     return [pytest.param(block.text, id=f"{block.file}:{block.line}") for block in BLOCKS if block.language == language]
 
 
+SAMPLES: dict[str, dict[str, str]] = {}
+
+
+def sampled_once(graders: Sequence[LoadedGrader], task: Task, grading: GradingConfig) -> dict[str, str]:
+    """`sample_rows`, which starts a process, once for all commands with the same graders, task and limits."""
+    key = repr(([(one.name, one.sha256, one.entry) for one in graders], task, grading))
+    if key not in SAMPLES:
+        SAMPLES[key] = sample_rows(graders, task, grading)
+    return SAMPLES[key]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of somebody who follows a page: tasks, completions, and graders of another system."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GRADER_KEY", "key-of-the-test")
     monkeypatch.setattr("rft.audit.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
+    monkeypatch.setattr("rft.check.sample_rows", sampled_once)
     rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     completed = [row | {"completion": row["answer"]} for row in rows]

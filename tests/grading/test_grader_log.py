@@ -1,10 +1,12 @@
 """Faults and output of graders are kept in the run folder, within bounds, and without secrets."""
 
+import asyncio
 import json
+import os
 
 import pytest
 
-from rft.grading import grader_log
+from rft.grading import fork_server, grader_log
 from rft.grading.grader_log import FAULTS, OUTPUT, GraderLog
 from rft.types import Score, Status
 
@@ -87,6 +89,26 @@ def test_what_graders_print_is_kept_and_bounded(bench, folder, capfd, caplog, mo
     assert (folder / OUTPUT).stat().st_size == 1000
     assert "bytes more did not fit" in caplog.text
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("is_read_to_its_end", [True, False])
+def test_the_last_output_of_a_worker_is_kept_whenever_it_is_closed(is_read_to_its_end):
+    printed = []
+
+    async def close():
+        read, write = os.pipe()
+        output, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: fork_server._Output(printed.append),
+            open(read, "rb", 0),  # noqa: SIM115
+        )
+        os.write(write, b"half a line")
+        os.close(write)
+        while is_read_to_its_end and output.get_protocol() is not None:
+            await asyncio.sleep(0)
+        fork_server._drain(output)
+
+    asyncio.run(close())
+    assert printed == [b"half a line\n"]
 
 
 def test_without_a_folder_output_goes_to_stderr_up_to_a_size(capsys, caplog, monkeypatch):
