@@ -19,12 +19,21 @@ from rft.config.learners import GrpoLearner
 from rft.config.schema import LoopConfig, RunConfig, VllmSampler
 from rft.errors import LearnError
 
-# A command in a process of its own, which tells last what it imported.
+# Commands with `then` in between, in a process of their own, which tells last what it imported. All but the last must
+# succeed.
 PROGRAM = """
 import sys
 from rft.cli import main
+words = sys.argv[1:]
 try:
-    main(sys.argv[1:])
+    while "then" in words:
+        first, words = words[: words.index("then")], words[words.index("then") + 1 :]
+        try:
+            main(first)
+        except SystemExit as end:
+            assert end.code == 0, end.code
+        print("then:", flush=True)
+    main(words)
 finally:
     heavy = ("torch", "ray", "vllm", "trl", "transformers", "peft", "datasets", "accelerate")
     print("imported:", *(name for name in heavy if name in sys.modules), file=sys.stderr)
@@ -49,7 +58,7 @@ def rft(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def rft_alone(folder: Path, *words: str, imports: str = "") -> tuple[int, str, str]:
-    """The same in a process of its own, without anything heavy imported but `imports`."""
+    """The same in a process of its own, without anything heavy imported but `imports`; `then` parts commands."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, cwd=folder)
     *said, imported = done.stderr.splitlines(keepends=True)
     assert imported.split() == ["imported:", *imports.split()]
@@ -166,8 +175,11 @@ def test_a_grading_of_bad_lines(tmp_path: Path) -> None:
 
 def test_a_check(tmp_path: Path) -> None:
     words = ["experiment=quickstart", "output_dir=out"]
-    code, out, err = rft_alone(tmp_path, "check", *words, imports="ray transformers")
+    both = ["check", *words, "then", "train", *words, "dry_run=true"]
+    code, out, err = rft_alone(tmp_path, *both, imports="ray transformers")
     assert (code, err) == (0, "")
+    out, of_dry_run = out.split("then:\n")
+    assert of_dry_run == out
     title, *lines = out.splitlines()
     assert title == "the run can start; it would be:"
     told = dict(re.split("  +", line.strip(), maxsplit=1) for line in lines if re.match("  .+?  ", line))
@@ -180,7 +192,6 @@ def test_a_check(tmp_path: Path) -> None:
     assert told["run folder"] == "out (free)"
     assert "not looked at:" in lines
     assert list(tmp_path.iterdir()) == []
-    assert rft_alone(tmp_path, "train", *words, "dry_run=true", imports="ray transformers") == (0, out, "")
 
 
 def test_the_configuration_as_yaml(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +20,8 @@ import yaml
 from rft.cli import main
 from rft.config.commands import load_training
 from rft.config.schema import GradingConfig
+from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context
+from rft.data.splits import TaskSets, load_task_sets
 from rft.grader_samples import sample_rows
 from rft.grading import LoadedGrader, load_grader
 from rft.types import Task
@@ -87,6 +90,29 @@ def in_language(language: str) -> list[pytest.ParameterSet]:
 
 
 SAMPLES: dict[str, dict[str, str]] = {}
+TASK_SETS: dict[str, TaskSets] = {}
+FITTING: dict[tuple[object, ...], FittingTasks] = {}
+
+
+def read_once(**given: Any) -> TaskSets:
+    """`load_task_sets`, which reads what comes with rft once for all commands."""
+    sources = [given[split] for split in ("train", "validation", "test")]
+    if not all(source is None or source.startswith("embedded:") for source in sources):
+        return load_task_sets(**given)
+    key = repr(sorted(given.items()))
+    if key not in TASK_SETS:
+        TASK_SETS[key] = load_task_sets(**given)
+    return TASK_SETS[key]
+
+
+def fitted_once(tasks: list[Task], renderer: Renderer, *, tell: Tell | None, **limits: Any) -> FittingTasks:
+    """`fit_context`, which renders the tasks of `read_once` once for each template and limit."""
+    if not any(tasks is split for read in TASK_SETS.values() for split in (read.train, read.validation, read.test)):
+        return fit_context(tasks, renderer, tell=tell, **limits)
+    key = id(tasks), renderer.template_sha256, *sorted(limits.items())
+    if key not in FITTING:
+        FITTING[key] = fit_context(tasks, renderer, tell=tell, **limits)
+    return FITTING[key]
 
 
 def sampled_once(graders: Sequence[LoadedGrader], task: Task, grading: GradingConfig) -> dict[str, str]:
@@ -104,6 +130,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRADER_KEY", "key-of-the-test")
     monkeypatch.setattr("rft.audit.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
     monkeypatch.setattr("rft.check.sample_rows", sampled_once)
+    monkeypatch.setattr("rft.preparation.load_task_sets", read_once)
+    monkeypatch.setattr("rft.preparation.fit_context", fitted_once)
     rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     completed = [row | {"completion": row["answer"]} for row in rows]

@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.e2e
+
 PROGRAM = """
 import json, sys, warnings
 with warnings.catch_warnings(record=True) as caught:

@@ -14,6 +14,8 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 from rft.sampling.grouped_lora import GroupedLora
 
+pytestmark = pytest.mark.e2e  # milliseconds, once vLLM is imported, which takes longer than thousands of unit tests
+
 SLOTS, RANK, IN, PARTS = 4, 3, 5, (6, 2)
 IDS = [7, None, 9, 8]
 """Which adapter is in which slot."""
