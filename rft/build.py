@@ -11,7 +11,7 @@ from rft.cluster.mirror import MirroredLearner
 from rft.cluster.shares import gpus_spanned
 from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
 from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
-from rft.config.schema import FakeSampler, TransformersSampler, VllmSampler
+from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
 from rft.grading.fork_server import ForkServers
 from rft.grading.panel import Panel
 from rft.grading.sandbox import Sandbox

@@ -14,7 +14,7 @@ from rft.architectures import tried
 from rft.base_model import read_config
 from rft.cluster import num_gpus_here, refuse_early
 from rft.config import EvaluateConfig, RunConfig, audit_folder
-from rft.config.schema import VllmSampler
+from rft.config.samplers import VllmSampler
 from rft.errors import UsageError
 from rft.grader_samples import sample_rows
 from rft.grading.verdicts import FAILED, NEVER, audit_state

@@ -12,7 +12,7 @@ from rich.text import Text
 from rft.architectures import tried
 from rft.base_model import read_config
 from rft.config import RunConfig, completions_per_micro_batch
-from rft.config.schema import FakeSampler, TransformersSampler, VllmSampler
+from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
 
 
 def run_rows(run: RunConfig) -> dict[str, str | None]:

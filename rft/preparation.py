@@ -14,7 +14,7 @@ from rft.adapter_folder import base_model_of, load_adapter
 from rft.architectures import serving_problems
 from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
 from rft.config import EvaluateConfig, RunConfig
-from rft.config.schema import VllmSampler
+from rft.config.samplers import VllmSampler
 from rft.data.rendering import Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
 from rft.errors import DataError, ModelError, UsageError

@@ -17,7 +17,7 @@ from rft.adapter_folder import base_model_of, load_adapter, max_rank
 from rft.base_model import context_tokens, fingerprint, load_tokenizer, locate
 from rft.cluster import num_gpus_here
 from rft.config.of_run import in_words, settings_of_run
-from rft.config.schema import SamplerConfig
+from rft.config.samplers import SamplerConfig
 from rft.data.rendering import Renderer
 from rft.errors import ModelError
 from rft.sampling.engine import Engine, Request, SamplingOptions, request_seed, sample_all

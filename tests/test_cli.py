@@ -16,7 +16,8 @@ import yaml
 from rft import __version__
 from rft.cli import guarded, main
 from rft.config.learners import GrpoLearner
-from rft.config.schema import LoopConfig, RunConfig, VllmSampler
+from rft.config.samplers import VllmSampler
+from rft.config.schema import LoopConfig, RunConfig
 from rft.errors import LearnError
 
 # Commands with `then` in between, in a process of their own, which tells last what it imported. All but the last must

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rft.cluster.nodes import Node
 from rft.config.learners import LearnerConfig
-from rft.config.schema import SamplerConfig, VllmSampler
+from rft.config.samplers import SamplerConfig, VllmSampler
 from rft.errors import ConfigError
 
 

@@ -27,19 +27,17 @@ from rft.config.explain import explain, key_of
 from rft.config.learners import FakeLearner, GrpoLearner, PpoLearner
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
+from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
 from rft.config.schema import (
     AttachCluster,
     AuditConfig,
     EvaluateConfig,
-    FakeSampler,
     GradeConfig,
     LocalCluster,
     MergeConfig,
     RunConfig,
     ServeConfig,
     SweepConfig,
-    TransformersSampler,
-    VllmSampler,
 )
 from rft.errors import ConfigError
 from rft.redaction import hide_in_words

@@ -12,16 +12,15 @@ from pydantic import BaseModel
 from rft.base_model import refuse_place
 from rft.config.learner_problems import learner_problems
 from rft.config.learners import FakeLearner
+from rft.config.samplers import FakeSampler, VllmSampler
 from rft.config.schema import (
     AuditConfig,
     EvaluateConfig,
-    FakeSampler,
     GradeConfig,
     GradingConfig,
     MergeConfig,
     RunConfig,
     ServeConfig,
-    VllmSampler,
 )
 from rft.config.trl_options import PACKAGES, tracker_names
 from rft.data.sources import local_file

@@ -13,7 +13,7 @@ from typing import Any
 from rft import build
 from rft.cluster import Shares, Workplace, workplace
 from rft.config import RunConfig
-from rft.config.schema import VllmSampler
+from rft.config.samplers import VllmSampler
 from rft.errors import SampleError, SyncError
 from rft.preparation import Prepared
 from rft.sampling.fleet import Fleet

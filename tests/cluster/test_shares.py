@@ -7,7 +7,7 @@ import pytest
 from rft.cluster import Node, Shares, share_out
 from rft.cluster.shares import threads_of
 from rft.config.learners import GrpoLearner
-from rft.config.schema import VllmSampler
+from rft.config.samplers import VllmSampler
 from rft.errors import ConfigError
 
 MakeNode = Callable[..., Node]

@@ -10,7 +10,8 @@ from rft.config import RunConfig
 from rft.config.commands import load_evaluation, load_training
 from rft.config.learners import GrpoLearner
 from rft.config.presets import conf_dir
-from rft.config.schema import AttachCluster, LocalCluster, TransformersSampler
+from rft.config.samplers import TransformersSampler
+from rft.config.schema import AttachCluster, LocalCluster
 from rft.errors import ConfigError
 
 QUICKSTART = "experiment=quickstart"
