@@ -297,6 +297,7 @@ assert "torch" not in sys.modules
         ({"model_type": "llama"}, "adapter", True, None),
         ({"model_type": "mixtral", "num_local_experts": 8}, None, True, "the model (mixtral) is a mixture of experts"),
         ({"model_type": "mixtral", "num_local_experts": 8}, None, False, None),
+        ({"model_type": "gpt_neox"}, None, False, "vLLM has no implementation of GPT-NeoX, and its fallback"),
     ],
 )
 def test_how_an_architecture_can_be_served(

@@ -124,7 +124,7 @@ def whole_layers(base: BaseWeights, names: Sequence[str], packed: Mapping[str, S
     modules = set()
     for name in names:
         parent, _, own = name.rpartition(".")[0].rpartition(".")
-        modules |= {f"{parent}.{other}" for other in partners.get(own, (own,))}
+        modules |= {f"{parent}.{other}".lstrip(".") for other in partners.get(own, (own,))}
     return sorted(name for name in base.names if name.rpartition(".")[0] in modules)
 
 

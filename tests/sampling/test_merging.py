@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
@@ -85,6 +86,14 @@ def test_a_fused_layer_is_reloaded_whole(tiny_model: Path) -> None:
         f"{attention}.{name}_proj.weight" for name in ("k", "q", "v")
     ]
     assert whole_layers(base, [f"{attention}.o_proj.weight"], packed) == [f"{attention}.o_proj.weight"]
+
+
+def test_a_head_of_its_own_is_reloaded(tmp_path: Path) -> None:
+    safetensors.torch.save_file(
+        {name: torch.zeros(2, 2) for name in ("lm_head.weight", "model.embed_tokens.weight")},
+        tmp_path / "model.safetensors",
+    )
+    assert whole_layers(BaseWeights(tmp_path), ["lm_head.weight"], {}) == ["lm_head.weight"]
 
 
 def test_linear_modules_are_those_of_every_layer(tiny_model: Path) -> None:
