@@ -123,6 +123,7 @@ def test_a_rollout_node_that_dies(nodes: Nodes) -> None:
     assert json.loads((nodes.user.folder / "widowed" / "summary.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.full
 def test_a_grid_of_four_shares_a_fleet(nodes: Nodes) -> None:
     """After a node was lost and another one came, the cluster is as good as before."""
     settings = ("learner.learning_rate=1e-4,1e-3", "seed=0,1", "hydra.launcher.max_parallel_trials=2")
