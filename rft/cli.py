@@ -291,7 +291,7 @@ write rft completion bash, zsh or fish, and let the shell evaluate the output:
       fish   echo 'rft completion fish | source' >> ~/.config/fish/config.fish"""
 """How to use `rft completion`."""
 COMMANDS = (
-    Command(name="train", summary="from a base model, a task file and a grader to a better adapter", run=train),
+    Command(name="train", summary="train an adapter on tasks that a grader scores", run=train),
     Command(name="check", summary="look at all that a training run needs, without starting it", run=check),
     Command(name="sweep", summary="search for good settings by many runs", run=sweep),
     Command(name="evaluate", summary="measure a base model or an adapter on a task file", run=evaluate),

@@ -16,7 +16,7 @@ from rft.errors import ConfigError
 WIDTH = 100
 USES: Mapping[str, str] = {
     "train": """\
-rft train: from a base model, a task file and a grader to a better adapter.
+rft train: train an adapter on tasks that a grader scores.
 
   rft train experiment=quickstart                   the embedded model and tasks
   rft train model.path=... data.train=tasks.jsonl graders.correct.use=exact
