@@ -1,4 +1,4 @@
-"""How often the 95% intervals of `rft.intervals` hold the true mean, for scores and paired differences of many shapes.
+"""How often the 95% intervals of `rft.metrics.intervals` hold the true mean, for many shapes of scores and differences.
 
     python benchmarks/interval_coverage.py [--repeats 4000] [--workers 2]
 
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from rft.intervals import Estimate, estimate, paired_difference
+from rft.metrics.intervals import Estimate, estimate, paired_difference
 
 TASKS = (20, 50, 100, 300, 1000)
 Draw = Callable[[np.random.Generator, int], np.ndarray]

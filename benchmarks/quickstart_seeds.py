@@ -59,7 +59,7 @@ def memory(process: psutil.Process) -> int:
 
 def interval(estimate: dict[str, object]) -> str:
     """Mean and interval, as `0.953 [0.923, 0.972]`."""
-    from rft.intervals import Estimate
+    from rft.metrics.intervals import Estimate
 
     return Estimate.from_json(estimate).text()
 

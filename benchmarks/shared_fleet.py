@@ -23,9 +23,9 @@ from statistics import median
 
 import psutil
 
-from rft.evaluation import recorded_by_task
-from rft.intervals import Estimate, paired_difference
-from rft.recorder import read_rollouts
+from rft.metrics.intervals import Estimate, paired_difference
+from rft.run_folder.recorder import read_rollouts
+from rft.run_folder.results import recorded_by_task
 
 POLL_S = 3.0
 """Between two looks at the memory: each takes CPU time for each process, and one arm has more of them."""

@@ -27,7 +27,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from rft.learning.publish import pack_adapter
+from rft.learning.packing import pack_adapter
 from rft.sampling.actor import SamplerActor
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engine import Request, SamplingOptions

@@ -17,5 +17,5 @@
     repetition       a penalty for completions that repeat themselves
     composite        several graders as one: sum, mean, product, min, gate
 
-`rft.grading.contract` says what a grader is; `rft.grading.loading.BUILT_IN` gives these their names.
+`rft.grading.contract` says what a grader is; `rft.grading.loading.targets.BUILT_IN` gives these their names.
 """

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.model_client import ModelCallError, ModelClient
+from rft.grading.clients.model_client import ModelCallError, ModelClient
 
 MAX_REASON_CHARS = 500
 

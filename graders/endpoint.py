@@ -24,10 +24,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from rft.grading import Rollout, Score, Status, Task
-from rft.grading.http import CallFailed, Patience, post_json
+from rft.grading.clients.http import CallFailed, Patience, post_json
+from rft.grading.foreign.styles import STYLES
+from rft.grading.foreign.styles.payloads import Graded
 from rft.grading.normalise import to_score
-from rft.grading.styles import STYLES
-from rft.grading.styles.payloads import Graded
 
 MAX_REASON_CHARS = 500
 

@@ -33,7 +33,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.model_client import ModelCallError, ModelClient, Reply, strict_object
+from rft.grading.clients.model_client import ModelCallError, ModelClient, Reply, strict_object
 
 MAX_REASON_CHARS = 500
 OPENERS = ("thought process", "let's solve this problem step by step", "let's think step by step", "solution", "answer")

@@ -6,8 +6,9 @@ graders:
     metric: rouge_l
     column: summary
 
-The metrics and their settings are those of OpenAI's grader of this name (`rft.grading.openai_spec.text_similarity`),
-but for `cosine`, which needs a model: that is the grader `embedding`.
+The metrics and their settings are those of OpenAI's grader of this name
+(`rft.grading.foreign.openai_spec.text_similarity`), but for
+`cosine`, which needs a model: that is the grader `embedding`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from rft.grading import Score, Status, Task, final_answer, reference
-from rft.grading.openai_spec.text_similarity import MAX_CHARS, MAX_METEOR_WORDS, METRICS
+from rft.grading.foreign.openai_spec.text_similarity import MAX_CHARS, MAX_METEOR_WORDS, METRICS
 
 Metric = Literal[
     "fuzzy_match", "bleu", "gleu", "meteor", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"

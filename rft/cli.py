@@ -130,10 +130,10 @@ def train(words: list[str]) -> int:
 
     def run(config: RunConfig) -> int:
         if config.dry_run:
-            from rft.check import check_training
+            from rft.commands.check import check_training
 
             return check_training(config, console=_console())
-        from rft.app import run_training
+        from rft.commands.train import run_training
 
         return run_training(config, command=["rft", "train", *words], console=_console())
 
@@ -166,10 +166,10 @@ def evaluate(words: list[str]) -> int:
         if said := settings_in_words(config):
             print(said)
         if config.dry_run:
-            from rft.check import check_evaluation
+            from rft.commands.check import check_evaluation
 
             return check_evaluation(config, console=_console())
-        from rft.measure import run_evaluation
+        from rft.commands.evaluate import run_evaluation
 
         return run_evaluation(config, console=_console())
 
@@ -178,7 +178,7 @@ def evaluate(words: list[str]) -> int:
 
 def sample(words: list[str]) -> int:
     """`rft sample`: see `rft sample --help`."""
-    from rft.try_out import run_sample
+    from rft.commands.sample import run_sample
 
     return run_sample(words, console=_console())
 
@@ -188,7 +188,7 @@ def merge(words: list[str]) -> int:
     from rft.config.commands import load_merge
 
     def run(config: MergeConfig) -> int:
-        from rft.merge import run_merge
+        from rft.commands.merge import run_merge
 
         return run_merge(config, console=_console())
 
@@ -201,10 +201,10 @@ def grade(words: list[str]) -> int:
 
     def run(config: GradeConfig) -> int:
         if config.dry_run:
-            from rft.offline import check_grading
+            from rft.commands.grade import check_grading
 
             return check_grading(config, console=_console())
-        from rft.offline import run_grading
+        from rft.commands.grade import run_grading
 
         return run_grading(config, console=_console())
 
@@ -217,10 +217,10 @@ def audit(words: list[str]) -> int:
 
     def run(config: AuditConfig) -> int:
         if config.dry_run:
-            from rft.auditing import check_audit
+            from rft.commands.audit import check_audit
 
             return check_audit(config, console=_console())
-        from rft.auditing import run_audit
+        from rft.commands.audit import run_audit
 
         return run_audit(config, console=_console())
 
@@ -232,7 +232,7 @@ def serve_grader(words: list[str]) -> int:
     from rft.config.commands import load_service
 
     def run(config: ServeConfig) -> int:
-        from rft.serving import run_service
+        from rft.commands.serve_grader import run_service
 
         return run_service(config, console=_console())
 
@@ -273,7 +273,7 @@ def completion(words: list[str]) -> int:
 
 
 def _sample_parser() -> ArgumentParser:
-    from rft.try_out import parser
+    from rft.commands.sample import parser
 
     return parser()
 

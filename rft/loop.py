@@ -4,7 +4,7 @@
                   ^                                                    |
                   +------- publication: weights, fingerprint ----------+
 
-Nothing here knows vLLM, Ray or TRL: the parts stand behind protocols, and `rft.app` decides what they are. A step:
+Nothing here knows vLLM, Ray or TRL: the parts stand behind protocols, and `rft.run` decides what they are. A step:
 
 1. *sample and grade* (`rft.batches`): `completions_per_prompt` completions of each task. Each goes to the graders the
    moment it ends, while its neighbours are still being sampled.
@@ -25,7 +25,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from rft.batches import Batch, Batcher
-from rft.metrics import Stopwatch, staleness_metrics, step_metrics
+from rft.metrics.step import Stopwatch, staleness_metrics, step_metrics
 from rft.types import GradedGroup, Publication, StepReport, count_drops
 
 

@@ -73,7 +73,7 @@ def make_checkpoint(name: str, folder: Path) -> None:
     import torch
     import transformers
 
-    from rft.base_model import EMBEDDED_MODELS
+    from rft.models.base_model import EMBEDDED_MODELS
 
     kind, values = CONFIGS[name]
     tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED_MODELS["embedded:tiny"])
@@ -126,8 +126,9 @@ WAYS: Mapping[str, Callable[[Path, Path], str]] = {
 
 def _proved(model: Path, work: Path, *, sampler: Any, serve: Any, lora: bool) -> str:
     """Sample, learn, publish, load, prove."""
-    from rft.base_model import fingerprint
-    from rft.learning.spec import LearnerSpec, Lora, build_learner
+    from rft.learning.build import build_learner
+    from rft.learning.spec import LearnerSpec, Lora
+    from rft.models.base_model import fingerprint
     from rft.sampling.actor import Confirmation
     from rft.sampling.canaries import choose_canaries
     from rft.sampling.proof import prove
@@ -203,7 +204,7 @@ _sampler: Any = None
 
 
 def _start_sampler(spec: EngineSpec) -> None:
-    from rft.sampling.spec import build_engine
+    from rft.sampling.build import build_engine
 
     global _sampler
     _sampler = build_engine(spec), spec

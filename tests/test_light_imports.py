@@ -39,13 +39,13 @@ def test_the_configuration_and_the_graders_are_light() -> None:
 def test_the_loop_and_what_it_is_made_of_are_light() -> None:
     loaded = loaded_by(
         "rft.loop",
-        "rft.evaluation",
+        "rft.run.evaluation",
         "rft.data.splits",
-        "rft.recorder",
-        "rft.report",
-        "rft.plan",
-        "rft.preparation",
-        "rft.offline",
+        "rft.run_folder.recorder",
+        "rft.terminal.final_report",
+        "rft.run.plan",
+        "rft.run.inputs",
+        "rft.commands.grade",
     )
     assert loaded & HEAVY <= {"scipy"}
 

@@ -9,8 +9,8 @@ import yaml
 from rft.config.commands import load_training, with_hydra
 from rft.errors import ConfigError
 from rft.grading import grader_problems
-from rft.recorder import Recorder
 from rft.redaction import HIDDEN, hide, hide_in_words, is_secret, redacted, restored, secrets_in
+from rft.run_folder.recorder import Recorder
 
 SECRET = "sk-planted-0123456789"
 

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from rft.plots import BLUE, GREY, PHASE_COLOURS, RED, STYLE
+from rft.run_folder.plots import BLUE, GREY, PHASE_COLOURS, RED, STYLE
 
 
 def draw(

@@ -59,7 +59,7 @@ def words(job: Job, arm: Arm, run: Path) -> list[str]:
 
 def read_run(run: Path, job: Job, arm: Arm) -> Outcome:
     """What a run folder says about each step."""
-    from rft.base_model import fingerprint
+    from rft.models.base_model import fingerprint
 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rollouts = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
@@ -93,11 +93,11 @@ def read_run(run: Path, job: Job, arm: Arm) -> Outcome:
 
 def first_adapter(run: Path) -> str:
     """The fingerprint of the adapter that this run's learner starts from: the learner is built once more to ask it."""
-    from rft import build
     from rft.cluster import Workplace, share_out, this_machine
     from rft.config import RunConfig
-    from rft.learning.spec import build_learner
-    from rft.preparation import prepare
+    from rft.learning.build import build_learner
+    from rft.run import build
+    from rft.run.inputs import prepare
 
     config = RunConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
     prepared = prepare(config, needs_training_tasks=True)
@@ -118,8 +118,8 @@ def first_adapter(run: Path) -> str:
 
 def hash_prompts(job: Job, by_step: list[list[dict[str, Any]]]) -> list[str]:
     """Hash of the prompts that each step sampled, rendered to token ids."""
-    from rft.base_model import load_tokenizer
     from rft.data.rendering import Renderer
+    from rft.models.base_model import load_tokenizer
     from rft.types import Split, Task
 
     renderer = Renderer(load_tokenizer(job.model, None))

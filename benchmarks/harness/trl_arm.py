@@ -44,8 +44,8 @@ def run(job: Job, name: str, options: dict[str, Any], threads: int) -> Outcome:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from rft.base_model import fingerprint
-    from rft.learning.publish import pack_adapter
+    from rft.learning.packing import pack_adapter
+    from rft.models.base_model import fingerprint
 
     torch.set_num_threads(threads)
     record = Record(job, all_at_once=options.pop("grading", "one_by_one") == "all_at_once")

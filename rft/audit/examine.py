@@ -10,8 +10,10 @@ from typing import Any
 
 from rft.audit.answers import as_text, prompt_text
 from rft.audit.bench import GivenUp
+from rft.audit.cases import Graded
+from rft.audit.findings import MAX_EXAMPLES, Finding, Result, excerpt, failed, not_applicable
+from rft.audit.probe import Probe
 from rft.audit.probes import PROBES
-from rft.audit.records import MAX_EXAMPLES, Finding, Graded, Probe, Result, excerpt, failed, not_applicable
 from rft.audit.subject import Subject
 
 ORDER = (Result.FAILED, Result.WARNED, Result.PASSED, Result.NOT_APPLICABLE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rft.audit.records import Finding, Graded, failed, passed, warned
+from rft.audit.cases import Graded
+from rft.audit.findings import Finding, failed, passed, warned
 from rft.audit.subject import PAID, Subject
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rft.audit.answers import FORMATS, dressed, is_same, right_answers, short
 from rft.audit.bench import Bench
-from rft.audit.records import Case, Graded
+from rft.audit.cases import Case, Graded
 from rft.types import Rollout, Status, Task
 
 NUM_FORMAT_TASKS = 10

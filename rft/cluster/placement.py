@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from rft.cluster.head_check import check_alive
 from rft.cluster.nodes import Node, nodes_of_cluster
-from rft.cluster.plan import Seat, missing, plan_text, there_is
-from rft.cluster.reach import check_alive
+from rft.cluster.seating import Seat, missing, plan_text, there_is
 from rft.cluster.session import LOCAL
 from rft.errors import ClusterError, ConfigError, WaitTimeout
 from rft.waiting import blocking, wait_for

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import rft
+from rft.cluster.head_check import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.nodes import num_gpus_here
-from rft.cluster.reach import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.watch import watched
 from rft.config.schema import AttachCluster, LocalCluster
 from rft.errors import ClusterError, WaitTimeout
-from rft.interrupt import listen_again
+from rft.terminal.interrupt import listen_again
 from rft.waiting import blocking, in_thread, wait_for, waiting
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from rft.cluster.reach import check_alive
+from rft.cluster.head_check import check_alive
 from rft.errors import ClusterError, RftError
 from rft.waiting import blocking
 

@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from rft.cluster.mirror import Mirror
+from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.nodes import Node, this_machine
 from rft.cluster.placement import Placement, nodes_now, reserved
-from rft.cluster.plan import Seat
+from rft.cluster.seating import Seat
 from rft.cluster.session import LOCAL, ray_ahead, ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out, threads_of
-from rft.cluster.travel import ask, send
+from rft.cluster.transfer import ask, send
 from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.schema import AttachCluster
@@ -157,7 +157,7 @@ async def _prepared(
     """Look at every node, bring the base model to those that lack it, and see what they share with the driver."""
     import ray
 
-    from rft.cluster.keeper import NodeKeeper
+    from rft.cluster.node_agent import NodeKeeper
 
     cluster = config.cluster if isinstance(config.cluster, AttachCluster) else AttachCluster()
     folder = cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")

@@ -15,7 +15,7 @@ from rft.config.catalog import SCHEMAS, config_name_of
 from rft.config.line import OPTIONS
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, reference
-from rft.grading.loading import BUILT_IN
+from rft.grading.loading.targets import BUILT_IN
 
 SCRIPTS: Mapping[str, str] = {
     # Bash breaks words at `=` and `:`, which are inside rft's; what is before the last of them is not to be repeated.

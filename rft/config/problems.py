@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rft.base_model import refuse_place
 from rft.config.learner_problems import learner_problems
 from rft.config.learners import FakeLearner
 from rft.config.samplers import FakeSampler, VllmSampler
@@ -27,6 +26,7 @@ from rft.data.sources import local_file
 from rft.errors import UsageError
 from rft.grading import grader_problems
 from rft.grading.verdicts import verdict_problems
+from rft.models.base_model import refuse_place
 from rft.storage import address_problems
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"

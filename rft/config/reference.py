@@ -14,7 +14,7 @@ from typing import Any
 from rft.config.catalog import SCHEMAS
 from rft.config.explain import shown
 from rft.config.presets import primary
-from rft.grading.keys import KEYS
+from rft.grading.loading.keys import KEYS
 
 GRADER = "graders.<name>"
 NAMED = {

@@ -1,6 +1,6 @@
 """Every key of a run's configuration, with its type, its default and its meaning.
 
-The files in `conf/` choose values; this file says which keys there are. Nothing past `rft.app` sees an untyped
+The files in `conf/` choose values; this file says which keys there are. Nothing past `rft.run.training` sees an untyped
 configuration, and importing this module pulls in no torch, Ray, vLLM or TRL.
 """
 

@@ -35,7 +35,7 @@ CLUSTER_PROGRAM = """
 import asyncio, sys
 from rft.cluster import ray_session
 from rft.cluster.nodes import nodes_of_cluster
-from rft.cluster.plan import there_is
+from rft.cluster.seating import there_is
 from rft.config.schema import AttachCluster
 from rft.errors import RftError
 

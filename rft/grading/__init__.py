@@ -10,7 +10,7 @@ Everything that the author of a grader needs is importable from here:
 
 from rft.grading.answers import final_answer, reference
 from rft.grading.contract import LoadedGrader, per_group
-from rft.grading.registry import grader_problems, load_grader
+from rft.grading.loading.registry import grader_problems, load_grader
 from rft.types import Rollout, Score, Status, Task
 
 __all__ = [

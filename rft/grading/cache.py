@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rft.errors import OutputError
 from rft.grading.contract import LoadedGrader
-from rft.grading.wire import decode_scores, encode_inputs, encode_scores
+from rft.grading.processes.wire import decode_scores, encode_inputs, encode_scores
 from rft.types import Rollout, Score, Task
 
 log = logging.getLogger(__name__)

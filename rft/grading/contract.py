@@ -15,7 +15,7 @@ or a frozen dataclass whose fields are its options, with a method `grade`, sync 
         def grade(self, completion, task):
             return len(completion) <= self.max_chars
 
-Arguments are passed by name (`rft.grading.binding` has the list). A grader returns a finite number or a bool, a
+Arguments are passed by name (`rft.grading.loading.binding` has the list). A grader returns a finite number or a bool, a
 `Score`, or None to decline. Whatever else it returns, and whatever it raises, is a grader error: no value, never a
 zero.
 
@@ -39,7 +39,7 @@ from typing import Any, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 OWN = "rft"
-"""The style of a grader as it is described here; `rft.grading.styles` has the other systems'."""
+"""The style of a grader as it is described here; `rft.grading.foreign.styles` has the other systems'."""
 
 
 def per_group(function: Function) -> Function:

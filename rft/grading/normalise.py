@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from rft.grading.importing import ImportEnded
+from rft.grading.loading.importing import ImportEnded
 from rft.types import Score, Status
 
 MAX_REASON_CHARS = 500

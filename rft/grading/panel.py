@@ -15,7 +15,7 @@ from rft.grading.budget import FaultBudget
 from rft.grading.cache import ScoreCache
 from rft.grading.contract import LoadedGrader
 from rft.grading.counters import GraderCounters
-from rft.grading.fork_server import ForkServers
+from rft.grading.processes.fork_server import ForkServers
 from rft.grading.running import Runner
 from rft.types import Grade, GradedGroup, Rollout, Score, Task
 from rft.waiting import waiting

@@ -12,11 +12,11 @@ from typing import Any
 
 from rft.errors import WaitTimeout
 from rft.grading.contract import LoadedGrader
-from rft.grading.fork_server import ForkServers
 from rft.grading.grader_log import GraderLog
 from rft.grading.normalise import describe_error, failed, outcome, traceback_of, within_range
-from rft.grading.wire import arguments_of
-from rft.grading.workers import Scored, Workers
+from rft.grading.processes.fork_server import ForkServers
+from rft.grading.processes.wire import arguments_of
+from rft.grading.processes.workers import Scored, Workers
 from rft.redaction import hide, secrets_in
 from rft.types import Rollout, Score, Status, Task
 from rft.waiting import waiting
@@ -28,7 +28,7 @@ class Runner:
     Args:
         graders: All that it will call.
         max_concurrency: Async calls at a time.
-        num_workers: Worker processes; None leaves it to `rft.grading.workers`.
+        num_workers: Worker processes; None leaves it to `rft.grading.processes.workers`.
         fork_servers: Where the worker processes come from, if others have some from there too.
         log_folder: Where faults, and what graders print, are kept; None for nowhere.
     """

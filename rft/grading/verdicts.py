@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from rft.errors import OutputError
-from rft.grading.keys import KEYS
-from rft.grading.loading import find_target
-from rft.grading.registry import load_grader
+from rft.grading.loading.keys import KEYS
+from rft.grading.loading.registry import load_grader
+from rft.grading.loading.targets import find_target
 
 PASSED, FAILED = "passed", "failed"
 NEVER = "never audited"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import safetensors.numpy
 
-from rft.learning.published import PublicationRecord
+from rft.learning.publication_record import PublicationRecord
 from rft.learning.spec import COMPLETE, LearnerSpec
 from rft.types import Adapter, GradedGroup, Policy, Publication
 

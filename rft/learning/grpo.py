@@ -15,17 +15,17 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from rft.base_model import load_tokenizer
 from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
+from rft.learning.packing import pack_adapter, pack_model
 from rft.learning.ppo_trainer import PpoTrainer
-from rft.learning.publish import pack_adapter, pack_model
-from rft.learning.published import PublicationRecord
+from rft.learning.publication_record import PublicationRecord
 from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import COMPLETE, LearnerSpec, Lora
 from rft.learning.trl_import import GRPOConfig, GRPOTrainer
 from rft.learning.trl_seam import SteppedTrainer
 from rft.learning.trl_trainer import LeanTrainer
+from rft.models.base_model import load_tokenizer
 from rft.types import GradedGroup, Publication
 
 

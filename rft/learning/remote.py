@@ -13,7 +13,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from rft.errors import LearnError, RankLost, RftError, UsageError
-from rft.learning.spec import Backend, LearnerSpec, RankPlace, build_learner
+from rft.learning.build import build_learner
+from rft.learning.spec import Backend, LearnerSpec, RankPlace
 from rft.types import GradedGroup, Publication
 from rft.waiting import wait_for
 

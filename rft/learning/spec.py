@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from rft.imports import large_imports
 from rft.types import GradedGroup, Policy, Publication
 
 COMPLETE = "complete.json"
@@ -166,21 +164,3 @@ class RankPlace:
     """Address at which the other ranks reach this one."""
     backend: Backend
     """What adds up the gradients."""
-
-
-def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLearner:
-    """Build the learner, or one rank of it, importing its libraries only now.
-
-    Raises:
-        RankLost: The other ranks did not come.
-    """
-    os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
-    if spec.kind in ("grpo", "ppo"):
-        with large_imports():
-            from rft.learning.grpo import GrpoLearner
-            from rft.learning.ranks import Ranks
-
-        return GrpoLearner(spec, Ranks() if place is None else Ranks.join(place, timeout_s=spec.timeout_s))
-    from rft.learning.fake import FakeLearner
-
-    return FakeLearner(spec)

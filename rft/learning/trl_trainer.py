@@ -34,8 +34,8 @@ from torch import Tensor
 from rft.learning.advantages import in_groups_of_equals, leave_one_out
 from rft.learning.importance import SamplerGap, gap_metrics, sampling_ratio
 from rft.learning.micro_batches import plan, share, take
+from rft.learning.rank_metrics import Said, brought_together
 from rft.learning.ranks import Ranks
-from rft.learning.tally import Said, brought_together
 from rft.learning.trl_import import GRPOTrainer
 
 _BY_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")

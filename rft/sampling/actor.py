@@ -12,10 +12,11 @@ from functools import partial
 from typing import TypeVar
 
 from rft.errors import SampleError
+from rft.sampling.build import build_engine
 from rft.sampling.choice import Trial
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
-from rft.sampling.spec import EngineSpec, build_engine
-from rft.sampling.twins import Twins
+from rft.sampling.shared_requests import Twins
+from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Policy, Rollout
 
 T = TypeVar("T")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rft.imports import large_imports
-from rft.sampling.engine import Engine
 from rft.types import Policy
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -48,22 +45,3 @@ class EngineSpec:
     """Whether an NVIDIA GPU is to be used."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What only this kind of engine takes."""
-
-
-def build_engine(spec: EngineSpec) -> Engine:
-    """Build the engine, importing its library only now."""
-    # OpenMP reads this once, when the library is loaded.
-    os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
-    if spec.kind == "vllm":
-        with large_imports():
-            from rft.sampling.vllm_engine import VllmEngine
-
-        return VllmEngine(spec)
-    if spec.kind == "transformers":
-        with large_imports():
-            from rft.sampling.transformers_engine import TransformersEngine
-
-        return TransformersEngine(spec)
-    from rft.sampling.fake_engine import FakeEngine
-
-    return FakeEngine(spec)

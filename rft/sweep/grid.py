@@ -15,19 +15,19 @@ from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.text import Text
 
-from rft.app import run_training
+from rft.commands.train import run_training
 from rft.config import RunConfig
 from rft.config.commands import Job, with_hydra
 from rft.config.grid import Grid, check_trials, read_grid, tell_by_trial
 from rft.errors import ConfigError, OutputError, RftError, UsageError
-from rft.interrupt import EXIT_CODES
-from rft.plan import as_table, run_rows
-from rft.preparation import Prepared, prepare
 from rft.redaction import hide, hide_in_words, secrets_in
-from rft.sweep.house import House
+from rft.run.inputs import Prepared, prepare
+from rft.run.plan import as_table, run_rows
+from rft.sweep.host import House
+from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, told
 from rft.sweep.report import finish_sweep
 from rft.sweep.runner import Runner, Trial
-from rft.sweep.trial import Outcome, outcome_of, read_outcomes, told
+from rft.terminal.interrupt import EXIT_CODES
 
 
 def run_grid(words: Sequence[str], *, console: Console) -> int:

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from rft.plots import BLUE, GREY, PALE, RED, STYLE
-from rft.recorder import read_metrics, writing
-from rft.sweep.trial import Outcome
+from rft.run_folder.plots import BLUE, GREY, PALE, RED, STYLE
+from rft.run_folder.recorder import read_metrics, writing
+from rft.sweep.outcome import Outcome
 
 MAX_LABEL_CHARACTERS = 48
 LOGARITHMIC_FROM = 20.0

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rft.recorder import write_json, writing
+from rft.run_folder.recorder import write_json, writing
+from rft.sweep.outcome import Direction, Outcome, ranked, winner
 from rft.sweep.plots import plot_sweep
-from rft.sweep.trial import Direction, Outcome, ranked, winner
 
 SWEEP = "sweep.json"
 WINNER = "winner"

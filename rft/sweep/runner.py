@@ -11,16 +11,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rft.app import GoOn, Training, open_recorder
+from rft.commands.train import open_recorder
 from rft.config import RunConfig
 from rft.errors import RftError
-from rft.interrupt import SweepInterrupt
-from rft.intervals import Estimate
-from rft.preparation import Prepared
-from rft.recorder import writing
+from rft.metrics.intervals import Estimate
 from rft.redaction import hide, hide_in_words, secrets_in
-from rft.sweep.house import House
-from rft.sweep.trial import Outcome, outcome_of, told
+from rft.run.inputs import Prepared
+from rft.run.training import GoOn, Training
+from rft.run_folder.recorder import writing
+from rft.sweep.host import House
+from rft.sweep.outcome import Outcome, outcome_of, told
+from rft.terminal.interrupt import SweepInterrupt
 
 LOG = "log.txt"
 LOG_COLUMNS = 120

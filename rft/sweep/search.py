@@ -19,15 +19,15 @@ from rft.config.grid import check_trials
 from rft.config.line import quoted
 from rft.config.search import Search, key_of, read_search
 from rft.errors import ConfigError, OutputError, UsageError
-from rft.preparation import Prepared, prepare
-from rft.recorder import writing
 from rft.redaction import HIDDEN, hide, hide_in_words, secrets_in
+from rft.run.inputs import Prepared, prepare
+from rft.run_folder.recorder import writing
 from rft.sweep.grid import prepare_all
-from rft.sweep.house import House
+from rft.sweep.host import House
+from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, record
 from rft.sweep.report import SWEEP, finish_sweep
 from rft.sweep.runner import Runner, Trial
 from rft.sweep.study import STUDY, Asked, Study
-from rft.sweep.trial import Outcome, outcome_of, read_outcomes, record
 
 SEARCH = "search.yaml"
 MAY_CHANGE_ON_RESUME = ("sweep.trials", "sweep.parallel", "dry_run")

@@ -15,8 +15,8 @@ from sqlalchemy import URL
 
 from rft.config.schema import SearchConfig
 from rft.config.search import Between, Range, text_of
-from rft.intervals import Estimate
-from rft.sweep.trial import Outcome
+from rft.metrics.intervals import Estimate
+from rft.sweep.outcome import Outcome
 
 STUDY = "study.db"
 

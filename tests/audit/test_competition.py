@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from rft.audit.findings import Result
 from rft.audit.probes import free, judges, references, texts
-from rft.audit.records import Result
 from tests.audit.conftest import make_tasks
 
 ROWS = json.loads((Path(__file__).parent / "cases" / "competition.json").read_text(encoding="utf-8"))

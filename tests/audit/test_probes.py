@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from rft.audit.bench import Bench, as_rollout
+from rft.audit.cases import Case
 from rft.audit.examine import as_object, examine, verdict
+from rft.audit.findings import Result
 from rft.audit.probes import PROBES, code, cost, data, free, judges, references, robustness, stability, texts
-from rft.audit.records import Case, Result
 from rft.audit.subject import Subject
 from rft.types import StopReason
 from tests.audit.conftest import make_tasks, sums

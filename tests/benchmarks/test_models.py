@@ -5,9 +5,9 @@ import torch
 from harness import models
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rft.base_model import fingerprint, load_tokenizer
 from rft.data.rendering import Renderer
 from rft.data.splits import load_task_sets
+from rft.models.base_model import fingerprint, load_tokenizer
 
 
 @pytest.mark.e2e  # real libraries or real limits: too slow for a unit test

@@ -9,7 +9,7 @@ import yaml
 from rft.config.commands import load_evaluation, load_training
 from rft.config.of_run import run_folder_of, settings_in_words
 from rft.errors import ConfigError, UsageError
-from rft.preparation import prepare
+from rft.run.inputs import prepare
 
 RUN: dict[str, Any] = {
     "model": {"path": "embedded:tiny", "chat_template": "gone.jinja"},

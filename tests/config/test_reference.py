@@ -13,7 +13,7 @@ from rft.config.catalog import SCHEMAS
 from rft.config.help import config_text, help_text
 from rft.config.reference import Key, reference
 from rft.errors import ConfigError
-from rft.grading.keys import KEYS
+from rft.grading.loading.keys import KEYS
 
 
 def keys_of(config_name: str) -> list[Key]:

@@ -9,10 +9,10 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rft.base_model import EMBEDDED_MODELS, load_tokenizer
 from rft.data.chat_templates import TEMPLATE_NAMES, shipped_template
 from rft.data.control_tokens import ControlTokens
 from rft.data.rendering import Renderer, TemplateRefusal
+from rft.models.base_model import EMBEDDED_MODELS, load_tokenizer
 from rft.types import Message, Split, Task
 
 CHATML = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]

@@ -22,8 +22,8 @@ from rft.config.commands import load_training
 from rft.config.schema import GradingConfig
 from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
-from rft.grader_samples import sample_rows
 from rft.grading import LoadedGrader, load_grader
+from rft.run.grader_samples import sample_rows
 from rft.types import Task
 
 from .blocks import ROOT, Command, read_blocks, read_commands
@@ -34,11 +34,11 @@ RUN_ELSEWHERE = "needs a run; tests/e2e/test_train.py runs the line of README.md
 NOT_RUN = {
     "rft sample --adapter": RUN_ELSEWHERE,
     "rft evaluate adapter=": RUN_ELSEWHERE,
-    "rft merge adapter=": "needs an adapter; tests/test_merge.py merges some",
+    "rft merge adapter=": "needs an adapter; tests/commands/test_merge.py merges some",
     "rft train experiment=quickstart storage=s3:": "needs a bucket; tests/e2e/test_storage.py has one of its own",
     "rft train resume=": "needs a run; tests/e2e/test_train.py resumes one",
-    "rft serve-grader": "does not end; tests/test_serving.py runs it",
-    "curl localhost:8000/grade": "needs that service; tests/test_serving.py asks it",
+    "rft serve-grader": "does not end; tests/commands/test_serve_grader.py runs it",
+    "curl localhost:8000/grade": "needs that service; tests/commands/test_serve_grader.py asks it",
     "rft sweep resume=": "needs a search; tests/sweep/test_grid.py resumes one",
     "python benchmarks/": TAKES_MINUTES,
     "make": "runs this test, too; that the target is there is checked",
@@ -54,7 +54,7 @@ ONLY_COMPOSED = {
     "cluster=attach": "needs a cluster",
 }
 """Part of a training command that is checked as far as its configuration, and why."""
-ONLY_COMPILED = {"GRPOTrainer(...": "it trains; tests/grading/test_export.py does so"}
+ONLY_COMPILED = {"GRPOTrainer(...": "it trains; tests/grading/outbound/test_export.py does so"}
 """Part of a Python block that is not executed, and why."""
 EXIT_CODES = {"graders.main.use=my_graders.py:names_it": 1}
 """Part of a command whose exit code is not 0: an audit of a grader that fails it."""
@@ -129,9 +129,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GRADER_KEY", "key-of-the-test")
     monkeypatch.setattr("rft.audit.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
-    monkeypatch.setattr("rft.check.sample_rows", sampled_once)
-    monkeypatch.setattr("rft.preparation.load_task_sets", read_once)
-    monkeypatch.setattr("rft.preparation.fit_context", fitted_once)
+    monkeypatch.setattr("rft.commands.check.sample_rows", sampled_once)
+    monkeypatch.setattr("rft.run.inputs.load_task_sets", read_once)
+    monkeypatch.setattr("rft.run.inputs.fit_context", fitted_once)
     rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     completed = [row | {"completion": row["answer"]} for row in rows]

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from rft.cli import main
-from rft.recorder import read_metrics
+from rft.run_folder.recorder import read_metrics
 
 RFT = Path(sys.executable).with_name("rft")
 TASKS = Path(__file__).parents[2] / "rft" / "embedded" / "tasks" / "chain_sum"

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from rft.recorder import read_metrics, read_rollouts
+from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full]
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import rft
-from rft.recorder import read_metrics, read_rollouts
+from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.e2e
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from rft.recorder import read_metrics, read_rollouts
+from rft.run_folder.copies.layout import whole_checkpoints
+from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.storage import Place
-from rft.stored.layout import whole_checkpoints
 
 pytestmark = pytest.mark.e2e
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rft.recorder import read_metrics, read_rollouts
+from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("trained")]
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rft.adapter_folder import load_adapter
-from rft.checkpoint import last_checkpoint
 from rft.config.schema import RunConfig
-from rft.recorder import read_metrics, read_rollouts
+from rft.models.adapter_folder import load_adapter
+from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("trained")]
 

@@ -4,7 +4,7 @@ import pytest
 
 from graders.math_answer import Math
 from rft.grading import Rollout, Task, grader_problems, load_grader
-from rft.grading.loading import BUILT_IN
+from rft.grading.loading.targets import BUILT_IN
 from rft.types import Policy, StopReason
 
 CITIES = ["Rome", "Paris", "Oslo", "Lima"]

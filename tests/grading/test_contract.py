@@ -8,8 +8,8 @@ import numpy
 import pytest
 
 from rft.grading import Score, Status, Task, final_answer, per_group, reference
-from rft.grading.binding import bind
 from rft.grading.contract import is_per_group
+from rft.grading.loading.binding import bind
 from rft.grading.normalise import describe_error, to_score, to_scores
 
 

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from rft.grading import fork_server, grader_log
+from rft.grading import grader_log
 from rft.grading.grader_log import FAULTS, OUTPUT, GraderLog
+from rft.grading.processes import fork_server
 from rft.types import Score, Status
 
 from .conftest import make_rollouts

@@ -8,7 +8,7 @@ import pytest
 
 from rft.errors import GradeError, SampleError
 from rft.grading import LoadedGrader, Score, Status, Task
-from rft.grading.binding import bind
+from rft.grading.loading.binding import bind
 from rft.grading.panel import Panel
 from rft.types import Policy, Rollout, StopReason
 from rft.waiting import current_wait

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import safetensors.numpy
 
-from rft.checkpoint import last_checkpoint
+from rft.learning.build import build_learner
 from rft.learning.fake import FakeLearner
-from rft.learning.spec import LearnerSpec, Lora, build_learner
+from rft.learning.spec import LearnerSpec, Lora
+from rft.run_folder.checkpoint import last_checkpoint
 from rft.types import Adapter, Policy
 
 

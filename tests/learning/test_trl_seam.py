@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from rft.checkpoint import last_checkpoint
 from rft.errors import LearnError
 from rft.learning.grpo import GrpoLearner
 from rft.learning.trl_seam import SteppedTrainer
+from rft.run_folder.checkpoint import last_checkpoint
 from rft.types import GradedGroup
 
 pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test

@@ -13,10 +13,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rft.base_model import fingerprint
-from rft.learning.publish import pack_adapter
+from rft.learning.packing import pack_adapter
+from rft.models.base_model import fingerprint
+from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Request, SamplingOptions
-from rft.sampling.spec import EngineSpec, build_engine
+from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, Policy, Rollout, StopReason
 
 pytestmark = pytest.mark.e2e

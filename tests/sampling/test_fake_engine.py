@@ -7,9 +7,9 @@ import pytest
 
 from rft.errors import SyncError
 from rft.sampling import fake_engine
+from rft.sampling.build import build_engine
 from rft.sampling.engine import Request, SamplingOptions, sample_all
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.spec import build_engine
 from rft.types import Adapter, Policy, StopReason
 
 from .conftest import BASE, FAKE_SPEC

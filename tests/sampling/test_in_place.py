@@ -14,16 +14,17 @@ import safetensors.torch
 import torch
 from transformers import AutoModelForCausalLM
 
-from rft.base_model import fingerprint
 from rft.errors import SyncError
 from rft.learning.canaries import score_canaries
-from rft.learning.publish import pack_adapter
+from rft.learning.packing import pack_adapter
+from rft.models.base_model import fingerprint
 from rft.sampling.actor import SamplerActor
+from rft.sampling.build import build_engine
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.merging import BaseWeights
 from rft.sampling.proof import Proof, prove
-from rft.sampling.spec import EngineSpec, build_engine
+from rft.sampling.spec import EngineSpec
 from rft.sampling.trial import try_out
 from rft.types import FullWeights, Policy, Publication
 

@@ -13,13 +13,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from rft.base_model import fingerprint
-from rft.learning.publish import pack_adapter
+from rft.learning.packing import pack_adapter
+from rft.models.base_model import fingerprint
 from rft.sampling.actor import SamplerActor
+from rft.sampling.build import build_engine
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engine import Loaded, Scores
 from rft.sampling.proof import Proof, prove
-from rft.sampling.spec import EngineSpec, build_engine
+from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, Logprobs, Policy, Publication
 
 pytestmark = pytest.mark.e2e

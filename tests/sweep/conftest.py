@@ -66,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def fleets(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The fleets that are started."""
-    from rft import build
+    from rft.run import build
 
     started: list[Any] = []
     real: Callable[..., Any] = build.fleet

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from rft.errors import OutputError
-from rft.recorder import read_rollouts
+from rft.run_folder.recorder import read_rollouts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_ray")]
 

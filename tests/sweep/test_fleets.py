@@ -14,8 +14,8 @@ import pytest
 from rft.config.commands import load_training
 from rft.errors import SampleError
 from rft.sampling.spec import EngineSpec
-from rft.sweep import sharing
-from rft.sweep.sharing import SharedFleets
+from rft.sweep import shared_fleets as sharing
+from rft.sweep.shared_fleets import SharedFleets
 
 from .conftest import VLLM_SPEC as SPEC
 

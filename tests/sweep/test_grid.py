@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rft.errors import OutputError, UsageError
-from rft.recorder import read_rollouts
+from rft.run_folder.recorder import read_rollouts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("running_ray")]
 

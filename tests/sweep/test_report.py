@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rft.intervals import Estimate
-from rft.recorder import Recorder
+from rft.metrics.intervals import Estimate
+from rft.run_folder.recorder import Recorder
+from rft.sweep.outcome import Outcome
 from rft.sweep.report import finish_sweep
-from rft.sweep.trial import Outcome
 from rft.types import Policy, StepReport
 
 PNG = b"\x89PNG\r\n\x1a\n"

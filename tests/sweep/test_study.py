@@ -9,9 +9,9 @@ import pytest
 
 from rft.config.schema import SearchConfig
 from rft.config.search import Between, OneOf
-from rft.intervals import Estimate
+from rft.metrics.intervals import Estimate
+from rft.sweep.outcome import Outcome
 from rft.sweep.study import STUDY, Study, database
-from rft.sweep.trial import Outcome
 
 SPACE = {
     "learner.learning_rate": Between(low=1e-5, high=1e-2, is_logarithmic=True),

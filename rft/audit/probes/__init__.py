@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rft.audit.probe import Probe
 from rft.audit.probes import code, cost, data, free, judges, references, robustness, stability, texts
-from rft.audit.records import Probe
 
 PROBES: tuple[Probe, ...] = (
     *references.PROBES,

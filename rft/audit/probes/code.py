@@ -9,7 +9,9 @@ from typing import Any
 
 from rft.audit.answers import as_text, is_python
 from rft.audit.bench import other_task
-from rft.audit.records import Case, Finding, Probe, failed, not_applicable, passed, warned
+from rft.audit.cases import Case
+from rft.audit.findings import Finding, failed, not_applicable, passed, warned
+from rft.audit.probe import Probe
 from rft.audit.subject import FULL, Subject, named
 from rft.types import Task
 

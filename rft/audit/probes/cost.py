@@ -7,9 +7,11 @@ import time
 from contextlib import suppress
 
 from rft.audit.bench import asks_a_service
-from rft.audit.records import Case, Finding, Graded, Probe, failed, not_applicable, passed, warned
+from rft.audit.cases import Case, Graded
+from rft.audit.findings import Finding, failed, not_applicable, passed, warned
+from rft.audit.probe import Probe
 from rft.audit.subject import Subject
-from rft.grade_report import percentiles
+from rft.grading.report import percentiles
 from rft.types import Status
 
 STALL_S = 0.5

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rft.audit.answers import choices_of, message_text, short
-from rft.audit.records import Case, Finding, Graded, Probe, failed, not_applicable, passed, warned
+from rft.audit.cases import Case, Graded
+from rft.audit.findings import Finding, failed, not_applicable, passed, warned
+from rft.audit.probe import Probe
 from rft.audit.subject import Subject
 from rft.types import StopReason, Task
 

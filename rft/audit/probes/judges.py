@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rft.audit.answers import short
-from rft.audit.records import Case, Finding, Probe, failed, not_applicable, passed, warned
+from rft.audit.cases import Case
+from rft.audit.findings import Finding, failed, not_applicable, passed, warned
+from rft.audit.probe import Probe
 from rft.audit.subject import Subject, named
 
 INFLUENCE = 0.1

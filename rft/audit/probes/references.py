@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from rft.audit.answers import choices_of, near_misses, parts_of, short
 from rft.audit.bench import other_task
-from rft.audit.records import Case, Finding, Graded, Probe, failed, not_applicable, passed, warned
+from rft.audit.cases import Case, Graded
+from rft.audit.findings import Finding, failed, not_applicable, passed, warned
+from rft.audit.probe import Probe
 from rft.audit.subject import FULL, PAID, Subject, was_skipped
 
 EMPTY = "the reference is an empty text"

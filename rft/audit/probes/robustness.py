@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rft.audit.records import Case, Finding, Graded, Probe, failed, passed, warned
+from rft.audit.cases import Case, Graded
+from rft.audit.findings import Finding, failed, passed, warned
+from rft.audit.probe import Probe
 from rft.audit.subject import Subject, without_value
 from rft.types import Status
 

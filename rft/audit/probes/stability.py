@@ -7,7 +7,9 @@ import statistics
 from collections.abc import Sequence
 
 from rft.audit.bench import asks_a_service
-from rft.audit.records import Case, Finding, Graded, Probe, failed, not_applicable, passed, warned
+from rft.audit.cases import Case, Graded
+from rft.audit.findings import Finding, failed, not_applicable, passed, warned
+from rft.audit.probe import Probe
 from rft.audit.subject import Subject
 
 TIMES = 5

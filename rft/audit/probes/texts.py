@@ -7,8 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 
 from rft.audit.answers import as_number, short
+from rft.audit.cases import Case, Graded
+from rft.audit.findings import Finding, failed, not_applicable, passed, warned
 from rft.audit.judging import undeserved
-from rft.audit.records import Case, Finding, Graded, Probe, failed, not_applicable, passed, warned
+from rft.audit.probe import Probe
 from rft.audit.subject import FULL, Subject
 from rft.grading.notation import canonical, unnamed
 

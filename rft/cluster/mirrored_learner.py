@@ -1,0 +1,99 @@
+"""A learner on another node than the driver: its checkpoints and the trackers' files come back to the run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rft.cluster.transfer import ask, fetch, send
+from rft.data.chat_templates import TEMPLATE_NAMES
+from rft.learning.remote import RemoteLearner
+from rft.learning.spec import COMPLETE, LearnerSpec
+
+
+class Mirror:
+    """Keeps the learner's part of the run folder the same here as on its node.
+
+    Args:
+        keeper: Of the learner's node.
+        node_folder: The keeper's folder.
+        run: What the run is called there.
+        run_folder: The run folder here.
+        deadline_s: For each part of a file, seconds.
+    """
+
+    def __init__(self, keeper: Any, *, node_folder: str, run: str, run_folder: Path, deadline_s: float) -> None:
+        self._keeper = keeper
+        self._node_folder = Path(node_folder)
+        self._there = f"runs/{run}"
+        self._here = run_folder
+        self._deadline_s = deadline_s
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    async def move(self, spec: LearnerSpec) -> LearnerSpec:
+        """The learner as it is built on its node; what it reads from this machine is sent there first."""
+        files: dict[str, Path] = {}
+        there = self._node_folder / self._there
+        changed: dict[str, Any] = {"run_folder": there}
+        if (checkpoint := spec.resume_from) is not None:
+            inside = f"checkpoints/{checkpoint.name}"
+            files |= {
+                f"{inside}/{file.relative_to(checkpoint).as_posix()}": file
+                for file in checkpoint.rglob("*")
+                if file.is_file()
+            }
+            changed["resume_from"] = there / inside
+        if spec.chat_template is not None and spec.chat_template not in TEMPLATE_NAMES:
+            files["chat_template.jinja"] = Path(spec.chat_template).expanduser()
+            changed["chat_template"] = str(there / "chat_template.jinja")
+        await send({self._there: self._keeper}, files, deadline_s=self._deadline_s)
+        self._seen = await self._list()
+        return replace(spec, **changed)
+
+    async def bring_back(self) -> None:
+        """Bring what is new or changed here, the mark of a whole checkpoint last; drop checkpoints that are gone."""
+        there = await self._list()
+        new = [path for path, state in there.items() if self._seen.get(path) != state]
+        for path in sorted(new, key=lambda path: path.endswith(COMPLETE)):
+            await fetch(self._keeper, f"{self._there}/{path}", self._here / path, deadline_s=self._deadline_s)
+        self._seen = there
+        kept = {Path(path).parts[1] for path in there if path.startswith("checkpoints/")}
+        for checkpoint in (self._here / "checkpoints").glob("checkpoint-*"):
+            if kept and checkpoint.name not in kept:
+                shutil.rmtree(checkpoint)
+
+    async def remove(self) -> None:
+        """Leave nothing of the run on the node."""
+        await ask([self._keeper.remove.remote([self._there])], what="the node to clean up", deadline_s=self._deadline_s)
+
+    async def _list(self) -> dict[str, tuple[int, int]]:
+        what = "the files of the learner's node"
+        [files] = await ask([self._keeper.files.remote(self._there)], what=what, deadline_s=self._deadline_s)
+        return dict(files)
+
+
+class MirroredLearner(RemoteLearner):
+    """A learner whose checkpoints are brought here before they count.
+
+    Args:
+        mirror: Of the node of its first rank.
+        specs: As `RemoteLearner`.
+        options: As `RemoteLearner`.
+    """
+
+    def __init__(self, mirror: Mirror, specs: Sequence[LearnerSpec], **options: Any) -> None:
+        super().__init__(specs, **options)
+        self._mirror = mirror
+
+    async def save(self) -> None:
+        """Write a checkpoint, and bring it here."""
+        await super().save()
+        await self._mirror.bring_back()
+
+    async def close(self) -> None:
+        """End the trainer, and bring the trackers' files here."""
+        await super().close()
+        await self._mirror.bring_back()

@@ -1,0 +1,168 @@
+"""`rft sample`: a base model or an adapter, tried on a prompt, in this process and without Ray."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from rft.cluster import num_gpus_here
+from rft.config.of_run import in_words, settings_of_run
+from rft.config.samplers import SamplerConfig
+from rft.data.rendering import Renderer
+from rft.errors import ModelError
+from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
+from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate
+from rft.sampling.build import build_engine
+from rft.sampling.engine import Engine, Request, SamplingOptions, request_seed, sample_all
+from rft.sampling.spec import EngineSpec
+from rft.types import Adapter, Policy, Split, Task
+
+
+def run_sample(words: Sequence[str], *, console: Console) -> int:
+    """Sample completions of one prompt and print them.
+
+    Args:
+        words: The command line after `rft sample`.
+        console: Where to.
+
+    Raises:
+        ModelError: The model or the adapter cannot be used.
+    """
+    asked = parser().parse_args(words)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    adapter = None
+    if asked.adapter is not None:
+        adapter = load_adapter(Path(asked.adapter))
+        if said := _take_settings_of_run(asked):
+            print(said, file=sys.stderr)
+        asked.model = asked.model or base_model_of(adapter, Path(asked.adapter))
+    elif asked.model is None:
+        raise ModelError("sample", ["give --adapter <run folder>, or --model <folder or hub id>, or both"])
+    model = locate(asked.model)
+    prompt_ids = _prompt(asked, model)
+    context = context_tokens(model)
+    if len(prompt_ids) >= context:
+        raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context}"])
+    engine = _engine(asked, model, adapter)
+    options = SamplingOptions(
+        temperature=asked.temperature,
+        max_completion_tokens=min(asked.max_tokens or SamplerConfig().max_completion_tokens, context - len(prompt_ids)),
+        stop=tuple(asked.stop or ()),
+    )
+    requests = [
+        Request(task_id="prompt", index=index, prompt_ids=prompt_ids, seed=request_seed(asked.seed, index))
+        for index in range(asked.num)
+    ]
+    rollouts = sample_all(engine, requests, options)
+    for rollout in sorted(rollouts, key=lambda rollout: rollout.index):
+        text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in rollout.text)
+        cut = "  (cut)" if rollout.stop == "length" else ""
+        console.print(Text(text + cut), soft_wrap=True)
+    return 0
+
+
+def _prompt(asked: argparse.Namespace, model: Path) -> tuple[int, ...]:
+    """The token ids of the prompt, rendered as in training."""
+    messages = [{"role": "user", "content": asked.prompt}]
+    if asked.system and asked.format != "raw":
+        messages.insert(0, {"role": "system", "content": asked.system})
+    is_chat = asked.format != "raw"
+    tokenizer = load_tokenizer(model, asked.chat_template, needs_template=is_chat)
+    renderer = Renderer(tokenizer, format="chat" if is_chat else "raw", variables=asked.chat_template_kwargs)
+    return renderer.render(Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST))
+
+
+def _engine(asked: argparse.Namespace, model: Path, adapter: Adapter | None) -> Engine:
+    """The engine, with the adapter loaded."""
+    on_gpu = num_gpus_here() > 0
+    engine = build_engine(
+        EngineSpec(
+            kind=asked.sampler,
+            model=model,
+            base=Policy(version=0, fingerprint=fingerprint(model)),
+            max_lora_rank=max_rank(adapter) if adapter else 8,
+            dtype="bfloat16" if on_gpu else "float32",
+            max_context_tokens=context_tokens(model),
+            seed=asked.seed,
+            num_threads=os.cpu_count() or 1,
+            on_gpu=on_gpu,
+            options={"completions_per_batch": asked.num} if asked.sampler == "transformers" else {},
+        )
+    )
+    if adapter is not None and (problems := engine.load(adapter).problems):
+        raise ModelError("adapter", problems)
+    return engine
+
+
+def _take_settings_of_run(asked: argparse.Namespace) -> str:
+    """Fill in what was not asked for with the settings of the run that trained the adapter; say which in a line."""
+    options = {
+        "model.path": "model",
+        "model.chat_template": "chat_template",
+        "model.chat_template_kwargs": "chat_template_kwargs",
+        "data.format": "format",
+        "data.system": "system",
+        "sampler.max_completion_tokens": "max_tokens",
+        "sampler.stop": "stop",
+    }
+    taken = {}
+    for key, value in settings_of_run(Path(asked.adapter), format=asked.format).items():
+        if getattr(asked, options[key]) is None:
+            setattr(asked, options[key], value)
+            taken[key] = value
+    return in_words(Path(asked.adapter), taken)
+
+
+def _variables(text: str) -> dict[str, Any]:
+    try:
+        variables = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no JSON: {error}") from error
+    if not isinstance(variables, dict):
+        raise argparse.ArgumentTypeError(f'{text} is no JSON object, such as {{"enable_thinking": false}}')
+    return variables
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    parser = argparse.ArgumentParser(prog="rft sample", description="Try a base model or an adapter on a prompt.")
+    parser.add_argument("prompt", help="what the user says")
+    parser.add_argument("--adapter", help="a run folder or an adapter folder")
+    parser.add_argument("--model", help="base model: a folder, a hub id or embedded:tiny (default: the adapter's)")
+    parser.add_argument("--system", help="a system message (default: that of the adapter's run)")
+    parser.add_argument("--chat-template", help="a file with a Jinja chat template (default: the adapter's)")
+    parser.add_argument(
+        "--chat-template-kwargs",
+        type=_variables,
+        metavar="JSON",
+        help="variables of the chat template, as '{\"enable_thinking\": false}' (default: those of the adapter's run)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("chat", "raw"),
+        help="raw sends the prompt without a chat template (default: as the adapter's run)",
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        metavar="TEXT",
+        help="a string that ends a completion; may be given several times (default: those of the adapter's run)",
+    )
+    parser.add_argument("--num", type=int, default=1, metavar="N", help="completions (default 1)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token (default 1)")
+    parser.add_argument(
+        "--max-tokens", type=int, metavar="N", help="longest completion (default: that of the adapter's run, or 256)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default 0)")
+    parser.add_argument(
+        "--sampler", choices=("vllm", "transformers"), default="vllm", help="engine that samples (default vllm)"
+    )
+    return parser

@@ -1,0 +1,43 @@
+"""`rft serve-grader`: graders behind HTTP, for trainers and services of others."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+
+import uvicorn
+from rich.console import Console
+from rich.text import Text
+
+from rft.config import ServeConfig
+from rft.errors import UsageError
+from rft.grading import load_grader
+from rft.grading.outbound.service import create_app
+
+
+def run_service(config: ServeConfig, *, console: Console) -> int:
+    """Serve until somebody interrupts.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UsageError: The address cannot be listened at.
+    """
+    app = create_app([load_grader(name, spec) for name, spec in config.graders.items()])
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((config.host, config.port))
+            listening.listen()
+        except OSError as error:
+            problem = f"host={config.host} port={config.port}: {error.strerror or error}; choose another, or port=0"
+            raise UsageError("address", [problem]) from error
+        host, port = listening.getsockname()[:2]
+        where = f"http://[{host}]:{port}" if family is socket.AF_INET6 else f"http://{host}:{port}"
+        console.print(Text(f"{', '.join(config.graders)} at {where}/grade (Ctrl-C ends it)"), soft_wrap=True)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
+            server.run(sockets=[listening])
+    return 0

@@ -1,0 +1,1 @@
+"""Clients of services that grade: models behind OpenAI's API, and plain HTTP."""

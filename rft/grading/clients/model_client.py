@@ -1,0 +1,271 @@
+"""Calling a model behind an OpenAI-compatible endpoint: a judge, or embeddings. Retries, then an error; never a zero.
+
+    client = ModelClient("http://localhost:8000/v1", "judge", None, timeout_s=30.0, retries=3)
+    reply = await client.chat([{"role": "user", "content": "..."}], schema={...}, sampling={"temperature": 0})
+
+What is retried: a broken connection, silence, 408, 409, 425, 429, 5xx, and a reply that is none of the API. The key
+comes from an environment variable, is read at the call, and is in no message, repr or exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from rft.grading.answers import json_answer
+from rft.grading.clients.http import SHOWN_CHARS, may_pass, pause_s, retry_after_s
+from rft.waiting import waiting
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+T = TypeVar("T")
+
+
+class ModelCallError(Exception):
+    """A model gave no reply that can be used: a fault of the grader, and no reward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model replied.
+
+    Example:
+        Reply(text='{"result": 7}', parsed={"result": 7}, usage={"prompt_tokens": 10, "total_tokens": 15}, refusal=None)
+    """
+
+    text: str
+    """As it came."""
+    parsed: Any
+    """The JSON value that the text is, where a schema was asked for; None where it is prose. Not held to the schema."""
+    usage: Mapping[str, int]
+    """Tokens: `prompt_tokens`, `completion_tokens`, `total_tokens`; empty where the endpoint does not count."""
+    refusal: str | None
+    """Why the model would not reply."""
+
+
+class _Failed(Exception):
+    """One attempt failed."""
+
+    def __init__(self, reason: str, *, may_pass: bool = True, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
+        self.retry_after_s = retry_after_s
+
+
+class ModelClient:
+    """A model behind an endpoint. May be used from several event loops, one after the other.
+
+    Args:
+        base_url: Where the API is, as `http://localhost:8000/v1`.
+        model: The model's name there.
+        api_key_env: The environment variable that holds the key; None where the endpoint wants none.
+        timeout_s: Seconds that one attempt may take.
+        retries: How often a failed call is repeated.
+        backoff_s: Seconds before the first retry; see `rft.grading.clients.http.pause_s`.
+
+    Raises:
+        ValueError: An argument is out of its range, or the address holds a password.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key_env: str | None,
+        timeout_s: float,
+        retries: int,
+        backoff_s: float = 0.5,
+    ) -> None:
+        parts = urlsplit(base_url)
+        problems = []
+        if parts.username or parts.password:
+            problems.append("base_url holds a user or password; name an environment variable with the key instead")
+        elif parts.scheme not in ("http", "https") or not parts.hostname:
+            problems.append(f"base_url={base_url!r} is no http:// or https:// address")
+        if timeout_s <= 0 or retries < 0 or backoff_s < 0:
+            problems.append("an attempt must be allowed more than 0 s, retries and backoff_s must be at least 0")
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.base_url = base_url
+        self.model = model
+        self.api_key_env = api_key_env
+        self.timeout_s = timeout_s
+        self.retries = retries
+        self.backoff_s = backoff_s
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, AsyncOpenAI]]
+        self._clients = weakref.WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"ModelClient({self.base_url!r}, {self.model!r}, api_key_env={self.api_key_env!r})"
+
+    async def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, schema: Mapping[str, Any] | None, sampling: Mapping[str, Any]
+    ) -> Reply:
+        """Have the model reply to a chat.
+
+        Args:
+            messages: In OpenAI's format.
+            schema: The JSON schema that the reply is to follow; an endpoint may ignore it. None: prose.
+            sampling: Further parameters of the request, as `temperature`.
+
+        Raises:
+            ModelCallError: No attempt got a reply.
+        """
+        request: dict[str, Any] = {"model": self.model, "messages": list(messages)}
+        request["extra_body"] = dict(sampling)  # endpoints have parameters that the library does not know
+        if schema is not None:
+            named = {"name": "reply", "schema": dict(schema), "strict": True}
+            request["response_format"] = {"type": "json_schema", "json_schema": named}
+
+        async def call(client: AsyncOpenAI) -> Reply:
+            return _reply(await client.chat.completions.create(**request), is_json=schema is not None)
+
+        return await self._persist(call)
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return the embeddings of texts, in their order; finite, and of one length.
+
+        Raises:
+            ModelCallError: No attempt got them.
+        """
+
+        async def call(client: AsyncOpenAI) -> list[list[float]]:
+            # Floats, because base64, the client's default, is not known to every server.
+            reply = await client.embeddings.create(model=self.model, input=list(texts), encoding_format="float")
+            return _vectors(reply, len(texts))
+
+        return await self._persist(call)
+
+    async def _persist(self, call: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
+        """Make a call, again and again while its failure may pass."""
+        key = self._key()
+        where = f"model '{self.model}' at {self.base_url}"
+        client = self._client(key)
+        for attempt in range(1, self.retries + 2):
+            try:
+                with waiting(f"a reply of {where}"):
+                    return await _attempt(call, client, self.timeout_s)
+            except _Failed as error:
+                failed = error
+            if not failed.may_pass or attempt > self.retries:
+                break
+            with waiting(f"the next attempt at {where}"):
+                await asyncio.sleep(pause_s(attempt, self.backoff_s, failed.retry_after_s))
+        reason = str(failed).replace(key, "***") if key else str(failed)
+        raise ModelCallError(f"{where}: {reason} ({attempt} of {self.retries + 1} attempts)")
+
+    def _key(self) -> str:
+        if self.api_key_env is None:
+            return ""
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise ModelCallError(f"the environment variable '{self.api_key_env}', which holds the key, is not set")
+        if not (key.isascii() and key.isprintable()):
+            raise ModelCallError(f"what the environment variable '{self.api_key_env}' holds cannot be a key")
+        return key
+
+    def _client(self, key: str) -> AsyncOpenAI:
+        """Return the event loop's client, which keeps connections open between calls."""
+        import openai
+
+        loop = asyncio.get_running_loop()
+        known = self._clients.get(loop)
+        if known is None or known[0] != key:
+            client = openai.AsyncOpenAI(
+                base_url=self.base_url,
+                # The library wants some key, and would else take OPENAI_API_KEY, which is another endpoint's.
+                api_key=key or "none",
+                max_retries=0,
+                timeout=None,
+                # Redirects are not followed: they would take what is graded elsewhere.
+                http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+            )
+            known = self._clients[loop] = (key, client)
+        return known[1]
+
+
+def strict_object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of an object with these properties, all of them and no others, as strict replies need."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+async def _attempt(call: Callable[[AsyncOpenAI], Awaitable[T]], client: AsyncOpenAI, timeout_s: float) -> T:
+    import openai
+
+    # Raised below and not within: the library's errors hold the request, with the key in its headers.
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call(client)
+    except TimeoutError:
+        failed = _Failed(f"no reply within {timeout_s:g} s")
+    except openai.APIStatusError as error:
+        status, shown = error.status_code, error.response.text[:SHOWN_CHARS]
+        wait_s = retry_after_s(error.response.headers)
+        failed = _Failed(f"status {status}: {shown!r}", may_pass=may_pass(status), retry_after_s=wait_s)
+    except openai.APIConnectionError as error:
+        failed = _Failed(f"no connection ({type(error.__cause__ or error).__name__})")
+    except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
+        failed = _Failed(f"the reply is none of OpenAI's API ({type(error).__name__}: {str(error)[:SHOWN_CHARS]})")
+    raise failed
+
+
+def _reply(completion: Any, *, is_json: bool) -> Reply:
+    """Read a reply, of which the library checks nothing."""
+    message = completion.choices[0].message
+    text = "" if message.content is None else message.content
+    if not isinstance(text, str):
+        raise TypeError(f"the content is a {type(text).__name__}")
+    counts = {name: getattr(completion.usage, name, None) for name in _COUNTS}
+    return Reply(
+        text=text,
+        parsed=_json(text) if is_json else None,
+        usage={name: count for name, count in counts.items() if isinstance(count, int)},
+        refusal=str(message.refusal) if getattr(message, "refusal", None) else None,
+    )
+
+
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
+def _json(text: str) -> Any:
+    """Return the JSON that a text is; failing that, the JSON after its thinking or in its fence; or None."""
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_int=_int)
+    except (ValueError, RecursionError):
+        try:
+            return json_answer(text)
+        except (ValueError, RecursionError):
+            return None
+
+
+def _int(digits: str) -> int:
+    return int(digits) if math.isfinite(float(digits)) else _refuse(digits[:20])
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no finite number")
+
+
+def _vectors(reply: Any, count: int) -> list[list[float]]:
+    entries = sorted(reply.data, key=lambda entry: entry.index)
+    vectors = [[float(number) for number in entry.embedding] for entry in entries]
+    if [entry.index for entry in entries] != list(range(count)):
+        raise ValueError(f"{len(entries)} embeddings for {count} texts")
+    if len({len(vector) for vector in vectors}) > 1 or not all(
+        math.isfinite(number) for vector in vectors for number in vector
+    ):
+        raise ValueError("embeddings of different lengths, or not finite")
+    return vectors

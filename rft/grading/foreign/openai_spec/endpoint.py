@@ -1,0 +1,60 @@
+"""endpoint: a grader behind a URL of the user's own, by Azure's contract.
+
+    POST {"sample": ..., "item": ..., "trace_id": ...}   ->   {"score": 0.5}
+
+With the grader's `headers`, at most `rate_limit` calls a second, at most 1 MB a call, at most ten minutes for it. What
+may pass by itself (`rft.grading.clients.http`) is repeated three times; then there is no reward.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rft.grading.clients.http import CallFailed, Patience, as_json, post_json
+from rft.grading.foreign.openai_spec.faults import Fault, Flag
+from rft.grading.foreign.openai_spec.outcome import Case, Outcome, Services
+from rft.grading.foreign.openai_spec.spec import Endpoint
+from rft.redaction import secrets_in
+from rft.types import Status
+
+MAX_BYTES = 1_000_000
+"""Largest request."""
+TIMEOUT_S = 600.0
+"""Seconds that one call may take."""
+ATTEMPTS = 4
+"""How often a call is made at the most."""
+
+
+async def grade(spec: Endpoint, case: Case, services: Services) -> Outcome:
+    """Ask the endpoint.
+
+    Raises:
+        Fault: The request is too large, the endpoint fails for good, or it replies with no score.
+    """
+    where = f"endpoint '{spec.name}'"
+    body = as_json({"sample": case.sample, "item": dict(case.item), "trace_id": case.trace_id})
+    if len(body) > MAX_BYTES:
+        raise Fault(Flag.OTHER_ERROR, f"the request has {len(body)} bytes; an endpoint is sent at most {MAX_BYTES}")
+    turn = None if spec.rate_limit is None else services.rate_limit(spec.url, spec.rate_limit).turn
+    try:
+        reply = await post_json(
+            spec.url,
+            body,
+            headers=spec.headers,
+            patience=Patience(attempts=ATTEMPTS, attempt_timeout_s=TIMEOUT_S, backoff_s=services.backoff_s),
+            secrets=secrets_in({"url": spec.url, "headers": spec.headers}),
+            before_attempt=turn,
+        )
+    except CallFailed as error:
+        if error.timed_out:
+            raise Fault(Flag.UNRESPONSIVE_REWARD_ERROR, f"{where}: {error}", Status.TIMEOUT) from None
+        raise Fault(Flag.OTHER_ERROR, f"{where}: {error}") from None
+    return Outcome(value=_score(reply))
+
+
+def _score(reply: Any) -> float:
+    score = reply.get("score") if isinstance(reply, dict) else None
+    if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
+        raise Fault(Flag.OTHER_ERROR, f"the endpoint's reply {reply!r:.200} has no finite number as its 'score'")
+    return float(score)

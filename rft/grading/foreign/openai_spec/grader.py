@@ -1,0 +1,131 @@
+"""An OpenAI grader as a grader of rft."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rft.grading.foreign.openai_spec.faults import SpecError
+from rft.grading.foreign.openai_spec.outcome import Case, Outcome, Services
+from rft.grading.foreign.openai_spec.sample import sample_of_completion
+from rft.types import Rollout, Score, Status, Task
+
+if TYPE_CHECKING:
+    from rft.grading.foreign.openai_spec.spec import Grader
+
+_REASON_CHARS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIGrader:
+    """Grades completions by an OpenAI grader's JSON; `load_openai` makes one."""
+
+    spec: Grader
+    """The grader, read and checked."""
+    response_format: Mapping[str, Any] | None = None
+    """What the answers had to be; with it, graders see `sample.output_json`."""
+    services: Services = field(default_factory=Services, repr=False, compare=False)
+    """Judge, sandbox, pace."""
+
+    async def grade(self, completion: str, task: Task, rollout: Rollout) -> Score:
+        """Grade one completion."""
+        from rft.grading.foreign.openai_spec.evaluate import evaluate
+
+        sample = sample_of_completion(completion, stop=rollout.stop, response_format=self.response_format)
+        case = Case(sample=sample.as_dict(), item=task.item, trace_id=f"{task.id}-{rollout.index}")
+        outcome = await evaluate(self.spec, case, self.services, sample.fault)
+        return to_score(outcome, answer=sample.output_text)
+
+
+def to_score(outcome: Outcome, *, answer: str | None = None) -> Score:
+    """Turn an outcome into a score: its status is that of the first fault of its kind, as the package describes."""
+    faults = [fault for fault in outcome.faults if fault.status.has_value is (outcome.value is not None)]
+    parts = ", ".join(
+        f"{key} {'none' if part.value is None else f'{part.value:g}'}" for key, part in outcome.parts.items()
+    )
+    reason = "; ".join([*([parts] if parts else []), *(str(fault) for fault in faults)])[:_REASON_CHARS]
+    status = faults[0].status if faults else Status.OK
+    return Score(value=outcome.value, status=status, reason=reason or None, answer=answer)
+
+
+def load_openai(
+    source: str | Mapping[str, Any],
+    *,
+    response_format: Mapping[str, Any] | None = None,
+    services: Services | None = None,
+) -> OpenAIGrader:
+    """Make a grader from OpenAI's JSON.
+
+    Args:
+        source: A file's path, JSON text, or the object. Either the grader itself, or the `reinforcement` object of a
+            fine-tuning job, which holds it under `grader` beside `response_format` and `hyperparameters`.
+        response_format: What the answers had to be, where the source does not say.
+        services: Judge, sandbox and so on; None for those that the environment names.
+
+    Raises:
+        SpecError: Something is wrong with it; holds everything that is.
+    """
+    from rft.grading.foreign.openai_spec.parsing import parse_grader, templates_of
+
+    found, path = _read(source) if isinstance(source, str) else source, "$"
+    if isinstance(found, Mapping) and "grader" in found and "type" not in found:
+        unknown = set(found) - {"grader", "response_format", "hyperparameters"}
+        if unknown:
+            raise SpecError([f"$.{key}: a job has grader, response_format, hyperparameters" for key in sorted(unknown)])
+        response_format = response_format or found.get("response_format")
+        found, path = found["grader"], "$.grader"
+    spec = parse_grader(found, path)
+    problems = [*_response_format_problems(response_format)]
+    needs_json = [one for one in templates_of(spec) if any(v.path[1] == "output_json" for v in one.variables)]
+    if needs_json and response_format is None:
+        problems.append(
+            f"{path}: {needs_json[0].source!r:.80} needs sample.output_json, which is there only with a "
+            f"response_format; give it beside the grader, as {{'grader': ..., 'response_format': ...}}"
+        )
+    if problems:
+        raise SpecError(problems)
+    return OpenAIGrader(spec=spec, response_format=response_format, services=services or Services())
+
+
+def _read(source: str) -> Any:
+    text, name = source, "the text"
+    if not source.lstrip().startswith("{"):
+        try:
+            text, name = Path(source).expanduser().read_text(encoding="utf-8"), source
+        except (OSError, ValueError) as error:
+            raise SpecError([f"$: {source} cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats)
+    except RecursionError:
+        raise SpecError([f"$: {name} is nested too deep"]) from None
+    except json.JSONDecodeError as error:
+        raise SpecError([f"$: {name} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}"]) from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    if repeated:
+        raise SpecError([f"$: the key '{key}' is twice in one object" for key in repeated])
+    return dict(pairs)
+
+
+def _response_format_problems(response_format: Any) -> list[str]:
+    if response_format is None:
+        return []
+    where = "$.response_format"
+    if not isinstance(response_format, Mapping) or response_format.get("type") != "json_schema":
+        return [f"{where}: {response_format!r:.80} is not {{'type': 'json_schema', 'json_schema': {{...}}}}"]
+    schema = response_format.get("json_schema")
+    if not isinstance(schema, Mapping) or not isinstance(schema.get("schema"), Mapping):
+        return [f"{where}.json_schema.schema: missing; give the JSON schema of the answers"]
+    import jsonschema
+
+    try:
+        jsonschema.validators.validator_for(schema["schema"]).check_schema(schema["schema"])
+    except jsonschema.SchemaError as error:
+        return [f"{where}.json_schema.schema: {error.json_path}: {error.message[:200]}"]
+    return []

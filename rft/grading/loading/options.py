@@ -1,0 +1,97 @@
+"""The options of a grader, a dataclass's fields or a function's further parameters, filled in from its entry."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rft.grading.contract import is_per_group
+from rft.grading.loading.binding import PER_COMPLETION, PER_GROUP, option_parameters
+from rft.grading.loading.keys import KEYS
+from rft.grading.loading.targets import Target, did_you_mean
+from rft.grading.normalise import describe_error
+
+
+def fill_in(target: Target, options: Mapping[str, Any]) -> tuple[Callable[..., Any] | None, list[str]]:
+    """Fill the options of a grader in.
+
+    Returns:
+        What to call, and no problem; or None, and everything that is wrong. A problem begins with the key that it is
+        about, below the grader's own, as `.tolerance: ...`.
+    """
+    grader = target.object
+    is_class = inspect.isclass(grader)
+    if is_class and not (dataclasses.is_dataclass(grader) and callable(getattr(grader, "grade", None))):
+        return None, [".use: that is a class; a grader is a function, or a dataclass with a method 'grade'"]
+    if not callable(grader):
+        return None, [f".use: that is of type {type(grader).__name__}; a grader is a function, or a dataclass"]
+    try:
+        allowed, required = _option_names(grader)
+    except ValueError as error:  # some functions that are written in C do not tell
+        return None, [f".use: its parameters cannot be read ({error}); wrap it in a function of your own"]
+    values, problems = _checked(grader, allowed, options)
+    problems += [
+        f".{name}: the grader's option has the name of a key that rft reads; rename it"
+        for name in allowed
+        if name in KEYS
+    ]
+    needs = "missing; the grader has no default for it, and rft itself passes only"
+    passed = ", ".join(PER_GROUP if is_per_group(grader) else PER_COMPLETION)
+    problems += [f".{name}: {needs} {passed}" for name in required if name not in options]
+    if problems:
+        return None, problems
+    try:
+        return (grader(**values).grade if is_class else functools.partial(grader, **values)), []
+    except ValueError as error:
+        return None, [f": {error}"]
+    except Exception as error:  # whatever else a user's own check of the options may raise
+        return None, [f": {describe_error(error, target.file)}"]
+
+
+def _option_names(grader: Any) -> tuple[list[str], list[str]]:
+    """Return the names of all options, and of those without a default."""
+    if dataclasses.is_dataclass(grader):
+        fields = [field for field in dataclasses.fields(grader) if field.init]
+        missing = dataclasses.MISSING
+        required = [field.name for field in fields if field.default is missing and field.default_factory is missing]
+        return [field.name for field in fields], required
+    parameters = option_parameters(grader)
+    return list(parameters), [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+
+
+def _checked(grader: Any, allowed: list[str], options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options' values in the types that the grader declares, and what is wrong with them."""
+    if not options:
+        return {}, []
+    import pydantic
+
+    hints = _type_hints(grader)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in options.items():
+        if name not in allowed:
+            takes = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
+            hint = did_you_mean(name, [*allowed, *KEYS])
+            problems.append(f".{name}: the grader has no such option{hint}; {takes}")
+            continue
+        hint = hints.get(name, Any)
+        try:
+            values[name] = pydantic.TypeAdapter[Any](hint).validate_python(value)
+        except pydantic.ValidationError as error:
+            expected = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
+            problems.append(f".{name}: {value!r} is not of type {inspect.formatannotation(hint)}: {expected}")
+        except pydantic.errors.PydanticUserError:
+            problems.append(f".{name}: no configuration can hold a {inspect.formatannotation(hint)}")
+    return values, problems
+
+
+def _type_hints(grader: Any) -> dict[str, Any]:
+    """Return the declared types by name; none where some are imported for type checkers only, or for odd callables."""
+    try:
+        return typing.get_type_hints(grader)
+    except (NameError, TypeError):
+        return {}

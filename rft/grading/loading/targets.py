@@ -1,0 +1,170 @@
+"""From what the configuration says under `use` to the function or dataclass that it names."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rft.grading.loading.importing import watched_import
+from rft.grading.normalise import describe_error, shown_path
+
+BUILT_IN: Mapping[str, str] = {
+    "code_tests": "graders.code_tests:CodeTests",
+    "composite": "graders.composite:Composite",
+    "constraints": "graders.constraints:Constraints",
+    "contains": "graders.contains:Contains",
+    "embedding": "graders.embedding:Embedding",
+    "endpoint": "graders.endpoint:Endpoint",
+    "exact": "graders.exact:Exact",
+    "format": "graders.pattern:Pattern",
+    "ifeval": "graders.ifeval:IFEval",
+    "json_match": "graders.json_match:JsonMatch",
+    "json_schema": "graders.json_schema:JsonSchema",
+    "judge": "graders.judge:Judge",
+    "length": "graders.length:Length",
+    "math": "graders.math_answer:Math",
+    "multiple_choice": "graders.multiple_choice:MultipleChoice",
+    "numeric": "graders.numeric:Numeric",
+    "pattern": "graders.pattern:Pattern",
+    "reasoning_gym": "graders.reasoning_gym_score:ReasoningGym",
+    "repetition": "graders.repetition:Repetition",
+    "sql": "graders.sql_result:SqlResult",
+    "text_similarity": "graders.text_similarity:TextSimilarity",
+}
+"""The graders that come with rft: where each is, imported only when it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a grader's `use` names."""
+
+    object: Any
+    """The function or the dataclass."""
+    file: str
+    """The file that holds it, absolute."""
+    sha256: str
+    """Hash of that file."""
+
+
+def find_target(use: str) -> Target:
+    """Import what `use` names: a built-in grader, or `path/to/file.py:name`, relative to the working directory.
+
+    Raises:
+        ValueError: There is no such grader, file or name, or the file cannot be imported.
+    """
+    path, _, name = use.rpartition(":")
+    if path.endswith(".py"):
+        module = import_file(Path(path))
+    elif use in BUILT_IN:
+        module_name, _, name = BUILT_IN[use].partition(":")
+        module = importlib.import_module(module_name)
+    else:
+        near = f"; name the grader in it, as {use}:function" if use.endswith(".py") else did_you_mean(use, BUILT_IN)
+        raise ValueError(
+            f"there is no grader '{use}'{near}; the built-in ones are {', '.join(BUILT_IN)}, "
+            f"your own are named path/to/file.py:function"
+        )
+    file = str(module.__file__)
+    if name not in vars(module):
+        own = [key for key, value in vars(module).items() if _is_defined_in(value, module)]
+        raise ValueError(f"{shown_path(file)} has no '{name}'{did_you_mean(name, own)}; it has: {', '.join(own)}")
+    return Target(vars(module)[name], file, _sha256(Path(file)))
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a user's file under a name of its own; the modules beside it can be imported from it.
+
+    The same content of the same file is imported once only. A file with relative imports is imported as part of its
+    package, under the name that it has there.
+
+    Raises:
+        ValueError: The file does not exist, or importing it fails.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"there is no file {shown_path(str(path))} (looked in {Path.cwd()})")
+    if (path.parent / "__init__.py").is_file() and _has_relative_imports(path):
+        return _import_from_package(path)
+    identity = hashlib.sha256(f"{path} {_sha256(path)}".encode()).hexdigest()
+    name = f"rft_grader_{path.stem}_{identity[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    # At the end: a file there that is called datasets.py, say, must not hide the library.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    with watched_import(path) as watch:
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if watch.interrupted:
+                raise
+            raise ValueError(_why_not_imported(error, path)) from error
+    return module
+
+
+def _has_relative_imports(path: Path) -> bool:
+    """Whether a file imports from the package that it is in."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return False  # importing it says what is wrong
+    return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in ast.walk(tree))
+
+
+def _import_from_package(path: Path) -> ModuleType:
+    """Import a file as a module of the package whose folders, with their `__init__.py`, lie around it."""
+    root = path.parent
+    while (root.parent / "__init__.py").is_file():
+        root = root.parent
+    name = ".".join(path.relative_to(root.parent).with_suffix("").parts)
+    if str(root.parent) not in sys.path:
+        sys.path.append(str(root.parent))
+    with watched_import(path) as watch:
+        try:
+            module = importlib.import_module(name)
+        except BaseException as error:
+            if watch.interrupted:
+                raise
+            why = _why_not_imported(error, path)
+            raise ValueError(f"{why} (imported as {name}, for its relative imports)") from error
+    found = str(module.__file__)
+    if Path(found).resolve() != path:
+        raise ValueError(
+            f"it belongs to the package '{root.name}', and another package of that name is imported: "
+            f"{shown_path(found)}; name the file there, or rename the folder {shown_path(str(root))}"
+        )
+    return module
+
+
+def _why_not_imported(error: BaseException, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{shown_path(error.filename or str(path))}:{error.lineno}: syntax error: {error.msg}"
+    return f"importing it failed: {describe_error(error, str(path))}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'numeric'?)`, or nothing where no known word is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _is_defined_in(value: Any, module: ModuleType) -> bool:
+    return (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Graders in killable worker processes."""

@@ -1,0 +1,223 @@
+"""Worker processes for sync graders: a queue of calls, and a few processes that work it off.
+
+A worker is handed several calls at a time where they are quick, and runs them one after another. At a call's deadline
+the worker is killed and replaced; that call alone is charged, those behind it go back to the head of the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rft.errors import GradeError
+from rft.grading.contract import LoadedGrader
+from rft.grading.normalise import failed
+from rft.grading.processes.fork_server import ForkServer, Worker
+from rft.grading.processes.wire import decode_scores, decode_traceback, encode_call, encode_inputs
+from rft.types import Rollout, Score, Status, Task
+from rft.waiting import waiting
+
+log = logging.getLogger(__name__)
+
+BATCH_S = 0.02
+"""Calls are handed over together that are expected to take so long in all."""
+BATCH_CALLS = 256
+BATCH_BYTES = 1 << 16
+"""What a socket takes at once: a batch is on its way whole before its first call can crash the worker."""
+SLOW_S = 0.1
+"""Behind a call that takes longer, no other call waits."""
+MAX_DEFAULT_WORKERS = 32
+
+
+def default_num_workers() -> int:
+    """One for each CPU that this process may use but one, and at least two: one may hang while the other works."""
+    return min(MAX_DEFAULT_WORKERS, max(2, len(os.sched_getaffinity(0)) - 1))
+
+
+Scored = tuple[list[Score], str]
+"""The scores of a call, and the traceback where the grader raised."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call in the queue or with a worker."""
+
+    grader: LoadedGrader
+    task: Task
+    rollouts: Sequence[Rollout]
+    line: bytes = b""
+    scores: asyncio.Future[Scored] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def settle(self, scores: list[Score], traceback: str = "") -> None:
+        if not self.scores.done():  # nobody waits any more for one that was cancelled
+            self.scores.set_result((scores, traceback))
+
+    def fail(self, reason: str, status: Status = Status.GRADER_ERROR) -> None:
+        seconds = self.grader.timeout_s if status is Status.TIMEOUT else 0.0
+        self.settle(failed(status, reason, len(self.rollouts), seconds=seconds))
+
+
+class _WorkerLost(Exception):
+    """A worker will not serve the call that it has; why, and what becomes of the call."""
+
+    def __init__(self, reason: str, status: Status = Status.GRADER_ERROR) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+class Workers:
+    """Runs graders in worker processes. Starts with the first call; belongs to one event loop.
+
+    Args:
+        graders: The graders that run here, all of them.
+        num_workers: Processes; None for `default_num_workers()`.
+        server: Where they come from, if others have workers from there too; None for one of their own.
+        printed: Is handed what graders print, whole lines of it.
+    """
+
+    def __init__(
+        self,
+        graders: Sequence[LoadedGrader],
+        num_workers: int | None = None,
+        server: ForkServer | None = None,
+        *,
+        printed: Callable[[bytes], None],
+    ) -> None:
+        self.replaced = 0
+        """Workers that were killed at a deadline, or crashed."""
+        self._num_workers = num_workers or default_num_workers()
+        self._server = server or ForkServer(graders)
+        self._printed = printed
+        self._owns_server = server is None
+        self._queue: deque[_Call] = deque()
+        self._arrived = asyncio.Event()
+        self._slots: list[asyncio.Task[None]] = []
+        self._seconds: dict[str, float] = {}  # a grader's latest calls, in the mean
+
+    async def grade(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> Scored:
+        """Have a grader grade one rollout, or those of a group. Never raises for what the grader does."""
+        call = _Call(grader, task, rollouts)
+        self._queue.append(call)
+        self._arrived.set()
+        if len(self._slots) < self._num_workers:
+            self._slots.append(asyncio.create_task(self._serve(), name="grader workers"))
+        return await call.scores
+
+    def close(self) -> None:
+        """End all worker processes. Calls that are still waited for never come."""
+        for slot in self._slots:
+            slot.cancel()  # and its worker ends
+        if self._owns_server:
+            self._server.close()
+
+    async def _serve(self) -> None:
+        """One slot: a worker, replaced whenever it is lost, that works the queue off."""
+        worker: Worker | None = None
+        try:
+            while True:
+                calls = await self._next_calls()
+                try:
+                    worker = worker or await self._server.fork(self._printed)
+                    if not await self._run(worker, calls):
+                        worker = None
+                except GradeError as error:
+                    for call in calls:
+                        call.fail(str(error))
+                except Exception as error:  # a fault of ours: it must cost neither the slot nor a caller's patience
+                    log.exception("a grader's worker process was given up")
+                    for call in calls:
+                        call.fail(f"rft lost the worker process: {error!r}")
+                    if worker is not None:
+                        worker.close()
+                    worker = None
+        finally:
+            if worker is not None:
+                self._server.let_go(worker)
+
+    async def _next_calls(self) -> deque[_Call]:
+        """Take calls off the queue: one, or as many as are quick, but no more than this slot's share."""
+        calls: deque[_Call] = deque()
+        num_bytes, seconds = 0, 0.0
+        while not calls:
+            while not self._queue:
+                self._arrived.clear()
+                await self._arrived.wait()
+            share = min(BATCH_CALLS, math.ceil(len(self._queue) / self._num_workers))
+            while self._queue and len(calls) < share:
+                call = self._queue[0]
+                seconds += self._seconds.get(call.grader.name, math.inf)
+                if call.scores.done() or not self._encode(call):
+                    self._queue.popleft()
+                    continue
+                num_bytes += len(call.line)
+                if calls and (seconds > BATCH_S or num_bytes > BATCH_BYTES):
+                    break
+                calls.append(self._queue.popleft())
+        return calls
+
+    def _encode(self, call: _Call) -> bool:
+        """Write a call down only when it is about to be sent: a queue may be long, and a rollout large."""
+        try:
+            call.line = call.line or encode_call(call.grader, encode_inputs(call.grader, call.task, call.rollouts))
+        except ValueError as error:
+            call.fail(str(error))
+        return not call.scores.done()
+
+    async def _run(self, worker: Worker, calls: deque[_Call]) -> bool:
+        """Have a worker run calls, and return whether it can run more; if not, it is killed."""
+        sent, served = len(calls), 0
+        worker.write(b"".join(call.line for call in calls))
+        try:
+            while calls:
+                scores, traceback = await self._reply(worker, calls)
+                calls.popleft().settle(scores, traceback)
+                served += 1
+        except _WorkerLost as lost:
+            calls.popleft().fail(lost.reason, lost.status)
+        if served == sent:
+            return True
+        self._hand_back(calls)
+        self.replaced += 1
+        await self._server.end(worker)
+        return False
+
+    async def _reply(self, worker: Worker, calls: deque[_Call]) -> Scored:
+        """Wait for the first call's scores. If they are long in coming, the calls behind it go back to the queue.
+
+        Raises:
+            _WorkerLost: They do not come.
+        """
+        call = calls[0]
+        limit = call.grader.timeout_s
+        with waiting(f"grader '{call.grader.name}' on task {call.task.id}"):
+            try:
+                line = await worker.line(min(limit, SLOW_S))
+                if line is None and limit > SLOW_S:
+                    behind = deque(calls)
+                    calls.clear()
+                    calls.append(behind.popleft())
+                    self._hand_back(behind)
+                    line = await worker.line(limit - SLOW_S)
+            except ConnectionError:
+                ended = await self._server.end(worker)
+                raise _WorkerLost(f"its worker process {worker.misconduct or ended}") from None
+        if line is None:
+            raise _WorkerLost(f"no result within {limit:g} s", Status.TIMEOUT)
+        try:
+            scores = decode_scores(line, len(call.rollouts))
+        except ValueError as error:
+            raise _WorkerLost(f"its worker process sent what is no reply: {error}") from None
+        before = self._seconds.get(call.grader.name, scores[0].seconds)
+        self._seconds[call.grader.name] = 0.8 * before + 0.2 * scores[0].seconds
+        is_fault = any(score.status.is_grader_fault for score in scores)
+        return scores, decode_traceback(line) if is_fault else ""
+
+    def _hand_back(self, calls: deque[_Call]) -> None:
+        self._queue.extendleft(reversed(calls))
+        self._arrived.set()

@@ -1,0 +1,39 @@
+"""The metric that held-out tasks are measured by: its values, its bounds, and the caveats of its estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rft.metrics.intervals import UNIT
+from rft.types import GradedGroup
+
+
+def metric_values(group: GradedGroup, metric: str) -> list[float]:
+    """The metric of each completion of a group that has it."""
+    scores = group.rewards if metric == "reward" else [grade.scores[metric].value for grade in group.grades]
+    return [score for score in scores if score is not None]
+
+
+def metric_bounds(graders: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[float, float]:
+    """Lowest and highest possible value of a metric; a grader that declares no `range` is taken to score in [0, 1].
+
+    Args:
+        graders: Entries of the configuration, by name.
+        metric: `reward`, or the name of a grader.
+    """
+    if metric != "reward":
+        low, high = graders[metric].get("range") or UNIT
+        return float(low), float(high)
+    weighted = [
+        sorted(float(spec.get("weight", 1.0)) * float(limit) for limit in spec.get("range") or UNIT)
+        for spec in graders.values()
+    ]
+    return sum(low for low, _ in weighted), sum(high for _, high in weighted)
+
+
+def caveats(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """The caveats of the three estimates of `eval` in summary.json, by the row of the table that each belongs to."""
+    labels = {"before": "before", "after": "after", "difference": "after - before"}
+    estimates = {label: evaluation.get(name) for name, label in labels.items()}
+    return {label: obj["caveat"] for label, obj in estimates.items() if obj and obj.get("caveat")}

@@ -1,0 +1,226 @@
+"""From a checked configuration to the parts that it names: the fleet, the learner, the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rft.cluster import Shares, Workplace
+from rft.cluster.mirrored_learner import MirroredLearner
+from rft.cluster.shares import gpus_spanned
+from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
+from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
+from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
+from rft.grading.panel import Panel
+from rft.grading.processes.fork_server import ForkServers
+from rft.grading.sandbox import Sandbox
+from rft.grading.verdicts import audit_state
+from rft.learning.algorithms import ppo, trl_options
+from rft.learning.remote import RemoteLearner
+from rft.learning.spec import LearnerSpec, Lora
+from rft.redaction import hide_in_words, redacted
+from rft.run.inputs import Prepared
+from rft.run.plan import dtype_of, serving
+from rft.run_folder.provenance import manifest
+from rft.sampling.canaries import choose_canaries
+from rft.sampling.fleet import Fleet
+from rft.sampling.spec import EngineSpec
+
+CANARY_PROMPTS = 64
+"""The canaries are made from so many training prompts at most, spread over all of them."""
+
+
+def canaries(prepared: Prepared) -> tuple[tuple[int, ...], ...]:
+    """The token sequences that learner and samplers both score; none where there are no training tasks."""
+    tasks = prepared.tasks.train
+    some = tasks[:: max(1, len(tasks) // CANARY_PROMPTS)]
+    return choose_canaries(
+        [prepared.renderer.render(task) for task in some], max_context_tokens=prepared.context_tokens
+    )
+
+
+def engine_spec(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int | None
+) -> EngineSpec:
+    """The engine that every sampler builds."""
+    on_gpu = place.shares.sampler_gpus > 0
+    dtype = dtype_of(config.model.dtype, on_gpu)
+    return EngineSpec(
+        kind=config.sampler.kind,
+        model=place.model,
+        base=prepared.base,
+        max_lora_rank=max_lora_rank,
+        serve=serving(config.sampler, dtype, model=prepared.model),
+        staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
+        dtype=dtype,
+        max_context_tokens=prepared.context_tokens,
+        seed=config.seed,
+        num_threads=place.shares.sampler_threads,
+        on_gpu=on_gpu,
+        canaries=canaries(prepared),
+        options=_engine_options(config.sampler, place.shares),
+    )
+
+
+def learner_spec(
+    run: RunConfig,
+    prepared: Prepared,
+    place: Workplace,
+    resume_from: Path | None,
+    score: tuple[tuple[int, ...], ...] | None = None,
+) -> LearnerSpec:
+    """The learner; `score` are the canaries of samplers that were not built for this run alone."""
+    on_gpu = place.shares.learner_gpus > 0
+    learner = run.learner
+    return LearnerSpec(
+        kind=learner.kind,
+        model=place.model,
+        model_name=prepared.model_name,
+        base=prepared.base,
+        chat_template=run.model.chat_template,
+        run_folder=Path(run.output_dir).absolute(),
+        steps=run.loop.steps,
+        prompts_per_step=run.loop.prompts_per_step,
+        completions_per_prompt=run.loop.completions_per_prompt,
+        completions_per_micro_batch=completions_per_micro_batch(run, on_gpu=on_gpu),
+        max_completion_tokens=run.sampler.max_completion_tokens,
+        temperature=run.sampler.temperature,
+        learning_rate=learner.learning_rate,
+        lora=Lora(**learner.lora.model_dump()) if learner.lora else None,
+        epochs=learner.epochs if isinstance(learner, PolicyLearner) else 1,
+        advantage=learner.advantage if isinstance(learner, GrpoLearner) else "group",
+        ppo=ppo(learner) if isinstance(learner, PpoLearner) else None,
+        staleness=run.loop.staleness,
+        seed=run.seed,
+        dtype=dtype_of(run.model.dtype, on_gpu),
+        on_gpu=on_gpu,
+        num_threads=place.shares.learner_threads,
+        keep_checkpoints=run.loop.keep_checkpoints,
+        timeout_s=learner.step_timeout_s,
+        report_to=tuple(run.logging.report_to),
+        canaries=canaries(prepared) if score is None else score,
+        resume_from=resume_from,
+        options=trl_options(learner) if isinstance(learner, PolicyLearner) else {},
+    )
+
+
+def fleet(
+    config: RunConfig | EvaluateConfig,
+    prepared: Prepared,
+    place: Workplace,
+    *,
+    max_lora_rank: int | None,
+    warn: Callable[[str], None],
+    spec: EngineSpec | None = None,
+) -> Fleet:
+    """The fleet, its engines starting: those of the configuration, or of `spec` where other runs are to share them."""
+    tokens_per_sync = 0
+    if isinstance(config, RunConfig):
+        completions = config.loop.prompts_per_step * config.loop.completions_per_prompt
+        # How long completions will be is not known before; half of the longest.
+        tokens_per_sync = completions * config.sampler.max_completion_tokens // (2 * config.sampler.num_actors)
+    return Fleet(
+        spec or engine_spec(config, prepared, place, max_lora_rank=max_lora_rank),
+        actor_options=place.sampler_options,
+        render=prepared.renderer.render,
+        seed=config.seed,
+        max_completion_tokens=config.sampler.max_completion_tokens,
+        stop=stop_strings(config.sampler),
+        start_timeout_s=config.sampler.start_timeout_s,
+        stall_timeout_s=config.sampler.stall_timeout_s,
+        canary_tolerance=config.sampler.canary_tolerance,
+        on_failed_proof=config.sampler.on_failed_proof,
+        warn=warn,
+        tokens_per_sync=tokens_per_sync,
+        nodes=place.sampler_nodes,
+    )
+
+
+async def learner(
+    run: RunConfig,
+    prepared: Prepared,
+    place: Workplace,
+    resume_from: Path | None,
+    score: tuple[tuple[int, ...], ...] | None = None,
+) -> RemoteLearner:
+    """The learner, its model loading in each rank; `score` as for `learner_spec`."""
+    spec = learner_spec(run, prepared, place, resume_from, score)
+    moved = {mirror: await mirror.move(spec) for mirror in dict.fromkeys(place.mirrors) if mirror is not None}
+    specs = [spec if mirror is None else moved[mirror] for mirror in place.mirrors]
+    options: dict[str, Any] = {
+        "actor_options": place.learner_options,
+        "start_timeout_s": run.learner.start_timeout_s,
+        # NCCL refuses two ranks on one GPU.
+        "backend": "nccl" if place.shares.learner_gpus >= 1 else "gloo",
+    }
+    if place.mirrors[0] is not None:
+        return MirroredLearner(place.mirrors[0], specs, **options)
+    return RemoteLearner(specs, **options)
+
+
+def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
+    """What manifest.json says about a run that starts now."""
+    tasks, data = prepared.tasks, run.data
+    share = f"{data.validation_share:g} of {data.train}"
+    sources = {
+        "train": (data.train, tasks.train),
+        "validation": (data.validation or share, tasks.validation),
+        "test": (data.test, tasks.test),
+    }
+    audit = {"audit": {"graders": audit_state(audit_folder(run.grading), run.graders), "policy": run.audit}}
+    prompts = {
+        "format": data.format,
+        "chat_template_sha256": prepared.renderer.template_sha256,
+        "chat_template_kwargs": redacted(dict(run.model.chat_template_kwargs)),
+    }
+    return (
+        audit
+        | {"prompts": prompts}
+        | manifest(
+            method=run.learner.kind,
+            seed=run.seed,
+            command=hide_in_words(command, run.model_dump()),
+            base_model=run.model.path or "",
+            base_fingerprint=prepared.base.fingerprint,
+            tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},
+            graders={
+                grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
+                for grader in prepared.graders
+            },
+            sandbox=Sandbox(allow_unsafe=True).describe(),
+        )
+    )
+
+
+def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: ForkServers | None = None) -> Panel:
+    """The panel of graders; those of a sweep share the processes that load them."""
+    return Panel(
+        prepared.graders,
+        max_concurrency=config.grading.max_concurrency,
+        max_fault_share=config.grading.max_fault_share,
+        fault_window=config.grading.fault_window_completions,
+        num_workers=config.grading.num_workers,
+        cache_folder=Path(config.grading.cache_folder).expanduser() if config.grading.cache_folder else None,
+        fork_servers=fork_servers,
+        log_folder=Path(config.output_dir),
+    )
+
+
+def stop_strings(sampler: VllmSampler | TransformersSampler | FakeSampler) -> Sequence[str]:
+    """Strings that end a completion; scripted completions end by themselves."""
+    return () if isinstance(sampler, FakeSampler) else sampler.stop
+
+
+def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler, shares: Shares) -> dict[str, Any]:
+    match sampler:
+        case VllmSampler():
+            # vLLM takes nearly the whole GPU unless told that it is shared.
+            shared = {"gpu_memory_utilization": 0.8 * shares.sampler_gpus} if 0 < shares.sampler_gpus < 1 else {}
+            # Inside a placement group vLLM would ask Ray for more actors; the GPUs that it spans are its own already.
+            spanning = {"distributed_executor_backend": "mp"} if gpus_spanned(sampler) > 1 else {}
+            return shared | spanning | dict(sampler.engine)
+        case TransformersSampler():
+            return {"completions_per_batch": sampler.completions_per_batch}
+        case FakeSampler():
+            return {"script": list(sampler.script), "completions_per_s": sampler.completions_per_s}

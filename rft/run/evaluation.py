@@ -1,0 +1,71 @@
+"""Measuring a policy on held-out tasks, with the same sampler and the same graders as in training."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rft.batches import Panel, Sampler
+from rft.errors import GradeError
+from rft.metrics.held_out import metric_values
+from rft.metrics.intervals import UNIT, Estimate, estimate
+from rft.types import GradedGroup, Policy, Task, count_drops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How a policy did on tasks.
+
+    Example:
+        Evaluation(policy=Policy(...), metric="reward", estimate=Estimate(...), by_task={"3f1c...": 1.0}, groups=(...))
+    """
+
+    policy: Policy
+    """The policy that was measured."""
+    metric: str
+    """`reward`, or the name of a grader."""
+    estimate: Estimate
+    """Mean over tasks with its 95% interval."""
+    by_task: Mapping[str, float]
+    """Mean over a task's completions, by task id; tasks none of whose completions could be graded are left out."""
+    groups: tuple[GradedGroup, ...]
+    """Everything that was sampled and graded."""
+
+
+async def evaluate(
+    sampler: Sampler,
+    panel: Panel,
+    tasks: Sequence[Task],
+    *,
+    policy: Policy,
+    metric: str,
+    completions_per_task: int,
+    temperature: float,
+    purpose: str,
+    bounds: tuple[float, float] = UNIT,
+) -> Evaluation:
+    """Sample and grade held-out tasks under the policy that the sampler serves.
+
+    The seeds of completions do not depend on the policy, so two policies are compared with the same random numbers.
+    `bounds` are those of the metric, as `metric_bounds` returns them.
+
+    Raises:
+        GradeError: Not a single completion could be graded.
+    """
+    rollouts = sampler.sample(
+        tasks, completions_per_task=completions_per_task, temperature=temperature, purpose=purpose, step=0
+    )
+    groups = await panel.grade(tasks, rollouts, rollouts_per_task=completions_per_task)
+    by_task = {group.task.id: statistics.fmean(values) for group in groups if (values := metric_values(group, metric))}
+    if not by_task:
+        raise GradeError(
+            f"none of the {len(tasks)} held-out tasks could be graded with {metric}: {count_drops(groups)}"
+        )
+    return Evaluation(
+        policy=policy,
+        metric=metric,
+        estimate=estimate(list(by_task.values()), bounds=bounds),
+        by_task=by_task,
+        groups=tuple(groups),
+    )

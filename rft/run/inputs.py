@@ -1,0 +1,281 @@
+"""What a run needs before anything heavy starts: the base model found, the tasks read and checked, the graders loaded.
+
+Everything that is wrong with any of them is reported together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from rft.config import EvaluateConfig, RunConfig
+from rft.config.samplers import VllmSampler
+from rft.data.rendering import Renderer, Tell, fit_context
+from rft.data.splits import TaskSets, load_task_sets
+from rft.errors import DataError, ModelError, UsageError
+from rft.grading import LoadedGrader, load_grader
+from rft.models.adapter_folder import base_model_of, load_adapter
+from rft.models.architectures import serving_problems
+from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
+from rft.run_folder.recorder import refuse_output
+from rft.storage import Place, check_place
+from rft.types import Adapter, Policy, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
+
+FEW_VALIDATION_TASKS = 20
+"""Fewer than these, and `data.validation_share` is said to have split off few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A run's inputs, checked."""
+
+    model: Path
+    """Folder of the base model."""
+    model_name: str
+    """What the base model is called in the adapter: its hub id, or its folder."""
+    base: Policy
+    """The base model alone, as a policy."""
+    context_tokens: int
+    """Prompt and completion together."""
+    tokenizer: PreTrainedTokenizerBase
+    """The base model's, with the chat template of the run."""
+    renderer: Renderer
+    """From a task to the token ids of its prompt."""
+    tasks: TaskSets
+    """The tasks, those with too long a prompt left out if that was allowed."""
+    num_long_prompts: int
+    """How many were left out."""
+    longest_prompt_tokens: int
+    """Of the tasks that are left."""
+    warnings: tuple[str, ...] = ()
+    """What is allowed, and yet perhaps not meant."""
+    graders: tuple[LoadedGrader, ...]
+    """The graders."""
+
+    @property
+    def held_out(self) -> list[Task]:
+        """The tasks measured before and after: the test tasks, or else the validation tasks."""
+        return self.tasks.test or self.tasks.validation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a configuration names, found and read; the prompts are not rendered yet."""
+
+    config: RunConfig | EvaluateConfig
+    """The configuration."""
+    model: Path
+    """Folder of the base model."""
+    context_tokens: int
+    """Prompt and completion together."""
+    tokenizer: PreTrainedTokenizerBase
+    """The base model's, with the chat template of the run."""
+    tasks: TaskSets
+    """All tasks, those with too long a prompt included."""
+    graders: tuple[LoadedGrader, ...]
+    """The graders."""
+
+
+def read_inputs(
+    config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool, output: Path | None = None
+) -> Inputs:
+    """Find, read and check everything that the configuration names; this takes a second or two.
+
+    Args:
+        config: A checked configuration.
+        needs_training_tasks: Whether `data.train` is read.
+        output: A folder that must be able to hold a new run.
+
+    Raises:
+        UsageError: With everything that is wrong with the model, the task files, the graders and the folder.
+    """
+    found: list[str] = []
+    if output is not None:
+        _collect(found, lambda: refuse_output(output))
+    model = _collect(found, lambda: locate(config.model.path or ""))
+    is_chat = config.data.format == "chat"
+    tokenizer = (
+        _collect(found, lambda: load_tokenizer(model, config.model.chat_template, needs_template=is_chat))
+        if model
+        else None
+    )
+    context = _collect(found, lambda: _context(config, model)) if model else None
+    if model is not None and isinstance(config.sampler, VllmSampler):
+        with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
+        found += serving_problems(read_config(model), config.sampler.serve, with_adapter=with_adapter)
+    tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks))
+    graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
+    if isinstance(config, RunConfig) and (storage := config.storage):
+        _collect(found, lambda: check_place(Place(storage), Path(config.output_dir)))
+    if found or model is None or tokenizer is None or context is None or tasks is None or None in graders:
+        raise UsageError("the run cannot start", found)
+    return Inputs(
+        config=config,
+        model=model,
+        context_tokens=context,
+        tokenizer=tokenizer,
+        tasks=tasks,
+        graders=tuple(grader for grader in graders if grader is not None),
+    )
+
+
+def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
+    """Render every prompt, and see that it leaves room for a completion; with many tasks this takes long.
+
+    Args:
+        inputs: From `read_inputs`.
+        tell: Told how many prompts are rendered.
+
+    Raises:
+        DataError: The chat template refuses prompts, or some are too long.
+    """
+    config, path = inputs.config, inputs.config.model.path or ""
+    renderer = Renderer(inputs.tokenizer, format=config.data.format, variables=config.model.chat_template_kwargs)
+    fitting, num_long_prompts, longest = _fitting(inputs.tasks, renderer, inputs.context_tokens, config, tell)
+    return Prepared(
+        model=inputs.model,
+        model_name=path if not (Path(path).exists() or path.startswith("embedded:")) else str(inputs.model.resolve()),
+        base=Policy(version=0, fingerprint=fingerprint(inputs.model)),
+        context_tokens=inputs.context_tokens,
+        tokenizer=inputs.tokenizer,
+        renderer=renderer,
+        tasks=fitting,
+        num_long_prompts=num_long_prompts,
+        longest_prompt_tokens=longest,
+        graders=inputs.graders,
+        warnings=tuple(_split_warnings(inputs.tasks, config)),
+    )
+
+
+def prepare(
+    config: RunConfig | EvaluateConfig,
+    *,
+    needs_training_tasks: bool,
+    output: Path | None = None,
+    tell: Tell | None = None,
+) -> Prepared:
+    """`read_inputs` and `render_prompts` in one, where nothing is to be started in between.
+
+    Raises:
+        UsageError: As they do.
+    """
+    return render_prompts(read_inputs(config, needs_training_tasks=needs_training_tasks, output=output), tell)
+
+
+def with_base_model(config: EvaluateConfig) -> tuple[EvaluateConfig, Adapter | None]:
+    """The configuration with the adapter's base model, where it names none, and the adapter.
+
+    Raises:
+        ModelError: The adapter cannot be read.
+    """
+    adapter = load_adapter(Path(config.adapter)) if config.adapter else None
+    if adapter is not None and config.model.path is None:
+        model = config.model.model_copy(update={"path": base_model_of(adapter, Path(config.adapter or ""))})
+        config = config.model_copy(update={"model": model})
+    return config, adapter
+
+
+def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
+    """Tokens of prompt and completion together: those asked for, or all that the model sees."""
+    asked = config.model.max_context_tokens
+    if asked is None:
+        return context_tokens(model)
+    scaling = read_config(model).get("rope_scaling") or read_config(model).get("rope_parameters") or {}
+    is_scaled = scaling.get("rope_type", scaling.get("type", "default")) != "default"
+    try:
+        seen = context_tokens(model)
+    except ModelError:
+        return asked
+    if asked > seen and not is_scaled:
+        raise ModelError(
+            "base model", [f"model.max_context_tokens={asked}: the model sees {seen} tokens at most; lower it"]
+        )
+    return asked
+
+
+def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list[str]:
+    """What to say of a split that left few tasks to validate with."""
+    share, num = config.data.validation_share, len(tasks.validation)
+    if not num or config.data.validation or num >= FEW_VALIDATION_TASKS:
+        return []
+    return [
+        f"data.validation_share={share:g} splits off {num} of {num + len(tasks.train)} training tasks, too few to tell "
+        "whether the model changes; raise it, or give data.validation or data.test"
+    ]
+
+
+def _collect(found: list[str], get: Callable[[], T]) -> T | None:
+    """Get something; what is wrong with it goes to the problems found."""
+    try:
+        return get()
+    except UsageError as error:
+        found += error.problems
+        return None
+
+
+def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool) -> TaskSets:
+    data = config.data
+    tasks = load_task_sets(
+        train=data.train if needs_training_tasks else None,
+        validation=data.validation if needs_training_tasks else None,
+        test=data.test,
+        columns=data.columns,
+        system=data.system,
+        validation_share=data.validation_share,
+        seed=config.seed,
+        allow_overlap=data.allow_overlap,
+        format=data.format,
+    )
+    _check_enough(tasks, config)
+    return tasks
+
+
+def _check_enough(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> None:
+    """Refuse steps that need more tasks than there are."""
+    if isinstance(config, RunConfig) and len(tasks.train) < config.loop.prompts_per_step:
+        only = f"are only {len(tasks.train)} training tasks" if len(tasks.train) != 1 else "is only 1 training task"
+        raise DataError(
+            "task files",
+            [f"loop.prompts_per_step={config.loop.prompts_per_step}: there {only}; lower it or give more tasks"],
+        )
+
+
+def _fitting(
+    tasks: TaskSets, renderer: Renderer, context: int, config: RunConfig | EvaluateConfig, tell: Tell | None
+) -> tuple[TaskSets, int, int]:
+    """The tasks whose prompts leave room for a completion, how many do not, and the tokens of the longest that does."""
+    dropped = longest = 0
+    kept: dict[str, list[Task]] = {}
+    found: list[str] = []
+    for split in ("train", "validation", "test"):
+        before: list[Task] = getattr(tasks, split)
+        kept[split] = []
+        if not before:
+            continue
+        fitting = _collect(
+            found,
+            lambda before=before: fit_context(  # type: ignore[misc]
+                before,
+                renderer,
+                context_tokens=context,
+                max_completion_tokens=config.sampler.max_completion_tokens,
+                on_long=config.data.long_prompts,
+                tell=tell,
+            ),
+        )
+        if fitting is not None:
+            kept[split] = fitting.kept
+            dropped += fitting.num_dropped
+            longest = max(longest, fitting.longest)
+    if found:
+        raise DataError("prompts", list(dict.fromkeys(found)))
+    fitting_tasks = TaskSets(**kept)
+    _check_enough(fitting_tasks, config)
+    return fitting_tasks, dropped, longest

@@ -1,0 +1,94 @@
+"""What a run would do, in words and numbers, without importing anything heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from rft.config import RunConfig, completions_per_micro_batch
+from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
+from rft.models.architectures import tried
+from rft.models.base_model import read_config
+
+
+def run_rows(run: RunConfig) -> dict[str, str | None]:
+    """What a training run would do, by name: what counts as what, and where everything goes."""
+    loop, sampler, learner = run.loop, run.sampler, run.learner
+    per_step = loop.prompts_per_step * loop.completions_per_prompt
+    micro_batch = completions_per_micro_batch(run, on_gpu=bool(learner.num_gpus))
+    passes = per_step // micro_batch
+    trained = f"LoRA rank {learner.lora.rank}" if learner.lora else "all weights"
+    share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
+    graders = [
+        f"{name} ({spec.get('use', 'openai')}, weight {spec.get('weight', 1.0):g})"
+        for name, spec in run.graders.items()
+    ]
+    rows: dict[str, str | None] = {
+        "base model": run.model.path,
+        "train on": run.data.train,
+        "validate on": run.data.validation or share,
+        "test on": run.data.test,
+        "graders": ", ".join(graders),
+        "steps": f"{loop.steps} of {loop.prompts_per_step} prompts x {loop.completions_per_prompt} completions "
+        f"= {per_step} completions",
+        "optimizer step": f"{passes} micro-batch{'es' if passes > 1 else ''} of {micro_batch} completions",
+        "in all": f"{loop.steps * loop.prompts_per_step} prompts, {loop.steps * per_step} completions of at most "
+        f"{sampler.max_completion_tokens} tokens",
+        "samplers": sampler_row(sampler) + f", temperature {sampler.temperature:g}",
+        "learner": f"{learner.kind}, {trained}, learning rate {learner.learning_rate:g}"
+        + (f", {learner.num_workers} ranks" if learner.num_workers > 1 else ""),
+        "run folder": run.output_dir,
+    }
+    if run.storage:
+        rows["copied to"] = run.storage
+    if loop.staleness:
+        rows["sampled ahead"] = f"{loop.staleness} policy version{'s' if loop.staleness > 1 else ''}, so up to " + (
+            f"{(loop.staleness + 1) * per_step} completions in flight"
+        )
+    return rows
+
+
+def sampler_row(sampler: VllmSampler | TransformersSampler | FakeSampler) -> str:
+    """How many samplers of which kind."""
+    return f"{sampler.num_actors} x {sampler.kind}"
+
+
+def as_table(rows: Mapping[str, str | None]) -> list[str]:
+    """Rows as lines in two columns."""
+    width = max(map(len, rows))
+    return [f"  {name:<{width}}  {value or 'nothing'}" for name, value in rows.items()]
+
+
+def print_plan(
+    console: Console,
+    title: str,
+    rows: Mapping[str, str | None],
+    warnings: Sequence[str] = (),
+    not_looked_at: Sequence[str] = (),
+) -> None:
+    """Print what would be done, what is perhaps not meant, and what was not looked at."""
+    lines = [title, *as_table(rows), *(f"warning: {warning}" for warning in warnings)]
+    if not_looked_at:
+        lines += ["not looked at:", *(f"  {one}" for one in not_looked_at)]
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def dtype_of(configured: str, on_gpu: bool) -> str:
+    """The type of the base model's weights; `configured` is `model.dtype`."""
+    return configured if configured != "auto" else "bfloat16" if on_gpu else "float32"
+
+
+def serving(
+    sampler: VllmSampler | TransformersSampler | FakeSampler, dtype: str, *, model: Path
+) -> Literal["adapter", "merged", "auto"]:
+    """How the samplers serve an adapter of the base model in a folder."""
+    if not isinstance(sampler, VllmSampler):
+        return "adapter"
+    known = tried(read_config(model))
+    if known is not None and not known.serves_adapters:
+        return "merged"
+    return sampler.serve or ("merged" if dtype == "float32" else "adapter")

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: records, checkpoints, provenance, the result and its pictures."""

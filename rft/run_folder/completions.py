@@ -1,0 +1,154 @@
+"""Completions that were recorded: those of a run, or of anybody's file, as tasks and rollouts to grade."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rft.data.files import Flaw, data_error
+from rft.data.messages import BadRow, to_messages, type_name
+from rft.data.sources import read_rows
+from rft.data.tasks import refuse_flaws, renamed, to_task
+from rft.run_folder.recorder import ROLLOUTS, Phase
+from rft.types import Policy, Rollout, Split, StopReason, Task
+
+COLUMNS = ("completion", "output", "response")
+"""What the column with the completion may be called."""
+
+TOKENS = "num_completion_tokens"
+RUN_COLUMNS = frozenset({"step", "phase", "task_id", "split", "item", "stop", "policy"})
+"""A line with all of these was written by a run."""
+
+MAX_TOKENS = 1_000_000
+"""Of a recorded completion. A larger number is a mistake, and would fill the memory."""
+UNKNOWN_TOKEN = -1
+"""Stands for each token of a completion: how many there were is recorded, which ones is not."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordedGroup:
+    """The completions of one task, in the order of their lines."""
+
+    task: Task
+    """The task."""
+    rollouts: list[Rollout]
+    """`[G]` its completions; prompt ids are empty, log-probabilities not a number."""
+    places: list[str]
+    """`[G]` file and line of each."""
+
+
+def read_completions(source: str, *, columns: Mapping[str, str], phase: Phase | None) -> list[RecordedGroup]:
+    """Read recorded completions.
+
+    Lines of a run belong together when they are of one task in one step. Other lines do when all but the completion is
+    the same.
+
+    Args:
+        source: A run folder, or whatever `rft.data.sources.read_rows` takes.
+        columns: Our column names to the source's, as `{"completion": "text"}`.
+        phase: Of a run, only what was sampled for this.
+
+    Raises:
+        DataError: With every flaw of the source, or the one reason why it cannot be read at all.
+    """
+    of_run = Path(source).expanduser() / ROLLOUTS
+    file = str(of_run) if of_run.is_file() else source
+    groups: dict[str, RecordedGroup] = {}
+    flaws: list[Flaw] = []
+    for row in read_rows(file, key="data"):
+        if isinstance(row, Flaw):
+            flaws.append(row)
+            continue
+        try:
+            content = renamed(row.content, columns)
+            if phase is None or content.get("phase") == phase:
+                _add(content, row.where, groups)
+        except BadRow as error:
+            flaws.append(Flaw(row.where, str(error)))
+    if flaws and of_run.is_file() and flaws[-1].where == f"{file}:{_unfinished_line(of_run)}":
+        flaws.pop()
+    refuse_flaws(flaws, file)
+    if not groups:
+        of_phase = f" of the phase {phase}" if phase else ""
+        raise data_error(f"data={source}: there is no completion{of_phase} in it")
+    return list(groups.values())
+
+
+def _add(content: Mapping[str, Any], where: str, groups: dict[str, RecordedGroup]) -> None:
+    """Make the task and the rollout that a line holds, and put them where they belong."""
+    column = _completion_column(content)
+    text, num_tokens = content[column], content.get(TOKENS, 0)
+    if not isinstance(text, str):
+        raise BadRow(f'"{column}" must be a string, not {type_name(text)}')
+    if type(num_tokens) is not int or num_tokens < 0:
+        raise BadRow(f'"{TOKENS}" must be a whole number, not {json.dumps(num_tokens, default=str)}')
+    if num_tokens > MAX_TOKENS:
+        raise BadRow(f'"{TOKENS}" is {num_tokens:,}; at most {MAX_TOKENS:,} are allowed')
+    is_of_run = content.keys() >= RUN_COLUMNS
+    task = (
+        _task_of_run(content)
+        if is_of_run
+        else to_task(_others(content, column), split=Split.TEST, system=None, where=where)
+    )
+    step = [content["step"], content["phase"]] if is_of_run else []
+    key = json.dumps([step, task.id, task.messages, task.item], sort_keys=True, default=str)
+    group = groups.setdefault(key, RecordedGroup(task=task, rollouts=[], places=[]))
+    rollout = Rollout(
+        task_id=task.id,
+        index=len(group.rollouts),
+        prompt_ids=(),
+        completion_ids=(UNKNOWN_TOKEN,) * num_tokens,
+        logprobs=(math.nan,) * num_tokens,
+        text=text,
+        stop=_stop(content) if is_of_run else StopReason.STOP,
+        policy=_policy(content) if is_of_run else Policy(version=0, fingerprint="unknown"),
+    )
+    group.rollouts.append(rollout)
+    group.places.append(where)
+
+
+def _completion_column(content: Mapping[str, Any]) -> str:
+    present = [column for column in COLUMNS if content.get(column) is not None]
+    if not present:
+        names = ", ".join(content) or "no columns"
+        raise BadRow(f'no "completion"; it has: {names} (map one with data.columns.completion=<column>)')
+    if len(present) > 1 and present[0] != "completion":
+        raise BadRow('both "output" and "response"; say which is meant with data.columns.completion=output')
+    return present[0]
+
+
+def _others(content: Mapping[str, Any], column: str) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name not in (column, TOKENS)}
+
+
+def _task_of_run(content: Mapping[str, Any]) -> Task:
+    item, split = content["item"], content["split"]
+    if not isinstance(item, dict):
+        raise BadRow(f'"item" must be an object, not {type_name(item)}')
+    if split not in list(Split):
+        raise BadRow(f'"split" is {json.dumps(split)}; allowed: {", ".join(Split)}')
+    messages = to_messages(content.get("messages"), column="messages")
+    return Task(id=str(content["task_id"]), messages=messages, item=item, split=Split(split))
+
+
+def _stop(content: Mapping[str, Any]) -> StopReason:
+    if content["stop"] not in list(StopReason):
+        raise BadRow(f'"stop" is {json.dumps(content["stop"])}; allowed: {", ".join(StopReason)}')
+    return StopReason(content["stop"])
+
+
+def _policy(content: Mapping[str, Any]) -> Policy:
+    policy = content["policy"]
+    if not isinstance(policy, dict) or policy.keys() != {"version", "fingerprint"}:
+        raise BadRow('"policy" must be an object with "version" and "fingerprint"')
+    return Policy(**policy)
+
+
+def _unfinished_line(path: Path) -> int | None:
+    """The number of the last line, where its end was not written: the run goes on, or its machine died."""
+    content = path.read_bytes()
+    return None if content.endswith(b"\n") else content.count(b"\n") + 1

@@ -1,0 +1,8 @@
+"""A run's copy in storage: kept up while the run goes on, and fetched where the run is to go on."""
+
+from rft.run_folder.copies.copying import Copier
+from rft.run_folder.copies.fetching import check_copy, fetch_run
+from rft.run_folder.copies.layout import State
+from rft.run_folder.copies.store import Store
+
+__all__ = ["Copier", "State", "Store", "check_copy", "fetch_run"]

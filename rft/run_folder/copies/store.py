@@ -1,0 +1,116 @@
+"""Keeps a run's copy up while the run goes on: the loop asks for a copy and does not wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+from rft.errors import StorageError, WaitTimeout
+from rft.run_folder.copies.copying import Copier
+from rft.storage import Place
+from rft.terminal.interrupt import Interrupt
+from rft.waiting import in_thread, waiting
+
+PAUSES_S = (1.0, 5.0, 20.0)
+"""A copy that failed is tried again after so long."""
+
+
+class Store:
+    """Copies in the background, one after the other, within one event loop.
+
+    Args:
+        copier: Makes a copy.
+        timeout_s: Deadline of a copy with all its attempts, seconds.
+        warn: Told what failed while the run goes on.
+        pauses_s: Between the attempts, seconds.
+    """
+
+    def __init__(
+        self, copier: Copier, *, timeout_s: float, warn: Callable[[str], None], pauses_s: Sequence[float] = PAUSES_S
+    ) -> None:
+        self._copier = copier
+        self._timeout_s = timeout_s
+        self._warn = warn
+        self._pauses_s = pauses_s
+        self._wanted: int | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.failed_copies = 0
+        """Copies that failed at every attempt, since it was last asked for them."""
+
+    @property
+    def place(self) -> Place:
+        """Where the copy is."""
+        return self._copier.place
+
+    def take_failed_copies(self) -> int:
+        """Copies that failed since it was last asked for them."""
+        failed, self.failed_copies = self.failed_copies, 0
+        return failed
+
+    def ask(self, last_step: int) -> None:
+        """Ask for a copy, to be begun as soon as the one under way has ended.
+
+        Args:
+            last_step: The last step whose line is in metrics.jsonl.
+        """
+        self._wanted = last_step
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name="copies to storage")
+
+    async def finish(self, last_step: int) -> str | None:
+        """Make the last copy; Ctrl-C ends it.
+
+        Returns:
+            Why it is not complete; None if it is.
+        """
+        self._wanted = None
+        try:
+            with waiting(f"the copy of the run to {self.place}"), Interrupt(self._warn) as interrupt:
+                if self._task is not None:
+                    await self._task
+                await self._counted(last_step)
+        except (StorageError, WaitTimeout) as error:
+            return str(error)
+        except asyncio.CancelledError:
+            if not interrupt.requested:
+                raise
+            return "it was stopped"
+        return None
+
+    async def _work(self) -> None:
+        while (last_step := self._wanted) is not None:
+            self._wanted = None
+            try:
+                await self._counted(last_step)
+            except (StorageError, WaitTimeout) as error:
+                self._warn(f"step {last_step} is not in storage: {error}; the run goes on, and so does the next copy")
+
+    async def _counted(self, last_step: int) -> None:
+        try:
+            await self._copy(last_step)
+        except (StorageError, WaitTimeout):
+            self.failed_copies += 1
+            raise
+
+    async def _copy(self, last_step: int) -> None:
+        """Copy, again and again until it succeeds or the deadline is over."""
+        what = f"the copy of the run to {self.place}"
+        given_up = threading.Event()
+        failure: StorageError | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for pause_s in (0.0, *self._pauses_s):
+                    await asyncio.sleep(pause_s)
+                    try:
+                        call = in_thread(lambda: self._copier.copy(last_step, given_up), name=what)
+                        await asyncio.wrap_future(call)
+                        return
+                    except StorageError as error:
+                        failure = error
+        except TimeoutError:
+            raise failure or WaitTimeout(what, self._timeout_s) from None
+        finally:
+            given_up.set()
+        if failure is not None:
+            raise failure

@@ -1,0 +1,282 @@
+"""The model card that travels with a run's result: what it was trained on, who graded it, how it did, how to use it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rft import __version__
+from rft.metrics.held_out import caveats
+from rft.metrics.intervals import Estimate
+from rft.redaction import redacted
+from rft.run_folder.model_snippets import QUESTION, Snippets
+
+CARD = """\
+---
+{front_matter}---
+
+# {title}
+
+{what}, trained by reinforcement fine-tuning ({method}) with rft {version}.
+
+## What it was trained on
+
+{data}
+
+Base model: `{base_model}`, fingerprint `{base_fingerprint}`.
+
+## Who graded it
+
+{graders}
+
+The reward is the weighted sum of the scores. A completion that a grader failed to grade was left out, not counted as 0.
+
+## How it did
+
+{results}
+
+## How to use it
+
+{use}
+
+## How to have it again
+
+{versions}
+
+Seed {seed}, git commit {commit}. The command:
+
+```bash
+{command}
+```
+
+The configuration, as resolved:
+
+~~~~yaml
+{config}~~~~
+"""
+
+MERGED_CARD = """\
+---
+{front_matter}---
+
+# {title}, merged with an adapter
+
+The adapter `{adapter}` (fingerprint `{adapter_fingerprint}`), merged into the weights of `{base_model}` (fingerprint
+`{base_fingerprint}`) by rft {version}. The adapter's own card, if it has one, is `ADAPTER_README.md`: what it was
+trained on, who graded it, how it did.
+
+{proof}
+
+## How to use it
+
+{use}
+"""
+
+ADAPTER_USE = """\
+With rft:
+
+```bash
+rft sample --adapter {folder} "{question}"
+```
+
+With PEFT:
+
+```python
+{peft}
+```
+
+With vLLM, where it serves adapters of this architecture:
+
+```python
+{vllm}
+```
+
+As a plain model folder, for everything else: `rft merge adapter={folder} output_dir=merged`."""
+
+MODEL_USE = """\
+With rft:
+
+```bash
+rft sample --model {folder} "{question}"
+```
+
+With Transformers:
+
+```python
+{transformers}
+```
+
+With vLLM:
+
+```python
+{vllm}
+```"""
+
+
+def model_card(
+    summary: Mapping[str, Any],
+    config: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    *,
+    folder: Path,
+    base_model: str,
+) -> str:
+    """The README.md of an adapter or a whole model, with the front matter that the hub reads.
+
+    Args:
+        summary: As `report.build_summary` returns it.
+        config: The resolved configuration, in plain containers; what is secret in it is left out.
+        manifest: As `manifest` returns it.
+        folder: Where adapter or model lie; the code of the card loads it from there.
+        base_model: Hub id or absolute folder of the base model.
+    """
+    path = manifest["base_model"]["path"]
+    is_adapter = config["learner"]["lora"] is not None
+    front_matter = {
+        # The hub takes only its own ids.
+        **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
+        "library_name": "peft" if is_adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["rft", *(["lora"] if is_adapter else []), "reinforcement-learning", manifest["method"]],
+    }
+    git = manifest["git"]
+    return CARD.format(
+        front_matter=yaml.safe_dump(front_matter, sort_keys=False),
+        title=f"{_last_name(path)}, fine-tuned with rft",
+        method=manifest["method"].upper(),
+        base_model=path,
+        what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
+        use=_use(config, folder.absolute(), base_model),
+        base_fingerprint=manifest["base_model"]["fingerprint"],
+        version=manifest["rft"],
+        data=_data(manifest),
+        graders=_graders(manifest),
+        results=_results(summary),
+        versions=_table(["library", "version"], [("Python", manifest["python"]), *manifest["libraries"].items()]),
+        seed=manifest["seed"],
+        commit="unknown" if git is None else f"`{git['commit']}`" + (" with uncommitted changes" * git["is_dirty"]),
+        command=shlex.join(manifest["command"]),
+        config=yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True),
+    )
+
+
+def merged_card(
+    *,
+    base_model: str,
+    base_fingerprint: str,
+    adapter: str,
+    adapter_fingerprint: str,
+    proof: str,
+    snippets: Snippets,
+) -> str:
+    """The README.md of an adapter merged into its base model.
+
+    Args:
+        base_model: Hub id or folder of the base model.
+        base_fingerprint: Of its files.
+        adapter: Where the adapter was read from.
+        adapter_fingerprint: Of its weights.
+        proof: What the merge was proved by, in words.
+        snippets: How the merged model is used.
+    """
+    front_matter = {
+        **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["rft", "reinforcement-learning", "merge"],
+    }
+    return MERGED_CARD.format(
+        front_matter=yaml.safe_dump(front_matter, sort_keys=False),
+        title=_last_name(base_model),
+        base_model=base_model,
+        base_fingerprint=base_fingerprint,
+        adapter=adapter,
+        adapter_fingerprint=adapter_fingerprint,
+        version=__version__,
+        proof=proof,
+        use=model_use(snippets),
+    )
+
+
+def model_use(snippets: Snippets) -> str:
+    """How a whole model is used."""
+    return MODEL_USE.format(
+        folder=shlex.quote(str(snippets.folder)),
+        question=QUESTION,
+        transformers=snippets.transformers(),
+        vllm=snippets.vllm(),
+    )
+
+
+def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
+    """How the result of a run is used, with the prompts that it was trained on."""
+    snippets = Snippets(
+        folder=folder,
+        max_tokens=config["sampler"]["max_completion_tokens"],
+        temperature=config["sampler"]["temperature"],
+        system=config["data"]["system"],
+        is_raw=config["data"]["format"] == "raw",
+        template_options=config["model"]["chat_template_kwargs"],
+        stop=config["sampler"].get("stop", ()),
+    )
+    lora = config["learner"]["lora"]
+    if lora is None:
+        return model_use(snippets)
+    return ADAPTER_USE.format(
+        folder=shlex.quote(str(folder)),
+        question=QUESTION,
+        peft=snippets.peft(),
+        vllm=snippets.vllm_with_adapter(base_model, lora["rank"]),
+    )
+
+
+def _last_name(path: str) -> str:
+    """The last part of a hub id or a folder."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _data(manifest: Mapping[str, Any]) -> str:
+    """Where the tasks came from, how many they were, and the hash of their content."""
+    rows = [
+        (split, tasks["source"], tasks["num_tasks"], f"`{tasks['sha256']}`")
+        for split, tasks in manifest["tasks"].items()
+    ]
+    return _table(["split", "source", "tasks", "SHA-256"], rows)
+
+
+def _graders(manifest: Mapping[str, Any]) -> str:
+    """Graders with their weights and the hashes of their code."""
+    rows = [
+        (name, grader["weight"], grader["source"], f"`{grader['sha256']}`")
+        for name, grader in manifest["graders"].items()
+    ]
+    return _table(["grader", "weight", "source", "SHA-256"], rows)
+
+
+def _results(summary: Mapping[str, Any]) -> str:
+    """Before, after and difference, with how they were measured."""
+    evaluation = summary["eval"]
+    labels = {"before": "before", "after": "after", "difference": "after - before, paired"}
+    rows = [
+        (label, Estimate.from_json(evaluation[name]).text(signed=name == "difference"), evaluation[name]["n"])
+        for name, label in labels.items()
+        if evaluation.get(name)
+    ]
+    if not rows:
+        return f"Trained for {summary['steps']} steps; not measured on held-out tasks."
+    how = [f"{key.replace('_', ' ')}: {value}" for key, value in evaluation.items() if key not in labels]
+    about = f" ({', '.join(how)})" if how else ""
+    intro = f"Measured on held-out tasks before and after {summary['steps']} steps{about}:"
+    notes = "".join(f"\n\n{label}: {caveat}." for label, caveat in caveats(evaluation).items())
+    return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows) + notes
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = ([str(cell).replace("|", r"\|").replace("\n", " ") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

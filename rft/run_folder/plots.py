@@ -1,0 +1,258 @@
+"""Pictures of a run, drawn from what the run left on disk: `plots/reward.png` and `plots/training.png`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from rft.metrics.intervals import Estimate
+from rft.run_folder.recorder import SUMMARY, read_metrics, writing
+
+INK, GREY, PALE, BLUE, RED, ROSE = "#22303c", "#7b8794", "#a9c1dd", "#1d5fa7", "#d1495b", "#e8a3ac"
+PHASE_COLOURS = ("#5b8fc7", "#f2b66d", "#7fc0bf", "#b596c9", "#a9b3bd", "#e08d99")
+STYLE = {
+    "font.size": 9.5,
+    "font.family": "DejaVu Sans",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#c5ced6",
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6ebef",
+    "grid.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+}
+
+
+class Panel(NamedTuple):
+    """One small picture of one number, or of several of one kind."""
+
+    metric: str
+    """Name in metrics.jsonl; one that ends in `/` stands for all that begin so, a line each."""
+    title: str
+    """What it shows."""
+    unit: str
+    """Label of the y axis."""
+    is_share: bool = False
+    """Whether it lies between 0 and 1."""
+
+
+PANELS = (
+    Panel("completion/tokens_mean", "Completion length", "tokens, mean"),
+    Panel("groups/informative_share", "Groups that teach", "share of groups", is_share=True),
+    Panel("score/", "Scores", "mean, by grader"),
+    Panel("drift/unread_share/", "Answers not read", "share, by grader", is_share=True),
+    Panel("drift/duplicate_share", "Answers rewarded for several tasks", "share of rewarded", is_share=True),
+    Panel("learner/loss", "Loss", "loss"),
+    Panel("learner/grad_norm", "Gradient norm", "L2 norm"),
+    Panel("learner/kl", "Distance from the base model", "KL, nats per token"),
+)
+
+
+def plot_rewards(folder: Path) -> Path:
+    """Draw both pictures of a run.
+
+    Reads metrics.jsonl (`reward/mean`; held-out measurements under way as `eval/mean`, `eval/low`, `eval/high`) and, if
+    it is there, summary.json for the measurements before and after the run.
+
+    Args:
+        folder: The run.
+
+    Returns:
+        Path of `plots/reward.png`; `plots/training.png` lies beside it.
+
+    Raises:
+        OutputError: The disk is full or cannot be written.
+    """
+    lines = read_metrics(folder)
+    summary_path = folder / SUMMARY
+    summary = json.loads(summary_path.read_text(encoding="ascii")) if summary_path.exists() else {}
+    plots = folder / "plots"
+    with writing(plots), matplotlib.rc_context(STYLE):
+        plots.mkdir(exist_ok=True)
+        _save(_reward_figure(lines, summary), plots / "reward.png")
+        _save(_training_figure(lines), plots / "training.png")
+    return plots / "reward.png"
+
+
+def _reward_figure(lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Figure:
+    """Training reward by step, with the held-out measurements."""
+    figure = _figure(4.5)
+    axes = figure.add_subplot()
+    steps, rewards = _series(lines, "reward/mean")
+    window = min(25, max(5, len(steps) // 10))
+    axes.plot(steps, rewards, color=PALE, linewidth=1.1, label="training", **_marker(steps))
+    if len(steps) > window:
+        means = _rolling_means(rewards, window)
+        axes.plot(steps[window - 1 :], means, color=BLUE, linewidth=2.2, label=f"training, mean of {window} steps")
+    _draw_held_out(axes, lines)
+    last_step = max((line["step"] for line in lines), default=0) or 1
+    evaluation = summary.get("eval") or {}
+    _draw_before_and_after(axes, evaluation, last_step)
+    low, high = axes.get_ylim()
+    if low > -0.1 and high < 1.15:
+        axes.set_ylim(-0.03, 1.05)
+    axes.set_xlim(-0.14 * last_step, 1.12 * last_step)
+    _step_axis(axes, last_step)
+    metric = evaluation.get("metric", "reward")
+    axes.set_ylabel("mean reward" if metric == "reward" else f"training: mean reward, held-out: mean {metric}")
+    title = "Reward during training and on held-out tasks"
+    axes.set_title(title, fontsize=12.5, fontweight="bold", pad=26 if evaluation.get("difference") else 12)
+    if evaluation.get("difference"):
+        axes.annotate(_finding(evaluation), (0, 1), (0, 11), xycoords="axes fraction", textcoords="offset points",
+                      color=GREY, va="bottom", fontsize=9.5)  # fmt: skip
+    if steps:
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8.8, handlelength=1.6, columnspacing=1.4)
+    return figure
+
+
+def _finding(evaluation: Mapping[str, Any]) -> str:
+    """What the run achieved, in a line."""
+    difference = Estimate.from_json(evaluation["difference"])
+    return f"after minus before: {difference.text(signed=True)} (95% interval), paired over {difference.n} tasks"
+
+
+def _draw_held_out(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Measurements under way, with their intervals."""
+    steps, means = _series(lines, "eval/mean")
+    if not steps:
+        return
+    by_step = {line["step"]: line["metrics"] for line in lines}
+    ends = [[_number(by_step[step].get(f"eval/{end}")) for step in steps] for end in ("low", "high")]
+    below = [max(0.0, mean - low) for mean, low in zip(means, ends[0], strict=True)]
+    above = [max(0.0, high - mean) for mean, high in zip(means, ends[1], strict=True)]
+    axes.errorbar(
+        steps, means, yerr=[below, above], color=RED, ecolor=ROSE, elinewidth=1.4, linewidth=1.0, linestyle=(0, (1, 2)),
+        marker="o", markersize=4.5, label="validation, 95% interval", zorder=4,
+    )  # fmt: skip
+
+
+def _draw_before_and_after(axes: Axes, evaluation: Mapping[str, Any], last_step: int) -> None:
+    """The measurements that bracket the run, beside the steps, with their values."""
+    for name, x, offset, side in (("before", -0.03, -7, "right"), ("after", 1.03, 7, "left")):
+        if evaluation.get(name) is None:
+            continue
+        value = Estimate.from_json(evaluation[name])
+        low, high = value.ci95 or (value.mean, value.mean)
+        ends = [[max(0.0, value.mean - low)], [max(0.0, high - value.mean)]]
+        axes.errorbar(
+            [x * last_step], [value.mean], yerr=ends, color=INK, elinewidth=1.4, capsize=3, linestyle="none",
+            marker="D", markersize=6, label="before and after, 95% interval" if name == "before" else None, zorder=5,
+        )  # fmt: skip
+        axes.annotate(
+            f"{name}\n{value.mean:.2f}", (x * last_step, value.mean), (offset, 0), textcoords="offset points", ha=side,
+            va="center", fontsize=9, fontweight="bold", linespacing=1.3, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _training_figure(lines: Sequence[Mapping[str, Any]]) -> Figure:
+    """Small pictures of what else tells whether a run is well; numbers that a run does not have are left out."""
+    panels = [panel for panel in PANELS if _names(lines, panel.metric)]
+    timed = [line for line in lines if line["step"] > 0 and line["seconds"]]
+    count = max(1, len(panels) + bool(timed))
+    rows = math.ceil(count / 2)
+    figure = _figure(2.45 * rows)
+    last_step = max((line["step"] for line in lines), default=1)
+    grid = list(figure.subplots(rows, 2 if count > 1 else 1, squeeze=False).flat)
+    for axes, panel in zip(grid, panels, strict=False):
+        names = _names(lines, panel.metric)
+        for index, name in enumerate(names):
+            steps, values = _series(lines, name)
+            colour = BLUE if len(names) == 1 else PHASE_COLOURS[index % len(PHASE_COLOURS)]
+            label = name.removeprefix(panel.metric)
+            axes.plot(steps, values, color=colour, linewidth=1.4, label=label, **_marker(steps))
+        if panel.metric.endswith("/"):
+            axes.legend(loc="best", fontsize=8)
+        axes.set_title(panel.title, fontweight="bold")
+        axes.set_ylabel(panel.unit)
+        if panel.is_share:
+            axes.set_ylim(-0.03, 1.06)
+    if timed:
+        _draw_times(grid[len(panels)], timed)
+    for axes in grid[:count]:
+        _step_axis(axes, last_step)
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    return figure
+
+
+def _draw_times(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Seconds of each step, stacked by phase."""
+    edges = [line["step"] - 0.5 for line in lines] + [lines[-1]["step"] + 0.5]
+    base = [0.0] * len(lines)
+    phases = dict.fromkeys(name for line in lines for name in line["seconds"])
+    for index, phase in enumerate(phases):
+        top = [low + (line["seconds"].get(phase) or 0.0) for low, line in zip(base, lines, strict=True)]
+        colour = PHASE_COLOURS[index % len(PHASE_COLOURS)]
+        axes.stairs(top, edges, baseline=base, fill=True, color=colour, label=phase.replace("_", " "), linewidth=0)
+        base = top
+    axes.set_ylim(0, 1.25 * max(*base, 1e-9))
+    axes.set_title("Time per step", fontweight="bold")
+    axes.set_ylabel("seconds")
+    axes.legend(loc="upper left", ncols=3, fontsize=8, handlelength=1.0, handleheight=0.8, columnspacing=1.0)
+
+
+def _names(lines: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """The metrics that a panel shows, of those that have a value somewhere."""
+    names = dict.fromkeys(name for line in lines for name in line["metrics"])
+    wanted = [name for name in names if (name.startswith(metric) if metric.endswith("/") else name == metric)]
+    return [name for name in wanted if _series(lines, name)[0]]
+
+
+def _series(lines: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[int], list[float]]:
+    """Steps and values of the lines that have the metric."""
+    points = [(line["step"], _number(line["metrics"].get(metric))) for line in lines]
+    points = [point for point in points if not math.isnan(point[1])]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _number(value: float | None) -> float:
+    """JSON's null becomes NaN, which matplotlib leaves out."""
+    return math.nan if value is None else value
+
+
+def _rolling_means(values: Sequence[float], window: int) -> list[float]:
+    """Mean of each run of `window` values."""
+    return [math.fsum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
+
+
+def _marker(steps: Sequence[int]) -> dict[str, Any]:
+    """Dots for a short run, where a line alone shows little or, for a single step, nothing."""
+    return {"marker": "o", "markersize": 3} if len(steps) <= 12 else {}
+
+
+def _figure(height_inches: float) -> Figure:
+    """An empty picture with a little air around it."""
+    return Figure(figsize=(8, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
+
+
+def _step_axis(axes: Axes, last_step: int) -> None:
+    """Ticks at round steps, none outside of the run."""
+    ticks = MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]).tick_values(0, last_step)
+    axes.set_xticks([tick for tick in ticks if 0 <= tick <= last_step])
+    axes.set_xlabel("training step")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the picture under another name first, so that a good one is never half overwritten."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    figure.savefig(unfinished, format="png", dpi=150)
+    unfinished.replace(path)

@@ -1,0 +1,121 @@
+"""What a training run leaves behind: its summary, made from what is on disk, and its adapter or model with a card."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rft.config import RunConfig
+from rft.metrics.held_out import metric_bounds
+from rft.metrics.intervals import estimate, paired_difference
+from rft.run_folder.checkpoint import save_adapter, save_model
+from rft.run_folder.model_card import model_card
+from rft.run_folder.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
+from rft.run_folder.summary import build_summary
+from rft.types import Adapter, FullWeights
+
+
+def summarize(
+    recorder: Recorder, run: RunConfig, *, status: str, split: str, wall_s: float, after_s: float, **more: Any
+) -> dict[str, Any]:
+    """Write summary.json from what is on disk, so that a resumed run adds up.
+
+    Args:
+        recorder: Of the run.
+        run: Its configuration.
+        status: How it ended.
+        split: Which tasks were measured before and after.
+        wall_s: Duration of the run, seconds.
+        after_s: Duration of the measurement after it, which no line of metrics.jsonl holds.
+        more: Further keys.
+    """
+    folder, how = recorder.folder, run.evaluation
+    before = recorded_by_task(read_rollouts(folder, "before"), how.metric)
+    after = recorded_by_task(read_rollouts(folder, "after"), how.metric)
+    bounds = metric_bounds(run.graders, how.metric)
+    summary = build_summary(
+        read_metrics(folder),
+        status=status,
+        wall_s=wall_s,
+        before=estimate(list(before.values()), bounds=bounds) if before else None,
+        after=estimate(list(after.values()), bounds=bounds) if after else None,
+        difference=paired_difference(before, after, bounds=bounds) if before.keys() & after.keys() else None,
+        about={
+            "metric": how.metric,
+            "split": split,
+            "temperature": how.temperature,
+            "completions_per_task": how.completions_per_task,
+        },
+    )
+    summary["time_s"]["evaluate"] = summary["time_s"].get("evaluate", 0.0) + after_s
+    summary |= more
+    recorder.summary(summary)
+    return summary
+
+
+def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
+    """What to say where a run that is to be resumed has finished already; empty where there is something left to do.
+
+    A run that was stopped after its last step, while it measured, has not finished.
+
+    Args:
+        run: Its configuration, with the steps that are wanted now.
+        last_step: The step of its last checkpoint.
+    """
+    file = Path(run.output_dir) / SUMMARY
+    is_finished = file.is_file() and json.loads(file.read_text())["status"] == "finished"
+    if not is_finished or last_step < run.loop.steps:
+        return ""
+    return f"{run.output_dir}: finished after {last_step} steps; loop.steps=<more than {last_step}> goes on with it"
+
+
+def save_weights(
+    folder: Path,
+    run: RunConfig,
+    summary: dict[str, Any],
+    weights: Adapter | FullWeights,
+    *,
+    base_model: str,
+    model: Path,
+    tokenizer: Any,
+) -> dict[str, Path]:
+    """Write the adapter, or the fully fine-tuned model, with its card.
+
+    Args:
+        folder: The run.
+        run: Its configuration.
+        summary: As `summarize` returned it.
+        weights: What was trained.
+        base_model: Name of the base model, for the card.
+        model: Its folder.
+        tokenizer: Its tokenizer, of Transformers.
+
+    Returns:
+        Where it lies, under what it is: `adapter` or `model`.
+    """
+    target = folder / ("adapter" if isinstance(weights, Adapter) else "model")
+    card = model_card(
+        summary,
+        run.model_dump(),
+        json.loads((folder / "manifest.json").read_text()),
+        folder=target,
+        base_model=base_model,
+    )
+    if isinstance(weights, Adapter):
+        save_adapter(target, weights, tokenizer, card)
+    else:
+        save_model(target, weights, model, tokenizer, card)
+    return {target.name: target}
+
+
+def recorded_by_task(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[str, float]:
+    """Mean of the metric over each task's completions, from lines of rollouts.jsonl; as `Evaluation.by_task`."""
+    values: dict[str, list[float]] = {}
+    for line in lines:
+        value = line["reward"] if metric == "reward" else line["scores"][metric]["value"]
+        if value is not None:
+            values.setdefault(line["task_id"], []).append(value)
+    return {task_id: statistics.fmean(of_task) for task_id, of_task in values.items()}

@@ -1,0 +1,57 @@
+"""The summary of a run as numbers, from the lines of metrics.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rft.metrics.intervals import Estimate
+
+
+def build_summary(
+    lines: Sequence[Mapping[str, Any]],
+    *,
+    status: str,
+    wall_s: float,
+    before: Estimate | None = None,
+    after: Estimate | None = None,
+    difference: Estimate | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What summary.json always holds, from the lines of metrics.jsonl, those before a resume included.
+
+    Args:
+        lines: As `read_metrics` returns them. Step 0, where there is one, is the measurement before the run.
+        status: How the run ended, as "finished".
+        wall_s: Duration of the run, seconds.
+        before: The held-out measurement before the run; None if there was none.
+        after: The one after it.
+        difference: After minus before, paired by task.
+        about: What was measured and how, for `eval`: `metric`, `split`, `temperature`, ...
+    """
+    steps = [line for line in lines if line["step"] > 0]
+    rewards = [line["metrics"].get("reward/mean") for line in steps]
+    measured = {"before": before, "after": after, "difference": difference}
+    return {
+        "status": status,
+        "steps": max((line["step"] for line in steps), default=0),
+        "wall_s": wall_s,
+        "time_s": _sums(line["seconds"] for line in lines),
+        "reward": {"first": rewards[0] if rewards else None, "last": rewards[-1] if rewards else None},
+        "eval": {
+            **{name: None if value is None else value.to_json() for name, value in measured.items()},
+            **(about or {}),
+        },
+        "drops": _sums(line["drops"] for line in steps),
+        "syncs": sum("sync/proved" in line["metrics"] for line in steps),
+        "syncs_proved": sum(line["metrics"].get("sync/proved", 0.0) == 1.0 for line in steps),
+    }
+
+
+def _sums(mappings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum over the mappings, key by key."""
+    sums: dict[str, Any] = {}
+    for mapping in mappings:
+        for key, value in mapping.items():
+            sums[key] = sums.get(key, 0) + (value or 0)
+    return sums

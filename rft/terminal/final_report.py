@@ -1,0 +1,203 @@
+"""The end of a run: its summary as numbers, and a page for the person who started it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rft.metrics.held_out import caveats
+from rft.metrics.intervals import Estimate
+from rft.types import Message
+
+PROMPT_CHARACTERS = 300
+COMPLETION_CHARACTERS = 600
+TEXT_LINES = 14
+"""Longer texts are cut in the middle: how a completion begins and how it ends both matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleComparison:
+    """One completion of a held-out task before the run and one after it.
+
+    Example:
+        SampleComparison(task_id="3f1c...", prompt="2 + 2 = ?", before="5", before_reward=0.0, after="4",
+                         after_reward=1.0)
+    """
+
+    task_id: str
+    """`Task.id` of the task."""
+    prompt: str
+    """Its last message."""
+    before: str
+    """The base model's completion."""
+    before_reward: float | None
+    """Its reward; None if it got none."""
+    after: str
+    """The trained model's completion."""
+    after_reward: float | None
+    """Its reward; None if it got none."""
+
+
+def choose_samples(
+    before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]], count: int = 3
+) -> tuple[SampleComparison, ...]:
+    """The first completions of the first tasks that are in both, whatever their rewards: nothing is picked.
+
+    Args:
+        before: Lines of rollouts.jsonl, as `read_rollouts` returns them.
+        after: Likewise.
+        count: How many tasks.
+    """
+    earlier = {line["task_id"]: line for line in before if line["index"] == 0}
+    later = {line["task_id"]: line for line in after if line["index"] == 0}
+    return tuple(
+        SampleComparison(
+            task_id=task_id,
+            prompt=_message_text(line["messages"][-1]),
+            before=line["completion"],
+            before_reward=line["reward"],
+            after=later[task_id]["completion"],
+            after_reward=later[task_id]["reward"],
+        )
+        for task_id, line in [pair for pair in earlier.items() if pair[0] in later][:count]
+    )
+
+
+def final_report(
+    console: Console,
+    *,
+    summary: Mapping[str, Any],
+    samples: Sequence[SampleComparison] = (),
+    paths: Mapping[str, Path],
+) -> None:
+    """Print how the run went: held-out results, samples, policy syncs, drops, times, and where everything lies.
+
+    Args:
+        console: Where to.
+        summary: As `build_summary` returns it.
+        samples: As `choose_samples` returns them. Texts of a model are not trusted: no markup, no control characters.
+        paths: What lies where, as `{"run": ..., "adapter": ..., "plot": ...}`.
+    """
+    console.print()
+    _print_results(console, summary)
+    _print_samples(console, samples)
+    if summary["syncs"]:
+        proved, syncs = summary["syncs_proved"], summary["syncs"]
+        share = f"all {syncs}" if proved == syncs else f"{proved} of {syncs}"
+        _print_pairs(console, "Policy syncs", {"proved": f"{share}, by every sampler"})
+    if summary["drops"]:
+        _print_pairs(console, "Rollouts without a reward", {cause: str(n) for cause, n in summary["drops"].items()})
+    times = {name.replace("_", " "): f"{seconds:.1f} s" for name, seconds in summary["time_s"].items()}
+    _print_pairs(console, "Time", {**times, "whole run": f"{summary['wall_s']:.1f} s"})
+    _print_pairs(console, "Files", {name: str(path) for name, path in paths.items()})
+
+
+def verdict(difference: Estimate) -> str:
+    """What may be said of after minus before, in words."""
+    if difference.ci95 is None:
+        return "too few tasks to tell whether the model changed"
+    low, high = difference.ci95
+    if low > 0:
+        return "better: the whole 95% interval lies above zero"
+    if high < 0:
+        return "worse: the whole 95% interval lies below zero"
+    return "no difference can be told: the 95% interval contains zero"
+
+
+def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
+    """The table of before and after."""
+    evaluation = summary["eval"]
+    _print_text(console, f"{summary['status']} after {summary['steps']} steps", style="bold")
+    measured = {name: evaluation.get(name) for name in ("before", "after", "difference")}
+    if not any(measured.values()):
+        _print_text(console, "There was no held-out measurement, so nothing can be said of an improvement.")
+        return
+    about = {key: value for key, value in evaluation.items() if key not in measured and value is not None}
+    caption = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in about.items())
+    _print_text(console, f"Held-out tasks: {caption}" if caption else "Held-out tasks")
+    table = Table(box=box.ROUNDED)
+    table.add_column("")
+    table.add_column("mean", justify="right")
+    table.add_column("95% interval", justify="right")
+    table.add_column("tasks", justify="right")
+    for name, obj in measured.items():
+        if obj is not None:
+            value = Estimate.from_json(obj)
+            is_difference = name == "difference"
+            mean, interval = value.text(signed=is_difference).split(" ", 1)
+            label = "after - before" if is_difference else name
+            table.add_row(label, mean, Text(interval), str(value.n), style="bold" if is_difference else "")
+    console.print(table)
+    for label, caveat in caveats(evaluation).items():
+        _print_text(console, f"{label}: {caveat}")
+    if measured["difference"]:
+        _print_text(console, verdict(Estimate.from_json(measured["difference"])), style="bold")
+
+
+def _print_samples(console: Console, samples: Sequence[SampleComparison]) -> None:
+    """Prompts, and under each the two completions side by side."""
+    if not samples:
+        return
+    console.print()
+    _print_text(console, "Samples before and after", style="bold")
+    how = f"the first {len(samples)} held-out tasks, the first completion of each; not picked by result"
+    _print_text(console, how, style="dim")
+    for number, sample in enumerate(samples, 1):
+        console.print()
+        console.print(Text(f"{number}. " + _excerpt(sample.prompt, PROMPT_CHARACTERS, console), overflow="fold"))
+        table = Table(box=box.ROUNDED, expand=True)
+        for name, reward in (("before", sample.before_reward), ("after", sample.after_reward)):
+            score = "no reward" if reward is None else f"reward {reward:g}"
+            table.add_column(f"{name}: {score}", ratio=1, overflow="fold")
+        texts = (_excerpt(text, COMPLETION_CHARACTERS, console) for text in (sample.before, sample.after))
+        table.add_row(*(Text(text, overflow="fold") if text else Text("(empty)", style="dim") for text in texts))
+        console.print(table)
+
+
+def _print_pairs(console: Console, title: str, pairs: Mapping[str, str]) -> None:
+    """Names and values under a title; a long value is never broken, so that a path can be copied."""
+    console.print()
+    _print_text(console, title, style="bold")
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        _print_text(console, f"  {name:<{width}}  {value}")
+
+
+def _print_text(console: Console, text: str, style: str = "") -> None:
+    """One line, neither wrapped nor read as markup."""
+    console.print(Text(_visible(text, console), style=style), soft_wrap=True)
+
+
+def _message_text(message: Message) -> str:
+    """The text of a message whose content is a string or OpenAI's list of parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text", f"({part.get('type')})")) for part in content)
+
+
+def _excerpt(text: str, limit: int, console: Console) -> str:
+    """The text made visible, two thirds of what fits from its beginning and one third from its end."""
+    text = text.strip()
+    if len(text) > limit:
+        cut = len(text) - limit
+        text = f"{text[: limit * 2 // 3]} ... ({cut} characters left out) ... {text[len(text) - limit // 3 :]}"
+    lines = text.split("\n")
+    if len(lines) > TEXT_LINES:
+        cut = len(lines) - TEXT_LINES
+        head, tail = lines[: TEXT_LINES * 2 // 3], lines[-(TEXT_LINES // 3) :]
+        lines = [*head, f"... ({cut} lines left out) ...", *tail]
+    return "\n".join(_visible(line, console) for line in lines)
+
+
+def _visible(text: str, console: Console) -> str:
+    """Control characters, and what the console's encoding lacks, as Python's escapes."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return safe.encode(console.encoding, "backslashreplace").decode(console.encoding)

@@ -1,0 +1,253 @@
+"""What a person sees while a run goes on: a live panel on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Concatenate, ParamSpec
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from rft.metrics.intervals import Estimate
+from rft.types import StepReport
+from rft.waiting import current_wait
+
+P = ParamSpec("P")
+logger = logging.getLogger(__name__)
+
+SILENCE_S = 30.0
+"""Where the output is no terminal, a line says what the run is waiting for when nothing was printed for so long."""
+
+RECENT_STEPS = 20
+"""The speed is that of so many steps, and the sparkline shows as many rewards."""
+
+
+def _harmless(
+    method: Callable[Concatenate[Progress, P], None],
+) -> Callable[Concatenate[Progress, P], None]:
+    """A run goes on when its display fails, as when the terminal is closed. rich exits on a broken pipe."""
+
+    @functools.wraps(method)
+    def wrapper(self: Progress, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except (Exception, SystemExit):
+            logger.debug("the progress display failed", exc_info=True)
+
+    return wrapper
+
+
+@contextmanager
+def counted(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of how many are done: a bar on a terminal, elsewhere a line now and then.
+
+    Args:
+        console: Where to; nothing is left of the bar in the end.
+        what: What is counted, as "checking prompts".
+
+    Yields:
+        To be told of each progress: `tell(done, total)`. As long as it is not called, nothing is shown.
+    """
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    last_line = time.monotonic()
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        shown = bar.add_task(what, total=None, visible=False)
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last_line
+            bar.update(shown, completed=done, total=total, visible=True)
+            if not console.is_terminal and time.monotonic() - last_line >= SILENCE_S / 3:
+                last_line = time.monotonic()
+                console.print(Text(f"{what}: {done} of {total}"))
+
+        yield tell
+
+
+class Progress:
+    """Shows how far a run is, how well it does, and what it waits for. No method raises.
+
+    Args:
+        console: Where to; the live panel is drawn only if it is a terminal.
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console
+        self._clock = clock
+        self._is_live = console.is_terminal and not console.is_dumb_terminal
+        self._live: Live | None = None
+        self._stopped = threading.Event()
+        self._started = self._last_line = clock()
+        self._total_steps = 0
+        self._phase = "starting"
+        self._last: StepReport | None = None
+        self._held_out = ""
+        self._rewards: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._step_ends: deque[float] = deque(maxlen=RECENT_STEPS + 1)
+
+    @_harmless
+    def start(self, total_steps: int) -> None:
+        """Begin to show a run of so many steps, those done before a resume included."""
+        self._total_steps = total_steps
+        self._started = self._clock()
+        if self._is_live:
+            self._live = Live(_Renderable(self._panel), console=self.console, refresh_per_second=4)
+            self._live.start()
+        else:
+            threading.Thread(target=self._break_silence, name="rft-progress", daemon=True).start()
+
+    @_harmless
+    def phase(self, text: str) -> None:
+        """Say what the run is about outside of its steps, as "measuring before: 120 of 250 tasks".
+
+        Where the output is no terminal, a line is printed only when what stands before the colon changes.
+        """
+        earlier, self._phase = self._phase, _printable(text)
+        if not self._is_live and self._phase.partition(":")[0] != earlier.partition(":")[0]:
+            self._print(self._phase)
+
+    @_harmless
+    def step(self, report: StepReport) -> None:
+        """Show what a step did."""
+        self._last = report
+        self._phase = "training"
+        self._step_ends.append(self._clock())
+        self._rewards.append(report.metrics.get("reward/mean", math.nan))
+        if not self._is_live:
+            reward = _reward_text(self._rewards[-1])
+            held_out = f"  held-out {self._held_out}" if self._held_out else ""
+            speed = f"left {_clock_time(self._left_s())}  {self._step_s():.1f} s/step"
+            self._print(f"step {report.step}/{self._total_steps}  reward {reward}{held_out}  {speed}")
+
+    @_harmless
+    def evaluated(self, label: str, estimate: Estimate, step: int) -> None:
+        """Show a held-out measurement; the label says which, as "before"."""
+        self._held_out = f"{estimate.text()} (step {step})"
+        self._print(f"{_printable(label)}: {estimate.text()} over {estimate.n} tasks (step {step})")
+
+    @_harmless
+    def warn(self, text: str) -> None:
+        """Show a warning, to stay above the panel."""
+        self._print(f"warning: {_printable(text)}", style="yellow")
+
+    @_harmless
+    def close(self) -> None:
+        """Stop showing; the last state of the panel stays."""
+        self._stopped.set()
+        if self._live is not None:
+            self._live.stop()
+
+    def _print(self, line: str, style: str = "") -> None:
+        """One line, neither wrapped nor read as markup."""
+        self._last_line = self._clock()
+        self.console.print(Text(_encodable(line, self.console), style=style), soft_wrap=True)
+
+    def _break_silence(self) -> None:
+        """Runs in a thread of its own until `close`."""
+        while not self._stopped.wait(1.0):
+            self._say_wait()
+
+    @_harmless
+    def _say_wait(self) -> None:
+        """Print what the run waits for, if nothing has been printed for long."""
+        if self._clock() - self._last_line >= SILENCE_S:
+            self._print(self._now())
+
+    def _now(self) -> str:
+        """What the run is about, and what it waits for since when."""
+        wait = current_wait()
+        if wait is None:
+            return self._phase
+        return f"{self._phase}; waiting for {_printable(wait.what)} ({max(0.0, self._clock() - wait.since):.0f} s)"
+
+    def _step_s(self) -> float:
+        """Seconds per step of late, measurements in between included."""
+        if len(self._step_ends) > 1:
+            return (self._step_ends[-1] - self._step_ends[0]) / (len(self._step_ends) - 1)
+        return math.fsum(self._last.seconds.values()) if self._last else 0.0
+
+    def _left_s(self) -> float:
+        """Seconds that the remaining steps will take at this speed."""
+        return self._step_s() * (self._total_steps - (self._last.step if self._last else 0))
+
+    def _panel(self) -> RenderableType:
+        """The live panel as of now."""
+        done = self._last.step if self._last else 0
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="dim", no_wrap=True, min_width=8)
+        rows.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
+        bar = Table.grid(padding=(0, 2), expand=True)
+        bar.add_column(no_wrap=True)
+        bar.add_column(ratio=1)
+        bar.add_row(f"{done} of {self._total_steps}", ProgressBar(total=max(1, self._total_steps), completed=done))
+        rows.add_row("step", bar)
+        if rewards := tuple(self._rewards):
+            spark = _sparkline(rewards, ascii_only=self.console.options.ascii_only)
+            rows.add_row("reward", Text.assemble((_reward_text(rewards[-1]), "bold"), "  ", (spark, "cyan")))
+        if self._held_out:
+            rows.add_row("held-out", Text(self._held_out))
+        times = f"{_clock_time(self._clock() - self._started)} elapsed"
+        if self._last:
+            times += f", {_clock_time(self._left_s())} left, {self._step_s():.1f} s/step"
+        rows.add_row("time", Text(times))
+        if not self._stopped.is_set():
+            rows.add_row("now", Text(_encodable(self._now(), self.console)))
+        return Panel(rows, title="rft", title_align="left", border_style="dim", width=min(self.console.width, 88))
+
+
+class _Renderable:
+    """Asks for the picture anew each time that rich refreshes."""
+
+    def __init__(self, draw: Callable[[], RenderableType]) -> None:
+        self._draw = draw
+
+    def __rich__(self) -> RenderableType:
+        try:
+            return self._draw()
+        except Exception:  # raised in rich's refresh thread, where it would print a traceback into the panel
+            logger.debug("the progress panel failed", exc_info=True)
+            return Text("rft")
+
+
+def _reward_text(reward: float) -> str:
+    """Three decimals, or a word where no completion got a reward."""
+    return "none" if math.isnan(reward) else f"{reward:.3f}"
+
+
+def _sparkline(values: Sequence[float], *, ascii_only: bool) -> str:
+    """The values as a row of characters, from the least to the greatest."""
+    levels = "_.-=*#" if ascii_only else "".join(chr(0x2581 + level) for level in range(8))
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(levels) - 1) / (high - low) if high > low else 0.0
+    return "".join(levels[round((value - low) * scale)] if math.isfinite(value) else " " for value in values)
+
+
+def _clock_time(seconds: float) -> str:
+    """As `0:21` or `1:02:03`."""
+    minutes, second = divmod(round(max(0.0, seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _printable(text: str) -> str:
+    """One line without control characters."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def _encodable(text: str, console: Console) -> str:
+    """Escapes what the console's encoding has no character for."""
+    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)

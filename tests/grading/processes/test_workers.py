@@ -1,0 +1,429 @@
+"""Worker processes: whatever a grader does in one costs its own deadline, one worker, and nothing else."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rft.grading import Status
+from rft.grading.processes.fork_server import ForkServers
+from rft.grading.processes.wire import decode_scores
+
+from .conftest import make_task
+
+SAFETY_S = 20.0
+
+BAD = r"""
+import ctypes, os, re, signal, subprocess, sys, threading, time
+
+def right(completion, task):
+    return completion == task.item["answer"]
+
+def bad(completion):
+    match completion:
+        case "regex": re.match(r"(a+)+$", "a" * 40 + "b")
+        case "sleep": time.sleep(1000)
+        case "stopped": os.kill(os.getpid(), signal.SIGSTOP)
+        case "deaf":
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
+                signal.signal(number, signal.SIG_IGN)
+            time.sleep(1000)
+        case "exit": os._exit(7)
+        case "segfault": ctypes.string_at(0)
+        case "killed": os.kill(os.getpid(), signal.SIGKILL)
+        case "sys.exit": sys.exit(3)
+        case "interrupt": raise KeyboardInterrupt
+        case "raise": raise KeyError("no such key")
+        case "deep": return bad(completion)
+        case "nan": return float("nan")
+        case "text": return "1.0"
+        case "unprintable": raise Unprintable
+        case "noise":
+            print('[[[1.0, "ok", null, null]], 0.0]' * 9999)
+            for number in (1, 2):
+                os.write(number, b'[[[1.0, "ok", null, null]], 0.0]\n')
+        case "input": return input()
+        case "forged":
+            for number in range(3, 100):
+                try:
+                    os.write(number, b'[[[true, "ok", null, null]], 0.0]\n')
+                except OSError:
+                    pass
+    return 0.5
+
+def long_reply(completion):
+    from rft.grading import Score
+    return Score(value=1.0, answer="x" * int(completion))
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise ValueError
+"""
+
+
+@pytest.mark.parametrize(
+    ("completion", "status", "reason"),
+    [
+        ("regex", Status.TIMEOUT, "no result within 2 s"),
+        ("sleep", Status.TIMEOUT, "no result within 2 s"),
+        ("stopped", Status.TIMEOUT, "no result within 2 s"),
+        ("deaf", Status.TIMEOUT, "no result within 2 s"),
+        ("exit", Status.GRADER_ERROR, "its worker process ended itself with exit code 7"),
+        ("segfault", Status.GRADER_ERROR, "its worker process was ended by SIGSEGV"),
+        ("killed", Status.GRADER_ERROR, "its worker process was ended by SIGKILL"),
+        ("sys.exit", Status.GRADER_ERROR, "the grader called sys.exit(3) (mine.py:"),
+        ("interrupt", Status.GRADER_ERROR, "KeyboardInterrupt"),
+        ("raise", Status.GRADER_ERROR, "KeyError: 'no such key' (mine.py:"),
+        ("deep", Status.GRADER_ERROR, "RecursionError: "),
+        ("nan", Status.GRADER_ERROR, "returned the float nan"),
+        ("text", Status.GRADER_ERROR, "returned the str '1.0'"),
+        ("unprintable", Status.GRADER_ERROR, "Unprintable: (its message cannot be shown)"),
+        ("noise", Status.OK, None),
+        ("input", Status.GRADER_ERROR, "EOFError"),
+        ("forged", Status.GRADER_ERROR, "its worker process sent what is no reply"),
+    ],
+)
+def test_what_a_grader_may_do(bench, completion, status, reason):
+    bench.file(BAD)
+    texts = ["fine"] * 4 + [completion] + ["fine"] * 40
+    limit_s = 2.0 if status is Status.TIMEOUT else SAFETY_S
+    scores, panel = bench.grade({"g": bench.spec("bad", timeout_s=limit_s)}, texts)
+    bad = scores["g"].pop(4)
+    assert [score.value for score in scores["g"]] == [0.5] * 44
+    assert (bad.status, bad.value) == (status, 0.5 if status is Status.OK else None)
+    assert (bad.reason or "").startswith(reason or "")
+    assert (panel.workers_replaced > 0) == (status is Status.TIMEOUT or "worker process" in (reason or ""))
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_a_long_reply_comes_in_many_pieces_and_is_read_whole(bench):
+    bench.file(BAD)
+    sizes = [300_000, 1_000_000, 5_000_000, 10]
+    scores, panel = bench.grade({"g": bench.spec("long_reply")}, [str(size) for size in sizes])
+    assert [(score.status, len(score.answer)) for score in scores["g"]] == [(Status.OK, size) for size in sizes]
+    assert panel.workers_replaced == 0
+
+
+def test_a_reply_without_end_is_named(bench):
+    bench.file(BAD)
+    scores, _ = bench.grade({"g": bench.spec("long_reply")}, [str(17 << 20)])
+    assert scores["g"][0].reason == "its worker process sent a reply of more than 16 MiB"
+
+
+@pytest.mark.e2e  # real limits: too slow for a unit test
+def test_only_the_call_that_hung_is_charged_and_no_call_waits_behind_it(bench):
+    bench.file(BAD)
+
+    async def main():
+        panel = bench.panel({"g": bench.spec("bad", timeout_s=5.0)})
+        try:
+            await bench.graded(panel, make_task(), ["fine"] * 100)  # from here on, calls are handed over in batches
+            rest = asyncio.create_task(bench.graded(panel, make_task("b"), ["sleep"] + ["fine"] * 100))
+            while panel.counters["g"].calls < 200:
+                await asyncio.sleep(0.01)
+            assert not rest.done(), "the others were graded while the first one hung"
+            return (await rest)[0], panel
+        finally:
+            panel.close()
+
+    group, panel = asyncio.run(main())
+    assert [grade.scores["g"].status for grade in group.grades] == [Status.TIMEOUT, *[Status.OK] * 100]
+    assert panel.workers_replaced == 1
+    assert group.grades[0].scores["g"].seconds == 5.0
+
+
+def test_a_slow_call_that_ends_in_time_counts(bench):
+    bench.file("import time\ndef g(completion):\n    time.sleep(float(completion))\n    return 1\n")
+    scores, panel = bench.grade({"g": bench.spec("g")}, ["0"] * 100 + ["0.3"] + ["0"] * 100)
+    assert [score.value for score in scores["g"]] == [1.0] * 201
+    assert 0.3 <= scores["g"][100].seconds < SAFETY_S
+    assert panel.counters["g"].calls == 201
+
+
+@pytest.mark.e2e  # real limits: too slow for a unit test
+def test_the_event_loop_goes_on_while_a_grader_computes(bench):
+    bench.file(BAD)
+
+    async def main():
+        panel = bench.panel({"g": bench.spec("bad", timeout_s=1.0)})
+        grading = asyncio.create_task(bench.graded(panel, make_task(), ["regex", "regex"]))
+        rounds = 0
+        while not grading.done():
+            await asyncio.sleep(0.005)
+            rounds += 1
+        panel.close()
+        return rounds
+
+    assert asyncio.run(main()) > 5, "a loop that is held goes round once before and once after"
+
+
+def test_sync_graders_run_side_by_side(bench):
+    meeting = "import os, time\ndef g(completion):\n    open(completion, 'w').close()\n"
+    meeting += "    while not (os.path.exists('x') and os.path.exists('y')): time.sleep(0.01)\n    return 1\n"
+    bench.file(meeting)
+    scores, _ = bench.grade({"g": bench.spec("g")}, ["x", "y"])
+    assert [score.value for score in scores["g"]] == [1.0, 1.0]
+
+
+SEEING = """
+from rft.grading import per_group, Score
+
+def whole(task, rollout):
+    assert task.id == "a" and task.split == "train" and type(task.messages) is tuple
+    assert rollout.policy.name == "policy-v3-f" and rollout.stop is type(rollout.stop).LENGTH
+    assert len(rollout.logprobs) == len(rollout.completion_ids) == rollout.index + 3
+    return Score(value=sum(rollout.logprobs), answer=task.item["deep"][0]["\\u00e9"] + rollout.text, reason="why")
+
+@per_group
+def ranked(completions, rollouts, task):
+    return [completions.index(one.text) for one in rollouts]
+
+async def computing(completion):
+    return len(completion)
+computing.in_process = False
+
+def awaiting(completion):
+    return computing(completion)
+"""
+
+
+def test_tasks_and_rollouts_arrive_whole(bench):
+    bench.file(SEEING)
+    names = ("whole", "ranked", "computing", "awaiting")
+    task = make_task(deep=[{"\u00e9": "\u4e2d"}], nothing=None, number=1.5)
+    scores, _ = bench.grade({name: bench.spec(name) for name in names}, ["x", "lone \ud800\n", ""], task=task)
+    assert [score.value for score in scores["whole"]] == [-1.5, -2.0, -2.5]
+    assert [score.answer for score in scores["whole"]] == ["\u4e2dx", "\u4e2dlone \ud800\n", "\u4e2d"]
+    assert scores["whole"][0].reason == "why"
+    assert [score.value for score in scores["ranked"]] == [0.0, 1.0, 2.0]
+    assert [score.value for score in scores["computing"]] == [1.0, 7.0, 0.0]
+    assert [score.value for score in scores["awaiting"]] == [1.0, 7.0, 0.0]
+
+
+def test_rollouts_larger_than_a_sockets_buffer_arrive(bench):
+    bench.file("def g(rollout): return len(rollout.text)\n")
+    scores, _ = bench.grade({"g": bench.spec("g")}, ["x" * 3_000_000] * 3)
+    assert [score.value for score in scores["g"]] == [3e6] * 3
+
+
+def test_a_column_that_json_cannot_hold(bench):
+    bench.file("def g(completion, task): return 1\ndef h(completion): return 1\n")
+    task = make_task(fine=1, when={1, 2}, raw=b"x")
+    scores, panel = bench.grade({"g": bench.spec("g"), "h": bench.spec("h")}, ["1"], task=task)
+    assert scores["g"][0].status is Status.GRADER_ERROR
+    assert scores["g"][0].reason.startswith(
+        "task a cannot be handed to a worker process as JSON: column 'when' (of type set), column 'raw' (of type bytes)"
+    )
+    assert (scores["h"][0].value, panel.workers_replaced) == (1.0, 0)
+
+
+OFFSPRING = """
+import os, signal, subprocess, sys, time
+
+def brood(completion):
+    for _ in range(8):
+        if os.fork() == 0:
+            time.sleep(1000)
+            os._exit(0)
+    if completion == "in vain":
+        time.sleep(1000)
+    return 1.0
+
+def escaping(completion):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(1000)
+        time.sleep(1000)
+    if completion == "exit":
+        os._exit(0)
+    return 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("use", "completion"), [("brood", "in vain"), ("brood", ""), ("escaping", "exit"), ("escaping", "")]
+)
+def test_what_a_grader_starts_ends_with_its_worker(bench, use, completion):
+    bench.file(OFFSPRING)
+    scores, _ = bench.grade({"g": bench.spec(use, timeout_s=0.5 if completion else SAFETY_S)}, [completion])
+    assert scores["g"][0].value == (None if completion else 1.0)
+    assert psutil.Process().children(recursive=True) == []
+    here = [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(bench.folder)]
+    assert here == [psutil.Process()]
+
+
+DRIVER = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from conftest import Bench, make_task
+from pathlib import Path
+
+async def main():
+    bench = Bench(Path.cwd())
+    panel = bench.panel({"g": bench.spec("bad")})
+    await bench.graded(panel, make_task(), ["fine", "fine"])
+    print("up", flush=True)
+    await bench.graded(panel, make_task("b"), ["sleep", "sleep"])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.e2e  # real limits: too slow for a unit test
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_do_not_outlive_the_run(bench, number):
+    bench.file(BAD)
+    bench.file(DRIVER, "driver.py")
+    here = os.path.dirname(__file__)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, "driver.py", here], stdout=subprocess.PIPE, env=environment)
+    assert driver.stdout.readline() == b"up\n"
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    assert len(workers) == 3
+    driver.send_signal(number)
+    driver.wait(SAFETY_S)
+    driver.stdout.close()
+    assert psutil.wait_procs(workers, SAFETY_S)[1] == []
+
+
+@pytest.mark.e2e  # real limits: too slow for a unit test
+def test_the_process_that_forks_workers_is_replaced_as_well(bench):
+    bench.file(BAD)
+
+    async def main():
+        panel = bench.panel({"g": bench.spec("bad")})
+        try:
+            await bench.graded(panel, make_task(), ["fine"])
+            (server,) = psutil.Process().children()
+            grading = asyncio.create_task(bench.graded(panel, make_task("b"), ["sleep"]))
+            await asyncio.sleep(0)
+            workers = server.children()
+            server.kill()
+            lost = (await asyncio.wait_for(grading, SAFETY_S))[0].grades[0].scores["g"]
+            assert psutil.wait_procs(workers, SAFETY_S)[1] == []
+            return lost, (await bench.graded(panel, make_task("c"), ["fine"]))[0].rewards
+        finally:
+            panel.close()
+
+    lost, rewards = asyncio.run(main())
+    assert (lost.status, rewards) == (Status.GRADER_ERROR, [0.5])
+    assert lost.reason == "its worker process was killed with the process that it came from"
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_graders_that_cannot_be_loaded_in_a_worker(bench):
+    bench.file("import os\nassert os.environ.pop('HERE', '1') == '1'\ndef g(completion): return 1\n")
+    panel = bench.panel({"g": bench.spec("g")})
+    os.environ["HERE"] = "2"
+    try:
+        scores, _ = bench.grade({"g": None}, ["1"] * 3, panel=panel)
+    finally:
+        del os.environ["HERE"]
+    reason = "the graders cannot be loaded in a worker process: graders.g.use: importing it failed: AssertionError"
+    assert [score.status for score in scores["g"]] == [Status.GRADER_ERROR] * 3
+    assert all(score.reason.startswith(reason) for score in scores["g"])
+
+
+def test_a_grader_that_was_changed_meanwhile(bench):
+    bench.file("def g(completion): return 1\n")
+    panel = bench.panel({"g": bench.spec("g")})
+    bench.file("def g(completion): return 2\n")
+    scores, _ = bench.grade({"g": None}, ["1"], panel=panel)
+    assert scores["g"][0].status is Status.GRADER_ERROR
+    assert scores["g"][0].reason.endswith("mine.py of grader 'g' was changed since the run began")
+
+
+def test_warm_up_runs_once_before_all_workers(bench):
+    bench.file(
+        "import os\nfrom dataclasses import dataclass\n"
+        "@dataclass(frozen=True)\nclass G:\n"
+        "    def warm_up(self): open('warm', 'a').write('x')\n"
+        "    def grade(self, completion): return os.path.getsize('warm')\n"
+    )
+    scores, _ = bench.grade({"g": bench.spec("G")}, ["1"] * 20)
+    assert [score.value for score in scores["g"]] == [1.0] * 20
+
+
+@pytest.mark.e2e  # real limits: too slow for a unit test
+def test_cancelling_the_panel_leaves_the_workers_usable(bench):
+    bench.file(BAD)
+
+    async def main():
+        panel = bench.panel({"g": bench.spec("bad", timeout_s=1.0)}, num_workers=1)
+        try:
+            grading = asyncio.create_task(bench.graded(panel, make_task(), ["sleep"] + ["fine"] * 5))
+            await asyncio.sleep(0.1)
+            grading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await grading
+            return (await bench.graded(panel, make_task("b"), ["fine"]))[0].rewards
+        finally:
+            panel.close()
+
+    assert asyncio.run(main()) == [0.5]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "[]",
+        "1",
+        "{}",
+        "[[], 0]",
+        '[[[1.0, "ok", null, null], [1.0, "ok", null, null]], 0]',
+        '[[["1.0", "ok", null, null]], 0]',
+        '[[[true, "ok", null, null]], 0]',
+        '[[[NaN, "ok", null, null]], 0]',
+        '[[[Infinity, "ok", null, null]], 0]',
+        '[[[null, "ok", null, null]], 0]',
+        '[[[0.0, "timeout", null, null]], 0]',
+        '[[[1.0, "great", null, null]], 0]',
+        '[[[1.0, "ok", null]], 0]',
+        "[" * 100_000,
+    ],
+)
+def test_what_a_worker_sends_is_not_believed(line):
+    with pytest.raises(ValueError, match="scores"):
+        decode_scores(line, 1)
+
+
+def test_panels_with_the_same_graders_load_them_once_and_end_apart(bench):
+    bench.file(BAD + "\nopen('loaded', 'a').write('x')\n")
+    specs = {"g": bench.spec("bad", timeout_s=SAFETY_S)}
+
+    async def main():
+        with closing(ForkServers()) as servers:
+            first, second = (bench.panel(specs, num_workers=1, fork_servers=servers) for _ in range(2))
+            other = bench.panel({"g": bench.spec("right", timeout_s=SAFETY_S)}, num_workers=1, fork_servers=servers)
+            assert servers.of(first.graders) is servers.of(second.graders) is not servers.of(other.graders)
+            servers.of(first.graders).warm()
+            before = Path("loaded").read_text()
+            stuck = asyncio.create_task(bench.graded(first, make_task(), ["sleep"]))
+            [group] = await bench.graded(second, make_task("b"), ["fine"])
+            while len(forked()) < 2:
+                await asyncio.sleep(0.01)
+            assert Path("loaded").read_text() == before + "x"
+            first.close()
+            stuck.cancel()
+            while len(forked()) > 1:  # that of the first is killed, though it does not listen
+                await asyncio.sleep(0.01)
+            [again] = await bench.graded(second, make_task("c"), ["fine"])
+            second.close()
+            return [one.grades[0].scores["g"].value for one in (group, again)], second
+
+    def forked():
+        [server] = psutil.Process().children()
+        return server.children()
+
+    values, second = asyncio.run(asyncio.wait_for(main(), 3 * SAFETY_S))
+    assert values == [0.5, 0.5]
+    assert second.workers_replaced == 0
+    assert psutil.Process().children(recursive=True) == []

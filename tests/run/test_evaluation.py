@@ -1,0 +1,123 @@
+"""Held-out measurements: the mean of each task, then the mean over tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.errors import GradeError
+from rft.metrics.held_out import caveats, metric_bounds, metric_values
+from rft.metrics.intervals import Estimate
+from rft.run.evaluation import Evaluation, evaluate
+from rft.run_folder.recorder import Recorder, read_rollouts
+from rft.run_folder.results import recorded_by_task
+from rft.types import Adapter, Grade, GradedGroup, Policy, Rollout, Score, Status, Task
+
+POLICY = Policy(version=2, fingerprint="f2")
+
+
+class FakeSampler:
+    """Remembers how it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+
+    async def sample(self, tasks: Sequence[Task], **asked: Any) -> AsyncIterator[Rollout]:
+        self.asked = asked
+        return
+        yield
+
+    async def load(self, adapter: Adapter) -> Policy:
+        return adapter.policy
+
+
+class FakePanel:
+    """Returns groups that were made before."""
+
+    def __init__(self, groups: list[GradedGroup]) -> None:
+        self.groups = groups
+
+    async def grade(
+        self, tasks: Sequence[Task], rollouts: AsyncIterable[Rollout], *, rollouts_per_task: int
+    ) -> list[GradedGroup]:
+        async for _ in rollouts:
+            pass
+        return self.groups
+
+
+def measure(groups: list[GradedGroup], *, metric: str = "reward", sampler: FakeSampler | None = None) -> Evaluation:
+    return asyncio.run(
+        evaluate(
+            sampler or FakeSampler(),
+            FakePanel(groups),
+            [group.task for group in groups],
+            policy=POLICY,
+            metric=metric,
+            completions_per_task=2,
+            temperature=0.5,
+            purpose="held-out",
+        )
+    )
+
+
+def test_each_task_counts_once(make_group: Callable[..., GradedGroup]) -> None:
+    groups = [make_group([1.0, 0.0], "a"), make_group([1.0, None], "b"), make_group([None, None], "c")]
+    sampler = FakeSampler()
+    result = measure(groups, sampler=sampler)
+    assert result.by_task == {"a": 0.5, "b": 1.0}
+    assert (result.estimate.mean, result.estimate.n) == (0.75, 2)
+    assert (result.policy, result.metric) == (POLICY, "reward")
+    assert [group.task.id for group in result.groups] == ["a", "b", "c"]
+    # Whatever the policy, the same random numbers: neither its version nor the step is among these.
+    assert sampler.asked == {"completions_per_task": 2, "temperature": 0.5, "purpose": "held-out", "step": 0}
+
+
+def test_nothing_graded_is_an_error_that_says_why(make_group: Callable[..., GradedGroup]) -> None:
+    with pytest.raises(GradeError, match=r"none of the 1 held-out tasks could be graded with reward: \{'g: skipped'"):
+        measure([make_group([None, None])])
+
+
+def test_one_grader_as_the_metric(make_group: Callable[..., GradedGroup]) -> None:
+    group = make_group([1.0, 0.0], "a")
+    grades = (
+        Grade(scores={"g": Score(value=1.0), "h": Score(value=0.25)}, reward=1.0),
+        Grade(scores={"g": Score(value=0.0), "h": Score(value=None, status=Status.TIMEOUT)}, reward=0.0),
+    )
+    group = GradedGroup(task=group.task, rollouts=group.rollouts, grades=grades)
+    assert metric_values(group, "reward") == [1.0, 0.0]
+    assert metric_values(group, "h") == [0.25]
+    assert measure([group], metric="h").by_task == {"a": 0.25}
+
+
+@pytest.mark.parametrize("metric", ["reward", "g"])
+def test_the_recorded_lines_say_the_same(make_group: Callable[..., GradedGroup], tmp_path: Path, metric: str) -> None:
+    groups = [make_group([1.0, 0.0], "a"), make_group([0.1, None], "b"), make_group([None, None], "c")]
+    result = measure(groups, metric=metric)
+    Recorder(tmp_path).rollouts(result.groups, step=0, phase="before")
+    assert recorded_by_task(read_rollouts(tmp_path, "before"), metric) == result.by_task
+    assert recorded_by_task([], metric) == {}
+    assert json.dumps(result.by_task)
+
+
+def test_bounds_of_the_reward_add_up_and_those_of_a_grader_are_its_own() -> None:
+    graders = {
+        "correct": {"use": "exact"},
+        "style": {"use": "a.py:b", "weight": 0.5, "range": [-1, 1]},
+        "length": {"use": "a.py:c", "weight": -0.2},
+    }
+    assert metric_bounds(graders, "reward") == pytest.approx((-0.5 - 0.2, 1.0 + 0.5))
+    assert metric_bounds(graders, "style") == (-1.0, 1.0)
+    assert metric_bounds(graders, "length") == (0.0, 1.0)
+
+
+def test_caveats_name_the_row_that_they_belong_to() -> None:
+    doubted = Estimate(mean=0.1, ci95=(0.0, 0.4), n=20, caveat="few").to_json()
+    sound = Estimate(mean=0.1, ci95=(0.0, 0.2), n=20).to_json()
+    assert caveats({"before": sound, "after": None, "difference": doubted, "metric": "reward"}) == {
+        "after - before": "few"
+    }

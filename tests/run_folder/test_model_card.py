@@ -1,0 +1,103 @@
+"""The model card of a result."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rft.run_folder.model_card import model_card
+from rft.run_folder.provenance import manifest
+from rft.types import Split, Task
+
+TASK = Task(id="a", messages=({"role": "user", "content": "x"},), item={"b": 1}, split=Split.TRAIN)
+SHA_OF_TASK = "975bbb62c5b7a8685cfcab9b59c254be28b04b0f99a53ceea8cc9e84e7b2d7d0"
+"""Of the line {"item": {"b": 1}, "messages": [{"content": "x", "role": "user"}]}, by sha256sum."""
+
+LORA: dict[str, Any] = {
+    "learner": {"lora": {"rank": 24}},
+    "sampler": {"max_completion_tokens": 48, "temperature": 0.7},
+    "data": {"system": None, "format": "chat"},
+    "model": {"chat_template_kwargs": {}},
+}
+WHERE: dict[str, Any] = {"folder": Path("/runs/my run/adapter"), "base_model": "some/model"}
+SUMMARY: dict[str, Any] = {
+    "steps": 60,
+    "eval": {
+        "before": {"mean": 0.2, "ci95": [0.1, 0.3], "n": 50},
+        "after": {"mean": 0.7, "ci95": [0.6, 0.8], "n": 50},
+        "difference": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 50},
+        "split": "test",
+        "completions_per_task": 1,
+    },
+}
+
+
+@pytest.fixture
+def example() -> dict[str, Any]:
+    return manifest(
+        method="grpo",
+        seed=7,
+        command=["rft", "train", "task=a b"],
+        base_model="models/tiny",
+        base_fingerprint="9b2e51c07d44a1f0",
+        tasks={"train": ("train.jsonl", [TASK])},
+        graders={"correct": {"weight": 1.0, "source": "graders/exact|match.py", "sha256": "00ff"}},
+        sandbox={"rung": 2, "name": "namespaces"},
+    )
+
+
+def test_model_card_has_the_front_matter_of_the_hub(example: dict[str, Any]) -> None:
+    _, front_matter, _ = model_card(SUMMARY, LORA, example, **WHERE).split("---\n", 2)
+    assert yaml.safe_load(front_matter) == {
+        "base_model": "some/model",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["rft", "lora", "reinforcement-learning", "grpo"],
+    }
+
+
+def test_model_card_says_what_by_whom_and_how_well(example: dict[str, Any]) -> None:
+    config = {**LORA, "note": "{braces} ``` and \u00e9"}
+    git_state = {"commit": "abc123", "is_dirty": True}
+    card = model_card(SUMMARY, config, {**example, "git": git_state, "host": "a-private-name"}, **WHERE)
+    assert f"| train | train.jsonl | 1 | `{SHA_OF_TASK}` |" in card
+    assert r"| correct | 1.0 | graders/exact\|match.py | `00ff` |" in card
+    assert "before and after 60 steps (split: test, completions per task: 1)" in card
+    assert "| before | 0.200 [0.100, 0.300] | 50 |" in card
+    assert "| after - before, paired | +0.500 [+0.400, +0.600] | 50 |" in card
+    assert "rft train 'task=a b'" in card
+    assert "Seed 7, git commit `abc123` with uncommitted changes." in card
+    assert yaml.safe_load(card.split("~~~~yaml\n")[1].removesuffix("~~~~\n")) == config
+    assert "a-private-name" not in card
+
+
+def test_model_card_without_measurements_says_so(example: dict[str, Any]) -> None:
+    nothing = {"steps": 3, "eval": {"before": None, "after": None, "difference": None}}
+    card = model_card(nothing, LORA, {**example, "git": None}, **WHERE)
+    assert "Trained for 3 steps; not measured on held-out tasks." in card
+    assert "git commit unknown" in card
+
+
+def test_a_base_model_that_is_not_on_the_hub_is_not_named_to_it(example: dict[str, Any]) -> None:
+    card = model_card(SUMMARY, LORA, example, folder=Path("adapter"), base_model="/models/tiny")
+    assert "base_model" not in yaml.safe_load(card.split("---\n", 2)[1])
+    assert "Base model: `models/tiny`" in card
+
+
+def test_the_card_says_how_to_use_the_adapter(example: dict[str, Any]) -> None:
+    card = model_card(SUMMARY, LORA, example, **WHERE)
+    assert "rft sample --adapter '/runs/my run/adapter' " in card
+    assert "rft merge adapter='/runs/my run/adapter' output_dir=merged" in card
+    assert 'folder = "/runs/my run/adapter"' in card
+    assert 'LLM("some/model", enable_lora=True, max_lora_rank=32, ' in card
+    assert "SamplingParams(temperature=0.7, max_tokens=48)" in card
+
+
+def test_the_card_of_a_whole_model_is_not_that_of_an_adapter(example: dict[str, Any]) -> None:
+    card = model_card(SUMMARY, {**LORA, "learner": {"lora": None}}, example, **WHERE)
+    front_matter = yaml.safe_load(card.split("---\n", 2)[1])
+    assert (front_matter["library_name"], "lora" in front_matter["tags"]) == ("transformers", False)
+    assert "All weights of `models/tiny` fine-tuned, trained by" in card
+    assert "AutoPeftModel" not in card
+    assert "--model '/runs/my run/adapter'" in card

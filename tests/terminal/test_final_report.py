@@ -1,0 +1,157 @@
+"""The end of a run: the summary's numbers, the honest choice of samples, and a page that survives hostile texts."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rft.metrics.intervals import Estimate
+from rft.run_folder.summary import build_summary
+from rft.terminal.final_report import SampleComparison, choose_samples, final_report, verdict
+
+BEFORE = Estimate(mean=0.2, ci95=(0.1, 0.3), n=50)
+AFTER = Estimate(mean=0.7, ci95=(0.6, 0.8), n=50)
+DIFFERENCE = Estimate(mean=0.5, ci95=(0.4, 0.6), n=50)
+LINES = [
+    {"step": 0, "metrics": {}, "seconds": {"evaluate": 3.0}, "drops": {}},
+    {"step": 1, "metrics": {"reward/mean": 0.1}, "seconds": {"learn": 1.0}, "drops": {"g: timeout": 2}},
+    {"step": 2, "metrics": {"reward/mean": None, "sync/proved": 0.0}, "seconds": {"learn": 1.5}, "drops": {}},
+    {
+        "step": 3,
+        "metrics": {"reward/mean": 0.4, "sync/proved": 1.0},
+        "seconds": {"learn": 2.0, "sync": 0.5},
+        "drops": {"g: timeout": 1},
+    },
+]
+ABOUT = {"metric": "reward", "split": "test", "temperature": 0.0}
+
+
+def lines(task_id: str, *rewards: float, text: str = "text") -> list[dict[str, Any]]:
+    """A task's lines of rollouts.jsonl, as far as samples need them."""
+    return [
+        {
+            "task_id": task_id,
+            "messages": [{"role": "user", "content": f"prompt {task_id}"}],
+            "index": index,
+            "completion": f"{text} {index}",
+            "reward": reward,
+        }
+        for index, reward in enumerate(rewards)
+    ]
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"before": BEFORE, "after": AFTER, "difference": DIFFERENCE, "about": ABOUT, **changes}
+    return build_summary(LINES, status="finished", wall_s=12.5, **options)
+
+
+def printed(
+    summary: dict[str, Any], samples: tuple[SampleComparison, ...] = (), width: int = 80, encoding: str = "utf-8"
+) -> str:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    console = Console(file=file, width=width, _environ={})
+    final_report(console, summary=summary, samples=samples, paths={"run": Path("/runs/" + "long/" * 30)})
+    file.seek(0)
+    return file.read()
+
+
+def test_summary_adds_up_steps_and_phases() -> None:
+    assert json.loads(json.dumps(summary(), allow_nan=False)) == {
+        "status": "finished",
+        "steps": 3,
+        "wall_s": 12.5,
+        "time_s": {"evaluate": 3.0, "learn": 4.5, "sync": 0.5},
+        "reward": {"first": 0.1, "last": 0.4},
+        "eval": {
+            "before": {"mean": 0.2, "ci95": [0.1, 0.3], "n": 50, "caveat": None},
+            "after": {"mean": 0.7, "ci95": [0.6, 0.8], "n": 50, "caveat": None},
+            "difference": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 50, "caveat": None},
+            "metric": "reward",
+            "split": "test",
+            "temperature": 0.0,
+        },
+        "drops": {"g: timeout": 3},
+        "syncs": 2,
+        "syncs_proved": 1,
+    }
+
+
+def test_summary_of_a_run_without_steps_holds_every_key() -> None:
+    result = build_summary([], status="failed", wall_s=1.0)
+    assert result["steps"] == 0
+    assert result["reward"] == {"first": None, "last": None}
+    assert result["eval"] == {"before": None, "after": None, "difference": None}
+
+
+def test_samples_are_the_first_tasks_in_both_whatever_their_rewards() -> None:
+    before = lines("a", 1.0, 0.0) + lines("gone", 0.0) + lines("b", 0.0, 1.0) + lines("c", 0.0)
+    after = lines("c", 1.0, text="new") + lines("b", 0.0, 1.0, text="new") + lines("a", 0.0, text="new")
+    first, second = choose_samples(before, after, count=2)
+    assert (first.task_id, second.task_id) == ("a", "b")
+    assert first == SampleComparison(
+        task_id="a", prompt="prompt a", before="text 0", before_reward=1.0, after="new 0", after_reward=0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("ci95", "word"),
+    [((0.1, 0.3), "better"), ((-0.3, -0.1), "worse"), ((-0.1, 0.3), "no difference"), (None, "too few")],
+)
+def test_the_verdict_follows_the_interval(ci95: tuple[float, float] | None, word: str) -> None:
+    assert verdict(Estimate(mean=0.0, ci95=ci95, n=9)).startswith(word)
+
+
+def test_the_page_says_what_was_measured_how_and_on_what() -> None:
+    page = printed(summary())
+    assert "finished after 3 steps" in page
+    assert "Held-out tasks: metric reward, split test, temperature 0.0" in page
+    for row in (["before", "0.200", "[0.100, 0.300]", "50"], ["after - before", "+0.500", "[+0.400, +0.600]", "50"]):
+        assert any(all(cell in line for cell in row) for line in page.splitlines())
+    assert "better: the whole 95% interval lies above zero" in page
+    assert "g: timeout  3" in page
+    assert "/runs/" + "long/" * 29 + "long\n" in page  # paths are not broken
+
+
+def test_a_caveat_stands_below_the_table() -> None:
+    doubted = Estimate(mean=0.5, ci95=(0.4, 0.6), n=50, caveat="the scores are skewed")
+    assert "\nafter - before: the scores are skewed\nbetter: " in printed(summary(difference=doubted))
+
+
+def test_no_measurement_is_said_to_be_none() -> None:
+    assert "no held-out measurement" in printed(summary(before=None, after=None, difference=None))
+
+
+@pytest.mark.parametrize(("width", "encoding"), [(80, "utf-8"), (120, "utf-8"), (80, "ascii"), (60, "latin-1")])
+def test_hostile_texts_are_shown_not_obeyed(width: int, encoding: str) -> None:
+    sample = SampleComparison(
+        task_id="a",
+        prompt="[red]p[/red] [/nonsense]",
+        before="\x1b[2J\x07 \u202e [bold]b \u00e9\ud800" + "\n" * 500 + "the end",
+        before_reward=None,
+        after="x" * 5000,
+        after_reward=0.5,
+    )
+    page = printed(summary(), (sample,), width=width, encoding=encoding)
+    assert not any(ord(character) < 32 and character != "\n" for character in page)
+    assert "\u202e" not in page
+    assert "[red]p[/red] [/nonsense]" in page
+    assert r"\x1b[2J" in page
+    assert "the end" in page
+    assert "before: no reward" in page
+    assert "after: reward 0.5" in page
+    framed = [line for line in page.splitlines() if line[:1] in ("\u2502", "|")]
+    assert framed and max(map(len, framed)) <= width
+    assert len(page.splitlines()) < 120
+
+
+def test_long_texts_keep_their_beginning_and_their_end() -> None:
+    after = "begin " + "m" * 2000 + " answer 42"
+    sample = SampleComparison(task_id="a", prompt="p", before="", before_reward=0.0, after=after, after_reward=1.0)
+    page = printed(summary(), (sample,), width=2000)
+    assert "begin mmm" in page
+    assert f"({len(after) - 600} characters left out)" in page
+    assert "mmm answer 42" in page
+    assert "(empty)" in page
