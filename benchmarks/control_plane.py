@@ -27,7 +27,7 @@ from harness.control_plane_picture import draw
 from harness.machine_load import busy_s
 
 from rft.cluster import ray_session
-from rft.config.schema import LocalCluster
+from rft.config.schema import LocalClusterConfig
 from rft.grading import Task, load_grader
 from rft.grading.panel import Panel
 from rft.sampling.fleet import Fleet
@@ -165,7 +165,7 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
         for number in range(completions // COMPLETIONS_PER_TASK)
     ]
     wall_s: list[float] = []
-    async with ray_session(LocalCluster(), num_processes=num_actors):
+    async with ray_session(LocalClusterConfig(), num_processes=num_actors):
         fleet = Fleet(
             spec,
             actor_options=[{"num_cpus": 1}] * num_actors,

@@ -15,8 +15,8 @@ import yaml
 
 from rft import __version__
 from rft.cli import guarded, main
-from rft.config.learners import GrpoLearner
-from rft.config.samplers import VllmSampler
+from rft.config.learners import GrpoLearnerConfig
+from rft.config.samplers import VllmSamplerConfig
 from rft.config.schema import LoopConfig, RunConfig
 from rft.errors import LearnError
 
@@ -201,8 +201,8 @@ def test_the_configuration_as_yaml(tmp_path: Path) -> None:
     printed = yaml.safe_load(out)
     assert printed.keys() == RunConfig.model_fields.keys()
     assert printed["loop"].keys() == LoopConfig.model_fields.keys()
-    assert printed["sampler"].keys() == VllmSampler.model_fields.keys()
-    assert printed["learner"].keys() == GrpoLearner.model_fields.keys()
+    assert printed["sampler"].keys() == VllmSamplerConfig.model_fields.keys()
+    assert printed["learner"].keys() == GrpoLearnerConfig.model_fields.keys()
     assert (printed["loop"]["steps"], printed["loop"]["keep_checkpoints"]) == (40, 2)  # the experiment's, the default
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ import rft
 from rft.cluster.head_check import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.nodes import num_gpus_here
 from rft.cluster.watch import watched
-from rft.config.schema import AttachCluster, LocalCluster
+from rft.config.schema import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ClusterError, WaitTimeout
 from rft.terminal.interrupt import listen_again
 from rft.waiting import blocking, in_thread, wait_for, waiting
@@ -44,7 +44,7 @@ REFUSED = (
 
 
 @asynccontextmanager
-async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: int) -> AsyncIterator[str]:
+async def ray_session(config: LocalClusterConfig | AttachClusterConfig, *, num_processes: int) -> AsyncIterator[str]:
     """Connect to Ray; only what was started here is stopped at the end.
 
     Args:
@@ -71,7 +71,11 @@ async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: in
     elif ray.is_initialized():
         yield ray.get_runtime_context().gcs_address
     elif not starts_ray(config):
-        attach = config if isinstance(config, AttachCluster) else AttachCluster(start_timeout_s=config.start_timeout_s)
+        attach = (
+            config
+            if isinstance(config, AttachClusterConfig)
+            else AttachClusterConfig(start_timeout_s=config.start_timeout_s)
+        )
         address = await _attach(attach)
         listen_again()
         is_reachable = True
@@ -93,7 +97,7 @@ async def ray_session(config: LocalCluster | AttachCluster, *, num_processes: in
 
 
 @contextmanager
-def ray_ahead(config: LocalCluster | AttachCluster, *, num_processes: int) -> Iterator[Future[None]]:
+def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes: int) -> Iterator[Future[None]]:
     """Let Ray start in a thread while this one does something else; a `ray_session` in the block uses that Ray.
 
     A cluster that runs already is left to `ray_session`. What was started is stopped at the end of the block.
@@ -140,11 +144,11 @@ _ahead: Future[None] | None = None
 """Done once the Ray of `ray_ahead` is there. As Ray itself, there is one in a process."""
 
 
-def starts_ray(config: LocalCluster | AttachCluster) -> bool:
+def starts_ray(config: LocalClusterConfig | AttachClusterConfig) -> bool:
     """Whether a session would start a Ray of its own: not inside of one."""
     import ray
 
-    return isinstance(config, LocalCluster) and JOB_CONFIG not in os.environ and not ray.is_initialized()
+    return isinstance(config, LocalClusterConfig) and JOB_CONFIG not in os.environ and not ray.is_initialized()
 
 
 def _start(num_processes: int) -> None:
@@ -177,7 +181,7 @@ def _without_helpers() -> Iterator[None]:
             setattr(Node, name, method)
 
 
-async def _attach(config: AttachCluster) -> str:
+async def _attach(config: AttachClusterConfig) -> str:
     """Connect to a running cluster; return its address."""
     import ray
     from ray.exceptions import RayError

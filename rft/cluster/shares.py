@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rft.cluster.nodes import Node
 from rft.config.learners import LearnerConfig
-from rft.config.samplers import SamplerConfig, VllmSampler
+from rft.config.samplers import SamplerConfig, VllmSamplerConfig
 from rft.errors import ConfigError
 
 
@@ -102,7 +102,7 @@ def _threads(side: Sequence[Node], at_work: Sequence[Node], parallel: int) -> in
 
 def gpus_spanned(sampler: SamplerConfig) -> int:
     """GPUs that one engine spans: vLLM's tensor times pipeline parallelism."""
-    if not isinstance(sampler, VllmSampler):
+    if not isinstance(sampler, VllmSamplerConfig):
         return 1
     engine = sampler.engine
     return int(engine.get("tensor_parallel_size") or 1) * int(engine.get("pipeline_parallel_size") or 1)

@@ -23,7 +23,7 @@ from rft.cluster.shares import Shares, share_out, threads_of
 from rft.cluster.transfer import ask, send
 from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
-from rft.config.schema import AttachCluster
+from rft.config.schema import AttachClusterConfig
 from rft.errors import ClusterError, ConfigError, WaitTimeout
 
 Part = Literal["all", "samplers", "learner"]
@@ -159,7 +159,7 @@ async def _prepared(
 
     from rft.cluster.node_agent import NodeKeeper
 
-    cluster = config.cluster if isinstance(config.cluster, AttachCluster) else AttachCluster()
+    cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
     folder = cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")
     first = {node.id: index for index, node in reversed(list(enumerate(placement.nodes)))}
     nodes = {node.id: node for node in placement.nodes}

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rft.cluster import num_gpus_here, refuse_early
 from rft.config import EvaluateConfig, RunConfig, audit_folder
-from rft.config.samplers import VllmSampler
+from rft.config.samplers import VllmSamplerConfig
 from rft.errors import UsageError
 from rft.grading.verdicts import FAILED, NEVER, audit_state
 from rft.models.architectures import tried
@@ -120,7 +120,7 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
         names = sorted(modules)
         shown = ", ".join([*names[:MAX_SHOWN_MODULES], *(["..."] if len(names) > MAX_SHOWN_MODULES else [])])
         rows["adapter"] = f"{_in_short(trained)} weights on {len(matrices)} matrices ({shown})"
-    if isinstance(config.sampler, VllmSampler) and lora is not None:
+    if isinstance(config.sampler, VllmSamplerConfig) and lora is not None:
         dtype = dtype_of(config.model.dtype, num_gpus_here() > 0)
         serve = serving(config.sampler, dtype, model=prepared.model)
         rows["served"] = {"adapter": "as an adapter beside the base model", "merged": "merged into the base model"}.get(

@@ -24,16 +24,16 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from rft.config.explain import explain, key_of
-from rft.config.learners import FakeLearner, GrpoLearner, PpoLearner
+from rft.config.learners import FakeLearnerConfig, GrpoLearnerConfig, PpoLearnerConfig
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
-from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
+from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 from rft.config.schema import (
-    AttachCluster,
+    AttachClusterConfig,
     AuditConfig,
     EvaluateConfig,
     GradeConfig,
-    LocalCluster,
+    LocalClusterConfig,
     MergeConfig,
     RunConfig,
     ServeConfig,
@@ -59,11 +59,11 @@ def register() -> None:
     store.store(name="schema_audit", node=_defaults(AuditConfig))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
     store.store(name="schema_sweep", node=_defaults(SweepConfig))
-    for sampler in (VllmSampler, TransformersSampler, FakeSampler):
+    for sampler in (VllmSamplerConfig, TransformersSamplerConfig, FakeSamplerConfig):
         store.store(group="sampler", name=f"base_{sampler().kind}", node=_defaults(sampler))
-    for learner in (GrpoLearner, PpoLearner, FakeLearner):
+    for learner in (GrpoLearnerConfig, PpoLearnerConfig, FakeLearnerConfig):
         store.store(group="learner", name=f"base_{learner().kind}", node=_defaults(learner))
-    for cluster in (LocalCluster, AttachCluster):
+    for cluster in (LocalClusterConfig, AttachClusterConfig):
         store.store(group="cluster", name=f"base_{cluster().kind}", node=_defaults(cluster))
 
 

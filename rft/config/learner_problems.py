@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rft.config.learners import FakeLearner, GrpoLearner, PolicyLearner, PpoLearner
+from rft.config.learners import FakeLearnerConfig, GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
 from rft.config.schema import RunConfig
 from rft.config.trl_problems import trl_problems
 
@@ -32,7 +32,7 @@ def learner_problems(run: RunConfig) -> list[str]:
     if found:
         found[-1] += f". {_table(run)}"
     found += _rank_problems(run)
-    if isinstance(learner, GrpoLearner):
+    if isinstance(learner, GrpoLearnerConfig):
         if learner.loss_type == "luspo" and learner.importance_sampling_level != "sequence":
             found.append(
                 "learner.loss_type=luspo: weighs whole completions; use learner.importance_sampling_level=sequence"
@@ -47,7 +47,7 @@ def learner_problems(run: RunConfig) -> list[str]:
                 f"learner.scale_rewards={learner.scale_rewards}: learner.advantage=rloo does not scale rewards; use "
                 "learner.scale_rewards=none"
             )
-    if isinstance(learner, PolicyLearner):
+    if isinstance(learner, PolicyLearnerConfig):
         found += trl_problems(learner)
     return found
 
@@ -59,12 +59,12 @@ def _completions_per_step(run: RunConfig) -> int:
 def _size_problems(run: RunConfig) -> list[str]:
     found = []
     loop, total, micro = run.loop, _completions_per_step(run), run.learner.completions_per_micro_batch
-    if isinstance(run.learner, GrpoLearner) and loop.completions_per_prompt < 2:
+    if isinstance(run.learner, GrpoLearnerConfig) and loop.completions_per_prompt < 2:
         found.append(
             f"loop.completions_per_prompt={loop.completions_per_prompt}: GRPO and RLOO compare the completions of one "
             "prompt, so there must be at least 2; learner=ppo does with 1"
         )
-    if isinstance(run.learner, PpoLearner) and total < 2:
+    if isinstance(run.learner, PpoLearnerConfig) and total < 2:
         found.append("loop.prompts_per_step=1: PPO needs at least 2 completions in a step")
     if micro is not None and total % micro:
         divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
@@ -82,7 +82,7 @@ def _rank_problems(run: RunConfig) -> list[str]:
     if ranks == 1:
         return []
     given = f"learner.num_workers={ranks}"
-    if isinstance(learner, FakeLearner):
+    if isinstance(learner, FakeLearnerConfig):
         return [f"{given}: learner=fake computes nothing that could be shared; use learner.num_workers=1"]
     found = []
     if ranks > total:
@@ -91,14 +91,14 @@ def _rank_problems(run: RunConfig) -> list[str]:
             f"use at most {total}, or raise loop.prompts_per_step"
         )
     # Elsewhere micro-batches are divided further where there are too few; what of these stands together matters.
-    elif isinstance(learner, GrpoLearner) and learner.loss_type == "bnpo":
+    elif isinstance(learner, GrpoLearnerConfig) and learner.loss_type == "bnpo":
         micro_batches = total // completions_per_micro_batch(run)
         if ranks > micro_batches:
             found.append(
                 f"{given}: with learner.loss_type=bnpo whole micro-batches are shared out, and a step has "
                 f"{micro_batches}; lower learner.num_workers or learner.completions_per_micro_batch"
             )
-    if isinstance(learner, PolicyLearner) and learner.trl.get("use_adaptive_entropy"):
+    if isinstance(learner, PolicyLearnerConfig) and learner.trl.get("use_adaptive_entropy"):
         found.append(
             f"{given}: learner.trl.use_adaptive_entropy would adapt to what each rank sees; use learner.num_workers=1"
         )

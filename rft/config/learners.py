@@ -45,7 +45,7 @@ class LearnerConfig(Section):
     """Seconds allowed for one optimizer step, and for a checkpoint."""
 
 
-class PolicyLearner(LearnerConfig):
+class PolicyLearnerConfig(LearnerConfig):
     """What GRPO's family and PPO share."""
 
     clip: Annotated[Number, Field(gt=0)] = 0.2
@@ -66,7 +66,7 @@ class PolicyLearner(LearnerConfig):
     Options that would do nothing in rft are refused."""
 
 
-class GrpoLearner(PolicyLearner):
+class GrpoLearnerConfig(PolicyLearnerConfig):
     """Group relative policy optimization (arXiv 2402.03300) and its family, by TRL's GRPOTrainer."""
 
     kind: Literal["grpo"] = "grpo"
@@ -82,7 +82,7 @@ class GrpoLearner(PolicyLearner):
     """Weight of the KL divergence from the base model in the loss; docs/algorithms.md has its formula."""
 
 
-class PpoLearner(PolicyLearner):
+class PpoLearnerConfig(PolicyLearnerConfig):
     """Proximal policy optimization (arXiv 1707.06347) with a learned value function."""
 
     kind: Literal["ppo"] = "ppo"
@@ -100,7 +100,7 @@ class PpoLearner(PolicyLearner):
     """Optimizer steps of the value function on the completions of a step."""
 
 
-class FakeLearner(LearnerConfig):
+class FakeLearnerConfig(LearnerConfig):
     """Learns nothing and publishes a new version every step, to try out everything else."""
 
     kind: Literal["fake"] = "fake"

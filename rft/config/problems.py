@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from rft.config.learner_problems import learner_problems
-from rft.config.learners import FakeLearner
-from rft.config.samplers import FakeSampler, VllmSampler
+from rft.config.learners import FakeLearnerConfig
+from rft.config.samplers import FakeSamplerConfig, VllmSamplerConfig
 from rft.config.schema import (
     AuditConfig,
     EvaluateConfig,
@@ -156,7 +156,7 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
         ]
     temperatures = {"sampler.temperature": sampler.temperature} if isinstance(config, RunConfig) else {}
     temperatures["evaluation.temperature"] = config.evaluation.temperature
-    if isinstance(sampler, VllmSampler):
+    if isinstance(sampler, VllmSamplerConfig):
         found += [
             f"{key}={value:g}: vLLM takes at most {MAX_VLLM_TEMPERATURE:g}; lower it, or use sampler=transformers"
             for key, value in temperatures.items()
@@ -181,7 +181,7 @@ def _data_problems(run: RunConfig) -> list[str]:
 def _loop_problems(run: RunConfig) -> list[str]:
     loop = run.loop
     found = []
-    if isinstance(run.sampler, FakeSampler) and not isinstance(run.learner, FakeLearner):
+    if isinstance(run.sampler, FakeSamplerConfig) and not isinstance(run.learner, FakeLearnerConfig):
         found.append("sampler=fake: a real learner does not know its token ids; use learner=fake as well")
     if loop.staleness >= loop.steps:
         found.append(
@@ -203,7 +203,7 @@ def _loop_problems(run: RunConfig) -> list[str]:
 
 def _serving_problems(run: RunConfig) -> list[str]:
     sampler, lora = run.sampler, run.learner.lora
-    if not isinstance(sampler, VllmSampler):
+    if not isinstance(sampler, VllmSamplerConfig):
         return []
     if lora is None:
         if sampler.serve is None:

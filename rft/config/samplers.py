@@ -34,7 +34,7 @@ class SamplerConfig(Section):
     without that sampler while at least one other is sound."""
 
 
-class ModelSampler(SamplerConfig):
+class ModelSamplerConfig(SamplerConfig):
     """What samplers with a model share."""
 
     stop: list[Annotated[str, Field(min_length=1)]] = []
@@ -44,7 +44,7 @@ class ModelSampler(SamplerConfig):
     model does not end its turns itself."""
 
 
-class VllmSampler(ModelSampler):
+class VllmSamplerConfig(ModelSamplerConfig):
     """vLLM, on a CPU or on GPUs."""
 
     kind: Literal["vllm"] = "vllm"
@@ -56,7 +56,7 @@ class VllmSampler(ModelSampler):
     """vLLM's own `EngineArgs` by name, such as `gpu_memory_utilization`; they override rft's settings."""
 
 
-class TransformersSampler(ModelSampler):
+class TransformersSamplerConfig(ModelSamplerConfig):
     """Transformers' `generate`, for machines without vLLM."""
 
     kind: Literal["transformers"] = "transformers"
@@ -64,7 +64,7 @@ class TransformersSampler(ModelSampler):
     """Completions generated in one batch."""
 
 
-class FakeSampler(SamplerConfig):
+class FakeSamplerConfig(SamplerConfig):
     """Scripted completions without a model, to try out everything else."""
 
     kind: Literal["fake"] = "fake"

@@ -22,8 +22,8 @@ from rft.config.fields import (
     Temperature,
     Whole,
 )
-from rft.config.learners import FakeLearner, GrpoLearner, PpoLearner
-from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
+from rft.config.learners import FakeLearnerConfig, GrpoLearnerConfig, PpoLearnerConfig
+from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 
 
 class ModelConfig(Section):
@@ -147,13 +147,13 @@ class ClusterConfig(Section):
     """Seconds allowed until the cluster has room for every process; nodes may join and other runs may end meanwhile."""
 
 
-class LocalCluster(ClusterConfig):
+class LocalClusterConfig(ClusterConfig):
     """Ray on this machine, started for the run and stopped at its end; it listens on loopback alone."""
 
     kind: Literal["local"] = "local"
 
 
-class AttachCluster(ClusterConfig):
+class AttachClusterConfig(ClusterConfig):
     """A Ray cluster that is already running, and keeps running after the run."""
 
     kind: Literal["attach"] = "attach"
@@ -169,9 +169,9 @@ class AttachCluster(ClusterConfig):
     model."""
 
 
-Sampler = Annotated[VllmSampler | TransformersSampler | FakeSampler, Field(discriminator="kind")]
-Learner = Annotated[GrpoLearner | PpoLearner | FakeLearner, Field(discriminator="kind")]
-Cluster = Annotated[LocalCluster | AttachCluster, Field(discriminator="kind")]
+Sampler = Annotated[VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig, Field(discriminator="kind")]
+Learner = Annotated[GrpoLearnerConfig | PpoLearnerConfig | FakeLearnerConfig, Field(discriminator="kind")]
+Cluster = Annotated[LocalClusterConfig | AttachClusterConfig, Field(discriminator="kind")]
 
 
 class EvaluateConfig(Section):
@@ -194,7 +194,7 @@ class EvaluateConfig(Section):
     """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    cluster: Cluster = LocalCluster()
+    cluster: Cluster = LocalClusterConfig()
 
 
 class MergeModelConfig(Section):
@@ -360,4 +360,4 @@ class RunConfig(Section):
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     logging: LoggingConfig = LoggingConfig()
-    cluster: Cluster = LocalCluster()
+    cluster: Cluster = LocalClusterConfig()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
+from rft.config.learners import GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
 from rft.config.trl_options import TrlOption, trl_options
 from rft.config.trl_support import SET_BY_RFT, WITHOUT_EFFECT
 from rft.redaction import is_secret
@@ -15,7 +15,7 @@ _TYPE_NAMES |= {"list": "a list", "dict": "a mapping", "None": "null"}
 _CLIPPED = ("grpo", "dapo", "dr_grpo", "bnpo", "luspo")
 
 
-def trl_problems(learner: PolicyLearner) -> list[str]:
+def trl_problems(learner: PolicyLearnerConfig) -> list[str]:
     """Everything wrong with the options of TRL, one sentence each."""
     known = trl_options()
     found = []
@@ -38,11 +38,11 @@ def trl_problems(learner: PolicyLearner) -> list[str]:
     return found
 
 
-def _instead(name: str, learner: PolicyLearner) -> str:
+def _instead(name: str, learner: PolicyLearnerConfig) -> str:
     """The key to use instead of an option of TRL; where the learner has none, the learner that does."""
     key = SET_BY_RFT[name]
     section, _, field = key.partition(".")
-    if section == "learner" and field not in type(learner).model_fields and isinstance(learner, PpoLearner):
+    if section == "learner" and field not in type(learner).model_fields and isinstance(learner, PpoLearnerConfig):
         return "learner.kl_coef" if name == "beta" else f"learner=grpo, which has {key}"
     return key
 
@@ -70,11 +70,11 @@ def _allowed(option: TrlOption) -> str:
     return " or ".join(name for kind, name in _TYPE_NAMES.items() if kind in option.types)
 
 
-def _missing(name: str, learner: PolicyLearner) -> str | None:
+def _missing(name: str, learner: PolicyLearnerConfig) -> str | None:
     """What an option needs beside it to do anything, where that is not there."""
     trl = learner.trl
-    loss = learner.loss_type if isinstance(learner, GrpoLearner) else "dapo"
-    beta = learner.beta if isinstance(learner, GrpoLearner) else 0.0
+    loss = learner.loss_type if isinstance(learner, GrpoLearnerConfig) else "dapo"
+    beta = learner.beta if isinstance(learner, GrpoLearnerConfig) else 0.0
     by_name = {
         "delta": (loss in _CLIPPED, f"with learner.loss_type={' or '.join(_CLIPPED)}"),
         "warmup_steps": (
@@ -82,7 +82,7 @@ def _missing(name: str, learner: PolicyLearner) -> str | None:
             "with another schedule; use learner.trl.lr_scheduler_type=constant_with_warmup, which is the default",
         ),
         "use_bias_correction_kl": (
-            beta > 0 and isinstance(learner, GrpoLearner) and learner.importance_sampling_level == "token",
+            beta > 0 and isinstance(learner, GrpoLearnerConfig) and learner.importance_sampling_level == "token",
             "with learner.beta above 0 and one ratio for each token; a ratio for each completion "
             "(learner.importance_sampling_level=sequence) does not correct the KL's gradient",
         ),

@@ -16,11 +16,11 @@ CLUSTER_TIMEOUT_S = 60.0
 RAY_PROGRAM = """
 import asyncio
 from rft.cluster import ray_session
-from rft.config.schema import LocalCluster
+from rft.config.schema import LocalClusterConfig
 
 async def main():
     import ray
-    async with ray_session(LocalCluster(), num_processes=1):
+    async with ray_session(LocalClusterConfig(), num_processes=1):
         data = bytes(8_000_000)
         assert ray.get(ray.remote(lambda data: len(data)).remote(ray.put(data))) == len(data)
 
@@ -36,11 +36,11 @@ import asyncio, sys
 from rft.cluster import ray_session
 from rft.cluster.nodes import nodes_of_cluster
 from rft.cluster.seating import there_is
-from rft.config.schema import AttachCluster
+from rft.config.schema import AttachClusterConfig
 from rft.errors import RftError
 
 async def main():
-    config = AttachCluster(address=sys.argv[1], start_timeout_s=30, ship_code=False)
+    config = AttachClusterConfig(address=sys.argv[1], start_timeout_s=30, ship_code=False)
     async with ray_session(config, num_processes=1):
         print(there_is(nodes_of_cluster()))
 

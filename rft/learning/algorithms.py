@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
+from rft.config.learners import GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
 from rft.learning.spec import Ppo
 
 CISPO_CLIP = 5.0
 """Bound of the ratio in `cispo` unless `clip_high` says otherwise, as in TRL's documentation of `epsilon_high`."""
 
 
-def trl_options(learner: PolicyLearner) -> dict[str, Any]:
+def trl_options(learner: PolicyLearnerConfig) -> dict[str, Any]:
     """The fields of TRL's `GRPOConfig` that these keys stand for; `learner.trl` adds to them."""
     options: dict[str, Any] = {
         "epsilon": learner.clip,
@@ -21,7 +21,7 @@ def trl_options(learner: PolicyLearner) -> dict[str, Any]:
     }
     if learner.correction is not None:
         options["vllm_importance_sampling_mode"] = learner.correction
-    if isinstance(learner, GrpoLearner):
+    if isinstance(learner, GrpoLearnerConfig):
         options |= {
             "loss_type": learner.loss_type,
             "scale_rewards": learner.scale_rewards,
@@ -33,13 +33,13 @@ def trl_options(learner: PolicyLearner) -> dict[str, Any]:
         }
         if learner.loss_type == "cispo":
             options["epsilon_high"] = learner.clip_high or CISPO_CLIP
-    if isinstance(learner, PpoLearner):
+    if isinstance(learner, PpoLearnerConfig):
         # The mean over the step's tokens; TRL computes the base model's log-probs where `beta` is not 0.
         options |= {"loss_type": "dapo", "scale_rewards": "none", "beta": learner.kl_coef}
     return options | learner.trl
 
 
-def ppo(learner: PpoLearner) -> Ppo:
+def ppo(learner: PpoLearnerConfig) -> Ppo:
     """What PPO has beside TRL's options."""
     return Ppo(
         gamma=learner.gamma,

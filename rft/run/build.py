@@ -10,8 +10,8 @@ from rft.cluster import Shares, Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
 from rft.cluster.shares import gpus_spanned
 from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
-from rft.config.learners import GrpoLearner, PolicyLearner, PpoLearner
-from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
+from rft.config.learners import GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
+from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
 from rft.grading.sandbox import Sandbox
@@ -88,9 +88,9 @@ def learner_spec(
         temperature=run.sampler.temperature,
         learning_rate=learner.learning_rate,
         lora=Lora(**learner.lora.model_dump()) if learner.lora else None,
-        epochs=learner.epochs if isinstance(learner, PolicyLearner) else 1,
-        advantage=learner.advantage if isinstance(learner, GrpoLearner) else "group",
-        ppo=ppo(learner) if isinstance(learner, PpoLearner) else None,
+        epochs=learner.epochs if isinstance(learner, PolicyLearnerConfig) else 1,
+        advantage=learner.advantage if isinstance(learner, GrpoLearnerConfig) else "group",
+        ppo=ppo(learner) if isinstance(learner, PpoLearnerConfig) else None,
         staleness=run.loop.staleness,
         seed=run.seed,
         dtype=dtype_of(run.model.dtype, on_gpu),
@@ -101,7 +101,7 @@ def learner_spec(
         report_to=tuple(run.logging.report_to),
         canaries=canaries(prepared) if score is None else score,
         resume_from=resume_from,
-        options=trl_options(learner) if isinstance(learner, PolicyLearner) else {},
+        options=trl_options(learner) if isinstance(learner, PolicyLearnerConfig) else {},
     )
 
 
@@ -207,20 +207,22 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: 
     )
 
 
-def stop_strings(sampler: VllmSampler | TransformersSampler | FakeSampler) -> Sequence[str]:
+def stop_strings(sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig) -> Sequence[str]:
     """Strings that end a completion; scripted completions end by themselves."""
-    return () if isinstance(sampler, FakeSampler) else sampler.stop
+    return () if isinstance(sampler, FakeSamplerConfig) else sampler.stop
 
 
-def _engine_options(sampler: VllmSampler | TransformersSampler | FakeSampler, shares: Shares) -> dict[str, Any]:
+def _engine_options(
+    sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig, shares: Shares
+) -> dict[str, Any]:
     match sampler:
-        case VllmSampler():
+        case VllmSamplerConfig():
             # vLLM takes nearly the whole GPU unless told that it is shared.
             shared = {"gpu_memory_utilization": 0.8 * shares.sampler_gpus} if 0 < shares.sampler_gpus < 1 else {}
             # Inside a placement group vLLM would ask Ray for more actors; the GPUs that it spans are its own already.
             spanning = {"distributed_executor_backend": "mp"} if gpus_spanned(sampler) > 1 else {}
             return shared | spanning | dict(sampler.engine)
-        case TransformersSampler():
+        case TransformersSamplerConfig():
             return {"completions_per_batch": sampler.completions_per_batch}
-        case FakeSampler():
+        case FakeSamplerConfig():
             return {"script": list(sampler.script), "completions_per_s": sampler.completions_per_s}

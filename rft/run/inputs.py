@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
-from rft.config.samplers import VllmSampler
+from rft.config.samplers import VllmSamplerConfig
 from rft.data.rendering import Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
 from rft.errors import DataError, ModelError, UsageError
@@ -107,7 +107,7 @@ def read_inputs(
         else None
     )
     context = _collect(found, lambda: _context(config, model)) if model else None
-    if model is not None and isinstance(config.sampler, VllmSampler):
+    if model is not None and isinstance(config.sampler, VllmSamplerConfig):
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
         found += serving_problems(read_config(model), config.sampler.serve, with_adapter=with_adapter)
     tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rft.config import RunConfig, completions_per_micro_batch
-from rft.config.samplers import FakeSampler, TransformersSampler, VllmSampler
+from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 from rft.models.architectures import tried
 from rft.models.base_model import read_config
 
@@ -52,7 +52,7 @@ def run_rows(run: RunConfig) -> dict[str, str | None]:
     return rows
 
 
-def sampler_row(sampler: VllmSampler | TransformersSampler | FakeSampler) -> str:
+def sampler_row(sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig) -> str:
     """How many samplers of which kind."""
     return f"{sampler.num_actors} x {sampler.kind}"
 
@@ -83,10 +83,10 @@ def dtype_of(configured: str, on_gpu: bool) -> str:
 
 
 def serving(
-    sampler: VllmSampler | TransformersSampler | FakeSampler, dtype: str, *, model: Path
+    sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig, dtype: str, *, model: Path
 ) -> Literal["adapter", "merged", "auto"]:
     """How the samplers serve an adapter of the base model in a folder."""
-    if not isinstance(sampler, VllmSampler):
+    if not isinstance(sampler, VllmSamplerConfig):
         return "adapter"
     known = tried(read_config(model))
     if known is not None and not known.serves_adapters:

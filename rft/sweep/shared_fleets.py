@@ -12,7 +12,7 @@ from typing import Any
 
 from rft.cluster import Shares, Workplace, workplace
 from rft.config import RunConfig
-from rft.config.samplers import VllmSampler
+from rft.config.samplers import VllmSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.run import build
 from rft.run.inputs import Prepared
@@ -26,7 +26,7 @@ def as_shared(run: RunConfig) -> RunConfig:
 
     A run of its own would be served merged in float32, which is faster for one and impossible for several.
     """
-    if isinstance(run.sampler, VllmSampler) and run.sampler.serve in (None, "auto"):
+    if isinstance(run.sampler, VllmSamplerConfig) and run.sampler.serve in (None, "auto"):
         return run.model_copy(update={"sampler": run.sampler.model_copy(update={"serve": "adapter"})})
     return run
 

@@ -10,7 +10,7 @@ import ray
 
 from rft.cluster import ray_session, session
 from rft.cluster.session import LOCAL, ray_ahead
-from rft.config.schema import LocalCluster
+from rft.config.schema import LocalClusterConfig
 
 
 class FakeRay:
@@ -36,12 +36,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 
 
 async def address() -> str:
-    async with ray_session(LocalCluster(), num_processes=3) as found:
+    async with ray_session(LocalClusterConfig(), num_processes=3) as found:
         return found
 
 
 def test_a_session_takes_over_what_was_started_ahead(fake: FakeRay) -> None:
-    with ray_ahead(LocalCluster(), num_processes=3):
+    with ray_ahead(LocalClusterConfig(), num_processes=3):
         assert fake.done == []  # the block goes on while Ray starts
         fake.may_start.set()
         assert asyncio.run(address()) == LOCAL
@@ -51,7 +51,7 @@ def test_a_session_takes_over_what_was_started_ahead(fake: FakeRay) -> None:
 
 def test_what_fails_in_the_block_is_raised_once_ray_is_stopped(fake: FakeRay) -> None:
     fake.may_start.set()
-    with pytest.raises(ValueError, match="a bad task"), ray_ahead(LocalCluster(), num_processes=3):
+    with pytest.raises(ValueError, match="a bad task"), ray_ahead(LocalClusterConfig(), num_processes=3):
         raise ValueError("a bad task")
     assert fake.done == ["started for 3", "stopped"]
 
@@ -59,7 +59,7 @@ def test_what_fails_in_the_block_is_raised_once_ray_is_stopped(fake: FakeRay) ->
 def test_a_ray_that_does_not_start_is_told_to_who_waits_for_it(fake: FakeRay) -> None:
     fake.problem = RuntimeError("no room")
     fake.may_start.set()
-    with ray_ahead(LocalCluster(), num_processes=3), pytest.raises(RuntimeError, match="no room"):
+    with ray_ahead(LocalClusterConfig(), num_processes=3), pytest.raises(RuntimeError, match="no room"):
         asyncio.run(address())
 
 
@@ -73,7 +73,7 @@ def test_a_session_alone_starts_its_own(fake: FakeRay) -> None:
 
 def test_inside_of_a_ray_job_nothing_is_started(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(session.JOB_CONFIG, "{}")
-    with ray_ahead(LocalCluster(), num_processes=3):
+    with ray_ahead(LocalClusterConfig(), num_processes=3):
         pass
     assert fake.done == []
 

@@ -9,14 +9,14 @@ import psutil
 import pytest
 
 from rft.cluster import ray_session
-from rft.config.schema import LocalCluster
+from rft.config.schema import LocalClusterConfig
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_ray")]
 
 
 def test_a_ray_of_ones_own_listens_on_loopback_alone_and_starts_no_helpers() -> None:
     async def listening() -> set[tuple[str, str]]:
-        async with ray_session(LocalCluster(), num_processes=1):
+        async with ray_session(LocalClusterConfig(), num_processes=1):
             processes = psutil.Process().children(recursive=True)
             programs = {Path(word).name for process in processes for word in process.cmdline()}
             assert not {"dashboard.py", "monitor.py", "log_monitor.py"} & programs

@@ -6,8 +6,8 @@ import pytest
 
 from rft.cluster import Node, Shares, share_out
 from rft.cluster.shares import threads_of
-from rft.config.learners import GrpoLearner
-from rft.config.samplers import VllmSampler
+from rft.config.learners import GrpoLearnerConfig
+from rft.config.samplers import VllmSamplerConfig
 from rft.errors import ConfigError
 
 MakeNode = Callable[..., Node]
@@ -34,7 +34,10 @@ def shares(threads: tuple[int, int], gpus: tuple[float, float]) -> Shares:
 def test_shares_of_samplers_and_a_learner(
     make_node: MakeNode, num_actors: int, cpus: int, gpus: int, expected: Shares
 ) -> None:
-    assert share_out(VllmSampler(num_actors=num_actors), GrpoLearner(), [make_node("a", cpus, gpus)]) == expected
+    assert (
+        share_out(VllmSamplerConfig(num_actors=num_actors), GrpoLearnerConfig(), [make_node("a", cpus, gpus)])
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_samplers_that_three_learners_have_in_common(
     make_node: MakeNode, cpus: int, gpus: int, expected: Shares
 ) -> None:
     node = make_node("a", cpus, gpus)
-    assert share_out(VllmSampler(num_actors=1), GrpoLearner(), [node], num_learners=3) == expected
+    assert share_out(VllmSamplerConfig(num_actors=1), GrpoLearnerConfig(), [node], num_learners=3) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,45 +65,45 @@ def test_samplers_that_three_learners_have_in_common(
     ],
 )
 def test_ranks_are_processes_like_others(make_node: MakeNode, cpus: int, gpus: int, expected: Shares) -> None:
-    learner = GrpoLearner(num_workers=2)
-    assert share_out(VllmSampler(num_actors=1), learner, [make_node("a", cpus, gpus)]) == expected
+    learner = GrpoLearnerConfig(num_workers=2)
+    assert share_out(VllmSamplerConfig(num_actors=1), learner, [make_node("a", cpus, gpus)]) == expected
 
 
 def test_gpus_of_all_nodes_count(make_node: MakeNode) -> None:
     nodes = [make_node("a", 4, 1), make_node("b", 4, 2), make_node("c", 4)]
-    assert share_out(VllmSampler(num_actors=2), GrpoLearner(), nodes) == shares((1, 1), (1, 1))
+    assert share_out(VllmSamplerConfig(num_actors=2), GrpoLearnerConfig(), nodes) == shares((1, 1), (1, 1))
 
 
 def test_without_a_learner_the_samplers_get_everything(make_node: MakeNode) -> None:
-    result = share_out(VllmSampler(num_actors=2), None, [make_node("a", 8, 2)])
+    result = share_out(VllmSamplerConfig(num_actors=2), None, [make_node("a", 8, 2)])
     assert (result.sampler_threads, result.sampler_gpus) == (4, 1)
 
 
 def test_what_is_configured_stands(make_node: MakeNode) -> None:
-    sampler = VllmSampler(num_actors=1, num_threads=7, num_gpus=0.25)
-    learner = GrpoLearner(num_threads=3, num_gpus=0.75)
+    sampler = VllmSamplerConfig(num_actors=1, num_threads=7, num_gpus=0.25)
+    learner = GrpoLearnerConfig(num_threads=3, num_gpus=0.75)
     assert share_out(sampler, learner, [make_node("a", 2, 1)]) == shares((7, 3), (0.25, 0.75))
 
 
 def test_zero_gpus_run_on_the_cpu(make_node: MakeNode) -> None:
-    found = share_out(VllmSampler(num_gpus=0), GrpoLearner(num_gpus=0), [make_node("a", 4, 1)])
+    found = share_out(VllmSamplerConfig(num_gpus=0), GrpoLearnerConfig(num_gpus=0), [make_node("a", 4, 1)])
     assert found == shares((2, 2), (0, 0))
 
 
 def test_gpus_of_the_learner_are_not_counted_where_there_is_none(make_node: MakeNode) -> None:
-    assert share_out(VllmSampler(num_gpus=1), None, [make_node("a", 4, 1)]).sampler_gpus == 1
+    assert share_out(VllmSamplerConfig(num_gpus=1), None, [make_node("a", 4, 1)]).sampler_gpus == 1
 
 
 def test_an_engine_gets_the_gpus_that_it_spans(make_node: MakeNode) -> None:
-    sampler = VllmSampler(num_actors=2, engine={"tensor_parallel_size": 4})
+    sampler = VllmSamplerConfig(num_actors=2, engine={"tensor_parallel_size": 4})
     nodes = [make_node("a", 16, 8), make_node("b", 8, 1)]
-    found = share_out(sampler, GrpoLearner(), nodes)
+    found = share_out(sampler, GrpoLearnerConfig(), nodes)
     assert (found.sampler_gpus, found.learner_gpus) == (4, 1)
 
 
 def test_more_gpus_than_there_are_is_refused(make_node: MakeNode) -> None:
     with pytest.raises(ConfigError) as caught:
-        share_out(VllmSampler(num_actors=2, num_gpus=0.5), GrpoLearner(num_gpus=1), [make_node("a", 4, 1)])
+        share_out(VllmSamplerConfig(num_actors=2, num_gpus=0.5), GrpoLearnerConfig(num_gpus=1), [make_node("a", 4, 1)])
     assert caught.value.problems == (
         "2 sampler(s) with 0.5 GPU(s) each and a learner with 1 want 2, but there are 1; lower sampler.num_actors, "
         "sampler.num_gpus or learner.num_gpus (0 runs on the CPU)",
@@ -109,7 +112,7 @@ def test_more_gpus_than_there_are_is_refused(make_node: MakeNode) -> None:
 
 def test_more_gpus_than_there_are_for_the_ranks(make_node: MakeNode) -> None:
     with pytest.raises(ConfigError) as caught:
-        share_out(VllmSampler(num_gpus=1), GrpoLearner(num_workers=2, num_gpus=1), [make_node("a", 4, 2)])
+        share_out(VllmSamplerConfig(num_gpus=1), GrpoLearnerConfig(num_workers=2, num_gpus=1), [make_node("a", 4, 2)])
     assert caught.value.problems == (
         "1 sampler(s) with 1 GPU(s) each and 2 learner ranks with 1 each want 3, but there are 2; lower "
         "sampler.num_actors, sampler.num_gpus, learner.num_workers or learner.num_gpus (0 runs on the CPU)",
@@ -117,9 +120,9 @@ def test_more_gpus_than_there_are_for_the_ranks(make_node: MakeNode) -> None:
 
 
 def test_fewer_gpus_than_an_engine_spans_are_refused(make_node: MakeNode) -> None:
-    sampler = VllmSampler(num_gpus=1, engine={"tensor_parallel_size": 2})
+    sampler = VllmSamplerConfig(num_gpus=1, engine={"tensor_parallel_size": 2})
     with pytest.raises(ConfigError, match=r"sampler\.num_gpus=1: an engine spans 2 GPUs"):
-        share_out(sampler, GrpoLearner(), [make_node("a", 4, 4)])
+        share_out(sampler, GrpoLearnerConfig(), [make_node("a", 4, 4)])
 
 
 def test_threads_are_those_of_the_node(make_node: MakeNode) -> None:
@@ -139,5 +142,5 @@ def test_those_who_take_turns_both_get_all_threads(make_node: MakeNode) -> None:
     assert threads_of([node, node], [node], take_turns=True, parallel=2) == (3, 6)
     assert threads_of([node, node], [], take_turns=True) == (6, 6)
     assert threads_of([node], [node, node, node], take_turns=True) == (12, 4)
-    shares = share_out(VllmSampler(num_actors=2), GrpoLearner(), [node], take_turns=True)
+    shares = share_out(VllmSamplerConfig(num_actors=2), GrpoLearnerConfig(), [node], take_turns=True)
     assert (shares.sampler_threads, shares.learner_threads) == (6, 12)

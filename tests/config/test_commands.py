@@ -10,7 +10,7 @@ import yaml
 
 from rft.config.commands import load_training, with_hydra
 from rft.config.resume import MAY_CHANGE_ON_RESUME
-from rft.config.schema import AttachCluster, RunConfig
+from rft.config.schema import AttachClusterConfig, RunConfig
 from rft.errors import ConfigError, OutputError, UsageError
 
 ALLOWED = (
@@ -67,7 +67,7 @@ def test_what_may_change_on_resume(started: Path) -> None:
 def test_a_preset_of_what_may_change_on_resume(started: Path) -> None:
     # The preset first, as on any command line, wherever it stands.
     run = load_training([f"resume={started}", "cluster.address=10.0.0.1:6379", "cluster=attach", "logging=none"])
-    assert (run.cluster, run.logging.report_to) == (AttachCluster(address="10.0.0.1:6379"), [])
+    assert (run.cluster, run.logging.report_to) == (AttachClusterConfig(address="10.0.0.1:6379"), [])
     assert refusals(f"resume={started}", "cluster=atach") == [
         "cluster=atach: there is no such preset (did you mean attach?); there are: attach, local"
     ]

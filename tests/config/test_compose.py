@@ -8,10 +8,10 @@ import pytest
 
 from rft.config import RunConfig
 from rft.config.commands import load_evaluation, load_training
-from rft.config.learners import GrpoLearner
+from rft.config.learners import GrpoLearnerConfig
 from rft.config.presets import conf_dir
-from rft.config.samplers import TransformersSampler
-from rft.config.schema import AttachCluster, LocalCluster
+from rft.config.samplers import TransformersSamplerConfig
+from rft.config.schema import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ConfigError
 
 QUICKSTART = "experiment=quickstart"
@@ -36,9 +36,9 @@ def problems(*words: str) -> list[str]:
 def test_values_from_presets_experiment_and_command_line() -> None:
     run = load_training([QUICKSTART, "learner.lora.rank=4", "sampler=transformers", "logging=none"])
     assert (run.name, run.loop.steps, run.seed) == ("quickstart", 40, 0)  # experiment, experiment, schema
-    assert isinstance(run.sampler, TransformersSampler)
+    assert isinstance(run.sampler, TransformersSamplerConfig)
     assert run.sampler.max_completion_tokens == 48  # the experiment's also for another preset
-    assert isinstance(run.learner, GrpoLearner)
+    assert isinstance(run.learner, GrpoLearnerConfig)
     assert (run.learner.lora.rank, run.learner.lora.alpha) == (4, 32.0)
     assert run.logging.report_to == []
     assert re.fullmatch(r"runs/quickstart/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run.output_dir)
@@ -373,9 +373,9 @@ def test_the_folder_of_the_yaml_files() -> None:
 
 
 def test_a_cluster() -> None:
-    assert train().cluster == LocalCluster()
+    assert train().cluster == LocalClusterConfig()
     attached = train("cluster=attach", "cluster.address=10.0.0.1:6379", "cluster.placement_timeout_s=5").cluster
-    assert attached == AttachCluster(address="10.0.0.1:6379", placement_timeout_s=5.0)
+    assert attached == AttachClusterConfig(address="10.0.0.1:6379", placement_timeout_s=5.0)
     assert problems("cluster.address=10.0.0.1:6379")[0].startswith(
         "cluster.address is unknown for cluster=local; it is for cluster=attach, leave it out with ~cluster.address. "
     )

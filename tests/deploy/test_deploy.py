@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from rft.config.commands import load_training
-from rft.config.schema import AttachCluster
+from rft.config.schema import AttachClusterConfig
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCHEMA = json.loads((Path(__file__).parent / "kuberay_schema.json").read_text())
@@ -83,7 +83,7 @@ def test_the_job_runs_what_rft_takes() -> None:
     command, subcommand, *words = shlex.split(JOB["spec"]["entrypoint"])
     assert (command, subcommand) == ("rft", "train")
     run = load_training([*words, "logging=none"])
-    assert run.cluster == AttachCluster()
+    assert run.cluster == AttachClusterConfig()
     # The samplers and the learner get one GPU each.
     [group] = JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert group["replicas"] == run.sampler.num_actors + 1
@@ -102,4 +102,4 @@ def test_the_slurm_script_runs_what_rft_takes() -> None:
     [words] = re.findall(r'rft train (cluster=.*) "\$@"', SBATCH.read_text())
     values = words.replace('"$address:$PORT"', "10.0.0.1:20000").split()
     run = load_training(["experiment=quickstart", *values])
-    assert run.cluster == AttachCluster(address="10.0.0.1:20000", placement_timeout_s=600.0)
+    assert run.cluster == AttachClusterConfig(address="10.0.0.1:20000", placement_timeout_s=600.0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rft.config.learners import GrpoLearner, PpoLearner
+from rft.config.learners import GrpoLearnerConfig, PpoLearnerConfig
 from rft.learning.algorithms import ppo, trl_options
 from rft.types import GradedGroup
 
@@ -21,11 +21,11 @@ GROUP = [(reward - 0.375) / SD for reward in REWARDS]
 RLOO = [1 - 0.5 / 3, -0.5, -0.5, 0.5 - 1 / 3]
 
 
-def preset(name: str) -> GrpoLearner:
+def preset(name: str) -> GrpoLearnerConfig:
     """The learner of a preset."""
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     assert values.pop("defaults") == ["base_grpo"]
-    return GrpoLearner(**values)
+    return GrpoLearnerConfig(**values)
 
 
 def test_every_preset_is_here() -> None:
@@ -34,7 +34,7 @@ def test_every_preset_is_here() -> None:
 
 
 def test_the_options_of_trl() -> None:
-    learner = GrpoLearner(clip=0.1, correction=None, beta=0.05, trl={"delta": 2.0})
+    learner = GrpoLearnerConfig(clip=0.1, correction=None, beta=0.05, trl={"delta": 2.0})
     assert trl_options(learner) == {
         "epsilon": 0.1,
         "epsilon_high": None,
@@ -47,16 +47,16 @@ def test_the_options_of_trl() -> None:
         "use_bias_correction_kl": True,
         "delta": 2.0,
     }
-    assert trl_options(GrpoLearner(importance_sampling_level="sequence"))["use_bias_correction_kl"] is False
-    assert trl_options(GrpoLearner(loss_type="cispo"))["epsilon_high"] == 5.0
-    assert trl_options(GrpoLearner(loss_type="cispo", clip_high=3.0))["epsilon_high"] == 3.0
-    of_ppo = trl_options(PpoLearner(kl_coef=0.1))
+    assert trl_options(GrpoLearnerConfig(importance_sampling_level="sequence"))["use_bias_correction_kl"] is False
+    assert trl_options(GrpoLearnerConfig(loss_type="cispo"))["epsilon_high"] == 5.0
+    assert trl_options(GrpoLearnerConfig(loss_type="cispo", clip_high=3.0))["epsilon_high"] == 3.0
+    of_ppo = trl_options(PpoLearnerConfig(kl_coef=0.1))
     assert (of_ppo["beta"], of_ppo["loss_type"], of_ppo["vllm_importance_sampling_mode"]) == (
         0.1,
         "dapo",
         "token_truncate",
     )
-    assert ppo(PpoLearner(gae_lambda=0.5)).gae_lambda == 0.5
+    assert ppo(PpoLearnerConfig(gae_lambda=0.5)).gae_lambda == 0.5
 
 
 LOSSES = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from rft.config.learners import GrpoLearner
+from rft.config.learners import GrpoLearnerConfig
 from rft.learning.algorithms import trl_options
 from rft.types import GradedGroup
 
@@ -89,7 +89,7 @@ def test_the_gradient(
     formula: Formula,
     size: int,
 ) -> None:
-    options = trl_options(GrpoLearner(**keys, trl={"max_grad_norm": 0.0}))
+    options = trl_options(GrpoLearnerConfig(**keys, trl={"max_grad_norm": 0.0}))
     learner = build(options=options, completions_per_micro_batch=size)
     model = learner._stepped.trainer.model
     with torch.no_grad():
