@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from rft.grading.loading.targets import import_file, importing
+from rft.grading.loading import importing
+from rft.grading.loading.targets import import_file
 
 
 def import_text(folder, text):

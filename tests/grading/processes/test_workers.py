@@ -15,7 +15,7 @@ from rft.grading import Status
 from rft.grading.processes.fork_server import ForkServers
 from rft.grading.processes.wire import decode_scores
 
-from .conftest import make_task
+from ..conftest import make_task
 
 SAFETY_S = 20.0
 
@@ -281,7 +281,7 @@ asyncio.run(main())
 def test_workers_do_not_outlive_the_run(bench, number):
     bench.file(BAD)
     bench.file(DRIVER, "driver.py")
-    here = os.path.dirname(__file__)
+    here = str(Path(__file__).parents[1])  # where conftest.py is
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     driver = subprocess.Popen([sys.executable, "driver.py", here], stdout=subprocess.PIPE, env=environment)
     assert driver.stdout.readline() == b"up\n"

@@ -7,7 +7,7 @@ import pytest
 
 from rft.grading import Status
 
-from .conftest import make_task
+from ..conftest import make_task
 from .test_workers import BAD
 
 
