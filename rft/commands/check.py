@@ -123,9 +123,7 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
     if isinstance(config.sampler, VllmSamplerConfig) and lora is not None:
         dtype = dtype_of(config.model.dtype, num_gpus_here() > 0)
         serve = serving(config.sampler, dtype, model=prepared.model)
-        rows["served"] = {"adapter": "as an adapter beside the base model", "merged": "merged into the base model"}.get(
-            serve, "by whichever way a trial at the start finds faster"
-        )
+        rows["served"] = "merged into the base model" if serve == "merged" else "as an adapter beside the base model"
     return rows
 
 

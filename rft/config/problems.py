@@ -209,7 +209,7 @@ def _serving_problems(run: RunConfig) -> list[str]:
         if sampler.serve is None:
             return []
         return [f"sampler.serve={sampler.serve}: learner.lora=null trains whole models, no adapters; leave it out"]
-    if sampler.serve not in ("adapter", "auto"):
+    if sampler.serve != "adapter":
         return []
     found = []
     max_rank, max_loras = sampler.engine.get("max_lora_rank"), sampler.engine.get("max_loras")

@@ -48,10 +48,10 @@ class VllmSamplerConfig(ModelSamplerConfig):
     """vLLM, on a CPU or on GPUs."""
 
     kind: Literal["vllm"] = "vllm"
-    serve: Literal["adapter", "merged", "auto"] | None = None
-    """How an adapter is served: `adapter`, beside the base model; `merged` into a clean copy of it, which samples
-    faster and takes DoRA and any rank; `auto`, whichever a trial at the start finds faster. null is merged in float32,
-    and adapter in 16 bits, where a merged weight rounds small updates away."""
+    serve: Literal["adapter", "merged"] | None = None
+    """How an adapter is served: `adapter`, beside the base model; or `merged` into a clean copy of it, which samples
+    faster and takes DoRA and any rank. null is merged in float32, and adapter in 16 bits, where a merged weight rounds
+    small updates away."""
     engine: dict[str, Any] = {}
     """vLLM's own `EngineArgs` by name, such as `gpu_memory_utilization`; they override rft's settings."""
 

@@ -111,7 +111,7 @@ def serving_problems(config: Mapping[str, Any], serve: str | None, *, with_adapt
             "learner; use sampler=transformers"
         ]
     known = tried(config)
-    if known is None or known.serves_adapters or serve not in ("adapter", "auto"):
+    if known is None or known.serves_adapters or serve != "adapter":
         return []
     return [
         f"sampler.serve={serve}: vLLM serves no adapters beside {known.name}; use sampler.serve=merged, or leave it out"

@@ -115,11 +115,6 @@ def fleet(
     spec: EngineSpec | None = None,
 ) -> Fleet:
     """The fleet, its engines starting: those of the configuration, or of `spec` where other runs are to share them."""
-    tokens_per_sync = 0
-    if isinstance(config, RunConfig):
-        completions = config.loop.prompts_per_step * config.loop.completions_per_prompt
-        # How long completions will be is not known before; half of the longest.
-        tokens_per_sync = completions * config.sampler.max_completion_tokens // (2 * config.sampler.num_actors)
     return Fleet(
         spec or engine_spec(config, prepared, place, max_lora_rank=max_lora_rank),
         actor_options=place.sampler_options,
@@ -132,7 +127,6 @@ def fleet(
         canary_tolerance=config.sampler.canary_tolerance,
         on_failed_proof=config.sampler.on_failed_proof,
         warn=warn,
-        tokens_per_sync=tokens_per_sync,
         nodes=place.sampler_nodes,
     )
 

@@ -53,8 +53,6 @@ async def parts_of_its_own(
             )
             learner = await build.learner(run, prepared, place, checkpoint)
             await together(fleet.start(), learner.start())
-            if fleet.serve_reason:
-                console.print(Text(f"sampler.serve=auto chose {fleet.serve}: {fleet.serve_reason}"), soft_wrap=True)
             try:
                 yield Parts(fleet, panel, learner)
                 say("closing")

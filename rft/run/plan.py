@@ -84,7 +84,7 @@ def dtype_of(configured: str, on_gpu: bool) -> str:
 
 def serving(
     sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig, dtype: str, *, model: Path
-) -> Literal["adapter", "merged", "auto"]:
+) -> Literal["adapter", "merged"]:
     """How the samplers serve an adapter of the base model in a folder."""
     if not isinstance(sampler, VllmSamplerConfig):
         return "adapter"

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from rft.errors import SampleError
 from rft.sampling.build import build_engine
-from rft.sampling.choice import Trial
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
 from rft.sampling.shared_requests import Twins
 from rft.sampling.spec import EngineSpec
@@ -74,14 +73,6 @@ class SamplerActor:
         """Wait until the engine is up; the policy that it holds, the base model, and what that says to the canaries."""
         await asyncio.wrap_future(self._building)
         return self._engine.policies[-1], await self._in_turn(lambda: self._engine.score(self._canaries))
-
-    async def try_out(self) -> Trial:
-        """Measure this way of serving; the engine is good for nothing else afterwards."""
-        from rft.sampling.trial import try_out  # imports torch, which a fake engine does without
-
-        await asyncio.wrap_future(self._building)
-        rank = self._spec.max_lora_rank or 1
-        return await self._in_turn(lambda: try_out(self._engine, self._spec.model, rank))
 
     async def load(self, weights: Adapter | FullWeights, run: int = 0) -> Confirmation:
         """Hold this policy as the newest of a run. Where it overwrites the one before, unfinished requests come first.

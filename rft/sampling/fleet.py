@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from itertools import chain, count
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from rft.errors import RftError, SampleError, SyncError
 from rft.sampling.actor import GATHER_S, Confirmation, SamplerActor
-from rft.sampling.choice import choose
 from rft.sampling.engine import Request, SamplingOptions, Scores, request_seed
 from rft.sampling.proof import TOLERANCES, Proof, has_moved, prove
 from rft.sampling.spec import EngineSpec
@@ -52,7 +50,6 @@ class Fleet:
         canary_tolerance: Largest mean gap between engine and learner; None takes that of the dtype.
         on_failed_proof: Whether a sampler whose proof fails ends the run, or is left out as long as others are sound.
         warn: Told in a sentence when a sampler is left out.
-        tokens_per_sync: About how many tokens an actor samples between two syncs; `serve=auto` weighs with it.
         nodes: What the nodes of the actors are called, for messages; none where all are on this machine.
     """
 
@@ -70,7 +67,6 @@ class Fleet:
         canary_tolerance: float | None = None,
         on_failed_proof: Literal["stop", "quarantine"] = "stop",
         warn: Callable[[str], None] = lambda text: None,
-        tokens_per_sync: int = 0,
         nodes: Sequence[str] = (),
     ) -> None:
         self._spec = spec
@@ -78,7 +74,6 @@ class Fleet:
         self._names = [f"sampler {number}" for number in range(len(actor_options))]
         if nodes:
             self._names = [f"{name} on node {node}" for name, node in zip(self._names, nodes, strict=True)]
-        self._tokens_per_sync = tokens_per_sync
         self._render = render
         self._seed = seed
         self._max_completion_tokens = max_completion_tokens
@@ -89,7 +84,6 @@ class Fleet:
         self._on_failed_proof = on_failed_proof
         self._warn = warn
         self._base = self._policy = spec.base
-        self._serve_reason = ""
         self._run = 0
         self._runs = count(1)
         self._streams = count()
@@ -97,7 +91,7 @@ class Fleet:
         self._loaded = asyncio.Event()
         self._loaded.set()
         self._known: list[tuple[str, Logprobs]] = []
-        self._samplers = [] if spec.serve == "auto" else self._create()
+        self._samplers = self._create()
         self._quarantined: list[_Sampler] = []
 
     def _create(self) -> list[_Sampler]:
@@ -119,21 +113,13 @@ class Fleet:
             return "full"
         return "merged" if self._spec.serve == "merged" else "adapter"
 
-    @property
-    def serve_reason(self) -> str:
-        """The measurement behind `serve=auto`, in one line; empty where nothing was measured."""
-        return self._serve_reason
-
     async def start(self) -> None:
-        """Wait until every engine is up; before that, choose how they serve, if that is left to be measured.
+        """Wait until every engine is up.
 
         Raises:
             SampleError: An engine could not be started.
             WaitTimeout: They did not come up in time.
         """
-        if self._spec.serve == "auto":
-            await self._choose()
-            self._samplers = self._create()
         try:
             started = await wait_for(
                 asyncio.gather(*(sampler.actor.start.remote() for sampler in self._samplers)),
@@ -144,23 +130,6 @@ class Fleet:
             raise SampleError(f"a sampler could not be started: {cause(error)}") from error
         for sampler, (_, base) in zip(self._samplers, started, strict=True):
             sampler.base = base
-
-    async def _choose(self) -> None:
-        """Try both ways in one actor after the other, which end before the real ones begin."""
-        trials = {}
-        for serve in ("adapter", "merged"):
-            spec = replace(self._spec, serve=serve)
-            actor = ray.remote(SamplerActor).options(**self._actor_options[0]).remote(spec)
-            try:
-                trials[serve] = await wait_for(
-                    actor.try_out.remote(), what=f"a trial of serve={serve}", deadline_s=self._start_timeout_s
-                )
-            except RayError as error:
-                raise SampleError(f"serve={serve} could not be tried: {_story(error)}") from error
-            finally:
-                ray.kill(actor)
-        serve, self._serve_reason = choose(**trials, tokens_per_sync=self._tokens_per_sync)
-        self._spec = replace(self._spec, serve=serve)
 
     def join(
         self,

@@ -25,8 +25,8 @@ class EngineSpec:
     """The policy that is the base model alone."""
     max_lora_rank: int | None
     """Highest rank of the adapters to come; None where full weights come instead."""
-    serve: Literal["adapter", "merged", "auto"] = "adapter"
-    """How vLLM serves an adapter: beside the base model, merged into it, or whichever the fleet finds faster."""
+    serve: Literal["adapter", "merged"] = "adapter"
+    """How vLLM serves an adapter: beside the base model, or merged into it."""
     canaries: tuple[tuple[int, ...], ...] = ()
     """Token ids of the sequences that prove a sync; none where nobody publishes what they should score."""
     staleness: int = 0

@@ -26,7 +26,7 @@ def as_shared(run: RunConfig) -> RunConfig:
 
     A run of its own would be served merged in float32, which is faster for one and impossible for several.
     """
-    if isinstance(run.sampler, VllmSamplerConfig) and run.sampler.serve in (None, "auto"):
+    if isinstance(run.sampler, VllmSamplerConfig) and run.sampler.serve is None:
         return run.model_copy(update={"sampler": run.sampler.model_copy(update={"serve": "adapter"})})
     return run
 

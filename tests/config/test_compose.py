@@ -139,6 +139,7 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("learner.lora.alpha=inf", "learner.lora.alpha=inf: input should be a finite number"),
         ("learner.lora.rank=513", "learner.lora.rank=513: input should be less than or equal to 512"),
         ("model.dtype=fp8", "model.dtype=fp8: input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
+        ("sampler.serve=auto", "sampler.serve=auto: input should be 'adapter' or 'merged'"),
         ("data.columns.prompt=3", "data.columns.prompt=3: input should be a valid string"),
         ("data.validation_share=1", "data.validation_share=1: input should be less than 1"),
         ("logging.report_to=wandb", "logging.report_to=wandb: input should be a valid list; write [wandb]"),

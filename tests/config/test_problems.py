@@ -44,7 +44,7 @@ def test_nothing_is_wrong() -> None:
             "sampler.serve=adapter: learner.lora=null trains whole models, no adapters; leave it out",
         ),
         (
-            {"learner": {"lora": {"rank": 32}}, "sampler": {"serve": "auto", "engine": {"max_lora_rank": 16}}},
+            {"learner": {"lora": {"rank": 32}}, "sampler": {"serve": "adapter", "engine": {"max_lora_rank": 16}}},
             "sampler.engine.max_lora_rank=16: learner.lora.rank=32 is above it; leave it out, or use "
             "sampler.serve=merged, which takes any rank",
         ),

@@ -54,7 +54,7 @@ def test_every_key_of_the_schema_is_there_with_a_meaning(config_name: str) -> No
         ("train", "data.validation_share", ("float >= 0 and < 1", "0.0", ())),
         ("train", "evaluation.every_steps", ("int >= 1 or null", "10", ("null",))),
         ("train", "model.dtype", ("auto | float32 | bfloat16 | float16", "auto", None)),
-        ("train", "sampler.serve", ("adapter | merged | auto | null", "null", None)),
+        ("train", "sampler.serve", ("adapter | merged | null", "null", None)),
         ("train", "logging.report_to", ("list of str", "[tensorboard]", ())),
         ("train", "learner.trl", ("mapping", "{}", ())),
         ("train", "loop.pass_rate", ("section or null", "null", ())),

@@ -292,7 +292,6 @@ assert "torch" not in sys.modules
     ("config", "serve", "with_adapter", "problem"),
     [
         ({"model_type": "gpt2"}, "adapter", True, "sampler.serve=adapter: vLLM serves no adapters beside GPT-2"),
-        ({"model_type": "gpt2"}, "auto", True, "sampler.serve=auto: vLLM serves no adapters beside GPT-2"),
         ({"model_type": "gpt2"}, None, True, None),
         ({"model_type": "llama"}, "adapter", True, None),
         ({"model_type": "mixtral", "num_local_experts": 8}, None, True, "the model (mixtral) is a mixture of experts"),

@@ -25,7 +25,6 @@ from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.merging import BaseWeights
 from rft.sampling.proof import Proof, prove
 from rft.sampling.spec import EngineSpec
-from rft.sampling.trial import try_out
 from rft.types import FullWeights, Policy, Publication
 
 pytestmark = pytest.mark.e2e
@@ -188,9 +187,3 @@ def test_a_prefix_cache_that_cannot_be_emptied(engine: Any, make_peft_model: Any
     with pytest.raises(SyncError, match=r"asked for policy-v4-.* but holds none"):
         engine.add(1, [], SamplingOptions(temperature=1.0, max_completion_tokens=8), adapter.policy)
     assert engine.load(adapter).problems == ()
-
-
-def test_a_trial_measures_both_parts(engine: Any, tiny_model: Path) -> None:
-    trial = try_out(engine, tiny_model, 4)
-    assert trial.load_s > 0
-    assert trial.tokens_per_s > 0
