@@ -6,10 +6,12 @@ every value override is applied as `++key=value` and the check that follows repo
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
@@ -101,10 +103,43 @@ def load(
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose `conf/<config_name>.yaml` with overrides that Hydra can apply."""
+    """Compose `conf/<config_name>.yaml` with overrides that Hydra can apply.
+
+    Hydra takes 70 ms to merge presets, so each choice of presets is merged once in a process. Values are set in a copy
+    of the result, which takes 4 ms; the trials of a sweep differ in values. Deletions and Hydra's own keys, which
+    include folders of further presets, go through Hydra each time.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    choices = [one for one in parsed if _is_group(one) and not one.is_delete()]
+    values = [one for one in parsed if one.is_force_add() and one.package is None and not _is_group(one)]
+    if len(choices) + len(values) < len(parsed):
+        return _composed_by_hydra(config_name, overrides)
+    presets = tuple(str(choice.input_line) for choice in choices)
+    composed = copy.deepcopy(_merged_presets(config_name, presets, _conf_versions()))
+    for override in values:
+        OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
+    return composed
+
+
+def _composed_by_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig:
     with initialized():
         composed: DictConfig = hydra_compose(config_name, list(overrides))
     return composed
+
+
+@functools.lru_cache(maxsize=64)
+def _merged_presets(config_name: str, presets: tuple[str, ...], _: tuple[tuple[Path, int], ...]) -> DictConfig:
+    """The configuration before values are set. Callers copy it; `_conf_versions()` makes an edited preset count."""
+    return _composed_by_hydra(config_name, presets)
+
+
+def _conf_versions() -> tuple[tuple[Path, int], ...]:
+    """The files of `conf/` with their modification times in ns."""
+    return tuple((file, file.stat().st_mtime_ns) for file in sorted(conf_dir().rglob("*.yaml")))
+
+
+def _is_group(override: Override) -> bool:
+    return (conf_dir() / override.key_or_group).is_dir()
 
 
 @contextmanager

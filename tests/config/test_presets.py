@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
+from rft.config import compose as composing
 from rft.config.commands import load_evaluation, load_grading, load_training
-from rft.config.compose import usable_overrides
+from rft.config.compose import compose, initialized, usable_overrides
 from rft.config.grid import read_grid
 from rft.config.line import Line, read_line
+from rft.config.presets import conf_dir
 from rft.config.search import Between, read_search
 from rft.errors import ConfigError
 
@@ -176,3 +182,39 @@ def test_wrong_options(given: list[str], problem: str, tmp_path: Path, monkeypat
     with pytest.raises(ConfigError) as caught:
         read_line(given, "rft train")
     assert caught.value.problems[0].startswith(problem.format(tmp_path))
+
+
+def test_values_stay_with_the_configuration_that_was_given_them() -> None:
+    first = compose("train", ["learner=grpo", "++seed=7", "++graders.main={use: exact}"])
+    second = compose("train", ["learner=grpo", "++graders.other.use=numeric"])
+    assert (first.seed, first.graders) == (7, {"main": {"use": "exact"}})
+    assert (second.seed, second.graders) == (0, {"other": {"use": "numeric"}})
+
+
+def test_an_edited_preset_counts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "conf"
+    shutil.copytree(conf_dir(), folder)
+    monkeypatch.setattr(composing, "conf_dir", lambda: folder)
+    preset = folder / "experiment" / "mine.yaml"
+    preset.write_text(f"{HEAD}seed: 1\n")
+    assert compose("train", ["experiment=mine"]).seed == 1
+    before = preset.stat().st_mtime_ns
+    preset.write_text(f"{HEAD}seed: 2\n")
+    os.utime(preset, ns=(before + 1, before + 1))
+    assert compose("train", ["experiment=mine"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["experiment=quickstart", "++loop.steps=3", "++learner.lora.rank=4"],
+        ["++sampler.temperature=0.5", "experiment=quickstart", "sampler=fake"],
+        ["experiment=quickstart", "++data.columns={a: b}", "++graders.main.pattern='a, b'"],
+        ["experiment=quickstart", "++name=${seed}", "++seed=1", "++seed=2"],
+        ["experiment=quickstart", "~graders.correct", "++graders.correct.use=exact"],
+    ],
+)
+def test_values_set_in_a_copy_equal_those_that_hydra_sets(words: list[str]) -> None:
+    with initialized():
+        by_hydra = hydra.compose("train", words)
+    assert OmegaConf.to_container(compose("train", words)) == OmegaConf.to_container(by_hydra)
