@@ -5,10 +5,10 @@ Everything that is wrong with any of them is reported together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.samplers import VllmSamplerConfig
@@ -30,6 +30,23 @@ T = TypeVar("T")
 
 FEW_VALIDATION_TASKS = 20
 """Fewer than these, and `data.validation_share` is said to have split off few."""
+
+
+class Reuse:
+    """Keeps task files, prompt lengths and the base model's fingerprint for other configurations that need the same.
+
+    The trials of a sweep share one: they differ in few keys, and large files take long to read and to hash.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the value of a key; make it if there is none yet. Errors are not kept."""
+        if key not in self._made:
+            self._made[key] = make()
+        value: T = self._made[key]
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +98,16 @@ class Inputs:
     """All tasks, those with too long a prompt included."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
+    reuse: Reuse
+    """Holds the prompt lengths that were computed for other configurations."""
 
 
 def read_inputs(
-    config: RunConfig | EvaluateConfig, *, needs_training_tasks: bool, output: Path | None = None
+    config: RunConfig | EvaluateConfig,
+    *,
+    needs_training_tasks: bool,
+    output: Path | None = None,
+    reuse: Reuse | None = None,
 ) -> Inputs:
     """Find, read and check everything that the configuration names; this takes a second or two.
 
@@ -92,10 +115,12 @@ def read_inputs(
         config: A checked configuration.
         needs_training_tasks: Whether `data.train` is read.
         output: A folder that must be able to hold a new run.
+        reuse: Shared with other configurations, so that nothing is read twice.
 
     Raises:
         UsageError: With everything that is wrong with the model, the task files, the graders and the folder.
     """
+    reuse = reuse or Reuse()
     found: list[str] = []
     if output is not None:
         _collect(found, lambda: refuse_output(output))
@@ -110,7 +135,7 @@ def read_inputs(
     if model is not None and isinstance(config.sampler, VllmSamplerConfig):
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
         found += serving_problems(read_config(model), config.sampler.serve, with_adapter=with_adapter)
-    tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks))
+    tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks, reuse))
     graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
     if isinstance(config, RunConfig) and (storage := config.storage):
         _collect(found, lambda: check_place(Place(storage), Path(config.output_dir)))
@@ -123,6 +148,7 @@ def read_inputs(
         tokenizer=tokenizer,
         tasks=tasks,
         graders=tuple(grader for grader in graders if grader is not None),
+        reuse=reuse,
     )
 
 
@@ -138,11 +164,11 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
     """
     config, path = inputs.config, inputs.config.model.path or ""
     renderer = Renderer(inputs.tokenizer, format=config.data.format, variables=config.model.chat_template_kwargs)
-    fitting, num_long_prompts, longest = _fitting(inputs.tasks, renderer, inputs.context_tokens, config, tell)
+    fitting, num_long_prompts, longest = _fitting(inputs, renderer, tell)
     return Prepared(
         model=inputs.model,
         model_name=path if not (Path(path).exists() or path.startswith("embedded:")) else str(inputs.model.resolve()),
-        base=Policy(version=0, fingerprint=fingerprint(inputs.model)),
+        base=Policy(version=0, fingerprint=inputs.reuse.get(("base", inputs.model), lambda: fingerprint(inputs.model))),
         context_tokens=inputs.context_tokens,
         tokenizer=inputs.tokenizer,
         renderer=renderer,
@@ -160,13 +186,15 @@ def prepare(
     needs_training_tasks: bool,
     output: Path | None = None,
     tell: Tell | None = None,
+    reuse: Reuse | None = None,
 ) -> Prepared:
     """`read_inputs` and `render_prompts` in one, where nothing is to be started in between.
 
     Raises:
         UsageError: As they do.
     """
-    return render_prompts(read_inputs(config, needs_training_tasks=needs_training_tasks, output=output), tell)
+    inputs = read_inputs(config, needs_training_tasks=needs_training_tasks, output=output, reuse=reuse)
+    return render_prompts(inputs, tell)
 
 
 def with_base_model(config: EvaluateConfig) -> tuple[EvaluateConfig, Adapter | None]:
@@ -220,19 +248,20 @@ def _collect(found: list[str], get: Callable[[], T]) -> T | None:
         return None
 
 
-def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool) -> TaskSets:
+def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, reuse: Reuse) -> TaskSets:
     data = config.data
-    tasks = load_task_sets(
-        train=data.train if needs_training_tasks else None,
-        validation=data.validation if needs_training_tasks else None,
-        test=data.test,
-        columns=data.columns,
-        system=data.system,
-        validation_share=data.validation_share,
-        seed=config.seed,
-        allow_overlap=data.allow_overlap,
-        format=data.format,
-    )
+    arguments: dict[str, Any] = {
+        "train": data.train if needs_training_tasks else None,
+        "validation": data.validation if needs_training_tasks else None,
+        "test": data.test,
+        "columns": data.columns,
+        "system": data.system,
+        "validation_share": data.validation_share,
+        "seed": config.seed if data.validation_share else 0,  # runs that split nothing off read the same
+        "allow_overlap": data.allow_overlap,
+        "format": data.format,
+    }
+    tasks = reuse.get(("tasks", repr(arguments)), lambda: load_task_sets(**arguments))
     _check_enough(tasks, config)
     return tasks
 
@@ -247,27 +276,29 @@ def _check_enough(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> None:
         )
 
 
-def _fitting(
-    tasks: TaskSets, renderer: Renderer, context: int, config: RunConfig | EvaluateConfig, tell: Tell | None
-) -> tuple[TaskSets, int, int]:
-    """The tasks whose prompts leave room for a completion, how many do not, and the tokens of the longest that does."""
+def _fitting(inputs: Inputs, renderer: Renderer, tell: Tell | None) -> tuple[TaskSets, int, int]:
+    """The tasks whose prompts leave room for a completion, the number of the others, and the longest's tokens."""
+    config, reuse = inputs.config, inputs.reuse
     dropped = longest = 0
     kept: dict[str, list[Task]] = {}
     found: list[str] = []
+    rendering = (inputs.model, config.model.chat_template, config.data.format, repr(config.model.chat_template_kwargs))
+    limits: dict[str, Any] = {
+        "context_tokens": inputs.context_tokens,
+        "max_completion_tokens": config.sampler.max_completion_tokens,
+        "on_long": config.data.long_prompts,
+    }
     for split in ("train", "validation", "test"):
-        before: list[Task] = getattr(tasks, split)
+        before: list[Task] = getattr(inputs.tasks, split)
         kept[split] = []
         if not before:
             continue
+        # `reuse` holds the tasks, too, so no other list can get this id.
+        key = ("fitting", id(before), rendering, *limits.values())
         fitting = _collect(
             found,
-            lambda before=before: fit_context(  # type: ignore[misc]
-                before,
-                renderer,
-                context_tokens=context,
-                max_completion_tokens=config.sampler.max_completion_tokens,
-                on_long=config.data.long_prompts,
-                tell=tell,
+            lambda key=key, before=before: reuse.get(  # type: ignore[misc]
+                key, lambda: fit_context(before, renderer, tell=tell, **limits)
             ),
         )
         if fitting is not None:

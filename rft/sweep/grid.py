@@ -21,7 +21,7 @@ from rft.config.commands import Job, with_hydra
 from rft.config.grid import Grid, check_trials, read_grid, tell_by_trial
 from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
-from rft.run.inputs import Prepared, prepare
+from rft.run.inputs import Prepared, Reuse, prepare
 from rft.run.plan import as_table, run_rows
 from rft.sweep.host import House
 from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, told
@@ -65,17 +65,22 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
             sweep.finish(wall_s=time.monotonic() - started)
 
 
-def prepare_all(runs: Sequence[RunConfig]) -> list[Prepared]:
-    """Find, read and check what each run names.
+def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[Prepared]:
+    """Find, read and check the inputs of each run; inputs that several runs share are read once.
+
+    Args:
+        runs: The configurations.
+        reuse: Given to prepare more runs later without reading anything twice.
 
     Raises:
         UsageError: With every problem of every run, each once, with the numbers of the trials that have it.
     """
+    reuse = reuse or Reuse()
     problems: dict[str, list[int]] = {}
     prepared = []
     for number, run in enumerate(runs):
         try:
-            prepared.append(prepare(run, needs_training_tasks=True))
+            prepared.append(prepare(run, needs_training_tasks=True, reuse=reuse))
         except UsageError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(number)

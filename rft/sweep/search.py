@@ -20,7 +20,7 @@ from rft.config.line import quoted
 from rft.config.search import Search, key_of, read_search
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.redaction import HIDDEN, hide, hide_in_words, secrets_in
-from rft.run.inputs import Prepared, prepare
+from rft.run.inputs import Prepared, Reuse, prepare
 from rft.run_folder.recorder import writing
 from rft.sweep.grid import prepare_all
 from rft.sweep.host import House
@@ -51,7 +51,8 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
     search = _resumed(words) or read_search(words)
     folder = _folder(search)
     runs = check_trials(search.corners(), folder)
-    prepared = prepare_all(runs)
+    reuse = Reuse()
+    prepared = prepare_all(runs, reuse)
     _check_held_out(runs, prepared)
     if search.config.dry_run:
         console.print(Text(f"nothing is wrong; the search would be: {_plan(search, folder)}"), soft_wrap=True)
@@ -67,7 +68,7 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
         are_all=False,
     )
     started = time.monotonic()
-    searching = _Searching(search, folder, house, console, runs[0].model_dump())
+    searching = _Searching(search, folder, house, console, runs[0].model_dump(), reuse)
     try:
         code = asyncio.run(searching.run())
     finally:
@@ -87,11 +88,14 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
 class _Searching:
     """A search that goes on; `values` is the configuration of one of its trials, for the secrets in it."""
 
-    def __init__(self, search: Search, folder: Path, house: House, console: Console, values: dict[str, Any]) -> None:
+    def __init__(
+        self, search: Search, folder: Path, house: House, console: Console, values: dict[str, Any], reuse: Reuse
+    ) -> None:
         self._search = search
         self._folder = folder
         self._console = console
         self._values = values
+        self._reuse = reuse
         self._study = Study(folder, search.config.sweep, search.space)
         self._catch_up()
         self._num_done = sum(outcome.status in COUNTED for outcome in read_outcomes(folder))
@@ -131,7 +135,7 @@ class _Searching:
         folder = self._folder / str(asked.number)
         try:
             run = load_training(overrides, quoted(folder))
-            prepared = prepare(run, needs_training_tasks=True)
+            prepared = prepare(run, needs_training_tasks=True, reuse=self._reuse)
         except UsageError as error:  # settings that are right one by one, but not together
             hidden = hide_in_words(overrides, self._values)
             why = hide("; ".join(error.problems), secrets_in(self._values))

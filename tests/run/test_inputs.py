@@ -9,7 +9,7 @@ import pytest
 from rft.config import EvaluateConfig, RunConfig
 from rft.errors import DataError, UsageError
 from rft.models.base_model import EMBEDDED_MODELS
-from rft.run.inputs import prepare
+from rft.run.inputs import Reuse, prepare
 from rft.types import Policy, Split, Task
 
 
@@ -133,3 +133,25 @@ def test_prompts_that_the_template_refuses_are_named_by_file_and_line(values: di
         f"3 rows, first at {tmp_path}/train.jsonl:1: the model's chat template refuses the chat (user): never",
         f"{tmp_path}/test.jsonl:1: the model's chat template refuses the chat (user): never",
     ]
+
+
+def test_configurations_that_need_the_same_share_it(values: dict[str, Any]) -> None:
+    reuse = Reuse()
+    first = prepare(train(values, data={"long_prompts": "drop"}), needs_training_tasks=True, reuse=reuse)
+    longer = {"data": {"long_prompts": "drop"}, "sampler": {"max_completion_tokens": 5}}
+    second = prepare(train(values, **longer), needs_training_tasks=True, reuse=reuse)
+    assert (len(first.tasks.train), len(second.tasks.train)) == (2, 3)  # `c` 90 times fits beside 5 tokens
+    assert second.tasks.train[0] is first.tasks.train[0]  # the file was read once
+    assert second.graders[0] is not first.graders[0]
+    assert second.tokenizer is not first.tokenizer
+
+
+def test_seeds_that_split_tasks_differently_share_nothing(values: dict[str, Any], tmp_path: Path) -> None:
+    many = write(tmp_path / "many.jsonl", *(f"{number} + 1" for number in range(40)))
+    reuse, prepared = Reuse(), []
+    for seed in (0, 1):
+        config = train(values, data={"train": many, "validation_share": 0.5}).model_copy(update={"seed": seed})
+        prepared.append(prepare(config, needs_training_tasks=True, reuse=reuse))
+        alone = prepare(config, needs_training_tasks=True)
+        assert contents(prepared[-1].tasks.validation) == contents(alone.tasks.validation)
+    assert contents(prepared[0].tasks.validation) != contents(prepared[1].tasks.validation)
