@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make install` makes from the locks. No root, no other tool than Python and make.
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-full test-portable lint format typecheck lock
+.PHONY: help install hooks quickstart test test-full test-portable coverage lint format typecheck lock
 
 # The first Python that rft supports; `make PYTHON=/path/to/python quickstart` takes another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -13,8 +13,10 @@ help:
 	@echo "make test         install, then run the unit tests and the end-to-end tests"
 	@echo "make test-full    the same with the costly variations of what those show"
 	@echo "make test-portable  the tests under older instruction sets and on busy cores: a table, hours"
+	@echo "make coverage     run the unit tests and report the lines and branches that they miss; details in htmlcov/"
 	@echo "make lint         ruff; make format applies it"
 	@echo "make typecheck    mypy"
+	@echo "make hooks        check each commit with these tools from now on (pre-commit)"
 
 install:
 	@test -n "$(PYTHON)" || { echo "rft: Python 3.11, 3.12 or 3.13 is missing (found: $$(python3 --version 2>&1))" >&2; exit 1; }
@@ -23,20 +25,27 @@ install:
 quickstart: install
 	@$(BIN)/rft train experiment=quickstart
 
-UNIT_TESTS := $(BIN)/python -m pytest -m "not e2e" -n auto --maxprocesses 8 --dist worksteal
+UNIT_TESTS := pytest -m "not e2e" -n auto --maxprocesses 8 --dist worksteal
 # Two at a time: each starts a Ray, and a good part of its time is waiting for processes to come up.
 END_TO_END := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test: install
-	@$(UNIT_TESTS)
+	@$(BIN)/python -m $(UNIT_TESTS)
 	@$(END_TO_END) -m "e2e and not full"
 
 test-full: install
-	@$(UNIT_TESTS)
+	@$(BIN)/python -m $(UNIT_TESTS)
 	@$(END_TO_END) -m e2e
 
 test-portable: install
 	@$(BIN)/python scripts/test_portable.py
+
+coverage: install
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m $(UNIT_TESTS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage html --quiet
+	@$(BIN)/coverage report
 
 lint: install
 	@$(BIN)/ruff check .
@@ -48,6 +57,9 @@ format: install
 
 typecheck: install
 	@$(BIN)/mypy
+
+hooks: install
+	@$(BIN)/pre-commit install
 
 # Only for maintainers, after a change of the dependencies in pyproject.toml.
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
