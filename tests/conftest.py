@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 
+from rft.cli import main
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StopReason, Task
 
 # OpenMP reads it once, when torch is imported: tests build engines and learners in this very process, from threads of
 # their own, and vLLM does not stand it when those differ in their number of OpenMP threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+TESTS = Path(__file__).parent
+THEMES = sorted(folder.name for folder in TESTS.iterdir() if any(folder.rglob("test_*.py")) and folder.name != "e2e")
+"""The folders of tests; each is a mark, so `pytest -m sweep` runs the tests of sweeps."""
 EMBEDDED = Path(__file__).parents[1] / "rft" / "embedded" / "model"
 SPECIAL = ["<unk>", "<pad>", "<|end|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
@@ -45,17 +49,32 @@ def _is_e2e_as_a_whole(source: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Processes of pytest-xdist take end-to-end tests by the file, which share what is costly to start.
+    """Mark each test with its theme, and let each process of pytest-xdist take whole files of end-to-end tests.
 
-    Files that share more than that say so with `pytest.mark.xdist_group`.
+    The tests of such a file share costly starts. Files that share more name a group with `pytest.mark.xdist_group`.
     """
     for item in items:
+        if theme := _theme(item.path):
+            item.add_marker(theme)
         if item.get_closest_marker("e2e") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
-def pytest_configure() -> None:
-    """Imports make objects by the hundred thousand and no garbage: nobody looks for any until they are done."""
+def _theme(path: Path) -> str | None:
+    """The folder of a test, or the name of its file if a folder bears that name: `sweep` for `e2e/test_sweep.py`."""
+    names = (path.relative_to(TESTS).parts[0], path.stem.removeprefix("test_"))
+    return next((name for name in names if name in THEMES), None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the themes as marks, and put off garbage collection.
+
+    Imports create objects by the hundred thousand and hardly any garbage, so nothing is collected until they are done.
+    """
+    for theme in THEMES:
+        config.addinivalue_line(
+            "markers", f"{theme}: the tests in tests/{theme}/, and end-to-end tests of the same name"
+        )
     gc.disable()
 
 
@@ -280,3 +299,20 @@ def model_server(_model_server: _ModelServer) -> _ModelServer:
     _model_server.script.clear()
     _model_server.requests.clear()
     return _model_server
+
+
+@pytest.fixture
+def rft(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process and an empty folder; returns its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["rft"])
+
+    def call(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, *capsys.readouterr()
+
+    return call

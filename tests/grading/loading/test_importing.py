@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from rft.grading import grader_problems, load_grader
 from rft.grading.loading import importing
 from rft.grading.loading.targets import import_file
 
@@ -72,3 +73,45 @@ def test_a_thread_that_an_import_started_does_not_keep_the_process(tmp_path):
     program = "import sys; from pathlib import Path; from rft.grading.loading.targets import import_file\n"
     program += "import_file(Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", program, str(file)], timeout=100, check=True)
+
+
+PACKAGES = {
+    "fine/__init__.py": "",
+    "fine/rewards/__init__.py": "from .scores import exact\n",
+    "fine/rewards/scores.py": "from ..texts import clean\ndef exact(completion): return clean(completion) == 4\n",
+    "fine/texts.py": "clean = int\n",
+    "torn/__init__.py": "import no_such_module_at_all\n",
+    "torn/scores.py": "from .texts import clean\n",
+    "json/__init__.py": "",
+    "json/scores.py": "from . import texts\n",
+}
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Packages with graders in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name, source in PACKAGES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(source)
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("packages")
+def test_a_file_with_relative_imports_is_imported_as_part_of_its_package():
+    grader = load_grader("g", {"use": "fine/rewards/scores.py:exact"})
+    assert grader.call(completion="4")
+    assert grader.call.func.__module__ == "fine.rewards.scores"
+
+
+@pytest.mark.usefixtures("packages")
+def test_a_package_that_cannot_be_imported_says_why():
+    (found,) = grader_problems("g", {"use": "torn/scores.py:exact"})
+    assert "No module named 'no_such_module_at_all'" in found
+    assert found.endswith("(imported as torn.scores, for its relative imports)")
+    (found,) = grader_problems("g", {"use": "json/scores.py:exact"})
+    assert "json.scores" in found

@@ -370,44 +370,6 @@ def test_a_built_in_grader_grades():
     assert load_grader("n", {"use": "numeric"}).call(completion="it is 1000", task=task).value == 1.0
 
 
-PACKAGE = {
-    "fine/__init__.py": "",
-    "fine/rewards/__init__.py": "from .scores import exact\n",
-    "fine/rewards/scores.py": "from ..texts import clean\ndef exact(completion): return clean(completion) == 4\n",
-    "fine/texts.py": "clean = int\n",
-    "torn/__init__.py": "import no_such_module_at_all\n",
-    "torn/scores.py": "from .texts import clean\n",
-    "json/__init__.py": "",
-    "json/scores.py": "from . import texts\n",
-}
-
-
-@pytest.fixture
-def package(folder):
-    for name, source in PACKAGE.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(source)
-    path, modules = list(sys.path), set(sys.modules)
-    yield folder
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
-
-
-def test_a_file_with_relative_imports_is_imported_as_part_of_its_package(package):
-    grader = load_grader("g", {"use": "fine/rewards/scores.py:exact"})
-    assert grader.call(completion="4")
-    assert grader.call.func.__module__ == "fine.rewards.scores"
-
-
-def test_a_package_that_cannot_be_imported_says_why(package):
-    (found,) = grader_problems("g", {"use": "torn/scores.py:exact"})
-    assert "No module named 'no_such_module_at_all'" in found
-    assert found.endswith("(imported as torn.scores, for its relative imports)")
-    (found,) = grader_problems("g", {"use": "json/scores.py:exact"})
-    assert "json.scores" in found
-
-
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
