@@ -148,18 +148,6 @@ def free_table(measured: Sequence[Measured]) -> str:
 
 async def measure(num_actors: int, completions: int, pace: int | None, tokens: int, repeats: int) -> Measured:
     """Let a fleet of fake engines sample, and grade it, batch after batch; the first does not count."""
-    spec = EngineSpec(
-        kind="fake",
-        model=Path("none"),
-        base=Policy(version=0, fingerprint="0" * 16),
-        max_lora_rank=8,
-        dtype="float32",
-        max_context_tokens=4096,
-        seed=0,
-        num_threads=1,
-        on_gpu=False,
-        options={"script": ["x" * tokens], "completions_per_s": pace},
-    )
     tasks = [
         Task(id=str(number), messages=({"role": "user", "content": "?"},), item={}, split=Split.TRAIN)
         for number in range(completions // COMPLETIONS_PER_TASK)
@@ -167,7 +155,7 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
     wall_s: list[float] = []
     async with ray_session(LocalClusterConfig(), num_processes=num_actors):
         fleet = Fleet(
-            spec,
+            fake_engine(pace, tokens),
             actor_options=[{"num_cpus": 1}] * num_actors,
             render=lambda task: (1,) * 50,
             seed=0,
@@ -205,6 +193,22 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
         sync_s=statistics.median(sync.metrics["sync/total_s"] for sync in syncs[1:]),
         cores={group: seconds / all_s for group, seconds in used_s.items()},
         other_cores=max(0.0, other_s / all_s),
+    )
+
+
+def fake_engine(pace: int | None, tokens: int) -> EngineSpec:
+    """An engine whose completions all have the same text; `pace` completions leave it in a second."""
+    return EngineSpec(
+        kind="fake",
+        model=Path("none"),
+        base=Policy(version=0, fingerprint="0" * 16),
+        max_lora_rank=8,
+        dtype="float32",
+        max_context_tokens=4096,
+        seed=0,
+        num_threads=1,
+        on_gpu=False,
+        options={"script": ["x" * tokens], "completions_per_s": pace},
     )
 
 

@@ -40,7 +40,6 @@ def set_vllm_environment() -> None:
 def run(job: Job, name: str, options: dict[str, Any], threads: int) -> Outcome:
     """Train with TRL and record each step."""
     import torch
-    from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
@@ -82,24 +81,36 @@ def run(job: Job, name: str, options: dict[str, Any], threads: int) -> Outcome:
             processing_class=tokenizer,
             reward_funcs=record.reward_function(),
             train_dataset=Dataset.from_list(rows),
-            peft_config=LoraConfig(
-                r=job.lora_rank,
-                lora_alpha=job.lora_alpha,
-                lora_dropout=0.0,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
+            peft_config=lora_config(job),
             callbacks=[Steps()],
         )
         if push == "reload_weights":
             push_by_reload(trainer)
         first = pack_adapter(trainer.model, version=0, base_model_name="").policy.fingerprint
         trainer.train()
+    return outcome(name, record, trainer, model_sha=fingerprint(job.model), first_adapter=first)
+
+
+def lora_config(job: Job) -> Any:
+    """PEFT's configuration of the job's adapter."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=job.lora_rank,
+        lora_alpha=job.lora_alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def outcome(name: str, record: Record, trainer: Any, *, model_sha: str, first_adapter: str) -> Outcome:
+    """The outcome of an arm that has trained."""
     lora = trainer.model.peft_config["default"]
     return Outcome(
         arm=name,
-        model_sha=fingerprint(job.model),
-        first_adapter=first,
+        model_sha=model_sha,
+        first_adapter=first_adapter,
         lora={
             "rank": lora.r,
             "alpha": float(lora.lora_alpha),

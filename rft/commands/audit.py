@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -80,18 +81,7 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
     )
     recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
     recorder.document(PAGE, page(report))
-    kept = audit_folder(config.grading)
-    if kept is not None:
-        keep_verdict(
-            kept,
-            Verdict(
-                verdict=report["verdict"],
-                failed=tuple(one["name"] for one in report["probes"] if one["result"] == FAILED),
-                time=report["time"],
-                report=str(folder),
-                graders=identities(config.graders),
-            ),
-        )
+    _keep_verdict(config, report, folder)
     print_report(console, report, folder=folder, page=folder / PAGE)
     return int(verdict(looked) == FAILED)
 
@@ -141,6 +131,24 @@ def _check_gold(column: str, tasks: Sequence[Task]) -> None:
     if column not in columns and column != AuditConfig.model_fields["gold"].default:
         there = f"there are {', '.join(columns)}" if columns else "the rows have no columns but the prompt"
         raise DataError("data", [f"gold={column}: no row has this column{did_you_mean(column, columns)}; {there}"])
+
+
+def _keep_verdict(config: AuditConfig, report: Mapping[str, Any], folder: Path) -> None:
+    """Keep the verdict where `rft train` looks for it, unless the configuration keeps none."""
+    kept = audit_folder(config.grading)
+    if kept is None:
+        return
+    failed = tuple(probe["name"] for probe in report["probes"] if probe["result"] == FAILED)
+    keep_verdict(
+        kept,
+        Verdict(
+            verdict=report["verdict"],
+            failed=failed,
+            time=report["time"],
+            report=str(folder),
+            graders=identities(config.graders),
+        ),
+    )
 
 
 async def _examined(subject: Subject, starting: Callable[[str], None]) -> list[Looked]:
