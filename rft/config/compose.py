@@ -139,7 +139,7 @@ def _conf_versions() -> tuple[tuple[Path, int], ...]:
 
 
 def _is_group(override: Override) -> bool:
-    return (conf_dir() / override.key_or_group).is_dir()
+    return (conf_dir() / str(override.key_or_group)).is_dir()
 
 
 @contextmanager
