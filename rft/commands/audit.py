@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from rft.audit.bench import Bench
-from rft.audit.examine import Looked, as_object, examine, verdict
-from rft.audit.page import page
-from rft.audit.subject import Recorded, Subject
-from rft.audit.terminal import print_report
+from rft.auditing.bench import Bench
+from rft.auditing.examine import Looked, as_object, examine, verdict
+from rft.auditing.page import page
+from rft.auditing.subject import Recorded, Subject
+from rft.auditing.terminal import print_report
 from rft.config import AuditConfig, audit_folder
 from rft.data.tasks import read_tasks
 from rft.errors import DataError

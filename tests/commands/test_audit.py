@@ -33,7 +33,7 @@ Rft = Callable[..., tuple[int, str, str]]
 def rft(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rft:
     """Run a command in this process; returns its exit code, stdout and stderr."""
     monkeypatch.setattr(sys, "argv", ["rft"])
-    monkeypatch.setattr("rft.audit.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
+    monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
 
     def call(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:

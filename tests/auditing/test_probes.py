@@ -3,15 +3,15 @@
 import asyncio
 
 import pytest
-
-from rft.audit.bench import Bench, as_rollout
-from rft.audit.cases import Case
-from rft.audit.examine import as_object, examine, verdict
-from rft.audit.findings import Result
-from rft.audit.probes import PROBES, code, cost, data, free, judges, references, robustness, stability, texts
-from rft.audit.subject import Subject
-from rft.types import StopReason
 from tests.audit.conftest import make_tasks, sums
+
+from rft.auditing.bench import Bench, as_rollout
+from rft.auditing.cases import Case
+from rft.auditing.examine import as_object, examine, verdict
+from rft.auditing.findings import Result
+from rft.auditing.probes import PROBES, code, cost, data, free, judges, references, robustness, stability, texts
+from rft.auditing.subject import Subject
+from rft.types import StopReason
 
 MINE = """
 import re, random, time

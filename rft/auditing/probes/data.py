@@ -8,11 +8,11 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from rft.audit.answers import choices_of, message_text, short
-from rft.audit.cases import Case, Graded
-from rft.audit.findings import Finding, failed, not_applicable, passed, warned
-from rft.audit.probe import Probe
-from rft.audit.subject import Subject
+from rft.auditing.answers import choices_of, message_text, short
+from rft.auditing.cases import Case, Graded
+from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
+from rft.auditing.probe import Probe
+from rft.auditing.subject import Subject
 from rft.types import StopReason, Task
 
 MIN_CHARS = 4

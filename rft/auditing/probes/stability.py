@@ -6,11 +6,11 @@ import random
 import statistics
 from collections.abc import Sequence
 
-from rft.audit.bench import asks_a_service
-from rft.audit.cases import Case, Graded
-from rft.audit.findings import Finding, failed, not_applicable, passed, warned
-from rft.audit.probe import Probe
-from rft.audit.subject import Subject
+from rft.auditing.bench import asks_a_service
+from rft.auditing.cases import Case, Graded
+from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
+from rft.auditing.probe import Probe
+from rft.auditing.subject import Subject
 
 TIMES = 5
 NUM_TASKS = 6

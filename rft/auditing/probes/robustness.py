@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rft.audit.cases import Case, Graded
-from rft.audit.findings import Finding, failed, passed, warned
-from rft.audit.probe import Probe
-from rft.audit.subject import Subject, without_value
+from rft.auditing.cases import Case, Graded
+from rft.auditing.findings import Finding, failed, passed, warned
+from rft.auditing.probe import Probe
+from rft.auditing.subject import Subject, without_value
 from rft.types import Status
 
 NONSENSE = "returned "

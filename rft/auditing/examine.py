@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rft.audit.answers import as_text, prompt_text
-from rft.audit.bench import GivenUp
-from rft.audit.cases import Graded
-from rft.audit.findings import MAX_EXAMPLES, Finding, Result, excerpt, failed, not_applicable
-from rft.audit.probe import Probe
-from rft.audit.probes import PROBES
-from rft.audit.subject import Subject
+from rft.auditing.answers import as_text, prompt_text
+from rft.auditing.bench import GivenUp
+from rft.auditing.cases import Graded
+from rft.auditing.findings import MAX_EXAMPLES, Finding, Result, excerpt, failed, not_applicable
+from rft.auditing.probe import Probe
+from rft.auditing.probes import PROBES
+from rft.auditing.subject import Subject
 
 ORDER = (Result.FAILED, Result.WARNED, Result.PASSED, Result.NOT_APPLICABLE)
 """What is told first."""

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from rft.audit.answers import as_number, choices_of, expression_in, is_same, prompt_text, short
-from rft.audit.cases import Case
-from rft.audit.findings import Finding, Result, failed, not_applicable, passed, warned
-from rft.audit.judging import undeserved
-from rft.audit.probe import Probe
-from rft.audit.subject import Subject
+from rft.auditing.answers import as_number, choices_of, expression_in, is_same, prompt_text, short
+from rft.auditing.cases import Case
+from rft.auditing.findings import Finding, Result, failed, not_applicable, passed, warned
+from rft.auditing.judging import undeserved
+from rft.auditing.probe import Probe
+from rft.auditing.subject import Subject
 from rft.types import Task
 
 CONSTANTS = (

@@ -6,12 +6,12 @@ import statistics
 import unicodedata
 from collections.abc import Sequence
 
-from rft.audit.answers import as_number, short
-from rft.audit.cases import Case, Graded
-from rft.audit.findings import Finding, failed, not_applicable, passed, warned
-from rft.audit.judging import undeserved
-from rft.audit.probe import Probe
-from rft.audit.subject import FULL, Subject
+from rft.auditing.answers import as_number, short
+from rft.auditing.cases import Case, Graded
+from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
+from rft.auditing.judging import undeserved
+from rft.auditing.probe import Probe
+from rft.auditing.subject import FULL, Subject
 from rft.grading.notation import canonical, unnamed
 
 RISE = 0.05

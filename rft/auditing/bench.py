@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rft.audit.cases import Case, Graded
+from rft.auditing.cases import Case, Graded
 from rft.errors import GradeError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.panel import Panel

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from rft.audit.findings import Finding
-from rft.audit.subject import Subject
+from rft.auditing.findings import Finding
+from rft.auditing.subject import Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

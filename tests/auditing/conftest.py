@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from rft.audit import bench as bench_module
-from rft.audit.bench import Bench
-from rft.audit.subject import Subject
+from rft.auditing import bench as bench_module
+from rft.auditing.bench import Bench
+from rft.auditing.subject import Subject
 from rft.types import Task
 
 SUMS = [(3, 4), (20, 22), (13, 8), (50, 9), (17, 60), (5, 31), (44, 11), (2, 10)]

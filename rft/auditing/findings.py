@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from rft.audit.cases import Graded
+from rft.auditing.cases import Graded
 
 if TYPE_CHECKING:
     pass

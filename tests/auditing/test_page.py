@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rft.audit.page import page
-from rft.audit.terminal import print_report
+from rft.auditing.page import page
+from rft.auditing.terminal import print_report
 
 EVIL = "<script>alert(1)</script>\x1b[2J</pre><img src=http://x/y onerror=z>\ud800{{ 7*7 }}[bold]"
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rft.audit.answers import short
-from rft.audit.cases import Case
-from rft.audit.findings import Finding, failed, not_applicable, passed, warned
-from rft.audit.probe import Probe
-from rft.audit.subject import Subject, named
+from rft.auditing.answers import short
+from rft.auditing.cases import Case
+from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
+from rft.auditing.probe import Probe
+from rft.auditing.subject import Subject, named
 
 INFLUENCE = 0.1
 MAX_FLIPS = 0.1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rft.audit.probe import Probe
-from rft.audit.probes import code, cost, data, free, judges, references, robustness, stability, texts
+from rft.auditing.probe import Probe
+from rft.auditing.probes import code, cost, data, free, judges, references, robustness, stability, texts
 
 PROBES: tuple[Probe, ...] = (
     *references.PROBES,

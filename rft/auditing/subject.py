@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rft.audit.answers import FORMATS, dressed, is_same, right_answers, short
-from rft.audit.bench import Bench
-from rft.audit.cases import Case, Graded
+from rft.auditing.answers import FORMATS, dressed, is_same, right_answers, short
+from rft.auditing.bench import Bench
+from rft.auditing.cases import Case, Graded
 from rft.types import Rollout, Status, Task
 
 NUM_FORMAT_TASKS = 10

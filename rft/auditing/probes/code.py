@@ -7,12 +7,12 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rft.audit.answers import as_text, is_python
-from rft.audit.bench import other_task
-from rft.audit.cases import Case
-from rft.audit.findings import Finding, failed, not_applicable, passed, warned
-from rft.audit.probe import Probe
-from rft.audit.subject import FULL, Subject, named
+from rft.auditing.answers import as_text, is_python
+from rft.auditing.bench import other_task
+from rft.auditing.cases import Case
+from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
+from rft.auditing.probe import Probe
+from rft.auditing.subject import FULL, Subject, named
 from rft.types import Task
 
 NUM_TASKS = 3

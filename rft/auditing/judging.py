@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rft.audit.cases import Graded
-from rft.audit.findings import Finding, failed, passed, warned
-from rft.audit.subject import PAID, Subject
+from rft.auditing.cases import Graded
+from rft.auditing.findings import Finding, failed, passed, warned
+from rft.auditing.subject import PAID, Subject
 
 
 def undeserved(subject: Subject, graded: Sequence[Graded], what: str, **figures: Any) -> Finding:

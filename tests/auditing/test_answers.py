@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rft.audit.answers import (
+from rft.auditing.answers import (
     FORMATS,
     dressed,
     expression_in,

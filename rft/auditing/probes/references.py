@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from rft.audit.answers import choices_of, near_misses, parts_of, short
-from rft.audit.bench import other_task
-from rft.audit.cases import Case, Graded
-from rft.audit.findings import Finding, failed, not_applicable, passed, warned
-from rft.audit.probe import Probe
-from rft.audit.subject import FULL, PAID, Subject, was_skipped
+from rft.auditing.answers import choices_of, near_misses, parts_of, short
+from rft.auditing.bench import other_task
+from rft.auditing.cases import Case, Graded
+from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
+from rft.auditing.probe import Probe
+from rft.auditing.subject import FULL, PAID, Subject, was_skipped
 
 EMPTY = "the reference is an empty text"
 INVERSION = 0.05
