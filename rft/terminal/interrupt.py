@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -18,10 +19,12 @@ def listen_again() -> None:
 
     Ray's core worker does so when a process connects. Its handler of SIGTERM prints a C++ stack, calls the handler that
     was there before, and aborts the process three seconds later.
+
+    Only the main thread can install handlers. On other threads, `tell_listeners` passes signals on.
     """
-    if _listening:
+    if _listening and _on_main_thread():
         for number in EXIT_CODES:
-            asyncio.get_running_loop().add_signal_handler(number, _tell_all, number)
+            asyncio.get_running_loop().add_signal_handler(number, tell_listeners, number)
 
 
 class Interrupt:
@@ -48,7 +51,7 @@ class Interrupt:
 
     def __exit__(self, *_: object) -> None:
         _listening.remove(self)
-        if not _listening:
+        if not _listening and _on_main_thread():
             for number in EXIT_CODES:
                 asyncio.get_running_loop().remove_signal_handler(number)
 
@@ -90,7 +93,14 @@ class SweepInterrupt(Interrupt):
             self._say("stopping at once")
 
 
-def _tell_all(number: signal.Signals) -> None:
+def tell_listeners(number: signal.Signals) -> bool:
+    """Pass a signal to every `Interrupt` that listens; return whether there is one. Call it on their event loop."""
     signal.alarm(0)  # where Ray's own handler came first, it has set one that aborts the process
-    for interrupt in list(_listening):
+    listening = list(_listening)
+    for interrupt in listening:
         interrupt.receive(number)
+    return bool(listening)
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
