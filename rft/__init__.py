@@ -1,3 +1,31 @@
-"""rft: reinforcement fine-tuning that people trust."""
+"""rft: reinforcement fine-tuning that people trust.
+
+    run = rft.train("experiment=quickstart", "loop.steps=20")
+    run.summary["eval"]["difference"]
+
+`import rft` imports nothing else. Each name is imported when it is used; `__init__.pyi` declares their types.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "Run": "rft.api.run",
+    "open_run": "rft.api.run",
+}
+"""Where each public name is defined."""
+
+__all__ = ["__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -36,6 +36,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     7: (
         ("rft.cluster",),
         ("rft.run",),
+        ("rft.api",),
         ("rft.commands",),
         ("rft.sweep",),
         ("rft.doctor",),

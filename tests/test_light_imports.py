@@ -29,6 +29,11 @@ def test_nothing_but_the_standard_library(module: str) -> None:
     assert loaded_by(module) == {"rft"}
 
 
+def test_opening_a_run_needs_a_reader_of_yaml() -> None:
+    packages = {name for name in loaded_by("rft.api.run") if "cython" not in name}  # what PyYAML is built with
+    assert packages == {"rft", "yaml"}
+
+
 def test_the_configuration_and_the_graders_are_light() -> None:
     graders = ["graders.exact", "graders.numeric", "graders.pattern", "graders.length", "graders.reasoning_gym_score"]
     loaded = loaded_by("rft.config", "rft.config.commands", "rft.grading", "graders", *graders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -82,18 +83,36 @@ def plot_rewards(folder: Path) -> Path:
     Raises:
         OutputError: The disk is full or cannot be written.
     """
-    lines = read_metrics(folder)
-    summary_path = folder / SUMMARY
-    summary = json.loads(summary_path.read_text(encoding="ascii")) if summary_path.exists() else {}
     plots = folder / "plots"
-    with writing(plots), matplotlib.rc_context(STYLE):
+    with writing(plots):
         plots.mkdir(exist_ok=True)
-        _save(_reward_figure(lines, summary), plots / "reward.png")
-        _save(_training_figure(lines), plots / "training.png")
+        _save(reward_figure(folder), plots / "reward.png")
+        _save(training_figure(folder), plots / "training.png")
     return plots / "reward.png"
 
 
-def _reward_figure(lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Figure:
+def reward_figure(folder: Path) -> RunFigure:
+    """Draw the training reward by step, with the held-out measurements."""
+    summary_path = folder / SUMMARY
+    summary = json.loads(summary_path.read_text(encoding="ascii")) if summary_path.exists() else {}
+    with matplotlib.rc_context(STYLE):
+        return _reward_figure(read_metrics(folder), summary)
+
+
+def training_figure(folder: Path) -> RunFigure:
+    """Draw lengths, scores, loss, gradient norm and times by step."""
+    with matplotlib.rc_context(STYLE):
+        return _training_figure(read_metrics(folder))
+
+
+class RunFigure(Figure):
+    """A figure that a notebook shows, whether or not pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(self)
+
+
+def _reward_figure(lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> RunFigure:
     """Training reward by step, with the held-out measurements."""
     figure = _figure(4.5)
     axes = figure.add_subplot()
@@ -163,7 +182,7 @@ def _draw_before_and_after(axes: Axes, evaluation: Mapping[str, Any], last_step:
         )  # fmt: skip
 
 
-def _training_figure(lines: Sequence[Mapping[str, Any]]) -> Figure:
+def _training_figure(lines: Sequence[Mapping[str, Any]]) -> RunFigure:
     """Small pictures of what else tells whether a run is well; numbers that a run does not have are left out."""
     panels = [panel for panel in PANELS if _names(lines, panel.metric)]
     timed = [line for line in lines if line["step"] > 0 and line["seconds"]]
@@ -239,9 +258,9 @@ def _marker(steps: Sequence[int]) -> dict[str, Any]:
     return {"marker": "o", "markersize": 3} if len(steps) <= 12 else {}
 
 
-def _figure(height_inches: float) -> Figure:
+def _figure(height_inches: float) -> RunFigure:
     """An empty picture with a little air around it."""
-    return Figure(figsize=(8, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
+    return RunFigure(figsize=(8, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
 
 
 def _step_axis(axes: Axes, last_step: int) -> None:
@@ -251,8 +270,14 @@ def _step_axis(axes: Axes, last_step: int) -> None:
     axes.set_xlabel("training step")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: RunFigure, path: Path) -> None:
     """Write the picture under another name first, so that a good one is never half overwritten."""
     unfinished = path.with_name(f"{path.name}.unfinished")
-    figure.savefig(unfinished, format="png", dpi=150)
+    unfinished.write_bytes(_png(figure))
     unfinished.replace(path)
+
+
+def _png(figure: RunFigure) -> bytes:
+    with io.BytesIO() as file, matplotlib.rc_context(STYLE):
+        figure.savefig(file, format="png", dpi=150)
+        return file.getvalue()

@@ -32,11 +32,44 @@ def summarize(
         after_s: Duration of the measurement after it, which no line of metrics.jsonl holds.
         more: Further keys.
     """
-    folder, how = recorder.folder, run.evaluation
-    before = recorded_by_task(read_rollouts(folder, "before"), how.metric)
-    after = recorded_by_task(read_rollouts(folder, "after"), how.metric)
-    bounds = metric_bounds(run.graders, how.metric)
-    summary = build_summary(
+    summary = summary_of(
+        recorder.folder,
+        graders=run.graders,
+        evaluation=run.evaluation.model_dump(),
+        status=status,
+        split=split,
+        wall_s=wall_s,
+    )
+    summary["time_s"]["evaluate"] = summary["time_s"].get("evaluate", 0.0) + after_s
+    summary |= more
+    recorder.summary(summary)
+    return summary
+
+
+def summary_of(
+    folder: Path,
+    *,
+    graders: Mapping[str, Mapping[str, Any]],
+    evaluation: Mapping[str, Any],
+    status: str,
+    split: str,
+    wall_s: float,
+) -> dict[str, Any]:
+    """Compute a run's summary from metrics.jsonl and rollouts.jsonl.
+
+    Args:
+        folder: The run.
+        graders: `graders` of its configuration.
+        evaluation: `evaluation` of its configuration.
+        status: How it ended.
+        split: Which tasks were measured before and after.
+        wall_s: Duration of the run, seconds.
+    """
+    metric = evaluation["metric"]
+    before = recorded_by_task(read_rollouts(folder, "before"), metric)
+    after = recorded_by_task(read_rollouts(folder, "after"), metric)
+    bounds = metric_bounds(graders, metric)
+    return build_summary(
         read_metrics(folder),
         status=status,
         wall_s=wall_s,
@@ -44,16 +77,12 @@ def summarize(
         after=estimate(list(after.values()), bounds=bounds) if after else None,
         difference=paired_difference(before, after, bounds=bounds) if before.keys() & after.keys() else None,
         about={
-            "metric": how.metric,
+            "metric": metric,
             "split": split,
-            "temperature": how.temperature,
-            "completions_per_task": how.completions_per_task,
+            "temperature": evaluation["temperature"],
+            "completions_per_task": evaluation["completions_per_task"],
         },
     )
-    summary["time_s"]["evaluate"] = summary["time_s"].get("evaluate", 0.0) + after_s
-    summary |= more
-    recorder.summary(summary)
-    return summary
 
 
 def nothing_left_to_do(run: RunConfig, last_step: int) -> str:

@@ -1,0 +1,205 @@
+"""A training run as Python sees it: a view of its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import yaml
+
+from rft.errors import OutputError, UsageError
+from rft.run_folder.recorder import CONFIG, SUMMARY, Phase, read_metrics, read_rollouts
+from rft.run_folder.records import RolloutRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+MANIFEST = "manifest.json"
+
+
+class Run:
+    """A training run, finished or not.
+
+    Every attribute reads the folder when it is used, so the `Run` of a run in progress follows it. Nothing is written.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        OutputError: The folder holds no training run.
+
+    Example:
+        run = rft.open_run("runs/quickstart/2026-11-28_10-15-00")
+        run.summary["eval"]["difference"]["mean"]
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        """The run folder."""
+        if not ((self.folder / CONFIG).is_file() and (self.folder / MANIFEST).is_file()):
+            raise OutputError("run", [f"{self.folder} holds no training run{_suggestion(self.folder)}"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, as in config.yaml; secrets are hidden."""
+        return cast(dict[str, Any], yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8")))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The results, as in summary.json. While there is no such file, the results so far.
+
+        `status` is `finished`, `interrupted`, `pruned`, `failed`, or `unfinished`: the run goes on or was killed.
+        """
+        file = self.folder / SUMMARY
+        lines = read_metrics(self.folder)
+        last_step = max((line["step"] for line in lines), default=0)
+        if file.is_file():
+            summary: dict[str, Any] = json.loads(file.read_text(encoding="ascii"))
+            if summary["steps"] >= last_step:  # otherwise the run was resumed after it wrote this summary
+                return summary
+        from rft.run_folder.results import summary_of
+
+        config = self.config
+        return summary_of(
+            self.folder,
+            graders=config["graders"],
+            evaluation=config["evaluation"],
+            status="unfinished",
+            split="test" if config["data"]["test"] else "validation",
+            wall_s=self._seconds_so_far(lines),
+        )
+
+    @property
+    def status(self) -> str:
+        """How the run ended: `summary["status"]`."""
+        return str(self.summary["status"])
+
+    @property
+    def metrics(self) -> DataFrame:
+        """One row for each step; step 0 is the measurement before the run.
+
+        The columns are the names in metrics.jsonl, with `seconds/<phase>` for times and `drops/<cause>` for rollouts
+        without a reward. A number that a step does not have is NaN.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UsageError("metrics", ["pandas is not installed; pip install 'rft[pandas]'"]) from error
+        rows = [
+            {
+                "step": line["step"],
+                "policy_version": line["policy"]["version"],
+                **line["metrics"],
+                **{f"drops/{cause}": count for cause, count in line["drops"].items()},
+                **{f"seconds/{phase}": seconds for phase, seconds in line["seconds"].items()},
+                "time": datetime.fromisoformat(line["time"]),
+            }
+            for line in read_metrics(self.folder)
+        ]
+        return pandas.DataFrame(rows, columns=None if rows else ["step"]).set_index("step")
+
+    def rollouts(self, *, phase: Phase | None = None, step: int | None = None) -> Iterator[RolloutRecord]:
+        """Read the recorded completions with their grades, one after the other.
+
+        Args:
+            phase: Only those sampled for this: `train`, `validation`, `before`, `after` or `pass rate`.
+            step: Only those of this step.
+
+        Example:
+            best = max(run.rollouts(phase="train", step=20), key=lambda rollout: rollout["reward"] or 0.0)
+        """
+        for line in read_rollouts(self.folder, phase):
+            if step is None or line["step"] == step:
+                yield cast(RolloutRecord, line)
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the trained adapter, in PEFT's format.
+
+        Raises:
+            OutputError: The run has written no adapter.
+        """
+        return self._result("adapter", "model", "it trained a whole model (learner.lora=null): see Run.model")
+
+    @property
+    def model(self) -> Path:
+        """Folder of the trained model, in Hugging Face's format, of a run that trained all weights.
+
+        Raises:
+            OutputError: The run has written no model.
+        """
+        return self._result("model", "adapter", "it trained an adapter: see Run.adapter, or rft merge")
+
+    def plot(self, kind: Literal["reward", "training"] = "reward") -> Figure:
+        """Draw the run. A notebook shows the figure; `figure.savefig("reward.png")` writes it.
+
+        Args:
+            kind: `reward` for the rewards during training and on held-out tasks; `training` for lengths, scores,
+                loss and times.
+
+        Raises:
+            UsageError: matplotlib is not installed.
+        """
+        try:
+            from rft.run_folder.plots import reward_figure, training_figure
+        except ModuleNotFoundError as error:
+            if error.name != "matplotlib":
+                raise
+            raise UsageError("plot", ["matplotlib is not installed; pip install 'rft[plots]'"]) from error
+        return {"reward": reward_figure, "training": training_figure}[kind](self.folder)
+
+    def __repr__(self) -> str:
+        summary = self.summary
+        parts = [f"{summary['status']} after {summary['steps']} steps"]
+        rewards = summary["reward"]
+        if rewards["first"] is not None and rewards["last"] is not None:
+            parts.append(f"reward {rewards['first']:.3f} to {rewards['last']:.3f}")
+        if summary["eval"]["difference"]:
+            from rft.metrics.intervals import Estimate
+
+            difference = Estimate.from_json(summary["eval"]["difference"])
+            parts.append(f"held-out {difference.text(signed=True)}")
+        return f"<rft.Run {self.folder}: {', '.join(parts)}>"
+
+    def _result(self, name: str, other: str, hint: str) -> Path:
+        if (folder := self.folder / name).is_dir():
+            return folder
+        summary = self.summary
+        why = hint if (self.folder / other).is_dir() else f"it is {summary['status']} after {summary['steps']} steps"
+        raise OutputError("run", [f"{self.folder} has no {name}: {why}"])
+
+    def _seconds_so_far(self, lines: list[dict[str, Any]]) -> float:
+        """From the start of the run to its last step."""
+        started = json.loads((self.folder / MANIFEST).read_text())["started_at"]
+        last = lines[-1]["time"] if lines else started
+        return (datetime.fromisoformat(last) - datetime.fromisoformat(started)).total_seconds()
+
+
+def open_run(folder: str | os.PathLike[str]) -> Run:
+    """Open a training run, finished, failed or in progress.
+
+    Args:
+        folder: The run folder, as `runs/quickstart/2026-11-28_10-15-00`.
+
+    Raises:
+        OutputError: The folder holds no training run.
+
+    Example:
+        run = rft.open_run("runs/quickstart/2026-11-28_10-15-00")
+        run.metrics["reward/mean"].plot()
+    """
+    return Run(folder)
+
+
+def _suggestion(folder: Path) -> str:
+    """The newest run in the folders below, for someone who gave the folder above."""
+    runs = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda file: file.stat().st_mtime)
+    return f"; did you mean {runs[-1].parent}?" if runs else f" (no {MANIFEST})"
