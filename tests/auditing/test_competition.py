@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.audit.conftest import make_tasks
 
 from rft.auditing.findings import Result
 from rft.auditing.probes import free, judges, references, texts
+from tests.auditing.conftest import make_tasks
 
 ROWS = json.loads((Path(__file__).parent / "cases" / "competition.json").read_text(encoding="utf-8"))
 """Prompts and references in the notation of competition data sets."""

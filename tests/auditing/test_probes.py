@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from tests.audit.conftest import make_tasks, sums
 
 from rft.auditing.bench import Bench, as_rollout
 from rft.auditing.cases import Case
@@ -12,6 +11,7 @@ from rft.auditing.findings import Result
 from rft.auditing.probes import PROBES, code, cost, data, free, judges, references, robustness, stability, texts
 from rft.auditing.subject import Subject
 from rft.types import StopReason
+from tests.auditing.conftest import make_tasks, sums
 
 MINE = """
 import re, random, time
