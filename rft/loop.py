@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, MutableMapping, Sequence
 from typing import Protocol
 
 from rft.batches import Batch, Batcher
@@ -45,7 +45,7 @@ async def train(
     *,
     steps: range,
     staleness: int = 0,
-    published: Mapping[int, Publication] | None = None,
+    published: MutableMapping[int, Publication] | None = None,
 ) -> AsyncGenerator[tuple[StepReport, Batch]]:
     """Train, yielding what each step did. Stop iterating to stop training: the step that was yielded is complete.
 
@@ -55,7 +55,7 @@ async def train(
         steps: Numbers of the steps to do, from 1 for a new run.
         staleness: Policy versions that the samplers run ahead of the learner.
         published: When a run is resumed, its last `staleness + 1` policies by version: the batches that were in flight
-            are made again under the very policies that made them.
+            are made again under the very policies that made them. Each is taken out when the samplers have it.
     """
     sampler = batcher.sampler
     in_flight: deque[asyncio.Task[Batch]] = deque()
@@ -67,7 +67,7 @@ async def train(
     try:
         for version in range(steps.start - 1 - staleness, steps.start):
             if version > 0:
-                await sampler.load((published or {})[version])
+                await sampler.load((published or {}).pop(version))
             start(version + 1 + staleness)
 
         for step in steps:

@@ -96,6 +96,11 @@ class Adapter:
     tensors: bytes
     """PEFT's `adapter_model.safetensors`, as bytes."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of the tensors."""
+        return len(self.tensors)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullWeights:
@@ -109,6 +114,29 @@ class FullWeights:
     """Which policy these weights are."""
     tensors: bytes
     """Every tensor of the model under its checkpoint name, as safetensors bytes."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the tensors."""
+        return len(self.tensors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWeights:
+    """A reference to an `Adapter` or `FullWeights` in Ray's object store.
+
+    The process that stored the weights owns them: they are gone when it ends, or when nobody holds the reference.
+
+    Example:
+        StoredWeights(policy=Policy(version=3, fingerprint="9b2e..."), num_bytes=1048576, reference=ray.put(adapter))
+    """
+
+    policy: Policy
+    """Which policy these weights are."""
+    num_bytes: int
+    """Size of the tensors."""
+    reference: Any
+    """Ray's `ObjectRef`. Ray passes the weights themselves to an actor method that gets this as an argument."""
 
 
 Logprobs = tuple[tuple[float, ...], ...]
@@ -126,8 +154,8 @@ class Publication:
         Publication(weights=Adapter(...), canary_logprobs=((-0.1, -2.3),), base_canary_logprobs=((-0.4, -1.9),))
     """
 
-    weights: Adapter | FullWeights
-    """What travels."""
+    weights: Adapter | FullWeights | StoredWeights
+    """The weights. A learner in another process publishes a reference, so that only the samplers read them."""
     canary_logprobs: Logprobs = ()
     """The learner's scores of the canaries under this policy; empty where there is no learner to ask."""
     base_canary_logprobs: Logprobs = ()

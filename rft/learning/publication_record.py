@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rft.errors import LearnError
-from rft.types import Adapter, FullWeights, GradedGroup, Policy, Publication, Rollout
+from rft.types import Adapter, FullWeights, GradedGroup, Policy, Publication, Rollout, StoredWeights
 
 FOLDER = "published"
 """Folder of a checkpoint that holds the record."""
@@ -70,7 +70,9 @@ class PublicationRecord:
         folder.mkdir()
         kept = list(self._kept)
         for publication in kept[:-1]:
-            (folder / f"{publication.policy.name}.safetensors").write_bytes(publication.weights.tensors)
+            weights = publication.weights
+            assert not isinstance(weights, StoredWeights)  # a learner keeps its own weights
+            (folder / f"{publication.policy.name}.safetensors").write_bytes(weights.tensors)
         text = json.dumps([_to_json(publication) for publication in kept])
         (folder / _RECORD).write_text(text, encoding="utf-8")
 

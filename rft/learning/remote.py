@@ -15,7 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from rft.errors import LearnError, RankLost, RftError, UsageError
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace
-from rft.types import GradedGroup, Publication
+from rft.types import Adapter, FullWeights, GradedGroup, Publication, StoredWeights
 from rft.waiting import wait_for
 
 T = TypeVar("T")
@@ -31,6 +31,9 @@ class LearnerActor:
         spec: The learner to build.
     """
 
+    _newest: Publication | None = None
+    """The last publication, by reference: the object store keeps its weights until the next one."""
+
     def __init__(self, spec: LearnerSpec) -> None:
         self._learner = build_learner(spec)
 
@@ -38,33 +41,24 @@ class LearnerActor:
         """Optimizer steps taken so far."""
         return self._learner.steps_done
 
-    def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Take one optimizer step."""
-        return self._learner.learn(groups)
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call the learner's method of this name."""
+        return getattr(self._learner, name)(*arguments)
 
     def publish(self) -> Publication:
-        """The policy as it stands."""
-        return self._learner.publish()
+        """The policy as it stands; its weights stay in the object store of this node."""
+        return self._by_reference(self._learner.publish())
 
     def history(self) -> list[Publication]:
-        """What was published last, oldest first."""
-        return self._learner.history()
+        """The last publications, oldest first, likewise."""
+        return [self._by_reference(publication) for publication in self._learner.history()]
 
-    def checksum(self) -> int:
-        """A number that is the same for ranks whose trained weights are equal bit for bit."""
-        return self._learner.checksum()
-
-    def save(self) -> None:
-        """Write a checkpoint."""
-        self._learner.save()
-
-    def log(self, metrics: Mapping[str, float]) -> None:
-        """Hand numbers to the trackers."""
-        self._learner.log(metrics)
-
-    def close(self) -> None:
-        """End the trainer, so that the trackers write out what they hold."""
-        self._learner.close()
+    def _by_reference(self, publication: Publication) -> Publication:
+        if self._newest is None or self._newest.policy != publication.policy:
+            weights = publication.weights
+            stored = StoredWeights(policy=weights.policy, num_bytes=weights.num_bytes, reference=ray.put(weights))
+            self._newest = replace(publication, weights=stored)
+        return self._newest
 
 
 class RankActor(LearnerActor):
@@ -155,7 +149,7 @@ class RemoteLearner:
         return metrics[0]
 
     async def publish(self) -> Publication:
-        """The policy as it stands, as the next version.
+        """The policy as it stands, as the next version. Its weights are a reference that holds while the learner lives.
 
         Raises:
             LearnError: The ranks do not hold the same weights.
@@ -164,18 +158,27 @@ class RemoteLearner:
         await self._compare(f"after step {publication.policy.version}")
         return publication
 
+    async def weights(self) -> Adapter | FullWeights:
+        """The weights of the policy as it stands, brought to this process."""
+        stored = (await self.publish()).weights
+        assert isinstance(stored, StoredWeights)  # by `LearnerActor.publish`
+        what, deadline_s = "the trained weights", self._step_timeout_s
+        weights: list[Adapter | FullWeights]
+        weights = await ask_ranks([stored.reference], what, deadline_s, of=len(self._actors))
+        return weights[0]
+
     async def history(self) -> list[Publication]:
-        """What was published last, oldest first and ending with the newest."""
+        """What was published last, oldest first and ending with the newest; references as from `publish`."""
         published: list[Publication] = await self._ask_first("history", "the learner's history")
         return published
 
     async def save(self) -> None:
         """Write a checkpoint."""
-        await self._ask_first("save", "the learner's checkpoint")
+        await self._ask_first("call", "the learner's checkpoint", "save")
 
     async def log(self, metrics: Mapping[str, float]) -> None:
         """Hand numbers to the trackers."""
-        await self._ask_first("log", "the trackers", dict(metrics))
+        await self._ask_first("call", "the trackers", "log", dict(metrics))
 
     def kill(self) -> None:
         """End its processes at once, whatever they are doing."""
@@ -206,7 +209,7 @@ class RemoteLearner:
         return answer
 
     async def _ask_all(self, method: str, what: str, *arguments: Any) -> list[Any]:
-        references = [getattr(actor, method).remote(*arguments) for actor in self._actors]
+        references = [actor.call.remote(method, *arguments) for actor in self._actors]
         try:
             return await ask_ranks(references, what, self._step_timeout_s)
         except RftError:

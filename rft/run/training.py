@@ -37,7 +37,7 @@ from rft.storage import Place
 from rft.terminal.final_report import choose_samples, final_report
 from rft.terminal.interrupt import Interrupt
 from rft.terminal.progress import Progress
-from rft.types import Adapter, FullWeights, Publication, StepReport, Task
+from rft.types import Adapter, FullWeights, StepReport, Task
 
 GoOn = Callable[[int, Estimate], bool]
 """Whether a run is to go on after a step at which the validation tasks scored so."""
@@ -76,7 +76,6 @@ class Training:
             self.store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self.progress.warn)
         self.held_out = self.prepared.held_out
         self.weights: Adapter | FullWeights | None = None
-        self.published: dict[int, Publication] = {}
         self.saved_step = self.last_step
         self.after_s = 0.0
         self.is_pruned = False
@@ -136,8 +135,10 @@ class Training:
         signal, drift = SignalWatch(), DriftWatch()
         drift.read(line for line in read_metrics(self.recorder.folder) if line["step"] > 0)
         async with self.parts(self.progress.phase) as (fleet, panel, learner):
-            if self.last_step:
-                self.published = {publication.policy.version: publication for publication in await learner.history()}
+            published = {
+                publication.policy.version: publication
+                for publication in (await learner.history() if self.last_step else ())
+            }
             tasks = await self._before_the_first_step(fleet, panel)
             self.progress.phase("training")
             interrupt.can_wait = True
@@ -154,7 +155,7 @@ class Training:
                 learner,
                 steps=range(self.last_step + 1, run.loop.steps + 1),
                 staleness=run.loop.staleness,
-                published=self.published,
+                published=published,
             )
             async with aclosing(steps):
                 async for done, batch in steps:
@@ -170,7 +171,7 @@ class Training:
             interrupt.can_wait = False
             if self.saved_step != self.last_step:
                 await learner.save()
-            self.weights = (await learner.publish()).weights
+            self.weights = await learner.weights()  # here already: who interrupts the measurement keeps the adapter
             if self.held_out and not (interrupt.requested or self.is_pruned):
                 watch = Stopwatch()
                 await self._measure("after", self.held_out, fleet, panel)

@@ -18,7 +18,7 @@ from rft.sampling.engine import Request, SamplingOptions, Scores, request_seed
 from rft.sampling.proof import TOLERANCES, Proof, has_moved, prove
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stream import GO_ON, Dispatch, RolloutStream, cause
-from rft.types import Logprobs, Policy, Publication, Sync, Task
+from rft.types import Logprobs, Policy, Publication, StoredWeights, Sync, Task
 from rft.waiting import wait_for
 
 JOURNEYS_PER_S = 600
@@ -196,10 +196,11 @@ class Fleet:
             deadline_s=self._stall_timeout_s,
         )
         # One copy in Ray's object store serves all the actors of a node.
-        weights = ray.put(publication.weights)
+        weights = publication.weights
+        stored = weights.reference if isinstance(weights, StoredWeights) else ray.put(weights)
         answers = await wait_for(
             asyncio.gather(
-                *(sampler.actor.load.remote(weights, self._run) for sampler in self._samplers), return_exceptions=True
+                *(sampler.actor.load.remote(stored, self._run) for sampler in self._samplers), return_exceptions=True
             ),
             what=f"{len(self._samplers)} sampler(s) to load {policy.name}",
             deadline_s=self._stall_timeout_s,
@@ -225,7 +226,7 @@ class Fleet:
             "sync/actors": float(len(self._samplers)),
             "sync/quarantined": float(len(self._quarantined)),
             "sync/modules_matched": float(min(one.loaded.modules_matched for one in confirmations)),
-            "sync/bytes": float(len(publication.weights.tensors)),
+            "sync/bytes": float(weights.num_bytes),
             "sync/canaries_moved": float(moved),
             "sync/load_s": max(one.load_s for one in confirmations),
             "sync/proof_s": max(one.proof_s for one in confirmations),

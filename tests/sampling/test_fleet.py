@@ -20,7 +20,7 @@ from rft.learning.spec import LearnerSpec, Lora
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
-from rft.types import Policy, Rollout, Task
+from rft.types import Adapter, Policy, Rollout, StoredWeights, Task
 
 pytestmark = pytest.mark.e2e
 
@@ -202,6 +202,42 @@ def test_a_learner_in_its_own_process(in_ray: Any, tmp_path: Path, make_group: A
     in_ray(with_learner(job, learner_spec(tmp_path)))
     resumed = replace(learner_spec(tmp_path), resume_from=tmp_path / "checkpoints" / "checkpoint-1")
     assert in_ray(with_learner(lambda learner: learner.start(), resumed)) == 1
+
+
+def test_weights_go_to_the_samplers_by_reference_and_only_the_newest_are_kept(
+    in_ray: Any, tmp_path: Path, learner_kind: Any, with_fleet: Any
+) -> None:
+    class CountingLearner(FakeLearner):
+        def num_references(self) -> int:
+            return len(ray._private.worker.global_worker.core_worker.get_all_reference_counts())
+
+    async def references_of(learner: RemoteLearner) -> int:
+        return int(await learner._ask_first("call", "a count", "num_references"))
+
+    async def job(learner: RemoteLearner) -> None:
+        async def in_fleet(fleet: Fleet) -> None:
+            counts = []
+            for version in range(1, 9):
+                await learner.learn([])
+                publication = await learner.publish()
+                assert isinstance(publication.weights, StoredWeights)
+                sync = await fleet.load(publication)
+                assert (sync.policy, sync.metrics["sync/bytes"]) == (publication.policy, publication.weights.num_bytes)
+                counts.append(await references_of(learner))
+                assert publication.policy.version == version
+            del publication
+            while await references_of(learner) > counts[0]:  # Ray lets go of them in its own time
+                pass
+            weights = await learner.weights()
+            assert isinstance(weights, Adapter)
+            assert weights.policy == sync.policy
+            assert weights.num_bytes == sync.metrics["sync/bytes"]
+
+        await learner.start()
+        await with_fleet(in_fleet, num_actors=2)
+
+    learner_kind(CountingLearner)
+    in_ray(with_learner(job, learner_spec(tmp_path)))
 
 
 @pytest.mark.parametrize(
