@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-from rich.console import Console
-from rich.text import Text
 
 from rft.cluster.head_check import check_alive
 from rft.cluster.nodes import Node, nodes_of_cluster
@@ -53,7 +50,7 @@ class Placement:
 
 @asynccontextmanager
 async def reserved(
-    seats: Sequence[Seat], *, address: str, deadline_s: float, console: Console | None
+    seats: Sequence[Seat], *, address: str, deadline_s: float, tell: Callable[[str], None]
 ) -> AsyncIterator[Placement]:
     """Reserve a place for every process for as long as the block lasts.
 
@@ -64,17 +61,13 @@ async def reserved(
         seats: What each process needs.
         address: Of the cluster.
         deadline_s: How long to wait for room, or for nodes that are still to join.
-        console: Where the plan goes, and what does not fit; None where nobody is to be told.
+        tell: Receives the plan, and what does not fit.
 
     Raises:
         ConfigError: There was no room for all of them before the deadline.
     """
     from ray.exceptions import RayError
     from ray.util import placement_group, placement_group_table, remove_placement_group
-
-    def tell(text: str) -> None:
-        if console is not None:
-            console.print(Text(text), soft_wrap=True)
 
     nodes = await nodes_now()
     lacking = missing(seats, nodes)

@@ -6,13 +6,11 @@ import contextlib
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-
-from rich.console import Console
 
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.nodes import Node, this_machine
@@ -54,7 +52,7 @@ async def workplace(
     *,
     model: Path,
     fingerprint: str,
-    console: Console | None = None,
+    tell: Callable[[str], None] = lambda text: None,
     address: str | None = None,
     parallel: int = 1,
     part: Part = "all",
@@ -65,7 +63,7 @@ async def workplace(
         config: A checked configuration.
         model: Folder of the base model on this machine.
         fingerprint: Of the base model.
-        console: Where the plan goes; None where nobody is to be told.
+        tell: Receives the plan, where other machines belong to the cluster.
         address: Of the `ray_session` to work in; None opens one.
         parallel: Runs that go on in that session at the same time, each like this one.
         part: Which processes: all of a run, or the samplers that such runs have in common, or a run's learner without
@@ -93,7 +91,7 @@ async def workplace(
             seats,
             address=address,
             deadline_s=config.cluster.placement_timeout_s,
-            console=None if is_local else console,
+            tell=(lambda text: None) if is_local else tell,
         ) as placement:
             threads = shares.sampler_threads, shares.learner_threads
             if part == "all":

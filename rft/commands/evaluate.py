@@ -10,17 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from rft.cluster import ray_ahead_for, refuse_early, workplace
+from rft.cluster import ray_ahead_for, refuse_early
 from rft.config import EvaluateConfig
 from rft.metrics.held_out import metric_bounds
-from rft.models.adapter_folder import max_rank
-from rft.run import build
 from rft.run.evaluation import Evaluation, evaluate
 from rft.run.inputs import Prepared, read_inputs, render_prompts, with_base_model
+from rft.run.parts import open_parts
 from rft.run_folder.recorder import Recorder, prepare_output
 from rft.terminal.interrupt import Interrupt
 from rft.terminal.progress import Progress, counted
-from rft.types import Adapter, Publication, count_drops
+from rft.types import Adapter, count_drops
 
 
 def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
@@ -74,37 +73,20 @@ async def _guarded(
 async def _measure(
     config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, progress: Progress
 ) -> Evaluation:
-    sampler, how, tasks = config.sampler, config.evaluation, prepared.tasks.test
-    panel = build.panel(config, prepared)
-    try:
-        progress.phase("starting Ray")
-        async with workplace(
-            config, model=prepared.model, fingerprint=prepared.base.fingerprint, console=progress.console
-        ) as place:
-            progress.phase(f"starting {sampler.num_actors} sampler(s)")
-            fleet = build.fleet(
-                config, prepared, place, max_lora_rank=max_rank(adapter) if adapter else 1, warn=progress.warn
-            )
-            await fleet.start()
-            try:
-                if adapter is not None:
-                    await fleet.load(Publication(weights=adapter))
-                progress.phase(f"measuring: {len(tasks)} tasks")
-                return await evaluate(
-                    fleet,
-                    panel,
-                    tasks,
-                    policy=fleet.policy,
-                    metric=how.metric,
-                    completions_per_task=how.completions_per_task,
-                    temperature=how.temperature,
-                    purpose="held-out",
-                    bounds=metric_bounds(config.graders, how.metric),
-                )
-            finally:
-                await fleet.end_streams()
-    finally:
-        panel.close()
+    how, tasks = config.evaluation, prepared.tasks.test
+    async with open_parts(config, prepared, progress.event, adapter=adapter) as parts:
+        progress.phase(f"measuring: {len(tasks)} tasks")
+        return await evaluate(
+            parts.fleet,
+            parts.panel,
+            tasks,
+            policy=parts.fleet.policy,
+            metric=how.metric,
+            completions_per_task=how.completions_per_task,
+            temperature=how.temperature,
+            purpose="held-out",
+            bounds=metric_bounds(config.graders, how.metric),
+        )
 
 
 def _summary(config: EvaluateConfig, result: Evaluation, *, wall_s: float) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,12 @@ from rich.text import Text
 
 from rft.cluster import ray_ahead_for, refuse_early
 from rft.config import RunConfig
-from rft.run import build
-from rft.run.inputs import Prepared, read_inputs, render_prompts
-from rft.run.parts import parts_of_its_own
+from rft.run.folder import open_recorder
+from rft.run.inputs import read_inputs, render_prompts
+from rft.run.parts import open_parts
 from rft.run.training import Training
 from rft.run_folder.checkpoint import last_checkpoint
-from rft.run_folder.copies import State, check_copy, fetch_run
-from rft.run_folder.recorder import Recorder, prepare_output
+from rft.run_folder.copies import State, fetch_run
 from rft.run_folder.results import nothing_left_to_do
 from rft.storage import Place
 from rft.terminal.progress import counted
@@ -57,29 +55,10 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
         training = Training(
             run=run,
             prepared=prepared,
-            parts=partial(parts_of_its_own, run, prepared, checkpoint, console),
+            parts=partial(open_parts, run, prepared, checkpoint=checkpoint),
             recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
             console=console,
             last_step=last_step,
             fetched=fetched,
         )
         return asyncio.run(training.guarded())
-
-
-def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], last_step: int | None) -> Recorder:
-    """The run folder, made, or cut back to the checkpoint of `last_step`, with its manifest and its configuration.
-
-    Raises:
-        OutputError: The folder, or the place of its copy, holds another run or cannot be written.
-    """
-    if run.storage:
-        check_copy(Place(run.storage), last_step)
-    folder = Path(run.output_dir)
-    if last_step is None:
-        prepare_output(folder)
-        recorder = Recorder(folder)
-        recorder.document("manifest.json", json.dumps(build.manifest_of(run, prepared, command), indent=2) + "\n")
-    else:
-        recorder = Recorder.resume(folder, last_step=last_step)
-    recorder.config(run.model_dump())
-    return recorder

@@ -9,23 +9,21 @@ from typing import Any
 from rft.cluster import Shares, Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
 from rft.cluster.shares import gpus_spanned
-from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
+from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
 from rft.config.learners import GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
 from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
-from rft.grading.sandbox import Sandbox
-from rft.grading.verdicts import audit_state
 from rft.learning.algorithms import ppo, trl_options
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec, Lora
-from rft.redaction import hide_in_words, redacted
+from rft.models.adapter_folder import max_rank
 from rft.run.inputs import Prepared
 from rft.run.plan import dtype_of, serving
-from rft.run_folder.provenance import manifest
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
+from rft.types import Adapter
 
 CANARY_PROMPTS = 64
 """The canaries are made from so many training prompts at most, spread over all of them."""
@@ -38,6 +36,18 @@ def canaries(prepared: Prepared) -> tuple[tuple[int, ...], ...]:
     return choose_canaries(
         [prepared.renderer.render(task) for task in some], max_context_tokens=prepared.context_tokens
     )
+
+
+def lora_rank(config: RunConfig | EvaluateConfig, adapter: Adapter | None = None) -> int | None:
+    """Largest rank of the adapters that the samplers serve; None where all weights are trained.
+
+    Args:
+        config: Of the run or the measurement.
+        adapter: The adapter that is measured.
+    """
+    if isinstance(config, RunConfig):
+        return config.learner.lora.rank if config.learner.lora else None
+    return max_rank(adapter) if adapter else 1
 
 
 def engine_spec(
@@ -131,6 +141,17 @@ def fleet(
     )
 
 
+def joined(fleet: Fleet, run: RunConfig | EvaluateConfig, prepared: Prepared, warn: Callable[[str], None]) -> Fleet:
+    """The samplers of a shared fleet, as one of its runs uses them."""
+    return fleet.join(
+        render=prepared.renderer.render,
+        seed=run.seed,
+        max_completion_tokens=run.sampler.max_completion_tokens,
+        stop=stop_strings(run.sampler),
+        warn=warn,
+    )
+
+
 async def learner(
     run: RunConfig,
     prepared: Prepared,
@@ -151,40 +172,6 @@ async def learner(
     if place.mirrors[0] is not None:
         return MirroredLearner(place.mirrors[0], specs, **options)
     return RemoteLearner(specs, **options)
-
-
-def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
-    """What manifest.json says about a run that starts now."""
-    tasks, data = prepared.tasks, run.data
-    share = f"{data.validation_share:g} of {data.train}"
-    sources = {
-        "train": (data.train, tasks.train),
-        "validation": (data.validation or share, tasks.validation),
-        "test": (data.test, tasks.test),
-    }
-    audit = {"audit": {"graders": audit_state(audit_folder(run.grading), run.graders), "policy": run.audit}}
-    prompts = {
-        "format": data.format,
-        "chat_template_sha256": prepared.renderer.template_sha256,
-        "chat_template_kwargs": redacted(dict(run.model.chat_template_kwargs)),
-    }
-    return (
-        audit
-        | {"prompts": prompts}
-        | manifest(
-            method=run.learner.kind,
-            seed=run.seed,
-            command=hide_in_words(command, run.model_dump()),
-            base_model=run.model.path or "",
-            base_fingerprint=prepared.base.fingerprint,
-            tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},
-            graders={
-                grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
-                for grader in prepared.graders
-            },
-            sandbox=Sandbox(allow_unsafe=True).describe(),
-        )
-    )
 
 
 def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: ForkServers | None = None) -> Panel:

@@ -1,63 +1,173 @@
-"""What a run samples, grades and learns with: started together, and closed together."""
+"""The parts that a run samples, grades and learns with: opened in one way, and closed in one way whatever happens.
+
+Closing goes backwards: the learner ends its trainer (unless the run failed: the learner may be busy then), streams of
+completions end, leaving the workplace ends all processes of the run, and the graders' worker processes end last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
-from rich.console import Console
-from rich.text import Text
-
-from rft.cluster import workplace
-from rft.config import RunConfig
+from rft.cluster import Workplace, workplace
+from rft.config import EvaluateConfig, RunConfig
+from rft.events import Emit, Notice, PhaseStarted, Warned
 from rft.grading.panel import Panel
+from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.run import build
 from rft.run.inputs import Prepared
 from rft.sampling.fleet import Fleet
+from rft.types import Adapter, Publication
 from rft.waiting import together
 
+L = TypeVar("L", RemoteLearner, None)
 
-class Parts(NamedTuple):
-    """What a run samples, grades and learns with."""
+
+class Parts(NamedTuple, Generic[L]):
+    """The parts of a run; a measurement has no learner."""
 
     fleet: Fleet
     panel: Panel
-    learner: RemoteLearner
+    learner: L
 
 
-Say = Callable[[str], None]
-"""Shows what is going on."""
+class SharedSamplers(Protocol):
+    """Samplers that several runs use."""
+
+    @property
+    def fleet(self) -> Fleet:
+        """Joined by each of the runs."""
+
+    @property
+    def canaries(self) -> tuple[tuple[int, ...], ...]:
+        """Token sequences that the samplers, and the learner of each run, score to prove a sync."""
+
+    async def is_up(self) -> None:
+        """Wait until the samplers have started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRay:
+    """A Ray session in which several runs go on at the same time."""
+
+    address: str
+    """As `ray_session` yields it."""
+    parallel: int
+    """Number of runs at the same time."""
+    fork_servers: ForkServers
+    """Processes that have loaded the graders; the workers of each run are forked from them."""
+
+
+@overload
+def open_parts(
+    config: RunConfig,
+    prepared: Prepared,
+    emit: Emit,
+    *,
+    checkpoint: Path | None = None,
+    shared_ray: SharedRay | None = None,
+    samplers: AbstractAsyncContextManager[SharedSamplers] | None = None,
+) -> AbstractAsyncContextManager[Parts[RemoteLearner]]: ...
+
+
+@overload
+def open_parts(
+    config: EvaluateConfig, prepared: Prepared, emit: Emit, *, adapter: Adapter | None = None
+) -> AbstractAsyncContextManager[Parts[None]]: ...
+
+
+def open_parts(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, emit: Emit, **options: Any
+) -> AbstractAsyncContextManager[Parts[Any]]:
+    """Start Ray, samplers, panel and learner; close them at the end of the block.
+
+    Args:
+        config: A checked configuration.
+        prepared: Its inputs.
+        emit: Receives phases, notices and warnings.
+        **options: `checkpoint`: the checkpoint folder that the learner continues from. `adapter`: the adapter that a
+            measurement measures; without it, the base model. `shared_ray` and `samplers`: a Ray, and a lease of
+            samplers, that several runs use; without them, the run has its own.
+
+    Raises:
+        ClusterError: Ray or a node cannot be reached, or failed.
+        ConfigError: There is no room for the processes.
+        LearnError: The learner did not start.
+        SampleError: A sampler did not start.
+        SyncError: A sampler cannot serve the adapter.
+        WaitTimeout: Something took too long.
+    """
+    return _open(config, prepared, emit, **options)
 
 
 @asynccontextmanager
-async def parts_of_its_own(
-    run: RunConfig, prepared: Prepared, checkpoint: Path | None, console: Console, say: Say
-) -> AsyncIterator[Parts]:
-    """Ray, the fleet, the panel and the learner of one run, started, and closed at the end."""
-    panel = build.panel(run, prepared)
-    try:
-        say("starting Ray")
-        async with workplace(
-            run, model=prepared.model, fingerprint=prepared.base.fingerprint, console=console
-        ) as place:
-            say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
+async def _open(
+    config: RunConfig | EvaluateConfig,
+    prepared: Prepared,
+    emit: Emit,
+    *,
+    checkpoint: Path | None = None,
+    adapter: Adapter | None = None,
+    shared_ray: SharedRay | None = None,
+    samplers: AbstractAsyncContextManager[SharedSamplers] | None = None,
+) -> AsyncIterator[Parts[Any]]:
+    def warn(text: str) -> None:
+        emit(Warned(text=text))
 
-            def warn(text: str) -> None:
-                console.print(Text(f"warning: {text}"), soft_wrap=True)
+    async with AsyncExitStack() as stack:
+        panel = build.panel(config, prepared, shared_ray.fork_servers if shared_ray else None)
+        stack.callback(panel.close)
+        shared = None
+        if samplers is not None:
+            emit(PhaseStarted(text="waiting for the samplers, and starting the learner"))
+            shared = await stack.enter_async_context(samplers)
+        place = await stack.enter_async_context(_workplace(config, prepared, emit, shared_ray, bool(shared)))
+        if shared is None:
+            is_training = isinstance(config, RunConfig)
+            starting = f"starting {config.sampler.num_actors} sampler(s)" + (" and the learner" if is_training else "")
+            emit(PhaseStarted(text=starting))
+            rank = build.lora_rank(config, adapter)
+            fleet = build.fleet(config, prepared, place, max_lora_rank=rank, warn=warn)
+            stack.push_async_callback(fleet.end_streams)
+        learner = None
+        if isinstance(config, RunConfig):
+            canaries = shared.canaries if shared else None
+            learner = await build.learner(config, prepared, place, checkpoint, canaries)
+            await stack.enter_async_context(_closing(learner))
+        start_samplers = shared.is_up if shared else fleet.start
+        await together(start_samplers(), *([learner.start()] if learner else []))
+        if shared is not None:
+            fleet = build.joined(shared.fleet, config, prepared, warn)
+            stack.push_async_callback(fleet.leave)
+        if adapter is not None:
+            await fleet.load(Publication(weights=adapter))
+        yield Parts(fleet, panel, learner)
+        if learner is not None:
+            emit(PhaseStarted(text="closing"))
 
-            fleet = build.fleet(
-                run, prepared, place, max_lora_rank=run.learner.lora.rank if run.learner.lora else None, warn=warn
-            )
-            learner = await build.learner(run, prepared, place, checkpoint)
-            await together(fleet.start(), learner.start())
-            try:
-                yield Parts(fleet, panel, learner)
-                say("closing")
-                await learner.close()
-            finally:
-                await fleet.end_streams()
-    finally:
-        panel.close()
+
+def _workplace(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, emit: Emit, shared_ray: SharedRay | None, only_learner: bool
+) -> AbstractAsyncContextManager[Workplace]:
+    if not only_learner:
+        emit(PhaseStarted(text="waiting for its place" if shared_ray else "starting Ray"))
+    return workplace(
+        config,
+        model=prepared.model,
+        fingerprint=prepared.base.fingerprint,
+        tell=lambda text: emit(Notice(text=text)),
+        address=shared_ray.address if shared_ray else None,
+        parallel=shared_ray.parallel if shared_ray else 1,
+        part="learner" if only_learner else "all",
+    )
+
+
+@asynccontextmanager
+async def _closing(learner: RemoteLearner) -> AsyncIterator[None]:
+    """End the learner's trainer in order, unless the block raises: a busy learner would not answer."""
+    yield
+    await learner.close()

@@ -17,8 +17,10 @@ from rft.config import RunConfig, audit_problems
 from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
 from rft.errors import StorageError
+from rft.events import Emit, Phase
 from rft.grading.panel import Panel
 from rft.learning.remote import RemoteLearner
+from rft.learning.spec import COMPLETE
 from rft.loop import train
 from rft.metrics.drift import DriftWatch, drift_metrics
 from rft.metrics.held_out import metric_bounds
@@ -28,9 +30,9 @@ from rft.metrics.signal import SignalWatch
 from rft.metrics.step import Stopwatch
 from rft.run.evaluation import Evaluation, evaluate
 from rft.run.inputs import Prepared
-from rft.run.parts import Parts, Say
+from rft.run.parts import Parts
 from rft.run_folder.copies import Copier, State, Store
-from rft.run_folder.recorder import Phase, Recorder, read_metrics, read_rollouts
+from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
 from rft.run_folder.results import recorded_by_task, save_weights, summarize
 from rft.sampling.fleet import Fleet
 from rft.storage import Place
@@ -51,7 +53,7 @@ class Training:
     """Its configuration."""
     prepared: Prepared
     """Its inputs."""
-    parts: Callable[[Say], AbstractAsyncContextManager[Parts]]
+    parts: Callable[[Emit], AbstractAsyncContextManager[Parts[RemoteLearner]]]
     """Starts what it samples, grades and learns with, and closes that at the end."""
     recorder: Recorder
     """Its folder."""
@@ -89,13 +91,15 @@ class Training:
                     await self._train(interrupt)
                     status = "interrupted" if interrupt.requested else "pruned" if self.is_pruned else "finished"
                 except asyncio.CancelledError:
-                    if not interrupt.requested:
-                        raise
                     status = "interrupted"
+                    if not interrupt.requested:  # whoever runs this task cancelled it, and is waiting for its end
+                        self._summarize(status)
+                        self._say_how_to_go_on()
+                        raise
                 except BaseException as error:
                     self._summarize("failed", error=str(error) or type(error).__name__)
-                    if self.saved_step:
-                        error.add_note(f"to go on from step {self.saved_step}: rft train resume={self.recorder.folder}")
+                    if resume := self._resume_command():
+                        error.add_note(f"to go on from step {self.saved_step}: {resume}")
                     if self.store is not None and isinstance(error, Exception):
                         interrupt.can_wait = False
                         await self._copy_what_there_is(self.store)
@@ -134,7 +138,7 @@ class Training:
         run = self.run
         signal, drift = SignalWatch(), DriftWatch()
         drift.read(line for line in read_metrics(self.recorder.folder) if line["step"] > 0)
-        async with self.parts(self.progress.phase) as (fleet, panel, learner):
+        async with self.parts(self.progress.event) as (fleet, panel, learner):
             published = {
                 publication.policy.version: publication
                 for publication in (await learner.history() if self.last_step else ())
@@ -292,14 +296,25 @@ class Training:
             )
         samples = choose_samples(read_rollouts(folder, "before"), read_rollouts(folder, "after"))
         final_report(self.console, summary=summary, samples=samples, paths=paths)
-        if status == "interrupted" and (folder / "checkpoints").exists():
-            self.console.print(Text(f"\nto go on: rft train resume={folder}"), soft_wrap=True)
+        if status == "interrupted":
+            self._say_how_to_go_on()
+
+    def _say_how_to_go_on(self) -> None:
+        if resume := self._resume_command():
+            self.console.print(Text(f"\nto go on: {resume}"), soft_wrap=True)
+
+    def _resume_command(self) -> str | None:
+        """The command that continues the run; None where it has no checkpoint yet."""
+        folder = self.recorder.folder
+        return f"rft train resume={folder}" if any((folder / "checkpoints").glob(f"*/{COMPLETE}")) else None
 
     def _summarize(self, status: str, **more: Any) -> dict[str, Any]:
         if self.store is not None:
             told = [line["metrics"].get("storage/failed_copies", 0.0) for line in read_metrics(self.recorder.folder)]
             failed = int(sum(told)) + self.store.failed_copies
             more["storage"] = {"place": self.store.place.address, "failed_copies": failed}
+        if status != "finished":
+            more["resume"] = self._resume_command()
         return summarize(
             self.recorder,
             self.run,

@@ -13,7 +13,8 @@ from rft.data.files import Flaw, data_error
 from rft.data.messages import BadRow, to_messages, type_name
 from rft.data.sources import read_rows
 from rft.data.tasks import refuse_flaws, renamed, to_task
-from rft.run_folder.recorder import ROLLOUTS, Phase
+from rft.events import Phase
+from rft.run_folder.recorder import ROLLOUTS
 from rft.types import Policy, Rollout, Split, StopReason, Task
 
 COLUMNS = ("completion", "output", "response")

@@ -20,16 +20,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from rft.errors import OutputError
+from rft.events import Phase
 from rft.redaction import redacted
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task
-
-Phase = Literal["pass rate", "train", "validation", "before", "after", "test"]
-"""What a rollout was sampled for."""
 
 MIN_FREE_MB = 200
 """A run is not started on a disk with less free space than this, in millions of bytes."""

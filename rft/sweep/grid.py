@@ -23,7 +23,7 @@ from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
 from rft.run.plan import as_table, run_rows
-from rft.sweep.host import House
+from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, told
 from rft.sweep.report import finish_sweep
 from rft.sweep.runner import Runner, Trial
@@ -145,25 +145,25 @@ class _Sweep:
             )
             for job in jobs
         ]
-        house = House(
+        host = Host(
             [(trial.run, trial.prepared) for trial in trials],
             parallel=wanted,
             at_most=len(trials),
             share_fleet=bool(options["share_fleet"]),
         )
         self.has_begun = True
-        return asyncio.run(self._run(house, trials))
+        return asyncio.run(self._run(host, trials))
 
-    async def _run(self, house: House, trials: Sequence[Trial]) -> list[int]:
-        runner = Runner(house, self._grid.searched, lambda text: _tell(self._console, text))
+    async def _run(self, host: Host, trials: Sequence[Trial]) -> list[int]:
+        runner = Runner(host, self._grid.searched, lambda text: _tell(self._console, text))
 
         async def work(parallel: int) -> None:
             _tell(self._console, f"{len(trials)} trials, {parallel} at a time, in {self._grid.folder}")
-            for line in house.explain():
+            for line in host.explain():
                 _tell(self._console, line)
             await runner.run_all(trials, parallel=parallel)
 
-        stopped = await runner.in_house(work)
+        stopped = await runner.on_host(work)
         failed = {outcome.number for outcome in read_outcomes(self._grid.folder) if outcome.status == "failed"}
         return [stopped or int(trial.number in failed) for trial in trials]
 

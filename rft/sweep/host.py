@@ -8,23 +8,21 @@ each trial's own. So are the graders' worker processes, which are forked from on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 
-from rft.cluster import nodes_now, ray_session, starts_ray, this_machine, workplace
+from rft.cluster import nodes_now, ray_session, starts_ray, this_machine
 from rft.config import RunConfig
+from rft.events import Emit
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
-from rft.run import build
 from rft.run.inputs import Prepared
-from rft.run.parts import Parts, Say
+from rft.run.parts import Parts, SharedRay, open_parts
 from rft.sweep.capacity import default_parallel, room_for
-from rft.sweep.shared_fleets import SharedFleets, lora_rank_of, spec_of, whose_engine, why_alone
-from rft.waiting import together
+from rft.sweep.shared_fleets import SharedFleets, spec_of, whose_engine, why_alone
 
 
-class House:
+class Host:
     """The Ray that the trials of a sweep share, and the samplers that some of them do.
 
     Args:
@@ -75,7 +73,7 @@ class House:
                     yield self._parallel
 
     def explain(self) -> list[str]:
-        """What there is to say, while the house is open, of who runs with whom and who shares; a sentence each."""
+        """Sentences about which trials run at the same time and which share samplers. The host must be open."""
         told = []
         if self._wanted is not None and self._parallel < min(self._wanted, self._at_most):
             told.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._wanted}")
@@ -88,75 +86,12 @@ class House:
         told += [f"{number} trial(s) have samplers of their own: {reason}" for reason, number in alone.items()]
         return told
 
-    def parts(self, run: RunConfig, prepared: Prepared) -> Callable[[Say], AbstractAsyncContextManager[Parts]]:
-        """What starts and closes the parts of a trial."""
+    def open_parts(
+        self, run: RunConfig, prepared: Prepared, emit: Emit
+    ) -> AbstractAsyncContextManager[Parts[RemoteLearner]]:
+        """Open the parts of a trial. What it shares with other trials stays open when the block ends."""
+        shared_ray = SharedRay(address=self._address, parallel=self._parallel, fork_servers=self._fork_servers)
+        samplers = None
         if self._share_fleet and why_alone(spec_of(run, prepared)) is None:
-            return lambda say: self._sharing(run, prepared, say)
-        return lambda say: self._alone(run, prepared, say)
-
-    def _where(self, prepared: Prepared) -> dict[str, Any]:
-        return {
-            "model": prepared.model,
-            "fingerprint": prepared.base.fingerprint,
-            "address": self._address,
-            "parallel": self._parallel,
-        }
-
-    @asynccontextmanager
-    async def _sharing(self, run: RunConfig, prepared: Prepared, say: Say) -> AsyncIterator[Parts]:
-        """Samplers that others use as well, graders and a learner of its own."""
-        panel = build.panel(run, prepared, self._fork_servers)
-        where = self._where(prepared)
-        try:
-            say("waiting for the samplers, and starting the learner")
-            async with (
-                self._fleets.lease(run, prepared, where) as shared,
-                workplace(run, part="learner", **where) as place,
-                _learning(await build.learner(run, prepared, place, None, shared.canaries)) as learner,
-            ):
-                await together(shared.is_up(), learner.start())
-                fleet = shared.fleet.join(
-                    render=prepared.renderer.render,
-                    seed=run.seed,
-                    max_completion_tokens=run.sampler.max_completion_tokens,
-                    stop=build.stop_strings(run.sampler),
-                    warn=say,
-                )
-                try:
-                    yield Parts(fleet, panel, learner)
-                finally:
-                    say("closing")
-                    await fleet.leave()
-        finally:
-            panel.close()
-
-    @asynccontextmanager
-    async def _alone(self, run: RunConfig, prepared: Prepared, say: Say) -> AsyncIterator[Parts]:
-        """Samplers, graders and a learner of its own, all placed at once or not at all."""
-        panel = build.panel(run, prepared, self._fork_servers)
-        try:
-            say("waiting for its place")
-            async with AsyncExitStack() as stack:
-                place = await stack.enter_async_context(workplace(run, **self._where(prepared)))
-                say(f"starting {run.sampler.num_actors} sampler(s) and the learner")
-                fleet = build.fleet(run, prepared, place, max_lora_rank=lora_rank_of(run), warn=say)
-                stack.callback(fleet.close)
-                stack.push_async_callback(fleet.end_streams)
-                learner = await build.learner(run, prepared, place, None)
-                await stack.enter_async_context(_learning(learner))
-                await together(fleet.start(), learner.start())
-                yield Parts(fleet, panel, learner)
-                say("closing")
-        finally:
-            panel.close()
-
-
-@asynccontextmanager
-async def _learning(learner: RemoteLearner) -> AsyncIterator[RemoteLearner]:
-    """The learner, closed at the end; at once where the trial has failed, for it may be busy."""
-    try:
-        yield learner
-    except BaseException:
-        learner.kill()
-        raise
-    await learner.close()
+            samplers = self._fleets.lease(run, prepared, shared_ray)
+        return open_parts(run, prepared, emit, shared_ray=shared_ray, samplers=samplers)

@@ -7,19 +7,20 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from rft.commands.train import open_recorder
 from rft.config import RunConfig
 from rft.errors import RftError
 from rft.metrics.intervals import Estimate
 from rft.redaction import hide, hide_in_words, secrets_in
+from rft.run.folder import open_recorder
 from rft.run.inputs import Prepared
 from rft.run.training import GoOn, Training
 from rft.run_folder.recorder import writing
-from rft.sweep.host import House
+from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, outcome_of, told
 from rft.terminal.interrupt import SweepInterrupt
 
@@ -49,13 +50,13 @@ class Runner:
     """Runs trials in one event loop.
 
     Args:
-        house: Where their samplers and learners live.
+        host: Where their samplers and learners live.
         searched: The keys that differ between trials.
         say: Shows in a line what is going on.
     """
 
-    def __init__(self, house: House, searched: Sequence[str], say: Callable[[str], None]) -> None:
-        self._house = house
+    def __init__(self, host: Host, searched: Sequence[str], say: Callable[[str], None]) -> None:
+        self._host = host
         self._searched = searched
         self._say = say
         self._interrupt = SweepInterrupt(say)
@@ -65,8 +66,8 @@ class Runner:
         """The exit code, once somebody has asked to stop."""
         return self._interrupt.exit_code
 
-    async def in_house(self, work: Callable[[int], Awaitable[None]]) -> int | None:
-        """Open the house, and do the work of the sweep in it; a signal ends it in order.
+    async def on_host(self, work: Callable[[int], Awaitable[None]]) -> int | None:
+        """Open the host and run the work of the sweep on it; a signal ends it in order.
 
         Args:
             work: Given how many trials are to run at the same time.
@@ -76,7 +77,7 @@ class Runner:
         """
         with self._interrupt:
             try:
-                async with self._house.open() as parallel:
+                async with self._host.open() as parallel:
                     await work(parallel)
             except asyncio.CancelledError:
                 if self.stopped is None:
@@ -131,7 +132,7 @@ class Runner:
             training = Training(
                 run=run,
                 prepared=prepared,
-                parts=self._house.parts(run, prepared),
+                parts=partial(self._host.open_parts, run, prepared),
                 recorder=recorder,
                 console=Console(file=log, width=LOG_COLUMNS),
                 go_on=measured,

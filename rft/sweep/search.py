@@ -23,7 +23,7 @@ from rft.redaction import HIDDEN, hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
 from rft.run_folder.recorder import writing
 from rft.sweep.grid import prepare_all
-from rft.sweep.host import House
+from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, record
 from rft.sweep.report import SWEEP, finish_sweep
 from rft.sweep.runner import Runner, Trial
@@ -60,7 +60,7 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
     hidden = hide_in_words(words, runs[0].model_dump())
     if search.config.resume is None and not _is_begun(folder, hidden):
         _begin(folder, hidden)
-    house = House(
+    host = Host(
         list(zip(runs, prepared, strict=True)),
         parallel=search.config.sweep.parallel,
         at_most=search.config.sweep.trials,
@@ -68,7 +68,7 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
         are_all=False,
     )
     started = time.monotonic()
-    searching = _Searching(search, folder, house, console, runs[0].model_dump(), reuse)
+    searching = _Searching(search, folder, host, console, runs[0].model_dump(), reuse)
     try:
         code = asyncio.run(searching.run())
     finally:
@@ -89,7 +89,7 @@ class _Searching:
     """A search that goes on; `values` is the configuration of one of its trials, for the secrets in it."""
 
     def __init__(
-        self, search: Search, folder: Path, house: House, console: Console, values: dict[str, Any], reuse: Reuse
+        self, search: Search, folder: Path, host: Host, console: Console, values: dict[str, Any], reuse: Reuse
     ) -> None:
         self._search = search
         self._folder = folder
@@ -100,7 +100,7 @@ class _Searching:
         self._catch_up()
         self._num_done = sum(outcome.status in COUNTED for outcome in read_outcomes(folder))
         self._to_begin = search.config.sweep.trials - self._num_done
-        self._runner = Runner(house, list(search.space), self._tell)
+        self._runner = Runner(host, list(search.space), self._tell)
 
     def _catch_up(self) -> None:
         """Tell the study what it was not told before the sweep was killed."""
@@ -123,7 +123,7 @@ class _Searching:
                 self._tell(f"{self._num_done} of them have ended before and are not run again")
             await asyncio.gather(*(self._one_after_another() for _ in range(parallel)))
 
-        return (await self._runner.in_house(work) if self._to_begin > 0 else None) or 0
+        return (await self._runner.on_host(work) if self._to_begin > 0 else None) or 0
 
     async def _one_after_another(self) -> None:
         while self._to_begin > 0 and self._runner.stopped is None:

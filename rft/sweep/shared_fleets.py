@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
 
 from rft.cluster import Shares, Workplace, workplace
 from rft.config import RunConfig
@@ -16,6 +15,7 @@ from rft.config.samplers import VllmSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.run import build
 from rft.run.inputs import Prepared
+from rft.run.parts import SharedRay
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
 from rft.waiting import waiting
@@ -36,12 +36,7 @@ def spec_of(run: RunConfig, prepared: Prepared) -> EngineSpec:
     run = as_shared(run)
     nowhere = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=0.0, learner_gpus=0.0)
     place = Workplace(shares=nowhere, model=prepared.model, sampler_options=(), learner_options=(), mirrors=())
-    return build.engine_spec(run, prepared, place, max_lora_rank=lora_rank_of(run))
-
-
-def lora_rank_of(run: RunConfig) -> int | None:
-    """Rank of the adapter; None where all weights are trained."""
-    return run.learner.lora.rank if run.learner.lora else None
+    return build.engine_spec(run, prepared, place, max_lora_rank=build.lora_rank(run))
 
 
 def why_alone(spec: EngineSpec) -> str | None:
@@ -126,13 +121,13 @@ class SharedFleets:
             await self._fleets.pop(key).close()
 
     @asynccontextmanager
-    async def lease(self, run: RunConfig, prepared: Prepared, where: Mapping[str, Any]) -> AsyncIterator[SharedFleet]:
+    async def lease(self, run: RunConfig, prepared: Prepared, shared_ray: SharedRay) -> AsyncIterator[SharedFleet]:
         """The samplers for a trial, perhaps still starting. Trials that need others come when these are free.
 
         Args:
             run: Configuration of the trial.
             prepared: Its inputs.
-            where: The arguments of `workplace`.
+            shared_ray: The Ray of the sweep.
         """
         spec = spec_of(run, prepared)
         key = whose_engine(run, spec)
@@ -142,7 +137,7 @@ class SharedFleets:
             for other in [other for other, shared in self._fleets.items() if shared in self._unfit(key)]:
                 await self._fleets.pop(other).close()
             if key not in self._fleets:
-                self._fleets[key] = await self._start(run, prepared, spec, key, where)
+                self._fleets[key] = await self._start(run, prepared, spec, key, shared_ray)
             shared = self._fleets[key]
             shared.users += 1
         try:
@@ -166,13 +161,22 @@ class SharedFleets:
         return [shared for other, shared in self._fleets.items() if other != key or shared.is_broken]
 
     async def _start(
-        self, run: RunConfig, prepared: Prepared, spec: EngineSpec, key: str, where: Mapping[str, Any]
+        self, run: RunConfig, prepared: Prepared, spec: EngineSpec, key: str, shared_ray: SharedRay
     ) -> SharedFleet:
         run = as_shared(run)
         alike = [spec, *(other for run, other in self._specs if whose_engine(run, other) == key)]
         stack = AsyncExitStack()
         try:
-            place = await stack.enter_async_context(workplace(run, part="samplers", **where))
+            place = await stack.enter_async_context(
+                workplace(
+                    run,
+                    model=prepared.model,
+                    fingerprint=prepared.base.fingerprint,
+                    address=shared_ray.address,
+                    parallel=shared_ray.parallel,
+                    part="samplers",
+                )
+            )
             rank = max(one.max_lora_rank or 0 for one in alike)
             for_all = replace(
                 build.engine_spec(run, prepared, place, max_lora_rank=rank),

@@ -21,6 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rft.events import Event, Notice, PhaseStarted, Warned
 from rft.metrics.intervals import Estimate
 from rft.types import StepReport
 from rft.waiting import current_wait
@@ -109,6 +110,16 @@ class Progress:
         else:
             threading.Thread(target=self._break_silence, name="rft-progress", daemon=True).start()
 
+    def event(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case PhaseStarted(text=text):
+                self.phase(text)
+            case Notice(text=text):
+                self.note(text)
+            case Warned(text=text):
+                self.warn(text)
+
     @_harmless
     def phase(self, text: str) -> None:
         """Say what the run is about outside of its steps, as "measuring before: 120 of 250 tasks".
@@ -142,6 +153,12 @@ class Progress:
     def warn(self, text: str) -> None:
         """Show a warning, to stay above the panel."""
         self._print(f"warning: {_printable(text)}", style="yellow")
+
+    @_harmless
+    def note(self, text: str) -> None:
+        """Show information, to stay above the panel."""
+        self._last_line = self._clock()
+        self.console.print(Text(_encodable(text, self.console)), soft_wrap=True)
 
     @_harmless
     def close(self) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from rft.config.commands import load_training
 from rft.errors import SampleError
+from rft.grading.processes.fork_server import ForkServers
+from rft.run.parts import SharedRay
 from rft.sampling.spec import EngineSpec
 from rft.sweep import shared_fleets as sharing
 from rft.sweep.shared_fleets import SharedFleets
@@ -20,8 +22,15 @@ from rft.sweep.shared_fleets import SharedFleets
 from .conftest import VLLM_SPEC as SPEC
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
-A, B = SimpleNamespace(spec=SPEC), SimpleNamespace(spec=replace(SPEC, max_context_tokens=128))
-"""Stand for the inputs of trials with one kind of samplers, and with another."""
+RAY = SharedRay(address="127.0.0.1:6379", parallel=2, fork_servers=ForkServers())
+
+
+def inputs(**changes: Any) -> Any:
+    """Stand for the inputs of a trial whose samplers differ so."""
+    return SimpleNamespace(spec=replace(SPEC, **changes), model=SPEC.model, base=SPEC.base)
+
+
+A, B = inputs(), inputs(max_context_tokens=128)
 
 
 class FakeFleet:
@@ -83,15 +92,15 @@ def fleets(*trials: Any, are_all: bool = True) -> SharedFleets:
 
 def test_one_set_of_samplers_until_the_last_trial_ends(world: World) -> None:
     async def job() -> None:
-        wide = SimpleNamespace(spec=replace(SPEC, max_lora_rank=32, staleness=3))
+        wide = inputs(max_lora_rank=32, staleness=3)
         shared = fleets(A, wide, A)
-        async with shared.lease(RUN, A, {}) as first, shared.lease(RUN, wide, {}) as second:  # type: ignore[arg-type]
+        async with shared.lease(RUN, A, RAY) as first, shared.lease(RUN, wide, RAY) as second:
             assert first is second
             await first.is_up()
         (fleet,) = world.fleets
         assert (fleet.spec.max_lora_rank, fleet.spec.staleness, fleet.spec.num_runs) == (32, 3, 2)
         assert not fleet.is_closed, "one more is to come"
-        async with shared.lease(RUN, A, {}):  # type: ignore[arg-type]
+        async with shared.lease(RUN, A, RAY):
             assert len(world.fleets) == 1
         assert (fleet.is_closed, world.places) == (True, 0)
 
@@ -104,8 +113,8 @@ def test_other_samplers_wait_until_these_are_free(world: World) -> None:
         free = asyncio.Event()
         order = []
 
-        async def trial(name: str, inputs: Any) -> None:
-            async with shared.lease(RUN, inputs, {}):
+        async def trial(name: str, kind: Any) -> None:
+            async with shared.lease(RUN, kind, RAY):
                 order.append(f"{name} begins")
                 if name == "a":
                     await free.wait()
@@ -133,11 +142,11 @@ def test_samplers_that_did_not_come_up_are_started_anew(world: World) -> None:
         shared = fleets(A, A, are_all=False)
         world.next_fails = True
         with pytest.raises(SampleError, match="no engine"):
-            async with shared.lease(RUN, A, {}) as leased:  # type: ignore[arg-type]
+            async with shared.lease(RUN, A, RAY) as leased:
                 await leased.is_up()
         assert (world.fleets[0].is_closed, world.places) == (True, 0)
         world.next_fails = False
-        async with shared.lease(RUN, A, {}) as leased:  # type: ignore[arg-type]
+        async with shared.lease(RUN, A, RAY) as leased:
             await leased.is_up()
         assert len(world.fleets) == 2
 
@@ -150,11 +159,11 @@ def test_samplers_by_which_a_trial_failed_serve_nobody_new(world: World) -> None
         free = asyncio.Event()
 
         async def trial() -> None:
-            async with shared.lease(RUN, A, {}):  # type: ignore[arg-type]
+            async with shared.lease(RUN, A, RAY):
                 await free.wait()
 
         with pytest.raises(SampleError, match="an engine died"):
-            async with shared.lease(RUN, A, {}):  # type: ignore[arg-type]
+            async with shared.lease(RUN, A, RAY):
                 first = asyncio.create_task(trial())
                 await asyncio.sleep(0)
                 raise SampleError("an engine died")

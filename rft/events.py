@@ -1,0 +1,132 @@
+"""The events of a run, in the order in which it emits them, and the sinks that receive them.
+
+    RunStarted                          once
+    PhaseStarted, Notice, Warned        at any time
+    Measured                            held-out tasks: before, during and after the run
+    StepTrained ... StepFinished        for each step; Measured and CheckpointSaved come between the two
+    RunEnded                            once, whatever happened
+
+A sink is any object with the two methods of `Sink`. Events are frozen; a sink must not change what they refer to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from rft.metrics.intervals import Estimate
+from rft.types import GradedGroup, StepReport
+
+Phase = Literal["pass rate", "train", "validation", "before", "after", "test"]
+"""The purpose of a rollout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """A run starts, or a resumed run continues."""
+
+    name: str
+    """`name` of the configuration."""
+    folder: Path
+    """The run folder."""
+    config: Mapping[str, Any]
+    """The resolved configuration as plain values, without secrets."""
+    steps: int
+    """Steps of the whole run, those before a resume included."""
+    last_step: int = 0
+    """The step of the checkpoint from which the run continues; 0 for a new run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseStarted:
+    """The run turns to something else, such as `starting Ray` or `measuring before: 250 tasks`."""
+
+    text: str
+    """The phase. Text after a colon is detail."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Information for the user, such as the nodes on which the run's processes are placed."""
+
+    text: str
+    """One or more lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something that does not end the run but that the user should know."""
+
+    text: str
+    """One sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Tasks were sampled and graded under the policy that the samplers serve."""
+
+    phase: Phase
+    """The purpose of the measurement."""
+    step: int
+    """The last step that the policy was trained on; 0 for the base model."""
+    estimate: Estimate
+    """Mean of the metric over tasks, with its 95% interval."""
+    groups: tuple[GradedGroup, ...]
+    """All rollouts with their grades."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTrained:
+    """A step is sampled, graded and learned, and its policy is synced."""
+
+    report: StepReport
+    """The step's numbers."""
+    groups: tuple[GradedGroup, ...]
+    """All rollouts of the step with their grades, those of replaced groups included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved:
+    """A checkpoint is complete on disk."""
+
+    step: int
+    """The step that it continues from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFinished:
+    """A step is complete, its measurement and checkpoint included. Step 0 covers the work before the first step."""
+
+    report: StepReport
+    """The step's line in metrics.jsonl."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """The run ended, and its summary is on disk."""
+
+    status: str
+    """`finished`, `interrupted`, `pruned` or `failed`."""
+    last_step: int
+    """The last complete step."""
+    summary: Mapping[str, Any]
+    """The content of summary.json."""
+
+
+Event = RunStarted | PhaseStarted | Notice | Warned | Measured | StepTrained | CheckpointSaved | StepFinished | RunEnded
+"""Any event of a run."""
+
+Emit = Callable[[Event], None]
+"""Passes an event to the sinks."""
+
+
+class Sink(Protocol):
+    """Receives the events of a run, one at a time and in order."""
+
+    def event(self, event: Event) -> None:
+        """Handle one event. New kinds of events may be added; ignore those that you do not know."""
+
+    def close(self) -> None:
+        """Release resources; no event follows."""

@@ -1,0 +1,71 @@
+"""The folder of a training run: made for a new run, cut back for a resumed one, with manifest and configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rft.config import RunConfig, audit_folder
+from rft.grading.sandbox import Sandbox
+from rft.grading.verdicts import audit_state
+from rft.redaction import hide_in_words, redacted
+from rft.run.inputs import Prepared
+from rft.run_folder.copies import check_copy
+from rft.run_folder.provenance import manifest
+from rft.run_folder.recorder import Recorder, prepare_output
+from rft.storage import Place
+
+
+def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], last_step: int | None) -> Recorder:
+    """The run folder, made, or cut back to the checkpoint of `last_step`, with its manifest and its configuration.
+
+    Raises:
+        OutputError: The folder, or the place of its copy, holds another run or cannot be written.
+    """
+    if run.storage:
+        check_copy(Place(run.storage), last_step)
+    folder = Path(run.output_dir)
+    if last_step is None:
+        prepare_output(folder)
+        recorder = Recorder(folder)
+        recorder.document("manifest.json", json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
+    else:
+        recorder = Recorder.resume(folder, last_step=last_step)
+    recorder.config(run.model_dump())
+    return recorder
+
+
+def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
+    """What manifest.json says about a run that starts now."""
+    tasks, data = prepared.tasks, run.data
+    share = f"{data.validation_share:g} of {data.train}"
+    sources = {
+        "train": (data.train, tasks.train),
+        "validation": (data.validation or share, tasks.validation),
+        "test": (data.test, tasks.test),
+    }
+    audit = {"audit": {"graders": audit_state(audit_folder(run.grading), run.graders), "policy": run.audit}}
+    prompts = {
+        "format": data.format,
+        "chat_template_sha256": prepared.renderer.template_sha256,
+        "chat_template_kwargs": redacted(dict(run.model.chat_template_kwargs)),
+    }
+    return (
+        audit
+        | {"prompts": prompts}
+        | manifest(
+            method=run.learner.kind,
+            seed=run.seed,
+            command=hide_in_words(command, run.model_dump()),
+            base_model=run.model.path or "",
+            base_fingerprint=prepared.base.fingerprint,
+            tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},
+            graders={
+                grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
+                for grader in prepared.graders
+            },
+            sandbox=Sandbox(allow_unsafe=True).describe(),
+        )
+    )

@@ -1,0 +1,134 @@
+"""A training run whose samplers, graders and learner are plain objects in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rft.config.commands import load_training
+from rft.data.splits import TaskSets
+from rft.events import Emit
+from rft.run.parts import Parts
+from rft.run.training import Training
+from rft.run_folder.recorder import Recorder
+from rft.types import Adapter, GradedGroup, Policy, Publication, Sync, Task
+
+BASE = Policy(version=0, fingerprint="base")
+WORDS = (
+    "experiment=quickstart",
+    "sampler=fake",
+    "learner=fake",
+    "loop.steps=3",
+    "loop.prompts_per_step=2",
+    "loop.completions_per_prompt=2",
+    "loop.checkpoint_every_steps=2",
+    "evaluation.every_steps=2",
+    "logging=none",
+    "audit=off",
+)
+
+
+class FakeParts:
+    """Samplers, graders and a learner at once. A rollout's reward is its index: 0, 1, 0, 1."""
+
+    def __init__(self, folder: Path, make_group: Callable[..., GradedGroup]) -> None:
+        self.policy = BASE
+        self.is_closed = False
+        self.learning: Callable[[int], None] = lambda step: None
+        """Called with the number of each step that the learner begins."""
+        self.step = 0
+        self._folder = folder
+        self._make_group = make_group
+
+    def sample(self, tasks: Sequence[Task], **_: Any) -> Sequence[Task]:
+        return tasks
+
+    async def grade(self, tasks: Sequence[Task], rollouts: Any, *, rollouts_per_task: int) -> list[GradedGroup]:
+        rewards = [float(index % 2) for index in range(rollouts_per_task)]
+        return [self._make_group(rewards, task.id, policy=self.policy) for task in tasks]
+
+    async def load(self, publication: Publication) -> Sync:
+        self.policy = publication.policy
+        return Sync(policy=self.policy, proved=True, metrics={})
+
+    async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
+        self.step += 1
+        self.learning(self.step)
+        await asyncio.sleep(0)
+        return {"loss": self.step / 4}
+
+    async def publish(self) -> Publication:
+        policy = Policy(version=self.step, fingerprint=f"step {self.step}")
+        return Publication(weights=Adapter(policy=policy, config={}, tensors=b""))
+
+    async def history(self) -> list[Publication]:
+        return [await self.publish()]
+
+    async def log(self, metrics: Mapping[str, float]) -> None:
+        pass
+
+    async def save(self) -> None:
+        checkpoint = self._folder / "checkpoints" / f"checkpoint-{self.step}"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        (checkpoint / "complete.json").write_text(json.dumps({"step": self.step}))
+
+    @asynccontextmanager
+    async def open(self, emit: Emit) -> AsyncIterator[Parts[Any]]:
+        self.emit = emit
+        try:
+            yield Parts(self, self, self)  # type: ignore[arg-type]
+        finally:
+            self.is_closed = True
+
+
+@pytest.fixture
+def parts(tmp_path: Path, make_group: Callable[..., GradedGroup]) -> FakeParts:
+    """The parts of `training`."""
+    return FakeParts(tmp_path / "run", make_group)
+
+
+@pytest.fixture
+def printed() -> io.StringIO:
+    """The output of `training`."""
+    return io.StringIO()
+
+
+@pytest.fixture
+def training(
+    tmp_path: Path, parts: FakeParts, printed: io.StringIO, make_task: Callable[..., Task]
+) -> Callable[..., Training]:
+    """`training("loop.steps=4", last_step=2)`: a run in `tmp_path / "run"`."""
+
+    def make(*words: str, **options: Any) -> Training:
+        folder = tmp_path / "run"
+        folder.mkdir(exist_ok=True)
+        (folder / "manifest.json").write_text("{}")
+        tasks = TaskSets(
+            train=[make_task(f"train {number}") for number in range(8)],
+            validation=[make_task("validation 0"), make_task("validation 1")],
+            test=[make_task("test 0")],
+        )
+        prepared: Any = SimpleNamespace(
+            warnings=(), tasks=tasks, held_out=tasks.test, model_name="some/model", model=tmp_path, tokenizer=None
+        )
+        run = load_training([*WORDS, *words], str(folder))
+        parts.step = options.get("last_step", 0)
+        return Training(
+            run=run,
+            prepared=prepared,
+            parts=parts.open,
+            recorder=Recorder(folder),
+            console=Console(file=printed, width=200),
+            **options,
+        )
+
+    return make
