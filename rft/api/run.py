@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import yaml
 
 from rft.errors import OutputError, UsageError
-from rft.run_folder.recorder import CONFIG, SUMMARY, Phase, read_metrics, read_rollouts
+from rft.events import Phase
+from rft.run_folder.recorder import CONFIG, SUMMARY, read_metrics, read_rollouts
 from rft.run_folder.records import RolloutRecord
 
 if TYPE_CHECKING:
