@@ -29,7 +29,8 @@ NAMED = {
     ),
     "style": (
         "str or null",
-        "The system whose conventions a function follows, such as `trl` or `verl`, where its parameters do not tell.",
+        "The system that calls the function, such as `trl` or `verl`; null if the function declares its system or "
+        "exactly one style fits.",
     ),
 }
 """Type and meaning of the keys of a grader's entry that name the grader."""

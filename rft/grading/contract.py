@@ -38,8 +38,8 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-OWN = "rft"
-"""The style of a grader as it is described here; `rft.grading.foreign.styles` has the other systems'."""
+RFT_STYLE = "rft"
+"""The style of the graders described here; `rft.grading.foreign.styles` has the styles of other systems."""
 
 
 def per_group(function: Function) -> Function:

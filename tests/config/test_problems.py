@@ -157,7 +157,7 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"graders": {"correct": {"use": "exact", "nope": 1}}},
-            "graders.correct.nope: the grader has no such option; it takes ",
+            "graders.correct.nope: the grader has no such option; its options are ",
         ),
         (
             {"graders": {"correct": {"use": "exat"}}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 PER_COMPLETION = ("completion", "task", "rollout")
@@ -11,6 +12,22 @@ PER_COMPLETION = ("completion", "task", "rollout")
 
 PER_GROUP = ("completions", "task", "rollouts")
 """`completions` and `rollouts` are lists, in order of index; `task` is the `Task` that they share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A grader with its options filled in.
+
+    Example:
+        Binding(call=concise, takes=("completion",), per_group=False)
+    """
+
+    call: Callable[..., Any]
+    """The function, called with arguments by name; a coroutine function where the grader is async."""
+    takes: tuple[str, ...]
+    """Names of the arguments, from `PER_COMPLETION` or `PER_GROUP`."""
+    per_group: bool
+    """Whether one call grades a whole group."""
 
 
 def bind(call: Callable[..., Any], *, per_group: bool) -> tuple[tuple[str, ...], list[str]]:

@@ -51,23 +51,21 @@ def make(target: Target, options: Mapping[str, Any]) -> tuple[Target, dict[str, 
 
 
 def _is_factory(function: Any, options: Mapping[str, Any]) -> bool:
-    """Whether a function has nothing to take a completion with, though it has all the options that it needs."""
+    """Whether the entry sets all required parameters of a function, and no other parameter could hold a completion."""
     from rft.grading.foreign.styles import STYLES
 
     if not inspect.isroutine(function) or inspect.iscoroutinefunction(function) or is_per_group(function):
         return False
     parameters = _parameters(function)
-    passed = {
-        *PER_COMPLETION,
-        *PER_GROUP,
-        *(name for style in STYLES.values() for name in (*style.names, *style.told_by)),
-    }
+    if getattr(getattr(function, "__registry_info__", None), "type", None) == "scorer":  # of inspect_ai
+        return set(options) <= set(parameters)
+    passed = {*PER_COMPLETION, *PER_GROUP}.union(*(style.parameters for style in STYLES.values()))
     required = [
         name
         for name, one in parameters.items()
         if one.default is one.empty and one.kind < one.VAR_KEYWORD and one.kind is not one.VAR_POSITIONAL
     ]
-    return passed.isdisjoint(parameters) and set(required) <= set(options) <= set(parameters)
+    return (passed - set(options)).isdisjoint(parameters) and set(required) <= set(options) <= set(parameters)
 
 
 def _parameters(made_by: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

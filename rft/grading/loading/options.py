@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rft.grading.contract import is_per_group
@@ -39,9 +39,13 @@ def fill_in(target: Target, options: Mapping[str, Any]) -> tuple[Callable[..., A
         for name in allowed
         if name in KEYS
     ]
-    needs = "missing; the grader has no default for it, and rft itself passes only"
-    passed = ", ".join(PER_GROUP if is_per_group(grader) else PER_COMPLETION)
-    problems += [f".{name}: {needs} {passed}" for name in required if name not in options]
+    passed = PER_GROUP if is_per_group(grader) else PER_COMPLETION
+    problems += [
+        f".{name}: missing{did_you_mean(name, passed)}; the grader has no default for it, and rft passes only "
+        f"{', '.join(passed)}"
+        for name in required
+        if name not in options
+    ]
     if problems:
         return None, problems
     try:
@@ -50,6 +54,14 @@ def fill_in(target: Target, options: Mapping[str, Any]) -> tuple[Callable[..., A
         return None, [f": {error}"]
     except Exception as error:  # whatever else a user's own check of the options may raise
         return None, [f": {describe_error(error, target.file)}"]
+
+
+def unknown_option(name: str, allowed: Collection[str]) -> str | None:
+    """Return the problem with an option that a grader does not have; None where the grader has it."""
+    if name in allowed:
+        return None
+    options = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
+    return f".{name}: the grader has no such option{did_you_mean(name, [*allowed, *KEYS])}; {options}"
 
 
 def _option_names(grader: Any) -> tuple[list[str], list[str]]:
@@ -73,10 +85,8 @@ def _checked(grader: Any, allowed: list[str], options: Mapping[str, Any]) -> tup
     values: dict[str, Any] = {}
     problems: list[str] = []
     for name, value in options.items():
-        if name not in allowed:
-            takes = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
-            hint = did_you_mean(name, [*allowed, *KEYS])
-            problems.append(f".{name}: the grader has no such option{hint}; {takes}")
+        if problem := unknown_option(name, allowed):
+            problems.append(problem)
             continue
         hint = hints.get(name, Any)
         try:

@@ -1,8 +1,8 @@
-"""From a grader's entry in the configuration to a grader that is ready to call, or to everything that is wrong with it.
+"""Loads a grader from its entry in the configuration, or reports everything that is wrong with the entry.
 
-An entry is a mapping. `use` names the grader, or `openai` a grader file (or object) of OpenAI's; `style` says whose
-conventions a function follows where that is not plain; `rft.grading.loading.keys` has the keys that are for the panel.
-All else are the grader's options.
+An entry is a mapping. `use` names the grader; `openai` names a grader file of OpenAI's, or holds its content. `style`
+names the system that calls the function, where the function does not declare it. `rft.grading.loading.keys` lists the
+keys that the panel reads. All other keys are options of the grader.
 
     {"use": "numeric", "weight": 1.0, "tolerance": 0.01}
     {"use": "my_graders.py:concise", "weight": 0.2, "timeout_s": 5}
@@ -16,28 +16,18 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rft.errors import ConfigError
-from rft.grading.contract import OWN, LoadedGrader, is_deterministic, is_in_process, is_per_group
-from rft.grading.loading.binding import PER_COMPLETION, PER_GROUP, bind, option_parameters
+from rft.grading.contract import RFT_STYLE, LoadedGrader, is_deterministic, is_in_process, is_per_group
+from rft.grading.loading.binding import Binding, bind, option_parameters
 from rft.grading.loading.factories import make
 from rft.grading.loading.keys import take_keys
-from rft.grading.loading.options import fill_in
+from rft.grading.loading.options import fill_in, unknown_option
 from rft.grading.loading.targets import BUILT_IN, Target, did_you_mean, find_target
 from rft.redaction import hide, secrets_in
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """What is called, with its options filled in, and what with."""
-
-    call: Callable[..., Any]
-    takes: tuple[str, ...]
-    per_group: bool
 
 
 def load_grader(name: str, spec: Mapping[str, Any]) -> LoadedGrader:
@@ -98,36 +88,26 @@ def _load(name: str, spec: Any) -> tuple[LoadedGrader | None, list[str]]:
     return grader, []
 
 
-def _target(use: Any, options: Mapping[str, Any], style: Any) -> tuple[Target | None, _Bound | None, list[str]]:
-    """Bind what `use` names: as a function of another system where its parameters say so, or else as a grader of ours.
-
-    The other systems are asked first: `f(completion, answer=None)` could be called without the answer, and would grade
-    without it in silence.
-    """
+def _target(use: Any, options: Mapping[str, Any], style: Any) -> tuple[Target | None, Binding | None, list[str]]:
+    """Bind the grader that `use` names, in the style of the entry or in the one that the function declares."""
     if not isinstance(use, str) or not use:
         near = next((f"; is {name} meant as use?" for name in options if did_you_mean(name, ["use"])), "")
         return None, None, [f".use: missing{near}; name one of {', '.join(BUILT_IN)}, or path/to/file.py:function"]
     try:
         target = find_target(use)
+        if use not in BUILT_IN:
+            target, options = make(target, options)
     except ValueError as error:
         return None, None, [f".use: {error}"]
-    if use not in BUILT_IN:
-        try:
-            target, options = make(target, options)
-        except ValueError as error:
-            return None, None, [f".use: {error}"]
-    if style is not None and style != OWN:
-        return target, *_foreign(target, options, style)
-    bound, problems = _native(target, use, options)
-    is_theirs = style is None and use not in BUILT_IN and not inspect.isclass(target.object)
-    if is_theirs and (bound is not None or _lacks_arguments(target.object, options)):
-        foreign, candidates = _foreign(target, options, None)
-        if foreign is not None or candidates:
-            return target, foreign, [] if foreign is not None else candidates
-    return target, bound, problems
+    if use in BUILT_IN or inspect.isclass(target.object):
+        problems = [] if style in (None, RFT_STYLE) else [f".style: {use} is a grader of rft's; leave style out"]
+        bound, others = _native(target, use, options)
+        return target, bound, problems + others
+    return target, *_function(target, use, options, style)
 
 
-def _native(target: Target, use: str, options: Mapping[str, Any]) -> tuple[_Bound | None, list[str]]:
+def _native(target: Target, use: str, options: Mapping[str, Any]) -> tuple[Binding | None, list[str]]:
+    """Bind a grader of rft's."""
     call, problems = fill_in(target, options)
     if call is None:
         return None, problems
@@ -135,51 +115,34 @@ def _native(target: Target, use: str, options: Mapping[str, Any]) -> tuple[_Boun
     takes, unfilled = bind(call, per_group=per_group)
     if unfilled:
         return None, [f".use: {use}: {problem}" for problem in unfilled]
-    return _Bound(call, takes, per_group), []
+    return Binding(call, takes, per_group), []
 
 
-def _lacks_arguments(function: Any, options: Mapping[str, Any]) -> bool:
-    """Whether a function has parameters that rft does not fill: a missing option, or the mark of another system."""
-    function = getattr(function, "score_answer", function)  # of an object that has it, as reasoning-gym's data sets
-    if not callable(function):
-        return False
-    ours = {*(PER_GROUP if is_per_group(function) else PER_COMPLETION), *options}
+def _function(target: Target, use: str, options: Mapping[str, Any], style: Any) -> tuple[Binding | None, list[str]]:
+    """Bind a function in the given style, or in the one that it declares; other systems' options have no types."""
+    from rft.grading.foreign.styles import adapt, select_style
+
+    function = getattr(target.object, "score_answer", target.object)  # a method of reasoning-gym's data sets
     try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:
-        return False
-    return any(one.default is one.empty and one.kind < one.VAR_KEYWORD and one.name not in ours for one in parameters)
-
-
-def _foreign(target: Target, options: Mapping[str, Any], style: Any) -> tuple[_Bound | None, list[str]]:
-    """Bind another system's reward function; its own further parameters are options, unchecked.
-
-    Returns:
-        What is called, or what is wrong; neither where no style is given and the function is one of ours.
-    """
-    from rft.grading.foreign.styles import adapt
-
-    foreign = target.object
+        allowed = option_parameters(function)
+    except (TypeError, ValueError):  # an object that is not callable, or a function written in C
+        return _native(target, use, options)
+    filled = dict(options)
+    parser = filled.pop("parser", None)
+    problems = [problem for name in filled if (problem := unknown_option(name, allowed))]
+    if problems:
+        return None, problems
     try:
-        filled = dict(options)
-        parser = filled.pop("parser", None)
-        if options:
-            parameters = option_parameters(foreign)
-            takes = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
-            unknown = sorted(set(filled) - set(parameters))
-            if unknown:
-                return None, [
-                    f".{name}: there is no such option{did_you_mean(name, parameters)}; {takes}" for name in unknown
-                ]
-        adapted = adapt(functools.partial(foreign, **filled) if filled else foreign, style, parser=parser)
-    except (ValueError, TypeError) as error:  # no signature, or no style that fits
+        partial = functools.partial(function, **filled)
+        style = style or select_style(partial)
+        if style == RFT_STYLE:
+            return _native(target, use, options)
+        return adapt(partial, style, parser=parser), []
+    except (TypeError, ValueError) as error:
         return None, [f".style: {error}"]
-    if adapted.style == OWN:
-        return None, []
-    return _Bound(adapted.call, adapted.takes, adapted.per_group), []
 
 
-def _openai(source: Any, others: Mapping[str, Any]) -> tuple[Target | None, _Bound | None, list[str]]:
+def _openai(source: Any, others: Mapping[str, Any]) -> tuple[Target | None, Binding | None, list[str]]:
     """Load a grader of OpenAI's, from a file or as it stands in the entry."""
     problems = [
         f".{name}: openai is given as well, and says it all; leave {name} out"
@@ -198,7 +161,7 @@ def _openai(source: Any, others: Mapping[str, Any]) -> tuple[Target | None, _Bou
     takes, _ = bind(grader.grade, per_group=False)
     file = "" if isinstance(source, Mapping) else str(Path(source).resolve())
     target = Target(grader, file, hashlib.sha256(content).hexdigest())
-    return target, _Bound(grader.grade, takes, per_group=False), problems
+    return target, Binding(grader.grade, takes, per_group=False), problems
 
 
 def _unfit_for_json(entry: Mapping[str, Any]) -> list[str]:

@@ -93,7 +93,8 @@ def import_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise ValueError(f"there is no file {shown_path(str(path))} (looked in {Path.cwd()})")
-    if (path.parent / "__init__.py").is_file() and _has_relative_imports(path):
+    is_in_package = (path.parent / "__init__.py").is_file()
+    if is_in_package and any(name.startswith(".") for name in imported_modules(path)):
         return _import_from_package(path)
     identity = hashlib.sha256(f"{path} {_sha256(path)}".encode()).hexdigest()
     name = f"rft_grader_{path.stem}_{identity[:16]}"
@@ -116,13 +117,14 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-def _has_relative_imports(path: Path) -> bool:
-    """Whether a file imports from the package that it is in."""
+def imported_modules(path: Path) -> set[str]:
+    """Return the names of all modules that a file imports anywhere in its code; relative names begin with a dot."""
     try:
-        tree = ast.parse(path.read_bytes())
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
     except (SyntaxError, ValueError):
-        return False  # importing it says what is wrong
-    return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in ast.walk(tree))
+        return set()  # the import of the file reports the error
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {"." * node.level + (node.module or "") for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
 def _import_from_package(path: Path) -> ModuleType:

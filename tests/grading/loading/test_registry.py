@@ -253,8 +253,9 @@ def test_every_built_in_grader_is_there(name):
         (
             {"use": "my_graders.py:foreign"},
             [
-                "no style fits the parameters prompts, answers. rft passes completion, task, rollout by name, and not "
-                "prompts, answers; give it a default, or a value in the entry. If it is another system's",
+                "graders.g.style: the parameters prompts, answers fit no style. rft passes completion, task, rollout "
+                "by name; give every other parameter a default, or a value in the entry. If another system calls the "
+                "function, add its style to the entry, for example `style: trl`; the styles are rft, trl, ",
             ],
         ),
         ({"use": "my_graders.py:native"}, ["graders.g.use: its parameters cannot be read (no signature found"]),
@@ -262,7 +263,7 @@ def test_every_built_in_grader_is_there(name):
         ({"use": "numeric", "tolerance": float("nan")}, ["graders.g: tolerance and relative_tolerance must be at"]),
         (
             {"use": "my_graders.py:at_least"},
-            ["graders.g.style: no style fits the parameters completion, limit. rft passes completion, task, rollout"],
+            ["graders.g.limit: missing; the grader has no default for it, and rft passes only completion, task, rol"],
         ),
         ({"use": "my_graders.py:at_least", "limit": "x"}, ["graders.g.limit: 'x' is not of type int"]),
         (
@@ -281,7 +282,7 @@ def test_every_built_in_grader_is_there(name):
         ({"use": "exact", "clip": 1}, ["graders.g.clip: 1 is not true or false"]),
         ({"use": "exact", "clip": True}, ["graders.g.clip: there is nothing to clip to; give the range as well"]),
         ({"use": "exact", "cache": "yes"}, ["graders.g.cache: 'yes' is not true, false or null"]),
-        ({"use": "my_graders.py:concise", "style": "trl"}, ["graders.g.style: style 'trl' is f(prompts, compl"]),
+        ({"use": "my_graders.py:concise", "style": "trl"}, ["graders.g.style: style 'trl' calls f(prompts, co"]),
         ({"openai": 3}, ["graders.g.openai: 3 is not a grader.json, nor what such a file holds"]),
         (
             {"openai": "nowhere.json", "use": "exact", "limit": 2},
@@ -315,7 +316,7 @@ def test_every_built_in_grader_is_there(name):
             [
                 "graders.g.weight: None is not a finite number",
                 "graders.g.timeout_s: -1 is not",
-                "graders.g.tolerence: the grader has no such option (did you mean 'tolerance'?); it takes column, tol",
+                "graders.g.tolerence: the grader has no such option (did you mean 'tolerance'?); its options are col",
                 "graders.g.column: 3 is not of type str: Input should be a valid string",
                 "graders.g.pattern: '[' is not of type",
             ],
@@ -356,13 +357,13 @@ def test_a_file_that_cannot_be_imported(folder, source, message):
 def test_a_grader_that_asks_for_more_than_there_is(folder):
     (folder / "odd.py").write_text("def f(rollouts): return 0\ndef g(completion, /, task): return 0\n")
     (found,) = grader_problems("g", {"use": "odd.py:f"})
-    assert "and not rollouts (did you mean 'rollout'?); give it a default" in found
+    assert "parameter 'rollouts' cannot be filled" in found
     assert "parameter 'completion' cannot be filled" in grader_problems("g", {"use": "odd.py:g"})[0]
 
 
 def test_options_cannot_take_the_place_of_arguments(folder):
     (found,) = grader_problems("g", {"use": "my_graders.py:typed", "task": 1})
-    assert "graders.g.task: the grader has no such option; it takes limit" in found
+    assert "graders.g.task: the grader has no such option; its options are limit" in found
 
 
 def test_a_built_in_grader_grades():
@@ -373,7 +374,10 @@ def test_a_built_in_grader_grades():
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ({"use": "exact", "wieght": 2}, ".wieght: the grader has no such option (did you mean 'weight'?); it takes "),
+        (
+            {"use": "exact", "wieght": 2},
+            ".wieght: the grader has no such option (did you mean 'weight'?); its options are ",
+        ),
         ({"use": "exact", "timeout": 2}, ".timeout: the grader has no such option (did you mean 'timeout_s'?); "),
         ({"use": "numeric", "tolerence": 2}, ".tolerence: the grader has no such option (did you mean 'tolerance'?); "),
         ({"us": "exact"}, ".use: missing; is us meant as use?; name one of code_tests, "),

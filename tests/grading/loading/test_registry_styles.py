@@ -1,4 +1,4 @@
-"""Whose conventions a function follows where the entry does not say: a system's, rft's own, or it is asked for."""
+"""Entries without `style`: a function follows the system that it declares, or rft's own convention, or is refused."""
 
 import asyncio
 import inspect
@@ -13,7 +13,9 @@ from rft.types import StopReason
 TASK = Task(id="t", messages=({"role": "user", "content": "2 + 2 = "},), item={"answer": "four"}, split="train")
 
 THEIRS = """
-from types import SimpleNamespace
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import verifiers
 
 def of_trl(completions, **kwargs):
     return [float(one == "four") for one in completions]
@@ -27,38 +29,44 @@ def of_verl(data_source="", solution_str="", ground_truth="", extra_info=None):
 async def of_openrlhf(queries=(), prompts=(), labels=()):
     return [float(query.endswith(label)) for query, label in zip(queries, labels)]
 
-def includes(ignore_case=True):
-    async def score(state, target):
-        text = state.output.completion
-        return float(target.text in (text.lower() if ignore_case else text))
-    return score
-includes.__registry_info__ = SimpleNamespace(type="scorer", name="includes")
-
 class Dataset:
     def score_answer(self, answer, entry):
         return float(answer == entry["answer"])
 dataset = Dataset()
 """
 
+SCORERS = """
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import inspect_ai
+
+def includes(ignore_case=True):
+    async def score(state, target):
+        text = state.output.completion
+        return float(target.text in (text.lower() if ignore_case else text))
+    return score
+includes.__registry_info__ = SimpleNamespace(type="scorer", name="includes")
+"""
+
 
 @pytest.mark.parametrize(
     ("spec", "scores"),
     [
-        ({"use": "theirs.py:of_trl"}, [1.0, 0.0]),
+        ({"use": "theirs.py:of_trl", "style": "trl"}, [1.0, 0.0]),
         ({"use": "theirs.py:of_verifiers"}, [1.0, 0.0]),
         ({"use": "theirs.py:of_verl"}, [1.0, 0.0]),
         ({"use": "theirs.py:of_openrlhf"}, [1.0, 0.0]),
-        ({"use": "theirs.py:includes"}, [1.0, 1.0]),
-        ({"use": "theirs.py:includes", "ignore_case": False}, [1.0, 0.0]),
+        ({"use": "scorers.py:includes"}, [1.0, 1.0]),
+        ({"use": "scorers.py:includes", "ignore_case": False}, [1.0, 0.0]),
         ({"use": "theirs.py:dataset"}, [1.0, 0.0]),
     ],
     ids=str,
 )
-def test_other_systems_are_recognised_even_where_rft_could_call_the_function_itself(
-    tmp_path, monkeypatch, spec, scores
-):
+def test_other_systems_are_recognised_even_where_rft_could_call_the_function(tmp_path, monkeypatch, spec, scores):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "theirs.py").write_text(THEIRS)
+    (tmp_path / "scorers.py").write_text(SCORERS)
     grader = load_grader("g", spec)
     texts = ["four", "FOUR"]
 
@@ -93,7 +101,7 @@ def ranked(completions, answers=()): return [0.0 for _ in completions]
     [
         ({"use": "ours.py:brief"}, ("completion", "task")),
         ({"use": "ours.py:patient"}, ("completion", "task", "rollout")),
-        ({"use": "ours.py:judged", "answer": "4"}, ("completion",)),  # what an option fills tells nothing
+        ({"use": "ours.py:judged", "answer": "4"}, ("completion",)),
         ({"use": "ours.py:judged", "style": "rft"}, ("completion",)),
         ({"use": "ours.py:columns", "style": "rft"}, ("completion", "task", "rollout")),
         ({"use": "ours.py:constant", "value": 2}, ()),
@@ -101,16 +109,21 @@ def ranked(completions, answers=()): return [0.0 for _ in completions]
     ],
     ids=str,
 )
-def test_what_is_ours_stays_ours(tmp_path, monkeypatch, spec, takes):
+def test_graders_of_rft_are_bound_as_such(tmp_path, monkeypatch, spec, takes):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ours.py").write_text(OURS)
     assert load_grader("g", spec).takes == takes
 
 
-@pytest.mark.parametrize(("name", "candidates"), [("judged", "rft, verifiers ("), ("columns", "rft, verifiers (")])
-def test_what_could_be_ours_or_theirs_is_asked_for(tmp_path, monkeypatch, name, candidates):
+@pytest.mark.parametrize("name", ["judged", "columns"])
+def test_the_import_of_rft_declares_its_style(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ours.py").write_text(OURS)
-    (found,) = grader_problems("g", {"use": f"ours.py:{name}"})
-    assert found.startswith("graders.g.style: more than one style fits the parameters completion, ")
-    assert f"say whose function it is with style=..., one of: {candidates}" in found
+    (tmp_path / "anyones.py").write_text(OURS.replace("from rft.grading import per_group", "per_group = lambda f: f"))
+    assert not grader_problems("g", {"use": f"ours.py:{name}"})
+    (problem,) = grader_problems("g", {"use": f"anyones.py:{name}"})
+    assert problem.startswith("graders.g.style: the parameters completion, ")
+    assert problem.endswith(
+        "fit 2 styles; add one line to the entry: `style: rft` (a grader of rft's), "
+        "`style: verifiers` (verifiers, rubric functions)"
+    )

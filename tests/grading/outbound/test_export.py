@@ -68,7 +68,7 @@ def test_neighbours_with_the_same_prompt_and_columns_are_a_group(load):
 
 def test_a_foreign_function_in_a_worker_process_and_out_again():
     foreign = Path(__file__).parents[1] / "foreign" / "styles" / "foreign" / "trl_rewards.py"
-    grader = load_grader("g", {"use": f"{foreign}:ground_truth_reward"})
+    grader = load_grader("g", {"use": f"{foreign}:ground_truth_reward", "style": "trl"})
     assert grader.runs_in_worker
     with as_trl_reward(grader) as reward:
         boxed = [r"\boxed{4}", r"\boxed{5}", "4"]

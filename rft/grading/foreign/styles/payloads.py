@@ -18,8 +18,8 @@ from rft.types import Rollout, StopReason, Task
 
 Payload = dict[str, Any]
 
-_NOT_COLUMNS = ("prompt", "completion", "completion_ids")
-"""What TRL keeps from a reward function's columns."""
+TRL_NOT_COLUMNS = ("prompt", "completion", "completion_ids")
+"""Columns that TRL does not pass to reward functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def verifiers_group(graded: Graded) -> Payload:
 def verifiers_v1(graded: Graded) -> Payload:
     """The arguments of verifiers v1's rewards: the row as an object, and the trace."""
     row = SimpleNamespace(**{**graded.task.item, "id": graded.task.id, "prompt": prompt_text(graded.task)})
-    conversation = [ChatMessage(one["role"], text_of(one)) for one in graded.task.messages]
+    conversation = [ChatMessage(message["role"], text_of(message)) for message in graded.task.messages]
     trace = Trace(
         id=f"{graded.task.id}/{graded.rollouts[0].index}",
         task=row,
@@ -253,7 +253,7 @@ def _first(item: Mapping[str, Any], name: str, otherwise: str = "answer") -> dic
 
 def _trl_columns(graded: Graded) -> Payload:
     count = len(graded.completions)
-    columns = {name: [value] * count for name, value in graded.task.item.items() if name not in _NOT_COLUMNS}
+    columns = {name: [value] * count for name, value in graded.task.item.items() if name not in TRL_NOT_COLUMNS}
     ids = [_token_ids(rollout) for rollout in graded.rollouts]
     return columns | {
         **({} if None in ids else {"completion_ids": ids}),

@@ -23,7 +23,7 @@ INSPECT_FAULTS = ("grader_failed", "scoring_failed")
 MAX_REASON_CHARS = 500
 
 
-def one(result: Any) -> Any:
+def single(result: Any) -> Any:
     """Unwrap a result for one completion.
 
     Mappings with one of `KEYS`, a pair of a score and details, a list of one, and objects with a `score`, as
@@ -32,9 +32,9 @@ def one(result: Any) -> Any:
     if isinstance(result, Mapping):
         return _from_mapping(result)
     if isinstance(result, tuple) and len(result) == 2 and (result[1] is None or isinstance(result[1], (str, Mapping))):
-        return one(result[0])
+        return single(result[0])
     if isinstance(result, (list, tuple)) and len(result) == 1:
-        return one(result[0])
+        return single(result[0])
     if hasattr(result, "score") and not isinstance(result, type):
         fields = ("score", "is_score_valid", "reason", "error")
         return _from_mapping({name: getattr(result, name) for name in fields if hasattr(result, name)})
@@ -50,7 +50,7 @@ def group(result: Any) -> Any:
         return result if key is None else group(result[key])
     if len(getattr(result, "shape", ())) == 1:
         result = result.tolist()
-    return [one(single) for single in result] if isinstance(result, (list, tuple)) else result
+    return [single(item) for item in result] if isinstance(result, (list, tuple)) else result
 
 
 def inspect_score(result: Any) -> Any:
@@ -96,7 +96,7 @@ def _from_mapping(result: Mapping[str, Any]) -> Any:
     if result.get("is_score_valid", True) is False:
         status = Status.GRADER_ERROR if error else Status.SKIPPED
         return Score(value=None, status=status, reason=reason or "the function says that its score is not valid")
-    value = one(result[key])
+    value = single(result[key])
     if reason and isinstance(value, (int, float)) and math.isfinite(value):
         return Score(value=float(value), reason=reason)
     return value

@@ -1,14 +1,17 @@
-"""The styles: for each system, which parameters give a function away, what it is passed, and how its result is read."""
+"""The styles: how each system declares its functions, which arguments it passes, and how its results are read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rft.grading.foreign.styles import payloads, results
 
 AnyOf = tuple[str, ...]
+
+COMPLETION_TYPES = ("str", "list[str", "list[dict", "list[list[dict")
+"""Annotations of a completion, or of a group's completions, as texts or as messages, without their ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,43 +19,46 @@ class Style:
     """How one system calls a reward function.
 
     Example:
-        Style(name="google", system="Google", signature="evaluate(example, response)", marks=(("example",),
-              ("response",)), payload=payloads.google, read=results.clipped, positional=True)
+        Style(name="google", system="Google", signature="evaluate(example, response)",
+              marks=(("example",), ("response",)), payload=payloads.google, names=("example", "response"),
+              read=results.clipped, positional=True)
     """
 
     name: str
-    """What the configuration says under `style`."""
+    """The value of `style` in a grader's entry; it begins with the name of the system's package."""
     system: str
-    """Whose it is."""
+    """The system, and the kind of function where the system has several."""
     signature: str
-    """The signature in that system's documents."""
-    marks: tuple[AnyOf, ...] = ()
-    """Parameters that tell it: of each entry, one must be there; `**` is for all further ones. Empty: never guessed."""
-    excludes: AnyOf = ()
-    """Parameters that tell that it is not this one."""
+    """The signature in the system's documents."""
+    marks: tuple[AnyOf, ...]
+    """Parameters of a function: one of each entry, where `**` stands for `**kwargs`. A declared style requires only the
+    first entry."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """The beginning of a completion's type, from `COMPLETION_TYPES`, by parameter. Another type excludes the style."""
     payload: Callable[[payloads.Graded], Mapping[str, Any]]
-    """What is passed, by parameter name."""
+    """Makes the arguments, by parameter name."""
     names: AnyOf
-    """What the payload has, whatever the task's columns are."""
-    read: Callable[[Any], Any] = results.one
-    """What takes the wrapping off the result."""
+    """Parameter names of the payload, whatever columns the task has."""
+    read: Callable[[Any], Any] = results.single
+    """Unwraps the result."""
     columns: bool = False
-    """Whether the task's columns are passed by name as well."""
+    """Whether the system also passes the task's columns by name."""
+    not_columns: AnyOf = ()
+    """Columns that the system does not pass."""
     positional: bool = False
-    """Whether the arguments are passed in order, whatever the function calls them."""
+    """Whether the system passes the arguments in order, whatever their names in the function."""
     per_group: bool = False
     """Whether one call grades a group."""
     needs_rollout: bool = False
-    """Whether the payload is made from the rollouts, too."""
+    """Whether the payload also needs the rollouts."""
 
     @property
-    def told_by(self) -> frozenset[str]:
-        """All parameters of `marks`."""
-        return frozenset(name for alternatives in self.marks for name in alternatives)
+    def parameters(self) -> frozenset[str]:
+        """All parameters that functions of this style may have, columns aside."""
+        return frozenset(self.names).union(*self.marks)
 
 
 _TRL = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-_TRL_NOT = ("queries", "answers", "states", "infos", "parser", "rollouts", "prompt", "prompt_ids")
 _VERIFIERS = ("prompt", "completion", "answer", "state", "info", "task", "parser")
 _VERIFIERS_GROUP = ("prompts", "completions", "answers", "states", "infos", "tasks", "parser")
 
@@ -62,11 +68,12 @@ _ALL = (
         system="TRL, prompts and completions as texts",
         signature="f(prompts, completions, completion_ids, **columns)",
         marks=(("completions", "completion_ids"),),
-        excludes=_TRL_NOT,
+        types={"completions": "list[str"},
         payload=payloads.trl,
         names=_TRL,
         read=results.group,
         columns=True,
+        not_columns=payloads.TRL_NOT_COLUMNS,
         per_group=True,
         needs_rollout=True,
     ),
@@ -75,11 +82,12 @@ _ALL = (
         system="TRL, prompts and completions as messages",
         signature="f(prompts, completions, completion_ids, **columns)",
         marks=(("completions",),),
-        excludes=_TRL_NOT,
+        types={"completions": "list[list[dict"},
         payload=payloads.trl_chat,
         names=_TRL,
         read=results.group,
         columns=True,
+        not_columns=payloads.TRL_NOT_COLUMNS,
         per_group=True,
         needs_rollout=True,
     ),
@@ -115,6 +123,7 @@ _ALL = (
         system="AReaL",
         signature="f(prompt, completions, prompt_ids, completion_ids, **columns)",
         marks=(("prompt",), ("completions",), ("prompt_ids", "**")),
+        types={"completions": "str"},
         payload=payloads.areal,
         names=("prompt", "completions", "prompt_ids", "completion_ids"),
         columns=True,
@@ -135,7 +144,7 @@ _ALL = (
         system="verifiers, rubric functions",
         signature="f(prompt, completion, answer, state, info, task, parser)",
         marks=(("completion", "state"), ("answer", "state", "info", "parser", "**")),
-        excludes=("trace", "target", "entry", "messages", "example", "rollout"),
+        types={"completion": "list[dict"},
         payload=payloads.verifiers,
         names=_VERIFIERS,
         columns=True,
@@ -145,6 +154,7 @@ _ALL = (
         system="verifiers, rubric functions for groups",
         signature="f(prompts, completions, answers, states, infos, tasks, parser)",
         marks=(("completions", "states"), ("answers", "states", "infos", "tasks", "parser")),
+        types={"completions": "list[list[dict"},
         payload=payloads.verifiers_group,
         names=_VERIFIERS_GROUP,
         read=results.group,
@@ -182,6 +192,7 @@ _ALL = (
         name="aws_lambda_single",
         system="AWS Nova and Bedrock, one sample",
         signature="lambda_handler(event, context)",
+        marks=(("event",), ("context", "_context", "_")),
         payload=payloads.aws_lambda_single,
         names=("event", "context"),
         positional=True,
@@ -201,6 +212,7 @@ _ALL = (
         system="Predibase",
         signature="f(prompt, completion, example)",
         marks=(("prompt",), ("completion",), ("example",)),
+        types={"completion": "str"},
         payload=payloads.predibase,
         names=("prompt", "completion", "example"),
         positional=True,
@@ -239,6 +251,7 @@ _ALL = (
         name="plain",
         system="any function of the completion's text",
         signature="f(text)",
+        marks=(("text", "output", "generation", "prediction", "string", "s"),),
         payload=payloads.plain,
         names=("completion",),
         positional=True,
@@ -246,4 +259,4 @@ _ALL = (
 )
 
 STYLES: Mapping[str, Style] = {style.name: style for style in _ALL}
-"""All styles but rft's own, by name."""
+"""All styles except rft's own, by name."""

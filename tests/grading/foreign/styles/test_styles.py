@@ -70,12 +70,12 @@ BOXED = r"so \boxed{4}"
 @pytest.mark.parametrize(
     ("function", "item", "texts", "expected"),
     [
-        ("trl_rewards.py:reward_func", {}, ["a", "bcd"], [1.0, 3.0]),
-        ("trl_rewards.py:format_reward_func", {}, ["<think>a</think><answer>4</answer>", "4"], [1.0, 0.0]),
-        ("trl_rewards.py:ground_truth_reward", {"ground_truth": "4"}, [BOXED, r"\boxed{5}"], [1.0, 0.0]),
-        ("trl_rewards.py:math_reward_func", {"task": "math"}, ["4", "5"], [1.0, -1.0]),
-        ("trl_rewards.py:math_reward_func", {"task": "code"}, ["4", "5"], [None, None]),
-        ("trl_rewards.py:async_reward_func", {}, ["Be brief.\n\n2 + 2 = ? 4", "4"], [1.0, 0.0]),
+        ("trl_rewards.py:reward_func trl", {}, ["a", "bcd"], [1.0, 3.0]),
+        ("trl_rewards.py:format_reward_func trl_chat", {}, ["<think>a</think><answer>4</answer>", "4"], [1.0, 0.0]),
+        ("trl_rewards.py:ground_truth_reward trl", {"ground_truth": "4"}, [BOXED, r"\boxed{5}"], [1.0, 0.0]),
+        ("trl_rewards.py:math_reward_func trl", {"task": "math"}, ["4", "5"], [1.0, -1.0]),
+        ("trl_rewards.py:math_reward_func trl", {"task": "code"}, ["4", "5"], [None, None]),
+        ("trl_rewards.py:async_reward_func trl", {}, ["Be brief.\n\n2 + 2 = ? 4", "4"], [1.0, 0.0]),
         ("trl_rewards.py:token_count", {}, ["four", ""], [4.0, 0.0]),
         ("verl_rewards.py:my_reward_fn", {"answer": "4"}, ["4" * 25], [0.25]),
         ("verl_rewards.py:compute_score", {"ground_truth": "4"}, ["#### 4", "#### 5", "4"], [1.0, 0.0, 0.0]),
@@ -94,7 +94,7 @@ BOXED = r"so \boxed{4}"
         ("openrlhf_rewards.py:reward_func", {"label": "4"}, ["4", "5"], [1.0, 0.0]),
         ("openrlhf_rewards.py:listed", {"answer": "4"}, ["= 4", "5"], [1.0, 0.0]),
         ("verifiers_rubric.py:correct_answer", {"answer": "4"}, ["it is 4", "5"], [1.0, 0.0]),
-        ("swift_orms.py:Exact", {"solution": "4"}, ["4", "5"], [1.0, 0.0]),
+        ("swift_orms.py:Exact trl", {"solution": "4"}, ["4", "5"], [1.0, 0.0]),
         ("areal_rewards.py:gsm8k_reward_fn", {"answer": "4"}, ["4", "it is 4", "5"], [1.0, 1.0, 0.0]),
         ("verl_rewards.py:pair", {"reward_model": {"ground_truth": "4"}}, ["4", "5"], [1.0, 0.0]),
         ("verifiers_rubric.py:from_state", {"answer": "4", "info": {"level": 3}}, ["4", "5"], [1.0, 0.0]),
@@ -102,7 +102,12 @@ BOXED = r"so \boxed{4}"
         ("verifiers_v1.py:correct", {"answer": "4"}, [" 4\n", "5"], [1.0, 0.0]),
         ("verifiers_v1.py:several", {}, ["4", "forty"], [0.75, 0.5]),
         ("eval_protocol_rewards.py:exact_match_reward", {"answer": "4"}, ["4", "5"], [1.0, 0.0]),
-        ("aws_lambda.py:lambda_handler", {"reference_answer": "4"}, ["4", "<think>x</think>4", "5"], [1.0, 1.0, 0.0]),
+        (
+            "aws_lambda.py:lambda_handler aws_lambda",
+            {"reference_answer": "4"},
+            ["4", "<think>x</think>4", "5"],
+            [1.0, 1.0, 0.0],
+        ),
         ("google_rewards.py:evaluate", {"references": {"concise_answer": "4"}}, ["4", "5"], [1.0, -1.0]),
         ("google_rewards.py:evaluate", {"concise_answer": 4}, ["4", "5"], [1.0, -1.0]),
         ("openai_graders.py:grade", {"reference": "4"}, ["<think>5</think> 4", "5"], [1.0, 0.0]),
@@ -111,8 +116,9 @@ BOXED = r"so \boxed{4}"
         ("others.py:plain", {}, ["four"], [4.0]),
     ],
 )
-def test_unchanged(function, item, texts, expected):
-    assert values(function, task(**item), *texts) == expected
+def test_functions_are_used_unchanged(function, item, texts, expected):
+    use, _, style = function.partition(" ")
+    assert values(use, task(**item), *texts, **({"style": style} if style else {})) == expected
 
 
 def test_styles_that_must_be_named():
@@ -120,13 +126,12 @@ def test_styles_that_must_be_named():
     assert single == [1.0, 0.0]
     dataset = values("others.py:dataset", task(answer="10"), "<answer>10</answer>", "1000", style="reasoning_gym")
     assert dataset == [1.0, 0.5]
-    forced = values("trl_rewards.py:ground_truth_reward", task(ground_truth="4"), BOXED, style="trl")
-    assert forced == [1.0]
 
 
 def test_predibase_gets_the_row_with_its_prompt():
     given = task(messages=CHAT[1:], target="4")
-    assert values("predibase_rewards.py:format_reward_func", given, "<answer>4</answer>", "4") == [1.0, 0.0]
+    graded = values("predibase_rewards.py:format_reward_func", given, "<answer>4</answer>", "4", style="predibase")
+    assert graded == [1.0, 0.0]
 
 
 def test_an_option_of_the_function_can_be_set():
@@ -134,7 +139,7 @@ def test_an_option_of_the_function_can_be_set():
     assert values("verl_rewards.py:compute_score", given, "#### 5", format_score=0.25) == [0.25]
 
 
-def test_the_chat_form_of_trl_gets_messages_though_the_other_is_asked_for_by_mistake():
+def test_a_wrong_style_is_a_grader_error():
     grader = load_grader("g", {"use": f"{FOREIGN}/trl_rewards.py:format_reward_func", "style": "trl"})
     with pytest.raises(TypeError):  # a grader error, not a zero
         grader.call(task=task(), completions=["4"], rollouts=[rollout("4")])
@@ -174,41 +179,42 @@ def test_a_reason_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("function", "missing"),
+    ("function", "style", "missing"),
     [
-        ("verl_rewards.py:my_reward_fn", "ground_truth"),
-        ("trl_rewards.py:ground_truth_reward", "ground_truth"),
-        ("verifiers_rubric.py:correct_answer", "answer"),
-        ("openrlhf_rewards.py:listed", "labels"),
-        ("inspect_scorers.py:includes", "target"),
+        ("verl_rewards.py:my_reward_fn", None, "ground_truth"),
+        ("trl_rewards.py:ground_truth_reward", "trl", "ground_truth"),
+        ("verifiers_rubric.py:correct_answer", None, "answer"),
+        ("openrlhf_rewards.py:listed", None, "labels"),
+        ("inspect_scorers.py:includes", None, "target"),
     ],
 )
-def test_a_missing_column_is_an_error_that_names_it(function, missing):
+def test_a_missing_column_is_an_error_that_names_it(function, style, missing):
     with pytest.raises(LookupError) as caught:
-        scores(function, task(question="?"), "4")
-    assert str(caught.value) == f"nothing is there to pass as {missing}; task t7 has the columns question"
+        scores(function, task(question="?"), "4", style=style)
+    assert str(caught.value) == f"the task has no value for {missing}; the columns of task t7 are question"
 
 
 @pytest.mark.parametrize(
-    ("function", "entry", "says"),
+    ("function", "entry", "message"),
     [
-        ("others.py:nobody", {}, "no style fits the parameters alpha, beta. rft passes completion, task"),
-        ("others.py:plain", {"style": "trll"}, "there is no style 'trll'; there are rft, trl, trl_chat, verl,"),
-        ("others.py:nobody", {"style": "verl"}, "nothing is there to pass as alpha, beta"),
+        ("others.py:nobody", {}, "the parameters alpha, beta fit no style. rft passes completion, task"),
+        ("others.py:plain", {"style": "trll"}, "there is no style 'trll'; the styles are rft, trl, trl_chat, verl,"),
+        ("others.py:nobody", {"style": "verl"}, "the style does not pass alpha, beta"),
         (
             "others.py:plain",
             {"style": "openai"},
-            "style 'openai' is grade(sample, item): too many positional arguments",
+            "style 'openai' calls grade(sample, item): too many positional arguments",
         ),
-        ("verifiers_v1.py:in_a_box", {}, "no style fits the parameters task, trace, runtime"),
-        ("verifiers_v1.py:in_a_box", {"style": "verifiers_v1"}, "nothing is there to pass as runtime"),
-        ("trl_rewards.py:reward_func", {"style": "google"}, "style 'google' is evaluate(example, response)"),
+        ("verifiers_v1.py:in_a_box", {}, "the parameters task, trace, runtime fit no style"),
+        ("verifiers_v1.py:in_a_box", {"style": "verifiers_v1"}, "the style does not pass runtime"),
+        ("trl_rewards.py:reward_func", {}, "the parameters completions, kwargs fit 3 styles; add one line to the"),
+        ("trl_rewards.py:reward_func", {"style": "google"}, "style 'google' calls evaluate(example, response)"),
     ],
 )
-def test_what_cannot_be_told_names_the_candidates(function, entry, says):
+def test_a_style_that_does_not_fit_is_refused(function, entry, message):
     with pytest.raises(ConfigError) as caught:
         load_grader("g", {"use": f"{FOREIGN}/{function}", **entry})
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_real_data_set_of_reasoning_gyms():
@@ -253,7 +259,9 @@ def test_a_function_of_verifiers_has_the_parser_that_is_named(parser, text, valu
 
 
 def test_a_parser_must_be_named_or_stand_in_the_file():
-    with pytest.raises(ConfigError, match="asks for the parser of its environment; say which one with parser="):
+    with pytest.raises(
+        ConfigError, match="takes the parser of its environment; name the parser in the entry with `parser: "
+    ):
         scores("verifiers_rubric.py:parsed_answer", task(answer="4"), "4")
     with pytest.raises(ConfigError, match="there is no parser 'box'; there are plain, boxed,"):
         scores("verifiers_rubric.py:parsed_answer", task(answer="4"), "4", parser="box")
@@ -264,15 +272,15 @@ def test_a_parser_must_be_named_or_stand_in_the_file():
 def test_a_completion_without_its_tokens_has_no_length():
     given = replace(rollout("four"), completion_ids=(), logprobs=())
     grader = load_grader("g", {"use": f"{FOREIGN}/trl_rewards.py:short"})
-    with pytest.raises(LookupError, match="completion_ids: the recorded completion came without its tokens"):
+    with pytest.raises(LookupError, match="the recorded completion has no tokens to pass as completion_ids"):
         grader.call(task=task(), completions=["four"], rollouts=[given])
 
 
 def test_a_factory_is_called_with_its_options():
     made = "factories.py:get_length_reward"
-    assert [one.value for one in scores(made, task(), "12", "1234", max_chars=3)] == [1.0, -1.0]
-    assert [one.value for one in scores(made, task(), "12", "1234", max_chars=3, penalty=-5.0)] == [1.0, -5.0]
-    with pytest.raises(ConfigError, match="no style fits the parameters max_chars, penalty"):
+    assert values(made, task(), "12", "1234", style="trl", max_chars=3) == [1.0, -1.0]
+    assert values(made, task(), "12", "1234", style="trl", max_chars=3, penalty=-5.0) == [1.0, -5.0]
+    with pytest.raises(ConfigError, match="the parameters max_chars, penalty fit no style"):
         scores(made, task(), "12")
     with pytest.raises(
         ConfigError, match=r"calling get_length_reward\(max_chars\) to make the grader failed: ValueError"
@@ -281,10 +289,8 @@ def test_a_factory_is_called_with_its_options():
 
 
 def test_classes_are_instantiated_with_their_options():
-    assert [one.value for one in scores("swift_orms.py:Overlong", task(), "123", "12345", soft_max_length=4)] == [
-        0.0,
-        -1.0,
-    ]
+    graded = values("swift_orms.py:Overlong", task(), "123", "12345", style="trl", soft_max_length=4)
+    assert graded == [0.0, -1.0]
     with pytest.raises(ConfigError, match="to make the grader failed: TypeError"):
         scores("swift_orms.py:Overlong", task(), "123")
     with pytest.raises(ConfigError, match="that is a class, and its instances cannot be called; make a grader of it"):

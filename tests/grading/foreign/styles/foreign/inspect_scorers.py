@@ -2,6 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inspect_ai.scorer import Target  # noqa: F401 - the import declares the system
 
 
 @dataclass

@@ -1,5 +1,10 @@
 """A rubric function beside its environment's parser."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import verifiers as vf  # noqa: F401 - the import declares the system
+
 
 class LastWord:
     def parse_answer(self, completion):

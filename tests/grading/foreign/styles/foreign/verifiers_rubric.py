@@ -1,5 +1,10 @@
 """As in verifiers' documents: rubric functions, which get what they name."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import verifiers as vf  # noqa: F401 - the import declares the system
+
 
 def correct_answer(completion, answer) -> float:
     response = completion[-1]["content"]

@@ -1,5 +1,10 @@
 """As in verifiers v1: rewards that declare what they need by name."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import verifiers as vf  # noqa: F401 - the import declares the system
+
 
 async def correct(task, trace) -> float:
     return float(trace.last_reply == task.answer)
