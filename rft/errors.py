@@ -1,19 +1,19 @@
 """The errors that rft raises on purpose, each written for the person who must fix it.
 
     RftError                 exit code 1
-    |-- UsageError           exit code 2: what was given is wrong, nothing was started
-    |   |-- ConfigError      the configuration; carries every problem found, not only the first
-    |   |-- DataError        task files; carries every finding with file and line
+    |-- UsageError           exit code 2: the input is wrong, and nothing was started
+    |   |-- ConfigError      the configuration; contains all problems, not only the first
+    |   |-- DataError        task files; contains all problems with file and line
     |   |-- ModelError       the base model, its tokenizer or an adapter
     |   `-- OutputError      the folder that the run writes to
     |-- SampleError          a sampler failed
     |-- GradeError           a grader failed too often
     |-- LearnError           the learner failed
-    |   `-- RankLost         a rank of it hears nothing from another, which tells by itself what ails it
+    |   `-- RankLost         a rank lost contact with another rank, which reports its own error
     |-- SyncError            a new policy did not reach a sampler
     |-- ClusterError         the cluster cannot be reached, or one of its nodes failed
-    |-- StorageError         where the run is copied to cannot be written or read
-    `-- WaitTimeout          something that was waited for did not come in time
+    |-- StorageError         the storage for copies of the run cannot be written or read
+    `-- WaitTimeout          a wait exceeded its deadline
 
 Standard library only.
 """
@@ -30,11 +30,11 @@ class RftError(Exception):
 
 
 class UsageError(RftError):
-    """What the user gave is wrong. Holds every problem found.
+    """The user's input is wrong. The error contains all problems.
 
     Args:
-        title: What was being checked, as "configuration".
-        problems: One sentence each: what was given, what is allowed, what to do.
+        title: The subject of the check, such as "configuration".
+        problems: One sentence for each problem: the given value, the allowed values, the remedy.
     """
 
     exit_code = 2
@@ -77,7 +77,7 @@ class LearnError(RftError):
 
 
 class RankLost(LearnError):
-    """A rank of the learner hears nothing from another."""
+    """A rank of the learner lost contact with another rank."""
 
 
 class SyncError(RftError):
@@ -89,21 +89,21 @@ class ClusterError(RftError):
 
 
 class StorageError(RftError):
-    """The place that a run is copied to cannot be written or read."""
+    """The storage for copies of the run cannot be written or read."""
 
 
 class WaitTimeout(RftError):
-    """Something that was waited for did not come before its deadline.
+    """A wait exceeded its deadline.
 
     Args:
-        what: What was waited for, in words.
-        deadline_s: How long was waited, seconds.
+        what: The name of the wait, such as "8 completions".
+        deadline_s: Length of the wait, in seconds.
     """
 
     def __init__(self, what: str, deadline_s: float) -> None:
         self.what = what
         self.deadline_s = deadline_s
-        super().__init__(f"waited {deadline_s:g} s for {what}, in vain")
+        super().__init__(f"timed out after {deadline_s:g} s waiting for {what}")
 
     def __reduce__(self) -> tuple[type[WaitTimeout], tuple[str, float]]:
         return type(self), (self.what, self.deadline_s)

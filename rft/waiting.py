@@ -1,4 +1,4 @@
-"""Every wait has a name and a deadline, and the progress display can ask what the run is waiting for."""
+"""Waits with a name and a deadline. The progress display shows the name of the current wait."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One thing being waited for."""
+    """A wait in progress."""
 
     what: str
-    """In words, as "8 completions on sampler 0"."""
+    """The name of the wait, such as "8 completions on sampler 0"."""
     since: float
-    """`time.monotonic()` when the wait began."""
+    """`time.monotonic()` at the start of the wait."""
 
 
 _waits: list[Wait] = []
 
 
 def current_wait() -> Wait | None:
-    """The wait that began last among those still going on, or None."""
+    """Return the latest wait in progress, or None."""
     return _waits[-1] if _waits else None
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Name what the enclosed code waits for."""
+    """Register a wait under this name while the enclosed code runs."""
     wait = Wait(what, time.monotonic())
     _waits.append(wait)
     try:
@@ -46,29 +46,29 @@ def waiting(what: str) -> Iterator[None]:
 
 
 async def wait_for(awaitable: Awaitable[T], *, what: str, deadline_s: float) -> T:
-    """Await something under a name and a deadline.
+    """Await `awaitable` under a name and a deadline.
 
     Args:
-        awaitable: What is awaited; it is cancelled at the deadline.
-        what: What is waited for, in words.
-        deadline_s: Seconds.
+        awaitable: Cancelled at the deadline.
+        what: The name of the wait.
+        deadline_s: Seconds until the deadline.
 
     Raises:
-        WaitTimeout: It did not come in time.
+        WaitTimeout: The deadline passed.
     """
     with waiting(what):
         try:
             async with asyncio.timeout(deadline_s) as limit:
                 return await awaitable
         except TimeoutError:
-            if not limit.expired():  # it failed by itself, with a timeout of its own
+            if not limit.expired():  # the call raised its own timeout
                 raise
             raise WaitTimeout(what, deadline_s) from None
 
 
 async def together(*awaitables: Awaitable[object]) -> None:
-    """Await them side by side. Where one fails, the others are cancelled, and its error is raised."""
-    tasks = [asyncio.ensure_future(one) for one in awaitables]
+    """Await all at the same time. If one fails, cancel the others and raise its error."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -78,21 +78,21 @@ async def together(*awaitables: Awaitable[object]) -> None:
 
 
 def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
-    """Make a call in a thread of its own, which nobody has to wait for, not even the end of the program.
+    """Run `call` in a daemon thread, which may outlive its waiter and does not delay the end of the program.
 
-    `asyncio.to_thread` would not do: at the end of the program its threads are waited for.
+    `asyncio.to_thread` does not suit, because the program waits for its threads at the end.
 
     Args:
-        call: What is called.
-        name: Of the thread.
+        call: The function to run.
+        name: Name of the thread.
     """
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # whoever gives up leaves the thread as it is
+    future.set_running_or_notify_cancel()  # a cancelled wait does not cancel the thread
 
     def work() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:  # it is raised where it is waited for
+        except BaseException as error:  # raised again by the waiter
             future.set_exception(error)
 
     threading.Thread(target=work, name=f"rft: {name}", daemon=True).start()
@@ -100,35 +100,35 @@ def in_thread(call: Callable[[], T], *, name: str) -> Future[T]:
 
 
 async def blocking(call: Callable[[], T], *, what: str, deadline_s: float) -> T:
-    """Await a call that blocks, in a thread that nobody waits for past the deadline.
+    """Await a blocking call, which runs in a daemon thread.
 
     Args:
-        call: What is called.
-        what: What is waited for, in words.
-        deadline_s: Seconds.
+        call: The function to run.
+        what: The name of the wait.
+        deadline_s: Seconds until the deadline.
 
     Raises:
-        WaitTimeout: It did not return in time.
+        WaitTimeout: The call did not return before the deadline.
     """
     return await wait_for(asyncio.wrap_future(in_thread(call, name=what)), what=what, deadline_s=deadline_s)
 
 
 def within(call: Callable[[], T], *, what: str, deadline_s: float) -> T:
-    """Make a call that blocks, outside of an event loop, in a thread that nobody waits for past the deadline.
+    """Run a blocking call in a daemon thread, outside an event loop, and wait for it.
 
     Args:
-        call: What is called.
-        what: What is waited for, in words.
-        deadline_s: Seconds.
+        call: The function to run.
+        what: The name of the wait.
+        deadline_s: Seconds until the deadline.
 
     Raises:
-        WaitTimeout: It did not return in time.
+        WaitTimeout: The call did not return before the deadline.
     """
     future = in_thread(call, name=what)
     with waiting(what):
         try:
             return future.result(deadline_s)
         except TimeoutError:
-            if future.done():  # it failed by itself, with a timeout of its own
+            if future.done():  # the call raised its own timeout
                 raise
             raise WaitTimeout(what, deadline_s) from None

@@ -42,4 +42,4 @@ def test_every_problem_is_a_bullet() -> None:
 
 
 def test_a_timeout_says_what_was_waited_for() -> None:
-    assert str(WaitTimeout("8 completions", 0.5)) == "waited 0.5 s for 8 completions, in vain"
+    assert str(WaitTimeout("8 completions", 0.5)) == "timed out after 0.5 s waiting for 8 completions"

@@ -149,7 +149,7 @@ def test_a_place_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     ends = threading.Event()
     monkeypatch.setattr(storage, "ANSWER_S", 0.01)
     monkeypatch.setattr(Place, "check_writable", lambda _: ends.wait())
-    with pytest.raises(OutputError, match=r"waited 0\.01 s for memory://runs to take a file, in vain"):
+    with pytest.raises(OutputError, match=r"timed out after 0\.01 s waiting for memory://runs to take a file"):
         check_place(Place("memory://runs"), tmp_path)
     ends.set()
 

@@ -100,7 +100,7 @@ def test_the_last_copy_says_why_it_failed() -> None:
 def test_the_deadline_gives_up() -> None:
     copies = Copies(may_end=threading.Event())
     result, _ = with_store(copies, lambda store: store.finish(7), timeout_s=0.01)
-    assert result == "waited 0.01 s for the copy of the run to memory://bucket/runs/a, in vain"
+    assert result == "timed out after 0.01 s waiting for the copy of the run to memory://bucket/runs/a"
     assert copies.given_up is not None
     assert copies.given_up.is_set()
     copies.may_end.set()  # type: ignore[union-attr]
