@@ -121,7 +121,7 @@ def test_one_key_of_the_configuration(rft: Rft) -> None:
     assert rft("config", "loop.stepz") == (
         2,
         "",
-        "rft: rft config:\n  - loop.stepz: there is no such key or section; did you mean loop.steps?\n",
+        "rft: rft config:\n  - loop.stepz: no such key or section; did you mean loop.steps?\n",
     )
     assert rft("config", "--all")[0] == rft("config", "a", "b")[0] == 2
     assert "\n  loop            The training loop.\n" in rft("config")[1]
@@ -193,7 +193,7 @@ def test_a_wrong_configuration(tmp_path: Path) -> None:
     assert (code, out) == (2, "")
     assert [line.split(";")[0] for line in err.splitlines()] == [
         "rft: configuration:",
-        "  - sampler=vlm: there is no such preset (did you mean vllm?)",
+        "  - sampler=vlm: unknown preset (did you mean vllm?)",
         "  - seed=x: input should be a valid integer, unable to parse string as an integer",
         "  - loop.setps is unknown",
     ]
@@ -204,7 +204,7 @@ def test_a_grid_is_refused_before_its_first_trial(rft: Rft) -> None:
     code, out, err = rft("train", "-m", "experiment=quickstart", "loop.steps=0,5", "loop.stepz=1")
     assert (code, out) == (2, "")
     assert err.splitlines()[:2] == [
-        "rft: sweep, nothing was started:",
+        "rft: sweep not started:",
         "  - loop.steps=0: input should be greater than or equal to 1 (in trial 0 of 0 to 1)",
     ]
     assert err.splitlines()[2].startswith("  - loop.stepz is unknown")

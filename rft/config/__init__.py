@@ -1,4 +1,4 @@
-"""The configuration of a run: its schema, how it is composed, and everything that is wrong with it at once."""
+"""The configuration of a run: schema, composition with Hydra, and checks that report all problems together."""
 
 from rft.config.learner_problems import completions_per_micro_batch
 from rft.config.problems import (

@@ -1,4 +1,4 @@
-"""The commands that have a configuration, and what it looks like."""
+"""The commands with a configuration, and the schema of each."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SCHEMAS: Mapping[str, type[Section]] = {
 
 
 def config_name_of(command: str) -> str | None:
-    """The primary file of a command, typed as `serve-grader`; None where it has no configuration."""
+    """Return the primary file of a command such as `serve-grader`; None for a command without a configuration."""
     name = "train" if command == "check" else command.replace("-", "_")
     return name if name in SCHEMAS else None
 
 
 def command_of(config_name: str) -> str:
-    """How the command is typed, as `rft serve-grader`."""
+    """Return the command as typed, such as `rft serve-grader`."""
     return f"rft {config_name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""The configurations of the commands, from the words of the command line."""
+"""Loads the configuration of each command from its arguments."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from rft.errors import ConfigError, RftError
 from rft.redaction import hide_in_words
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-"""With 1, Hydra raises its errors. It would print them as tracebacks and exit otherwise."""
+"""Environment variable: with 1, Hydra raises errors instead of printing tracebacks and exiting."""
 
 
 def load_training(overrides: Sequence[str], output_dir: str | None = None) -> RunConfig:
-    """The configuration of a training run; with `resume=<run folder or copy>`, the one that run was started with.
+    """Load the configuration of a training run. `resume=<run folder or copy>` loads that run's configuration.
 
     Args:
         overrides: As on the command line.
-        output_dir: The run folder, where something else than the configuration decides it.
+        output_dir: The run folder, if it does not come from the configuration.
 
     Raises:
-        ConfigError: With every problem found.
+        ConfigError: Contains all problems.
         OutputError: `resume` names no run.
         StorageError: The copy that `resume` names cannot be read.
     """
@@ -59,10 +59,10 @@ def load_training(overrides: Sequence[str], output_dir: str | None = None) -> Ru
 
 
 def load_evaluation(overrides: Sequence[str], output_dir: str | None = None) -> EvaluateConfig:
-    """The configuration of a measurement; of an adapter, with the settings of the run that trained it.
+    """Load the configuration of an evaluation. For an adapter, it includes the settings of the adapter's run.
 
     Raises:
-        ConfigError: With every problem found.
+        ConfigError: Contains all problems.
         UsageError: The run's configuration cannot be read.
     """
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
@@ -71,44 +71,44 @@ def load_evaluation(overrides: Sequence[str], output_dir: str | None = None) -> 
 
 
 def load_grading(overrides: Sequence[str], output_dir: str | None = None) -> GradeConfig:
-    """The configuration of a grading of recorded completions.
+    """Load the configuration of `rft grade`.
 
     Raises:
-        ConfigError: With every problem found.
+        ConfigError: Contains all problems.
     """
     words = [*written_out(overrides), *([f"output_dir={output_dir}"] if output_dir else [])]
     return load(GradeConfig, "grade", words, grade_problems)
 
 
 def load_merge(overrides: Sequence[str]) -> MergeConfig:
-    """The configuration of a merge.
+    """Load the configuration of `rft merge`.
 
     Raises:
-        ConfigError: With every problem found.
+        ConfigError: Contains all problems.
     """
     return load(MergeConfig, "merge", overrides, merge_problems)
 
 
 def load_audit(overrides: Sequence[str], output_dir: str | None = None) -> AuditConfig:
-    """The configuration of an audit of graders.
+    """Load the configuration of `rft audit`.
 
     Raises:
-        ConfigError: With every problem found.
+        ConfigError: Contains all problems.
     """
     words = [*written_out(overrides, "tasks"), *([f"output_dir={output_dir}"] if output_dir else [])]
     return load(AuditConfig, "audit", words, audit_config_problems)
 
 
 def written_out(words: Sequence[str], key: str = "completions") -> list[str]:
-    """The words of `rft grade` or `rft audit`, with `data=` as what it is short for; Hydra would look for a preset."""
+    """Expand the short form `data=` of `rft grade` and `rft audit`, which Hydra would take for a preset."""
     return [re.sub("^(\\+*)data=", rf"\1data.{key}=", word) for word in words]
 
 
 def load_service(overrides: Sequence[str]) -> ServeConfig:
-    """The configuration of a service of graders.
+    """Load the configuration of `rft serve-grader`.
 
     Raises:
-        ConfigError: With every problem found.
+        ConfigError: Contains all problems.
     """
     return load(ServeConfig, "serve_grader", overrides, serve_problems)
 
@@ -121,8 +121,8 @@ def with_hydra(
     Args:
         config_name: The primary file in `conf/`, without `.yaml`.
         words: The command line after the command.
-        job: Runs one configuration, given as overrides, into the folder that Hydra chose for it in a multirun.
-        many: Runs all jobs of a multirun side by side, where the launcher is one of rft's.
+        job: Runs one configuration, given as overrides, in the folder that Hydra chooses in a multirun.
+        many: Runs all jobs of a multirun side by side, with a launcher of rft.
 
     Returns:
         The exit code; in a multirun the highest of all jobs.
@@ -131,9 +131,9 @@ def with_hydra(
         ConfigError: Hydra cannot compose the configuration.
     """
     line = read_line(words, command_of(config_name))
-    usable, found = usable_overrides(line.words, config_name, allow_sweeps=line.is_multirun)
-    if found:
-        raise ConfigError("configuration", found)
+    usable, problems = usable_overrides(line.words, config_name, allow_sweeps=line.is_multirun)
+    if problems:
+        raise ConfigError("configuration", problems)
     jobs = Jobs(job, many, line.searched)
     register()
     sys.argv = [f"rft {config_name}", *line.options, *usable]
@@ -145,7 +145,7 @@ def with_hydra(
             raise jobs.refusal from None
         raise
     except COMPOSING as error:
-        if jobs.have_begun:  # so it is not about what Hydra composes
+        if jobs.have_begun:  # the error does not come from the composition
             raise
         raise ConfigError("configuration", hide_in_words([explained(error)], {})) from error
     return max(jobs.codes)
@@ -153,7 +153,7 @@ def with_hydra(
 
 @contextmanager
 def _errors_raised() -> Iterator[None]:
-    """Hydra raises what goes wrong, instead of printing a traceback and exiting."""
+    """Make Hydra raise errors instead of printing a traceback and exiting."""
     before = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:
@@ -186,12 +186,12 @@ RunMany = Callable[[Sequence[Job], Mapping[str, Any]], list[int]]
 
 
 class Jobs:
-    """What Hydra runs: its launchers call this job by job, those of rft hand over all jobs at once.
+    """The callable that Hydra runs. Hydra's launchers call it for each job; rft's launchers pass all jobs at once.
 
     Args:
-        job: Runs one.
-        many: Runs all; None where only one after the other is possible.
-        searched: Overrides that come from options of the command line.
+        job: Runs one job.
+        many: Runs all jobs; None if jobs can only run one after the other.
+        searched: Overrides that come from command-line options.
     """
 
     def __init__(
@@ -201,11 +201,11 @@ class Jobs:
         self._many = many
         self._searched = searched
         self.have_begun = False
-        """Whether Hydra has composed the first."""
+        """Whether Hydra has composed the first job."""
         self.codes = [0]
-        """Exit codes so far, after a 0."""
+        """0, followed by the exit codes of finished jobs."""
         self.refusal: RftError | None = None
-        """Why the jobs handed over were refused; Hydra would print its own story of it."""
+        """The error that refused the jobs; Hydra would replace its message."""
 
     def __call__(self, composed: DictConfig) -> None:
         """Run the job that Hydra has just configured."""
@@ -219,17 +219,17 @@ class Jobs:
     def launch(
         self, jobs: Sequence[tuple[int, Sequence[str], str]], composed: DictConfig, options: Mapping[str, Any]
     ) -> list[int]:
-        """Run jobs, each with number, overrides and folder, side by side; `composed` is what they have in common."""
+        """Run jobs (number, overrides, folder) side by side; `composed` is their common configuration."""
         self.have_begun = True
         try:
             _hide_in_sweep(Path(str(composed.hydra.sweep.dir)) / "multirun.yaml", composed)
             if self._many is None:
-                raise ConfigError("configuration", ["hydra/launcher: this command knows only hydra/launcher=basic"])
-            every = [
+                raise ConfigError("configuration", ["hydra/launcher: this command supports only hydra/launcher=basic"])
+            all_jobs = [
                 Job(number=number, overrides=self._words(overrides), folder=folder)
                 for number, overrides, folder in jobs
             ]
-            codes = self._many(every, options)
+            codes = self._many(all_jobs, options)
         except RftError as refusal:
             self.refusal = refusal
             sys.exit(refusal.exit_code)
@@ -242,7 +242,7 @@ class Jobs:
 
 
 def _hide_in_sweep(file: Path, composed: DictConfig) -> None:
-    """Take the secrets out of what Hydra wrote down about a multirun, the words of the command line among it."""
+    """Remove secrets, including those of the command line, from Hydra's record of a multirun."""
     if file.is_file():
         lines = file.read_text(encoding="utf-8").splitlines()
         hidden = hide_in_words(lines, OmegaConf.to_container(composed))

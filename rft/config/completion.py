@@ -1,4 +1,4 @@
-"""Tab completion: scripts for bash, zsh and fish, which all ask `rft completion --candidates` what may come next."""
+"""Tab completion: scripts for bash, zsh and fish, which call `rft completion --candidates`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rft.config.reference import GRADER, Key, reference
 from rft.grading.loading.targets import BUILT_IN
 
 SCRIPTS: Mapping[str, str] = {
-    # Bash breaks words at `=` and `:`, which are inside rft's; what is before the last of them is not to be repeated.
+    # Bash breaks words at `=` and `:`. Candidates must not repeat the part before the last break.
     "bash": """\
 _rft() {
     local line=${COMP_LINE:0:COMP_POINT} words current before
@@ -53,15 +53,15 @@ end
 complete -c rft -f -a '(__rft_candidates)'
 """,
 }
-"""What each shell evaluates."""
+"""The script of each shell."""
 
 
 def candidates(words: Sequence[str], commands: Mapping[str, Callable[[], ArgumentParser] | None]) -> list[str]:
-    """What the last word may become. One that ends in `=`, `.` or `/` is not complete yet.
+    """Return completions of the last word. A candidate that ends in `=`, `.` or `/` is incomplete.
 
     Args:
-        words: Those after `rft`; the last is what is typed of it so far, and may be empty.
-        commands: The commands of rft; for those that have options instead of a configuration, what makes their parser.
+        words: The words after `rft`; the last one is partial and may be empty.
+        commands: The commands of rft; those with options instead of a configuration have a factory of their parser.
     """
     if len(words) < 2:
         return _begin([*commands, "--help", "--version"], words[0] if words else "")
@@ -82,7 +82,7 @@ def candidates(words: Sequence[str], commands: Mapping[str, Callable[[], Argumen
 
 
 def _overrides(config_name: str, before: Sequence[str], current: str) -> list[str]:
-    """Keys and presets, or the values of the one that is typed."""
+    """Return keys and presets, or values of the typed key."""
     sign = current[: len(current) - len(current.lstrip("+~"))]
     typed = current[len(sign) :]
     names = [config_name, "train"] if config_name == "sweep" else [config_name]
@@ -94,20 +94,20 @@ def _overrides(config_name: str, before: Sequence[str], current: str) -> list[st
         listed = [f"{key}=" for key in [*keys, *presets] if "<" not in key]
         listed += ["data="] if config_name in ("grade", "audit") else []
         graders = ["graders."] if any(key.startswith(GRADER) for key in keys) else []
-        return [f"{sign}{found}" for found in _cut([*listed, *graders], typed)]
+        return [f"{sign}{candidate}" for candidate in _cut([*listed, *graders], typed)]
     key = keys.get(name)
     if name in presets:
-        found = _begin(presets[name], value)
+        values = _begin(presets[name], value)
     elif name.endswith(".use"):
-        found = [*_begin([*BUILT_IN], value), *_files(value)]
+        values = [*_begin([*BUILT_IN], value), *_files(value)]
     else:
         takes_files = key is None or "str" in key.type
-        found = [*_begin(key.values if key else (), value), *(_files(value) if takes_files else ())]
-    return [f"{sign}{name}={one}" for one in found]
+        values = [*_begin(key.values if key else (), value), *(_files(value) if takes_files else ())]
+    return [f"{sign}{name}={candidate}" for candidate in values]
 
 
 def _grader_keys(keys: Mapping[str, Key], before: Sequence[str], typed: str) -> Iterator[Key]:
-    """The keys of the graders that the words name, of built-in ones with their options."""
+    """Yield the keys of the graders in the arguments; for built-in graders also their options."""
     named = {word.split(".")[1]: "" for word in [*before, typed] if word.startswith("graders.") and word.count(".") > 1}
     for word in before:
         key, _, value = word.partition("=")
@@ -128,7 +128,7 @@ def _key_names(config_names: Sequence[str] | Mapping[str, object]) -> list[str]:
 
 
 def _folders(before: Sequence[str]) -> list[Path]:
-    """Where presets are: `conf/`, and what `--config-dir` says."""
+    """Return the folders with presets: `conf/` and those of `--config-dir`."""
     given = [word.partition("=")[2] for word in before if word.startswith("--config-dir=")]
     given += [after for word, after in itertools.pairwise(before) if word in ("--config-dir", "-cd")]
     return [conf_dir(), *(Path(folder).expanduser() for folder in given)]
@@ -143,16 +143,16 @@ def _begin(choices: Sequence[str], typed: str) -> list[str]:
 
 
 def _cut(names: Sequence[str], typed: str) -> list[str]:
-    """The names that begin with what is typed, each up to the next dot."""
-    found = []
+    """Return the names that start with the typed text, each cut at the next dot."""
+    shortened = []
     for name in _begin(names, typed):
         head, dot, _ = name[len(typed) :].partition(".")
-        found.append(f"{typed}{head}{dot}")
-    return list(dict.fromkeys(found))
+        shortened.append(f"{typed}{head}{dot}")
+    return list(dict.fromkeys(shortened))
 
 
 def _files(typed: str) -> list[str]:
-    """The files and folders that begin with what is typed."""
+    """Return the files and folders that start with the typed text."""
     folder, name = os.path.split(typed)
     try:
         entries = sorted(os.scandir(Path(folder or ".").expanduser()), key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in words for the person who must fix it."""
+"""Turns pydantic's validation errors into messages for the user."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic.fields import FieldInfo
 from rft.redaction import redacted
 
 UNIONS = ("sampler", "learner", "cluster")
-"""Sections with several kinds; pydantic puts the kind into the location of an error, the user's key has none."""
+"""Sections with several kinds. Pydantic includes the kind in the location of an error; the user's key does not."""
 
 
 def key_of(location: Sequence[str | int]) -> str:
-    """The dotted key that the user knows, as `sampler.engine`."""
+    """Return the dotted key that the user writes, such as `sampler.engine`."""
     parts = [str(part) for part in location]
     if len(parts) > 2 and parts[0] in UNIONS:
         del parts[1]
@@ -25,7 +25,7 @@ def key_of(location: Sequence[str | int]) -> str:
 
 
 def explain(schema: type[BaseModel], error: ValidationError) -> list[str]:
-    """One sentence for each thing wrong: what was given, what is allowed."""
+    """Return one sentence for each error, with the given value and the allowed values."""
     return [_sentence(schema, item) for item in error.errors()]
 
 
@@ -39,16 +39,16 @@ def _sentence(schema: type[BaseModel], item: Any) -> str:
         return f"{key} is missing: choose one with {key}=<preset>"
     if item["type"] == "union_tag_invalid":
         kind = f"{key}.kind={shown(item['input']['kind'])}"
-        return f"{kind}: should be one of {item['ctx']['expected_tags']}; choose it with {key}=<preset>"
+        return f"{kind}: should be one of {item['ctx']['expected_tags']}; select it with {key}=<preset>"
     if item["type"] in ("model_type", "model_attributes_type"):
-        return f"{key}={shown(item['input'])}: this is a section; give the keys in it, as {key}.<name>=<value>"
+        return f"{key}={shown(item['input'])}: this is a section; set its keys with {key}.<name>=<value>"
     given = shown(redacted({key.rpartition(".")[2]: item["input"]}).popitem()[1])
     message = item["msg"][:1].lower() + item["msg"][1:]
     return f"{key}={given}: {message}{_remedy(schema, item, key)}"
 
 
 def _remedy(schema: type[BaseModel], item: Any, key: str) -> str:
-    """What to write instead, where that can be told."""
+    """Return the correct notation, if the error implies one."""
     given = item["input"]
     if item["type"] == "list_type" and isinstance(given, str):
         return f"; write [{given}]"
@@ -60,12 +60,12 @@ def _remedy(schema: type[BaseModel], item: Any, key: str) -> str:
 
 
 def _is_off(value: Any) -> bool:
-    """Whether a value is one that people write for nothing."""
+    """Whether the value is a common way to switch something off."""
     return value in (0, "", "off", "none", "None", "no", "never")  # false is 0
 
 
 def shown(value: Any) -> str:
-    """A value as YAML and the command line have it: null, true."""
+    """Return a value in the notation of YAML and the command line: null, true."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -80,7 +80,7 @@ def _unknown(schema: type[BaseModel], location: Sequence[str | int], key: str) -
     kind = f" for {location[0]}={location[1]}" if location[0] in UNIONS and len(location) > 2 else ""
     last = key.rpartition(".")[2]
     if others := _other_kinds(schema, location):
-        hint = f"it is for {' and '.join(others)}, leave it out with ~{key}. "
+        hint = f"it belongs to {' and '.join(others)}; remove it with ~{key}. "
     elif near := difflib.get_close_matches(last, names, n=1):
         hint = f"did you mean {allowed[near[0]]}? "
     elif elsewhere := _near_elsewhere(schema, key):
@@ -91,7 +91,7 @@ def _unknown(schema: type[BaseModel], location: Sequence[str | int], key: str) -
 
 
 def _other_kinds(schema: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The other kinds of the same section that have the key, as `sampler=vllm`."""
+    """Return the other kinds of the section that have the key, such as `sampler=vllm`."""
     if location[0] not in UNIONS or len(location) != 3:
         return []
     kinds = _models(schema.model_fields[str(location[0])].annotation)
@@ -99,7 +99,7 @@ def _other_kinds(schema: type[BaseModel], location: Sequence[str | int]) -> list
 
 
 def _near_elsewhere(schema: type[BaseModel], key: str) -> list[str]:
-    """A key of the same name in another section."""
+    """Return a key with the same name in another section."""
     last = key.rpartition(".")[2]
     for name, field in schema.model_fields.items():
         for section in _models(field.annotation):
@@ -135,4 +135,4 @@ def _field(schema: type[BaseModel], location: Sequence[str | int]) -> FieldInfo 
 
 def _meaning(schema: type[BaseModel], location: Sequence[str | int]) -> str:
     field = _field(schema, location)
-    return (field.description if field and field.description else "it must be given").rstrip()
+    return (field.description if field and field.description else "a value is required").rstrip()

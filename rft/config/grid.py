@@ -1,4 +1,4 @@
-"""A grid: from `rft train -m key=1,2 other=3,4` to its trials, all of them checked before the first starts."""
+"""Grids: expands `rft train -m key=1,2 other=3,4` into trials, and checks all trials before the first one starts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Grid:
     folder: Path
     """The sweep folder: `hydra.sweep.dir`, resolved."""
     trials: tuple[list[str], ...]
-    """The overrides of each trial, in the order in which Hydra numbers them."""
+    """The overrides of each trial, in Hydra's order."""
     searched: tuple[str, ...]
     """The keys that differ between trials."""
 
@@ -43,14 +43,14 @@ def read_grid(words: Sequence[str]) -> Grid:
     """Expand the command line of a multirun.
 
     Raises:
-        ConfigError: A word cannot be understood.
+        ConfigError: An argument is invalid.
     """
     typed = read_line(words, "rft train").words
-    usable, found = usable_overrides(typed, allow_sweeps=True)
-    if found:
-        raise ConfigError("configuration", found)
+    usable, problems = usable_overrides(typed, allow_sweeps=True)
+    if problems:
+        raise ConfigError("configuration", problems)
     with initialized():
-        # With the configurations at hand, for `glob(*)`.
+        # `glob(*)` needs the loader to list presets.
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         parsed = parser.parse_overrides(usable)
         fixed = [text for text, override in zip(usable, parsed, strict=True) if not override.is_sweep_override()]
@@ -63,29 +63,29 @@ def read_grid(words: Sequence[str]) -> Grid:
         override.get_key_element().lstrip("+"): _choices(override, word.lstrip("+"))
         for override, word in zip(parsed, typed, strict=True)
     }
-    tried = [word for words_of_it in choices.values() if len(words_of_it) > 1 for word in words_of_it]
-    if found := searched_secrets(tried):
-        raise ConfigError("configuration", found)
+    varied = [word for key_words in choices.values() if len(key_words) > 1 for word in key_words]
+    if problems := searched_secrets(varied):
+        raise ConfigError("configuration", problems)
     return Grid(
         folder=folder,
         trials=tuple(
             [word for word in combination if not word.startswith(("hydra.sweep", "hydra/", "hydra.launcher"))]
             for combination in product(*choices.values())
         ),
-        searched=tuple(key for key, words_of_it in choices.items() if len(words_of_it) > 1),
+        searched=tuple(key for key, key_words in choices.items() if len(key_words) > 1),
     )
 
 
 def check_trials(trials: Sequence[Sequence[str]], folder: Path) -> list[RunConfig]:
-    """The configuration of every trial, checked.
+    """Load and check the configuration of every trial.
 
     Args:
-        trials: The overrides of each.
-        folder: Where their run folders are going to be.
+        trials: The overrides of each trial.
+        folder: The parent of the run folders.
 
     Raises:
-        ConfigError: With every problem of every trial, each once, with the numbers of the trials that have it; or
-            their held-out scores could not be compared.
+        ConfigError: Trials have problems (each problem is listed once, with the numbers of its trials), or their
+            held-out scores cannot be compared.
     """
     problems: dict[str, list[int]] = {}
     runs = []
@@ -96,14 +96,14 @@ def check_trials(trials: Sequence[Sequence[str]], folder: Path) -> list[RunConfi
             for problem in error.problems:
                 problems.setdefault(problem, []).append(number)
     if problems:
-        raise ConfigError("sweep, nothing was started", tell_by_trial(problems, len(trials)))
-    if found := comparison_problems(runs):
-        raise ConfigError("sweep, nothing was started", found)
+        raise ConfigError("sweep not started", add_trial_numbers(problems, len(trials)))
+    if incomparable := comparison_problems(runs):
+        raise ConfigError("sweep not started", incomparable)
     return runs
 
 
-def tell_by_trial(problems: dict[str, list[int]], total: int) -> list[str]:
-    """Problems with the trials that have them; where all have one, it is told as of a single run."""
+def add_trial_numbers(problems: dict[str, list[int]], total: int) -> list[str]:
+    """Append the numbers of the affected trials to each problem, unless it affects all of them."""
     return [
         problem if len(numbers) == total else f"{problem} (in trial {', '.join(map(str, numbers))} of 0 to {total - 1})"
         for problem, numbers in problems.items()
@@ -111,13 +111,13 @@ def tell_by_trial(problems: dict[str, list[int]], total: int) -> list[str]:
 
 
 def _choices(override: Override, word: str) -> list[str]:
-    """What a word of the command line may be in a trial."""
+    """Return the overrides that an argument expands to."""
     key = override.get_key_element().lstrip("+")
     if not override.is_sweep_override():
         return [word]
     if not override.is_discrete_sweep():
         raise ConfigError(
             "configuration",
-            [f"{override.input_line}: a grid needs single values; an interval is for rft sweep, in sweep.space"],
+            [f"{override.input_line}: a grid needs single values; rft sweep searches intervals (sweep.space)"],
         )
     return [f"{key}={value}" for value in override.sweep_string_iterator()]

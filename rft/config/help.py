@@ -1,4 +1,4 @@
-"""What `--help` and `rft config` print."""
+"""The texts of `--help` and `rft config`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from rft.errors import ConfigError
 WIDTH = 100
 USES: Mapping[str, str] = {
     "train": """\
-rft train: train an adapter on tasks that a grader scores.
+rft train: train an adapter on tasks whose completions graders score.
 
   rft train experiment=quickstart                   the embedded model and tasks
   rft train model.path=... data.train=tasks.jsonl graders.correct.use=exact
-  rft check experiment=quickstart                   look at all that the run needs, and start nothing
+  rft check experiment=quickstart                   check everything that the run needs, and start nothing
   rft train resume=runs/quickstart/<time>           continue from the last checkpoint
   rft train -m experiment=quickstart seed=0,1,2     a run for each value, and a table that compares them
   rft train --config-dir mine experiment=mine       a preset of your own, mine/experiment/mine.yaml
 """,
     "sweep": """\
-rft sweep: search for good settings by many runs. A key that has several values is searched; all keys but those of the
-sweep itself are keys of rft train, and every trial receives them.
+rft sweep: search for good settings with many runs. Keys with several values are searched. All keys except those of the
+sweep are keys of rft train, and apply to every trial.
 
   rft sweep sweep=lr_optuna experiment=quickstart                 the learning rate
   rft sweep sweep=lr_optuna experiment=quickstart sweep.trials=30 sweep.parallel=2
@@ -42,7 +42,7 @@ rft evaluate: measure a base model or an adapter on a task file.
   rft evaluate adapter=runs/quickstart/<time> data.test=tasks.jsonl graders.correct.use=exact
 """,
     "merge": """\
-rft merge: make a plain model folder of an adapter and its base model, and prove that it says what they say.
+rft merge: merge an adapter into its base model, write a plain model folder, and prove that the two match.
 
   rft merge adapter=runs/quickstart/<time> output_dir=merged
   rft merge adapter=runs/quickstart/<time> output_dir=merged model.dtype=float32
@@ -53,8 +53,8 @@ rft grade: grade recorded completions; writes scores.jsonl and summary.json.
   rft grade data=runs/quickstart/<time> graders.concise.use=my_graders.py:concise
   rft grade data=completions.jsonl graders.correct.use=exact grading.cache_folder=scores
 
-Each line of completions.jsonl has "completion" (or "output", or "response"), and "prompt" or "messages". The other
-columns are for the graders.
+Each line of completions.jsonl has "completion" (or "output", or "response"), and "prompt" or "messages". Graders
+read the other columns.
 """,
     "audit": """\
 rft audit: probe graders before they train anything; writes audit.json and audit.html. No model is needed.
@@ -62,27 +62,27 @@ rft audit: probe graders before they train anything; writes audit.json and audit
   rft audit data=tasks.jsonl graders.correct.use=numeric
   rft audit data=tasks.jsonl gold=solution graders.main.openai=grader.json completions=runs/base/<time>
 
-The exit code is 1 when a probe fails. `rft train` then refuses these graders until a later audit passes, unless it has
+The exit code is 1 if a probe fails. `rft train` then refuses these graders until an audit passes, unless you set
 audit=warn or audit=off.
 """,
     "serve_grader": """\
-rft serve-grader: answer POST /grade with rewards, until Ctrl-C. It does not authenticate its clients.
+rft serve-grader: answer POST /grade with rewards until Ctrl-C. The service does not authenticate its clients.
 
   rft serve-grader graders.correct.use=numeric port=8000
 """,
 }
-"""What each command does, and examples."""
+"""Purpose and examples of each command."""
 
 
 def help_text(config_name: str, words: Sequence[str] = ()) -> str:
-    """What `--help` of a command prints.
+    """Return the text of `--help` of a command.
 
     Args:
         config_name: The primary file in `conf/`, without `.yaml`.
-        words: The words after the command; `--config-dir` adds presets.
+        words: The arguments of the command; `--config-dir` adds presets.
 
     Raises:
-        ConfigError: An option does not exist, or a folder.
+        ConfigError: An option or a folder does not exist.
     """
     folders = [conf_dir(), *read_line(words, command_of(config_name)).folders]
     names = {group: preset_names(group, folders) for group in groups(config_name)}
@@ -90,59 +90,62 @@ def help_text(config_name: str, words: Sequence[str] = ()) -> str:
         names |= {group: preset_names(group, folders) for group in groups("train")}
     lines = [USES[config_name]]
     if names:
-        lines += ["Presets (choose one with <group>=<preset>):", ""]
+        lines += ["Presets (select one with <group>=<preset>):", ""]
         lines += [f"  {group:<12} {', '.join(presets)}" for group, presets in sorted(names.items())] + [""]
     lines += ["Options:", "", *_options(config_name), ""]
     lines += ["Keys (set one with <key>=<value>):", "", *_parts(reference(config_name))]
     if config_name == "sweep":
-        lines += ["Keys of the trials, as rft train has them:", "", *_parts(reference("train"))]
+        lines += ["Keys of the trials (those of rft train):", "", *_parts(reference("train"))]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def config_text(asked: str) -> str:
-    """What `rft config <key>` prints: a key or a section of any command.
+    """Return the text of `rft config <key>`: a key or a section of any command.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: No key or section has this name.
     """
-    found: dict[Part | Key, list[str]] = {}
+    entries: dict[Part | Key, list[str]] = {}
     for config_name in SCHEMAS:
         for part in reference(config_name):
             is_asked = part.section in (asked, asked.replace("graders", GRADER)) and part.section
-            for one in [part] if is_asked else [key for key in part.keys if _is_asked(key, asked)]:
-                found.setdefault(one, []).append(command_of(config_name))
-    if not found:
+            for entry in [part] if is_asked else [key for key in part.keys if _is_asked(key, asked)]:
+                entries.setdefault(entry, []).append(command_of(config_name))
+    if not entries:
         raise ConfigError("rft config", [_no_such(asked)])
     lines: list[str] = []
-    for commands, together in itertools.groupby(found, key=lambda one: ", ".join(found[one])):
+    for commands, together in itertools.groupby(entries, key=lambda entry: ", ".join(entries[entry])):
         lines += [f"{commands}:", ""]
-        for one in together:
-            lines += _parts([one]) if isinstance(one, Part) else _key(one)
+        for entry in together:
+            lines += _parts([entry]) if isinstance(entry, Part) else _key(entry)
         lines += [""] if lines[-1] else []
     return "\n".join(lines).rstrip() + "\n"
 
 
 def sections_text() -> str:
-    """What `rft config` prints: the sections."""
+    """Return the text of `rft config`: the sections."""
     sections: dict[str, str] = {}
     for config_name in SCHEMAS:
         for part in reference(config_name):
             if part.section and not part.kinds:
                 kinds = ", ".join(kind for kind, _ in part.choices)
                 sections.setdefault(part.section, part.meaning or f"One of {kinds}.")
-    lines = ["rft config <section> prints the keys of a section, rft config <key> one key, as loop.steps.", ""]
+    lines = [
+        "rft config <section> explains the keys of a section, rft config <key> a single key such as loop.steps.",
+        "",
+    ]
     for name, meaning in sections.items():
         lines += textwrap.wrap(meaning, WIDTH, initial_indent=f"  {name:<15} ", subsequent_indent=" " * 18)
     return "\n".join(lines) + "\n"
 
 
 def all_keys() -> list[str]:
-    """The name of every key of every command, each once."""
+    """Return the names of all keys of all commands, without duplicates."""
     return list(dict.fromkeys(key.name for name in SCHEMAS for part in reference(name) for key in part.keys))
 
 
 def _is_asked(key: Key, asked: str) -> bool:
-    """Whether a key is the one, is in the section, or is the mapping that holds the one."""
+    """Whether `asked` names the key, its section, or an entry of its mapping."""
     if asked.startswith("graders.") and key.name.startswith(f"{GRADER}."):
         return asked.partition(".")[2].partition(".")[2] == key.name.removeprefix(f"{GRADER}.")
     holds = key.type == "mapping" and asked.startswith(f"{key.name}.")
@@ -156,8 +159,8 @@ def _no_such(asked: str) -> str:
     near += difflib.get_close_matches(asked, [*known, *dict.fromkeys(sections)], n=3, cutoff=0.7)
     last = {name.rpartition(".")[2]: name for name in reversed(known)}
     near += [last[name] for name in difflib.get_close_matches(asked.rpartition(".")[2], last, n=2, cutoff=0.75)]
-    hint = f"did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?" if near else "rft config prints the sections"
-    return f"{asked}: there is no such key or section; {hint}"
+    hint = f"did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?" if near else "rft config lists the sections"
+    return f"{asked}: no such key or section; {hint}"
 
 
 def _options(config_name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The words after a command: overrides, Hydra's options, and the user's own folders of presets."""
+"""Parses the arguments of a command: overrides, Hydra's options, and the user's folders of presets."""
 
 from __future__ import annotations
 
@@ -12,74 +12,74 @@ from rft.errors import ConfigError
 from rft.redaction import hide_in_words
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
-    "--help": ("", "print this"),
-    "--config-dir": ("<folder>", "search this folder for presets, too; may be given several times"),
-    "--cfg": ("job|hydra|all", "print the configuration that results, and stop"),
-    "--resolve": ("", "with --cfg: print what ${...} refers to"),
-    "--package": ("<section>", "with --cfg: print this section alone"),
-    "--multirun": ("", "run every combination of the keys that have several values, as seed=0,1"),
+    "--help": ("", "print this help"),
+    "--config-dir": ("<folder>", "also search this folder for presets; may be repeated"),
+    "--cfg": ("job|hydra|all", "print the resulting configuration and stop"),
+    "--resolve": ("", "with --cfg: resolve ${...} references"),
+    "--package": ("<section>", "with --cfg: print only this section"),
+    "--multirun": ("", "run every combination of keys with several values, such as seed=0,1"),
 }
-"""The options of commands that have a configuration: what follows each, and what it does. Most are Hydra's."""
+"""Options of commands with a configuration, each with its argument and its meaning. Most belong to Hydra."""
 SHORT = {"-h": "--help", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-m": "--multirun"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The words after a command, sorted.
+    """The arguments of a command, sorted by kind.
 
     Example:
         Line(options=("--cfg", "job"), overrides=("experiment=mine",), folders=(Path("/home/me/mine"),))
     """
 
     options: tuple[str, ...] = ()
-    """Hydra's options, in full, each followed by its value."""
+    """Hydra's options by their full names, each followed by its value."""
     overrides: tuple[str, ...] = ()
-    """`key=value` and the like."""
+    """`key=value` and other overrides."""
     folders: tuple[Path, ...] = ()
-    """What `--config-dir` says, absolute."""
+    """Absolute folders of `--config-dir`."""
 
     @property
     def searched(self) -> list[str]:
-        """The folders as an override of Hydra's; none, or one."""
+        """The folders as a list of at most one Hydra override."""
         places = ",".join(quoted(f"file://{folder}") for folder in self.folders)
         return [f"{SEARCHPATH}=[{places}]"] if self.folders else []
 
     @property
     def words(self) -> list[str]:
-        """Everything but the options."""
+        """All overrides, without the options."""
         return [*self.searched, *self.overrides]
 
     @property
     def is_multirun(self) -> bool:
-        """Whether a run of each combination is asked for."""
+        """Whether to run every combination of values."""
         return "--multirun" in self.options
 
     @property
     def is_grid(self) -> bool:
-        """Whether that is all that is asked of Hydra: with `--cfg`, nothing would run."""
+        """Whether `--multirun` is the only option of Hydra; with `--cfg`, nothing would run."""
         return self.options == ("--multirun",)
 
 
 def asks_for_help(words: Sequence[str]) -> bool:
-    """Whether `--help` is among the words."""
+    """Whether `--help` is among the arguments."""
     return not {"-h", "--help"}.isdisjoint(words)
 
 
 def read_line(words: Sequence[str], command: str, allowed: Collection[str] = tuple(OPTIONS)) -> Line:
-    """Sort the words after a command.
+    """Parse the arguments of a command.
 
     Args:
-        words: As typed.
-        command: As typed, such as `rft train`.
-        allowed: The options that the command has.
+        words: The arguments.
+        command: The name of the command, such as `rft train`.
+        allowed: The options of the command.
 
     Raises:
-        ConfigError: With every option that does not exist or lacks its value, and every folder that does not exist.
+        ConfigError: Options are unknown or lack their value, or folders do not exist.
     """
     options: list[str] = []
     overrides: list[str] = []
     folders: list[Path] = []
-    found: list[str] = []
+    problems: list[str] = []
     rest = iter(words)
     for word in rest:
         if not word.startswith("-"):
@@ -87,28 +87,28 @@ def read_line(words: Sequence[str], command: str, allowed: Collection[str] = tup
             continue
         name, value = _option(word, rest)
         if name not in allowed:
-            found.append(_unknown(word, command, allowed))
+            problems.append(_unknown(word, command, allowed))
         elif OPTIONS[name][0] and not value:
-            found.append(f"{word}: the value is missing; write {word} {OPTIONS[name][0]}")
+            problems.append(f"{word}: the value is missing; write {word} {OPTIONS[name][0]}")
         elif name == "--config-dir":
             folders.append(folder := Path(value).expanduser().absolute())
-            found += _folder_problems(value, folder)
+            problems += _folder_problems(value, folder)
         elif name == "--multirun" and name in options:
             continue
         else:
             options += [name, value] if value else [name]
-    if found:
-        raise ConfigError("command line", found)
+    if problems:
+        raise ConfigError("command line", problems)
     return Line(options=tuple(options), overrides=tuple(overrides), folders=tuple(folders))
 
 
 def quoted(path: Path | str) -> str:
-    """A path as a value on the command line."""
+    """Quote a path for the command line."""
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _option(word: str, rest: Iterator[str]) -> tuple[str, str]:
-    """The full name of an option and its value, written as `--name=value` or as the next word."""
+    """Return the full name of an option and its value, given as `--name=value` or as the next argument."""
     name, equals, value = word.partition("=")
     name = SHORT.get(name, name)
     if name in OPTIONS and OPTIONS[name][0] and not equals:
@@ -121,11 +121,11 @@ def _unknown(word: str, command: str, allowed: Collection[str]) -> str:
     shown = word[: len(word) - len(word.lstrip("-"))] + key
     if "." in key or "=" in key:
         as_key = key if "=" in key else f"{key}=<value>"
-        return f"{shown}: {command} has no such option; keys are written without dashes, as {as_key}"
+        return f"{shown}: {command} has no such option; write keys without dashes, as in {as_key}"
     if word in ("-sc", "--shell-completion"):
         return f"{shown}: use `rft completion bash`, `rft completion zsh` or `rft completion fish`"
     near = difflib.get_close_matches(word, allowed, n=1)
-    hint = f"did you mean {near[0]}? There are" if near else "there are"
+    hint = f"did you mean {near[0]}? Its options" if near else "its options"
     return f"{shown}: {command} has no such option; {hint}: {', '.join(allowed)}"
 
 
@@ -135,5 +135,5 @@ def _folder_problems(given: str, folder: Path) -> list[str]:
     beside = sorted(path.name for path in folder.parent.glob("*") if path.is_dir()) if folder.parent.is_dir() else []
     near = difflib.get_close_matches(folder.name, beside, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    what = "that is a file" if folder.exists() else "there is no such folder"
+    what = "this is a file" if folder.exists() else "no such folder"
     return [f"--config-dir {given}: {what} ({folder}){hint}"]

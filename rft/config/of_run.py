@@ -1,7 +1,7 @@
-"""The settings of the run that trained an adapter, for the commands that use it: `rft evaluate`, `rft sample`.
+"""Settings of the run that trained an adapter, for `rft evaluate` and `rft sample`.
 
-An adapter is at its best with the prompts that it was trained on, so what shapes them is taken from the run, unless it
-is given.
+An adapter works best with prompts like those of its training. These commands therefore read the settings that shape
+prompts from the run, unless the user sets them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ KEYS: dict[str, Any] = {
     "sampler.max_completion_tokens": None,
     "sampler.stop": [],
 }
-"""The keys that are taken from a run, with the values that are not worth taking."""
+"""Keys to read from a run, each with the value that counts as unset."""
 ONLY_CHAT = ("model.chat_template", "model.chat_template_kwargs", "data.system")
-"""Those of them that `data.format=raw` has no use for."""
+"""Keys without effect under `data.format=raw`."""
 _TEMPLATE = "chat_template.jinja"
 
 
 def run_folder_of(path: Path) -> Path | None:
-    """The run folder that a path is or lies in, as `<run>/adapter` or `<run>/checkpoints/checkpoint-20`."""
+    """Return the run folder of `<run>`, `<run>/adapter` or `<run>/checkpoints/checkpoint-20`; None for other paths."""
     path = path.absolute()
     folders = [path]
     if path.name == "adapter":
@@ -43,39 +43,39 @@ def run_folder_of(path: Path) -> Path | None:
 
 
 def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, Any]:
-    """What is taken from the run that trained an adapter, by key; keys that the run left empty are not there.
+    """Return the settings of the run that trained an adapter, by key, without unset keys.
 
-    The chat template is the one that lies in the adapter folder: the file that the run was given may be gone, or its
-    path be relative to another folder.
+    The chat template comes from the adapter folder, because the file that the run used may be gone, or its path may be
+    relative to another folder.
 
     Args:
-        adapter: A run folder, an adapter folder or a checkpoint folder. One outside of a run has no settings but its
-            own chat template.
-        format: `data.format` where that is given; None takes the run's.
+        adapter: A run folder, an adapter folder or a checkpoint folder. An adapter outside a run has only its own chat
+            template.
+        format: `data.format` if the user sets it; None means the run's.
 
     Raises:
         UsageError: The run's config.yaml cannot be read.
     """
     run = run_folder_of(adapter)
     values = {} if run is None else _read(run / "config.yaml")
-    found = {key: value for key, empty in KEYS.items() if (value := _get(values, key)) not in (None, empty)}
+    settings = {key: value for key, empty in KEYS.items() if (value := _get(values, key)) not in (None, empty)}
     folder = adapter / "adapter" if (adapter / "adapter").is_dir() else adapter
     if (folder / _TEMPLATE).is_file():
-        found["model.chat_template"] = str(folder / _TEMPLATE)
+        settings["model.chat_template"] = str(folder / _TEMPLATE)
     base = _get(values, "model.path")
     if isinstance(base, str) and base.startswith("embedded:"):
-        found["model.path"] = base  # the adapter has the folder of the rft that trained it, which may be gone
-    if (format or found.get("data.format")) == "raw":
-        return {key: value for key, value in found.items() if key not in ONLY_CHAT}
-    return found
+        settings["model.path"] = base  # the adapter has the folder of the rft that trained it, which may be gone
+    if (format or settings.get("data.format")) == "raw":
+        return {key: value for key, value in settings.items() if key not in ONLY_CHAT}
+    return settings
 
 
 def with_settings_of_run(config: EvaluateConfig, given: Collection[str]) -> EvaluateConfig:
-    """A measurement with the settings of the run that trained its adapter.
+    """Return an evaluation with the settings of the run that trained its adapter.
 
     Args:
-        config: The measurement.
-        given: Keys of the command line. They keep their values, and so does what a preset has changed.
+        config: The evaluation.
+        given: Keys of the command line. These keys keep their values, and so do keys that a preset has changed.
 
     Raises:
         ConfigError: The run's settings do not fit.
@@ -87,14 +87,14 @@ def with_settings_of_run(config: EvaluateConfig, given: Collection[str]) -> Eval
     format = config.data.format if "data.format" in given else None
     for key, value in settings_of_run(Path(config.adapter), format=format).items():
         section, name = key.split(".")
-        field = type(getattr(config, section)).model_fields.get(name)  # a fake sampler stops nowhere
+        field = type(getattr(config, section)).model_fields.get(name)  # a fake sampler has no `stop`
         if field is not None and key not in given and values[section][name] == field.default:
             values[section][name] = value
     return check(EvaluateConfig, values, evaluate_problems)
 
 
 def settings_in_words(config: EvaluateConfig) -> str:
-    """One line with the settings that a measurement shares with the run of its adapter; empty where there are none."""
+    """Return one line with the settings that an evaluation shares with its adapter's run, or an empty string."""
     if config.adapter is None:
         return ""
     adapter, values = Path(config.adapter), config.model_dump()
@@ -104,11 +104,11 @@ def settings_in_words(config: EvaluateConfig) -> str:
 
 
 def in_words(adapter: Path, settings: Mapping[str, Any]) -> str:
-    """One line that says which settings are those of the run; empty where there are none.
+    """Return one line that lists settings of a run, or an empty string if there are none.
 
     Args:
-        adapter: As for `settings_of_run`.
-        settings: By key.
+        adapter: Like in `settings_of_run`.
+        settings: Values by key.
     """
     if not settings:
         return ""
@@ -117,7 +117,7 @@ def in_words(adapter: Path, settings: Mapping[str, Any]) -> str:
 
 
 def given_keys(overrides: Sequence[str]) -> set[str]:
-    """The keys that the words of a command line name."""
+    """Return the keys in the arguments of a command line."""
     return {word.lstrip("+~").partition("=")[0] for word in overrides}
 
 
@@ -127,12 +127,12 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise UsageError("run", [f"{file} cannot be read: {' '.join(str(error).split())}"]) from error
     if not isinstance(values, dict):
-        raise UsageError("run", [f"{file} holds no configuration; it was not written by rft"])
+        raise UsageError("run", [f"{file} contains no configuration; rft did not write it"])
     return values
 
 
 def _get(values: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; None where there is none."""
+    """Return the value of a dotted key, or None."""
     section, name = key.split(".")
     inner = values.get(section)
     return inner.get(name) if isinstance(inner, Mapping) else None

@@ -1,4 +1,4 @@
-"""Presets: the YAML files of `conf/` and of the user's own folders, and what can be wrong with choosing one."""
+"""Presets, the YAML files of `conf/` and of the user's folders, and checks of their selection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rft.config.explain import shown
 
 SEARCHPATH = "hydra.searchpath"
 GLOBAL = "# @package _global_"
-"""The first line of a preset whose keys are those of the whole configuration, not of one section."""
+"""First line of a preset that sets keys of the whole configuration instead of one section."""
 COMPOSING = (
     HydraException,
     OmegaConfBaseException,
@@ -29,11 +29,11 @@ COMPOSING = (
     IsADirectoryError,
     RecursionError,
 )
-"""What Hydra raises when it composes from files that are broken, or that name others which do not exist."""
+"""Errors that Hydra raises when files are broken or refer to missing files."""
 
 
 def conf_dir() -> Path:
-    """The folder of the YAML files: beside the package in a checkout, inside it when installed."""
+    """Return the folder of YAML files: beside the package in a checkout, inside the package when installed."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
@@ -41,19 +41,19 @@ def conf_dir() -> Path:
 
 @functools.cache
 def primary(config_name: str) -> Mapping[str, Any]:
-    """What `conf/<config_name>.yaml` holds."""
+    """Return the content of `conf/<config_name>.yaml`."""
     values: dict[str, Any] = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8"))
     return values
 
 
 def groups(config_name: str) -> list[str]:
-    """The groups that a command has presets of, such as `sampler`, sorted."""
+    """Return the preset groups of a command, such as `sampler`, sorted."""
     entries = (entry for entry in primary(config_name)["defaults"] if isinstance(entry, dict))
     return sorted(name for entry in entries for name in entry if not name.startswith("override "))
 
 
 def searched_folders(overrides: Iterable[Override]) -> list[Path]:
-    """The folders that presets are looked for in: `conf/`, and those that `hydra.searchpath` names."""
+    """Return the folders to search for presets: `conf/` and those of `hydra.searchpath`."""
     folders = [conf_dir()]
     for override in overrides:
         if override.key_or_group == SEARCHPATH and isinstance(places := override.value(), list):
@@ -62,12 +62,12 @@ def searched_folders(overrides: Iterable[Override]) -> list[Path]:
 
 
 def preset_names(group: str, folders: Sequence[Path]) -> list[str]:
-    """The presets of a group, sorted."""
+    """Return the presets of a group, sorted."""
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml") if file.is_file()})
 
 
 def preset_problem(override: Override, config_name: str, folders: Sequence[Path]) -> str | None:
-    """What is wrong with choosing a preset, as `sampler=vlm`."""
+    """Return the problem of a selection such as `sampler=vlm`, or None."""
     group, value = str(override.key_or_group), override.value()
     if group not in groups(config_name) and group.partition("/")[0] not in SCHEMAS[config_name].model_fields:
         return f"{override.input_line}: {_for_another_command(group, config_name)}"
@@ -86,14 +86,14 @@ def preset_problem(override: Override, config_name: str, folders: Sequence[Path]
 
 def _for_another_command(group: str, config_name: str) -> str:
     having = [command_of(name) for name in SCHEMAS if group in groups(name)]
-    own = groups(config_name)
+    available = groups(config_name)
     line = f"{command_of(config_name)} has no presets of {group}"
-    line += f", {' and '.join(having)} have" if having else ""
-    return f"{line}; choose from {', '.join(own)}" if own else line
+    line += f"; {' and '.join(having)} {'has' if len(having) == 1 else 'have'}" if having else ""
+    return f"{line}; its groups: {', '.join(available)}" if available else line
 
 
 def meant(word: str, config_name: str, folders: Sequence[Path]) -> str | None:
-    """What a word without `=` may stand for; None where nothing is likely."""
+    """Return the likely meaning of an argument without `=`, or None."""
     if not re.fullmatch(r"[\w./-]+", word):
         return None
     for group in groups(config_name):
@@ -102,19 +102,19 @@ def meant(word: str, config_name: str, folders: Sequence[Path]) -> str | None:
     if word.partition(".")[0] in SCHEMAS[config_name].model_fields:
         return f"the value is missing; write {word}=<value>"
     if Path(word).exists():
-        return f"that is a file; write the key that it is for, as <key>={word}"
+        return f"this is a file; write <key>={word} with the key that takes it"
     return None
 
 
 def explained(error: Exception) -> str:
-    """What is wrong with the files that Hydra composes from, in one line."""
+    """Return one line that explains an error in the files that Hydra composes."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: invalid YAML: {error.problem} at column {mark.column + 1}"
     if isinstance(error, yaml.reader.ReaderError):
         return f"{error.name}: invalid YAML: {error.reason} at position {error.position}"
     if isinstance(error, RecursionError):
-        return "a preset's defaults lead back to the preset itself; take that line out of them"
+        return "a preset's defaults refer to the preset itself; remove that line"
     if isinstance(error, UnicodeDecodeError):
         return f"a preset is not UTF-8 text: {error}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
@@ -127,10 +127,10 @@ def explained(error: Exception) -> str:
 def _unknown(group: str, name: str, names: Sequence[str], where: str = "") -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    choices = f"; there are: {', '.join(names)}" if names else ""
-    line = f"{where}{group}={name}: there is no such preset{hint}{choices}"
+    choices = f"; available: {', '.join(names)}" if names else ""
+    line = f"{where}{group}={name}: unknown preset{hint}{choices}"
     file = Path(name if name.endswith(".yaml") else f"{name}.yaml").name
-    elsewhere = next((found for found in sorted(Path.cwd().glob(f"*/{group}/{file}"))), None)
+    elsewhere = next((match for match in sorted(Path.cwd().glob(f"*/{group}/{file}"))), None)
     if elsewhere is None:
         return line
     folder = elsewhere.parents[1].relative_to(Path.cwd())
@@ -138,7 +138,7 @@ def _unknown(group: str, name: str, names: Sequence[str], where: str = "") -> st
 
 
 def _lacks_package(group: str, name: str, folders: Sequence[Path]) -> str | None:
-    """What is wrong with an experiment whose keys would land below `experiment`, where nothing reads them."""
+    """Return the problem of an experiment without `@package`, whose keys would be ignored below `experiment`."""
     if group != "experiment":
         return None
     file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
@@ -149,4 +149,4 @@ def _lacks_package(group: str, name: str, folders: Sequence[Path]) -> str | None
     first = next((line.strip() for line in lines if line.strip()), "")
     if re.fullmatch(r"#\s*@package\s+\S+", first):
         return None
-    return f"{file}: its first line must be `{GLOBAL}`, which makes its keys those of the whole configuration"
+    return f"{file}: its first line must be `{GLOBAL}`, so that its keys apply to the whole configuration"

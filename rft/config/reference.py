@@ -1,6 +1,6 @@
-"""Every key of a configuration with its type, its default and its meaning, read from the schema.
+"""Reads every key of a configuration from the schema, with its type, default and meaning.
 
-Help, `rft config`, tab completion and docs/configuration.md are all made from this.
+Help, `rft config`, tab completion and docs/configuration.md use this module.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ GRADER = "graders.<name>"
 NAMED = {
     "use": (
         "str or null",
-        "The grader: the name of a built-in one, or `path/to/file.py:function` for one of your own. Keys that are not "
-        "listed here are its options, as `graders.correct.tolerance=0.01`.",
+        "The grader: the name of a built-in grader, or `path/to/file.py:function` for your own. Keys that are not "
+        "listed here are its options, such as `graders.correct.tolerance=0.01`.",
     ),
     "openai": (
         "str or mapping or null",
-        "Instead of `use`: a file with a grader of OpenAI's, or what such a file holds.",
+        "Instead of `use`: an OpenAI grader file, or the content of such a file.",
     ),
     "style": (
         "str or null",
@@ -33,9 +33,9 @@ NAMED = {
         "exactly one style fits.",
     ),
 }
-"""Type and meaning of the keys of a grader's entry that name the grader."""
+"""Type and meaning of the keys that select a grader."""
 KIND = "kind"
-"""The key that tells the members of a union apart. It is chosen with a preset, so it is not listed."""
+"""The key that distinguishes the members of a union. A preset sets it, so the reference omits it."""
 BOUNDS = {"minimum": ">=", "ge": ">=", "exclusiveMinimum": ">", "gt": ">"}
 LIMITS = {"maximum": "<=", "le": "<=", "exclusiveMaximum": "<", "lt": "<"}
 NAMES = {"integer": "int", "number": "float", "string": "str", "boolean": "bool", "object": "mapping", "null": "null"}
@@ -50,43 +50,43 @@ class Key:
     """
 
     name: str
-    """In full, as on the command line."""
+    """Full name, as on the command line."""
     type: str
-    """In words."""
+    """Type in words."""
     default: str | None
-    """As on the command line; None where a value must be given."""
+    """Default in the notation of the command line; None if a value is required."""
     meaning: str
-    """What it does, in one paragraph."""
+    """Meaning, in one paragraph."""
     values: tuple[str, ...] = ()
-    """All that it may be, where those are few."""
+    """All allowed values, if they are few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Keys that belong together: a section, or what only some kinds of it have.
+    """A group of keys: a section, or the keys that only some kinds of a section have.
 
     Example:
         Part(section="sampler", kinds=("vllm",), meaning="vLLM, on a CPU or on GPUs.", keys=(...,))
     """
 
     section: str
-    """Its name; empty for the keys at the top."""
+    """Name of the section; empty for the keys at the top."""
     kinds: tuple[str, ...] = ()
-    """The kinds of the section that have these keys; empty where all have, or there is only one."""
+    """Kinds of the section that have these keys; empty if all kinds have them, or if there is only one."""
     meaning: str = ""
-    """What it is about, in one paragraph."""
+    """Meaning of the section, in one paragraph."""
     choices: tuple[tuple[str, str], ...] = ()
-    """The kinds that there are, each with what it is."""
+    """All kinds of the section, each with its meaning."""
     keys: tuple[Key, ...]
-    """In the order of the schema."""
+    """Keys in the order of the schema."""
 
 
 @functools.cache
 def reference(config_name: str) -> tuple[Part, ...]:
-    """The keys of a command.
+    """Return the keys of a command.
 
     Args:
-        config_name: Its primary file in `conf/`, without `.yaml`.
+        config_name: The command's primary file in `conf/`, without `.yaml`.
     """
     schema = SCHEMAS[config_name].model_json_schema()
     reader = _Reader(schema.get("$defs", {}), dict(_flat(primary(config_name))))
@@ -94,11 +94,11 @@ def reference(config_name: str) -> tuple[Part, ...]:
 
 
 class _Reader:
-    """Reads a JSON schema, as pydantic makes it.
+    """Reads a JSON schema from pydantic.
 
     Args:
-        definitions: The schemas of the sections, by the name of their class.
-        defaults: What the primary file in `conf/` says instead of the schema's own defaults.
+        definitions: The schemas of the sections, by class name.
+        defaults: Defaults of the primary file in `conf/`, which override those of the schema.
     """
 
     def __init__(self, definitions: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -106,7 +106,7 @@ class _Reader:
         self._defaults = defaults
 
     def parts(self, schema: Mapping[str, Any]) -> Iterator[Part]:
-        """The keys at the top, then those of each section."""
+        """Yield the keys at the top, then those of each section."""
         fields = {name: field for name, field in schema["properties"].items() if self._is_plain(field)}
         yield Part(section="", keys=tuple(self._keys(schema, "", fields)))
         for name, field in schema["properties"].items():
@@ -142,7 +142,7 @@ class _Reader:
             )
 
     def _keys(self, schema: Mapping[str, Any], section: str, fields: Mapping[str, Any] | None = None) -> Iterator[Key]:
-        """The keys of a section, and of the sections in it."""
+        """Yield the keys of a section and of its subsections."""
         for name, field in (schema["properties"] if fields is None else fields).items():
             key = f"{section}.{name}" if section else name
             members = self._members(field)
@@ -162,7 +162,7 @@ class _Reader:
             yield Key(name=key, type=_type(field), default=default, meaning=meaning, values=values)
 
     def _members(self, field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """The schemas of the sections that a field may hold."""
+        """Return the schemas of the sections that a field may contain."""
         choices = [field, *field.get("anyOf", ()), *field.get("oneOf", ()), *field.get("allOf", ())]
         return [self._definitions[choice["$ref"].rpartition("/")[2]] for choice in choices if "$ref" in choice]
 
@@ -206,12 +206,12 @@ def _values(field: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    """A default as on the command line."""
+    """Return a default in the notation of the command line."""
     if isinstance(value, list):
         return f"[{','.join(_text(item) for item in value)}]"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{name}:{_text(item)}" for name, item in value.items()) + "}"
-    return re.sub(r"\$\{(\w+)(:[^}]*)?\}", lambda found: f"<{'time' if found[2] else found[1]}>", str(shown(value)))
+    return re.sub(r"\$\{(\w+)(:[^}]*)?\}", lambda match: f"<{'time' if match[2] else match[1]}>", str(shown(value)))
 
 
 def _paragraph(schema: Mapping[str, Any]) -> str:

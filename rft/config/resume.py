@@ -1,4 +1,4 @@
-"""The configuration of a run that goes on: the one that it was started with, but for what may change."""
+"""Loads the configuration of a resumed run: that of the original run, with the permitted changes."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ MAY_CHANGE_ON_RESUME = (
     "logging.",
     "cluster.",
 )
-"""Keys that may be given together with `resume`; the others would make it another run."""
+"""Keys that may be given with `resume`; all others would define another run."""
 
 
 def load_resumed(given: str, overrides: Sequence[str]) -> RunConfig:
-    """The configuration of a run that goes on. Where it goes on from its copy, `resume` is not its `output_dir`.
+    """Load the configuration of a resumed run. If it continues from its copy, `resume` differs from `output_dir`.
 
     Args:
-        given: A run folder, or a run's copy in storage.
-        overrides: The other words of the command line.
+        given: A run folder, or a copy of a run in storage.
+        overrides: The other arguments of the command line.
 
     Raises:
-        ConfigError: With every problem found.
-        OutputError: There is no run.
+        ConfigError: Contains all problems.
+        OutputError: The folder contains no run.
         StorageError: The copy cannot be read.
     """
     given = given if is_address(given) else str(Path(given))
     values, copy = _saved(given)
-    usable, found = usable_overrides(overrides)
+    usable, refused = usable_overrides(overrides)
     hidden = hidden_keys(values)
     allowed = MAY_CHANGE_ON_RESUME if copy is None else (*MAY_CHANGE_ON_RESUME, "output_dir")
     values["resume"] = given if copy is None else copy.address
@@ -58,7 +58,7 @@ def load_resumed(given: str, overrides: Sequence[str]) -> RunConfig:
     else:
         values["storage"] = copy.address
     parsed = OverridesParser.create().parse_overrides(usable)
-    # As on any command line, a preset comes before single keys.
+    # Presets precede single keys, as on any command line.
     for override in sorted(parsed, key=lambda override: not _is_preset(override)):
         *sections, last = str(override.key_or_group).split(".")
         if override.key_or_group in hidden and not override.is_delete():
@@ -67,7 +67,7 @@ def load_resumed(given: str, overrides: Sequence[str]) -> RunConfig:
         if override.is_delete() or not (_is_preset(override) or _may_change(override.key_or_group, allowed)):
             names = ", ".join(f"{key}*" if key.endswith(".") else key for key in allowed)
             (word,) = hide_in_words([str(override.input_line).lstrip("+")], {})
-            found.append(f"{word}: cannot be changed on resume; allowed are {names}")
+            refused.append(f"{word}: cannot be changed on resume; allowed are {names}")
             continue
         section = values
         for name in sections:
@@ -76,25 +76,27 @@ def load_resumed(given: str, overrides: Sequence[str]) -> RunConfig:
             section = section[name]
         section[last] = _preset(override) if _is_preset(override) else override.value()
     values, unknown = restored(values)
-    run = check(RunConfig, values, run_problems, [*found, *unknown], wrong=[line.partition(":")[0] for line in unknown])
+    run = check(
+        RunConfig, values, run_problems, [*refused, *unknown], wrong=[line.partition(":")[0] for line in unknown]
+    )
     is_new = any(override.key_or_group == "storage" for override in parsed)
     return with_place(run) if is_new else run
 
 
 def _saved(given: str) -> tuple[dict[str, Any], Place | None]:
-    """The configuration that a run was started with, and its copy in storage if that is what was given.
+    """Return the original configuration of a run, and its copy in storage if `given` is the copy.
 
-    A copy on a mounted file system has a path like a run folder; that it is a copy its configuration says.
+    A copy on a mounted file system has a path like a run folder. The configuration tells the two apart.
     """
     if is_address(given):
         if problems := address_problems("resume", given):
             raise ConfigError("configuration", problems)
         copy = Place(given)
-        text = within(lambda: _read(copy), what=f"{copy} to answer", deadline_s=ANSWER_S)
+        text = within(lambda: _read(copy), what=f"a reply of {copy}", deadline_s=ANSWER_S)
         return _plain_values(text, f"{copy}/config.yaml"), copy
     file = Path(given, "config.yaml")
     if not file.is_file():
-        raise OutputError("resume", [f"resume={given}: there is no run in that folder (no config.yaml)"])
+        raise OutputError("resume", [f"resume={given}: the folder contains no run (no config.yaml)"])
     try:
         text = file.read_bytes()
     except OSError as error:
@@ -107,7 +109,7 @@ def _saved(given: str) -> tuple[dict[str, Any], Place | None]:
 
 def _read(copy: Place) -> bytes:
     if not copy.holds("config.yaml"):
-        raise OutputError("resume", [f"resume={copy}: there is no run in that place (no config.yaml)"])
+        raise OutputError("resume", [f"resume={copy}: the storage contains no run (no config.yaml)"])
     return copy.read("config.yaml")
 
 
@@ -117,16 +119,16 @@ def _plain_values(text: bytes, where: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError("resume", [f"{where} cannot be read: {' '.join(str(error).split())}"]) from error
     if not isinstance(values, dict):
-        raise UsageError("resume", [f"{where} holds no configuration; it was not written by rft"])
+        raise UsageError("resume", [f"{where} contains no configuration; rft did not write it"])
     return values
 
 
 def with_place(run: RunConfig, num_names: int = 1) -> RunConfig:
-    """The run with `storage` as the place of its own: below the one that was given, under its name and its folder's.
+    """Return the run with its own place in `storage`: `<storage>/<name of the run>/<name of its folder>`.
 
     Args:
-        run: Its configuration.
-        num_names: How many names of its folder's path that takes; a trial's is a number in the folder of its sweep.
+        run: The configuration.
+        num_names: Number of trailing names of the folder's path to use; a trial uses those of its sweep and its number.
     """
     if run.storage is None:
         return run
@@ -135,19 +137,19 @@ def with_place(run: RunConfig, num_names: int = 1) -> RunConfig:
 
 
 def _is_preset(override: Override) -> bool:
-    """Whether it chooses a preset of a group that may change on resume, as `cluster=attach`."""
+    """Whether the override selects a preset of a group that may change on resume, such as `cluster=attach`."""
     group = str(override.key_or_group)
     return _may_change(f"{group}.", MAY_CHANGE_ON_RESUME) and (conf_dir() / group).is_dir()
 
 
 def _preset(override: Override) -> Any:
-    """The values of a preset."""
+    """Return the values of a preset."""
     group = str(override.key_or_group)
     return OmegaConf.to_container(compose("train", [f"{group}={override.value()}"])[group], resolve=True)
 
 
 def _put(values: Any, path: Sequence[str], value: Any) -> None:
-    """Set what is there already, in mappings and lists."""
+    """Replace an existing value in nested mappings and lists."""
     for name in path[:-1]:
         values = values[int(name) if isinstance(values, list) else name]
     values[path[-1]] = value

@@ -1,4 +1,4 @@
-"""`rft sweep`: the words of the command line taken apart, and the space that is searched."""
+"""Parses the arguments of `rft sweep` and its search space."""
 
 from __future__ import annotations
 
@@ -17,42 +17,40 @@ from rft.errors import ConfigError
 from rft.redaction import hide_in_words, searched_secrets
 
 OF_THE_SWEEP = r"\+*(sweep|sweep\..*|output_dir|resume|dry_run|hydra\.searchpath)="
-"""Words for the sweep itself; the others are for its trials."""
+"""Pattern of the sweep's own arguments; all others belong to its trials."""
 NO_SPACE = (
-    "sweep.space is empty: choose a preset, as sweep=lr_optuna, or give a key several values, as "
+    "sweep.space is empty: select a preset such as sweep=lr_optuna, or give a key several values, as in "
     "learner.learning_rate='tag(log, interval(1e-5, 1e-3))' or loop.completions_per_prompt=4,8"
 )
-WHAT_MAY_BE = (
-    "allowed are interval(low, high), tag(log, interval(low, high)), int(interval(low, high)), range and choice"
-)
+ALLOWED = "allowed are interval(low, high), tag(log, interval(low, high)), int(interval(low, high)), range and choice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Between:
-    """Numbers between two.
+    """A range of numbers.
 
     Example:
         Between(low=1e-5, high=1e-3, is_logarithmic=True)
     """
 
     low: float
-    """The lowest."""
+    """Lowest value."""
     high: float
-    """The highest."""
+    """Highest value."""
     step: int | None = None
-    """Distance between whole numbers; None for any number."""
+    """Distance between integers; None for a continuous range."""
     is_logarithmic: bool = False
-    """Whether factors count, not differences."""
+    """Whether the scale is logarithmic."""
 
     @property
     def examples(self) -> list[str]:
-        """The ends, as on the command line."""
+        """Both ends, in the notation of the command line."""
         return [text_of(int(end) if self.step else end) for end in (self.low, self.high)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneOf:
-    """Some values.
+    """A choice of values.
 
     Example:
         OneOf(values=("4", "8"))
@@ -63,7 +61,7 @@ class OneOf:
 
     @property
     def examples(self) -> list[str]:
-        """All of them."""
+        """All values."""
         return list(self.values)
 
 
@@ -72,7 +70,7 @@ Range = Between | OneOf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What `rft sweep` is asked to do.
+    """The parsed arguments of `rft sweep`.
 
     Example:
         Search(config=SweepConfig(...), words=("experiment=quickstart",), space={"seed": OneOf(values=("0", "1"))})
@@ -81,64 +79,64 @@ class Search:
     config: SweepConfig
     """The sweep's own keys."""
     words: tuple[str, ...]
-    """What every trial is given."""
+    """Arguments of every trial."""
     space: Mapping[str, Range]
-    """What differs between them, by key."""
+    """The searched range of each key."""
 
     def corners(self) -> list[list[str]]:
-        """Overrides of runs that show what may be wrong: the first value of each key, and every other one in turn."""
+        """Return overrides of runs to check: the first value of every key, and each other value on its own."""
         first = {key: range.examples[0] for key, range in self.space.items()}
         changed = [{key: value} for key, range in self.space.items() for value in range.examples[1:]]
         return [self.overrides(first | change) for change in [{}, *changed]]
 
     def overrides(self, values: Mapping[str, str]) -> list[str]:
-        """What a trial is given."""
+        """Return the overrides of a trial."""
         return [*self.words, *(f"{key}={value}" for key, value in values.items())]
 
 
 def read_search(words: Sequence[str]) -> Search:
-    """Take the words of `rft sweep` apart.
+    """Parse the arguments of `rft sweep`.
 
     Raises:
-        ConfigError: With everything that is wrong with the sweep's own keys and with the space.
+        ConfigError: The sweep's own keys or its space have problems.
     """
-    own = [word for word in words if re.match(OF_THE_SWEEP, word)]
-    given = dict(_several(word for word in words if word not in own))
-    fixed = [word for word in words if word not in own and key_of(word) not in given]
-    # Presets of the user's own are for trials too.
-    fixed = [*(word for word in own if "hydra.searchpath=" in word), *fixed]
-    found: list[str] = []
-    config = load(SweepConfig, "sweep", own, lambda _: [])
+    sweep_words = [word for word in words if re.match(OF_THE_SWEEP, word)]
+    given = dict(_several(word for word in words if word not in sweep_words))
+    fixed = [word for word in words if word not in sweep_words and key_of(word) not in given]
+    # Trials also use the presets of the user.
+    fixed = [*(word for word in sweep_words if "hydra.searchpath=" in word), *fixed]
+    problems: list[str] = []
+    config = load(SweepConfig, "sweep", sweep_words, lambda _: [])
     space: dict[str, Range] = {}
     single = {key_of(word) for word in fixed}
     for key, text in {**dict(_flat(config.sweep.space)), **given}.items():
-        if key in single:  # the command line wins over the preset
+        if key in single:  # the command line overrides the preset
             continue
         try:
             space[key] = _range(OverridesParser.create().parse_override(f"{key}={text}"))
         except (HydraException, ValueError) as error:
-            found.append(f"{_shown(f'sweep.space.{key}={text}', error)}{WHAT_MAY_BE}")
-    tried = [f"{key}={value}" for key, range in space.items() for value in range.examples]
-    found += searched_secrets(tried)
-    if not space and not found and config.resume is None:
-        found.append(NO_SPACE)
-    if found:
-        raise ConfigError("configuration", found)
+            problems.append(f"{_shown(f'sweep.space.{key}={text}', error)}{ALLOWED}")
+    tested = [f"{key}={value}" for key, range in space.items() for value in range.examples]
+    problems += searched_secrets(tested)
+    if not space and not problems and config.resume is None:
+        problems.append(NO_SPACE)
+    if problems:
+        raise ConfigError("configuration", problems)
     return Search(config=config, words=tuple(fixed), space=space)
 
 
 def key_of(word: str) -> str:
-    """The key of an override, as on the command line."""
+    """Return the key of an override."""
     return word.lstrip("+~").partition("=")[0]
 
 
 def text_of(value: float | str) -> str:
-    """A value as on the command line; of a number, four digits that count."""
+    """Return a value in the notation of the command line; floats have four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _several(words: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Keys that are given several values, and those."""
+    """Yield keys with several values, and these values."""
     for word in words:
         try:
             override = OverridesParser.create().parse_override(word)
@@ -149,7 +147,7 @@ def _several(words: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 
 def _shown(word: str, error: Exception) -> str:
-    """A word and what is wrong with it; the reason may quote the word, so it is left out where that holds a secret."""
+    """Return an argument and the parser's reason. The reason may quote a secret; in that case, omit it."""
     (shown,) = hide_in_words([word], {})
     return f"{shown}: {' '.join(str(error).split())}; " if shown == word else f"{shown}: "
 
@@ -174,7 +172,7 @@ def _range(override: Override) -> Range:
             if low >= high:
                 raise ValueError(f"{low} is not less than {high}")
             if "log" in tags and low <= 0:
-                raise ValueError(f"a logarithmic scale has no {low}")
+                raise ValueError(f"a logarithmic scale cannot start at {low}")
             is_whole = isinstance(low, int) and isinstance(high, int)
             return Between(low=low, high=high, step=1 if is_whole else None, is_logarithmic="log" in tags)
     raise ValueError("this is a single value")

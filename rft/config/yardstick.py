@@ -1,4 +1,4 @@
-"""Whether the held-out scores of several runs mean the same, so that the runs can be compared by them."""
+"""Checks whether the held-out scores of several runs are comparable."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ NOTHING: Any = object()
 
 
 def comparison_problems(runs: Sequence[RunConfig]) -> list[str]:
-    """Why the held-out scores of these runs cannot be compared, and which keys to change; empty where they can.
+    """Return why held-out scores cannot be compared, with the keys to change; empty if they can.
 
-    `evaluation.metric=reward` depends on every grader and its weight, the name of a grader on that grader alone.
+    `evaluation.metric=reward` depends on every grader and its weight; the name of a grader depends on that grader only.
 
     Args:
         runs: Checked configurations.
@@ -21,8 +21,8 @@ def comparison_problems(runs: Sequence[RunConfig]) -> list[str]:
     metrics = list(dict.fromkeys(run.evaluation.metric for run in runs))
     if len(metrics) > 1:
         return [
-            f"evaluation.metric: the trials have {', '.join(metrics)}, and scores of different metrics cannot be "
-            "compared; give it one value"
+            f"evaluation.metric: the trials use {', '.join(metrics)}, and scores of different metrics cannot be "
+            "compared; set one value"
         ]
     (metric,) = metrics or ["reward"]
     if metric == "reward":
@@ -32,25 +32,25 @@ def comparison_problems(runs: Sequence[RunConfig]) -> list[str]:
     if not keys:
         return []
     first = runs[0].graders
-    alike = [
+    shared = [
         name
         for name in first
         if not _different({name: _without_weight(run.graders[name])} if name in run.graders else {} for run in runs)
     ]
     remedy = (
-        f"set evaluation.metric to a grader that all trials have alike: {', '.join(alike)}"
-        if alike
-        else "give all trials one grader more to be compared by, as graders.held_out.use=<grader> "
+        f"set evaluation.metric to a grader that all trials share: {', '.join(shared)}"
+        if shared
+        else "add one more grader to all trials for the comparison, such as graders.held_out.use=<grader> "
         "graders.held_out.weight=0 evaluation.metric=held_out"
     )
     return [
-        f"{', '.join(keys)}: not the same in all trials, so evaluation.metric={metric} means something else in each, "
+        f"{', '.join(keys)}: differs between trials, so evaluation.metric={metric} has a different meaning in each, "
         f"and their held-out scores cannot be compared; {remedy}"
     ]
 
 
 def _different(graders_of_runs: Iterator[Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """The keys, as `graders.correct.use`, that do not have the same value in all runs."""
+    """Return the keys, such as `graders.correct.use`, whose values differ between runs."""
     flat = [
         {f"graders.{name}.{key}": value for name, spec in graders.items() for key, value in _weighted(spec).items()}
         for graders in graders_of_runs

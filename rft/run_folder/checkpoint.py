@@ -28,7 +28,7 @@ def last_checkpoint(run_folder: Path) -> tuple[Path, int]:
         OutputError: The folder holds no run, or the run has no whole checkpoint.
     """
     if not (run_folder / "config.yaml").exists():
-        raise OutputError("resume", [f"resume={run_folder}: there is no run in that folder (no config.yaml)"])
+        raise OutputError("resume", [f"resume={run_folder}: the folder contains no run (no config.yaml)"])
     whole = [
         (json.loads((folder / COMPLETE).read_text())["step"], folder)
         for folder in (run_folder / "checkpoints").glob("checkpoint-*")

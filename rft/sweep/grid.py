@@ -18,7 +18,7 @@ from rich.text import Text
 from rft.commands.train import run_training
 from rft.config import RunConfig
 from rft.config.commands import Job, with_hydra
-from rft.config.grid import Grid, check_trials, read_grid, tell_by_trial
+from rft.config.grid import Grid, add_trial_numbers, check_trials, read_grid
 from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
@@ -85,7 +85,7 @@ def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[P
             for problem in error.problems:
                 problems.setdefault(problem, []).append(number)
     if problems:
-        raise UsageError("sweep, nothing was started", tell_by_trial(problems, len(runs)))
+        raise UsageError("sweep not started", add_trial_numbers(problems, len(runs)))
     return prepared
 
 

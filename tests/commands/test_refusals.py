@@ -163,7 +163,7 @@ def test_an_output_folder_below_a_file(wrong: Callable[..., list[str]], tmp_path
 
 def test_a_resume_without_a_run(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert wrong("resume=out") == ["resume=out: there is no run in that folder (no config.yaml)"]
+    assert wrong("resume=out") == ["resume=out: the folder contains no run (no config.yaml)"]
 
 
 def test_everything_that_is_wrong_is_told_at_once(wrong: Callable[..., list[str]], tmp_path: Path) -> None:

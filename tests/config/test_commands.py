@@ -69,7 +69,7 @@ def test_a_preset_of_what_may_change_on_resume(started: Path) -> None:
     run = load_training([f"resume={started}", "cluster.address=10.0.0.1:6379", "cluster=attach", "logging=none"])
     assert (run.cluster, run.logging.report_to) == (AttachClusterConfig(address="10.0.0.1:6379"), [])
     assert refusals(f"resume={started}", "cluster=atach") == [
-        "cluster=atach: there is no such preset (did you mean attach?); there are: attach, local"
+        "cluster=atach: unknown preset (did you mean attach?); available: attach, local"
     ]
 
 
@@ -96,21 +96,21 @@ def test_wrong_values_on_resume(started: Path) -> None:
         "evaluation.metrik is unknown",
     ]
     assert refusals(f"resume={started}", "cluster.kind.x=1") == [
-        "cluster.kind={'x': 1}: should be one of 'local', 'attach'; choose it with cluster=<preset>"
+        "cluster.kind={'x': 1}: should be one of 'local', 'attach'; select it with cluster=<preset>"
     ]
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         load_training([f"resume={tmp_path}"])
-    assert caught.value.problems == (f"resume={tmp_path}: there is no run in that folder (no config.yaml)",)
+    assert caught.value.problems == (f"resume={tmp_path}: the folder contains no run (no config.yaml)",)
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "holds no configuration; it was not written by rft"),
-        (b"- a\n", "holds no configuration; it was not written by rft"),
+        (b"", "contains no configuration; rft did not write it"),
+        (b"- a\n", "contains no configuration; rft did not write it"),
         (b"{", "cannot be read: while parsing a flow node"),
         (b"\xff\xfe\x00", "cannot be read: 'utf-8' codec can't decode byte 0xff"),
     ],
@@ -204,8 +204,8 @@ def test_cfg_prints_the_configuration_and_runs_nothing(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("--cfg", "job", "sampler=vlm"), "sampler=vlm: there is no such preset (did you mean vllm?); "),
-        (("-m", "sampler=fake,vlm"), "sampler=vlm: there is no such preset (did you mean vllm?); "),
+        (("--cfg", "job", "sampler=vlm"), "sampler=vlm: unknown preset (did you mean vllm?); "),
+        (("-m", "sampler=fake,vlm"), "sampler=vlm: unknown preset (did you mean vllm?); "),
         (("--cfg", "job", "seed=1,2"), "seed=1,2: several values; "),
     ],
 )

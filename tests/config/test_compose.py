@@ -59,7 +59,7 @@ def test_hydras_own_config_dir_is_searched_for_presets_too(tmp_path: Path) -> No
     search = f"hydra.searchpath=['file://{tmp_path}']"
     assert train(search, "data=mine").data.train == "mine.jsonl"
     assert problems(search, "data=minee")[0] == (
-        "data=minee: there is no such preset (did you mean mine?); there are: chain_sum, gsm8k, mine"
+        "data=minee: unknown preset (did you mean mine?); available: chain_sum, gsm8k, mine"
     )
 
 
@@ -95,18 +95,18 @@ def test_a_key_below_a_union() -> None:
     [
         (
             ("sampler=fake", "sampler.engine.x=3"),
-            "sampler.engine is unknown for sampler=fake; it is for sampler=vllm, ",
+            "sampler.engine is unknown for sampler=fake; it belongs to sampler=vllm; ",
         ),
-        (("sampler.script=[a]",), "sampler.script is unknown for sampler=vllm; it is for sampler=fake, "),
+        (("sampler.script=[a]",), "sampler.script is unknown for sampler=vllm; it belongs to sampler=fake; "),
         (
             ("learner=fake", "learner.trl.beta=1"),
-            "learner.trl is unknown for learner=fake; it is for learner=grpo and learner=ppo, ",
+            "learner.trl is unknown for learner=fake; it belongs to learner=grpo and learner=ppo; ",
         ),
     ],
 )
 def test_a_key_of_another_kind_says_of_which(words: tuple[str, ...], start: str) -> None:
     (problem,) = problems(*words)
-    assert problem.startswith(f"{start}leave it out with ~{start.split()[0]}. Allowed in ")
+    assert problem.startswith(f"{start}remove it with ~{start.split()[0]}. Allowed in ")
 
 
 def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("data.columns.prompt=3", "data.columns.prompt=3: input should be a valid string"),
         ("data.validation_share=1", "data.validation_share=1: input should be less than 1"),
         ("logging.report_to=wandb", "logging.report_to=wandb: input should be a valid list; write [wandb]"),
-        ("loop=3", "loop=3: this is a section; give the keys in it, as loop.<name>=<value>"),
-        ("model=null", "model=null: this is a section; give the keys in it, as model.<name>=<value>"),
+        ("loop=3", "loop=3: this is a section; set its keys with loop.<name>=<value>"),
+        ("model=null", "model=null: this is a section; set its keys with model.<name>=<value>"),
         (
             "graders.correct=3",
             "graders.correct=3: input should be a valid dictionary; write graders.correct.use=<grader>",
@@ -162,7 +162,7 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("output_dir=???", "output_dir is missing: The run folder; it must not hold a run yet."),
         (
             "sampler.kind=nope",
-            "sampler.kind=nope: should be one of 'vllm', 'transformers', 'fake'; choose it with sampler=<preset>",
+            "sampler.kind=nope: should be one of 'vllm', 'transformers', 'fake'; select it with sampler=<preset>",
         ),
     ],
 )
@@ -175,11 +175,11 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
     [
         (
             "sampler=vlm",
-            "sampler=vlm: there is no such preset (did you mean vllm?); there are: fake, transformers, vllm",
+            "sampler=vlm: unknown preset (did you mean vllm?); available: fake, transformers, vllm",
         ),
-        ("sampler=null", "sampler=null: there is no such preset; there are: fake, transformers, vllm"),
-        ("data=gsm9k", "data=gsm9k: there is no such preset (did you mean gsm8k?); there are: chain_sum, gsm8k"),
-        ("learner=3", "learner=3: there is no such preset; there are: dapo, dr_grpo, fake, grpo, gspo, ppo, rloo"),
+        ("sampler=null", "sampler=null: unknown preset; available: fake, transformers, vllm"),
+        ("data=gsm9k", "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, gsm8k"),
+        ("learner=3", "learner=3: unknown preset; available: dapo, dr_grpo, fake, grpo, gspo, ppo, rloo"),
     ],
 )
 def test_presets_that_do_not_exist(word: str, problem: str) -> None:
@@ -378,7 +378,7 @@ def test_a_cluster() -> None:
     attached = train("cluster=attach", "cluster.address=10.0.0.1:6379", "cluster.placement_timeout_s=5").cluster
     assert attached == AttachClusterConfig(address="10.0.0.1:6379", placement_timeout_s=5.0)
     assert problems("cluster.address=10.0.0.1:6379")[0].startswith(
-        "cluster.address is unknown for cluster=local; it is for cluster=attach, leave it out with ~cluster.address. "
+        "cluster.address is unknown for cluster=local; it belongs to cluster=attach; remove it with ~cluster.address. "
     )
     assert problems("cluster=attach", "cluster.node_folder=mine") == [
         "cluster.node_folder=mine: should be an absolute folder"

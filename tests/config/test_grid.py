@@ -64,7 +64,7 @@ def test_a_problem_of_some_trials_says_of_which() -> None:
 
 
 def test_an_interval_is_for_a_search() -> None:
-    with pytest.raises(ConfigError, match="an interval is for rft sweep"):
+    with pytest.raises(ConfigError, match="rft sweep searches intervals"):
         read_grid(["-m", QUICK, "learner.learning_rate=interval(1e-5,1e-3)"])
 
 

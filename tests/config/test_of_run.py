@@ -101,7 +101,7 @@ def test_a_run_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"config.yaml cannot be read"):
         load_evaluation([f"adapter={run}", *WORDS])
     (run / "config.yaml").write_text("[]")
-    with pytest.raises(UsageError, match=r"config.yaml holds no configuration"):
+    with pytest.raises(UsageError, match=r"config.yaml contains no configuration"):
         load_evaluation([f"adapter={run}", *WORDS])
 
 

@@ -98,12 +98,12 @@ def test_presets_in_a_grid_and_a_search(mine: Callable[[str, str], None]) -> Non
         (f"{HEAD}defaults: 3\n", "experiment/mine"),
         (
             f"{HEAD}defaults: [override /data: chain_som]\n",
-            "data=chain_som: there is no such preset (did you mean chain",
+            "data=chain_som: unknown preset (did you mean chain",
         ),
-        (f"{HEAD}defaults: [nope]\n", "experiment=nope: there is no such preset"),
+        (f"{HEAD}defaults: [nope]\n", "experiment=nope: unknown preset"),
         (f"{HEAD}defaults: [override /dta: gsm8k]\n", "Could not override 'dta'"),
         (f"{HEAD}defaults: [/data: gsm8k]\n", "Multiple values for data"),
-        (f"{HEAD}defaults: [mine]\n", "a preset's defaults lead back to the preset itself"),
+        (f"{HEAD}defaults: [mine]\n", "a preset's defaults refer to the preset itself"),
         (f"{HEAD}hydra: 3\n", "experiment/mine': "),
         (f"{HEAD}model: {{path: '${{oc.env:NOPE_NOT_SET}}'}}\n", "model.path: KeyError raised while resolving"),
     ],
@@ -126,7 +126,7 @@ def test_a_preset_that_is_not_searched_for_is_found(mine: Callable[[str, str], N
     with pytest.raises(ConfigError) as caught:
         load_training(["experiment=mine"])
     assert caught.value.problems == (
-        "experiment=mine: there is no such preset; there are: gsm8k_qwen2_5_0_5b, gsm8k_qwen2_5_1_5b, quickstart; "
+        "experiment=mine: unknown preset; available: gsm8k_qwen2_5_0_5b, gsm8k_qwen2_5_1_5b, quickstart; "
         "for mine/experiment/mine.yaml write --config-dir mine experiment=mine",
     )
 
@@ -136,7 +136,7 @@ def test_a_preset_of_another_command(mine: Callable[[str, str], None]) -> None:
     with pytest.raises(ConfigError) as caught:
         load_evaluation(words("experiment=mine", command="rft evaluate"))
     assert caught.value.problems[0] == (
-        "experiment=mine: rft evaluate has no presets of experiment, rft train have; choose from cluster, data, sampler"
+        "experiment=mine: rft evaluate has no presets of experiment; rft train has; its groups: cluster, data, sampler"
     )
 
 
@@ -161,17 +161,17 @@ def test_options_and_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        (["--config-dri", "x"], "--config-dri: rft train has no such option; did you mean --config-dir? There are: "),
+        (["--config-dri", "x"], "--config-dri: rft train has no such option; did you mean --config-dir? Its options: "),
         (
             ["--loop.steps=3"],
-            "--loop.steps=3: rft train has no such option; keys are written without dashes, as loop.steps=3",
+            "--loop.steps=3: rft train has no such option; write keys without dashes, as in loop.steps=3",
         ),
-        (["--seed=3"], "--seed=3: rft train has no such option; keys are written without dashes, as seed=3"),
+        (["--seed=3"], "--seed=3: rft train has no such option; write keys without dashes, as in seed=3"),
         (["-sc", "install=bash"], "-sc: use `rft completion bash`, "),
         (["--config-dir"], "--config-dir: the value is missing; write --config-dir <folder>"),
         (["--cfg"], "--cfg: the value is missing; write --cfg job|hydra|all"),
-        (["--config-dir", "minee"], "--config-dir minee: there is no such folder ({}/minee); did you mean mine?"),
-        (["--config-dir", "file"], "--config-dir file: that is a file ({}/file)"),
+        (["--config-dir", "minee"], "--config-dir minee: no such folder ({}/minee); did you mean mine?"),
+        (["--config-dir", "file"], "--config-dir file: this is a file ({}/file)"),
         (["--api_key=abc123secret"], "--api_key=<redacted>: rft train has no such option; "),
     ],
 )

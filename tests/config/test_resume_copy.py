@@ -99,7 +99,7 @@ def test_a_copy_with_a_path_is_known_by_what_it_says(tmp_path: Path) -> None:
 def test_no_run_there() -> None:
     with pytest.raises(OutputError) as caught:
         load_training(["resume=memory://bucket/nothing"])
-    assert caught.value.problems == ("resume=memory://bucket/nothing: there is no run in that place (no config.yaml)",)
+    assert caught.value.problems == ("resume=memory://bucket/nothing: the storage contains no run (no config.yaml)",)
 
 
 def test_addresses_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,12 +61,12 @@ def test_corners_show_each_value_that_may_be_wrong() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "sweep.space is empty: choose a preset"),
+        ([], "sweep.space is empty: select a preset"),
         (["sweep.trails=3"], "sweep.trails is unknown; did you mean sweep.trials?"),
-        (["sweep=lr"], "sweep=lr: there is no such preset"),
+        (["sweep=lr"], "sweep=lr: unknown preset"),
         (["sweep.space.seed=3"], "sweep.space.seed=3: this is a single value; allowed are interval(low, high)"),
         (["a=interval(2,1)"], "sweep.space.a=interval(2,1): 2.0 is not less than 1.0"),
-        (["a=tag(log,interval(0,1))"], "sweep.space.a=tag(log,interval(0,1)): a logarithmic scale has no 0.0"),
+        (["a=tag(log,interval(0,1))"], "sweep.space.a=tag(log,interval(0,1)): a logarithmic scale cannot start at 0"),
         (["sweep.trials=0", "seed=0,1"], "sweep.trials=0: "),
     ],
 )

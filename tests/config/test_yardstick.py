@@ -25,15 +25,15 @@ def problems(*words: str) -> tuple[str, ...]:
 
 def test_different_graders_are_refused_with_the_keys_and_a_grader_that_is_alike() -> None:
     assert problems(*TWO, "graders.extra.use=exact,numeric") == (
-        "graders.extra.use: not the same in all trials, so evaluation.metric=reward means something else in each, and "
-        "their held-out scores cannot be compared; set evaluation.metric to a grader that all trials have alike: "
+        "graders.extra.use: differs between trials, so evaluation.metric=reward has a different meaning in each, and "
+        "their held-out scores cannot be compared; set evaluation.metric to a grader that all trials share: "
         "correct",
     )
 
 
 def test_where_no_grader_is_alike_one_more_is_proposed() -> None:
     (problem,) = problems("graders.correct.use=exact,numeric")
-    assert problem.startswith("graders.correct.use: not the same in all trials")
+    assert problem.startswith("graders.correct.use: differs between trials")
     assert problem.endswith("graders.held_out.use=<grader> graders.held_out.weight=0 evaluation.metric=held_out")
 
 
@@ -69,5 +69,5 @@ def test_scores_that_mean_the_same_are_compared(words: tuple[str, ...]) -> None:
 
 def test_a_search_is_refused_likewise(tmp_path: Path) -> None:
     search = read_search([QUICK, *TWO, "graders.extra.use=choice(exact,numeric)"])
-    with pytest.raises(ConfigError, match=r"graders\.extra\.use: not the same.*alike: correct"):
+    with pytest.raises(ConfigError, match=r"graders\.extra\.use: differs.*share: correct"):
         check_trials(search.corners(), tmp_path)

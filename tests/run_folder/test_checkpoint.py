@@ -60,7 +60,7 @@ def test_no_whole_checkpoint(run: Path) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=rf"resume={tmp_path}: there is no run in that folder \(no config.yaml\)"):
+    with pytest.raises(OutputError, match=rf"resume={tmp_path}: the folder contains no run \(no config.yaml\)"):
         last_checkpoint(tmp_path)
 
 

@@ -55,7 +55,7 @@ def fetch_run(place: Place, folder: Path, *, deadline_s: float) -> dict[str, Sta
     """
     names = within(place.files, what=f"the files of {place}", deadline_s=ANSWER_S)
     if CONFIG not in names:
-        raise OutputError("resume", [f"resume={place}: there is no run in that place (no {CONFIG})"])
+        raise OutputError("resume", [f"resume={place}: the storage contains no run (no {CONFIG})"])
     if not (whole := whole_checkpoints(names)):
         problem = f"resume={place}: the run has no whole checkpoint to go on from; start it anew"
         raise OutputError("resume", [problem])

@@ -68,7 +68,7 @@ def test_an_interrupted_fetch_can_be_made_again(stored: Place, tmp_path: Path, m
 
 
 def test_no_run_and_no_whole_checkpoint(run: Path, place: Place, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"there is no run in that place \(no config.yaml\)"):
+    with pytest.raises(OutputError, match=r"the storage contains no run \(no config.yaml\)"):
         fetch_run(place, tmp_path / "here", deadline_s=60)
     Copier(run, place).copy(0, threading.Event())
     with pytest.raises(OutputError, match="no whole checkpoint to go on from; start it anew"):
