@@ -63,7 +63,7 @@ class ScoreCache:
         """Return the scores of a call that graded `count` completions, or None where they are not known."""
         try:
             row = self._connection.execute("SELECT line FROM scores WHERE key = ?", [key]).fetchone()
-            return None if row is None else decode_scores(row[0], count)
+            return None if row is None else decode_scores(row[0], count)[0]
         except (sqlite3.Error, ValueError) as error:  # what cannot be read is computed
             log.warning("the grader cache %s cannot be read: %s", self._file, error)
             return None

@@ -72,17 +72,17 @@ def decode_call(line: bytes, graders: Mapping[str, LoadedGrader]) -> tuple[Loade
 def encode_scores(scores: Sequence[Score], seconds: float, traceback: str = "") -> bytes:
     """Write scores, how long the grader took, and where it was if it raised, as a line."""
     rows = [[score.value, score.status, score.reason, score.answer] for score in scores]
-    return json.dumps([rows, seconds, *filter(None, [traceback])]).encode("ascii") + b"\n"
+    return json.dumps([rows, seconds, traceback] if traceback else [rows, seconds]).encode("ascii") + b"\n"
 
 
-def decode_scores(line: bytes | str, count: int) -> list[Score]:
-    """Read the scores of `count` completions.
+def decode_scores(line: bytes | str, count: int) -> tuple[list[Score], str]:
+    """Read the scores of `count` completions, and the traceback of a grader that raised; empty where it did not.
 
     Raises:
         ValueError: The line holds something else; who wrote it has been tampered with.
     """
     try:
-        rows, seconds, *_ = json.loads(line)
+        rows, seconds, *traceback = json.loads(line)
         scores = [
             Score(value=_number(value), status=Status(status), reason=reason, answer=answer, seconds=float(seconds))
             for value, status, reason, answer in rows
@@ -91,13 +91,7 @@ def decode_scores(line: bytes | str, count: int) -> list[Score]:
         raise ValueError(f"{line[:80]!r} holds no scores: {error}") from error
     if len(scores) != count:
         raise ValueError(f"{len(scores)} scores for {count} completions")
-    return scores
-
-
-def decode_traceback(line: bytes) -> str:
-    """Read where a grader was when it raised, from a line that `decode_scores` could read; empty where it did not."""
-    _, _, *traceback = json.loads(line)
-    return str(traceback[0]) if traceback else ""
+    return scores, str(traceback[0]) if traceback else ""
 
 
 def _number(value: Any) -> float | None:

@@ -18,7 +18,7 @@ from rft.errors import GradeError
 from rft.grading.contract import LoadedGrader
 from rft.grading.normalise import failed
 from rft.grading.processes.fork_server import ForkServer, Worker
-from rft.grading.processes.wire import decode_scores, decode_traceback, encode_call, encode_inputs
+from rft.grading.processes.wire import decode_scores, encode_call, encode_inputs
 from rft.types import Rollout, Score, Status, Task
 from rft.waiting import waiting
 
@@ -210,13 +210,12 @@ class Workers:
         if line is None:
             raise _WorkerLost(f"no result within {limit:g} s", Status.TIMEOUT)
         try:
-            scores = decode_scores(line, len(call.rollouts))
+            scores, traceback = decode_scores(line, len(call.rollouts))
         except ValueError as error:
             raise _WorkerLost(f"its worker process sent what is no reply: {error}") from None
         before = self._seconds.get(call.grader.name, scores[0].seconds)
         self._seconds[call.grader.name] = 0.8 * before + 0.2 * scores[0].seconds
-        is_fault = any(score.status.is_grader_fault for score in scores)
-        return scores, decode_traceback(line) if is_fault else ""
+        return scores, traceback
 
     def _hand_back(self, calls: deque[_Call]) -> None:
         self._queue.extendleft(reversed(calls))
