@@ -11,7 +11,13 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Audit": "rft.api.audit",
+    "Grading": "rft.api.grade",
+    "Plan": "rft.run.plan",
     "Run": "rft.api.run",
+    "audit": "rft.api.audit",
+    "check": "rft.api.check",
+    "grade": "rft.api.grade",
     "open_run": "rft.api.run",
 }
 """Where each public name is defined."""

@@ -1,4 +1,10 @@
+from rft.api.audit import Audit as Audit
+from rft.api.audit import audit as audit
+from rft.api.check import check as check
+from rft.api.grade import Grading as Grading
+from rft.api.grade import grade as grade
 from rft.api.run import Run as Run
 from rft.api.run import open_run as open_run
+from rft.run.plan import Plan as Plan
 
 __version__: str

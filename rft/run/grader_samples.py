@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from rft.config.schema import GradingConfig
 from rft.errors import UsageError
 from rft.grading import LoadedGrader
 from rft.grading.panel import Panel
+from rft.terminal.event_loop import run_to_end
 from rft.types import Grade, Policy, Rollout, StopReason, Task
 
 
@@ -21,7 +21,7 @@ def sample_rows(graders: Sequence[LoadedGrader], task: Task, grading: GradingCon
     reference = task.item.get("answer")
     text = str(reference) if isinstance(reference, (str, int, float)) and not isinstance(reference, bool) else None
     samples = {"the reference": text, "nothing": ""} if text else {"nothing": ""}
-    grades = asyncio.run(_graded(graders, task, [text or "" for text in samples.values()], grading))
+    grades = run_to_end(_graded(graders, task, [text or "" for text in samples.values()], grading))
     problems = [
         f"graders.{name} fails on {what} as the completion of {task.where or task.id}: {score.status}: {score.reason}"
         for what, grade in zip(samples, grades, strict=True)

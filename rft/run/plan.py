@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -63,18 +64,33 @@ def as_table(rows: Mapping[str, str | None]) -> list[str]:
     return [f"  {name:<{width}}  {value or 'nothing'}" for name, value in rows.items()]
 
 
-def print_plan(
-    console: Console,
-    title: str,
-    rows: Mapping[str, str | None],
-    warnings: Sequence[str] = (),
-    not_looked_at: Sequence[str] = (),
-) -> None:
-    """Print what would be done, what is perhaps not meant, and what was not looked at."""
-    lines = [title, *as_table(rows), *(f"warning: {warning}" for warning in warnings)]
-    if not_looked_at:
-        lines += ["not looked at:", *(f"  {one}" for one in not_looked_at)]
-    console.print(Text("\n".join(lines)), soft_wrap=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a command would do. `print(plan)` shows it.
+
+    Example:
+        Plan(title="the run can start; it would be:", rows={"base model": "embedded:tiny", ...})
+    """
+
+    title: str
+    """Says that the command can start."""
+    rows: Mapping[str, str | None]
+    """What it would do, by name."""
+    warnings: tuple[str, ...] = ()
+    """What is allowed, but perhaps not meant."""
+    not_checked: tuple[str, ...] = ()
+    """What only the start itself can show."""
+
+    def __str__(self) -> str:
+        lines = [self.title, *as_table(self.rows), *(f"warning: {warning}" for warning in self.warnings)]
+        if self.not_checked:
+            lines += ["not looked at:", *(f"  {one}" for one in self.not_checked)]
+        return "\n".join(lines)
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """Print what a command would do."""
+    console.print(Text(str(plan)), soft_wrap=True)
 
 
 def dtype_of(configured: str, on_gpu: bool) -> str:

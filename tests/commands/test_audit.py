@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import rft as rft_package
 from rft.cli import main
 from rft.commands.audit import run_audit
 from rft.config.commands import load_audit, load_training
@@ -56,17 +57,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.e2e
-def test_a_good_grader(folder: Path, rft: Rft) -> None:
-    words = ("audit", "data=tasks.jsonl", "graders.correct.use=numeric")
-    code, out, err = rft(*words, "output_dir=report")
-    assert (code, err) == (0, "")
-    assert "\npassed: 0 failed, " in out
-    report = json.loads((folder / "report" / "audit.json").read_text())
-    assert (report["verdict"], report["tasks"]["count"], report["counts"]["failed"]) == ("passed", 5, 0)
+def test_a_good_grader(folder: Path, rft: Rft, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("data=tasks.jsonl", "graders.correct.use=numeric")
+    audit = rft_package.audit(*words, {"output_dir": folder / "report"}, quiet=True)
+    assert capsys.readouterr() == ("", "")
+    assert (audit.passed, audit.failed_probes, audit.page) == (True, [], folder / "report" / "audit.html")
+    assert json.loads(json.dumps(audit.report)) == json.loads((folder / "report" / "audit.json").read_text())
+    assert (audit.report["tasks"]["count"], audit.report["counts"]["failed"]) == (5, 0)
     assert sorted(file.name for file in (folder / "report").iterdir()) == ["audit.html", "audit.json", "config.yaml"]
     (kept,) = (folder / ".rft" / "audits").glob("*")
     assert json.loads(kept.read_text())["verdict"] == "passed"
-    code, out, err = rft(*words, "dry_run=true")
+    code, out, err = rft("audit", *words, "dry_run=true")
     assert (code, err) == (0, "")
     assert out.startswith("the audit can start; it would be:\n")
 

@@ -129,7 +129,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GRADER_KEY", "key-of-the-test")
     monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
-    monkeypatch.setattr("rft.commands.check.sample_rows", sampled_once)
+    monkeypatch.setattr("rft.run.check.sample_rows", sampled_once)
     monkeypatch.setattr("rft.run.inputs.load_task_sets", read_once)
     monkeypatch.setattr("rft.run.inputs.fit_context", fitted_once)
     rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]

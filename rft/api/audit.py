@@ -1,0 +1,217 @@
+"""`rft.audit`: graders, probed before they train anything."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from rft.api.calls import configuration, make_console
+from rft.auditing.bench import Bench
+from rft.auditing.examine import Looked, as_object, examine
+from rft.auditing.page import page
+from rft.auditing.subject import Recorded, Subject
+from rft.config import AuditConfig, audit_folder
+from rft.config.commands import load_audit
+from rft.config.overrides import Overrides
+from rft.data.tasks import read_tasks
+from rft.errors import DataError
+from rft.grading import load_grader
+from rft.grading.loading.targets import did_you_mean
+from rft.grading.verdicts import FAILED, Verdict, identities, keep_verdict
+from rft.redaction import redacted
+from rft.run.grader_samples import sample_rows
+from rft.run.plan import Plan
+from rft.run_folder.completions import read_completions
+from rft.run_folder.recorder import Recorder, prepare_output, refuse_output
+from rft.terminal.event_loop import run_to_end
+from rft.types import Split, Task
+
+REPORT, PAGE = "audit.json", "audit.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What the probes found out about graders.
+
+    Example:
+        Audit(folder=Path("runs/audit/..."), report={"verdict": "failed", "probes": [...], ...})
+    """
+
+    folder: Path
+    """Holds audit.json, audit.html and config.yaml."""
+    report: Mapping[str, Any]
+    """As in audit.json: the verdict, and every probe with its finding and its worst examples."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether no probe failed."""
+        return bool(self.report["verdict"] != FAILED)
+
+    @property
+    def failed_probes(self) -> list[str]:
+        """Names of the probes that failed."""
+        return [probe["name"] for probe in self.report["probes"] if probe["result"] == FAILED]
+
+    @property
+    def page(self) -> Path:
+        """The report as an HTML page."""
+        return self.folder / PAGE
+
+
+def audit(*overrides: Overrides, quiet: bool = False) -> Audit:
+    """Probe graders: what would a model find out about them during training?
+
+    Args:
+        overrides: As on the command line of `rft audit`: `"data=tasks.jsonl"`, or mappings.
+        quiet: Print nothing.
+
+    Raises:
+        ConfigError: With every problem of the configuration.
+        DataError: With every flaw of the tasks.
+
+    Example:
+        audit = rft.audit("data=tasks.jsonl", "graders.correct.use=numeric")
+        assert audit.passed, audit.failed_probes
+    """
+    return audit_graders(configuration(load_audit, overrides), make_console(quiet=quiet))
+
+
+def audit_graders(config: AuditConfig, console: Console) -> Audit:
+    """Audit from a checked configuration; write audit.json and audit.html, and keep the verdict.
+
+    Args:
+        config: The configuration.
+        console: Shows the progress.
+
+    Raises:
+        RftError: With what went wrong and what to do.
+    """
+    tasks = audited_tasks(config)
+    recorded = _recorded(config.completions, config.data.max_tasks) if config.completions else ()
+    folder = Path(config.output_dir)
+    prepare_output(folder)
+    recorder = Recorder(folder)
+    recorder.config(config.model_dump())
+    started = time.monotonic()
+    with _shown(console) as (graded, starting):
+        bench = Bench(
+            config.graders,
+            max_concurrency=config.grading.max_concurrency,
+            num_workers=config.grading.num_workers,
+            count=graded,
+        )
+        subject = Subject(
+            bench=bench,
+            tasks=tasks,
+            gold=config.gold,
+            template=config.template,
+            recorded=recorded,
+            completions_per_prompt=config.completions_per_prompt,
+            completions_per_step=config.completions_per_step,
+        )
+        looked = run_to_end(_examined(subject, starting))
+    report = as_object(
+        subject, looked, tasks=str(redacted(config.data.tasks or "")), seconds=time.monotonic() - started
+    )
+    recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    recorder.document(PAGE, page(report))
+    audit = Audit(folder=folder, report=report)
+    _keep_verdict(config, audit)
+    return audit
+
+
+def plan_audit(config: AuditConfig) -> Plan:
+    """Read the tasks of an audit and load the graders, to say what would be probed.
+
+    Raises:
+        UsageError: With everything that is wrong.
+    """
+    refuse_output(Path(config.output_dir))
+    tasks = audited_tasks(config)
+    graders = [load_grader(name, spec) for name, spec in config.graders.items()]
+    with_gold = sum(task.item.get(config.gold) is not None for task in tasks)
+    rows = {
+        "tasks": f"{len(tasks):,} of {config.data.tasks}, {with_gold} with a reference ({config.gold})",
+        "output folder": f"{config.output_dir} (free)",
+    }
+    rows |= sample_rows(graders, tasks[0], config.grading)
+    return Plan(title="the audit can start; it would be:", rows=rows)
+
+
+def audited_tasks(config: AuditConfig) -> list[Task]:
+    """The tasks of an audit.
+
+    Raises:
+        DataError: With every flaw of their source, or the one reason why it cannot be read at all; or no row has the
+            column of references.
+    """
+    source = config.data.tasks or ""
+    tasks = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
+    tasks = tasks[: config.data.max_tasks]
+    _check_gold(config.gold, tasks)
+    return tasks
+
+
+def _check_gold(column: str, tasks: Sequence[Task]) -> None:
+    """Refuse a column of references that no row has. The default may be missing: tasks need no references.
+
+    Raises:
+        DataError: With the columns that there are.
+    """
+    columns = list(dict.fromkeys(name for task in tasks for name in task.item))
+    if column not in columns and column != AuditConfig.model_fields["gold"].default:
+        there = f"there are {', '.join(columns)}" if columns else "the rows have no columns but the prompt"
+        raise DataError("data", [f"gold={column}: no row has this column{did_you_mean(column, columns)}; {there}"])
+
+
+def _keep_verdict(config: AuditConfig, audit: Audit) -> None:
+    """Keep the verdict where `rft train` looks for it, unless the configuration keeps none."""
+    kept = audit_folder(config.grading)
+    if kept is None:
+        return
+    keep_verdict(
+        kept,
+        Verdict(
+            verdict=audit.report["verdict"],
+            failed=tuple(audit.failed_probes),
+            time=audit.report["time"],
+            report=str(audit.folder),
+            graders=identities(config.graders),
+        ),
+    )
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
+    """Show the progress; yield what to call for each graded completion, and with the name of each probe."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        shown = progress.add_task("starting")
+        yield (
+            lambda: progress.advance(shown),
+            lambda name: progress.update(shown, description=f"auditing: {name}"),
+        )
+
+
+async def _examined(subject: Subject, starting: Callable[[str], None]) -> list[Looked]:
+    try:
+        return await examine(subject, starting=starting)
+    finally:
+        subject.bench.close()
+
+
+def _recorded(source: str, max_tasks: int) -> Recorded:
+    """The base model's completions in a run, or all completions where no policy is the base model."""
+    groups = read_completions(source, columns={}, phase=None)
+    by_task = [(group.task, group.rollouts) for group in groups]
+    base = [(task, [one for one in some if one.policy.version == 0]) for task, some in by_task]
+    of_base = [(task, some) for task, some in base if some]
+    return (of_base or by_task)[:max_tasks]

@@ -1,0 +1,60 @@
+"""What the functions of `rft` have in common: their overrides, their console, and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+
+from rft.config.overrides import Overrides, to_words
+from rft.errors import ConfigError
+from rft.terminal.interrupt import EXIT_CODES
+
+
+class _Runnable(Protocol):
+    """A configuration of something that runs."""
+
+    dry_run: bool
+
+
+Config = TypeVar("Config", bound=_Runnable)
+
+
+def configuration(load: Callable[[Sequence[str]], Config], overrides: Sequence[Overrides]) -> Config:
+    """Compose and check a configuration.
+
+    Args:
+        load: Takes the words of a command line.
+        overrides: Texts and mappings.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    config = load(to_words(overrides))
+    if config.dry_run:
+        raise ConfigError(
+            "configuration",
+            ["dry_run=true: in Python, rft.check plans a training run; the other functions have no dry run"],
+        )
+    return config
+
+
+def make_console(*, quiet: bool) -> Console:
+    """Standard output: a live display on a terminal, plain lines in a notebook, nothing if `quiet`."""
+    return Console(quiet=quiet, force_jupyter=False)
+
+
+def pass_on_interrupt(exit_code: int | None) -> None:
+    """Let the signal that ended a call take its usual effect, now that everything is closed.
+
+    Args:
+        exit_code: As `Interrupt` has it; None if no signal arrived.
+
+    Raises:
+        KeyboardInterrupt: It was Ctrl-C.
+    """
+    for number, code in EXIT_CODES.items():
+        if code == exit_code:
+            signal.raise_signal(number)

@@ -1,0 +1,161 @@
+"""Everything about a run that can be checked before it starts, as a plan.
+
+It does what a run does first (`rft.run.inputs`), puts one sample through the graders, and says what the run would be
+and what was not checked. Nothing is written, and Ray is not started.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from rft.cluster import num_gpus_here, refuse_early
+from rft.config import EvaluateConfig, RunConfig, audit_folder
+from rft.config.samplers import VllmSamplerConfig
+from rft.errors import UsageError
+from rft.grading.verdicts import FAILED, NEVER, audit_state
+from rft.models.architectures import tried
+from rft.models.base_model import read_config
+from rft.models.weight_files import linear_modules, read_weights
+from rft.run.grader_samples import sample_rows
+from rft.run.inputs import Prepared, prepare, with_base_model
+from rft.run.plan import Plan, dtype_of, run_rows, sampler_row, serving
+from rft.terminal.progress import counted
+
+NOT_LOOKED_AT = (
+    "whether sampler and learner find enough memory, and vLLM loads the model",
+    "Ray, and the nodes of a cluster",
+    "trackers, and whether their servers take the run",
+)
+"""What only the start itself can tell."""
+
+MAX_SHOWN_MODULES = 8
+
+
+def plan_training(run: RunConfig, console: Console) -> Plan:
+    """Check a training run as far as that is possible without starting it.
+
+    Args:
+        run: The configuration.
+        console: Shows the progress.
+
+    Returns:
+        What it would be.
+
+    Raises:
+        UsageError: With everything that is wrong.
+    """
+    folder = Path(run.output_dir)
+    is_new = run.resume is None
+    with counted(console, "checking prompts") as tell:
+        prepared = prepare(run, needs_training_tasks=True, output=folder if is_new else None, tell=tell)
+    refuse_early(run)
+    rows = run_rows(run) | _task_rows(run, prepared) | _model_rows(run, prepared)
+    rows |= sample_rows(prepared.graders, prepared.tasks.train[0], run.grading)
+    rows["audit"] = audit_state(audit_folder(run.grading), run.graders)
+    rows["run folder"] = f"{folder} ({'free' if is_new else 'to go on with'})"
+    warnings = list(prepared.warnings)
+    if rows["audit"] in (FAILED, NEVER) and run.audit != "off":
+        told = "have failed their last audit" if rows["audit"] == FAILED else "were never audited"
+        warnings.append(f"the graders {told}: rft audit shows what a model would find out about them")
+    return Plan(
+        title="the run can start; it would be:",
+        rows=rows,
+        warnings=(*warnings, *_model_warnings(prepared)),
+        not_checked=NOT_LOOKED_AT,
+    )
+
+
+def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
+    """Check a measurement as far as that is possible without starting it.
+
+    Args:
+        config: The configuration.
+        console: Shows the progress.
+
+    Returns:
+        What it would be.
+
+    Raises:
+        UsageError: With everything that is wrong.
+    """
+    config, _ = with_base_model(config)
+    with counted(console, "checking prompts") as tell:
+        prepared = prepare(config, needs_training_tasks=False, output=Path(config.output_dir), tell=tell)
+    refuse_early(config)
+    how = config.evaluation
+    rows = {
+        "base model": config.model.path,
+        "adapter": config.adapter or "none",
+        "measure on": config.data.test,
+        "samplers": sampler_row(config.sampler),
+        "completions": f"{how.completions_per_task} a task, temperature {how.temperature:g}",
+    }
+    rows |= _task_rows(config, prepared) | _model_rows(config, prepared)
+    rows |= sample_rows(prepared.graders, prepared.tasks.test[0], config.grading)
+    rows["output folder"] = f"{config.output_dir} (free)"
+    return Plan(
+        title="the measurement can start; it would be:",
+        rows=rows,
+        warnings=tuple(_model_warnings(prepared)),
+        not_checked=NOT_LOOKED_AT[:2],
+    )
+
+
+def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[str, str]:
+    tasks = {"train": prepared.tasks.train, "validation": prepared.tasks.validation, "test": prepared.tasks.test}
+    counts = [f"{len(of_split):,} {split}" for split, of_split in tasks.items() if of_split]
+    rows = {
+        "tasks": ", ".join(counts),
+        "prompts": f"at most {prepared.longest_prompt_tokens} tokens, of {prepared.context_tokens} of context less "
+        f"{config.sampler.max_completion_tokens} for the completion",
+    }
+    if prepared.num_long_prompts:
+        rows["left out"] = f"{prepared.num_long_prompts:,} tasks with too long a prompt"
+    return rows
+
+
+def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[str, str]:
+    """What the model is, what an adapter would be trained on, and how it would be served."""
+    described = read_config(prepared.model)
+    known = tried(described)
+    weights = read_weights(prepared.model)
+    total = sum(tensor.num_values for tensor in weights.tensors.values())
+    dtypes = sorted({tensor.dtype for tensor in weights.tensors.values()})
+    name = known.name if known else described.get("model_type", "unknown")
+    rows = {"architecture": f"{name}, {_in_short(total)} weights ({', '.join(dtypes)}), whole"}
+    lora = config.learner.lora if isinstance(config, RunConfig) else None
+    if lora is not None:
+        modules = linear_modules(weights.tensors)
+        if not modules:
+            problem = "learner.lora: the model has no linear layer to train an adapter on; use learner.lora=null"
+            raise UsageError("the run cannot start", [problem])
+        matrices = [tensor for of_name in modules.values() for tensor in of_name]
+        trained = sum(lora.rank * sum(tensor.shape) for tensor in matrices)
+        names = sorted(modules)
+        shown = ", ".join([*names[:MAX_SHOWN_MODULES], *(["..."] if len(names) > MAX_SHOWN_MODULES else [])])
+        rows["adapter"] = f"{_in_short(trained)} weights on {len(matrices)} matrices ({shown})"
+    if isinstance(config.sampler, VllmSamplerConfig) and lora is not None:
+        dtype = dtype_of(config.model.dtype, num_gpus_here() > 0)
+        serve = serving(config.sampler, dtype, model=prepared.model)
+        rows["served"] = "merged into the base model" if serve == "merged" else "as an adapter beside the base model"
+    return rows
+
+
+def _model_warnings(prepared: Prepared) -> list[str]:
+    described = read_config(prepared.model)
+    if tried(described) is not None:
+        return []
+    return [
+        f"the architecture {described.get('model_type')} is none of those that were tried (docs/models.md); it may "
+        "well work, and the proof of the first sync will tell"
+    ]
+
+
+def _in_short(number: int) -> str:
+    """`12.3 million`."""
+    for limit, word in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if number >= limit:
+            return f"{number / limit:.3g} {word}"
+    return str(number)
