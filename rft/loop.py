@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
 from typing import Protocol
 
 from rft.batches import Batch, Batcher
 from rft.metrics.step import Stopwatch, staleness_metrics, step_metrics
-from rft.types import GradedGroup, Publication, StepReport, count_drops
+from rft.types import GradedGroup, Publication, StepReport, Sync, count_drops
 
 
 class Learner(Protocol):
@@ -81,26 +81,24 @@ async def train(
             sync = await sampler.load(await learner.publish())
             watch.lap("sync")
 
-            metrics = {
-                **step_metrics(batch.sampled),
-                **staleness_metrics(batch.groups, newest_version=step - 1),
-                **batch.metrics,
-                "sync/proved": float(sync.proved),
-                **sync.metrics,
-                **{f"learner/{name}": value for name, value in learned.items()},
-            }
-            yield (
-                StepReport(
-                    step=step,
-                    policy=sync.policy,
-                    metrics=metrics,
-                    drops=count_drops(batch.sampled),
-                    seconds=watch.seconds,
-                ),
-                batch,
-            )
+            yield _report(step, batch, learned, sync, watch.seconds), batch
             start(step + 1 + staleness)
     finally:
         for task in in_flight:
             task.cancel()
         await asyncio.gather(*in_flight, return_exceptions=True)
+
+
+def _report(
+    step: int, batch: Batch, learned: Mapping[str, float], sync: Sync, seconds: Mapping[str, float]
+) -> StepReport:
+    """The metrics of a step, from those of its parts."""
+    metrics = {
+        **step_metrics(batch.sampled),
+        **staleness_metrics(batch.groups, newest_version=step - 1),
+        **batch.metrics,
+        "sync/proved": float(sync.proved),
+        **sync.metrics,
+        **{f"learner/{name}": value for name, value in learned.items()},
+    }
+    return StepReport(step=step, policy=sync.policy, metrics=metrics, drops=count_drops(batch.sampled), seconds=seconds)

@@ -93,26 +93,11 @@ async def workplace(
             deadline_s=config.cluster.placement_timeout_s,
             tell=(lambda text: None) if is_local else tell,
         ) as placement:
-            threads = shares.sampler_threads, shares.learner_threads
             if part == "all":
-                threads = threads_of(
-                    placement.nodes[:num_samplers],
-                    placement.nodes[num_samplers:],
-                    parallel=parallel,
-                    take_turns=take_turns,
-                )
-            place = Workplace(
-                shares=replace(
-                    shares,
-                    sampler_threads=sampler.num_threads or threads[0],
-                    learner_threads=(learner and learner.num_threads) or threads[1],
-                ),
-                model=model,
-                sampler_options=tuple(placement.actor_options(index) for index in range(num_samplers)),
-                learner_options=tuple(placement.actor_options(num_samplers + rank) for rank in range(num_ranks)),
-                mirrors=(None,) * num_ranks,
-                sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes[:num_samplers]),
-            )
+                samplers, ranks = placement.nodes[:num_samplers], placement.nodes[num_samplers:]
+                threads = threads_of(samplers, ranks, parallel=parallel, take_turns=take_turns)
+                shares = replace(shares, sampler_threads=threads[0], learner_threads=threads[1])
+            place = _placed(placement, config, model, shares, num_samplers, is_local=is_local)
             if not is_local:
                 place = await _prepared(place, placement, config, fingerprint, num_samplers)
             try:
@@ -121,6 +106,32 @@ async def workplace(
                 for mirror in filter(None, dict.fromkeys(place.mirrors)):
                     with contextlib.suppress(ClusterError, WaitTimeout):  # the node is gone, and what was on it
                         await mirror.remove()
+
+
+def _placed(
+    placement: Placement,
+    config: RunConfig | EvaluateConfig,
+    model: Path,
+    shares: Shares,
+    num_samplers: int,
+    *,
+    is_local: bool,
+) -> Workplace:
+    """The samplers in the first seats, and the ranks of the learner in the others."""
+    num_ranks = len(placement.seats) - num_samplers
+    learner_threads = config.learner.num_threads if isinstance(config, RunConfig) else None
+    return Workplace(
+        shares=replace(
+            shares,
+            sampler_threads=config.sampler.num_threads or shares.sampler_threads,
+            learner_threads=learner_threads or shares.learner_threads,
+        ),
+        model=model,
+        sampler_options=tuple(placement.actor_options(index) for index in range(num_samplers)),
+        learner_options=tuple(placement.actor_options(num_samplers + rank) for rank in range(num_ranks)),
+        mirrors=(None,) * num_ranks,
+        sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes[:num_samplers]),
+    )
 
 
 @contextmanager
