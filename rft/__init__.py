@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 _MODULES = {
     "Audit": "rft.api.audit",
     "Grading": "rft.api.grade",
+    "Measurement": "rft.api.evaluate",
     "Plan": "rft.run.plan",
     "Run": "rft.api.run",
     "audit": "rft.api.audit",
     "check": "rft.api.check",
+    "evaluate": "rft.api.evaluate",
     "grade": "rft.api.grade",
     "open_run": "rft.api.run",
 }

@@ -1,6 +1,8 @@
 from rft.api.audit import Audit as Audit
 from rft.api.audit import audit as audit
 from rft.api.check import check as check
+from rft.api.evaluate import Measurement as Measurement
+from rft.api.evaluate import evaluate as evaluate
 from rft.api.grade import Grading as Grading
 from rft.api.grade import grade as grade
 from rft.api.run import Run as Run

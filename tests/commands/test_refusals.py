@@ -26,7 +26,7 @@ def wrong(rft: Rft, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr("rft.run.parts.workplace", no_ray)
     # Whatever is wrong with the inputs is told before Ray is started, even ahead of its use.
     monkeypatch.setattr("rft.commands.train.ray_ahead_for", no_ray)
-    monkeypatch.setattr("rft.commands.evaluate.ray_ahead_for", no_ray)
+    monkeypatch.setattr("rft.api.evaluate.ray_ahead_for", no_ray)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     write_tasks(tmp_path / "train.jsonl", [{"prompt": f"{number} + 1 =", "answer": "2"} for number in range(4)])
     right = {

@@ -1,0 +1,160 @@
+"""`rft.evaluate`: a base model or an adapter, measured on a task file."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rft.api.calls import configuration, make_console, pass_on_interrupt
+from rft.cluster import ray_ahead_for, refuse_early
+from rft.config import EvaluateConfig
+from rft.config.commands import load_evaluation
+from rft.config.overrides import Overrides
+from rft.metrics.held_out import metric_bounds
+from rft.run.evaluation import Evaluation
+from rft.run.evaluation import evaluate as evaluate_tasks
+from rft.run.inputs import Prepared, read_inputs, render_prompts, with_base_model
+from rft.run.parts import open_parts
+from rft.run_folder.recorder import Recorder, prepare_output
+from rft.terminal.event_loop import run_to_end
+from rft.terminal.interrupt import Interrupt
+from rft.terminal.progress import Progress, counted
+from rft.types import Adapter, count_drops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement(Evaluation):
+    """A base model or an adapter, measured on tasks.
+
+    Example:
+        Measurement(folder=Path("runs/evaluate/..."), estimate=Estimate(mean=0.8, ci95=(0.76, 0.84), n=250), ...)
+    """
+
+    folder: Path
+    """Holds rollouts.jsonl, summary.json and config.yaml."""
+    summary: Mapping[str, Any]
+    """As in summary.json."""
+
+
+def evaluate(*overrides: Overrides, quiet: bool = False) -> Measurement:
+    """Measure a base model or an adapter on a task file, as `rft evaluate` does.
+
+    Args:
+        overrides: As on the command line: `"adapter=runs/..."`, or mappings.
+        quiet: Print nothing; otherwise the progress is shown.
+
+    Raises:
+        ConfigError: With every problem of the configuration.
+        UsageError: With everything that is wrong with the model, the tasks, the graders and the folder.
+        RftError: The measurement failed.
+        KeyboardInterrupt: Ctrl-C ended the measurement.
+
+    Example:
+        measured = rft.evaluate({"adapter": run.adapter, "data.test": "test.jsonl", "graders.correct.use": "numeric"})
+        measured.estimate.mean, measured.estimate.ci95
+    """
+    measured = measure(configuration(load_evaluation, overrides), make_console(quiet=quiet))
+    if isinstance(measured, int):
+        pass_on_interrupt(measured)
+        raise KeyboardInterrupt  # the signal had no effect, and there is no result to return
+    return measured
+
+
+def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
+    """Measure from a checked configuration; write rollouts.jsonl and summary.json.
+
+    Args:
+        config: The configuration.
+        console: Shows the progress.
+
+    Returns:
+        The result; 130 or 143 if a signal ended the measurement.
+
+    Raises:
+        RftError: With what went wrong and what to do.
+    """
+    started = time.monotonic()
+    config, adapter = with_base_model(config)
+    folder = Path(config.output_dir)
+    refuse_early(config)
+    inputs = read_inputs(config, needs_training_tasks=False, output=folder)
+    with ray_ahead_for(config):
+        with counted(console, "checking prompts") as tell:
+            prepared = render_prompts(inputs, tell)
+        prepare_output(folder)
+        recorder = Recorder(folder)
+        recorder.config(config.model_dump())
+        progress = Progress(console)
+        progress.start(0)
+        try:
+            result = run_to_end(_guarded(config, prepared, adapter, progress))
+        finally:
+            progress.close()
+    if isinstance(result, int):
+        return result
+    recorder.rollouts(result.groups, step=0, phase="test")
+    summary = _summary(config, result, wall_s=time.monotonic() - started)
+    recorder.summary(summary)
+    return Measurement(
+        policy=result.policy,
+        metric=result.metric,
+        estimate=result.estimate,
+        by_task=result.by_task,
+        groups=result.groups,
+        folder=folder,
+        summary=summary,
+    )
+
+
+async def _guarded(
+    config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, progress: Progress
+) -> Evaluation | int:
+    """Measure; the exit code instead when somebody interrupts."""
+    with Interrupt(progress.warn) as interrupt:
+        try:
+            return await _measure(config, prepared, adapter, progress)
+        except asyncio.CancelledError:
+            if interrupt.exit_code is None:
+                raise
+            return interrupt.exit_code
+
+
+async def _measure(
+    config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, progress: Progress
+) -> Evaluation:
+    how, tasks = config.evaluation, prepared.tasks.test
+    async with open_parts(config, prepared, progress.event, adapter=adapter) as parts:
+        progress.phase(f"measuring: {len(tasks)} tasks")
+        return await evaluate_tasks(
+            parts.fleet,
+            parts.panel,
+            tasks,
+            policy=parts.fleet.policy,
+            metric=how.metric,
+            completions_per_task=how.completions_per_task,
+            temperature=how.temperature,
+            purpose="held-out",
+            bounds=metric_bounds(config.graders, how.metric),
+        )
+
+
+def _summary(config: EvaluateConfig, result: Evaluation, *, wall_s: float) -> dict[str, Any]:
+    return {
+        "status": "finished",
+        "wall_s": wall_s,
+        "model": config.model.path,
+        "adapter": config.adapter,
+        "policy": {"version": result.policy.version, "fingerprint": result.policy.fingerprint},
+        "data": config.data.test,
+        "metric": result.metric,
+        "temperature": config.evaluation.temperature,
+        "completions_per_task": config.evaluation.completions_per_task,
+        **result.estimate.to_json(),
+        "drops": count_drops(result.groups),
+    }
