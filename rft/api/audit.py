@@ -1,4 +1,4 @@
-"""`rft.audit`: graders, probed before they train anything."""
+"""`rft.audit`: probes the graders of a run before training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from rft.api.calls import configuration, make_console
-from rft.auditing.bench import Bench
-from rft.auditing.examine import Looked, as_object, examine
+from rft.auditing.audit_panel import AuditPanel
+from rft.auditing.examine import ProbeOutcome, build_report, examine
+from rft.auditing.grader_profile import GraderProfile, Recorded
 from rft.auditing.page import page
-from rft.auditing.subject import Recorded, Subject
 from rft.config import AuditConfig, audit_folder
 from rft.config.commands import load_audit
 from rft.config.overrides import Overrides
@@ -39,7 +39,7 @@ REPORT, PAGE = "audit.json", "audit.html"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What the probes found out about graders.
+    """The result of an audit.
 
     Example:
         Audit(folder=Path("runs/audit/..."), report={"verdict": "failed", "probes": [...], ...})
@@ -48,7 +48,7 @@ class Audit:
     folder: Path
     """Holds audit.json, audit.html and config.yaml."""
     report: Mapping[str, Any]
-    """As in audit.json: the verdict, and every probe with its finding and its worst examples."""
+    """The content of audit.json: the verdict, and each probe with its finding and its worst examples."""
 
     @property
     def passed(self) -> bool:
@@ -67,15 +67,15 @@ class Audit:
 
 
 def audit(*overrides: Overrides, quiet: bool = False) -> Audit:
-    """Probe graders: what would a model find out about them during training?
+    """Probe graders for weaknesses that a policy would exploit during training.
 
     Args:
         overrides: As on the command line of `rft audit`: `"data=tasks.jsonl"`, or mappings.
         quiet: Print nothing.
 
     Raises:
-        ConfigError: With every problem of the configuration.
-        DataError: With every flaw of the tasks.
+        ConfigError: The configuration is invalid; the message lists all problems.
+        DataError: The tasks have flaws; the message lists them.
 
     Example:
         audit = rft.audit("data=tasks.jsonl", "graders.correct.use=numeric")
@@ -85,14 +85,14 @@ def audit(*overrides: Overrides, quiet: bool = False) -> Audit:
 
 
 def audit_graders(config: AuditConfig, console: Console) -> Audit:
-    """Audit from a checked configuration; write audit.json and audit.html, and keep the verdict.
+    """Run an audit, write audit.json and audit.html, and keep the verdict.
 
     Args:
         config: The configuration.
         console: Shows the progress.
 
     Raises:
-        RftError: With what went wrong and what to do.
+        RftError: The audit cannot run; the message has the reason and a remedy.
     """
     tasks = audited_tasks(config)
     recorded = _recorded(config.completions, config.data.max_tasks) if config.completions else ()
@@ -102,14 +102,14 @@ def audit_graders(config: AuditConfig, console: Console) -> Audit:
     recorder.config(config.model_dump())
     started = time.monotonic()
     with _shown(console) as (graded, starting):
-        bench = Bench(
+        panel = AuditPanel(
             config.graders,
             max_concurrency=config.grading.max_concurrency,
             num_workers=config.grading.num_workers,
             count=graded,
         )
-        subject = Subject(
-            bench=bench,
+        profile = GraderProfile(
+            panel=panel,
             tasks=tasks,
             gold=config.gold,
             template=config.template,
@@ -117,9 +117,9 @@ def audit_graders(config: AuditConfig, console: Console) -> Audit:
             completions_per_prompt=config.completions_per_prompt,
             completions_per_step=config.completions_per_step,
         )
-        looked = run_to_end(_examined(subject, starting))
-    report = as_object(
-        subject, looked, tasks=str(redacted(config.data.tasks or "")), seconds=time.monotonic() - started
+        outcomes = run_to_end(_examined(profile, starting))
+    report = build_report(
+        profile, outcomes, tasks=str(redacted(config.data.tasks or "")), seconds=time.monotonic() - started
     )
     recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
     recorder.document(PAGE, page(report))
@@ -129,10 +129,10 @@ def audit_graders(config: AuditConfig, console: Console) -> Audit:
 
 
 def plan_audit(config: AuditConfig) -> Plan:
-    """Read the tasks of an audit and load the graders, to say what would be probed.
+    """Read the tasks, load the graders, and return the plan of the audit.
 
     Raises:
-        UsageError: With everything that is wrong.
+        UsageError: The message lists all problems.
     """
     refuse_output(Path(config.output_dir))
     tasks = audited_tasks(config)
@@ -147,11 +147,10 @@ def plan_audit(config: AuditConfig) -> Plan:
 
 
 def audited_tasks(config: AuditConfig) -> list[Task]:
-    """The tasks of an audit.
+    """Return the tasks of an audit.
 
     Raises:
-        DataError: With every flaw of their source, or the one reason why it cannot be read at all; or no row has the
-            column of references.
+        DataError: The source has flaws or cannot be read, or no task has the column of references.
     """
     source = config.data.tasks or ""
     tasks = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
@@ -161,15 +160,15 @@ def audited_tasks(config: AuditConfig) -> list[Task]:
 
 
 def _check_gold(column: str, tasks: Sequence[Task]) -> None:
-    """Refuse a column of references that no row has. The default may be missing: tasks need no references.
+    """Refuse a column of references that no task has. The default column may be missing.
 
     Raises:
-        DataError: With the columns that there are.
+        DataError: No task has the column; the message lists the columns.
     """
     columns = list(dict.fromkeys(name for task in tasks for name in task.item))
     if column not in columns and column != AuditConfig.model_fields["gold"].default:
-        there = f"there are {', '.join(columns)}" if columns else "the rows have no columns but the prompt"
-        raise DataError("data", [f"gold={column}: no row has this column{did_you_mean(column, columns)}; {there}"])
+        present = f"the columns are {', '.join(columns)}" if columns else "the rows have only a prompt"
+        raise DataError("data", [f"gold={column}: no row has this column{did_you_mean(column, columns)}; {present}"])
 
 
 def _keep_verdict(config: AuditConfig, audit: Audit) -> None:
@@ -191,7 +190,7 @@ def _keep_verdict(config: AuditConfig, audit: Audit) -> None:
 
 @contextmanager
 def _shown(console: Console) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
-    """Show the progress; yield what to call for each graded completion, and with the name of each probe."""
+    """Show the progress; yield callbacks for each graded completion and for the name of each probe."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         shown = progress.add_task("starting")
@@ -201,17 +200,16 @@ def _shown(console: Console) -> Iterator[tuple[Callable[[], None], Callable[[str
         )
 
 
-async def _examined(subject: Subject, starting: Callable[[str], None]) -> list[Looked]:
+async def _examined(profile: GraderProfile, starting: Callable[[str], None]) -> list[ProbeOutcome]:
     try:
-        return await examine(subject, starting=starting)
+        return await examine(profile, starting=starting)
     finally:
-        subject.bench.close()
+        profile.panel.close()
 
 
 def _recorded(source: str, max_tasks: int) -> Recorded:
-    """The base model's completions in a run, or all completions where no policy is the base model."""
+    """Return a run's completions of the base model, or all completions if none is of the base model."""
     groups = read_completions(source, columns={}, phase=None)
     by_task = [(group.task, group.rollouts) for group in groups]
-    base = [(task, [one for one in some if one.policy.version == 0]) for task, some in by_task]
-    of_base = [(task, some) for task, some in base if some]
-    return (of_base or by_task)[:max_tasks]
+    base = [(task, [rollout for rollout in rollouts if rollout.policy.version == 0]) for task, rollouts in by_task]
+    return ([(task, rollouts) for task, rollouts in base if rollouts] or by_task)[:max_tasks]

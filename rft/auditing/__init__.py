@@ -1,5 +1,5 @@
-"""The audit of graders: what would a policy under training find out about them, before it does?
+"""The audit of graders: it finds the weaknesses that a policy would exploit, before training.
 
-Completions that are known to deserve full marks, or nothing, go through the panel; each probe (`rft.auditing.probes`)
-looks at what they earned. No model is needed.
+The panel grades completions that are known to deserve full marks or nothing. Each probe (`rft.auditing.probes`)
+compares the rewards with what the completions deserve. An audit needs no model.
 """

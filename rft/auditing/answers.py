@@ -1,4 +1,4 @@
-"""Completions that deserve full marks, and completions that deserve nothing, made from a task's reference."""
+"""Makes completions that deserve full marks, and completions that deserve no reward, from a task's reference."""
 
 from __future__ import annotations
 
@@ -34,45 +34,45 @@ FORMATS: Mapping[str, str] = {
     "thinking, tagged": THINKING + "<answer>{answer}</answer>",
     "thinking, boxed": THINKING + r"\boxed{{answer}}",
 }
-"""The ways in which models write an answer. `{answer}` stands for it, `{json}` for it as JSON."""
+"""Formats in which models write an answer. `{answer}` stands for the answer, `{json}` for the answer as JSON."""
 
 MAX_COMPARED_CHARS = 500
-"""Of longer answers only space may differ."""
+"""Longer answers are compared as texts; only their whitespace may differ."""
 CHOICES = ("choices", "options")
-"""Columns that may hold the options of a multiple choice."""
+"""Columns that may hold the options of a multiple-choice task."""
 
 _EXPRESSION = re.compile(r"[0-9(][0-9a-z+\-*/^().,% \u00d7\u00f7]{2,}[0-9a-z)]")
 
 
 def dressed(template: str, answer: str) -> str:
-    """The answer in a format; a single pass, so that an answer's own braces are left alone."""
+    """Return the answer in a format. Braces inside the answer are not replaced."""
     parts = {"{answer}": answer, "{json}": json.dumps(answer)}
     return re.sub(r"\{answer\}|\{json\}", lambda match: parts[match[0]], template)
 
 
 def as_text(gold: Any) -> str:
-    """A reference as a model would write it: text as it is, all else as JSON."""
+    """Return a reference as a model would write it: a text unchanged, any other value as JSON."""
     return gold if isinstance(gold, str) else json.dumps(gold, ensure_ascii=False, default=str)
 
 
 def choices_of(task: Task) -> list[str] | None:
-    """The options of a multiple choice, where the task has a column of them."""
+    """Return the options of a multiple-choice task; None for other tasks."""
     for column in CHOICES:
         value = task.item.get(column)
         if isinstance(value, Mapping) and isinstance(value.get("text"), Sequence):
             value = value["text"]
         if isinstance(value, Sequence) and not isinstance(value, str) and 1 < len(value) <= len(ascii_uppercase):
-            return [str(one) for one in value]
+            return [str(option) for option in value]
     return None
 
 
 def right_answers(task: Task, column: str) -> list[str]:
-    """The reference, and where it is one of several options its letter and its text; the plainest first."""
+    """Return the reference and, for a multiple-choice task, its letter and its text; the plainest answer first."""
     gold = task.item.get(column)
     answers = [as_text(gold)]
     options = choices_of(task)
     if options is not None:
-        texts = [one.strip().casefold() for one in options]
+        texts = [option.strip().casefold() for option in options]
         place = None
         if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < len(options):
             place = gold
@@ -86,17 +86,17 @@ def right_answers(task: Task, column: str) -> list[str]:
 
 
 def short(gold: str) -> str:
-    """The answer in a reference that is a whole solution, as in GSM8K (`... #### 42`), or else the reference."""
+    """Return the final answer of a whole solution, as in GSM8K (`... #### 42`); any other reference unchanged."""
     stated = stated_answer(gold) if "####" in gold or "\\boxed{" in gold else None
     return stated or gold
 
 
-def is_same(one: str, other: str) -> bool:
-    """Whether two answers are the same to any sane grader: but for case, space, and how mathematics is written."""
-    if len(one) > MAX_COMPARED_CHARS or len(other) > MAX_COMPARED_CHARS:
-        return " ".join(one.split()) == " ".join(other.split())
-    (spelled, number), (other_spelled, other_number) = _spelled(one), _spelled(other)
-    return spelled == other_spelled or (number is not None and number == other_number)
+def is_same(first: str, second: str) -> bool:
+    """Whether two answers differ only in case, whitespace and mathematical notation."""
+    if len(first) > MAX_COMPARED_CHARS or len(second) > MAX_COMPARED_CHARS:
+        return " ".join(first.split()) == " ".join(second.split())
+    (spelled, number), (second_spelled, second_number) = _spelled(first), _spelled(second)
+    return spelled == second_spelled or (number is not None and number == second_number)
 
 
 @lru_cache(maxsize=4096)
@@ -106,7 +106,7 @@ def _spelled(text: str) -> tuple[str, Fraction | None]:
 
 
 def as_number(text: str) -> float | None:
-    """The number that a text is, if it is one."""
+    """Return a text as a number; None for any other text."""
     try:
         return float(text.replace(",", ""))
     except ValueError:
@@ -114,12 +114,11 @@ def as_number(text: str) -> float | None:
 
 
 def near_misses(answer: str, other: str | None = None) -> list[tuple[str, str]]:
-    """Wrong answers that look right, each with how it was made.
+    """Return wrong answers that resemble the right one, each with a note on how it was made.
 
     Args:
         answer: The right answer.
-        other: A wrong one. With it, answers are made that begin with the right one and go on: "18 or 5", "180",
-            "18 is wrong; 5".
+        other: A wrong answer, for texts that begin with the right answer: "18 or 5", "18 is wrong; 5".
     """
     if len(answer) >= MAX_COMPARED_CHARS // 2 or "\n" in answer or answer[:1] in ("{", "[") or is_python(answer):
         return []
@@ -128,16 +127,16 @@ def near_misses(answer: str, other: str | None = None) -> list[tuple[str, str]]:
     if number is not None and abs(number) <= 1e15:
         is_whole = number == int(number)
         changed = [str(int(number) + 1), str(int(number) - 1)] if is_whole else [repr(number + 1), repr(number - 1)]
-        misses += [("off by one", one) for one in changed]
+        misses += [("off by one", text) for text in changed]
         misses += [("its opposite", answer[1:] if answer.startswith("-") else f"-{answer}")] if number else []
-        misses += [("a digit more", f"{answer}0")] if number and is_whole and answer[-1].isdigit() else []
+        misses += [("an extra digit", f"{answer}0")] if number and is_whole and answer[-1].isdigit() else []
     if other is not None:
-        misses += [("a hedge", f"{answer} or {other}"), ("taken back", f"{answer} is wrong; {other}")]
+        misses += [("a hedge", f"{answer} or {other}"), ("a retraction", f"{answer} is wrong; {other}")]
     return misses
 
 
 def parts_of(answer: str) -> list[str] | None:
-    """A ladder from the whole answer down to little of it: fields of an object or words deleted. None: it has none."""
+    """Return ever shorter parts of an answer, made by deleting fields or words; None if it has no such parts."""
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):
@@ -156,7 +155,7 @@ def parts_of(answer: str) -> list[str] | None:
 
 
 def is_python(text: str) -> bool:
-    """Whether a text is a Python program that defines something."""
+    """Whether a text is a Python program."""
     if not re.search(r"^\s*(?:def|class|import|from|print|for|while)\b", text, re.MULTILINE):
         return False
     try:
@@ -167,21 +166,23 @@ def is_python(text: str) -> bool:
 
 
 def prompt_text(task: Task) -> str:
-    """The prompt's last message as text."""
+    """Return the text of the prompt's last message."""
     return message_text(task.messages[-1].get("content"))
 
 
 def message_text(content: Any) -> str:
-    """A message's content as text: a string, or OpenAI's list of parts."""
+    """Return a message's content as text; the content is a string or OpenAI's list of parts."""
     if isinstance(content, str):
         return content
     return "\n".join(str(part.get("text", "")) for part in content or () if isinstance(part, Mapping))
 
 
 def expression_in(prompt: str) -> str | None:
-    """The last thing in a prompt that looks like a calculation, as `21 - 71`."""
-    found = [one.strip() for one in _EXPRESSION.findall(prompt) if re.search(r"[0-9)]\s*[-+*/^\u00d7\u00f7]", one)]
-    return found[-1] if found else None
+    """Return the last calculation in a prompt, such as `21 - 71`."""
+    expressions = [
+        text.strip() for text in _EXPRESSION.findall(prompt) if re.search(r"[0-9)]\s*[-+*/^\u00d7\u00f7]", text)
+    ]
+    return expressions[-1] if expressions else None
 
 
 def _is_prose(text: str) -> bool:

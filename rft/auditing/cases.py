@@ -1,4 +1,4 @@
-"""A completion that is put before the graders, and what they made of it."""
+"""Completions that an audit has graded, before and after grading."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from rft.types import Grade, Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A completion that is put before the graders.
+    """A completion for the graders.
 
     Example:
         Case(task=task, completion="The answer is 4.", note="sentence")
     """
 
     task: Task
-    """What it pretends to answer."""
+    """The task that the completion answers."""
     completion: str
-    """The text."""
+    """The completion's text."""
     note: str
-    """How it was made."""
+    """How the audit made the completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graded:
-    """A case and what the graders said.
+class GradedCase:
+    """A case with its grade.
 
     Example:
-        Graded(case=Case(...), grade=Grade(...))
+        GradedCase(case=Case(...), grade=Grade(...))
     """
 
     case: Case
     """The case."""
     grade: Grade
-    """What the panel made of it."""
+    """The panel's grade of the completion."""

@@ -1,4 +1,4 @@
-"""All probes, one after the other, over one subject."""
+"""Runs all probes on one set of graders and tasks, and builds the report."""
 
 from __future__ import annotations
 
@@ -9,134 +9,138 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rft.auditing.answers import as_text, prompt_text
-from rft.auditing.bench import GivenUp
-from rft.auditing.cases import Graded
+from rft.auditing.audit_panel import TooManyTimeouts
+from rft.auditing.cases import GradedCase
 from rft.auditing.findings import MAX_EXAMPLES, Finding, Result, excerpt, failed, not_applicable
+from rft.auditing.grader_profile import GraderProfile
 from rft.auditing.probe import Probe
 from rft.auditing.probes import PROBES
-from rft.auditing.subject import Subject
 
 ORDER = (Result.FAILED, Result.WARNED, Result.PASSED, Result.NOT_APPLICABLE)
-"""What is told first."""
+"""The order of the results in a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """A probe and what it found.
+class ProbeOutcome:
+    """A probe with its finding.
 
     Example:
-        Looked(probe=Probe(...), finding=Finding(...), seconds=0.4)
+        ProbeOutcome(probe=Probe(...), finding=Finding(...), seconds=0.4)
     """
 
     probe: Probe
-    """The question."""
+    """The probe."""
     finding: Finding
-    """The answer."""
+    """The finding."""
     seconds: float
-    """How long it took."""
+    """Duration of the probe."""
 
 
 async def examine(
-    subject: Subject, *, probes: Sequence[Probe] = PROBES, starting: Callable[[str], None] = lambda name: None
-) -> list[Looked]:
-    """Calibrate, and put every probe's question.
+    profile: GraderProfile, *, probes: Sequence[Probe] = PROBES, starting: Callable[[str], None] = lambda name: None
+) -> list[ProbeOutcome]:
+    """Calibrate the profile and run the probes.
 
     Args:
-        subject: Graders and tasks.
-        probes: The questions.
+        profile: The graders and tasks.
+        probes: The probes, in order.
         starting: Called with the name of each probe before it starts.
 
     Returns:
-        What each found; failures first, then warnings, each in the order of the probes. Once the graders miss too many
-        deadlines, the probe at hand fails, and the others are not applicable.
+        The findings: failures first, then warnings, each in the order of the probes. When the graders miss too many
+        deadlines, the current probe fails, and the remaining probes are not applicable.
     """
-    looked: list[Looked] = []
-    given_up = ""
+    outcomes: list[ProbeOutcome] = []
+    abandoned = ""
     try:
         starting("formats and ranges")
-        await subject.calibrate()
-    except GivenUp as error:
-        given_up = str(error)
+        await profile.calibrate()
+    except TooManyTimeouts as error:
+        abandoned = str(error)
     for probe in probes:
         starting(probe.name)
         started = time.monotonic()
-        if given_up:
-            already = any(one.finding.result is Result.FAILED for one in looked)
-            finding = not_applicable(f"given up: {given_up}") if already else _too_slow(subject, given_up)
+        if abandoned:
+            already = any(outcome.finding.result is Result.FAILED for outcome in outcomes)
+            finding = (
+                not_applicable(f"the audit was abandoned: {abandoned}") if already else _too_slow(profile, abandoned)
+            )
         else:
             try:
-                finding = await probe.look(subject)
-            except GivenUp as error:
-                given_up = str(error)
-                finding = _too_slow(subject, given_up)
-        looked.append(Looked(probe=probe, finding=finding, seconds=time.monotonic() - started))
-    return sorted(looked, key=lambda one: ORDER.index(one.finding.result))
+                finding = await probe.run(profile)
+            except TooManyTimeouts as error:
+                abandoned = str(error)
+                finding = _too_slow(profile, abandoned)
+        outcomes.append(ProbeOutcome(probe=probe, finding=finding, seconds=time.monotonic() - started))
+    return sorted(outcomes, key=lambda outcome: ORDER.index(outcome.finding.result))
 
 
-def verdict(looked: Sequence[Looked]) -> str:
-    """`failed` as soon as one probe failed, or else `passed`."""
-    return "failed" if any(one.finding.result is Result.FAILED for one in looked) else "passed"
+def verdict(outcomes: Sequence[ProbeOutcome]) -> str:
+    """Return `failed` if any probe failed, otherwise `passed`."""
+    return "failed" if any(outcome.finding.result is Result.FAILED for outcome in outcomes) else "passed"
 
 
-def as_object(subject: Subject, looked: Sequence[Looked], *, tasks: str, seconds: float) -> dict[str, Any]:
-    """What audit.json says.
+def build_report(
+    profile: GraderProfile, outcomes: Sequence[ProbeOutcome], *, tasks: str, seconds: float
+) -> dict[str, Any]:
+    """Return the content of audit.json.
 
     Args:
-        subject: What was audited.
-        looked: What was found.
-        tasks: Where the tasks are from.
-        seconds: How long it took.
+        profile: The graders and tasks.
+        outcomes: The findings of all probes.
+        tasks: The source of the tasks.
+        seconds: Duration of the audit.
     """
-    counts = {str(result): sum(one.finding.result is result for one in looked) for result in ORDER}
+    counts = {str(result): sum(outcome.finding.result is result for outcome in outcomes) for result in ORDER}
     return {
-        "verdict": verdict(looked),
+        "verdict": verdict(outcomes),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
-        "tasks": {"source": tasks, "count": len(subject.tasks), "with_reference": len(subject.solved)},
-        "gold": subject.gold,
-        "format": subject.format if subject.right else None,
-        "graded": len(subject.bench.seen),
+        "tasks": {"source": tasks, "count": len(profile.tasks), "with_reference": len(profile.solved)},
+        "gold": profile.gold,
+        "format": profile.format if profile.right else None,
+        "graded": len(profile.panel.seen),
         "graders": {
             grader.name: {
                 "use": grader.use,
                 "weight": grader.weight,
                 "sha256": grader.sha256,
-                "range": subject.ranges.get(grader.name),
-                "is_style": grader.name in subject.style,
+                "range": profile.ranges.get(grader.name),
+                "is_style": grader.name in profile.style,
                 "timeout_s": grader.timeout_s,
             }
-            for grader in subject.bench.declared
+            for grader in profile.panel.declared
         },
         "counts": counts,
         "probes": [
             {
-                "name": one.probe.name,
-                "family": one.probe.family,
-                "result": str(one.finding.result),
-                "said": one.finding.said,
-                "why": one.probe.why,
-                "how": one.probe.how,
-                "threshold": one.probe.threshold,
-                "remedy": one.probe.remedy,
-                "figures": dict(one.finding.figures),
-                "examples": [_example(subject, graded) for graded in _shown(one.finding.examples)],
-                "num_examples": len(one.finding.examples),
-                "seconds": one.seconds,
+                "name": outcome.probe.name,
+                "family": outcome.probe.family,
+                "result": str(outcome.finding.result),
+                "message": outcome.finding.message,
+                "why": outcome.probe.why,
+                "how": outcome.probe.how,
+                "threshold": outcome.probe.threshold,
+                "remedy": outcome.probe.remedy,
+                "figures": dict(outcome.finding.figures),
+                "examples": [_example(profile, graded) for graded in _shown(outcome.finding.examples)],
+                "num_examples": len(outcome.finding.examples),
+                "seconds": outcome.seconds,
             }
-            for one in looked
+            for outcome in outcomes
         ],
     }
 
 
-def _shown(examples: Sequence[Graded]) -> list[Graded]:
-    """The first examples, other texts before the same text again."""
-    seen = {one.case.completion: one for one in reversed(examples)}
-    first = [one for one in examples if seen[one.case.completion] is one]
-    return [*first, *(one for one in examples if seen[one.case.completion] is not one)][:MAX_EXAMPLES]
+def _shown(examples: Sequence[GradedCase]) -> list[GradedCase]:
+    """Return the first examples; a repeated text follows all different texts."""
+    seen = {result.case.completion: result for result in reversed(examples)}
+    first = [result for result in examples if seen[result.case.completion] is result]
+    return [*first, *(result for result in examples if seen[result.case.completion] is not result)][:MAX_EXAMPLES]
 
 
-def _example(subject: Subject, graded: Graded) -> dict[str, Any]:
-    task, reference = graded.case.task, graded.case.task.item.get(subject.gold)
+def _example(profile: GraderProfile, graded: GradedCase) -> dict[str, Any]:
+    task, reference = graded.case.task, graded.case.task.item.get(profile.gold)
     return {
         "task": task.id,
         "prompt": excerpt(prompt_text(task)),
@@ -145,7 +149,7 @@ def _example(subject: Subject, graded: Graded) -> dict[str, Any]:
         "num_characters": len(graded.case.completion),
         "note": graded.case.note,
         "reward": graded.grade.reward,
-        "share": subject.share(graded),
+        "share": profile.share(graded),
         "scores": {
             name: {
                 "value": score.value,
@@ -158,6 +162,6 @@ def _example(subject: Subject, graded: Graded) -> dict[str, Any]:
     }
 
 
-def _too_slow(subject: Subject, why: str) -> Finding:
-    late = [one for one in subject.bench.seen if one.grade.reward is None]
-    return failed(f"{why}; a grader that is slow on ordinary answers cannot be audited, nor trained with", late)
+def _too_slow(profile: GraderProfile, why: str) -> Finding:
+    late = [result for result in profile.panel.seen if result.grade.reward is None]
+    return failed(f"{why}; a grader this slow on ordinary answers can neither be audited nor used for training", late)

@@ -1,77 +1,74 @@
-"""What a probe is, and what it finds."""
+"""The results of probes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rft.auditing.cases import Graded
-
-if TYPE_CHECKING:
-    pass
+from rft.auditing.cases import GradedCase
 
 MAX_EXAMPLES = 5
-"""How many of the worst cases are shown."""
+"""Number of the worst cases that a report shows."""
 EXCERPT_CHARS = 400
-"""Of each longer text, its beginning and its end."""
+"""Length of an excerpt in characters."""
 
 
 class Result(StrEnum):
-    """How a probe ended."""
+    """The result of a probe."""
 
     FAILED = "failed"
-    """The grader should not train anything as it is."""
+    """The grader should not be used for training."""
     WARNED = "warned"
-    """A person should look."""
+    """A person should examine the examples."""
     PASSED = "passed"
-    """Nothing was found."""
+    """The probe found no weakness."""
     NOT_APPLICABLE = "not applicable"
-    """The data or the grader leave nothing to probe."""
+    """The probe cannot examine these tasks or graders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a probe found.
+    """The result of a probe, with its explanation.
 
     Example:
         Finding(Result.FAILED, said="3 of 30 were paid", examples=(...), figures={"paid": 3})
     """
 
     result: Result
-    """How it ended."""
-    said: str
-    """The finding in a sentence; for a probe that is not applicable, why not."""
-    examples: Sequence[Graded] = ()
-    """The worst cases first."""
+    """The result."""
+    message: str
+    """The finding in one sentence; for a probe that is not applicable, the reason."""
+    examples: Sequence[GradedCase] = ()
+    """The cases that show the finding, the worst first."""
     figures: Mapping[str, Any] = field(default_factory=dict)
-    """Numbers for audit.json, and for the page."""
+    """Numbers for audit.json."""
 
 
-def passed(said: str, **figures: Any) -> Finding:
-    """Return the finding that nothing is wrong."""
-    return Finding(result=Result.PASSED, said=said, figures=figures)
+def passed(message: str, **figures: Any) -> Finding:
+    """Return the finding that the probe found no weakness."""
+    return Finding(result=Result.PASSED, message=message, figures=figures)
 
 
-def failed(said: str, examples: Sequence[Graded] = (), **figures: Any) -> Finding:
-    """Return the finding that the grader must not be trained with."""
-    return Finding(result=Result.FAILED, said=said, examples=tuple(examples), figures=figures)
+def failed(message: str, examples: Sequence[GradedCase] = (), **figures: Any) -> Finding:
+    """Return the finding that the grader should not be used for training."""
+    return Finding(result=Result.FAILED, message=message, examples=tuple(examples), figures=figures)
 
 
-def warned(said: str, examples: Sequence[Graded] = (), **figures: Any) -> Finding:
-    """Return the finding that a person should look."""
-    return Finding(result=Result.WARNED, said=said, examples=tuple(examples), figures=figures)
+def warned(message: str, examples: Sequence[GradedCase] = (), **figures: Any) -> Finding:
+    """Return the finding that a person should examine the examples."""
+    return Finding(result=Result.WARNED, message=message, examples=tuple(examples), figures=figures)
 
 
 def not_applicable(why: str) -> Finding:
-    """Return the finding that there was nothing to probe."""
-    return Finding(result=Result.NOT_APPLICABLE, said=why)
+    """Return the finding that the probe does not apply."""
+    return Finding(result=Result.NOT_APPLICABLE, message=why)
 
 
 def excerpt(text: str, limit: int = EXCERPT_CHARS) -> str:
-    """Shorten a text, keeping two thirds of what fits from its beginning and one third from its end."""
+    """Shorten a text: two thirds of the limit come from its beginning, one third from its end."""
     if len(text) <= limit:
         return text
     head, tail = limit * 2 // 3, limit // 3
-    return f"{text[:head]} ... ({len(text) - head - tail} characters left out) ... {text[-tail:]}"
+    return f"{text[:head]} ... ({len(text) - head - tail} characters omitted) ... {text[-tail:]}"

@@ -1,40 +1,42 @@
-"""From what undeserving completions were paid to a finding."""
+"""Findings about completions that deserve no reward."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from rft.auditing.cases import Graded
+from rft.auditing.cases import GradedCase
 from rft.auditing.findings import Finding, failed, passed, warned
-from rft.auditing.subject import PAID, Subject
+from rft.auditing.grader_profile import PAID, GraderProfile
 
 
-def undeserved(subject: Subject, graded: Sequence[Graded], what: str, **figures: Any) -> Finding:
-    """Judge completions that deserve nothing.
+def undeserved(profile: GraderProfile, graded: Sequence[GradedCase], kind: str, **figures: Any) -> Finding:
+    """Return the finding about completions that deserve no reward.
 
-    Any that is paid fails; but of a grader that gives partial credit, what resembles a right answer by chance earns a
-    little, so that up to half of full marks is for a person to look at.
+    The probe fails if a completion earns more than `profile.fail_above`. A grader with partial credit may pay a little
+    for a chance resemblance; the probe then warns up to half of full marks.
 
     Args:
-        subject: What is audited.
+        profile: The graders and tasks.
         graded: The completions, at least one.
-        what: What they are, in the plural.
-        figures: More numbers for the report.
+        kind: The kind of the completions, in the plural.
+        figures: Further numbers for the report.
     """
-    grave, slight = subject.paid(graded, above=subject.fail_above), subject.paid(graded)
-    figures = {"cases": len(graded), "paid": len(slight), "mean": subject.mean(graded), **figures}
+    grave, slight = profile.paid(graded, above=profile.fail_above), profile.paid(graded)
+    figures = {"cases": len(graded), "paid": len(slight), "mean": profile.mean(graded), **figures}
     if grave:
-        return failed(f"{len(grave)} of {len(graded)} {what} are paid", different(grave), **figures)
+        return failed(f"{len(grave)} of {len(graded)} {kind} are paid", different(grave), **figures)
     if slight:
-        said = f"{len(slight)} of {len(graded)} {what} are paid more than {PAID:.0%} of full marks, as partial credit"
-        return warned(said, different(slight), **figures)
-    return passed(f"none of {len(graded)} {what} is paid", **figures)
+        message = (
+            f"{len(slight)} of {len(graded)} {kind} are paid more than {PAID:.0%} of full marks, as partial credit"
+        )
+        return warned(message, different(slight), **figures)
+    return passed(f"none of {len(graded)} {kind} is paid", **figures)
 
 
-def different(graded: Sequence[Graded]) -> list[Graded]:
-    """Cases made in different ways first."""
-    first: dict[str, Graded] = {}
-    for one in graded:
-        first.setdefault(one.case.note, one)
-    return [*first.values(), *(one for one in graded if first[one.case.note] is not one)]
+def different(graded: Sequence[GradedCase]) -> list[GradedCase]:
+    """Order the cases so that each note appears once before any repeats."""
+    first: dict[str, GradedCase] = {}
+    for result in graded:
+        first.setdefault(result.case.note, result)
+    return [*first.values(), *(result for result in graded if first[result.case.note] is not result)]

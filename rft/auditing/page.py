@@ -1,4 +1,4 @@
-"""The report of an audit as one page of HTML, to be shown to a colleague. It loads nothing, and runs nothing."""
+"""The report of an audit as one HTML page for colleagues. The page loads no resources and runs no scripts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """The page, in ASCII. Everything in the report is escaped: completions and tasks are written by others.
+    """Return the page in ASCII. All texts are escaped, because completions and tasks are not trusted.
 
     Args:
-        report: As audit.json has it.
+        report: The content of audit.json.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -23,7 +23,7 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """The report with lone surrogates, and control characters but for the end of a line, as Python's escapes."""
+    """Replace lone surrogates and control characters, line ends excepted, by Python's escapes."""
     if isinstance(value, Mapping):
         return {_visible(key): _visible(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""One question to a grader."""
+"""The description of a probe."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from rft.auditing.findings import Finding
-from rft.auditing.subject import Subject
+from rft.auditing.grader_profile import GraderProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One question to a grader."""
+    """A test of the graders of a run."""
 
     name: str
-    """What it is called in reports."""
+    """The probe's name in reports."""
     family: str
-    """What it belongs to."""
+    """The group of related probes."""
     why: str
-    """Why it matters, with the source."""
+    """Why the weakness matters, with the source."""
     how: str
-    """What is done."""
+    """The completions that the probe grades."""
     threshold: str
-    """When it fails and when it warns."""
+    """The conditions of a failure and of a warning."""
     remedy: str
-    """What to do about a failure."""
-    look: Callable[[Subject], Awaitable[Finding]]
-    """Does it."""
+    """How to repair the grader."""
+    run: Callable[[GraderProfile], Awaitable[Finding]]
+    """Runs the probe."""

@@ -1,4 +1,4 @@
-"""The report of an audit in the terminal: what failed first, why it matters, and the input that shows it."""
+"""The report of an audit in the terminal: failures first, each with its reason and the completions that show it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def print_report(console: Console, report: Mapping[str, Any], *, folder: Path, p
     """Print an audit.
 
     Args:
-        console: Where to.
-        report: As audit.json has it. Texts of tasks and completions are not trusted: no markup, no control characters.
-        folder: Where it was written.
-        page: The page to show to others.
+        console: The console.
+        report: The content of audit.json. Texts of tasks and completions are not trusted: their markup is not
+            interpreted, and their control characters are escaped.
+        folder: The folder of the report.
+        page: The HTML page.
     """
     for probe in report["probes"]:
         if probe["result"] in ("failed", "warned"):
@@ -33,25 +34,25 @@ def print_report(console: Console, report: Mapping[str, Any], *, folder: Path, p
         table.add_column(column, overflow="fold")
     for probe in report["probes"]:
         mark, style = MARKS[probe["result"]]
-        said = Text(visible(probe["said"]), style="dim" if probe["result"] == "not applicable" else "")
-        table.add_row(Text(mark, style=style), Text(probe["name"], style=style), said)
+        message = Text(visible(probe["message"]), style="dim" if probe["result"] == "not applicable" else "")
+        table.add_row(Text(mark, style=style), Text(probe["name"], style=style), message)
     console.print(table)
     counts = ", ".join(f"{count} {result}" for result, count in report["counts"].items())
     style = "bold red" if report["verdict"] == "failed" else "bold green"
     line = f"{report['verdict']}: {counts}; {report['graded']} completions graded in {report['seconds']:.1f} s"
     console.print(Text(line, style=style), soft_wrap=True)
-    console.print(Text(f"the report: {folder}; to show it: {page}"), soft_wrap=True)
+    console.print(Text(f"report: {folder}; page for colleagues: {page}"), soft_wrap=True)
 
 
 def visible(text: str) -> str:
-    """What a terminal would obey, as Python's escapes."""
+    """Replace control characters by Python's escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def _print_finding(console: Console, probe: Mapping[str, Any]) -> None:
     mark, style = MARKS[probe["result"]]
     console.print(Text(f"{mark} {probe['result']}: {probe['name']}", style=f"bold {style}"))
-    for label, text in (("", probe["said"]), ("why: ", probe["why"]), ("to do: ", probe["remedy"])):
+    for label, text in (("", probe["message"]), ("reason: ", probe["why"]), ("remedy: ", probe["remedy"])):
         if probe["result"] == "failed" or not label:
             console.print(Text(f"  {label}{visible(text)}"), soft_wrap=True)
     for example in probe["examples"][:NUM_EXAMPLES]:

@@ -1,4 +1,4 @@
-"""`rft audit`: graders, probed before they train anything."""
+"""`rft audit`: probes the graders of a run before training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
     """Audit and print the report.
 
     Returns:
-        The exit code: 0, or 1 when a probe failed.
+        The exit code: 0, or 1 if a probe failed.
 
     Raises:
-        RftError: With what went wrong and what to do.
+        RftError: The audit cannot run; the message has the reason and a remedy.
     """
     audit = audit_graders(config, console)
     print_report(console, audit.report, folder=audit.folder, page=audit.page)
@@ -25,13 +25,13 @@ def run_audit(config: AuditConfig, *, console: Console) -> int:
 
 
 def check_audit(config: AuditConfig, *, console: Console) -> int:
-    """Print what would be probed.
+    """Print the plan of an audit.
 
     Returns:
         0.
 
     Raises:
-        UsageError: With everything that is wrong.
+        UsageError: The message lists all problems.
     """
     print_plan(console, plan_audit(config))
     return 0

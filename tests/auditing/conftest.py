@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from rft.auditing import bench as bench_module
-from rft.auditing.bench import Bench
-from rft.auditing.subject import Subject
+from rft.auditing import audit_panel
+from rft.auditing.audit_panel import AuditPanel
+from rft.auditing.grader_profile import GraderProfile
 from rft.types import Task
 
 SUMS = [(3, 4), (20, 22), (13, 8), (50, 9), (17, 60), (5, 31), (44, 11), (2, 10)]
@@ -27,33 +27,33 @@ def sums():
 
 
 class Audit:
-    """Puts probes to graders."""
+    """Runs probes on graders."""
 
     def __init__(self, folder):
         self.folder = folder
-        self.subject = None
+        self.profile = None
 
     def file(self, source):
         (self.folder / "mine.py").write_text(source)
 
-    def __call__(self, entries, *looks, tasks=None, gold="answer", **options):
-        """Return what each probe finds."""
+    def __call__(self, entries, *probes, tasks=None, gold="answer", **options):
+        """Return the finding of each probe."""
         if isinstance(entries, str):
             entries = {"main": {"use": f"mine.py:{entries}" if ".py" not in entries else entries, "timeout_s": 20}}
-        return asyncio.run(self._look(entries, looks, tasks or sums(), gold, options))
+        return asyncio.run(self._run(entries, probes, tasks or sums(), gold, options))
 
-    async def _look(self, entries, looks, tasks, gold, options):
-        bench = Bench(entries, max_concurrency=16, num_workers=2)
-        self.subject = Subject(bench=bench, tasks=tasks, gold=gold, **options)
+    async def _run(self, entries, probes, tasks, gold, options):
+        panel = AuditPanel(entries, max_concurrency=16, num_workers=2)
+        self.profile = GraderProfile(panel=panel, tasks=tasks, gold=gold, **options)
         try:
-            await self.subject.calibrate()
-            found = [await look(self.subject) for look in looks]
+            await self.profile.calibrate()
+            findings = [await probe(self.profile) for probe in probes]
         finally:
-            bench.close()
-        return found[0] if len(found) == 1 else found
+            panel.close()
+        return findings[0] if len(findings) == 1 else findings
 
 
-in_worker = bench_module._in_worker
+in_worker = audit_panel._in_worker
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def audit(tmp_path, monkeypatch):
     """A folder for graders as the working directory; they run in this process, which starts no other for each call."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(bench_module, "_in_worker", lambda grader: replace(grader, in_process=True))
+    monkeypatch.setattr(audit_panel, "_in_worker", lambda grader: replace(grader, in_process=True))
     return Audit(tmp_path)
 
 
 @pytest.fixture
 def in_workers(audit, monkeypatch):
     """Graders run in worker processes after all, as in every real audit."""
-    monkeypatch.setattr(bench_module, "_in_worker", in_worker)
+    monkeypatch.setattr(audit_panel, "_in_worker", in_worker)

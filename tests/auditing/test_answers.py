@@ -70,7 +70,7 @@ def test_same_answers(one, other, same):
 
 def test_near_misses():
     assert near_misses("42") == [
-        ("off by one", "43"), ("off by one", "41"), ("its opposite", "-42"), ("a digit more", "420"),
+        ("off by one", "43"), ("off by one", "41"), ("its opposite", "-42"), ("an extra digit", "420"),
     ]  # fmt: skip
     assert near_misses("-3")[:3] == [("off by one", "-2"), ("off by one", "-4"), ("its opposite", "3")]
     assert near_misses("0") == [("off by one", "1"), ("off by one", "-1")]
@@ -81,12 +81,12 @@ def test_near_misses():
 
 def test_near_misses_that_begin_with_the_answer():
     assert near_misses("18", "5")[-3:] == [
-        ("a digit more", "180"), ("a hedge", "18 or 5"), ("taken back", "18 is wrong; 5"),
+        ("an extra digit", "180"), ("a hedge", "18 or 5"), ("a retraction", "18 is wrong; 5"),
     ]  # fmt: skip
-    assert near_misses("Paris", "Rome")[1:] == [("a hedge", "Paris or Rome"), ("taken back", "Paris is wrong; Rome")]
+    assert near_misses("Paris", "Rome")[1:] == [("a hedge", "Paris or Rome"), ("a retraction", "Paris is wrong; Rome")]
     assert near_misses("\\frac{1}{2}", "3") == [
         ("a hedge", "\\frac{1}{2} or 3"),
-        ("taken back", "\\frac{1}{2} is wrong; 3"),
+        ("a retraction", "\\frac{1}{2} is wrong; 3"),
     ]
 
 

@@ -12,16 +12,16 @@ from tests.auditing.conftest import make_tasks
 ROWS = json.loads((Path(__file__).parent / "cases" / "competition.json").read_text(encoding="utf-8"))
 """Prompts and references in the notation of competition data sets."""
 PROBES = (
-    references.gold_is_paid,
-    references.wrong_gold_is_not_paid,
-    free.constants_are_not_paid,
-    free.the_prompt_is_not_paid,
-    free.everything_is_not_paid,
-    free.the_form_alone_is_not_paid,
-    texts.lookalikes,
-    texts.thinking_is_not_answering,
-    texts.cut_answers,
-    judges.nobody_is_persuaded,
+    references.gold_self_score,
+    references.wrong_gold,
+    free.constant_answers,
+    free.prompt_copy,
+    free.enumeration,
+    free.format_only,
+    texts.unicode,
+    texts.reasoning_leak,
+    texts.truncation,
+    judges.injection,
 )
 
 
@@ -30,13 +30,13 @@ def test_math_passes_on_competition_maths(audit, half):
     tasks = make_tasks([{"prompt": prompt, "answer": answer} for prompt, answer in ROWS[half::2]])
     found = audit({"main": {"use": "math"}}, *PROBES, tasks=tasks)
     assert [
-        (one.said, [graded.case for graded in one.examples[:2]]) for one in found if one.result is not Result.PASSED
+        (one.message, [graded.case for graded in one.examples[:2]]) for one in found if one.result is not Result.PASSED
     ] == []
 
 
 def test_an_answer_in_any_form_is_found_out_by_its_copies_of_the_prompt(audit):
     tasks = make_tasks([{"prompt": prompt, "answer": answer} for prompt, answer in ROWS[:18]])
-    found = audit({"main": {"use": "math", "form": "any"}}, free.the_prompt_is_not_paid, tasks=tasks)
+    found = audit({"main": {"use": "math", "form": "any"}}, free.prompt_copy, tasks=tasks)
     assert found.result is Result.FAILED
 
 
@@ -44,4 +44,4 @@ def test_contains_passes_on_answers_of_one_word(audit):
     cities = ["Paris", "Rome", "Oslo", "Lima", "Madrid", "Cairo"]
     tasks = make_tasks([{"prompt": f"Capital number {n}?", "answer": city} for n, city in enumerate(cities)])
     found = audit({"main": {"use": "contains", "column": "answer"}}, *PROBES, tasks=tasks)
-    assert [(one.said, one.examples[:2]) for one in found if one.result is Result.FAILED] == []
+    assert [(one.message, one.examples[:2]) for one in found if one.result is Result.FAILED] == []

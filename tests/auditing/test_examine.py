@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from rft.auditing.bench import Bench, as_rollout
+from rft.auditing.audit_panel import AuditPanel, as_rollout
 from rft.auditing.cases import Case
-from rft.auditing.examine import as_object, examine, verdict
+from rft.auditing.examine import build_report, examine, verdict
 from rft.auditing.findings import Result
+from rft.auditing.grader_profile import GraderProfile
 from rft.auditing.probes import PROBES
-from rft.auditing.subject import Subject
 from tests.auditing.conftest import sums
 
 
@@ -18,18 +18,18 @@ def test_a_grader_that_always_hangs_is_given_up(audit):
     audit.file("import time\ndef hangs(completion, task): time.sleep(60)\n")
 
     async def look():
-        bench = Bench({"main": {"use": "mine.py:hangs", "timeout_s": 0.1}}, max_concurrency=16, num_workers=8)
+        panel = AuditPanel({"main": {"use": "mine.py:hangs", "timeout_s": 0.1}}, max_concurrency=16, num_workers=8)
         try:
-            subject = Subject(bench=bench, tasks=sums(), gold="answer")
-            return subject, await examine(subject)
+            profile = GraderProfile(panel=panel, tasks=sums(), gold="answer")
+            return profile, await examine(profile)
         finally:
-            bench.close()
+            panel.close()
 
-    subject, looked = asyncio.run(look())
-    results = [one.finding.result for one in looked]
+    profile, outcomes = asyncio.run(look())
+    results = [one.finding.result for one in outcomes]
     assert results == [Result.FAILED] + [Result.NOT_APPLICABLE] * (len(PROBES) - 1)
-    assert verdict(looked) == "failed"
-    report = as_object(subject, looked, tasks="sums", seconds=1.0)
+    assert verdict(outcomes) == "failed"
+    report = build_report(profile, outcomes, tasks="sums", seconds=1.0)
     assert report["counts"] == {"failed": 1, "warned": 0, "passed": 0, "not applicable": len(PROBES) - 1}
 
 

@@ -22,7 +22,7 @@ def report():
         "scores": {"main": {"value": 1.0, "status": "ok", "reason": EVIL, "answer": EVIL}},
     }  # fmt: skip
     texts = {key: f"{key} of it" for key in ("why", "how", "threshold", "remedy")}
-    probe = {"name": "enumeration", "family": "free", "result": "failed", "said": f"paid: {EVIL}", "figures": {},
+    probe = {"name": "enumeration", "family": "free", "result": "failed", "message": f"paid: {EVIL}", "figures": {},
              "examples": [example], "num_examples": 3, "seconds": 0.1, **texts}  # fmt: skip
     fine = {**probe, "name": "latency", "result": "passed", "examples": [], "num_examples": 0}
     grader = {"use": EVIL, "weight": 0.5, "sha256": "0" * 64, "range": (0.0, 1.0), "is_style": False, "timeout_s": 30}
@@ -71,4 +71,4 @@ def test_the_terminal_shows_failures_first_and_no_control_characters(report):
     assert "\ud800" not in text
     assert "reward 1 for '<script>alert(1)</script>" in text
     assert "[bold]" in text
-    assert text.rstrip().endswith("the report: runs/a; to show it: runs/a/audit.html")
+    assert text.rstrip().endswith("report: runs/a; page for colleagues: runs/a/audit.html")

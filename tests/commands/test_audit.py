@@ -107,7 +107,7 @@ def test_off_is_a_word_and_not_false(folder: Path) -> None:
 def test_a_column_of_references_that_no_row_has_is_an_error(folder: Path) -> None:
     words = ["data=tasks.jsonl", "gold=anser", "graders.a.use=mine.py:contains", "output_dir=report"]
     with pytest.raises(
-        DataError, match=r"gold=anser: no row has this column \(did you mean 'answer'\?\); there are answer"
+        DataError, match=r"gold=anser: no row has this column \(did you mean 'answer'\?\); the columns are answer"
     ):
         run_audit(load_audit(words), console=Console(quiet=True))
     assert not (folder / "report").exists()

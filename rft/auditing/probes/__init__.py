@@ -1,4 +1,4 @@
-"""All probes, in the order in which they are run."""
+"""All probes, in the order of an audit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ PROBES: tuple[Probe, ...] = (
     *robustness.PROBES,
     *cost.PROBES,
 )
-"""`robustness` looks at all that was graded before it; `cost` may take many deadlines, so it comes last."""
+"""`robustness` examines all scores before it. `cost` comes last, because it may run into many deadlines."""
 
 __all__ = ["PROBES"]

@@ -1,4 +1,4 @@
-"""What grading costs: on what a policy finds to make it cost more, and on ordinary answers."""
+"""Probes of the cost of grading, on ordinary answers and on completions that are expensive to grade."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 import time
 from contextlib import suppress
 
-from rft.auditing.bench import asks_a_service
-from rft.auditing.cases import Case, Graded
+from rft.auditing.audit_panel import asks_a_service
+from rft.auditing.cases import Case, GradedCase
 from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
+from rft.auditing.grader_profile import GraderProfile
 from rft.auditing.probe import Probe
-from rft.auditing.subject import Subject
 from rft.grading.report import percentiles
 from rft.types import Status
 
 STALL_S = 0.5
-"""An event loop that is held for longer stalls sampling too."""
+"""A longer block of the event loop also stalls sampling."""
 BEAT_S = 0.02
 SLOW_STEP_S = 60.0
 MAX_MEASURED = 256
@@ -31,76 +31,79 @@ BOMBS = {
     "nested braces": "\\boxed{" * 5_000 + "1" + "}" * 5_000,
     "nested parentheses": "(" * 20_000 + "1" + ")" * 20_000,
     "nested fractions": "\\frac{1}{" * 500 + "2" + "}" * 500,
-    "an equation without end": "x" + "".join(f"+x^{{{power}}}" for power in range(2, 60)) + "=0",
+    "a very long equation": "x" + "".join(f"+x^{{{power}}}" for power in range(2, 60)) + "=0",
     "half a million tags": "<think></think>" * 33_000,
 }
-"""Short to write, long to grade."""
+"""Completions that are cheap to write and expensive to grade."""
 
 
-async def bombs_cost_one_deadline(subject: Subject) -> Finding:
-    """Nothing that a model can write keeps a grader busy."""
-    task = (subject.solved or list(subject.tasks))[0]
+async def cost_bombs(profile: GraderProfile) -> Finding:
+    """Check that no completion keeps a grader busy."""
+    task = (profile.solved or list(profile.tasks))[0]
     cases = [Case(task=task, completion=text, note=note) for note, text in BOMBS.items()]
-    cases += [subject.case(task, text, f"{note}, in the grader's format") for note, text in BOMBS.items()]
+    cases += [profile.case(task, text, f"{note}, in the grader's format") for note, text in BOMBS.items()]
     started = time.monotonic()
-    graded, stall_s = await _watched(subject, cases)
+    graded, stall_s = await _watched(profile, cases)
     wall_s = time.monotonic() - started
-    late = [one for one in graded if any(score.status is Status.TIMEOUT for score in one.grade.scores.values())]
+    late = [
+        result for result in graded if any(score.status is Status.TIMEOUT for score in result.grade.scores.values())
+    ]
     held = [
-        one
-        for one in graded
-        for grader in subject.bench.declared
-        if grader.in_process and one.grade.scores[grader.name].seconds > STALL_S and not asks_a_service(grader)
+        result
+        for result in graded
+        for grader in profile.panel.declared
+        if grader.in_process and result.grade.scores[grader.name].seconds > STALL_S and not asks_a_service(grader)
     ]
     figures = {"wall_s": wall_s, "late": len(late), "longest_stall_s": stall_s}
     if held or stall_s > STALL_S:
-        said = (
-            f"grading held the event loop for up to {max([stall_s, *map(_seconds, held)]):.1f} s, and sampling with it"
-        )
-        return failed(said, held or graded[:1], **figures)
+        longest_s = max([stall_s, *map(_seconds, held)])
+        message = f"grading blocked the event loop, and with it sampling, for up to {longest_s:.1f} s"
+        return failed(message, held or graded[:1], **figures)
     if late:
-        said = (
-            f"{len(late)} of {len(graded)} cost bombs run into the deadline: each holds a worker for so long, and gets"
+        message = (
+            f"{len(late)} of {len(graded)} cost bombs reach the deadline: each occupies a worker until then and earns"
         )
-        return failed(f"{said} no reward, so that the model is not taught to stop", late, **figures)
+        return failed(f"{message} no reward, so the model does not learn to avoid them", late, **figures)
     slowest = max(graded, key=_seconds)
-    limit = min(grader.timeout_s for grader in subject.bench.graders)
+    limit = min(grader.timeout_s for grader in profile.panel.graders)
     if _seconds(slowest) > limit / 4:
         return warned(f"the slowest cost bomb takes {_seconds(slowest):.1f} s", [slowest], **figures)
     return passed(f"the slowest of {len(graded)} cost bombs takes {_seconds(slowest):.2f} s", **figures)
 
 
-async def grading_is_quick(subject: Subject) -> Finding:
-    """Latency of ordinary answers, and how long a step's grading will take."""
-    some = [*subject.right, *subject.wrong] or subject.bench.seen[:30]
-    if not some:
-        return not_applicable("nothing was graded")
-    count = min(MAX_MEASURED, subject.completions_per_step)
-    cases = [some[number % len(some)].case for number in range(count)]
-    await subject.bench.regrade(cases)  # what is imported once is not part of a step
+async def latency(profile: GraderProfile) -> Finding:
+    """Measure the latency of ordinary answers and estimate the grading time of a step."""
+    ordinary = [*profile.right, *profile.wrong] or profile.panel.seen[:30]
+    if not ordinary:
+        return not_applicable("the audit has graded no completions")
+    count = min(MAX_MEASURED, profile.completions_per_step)
+    cases = [ordinary[number % len(ordinary)].case for number in range(count)]
+    await profile.panel.regrade(cases)  # the first call includes imports, which a step does not repeat
     started = time.monotonic()
-    graded = await subject.bench.regrade(cases)
+    graded = await profile.panel.regrade(cases)
     wall_s = time.monotonic() - started
-    step_s = wall_s * subject.completions_per_step / count
-    latency = {name: percentiles([one.grade.scores[name].seconds for one in graded]) for name in graded[0].grade.scores}
-    figures = {"latency_s": latency, "completions_per_s": count / wall_s, "step_s": step_s}
-    worst = max(latency.values(), key=lambda one: one["p99"])
+    step_s = wall_s * profile.completions_per_step / count
+    latencies = {
+        name: percentiles([result.grade.scores[name].seconds for result in graded]) for name in graded[0].grade.scores
+    }
+    figures = {"latency_s": latencies, "completions_per_s": count / wall_s, "step_s": step_s}
+    worst = max(latencies.values(), key=lambda times: times["p99"])
     times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in worst.items())
-    said = (
-        f"{times}; {count / wall_s:.0f} completions a second with {subject.planned_concurrency} at a time, so that the "
-        f"{subject.completions_per_step} of a step take {step_s:.1f} s"
+    message = (
+        f"{times}; {count / wall_s:.0f} completions per second at a concurrency of "
+        f"{profile.planned_concurrency}, so the {profile.completions_per_step} of a step take {step_s:.1f} s"
     )
-    limit = min(grader.timeout_s for grader in subject.bench.graders)
+    limit = min(grader.timeout_s for grader in profile.panel.graders)
     slow = sorted(graded, key=_seconds, reverse=True)[:2]
     if step_s > SLOW_STEP_S:
-        return warned(f"{said}: sampling will wait for the grader", slow, **figures)
+        return warned(f"{message}: sampling will wait for the grader", slow, **figures)
     if worst["p99"] > limit / 2:
-        return warned(f"{said}: the slowest are near the deadline of {limit:g} s", slow, **figures)
-    return passed(said, **figures)
+        return warned(f"{message}: the slowest calls are near the deadline of {limit:g} s", slow, **figures)
+    return passed(message, **figures)
 
 
-async def _watched(subject: Subject, cases: list[Case]) -> tuple[list[Graded], float]:
-    """Grade, and measure by how much the event loop was late at worst, seconds."""
+async def _watched(profile: GraderProfile, cases: list[Case]) -> tuple[list[GradedCase], float]:
+    """Grade the cases, and measure the longest delay of the event loop in seconds."""
     latest = 0.0
 
     async def beat() -> None:
@@ -112,7 +115,7 @@ async def _watched(subject: Subject, cases: list[Case]) -> tuple[list[Graded], f
 
     heart = asyncio.create_task(beat(), name="heartbeat of the audit")
     try:
-        graded = await subject.bench.regrade(cases)
+        graded = await profile.panel.regrade(cases)
         await asyncio.sleep(2 * BEAT_S)
     finally:
         heart.cancel()
@@ -121,7 +124,7 @@ async def _watched(subject: Subject, cases: list[Case]) -> tuple[list[Graded], f
     return graded, latest
 
 
-def _seconds(graded: Graded) -> float:
+def _seconds(graded: GradedCase) -> float:
     return max(score.seconds for score in graded.grade.scores.values())
 
 
@@ -129,22 +132,22 @@ PROBES = (
     Probe(
         name="latency",
         family="cost",
-        why="Grading that is slower than sampling sets the pace of the whole run.",
-        how="As many ordinary answers as a step has, at the planned concurrency.",
-        threshold="warns if a step's grading takes more than 60 s, or the 99th percentile is above half the deadline",
-        remedy="More grading.num_workers, a cache, a smaller judge, or a shorter path through the grader.",
-        look=grading_is_quick,
+        why="If grading is slower than sampling, it determines the speed of the run.",
+        how="As many ordinary answers as a step grades, at the planned concurrency.",
+        threshold="warns if grading a step takes more than 60 s, or if the 99th percentile exceeds half the deadline",
+        remedy="Raise grading.num_workers, cache the scores, use a smaller judge, or simplify the grader.",
+        run=latency,
     ),
     Probe(
         name="cost bombs",
         family="cost",
-        why="Nine characters keep sympy busy for ever, one regular expression a core; elsewhere that is a stalled run, "
-        "here it is a worker held until its deadline.",
-        how="Towers of powers, factorials, strings for catastrophic regular expressions, 200,000 digits, deep nesting; "
-        "bare and in the grader's format.",
-        threshold="fails if any runs into the deadline, or holds the event loop for 0.5 s; warns from a "
-        "quarter of the deadline",
-        remedy="Bound what is parsed (length, digits, nesting, exponents) before it is; no nested quantifiers.",
-        look=bombs_cost_one_deadline,
+        why="Nine characters can occupy sympy indefinitely, and one regular expression can occupy a core. rft stops "
+        "the worker at its deadline; other systems stall.",
+        how="Towers of powers, factorials, strings for catastrophic regular expressions, 200,000 digits and deep "
+        "nesting, bare and in the grader's format.",
+        threshold="fails if any reaches the deadline or blocks the event loop for 0.5 s; warns above a quarter of the "
+        "deadline",
+        remedy="Limit length, digits, nesting and exponents before parsing; avoid nested quantifiers.",
+        run=cost_bombs,
     ),
 )

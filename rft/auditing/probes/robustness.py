@@ -1,78 +1,78 @@
-"""Input that is malformed, and results that are no scores."""
+"""Probes with malformed completions, and a check of all results of the audit."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from rft.auditing.cases import Case, Graded
+from rft.auditing.cases import Case, GradedCase
 from rft.auditing.findings import Finding, failed, passed, warned
+from rft.auditing.grader_profile import GraderProfile, without_value
 from rft.auditing.probe import Probe
-from rft.auditing.subject import Subject, without_value
 from rft.types import Status
 
 NONSENSE = "returned "
-"""How the reason begins where a grader returned what is no score (`rft.grading.normalise`)."""
+"""Beginning of the reason of a result that is not a score (`rft.grading.normalise`)."""
 
 
-async def malformed_output(subject: Subject) -> Finding:
-    """Completions that no parser likes are graded like any other wrong answer."""
+async def malformed_completions(profile: GraderProfile) -> Finding:
+    """Check that malformed completions are graded as wrong answers."""
     cases = []
-    for task in subject.tasks[:3]:
+    for task in profile.tasks[:3]:
         texts = {
             "a lone surrogate": "\ud800",
             "a NUL": "\x00",
             "invalid JSON": '{"answer": ',
             "JSON 10,000 levels deep": "[" * 10_000 + "]" * 10_000,
             "unclosed tags and braces": "<answer>\\boxed{\\frac{1}{",
-            "a terminal's codes": "\x1b[2J\x1b]0;x\x07",
+            "terminal control codes": "\x1b[2J\x1b]0;x\x07",
             "a number beyond floats": "1e999999",
             "digits of another script": "\u0664\u0662\u00bd\u2167",
         }
         cases += [Case(task=task, completion=text, note=note) for note, text in texts.items()]
-        cases += [subject.case(task, text, f"{note}, in the grader's format") for note, text in texts.items()]
-    graded = await subject.bench.grade(cases)
-    paid, faults = subject.paid(graded, above=subject.fail_above), without_value(graded)
+        cases += [profile.case(task, text, f"{note}, in the grader's format") for note, text in texts.items()]
+    graded = await profile.panel.grade(cases)
+    paid, faults = profile.paid(graded, above=profile.fail_above), without_value(graded)
     figures = {"cases": len(graded), "paid": len(paid), "grader_faults": len(faults)}
-    if paid and subject.right:
+    if paid and profile.right:
         return failed(f"{len(paid)} of {len(graded)} malformed completions are paid", paid, **figures)
     if faults:
-        said = (
-            f"on {len(faults)} of {len(graded)} malformed completions the grader fails: they get no reward at all, "
-            "where a wrong answer gets the least, so the model does not learn from them"
+        message = (
+            f"the grader fails on {len(faults)} of {len(graded)} malformed completions: they get no reward instead of "
+            "the lowest one, so the model does not learn to avoid them"
         )
-        return warned(said, _one_of_each(faults), **figures)
-    return passed(f"{len(graded)} malformed completions are graded, and none is paid", **figures)
+        return warned(message, _first_per_reason(faults), **figures)
+    return passed(f"the grader grades all {len(graded)} malformed completions and pays none", **figures)
 
 
-async def only_scores_come_back(subject: Subject) -> Finding:
-    """Of all that was graded in this audit, nothing came back that is no finite number, and little failed."""
-    seen = subject.bench.seen
+async def finite_scores(profile: GraderProfile) -> Finding:
+    """Check that all results of the audit are finite numbers, and that no ordinary answer failed."""
+    seen = profile.panel.seen
     nonsense = [
-        one
-        for one in seen
+        result
+        for result in seen
         if any(
             score.status is Status.GRADER_ERROR and (score.reason or "").startswith(NONSENSE)
-            for score in one.grade.scores.values()
+            for score in result.grade.scores.values()
         )
     ]
-    statuses = Counter(str(score.status) for one in seen for score in one.grade.scores.values())
-    ordinary = [*subject.right, *subject.wrong]
+    statuses = Counter(str(score.status) for result in seen for score in result.grade.scores.values())
+    ordinary = [*profile.right, *profile.wrong]
     faults = without_value(ordinary)
     figures = {"graded": len(seen), "statuses": dict(statuses), "nonsense": len(nonsense)}
     if nonsense:
-        return failed(f"{len(nonsense)} of {len(seen)} results are no scores", _one_of_each(nonsense), **figures)
+        return failed(f"{len(nonsense)} of {len(seen)} results are not scores", _first_per_reason(nonsense), **figures)
     if faults:
-        said = f"the grader fails on {len(faults)} of {len(ordinary)} ordinary answers"
-        return failed(said, _one_of_each(faults), **figures)
-    return passed(f"all {len(seen)} results are finite numbers within the range, or say why not", **figures)
+        message = f"the grader fails on {len(faults)} of {len(ordinary)} ordinary answers"
+        return failed(message, _first_per_reason(faults), **figures)
+    return passed(f"all {len(seen)} results are finite numbers within the range, or have a reason", **figures)
 
 
-def _one_of_each(graded: list[Graded]) -> list[Graded]:
-    """One case a reason, the first."""
-    first: dict[str, Graded] = {}
-    for one in graded:
-        reasons = (score.reason or "" for score in one.grade.scores.values() if score.status.is_grader_fault)
-        first.setdefault(next(reasons, "")[:40], one)
+def _first_per_reason(graded: list[GradedCase]) -> list[GradedCase]:
+    """Return the first case for each reason."""
+    first: dict[str, GradedCase] = {}
+    for result in graded:
+        reasons = (score.reason or "" for score in result.grade.scores.values() if score.status.is_grader_fault)
+        first.setdefault(next(reasons, "")[:40], result)
     return list(first.values())
 
 
@@ -80,23 +80,23 @@ PROBES = (
     Probe(
         name="malformed completions",
         family="robustness",
-        why="Whatever a tokenizer can spell will be sampled. A grader that raises on it takes the penalty from "
-        "the worst completions.",
-        how="A lone surrogate, NUL, JSON 10,000 levels deep, broken LaTeX, numbers beyond floats; bare and in the "
-        "grader's format.",
-        threshold="fails if any earns more than 10% of full marks (half, where partial credit is given); warns if the "
-        "grader fails on any",
-        remedy="Return Score(value=0.0, status=Status.INVALID_OUTPUT) for what cannot be read.",
-        look=malformed_output,
+        why="A policy samples any text that its tokenizer can produce. If a grader raises on malformed text, the worst "
+        "completions escape their penalty.",
+        how="A lone surrogate, NUL, JSON nested 10,000 levels deep, broken LaTeX and numbers beyond floats, bare and "
+        "in the grader's format.",
+        threshold="fails if any earns more than 10% of full marks (50% if the grader gives partial credit); warns if "
+        "the grader fails on any",
+        remedy="Return Score(value=0.0, status=Status.INVALID_OUTPUT) for unreadable text.",
+        run=malformed_completions,
     ),
     Probe(
         name="finite scores",
         family="robustness",
-        why="NaN, infinity, None, text or a list of the wrong length poisons a whole batch elsewhere; here it is no "
-        "reward, and the completion is lost.",
-        how="All results of this audit, as the panel made scores of them.",
-        threshold="fails if any result is no score, or the grader fails on an ordinary answer",
-        remedy="Return a finite number on every path; None only to decline.",
-        look=only_scores_come_back,
+        why="In other systems NaN, infinity, None, a text or a list of the wrong length corrupts a whole batch. In rft "
+        "the completion gets no reward and is lost.",
+        how="All results of this audit.",
+        threshold="fails if any result is not a score, or if the grader fails on an ordinary answer",
+        remedy="Return a finite number on every path, and None only to decline.",
+        run=finite_scores,
     ),
 )

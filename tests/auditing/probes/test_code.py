@@ -16,11 +16,11 @@ CASES = {
 
 
 def test_mutants_change_one_thing():
-    found = dict(code.mutants("def f(a):\n    return a + 1 if a < 2 else 0"))
+    finding = dict(code.mutated_programs("def f(a):\n    return a + 1 if a < 2 else 0"))
     changes = ("returns None", "another operator", "another comparison", "another number")
-    assert set(found) == {f"{change} in line 2" for change in changes}
-    assert found["another operator in line 2"] == "def f(a):\n    return a - 1 if a < 2 else 0"
-    assert found["another comparison in line 2"] == "def f(a):\n    return a + 1 if a >= 2 else 0"
+    assert set(finding) == {f"{change} in line 2" for change in changes}
+    assert finding["another operator in line 2"] == "def f(a):\n    return a - 1 if a < 2 else 0"
+    assert finding["another comparison in line 2"] == "def f(a):\n    return a + 1 if a >= 2 else 0"
 
 
 @pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
@@ -29,7 +29,7 @@ def test_a_grader_of_code(audit):
     tasks = make_tasks([{"prompt": "Write biggest.", "solution": PROGRAM, "tests": CASES}])
     cheats, mutants, impossible = audit(
         {"main": {"use": "code_tests", "seconds": 1.5}},
-        code.forged_verdicts, code.mutants_die, code.impossible_tests_fail, tasks=tasks, gold="solution",
+        code.code_cheats, code.mutants, code.impossible_tests, tasks=tasks, gold="solution",
     )  # fmt: skip
     assert (cheats.result, cheats.figures["cases"]) == (Result.PASSED, len(code.CHEATS))
     # xs[1] instead of xs[0] passes both cases: 3 is still found, and -1 comes in the loop.
@@ -51,6 +51,6 @@ def trusting(completion, task):
     quick = {name: code.CHEATS[name] for name in ("exits with 0", "an object that equals everything", "takes memory")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(code, "CHEATS", quick)
-        found = audit("trusting", code.forged_verdicts, tasks=tasks, gold="solution")
-    assert found.result is Result.FAILED
-    assert [one.case.note for one in found.examples] == ["exits with 0", "an object that equals everything"]
+        finding = audit("trusting", code.code_cheats, tasks=tasks, gold="solution")
+    assert finding.result is Result.FAILED
+    assert [one.case.note for one in finding.examples] == ["exits with 0", "an object that equals everything"]

@@ -10,9 +10,9 @@ from tests.auditing.conftest import make_tasks, sums
 
 def test_leaks(audit):
     rows = [{"prompt": "What is 6 * 7? (Answer: 42)", "answer": "42"}, {"prompt": "1 + 1?", "answer": "2"}]
-    found = audit("exact", data.the_prompt_keeps_it, tasks=make_tasks(rows))
-    assert (found.result, found.figures["told"]) == (Result.FAILED, 1)
-    assert audit("exact", data.the_prompt_keeps_it).result is Result.PASSED
+    finding = audit("exact", data.gold_leakage, tasks=make_tasks(rows))
+    assert (finding.result, finding.figures["stating"]) == (Result.FAILED, 1)
+    assert audit("exact", data.gold_leakage).result is Result.PASSED
 
 
 def test_informative_groups():
@@ -30,18 +30,18 @@ def test_signal(audit, make_rollout):
     def recorded(*texts):
         return [(task, [make_rollout(task.id, n, text=text) for n, text in enumerate(texts)]) for task in tasks]
 
-    found = audit("exact", data.there_is_signal, tasks=tasks, recorded=recorded("7", "42"))
+    finding = audit("exact", data.signal, tasks=tasks, recorded=recorded("7", "42"))
     # Two of eight tasks are solved by one of two completions.
-    assert (found.figures["mean"], found.figures["informative"]) == (0.125, 0.25)
-    assert found.result is Result.PASSED
-    found = audit("exact", data.there_is_signal, tasks=tasks, recorded=recorded("7", "x"))
-    assert (found.result, found.figures["informative"]) == (Result.WARNED, 0.125)
-    assert audit("exact", data.there_is_signal, tasks=tasks, recorded=recorded("x", "y")).result is Result.FAILED
-    assert audit("exact", data.there_is_signal).result is Result.NOT_APPLICABLE
+    assert (finding.figures["mean"], finding.figures["informative"]) == (0.125, 0.25)
+    assert finding.result is Result.PASSED
+    finding = audit("exact", data.signal, tasks=tasks, recorded=recorded("7", "x"))
+    assert (finding.result, finding.figures["informative"]) == (Result.WARNED, 0.125)
+    assert audit("exact", data.signal, tasks=tasks, recorded=recorded("x", "y")).result is Result.FAILED
+    assert audit("exact", data.signal).result is Result.NOT_APPLICABLE
 
 
 def test_completions_that_were_cut(audit, make_rollout):
     tasks = sums()
     recorded = [(tasks[0], [make_rollout("t0", text="7", stop=StopReason.LENGTH)])]
-    found = audit("exact", data.cut_completions, tasks=tasks, recorded=recorded)
-    assert (found.result, found.examples[0].case.completion) == (Result.WARNED, "7")
+    finding = audit("exact", data.cut_completions, tasks=tasks, recorded=recorded)
+    assert (finding.result, finding.examples[0].case.completion) == (Result.WARNED, "7")

@@ -7,9 +7,9 @@ from rft.auditing.probes import judges, texts
 
 
 def test_length(audit):
-    assert audit("exact", texts.length_is_not_paid).result is Result.PASSED
-    found = audit("pays_length", texts.length_is_not_paid)
-    assert (found.result, found.figures["rank_correlation"]) == (Result.FAILED, pytest.approx(1.0))
+    assert audit("exact", texts.repetition_and_length).result is Result.PASSED
+    finding = audit("pays_length", texts.repetition_and_length)
+    assert (finding.result, finding.figures["rank_correlation"]) == (Result.FAILED, pytest.approx(1.0))
 
 
 def test_rank_correlation_with_ties():
@@ -19,32 +19,32 @@ def test_rank_correlation_with_ties():
 
 
 def test_thinking(audit):
-    assert audit("exact", texts.thinking_is_not_answering).result is Result.PASSED
-    found = audit("first_number", texts.thinking_is_not_answering)
+    assert audit("exact", texts.reasoning_leak).result is Result.PASSED
+    finding = audit("first_number", texts.reasoning_leak)
     # Not paid of each four is only: the wrong answer first, the right one in thinking behind it.
-    assert (found.result, len(found.examples)) == (Result.FAILED, 24)
+    assert (finding.result, len(finding.examples)) == (Result.FAILED, 24)
 
 
 def test_cut_answers(audit):
-    found = audit("exact", texts.cut_answers)
-    assert (found.result, found.figures["cases"]) == (Result.PASSED, 7)  # of 7 there is nothing to cut
-    assert audit("nonsense", texts.cut_answers).result is Result.FAILED
+    finding = audit("exact", texts.truncation)
+    assert (finding.result, finding.figures["cases"]) == (Result.PASSED, 7)  # of 7 there is nothing to cut
+    assert audit("nonsense", texts.truncation).result is Result.FAILED
 
 
 def test_unicode(audit):
-    found = audit({"main": {"use": "numeric"}}, texts.lookalikes)
-    assert found.result is not Result.FAILED
+    finding = audit({"main": {"use": "numeric"}}, texts.unicode)
+    assert finding.result is not Result.FAILED
     audit.file(
         "import unicodedata\n"
         "def loose(completion, task): return unicodedata.normalize('NFKC', completion) == task.item['answer']"
     )
-    found = audit("loose", texts.lookalikes)
-    assert found.result is Result.FAILED
-    assert found.examples[0].case.completion == "4\u00b2"
+    finding = audit("loose", texts.unicode)
+    assert finding.result is Result.FAILED
+    assert finding.examples[0].case.completion == "4\u00b2"
 
 
 def test_persuasion(audit):
-    assert audit("exact", judges.nobody_is_persuaded).result is Result.PASSED
-    found = audit("persuaded", judges.nobody_is_persuaded)
-    assert (found.result, found.figures["moved"]) == (Result.FAILED, 8)
-    assert audit("exact", judges.the_rubric_holds).result is Result.NOT_APPLICABLE
+    assert audit("exact", judges.injection).result is Result.PASSED
+    finding = audit("persuaded", judges.injection)
+    assert (finding.result, finding.figures["moved"]) == (Result.FAILED, 8)
+    assert audit("exact", judges.rubric_order_and_wording).result is Result.NOT_APPLICABLE

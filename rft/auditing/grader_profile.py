@@ -1,4 +1,4 @@
-"""What is audited: graders and tasks, how a right answer must look to them, and what full marks are."""
+"""Profile of the graders under audit: the answer format they accept, their ranges, and the graders of style."""
 
 from __future__ import annotations
 
@@ -8,80 +8,85 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rft.auditing.answers import FORMATS, dressed, is_same, right_answers, short
-from rft.auditing.bench import Bench
-from rft.auditing.cases import Case, Graded
+from rft.auditing.audit_panel import AuditPanel
+from rft.auditing.cases import Case, GradedCase
 from rft.types import Rollout, Status, Task
 
 NUM_FORMAT_TASKS = 10
-"""On so many tasks all formats are tried, on the others only the best."""
+"""Number of tasks on which all formats are tried."""
 INDIFFERENT = 0.05
-"""A grader whose mean score of right and wrong answers differs by less, as a share of its range, is one of style."""
+"""A grader whose mean scores of right and wrong answers differ by a smaller share of its range grades style."""
 PAID = 0.1
-"""More than this share of full marks is pay."""
+"""A completion is paid if it earns more than this share of full marks."""
 FULL = 0.95
-"""From here on marks are full."""
+"""A completion gets full marks from this share on."""
 
 Recorded = Sequence[tuple[Task, Sequence[Rollout]]]
 
 
 @dataclass(kw_only=True, eq=False)
-class Subject:
-    """Graders and tasks. `calibrate` comes before the rest.
+class GraderProfile:
+    """The graders and tasks of an audit. Call `calibrate` before any other method.
 
-    The reward of a run is a weighted sum. Graders of style (length, format) pay a wrong answer as much as a right one,
-    as they should; whether wrong answers are paid is therefore asked of the other graders' part of the reward. Where
-    there are no others, all of it is.
+    The reward of a run is a weighted sum. Graders of style (length, format) rightly pay a wrong answer as much as a
+    right one, so the probes measure the other graders' part of the reward. If all graders grade style, the probes
+    measure the whole reward.
     """
 
-    bench: Bench
-    """Grades."""
+    panel: AuditPanel
+    """Grades the cases."""
     tasks: Sequence[Task]
     """The tasks."""
     gold: str
     """The column with the reference."""
     template: str | None = None
-    """How a complete answer looks, with `{answer}` in it, where none of the usual formats will do."""
+    """Format of a complete answer, with `{answer}` in it, if the graders accept none of the usual formats."""
     recorded: Recorded = ()
-    """Completions of the base model by task, if there are any."""
+    """Recorded completions of the base model, by task."""
     completions_per_prompt: int = 8
-    """How many completions of one task a run compares."""
+    """Completions of one task that a run compares."""
     completions_per_step: int = 64
-    """How many completions a run grades in one step."""
+    """Completions that a run grades in one step."""
     planned_concurrency: int = 64
-    """Completions graded at the same time in a run."""
+    """Completions that a run grades at the same time."""
     format: str = field(default="bare", init=False)
-    """The name of the format that the graders pay best."""
-    by_format: dict[str, list[Graded]] = field(default_factory=dict, init=False)
-    """Right answers in each format, of the first tasks."""
-    right: list[Graded] = field(default_factory=list, init=False)
+    """Name of the format with the highest reward."""
+    by_format: dict[str, list[GradedCase]] = field(default_factory=dict, init=False)
+    """Right answers to the first tasks, in each format."""
+    right: list[GradedCase] = field(default_factory=list, init=False)
     """A right answer to each task, in the best format."""
-    wrong: list[Graded] = field(default_factory=list, init=False)
-    """Another task's answer to each task, where it differs."""
+    wrong: list[GradedCase] = field(default_factory=list, init=False)
+    """A different answer, of another task, to each task."""
     style: frozenset[str] = field(default=frozenset(), init=False)
     """Names of the graders of style."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
     """Lowest and highest score of each grader."""
     gives_partial_credit: bool = field(default=False, init=False)
-    """Whether a score of the calibration was neither nothing nor full marks."""
+    """Whether the calibration gave any completion partial credit."""
     _variant: int = field(default=0, init=False)
 
     async def calibrate(self) -> None:
-        """Find the format, the ranges, and which graders are of style."""
+        """Measure the format, the ranges and the graders of style."""
         if self.solved:
             await self._find_format()
-            self.right = await self.bench.grade([self.case(task, self.answer(task), "right") for task in self.solved])
-            self.wrong = await self.bench.grade(
+            self.right = await self.panel.grade([self.case(task, self.answer(task), "right") for task in self.solved])
+            self.wrong = await self.panel.grade(
                 [
                     self.case(task, answer, "the answer to another task")
                     for task in self.solved
                     if (answer := self.other_answer(task)) is not None
                 ]
             )
-        empty = await self.bench.grade([Case(task=task, completion="", note="empty") for task in self.tasks])
-        everything = [*empty, *self.right, *self.wrong, *(one for some in self.by_format.values() for one in some)]
-        self.ranges = {grader.name: _range(grader.name, grader.range, everything) for grader in self.bench.graders}
+        empty = await self.panel.grade([Case(task=task, completion="", note="empty") for task in self.tasks])
+        everything = [
+            *empty,
+            *self.right,
+            *self.wrong,
+            *(result for graded in self.by_format.values() for result in graded),
+        ]
+        self.ranges = {grader.name: _range(grader.name, grader.range, everything) for grader in self.panel.graders}
         self.style = self._style()
-        shares = [self.share(one) for one in everything]
+        shares = [self.share(result) for result in everything]
         self.gives_partial_credit = any(share is not None and 0.05 < share < FULL for share in shares)
 
     @property
@@ -91,88 +96,88 @@ class Subject:
 
     @property
     def formats(self) -> Mapping[str, str]:
-        """All formats by name."""
+        """All formats, by name."""
         return FORMATS if self.template is None else {"yours": self.template, **FORMATS}
 
     @property
     def counting(self) -> list[str]:
-        """Names of the graders that the question whether wrong answers are paid is put to."""
-        weighted = [grader.name for grader in self.bench.graders if grader.weight != 0]
+        """Names of the graders whose part of the reward the probes measure."""
+        weighted = [grader.name for grader in self.panel.graders if grader.weight != 0]
         return [name for name in weighted if name not in self.style] or weighted
 
     def answer(self, task: Task) -> str:
-        """The reference of a task, in the variant that the graders pay."""
+        """Return the reference of a task, in the variant that the graders pay."""
         return self._answers(task, self._variant)[-1]
 
     def other_answer(self, task: Task) -> str | None:
-        """The reference of the next task that has another one."""
+        """Return the reference of the next task with a different reference; None if all are the same."""
         solved = self.solved
         start = solved.index(task)
         candidates = (self.answer(other) for other in [*solved[start + 1 :], *solved[:start]])
-        return next((one for one in candidates if not self.is_right(task, one)), None)
+        return next((answer for answer in candidates if not self.is_right(task, answer)), None)
 
     def is_right(self, task: Task, answer: str) -> bool:
-        """Whether an answer is a task's reference, however it is written."""
+        """Whether an answer equals a task's reference, in any notation."""
         return any(is_same(short(answer), short(right)) for right in right_answers(task, self.gold))
 
     def other_answers(self, task: Task) -> list[str]:
-        """All different answers to other tasks."""
+        """Return the different answers to other tasks, each once."""
         others = dict.fromkeys(self.answer(other) for other in self.solved)
-        return [one for one in others if not self.is_right(task, one)]
+        return [answer for answer in others if not self.is_right(task, answer)]
 
     def wrap(self, answer: str) -> str:
-        """An answer in the best format."""
+        """Return an answer in the best format."""
         whole = answer if self.format == "bare" else short(answer)
         return dressed(self.formats[self.format], whole)
 
     def case(self, task: Task, answer: str, note: str) -> Case:
-        """An answer to a task, in the best format."""
+        """Return a case: an answer to a task, in the best format."""
         return Case(task=task, completion=self.wrap(answer), note=note)
 
-    def share(self, graded: Graded) -> float | None:
-        """How much of full marks a case was paid by the graders that are not of style; None without a reward."""
+    def share(self, graded: GradedCase) -> float | None:
+        """Return the share of full marks that a case earned, graders of style excluded; None without a reward."""
         return self._share(graded, self.counting)
 
-    def total_share(self, graded: Graded) -> float | None:
-        """How much of the whole reward's range a case was paid."""
-        return self._share(graded, [grader.name for grader in self.bench.graders if grader.weight != 0])
+    def total_share(self, graded: GradedCase) -> float | None:
+        """Return the share of the whole reward's range that a case earned; None without a reward."""
+        return self._share(graded, [grader.name for grader in self.panel.graders if grader.weight != 0])
 
-    def paid(self, graded: Sequence[Graded], above: float = PAID) -> list[Graded]:
-        """The cases that were paid more than a share of full marks, the best paid first."""
-        cases = [(share, one) for one in graded if (share := self.share(one)) is not None and share > above]
-        return [one for _, one in sorted(cases, key=lambda pair: -pair[0])]
+    def paid(self, graded: Sequence[GradedCase], above: float = PAID) -> list[GradedCase]:
+        """Return the cases that earned more than a share of full marks, the highest first."""
+        cases = [(share, result) for result in graded if (share := self.share(result)) is not None and share > above]
+        return [result for _, result in sorted(cases, key=lambda pair: -pair[0])]
 
-    def mean(self, graded: Sequence[Graded], share: Callable[[Graded], float | None] | None = None) -> float:
-        """The mean share; a case without a reward counts as unpaid."""
-        return statistics.fmean((share or self.share)(one) or 0.0 for one in graded)
+    def mean(self, graded: Sequence[GradedCase], share: Callable[[GradedCase], float | None] | None = None) -> float:
+        """Return the mean share. A case without a reward counts as 0."""
+        return statistics.fmean((share or self.share)(result) or 0.0 for result in graded)
 
     def style_share(self) -> float:
-        """What part of the whole reward's range graders of style can move."""
+        """Return the part of the whole reward's range that graders of style determine."""
         spans = {
             grader.name: abs(grader.weight) * (self.ranges[grader.name][1] - self.ranges[grader.name][0])
-            for grader in self.bench.graders
+            for grader in self.panel.graders
         }
         total = sum(spans.values())
         return sum(spans[name] for name in self.style) / total if total else 0.0
 
     @property
     def fail_above(self) -> float:
-        """More than this share of full marks for what deserves nothing is a failure."""
+        """The share of full marks above which a completion that deserves no reward is a failure."""
         return 0.5 if self.gives_partial_credit else PAID
 
     async def _find_format(self) -> None:
-        """Grade right answers in every format; the best one is the graders' own."""
-        some = self.solved[:NUM_FORMAT_TASKS]
+        """Grade right answers in every format and keep the best format."""
+        sampled = self.solved[:NUM_FORMAT_TASKS]
         best: tuple[float, str, int] | None = None
-        for variant in range(max(len(right_answers(task, self.gold)) for task in some)):
+        for variant in range(max(len(right_answers(task, self.gold)) for task in sampled)):
             for name, template in self.formats.items():
                 cases = []
-                for task in some:
+                for task in sampled:
                     answer = self._answers(task, variant)[-1]
                     text = dressed(template, answer if name == "bare" else short(answer))
                     cases.append(Case(task=task, completion=text, note=f"right, {name}"))
-                graded = await self.bench.grade(cases)
-                rewards = [one.grade.reward for one in graded if one.grade.reward is not None]
+                graded = await self.panel.grade(cases)
+                rewards = [result.grade.reward for result in graded if result.grade.reward is not None]
                 mean = sum(rewards) / len(graded) if rewards else float("-inf")
                 if best is None or mean > best[0] + 1e-9:
                     best = (mean, name, variant)
@@ -193,20 +198,22 @@ class Subject:
         if not self.wrong:
             return frozenset()
         return frozenset(
-            grader.name for grader in self.bench.graders if grader.weight != 0 and self._is_indifferent(grader.name)
+            grader.name for grader in self.panel.graders if grader.weight != 0 and self._is_indifferent(grader.name)
         )
 
     def _is_indifferent(self, name: str) -> bool:
         low, high = self.ranges[name]
         means = [
-            statistics.fmean(value if (value := one.grade.scores[name].value) is not None else low for one in graded)
+            statistics.fmean(
+                value if (value := result.grade.scores[name].value) is not None else low for result in graded
+            )
             for graded in (self.right, self.wrong)
         ]
         return abs(means[0] - means[1]) < INDIFFERENT * (high - low)
 
-    def _share(self, graded: Graded, names: Sequence[str]) -> float | None:
+    def _share(self, graded: GradedCase, names: Sequence[str]) -> float | None:
         low = high = value = 0.0
-        for grader in self.bench.graders:
+        for grader in self.panel.graders:
             if grader.name not in names:
                 continue
             score = graded.grade.scores[grader.name].value
@@ -217,23 +224,23 @@ class Subject:
         return (value - low) / (high - low)
 
 
-def _range(name: str, declared: tuple[float, float] | None, graded: Sequence[Graded]) -> tuple[float, float]:
-    """A grader's range: as declared, or 0 to 1, stretched by what was seen; -1 to 0 for one of penalties."""
+def _range(name: str, declared: tuple[float, float] | None, graded: Sequence[GradedCase]) -> tuple[float, float]:
+    """Return a grader's range: as declared; otherwise 0 to 1, or -1 to 0 for penalties, widened by the scores."""
     if declared is not None:
         return declared
-    values = [value for one in graded if (value := one.grade.scores[name].value) is not None]
+    values = [value for result in graded if (value := result.grade.scores[name].value) is not None]
     low, high = min(values, default=0.0), max(values, default=0.0)
     if low < 0 and high <= 0:
         return min(low, -1.0), 0.0
     return min(low, 0.0), max(high, 1.0) if high <= 1 else high
 
 
-def without_value(graded: Sequence[Graded]) -> list[Graded]:
-    """The cases that the graders, not the model, failed."""
-    return [one for one in graded if any(score.status.is_grader_fault for score in one.grade.scores.values())]
+def without_value(graded: Sequence[GradedCase]) -> list[GradedCase]:
+    """Return the cases on which a grader failed."""
+    return [result for result in graded if any(score.status.is_grader_fault for score in result.grade.scores.values())]
 
 
-def was_skipped(graded: Graded) -> bool:
+def was_skipped(graded: GradedCase) -> bool:
     """Whether a grader declined the case."""
     return graded.grade.reward is None and all(
         score.status is Status.SKIPPED for score in graded.grade.scores.values() if score.value is None
@@ -241,12 +248,12 @@ def was_skipped(graded: Graded) -> bool:
 
 
 def named(entries: Mapping[str, Mapping[str, Any]], use: str) -> list[Mapping[str, Any]]:
-    """All entries that use a grader, those of a composite's children among them."""
-    found = []
+    """Return all entries that use a grader, including the children of composites."""
+    matches = []
     for entry in entries.values():
         if entry.get("use") == use:
-            found.append(entry)
+            matches.append(entry)
         children = dict(entry.get("of") or {}) if isinstance(entry.get("of"), Mapping) else {}
         gate = {"gate": entry["gate"]} if isinstance(entry.get("gate"), Mapping) else {}
-        found += named({**children, **gate}, use)
-    return found
+        matches += named({**children, **gate}, use)
+    return matches
