@@ -1,1 +1,1 @@
-"""Task files in: sources of rows, rows to tasks, splits and their hygiene, the order of tasks, rendered prompts."""
+"""Tasks: sources of rows, checks, splits, the order of tasks, and rendered prompts."""

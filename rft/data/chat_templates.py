@@ -7,9 +7,9 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent / "templates"
 
 TEMPLATE_NAMES = tuple(sorted(file.stem for file in _FOLDER.glob("*.jinja")))
-"""What `model.chat_template` may be beside a file."""
+"""Names that `model.chat_template` accepts instead of a file."""
 
 
 def shipped_template(name: str) -> str | None:
-    """The template of this name; None where there is none."""
+    """Return the template with this name, or None."""
     return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8") if name in TEMPLATE_NAMES else None

@@ -1,11 +1,11 @@
-"""Control tokens that the contents of a prompt spell stay plain text.
+"""Keeps control tokens in the content of a prompt as plain text.
 
-A tokenizer turns `<|end|>` into the control token wherever it stands, also in the middle of what a user says, so that a
-task could end its own turn and begin another. Here a text is tokenized with the control tokens of the template as they
-are, and those within given spans as the plain characters that they are made of.
+A tokenizer turns `<|end|>` into the control token anywhere, even in the middle of a user's message. A task could
+therefore end its own turn and begin another one. This module tokenizes the template's control tokens as such, and
+control tokens within given spans as plain characters.
 
-It is done by a second tokenizer that differs from the first in one thing: its control tokens have other names, which
-occur in no text. The names are put where the template wrote a control token, and nowhere else.
+It uses a second tokenizer that differs from the first in one point: its control tokens have other names, which occur in
+no text. Only control tokens that the template wrote are replaced by these names.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from typing import Any
 from rft.data.messages import texts
 
 OPEN, CLOSE = "\uf8f0", "\uf8f1"
-"""Stand around what spells a control token, and make up the other names; private-use characters, which no text has."""
+"""Private-use characters that mark spelled control tokens and form the other names; they occur in no text."""
 
 Span = tuple[int, int]
-"""Characters from the first up to but without the second."""
+"""Start and end of a range of characters; the end is exclusive."""
 
-# Turn markers have this form also where a tokenizer does not declare them as special, as in DeepSeek-R1's distilled
-# models, whose bars are full-width. Other undeclared tokens, such as <think>, are text that a prompt may want to quote.
+# Turn markers have this form even if a tokenizer does not declare them as special. DeepSeek-R1's distilled models use
+# full-width bars. Other undeclared tokens, such as <think>, are text that a prompt may quote.
 _MARKER = re.compile("<[|\uff5c].+[|\uff5c]>")
 _MIN_PART = 2
-"""Of a control token that two texts form together, one has at least this many characters."""
+"""Shortest part, in characters, of a control token that spans two texts."""
 _SPACE = 8
-"""Characters of white space around a text that are looked past."""
+"""Characters of white space to ignore around a text."""
 
 
 class CannotSeparate(ValueError):
-    """A text cannot be tokenized with control tokens as plain text; says why."""
+    """A text cannot be tokenized with control tokens as plain text. The message gives the reason."""
 
 
 class ControlTokens:
     """The control tokens of a tokenizer.
 
     Args:
-        tokenizer: One of transformers; those that stand on the library tokenizers can be told to leave them alone.
+        tokenizer: A tokenizer of transformers; those based on the library tokenizers can keep them as text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        # Mistral's own tokenizers have no such list; they never read a control token out of a text.
+        # Mistral's own tokenizers have no such list; they never read control tokens from text.
         added = getattr(tokenizer, "added_tokens_decoder", {})
         self.names = sorted({token.content for token in added.values() if _is_control(token)})
         self._pattern = re.compile("|".join(map(re.escape, sorted(self.names, key=len, reverse=True))) or "(?!)")
@@ -56,8 +56,8 @@ class ControlTokens:
         self._longest = max(map(len, self.names), default=0)
 
     def spelled_in(self, text: str) -> bool:
-        """Whether a text spells a control token, or ends or begins like a part of one."""
-        # Every text comes here, and hardly any has one of these few characters.
+        """Whether a text spells a control token, or starts or ends with a part of one."""
+        # This runs for every text, and few texts contain one of these characters.
         for edge in self._edges:
             if edge in text:
                 break
@@ -66,11 +66,11 @@ class ControlTokens:
         return bool(self._pattern.search(text) or self._part_at_end(text) or self._part_at_beginning(text))
 
     def spelled_in_any(self, value: Any) -> bool:
-        """Whether any text in plain values does, names of fields included."""
+        """Whether any text in plain values spells one, including names of fields."""
         return any(map(self.spelled_in, texts(value)))
 
     def marked(self, value: Any) -> Any:
-        """A copy of plain values in which what spells a control token, or a part, stands between `OPEN` and `CLOSE`."""
+        """Return a copy of plain values with spelled control tokens, or parts, between `OPEN` and `CLOSE`."""
         if isinstance(value, str):
             text = self._pattern.sub(lambda match: f"{OPEN}{match[0]}{CLOSE}", value)
             if part := self._part_at_end(text):
@@ -85,14 +85,14 @@ class ControlTokens:
         return value
 
     def _part_at_end(self, text: str) -> str:
-        """The end of a text if a control token may go on from there, else nothing. White space may be trimmed away."""
+        """Return the end of a text if it may start a control token, else an empty string. Ignores trailing space."""
         end = text[-self._longest - _SPACE :].rstrip()
         if not any(first in end for first in self._firsts):
             return ""
         return next((end[-size:] for size in range(self._longest - 1, 1, -1) if end[-size:] in self._heads), "")
 
     def _part_at_beginning(self, text: str) -> str:
-        """The beginning of a text if it may be the rest of a control token, else nothing."""
+        """Return the start of a text if it may end a control token, else an empty string."""
         head = text[: self._longest + _SPACE].lstrip()
         if not any(last in head for last in self._lasts):
             return ""
@@ -107,24 +107,24 @@ class ControlTokens:
         return frozenset(name[-size:] for name in self.names for size in range(_MIN_PART, len(name)))
 
     def encode(self, text: str, plain: Sequence[Span]) -> list[int]:
-        """Tokenize a text, without the tokens that a tokenizer puts around it.
+        """Tokenize a text, without the tokens that the tokenizer adds around it.
 
         Args:
             text: The whole prompt.
-            plain: Where control tokens are plain text, in their order.
+            plain: Spans in which control tokens are plain text, in order.
 
         Raises:
-            CannotSeparate: The tokenizer does not allow it, or a control token is half in such a span and half outside.
+            CannotSeparate: The tokenizer does not allow it, or a control token crosses the edge of a span.
         """
         expected = self._twin.encode(self._renamed(text, ()))
         if expected != self._tokenizer.encode(text, add_special_tokens=False):
-            raise CannotSeparate("its tokenizer cannot be made to leave them alone")
-        found = self._twin.encode(self._renamed(text, plain))
+            raise CannotSeparate("its tokenizer cannot keep them as text")
+        ids = self._twin.encode(self._renamed(text, plain))
         inside = sum(1 for match in self._pattern.finditer(text) if _place(match.span(), plain) == "inside")
         controls = self._twin.control_ids
-        if sum(map(controls.__contains__, found)) != sum(map(controls.__contains__, expected)) - inside:
+        if sum(map(controls.__contains__, ids)) != sum(map(controls.__contains__, expected)) - inside:
             raise CannotSeparate("its tokenizer has no other tokens for these characters")
-        return found
+        return ids
 
     @cached_property
     def _twin(self) -> _Twin:
@@ -134,12 +134,12 @@ class ControlTokens:
         return _Twin(backend.to_str(), self.names)
 
     def _renamed(self, text: str, plain: Sequence[Span]) -> str:
-        """The text with the control tokens outside of the spans under their other names."""
+        """Return the text with control tokens outside the spans under their other names."""
         parts, done = [], 0
         for match in self._pattern.finditer(text):
             place = _place(match.span(), plain)
             if place == "across":
-                raise CannotSeparate(f"{match[0]} is formed by a content together with what stands beside it")
+                raise CannotSeparate(f"{match[0]} spans a content and the text beside it")
             if place == "outside":
                 parts += [text[done : match.start()], _other_name(self.names.index(match[0]))]
                 done = match.end()
@@ -147,7 +147,7 @@ class ControlTokens:
 
 
 class _Twin:
-    """The tokenizer whose control tokens have other names, and the ids that the first tokenizer has for its tokens."""
+    """The tokenizer with renamed control tokens, and a mapping of its ids to those of the original."""
 
     def __init__(self, serialized: str, names: Sequence[str]) -> None:
         from tokenizers import Tokenizer
@@ -172,10 +172,10 @@ class _Twin:
 
 
 def unmarked(text: str) -> tuple[str, list[Span]]:
-    """A text without its marks, and what stood between them.
+    """Return a text without its marks, and the marked spans.
 
     Raises:
-        CannotSeparate: The marks are not in pairs any more.
+        CannotSeparate: The marks are no longer in pairs.
     """
     parts = re.split(f"({OPEN}[^{OPEN}{CLOSE}]*{CLOSE})", text)
     spans, length = [], 0
@@ -199,7 +199,7 @@ def _other_name(number: int) -> str:
 
 
 def _place(span: Span, plain: Sequence[Span]) -> str:
-    """`inside` one of the spans, `across` the edge of one, or `outside` of all."""
+    """Return `inside` (within a span), `across` (over an edge of one), or `outside`."""
     for start, end in plain:
         if start <= span[0] and span[1] <= end:
             return "inside"

@@ -1,7 +1,7 @@
-"""Rows of a local task file: JSON lines, CSV, tab-separated values or Parquet; text also packed with gzip.
+"""Reads rows of a local task file: JSON lines, CSV, tab-separated values or Parquet; text files may use gzip.
 
-A row that cannot be read becomes a `Flaw` and reading goes on, so that `rft.data.tasks` reports all of them at once.
-What is wrong with a file as a whole raises a `DataError`.
+An unreadable row becomes a `Flaw`, and reading continues, so that `rft.data.tasks` reports all flaws together. Problems
+of a whole file raise a `DataError`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from rft.data.opening import kind_of, read_bytes
 from rft.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-"""What task files end in; both of the first two hold JSON lines. All but Parquet may be followed by `.gz`."""
+"""Suffixes of task files. The first two contain JSON lines. All except Parquet may be followed by `.gz`."""
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as it was read; nothing about it has been checked.
+    """One row, unchecked.
 
     Example:
         Row("tasks.jsonl:17", {"prompt": "2 + 2 = ?", "answer": "4"})
@@ -37,7 +37,7 @@ class Row:
     where: str
     """Source and line (or row), from 1."""
     content: Any
-    """What the row holds; an object if all is well."""
+    """Content of the row: an object, if the row is valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Flaw:
     where: str
     """Source and line (or row), from 1."""
     problem: str
-    """What is wrong and what to do."""
+    """The problem and its remedy."""
 
 
 def read_file(path: Path, *, name: str, key: str) -> Iterator[Row | Flaw]:
@@ -59,11 +59,11 @@ def read_file(path: Path, *, name: str, key: str) -> Iterator[Row | Flaw]:
 
     Args:
         path: The file.
-        name: What to call it in messages, as `tasks.jsonl`.
-        key: The configuration key that names it, for messages, as `data.train`.
+        name: Name of the file in messages, such as `tasks.jsonl`.
+        key: Configuration key of the file in messages, such as `data.train`.
 
     Raises:
-        DataError: The file is missing, of no known kind, or unreadable as a whole.
+        DataError: The file is missing, of an unknown kind, or unreadable as a whole.
     """
     refuse_file(path, name=name, key=key)
     readers = {".csv": _read_table, ".tsv": _read_table, ".parquet": _read_parquet}
@@ -74,36 +74,36 @@ def read_file(path: Path, *, name: str, key: str) -> Iterator[Row | Flaw]:
 
 
 def refuse_file(path: Path, *, name: str, key: str) -> None:
-    """Refuse what is no task file by its place and name; nothing is read. Arguments as for `read_file`.
+    """Check place and name of a task file without reading it. Arguments like those of `read_file`.
 
     Raises:
-        DataError: The file is missing, or of no known kind.
+        DataError: The file is missing, or of an unknown kind.
     """
-    if not os.path.exists(path):  # Path.exists raises where a folder above forbids to look
+    if not os.path.exists(path):  # Path.exists raises if a parent folder denies access
         raise data_error(f"{key}={name}: no file at {path.absolute()}{_near(path)}")
     if path.is_dir():
         files = sorted(file.name for file in path.iterdir() if is_task_file(file))
-        inside = f"name one of the files in it: {', '.join(files[:10])}" if files else "it holds no task file"
+        inside = f"name one of the files in it: {', '.join(files[:10])}" if files else "it contains no task file"
         raise data_error(f"{key}={name} is a folder; {inside}")
     if not is_task_file(path):
         raise data_error(
-            f"{key}={name} ends in '{path.suffix}'; allowed: {', '.join(SUFFIXES)}, and .gz after all but the last; "
-            "convert it, or rename it if it holds one of these"
+            f"{key}={name} ends in '{path.suffix}'; allowed: {', '.join(SUFFIXES)}, and .gz after all except the last; "
+            "convert it, or rename it if it contains one of these formats"
         )
 
 
 def is_task_file(path: Path) -> bool:
-    """Whether a file's name ends like a task file's."""
+    """Whether the file name has a suffix of task files."""
     return kind_of(path) in SUFFIXES and path.suffixes[-2:] != [".parquet", ".gz"]
 
 
 def data_error(problem: str) -> DataError:
-    """The error for one problem with task files."""
+    """Return the error for one problem with task files."""
     return DataError("task files", [problem])
 
 
 def root_cause(error: BaseException) -> str:
-    """The first line of what the innermost error said; libraries wrap theirs in sentences that say nothing."""
+    """Return the first line of the innermost error; libraries wrap errors in uninformative sentences."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
@@ -113,20 +113,20 @@ def root_cause(error: BaseException) -> str:
 
 def _near(path: Path) -> str:
     if not os.access(path.parent, os.R_OK | os.X_OK):
-        return f"; the folder {path.parent.absolute()} does not exist either, or you may not look into it"
+        return f"; the folder {path.parent.absolute()} does not exist either, or denies access"
     names = [file.name for file in path.parent.iterdir() if is_task_file(file)]
     nearest = difflib.get_close_matches(path.name, names, n=3)
-    return f"; in the same folder there is {', '.join(nearest)}" if nearest else ""
+    return f"; the same folder contains {', '.join(nearest)}" if nearest else ""
 
 
 def _read_json_lines(path: Path, name: str) -> Iterator[Row | Flaw]:
-    # Not through `datasets`: Arrow merges the columns of all rows, fills in nulls where a row has none, and cannot say
-    # which line is at fault. Lines are split as bytes, since text lines would also end at U+2028 and its like.
+    # `datasets` does not suit: Arrow merges the columns of all rows, fills gaps with nulls, and does not report the
+    # faulty line. The split uses bytes, because text lines would also end at U+2028 and similar characters.
     lines = [(number, line) for number, line in enumerate(read_bytes(path).split(b"\n"), start=1) if line.strip()]
     first = lines[0][1].strip() if lines else b""
     if first in (b"[", b"{") or (len(lines) == 1 and first.startswith(b"[{")):
         raise ValueError(
-            "it holds one JSON value for all tasks; put each task on a line of its own, for a list with: "
+            "it contains one JSON value for all tasks; put each task on its own line; for a list, use: "
             f"jq -c '.[]' {path.name} > {path.stem}.lines.jsonl"
         )
     return (_parse(line, f"{name}:{number}") for number, line in lines)
@@ -166,7 +166,7 @@ def _read_table(path: Path, name: str) -> Iterator[Row | Flaw]:
 
 
 def _refuse_header(header: list[str], separator: str) -> None:
-    """Refuse names that stand twice, and a line that was separated by something else."""
+    """Refuse duplicate names, and a header with another separator."""
     if twice := sorted({column for column in header if header.count(column) > 1}):
         raise ValueError(f"several columns are named {', '.join(twice)}; rename all but one")
     others = [other for other in _SEPARATORS if other != separator and len(header) == 1 and other in header[0]]
@@ -183,7 +183,7 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row | Flaw]:
 
     disable_progress_bars()
     try:
-        # All rows are read at once, so the copy that `datasets` keeps for next time would only fill the disk.
+        # All rows are read at once, so the cached copy of `datasets` would only fill the disk.
         with tempfile.TemporaryDirectory() as cache:
             rows = Dataset.from_parquet(str(path), cache_dir=cache, keep_in_memory=True)
     except DatasetGenerationError as error:

@@ -1,4 +1,4 @@
-"""Chats in OpenAI's format: from an untrusted row to the messages of a task, and when two prompts are the same."""
+"""Chats in OpenAI's format: turns untrusted rows into messages, and compares prompts."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from rft.types import Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-"""Who may speak in a chat."""
+"""Allowed roles of messages."""
 
 
 class BadRow(ValueError):
-    """A row that cannot become a task; its text says what is wrong and what to do."""
+    """A row that cannot become a task. The message states the problem and its remedy."""
 
 
 def to_messages(prompt: Any, *, column: str) -> tuple[Message, ...]:
-    """Check a prompt and bring it into one form: every content is a string, no key holds null.
+    """Check a prompt and normalise it: every content is a string, and no value is null.
 
     Args:
-        prompt: As it was read: a string, which is one user message, or a list of messages.
-        column: Where it comes from, `prompt` or `messages`, for messages.
+        prompt: A string, which is one user message, or a list of messages.
+        column: Column of the prompt in error messages: `prompt` or `messages`.
 
     Raises:
-        BadRow: It is no prompt to complete.
+        BadRow: The value is not a prompt that a model can complete.
     """
     if isinstance(prompt, str) and column == "prompt":
         prompt = [{"role": "user", "content": prompt}]
@@ -38,17 +38,17 @@ def to_messages(prompt: Any, *, column: str) -> tuple[Message, ...]:
         _refuse_surrogates(text, column)
     last = messages[-1]
     if last["role"] == "assistant":
-        raise BadRow(f'"{column}" ends with the assistant\'s message; leave it out, the model is to write it')
+        raise BadRow(f'"{column}" ends with the assistant\'s message; remove it, because the model must write it')
     if not last["content"].strip():
         raise BadRow(f'"{column}" is empty: the {last["role"]}\'s last message has no text')
     return messages
 
 
 def raw_prompt(prompt: Any, *, column: str) -> tuple[Message, ...]:
-    """Check a prompt that goes to the model as it is; it is kept as what one user says.
+    """Check a prompt that the model receives unchanged, and return it as one user message.
 
     Raises:
-        BadRow: It is a chat, or no text.
+        BadRow: The prompt is a chat, or not a text.
     """
     if column == "messages" or isinstance(prompt, list):
         raise BadRow(
@@ -59,19 +59,19 @@ def raw_prompt(prompt: Any, *, column: str) -> tuple[Message, ...]:
 
 
 def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:
-    """Put a system message first, unless there is none to put or the chat has one (`developer` is the newer name)."""
+    """Prepend a system message, unless `system` is None or the chat has one (`developer` is the newer name)."""
     if system is None or any(message["role"] in ("system", "developer") for message in messages):
         return messages
     return ({"role": "system", "content": system}, *messages)
 
 
 def prompt_key(messages: Sequence[Message]) -> str:
-    """What two prompts have in common exactly when they are the same but for white space."""
+    """Return a key that is equal for prompts that differ only in white space."""
     return json.dumps([[message["role"], *message["content"].split()] for message in messages])
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Every text in plain values, names of fields included."""
+    """Yield every text in plain values, including names of fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -84,7 +84,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def type_name(value: Any) -> str:
-    """The type of a value in JSON's words, with its article."""
+    """Return the JSON name of a value's type, with its article."""
     names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
     names |= {list: "a list", dict: "an object"}
     return names.get(type(value), f"a {type(value).__name__}")
@@ -96,7 +96,7 @@ def _to_message(message: Any, where: str) -> Message:
     role = message.get("role")
     if role not in ROLES:
         raise BadRow(f"{where} has the role {json.dumps(role, default=str)}; allowed: {', '.join(ROLES)}")
-    # Null means absent: Arrow, and so Parquet and the hub, fills it in wherever another row has the key.
+    # Null means absent: Arrow, and so Parquet and the hub, adds it if another row has the key.
     present = {key: value for key, value in message.items() if value is not None}
     if role == "assistant" and present.get("tool_calls"):
         present.setdefault("content", "")
@@ -104,13 +104,13 @@ def _to_message(message: Any, where: str) -> Message:
 
 
 def _refuse_surrogates(text: str, column: str) -> None:
-    r"""JSON may write an emoji as two halves, `\ud83d\ude00`; one half is no character, which tokenizers refuse."""
+    r"""JSON may write an emoji as two halves, `\ud83d\ude00`; tokenizers refuse a single half."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise BadRow(
-            f'"{column}" has half of a character, \\u{ord(text[error.start]):04x} at position {error.start + 1} of '
-            f"{json.dumps(text[:20])}...; a text was probably cut inside an emoji; write the whole one or take it out"
+            f'"{column}" has half a surrogate pair, \\u{ord(text[error.start]):04x} at position {error.start + 1} of '
+            f"{json.dumps(text[:20])}...; the text was probably cut inside an emoji; complete or remove the emoji"
         ) from error
 
 
@@ -120,11 +120,11 @@ def _to_text(content: Any, where: str) -> str:
     if not isinstance(content, list):
         raise BadRow(f"{where} must be a string or a list of text parts, not {type_name(content)}")
     texts = [_part_text(part, f"{where}[{index}]") for index, part in enumerate(content)]
-    # Joined as vLLM joins them, since most chat templates only take strings.
+    # Joined like in vLLM, because most chat templates only accept strings.
     return "\n".join(texts)
 
 
 def _part_text(part: Any, where: str) -> str:
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise BadRow(f'{where} must be {{"type": "text", "text": "..."}}; images, audio and the like are not supported')
+    raise BadRow(f'{where} must be {{"type": "text", "text": "..."}}; images, audio and other media are not supported')

@@ -1,4 +1,4 @@
-"""The order of the tasks: a pure function of the seed and the step, so that a resume neither skips nor repeats any."""
+"""The order of tasks: a pure function of seed and step, so that a resumed run neither skips nor repeats a task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rft.types import Task
 
 @dataclass(frozen=True, slots=True)
 class ShuffledTasks:
-    """The training tasks in the order in which the steps sample them.
+    """The training tasks in the order in which steps sample them.
 
     Example:
         ShuffledTasks(tasks, prompts_per_step=8, seed=0).of_step(1)
@@ -22,36 +22,36 @@ class ShuffledTasks:
     tasks: Sequence[Task]
     """The training tasks."""
     prompts_per_step: int
-    """How many of them a step samples."""
+    """Number of tasks per step."""
     seed: int
-    """Decides the order."""
+    """Determines the order."""
 
     def of_step(self, step: int) -> list[Task]:
-        """The tasks of a step, as `task_indices` has it."""
+        """Return the tasks of a step, according to `task_indices`."""
         return [
             self.tasks[index]
             for index in task_indices(len(self.tasks), self.prompts_per_step, seed=self.seed, step=step)
         ]
 
     def refill(self, step: int, round: int, *, count: int, taken: Collection[str]) -> list[Task]:
-        """Other tasks for a step: up to `count`, none of those whose ids are `taken`, drawn anew for each round."""
+        """Draw up to `count` other tasks for a step, excluding the ids in `taken`; each round draws anew."""
         draws = random.Random(f"{self.seed} {step} refill {round}")
         free = [task for task in self.tasks if task.id not in taken]
-        # By draws of `random()`, which Python promises to keep the same for ever.
+        # `random()` yields the same numbers in all Python versions.
         return [free.pop(int(draws.random() * len(free))) for _ in range(min(count, len(free)))]
 
 
 def task_indices(num_tasks: int, prompts_per_step: int, *, seed: int, step: int) -> list[int]:
-    """Which tasks a step samples.
+    """Return the indices of the tasks of a step.
 
-    The steps, one after the other, run through epoch after epoch; each epoch has every task exactly once, in an order
-    of its own. A step may cross the end of an epoch. No task comes twice in a step, unless there are fewer tasks than
+    Successive steps run through successive epochs. Each epoch contains every task exactly once, in its own order. A
+    step may cross the end of an epoch. No task occurs twice in a step, unless there are fewer tasks than
     `prompts_per_step`.
 
     Args:
-        num_tasks: How many tasks there are, at least 1.
-        prompts_per_step: How many of them a step samples, at least 1.
-        seed: Decides the orders.
+        num_tasks: Number of tasks, at least 1.
+        prompts_per_step: Number of tasks per step, at least 1.
+        seed: Determines the order of each epoch.
         step: Number of the step, from 1.
 
     Returns:
@@ -64,11 +64,11 @@ def task_indices(num_tasks: int, prompts_per_step: int, *, seed: int, step: int)
 
 @lru_cache(maxsize=4)
 def _epoch(num_tasks: int, prompts_per_step: int, seed: int, epoch: int) -> tuple[int, ...]:
-    """`[num_tasks]` the order of one epoch.
+    """Return the order of one epoch, `[num_tasks]`.
 
-    It depends on the epoch before when a step crosses from that one into this. There it matters what the last tasks of
-    that epoch are, while only the first `prompts_per_step` of an epoch are ever reordered. So with enough tasks the
-    dependence ends there; with fewer it goes back to the last epoch that began together with a step.
+    The order depends on the previous epoch if a step crosses from that epoch into this one. Only the last tasks of the
+    previous epoch matter, and only the first `prompts_per_step` tasks of an epoch are ever reordered. With enough
+    tasks, the dependence therefore ends there. With fewer tasks, it goes back to the last epoch that began with a step.
     """
     if num_tasks >= 2 * prompts_per_step:
         begin, known = max(epoch - 1, 0), {}
@@ -78,7 +78,7 @@ def _epoch(num_tasks: int, prompts_per_step: int, seed: int, epoch: int) -> tupl
         begin = next((number for number in known if first <= number <= epoch), first)
     order: Sequence[int] = known.get(begin) or _shuffled(num_tasks, seed, begin)
     for number in range(begin + 1, epoch + 1):
-        given = number * num_tasks % prompts_per_step  # tasks that the epoch before gives to the step that crosses over
+        given = number * num_tasks % prompts_per_step  # tasks of the previous epoch in the crossing step
         tail = order[-given:] if given else []
         order = _following(tail, _shuffled(num_tasks, seed, number), num_first=prompts_per_step - given)
     known.clear()
@@ -88,12 +88,12 @@ def _epoch(num_tasks: int, prompts_per_step: int, seed: int, epoch: int) -> tupl
 
 @lru_cache(maxsize=4)
 def _newest_of_few(num_tasks: int, prompts_per_step: int, seed: int) -> dict[int, tuple[int, ...]]:
-    """The epoch computed last, by its number: the next one goes on from there."""
+    """Return the latest computed epoch, by number. The next epoch continues from it."""
     return {}
 
 
 def _following(tail: Sequence[int], order: list[int], *, num_first: int) -> list[int]:
-    """Reorder an epoch so that its first tasks are none of the tail of the epoch before, as far as there are others."""
+    """Reorder an epoch so that its first tasks, where possible, are not in the tail of the previous epoch."""
     if not tail:
         return order
     taken = set(tail)
@@ -103,6 +103,6 @@ def _following(tail: Sequence[int], order: list[int], *, num_first: int) -> list
 
 
 def _shuffled(num_tasks: int, seed: int, epoch: int) -> list[int]:
-    # Sorted by draws, as Python promises the same `random()` from the same seed for ever, but not the same `shuffle`.
+    # Sorted by draws, because Python guarantees the sequence of `random()` for a seed, but not that of `shuffle`.
     draws = random.Random(f"{seed} {epoch}")
     return sorted(range(num_tasks), key=[draws.random() for _ in range(num_tasks)].__getitem__)

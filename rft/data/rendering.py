@@ -1,4 +1,4 @@
-"""Tasks to prompt tokens: the chat template or the raw text, and whether a prompt fits into the model's context."""
+"""Renders tasks to prompt tokens, and checks that prompts fit into the model's context."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from rft.types import Task
 from rft.waiting import in_thread, waiting
 
 MAX_SHOWN_REFUSALS = 20
-"""How many different refusals of the chat template are shown; the others are only counted."""
+"""Number of different refusals of the chat template to show; the rest is only counted."""
 PROMPT_DEADLINE_S = 60.0
-"""A chat template is a program that came with a model: it may loop for hours. So long it may take for one prompt."""
+"""Seconds allowed for one prompt. A chat template is a program from a model's author and may loop for ever."""
 TELL_EVERY_S = 0.5
-"""How often it is told how many prompts are rendered."""
+"""Seconds between two progress reports."""
 
-OTHER_TEMPLATE = "give another template with model.chat_template=<file.jinja>"
+OTHER_TEMPLATE = "set another template with model.chat_template=<file.jinja>"
 
 Tell = Callable[[int, int], None]
-"""Told how many of how many prompts are rendered."""
+"""Called with the number of rendered prompts and the total."""
 
 
 class TemplateRefusal(DataError):
-    """The chat template refuses one task; says why."""
+    """The chat template refuses a task. The message gives the reason."""
 
     def __init__(self, task: Task, why: str) -> None:
         self.where, self.why = task.where or f"task {task.id}", why
@@ -41,7 +41,7 @@ class TemplateRefusal(DataError):
 
 
 class ChatTokenizer(Protocol):
-    """What rendering needs of a tokenizer; those of transformers have it."""
+    """The part of a transformers tokenizer that rendering uses."""
 
     def apply_chat_template(
         self,
@@ -53,19 +53,19 @@ class ChatTokenizer(Protocol):
         return_dict: bool,
         **variables: Any,
     ) -> Any:
-        """Render a chat with the model's template, and turn it into token ids if wanted."""
+        """Render a chat with the model's template; return token ids if `tokenize` is true."""
 
 
 class Renderer:
     """Turns tasks into the token ids that the sampler completes.
 
-    Control tokens that the contents of messages spell, such as `<|im_end|>`, become the tokens of their characters, so
-    only the template begins and ends a turn.
+    Control tokens in the content of messages, such as `<|im_end|>`, become the tokens of their characters. Only the
+    template begins and ends turns.
 
     Args:
         tokenizer: The base model's, with a chat template unless the format is raw.
-        format: `chat` renders the messages with the template, `raw` takes the prompt as it is.
-        variables: More variables of the template, as `{"enable_thinking": False}`.
+        format: `chat` renders the messages with the template, `raw` uses the prompt unchanged.
+        variables: Additional variables of the template, such as `{"enable_thinking": False}`.
 
     Raises:
         DataError: The template does not use one of the variables.
@@ -87,19 +87,19 @@ class Renderer:
 
     @property
     def template_sha256(self) -> str | None:
-        """SHA-256 of the chat template, hexadecimal; None where there is none in use."""
+        """Hexadecimal SHA-256 of the chat template; None if no template is used."""
         template = None if self._is_raw else getattr(self._tokenizer, "chat_template", None)
         return None if template is None else hashlib.sha256(str(template).encode()).hexdigest()
 
     def render(self, task: Task) -> tuple[int, ...]:
-        """Render a task's messages, with its `tools` column if it has one, up to where the assistant begins to speak.
+        """Render the messages of a task, with its optional `tools` column, up to the start of the assistant's turn.
 
         Returns:
             `[P]` token ids.
 
         Raises:
-            TemplateRefusal: The chat template refuses the task, or a control token in it cannot be told from text.
-            DataError: The chat template is no template.
+            TemplateRefusal: The chat template refuses the task, or a control token cannot be kept as text.
+            DataError: The chat template cannot be parsed.
         """
         chat, tools = [dict(message) for message in task.messages], task.item.get("tools")
         try:
@@ -108,14 +108,14 @@ class Renderer:
             spelled = next((name for name in self._control.names for text in texts([chat, tools]) if name in text), "")
             raise TemplateRefusal(
                 task,
-                f"the prompt spells the control token {spelled}, which cannot be kept as text: {problem}; take it out",
+                f"the prompt spells the control token {spelled}, which cannot be kept as text: {problem}; remove it",
             ) from problem
         except TemplateSyntaxError as error:
             raise DataError(
                 "prompts",
                 [f"the model's chat template cannot be parsed: line {error.lineno}: {error.message}; {OTHER_TEMPLATE}"],
             ) from error
-        except Exception as error:  # a template is a program: it raises what it likes
+        except Exception as error:  # a template may raise any exception
             roles = ", ".join(message["role"] for message in task.messages)
             raise TemplateRefusal(
                 task,
@@ -157,17 +157,17 @@ class Renderer:
 
     @cached_property
     def _beginning(self) -> list[int]:
-        """What the tokenizer puts before a text: the token of its beginning, or nothing."""
+        """Token ids that the tokenizer puts before a text: the beginning-of-sequence token, or none."""
         alone: list[int] = self._tokenizer.encode("a", add_special_tokens=False)
         whole: list[int] = self._tokenizer.encode("a", add_special_tokens=True)
         return next(whole[:start] for start in range(len(whole)) if whole[start : start + len(alone)] == alone)
 
 
 def _unused(variables: Mapping[str, Any], template: Any) -> list[str]:
-    """A sentence for each variable that a template does not use."""
+    """Return a sentence for each variable that the template does not use."""
     sources = template.values() if isinstance(template, Mapping) else [template or ""]
     return [
-        f"model.chat_template_kwargs.{name}={value}: the chat template uses no variable {name}; leave it out"
+        f"model.chat_template_kwargs.{name}={value}: the chat template does not use this variable; remove it"
         for name, value in variables.items()
         if not any(re.search(rf"\b{re.escape(name)}\b", source) for source in sources)
     ]
@@ -177,11 +177,11 @@ class FittingTasks(NamedTuple):
     """The tasks whose prompts fit into the context."""
 
     kept: list[Task]
-    """Those that fit, in their order."""
+    """The tasks that fit, in order."""
     num_dropped: int
-    """How many did not."""
+    """Number of tasks that do not fit."""
     longest: int
-    """Tokens of the longest prompt that does; 0 where there is none."""
+    """Tokens of the longest prompt that fits; 0 if none fits."""
 
 
 def fit_context(
@@ -193,33 +193,31 @@ def fit_context(
     on_long: Literal["error", "drop"],
     tell: Tell | None = None,
 ) -> FittingTasks:
-    """Find the prompts that are too long to be completed within the model's context.
+    """Separate tasks whose prompts are too long for the model's context.
 
     Args:
         tasks: The tasks.
-        renderer: Renders them.
-        context_tokens: Tokens of prompt and completion together that the model can see.
-        max_completion_tokens: Tokens of them that a completion may need.
+        renderer: Renders the tasks.
+        context_tokens: Maximum tokens of prompt and completion together.
+        max_completion_tokens: Maximum tokens of a completion.
         on_long: Whether a prompt that is too long is an error or is dropped.
-        tell: Told twice a second how many are rendered.
+        tell: Receives the progress twice a second.
 
     Raises:
-        DataError: A prompt is too long and `on_long` is "error", none fits, or the chat template refuses some or does
-            not come to an end.
+        DataError: A prompt is too long and `on_long` is "error", no prompt fits, or the chat template refuses
+            prompts or does not terminate.
     """
     limit = context_tokens - max_completion_tokens
     made_up = f"{limit} = {context_tokens} of context - sampler.max_completion_tokens={max_completion_tokens}"
     if limit < 1:
-        raise DataError(
-            "prompts", [f"no room for a prompt: {made_up} tokens; lower sampler.max_completion_tokens to leave some"]
-        )
+        raise DataError("prompts", [f"no room for a prompt: {made_up} tokens; lower sampler.max_completion_tokens"])
     lengths = _prompt_lengths(tasks, renderer, tell)
     kept = [task for task, length in zip(tasks, lengths, strict=True) if length <= limit]
     num_long = len(tasks) - len(kept)
     if num_long and (on_long == "error" or not kept):
         first = next(task for task, length in zip(tasks, lengths, strict=True) if length > limit)
         longest, length = max(zip(tasks, lengths, strict=True), key=lambda pair: pair[1])
-        remedy = ", or leave them out with data.long_prompts=drop" if kept else ", or take a model with more context"
+        remedy = ", or drop them with data.long_prompts=drop" if kept else ", or use a model with a longer context"
         raise DataError(
             "prompts",
             [
@@ -235,7 +233,7 @@ def _place(task: Task) -> str:
 
 
 def _prompt_lengths(tasks: Sequence[Task], renderer: Renderer, tell: Tell | None) -> list[int]:
-    """`[len(tasks)]` tokens of each prompt; what the template refuses is collected into one error."""
+    """Return the tokens of each prompt, `[len(tasks)]`; collect refusals of the template into one error."""
     lengths: list[int] = []
     refusals: list[TemplateRefusal] = []
 
@@ -258,13 +256,13 @@ def _prompt_lengths(tasks: Sequence[Task], renderer: Renderer, tell: Tell | None
 
 
 def _watch(rendering: Future[None], tasks: Sequence[Task], lengths: Sequence[int], tell: Tell | None) -> None:
-    """Wait for the end of the rendering, as long as it goes on."""
+    """Wait for the rendering while it makes progress."""
     num_done, since = 0, time.monotonic()
     while True:
         try:
             return rendering.result(min(TELL_EVERY_S, PROMPT_DEADLINE_S))
         except TimeoutError:
-            if rendering.done():  # the template itself raised one
+            if rendering.done():  # raised by the template
                 raise
         if len(lengths) > num_done:
             num_done, since = len(lengths), time.monotonic()
@@ -272,7 +270,7 @@ def _watch(rendering: Future[None], tasks: Sequence[Task], lengths: Sequence[int
             raise DataError(
                 "prompts",
                 [
-                    f"{_place(tasks[num_done])}: the model's chat template did not come to an end within "
+                    f"{_place(tasks[num_done])}: the model's chat template did not terminate within "
                     f"{PROMPT_DEADLINE_S:g} s; {OTHER_TEMPLATE}"
                 ],
             )

@@ -1,4 +1,4 @@
-"""Where tasks come from: a local file, a file shipped with rft, or a dataset on the Hugging Face hub."""
+"""Sources of tasks: local files, files shipped with rft, and datasets on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rft.data.files import SUFFIXES, Flaw, Row, data_error, is_task_file, read_f
 from rft.waiting import waiting
 
 EMBEDDED_TASKS = Path(__file__).parents[1] / "embedded" / "tasks"
-"""Folder of the task files shipped with rft, as `<family>/<split>.jsonl`."""
+"""Folder of the task files shipped with rft: `<family>/<split>.jsonl`."""
 
 _HUB_ID = re.compile(r"(?P<dataset>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?:(?P<split>\S+)")
 
@@ -22,7 +22,7 @@ def read_rows(source: str, *, key: str) -> Iterator[Row | Flaw]:
 
     Args:
         source: A local file, `embedded:<family>/<split>`, or a hub dataset as `<owner>/<name>[/<config>]:<split>`.
-        key: The configuration key that names the source, for messages, as `data.train`.
+        key: The configuration key that names the source, for messages, such as `data.train`.
 
     Raises:
         DataError: The source is unknown, missing or unreadable as a whole.
@@ -35,20 +35,20 @@ def read_rows(source: str, *, key: str) -> Iterator[Row | Flaw]:
 
 
 def local_file(source: str, *, key: str) -> Path | None:
-    """The file that a source is, without opening it; None for a dataset on the hub. Arguments as for `read_rows`.
+    """Return the file of a source without opening it; None for a hub dataset. Arguments like those of `read_rows`.
 
     Raises:
-        DataError: The source is unknown, missing or no task file.
+        DataError: The source is unknown, missing or not a task file.
     """
     path = Path(source).expanduser()
     if source.startswith("embedded:"):
         return _embedded_file(source, key=key)
-    if is_task_file(path) or os.path.exists(path):  # Path.exists raises where a folder above forbids to look
+    if is_task_file(path) or os.path.exists(path):  # Path.exists raises if a parent folder denies access
         refuse_file(path, name=source, key=key)
         return path
     if not _HUB_ID.fullmatch(source):
         raise data_error(
-            f"{key}={source} is no source of tasks, and no file is at {path.absolute()}; allowed: "
+            f"{key}={source} is not a source of tasks, and {path.absolute()} does not exist; allowed: "
             f"a file ({', '.join(SUFFIXES)}), embedded:<family>/<split>, "
             "or a dataset on the Hugging Face hub as <owner>/<name>[/<config>]:<split>"
         )
@@ -61,7 +61,7 @@ def _embedded_file(source: str, *, key: str) -> Path:
         return files[source]
     nearest = difflib.get_close_matches(source, files, n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise data_error(f"{key}={source} is not shipped with rft; {hint}there are: {', '.join(sorted(files)) or 'none'}")
+    raise data_error(f"{key}={source} is not shipped with rft; {hint}available: {', '.join(sorted(files)) or 'none'}")
 
 
 def _read_from_hub(source: str, *, key: str, dataset: str, config: str | None, split: str) -> Iterator[Row]:
@@ -71,10 +71,10 @@ def _read_from_hub(source: str, *, key: str, dataset: str, config: str | None, s
     try:
         with waiting(f"the dataset {dataset} from the Hugging Face hub"):
             rows = load_dataset(dataset, config, split=split)
-    except Exception as error:  # the network, the hub, the name, the configuration or the split: each its own type
+    except Exception as error:  # network, hub, name, configuration and split raise different types
         tried = f"load_dataset({dataset!r}, {config!r}, split={split!r})"
         raise data_error(
-            f"{key}={source} is no file here, and the Hugging Face hub did not give it: {tried} said: "
+            f"{key}={source} is not a local file, and the Hugging Face hub did not return it: {tried} failed: "
             f"{root_cause(error)}; check the name at https://huggingface.co/datasets/{dataset} and the network "
             f"(HF_HUB_OFFLINE=1 forbids it), or give a local file ({', '.join(SUFFIXES)})"
         ) from error

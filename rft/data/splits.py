@@ -1,4 +1,4 @@
-"""The tasks of a run: train, validation and test, and the proof that what measures was not trained on."""
+"""The training, validation and test tasks of a run, and a check that they do not overlap."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from rft.errors import DataError
 from rft.types import Split, Task
 
 MAX_SHOWN_OVERLAPS = 3
-"""How many prompts that two splits share are shown; all of them are counted."""
+"""Number of shared prompts to show; all are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSets:
-    """The tasks of a run by what they are used for; a list is empty when there are none.
+    """The tasks of a run by purpose. A list may be empty.
 
     Example:
         TaskSets(train=[task_1, task_2], validation=[task_3], test=[task_4])
     """
 
     train: list[Task]
-    """The policy is trained on them."""
+    """Tasks for training."""
     validation: list[Task]
-    """Measured while the run goes on."""
+    """Tasks measured during the run."""
     test: list[Task]
-    """Measured before and after the run."""
+    """Tasks measured before and after the run."""
 
 
 def load_task_sets(
@@ -49,19 +49,19 @@ def load_task_sets(
     """Read the task files of a run and check them against each other.
 
     Args:
-        train: Source of the tasks to train on (see `rft.data.sources.read_rows`); None when a run only evaluates.
+        train: Source of the tasks to train on (see `rft.data.sources.read_rows`); None for an evaluation.
         validation: Source of the validation tasks.
         test: Source of the test tasks.
-        columns: Our column names to the sources', as `{"prompt": "question"}`.
-        system: Put first as a system message into each chat that has none.
-        validation_share: Share of the training prompts to validate with instead, from 0 (none) to below 1; only used
-            without a validation source. The true share differs a little, see `split_off`.
-        seed: Decides which training tasks become validation tasks.
-        allow_overlap: Whether the same prompt may be in two of the three.
-        format: With `raw` prompts must be texts.
+        columns: Maps rft's column names to those of the sources, such as `{"prompt": "question"}`.
+        system: System message for chats without one.
+        validation_share: Share of the training prompts to split off for validation, from 0 (none) to below 1; only used
+            without a validation source. The actual share differs slightly, see `split_off`.
+        seed: Selects the training tasks that become validation tasks.
+        allow_overlap: Whether a prompt may occur in two of the three sets.
+        format: With `raw`, prompts must be texts.
 
     Raises:
-        DataError: With the findings of all files.
+        DataError: Contains the problems of all files.
     """
     problems: list[str] = []
     tasks: dict[Split, list[Task]] = {}
@@ -92,19 +92,19 @@ def load_task_sets(
 def split_off(train: Sequence[Task], *, share: float, seed: int) -> tuple[list[Task], list[Task]]:
     """Split validation tasks off the training tasks.
 
-    Each prompt draws a number in [0, 1) from a hash of itself and the seed, and those below `share` go to validation.
-    So a row that is added or taken away moves no other row, and the rows of one prompt stay together; the true share
-    differs from `share` as a coin's would. At least one prompt goes to each side.
+    A hash of prompt and seed gives each prompt a number in [0, 1). Prompts below `share` become validation prompts.
+    Adding or removing a row therefore moves no other row, and the rows of one prompt stay together. The actual share
+    varies around `share` like the share of heads in coin flips. Each side receives at least one prompt.
 
     Returns:
-        The training tasks that are left, and the validation tasks.
+        The remaining training tasks, and the validation tasks.
 
     Raises:
-        DataError: The share is not between 0 and 1, or there is only one prompt.
+        DataError: The share is not between 0 and 1, or all tasks have the same prompt.
     """
     if not 0 < share < 1:
-        raise data_error(f"data.validation_share={share} must be from 0 (none) to below 1, as 0.05")
-    keys = [prompt_key(one.messages) for one in train]
+        raise data_error(f"data.validation_share={share} must be at least 0 (none) and below 1, such as 0.05")
+    keys = [prompt_key(task.messages) for task in train]
     draws = {key: _draw(f"{seed} {key}") for key in keys}
     if len(draws) < 2:
         raise data_error(
@@ -112,11 +112,11 @@ def split_off(train: Sequence[Task], *, share: float, seed: int) -> tuple[list[T
         )
     ordered = sorted(draws.values())
     limit = min(max(share, ordered[1]), ordered[-1])  # above the lowest draw, and not above the highest
-    left = [one for one, key in zip(train, keys, strict=True) if draws[key] >= limit]
+    remaining = [task for task, key in zip(train, keys, strict=True) if draws[key] >= limit]
     held_out = [
-        replace(one, split=Split.VALIDATION) for one, key in zip(train, keys, strict=True) if draws[key] < limit
+        replace(task, split=Split.VALIDATION) for task, key in zip(train, keys, strict=True) if draws[key] < limit
     ]
-    return left, held_out
+    return remaining, held_out
 
 
 def _draw(text: str) -> float:
@@ -125,7 +125,7 @@ def _draw(text: str) -> float:
 
 
 def _overlap(one_split: Split, one: Sequence[Task], other_split: Split, other: Sequence[Task]) -> list[str]:
-    """The finding about prompts that two splits share, if there are any."""
+    """Return the problem of prompts that two splits share, or an empty list."""
     where = {prompt_key(known.messages): known.where for known in reversed(one)}
     shared = [(new.where, where[key]) for new in other if (key := prompt_key(new.messages)) in where]
     if not shared:
@@ -133,6 +133,6 @@ def _overlap(one_split: Split, one: Sequence[Task], other_split: Split, other: S
     examples = ", ".join(f"{new} = {known}" for new, known in shared[:MAX_SHOWN_OVERLAPS])
     more = ", ..." if len(shared) > MAX_SHOWN_OVERLAPS else ""
     return [
-        f"{len(shared)} of the {len(other)} prompts of data.{other_split} are in data.{one_split} too "
-        f"({examples}{more}); take them out of one of the files, or set data.allow_overlap=true"
+        f"{len(shared)} of the {len(other)} prompts of data.{other_split} are also in data.{one_split} "
+        f"({examples}{more}); remove them from one of the files, or set data.allow_overlap=true"
     ]

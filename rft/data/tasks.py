@@ -1,4 +1,4 @@
-"""Rows to tasks: every row is checked, and everything that is wrong with a source is reported at once."""
+"""Turns rows into tasks. Checks every row, and reports all problems of a source together."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rft.errors import DataError
 from rft.types import Split, Task
 
 MAX_SHOWN_FLAWS = 20
-"""How many different flaws of one source are shown; the others are only counted."""
+"""Number of different flaws of a source to show; the rest is only counted."""
 
 _PARTICULARS = re.compile(r'"(?:[^"\\]|\\.)*"|\d+')
-"""What differs between two messages about the same flaw: numbers, and values in quotation marks."""
+"""The parts that differ between messages about the same flaw: numbers and quoted values."""
 
 _LIKELY_PROMPTS = ("question", "problem", "instruction", "query", "input", "text")
 
@@ -35,18 +35,18 @@ def read_tasks(
     """Read all tasks of a source.
 
     A row needs `messages` (a chat in OpenAI's format) or `prompt` (a string, which is one user message, or a chat).
-    Every other column goes into `Task.item` as it is.
+    All other columns go into `Task.item` unchanged.
 
     Args:
         source: See `rft.data.sources.read_rows`.
-        key: The configuration key that names the source, for messages, as `data.train`.
-        split: What the tasks are used for.
-        columns: Our column names to the source's, as `{"prompt": "question"}`.
-        system: Put first as a system message into each chat that has none.
-        format: With `raw` a prompt must be a text.
+        key: The configuration key that names the source, for messages, such as `data.train`.
+        split: The purpose of the tasks.
+        columns: Maps rft's column names to those of the source, such as `{"prompt": "question"}`.
+        system: System message for chats without one.
+        format: With `raw`, prompts must be texts.
 
     Raises:
-        DataError: With every flaw of the source, or the one reason why it cannot be read at all.
+        DataError: Contains every flaw of the source, or the reason why the source is unreadable.
     """
     tasks: list[Task] = []
     flaws: list[Flaw] = []
@@ -63,17 +63,17 @@ def read_tasks(
             flaws.append(Flaw(row.where, str(error)))
     refuse_flaws(flaws, source)
     if not tasks:
-        raise data_error(f"{key}={source} is empty: there is no task in it")
+        raise data_error(f"{key}={source} is empty: it contains no task")
     return tasks
 
 
 def refuse_flaws(flaws: Sequence[Flaw], source: str) -> None:
-    """Raise what is wrong with a source as one error, if anything is.
+    """Raise one error with all flaws of a source, if it has any.
 
     Rows with the same flaw share a line, which counts them and names the first.
 
     Raises:
-        DataError: With each kind of flaw, up to `MAX_SHOWN_FLAWS`.
+        DataError: Contains each kind of flaw, up to `MAX_SHOWN_FLAWS`.
     """
     if flaws:
         problems = grouped((flaw.where, flaw.problem) for flaw in flaws)
@@ -82,14 +82,14 @@ def refuse_flaws(flaws: Sequence[Flaw], source: str) -> None:
         raise DataError("task files", problems)
 
 
-def grouped(found: Iterable[tuple[str, str]]) -> list[str]:
-    """One line for each kind of problem, as `20 rows, first at tasks.jsonl:3: no column "question"`.
+def grouped(problems: Iterable[tuple[str, str]]) -> list[str]:
+    """Return one line for each kind of problem, such as `20 rows, first at tasks.jsonl:3: no column "question"`.
 
     Args:
-        found: Place and problem of each, in their order.
+        problems: Places and problems, in order.
     """
     kinds: dict[str, list[tuple[str, str]]] = {}
-    for where, problem in found:
+    for where, problem in problems:
         kinds.setdefault(_PARTICULARS.sub("", problem), []).append((where, problem))
     return [
         f"{where}: {problem}" if len(alike) == 1 else f"{len(alike)} rows, first at {where}: {problem}"
@@ -99,10 +99,10 @@ def grouped(found: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def renamed(content: Any, columns: Mapping[str, str]) -> dict[str, Any]:
-    """The row with its columns under our names.
+    """Return the row with rft's column names.
 
     Raises:
-        BadRow: It is no object, or has no such columns.
+        BadRow: The row is not an object, or lacks a column.
     """
     if not isinstance(content, dict):
         raise BadRow(
@@ -112,20 +112,20 @@ def renamed(content: Any, columns: Mapping[str, str]) -> dict[str, Any]:
         if theirs not in content:
             raise BadRow(f'no column "{theirs}" (data.columns.{ours}={theirs}); it has: {_names(content)}')
         if ours in content and ours not in columns.values():
-            raise BadRow(f'data.columns.{ours}={theirs} would hide the column "{ours}", which the row has too')
+            raise BadRow(f'data.columns.{ours}={theirs} would hide the existing column "{ours}"')
     kept = {name: value for name, value in content.items() if name not in columns.values()}
     return kept | {ours: content[theirs] for ours, theirs in columns.items()}
 
 
 def _refuse_repetition(content: Mapping[str, Any], where: str, seen: dict[str, str]) -> None:
-    """Look the row's content and its id up in `seen` (the first place of each), then add them."""
+    """Refuse a row whose content or id is in `seen` (the first place of each); otherwise add both."""
     same = "row " + _digest({name: value for name, value in content.items() if name != "id"})
     if first := seen.get(same):
         raise BadRow(f"the same row as {first}; remove one of them")
     seen[same] = where
     if (row_id := content.get("id")) is not None:
         if first := seen.get(f"id {row_id}"):
-            raise BadRow(f'the id "{row_id}" is taken by {first}; give each row its own, or none')
+            raise BadRow(f'{first} has the same id "{row_id}"; make ids unique, or remove them')
         seen[f"id {row_id}"] = where
 
 
@@ -137,10 +137,10 @@ def to_task(
     where: str = "",
     format: Literal["chat", "raw"] = "chat",
 ) -> Task:
-    """The task that a row holds, which was read at `where`.
+    """Turn a row, read at `where`, into a task.
 
     Raises:
-        BadRow: It holds none.
+        BadRow: The row is not a valid task.
     """
     column = _prompt_column(content)
     messages = (raw_prompt if format == "raw" else to_messages)(content[column], column=column)
@@ -149,19 +149,19 @@ def to_task(
     task_id = _digest({"messages": messages, "item": item})
     if (row_id := item.get("id")) is not None:
         if isinstance(row_id, bool) or not isinstance(row_id, (str, int)) or row_id == "":
-            raise BadRow(f'"id" must be a string with something in it, or a whole number, not {json.dumps(row_id)}')
+            raise BadRow(f'"id" must be a non-empty string or an integer, not {json.dumps(row_id)}')
         task_id = str(row_id)
     return Task(id=task_id, messages=with_system(messages, system), item=item, split=split, where=where)
 
 
 def _prompt_column(content: Mapping[str, Any]) -> str:
-    # A null is an absent column: Arrow, and so Parquet and the hub, has no other way to leave one out.
+    # Null means an absent column: Arrow, and so Parquet and the hub, cannot omit one.
     present = [column for column in ("messages", "prompt") if content.get(column) is not None]
     if len(present) == 2:
-        raise BadRow('both "messages" and "prompt"; rename the one that is not meant: data.columns.unused=messages')
+        raise BadRow('both "messages" and "prompt"; rename the unused one: data.columns.unused=messages')
     if not present:
         if empty := [column for column in ("messages", "prompt") if column in content]:
-            raise BadRow(f'"{empty[-1]}" is null; give the row a text there, or take it out of the file')
+            raise BadRow(f'"{empty[-1]}" is null; set a text, or remove the row')
         texts = [name for name, value in content.items() if isinstance(value, str) and name != "id"]
         likely = next((name for name in _LIKELY_PROMPTS if name in texts), next(iter(texts), "<column>"))
         raise BadRow(

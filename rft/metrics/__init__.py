@@ -1,1 +1,1 @@
-"""Numbers: a step's metrics, intervals, and the signs that a run has no signal or games its grader."""
+"""Metrics of a step, confidence intervals, and signs of a missing training signal or an exploited grader."""

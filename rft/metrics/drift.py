@@ -1,7 +1,7 @@
-"""Drift: what shows in each step's rewarded completions when a policy has found a hole in its grader.
+"""Drift: signs in rewarded completions that a policy exploits its grader.
 
-`drift_metrics` describes a step's groups; `DriftWatch` compares steps, and warns. The watch looks at nothing but
-metrics, so that a resumed run, which reads its own lines again, goes on as if it had never stopped.
+`drift_metrics` describes the groups of a step. `DriftWatch` compares steps and warns. The watch uses only metrics, so a
+resumed run that reads its own metrics again continues like an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ LENGTH = "drift/length_ratio"
 
 WORDS_IN_NGRAM = 4
 MAX_WORDS = 2_000
-"""Of each completion, for its n-grams."""
+"""Number of words per completion that count for n-grams."""
 MAX_UNREAD = 0.5
 DUPLICATES_JUMP = 0.3
 LENGTH_GROWTH = 3.0
 
 
 def drift_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
-    """Describe a step's groups.
+    """Describe the groups of a step.
 
-    A completion is rewarded here where its reward is above the mean of its group: these become more likely.
+    A completion counts as rewarded if its reward is above the mean of its group. Training makes these completions more
+    likely.
 
     Returns:
-        `drift/unread_share/<grader>`: share of completions in which the grader found no answer, or none that it could
-        read. `drift/duplicate_share`: of the rewarded answers (what a grader took for the answer, or else the text),
-        counted once a task, the share that is rewarded for another task of the step as well.
-        `drift/top_ngram_share`: share of the rewarded completions that hold the most frequent run of four words. What
-        has no value in this step is left out.
+        `drift/unread_share/<grader>`: share of completions without an answer that the grader could read.
+        `drift/duplicate_share`: share of rewarded answers (as extracted by a grader, or else the text; counted once per
+        task) that another task of the step rewards as well.
+        `drift/top_ngram_share`: share of rewarded completions that contain the most frequent sequence of four words.
+        Metrics without a value in this step are absent.
     """
     metrics: dict[str, float] = {}
     grades = [grade for group in groups for grade in group.grades]
@@ -58,10 +59,10 @@ def drift_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
 
 
 class DriftWatch:
-    """Warns when a policy drifts to where its grader is weak: once, and again only after it came back.
+    """Warns once when a policy drifts towards a weakness of its grader, and again after a recovery.
 
     Args:
-        steps: How many steps the beginning is, with which later ones are compared, and how many are looked at together.
+        steps: Number of first steps to compare with, and number of latest steps to average.
     """
 
     def __init__(self, steps: int = 10) -> None:
@@ -71,21 +72,22 @@ class DriftWatch:
         self._astray: set[str] = set()
 
     def read(self, lines: Iterable[Mapping[str, Mapping[str, float | None]]]) -> None:
-        """Take in the lines of a run's metrics.jsonl, those of its steps: a run that is resumed."""
+        """Read the step lines of a resumed run's metrics.jsonl."""
         for line in lines:
             self.observe({name: value for name, value in line["metrics"].items() if value is not None})
 
     def watched(self, report: StepReport, more: Mapping[str, float]) -> tuple[StepReport, list[str]]:
-        """Take in a step's report; return it with `drift_metrics` and what `observe` adds, and the warnings."""
+        """Observe a step's report; return the report with drift metrics, and the warnings."""
         metrics = {**report.metrics, **more}
         drift, warnings = self.observe(metrics)
         return replace(report, metrics={**metrics, **drift}), warnings
 
     def observe(self, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
-        """Take in the metrics of one step, those of `drift_metrics` among them.
+        """Observe the metrics of one step, including those of `drift_metrics`.
 
         Returns:
-            `drift/length_ratio`, the mean length over that of the first steps, once these are over; and the warnings.
+            `drift/length_ratio` (the mean length divided by that of the first steps, after the first steps), and the
+            warnings.
         """
         drift: dict[str, float] = {}
         length = metrics.get("completion/tokens_mean")
@@ -109,9 +111,9 @@ class DriftWatch:
             return ""
         grader = name.removeprefix(UNREAD)
         return (
-            f"grader '{grader}' found no answer that it could read in {statistics.fmean(last):.0%} of the completions "
-            f"of the last {len(last)} steps. Say in the prompt how an answer is to be written, raise "
-            "sampler.max_completion_tokens if they are cut, or let the grader read what the model writes"
+            f"grader '{grader}' could read no answer in {statistics.fmean(last):.0%} of the completions "
+            f"of the last {len(last)} steps. State the answer format in the prompt, raise "
+            "sampler.max_completion_tokens if answers are truncated, or extend the formats that the grader reads"
         )
 
     def _duplicates(self) -> str:
@@ -119,9 +121,9 @@ class DriftWatch:
         if start is None or now is None or now <= start + DUPLICATES_JUMP:
             return ""
         return (
-            f"{now:.0%} of the rewarded answers of the last {self._steps} steps were rewarded for another task as "
-            f"well, {start:.0%} at the beginning: the model may have found an answer that the grader pays for "
-            "anything. Read them in rollouts.jsonl, and put that text to the grader with rft audit or rft grade"
+            f"{now:.0%} of the rewarded answers of the last {self._steps} steps were also rewarded for another task "
+            f"({start:.0%} at the beginning): the model may have discovered an answer that the grader always rewards. "
+            "Read such answers in rollouts.jsonl, and test the grader with rft audit or rft grade"
         )
 
     def _length(self) -> str:
@@ -133,8 +135,8 @@ class DriftWatch:
             return ""
         return (
             f"completions are {now / start:.1f} times as long as in the first {self._steps} steps, and the reward has "
-            "risen: the grader may pay for length. Read some in rollouts.jsonl; rft audit probes it; the graders "
-            "length and repetition take something off"
+            "risen: the grader may reward length. Read completions in rollouts.jsonl, run rft audit, or add the "
+            "graders length and repetition as penalties"
         )
 
     def _beginning(self, name: str) -> float | None:
@@ -159,7 +161,7 @@ def _above_the_mean(group: GradedGroup) -> list[tuple[str, Grade]]:
 
 
 def _answer(text: str, grade: Grade) -> str:
-    """What a grader took for the answer, or else the completion."""
+    """Return the answer that a grader extracted, or else the completion."""
     return next((score.answer for score in grade.scores.values() if score.answer is not None), text).strip()
 
 

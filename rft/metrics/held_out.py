@@ -1,4 +1,4 @@
-"""The metric that held-out tasks are measured by: its values, its bounds, and the caveats of its estimates."""
+"""The metric of held-out tasks: its values, its bounds, and the caveats of its estimates."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rft.types import GradedGroup
 
 
 def metric_values(group: GradedGroup, metric: str) -> list[float]:
-    """The metric of each completion of a group that has it."""
+    """Return the metric of each completion in a group, without missing values."""
     scores = group.rewards if metric == "reward" else [grade.scores[metric].value for grade in group.grades]
     return [score for score in scores if score is not None]
 
 
 def metric_bounds(graders: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[float, float]:
-    """Lowest and highest possible value of a metric; a grader that declares no `range` is taken to score in [0, 1].
+    """Return the lowest and highest possible value of a metric. A grader without `range` scores in [0, 1].
 
     Args:
-        graders: Entries of the configuration, by name.
+        graders: Configuration entries of graders, by name.
         metric: `reward`, or the name of a grader.
     """
     if metric != "reward":
@@ -33,7 +33,7 @@ def metric_bounds(graders: Mapping[str, Mapping[str, Any]], metric: str) -> tupl
 
 
 def caveats(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """The caveats of the three estimates of `eval` in summary.json, by the row of the table that each belongs to."""
+    """Return the caveats of the estimates of `eval` in summary.json, by row of the result table."""
     labels = {"before": "before", "after": "after", "difference": "after - before"}
     estimates = {label: evaluation.get(name) for name, label in labels.items()}
     return {label: obj["caveat"] for label, obj in estimates.items() if obj and obj.get("caveat")}

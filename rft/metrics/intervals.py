@@ -1,20 +1,21 @@
-"""Means with their 95% confidence intervals: the one place where rft does statistics. Pure.
+"""Means with 95% confidence intervals. This module contains all statistics of rft; its functions are pure.
 
-The unit is the task: a task that was sampled several times counts once, with the mean of its completions, because
-completions of one task are not independent of each other.
+The unit is the task. A task with several completions counts once, with their mean, because completions of one task are
+not independent.
 
-Which interval, for scores that lie within known bounds:
+For scores within known bounds, the interval is
 
-- **Adjusted Wald** for scores that are at one of the bounds, and for paired differences between such scores; also while
-  fewer than 10 tasks differ from the rest. The normal interval of the values and a few pseudo-values at either bound.
-  For a proportion that is the interval of Agresti and Coull (1998), with z^2 / 2 at 0 and at 1. For a difference of
-  paired proportions it is that of Bonett and Price (2012), with one at -1 and one at +1: like the interval of Agresti
-  and Min (2005), which adds a half each, but it covers at least 93% also where only two or three tasks changed.
-- **The wider of Student's t and the studentized bootstrap** (Efron and Tibshirani 1993, section 12.5), end by end, for
-  all other scores. The t interval is too narrow for skewed scores, the bootstrap follows their skewness.
+- **adjusted Wald** if all scores are at the bounds, for paired differences between such scores, and while fewer than 10
+  tasks differ from the rest. It is the normal interval of the values and a few pseudo-values at either bound. For a
+  proportion, it is the interval of Agresti and Coull (1998), with z^2 / 2 pseudo-values at 0 and at 1. For a difference
+  of paired proportions, it is that of Bonett and Price (2012), with one pseudo-value at -1 and one at +1. The interval
+  of Agresti and Min (2005) adds one half each; Bonett and Price's also covers at least 93% if only two or three tasks
+  changed.
+- **the wider of Student's t and the studentized bootstrap** (Efron and Tibshirani 1993, section 12.5), at each end, for
+  all other scores. The t interval is too narrow for skewed scores; the bootstrap follows their skewness.
 
-No interval leaves the bounds. `benchmarks/interval_coverage.py` measures how often each holds the true mean. Miller,
-"Adding Error Bars to Evals" (arXiv 2411.00640), says why differences are paired by task.
+No interval leaves the bounds. `benchmarks/interval_coverage.py` measures the coverage of each interval. Miller, "Adding
+Error Bars to Evals" (arXiv 2411.00640), explains why differences are paired by task.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 UNIT = (0.0, 1.0)
-"""The range of a score unless its grader declares another."""
+"""Default range of a score."""
 Z = NormalDist().inv_cdf(0.975)
 """The 97.5% point of the normal distribution."""
 ROUNDING = 1e-9
 MIN_DIFFERENT = 10
-"""With fewer values that differ from the commonest one, the spread of the values says too little."""
+"""With fewer values that differ from the most common one, the sample spread is unreliable."""
 NUM_RESAMPLES = 1999
-"""Bootstrap samples. Their seed is fixed, so that the same scores always have the same interval."""
+"""Number of bootstrap samples. Their seed is fixed, so equal scores always have equal intervals."""
 RESAMPLED_AT_ONCE = 2_000_000
 """Values held in memory at a time."""
 FEW_TASKS = 100
@@ -44,36 +45,36 @@ LARGE_SKEWNESS = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A mean over tasks and how far it can be trusted.
+    """A mean over tasks with its confidence interval.
 
     Example:
         Estimate(mean=0.8, ci95=(0.479, 0.954), n=10)
     """
 
     mean: float
-    """The mean over the tasks."""
+    """Mean over the tasks."""
     ci95: tuple[float, float] | None
-    """Lower and upper end of its 95% confidence interval; None when the values allow none."""
+    """Lower and upper end of the 95% confidence interval; None if the values do not allow an interval."""
     n: int
-    """The number of tasks."""
+    """Number of tasks."""
     caveat: str | None = None
-    """Why the interval may hold the true mean less often than 95% of the time; None if it need not be doubted."""
+    """Reason why the interval may cover the true mean less than 95% of the time, or None."""
 
     def text(self, *, signed: bool = False) -> str:
-        """Three decimals, as `0.800 [0.479, 0.954]`; with `signed`, a plus sign before positive numbers."""
+        """Format with three decimals: `0.800 [0.479, 0.954]`; `signed` adds a plus sign to positive numbers."""
         form = "+.3f" if signed else ".3f"
         if self.ci95 is None:
             return f"{self.mean:{form}} [no interval]"
         return f"{self.mean:{form}} [{self.ci95[0]:{form}}, {self.ci95[1]:{form}}]"
 
     def to_json(self) -> dict[str, Any]:
-        """As `{"mean": 0.8, "ci95": [0.479, 0.954], "n": 10, "caveat": null}`; `ci95` is null when there is none."""
+        """Return `{"mean": 0.8, "ci95": [0.479, 0.954], "n": 10, "caveat": null}`; `ci95` may be null."""
         ci95 = None if self.ci95 is None else list(self.ci95)
         return {"mean": self.mean, "ci95": ci95, "n": self.n, "caveat": self.caveat}
 
     @classmethod
     def from_json(cls, obj: Mapping[str, Any]) -> Estimate:
-        """Read what `to_json` wrote; `caveat` may be missing."""
+        """Read the result of `to_json`; `caveat` may be missing."""
         ci95 = obj["ci95"]
         return cls(
             mean=obj["mean"],
@@ -83,20 +84,20 @@ class Estimate:
         )
 
     def to_metrics(self, prefix: str) -> dict[str, float]:
-        """For metrics.jsonl, as `{"eval/mean": 0.8, "eval/low": 0.479, "eval/high": 0.954}`."""
+        """Return entries for metrics.jsonl: `{"eval/mean": 0.8, "eval/low": 0.479, "eval/high": 0.954}`."""
         ends = {} if self.ci95 is None else {f"{prefix}/low": self.ci95[0], f"{prefix}/high": self.ci95[1]}
         return {f"{prefix}/mean": self.mean, **ends}
 
 
 def estimate(values: Sequence[float], *, bounds: tuple[float, float] = UNIT) -> Estimate:
-    """Mean with its 95% interval; the module says which.
+    """Estimate a mean with its 95% interval, as described for the module.
 
     Args:
         values: One per task.
-        bounds: Lowest and highest possible value. Values outside show that there are no such bounds.
+        bounds: Lowest and highest possible value. If values lie outside, the interval ignores the bounds.
 
     Raises:
-        ValueError: There is no value, or one is not finite.
+        ValueError: There are no values, or a value is not finite.
     """
     _check(values)
     # z^2 / 2 successes and as many failures: Agresti and Coull.
@@ -107,7 +108,7 @@ def estimate(values: Sequence[float], *, bounds: tuple[float, float] = UNIT) -> 
 def paired_difference(
     before: Mapping[str, float], after: Mapping[str, float], *, bounds: tuple[float, float] = UNIT
 ) -> Estimate:
-    """Mean of after minus before over the tasks that are in both, with its 95% interval; the module says which.
+    """Estimate the mean of after minus before over common tasks, with its 95% interval.
 
     Comparing task by task takes the difficulty of the tasks out of the comparison, so that the interval is narrower
     than that of two separate means. It speaks of tasks like these, not of other training runs.

@@ -1,7 +1,7 @@
-"""Pass rates: how often the base model solves each training task, measured once before the first step.
+"""Pass rates: the base model's mean reward on each training task, measured once before the first step.
 
-Tasks that it always solves, or never, give groups without a difference in reward, which teach nothing; they can be left
-out before any step is spent on them (as Kimi k1.5 did, arXiv 2501.12599, section 2.1).
+Tasks that the base model always or never solves yield groups of equal rewards, which teach nothing. They can be removed
+before training, as in Kimi k1.5 (arXiv 2501.12599, section 2.1).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from rft.types import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filtered:
-    """The training tasks that are left.
+    """The remaining training tasks.
 
     Example:
         Filtered(tasks=[task], metrics={"tasks/kept": 1.0, "tasks/too_easy": 3.0, ...})
     """
 
     tasks: Sequence[Task]
-    """Those that are trained on, in their order."""
+    """Remaining tasks, in order."""
     metrics: Mapping[str, float]
-    """`tasks/kept`, `tasks/too_easy`, `tasks/too_hard`, and `tasks/ungraded`: no completion of them got a reward."""
+    """`tasks/kept`, `tasks/too_easy`, `tasks/too_hard`, and `tasks/ungraded` (tasks without any reward)."""
 
 
 def filter_by_pass_rate(
@@ -34,13 +34,13 @@ def filter_by_pass_rate(
 
     Args:
         tasks: The training tasks.
-        by_task: Mean reward over a task's completions, by task id; tasks that could not be graded are left out.
-        min: Tasks below are too hard.
-        max: Tasks above are too easy.
-        at_least: How many must be left: one step samples that many.
+        by_task: Mean reward over the completions of a task, by task id; ungraded tasks are absent.
+        min: Tasks with a lower mean reward are too hard.
+        max: Tasks with a higher mean reward are too easy.
+        at_least: Minimum number of remaining tasks: the tasks of one step.
 
     Raises:
-        DataError: Too few are left.
+        DataError: Too few tasks remain.
     """
     kept = [task for task in tasks if task.id in by_task and min <= by_task[task.id] <= max]
     too_hard = sum(by_task[task.id] < min for task in tasks if task.id in by_task)
@@ -50,7 +50,7 @@ def filter_by_pass_rate(
         problem = (
             f"loop.pass_rate: only {len(kept)} of {len(tasks)} training tasks have a pass rate from {min:g} to {max:g} "
             f"under the base model ({too_hard} below, {too_easy} above, {ungraded} without a reward), and a step needs "
-            f"loop.prompts_per_step={at_least}; widen the bounds, or give other tasks"
+            f"loop.prompts_per_step={at_least}; widen the bounds, or use other tasks"
         )
         raise DataError("task files", [problem])
     counts = {"kept": len(kept), "too_easy": too_easy, "too_hard": too_hard, "ungraded": ungraded}

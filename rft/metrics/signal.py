@@ -1,4 +1,4 @@
-"""Watches whether there is anything to learn from: a run without signal says so instead of running on in silence."""
+"""Detects a missing training signal: warns if no step contains a difference in reward."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from rft.types import GradedGroup
 
 
 class SignalWatch:
-    """Warns when the rewards within every group have been equal for many steps in a row.
+    """Warns if the rewards within every group have been equal for many consecutive steps.
 
-    A group-relative method (GRPO and its kin) learns from the differences between the completions of one task. Without
-    a difference every advantage is zero, and so is the gradient.
+    Group-relative methods such as GRPO learn from differences between the completions of one task. Without differences,
+    every advantage is zero, and so is the gradient.
 
     Args:
-        patience_steps: How many steps in a row without signal lead to the warning.
+        patience_steps: Number of consecutive steps without signal before the warning.
     """
 
     def __init__(self, patience_steps: int = 10) -> None:
@@ -24,10 +24,10 @@ class SignalWatch:
         self._has_warned = False
 
     def observe(self, groups: Sequence[GradedGroup]) -> str | None:
-        """Take in the groups of one step.
+        """Observe the groups of one step.
 
         Returns:
-            The warning, once, when patience has run out; again only after signal came back and vanished again.
+            The warning, once after `patience_steps`; again only if the signal returned in between.
         """
         if any(group.is_informative for group in groups):
             self._steps_without_signal = 0
@@ -42,34 +42,34 @@ class SignalWatch:
         return self._warning()
 
     def _warning(self) -> str:
-        """What is seen, why it matters, what may be the cause, what to do."""
+        """Return the observation, its consequence, the likely cause and the remedy."""
         steps = self._steps_without_signal
         if not self._rewards:
             return (
-                f"no completion got a reward in the last {steps} steps, so nothing is learned. Every completion was "
-                "dropped: read the reasons in rollouts.jsonl and mend the grader"
+                f"no completion received a reward in the last {steps} steps, so training has no effect. Every "
+                "completion was dropped: read the reasons in rollouts.jsonl and fix the grader"
             )
         if len(self._rewards) > 1:
             cause = (
-                "Each task is always solved or never. Sample more completions of each task, raise the sampling "
+                "The model solves each task always or never. Sample more completions of each task, raise the sampling "
                 "temperature, or use tasks of medium difficulty"
             )
         elif (reward := next(iter(self._rewards))) <= 0:
             cause = (
-                f"All rewards are {reward:g}: the tasks are too hard for this model, or the grader never pays. Grade a "
-                "known good answer by hand; then try easier tasks, more max_completion_tokens or partial credit"
+                f"All rewards are {reward:g}: the tasks are too hard for this model, or the grader never rewards. "
+                "Grade a known good answer by hand; then try easier tasks, more max_completion_tokens or partial credit"
             )
         elif reward >= 1:
             cause = (
-                f"All rewards are {reward:g}: the tasks are too easy for this model, or the grader pays for anything. "
+                f"All rewards are {reward:g}: the tasks are too easy for this model, or the grader rewards everything. "
                 "Grade a known bad answer by hand; then try harder tasks"
             )
         else:
             cause = (
-                f"All rewards are {reward:g}: the grader does not tell completions apart. Grade a known good and a "
-                "known bad answer by hand; they must differ"
+                f"All rewards are {reward:g}: the grader does not distinguish completions. Grade a known good and a "
+                "known bad answer by hand; the scores must differ"
             )
         return (
-            f"in the last {steps} steps every group's rewards were all equal. Group-relative advantages are then all "
-            f"zero, so nothing is learned. {cause}"
+            f"in the last {steps} steps, the rewards of each group were equal. All group-relative advantages are then "
+            f"zero, so training has no effect. {cause}"
         )

@@ -1,4 +1,4 @@
-"""Numbers about graded groups, and the time by phase. Pure; standard library only."""
+"""Metrics of graded groups, and the time by phase. Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Stopwatch:
         self._since = time.monotonic()
 
     def lap(self, phase: str) -> None:
-        """End a phase: the time since the last lap is its."""
+        """End a phase. Its time runs from the previous lap."""
         now = time.monotonic()
         self.seconds[phase] = now - self._since
         self._since = now
 
 
 def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
-    """Describe a step's groups.
+    """Describe the groups of a step.
 
     Returns:
-        `reward/mean` and `reward/std` over completions with a reward, `score/<grader>` means over those it scored,
-        `completion/tokens_mean`, `completion/truncated_share`, `groups/informative_share` (groups whose rewards differ;
-        the others teach nothing) and `rollouts/dropped_share`. What has no value in this step is left out.
+        `reward/mean` and `reward/std` over completions with a reward, `score/<grader>` means over scored completions,
+        `completion/tokens_mean`, `completion/truncated_share`, `groups/informative_share` (groups with different
+        rewards; other groups teach nothing) and `rollouts/dropped_share`. Metrics without a value are absent.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     grades = [grade for group in groups for grade in group.grades]
@@ -51,7 +51,7 @@ def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
 
 
 def staleness_metrics(groups: Sequence[GradedGroup], *, newest_version: int) -> dict[str, float]:
-    """How many versions the policies that sampled some groups lie behind the newest one.
+    """Return the distance in versions between the sampling policies and the newest policy.
 
     Returns:
         `policy/staleness_mean` and `policy/staleness_max`, over completions.

@@ -1,1 +1,1 @@
-"""The base model and an adapter on disk: which models rft knows, where they lie, and whether they are whole."""
+"""Base models and adapters on disk: known architectures, locations and completeness."""

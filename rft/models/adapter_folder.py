@@ -1,4 +1,4 @@
-"""An adapter's folder, in PEFT's format: found, read and checked before anything loads it."""
+"""Adapter folders in PEFT format: finds, reads and checks an adapter before any library loads it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rft.types import Adapter, Policy
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 MAX_SHOWN_MODULES = 3
-"""A message names at most this many modules."""
+"""Maximum number of modules in a message."""
 
 Rank = Annotated[int, Field(ge=1, strict=True)]
 
@@ -38,60 +38,60 @@ class _Config(BaseModel):
 
 
 def find_adapter(path: Path) -> Path:
-    """The adapter folder at a path: of a run its `adapter`, else the folder itself, as that of a checkpoint.
+    """Return the adapter folder at a path: `adapter` of a run, or the folder itself, such as a checkpoint.
 
     Raises:
-        ModelError: There is no adapter, and what to give instead.
+        ModelError: The path contains no adapter.
     """
     folder = path / "adapter" if (path / "adapter").is_dir() else path
     missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]
     if not missing:
         return folder
     if (model := whole_model(path)) is not None:
-        raise _error(f"{path} trained all weights, so it has no adapter; use the model in {model} (model.path)")
-    raise _error(f"{path} is neither a run folder nor an adapter folder: no {' and no '.join(missing)} there")
+        raise _error(f"{path} trained all weights and has no adapter; use its model: model.path={model}")
+    raise _error(f"{path} is neither a run folder nor an adapter folder: it has no {' and no '.join(missing)}")
 
 
 def whole_model(path: Path) -> Path | None:
-    """The `model` folder of a run that trained all weights; None where the path is no such run."""
+    """Return the `model` folder of a run that trained all weights; None for other paths."""
     model = path / "model"
     return model if (model / "config.json").is_file() and not (path / "adapter").is_dir() else None
 
 
 def load_adapter(path: Path) -> Adapter:
-    """Read an adapter from its folder, or from the run folder that holds it.
+    """Read an adapter from its folder or from its run folder.
 
     Raises:
-        ModelError: There is no adapter, or a file of it is damaged; the message names the file.
+        ModelError: The path contains no adapter, or a file is damaged. The message names the file.
     """
     folder = find_adapter(path)
     config = _read_config(folder / CONFIG)
     _check_tensors(folder / TENSORS)
     tensors = (folder / TENSORS).read_bytes()
-    # Version 1: the first and only one that the sampler gets.
+    # Version 1: the only version that the sampler receives.
     policy = Policy(version=1, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
     return Adapter(policy=policy, config=config, tensors=tensors)
 
 
 def base_model_of(adapter: Adapter, path: Path) -> str:
-    """The name or folder of the base model that an adapter says it is for.
+    """Return the name or folder of an adapter's base model.
 
     Args:
         adapter: The adapter.
-        path: Where it was read from, for the message.
+        path: Path of the adapter, for the message.
 
     Raises:
-        ModelError: It does not say.
+        ModelError: The adapter names no base model.
     """
     name = adapter.config.get("base_model_name_or_path")
     if not name:
         file = find_adapter(path) / CONFIG
-        raise _error(f"{file} names no base model (base_model_name_or_path); give model.path=<folder or hub id>")
+        raise _error(f"{file} names no base model (base_model_name_or_path); set model.path=<folder or hub id>")
     return str(name)
 
 
 def max_rank(adapter: Adapter) -> int:
-    """The highest rank of an adapter's modules."""
+    """Return the highest rank of an adapter's modules."""
     ranks: list[int] = [adapter.config["r"], *(adapter.config.get("rank_pattern") or {}).values()]
     return max(ranks)
 
@@ -100,21 +100,21 @@ def _read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise _error(f"{file} is no JSON: {error}") from error
+        raise _error(f"{file} is not JSON: {error}") from error
     if not isinstance(config, dict):
-        raise _error(f"{file} holds no JSON object; copy the adapter again")
+        raise _error(f"{file} contains no JSON object; copy the adapter again")
     try:
         _Config.model_validate(config)
     except ValidationError as error:
-        found = "; ".join(
+        details = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg'][0].lower()}{item['msg'][1:]}" for item in error.errors()
         )
-        raise _error(f"{file} is not the configuration of a LoRA adapter as PEFT writes it: {found}") from error
+        raise _error(f"{file} is not the configuration of a LoRA adapter in PEFT format: {details}") from error
     return config
 
 
 def _check_tensors(file: Path) -> None:
-    """Refuse a file that is cut off or holds half of a module's update. Reads the header only."""
+    """Refuse a truncated file, and a file with half a module's update. Reads only the header."""
     try:
         with safe_open(str(file), framework="np") as opened:
             shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
@@ -129,7 +129,7 @@ def _check_tensors(file: Path) -> None:
     wrong = sorted(module for module, ranks in halves.items() if len(ranks) < 2 or ranks["A"] != ranks["B"])
     if wrong:
         some = ", ".join([*wrong[:MAX_SHOWN_MODULES], *(["..."] if len(wrong) > MAX_SHOWN_MODULES else [])])
-        raise _error(f"{file} is damaged: lora_A and lora_B do not belong together in {some}; copy the adapter again")
+        raise _error(f"{file} is damaged: lora_A and lora_B do not match in {some}; copy the adapter again")
 
 
 def _error(problem: str) -> ModelError:

@@ -1,6 +1,6 @@
-"""The base model on disk: where it is, whether it is whole, its tokenizer, its context and its fingerprint.
+"""The base model on disk: location, completeness, tokenizer, context length and fingerprint.
 
-Nothing here needs torch; only `load_tokenizer` imports it, as `AutoTokenizer` does, for tokenizers of a rare kind.
+Only `load_tokenizer` may import torch: `AutoTokenizer` does so for rare kinds of tokenizers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EMBEDDED_MODELS = {"embedded:tiny": Path(__file__).parents[1] / "embedded" / "model"}
-"""Models shipped with rft, by the name that the configuration gives them."""
+"""Models shipped with rft, by their names in the configuration."""
 
 _TOKENIZER = ("*token*", "vocab.*", "merges.txt", "*.model", "chat_template*")
 _CONTENT = ("config.json", *_TOKENIZER, "*.safetensors")
-"""The files that decide what a model computes: its shape, its tokenizer and its weights."""
+"""Files that determine the output of a model: configuration, tokenizer and weights."""
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -43,40 +43,40 @@ def locate(path: str) -> Path:
         A folder with `config.json` and weights as `*.safetensors`.
 
     Raises:
-        ModelError: There is no such model, it is not whole, or it is of a kind that cannot be trained.
+        ModelError: The model does not exist, is incomplete, or cannot be trained.
     """
     if path.startswith("embedded:"):
         if path not in EMBEDDED_MODELS:
-            raise _error(f"model.path={path} is not shipped with rft; there is: {', '.join(EMBEDDED_MODELS)}")
+            raise _error(f"model.path={path} is not shipped with rft; available: {', '.join(EMBEDDED_MODELS)}")
         folder = EMBEDDED_MODELS[path]
     else:
         folder = Path(path).expanduser()
-        if os.path.isfile(folder):  # Path.is_file raises where a folder above forbids to look
-            raise _error(f"model.path={path} is a file; give the folder that holds config.json and *.safetensors")
+        if os.path.isfile(folder):  # Path.is_file raises if a parent folder denies access
+            raise _error(f"model.path={path} is a file; give the folder with config.json and *.safetensors")
         if not os.path.exists(folder):
             folder = _download(path)
     if missing := _missing(folder, path):
-        raise _error(f"model.path={path}: the folder {folder.absolute()} is no whole model: {'; '.join(missing)}")
+        raise _error(f"model.path={path}: the model in {folder.absolute()} is incomplete: {'; '.join(missing)}")
     if problems := architecture_problems(read_config(folder)):
         raise ModelError("base model", [f"model.path={path}: {problem}" for problem in problems])
     return folder
 
 
 def refuse_place(path: str) -> None:
-    """Refuse a model that cannot be found or used, without asking the hub. Argument as for `locate`.
+    """Refuse a model that does not exist or cannot be used, without a request to the hub. Argument like `locate`.
 
     Raises:
-        ModelError: There is no such folder, or `locate` would refuse it.
+        ModelError: The folder does not exist, or `locate` would refuse the model.
     """
     if path.startswith("embedded:") or os.path.exists(Path(path).expanduser()) or not _HUB_ID.fullmatch(path):
         locate(path)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A model's `config.json`.
+    """Read a model's `config.json`.
 
     Raises:
-        ModelError: It cannot be read, or holds no JSON object.
+        ModelError: The file cannot be read, or contains no JSON object.
     """
     return _read_json(folder / "config.json")
 
@@ -87,11 +87,11 @@ def load_tokenizer(folder: Path, chat_template: str | None, *, needs_template: b
     Args:
         folder: From `locate`.
         chat_template: `model.chat_template`: a Jinja file, or one of `TEMPLATE_NAMES`, that replaces the model's own
-            template; None keeps that.
-        needs_template: Whether a tokenizer without a chat template is refused.
+            template; None keeps the model's template.
+        needs_template: Whether to refuse a tokenizer without a chat template.
 
     Raises:
-        ModelError: It cannot be loaded, or there is no chat template.
+        ModelError: The tokenizer cannot be loaded, or has no chat template.
     """
     import transformers
 
@@ -100,28 +100,28 @@ def load_tokenizer(folder: Path, chat_template: str | None, *, needs_template: b
     if chat_template is not None:
         template = shipped_template(chat_template) or _read_template(Path(chat_template).expanduser())
     try:
-        # Without trust_remote_code=False a tokenizer that brings its own code would ask on the terminal and wait.
+        # Without trust_remote_code=False, a tokenizer with its own code would prompt on the terminal and wait.
         tokenizer = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # every kind of tokenizer fails in its own way
-        found = ", ".join(file.name for file in _matching(folder, _TOKENIZER))
+    except Exception as error:  # each kind of tokenizer raises its own errors
+        files = ", ".join(file.name for file in _matching(folder, _TOKENIZER))
         raise _error(
             f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}; it has the files: "
-            f"{found or 'none'}; it needs tokenizer.json and tokenizer_config.json (or its kind's own files)"
+            f"{files or 'none'}; it needs tokenizer.json and tokenizer_config.json (or its kind's own files)"
         ) from error
     if template is not None:
         tokenizer.chat_template = template
     if needs_template and not tokenizer.chat_template:
         raise _error(
-            f"the tokenizer in {folder} has no chat template, so this is perhaps a base model that was not tuned for "
-            "chat; give one with model.chat_template=<file.jinja>, or one of those that ship with rft "
-            f"({', '.join(TEMPLATE_NAMES)}); or send prompts as they are with data.format=raw; or take the model's "
+            f"the tokenizer in {folder} has no chat template, so the model may not be tuned for chat; set "
+            "model.chat_template=<file.jinja>, or a template of rft "
+            f"({', '.join(TEMPLATE_NAMES)}); or send prompts unchanged with data.format=raw; or use the model's "
             "instruct variant"
         )
     return tokenizer
 
 
 def _tokenizer_class(folder: Path) -> str:
-    """The class of Transformers that loads a tokenizer: for common models the one that `AutoTokenizer` would find.
+    """Return the class that loads a tokenizer; for common models, the class that `AutoTokenizer` would select.
 
     `AutoTokenizer` imports torch, which takes two seconds and 300 MB.
     """
@@ -138,18 +138,18 @@ def _tokenizer_class(folder: Path) -> str:
     if (model_type == "qwen2" and is_plain) or (
         model_type in ("qwen2", "qwen3") and declared.removesuffix("Fast") == "Qwen2Tokenizer"
     ):
-        return "Qwen2Tokenizer"  # whatever else is declared for Qwen2, AutoTokenizer takes it for a mistake
+        return "Qwen2Tokenizer"  # AutoTokenizer treats every other declaration for Qwen2 as a mistake
     return "PreTrainedTokenizerFast" if is_plain else "AutoTokenizer"
 
 
 def context_tokens(folder: Path) -> int:
-    """How many tokens of prompt and completion together the model can see.
+    """Return the maximum tokens of prompt and completion together.
 
     Args:
         folder: From `locate`.
 
     Raises:
-        ModelError: `config.json` cannot be read or does not say it.
+        ModelError: `config.json` cannot be read or does not contain the limit.
     """
     config = read_config(folder)
     for place in (config, config.get("text_config") or {}):
@@ -157,15 +157,15 @@ def context_tokens(folder: Path) -> int:
             if isinstance(tokens := place.get(name), int):
                 return tokens
     raise _error(
-        f"{folder / 'config.json'} does not say how long the context is: it has no max_position_embeddings, neither at "
-        "the top nor in text_config; give model.max_context_tokens=<prompt and completion together>"
+        f"{folder / 'config.json'} does not contain the context length (max_position_embeddings), neither at "
+        "the top nor in text_config; set model.max_context_tokens=<prompt and completion together>"
     )
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash of the files that decide what a model computes, 16 hexadecimal digits.
+    """Hash the files that determine the output of a model, to 16 hexadecimal digits.
 
-    It is the same wherever the folder lies, and whatever else (a README, an older weight format) is in it.
+    The hash depends neither on the location of the folder nor on other files (a README, an older weight format).
     """
     total = hashlib.sha256()
     with waiting(f"the fingerprint of the base model in {folder}"):
@@ -184,13 +184,13 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def _missing(folder: Path, path: str) -> list[str]:
-    """What keeps a folder from being a whole model; `path` is how the configuration calls it."""
+    """Return the missing parts of a model; `path` is its name in the configuration."""
     try:
         names = set(os.listdir(folder))
     except OSError as error:
         return [f"it cannot be listed: {error.strerror}"]
     if "adapter_config.json" in names and "config.json" not in names:
-        return ["it holds an adapter; give its base model as model.path"]
+        return ["the folder contains an adapter; set model.path to its base model"]
     missing = [] if "config.json" in names else ["config.json is missing"]
     if INDEX not in names and not any(name.endswith(".safetensors") for name in names):
         return [*missing, "weights are missing (*.safetensors)" + _how_to_convert(names, path)]
@@ -198,7 +198,7 @@ def _missing(folder: Path, path: str) -> list[str]:
 
 
 def _how_to_convert(names: Collection[str], path: str) -> str:
-    """What to do with weights in another format."""
+    """Return how to convert weights in another format."""
     if old := sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))):
         return (
             f"; {', '.join(old[:3])} must be converted first, in Python: "
@@ -206,23 +206,23 @@ def _how_to_convert(names: Collection[str], path: str) -> str:
             f"AutoModelForCausalLM.from_pretrained({path!r}).save_pretrained({path!r})"
         )
     if other := sorted(name for name in names if name.endswith((".gguf", ".onnx", ".h5", ".msgpack", ".npz"))):
-        return f"; {', '.join(other[:3])} is for other programs; take the model that it was made from"
+        return f"; {', '.join(other[:3])} belongs to other programs; use the model from which it was made"
     return ""
 
 
 def _download(path: str) -> Path:
     near = _near_folders(Path(path).expanduser())
     if not _HUB_ID.fullmatch(path):
-        raise _error(f"model.path={path}: there is no folder {Path(path).expanduser().absolute()}{near}")
+        raise _error(f"model.path={path}: no folder at {Path(path).expanduser().absolute()}{near}")
     from huggingface_hub import snapshot_download
 
     try:
         with waiting(f"the model {path} from the Hugging Face hub"):
-            # Top level only: the folders below hold the same weights in other formats.
+            # Top level only: subfolders contain the same weights in other formats.
             return Path(snapshot_download(path, allow_patterns=[*_CONTENT, "*.json"], ignore_patterns=["*/*"]))
-    except Exception as error:  # the network, the hub, a gated or an unknown id: each its own type
+    except Exception as error:  # network, hub, gated and unknown ids raise different types
         raise _error(
-            f"model.path={path} is neither a folder here nor a model that the Hugging Face hub gave "
+            f"model.path={path} is neither a local folder nor a model that the Hugging Face hub returned "
             f"({_first_line(error)}){near}; give a folder with config.json and *.safetensors, or check the name at "
             f"https://huggingface.co/{path}, the network (HF_HUB_OFFLINE=1 forbids it) and HF_TOKEN (for a gated "
             "model); model.path=embedded:tiny needs no download"
@@ -234,7 +234,7 @@ def _near_folders(path: Path) -> str:
         return ""
     names = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
     nearest = difflib.get_close_matches(path.name, names, n=3)
-    return f"; near it there is {', '.join(str(path.parent / name) for name in nearest)}" if nearest else ""
+    return f"; similar names: {', '.join(str(path.parent / name) for name in nearest)}" if nearest else ""
 
 
 def _read_template(path: Path) -> str:
@@ -243,7 +243,7 @@ def _read_template(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise _error(
             f"model.chat_template={path}: {path.absolute()} cannot be read: {error}; give a text file with the "
-            f"template, or a name: {', '.join(TEMPLATE_NAMES)}"
+            f"template, or one of these names: {', '.join(TEMPLATE_NAMES)}"
         ) from error
 
 
@@ -253,7 +253,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _error(f"{path} cannot be read: {error}; copy or download the model again") from error
     if not isinstance(content, dict):
-        raise _error(f"{path} holds no JSON object; copy or download the model again")
+        raise _error(f"{path} contains no JSON object; copy or download the model again")
     return content
 
 

@@ -1,7 +1,7 @@
-"""The weights of a model on disk, by the headers of their safetensors files: no tensor is read, and no torch is needed.
+"""Checks the weights of a model by the headers of its safetensors files, without torch and without reading tensors.
 
-A safetensors file is 8 bytes with the length of its header, the header (JSON: name to dtype, shape and place), and the
-tensors one after the other (https://huggingface.co/docs/safetensors). So the header says how long the file must be.
+A safetensors file consists of 8 bytes with the length of the header, the header (JSON: name to dtype, shape and
+offsets), and the tensors (https://huggingface.co/docs/safetensors). The header therefore determines the file size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
-"""What the format allows."""
+"""Limit of the format."""
 
 _AGAIN = "copy or download it again"
 
@@ -29,62 +29,62 @@ class Tensor:
     """
 
     dtype: str
-    """In the format's words: F32, BF16, F16, I32, ..."""
+    """Name in the format: F32, BF16, F16, I32, ..."""
     shape: tuple[int, ...]
-    """Its sizes."""
+    """Size of each dimension."""
 
     @property
     def num_values(self) -> int:
-        """How many numbers it holds."""
+        """Number of values."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What a model's folder holds of weights.
+    """The weights in a model's folder.
 
     Example:
         Weights(tensors={"lm_head.weight": Tensor("F32", (128, 64))}, problems=())
     """
 
     tensors: Mapping[str, Tensor]
-    """By name in the checkpoint."""
+    """Tensors by their names in the checkpoint."""
     problems: tuple[str, ...]
-    """What is wrong with the files, one sentence each, the file named; empty when nothing is."""
+    """Problems of the files, one sentence each; empty if the files are valid."""
 
 
 def linear_modules(tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-    """The matrices that an adapter can be trained on, by the last name of their module, as `q_proj`.
+    """Return the matrices that an adapter can train, by the last name of their module, such as `q_proj`.
 
-    Left out are the embeddings, the output layer, and the experts of a mixture, which Transformers keeps in one tensor.
+    Excludes embeddings, the output layer, and experts of a mixture, which Transformers keeps in one tensor.
     """
-    found: dict[str, list[Tensor]] = {}
+    modules: dict[str, list[Tensor]] = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
-        own = module.rpartition(".")[2]
-        is_embedding = "embed" in own or own in ("wte", "wpe", "lm_head")
+        last = module.rpartition(".")[2]
+        is_embedding = "embed" in last or last in ("wte", "wpe", "lm_head")
         if leaf == "weight" and len(tensor.shape) == 2 and not is_embedding and ".experts." not in module:
-            found.setdefault(own, []).append(tensor)
-    return found
+            modules.setdefault(last, []).append(tensor)
+    return modules
 
 
 def read_weights(folder: Path) -> Weights:
-    """Read the headers of the safetensors files that a model consists of, and compare them with the files' lengths.
+    """Read the headers of a model's safetensors files, and compare them with the file sizes.
 
     Args:
-        folder: With an index and the files that it names, or else with any `*.safetensors`.
+        folder: A folder with an index and its files, or with any `*.safetensors`.
     """
     index = _read_index(folder / INDEX)
     if isinstance(index, str):
         return Weights({}, (index,))
-    there = sorted(file.name for file in folder.glob("*.safetensors"))
-    names = sorted(set(index.values())) if index else there
+    existing = sorted(file.name for file in folder.glob("*.safetensors"))
+    names = sorted(set(index.values())) if index else existing
     tensors: dict[str, Tensor] = {}
     problems: list[str] = []
-    if absent_files := sorted(set(names).difference(there)):
+    if absent_files := sorted(set(names).difference(existing)):
         shown = ", ".join([*absent_files[:5], *(["..."] if len(absent_files) > 5 else [])])
-        problems.append(f"of {len(names)} files of weights, {len(absent_files)} are missing: {shown}")
-    for name in sorted(set(names).intersection(there)):
+        problems.append(f"{len(absent_files)} of {len(names)} weight files are missing: {shown}")
+    for name in sorted(set(names).intersection(existing)):
         content = _read_header(folder / name)
         if isinstance(content, str):
             problems.append(f"{name} {content}")
@@ -92,14 +92,14 @@ def read_weights(folder: Path) -> Weights:
         tensors |= content
         if absent := [tensor for tensor, file in index.items() if file == name and tensor not in content]:
             problems.append(
-                f"{name} lacks {len(absent)} tensors that {INDEX} says it holds, as {absent[0]}: files of two models "
-                f"are mixed; download all of them again"
+                f"{name} lacks {len(absent)} tensors that {INDEX} lists, such as {absent[0]}: the folder mixes files "
+                f"of two models; download all files again"
             )
     return Weights(tensors, tuple(problems))
 
 
 def _read_index(path: Path) -> dict[str, str] | str:
-    """Tensor to file; empty where there is no index; what is wrong with it."""
+    """Return the file of each tensor (empty without an index), or the problem of the index."""
     if not path.exists():
         return {}
     try:
@@ -110,12 +110,12 @@ def _read_index(path: Path) -> dict[str, str] | str:
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         return f'{path.name} has no "weight_map" from tensors to files; {_AGAIN}'
     if outside := [name for name in weight_map.values() if Path(name).name != name]:
-        return f"{path.name} names a file outside of the folder: {outside[0]}"
+        return f"{path.name} refers to a file outside the folder: {outside[0]}"
     return weight_map
 
 
 def _read_header(path: Path) -> dict[str, Tensor] | str:
-    """The tensors of one file by name, or what is wrong with it, as `is torn: ...`."""
+    """Return the tensors of a file by name, or its problem, such as `is truncated: ...`."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -124,13 +124,13 @@ def _read_header(path: Path) -> dict[str, Tensor] | str:
                 return "is a Git LFS pointer, not the weights; run git lfs pull in the folder"
             length = int.from_bytes(start, "little")
             if len(start) < 8 or size < 8 + length or length > MAX_HEADER_BYTES:
-                return f"is torn or no safetensors file: it has {size} bytes, and its header is not whole; {_AGAIN}"
+                return f"is truncated or not a safetensors file: it has {size} bytes and an incomplete header; {_AGAIN}"
             file.seek(8)
             header = json.loads(file.read(length))
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except ValueError as error:
-        return f"has a header that is no JSON ({error}); {_AGAIN}"
+        return f"has a header that is not JSON ({error}); {_AGAIN}"
     try:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         tensors = {name: _tensor(entry) for name, entry in entries.items()}
@@ -138,7 +138,7 @@ def _read_header(path: Path) -> dict[str, Tensor] | str:
     except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
         return f"has a header in another format ({type(error).__name__}: {error}); {_AGAIN}"
     if size != end:
-        return f"is torn: it has {size} of the {end} bytes that its header speaks of; {_AGAIN}"
+        return f"is truncated: it has {size} of the {end} bytes that its header requires; {_AGAIN}"
     return tensors
 
 

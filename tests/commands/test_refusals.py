@@ -60,7 +60,7 @@ def write_tasks(file: Path, rows: list[dict[str, Any]]) -> None:
 
 def test_a_missing_task_file(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
     assert wrong("data.train=trian.jsonl") == [
-        f"data.train=trian.jsonl: no file at {tmp_path}/trian.jsonl; in the same folder there is train.jsonl"
+        f"data.train=trian.jsonl: no file at {tmp_path}/trian.jsonl; the same folder contains train.jsonl"
     ]
 
 
@@ -70,10 +70,10 @@ def test_a_missing_task_file(wrong: Callable[..., list[str]], tmp_path: Path) ->
         ("[1]\n", "bad.jsonl:1: not a JSON object but "),
         ('{"prompt": "a"}\n{"prompt": \n', "bad.jsonl:2: invalid JSON: Expecting value at column "),
         ('{"question": "a"}\n', 'bad.jsonl:1: neither "messages" nor "prompt"; it has: question (map one with data.'),
-        ("\n", "data.train=bad.jsonl is empty: there is no task in it"),
+        ("\n", "data.train=bad.jsonl is empty: it contains no task"),
         (
             '{"prompt": "a", "id": 1}\n{"prompt": "b", "id": 1}\n',
-            'bad.jsonl:2: the id "1" is taken by bad.jsonl:1; give each row its own, or none',
+            'bad.jsonl:2: bad.jsonl:1 has the same id "1"; make ids unique, or remove them',
         ),
     ],
 )
@@ -86,8 +86,8 @@ def test_a_bad_task_file(wrong: Callable[..., list[str]], tmp_path: Path, conten
 def test_the_same_prompt_in_train_and_validation(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
     write_tasks(tmp_path / "validation.jsonl", [{"prompt": "new"}, {"prompt": "3 + 1 ="}])
     assert wrong("data.validation=validation.jsonl") == [
-        "1 of the 2 prompts of data.validation are in data.train too (validation.jsonl:2 = train.jsonl:4); take them "
-        "out of one of the files, or set data.allow_overlap=true"
+        "1 of the 2 prompts of data.validation are also in data.train (validation.jsonl:2 = train.jsonl:4); remove "
+        "them from one of the files, or set data.allow_overlap=true"
     ]
 
 
@@ -106,20 +106,20 @@ def test_prompts_that_are_too_long(wrong: Callable[..., list[str]], monkeypatch:
     assert found.startswith(
         "4 of 4 prompts are longer than 9 = 30 of context - sampler.max_completion_tokens=21 tokens"
     )
-    assert found.endswith("with 10 tokens; lower sampler.max_completion_tokens, or take a model with more context")
+    assert found.endswith("with 10 tokens; lower sampler.max_completion_tokens, or use a model with a longer context")
 
 
 def test_a_folder_that_is_no_model(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     assert wrong("model.path=model") == [
-        f"model.path=model: the folder {tmp_path}/model is no whole model: config.json is missing; "
+        f"model.path=model: the model in {tmp_path}/model is incomplete: config.json is missing; "
         "weights are missing (*.safetensors)"
     ]
 
 
 def test_a_model_that_is_not_on_this_machine(wrong: Callable[..., list[str]]) -> None:
     (found,) = wrong("model.path=no-such-owner/name")
-    assert found.startswith("model.path=no-such-owner/name is neither a folder here nor a model that the Hugging Face")
+    assert found.startswith("model.path=no-such-owner/name is neither a local folder nor a model that the Hugging Face")
 
 
 def test_a_tokenizer_without_a_chat_template(wrong: Callable[..., list[str]], tiny_model: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_evaluation_of_what_is_not_there(wrong: Callable[..., list[str]], tmp
     words = ["data.test=gone.jsonl", "graders.correct.use=exact", "output_dir=out"]
     assert wrong("adapter=nowhere", *words, command="evaluate") == [
         "nowhere is neither a run folder nor an adapter folder: "
-        "no adapter_config.json and no adapter_model.safetensors there"
+        "it has no adapter_config.json and no adapter_model.safetensors"
     ]
     found = wrong("model.path=/nowhere/at/all", *words, command="evaluate")
     assert [problem.split(": ")[0] for problem in found] == ["model.path=/nowhere/at/all", "data.test=gone.jsonl"]
@@ -196,7 +196,7 @@ def test_a_sample_of_what_is_not_there(rft: Rft) -> None:
     assert err == "rft: sample:\n  - give --adapter <run folder>, or --model <folder or hub id>, or both\n"
     code, _, err = rft("sample", "hello", "--model", "/nowhere/at/all")
     assert code == 2
-    assert err == "rft: base model:\n  - model.path=/nowhere/at/all: there is no folder /nowhere/at/all\n"
+    assert err == "rft: base model:\n  - model.path=/nowhere/at/all: no folder at /nowhere/at/all\n"
 
 
 def test_missing_files_are_named_with_mistakes_of_the_configuration(
@@ -207,6 +207,6 @@ def test_missing_files_are_named_with_mistakes_of_the_configuration(
         "name=../../x",
         "loop.stepz is unknown; did you mean loop.steps? Allowed in loop",
         "data.train=gone.jsonl",
-        f"data.test=gone is no source of tasks, and no file is at {tmp_path}/gone; allowed",
+        f"data.test=gone is not a source of tasks, and {tmp_path}/gone does not exist; allowed",
         "model.path=/no/model",
     ]

@@ -148,7 +148,7 @@ def test_a_template_that_looks_into_the_text_is_refused_with_the_place(tokenizer
     with pytest.raises(TemplateRefusal, match=r"spells the control token <\|im_end\|>, which cannot be kept as text"):
         Renderer(copy).render(task("abcdef <|im_end|>"))
     copy.chat_template = "{% for message in messages %}{{ message.content | length }}<|im_end|>{% endfor %}"
-    with pytest.raises(TemplateRefusal, match="the chat template looks into the text; take it out"):
+    with pytest.raises(TemplateRefusal, match="the chat template looks into the text; remove it"):
         Renderer(copy).render(task("abcdef <|im_end|>"))
 
 
@@ -165,7 +165,7 @@ def test_text_around_it_may_be_taken_apart(tokenizer: Any) -> None:
 def test_contents_that_form_one_together_are_refused(tokenizer: Any) -> None:
     copy = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|im_end|>")
     copy.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}<|im_start|>"
-    with pytest.raises(TemplateRefusal, match="formed by a content together with what stands beside it"):
+    with pytest.raises(TemplateRefusal, match="spans a content and the text beside it"):
         Renderer(copy).render(task("a <|im_", "end|> b", roles="user user"))
 
 

@@ -63,8 +63,7 @@ def test_variables_reach_the_template() -> None:
     with pytest.raises(DataError) as caught:
         Renderer(tokenizer, variables={"enable_thinkin": False})
     assert caught.value.problems == (
-        "model.chat_template_kwargs.enable_thinkin=False: the chat template uses no variable enable_thinkin; leave it "
-        "out",
+        "model.chat_template_kwargs.enable_thinkin=False: the chat template does not use this variable; remove it",
     )
 
 
@@ -72,7 +71,7 @@ def test_a_refusal_of_the_template_names_the_task(renderer: Renderer) -> None:
     with pytest.raises(DataError) as caught:
         renderer.render(task("a", role="tool", task_id="17"))
     assert caught.value.problems == (
-        "task 17: the model's chat template refuses the chat (tool): no tools here; change the messages, or give "
+        "task 17: the model's chat template refuses the chat (tool): no tools here; change the messages, or set "
         "another template with model.chat_template=<file.jinja>",
     )
 
@@ -89,8 +88,8 @@ def test_long_prompts_are_refused(renderer: Renderer) -> None:
         fit_context(tasks, renderer, context_tokens=7, max_completion_tokens=4, on_long="error")
     assert caught.value.problems == (
         "2 of 3 prompts are longer than 3 = 7 of context - sampler.max_completion_tokens=4 tokens; the first is "
-        "tasks.jsonl:7, the longest tasks.jsonl:9 with 5 tokens; lower sampler.max_completion_tokens, or leave them "
-        "out with data.long_prompts=drop",
+        "tasks.jsonl:7, the longest tasks.jsonl:9 with 5 tokens; lower sampler.max_completion_tokens, or drop them "
+        "with data.long_prompts=drop",
     )
 
 
@@ -132,7 +131,7 @@ def test_a_template_that_is_none_is_told_once() -> None:
     broken = PreTrainedTokenizerFast(tokenizer_object=words(), unk_token="[UNK]", chat_template="a\n{% for x in %}")
     assert refusals(Renderer(broken), [task("a"), task("b")]) == (
         "the model's chat template cannot be parsed: line 2: Expected an expression, got 'end of statement block'; "
-        "give another template with model.chat_template=<file.jinja>",
+        "set another template with model.chat_template=<file.jinja>",
     )
 
 
@@ -154,9 +153,7 @@ def test_a_template_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatc
         (problem,) = refusals(Renderer(held), [placed("a", 3)])
     finally:
         held.release.set()
-    assert problem.startswith(
-        "tasks.jsonl:3: the model's chat template did not come to an end within 0 s; give another"
-    )
+    assert problem.startswith("tasks.jsonl:3: the model's chat template did not terminate within 0 s; set another")
 
 
 def test_what_takes_long_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_json_over_several_lines_is_one_problem(tmp_path: Path) -> None:
     path = tmp_path / "tasks.json"
     path.write_text(json.dumps([{"prompt": "a"}, {"prompt": "b"}], indent=2))
     problem = problem_of(str(path))
-    assert "put each task on a line of its own" in problem
+    assert "put each task on its own line" in problem
     assert "jq -c '.[]' tasks.json > tasks.lines.jsonl" in problem
 
 
@@ -125,7 +125,7 @@ TEXT = '{"prompt": "a"}\n{"prompt": "b"}\n'
         ("a.csv", b"prompt;answer\na;b\n", "separated by semicolons, not by commas; save it with commas"),
         ("a.csv", b"prompt\tanswer\na\tb\n", "separated by tabs, not by commas; rename it to end in .tsv"),
         ("a.tsv", b"prompt,answer\na,b\n", "separated by commas, not by tabs; save it with tabs"),
-        ("a.jsonl", gzip.compress(b"{}", mtime=0), "it is packed with gzip; add .gz to its name"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "it is compressed with gzip; add .gz to its name"),
         (
             "a.jsonl.gz",
             gzip.compress(TEXT.encode(), mtime=0)[:-12],
@@ -135,7 +135,7 @@ TEXT = '{"prompt": "a"}\n{"prompt": "b"}\n'
         ("a.jsonl.gz", TEXT.encode(), "Not a gzipped file"),
         ("a.csv", b"PAR1....", "it is a Parquet file; rename it to end in .parquet"),
         ("a.csv", b"PK\x03\x04...", "it is a zip archive or a spreadsheet"),
-        ("a.jsonl", b"\x28\xb5\x2f\xfd..", "it is packed with zstd; unpack it with: unzstd a.jsonl"),
+        ("a.jsonl", b"\x28\xb5\x2f\xfd..", "it is compressed with zstd; decompress it with: unzstd a.jsonl"),
         ("a.json", b'[{"prompt": "a"}, {"prompt": "b"}]', "jq -c '.[]' a.json > a.lines.jsonl"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_gzip_file_may_not_unpack_without_end(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(opening, "MAX_UNPACKED_BYTES", 1 << 20)
     path = tmp_path / "tasks.jsonl.gz"
     path.write_bytes(gzip.compress(b"0" * (1 << 20) + b"0"))
-    assert "unpacks to more than" in problem_of(str(path))
+    assert "uncompressed size exceeds" in problem_of(str(path))
 
 
 def test_parquet_rows_have_numbers(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_missing_file_is_named_with_its_neighbours(tmp_path: Path, monkeypatch
     (tmp_path / "unlike.csv").touch()
     monkeypatch.chdir(tmp_path)
     assert problem_of("trian.jsonl") == (
-        f"data.train=trian.jsonl: no file at {tmp_path}/trian.jsonl; in the same folder there is train.jsonl"
+        f"data.train=trian.jsonl: no file at {tmp_path}/trian.jsonl; the same folder contains train.jsonl"
     )
     assert f"the folder {tmp_path}/nowhere does not exist" in problem_of("nowhere/train.jsonl")
 
@@ -203,7 +203,7 @@ def test_what_is_no_task_file_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.parquet.gz").touch()
     assert "ends in '.gz'; allowed: " in problem_of(str(tmp_path / "a.parquet.gz"))
     problem = problem_of("gsm8k")
-    assert "data.train=gsm8k is no source of tasks" in problem
+    assert "data.train=gsm8k is not a source of tasks" in problem
     assert "<owner>/<name>[/<config>]:<split>" in problem
 
 
@@ -216,7 +216,7 @@ def test_embedded_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ]
     assert problem_of("embedded:sum/train") == (
         "data.train=embedded:sum/train is not shipped with rft; did you mean embedded:sums/train? "
-        "there are: embedded:sums/train"
+        "available: embedded:sums/train"
     )
 
 
@@ -240,7 +240,7 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     problem = problem_of("no-such-owner/name/main:train")
-    assert problem.startswith("data.train=no-such-owner/name/main:train is no file here")
-    assert "load_dataset('no-such-owner/name', 'main', split='train') said: Couldn't reach" in problem
+    assert problem.startswith("data.train=no-such-owner/name/main:train is not a local file")
+    assert "load_dataset('no-such-owner/name', 'main', split='train') failed: Couldn't reach" in problem
     assert "https://huggingface.co/datasets/no-such-owner/name" in problem
     assert "HF_HUB_OFFLINE=1" in problem

@@ -59,7 +59,7 @@ def test_the_findings_of_all_files_come_at_once(tmp_path: Path) -> None:
     problems = caught.value.problems
     assert [problem.split(": ")[0] for problem in problems[:2]] == [f"{bad}:1", f"{bad}:2"]
     assert problems[2].startswith(f"data.validation={tmp_path}/missing.jsonl: no file at")
-    assert problems[3] == f"data.test={tmp_path}/test.jsonl is empty: there is no task in it"
+    assert problems[3] == f"data.test={tmp_path}/test.jsonl is empty: it contains no task"
 
 
 def test_the_same_prompt_in_two_sets_is_refused(tmp_path: Path) -> None:
@@ -70,12 +70,12 @@ def test_the_same_prompt_in_two_sets_is_refused(tmp_path: Path) -> None:
     }
     with pytest.raises(DataError) as caught:
         load(**files)
-    remedy = "take them out of one of the files, or set data.allow_overlap=true"
+    remedy = "remove them from one of the files, or set data.allow_overlap=true"
     assert [problem.replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [
-        f"1 of the 2 prompts of data.validation are in data.train too (validation.jsonl:2 = train.jsonl:1); {remedy}",
-        "4 of the 6 prompts of data.test are in data.train too "
+        f"1 of the 2 prompts of data.validation are also in data.train (validation.jsonl:2 = train.jsonl:1); {remedy}",
+        "4 of the 6 prompts of data.test are also in data.train "
         f"(test.jsonl:1 = train.jsonl:5, test.jsonl:3 = train.jsonl:4, test.jsonl:4 = train.jsonl:2, ...); {remedy}",
-        f"1 of the 6 prompts of data.test are in data.validation too (test.jsonl:2 = validation.jsonl:1); {remedy}",
+        f"1 of the 6 prompts of data.test are also in data.validation (test.jsonl:2 = validation.jsonl:1); {remedy}",
     ]
     sets = load(**files, allow_overlap=True)
     assert (len(sets.train), len(sets.validation), len(sets.test)) == (5, 2, 6)
@@ -126,8 +126,8 @@ def test_the_rows_of_one_prompt_stay_together() -> None:
     ("share", "problem"),
     [
         (0.5, "data.validation_share=0.5 cannot split the one prompt of data.train; add tasks, or set it to 0"),
-        (1.0, "data.validation_share=1.0 must be from 0 (none) to below 1"),
-        (-0.1, "data.validation_share=-0.1 must be from 0 (none) to below 1"),
+        (1.0, "data.validation_share=1.0 must be at least 0 (none) and below 1"),
+        (-0.1, "data.validation_share=-0.1 must be at least 0 (none) and below 1"),
     ],
 )
 def test_a_share_that_cannot_be(tmp_path: Path, share: float, problem: str) -> None:

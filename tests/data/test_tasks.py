@@ -102,7 +102,7 @@ def test_an_id_comes_from_content_alone(tmp_path: Path) -> None:
         ({"id": "a", "intro": "hi", "n": 1}, "it has: id, intro, n (map one with data.columns.prompt=intro)"),
         ({"n": 1}, "it has: n (map one with data.columns.prompt=<column>)"),
         ({}, 'neither "messages" nor "prompt"; it has: no columns'),
-        ({"prompt": "a", "messages": [USER]}, 'both "messages" and "prompt"; rename the one that is not meant'),
+        ({"prompt": "a", "messages": [USER]}, 'both "messages" and "prompt"; rename the unused one'),
         ({"prompt": " \n"}, '"prompt" is empty: the user\'s last message has no text'),
         ({"prompt": 4}, '"prompt" must be a list of {"role", "content"} or a string, not a number'),
         ({"messages": "a"}, '"messages" must be a list of {"role", "content"}, not a string'),
@@ -119,12 +119,12 @@ def test_an_id_comes_from_content_alone(tmp_path: Path) -> None:
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             '"messages"[0].content[0] must be {"type": "text", "text": "..."}; images',
         ),
-        ({"messages": [USER, {"role": "assistant", "content": "4"}]}, "ends with the assistant's message; leave it"),
-        ({"prompt": None, "answer": "4"}, '"prompt" is null; give the row a text there, or take it out of the file'),
-        ({"messages": None, "answer": "4"}, '"messages" is null; give'),
-        ({"prompt": "a", "id": ""}, '"id" must be a string with something in it, or a whole number, not ""'),
-        ({"prompt": "a", "id": 1.5}, '"id" must be a string with something in it, or a whole number, not 1.5'),
-        ({"prompt": "a", "id": True}, '"id" must be a string with something in it, or a whole number, not true'),
+        ({"messages": [USER, {"role": "assistant", "content": "4"}]}, "ends with the assistant's message; remove it"),
+        ({"prompt": None, "answer": "4"}, '"prompt" is null; set a text, or remove the row'),
+        ({"messages": None, "answer": "4"}, '"messages" is null; set'),
+        ({"prompt": "a", "id": ""}, '"id" must be a non-empty string or an integer, not ""'),
+        ({"prompt": "a", "id": 1.5}, '"id" must be a non-empty string or an integer, not 1.5'),
+        ({"prompt": "a", "id": True}, '"id" must be a non-empty string or an integer, not true'),
     ],
 )
 def test_a_bad_row_is_a_finding(tmp_path: Path, row: Any, problem: str) -> None:
@@ -137,7 +137,7 @@ def test_a_bad_row_is_a_finding(tmp_path: Path, row: Any, problem: str) -> None:
     ("row", "problem"),
     [
         ({"answer": "4"}, 'no column "question" (data.columns.prompt=question); it has: answer'),
-        ({"question": "a", "prompt": "b"}, 'data.columns.prompt=question would hide the column "prompt"'),
+        ({"question": "a", "prompt": "b"}, 'data.columns.prompt=question would hide the existing column "prompt"'),
     ],
 )
 def test_a_mapped_column_must_fit(tmp_path: Path, row: Any, problem: str) -> None:
@@ -148,7 +148,7 @@ def test_a_mapped_column_must_fit(tmp_path: Path, row: Any, problem: str) -> Non
 def test_repetitions_name_both_lines(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "id": 1}, {"prompt": "b", "id": "1"}, {"prompt": "c"}, {"prompt": "c"}]
     assert findings(tmp_path, *rows, {"prompt": "c"}) == [
-        'tasks.jsonl:2: the id "1" is taken by tasks.jsonl:1; give each row its own, or none',
+        'tasks.jsonl:2: tasks.jsonl:1 has the same id "1"; make ids unique, or remove them',
         "2 rows, first at tasks.jsonl:4: the same row as tasks.jsonl:3; remove one of them",
     ]
     assert findings(tmp_path, {"prompt": "a", "id": 1}, {"prompt": "a", "id": 2}) == [
@@ -187,7 +187,7 @@ def test_flaws_are_not_shown_endlessly(tmp_path: Path) -> None:
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
-    assert findings(tmp_path) == ["data.train=tasks.jsonl is empty: there is no task in it"]
+    assert findings(tmp_path) == ["data.train=tasks.jsonl is empty: it contains no task"]
 
 
 def test_half_a_character_is_named_with_its_line(tmp_path: Path) -> None:
@@ -197,10 +197,10 @@ def test_half_a_character_is_named_with_its_line(tmp_path: Path) -> None:
         {"prompt": f"cut {half}"},
         {"messages": [{"role": "user", "content": other}]},
     ]
-    advice = "a text was probably cut inside an emoji; write the whole one or take it out"
+    advice = "the text was probably cut inside an emoji; complete or remove the emoji"
     assert findings(tmp_path, *rows) == [
-        f'tasks.jsonl:2: "prompt" has half of a character, \\ud83d at position 5 of "cut \\ud83d"...; {advice}',
-        f'tasks.jsonl:3: "messages" has half of a character, \\ude00 at position 1 of "\\ude00"...; {advice}',
+        f'tasks.jsonl:2: "prompt" has half a surrogate pair, \\ud83d at position 5 of "cut \\ud83d"...; {advice}',
+        f'tasks.jsonl:3: "messages" has half a surrogate pair, \\ude00 at position 1 of "\\ude00"...; {advice}',
     ]
 
 

@@ -76,7 +76,7 @@ def test_a_quiet_run_is_left_alone():
 
 
 def test_each_drift_is_told_once():
-    assert warned([step(unread=0.6)] * 30) == [(10, "grader 'g' f")]
+    assert warned([step(unread=0.6)] * 30) == [(10, "grader 'g' c")]
     # 0.1 at first; with n of the last ten at 0.9 the mean is 0.1 + 0.08 n, above 0.4 with n = 4.
     assert warned([step()] * 10 + [step(duplicates=0.9)] * 30) == [(14, "42% of the r")]
     # 10 tokens at first; with n of ten at 60 the mean is 10 + 5 n: three times as long with n = 4.

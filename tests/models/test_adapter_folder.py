@@ -46,8 +46,8 @@ def test_the_fingerprint_is_that_of_the_tensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ("{", "adapter_config.json is no JSON"),
-        ([], "adapter_config.json holds no JSON object"),
+        ("{", "adapter_config.json is not JSON"),
+        ([], "adapter_config.json contains no JSON object"),
         ({**CONFIG, "r": None}, "r: input should be a valid integer"),
         ({**CONFIG, "r": 0}, "r: input should be greater than or equal to 1"),
         ({key: CONFIG[key] for key in ("peft_type", "r")}, "lora_alpha: field required"),
@@ -77,7 +77,7 @@ def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
 
 def test_an_adapter_that_names_no_base_model(tmp_path: Path) -> None:
     path = write(tmp_path, {"r": 2, "lora_alpha": 4})
-    with pytest.raises(ModelError, match=r"adapter_config.json names no base model .*; give model.path="):
+    with pytest.raises(ModelError, match=r"adapter_config.json names no base model .*; set model.path="):
         base_model_of(load_adapter(path), path)
     assert base_model_of(load_adapter(write(tmp_path)), tmp_path) == "some/model"
 
@@ -91,11 +91,11 @@ def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load_adapter(tmp_path / "nothing")
     assert caught.value.problems == (
-        f"{tmp_path / 'nothing'} is neither a run folder nor an adapter folder: no adapter_config.json and no "
-        "adapter_model.safetensors there",
+        f"{tmp_path / 'nothing'} is neither a run folder nor an adapter folder: it has no adapter_config.json "
+        "and no adapter_model.safetensors",
     )
     (write(tmp_path / "adapter") / "adapter_model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"adapter folder: no adapter_model.safetensors there"):
+    with pytest.raises(ModelError, match=r"adapter folder: it has no adapter_model.safetensors"):
         load_adapter(tmp_path)
 
 
@@ -103,6 +103,6 @@ def test_a_run_that_trained_all_weights_has_a_model_instead(tmp_path: Path) -> N
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     with pytest.raises(
-        ModelError, match=rf"trained all weights, so it has no adapter; use the model in {tmp_path}/model"
+        ModelError, match=rf"trained all weights and has no adapter; use its model: model.path={tmp_path}/model"
     ):
         load_adapter(tmp_path)

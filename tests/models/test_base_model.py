@@ -54,11 +54,11 @@ def test_locate_a_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_locate_the_embedded_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_model, "EMBEDDED_MODELS", {"embedded:tiny": model})
     assert locate("embedded:tiny") == model
-    assert problem_of("embedded:huge") == "model.path=embedded:huge is not shipped with rft; there is: embedded:tiny"
+    assert problem_of("embedded:huge") == "model.path=embedded:huge is not shipped with rft; available: embedded:tiny"
 
 
 def test_a_model_must_be_whole(model: Path) -> None:
-    start = f"model.path={model}: the folder {model} is no whole model: "
+    start = f"model.path={model}: the model in {model} is incomplete: "
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     assert problem_of(str(model)) == (
         f"{start}weights are missing (*.safetensors); pytorch_model.bin must be converted first, in Python: "
@@ -67,24 +67,25 @@ def test_a_model_must_be_whole(model: Path) -> None:
     )
     (model / "pytorch_model.bin").rename(model / "model-Q4.gguf")
     assert problem_of(str(model)).endswith(
-        "weights are missing (*.safetensors); model-Q4.gguf is for other programs; take the model that it was made from"
+        "weights are missing (*.safetensors); model-Q4.gguf belongs to other programs; use the model "
+        "from which it was made"
     )
     (model / "model-Q4.gguf").unlink()
     (model / "config.json").unlink()
     assert problem_of(str(model)) == f"{start}config.json is missing; weights are missing (*.safetensors)"
     (model / "adapter_config.json").touch()
-    assert problem_of(str(model)) == f"{start}it holds an adapter; give its base model as model.path"
+    assert problem_of(str(model)) == f"{start}the folder contains an adapter; set model.path to its base model"
 
 
 def test_all_files_of_the_weights_must_be_there(model: Path) -> None:
     weights = {"a": "model.safetensors", "b": "two.safetensors", "c": "two.safetensors", "d": "three.safetensors"}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
-    assert problem_of(str(model)).endswith("of 3 files of weights, 2 are missing: three.safetensors, two.safetensors")
+    assert problem_of(str(model)).endswith("2 of 3 weight files are missing: three.safetensors, two.safetensors")
     safetensors.numpy.save_file({"b": WEIGHT, "c": WEIGHT}, model / "two.safetensors")
     safetensors.numpy.save_file({"other": WEIGHT}, model / "three.safetensors")
     assert problem_of(str(model)).endswith(
-        "three.safetensors lacks 1 tensors that model.safetensors.index.json says it holds, as d: files of two models "
-        "are mixed; download all of them again"
+        "three.safetensors lacks 1 tensors that model.safetensors.index.json lists, such as d: the folder mixes files "
+        "of two models; download all files again"
     )
     safetensors.numpy.save_file({"d": WEIGHT}, model / "three.safetensors")
     assert locate(str(model)) == model
@@ -94,12 +95,15 @@ def test_a_torn_file_of_weights_is_named(model: Path) -> None:
     file = model / "model.safetensors"
     whole = file.read_bytes()
     for content, problem in [
-        (whole[:-1], f"model.safetensors is torn: it has {len(whole) - 1} of the {len(whole)} bytes that its header"),
-        (whole[: len(whole) // 4], "model.safetensors is torn or no safetensors file: it has"),
-        (b"", "model.safetensors is torn or no safetensors file: it has 0 bytes"),
+        (
+            whole[:-1],
+            f"model.safetensors is truncated: it has {len(whole) - 1} of the {len(whole)} bytes that its header",
+        ),
+        (whole[: len(whole) // 4], "model.safetensors is truncated or not a safetensors file: it has"),
+        (b"", "model.safetensors is truncated or not a safetensors file: it has 0 bytes"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "model.safetensors is a Git LFS pointer"),
         (b"\x02" + bytes(7) + b"[]", "model.safetensors has a header in another format"),
-        (b"\x02" + bytes(7) + b"{]", "model.safetensors has a header that is no JSON"),
+        (b"\x02" + bytes(7) + b"{]", "model.safetensors has a header that is not JSON"),
     ]:
         file.write_bytes(content)
         assert problem in problem_of(str(model))
@@ -126,14 +130,12 @@ def test_what_cannot_be_trained_is_refused_with_the_true_reason(
 
 def test_a_file_is_no_model(model: Path) -> None:
     file = model / "model.safetensors"
-    assert problem_of(str(file)) == (
-        f"model.path={file} is a file; give the folder that holds config.json and *.safetensors"
-    )
+    assert problem_of(str(file)) == (f"model.path={file} is a file; give the folder with config.json and *.safetensors")
 
 
 def test_a_missing_folder_is_named_with_its_neighbours(model: Path) -> None:
     path = model.parent / "modle"
-    assert problem_of(str(path)) == f"model.path={path}: there is no folder {path}; near it there is {model}"
+    assert problem_of(str(path)) == f"model.path={path}: no folder at {path}; similar names: {model}"
 
 
 def test_hub_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +152,7 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     problem = problem_of("no-such-owner/name")
     assert problem.startswith(
-        "model.path=no-such-owner/name is neither a folder here nor a model that the Hugging Face"
+        "model.path=no-such-owner/name is neither a local folder nor a model that the Hugging Face"
     )
     assert "https://huggingface.co/no-such-owner/name" in problem
     assert "HF_HUB_OFFLINE=1" in problem
@@ -208,8 +210,8 @@ def test_context_tokens(tmp_path: Path, config: dict[str, object], tokens: int) 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{}", "no max_position_embeddings, neither at the top nor in text_config; give model.max_context_tokens=<"),
-        ("[]", "holds no JSON object"),
+        ("{}", "(max_position_embeddings), neither at the top nor in text_config; set model.max_context_tokens=<"),
+        ("[]", "contains no JSON object"),
         ("{", "cannot be read: Expecting"),
     ],
 )
@@ -296,7 +298,7 @@ assert "torch" not in sys.modules
         ({"model_type": "llama"}, "adapter", True, None),
         ({"model_type": "mixtral", "num_local_experts": 8}, None, True, "the model (mixtral) is a mixture of experts"),
         ({"model_type": "mixtral", "num_local_experts": 8}, None, False, None),
-        ({"model_type": "gpt_neox"}, None, False, "vLLM has no implementation of GPT-NeoX, and its fallback"),
+        ({"model_type": "gpt_neox"}, None, False, "vLLM has no implementation of GPT-NeoX, and the log-"),
     ],
 )
 def test_how_an_architecture_can_be_served(
