@@ -48,8 +48,8 @@ def test_says_whether_it_is_too_hard_too_easy_or_all_or_nothing() -> None:
     assert too_hard is not None and "All rewards are 0: the tasks are too hard" in too_hard
     assert too_easy is not None and "All rewards are 1: the tasks are too easy" in too_easy
     assert flat is not None and "All rewards are 0.5: the grader does not distinguish" in flat
-    assert mixed is not None and "always solved or never" in mixed
-    assert nothing is not None and "no completion got a reward" in nothing
+    assert mixed is not None and "solves each task always or never" in mixed
+    assert nothing is not None and "no completion received a reward" in nothing
     assert all("training has no effect" in text for text in (too_hard, too_easy, flat, mixed, nothing))
 
 
