@@ -105,7 +105,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """The run ended, and its summary is on disk."""
+    """The run ended, and its summary is on disk. Only notices about its copy in storage may follow."""
 
     status: str
     """`finished`, `interrupted`, `pruned` or `failed`."""
@@ -113,6 +113,10 @@ class RunEnded:
     """The last complete step."""
     summary: Mapping[str, Any]
     """The content of summary.json."""
+    paths: Mapping[str, Path]
+    """Where the results are, by name: `run`, `plot`, `adapter` or `model`."""
+    resume: str | None
+    """The command that continues the run; None for a run that finished, or that has no checkpoint."""
 
 
 Event = RunStarted | PhaseStarted | Notice | Warned | Measured | StepTrained | CheckpointSaved | StepFinished | RunEnded

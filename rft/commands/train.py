@@ -15,6 +15,7 @@ from rft.config import RunConfig
 from rft.run.folder import open_recorder
 from rft.run.inputs import read_inputs, render_prompts
 from rft.run.parts import open_parts
+from rft.run.terminal import Terminal
 from rft.run.training import Training
 from rft.run_folder.checkpoint import last_checkpoint
 from rft.run_folder.copies import State, fetch_run
@@ -57,8 +58,8 @@ def run_training(run: RunConfig, *, command: Sequence[str], console: Console) ->
             prepared=prepared,
             parts=partial(open_parts, run, prepared, checkpoint=checkpoint),
             recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
-            console=console,
+            sinks=[Terminal(console, Path(run.output_dir))],
             last_step=last_step,
             fetched=fetched,
         )
-        return asyncio.run(training.guarded())
+        return asyncio.run(training.train())

@@ -2,6 +2,7 @@
 
     metrics.jsonl    one line a step               rollouts.jsonl   one line a rollout, enough to grade it again
     summary.json     what a script reads            config.yaml      the resolved configuration, without secrets
+    events.jsonl     one line an event
 
 Files are JSON as RFC 8259 has it, in ASCII: numbers that are not finite become null. A line is written whole or, where
 the machine died in the middle of it, skipped by the readers. A whole file appears under its name complete or never.
@@ -35,6 +36,7 @@ MIN_FREE_MB = 200
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"
+EVENTS = "events.jsonl"
 SUMMARY = "summary.json"
 
 
@@ -61,22 +63,19 @@ class Recorder:
             if path.exists():
                 kept = (line for line in _read(path) if line["step"] <= last_step and line.get("phase") != "after")
                 _replace(path, (_dump(line) for line in kept))
+        if (events := folder / EVENTS).exists():  # a history: only a line cut short goes
+            _replace(events, (_dump(line) for line in _read(events)))
         return cls(folder)
 
-    def metrics(self, report: StepReport, extra: Mapping[str, float] | None = None) -> None:
-        """Append one line to metrics.jsonl.
-
-        Args:
-            report: What the step did.
-            extra: More numbers for the line's `metrics`, as those of a held-out measurement.
-        """
+    def metrics(self, report: StepReport) -> None:
+        """Append one line to metrics.jsonl."""
         line = {
             "step": report.step,
             "policy": asdict(report.policy),
-            "metrics": {**report.metrics, **(extra or {})},
+            "metrics": report.metrics,
             "drops": report.drops,
             "seconds": report.seconds,
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "time": _now(),
         }
         _append(self.folder / METRICS, [_dump(line)])
 
@@ -88,6 +87,15 @@ class Recorder:
             for rollout, grade in zip(group.rollouts, group.grades, strict=True)
         ]
         _append(self.folder / ROLLOUTS, lines)
+
+    def event(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Append one line to events.jsonl.
+
+        Args:
+            kind: Of the event, as `step_finished`.
+            values: Its content.
+        """
+        _append(self.folder / EVENTS, [_dump({"event": kind, "time": _now(), **values})])
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Write config.yaml, replacing one that is there; what is secret in it is not written.
@@ -215,6 +223,10 @@ def _plain(value: Any) -> Any:
             return [_plain(inner) for inner in value]
         case _:
             return str(value)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _dump(value: Mapping[str, Any]) -> str:

@@ -14,15 +14,20 @@ from rich.console import Console
 
 from rft.config import RunConfig
 from rft.errors import RftError
+from rft.events import Event, Measured
 from rft.metrics.intervals import Estimate
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.folder import open_recorder
 from rft.run.inputs import Prepared
-from rft.run.training import GoOn, Training
+from rft.run.terminal import Terminal
+from rft.run.training import Training
 from rft.run_folder.recorder import writing
 from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, outcome_of, told
 from rft.terminal.interrupt import SweepInterrupt
+
+GoOn = Callable[[int, Estimate], bool]
+"""Whether a trial should continue after a step at which its validation tasks had this score."""
 
 LOG = "log.txt"
 LOG_COLUMNS = 120
@@ -106,13 +111,9 @@ class Runner:
         hidden = hide_in_words(trial.overrides, trial.run.model_dump())
         self._say(f"trial {number} begins: {told(hidden, self._searched)}")
 
-        def measured(step: int, estimate: Estimate) -> bool:
-            self._say(f"trial {number}, step {step}: validation {estimate.text()}")
-            return go_on is None or go_on(step, estimate)
-
         error = None
         try:
-            await self._train(trial, folder, measured)
+            await self._train(trial, folder, go_on)
         except RftError as failure:
             error = str(failure)
         except Exception as failure:  # the others go on, whatever this is; the whole story is kept
@@ -125,16 +126,40 @@ class Runner:
         self._say(f"trial {number} {outcome.status}{score} after {outcome.wall_s:.0f} s{why}")
         return outcome
 
-    async def _train(self, trial: Trial, folder: Path, measured: GoOn) -> None:
+    async def _train(self, trial: Trial, folder: Path, go_on: GoOn | None) -> None:
         run, prepared = trial.run, trial.prepared
         recorder = open_recorder(run, prepared, ["rft", "train", *trial.overrides], None)
+        validation = ValidationSink(lambda text: self._say(f"trial {trial.number}, {text}"), go_on)
         with writing(folder / LOG), (folder / LOG).open("w", encoding="utf-8") as log:
             training = Training(
                 run=run,
                 prepared=prepared,
                 parts=partial(self._host.open_parts, run, prepared),
                 recorder=recorder,
-                console=Console(file=log, width=LOG_COLUMNS),
-                go_on=measured,
+                sinks=[Terminal(Console(file=log, width=LOG_COLUMNS), folder), validation],
+                should_prune=lambda: validation.is_pruned,
             )
-            await training.guarded()
+            await training.train()
+
+
+class ValidationSink:
+    """Shows each measurement of a trial's validation tasks, and asks whether the trial is worth continuing.
+
+    Args:
+        say: Shows a line.
+        go_on: Given the step and the measurement; False prunes the trial. None continues always.
+    """
+
+    def __init__(self, say: Callable[[str], None], go_on: GoOn | None) -> None:
+        self._say = say
+        self._go_on = go_on
+        self.is_pruned = False
+
+    def event(self, event: Event) -> None:
+        """Handle a measurement; other events are for others."""
+        if isinstance(event, Measured) and event.phase == "validation":
+            self._say(f"step {event.step}: validation {event.estimate.text()}")
+            self.is_pruned = self._go_on is not None and not self._go_on(event.step, event.estimate)
+
+    def close(self) -> None:
+        """Holds nothing."""

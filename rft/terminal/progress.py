@@ -21,7 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rft.events import Event, Notice, PhaseStarted, Warned
+from rft.events import Event, Measured, Notice, PhaseStarted, RunEnded, RunStarted, StepTrained, Warned
 from rft.metrics.intervals import Estimate
 from rft.types import StepReport
 from rft.waiting import current_wait
@@ -113,12 +113,20 @@ class Progress:
     def event(self, event: Event) -> None:
         """Show an event."""
         match event:
-            case PhaseStarted(text=text):
-                self.phase(text)
-            case Notice(text=text):
-                self.note(text)
-            case Warned(text=text):
-                self.warn(text)
+            case RunStarted():
+                self.start(event.steps)
+            case PhaseStarted():
+                self.phase(event.text)
+            case Notice():
+                self.note(event.text)
+            case Warned():
+                self.warn(event.text)
+            case Measured():
+                self.evaluated(event.phase, event.estimate, event.step)
+            case StepTrained():
+                self.step(event.report)
+            case RunEnded():
+                self.close()
 
     @_harmless
     def phase(self, text: str) -> None:

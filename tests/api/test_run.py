@@ -38,8 +38,8 @@ def folder(tmp_path: Path, make_group: Callable[..., GradedGroup]) -> Path:
     recorder.metrics(_report(0, metrics={"before/mean": 0.25}))
     for step in (1, 2):
         recorder.rollouts([make_group([0.0, 1.0], task_id="c")], step=step, phase="train")
-        report = _report(step, metrics={"reward/mean": 0.1 * step}, drops={"correct: timeout": step})
-        recorder.metrics(report, {"eval/mean": 0.5} if step == 2 else {})
+        metrics = {"reward/mean": 0.1 * step} | ({"eval/mean": 0.5} if step == 2 else {})
+        recorder.metrics(_report(step, metrics=metrics, drops={"correct: timeout": step}))
     return folder
 
 

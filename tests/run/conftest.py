@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from rft.config.commands import load_training
 from rft.data.splits import TaskSets
 from rft.events import Emit
 from rft.run.parts import Parts
+from rft.run.terminal import Terminal
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder
 from rft.types import Adapter, GradedGroup, Policy, Publication, Sync, Task
@@ -73,8 +74,8 @@ class FakeParts:
     async def history(self) -> list[Publication]:
         return [await self.publish()]
 
-    async def log(self, metrics: Mapping[str, float]) -> None:
-        pass
+    async def weights(self) -> Adapter:
+        return Adapter(policy=self.policy, config={}, tensors=b"")
 
     async def save(self) -> None:
         checkpoint = self._folder / "checkpoints" / f"checkpoint-{self.step}"
@@ -104,14 +105,18 @@ def printed() -> io.StringIO:
 
 @pytest.fixture
 def training(
-    tmp_path: Path, parts: FakeParts, printed: io.StringIO, make_task: Callable[..., Task]
+    tmp_path: Path,
+    parts: FakeParts,
+    printed: io.StringIO,
+    make_task: Callable[..., Task],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Training]:
-    """`training("loop.steps=4", last_step=2)`: a run in `tmp_path / "run"`."""
+    """`training("loop.steps=4", last_step=2)`: a run in `tmp_path / "run"`. It writes no adapter."""
+    monkeypatch.setattr("rft.run.training.save_weights", lambda folder, *_, **__: {"adapter": folder / "adapter"})
 
     def make(*words: str, **options: Any) -> Training:
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        (folder / "manifest.json").write_text("{}")
         tasks = TaskSets(
             train=[make_task(f"train {number}") for number in range(8)],
             validation=[make_task("validation 0"), make_task("validation 1")],
@@ -126,9 +131,8 @@ def training(
             run=run,
             prepared=prepared,
             parts=parts.open,
-            recorder=Recorder(folder),
-            console=Console(file=printed, width=200),
-            **options,
+            sinks=[Terminal(Console(file=printed, width=200), folder)],
+            **{"recorder": Recorder(folder), **options},
         )
 
     return make

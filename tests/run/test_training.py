@@ -13,6 +13,7 @@ import pytest
 
 from rft.errors import LearnError
 from rft.run.training import Training
+from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def test_a_cancelled_run_leaves_a_summary_and_says_how_to_continue(
     has_checkpoint: bool,
 ) -> None:
     async def job() -> None:
-        run = asyncio.create_task(training().guarded())
+        run = asyncio.create_task(training().train())
         parts.learning = lambda step: run.cancel() if step == cancelled_in else None
         with pytest.raises(asyncio.CancelledError):
             await run
@@ -52,9 +53,94 @@ def test_a_failed_run_leaves_a_summary_and_its_error_says_how_to_continue(
 
     parts.learning = fail
     with pytest.raises(LearnError, match="no more") as caught:
-        asyncio.run(training().guarded())
+        asyncio.run(training().train())
     resume = f"rft train resume={tmp_path / 'run'}"
     assert caught.value.__notes__ == [f"to go on from step 2: {resume}"]
     summary = summary_of(tmp_path)
     assert (summary["status"], summary["error"], summary["resume"]) == ("failed", "no more", resume)
     assert parts.is_closed
+
+
+def events_of(folder: Path) -> list[tuple[str, Any]]:
+    """Kind, and step or text, of each line of events.jsonl."""
+    lines = map(json.loads, (folder / "run" / "events.jsonl").read_text().splitlines())
+    return [(line["event"], line.get("step", line.get("text"))) for line in lines]
+
+
+def test_the_events_of_a_whole_run(training: Callable[..., Training], printed: io.StringIO, tmp_path: Path) -> None:
+    assert asyncio.run(training().train()) == 0
+    assert events_of(tmp_path) == [
+        ("run_started", None),
+        ("phase_started", "measuring before: 1 tasks"),
+        ("measured", 0),
+        ("step_finished", 0),
+        ("phase_started", "training"),
+        ("step_trained", 1),
+        ("step_finished", 1),
+        ("step_trained", 2),
+        ("phase_started", "measuring validation: 2 tasks"),
+        ("measured", 2),
+        ("checkpoint_saved", 2),
+        ("step_finished", 2),
+        ("step_trained", 3),
+        ("step_finished", 3),
+        ("checkpoint_saved", 3),
+        ("phase_started", "measuring after: 1 tasks"),
+        ("measured", 3),
+        ("run_ended", None),
+    ]
+    summary = summary_of(tmp_path)
+    assert (summary["status"], summary["steps"]) == ("finished", 3)
+    assert "resume" not in summary
+    lines = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    assert [line["metrics"].get("learner/loss") for line in lines] == [None, 0.25, 0.5, 0.75]
+    # Rewards are 0, 1, 0, 1, so every mean is 1/2; the one completion of a held-out task has reward 0.
+    assert [line["metrics"].get("reward/mean") for line in lines] == [None, 0.5, 0.5, 0.5]
+    assert [line["metrics"].get("eval/mean") for line in lines] == [None, None, 0.0, None]
+    phases = [(line["phase"], line["step"]) for line in read_rollouts(tmp_path / "run")]
+    assert phases == [
+        ("before", 0),
+        *[("train", 1)] * 4,
+        *[("train", 2)] * 4,
+        *[("validation", 2)] * 2,
+        *[("train", 3)] * 4,
+        ("after", 3),
+    ]
+    assert "finished after 3 steps" in printed.getvalue()
+
+
+def test_a_resumed_run_continues_its_history(training: Callable[..., Training], parts: Any, tmp_path: Path) -> None:
+    async def cancelled() -> None:
+        run = asyncio.create_task(training().train())
+        parts.learning = lambda step: run.cancel() if step == 3 else None
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(cancelled())
+    before = events_of(tmp_path)
+    with (tmp_path / "run" / "events.jsonl").open("a") as file:
+        file.write('{"event": "warn')  # the machine died while it wrote
+    recorder = Recorder.resume(tmp_path / "run", last_step=2)
+    parts.learning = lambda step: None
+    assert asyncio.run(training(last_step=2, recorder=recorder).train()) == 0
+    assert events_of(tmp_path)[: len(before)] == before
+    assert events_of(tmp_path)[len(before) :][:3] == [
+        ("run_started", None),
+        ("phase_started", "training"),
+        ("step_trained", 3),
+    ]
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0, 1, 2, 3]
+
+
+def test_a_run_that_should_be_pruned_saves_and_measures_no_more(
+    training: Callable[..., Training], parts: Any, tmp_path: Path
+) -> None:
+    assert asyncio.run(training(should_prune=lambda: parts.step == 1).train()) == 0
+    assert summary_of(tmp_path)["status"] == "pruned"
+    assert events_of(tmp_path)[-4:] == [
+        ("step_trained", 1),
+        ("step_finished", 1),
+        ("checkpoint_saved", 1),
+        ("run_ended", None),
+    ]

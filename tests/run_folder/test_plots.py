@@ -20,14 +20,16 @@ def record(folder: Path, num_steps: int) -> Recorder:
     """A run whose reward rises from 0.1 in steps of 0.05, measured every second step."""
     recorder = Recorder(folder)
     for step in range(1, num_steps + 1):
-        report = StepReport(
-            step=step,
-            policy=Policy(version=step, fingerprint="f"),
-            metrics={"reward/mean": 0.05 + 0.05 * step, "learner/loss": float("nan"), "learner/kl": 0.01 * step},
-            seconds={"sample_and_grade": 2.0, "learn": 1.0},
-        )
+        metrics = {"reward/mean": 0.05 + 0.05 * step, "learner/loss": float("nan"), "learner/kl": 0.01 * step}
         held_out = Estimate(mean=0.5, ci95=(0.4, 0.7), n=10).to_metrics("eval") if step % 2 == 0 else {}
-        recorder.metrics(report, held_out)
+        recorder.metrics(
+            StepReport(
+                step=step,
+                policy=Policy(version=step, fingerprint="f"),
+                metrics=metrics | held_out,
+                seconds={"sample_and_grade": 2.0, "learn": 1.0},
+            )
+        )
     return recorder
 
 

@@ -37,10 +37,10 @@ def group(text: str = "4") -> GradedGroup:
 
 def test_one_line_a_step_with_null_for_what_is_no_number(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
-    recorder.metrics(report(1, loss=math.nan, grad=math.inf), {"eval/mean": 0.5})
+    recorder.metrics(report(1, loss=math.nan, grad=math.inf))
     recorder.metrics(report(2, loss=0.25))
     first, second = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
-    assert first["metrics"] == {"loss": None, "grad": None, "eval/mean": 0.5}
+    assert first["metrics"] == {"loss": None, "grad": None}
     assert first["policy"] == {"version": 1, "fingerprint": "9b2e51c07d44a1f0"}
     assert second["step"] == 2
     assert second["drops"] == {"g: timeout": 1}

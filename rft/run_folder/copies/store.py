@@ -1,4 +1,4 @@
-"""Keeps a run's copy up while the run goes on: the loop asks for a copy and does not wait for it."""
+"""Keeps a run's copy up to date while the run goes on: a sink that starts a copy and does not wait for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from rft.errors import StorageError, WaitTimeout
+from rft.events import CheckpointSaved, Event, StepFinished
 from rft.run_folder.copies.copying import Copier
 from rft.storage import Place
 from rft.terminal.interrupt import Interrupt
@@ -33,6 +34,7 @@ class Store:
         self._timeout_s = timeout_s
         self._warn = warn
         self._pauses_s = pauses_s
+        self._saved_step: int | None = None
         self._wanted: int | None = None
         self._task: asyncio.Task[None] | None = None
         self.failed_copies = 0
@@ -47,6 +49,21 @@ class Store:
         """Copies that failed since it was last asked for them."""
         failed, self.failed_copies = self.failed_copies, 0
         return failed
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of a step: `storage/failed_copies`, counted since the step before."""
+        return {"storage/failed_copies": float(self.take_failed_copies())}
+
+    def event(self, event: Event) -> None:
+        """Ask for a copy as soon as the line of a step with a checkpoint is written."""
+        match event:
+            case CheckpointSaved():
+                self._saved_step = event.step
+            case StepFinished() if event.report.step == self._saved_step:
+                self.ask(event.report.step)
+
+    def close(self) -> None:
+        """`finish` makes the last copy."""
 
     def ask(self, last_step: int) -> None:
         """Ask for a copy, to be begun as soon as the one under way has ended.

@@ -1,0 +1,206 @@
+"""The steps of a run on opened parts: measure, train step by step, measure in between, save, measure again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rft.batches import Batch, Batcher
+from rft.config import RunConfig
+from rft.config.schema import EvaluationConfig
+from rft.data.order import ShuffledTasks
+from rft.events import CheckpointSaved, Emit, Measured, Phase, PhaseStarted, StepFinished, StepTrained, Warned
+from rft.learning.remote import RemoteLearner
+from rft.loop import train
+from rft.metrics.drift import DriftWatch, drift_metrics
+from rft.metrics.held_out import metric_bounds
+from rft.metrics.intervals import Estimate
+from rft.metrics.pass_rates import filter_by_pass_rate
+from rft.metrics.signal import SignalWatch
+from rft.metrics.step import Stopwatch
+from rft.run.evaluation import evaluate
+from rft.run.inputs import Prepared
+from rft.run.parts import Parts
+from rft.run_folder.recorder import read_metrics, read_rollouts
+from rft.run_folder.results import recorded_by_task
+from rft.types import Adapter, FullWeights, StepReport, Task
+
+
+@dataclass(kw_only=True)
+class Steps:
+    """The steps of one run, and how far they are."""
+
+    run: RunConfig
+    """The configuration."""
+    prepared: Prepared
+    """The inputs."""
+    folder: Path
+    """The run folder, which a sink writes; a resumed run reads there what it did before."""
+    emit: Emit
+    """Receives all that happens."""
+    last_step: int
+    """The last complete step: at the start, the step of the checkpoint, or 0."""
+    started: float
+    """`time.monotonic()` at the start of the run."""
+    should_end: Callable[[], bool]
+    """Asked after each step; the run saves and ends where it says so."""
+    more_metrics: Callable[[], dict[str, float]]
+    """Metrics of each step from outside of it."""
+
+    def __post_init__(self) -> None:
+        self.saved_step = self.last_step
+        """The step of the newest checkpoint; 0 where there is none."""
+        self.weights: Adapter | FullWeights | None = None
+        """The trained weights, once there are some."""
+        self.after_s = 0.0
+        """Duration of the measurement after the last step, seconds."""
+
+    async def train(self, parts: Parts[RemoteLearner], *, on_interruptible: Callable[[bool], None]) -> None:
+        """Train from the step after `last_step` to the end.
+
+        Args:
+            parts: Samples, grades and learns.
+            on_interruptible: Told whether a run that is to end can wait for the end of a step now.
+        """
+        learner = parts.learner
+        tasks = await self._before_the_first_step(parts)
+        signal, drift = SignalWatch(), DriftWatch()
+        drift.read(line for line in read_metrics(self.folder) if line["step"] > 0)
+        self.emit(PhaseStarted(text="training"))
+        on_interruptible(True)
+        async with aclosing(await self._loop(parts, tasks)) as steps:
+            async for done, batch in steps:
+                report, warnings = drift.watched(done, drift_metrics(batch.sampled))
+                self.emit(StepTrained(report=report, groups=batch.sampled))
+                for warning in (signal.observe(batch.sampled), *warnings):
+                    if warning:
+                        self.emit(Warned(text=warning))
+                await self._finish_step(report, parts)
+                if self.should_end():
+                    break
+        on_interruptible(False)
+        if self.saved_step != self.last_step:
+            await self._save(learner)
+        self.weights = await learner.weights()  # here already: who interrupts the measurement keeps the adapter
+        if self.prepared.held_out and not self.should_end():
+            watch = Stopwatch()
+            await self._measure(parts, "after", self.prepared.held_out)
+            watch.lap("evaluate")
+            self.after_s = watch.seconds["evaluate"]
+
+    async def _loop(
+        self, parts: Parts[RemoteLearner], tasks: Sequence[Task]
+    ) -> AsyncGenerator[tuple[StepReport, Batch]]:
+        loop = self.run.loop
+        published = await parts.learner.history() if self.last_step else []
+        batcher = Batcher(
+            sampler=parts.fleet,
+            panel=parts.panel,
+            order=ShuffledTasks(tasks, loop.prompts_per_step, self.run.seed),
+            completions_per_prompt=loop.completions_per_prompt,
+            temperature=self.run.sampler.temperature,
+            refill_rounds=loop.refill_rounds,
+        )
+        return train(
+            batcher,
+            parts.learner,
+            steps=range(self.last_step + 1, loop.steps + 1),
+            staleness=loop.staleness,
+            published={publication.policy.version: publication for publication in published},
+        )
+
+    async def _before_the_first_step(self, parts: Parts[RemoteLearner]) -> Sequence[Task]:
+        """Measure the base model, and return the tasks to train on. The line of step 0 says that this is complete."""
+        if self.last_step:
+            return self._training_tasks()[0]
+        watch = Stopwatch()
+        seconds = {"start": time.monotonic() - self.started}
+        metrics: dict[str, float] = {}
+        if held_out := self.prepared.held_out:
+            metrics = (await self._measure(parts, "before", held_out)).to_metrics("before")
+            watch.lap("evaluate")
+        if (bounds := self.run.loop.pass_rate) is not None:
+            how = EvaluationConfig(
+                completions_per_task=bounds.completions_per_task, temperature=self.run.sampler.temperature
+            )
+            await self._measure(parts, "pass rate", self.prepared.tasks.train, how=how)
+            watch.lap("pass_rate")
+        tasks, counts = self._training_tasks()
+        policy = parts.fleet.policy
+        report = StepReport(step=0, policy=policy, metrics=metrics | counts, seconds=seconds | watch.seconds)
+        self.emit(StepFinished(report=report))
+        return tasks
+
+    def _training_tasks(self) -> tuple[Sequence[Task], dict[str, float]]:
+        """The tasks to train on, by the pass rates on disk where that is asked for, and how many were left out."""
+        bounds, tasks = self.run.loop.pass_rate, self.prepared.tasks.train
+        if bounds is None:
+            return tasks, {}
+        filtered = filter_by_pass_rate(
+            tasks,
+            recorded_by_task(read_rollouts(self.folder, "pass rate"), "reward"),
+            min=bounds.min,
+            max=bounds.max,
+            at_least=self.run.loop.prompts_per_step,
+        )
+        return filtered.tasks, dict(filtered.metrics)
+
+    async def _finish_step(self, report: StepReport, parts: Parts[RemoteLearner]) -> None:
+        """Measure and save when it is time to, then declare the step complete."""
+        how, step = self.run.evaluation, report.step
+        watch = Stopwatch()
+        extra: dict[str, float] = {}
+        validation = self.prepared.tasks.validation[: how.max_validation_tasks]
+        is_time = how.every_steps is not None and step % how.every_steps == 0
+        if validation and is_time and not self.should_end():
+            extra = (await self._measure(parts, "validation", validation, step=step)).to_metrics("eval")
+            watch.lap("evaluate")
+        if step % self.run.loop.checkpoint_every_steps == 0:
+            await self._save(parts.learner, step)
+            watch.lap("checkpoint")
+        self.last_step = step
+        metrics = {**report.metrics, **extra, **self.more_metrics()}
+        seconds = {**report.seconds, **watch.seconds}
+        self.emit(StepFinished(report=replace(report, metrics=metrics, seconds=seconds)))
+
+    async def _save(self, learner: RemoteLearner, step: int | None = None) -> None:
+        await learner.save()
+        self.saved_step = self.last_step if step is None else step
+        self.emit(CheckpointSaved(step=self.saved_step))
+
+    async def _measure(
+        self,
+        parts: Parts[RemoteLearner],
+        phase: Phase,
+        tasks: Sequence[Task],
+        *,
+        step: int | None = None,
+        how: EvaluationConfig | None = None,
+    ) -> Estimate:
+        """Measure tasks under the policy that is served."""
+        how = how or self.run.evaluation
+        self.emit(PhaseStarted(text=f"measuring {phase}: {len(tasks)} tasks"))
+        evaluation = await evaluate(
+            parts.fleet,
+            parts.panel,
+            tasks,
+            policy=parts.fleet.policy,
+            metric=how.metric,
+            completions_per_task=how.completions_per_task,
+            temperature=how.temperature,
+            # The same random numbers before and after: what differs is the policy.
+            purpose="held-out" if phase in ("before", "after") else phase,
+            bounds=metric_bounds(self.run.graders, how.metric),
+        )
+        self.emit(
+            Measured(
+                phase=phase,
+                step=self.last_step if step is None else step,
+                estimate=evaluation.estimate,
+                groups=evaluation.groups,
+            )
+        )
+        return evaluation.estimate

@@ -1,0 +1,74 @@
+"""The run folder as a sink: rollouts.jsonl, metrics.jsonl and events.jsonl grow with the events of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rft.events import (
+    CheckpointSaved,
+    Event,
+    Measured,
+    Notice,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    StepFinished,
+    StepTrained,
+    Warned,
+)
+from rft.run_folder.recorder import Recorder
+
+
+class FolderSink:
+    """Writes each event into the run folder at once.
+
+    Args:
+        recorder: Writes the files.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def event(self, event: Event) -> None:
+        """Write an event.
+
+        Raises:
+            OutputError: The disk is full or cannot be written.
+        """
+        match event:
+            case StepTrained():
+                self._recorder.rollouts(event.groups, step=event.report.step, phase="train")
+            case Measured():
+                self._recorder.rollouts(event.groups, step=event.step, phase=event.phase)
+            case StepFinished():
+                self._recorder.metrics(event.report)
+        self._recorder.event(*event_line(event))
+
+    def close(self) -> None:
+        """Every line is on disk already."""
+
+
+def event_line(event: Event) -> tuple[str, dict[str, Any]]:
+    """The kind of an event, as `step_finished`, and the values of its line in events.jsonl.
+
+    Rollouts, metrics, configuration and summary have files of their own and are left out.
+    """
+    match event:
+        case RunStarted():
+            return "run_started", {"name": event.name, "steps": event.steps, "last_step": event.last_step}
+        case PhaseStarted():
+            return "phase_started", {"text": event.text}
+        case Notice():
+            return "notice", {"text": event.text}
+        case Warned():
+            return "warned", {"text": event.text}
+        case Measured():
+            return "measured", {"phase": event.phase, "step": event.step, **event.estimate.to_json()}
+        case StepTrained():
+            return "step_trained", {"step": event.report.step}
+        case CheckpointSaved():
+            return "checkpoint_saved", {"step": event.step}
+        case StepFinished():
+            return "step_finished", {"step": event.report.step}
+        case RunEnded():
+            return "run_ended", {"status": event.status, "last_step": event.last_step, "resume": event.resume}
