@@ -55,5 +55,11 @@ def test_the_loop_and_what_it_is_made_of_are_light() -> None:
     assert loaded & HEAVY <= {"scipy"}
 
 
+def test_a_graders_worker_process_imports_no_event_loop() -> None:
+    program = "import sys, rft.grading.processes.worker_main; print('asyncio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_a_samplers_weights_need_torch_and_no_more() -> None:
     assert loaded_by("rft.sampling.vllm_weights", "rft.sampling.vllm_worker") & HEAVY == {"torch"}

@@ -1,7 +1,6 @@
 """`rft audit` from the words of the command line to the files, and what `rft train` makes of its verdict."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from rich.console import Console
 
 import rft as rft_package
-from rft.cli import main
 from rft.commands.audit import run_audit
 from rft.config.commands import load_audit, load_training
 from rft.errors import ConfigError, DataError
@@ -30,19 +28,10 @@ TRAIN = (
 Rft = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def rft(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rft:
-    """Run a command in this process; returns its exit code, stdout and stderr."""
-    monkeypatch.setattr(sys, "argv", ["rft"])
-    monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
-
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(words)
-        assert isinstance(caught.value.code, int)
-        return caught.value.code, *capsys.readouterr()
-
-    return call
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the event loop is late by itself."""
+    monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)
 
 
 @pytest.fixture
