@@ -21,6 +21,7 @@ _MODULES = {
     "evaluate": "rft.api.evaluate",
     "grade": "rft.api.grade",
     "open_run": "rft.api.run",
+    "train": "rft.api.train",
 }
 """Where each public name is defined."""
 

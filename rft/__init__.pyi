@@ -7,6 +7,7 @@ from rft.api.grade import Grading as Grading
 from rft.api.grade import grade as grade
 from rft.api.run import Run as Run
 from rft.api.run import open_run as open_run
+from rft.api.train import train as train
 from rft.run.plan import Plan as Plan
 
 __version__: str

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rft import __version__
-from rft.cli import guarded
+from rft.commands.guard import guarded
 from rft.config.learners import GrpoLearnerConfig
 from rft.config.samplers import VllmSamplerConfig
 from rft.config.schema import LoopConfig, RunConfig
@@ -238,7 +238,7 @@ def test_ctrl_c_before_a_run_has_begun(rft: Rft, monkeypatch: pytest.MonkeyPatch
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rft.config.commands.load_training", interrupted)
+    monkeypatch.setattr("rft.commands.train.load_training", interrupted)
     assert rft("train", "experiment=quickstart", "dry_run=true") == (130, "", "rft: interrupted\n")
 
 

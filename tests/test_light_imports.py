@@ -41,6 +41,11 @@ def test_the_configuration_and_the_graders_are_light() -> None:
     assert loaded & HEAVY == set()
 
 
+def test_commands_are_light_until_they_run() -> None:
+    names = ("train", "sweep", "check", "evaluate", "merge", "grade", "audit", "serve_grader", "config", "completion")
+    assert loaded_by(*(f"rft.commands.{name}" for name in names)) & (HEAVY | {"uvicorn", "fastapi"}) == set()
+
+
 def test_the_loop_and_what_it_is_made_of_are_light() -> None:
     loaded = loaded_by(
         "rft.loop",

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.text import Text
 
-from rft.api.evaluate import Measurement, measure
+from rft.commands.configured import configured
 from rft.config import EvaluateConfig
+from rft.config.commands import load_evaluation
+from rft.config.of_run import settings_in_words
+
+if TYPE_CHECKING:
+    from rft.api.evaluate import Measurement
 
 
-def run_evaluation(config: EvaluateConfig, *, console: Console) -> int:
+def evaluate(words: list[str]) -> int:
     """Measure and print the mean with its interval.
 
     Returns:
         The exit code: 0, or 130 or 143 when the measurement was interrupted.
-
-    Raises:
-        RftError: With what went wrong and what to do.
     """
+    return configured("evaluate", words, load_evaluation, _evaluate)
+
+
+def _evaluate(config: EvaluateConfig) -> int:
+    console = Console()
+    if settings := settings_in_words(config):
+        print(settings)
+    if config.dry_run:
+        from rft.run.check import plan_evaluation
+        from rft.run.plan import print_plan
+
+        print_plan(console, plan_evaluation(config, console))
+        return 0
+    from rft.api.evaluate import measure
+
     measured = measure(config, console)
     if isinstance(measured, int):
         return measured

@@ -26,6 +26,11 @@ from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, Policy, Split, Task
 
 
+def sample(words: list[str]) -> int:
+    """Sample completions of one prompt and print them."""
+    return run_sample(words, console=Console())
+
+
 def run_sample(words: Sequence[str], *, console: Console) -> int:
     """Sample completions of one prompt and print them.
 

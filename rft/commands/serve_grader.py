@@ -5,18 +5,27 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
-import uvicorn
 from rich.console import Console
 from rich.text import Text
 
+from rft.commands.configured import configured
 from rft.config import ServeConfig
+from rft.config.commands import load_service
 from rft.errors import UsageError
-from rft.grading import load_grader
-from rft.grading.outbound.service import create_app
+
+
+def serve_grader(words: list[str]) -> int:
+    """Serve until somebody interrupts."""
+    return configured(
+        "serve_grader",
+        words,
+        lambda overrides, _: load_service(overrides),
+        lambda config: run_service(config, console=Console()),
+    )
 
 
 def run_service(config: ServeConfig, *, console: Console) -> int:
-    """Serve until somebody interrupts.
+    """Serve from a checked configuration until somebody interrupts.
 
     Returns:
         The exit code, 0.
@@ -24,6 +33,11 @@ def run_service(config: ServeConfig, *, console: Console) -> int:
     Raises:
         UsageError: The address cannot be listened at.
     """
+    import uvicorn
+
+    from rft.grading import load_grader
+    from rft.grading.outbound.service import create_app
+
     app = create_app([load_grader(name, spec) for name, spec in config.graders.items()])
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     with socket.socket(family) as listening:

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.text import Text
 
-from rft.commands.train import run_training
+from rft.api.train import train_run
 from rft.config import RunConfig
 from rft.config.commands import Job, with_hydra
 from rft.config.grid import Grid, add_trial_numbers, check_trials, read_grid
@@ -113,7 +113,7 @@ class _Sweep:
         _tell(self._console, f"trial {number} of {len(self._runs)}: {told(hidden, self._grid.searched)}")
         started, error, code = time.monotonic(), None, 1
         try:
-            code = run_training(run, command=["rft", "train", *overrides], console=self._console)
+            code = train_run(run, command=["rft", "train", *overrides], console=self._console)[1]
             self._stopped = code or None
         except RftError as failure:
             error, code = str(failure), failure.exit_code

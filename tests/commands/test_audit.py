@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import rft as rft_package
-from rft.commands.audit import run_audit
+from rft.api.audit import audit_graders
 from rft.config.commands import load_audit, load_training
 from rft.errors import ConfigError, DataError
 
@@ -98,7 +98,7 @@ def test_a_column_of_references_that_no_row_has_is_an_error(folder: Path) -> Non
     with pytest.raises(
         DataError, match=r"gold=anser: no row has this column \(did you mean 'answer'\?\); the columns are answer"
     ):
-        run_audit(load_audit(words), console=Console(quiet=True))
+        audit_graders(load_audit(words), Console(quiet=True))
     assert not (folder / "report").exists()
 
 

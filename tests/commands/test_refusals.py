@@ -25,7 +25,7 @@ def wrong(rft: Rft, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     monkeypatch.setattr("rft.run.parts.workplace", no_ray)
     # Whatever is wrong with the inputs is told before Ray is started, even ahead of its use.
-    monkeypatch.setattr("rft.commands.train.ray_ahead_for", no_ray)
+    monkeypatch.setattr("rft.api.train.ray_ahead_for", no_ray)
     monkeypatch.setattr("rft.api.evaluate.ray_ahead_for", no_ray)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     write_tasks(tmp_path / "train.jsonl", [{"prompt": f"{number} + 1 =", "answer": "2"} for number in range(4)])
@@ -98,9 +98,7 @@ def test_more_prompts_per_step_than_tasks(wrong: Callable[..., list[str]]) -> No
 
 
 def test_prompts_that_are_too_long(wrong: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "rft.commands.train.ray_ahead_for", lambda _: nullcontext()
-    )  # it starts while prompts are rendered
+    monkeypatch.setattr("rft.api.train.ray_ahead_for", lambda _: nullcontext())  # it starts while prompts are rendered
     # "0 + 1 =" is 7 characters and as many tokens; the template adds three.
     (found,) = wrong("model.max_context_tokens=30", "sampler.max_completion_tokens=21")
     assert found.startswith(

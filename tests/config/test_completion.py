@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rft.cli import COMMANDS, main
+from rft.cli import main
+from rft.commands import COMMANDS
 from rft.config.completion import SCRIPTS, candidates
 
 

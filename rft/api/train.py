@@ -1,0 +1,100 @@
+"""`rft.train`: a training run from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from rft.api.calls import configuration, make_console, pass_on_interrupt
+from rft.api.run import Run
+from rft.cluster import ray_ahead_for, refuse_early
+from rft.config import RunConfig
+from rft.config.commands import load_training
+from rft.config.overrides import Overrides, to_words
+from rft.run.folder import open_recorder
+from rft.run.inputs import read_inputs, render_prompts
+from rft.run.parts import open_parts
+from rft.run.terminal import Terminal
+from rft.run.training import Training
+from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.copies import State, fetch_run
+from rft.run_folder.results import nothing_left_to_do
+from rft.storage import Place
+from rft.terminal.event_loop import run_to_end
+from rft.terminal.progress import counted
+
+
+def train(*overrides: Overrides, quiet: bool = False) -> Run:
+    """Train an adapter on tasks that graders score, as `rft train` does.
+
+    Args:
+        overrides: As on the command line: `"experiment=quickstart"`, `"resume=runs/..."`; or mappings, as
+            `{"loop.steps": 20}` or `{"loop": {"steps": 20}}`. Later ones win.
+        quiet: Print nothing; otherwise progress and the final report are shown.
+
+    Returns:
+        The run, whose folder holds the results.
+
+    Raises:
+        ConfigError: With every problem of the configuration.
+        UsageError: With everything that is wrong with the model, the tasks, the graders and the run folder.
+        RftError: The run failed. Its notes say how to resume it, and `rft.open_run` opens what it has done.
+        KeyboardInterrupt: Ctrl-C interrupted the run, after the step under way was finished and saved.
+
+    Example:
+        run = rft.train("experiment=quickstart", "loop.steps=20")
+        run.summary["eval"]["difference"]
+    """
+    run, exit_code = train_run(
+        configuration(load_training, overrides),
+        command=["rft.train", *to_words(overrides)],
+        console=make_console(quiet=quiet),
+    )
+    pass_on_interrupt(exit_code)
+    return run
+
+
+def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tuple[Run, int]:
+    """Train from a checked configuration, on a Ray of the run's own.
+
+    Args:
+        run: The configuration.
+        command: What was typed, for the manifest.
+        console: Shows the progress and the final report.
+
+    Returns:
+        The run, and the exit code: 0, or 130 or 143 when a signal interrupted the run.
+
+    Raises:
+        RftError: With what went wrong and what to do.
+    """
+    is_here = run.resume == run.output_dir
+    checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if is_here else (None, 0)
+    if is_here and run.storage is None and (said := nothing_left_to_do(run, last_step)):
+        console.print(Text(said), soft_wrap=True)
+        return Run(run.output_dir), 0
+    refuse_early(run)
+    inputs = read_inputs(run, needs_training_tasks=True, output=None if run.resume else Path(run.output_dir))
+    with ray_ahead_for(run):
+        with counted(console, "checking prompts") as tell:
+            prepared = render_prompts(inputs, tell)
+        fetched: dict[str, State] = {}
+        if run.resume and not is_here:
+            console.print(Text(f"bringing the run from {run.resume} to {run.output_dir}"), soft_wrap=True)
+            fetched = fetch_run(Place(run.resume), Path(run.output_dir), deadline_s=run.storage_timeout_s)
+            checkpoint, last_step = last_checkpoint(Path(run.output_dir))
+        training = Training(
+            run=run,
+            prepared=prepared,
+            parts=partial(open_parts, run, prepared, checkpoint=checkpoint),
+            recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
+            sinks=[Terminal(console, Path(run.output_dir))],
+            last_step=last_step,
+            fetched=fetched,
+        )
+        exit_code = run_to_end(training.train())
+    return Run(run.output_dir), exit_code

@@ -1,0 +1,18 @@
+"""`rft sweep`: a search for good settings by many runs."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from rft.commands.configured import print_help
+from rft.config.line import asks_for_help, read_line
+
+
+def sweep(words: list[str]) -> int:
+    """Search, and print the trials as they end."""
+    if asks_for_help(words):
+        return print_help("sweep", words)
+    line = read_line(words, "rft sweep", allowed=("--help", "--config-dir"))
+    from rft.sweep.search import run_search
+
+    return run_search(line.words, console=Console())
