@@ -1,8 +1,8 @@
-"""Batches: the graded groups of one step, sampled and graded while the learner may still be at an earlier one.
+"""Batches: the graded groups of one step, sampled and graded while the learner may still work on an earlier step.
 
-A group whose rewards are all equal teaches a group-relative method nothing. With `refill_rounds` above 0, such groups
-are put aside and as many other tasks are sampled in their stead, under the newest policy, round after round: the
-dynamic sampling of DAPO (arXiv 2503.14476, section 3.2).
+A group of equal rewards teaches a group-relative method nothing. With `refill_rounds` above 0, the batcher puts such
+groups aside and samples as many other tasks under the newest policy, round after round. This is the dynamic sampling of
+DAPO (arXiv 2503.14476, section 3.2).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Sampler(Protocol):
     def sample(
         self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int
     ) -> AsyncIterator[Rollout]:
-        """Begin to sample at once, under the policy served now; stream completions as they end, in any order."""
+        """Start sampling under the current policy; stream completions as they end, in any order."""
 
     async def load(self, publication: Publication) -> Sync:
-        """Serve this policy from now on, everywhere, and prove it. What is being sampled keeps its policy."""
+        """Load this policy into all samplers and prove it. Running requests keep their policy."""
 
 
 class Panel(Protocol):
@@ -33,37 +33,37 @@ class Panel(Protocol):
     async def grade(
         self, tasks: Sequence[Task], rollouts: AsyncIterable[Rollout], *, rollouts_per_task: int
     ) -> list[GradedGroup]:
-        """Grade a stream as it comes; return the groups in the order of the tasks."""
+        """Grade a stream of completions as they arrive; return the groups in the order of the tasks."""
 
 
 class TaskOrder(Protocol):
-    """Says which tasks are sampled, as a pure function of its arguments."""
+    """Selects the tasks to sample, as a pure function of its arguments."""
 
     def of_step(self, step: int) -> list[Task]:
-        """The tasks of a step."""
+        """Return the tasks of a step."""
 
     def refill(self, step: int, round: int, *, count: int, taken: Collection[str]) -> list[Task]:
-        """Up to `count` other tasks than those of the ids `taken`, to fill up a step's batch."""
+        """Return up to `count` other tasks, without the ids in `taken`, to fill up a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one step trains on.
+    """The training data of one step.
 
     Example:
         Batch(groups=(group_0, group_1), put_aside=(group_2,), refill_rounds=1)
     """
 
     groups: tuple[GradedGroup, ...]
-    """`[prompts_per_step]` what the learner gets."""
+    """`[prompts_per_step]` groups for the learner."""
     put_aside: tuple[GradedGroup, ...] = ()
-    """Groups without a difference in reward that others took the place of."""
+    """Replaced groups, which have no difference in reward."""
     refill_rounds: int | None = None
-    """How often tasks were sampled in their stead; None where refilling is off."""
+    """Number of refill rounds; None if refilling is off."""
 
     @property
     def sampled(self) -> tuple[GradedGroup, ...]:
-        """Everything that was sampled and graded."""
+        """All sampled and graded groups."""
         return self.groups + self.put_aside
 
     @property
@@ -90,14 +90,14 @@ class Batcher:
     order: TaskOrder
     """Chooses the tasks."""
     completions_per_prompt: int
-    """Completions sampled of each task."""
+    """Completions per task."""
     temperature: float
-    """Of the softmax."""
+    """Sampling temperature."""
     refill_rounds: int = 0
-    """How often groups without a difference in reward may be replaced; 0 trains on them all the same."""
+    """Maximum number of refill rounds; 0 trains on groups without a difference in reward."""
 
     def start(self, step: int) -> asyncio.Task[Batch]:
-        """Begin a step's batch under the policy that is served at this moment."""
+        """Start the batch of a step under the current policy."""
         tasks = self.order.of_step(step)
         return asyncio.create_task(self._collect(step, tasks, self._sample(step, tasks)), name=f"batch of step {step}")
 
@@ -129,6 +129,6 @@ class Batcher:
             )
             kept += [group for group in graded if group.is_informative]
             dull += [group for group in graded if not group.is_informative]
-        # What is still missing is made up by groups that teach nothing, so that a step is always of the same size.
+        # Uninformative groups fill the remaining places, so that all steps have the same size.
         missing = len(tasks) - len(kept)
         return Batch(groups=(*kept, *dull[:missing]), put_aside=tuple(dull[missing:]), refill_rounds=rounds)

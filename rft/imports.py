@@ -1,4 +1,4 @@
-"""Imports of large libraries, without the garbage collector."""
+"""Imports of large libraries without the garbage collector."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def large_imports() -> Iterator[None]:
-    """Import large libraries here: torch, vLLM, TRL.
+    """Pause the garbage collector while the block imports large libraries: torch, vLLM, TRL.
 
-    Their modules are about a million objects that all stay. The collector would traverse them again and again while
-    their number grows, which takes a fifth of the time of importing vLLM, and again in every `gc.collect()` that
-    follows. So it rests meanwhile, and passes over them until the program ends.
+    Their modules consist of about a million permanent objects. The collector would traverse these objects repeatedly
+    during the import, which takes a fifth of the time of importing vLLM, and again in every later `gc.collect()`. It
+    therefore pauses, and ignores these objects until the program ends.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,11 +1,11 @@
-"""Keys and passwords that a configuration holds: found by their names, and hidden wherever they would be written.
+"""Recognizes keys and passwords of a configuration by their names, and hides them wherever they would be written.
 
     {api_key: sk-1}                     {api_key: <redacted>}
     {api_key: sk-1}, with JUDGE_KEY=sk-1 in the environment       {api_key: ${oc.env:JUDGE_KEY}}
     {headers: {Authorization: x}}       {headers: {Authorization: <redacted>}}
     https://ada:pw@host/f?code=x        https://<redacted>@host/f?code=<redacted>
 
-A value that the environment holds becomes a reference to it, which `restored` follows; of any other, nothing is left.
+A value from the environment becomes a reference, which `restored` resolves. All other secrets are removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 HIDDEN = "<redacted>"
 
 MIN_CHARS = 8
-"""A secret shorter than this is hidden where its name stands, but not looked for in other texts: it is in any."""
+"""A shorter secret is hidden at its key, but not searched for in other texts, where it would match by chance."""
 
 _SECRET = re.compile(
     r"(^|_)((api|access|private|secret|auth|account|service|openai|judge|azure|anthropic|google|hf|wandb)_?keys?"
@@ -39,13 +39,13 @@ _SCHEME = re.compile(r"(?:Bearer|Basic|Token|ApiKey)\s+", re.I)
 
 
 def is_secret(name: str) -> bool:
-    """Whether a key of this name holds a secret: `api_key`, `hub_token`; but not `api_key_env`, nor `pad_token`."""
+    """Whether a key with this name contains a secret: `api_key`, `hub_token`, but not `api_key_env` or `pad_token`."""
     plain = name.lower().replace("-", "_")
     return bool(_SECRET.search(plain)) and not _TOKENS_OF_TEXT.search(plain)
 
 
 def redacted(values: Any) -> Any:
-    """Return a configuration as it may be written: a copy, with what is secret hidden.
+    """Return a copy of a configuration with its secrets hidden.
 
     Args:
         values: Plain containers.
@@ -55,10 +55,10 @@ def redacted(values: Any) -> Any:
 
 
 def restored(values: Any) -> tuple[Any, list[str]]:
-    """Return a configuration with the secrets that the environment still has, and what is wrong with the others.
+    """Return a configuration with the secrets of the environment, and the problems of missing secrets.
 
     Args:
-        values: As `redacted` returned it.
+        values: Result of `redacted`.
     """
     problems: list[str] = []
     again: dict[tuple[str | int, ...], Any] = {}
@@ -79,51 +79,51 @@ def restored(values: Any) -> tuple[Any, list[str]]:
 
 
 def hidden_keys(values: Any) -> list[str]:
-    """Return the dotted keys of what `redacted` has hidden."""
+    """Return the dotted keys that `redacted` has hidden."""
     return [".".join(map(str, place)) for place, value in _secrets(values) if HIDDEN in str(value)]
 
 
 def secrets_in(values: Any) -> tuple[str, ...]:
-    """Return the secrets of a configuration, and those of the environment that it names (`api_key_env`), as texts."""
+    """Return the secrets of a configuration, including those of named environment variables (`api_key_env`)."""
     written = [text for _, value in _secrets(values) for text in _texts(value)]
     named = [os.environ.get(str(value), "") for place, value in _leaves(values) if str(place[-1]).endswith("_env")]
-    # The longest first: what is hidden within it would leave the rest of it to be read.
+    # The longest first: hiding a part of a secret would leave the rest readable.
     return tuple(sorted({text for text in [*written, *named] if len(text) >= MIN_CHARS}, key=len, reverse=True))
 
 
 def hide(text: str, secrets: Sequence[str]) -> str:
-    """Return a text without the secrets."""
+    """Return a text with the secrets hidden."""
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return text
 
 
 def hide_in_message(text: str) -> str:
-    """Return what a library said without what the environment holds as secret, and without the secrets of URLs."""
+    """Return a library's message without secrets of the environment and of URLs."""
     held = [one for name, one in os.environ.items() if _SECRET_VARIABLE.search(name) and len(one) >= MIN_CHARS]
     return _without_url_secrets(hide(text, sorted(held, key=len, reverse=True)))
 
 
 def has_url_secret(address: str) -> bool:
-    """Whether an address holds a user, a password or a key."""
+    """Whether an address contains a user, a password or a key."""
     return _is_url_with_secret(address)
 
 
 def hide_in_words(words: Sequence[str], values: Any) -> list[str]:
-    """Return a command line as it may be written.
+    """Return a command line with its secrets hidden.
 
     Args:
-        words: What was typed.
-        values: The configuration that it led to.
+        words: The arguments.
+        values: The resulting configuration.
     """
     secrets = secrets_in(values)
     return [hide(_PAIR.sub(_without_value, word), secrets) for word in words]
 
 
 def searched_secrets(words: Iterable[str]) -> list[str]:
-    """What is wrong with settings that a sweep would try, each as on the command line; a sentence for each key.
+    """Return a problem for each secret among the settings of a sweep, which are overrides of the command line.
 
-    A study and the tables keep what was tried, as it was: no secret may be among it.
+    Study and tables store all settings, so secrets cannot vary.
     """
     keys = [word.lstrip("+").partition("=")[0] for word in words if hide_in_words([word], {}) != [word]]
     return [
@@ -139,7 +139,7 @@ def _without_value(pair: re.Match[str]) -> str:
 
 
 def _leaves(values: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every value that is no container, and where it is."""
+    """Yield every value that is not a container, with its path."""
     if isinstance(values, Mapping):
         for key, value in values.items():
             yield from _leaves(value, (*place, key))
@@ -151,17 +151,17 @@ def _leaves(values: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
 
 
 def _secrets(values: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every value that is secret, in whole or, being a URL, in part."""
+    """Yield every value that is secret or, for a URL, contains a secret."""
     for place, value in _leaves(values):
         if isinstance(value, bool) or value in (None, ""):
             continue
-        names = [str(step) for step in (place[2:] if place[0] == "graders" else place)]  # graders have any name
+        names = [str(step) for step in (place[2:] if place[0] == "graders" else place)]  # graders have arbitrary names
         if any(map(is_secret, names)) or _is_header(names) or _is_url_with_secret(value):
             yield place, value
 
 
 def _is_header(names: Sequence[str]) -> bool:
-    """Whether a place is in `headers`; a name such as `X-Functions-Key` can be anything."""
+    """Whether a path is in `headers`, whose names, such as `X-Functions-Key`, are arbitrary."""
     within = any(name == "headers" or name.endswith("_headers") for name in names[:-1])
     return within and names[-1].lower().replace("-", "_") not in _HARMLESS_HEADERS
 
@@ -189,7 +189,7 @@ def _without_url_secrets(text: str) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    """What is secret of a value: its parts where it is a URL or `Bearer ...`, and else all of it."""
+    """Return the secret parts of a value: parts of a URL or of `Bearer ...`, otherwise the whole value."""
     text = str(value)
     if "://" in text:
         return _USER_IN_URL.findall(text) + [match[2] for match in _SECRET_IN_URL.finditer(text)]

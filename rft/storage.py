@@ -1,7 +1,6 @@
-"""A folder anywhere: a path, or an address that fsspec knows, as `s3://bucket/runs` or `gs://bucket/runs`.
+"""Folders in storage: a path, or an address that fsspec supports, such as `s3://bucket/runs` or `gs://bucket/runs`.
 
-No address holds a key, and no message does: libraries find their keys where they always do, in the environment or in
-their own files.
+Neither addresses nor messages contain keys. Libraries read their keys from the environment or from their own files.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from rft.waiting import within
 
 PROBE = ".rft-can-this-be-written"
 ANSWER_S = 60.0
-"""How long storage may take to answer a question."""
+"""Seconds allowed for a reply of the storage."""
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address, with a protocol, not a path."""
+    """Whether a text is an address with a protocol instead of a path."""
     return "://" in text
 
 
 def below(address: str, *names: str) -> str:
-    """The address of a folder below another; a path becomes absolute."""
+    """Return the address of a folder below another; a path becomes absolute."""
     top = address if is_address(address) else str(Path(address).expanduser().absolute())
     return "/".join([top.rstrip("/"), *names])
 
 
 def address_problems(key: str, address: str) -> list[str]:
-    """What is wrong with an address, before anybody asks whether it can be reached; a sentence each.
+    """Return the problems of an address, one sentence each, without connecting to it.
 
     Args:
-        key: What was given, as `storage`.
+        key: The configuration key, such as `storage`.
         address: The value.
     """
     import fsspec
@@ -63,12 +62,12 @@ def address_problems(key: str, address: str) -> list[str]:
 
 
 class Place:
-    """A folder in storage, with the files below it by their path in it, as `checkpoints/checkpoint-20/model.pt`.
+    """A folder in storage. Files have relative paths, such as `checkpoints/checkpoint-20/model.pt`.
 
     Every method blocks, and raises `StorageError` when the storage refuses or cannot be reached.
 
     Args:
-        address: A path, or an address that fsspec knows.
+        address: A path, or an address that fsspec supports.
     """
 
     def __init__(self, address: str) -> None:
@@ -85,12 +84,12 @@ class Place:
 
     @property
     def local(self) -> Path | None:
-        """Where it is on this machine's file systems; None where it is elsewhere."""
+        """Local path of the folder; None if it is not on a local file system."""
         protocol, path = self._normal
         return Path(path) if protocol == "file" else None
 
     def files(self, folder: str = "") -> list[str]:
-        """The files below it, or below a folder in it."""
+        """Return the files below the folder or one of its subfolders."""
         with self._asked("cannot be listed"):
             self._fs.invalidate_cache()
             found = self._fs.find(self._path(folder) if folder else self._root)
@@ -98,18 +97,18 @@ class Place:
         return [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
 
     def holds(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Whether a file exists."""
         with self._asked(f"cannot be asked for {name}"):
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._path(name)))
 
     def read(self, name: str) -> bytes:
-        """The content of a file."""
+        """Return the content of a file."""
         with self._asked(f"{name} cannot be read"):
             return bytes(self._fs.cat_file(self._path(name)))
 
     def get(self, name: str, target: Path) -> None:
-        """Bring a file here, whole or not at all."""
+        """Copy a file to this machine, completely or not at all."""
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.part")
         with self._asked(f"{name} cannot be read"):
@@ -117,14 +116,14 @@ class Place:
             part.replace(target)
 
     def put(self, file: Path, name: str) -> bool:
-        """Copy a file there, replacing one that is there already.
+        """Copy a file to storage, replacing an existing one.
 
         Returns:
-            Whether it was done; not where the file was removed meanwhile.
+            Whether the file was copied; False if it was removed meanwhile.
         """
         with self._asked(f"{name} cannot be written"):
             try:
-                if self.local is None:  # an object takes the place of another at once, or not
+                if self.local is None:  # an object replaces another one atomically
                     self._fs.put_file(str(file), self._path(name))
                 else:
                     part = f"{self._path(name)}.part"
@@ -142,7 +141,7 @@ class Place:
             self._fs.rm_file(self._path(name))
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a folder with all that is below it."""
+        """Remove a folder with its content."""
         with self._asked(f"{folder} cannot be removed"):
             self._fs.rm(self._path(folder), recursive=True)
 
@@ -160,7 +159,7 @@ class Place:
     def _fs(self) -> Any:
         import fsspec
 
-        # Folders are made as they are needed; object stores have none.
+        # Folders are created when needed; object stores have none.
         options = {"auto_mkdir": True} if self.local is not None else {}
         return fsspec.core.url_to_fs(self.address, **options)[0]
 
@@ -183,7 +182,7 @@ class Place:
             yield
         except StorageError:
             raise
-        except Exception as error:  # of whatever library has the protocol
+        except Exception as error:  # raised by the library of the protocol
             said = " ".join(hide_in_message(str(error)).split()) or "no reason given"
             raise StorageError(f"{self.address}: {refusal}: {type(error).__name__}: {said}") from None
 
@@ -192,14 +191,14 @@ def check_place(place: Place, run_folder: Path) -> None:
     """Refuse a place that cannot be written.
 
     Raises:
-        OutputError: It cannot be written or reached, or it is the run folder itself.
+        OutputError: The place cannot be written or reached, or overlaps the run folder.
     """
     here = run_folder.resolve()
     if place.local and ((there := place.local.resolve()).is_relative_to(here) or here.is_relative_to(there)):
-        problem = f"storage: {place} and the run folder {here} lie within each other; choose another storage"
+        problem = f"storage: {place} and the run folder {here} contain each other; choose another storage"
         raise OutputError("storage", [problem])
     try:
-        within(place.check_writable, what=f"{place} to take a file", deadline_s=ANSWER_S)
+        within(place.check_writable, what=f"{place} to accept a file", deadline_s=ANSWER_S)
     except (StorageError, WaitTimeout) as error:
         problem = f"storage: {error}; get the right to write there, or choose another storage"
         raise OutputError("storage", [problem]) from error

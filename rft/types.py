@@ -1,8 +1,7 @@
 """The records that flow through a run, one type per stage.
 
-A value's type says which stages it has passed: a `Task` becomes `Rollout`s when it is sampled, a `Rollout` gets a
-`Grade` when it is graded, and a `GradedGroup` is what the learner sees. Records are frozen; nothing is filled in later.
-Standard library only.
+The type of a record shows its stage: sampling turns a `Task` into `Rollout`s, grading adds a `Grade` to each `Rollout`,
+and the learner receives `GradedGroup`s. Records are frozen; no field is filled in later. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from enum import StrEnum
 from typing import Any
 
 EQUAL_REWARDS = 1e-6
-"""Rewards are equal when they differ by no more than this share of the larger: 0.1 + 0.2 and 0.3 do not differ."""
+"""Relative tolerance for equal rewards: 0.1 + 0.2 equals 0.3."""
 
 Message = Mapping[str, Any]
 """One chat message in OpenAI's format: `{"role": "user", "content": "..."}`."""
 
 
 class Split(StrEnum):
-    """What a task is used for."""
+    """Purpose of a task."""
 
     TRAIN = "train"
-    """The policy is trained on it."""
+    """For training."""
     VALIDATION = "validation"
-    """Measured while the run goes on; never trained on."""
+    """Measured during the run; never used for training."""
     TEST = "test"
-    """Measured before and after the run; never trained on, never looked at in between."""
+    """Measured before and after the run, never in between; never used for training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,44 +39,44 @@ class Task:
     """
 
     id: str
-    """Stable: the row's own `id`, or else a hash of its content (16 hexadecimal digits)."""
+    """Stable id: the row's own `id`, or a hash of its content (16 hexadecimal digits)."""
     messages: tuple[Message, ...]
     """The prompt as a chat; the last message is not the assistant's."""
     item: Mapping[str, Any]
-    """Every other column of the row, untouched, for the graders."""
+    """All other columns of the row, unchanged, for the graders."""
     split: Split
-    """Train, validation or test."""
+    """Purpose of the task."""
     where: str = field(default="", compare=False)
-    """Where it was read, as `tasks.jsonl:17`, for messages; empty where it was not read from a source of tasks."""
+    """Origin in messages, such as `tasks.jsonl:17`; empty without a source."""
 
 
 class StopReason(StrEnum):
-    """Why a completion ended."""
+    """Reason for the end of a completion."""
 
     STOP = "stop"
-    """The model ended it itself (end-of-sequence token)."""
+    """The model emitted an end token."""
     LENGTH = "length"
-    """It was cut at `max_completion_tokens`."""
+    """The completion reached `max_completion_tokens`."""
     ABORT = "abort"
-    """The sampler gave it up."""
+    """The sampler aborted the completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which weights produced something.
+    """Identity of a set of weights.
 
     Example:
         Policy(version=3, fingerprint="9b2e51c07d44a1f0")
     """
 
     version: int
-    """0 is the base model; each published adapter is one more."""
+    """0 for the base model; each publication adds 1."""
     fingerprint: str
-    """Hash of the adapter's tensors (of the base model's files for version 0), 16 hexadecimal digits."""
+    """Hash of the adapter's tensors (for version 0, of the base model's files), 16 hexadecimal digits."""
 
     @property
     def name(self) -> str:
-        """A name that no other policy of any run shares, as `policy-v3-9b2e51c07d44a1f0`."""
+        """Name that is unique among all runs, such as `policy-v3-9b2e51c07d44a1f0`."""
         return f"policy-v{self.version}-{self.fingerprint}"
 
 
@@ -90,7 +89,7 @@ class Adapter:
     """
 
     policy: Policy
-    """Which policy these weights are."""
+    """The policy of these weights."""
     config: Mapping[str, Any]
     """PEFT's `adapter_config.json`, as an object."""
     tensors: bytes
@@ -111,7 +110,7 @@ class FullWeights:
     """
 
     policy: Policy
-    """Which policy these weights are."""
+    """The policy of these weights."""
     tensors: bytes
     """Every tensor of the model under its checkpoint name, as safetensors bytes."""
 
@@ -132,7 +131,7 @@ class StoredWeights:
     """
 
     policy: Policy
-    """Which policy these weights are."""
+    """The policy of these weights."""
     num_bytes: int
     """Size of the tensors."""
     reference: Any
@@ -145,10 +144,10 @@ Logprobs = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """A policy as the learner publishes it: its weights, and what they must say to the canaries.
+    """A policy from the learner: its weights, and its log-probabilities of the canaries.
 
-    The canaries are a few fixed token sequences. Sampler and learner score the same ones, so that equal numbers prove
-    that they hold the same policy.
+    The canaries are a few fixed token sequences. Sampler and learner score the same canaries, so equal scores prove
+    that both have the same policy.
 
     Example:
         Publication(weights=Adapter(...), canary_logprobs=((-0.1, -2.3),), base_canary_logprobs=((-0.4, -1.9),))
@@ -157,35 +156,35 @@ class Publication:
     weights: Adapter | FullWeights | StoredWeights
     """The weights. A learner in another process publishes a reference, so that only the samplers read them."""
     canary_logprobs: Logprobs = ()
-    """The learner's scores of the canaries under this policy; empty where there is no learner to ask."""
+    """The learner's scores of the canaries under this policy; empty without a learner."""
     base_canary_logprobs: Logprobs = ()
     """The learner's scores of the canaries under the base model."""
 
     @property
     def policy(self) -> Policy:
-        """Which policy this is."""
+        """The policy."""
         return self.weights.policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sync:
-    """What bringing one policy to every sampler came to.
+    """Result of a sync: one policy, loaded by every sampler.
 
     Example:
         Sync(policy=Policy(...), proved=True, metrics={"sync/canary_gap_mean": 2e-7, "sync/bytes": 1048576.0})
     """
 
     policy: Policy
-    """The policy that every sampler serves now."""
+    """The policy of every sampler."""
     proved: bool
-    """Whether every sampler was proved to serve it; without a learner to compare with there is no proof."""
+    """Whether every sampler passed the proof, which requires a learner to compare with."""
     metrics: Mapping[str, float]
-    """The proof's figures, `sync/...`."""
+    """Metrics of the proof, `sync/...`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """One sampled completion of one task. Tokens in, tokens out: the learner trains on these very ids.
+    """One sampled completion of a task. The learner trains on exactly these token ids.
 
     Example:
         Rollout(task_id="3f1c...", index=0, prompt_ids=(5, 9), completion_ids=(7, 2), logprobs=(-0.1, -0.3),
@@ -199,15 +198,15 @@ class Rollout:
     prompt_ids: tuple[int, ...]
     """`[P]` token ids of the rendered prompt."""
     completion_ids: tuple[int, ...]
-    """`[C]` token ids as the sampler emitted them, the end-of-sequence token included."""
+    """`[C]` token ids from the sampler, including the end token."""
     logprobs: tuple[float, ...]
     """`[C]` log-probability of each completion token under the sampler, at the sampling temperature."""
     text: str
-    """The completion decoded, special tokens left out."""
+    """The decoded completion, without special tokens."""
     stop: StopReason
-    """Why it ended."""
+    """Reason for the end."""
     policy: Policy
-    """Which policy sampled it."""
+    """The sampling policy."""
 
     def __post_init__(self) -> None:
         if len(self.completion_ids) != len(self.logprobs):
@@ -218,29 +217,29 @@ class Rollout:
 
 
 class Status(StrEnum):
-    """How a grader fared on one completion. The first three are about the model, the last two about the grader."""
+    """Outcome of a grader for one completion. The first three concern the model, the last two the grader."""
 
     OK = "ok"
     """Graded."""
     NO_ANSWER = "no answer"
-    """The completion holds no answer to grade: the model's fault, graded with the grader's minimum."""
+    """The completion has no answer: the model's fault, scored with the grader's minimum."""
     INVALID_OUTPUT = "invalid output"
-    """The answer cannot be read (not a number, not JSON): the model's fault, graded with the grader's minimum."""
+    """The answer is unreadable (not a number, not JSON): the model's fault, scored with the grader's minimum."""
     SKIPPED = "skipped"
-    """The grader declined to judge (it returned None), for want of a reference say."""
+    """The grader returned None, for example without a reference."""
     GRADER_ERROR = "grader error"
-    """The grader raised, or returned something that is no score."""
+    """The grader raised an exception or returned an invalid score."""
     TIMEOUT = "timeout"
     """The grader did not finish before its deadline."""
 
     @property
     def has_value(self) -> bool:
-        """Whether a score of this status carries a value."""
+        """Whether a score with this status has a value."""
         return self in (Status.OK, Status.NO_ANSWER, Status.INVALID_OUTPUT)
 
     @property
     def is_grader_fault(self) -> bool:
-        """Whether the grader, not the model, is to blame."""
+        """Whether the grader is at fault, not the model."""
         return self in (Status.GRADER_ERROR, Status.TIMEOUT)
 
 
@@ -253,15 +252,15 @@ class Score:
     """
 
     value: float | None
-    """The score, finite; None exactly when the status says that there is none."""
+    """The finite score; None exactly if the status has no value."""
     status: Status = Status.OK
-    """How the grader fared."""
+    """Outcome of the grader."""
     reason: str | None = None
-    """Why, in words, for the log."""
+    """Reason in words, for the log."""
     answer: str | None = None
-    """What the grader took for the answer."""
+    """The answer that the grader extracted."""
     seconds: float = 0.0
-    """How long grading took."""
+    """Duration of grading, in seconds."""
 
     def __post_init__(self) -> None:
         if self.status.has_value != (self.value is not None):
@@ -281,7 +280,7 @@ class Grade:
     scores: Mapping[str, Score]
     """Scores by grader name."""
     reward: float | None
-    """Weighted sum of the scores; None as soon as a needed score (weight not 0) has no value."""
+    """Weighted sum of the scores; None if a score with a weight other than 0 has no value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,9 +294,9 @@ class GradedGroup:
     task: Task
     """The task."""
     rollouts: tuple[Rollout, ...]
-    """`[G]` its rollouts, in the order of their index."""
+    """`[G]` rollouts, ordered by index."""
     grades: tuple[Grade, ...]
-    """`[G]` their grades, in the same order."""
+    """`[G]` grades, in the same order."""
 
     def __post_init__(self) -> None:
         if len(self.rollouts) != len(self.grades):
@@ -307,7 +306,7 @@ class GradedGroup:
 
     @property
     def rewards(self) -> list[float | None]:
-        """`[G]` rewards; None where there is none."""
+        """`[G]` rewards; None for missing rewards."""
         return [grade.reward for grade in self.grades]
 
     @property
@@ -319,7 +318,7 @@ class GradedGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """What one step did.
+    """Report of one step.
 
     Example:
         StepReport(step=3, policy=Policy(...), metrics={"reward/mean": 0.4}, drops={}, seconds={"sample": 0.4})
@@ -328,7 +327,7 @@ class StepReport:
     step: int
     """Number of the step, from 1."""
     policy: Policy
-    """The policy that the samplers serve after the step."""
+    """The policy of the samplers after the step."""
     metrics: Mapping[str, float]
     """Numbers by name: rewards, scores, lengths, and the learner's own (`learner/...`)."""
     drops: Mapping[str, int] = field(default_factory=dict)
@@ -338,9 +337,9 @@ class StepReport:
 
 
 def count_drops(groups: Sequence[GradedGroup]) -> dict[str, int]:
-    """Count the rollouts without a reward by cause, as `{"correct: grader error": 2}`.
+    """Count rollouts without a reward by cause, such as `{"correct: grader error": 2}`.
 
-    A rollout that several graders failed counts under the first of them, so the counts add up to the rollouts dropped.
+    If several graders failed on a rollout, it counts under the first one, so the counts add up to the dropped rollouts.
     """
     drops: dict[str, int] = {}
     for grade in (grade for group in groups for grade in group.grades if grade.reward is None):

@@ -1,7 +1,7 @@
-"""Where a run's processes work: Ray on this machine or a cluster that runs already, and a place there for each process.
+"""Ray on this machine or on an existing cluster, and the placement of a run's processes.
 
-Read `workplace` first: it connects, reserves a placement group, looks at every node of it, and brings the base model to
-those that lack it.
+Read `workplace` first: it connects, reserves a placement group, checks every node, and sends the base model to nodes
+that lack it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether there is a living Ray head at an address, found out before Ray itself, which would wait for minutes."""
+"""Checks for a live Ray head at an address. Ray itself would wait for minutes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WHAT_TO_DO = (
 
 
 def find_address(address: str) -> str:
-    """The `host:port` of the head: as given, or for `auto` from RAY_ADDRESS or the Ray that runs on this machine.
+    """Return the `host:port` of the head. `auto` reads RAY_ADDRESS, or uses the Ray of this machine.
 
     Raises:
-        ClusterError: There is none, or Ray Client's `ray://` was given.
+        ClusterError: No Ray is available, or the address is Ray Client's `ray://`.
     """
     asked = f"cluster.address={address}"
     found = address
@@ -36,31 +36,31 @@ def find_address(address: str) -> str:
         asked = f"cluster.address=auto, which is {found}"
     if found.startswith("ray://"):
         raise ClusterError(
-            f"{asked}: Ray Client cannot stream completions; start rft on a node of the cluster with "
-            "cluster.address=auto, or send it there with `ray job submit -- rft train ...`"
+            f"{asked}: Ray Client cannot stream completions; run rft on a node of the cluster with "
+            "cluster.address=auto, or submit it with `ray job submit -- rft train ...`"
         )
     host, _, port = found.rpartition(":")
     if not host or not port.isdigit():
-        raise ClusterError(f"{asked}: write auto or <host>:<port>, as 10.0.0.1:6379")
+        raise ClusterError(f"{asked}: write auto or <host>:<port>, such as 10.0.0.1:6379")
     return found
 
 
 def check_alive(address: str, *, deadline_s: float) -> None:
-    """Make sure that a gRPC server answers at an address. Blocks.
+    """Check that a gRPC server answers at an address. Blocks.
 
     Args:
         address: From `find_address`.
-        deadline_s: Seconds.
+        deadline_s: Seconds until the deadline.
 
     Raises:
-        ClusterError: Nothing listens there, or what does gives no answer, or the wrong one.
+        ClusterError: No server listens there, or the server gives no answer or a wrong one.
     """
     host, _, port = address.rpartition(":")
     ends = time.monotonic() + deadline_s
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=deadline_s) as connection:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
-                return  # what follows would be encrypted
+                return  # all further data would be encrypted
             connection.sendall(PREFACE)
             answer = b""
             while len(answer) < 4 and (left := ends - time.monotonic()) > 0:

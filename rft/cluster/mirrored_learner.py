@@ -1,4 +1,4 @@
-"""A learner on another node than the driver: its checkpoints and the trackers' files come back to the run folder."""
+"""A learner on another node than the driver, whose files are copied to the run folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rft.learning.spec import COMPLETE, LearnerSpec
 
 
 class Mirror:
-    """Keeps the learner's part of the run folder the same here as on its node.
+    """Copies the learner's part of the run folder from its node to this machine.
 
     Args:
         keeper: Of the learner's node.
         node_folder: The keeper's folder.
-        run: What the run is called there.
-        run_folder: The run folder here.
-        deadline_s: For each part of a file, seconds.
+        run: Name of the run on the node.
+        run_folder: The run folder on this machine.
+        deadline_s: Seconds for each part of a file.
     """
 
     def __init__(self, keeper: Any, *, node_folder: str, run: str, run_folder: Path, deadline_s: float) -> None:
@@ -34,7 +34,7 @@ class Mirror:
         self._seen: dict[str, tuple[int, int]] = {}
 
     async def move(self, spec: LearnerSpec) -> LearnerSpec:
-        """The learner as it is built on its node; what it reads from this machine is sent there first."""
+        """Return the learner's spec for its node, after sending the files that the learner reads."""
         files: dict[str, Path] = {}
         there = self._node_folder / self._there
         changed: dict[str, Any] = {"run_folder": there}
@@ -54,7 +54,7 @@ class Mirror:
         return replace(spec, **changed)
 
     async def bring_back(self) -> None:
-        """Bring what is new or changed here, the mark of a whole checkpoint last; drop checkpoints that are gone."""
+        """Copy new and changed files here, the completion mark of a checkpoint last; remove deleted checkpoints."""
         there = await self._list()
         new = [path for path, state in there.items() if self._seen.get(path) != state]
         for path in sorted(new, key=lambda path: path.endswith(COMPLETE)):
@@ -66,7 +66,7 @@ class Mirror:
                 shutil.rmtree(checkpoint)
 
     async def remove(self) -> None:
-        """Leave nothing of the run on the node."""
+        """Remove the run's files from the node."""
         await ask([self._keeper.remove.remote([self._there])], what="the node to clean up", deadline_s=self._deadline_s)
 
     async def _list(self) -> dict[str, tuple[int, int]]:
@@ -76,7 +76,7 @@ class Mirror:
 
 
 class MirroredLearner(RemoteLearner):
-    """A learner whose checkpoints are brought here before they count.
+    """A learner whose checkpoints count only after they are copied here.
 
     Args:
         mirror: Of the node of its first rank.
@@ -89,7 +89,7 @@ class MirroredLearner(RemoteLearner):
         self._mirror = mirror
 
     async def save(self) -> None:
-        """Write a checkpoint, and bring it here."""
+        """Write a checkpoint and copy it here."""
         await super().save()
         await self._mirror.bring_back()
 

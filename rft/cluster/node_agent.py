@@ -1,4 +1,4 @@
-"""What is done on a node for the run: the base model found or received, and files taken in and handed out."""
+"""The agent on a node: finds or receives the base model, and transfers files."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from rft.errors import ClusterError, UsageError
 from rft.models.base_model import fingerprint, locate
 
 READ_BYTES = 32 * 1024 * 1024
-"""How much of a file travels at once."""
+"""Bytes of a file per request."""
 
 
 class NodeKeeper:
-    """A Ray actor without resources of its own, on each node that takes part.
+    """A Ray actor without resources on each node of the run.
 
     Args:
-        folder: Absolute, on this node; everything that is kept lies below it, and only this user may read it.
+        folder: Absolute folder on this node for all stored files; only this user may read it.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._folder.stat().st_uid != os.getuid():
-            raise ClusterError(f"{folder} belongs to another user; give a folder of your own as cluster.node_folder")
+            raise ClusterError(f"{folder} belongs to another user; set cluster.node_folder to your own folder")
 
     def exists(self, path: str) -> bool:
-        """Whether an absolute path is there, to find out what is shared with the driver."""
+        """Whether an absolute path exists, to detect file systems shared with the driver."""
         return os.path.exists(path)
 
     def find_model(self, path: str, name: str | None, wanted: str) -> bool:
-        """Look for the base model on this node: kept from before, at the driver's path, embedded, or on the hub.
+        """Search this node for the base model: stored earlier, at the driver's path, embedded, or on the hub.
 
-        What is found is reached at `models/<fingerprint>` below the folder.
+        `models/<fingerprint>` below the folder then refers to the model.
 
         Args:
             path: The model's folder on the driver.
-            name: Its name on the hub, or that of an embedded one; None for a folder of the user's own.
-            wanted: Its fingerprint.
+            name: The model's name on the hub or among embedded models; None for a folder of the user.
+            wanted: The model's fingerprint.
         """
         kept = self._model(wanted)
         if self._has_model(wanted):
@@ -55,18 +55,18 @@ class NodeKeeper:
             if fingerprint(found) == wanted:
                 self._clear(kept)
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileExistsError):  # another node of this machine was faster
+                with contextlib.suppress(FileExistsError):  # another node on this machine was faster
                     kept.symlink_to(found)
                 return self._has_model(wanted)
         return False
 
     def check_model(self, received: str, wanted: str) -> str | None:
-        """Take a received model into use if it is whole; the fingerprint it has if it is not."""
+        """Store a received model if its fingerprint is right; otherwise return the actual fingerprint."""
         arrived = self._inside(received)
         if (found := fingerprint(arrived)) != wanted:
             shutil.rmtree(arrived)
             return found
-        if self._has_model(wanted):  # another node of this machine was faster
+        if self._has_model(wanted):  # another node on this machine was faster
             shutil.rmtree(arrived)
             return None
         kept = self._model(wanted)
@@ -76,14 +76,14 @@ class NodeKeeper:
         return None
 
     def write(self, path: str, data: bytes, *, is_first: bool) -> None:
-        """Add bytes to a file below the folder, or begin it."""
+        """Append bytes to a file below the folder, or create it."""
         file = self._inside(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("wb" if is_first else "ab") as opened:
             opened.write(data)
 
     def files(self, path: str) -> dict[str, tuple[int, int]]:
-        """Size in bytes and time of change in nanoseconds of all files below a folder, by their path in it."""
+        """Return size in bytes and modification time in nanoseconds of all files below a folder, by relative path."""
         top = self._inside(path)
         found = {}
         for file in top.rglob("*"):
@@ -93,7 +93,7 @@ class NodeKeeper:
         return found
 
     def read(self, path: str, offset: int) -> bytes:
-        """At most `READ_BYTES` of a file below the folder, from an offset."""
+        """Read at most `READ_BYTES` of a file below the folder, from an offset."""
         with self._inside(path).open("rb") as opened:
             opened.seek(offset)
             return opened.read(READ_BYTES)

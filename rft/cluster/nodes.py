@@ -1,4 +1,4 @@
-"""The nodes that a run can use, and what is free on them."""
+"""The nodes of a cluster and their free resources."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class Node:
     """
 
     id: str
-    """Ray's id of it."""
+    """Ray's id of the node."""
     name: str
-    """What to call it in messages; no two nodes of a cluster share it."""
+    """Name in messages, unique in the cluster."""
     cpus: float
-    """CPUs that Ray gives out there."""
+    """CPUs that Ray manages."""
     gpus: float
-    """GPUs that Ray gives out there."""
+    """GPUs that Ray manages."""
     free_cpus: float
-    """Of these, the CPUs that nobody has taken."""
+    """Free CPUs."""
     free_gpus: float
-    """Of these, the GPUs that nobody has taken."""
+    """Free GPUs."""
     is_drivers: bool = False
-    """Whether the driver runs there."""
+    """Whether the driver runs on this node."""
 
 
 def num_gpus_here() -> int:
-    """NVIDIA GPUs of this machine, as its driver counts them."""
+    """Return the number of NVIDIA GPUs that the driver of this machine reports."""
     if shutil.which("nvidia-smi") is None:
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -43,13 +43,13 @@ def num_gpus_here() -> int:
 
 
 def this_machine(num_processes: int) -> Node:
-    """This machine as the one node of a local Ray, which gives out a CPU to each process even where there are fewer."""
+    """Return this machine as the node of a local Ray, which assigns each process a CPU even if there are fewer."""
     cpus, gpus = max(num_processes, os.cpu_count() or 1), num_gpus_here()
     return Node(id="", name="this machine", cpus=cpus, gpus=gpus, free_cpus=cpus, free_gpus=gpus, is_drivers=True)
 
 
 def nodes_of_cluster() -> list[Node]:
-    """The living nodes of the cluster that this process is connected to, the head first, then by name. Blocks."""
+    """Return the live nodes of the connected cluster, the head first, then by name. Blocks."""
     import ray
     from ray._private.state import available_resources_per_node
 

@@ -1,4 +1,4 @@
-"""A place for every process of a run, all at once or not at all: one placement group, freed whatever happens."""
+"""Reserves places for all processes of a run in one placement group, and always frees it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rft.waiting import blocking, wait_for
 
 POLL_S = 0.5
 ANSWER_S = 60.0
-"""Deadline for a question to Ray's head."""
+"""Deadline of a request to Ray's head, in seconds."""
 FREE_S = 10.0
 
 
@@ -27,19 +27,19 @@ class Placement:
     """The reserved places of a run."""
 
     group: Any
-    """Ray's placement group; its bundles are the seats, in their order."""
+    """Ray's placement group. Its bundles are the seats, in order."""
     seats: tuple[Seat, ...]
     """What each process needs."""
     nodes: tuple[Node, ...]
-    """The node of each."""
+    """The node of each process."""
 
     def actor_options(self, index: int) -> dict[str, Any]:
-        """Options of the Ray actor that takes a seat."""
+        """Return the options of the Ray actor in a seat."""
         wanted = self.seats[index]
         return {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, **self.beside(index)}
 
     def beside(self, index: int) -> dict[str, Any]:
-        """Options of a Ray actor or task that runs on the node of a seat and takes no resources."""
+        """Return the options of a Ray actor or task on the node of a seat that uses no resources."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         strategy = PlacementGroupSchedulingStrategy(
@@ -52,19 +52,19 @@ class Placement:
 async def reserved(
     seats: Sequence[Seat], *, address: str, deadline_s: float, tell: Callable[[str], None]
 ) -> AsyncIterator[Placement]:
-    """Reserve a place for every process for as long as the block lasts.
+    """Reserve a place for every process for the duration of the block.
 
-    One placement group, so that of two runs that both fit only alone, one gets all and the other waits. An engine is
-    one bundle, which Ray never splits: tensor parallelism stays inside one node.
+    With one placement group, if two runs fit only alone, one gets all places and the other waits. An engine is one
+    bundle, which Ray never splits, so tensor parallelism stays within one node.
 
     Args:
         seats: What each process needs.
-        address: Of the cluster.
-        deadline_s: How long to wait for room, or for nodes that are still to join.
-        tell: Receives the plan, and what does not fit.
+        address: Address of the cluster.
+        deadline_s: Seconds to wait for resources, or for nodes that have not joined yet.
+        tell: Receives the plan, and the seats that do not fit.
 
     Raises:
-        ConfigError: There was no room for all of them before the deadline.
+        ConfigError: The cluster had no room for all processes before the deadline.
     """
     from ray.exceptions import RayError
     from ray.util import placement_group, placement_group_table, remove_placement_group
@@ -92,7 +92,7 @@ async def reserved(
         tell(plan_text(seats, list(known.values()), placed, address))
         yield Placement(group=group, seats=tuple(seats), nodes=placed)
     finally:
-        with contextlib.suppress(RayError, ClusterError, WaitTimeout):  # the head is dead: there is nothing to free
+        with contextlib.suppress(RayError, ClusterError, WaitTimeout):  # the head is dead, so nothing remains to free
             if address != LOCAL:
                 check = partial(check_alive, address, deadline_s=FREE_S)
                 await blocking(check, what="the Ray head", deadline_s=FREE_S + 1)
@@ -100,7 +100,7 @@ async def reserved(
 
 
 async def nodes_now() -> list[Node]:
-    """The nodes of the cluster that this process is connected to, as they are now.
+    """Return the current nodes of the connected cluster.
 
     Raises:
         WaitTimeout: The head did not answer.

@@ -1,4 +1,4 @@
-"""What a run asks of the cluster, what there is on each node, and what does not fit, before anything starts."""
+"""Compares the needs of a run with the resources of each node, before anything starts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rft.cluster.nodes import Node
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
-    """What one process needs; all of it on one node.
+    """The resources that one process needs on one node.
 
     Example:
         Seat(role="sampler", cpus=1, gpus=2)
     """
 
     role: str
-    """sampler or learner."""
+    """`sampler` or `learner`."""
     cpus: float
-    """CPUs that Ray sets aside."""
+    """CPUs to reserve."""
     gpus: float
-    """GPUs that Ray sets aside."""
+    """GPUs to reserve."""
 
     def to_bundle(self) -> dict[str, float]:
-        """As Ray's placement groups have it."""
+        """Return the seat as a bundle of a placement group."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
     def __str__(self) -> str:
@@ -34,9 +34,9 @@ class Seat:
 
 
 def seat(seats: Sequence[Seat], nodes: Sequence[Node]) -> list[Node | None]:
-    """Seat the processes where it is free, the largest first, each on the fullest node that takes it; None: no room.
+    """Assign the processes to nodes, the largest first, each to the fullest node with room; None if they do not fit.
 
-    It tells what to expect; Ray decides. A fraction of a GPU is part of one GPU.
+    The result is a forecast; Ray decides. A fraction of a GPU is part of one GPU.
     """
     free = {node.id: [node.free_cpus, *_gpus(node.free_gpus)] for node in nodes}
     placed: list[Node | None] = [None] * len(seats)
@@ -49,7 +49,7 @@ def seat(seats: Sequence[Seat], nodes: Sequence[Node]) -> list[Node | None]:
 
 
 def missing(seats: Sequence[Seat], nodes: Sequence[Node]) -> str | None:
-    """What does not fit into what is free, in words; None when all of it does."""
+    """Describe the seats that do not fit into the free resources; None if all fit."""
     without = [wanted for wanted, node in zip(seats, seat(seats, nodes), strict=True) if node is None]
     if not without:
         return None
@@ -63,7 +63,7 @@ def missing(seats: Sequence[Seat], nodes: Sequence[Node]) -> str | None:
 
 
 def there_is(nodes: Sequence[Node]) -> str:
-    """What there is on each node and what of it is free, in words."""
+    """Describe the total and free resources of each node."""
     return "; ".join(
         f"{node.name}: {node.free_cpus:g} of {node.cpus:g} CPUs and {node.free_gpus:g} of {node.gpus:g} GPUs free"
         for node in nodes
@@ -71,13 +71,13 @@ def there_is(nodes: Sequence[Node]) -> str:
 
 
 def plan_text(seats: Sequence[Seat], nodes: Sequence[Node], placed: Sequence[Node], address: str) -> str:
-    """Where everything goes, as a table.
+    """Return the placement as a table.
 
     Args:
         seats: What each process needs.
-        nodes: All nodes, with what is free on them without this run.
-        placed: The node of each.
-        address: Of the cluster.
+        nodes: All nodes, with their free resources without this run.
+        placed: The node of each process.
+        address: Address of the cluster.
     """
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     head = f"cluster {address}: {len(nodes)} node{'s' * (len(nodes) > 1)}, {cpus:g} CPUs, {gpus:g} GPUs"
@@ -98,14 +98,14 @@ def plan_text(seats: Sequence[Seat], nodes: Sequence[Node], placed: Sequence[Nod
 
 
 def _gpus(free: float) -> list[float]:
-    """Free GPUs one by one; the fraction that is left of a shared one comes last."""
+    """Return free GPUs one by one; the remaining fraction of a shared GPU comes last."""
     whole = int(free + 1e-9)
     rest = free - whole
     return [1.0] * whole + ([rest] if rest > 1e-9 else [])
 
 
 def _take(wanted: Seat, free: list[float]) -> bool:
-    """Take what is wanted out of what is free on a node, or leave it as it is."""
+    """Reduce the free GPUs of a node by the request, or leave them unchanged if it does not fit."""
     if free[0] + 1e-9 < wanted.cpus:
         return False
     if wanted.gpus >= 1:

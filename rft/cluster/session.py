@@ -1,4 +1,4 @@
-"""Ray for as long as a run lasts: started on this machine, or a cluster that runs already and stays as it is."""
+"""A Ray session for a run: rft starts Ray on this machine, or attaches to an existing cluster and leaves it running."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ from rft.terminal.interrupt import listen_again
 from rft.waiting import blocking, in_thread, wait_for, waiting
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""With 0, Ray gives its processes the address 127.0.0.1, and they listen there alone. Elsewhere than on Linux that is
-Ray's own default."""
+"""With 0, Ray's processes listen on 127.0.0.1 only. This is Ray's default on other systems than Linux."""
 
 LOCAL = "local"
-"""Instead of an address: a Ray that was started for the run."""
+"""Replaces the address if rft started Ray for the run."""
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""What Ray sets for the entrypoint of `ray job submit`."""
+"""Environment variable that Ray sets for the entrypoint of `ray job submit`."""
 
 
 HELPERS = ("start_api_server", "start_monitor", "start_log_monitor")
-"""Methods of Ray's own `Node` that start processes which nobody asks on one machine: the dashboard's server, which
-`ray.init` would wait for, the autoscaler, and what brings the workers' output to a driver that does not want it."""
+"""Methods of Ray's `Node` that start processes without use on one machine: the dashboard's server, for which `ray.init`
+would wait, the autoscaler, and the forwarding of workers' output to the driver."""
 
 REFUSED = (
-    "the head is alive, so the token or the version must be another: set RAY_AUTH_MODE=token, put the head's token "
+    "the head is alive, so the token or the version differs: set RAY_AUTH_MODE=token, put the head's token "
     "(there: `ray get-auth-token`) into ~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN, and run the same Ray "
     "and Python"
 )
@@ -45,17 +44,17 @@ REFUSED = (
 
 @asynccontextmanager
 async def ray_session(config: LocalClusterConfig | AttachClusterConfig, *, num_processes: int) -> AsyncIterator[str]:
-    """Connect to Ray; only what was started here is stopped at the end.
+    """Connect to Ray. At the end, stop Ray only if this function started it.
 
     Args:
-        config: `local` or `attach`. Inside a Ray job, or where this process is connected already, both attach.
-        num_processes: Actors to be placed, one CPU each.
+        config: `local` or `attach`. Inside a Ray job, or if this process is already connected, both attach.
+        num_processes: Number of actors, one CPU each.
 
     Yields:
-        The address; `LOCAL` where Ray was started for the run.
+        The address; `LOCAL` if Ray was started for the run.
 
     Raises:
-        ClusterError: There is no cluster at the address, or it refuses.
+        ClusterError: The address has no cluster, or the cluster refuses the connection.
         WaitTimeout: Ray did not start in time.
     """
     import ray
@@ -83,7 +82,7 @@ async def ray_session(config: LocalClusterConfig | AttachClusterConfig, *, num_p
             async with watched(address):
                 yield address
         except ClusterError:
-            is_reachable = False  # and so to disconnect would wait for what is not there
+            is_reachable = False  # disconnecting would wait for a missing head
             raise
         finally:
             if is_reachable:
@@ -98,22 +97,22 @@ async def ray_session(config: LocalClusterConfig | AttachClusterConfig, *, num_p
 
 @contextmanager
 def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes: int) -> Iterator[Future[None]]:
-    """Let Ray start in a thread while this one does something else; a `ray_session` in the block uses that Ray.
+    """Start Ray in another thread; a `ray_session` within the block uses this Ray.
 
-    A cluster that runs already is left to `ray_session`. What was started is stopped at the end of the block.
+    `ray_session` handles existing clusters. At the end of the block, a Ray that was started here is stopped.
 
     Args:
-        config: As for `ray_session`.
-        num_processes: As for `ray_session`.
+        config: Like in `ray_session`.
+        num_processes: Like in `ray_session`.
 
     Yields:
-        Done once Ray is there, or with why it is not.
+        A future that completes when Ray is ready, or fails with the reason.
     """
     import ray
 
     global _ahead
     started: Future[None] = Future()
-    started.set_running_or_notify_cancel()  # whoever gives up leaves it as it is
+    started.set_running_or_notify_cancel()  # a cancelled wait does not cancel the start
     if not starts_ray(config):
         yield started
         return
@@ -123,9 +122,9 @@ def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes
         try:
             _start(num_processes)
             started.set_result(None)
-        except BaseException as error:  # it is raised where Ray is waited for
+        except BaseException as error:  # raised again by the waiter
             started.set_exception(error)
-        ended.wait()  # the kernel ends Ray's processes together with the thread that started them
+        ended.wait()  # the kernel stops Ray's processes together with the thread that started them
 
     with _on_loopback():
         in_thread(start, name="Ray")
@@ -134,18 +133,18 @@ def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes
             yield started
         finally:
             _ahead = None
-            with waiting("Ray to start, so that it can be stopped"):
+            with waiting("the start of Ray, to stop it again"):
                 wait([started], timeout=config.start_timeout_s)
             ray.shutdown()
             ended.set()
 
 
 _ahead: Future[None] | None = None
-"""Done once the Ray of `ray_ahead` is there. As Ray itself, there is one in a process."""
+"""Future of the Ray of `ray_ahead`. A process has at most one Ray."""
 
 
 def starts_ray(config: LocalClusterConfig | AttachClusterConfig) -> bool:
-    """Whether a session would start a Ray of its own: not inside of one."""
+    """Whether a session would start its own Ray; inside another session it would not."""
     import ray
 
     return isinstance(config, LocalClusterConfig) and JOB_CONFIG not in os.environ and not ray.is_initialized()
@@ -168,7 +167,7 @@ def _start(num_processes: int) -> None:
 
 @contextmanager
 def _without_helpers() -> Iterator[None]:
-    """A Ray that is started here starts none of `HELPERS`."""
+    """Make Ray start none of `HELPERS`."""
     from ray._private.node import Node
 
     before = {name: getattr(Node, name) for name in HELPERS}
@@ -182,13 +181,13 @@ def _without_helpers() -> Iterator[None]:
 
 
 async def _attach(config: AttachClusterConfig) -> str:
-    """Connect to a running cluster; return its address."""
+    """Connect to an existing cluster and return its address."""
     import ray
     from ray.exceptions import RayError
 
     deadline_s = config.start_timeout_s
     address = await blocking(lambda: find_address(config.address), what="a Ray cluster", deadline_s=deadline_s)
-    # It ends by itself; the second more lets its own message out.
+    # The check has its own deadline; the extra second lets its message through.
     await blocking(lambda: check_alive(address, deadline_s=deadline_s), what="the Ray head", deadline_s=deadline_s + 1)
     runtime_env = _code() if config.ship_code else None
 
@@ -201,14 +200,14 @@ async def _attach(config: AttachClusterConfig) -> str:
         raise ClusterError(f"the Ray cluster at {address} refuses: {_reason(error)}; {REFUSED}") from error
     except WaitTimeout as error:
         raise ClusterError(
-            f"the Ray cluster at {address} did not take this process in within {deadline_s:g} s "
+            f"the Ray cluster at {address} did not accept this process within {deadline_s:g} s "
             f"(cluster.start_timeout_s); {WHAT_TO_DO}"
         ) from error
     return address
 
 
 def _code() -> dict[str, Any] | None:
-    """This package, for the nodes; None where the Ray job brings modules of its own."""
+    """Return this package for the nodes; None if the Ray job provides its own modules."""
     job = json.loads(os.environ.get(JOB_CONFIG, "{}"))
     if (job.get("runtime_env") or {}).get("py_modules"):
         return None
@@ -216,7 +215,7 @@ def _code() -> dict[str, Any] | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What is behind it: Ray wraps the cause in errors that say less, and ends its story with it."""
+    """Return the cause of an error, which Ray wraps in less informative errors."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -225,7 +224,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """A Ray that is started here listens on this machine alone."""
+    """Make Ray listen on this machine only."""
     from ray._private import ray_constants
 
     before = os.environ.get(LOOPBACK_SWITCH), ray_constants.ENABLE_RAY_CLUSTER

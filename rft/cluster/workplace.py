@@ -1,4 +1,4 @@
-"""Everything that a run needs of a cluster: a connection, a place for each process, and the base model beside it."""
+"""Prepares a cluster for a run: connection, a place for each process, and the base model on every node."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from rft.config.schema import AttachClusterConfig
 from rft.errors import ClusterError, ConfigError, WaitTimeout
 
 Part = Literal["all", "samplers", "learner"]
-"""Processes of a run that share a workplace."""
+"""The processes of a run that a workplace contains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """Where the processes of a run work."""
+    """The places of a run's processes."""
 
     shares: Shares
-    """CPU threads and GPUs of each."""
+    """CPU threads and GPUs of each process."""
     model: Path
     """Folder of the base model, the same on every node."""
     sampler_options: tuple[dict[str, Any], ...]
@@ -41,9 +41,9 @@ class Workplace:
     learner_options: tuple[dict[str, Any], ...]
     """Options of the Ray actor of each rank of the learner; none where there is no learner."""
     mirrors: tuple[Mirror | None, ...]
-    """Of each rank's node: brings files there and back, where the node does not share the run folder."""
+    """Mirror of each rank's node, which transfers files if the node does not share the run folder."""
     sampler_nodes: tuple[str, ...] = ()
-    """What the node of each sampler is called; empty where all work on this machine."""
+    """Name of each sampler's node; empty if all processes run on this machine."""
 
 
 @asynccontextmanager
@@ -57,14 +57,14 @@ async def workplace(
     parallel: int = 1,
     part: Part = "all",
 ) -> AsyncIterator[Workplace]:
-    """Connect, reserve and prepare; everything is given back at the end.
+    """Connect, reserve places and prepare nodes; release everything at the end.
 
     Args:
         config: A checked configuration.
         model: Folder of the base model on this machine.
-        fingerprint: Of the base model.
-        tell: Receives the plan, where other machines belong to the cluster.
-        address: Of the `ray_session` to work in; None opens one.
+        fingerprint: Fingerprint of the base model.
+        tell: Receives the plan if the cluster has other machines.
+        address: Address of an open `ray_session`; None opens one.
         parallel: Runs that go on in that session at the same time, each like this one.
         part: Which processes: all of a run, or the samplers that such runs have in common, or a run's learner without
             them.
@@ -72,7 +72,7 @@ async def workplace(
     Raises:
         ConfigError: The cluster has no room, or a node lacks something.
         ClusterError: The cluster cannot be reached, or a node failed.
-        WaitTimeout: Something took too long.
+        WaitTimeout: A wait exceeded its deadline.
     """
     sampler, learner = config.sampler, config.learner if isinstance(config, RunConfig) else None
     num_samplers = 0 if part == "learner" else sampler.num_actors
@@ -104,7 +104,7 @@ async def workplace(
                 yield place
             finally:
                 for mirror in filter(None, dict.fromkeys(place.mirrors)):
-                    with contextlib.suppress(ClusterError, WaitTimeout):  # the node is gone, and what was on it
+                    with contextlib.suppress(ClusterError, WaitTimeout):  # the node is gone, with its files
                         await mirror.remove()
 
 
@@ -136,7 +136,7 @@ def _placed(
 
 @contextmanager
 def ray_ahead_for(config: RunConfig | EvaluateConfig) -> Iterator[None]:
-    """Let the Ray of a run start while its prompts are rendered; its `workplace` is to be opened in the block."""
+    """Start the Ray of a run while its prompts are rendered; open its `workplace` within the block."""
     with ray_ahead(config.cluster, num_processes=_num_processes(config)):
         yield
 
@@ -146,10 +146,10 @@ def _num_processes(config: RunConfig | EvaluateConfig) -> int:
 
 
 def refuse_early(config: RunConfig | EvaluateConfig) -> None:
-    """Refuse what this machine cannot give, before anything is written; a cluster is asked only later.
+    """Check the resources of this machine before anything is written; a cluster is checked later.
 
     Raises:
-        ConfigError: More GPUs are asked for than there are.
+        ConfigError: The configuration requests more GPUs than available.
     """
     learner = config.learner if isinstance(config, RunConfig) else None
     if starts_ray(config.cluster):
@@ -163,7 +163,7 @@ async def _prepared(
     fingerprint: str,
     num_samplers: int,
 ) -> Workplace:
-    """Look at every node, bring the base model to those that lack it, and see what they share with the driver."""
+    """Check every node, send the base model to nodes that lack it, and detect file systems shared with the driver."""
     import ray
 
     from rft.cluster.node_agent import NodeKeeper
@@ -181,7 +181,7 @@ async def _prepared(
     name = None if Path(config.model.path or "").expanduser().exists() else config.model.path
     found = await ask(
         [keeper.find_model.remote(model, name, fingerprint) for keeper in keepers.values()],
-        what=f"{len(keepers)} node(s) to look for the base model",
+        what=f"{len(keepers)} node(s) to search for the base model",
         deadline_s=deadline_s,
     )
     lacking = {
@@ -204,7 +204,7 @@ async def _check_versions(
     config: RunConfig | EvaluateConfig,
     num_samplers: int,
 ) -> None:
-    """Refuse nodes without rft and its libraries, or with others than the driver's, all of them at once."""
+    """Refuse nodes whose rft or libraries are missing or differ from the driver's; report all nodes together."""
     import ray
 
     learner_nodes = {node.id for node in placement.nodes[num_samplers:]}
@@ -221,7 +221,7 @@ async def _check_versions(
             ray.remote(version_reader(needed[id])).options(**placement.beside(index), max_retries=0).remote()
             for id, index in first.items()
         ],
-        what=f"{len(first)} node(s) to say their versions",
+        what=f"{len(first)} node(s) to report their versions",
         deadline_s=config.cluster.start_timeout_s,
     )
     found = []
@@ -232,7 +232,7 @@ async def _check_versions(
 
 
 async def send_model(keepers: dict[str, Any], model: Path, fingerprint: str, deadline_s: float) -> None:
-    """Send the base model to nodes, and let them check what arrived."""
+    """Send the base model to nodes, which check its fingerprint."""
     files = {file.name: file for file in sorted(model.iterdir()) if file.is_file()}
     await send(keepers, files, deadline_s=deadline_s)
     checked = await ask(
@@ -250,7 +250,7 @@ async def send_model(keepers: dict[str, Any], model: Path, fingerprint: str, dea
 async def _mirrors(
     keepers: dict[str, Any], folder: str, run_folder: Path, deadline_s: float
 ) -> dict[str, Mirror | None]:
-    """A mirror for each of these nodes; None for those that see the run folder themselves."""
+    """Return a mirror for each node; None for nodes that share the run folder."""
     marker = run_folder / f".{uuid.uuid4().hex}"
     marker.touch()
     try:

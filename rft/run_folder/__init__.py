@@ -1,1 +1,1 @@
-"""What a run leaves on disk: records, checkpoints, provenance, the result and its pictures."""
+"""The files of a run: records, checkpoints, provenance, result and plots."""

@@ -1,4 +1,4 @@
-"""Checkpoints and results on disk: which checkpoint a run goes on from, and the adapter or model that it leaves."""
+"""Finds the checkpoint to resume from, and writes the resulting adapter or model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json")
-"""How files with a model's weights, or lists of them, end."""
+"""Suffixes of weight files and their indexes."""
 
 
 def last_checkpoint(run_folder: Path) -> tuple[Path, int]:
-    """The newest whole checkpoint of a run, and its step.
+    """Return the newest complete checkpoint of a run, and its step.
 
     Raises:
-        OutputError: The folder holds no run, or the run has no whole checkpoint.
+        OutputError: The folder contains no run, or the run has no complete checkpoint.
     """
     if not (run_folder / "config.yaml").exists():
         raise OutputError("resume", [f"resume={run_folder}: the folder contains no run (no config.yaml)"])
@@ -35,20 +35,18 @@ def last_checkpoint(run_folder: Path) -> tuple[Path, int]:
         if (folder / COMPLETE).exists()
     ]
     if not whole:
-        raise OutputError(
-            "resume", [f"resume={run_folder}: the run has no whole checkpoint to go on from; start it anew"]
-        )
+        raise OutputError("resume", [f"resume={run_folder}: the run has no complete checkpoint; start a new run"])
     step, folder = max(whole)
     return folder, step
 
 
 def save_adapter(folder: Path, adapter: Adapter, tokenizer: PreTrainedTokenizerBase, model_card: str) -> None:
-    """Write an adapter in PEFT's format, whole or not at all; one that is there already is replaced.
+    """Write an adapter in PEFT format, completely or not at all. An existing adapter is replaced.
 
     Args:
-        folder: Where to.
+        folder: Target folder.
         adapter: The adapter.
-        tokenizer: The tokenizer of training, with its chat template; it is saved beside the adapter.
+        tokenizer: The tokenizer of training, with its chat template; saved beside the adapter.
         model_card: The adapter's README.md.
 
     Raises:
@@ -64,10 +62,10 @@ def save_adapter(folder: Path, adapter: Adapter, tokenizer: PreTrainedTokenizerB
 def save_model(
     folder: Path, weights: FullWeights, base_model: Path, tokenizer: PreTrainedTokenizerBase, model_card: str
 ) -> None:
-    """Write a fully fine-tuned model in Hugging Face's format, whole or not at all.
+    """Write a fully fine-tuned model in Hugging Face format, completely or not at all.
 
     Args:
-        folder: Where to; a model that is there already is replaced.
+        folder: Target folder; an existing model is replaced.
         weights: Every tensor of the model.
         base_model: Folder of the base model, whose configuration the model keeps.
         tokenizer: The tokenizer of training, with its chat template.
@@ -87,7 +85,7 @@ def save_model(
 
 def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write a tokenizer and its chat template, so that `AutoTokenizer.from_pretrained(folder)` needs nothing else."""
-    # How it was loaded here is nobody else's business, but Transformers would write it into tokenizer_config.json.
+    # Transformers would write these local loading options into tokenizer_config.json.
     for name in ("is_local", "local_files_only", "trust_remote_code"):
         tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(str(folder))
@@ -95,7 +93,7 @@ def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `folder` once it is filled; on an error nothing changes.
+    """Yield a temporary folder that replaces `folder` at the end; on an error nothing changes.
 
     Raises:
         OutputError: The disk is full or cannot be written.

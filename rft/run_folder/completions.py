@@ -1,4 +1,4 @@
-"""Completions that were recorded: those of a run, or of anybody's file, as tasks and rollouts to grade."""
+"""Reads recorded completions of a run or a file as tasks and rollouts to grade."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from rft.run_folder.recorder import ROLLOUTS
 from rft.types import Policy, Rollout, Split, StopReason, Task
 
 COLUMNS = ("completion", "output", "response")
-"""What the column with the completion may be called."""
+"""Names of the column with the completion."""
 
 TOKENS = "num_completion_tokens"
 RUN_COLUMNS = frozenset({"step", "phase", "task_id", "split", "item", "stop", "policy"})
-"""A line with all of these was written by a run."""
+"""Columns that identify a line of a run."""
 
 MAX_TOKENS = 1_000_000
-"""Of a recorded completion. A larger number is a mistake, and would fill the memory."""
+"""Limit for a recorded completion. A larger number is a mistake and would fill the memory."""
 UNKNOWN_TOKEN = -1
-"""Stands for each token of a completion: how many there were is recorded, which ones is not."""
+"""Placeholder for each token: the number of tokens is recorded, but not their ids."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,24 +37,24 @@ class RecordedGroup:
     task: Task
     """The task."""
     rollouts: list[Rollout]
-    """`[G]` its completions; prompt ids are empty, log-probabilities not a number."""
+    """`[G]` completions; prompt ids are empty, and log-probabilities are NaN."""
     places: list[str]
-    """`[G]` file and line of each."""
+    """`[G]` file and line of each completion."""
 
 
 def read_completions(source: str, *, columns: Mapping[str, str], phase: Phase | None) -> list[RecordedGroup]:
     """Read recorded completions.
 
-    Lines of a run belong together when they are of one task in one step. Other lines do when all but the completion is
-    the same.
+    Lines of a run form a group if they have the same task and step. Other lines form a group if they differ only in the
+    completion.
 
     Args:
-        source: A run folder, or whatever `rft.data.sources.read_rows` takes.
-        columns: Our column names to the source's, as `{"completion": "text"}`.
-        phase: Of a run, only what was sampled for this.
+        source: A run folder, or a source of `rft.data.sources.read_rows`.
+        columns: Maps rft's column names to those of the source, such as `{"completion": "text"}`.
+        phase: Phase of a run to read; None reads all.
 
     Raises:
-        DataError: With every flaw of the source, or the one reason why it cannot be read at all.
+        DataError: Contains every flaw of the source, or the reason why the source is unreadable.
     """
     of_run = Path(source).expanduser() / ROLLOUTS
     file = str(of_run) if of_run.is_file() else source
@@ -75,18 +75,18 @@ def read_completions(source: str, *, columns: Mapping[str, str], phase: Phase | 
     refuse_flaws(flaws, file)
     if not groups:
         of_phase = f" of the phase {phase}" if phase else ""
-        raise data_error(f"data={source}: there is no completion{of_phase} in it")
+        raise data_error(f"data={source}: it contains no completion{of_phase}")
     return list(groups.values())
 
 
 def _add(content: Mapping[str, Any], where: str, groups: dict[str, RecordedGroup]) -> None:
-    """Make the task and the rollout that a line holds, and put them where they belong."""
+    """Turn a line into a task and a rollout, and add them to their group."""
     column = _completion_column(content)
     text, num_tokens = content[column], content.get(TOKENS, 0)
     if not isinstance(text, str):
         raise BadRow(f'"{column}" must be a string, not {type_name(text)}')
     if type(num_tokens) is not int or num_tokens < 0:
-        raise BadRow(f'"{TOKENS}" must be a whole number, not {json.dumps(num_tokens, default=str)}')
+        raise BadRow(f'"{TOKENS}" must be an integer, not {json.dumps(num_tokens, default=str)}')
     if num_tokens > MAX_TOKENS:
         raise BadRow(f'"{TOKENS}" is {num_tokens:,}; at most {MAX_TOKENS:,} are allowed')
     is_of_run = content.keys() >= RUN_COLUMNS
@@ -118,7 +118,7 @@ def _completion_column(content: Mapping[str, Any]) -> str:
         names = ", ".join(content) or "no columns"
         raise BadRow(f'no "completion"; it has: {names} (map one with data.columns.completion=<column>)')
     if len(present) > 1 and present[0] != "completion":
-        raise BadRow('both "output" and "response"; say which is meant with data.columns.completion=output')
+        raise BadRow('both "output" and "response"; select one with data.columns.completion=output')
     return present[0]
 
 
@@ -150,6 +150,6 @@ def _policy(content: Mapping[str, Any]) -> Policy:
 
 
 def _unfinished_line(path: Path) -> int | None:
-    """The number of the last line, where its end was not written: the run goes on, or its machine died."""
+    """Return the number of an incomplete last line, which a running or killed run leaves; None if it is complete."""
     content = path.read_bytes()
     return None if content.endswith(b"\n") else content.count(b"\n") + 1

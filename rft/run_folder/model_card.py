@@ -1,4 +1,4 @@
-"""The model card that travels with a run's result: what it was trained on, who graded it, how it did, how to use it."""
+"""The model card of a result: training data, graders, results and usage."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ CARD = """\
 
 {what}, trained by reinforcement fine-tuning ({method}) with rft {version}.
 
-## What it was trained on
+## Training data
 
 {data}
 
 Base model: `{base_model}`, fingerprint `{base_fingerprint}`.
 
-## Who graded it
+## Graders
 
 {graders}
 
-The reward is the weighted sum of the scores. A completion that a grader failed to grade was left out, not counted as 0.
+The reward is the weighted sum of the scores. Completions on which a grader failed were left out, not counted as 0.
 
-## How it did
+## Results
 
 {results}
 
@@ -43,7 +43,7 @@ The reward is the weighted sum of the scores. A completion that a grader failed 
 
 {use}
 
-## How to have it again
+## Reproduction
 
 {versions}
 
@@ -53,7 +53,7 @@ Seed {seed}, git commit {commit}. The command:
 {command}
 ```
 
-The configuration, as resolved:
+The resolved configuration:
 
 ~~~~yaml
 {config}~~~~
@@ -66,8 +66,8 @@ MERGED_CARD = """\
 # {title}, merged with an adapter
 
 The adapter `{adapter}` (fingerprint `{adapter_fingerprint}`), merged into the weights of `{base_model}` (fingerprint
-`{base_fingerprint}`) by rft {version}. The adapter's own card, if it has one, is `ADAPTER_README.md`: what it was
-trained on, who graded it, how it did.
+`{base_fingerprint}`) by rft {version}. If the adapter has a card, `ADAPTER_README.md` contains it,
+with training data, graders and results.
 
 {proof}
 
@@ -89,13 +89,13 @@ With PEFT:
 {peft}
 ```
 
-With vLLM, where it serves adapters of this architecture:
+With vLLM, for architectures whose adapters it serves:
 
 ```python
 {vllm}
 ```
 
-As a plain model folder, for everything else: `rft merge adapter={folder} output_dir=merged`."""
+As a plain model folder, for other programs: `rft merge adapter={folder} output_dir=merged`."""
 
 MODEL_USE = """\
 With rft:
@@ -125,19 +125,19 @@ def model_card(
     folder: Path,
     base_model: str,
 ) -> str:
-    """The README.md of an adapter or a whole model, with the front matter that the hub reads.
+    """Return the README.md of an adapter or a whole model, with the front matter for the hub.
 
     Args:
-        summary: As `report.build_summary` returns it.
-        config: The resolved configuration, in plain containers; what is secret in it is left out.
-        manifest: As `manifest` returns it.
-        folder: Where adapter or model lie; the code of the card loads it from there.
+        summary: Result of `summary.build_summary`.
+        config: The resolved configuration, in plain containers; the card omits its secrets.
+        manifest: Result of `provenance.manifest`.
+        folder: Folder of the adapter or model, from which the card's code loads it.
         base_model: Hub id or absolute folder of the base model.
     """
     path = manifest["base_model"]["path"]
     is_adapter = config["learner"]["lora"] is not None
     front_matter = {
-        # The hub takes only its own ids.
+        # The hub accepts only its own ids.
         **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
         "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-generation",
@@ -173,15 +173,15 @@ def merged_card(
     proof: str,
     snippets: Snippets,
 ) -> str:
-    """The README.md of an adapter merged into its base model.
+    """Return the README.md of an adapter merged into its base model.
 
     Args:
         base_model: Hub id or folder of the base model.
-        base_fingerprint: Of its files.
-        adapter: Where the adapter was read from.
-        adapter_fingerprint: Of its weights.
-        proof: What the merge was proved by, in words.
-        snippets: How the merged model is used.
+        base_fingerprint: Fingerprint of the base model's files.
+        adapter: Path of the adapter.
+        adapter_fingerprint: Fingerprint of the adapter's weights.
+        proof: The proof of the merge, in words.
+        snippets: Code that uses the merged model.
     """
     front_matter = {
         **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
@@ -203,7 +203,7 @@ def merged_card(
 
 
 def model_use(snippets: Snippets) -> str:
-    """How a whole model is used."""
+    """Return the usage of a whole model."""
     return MODEL_USE.format(
         folder=shlex.quote(str(snippets.folder)),
         question=QUESTION,
@@ -213,7 +213,7 @@ def model_use(snippets: Snippets) -> str:
 
 
 def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
-    """How the result of a run is used, with the prompts that it was trained on."""
+    """Return the usage of a run's result, with prompts like those of training."""
     snippets = Snippets(
         folder=folder,
         max_tokens=config["sampler"]["max_completion_tokens"],
@@ -235,12 +235,12 @@ def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
 
 
 def _last_name(path: str) -> str:
-    """The last part of a hub id or a folder."""
+    """Return the last part of a hub id or a path."""
     return path.rstrip("/").rpartition("/")[2]
 
 
 def _data(manifest: Mapping[str, Any]) -> str:
-    """Where the tasks came from, how many they were, and the hash of their content."""
+    """Return source, number and content hash of the tasks."""
     rows = [
         (split, tasks["source"], tasks["num_tasks"], f"`{tasks['sha256']}`")
         for split, tasks in manifest["tasks"].items()
@@ -249,7 +249,7 @@ def _data(manifest: Mapping[str, Any]) -> str:
 
 
 def _graders(manifest: Mapping[str, Any]) -> str:
-    """Graders with their weights and the hashes of their code."""
+    """Return the graders with weights and code hashes."""
     rows = [
         (name, grader["weight"], grader["source"], f"`{grader['sha256']}`")
         for name, grader in manifest["graders"].items()
@@ -258,7 +258,7 @@ def _graders(manifest: Mapping[str, Any]) -> str:
 
 
 def _results(summary: Mapping[str, Any]) -> str:
-    """Before, after and difference, with how they were measured."""
+    """Return before, after and difference, with the method of measurement."""
     evaluation = summary["eval"]
     labels = {"before": "before", "after": "after", "difference": "after - before, paired"}
     rows = [
@@ -276,7 +276,7 @@ def _results(summary: Mapping[str, Any]) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table in Markdown."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     cells = ([str(cell).replace("|", r"\|").replace("\n", " ") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -1,4 +1,4 @@
-"""Python that uses a result and runs as it is printed, from any folder: for the model card."""
+"""Python snippets for the model card. They use a result and run unchanged in any folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from rft.sampling.spec import LORA_RANKS
 
 QUESTION = "What is 17 + 25?"
-"""The prompt of the snippets; any would do."""
+"""The prompt of the snippets."""
 
 _PEFT = """\
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-folder = {folder}  # or the hub id that it was uploaded to
+folder = {folder}  # or its hub id after an upload
 model = AutoPeftModelForCausalLM.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 {generate}"""
@@ -25,7 +25,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 _TRANSFORMERS = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-folder = {folder}  # or the hub id that it was uploaded to
+folder = {folder}  # or its hub id after an upload
 model = AutoModelForCausalLM.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 {generate}"""
@@ -63,45 +63,45 @@ _ALONE = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snippets:
-    """What the snippets of one result have in common.
+    """Shared settings of the snippets of one result.
 
     Example:
         Snippets(folder=Path("/runs/1/adapter"), max_tokens=48, temperature=1.0, system="Be brief.")
     """
 
     folder: Path
-    """Where the adapter or the model lies, absolute."""
+    """Absolute folder of the adapter or model."""
     max_tokens: int
-    """Longest completion."""
+    """Longest completion, in tokens."""
     temperature: float = 1.0
-    """At which the policy was trained."""
+    """Sampling temperature of training."""
     system: str | None = None
     """System message of the training prompts."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
-    """Further variables of the chat template, as `enable_thinking`."""
+    """Additional variables of the chat template, such as `enable_thinking`."""
     is_raw: bool = False
-    """Whether prompts are sent as they are, without a chat template."""
+    """Whether prompts are sent unchanged, without a chat template."""
     stop: Sequence[str] = ()
     """Strings that end a completion."""
 
     def peft(self) -> str:
-        """The adapter with PEFT."""
+        """Return code that uses the adapter with PEFT."""
         return _PEFT.format(folder=self._folder, generate=self._generate())
 
     def transformers(self) -> str:
-        """The whole model with Transformers."""
+        """Return code that uses the whole model with Transformers."""
         return _TRANSFORMERS.format(folder=self._folder, generate=self._generate())
 
     def vllm(self) -> str:
-        """The whole model with vLLM."""
+        """Return code that uses the whole model with vLLM."""
         return self._vllm(engine=_ALONE, imports="", more=[])
 
     def vllm_with_adapter(self, base_model: str, rank: int) -> str:
-        """The adapter with vLLM.
+        """Return code that uses the adapter with vLLM.
 
         Args:
             base_model: Hub id or absolute folder of the base model.
-            rank: Of the adapter.
+            rank: Rank of the adapter.
         """
         template = [] if self.is_raw else ['chat_template=open(folder + "/chat_template.jinja").read()']
         allowed = next(one for one in LORA_RANKS if one >= rank)

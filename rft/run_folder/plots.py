@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn from what the run left on disk: `plots/reward.png` and `plots/training.png`."""
+"""Plots of a run, drawn from its files: `plots/reward.png` and `plots/training.png`."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ STYLE = {
 
 
 class Panel(NamedTuple):
-    """One small picture of one number, or of several of one kind."""
+    """One panel, with one metric or several metrics of one kind."""
 
     metric: str
-    """Name in metrics.jsonl; one that ends in `/` stands for all that begin so, a line each."""
+    """Name in metrics.jsonl. A name that ends in `/` stands for all metrics with this prefix, one line each."""
     title: str
-    """What it shows."""
+    """Title."""
     unit: str
     """Label of the y axis."""
     is_share: bool = False
-    """Whether it lies between 0 and 1."""
+    """Whether the metric lies between 0 and 1."""
 
 
 PANELS = (
@@ -69,16 +69,16 @@ PANELS = (
 
 
 def plot_rewards(folder: Path) -> Path:
-    """Draw both pictures of a run.
+    """Draw both plots of a run.
 
-    Reads metrics.jsonl (`reward/mean`; held-out measurements under way as `eval/mean`, `eval/low`, `eval/high`) and, if
-    it is there, summary.json for the measurements before and after the run.
+    Reads metrics.jsonl (`reward/mean`, and held-out measurements as `eval/mean`, `eval/low`, `eval/high`) and, if it
+    exists, summary.json for the measurements before and after the run.
 
     Args:
-        folder: The run.
+        folder: The run folder.
 
     Returns:
-        Path of `plots/reward.png`; `plots/training.png` lies beside it.
+        Path of `plots/reward.png`; `plots/training.png` is beside it.
 
     Raises:
         OutputError: The disk is full or cannot be written.
@@ -106,7 +106,7 @@ def training_figure(folder: Path) -> RunFigure:
 
 
 class RunFigure(Figure):
-    """A figure that a notebook shows, whether or not pyplot was imported."""
+    """A figure that a notebook displays without pyplot."""
 
     def _repr_png_(self) -> bytes:
         return _png(self)
@@ -144,13 +144,13 @@ def _reward_figure(lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any
 
 
 def _finding(evaluation: Mapping[str, Any]) -> str:
-    """What the run achieved, in a line."""
+    """Return the result of the run in one line."""
     difference = Estimate.from_json(evaluation["difference"])
     return f"after minus before: {difference.text(signed=True)} (95% interval), paired over {difference.n} tasks"
 
 
 def _draw_held_out(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Measurements under way, with their intervals."""
+    """Draw measurements during the run, with their intervals."""
     steps, means = _series(lines, "eval/mean")
     if not steps:
         return
@@ -165,7 +165,7 @@ def _draw_held_out(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_before_and_after(axes: Axes, evaluation: Mapping[str, Any], last_step: int) -> None:
-    """The measurements that bracket the run, beside the steps, with their values."""
+    """Draw the measurements before and after the run, with their values."""
     for name, x, offset, side in (("before", -0.03, -7, "right"), ("after", 1.03, 7, "left")):
         if evaluation.get(name) is None:
             continue
@@ -183,7 +183,7 @@ def _draw_before_and_after(axes: Axes, evaluation: Mapping[str, Any], last_step:
 
 
 def _training_figure(lines: Sequence[Mapping[str, Any]]) -> RunFigure:
-    """Small pictures of what else tells whether a run is well; numbers that a run does not have are left out."""
+    """Draw panels of further metrics; panels without data are omitted."""
     panels = [panel for panel in PANELS if _names(lines, panel.metric)]
     timed = [line for line in lines if line["step"] > 0 and line["seconds"]]
     count = max(1, len(panels) + bool(timed))
@@ -214,7 +214,7 @@ def _training_figure(lines: Sequence[Mapping[str, Any]]) -> RunFigure:
 
 
 def _draw_times(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Seconds of each step, stacked by phase."""
+    """Draw the seconds of each step, stacked by phase."""
     edges = [line["step"] - 0.5 for line in lines] + [lines[-1]["step"] + 0.5]
     base = [0.0] * len(lines)
     phases = dict.fromkeys(name for line in lines for name in line["seconds"])
@@ -230,48 +230,48 @@ def _draw_times(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _names(lines: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
-    """The metrics that a panel shows, of those that have a value somewhere."""
+    """Return the metrics of a panel that have a value."""
     names = dict.fromkeys(name for line in lines for name in line["metrics"])
     wanted = [name for name in names if (name.startswith(metric) if metric.endswith("/") else name == metric)]
     return [name for name in wanted if _series(lines, name)[0]]
 
 
 def _series(lines: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[int], list[float]]:
-    """Steps and values of the lines that have the metric."""
+    """Return steps and values of the lines with the metric."""
     points = [(line["step"], _number(line["metrics"].get(metric))) for line in lines]
     points = [point for point in points if not math.isnan(point[1])]
     return [step for step, _ in points], [value for _, value in points]
 
 
 def _number(value: float | None) -> float:
-    """JSON's null becomes NaN, which matplotlib leaves out."""
+    """Turn JSON's null into NaN, which matplotlib skips."""
     return math.nan if value is None else value
 
 
 def _rolling_means(values: Sequence[float], window: int) -> list[float]:
-    """Mean of each run of `window` values."""
+    """Return the moving mean of `window` values."""
     return [math.fsum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
 
 
 def _marker(steps: Sequence[int]) -> dict[str, Any]:
-    """Dots for a short run, where a line alone shows little or, for a single step, nothing."""
+    """Draw dots for a short run, because a line with one step is invisible."""
     return {"marker": "o", "markersize": 3} if len(steps) <= 12 else {}
 
 
 def _figure(height_inches: float) -> RunFigure:
-    """An empty picture with a little air around it."""
+    """Create an empty figure with margins."""
     return RunFigure(figsize=(8, height_inches), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
 
 
 def _step_axis(axes: Axes, last_step: int) -> None:
-    """Ticks at round steps, none outside of the run."""
+    """Set ticks at round steps within the run."""
     ticks = MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]).tick_values(0, last_step)
     axes.set_xticks([tick for tick in ticks if 0 <= tick <= last_step])
     axes.set_xlabel("training step")
 
 
 def _save(figure: RunFigure, path: Path) -> None:
-    """Write the picture under another name first, so that a good one is never half overwritten."""
+    """Write the picture under another name first, so that an existing one is never half overwritten."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_bytes(_png(figure))
     unfinished.replace(path)

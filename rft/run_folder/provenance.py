@@ -1,4 +1,4 @@
-"""Where a result comes from: `manifest.json` of a run."""
+"""The provenance of a result: `manifest.json` of a run."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def manifest(
     graders: Mapping[str, Mapping[str, Any]],
     sandbox: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything needed to tell whether a run is the same as another, as JSON has it. Call it when the run starts.
+    """Return all facts that identify a run, as JSON values. Call it at the start of the run.
 
     Args:
-        method: Name of the training method, as "grpo".
+        method: Name of the training method, such as "grpo".
         seed: The run's seed.
-        command: What was typed, word by word, without secrets.
+        command: The arguments of the command, without secrets.
         base_model: Path or hub name of the base model.
-        base_fingerprint: Hash of its files.
-        tasks: Source and tasks by split; their content is hashed, wherever it came from.
-        graders: By name: `weight`, `source` (where its code is) and `sha256` (of that code).
-        sandbox: As `Sandbox.describe` returns it: what untrusted code is kept in on this machine.
+        base_fingerprint: Hash of the base model's files.
+        tasks: Source and tasks by split; the manifest contains a hash of their content.
+        graders: By name: `weight`, `source` (location of the code) and `sha256` (of the code).
+        sandbox: Result of `Sandbox.describe`: the walls for untrusted code on this machine.
     """
     return {
         "rft": __version__,
@@ -69,7 +69,7 @@ def manifest(
 
 
 def sha256_of_tasks(tasks: Sequence[Task]) -> str:
-    """SHA-256 over messages and items of tasks in their order, hexadecimal."""
+    """Return the hexadecimal SHA-256 over messages and items of tasks, in order."""
     digest = hashlib.sha256()
     for task in tasks:
         content = {"messages": task.messages, "item": dict(task.item)}
@@ -78,7 +78,7 @@ def sha256_of_tasks(tasks: Sequence[Task]) -> str:
 
 
 def _library_versions() -> dict[str, str]:
-    """Versions of the main libraries that are installed."""
+    """Return the installed versions of the main libraries."""
     versions = {}
     for name in LIBRARIES:
         try:
@@ -89,7 +89,7 @@ def _library_versions() -> dict[str, str]:
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of a checkout and whether tracked files differ from it; None if it is none, or git does not answer."""
+    """Return the commit of a checkout and whether tracked files differ; None outside a checkout or without git."""
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     if commit is None or changes is None:
@@ -98,7 +98,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, or None if it fails."""
+    """Return the output of git, or None if git fails."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)

@@ -1,11 +1,11 @@
-"""A run on disk: what is written while it goes on, and how it is read again.
+"""Writes the files of a run, and reads them again.
 
-    metrics.jsonl    one line a step               rollouts.jsonl   one line a rollout, enough to grade it again
-    summary.json     what a script reads            config.yaml      the resolved configuration, without secrets
+    metrics.jsonl    one line per step             rollouts.jsonl   one line per rollout, enough to grade it again
+    summary.json     the result, for scripts        config.yaml      the resolved configuration, without secrets
     events.jsonl     one line an event
 
-Files are JSON as RFC 8259 has it, in ASCII: numbers that are not finite become null. A line is written whole or, where
-the machine died in the middle of it, skipped by the readers. A whole file appears under its name complete or never.
+Files contain JSON according to RFC 8259, in ASCII; numbers that are not finite become null. Readers skip a line that a
+crash left incomplete. A whole file appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rft.redaction import redacted
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task
 
 MIN_FREE_MB = 200
-"""A run is not started on a disk with less free space than this, in millions of bytes."""
+"""Minimum free disk space to start a run, in millions of bytes."""
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -41,7 +41,7 @@ SUMMARY = "summary.json"
 
 
 class Recorder:
-    """Writes a run's numbers and rollouts into its folder, which `prepare_output` has made.
+    """Writes metrics and rollouts into the run folder, which `prepare_output` creates.
 
     Every method raises `OutputError` when the disk is full or cannot be written.
     """
@@ -51,12 +51,12 @@ class Recorder:
 
     @classmethod
     def resume(cls, folder: Path, *, last_step: int) -> Recorder:
-        """Go on with a run from a checkpoint: what was written after it is dropped, for it will be made again.
+        """Continue a run from a checkpoint. Later lines are dropped, because the run will produce them again.
 
-        Dropped are the lines of later steps, those of the measurement after the run, and a line cut short.
+        These are the lines of later steps, of the measurement after the run, and an incomplete line.
 
         Args:
-            folder: The run.
+            folder: The run folder.
             last_step: The step of the checkpoint; its lines are kept.
         """
         for path in (folder / METRICS, folder / ROLLOUTS):
@@ -98,7 +98,7 @@ class Recorder:
         _append(self.folder / EVENTS, [_dump({"event": kind, "time": _now(), **values})])
 
     def config(self, values: Mapping[str, Any]) -> None:
-        """Write config.yaml, replacing one that is there; what is secret in it is not written.
+        """Write config.yaml without secrets, replacing an existing one.
 
         Args:
             values: The resolved configuration, in plain containers.
@@ -106,17 +106,17 @@ class Recorder:
         self.document(CONFIG, yaml.safe_dump(redacted(values), sort_keys=False))
 
     def document(self, name: str, text: str) -> None:
-        """Write a whole file, as manifest.json, replacing one that is there."""
+        """Write a whole file, such as manifest.json, replacing an existing one."""
         _replace(self.folder / name, [text])
 
     def summary(self, obj: Mapping[str, Any]) -> Path:
-        """Write summary.json, replacing one that is there."""
+        """Write summary.json, replacing an existing one."""
         write_json(self.folder / SUMMARY, obj)
         return self.folder / SUMMARY
 
 
 def write_json(path: Path, obj: Mapping[str, Any]) -> None:
-    """Write a whole JSON file, replacing one that is there.
+    """Write a whole JSON file, replacing an existing one.
 
     Raises:
         OutputError: The disk is full or cannot be written.
@@ -125,23 +125,23 @@ def write_json(path: Path, obj: Mapping[str, Any]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, in order; empty when there is no such file."""
+    """Return the lines of a run's metrics.jsonl, in order; empty without the file."""
     path = folder / METRICS
     return list(_read(path)) if path.exists() else []
 
 
 def read_rollouts(folder: Path, phase: Phase | None = None) -> Iterator[dict[str, Any]]:
-    """The lines of a run's rollouts.jsonl, in order, one at a time; those of one phase if given."""
+    """Yield the lines of a run's rollouts.jsonl, in order; only those of `phase`, if given."""
     path = folder / ROLLOUTS
     if path.exists():
         yield from (line for line in _read(path) if phase is None or line["phase"] == phase)
 
 
 def refuse_output(folder: Path) -> None:
-    """Refuse a folder that cannot hold a new run, as far as can be told without writing.
+    """Refuse a folder that cannot hold a new run, as far as possible without writing.
 
     Raises:
-        OutputError: It holds a run already, is a file, may not be written, or its disk is nearly full.
+        OutputError: The folder already contains a run, is a file, is not writable, or its disk is nearly full.
     """
     if (folder / CONFIG).exists() or (folder / METRICS).exists():
         problem = f"{folder} already holds a run; continue it with resume={folder}, or choose another output_dir"
@@ -162,10 +162,10 @@ def refuse_output(folder: Path) -> None:
 
 
 def prepare_output(folder: Path) -> None:
-    """Make the folder of a new run, and make sure that it can hold one. A refused folder is left as it was.
+    """Create and check the folder of a new run. A refused folder stays unchanged.
 
     Raises:
-        OutputError: It holds a run already, is a file, cannot be written, or its disk is nearly full.
+        OutputError: The folder already contains a run, is a file, is not writable, or its disk is nearly full.
     """
     refuse_output(folder)
     with writing(folder):
@@ -176,7 +176,7 @@ def prepare_output(folder: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into an `OutputError` that says what to do."""
+    """Turn an operating system error for `path` into an `OutputError` with a remedy."""
     try:
         yield
     except OSError as error:
@@ -190,7 +190,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _rollout_line(task: Task, rollout: Rollout, grade: Grade) -> dict[str, Any]:
-    """All that a grader is given, and what the graders said."""
+    """Return the inputs of graders, and their scores."""
     return {
         "task_id": task.id,
         "split": task.split,
@@ -207,7 +207,7 @@ def _rollout_line(task: Task, rollout: Rollout, grade: Grade) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON has it: null for numbers that are not finite, words for what JSON has no form for."""
+    """Convert a value to JSON: null for numbers that are not finite, text for unsupported types."""
     match value:
         case None | bool():
             return value
@@ -230,12 +230,12 @@ def _now() -> str:
 
 
 def _dump(value: Mapping[str, Any]) -> str:
-    """One line of JSON, its end included."""
+    """Return one line of JSON with its newline."""
     return json.dumps(_plain(value), allow_nan=False) + "\n"
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a JSON Lines file, but for one cut short at its end."""
+    """Yield the lines of a JSON Lines file, without an incomplete last line."""
     with path.open(encoding="ascii", errors="replace") as file:
         for line in file:
             if line.endswith("\n"):
@@ -243,13 +243,13 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _append(path: Path, lines: Sequence[str]) -> None:
-    """Add lines to a file and hand them to the operating system."""
+    """Append lines to a file and flush them to the operating system."""
     with writing(path), path.open("a", encoding="ascii") as file:
         file.writelines(lines)
 
 
 def _replace(path: Path, lines: Iterable[str]) -> None:
-    """Write a file under another name, then give it its name: nobody ever sees it half-written."""
+    """Write a file under another name, then rename it, so that readers never see half a file."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     with writing(path):
         with unfinished.open("w", encoding="ascii") as file:

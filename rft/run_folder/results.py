@@ -1,4 +1,4 @@
-"""What a training run leaves behind: its summary, made from what is on disk, and its adapter or model with a card."""
+"""The results of a training run: the summary, computed from its files, and the adapter or model with a card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The summary of a run as numbers, from the lines of metrics.jsonl."""
+"""The summary of a run, computed from the lines of metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def build_summary(
     difference: Estimate | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What summary.json always holds, from the lines of metrics.jsonl, those before a resume included.
+    """Compute the fixed keys of summary.json from all lines of metrics.jsonl, including those before a resume.
 
     Args:
-        lines: As `read_metrics` returns them. Step 0, where there is one, is the measurement before the run.
-        status: How the run ended, as "finished".
+        lines: Result of `read_metrics`. Step 0, if present, is the measurement before the run.
+        status: Outcome of the run, such as "finished".
         wall_s: Duration of the run, seconds.
         before: The held-out measurement before the run; None if there was none.
-        after: The one after it.
+        after: The held-out measurement after the run.
         difference: After minus before, paired by task.
-        about: What was measured and how, for `eval`: `metric`, `split`, `temperature`, ...
+        about: Settings of the measurement, for `eval`: `metric`, `split`, `temperature`, ...
     """
     steps = [line for line in lines if line["step"] > 0]
     rewards = [line["metrics"].get("reward/mean") for line in steps]

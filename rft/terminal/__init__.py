@@ -1,1 +1,1 @@
-"""What a person sees of a run, and the keys with which it is stopped."""
+"""The terminal: progress display, Ctrl-C and final report."""

@@ -1,4 +1,4 @@
-"""The end of a run: its summary as numbers, and a page for the person who started it."""
+"""The report at the end of a run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rft.types import Message
 PROMPT_CHARACTERS = 300
 COMPLETION_CHARACTERS = 600
 TEXT_LINES = 14
-"""Longer texts are cut in the middle: how a completion begins and how it ends both matter."""
+"""Longer texts are cut in the middle, because start and end of a completion both matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleComparison:
-    """One completion of a held-out task before the run and one after it.
+    """One completion of a held-out task from before the run, and one from after it.
 
     Example:
         SampleComparison(task_id="3f1c...", prompt="2 + 2 = ?", before="5", before_reward=0.0, after="4",
@@ -34,26 +34,26 @@ class SampleComparison:
     task_id: str
     """`Task.id` of the task."""
     prompt: str
-    """Its last message."""
+    """Last message of the prompt."""
     before: str
     """The base model's completion."""
     before_reward: float | None
-    """Its reward; None if it got none."""
+    """Its reward, or None."""
     after: str
     """The trained model's completion."""
     after_reward: float | None
-    """Its reward; None if it got none."""
+    """Its reward, or None."""
 
 
 def choose_samples(
     before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]], count: int = 3
 ) -> tuple[SampleComparison, ...]:
-    """The first completions of the first tasks that are in both, whatever their rewards: nothing is picked.
+    """Return the first completions of the first common tasks, regardless of their rewards.
 
     Args:
-        before: Lines of rollouts.jsonl, as `read_rollouts` returns them.
+        before: Lines of rollouts.jsonl, from `read_rollouts`.
         after: Likewise.
-        count: How many tasks.
+        count: Number of tasks.
     """
     earlier = {line["task_id"]: line for line in before if line["index"] == 0}
     later = {line["task_id"]: line for line in after if line["index"] == 0}
@@ -77,13 +77,13 @@ def final_report(
     samples: Sequence[SampleComparison] = (),
     paths: Mapping[str, Path],
 ) -> None:
-    """Print how the run went: held-out results, samples, policy syncs, drops, times, and where everything lies.
+    """Print held-out results, samples, policy syncs, drops, times and paths of a run.
 
     Args:
-        console: Where to.
-        summary: As `build_summary` returns it.
-        samples: As `choose_samples` returns them. Texts of a model are not trusted: no markup, no control characters.
-        paths: What lies where, as `{"run": ..., "adapter": ..., "plot": ...}`.
+        console: Output.
+        summary: Result of `build_summary`.
+        samples: Result of `choose_samples`. Model output is untrusted: no markup, no control characters.
+        paths: Paths by name, such as `{"run": ..., "adapter": ..., "plot": ...}`.
     """
     console.print()
     _print_results(console, summary)
@@ -100,24 +100,24 @@ def final_report(
 
 
 def verdict(difference: Estimate) -> str:
-    """What may be said of after minus before, in words."""
+    """Describe the difference after minus before."""
     if difference.ci95 is None:
-        return "too few tasks to tell whether the model changed"
+        return "too few tasks to decide whether the model changed"
     low, high = difference.ci95
     if low > 0:
         return "better: the whole 95% interval lies above zero"
     if high < 0:
         return "worse: the whole 95% interval lies below zero"
-    return "no difference can be told: the 95% interval contains zero"
+    return "no difference detected: the 95% interval contains zero"
 
 
 def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
-    """The table of before and after."""
+    """Print the table of before and after."""
     evaluation = summary["eval"]
     _print_text(console, f"{summary['status']} after {summary['steps']} steps", style="bold")
     measured = {name: evaluation.get(name) for name in ("before", "after", "difference")}
     if not any(measured.values()):
-        _print_text(console, "There was no held-out measurement, so nothing can be said of an improvement.")
+        _print_text(console, "The run has no held-out measurement, so its improvement is unknown.")
         return
     about = {key: value for key, value in evaluation.items() if key not in measured and value is not None}
     caption = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in about.items())
@@ -142,12 +142,12 @@ def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def _print_samples(console: Console, samples: Sequence[SampleComparison]) -> None:
-    """Prompts, and under each the two completions side by side."""
+    """Print prompts, each with its two completions side by side."""
     if not samples:
         return
     console.print()
     _print_text(console, "Samples before and after", style="bold")
-    how = f"the first {len(samples)} held-out tasks, the first completion of each; not picked by result"
+    how = f"the first {len(samples)} held-out tasks, the first completion of each; not selected by result"
     _print_text(console, how, style="dim")
     for number, sample in enumerate(samples, 1):
         console.print()
@@ -162,7 +162,7 @@ def _print_samples(console: Console, samples: Sequence[SampleComparison]) -> Non
 
 
 def _print_pairs(console: Console, title: str, pairs: Mapping[str, str]) -> None:
-    """Names and values under a title; a long value is never broken, so that a path can be copied."""
+    """Print names and values under a title. Long values are not wrapped, so that paths can be copied."""
     console.print()
     _print_text(console, title, style="bold")
     width = max(map(len, pairs), default=0)
@@ -171,12 +171,12 @@ def _print_pairs(console: Console, title: str, pairs: Mapping[str, str]) -> None
 
 
 def _print_text(console: Console, text: str, style: str = "") -> None:
-    """One line, neither wrapped nor read as markup."""
+    """Print one line without wrapping and markup."""
     console.print(Text(_visible(text, console), style=style), soft_wrap=True)
 
 
 def _message_text(message: Message) -> str:
-    """The text of a message whose content is a string or OpenAI's list of parts."""
+    """Return the text of a message whose content is a string or OpenAI's list of parts."""
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
@@ -184,20 +184,20 @@ def _message_text(message: Message) -> str:
 
 
 def _excerpt(text: str, limit: int, console: Console) -> str:
-    """The text made visible, two thirds of what fits from its beginning and one third from its end."""
+    """Return an excerpt: two thirds from the start and one third from the end of the text."""
     text = text.strip()
     if len(text) > limit:
         cut = len(text) - limit
-        text = f"{text[: limit * 2 // 3]} ... ({cut} characters left out) ... {text[len(text) - limit // 3 :]}"
+        text = f"{text[: limit * 2 // 3]} ... ({cut} characters omitted) ... {text[len(text) - limit // 3 :]}"
     lines = text.split("\n")
     if len(lines) > TEXT_LINES:
         cut = len(lines) - TEXT_LINES
         head, tail = lines[: TEXT_LINES * 2 // 3], lines[-(TEXT_LINES // 3) :]
-        lines = [*head, f"... ({cut} lines left out) ...", *tail]
+        lines = [*head, f"... ({cut} lines omitted) ...", *tail]
     return "\n".join(_visible(line, console) for line in lines)
 
 
 def _visible(text: str, console: Console) -> str:
-    """Control characters, and what the console's encoding lacks, as Python's escapes."""
+    """Escape control characters and characters that the console's encoding lacks."""
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return safe.encode(console.encoding, "backslashreplace").decode(console.encoding)

@@ -1,6 +1,6 @@
-"""Ctrl-C once: the step under way is finished and saved. Twice: stop at once.
+"""Handles Ctrl-C: the first finishes and saves the current step, the second stops at once.
 
-Where several runs go on in one process, a signal reaches each of them, and the sweep that they are of.
+If one process has several runs, a signal reaches each run, and their sweep.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _listening: list[Interrupt] = []
 
 
 def listen_again() -> None:
-    """Install the handlers anew, where a library has put its own in their place; nothing if nobody listens.
+    """Reinstall the handlers after a library replaced them; do nothing without listeners.
 
-    Ray's core worker does so when a process connects. Its handler of SIGTERM prints a C++ stack, calls the handler that
-    was there before, and aborts the process three seconds later.
+    Ray's core worker replaces them when a process connects. Its SIGTERM handler prints a C++ stack, calls the previous
+    handler, and aborts the process three seconds later.
 
-    Only the main thread can install handlers. On other threads, `tell_listeners` passes signals on.
+    Only the main thread can install handlers. On other threads, `tell_listeners` forwards signals.
     """
     if _listening and _on_main_thread():
         for number in EXIT_CODES:
@@ -28,19 +28,19 @@ def listen_again() -> None:
 
 
 class Interrupt:
-    """Listens for SIGINT and SIGTERM while the block lasts; to be used inside the running event loop.
+    """Listens for SIGINT and SIGTERM during the block; use it within the running event loop.
 
     Args:
-        say: Called with what is going to happen now.
+        say: Receives a message about the next action.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._task: asyncio.Task[object] | None = None
         self.exit_code: int | None = None
-        """None as long as nobody asked to stop."""
+        """Exit code of a requested stop, or None."""
         self.can_wait = False
-        """Whether stopping at the end of the step is possible; otherwise the first signal stops at once."""
+        """Whether the run can stop at the end of a step; otherwise the first signal stops at once."""
 
     def __enter__(self) -> Interrupt:
         self._task = asyncio.current_task()
@@ -57,15 +57,15 @@ class Interrupt:
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether a stop was requested."""
         return self.exit_code is not None
 
     def receive(self, number: signal.Signals) -> None:
-        """Ask to stop: at the end of the step, or at once if that is not possible or was asked for before."""
+        """Request a stop at the end of the step, or at once if that is impossible or was requested before."""
         first = not self.requested
         self.exit_code = EXIT_CODES[number]
         if first and self.can_wait:
-            self._say("stopping: the step under way is finished and saved first (once more to stop at once)")
+            self._say("stopping after the current step is finished and saved (press again to stop at once)")
         else:
             self._stop()
 
@@ -76,26 +76,26 @@ class Interrupt:
 
 
 class SweepInterrupt(Interrupt):
-    """Listens for a whole sweep. Its trials listen as well, and end themselves; only where none does, it is stopped."""
+    """Listens for a whole sweep. Trials also listen and stop themselves. Without trials, the sweep stops at once."""
 
     def receive(self, number: signal.Signals) -> None:
-        """Ask to stop: no more trials begin."""
+        """Request a stop: no further trial starts."""
         first = not self.requested
         self.exit_code = EXIT_CODES[number]
         if all(listening is self for listening in _listening):
             self._stop()
         elif first:
             self._say(
-                "stopping: the trials that are running finish their step and save, no more begin "
-                "(once more to stop at once)"
+                "stopping: running trials finish their step and save, and no further trial starts "
+                "(press again to stop at once)"
             )
         else:
             self._say("stopping at once")
 
 
 def tell_listeners(number: signal.Signals) -> bool:
-    """Pass a signal to every `Interrupt` that listens; return whether there is one. Call it on their event loop."""
-    signal.alarm(0)  # where Ray's own handler came first, it has set one that aborts the process
+    """Forward a signal to every listening `Interrupt`; return whether any listens. Call it on their event loop."""
+    signal.alarm(0)  # Ray's handler may have set an alarm that aborts the process
     listening = list(_listening)
     for interrupt in listening:
         interrupt.receive(number)

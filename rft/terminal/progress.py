@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live panel on a terminal, plain lines everywhere else."""
+"""Shows the progress of a run: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
 SILENCE_S = 30.0
-"""Where the output is no terminal, a line says what the run is waiting for when nothing was printed for so long."""
+"""Without a terminal, a line reports the current wait after so many seconds without output."""
 
 RECENT_STEPS = 20
-"""The speed is that of so many steps, and the sparkline shows as many rewards."""
+"""Number of steps for the speed and for the sparkline of rewards."""
 
 
 def _harmless(
     method: Callable[Concatenate[Progress, P], None],
 ) -> Callable[Concatenate[Progress, P], None]:
-    """A run goes on when its display fails, as when the terminal is closed. rich exits on a broken pipe."""
+    """Keep the run alive if its display fails, such as after the terminal was closed. rich exits on a broken pipe."""
 
     @functools.wraps(method)
     def wrapper(self: Progress, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -53,14 +53,14 @@ def _harmless(
 
 @contextmanager
 def counted(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how many of how many are done: a bar on a terminal, elsewhere a line now and then.
+    """Show a counter: a bar on a terminal, occasional lines elsewhere.
 
     Args:
-        console: Where to; nothing is left of the bar in the end.
-        what: What is counted, as "checking prompts".
+        console: Output; the bar disappears at the end.
+        what: Name of the activity, such as "checking prompts".
 
     Yields:
-        To be told of each progress: `tell(done, total)`. As long as it is not called, nothing is shown.
+        `tell(done, total)`, which reports the progress. Nothing is shown before the first call.
     """
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     last_line = time.monotonic()
@@ -78,11 +78,11 @@ def counted(console: Console, what: str) -> Iterator[Callable[[int, int], None]]
 
 
 class Progress:
-    """Shows how far a run is, how well it does, and what it waits for. No method raises.
+    """Shows progress, reward and current wait of a run. No method raises.
 
     Args:
-        console: Where to; the live panel is drawn only if it is a terminal.
-        clock: Seconds that only go forward.
+        console: Output; only a terminal shows the live panel.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -101,7 +101,7 @@ class Progress:
 
     @_harmless
     def start(self, total_steps: int) -> None:
-        """Begin to show a run of so many steps, those done before a resume included."""
+        """Start the display of a run with `total_steps` steps, including those before a resume."""
         self._total_steps = total_steps
         self._started = self._clock()
         if self._is_live:
@@ -130,9 +130,9 @@ class Progress:
 
     @_harmless
     def phase(self, text: str) -> None:
-        """Say what the run is about outside of its steps, as "measuring before: 120 of 250 tasks".
+        """Show an activity outside steps, such as "measuring before: 120 of 250 tasks".
 
-        Where the output is no terminal, a line is printed only when what stands before the colon changes.
+        Without a terminal, a line is printed only when the text before the colon changes.
         """
         earlier, self._phase = self._phase, _printable(text)
         if not self._is_live and self._phase.partition(":")[0] != earlier.partition(":")[0]:
@@ -140,7 +140,7 @@ class Progress:
 
     @_harmless
     def step(self, report: StepReport) -> None:
-        """Show what a step did."""
+        """Show the report of a step."""
         self._last = report
         self._phase = "training"
         self._step_ends.append(self._clock())
@@ -153,63 +153,63 @@ class Progress:
 
     @_harmless
     def evaluated(self, label: str, estimate: Estimate, step: int) -> None:
-        """Show a held-out measurement; the label says which, as "before"."""
+        """Show a held-out measurement with a label such as "before"."""
         self._held_out = f"{estimate.text()} (step {step})"
         self._print(f"{_printable(label)}: {estimate.text()} over {estimate.n} tasks (step {step})")
 
     @_harmless
     def warn(self, text: str) -> None:
-        """Show a warning, to stay above the panel."""
+        """Show a warning above the panel."""
         self._print(f"warning: {_printable(text)}", style="yellow")
 
     @_harmless
     def note(self, text: str) -> None:
-        """Show information, to stay above the panel."""
+        """Show information above the panel."""
         self._last_line = self._clock()
         self.console.print(Text(_encodable(text, self.console)), soft_wrap=True)
 
     @_harmless
     def close(self) -> None:
-        """Stop showing; the last state of the panel stays."""
+        """Stop the display; the last state of the panel remains."""
         self._stopped.set()
         if self._live is not None:
             self._live.stop()
 
     def _print(self, line: str, style: str = "") -> None:
-        """One line, neither wrapped nor read as markup."""
+        """Print one line without wrapping and markup."""
         self._last_line = self._clock()
         self.console.print(Text(_encodable(line, self.console), style=style), soft_wrap=True)
 
     def _break_silence(self) -> None:
-        """Runs in a thread of its own until `close`."""
+        """Report waits until `close`, in a separate thread."""
         while not self._stopped.wait(1.0):
             self._say_wait()
 
     @_harmless
     def _say_wait(self) -> None:
-        """Print what the run waits for, if nothing has been printed for long."""
+        """Print the current wait after `SILENCE_S` without output."""
         if self._clock() - self._last_line >= SILENCE_S:
             self._print(self._now())
 
     def _now(self) -> str:
-        """What the run is about, and what it waits for since when."""
+        """Return the current activity and wait."""
         wait = current_wait()
         if wait is None:
             return self._phase
         return f"{self._phase}; waiting for {_printable(wait.what)} ({max(0.0, self._clock() - wait.since):.0f} s)"
 
     def _step_s(self) -> float:
-        """Seconds per step of late, measurements in between included."""
+        """Return recent seconds per step, including measurements."""
         if len(self._step_ends) > 1:
             return (self._step_ends[-1] - self._step_ends[0]) / (len(self._step_ends) - 1)
         return math.fsum(self._last.seconds.values()) if self._last else 0.0
 
     def _left_s(self) -> float:
-        """Seconds that the remaining steps will take at this speed."""
+        """Return the estimated seconds of the remaining steps."""
         return self._step_s() * (self._total_steps - (self._last.step if self._last else 0))
 
     def _panel(self) -> RenderableType:
-        """The live panel as of now."""
+        """Return the current panel."""
         done = self._last.step if self._last else 0
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True, min_width=8)
@@ -234,7 +234,7 @@ class Progress:
 
 
 class _Renderable:
-    """Asks for the picture anew each time that rich refreshes."""
+    """Redraws the panel at each refresh of rich."""
 
     def __init__(self, draw: Callable[[], RenderableType]) -> None:
         self._draw = draw
@@ -242,18 +242,18 @@ class _Renderable:
     def __rich__(self) -> RenderableType:
         try:
             return self._draw()
-        except Exception:  # raised in rich's refresh thread, where it would print a traceback into the panel
+        except Exception:  # in rich's refresh thread, a traceback would appear in the panel
             logger.debug("the progress panel failed", exc_info=True)
             return Text("rft")
 
 
 def _reward_text(reward: float) -> str:
-    """Three decimals, or a word where no completion got a reward."""
+    """Format with three decimals; `none` without a reward."""
     return "none" if math.isnan(reward) else f"{reward:.3f}"
 
 
 def _sparkline(values: Sequence[float], *, ascii_only: bool) -> str:
-    """The values as a row of characters, from the least to the greatest."""
+    """Draw the values as a row of characters."""
     levels = "_.-=*#" if ascii_only else "".join(chr(0x2581 + level) for level in range(8))
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
@@ -262,17 +262,17 @@ def _sparkline(values: Sequence[float], *, ascii_only: bool) -> str:
 
 
 def _clock_time(seconds: float) -> str:
-    """As `0:21` or `1:02:03`."""
+    """Format as `0:21` or `1:02:03`."""
     minutes, second = divmod(round(max(0.0, seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def _printable(text: str) -> str:
-    """One line without control characters."""
+    """Return one line without control characters."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def _encodable(text: str, console: Console) -> str:
-    """Escapes what the console's encoding has no character for."""
+    """Escape characters that the console's encoding lacks."""
     return text.encode(console.encoding, "backslashreplace").decode(console.encoding)

@@ -237,7 +237,7 @@ def test_a_run_is_graded_again(grade: GradeFile, run: Path) -> None:
 def test_one_phase_of_a_run(grade: GradeFile, run: Path) -> None:
     grade("graders.correct.use=mine.py:correct", "data.phase=after", data=str(run))
     assert [line["reward"] for line in scores()] == [0]
-    with pytest.raises(DataError, match="there is no completion of the phase test in it"):
+    with pytest.raises(DataError, match="it contains no completion of the phase test"):
         grade("graders.correct.use=mine.py:correct", "data.phase=test", data=str(run), out="other")
 
 
@@ -277,8 +277,8 @@ def test_all_bad_lines_are_named(grade: GradeFile, tmp_path: Path) -> None:
         '"completion" must be a string, not a number',
         'neither "messages" nor "prompt"',
         "not a JSON object but a list",
-        'both "output" and "response"; say which is meant with data.columns.completion=',
-        '"num_completion_tokens" must be a whole number, not -1',
+        'both "output" and "response"; select one with data.columns.completion=',
+        '"num_completion_tokens" must be an integer, not -1',
         '"num_completion_tokens" is 1,180,591,620,717,411,303,424; at most 1,000,000 are allowed',
     ]
     for problem, start in zip(found, starts, strict=True):

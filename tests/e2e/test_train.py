@@ -207,7 +207,7 @@ def test_ctrl_c_and_resume(folder: Path, rft: Rft) -> None:
 
     stopped = rft("train", *fake, "loop.steps=1000000", cwd=folder, on_line=press_once)
     assert (stopped.code, stopped.orphans) == (130, [])
-    assert "the step under way is finished and saved first" in stopped.output
+    assert "after the current step is finished and saved" in stopped.output
     assert stopped.summary["status"] == "interrupted"
     done = stopped.summary["steps"]
     assert last_checkpoint(stopped.folder) == (stopped.folder / "checkpoints" / f"checkpoint-{done}", done)

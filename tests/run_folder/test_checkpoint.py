@@ -55,7 +55,7 @@ def test_an_interrupted_checkpoint_is_passed_over(run: Path) -> None:
 
 def test_no_whole_checkpoint(run: Path) -> None:
     add_checkpoint(run, 20, whole=False)
-    with pytest.raises(OutputError, match="the run has no whole checkpoint to go on from; start it anew"):
+    with pytest.raises(OutputError, match="the run has no complete checkpoint; start a new run"):
         last_checkpoint(run)
 
 

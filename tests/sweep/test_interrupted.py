@@ -92,7 +92,7 @@ def test_ctrl_c_during_a_grid(folder: Path, fake: tuple[str, ...], presses: int)
         if "step 1: validation" in line:
             training.add(line.split(",")[0])
         is_time = "step 1: validation" in line and len(training) == 2
-        if is_time or (presses == 2 and "stopping: the trials" in line):
+        if is_time or (presses == 2 and "stopping: running trials" in line):
             os.killpg(pid, signal.SIGINT)
 
     long = ("loop.steps=100000", "loop.checkpoint_every_steps=100000")
@@ -100,7 +100,7 @@ def test_ctrl_c_during_a_grid(folder: Path, fake: tuple[str, ...], presses: int)
     done = rft("train", "-m", *fake, *long, *side_by_side, on_line=press)
     assert (done.code, done.left) == (130, [])
     assert "Traceback" not in done.output
-    assert "stopping: the trials that are running finish their step and save, no more begin" in done.output
+    assert "stopping: running trials finish their step and save, and no further trial starts" in done.output
     assert ("stopping at once" in done.output) == (presses == 2)
     assert "3 trials in" in done.output and "2 interrupted, 1 not started" in done.output
     assert statuses(folder / "sweep") == ["interrupted", "interrupted", "not started"]

@@ -152,6 +152,6 @@ def test_long_texts_keep_their_beginning_and_their_end() -> None:
     sample = SampleComparison(task_id="a", prompt="p", before="", before_reward=0.0, after=after, after_reward=1.0)
     page = printed(summary(), (sample,), width=2000)
     assert "begin mmm" in page
-    assert f"({len(after) - 600} characters left out)" in page
+    assert f"({len(after) - 600} characters omitted)" in page
     assert "mmm answer 42" in page
     assert "(empty)" in page

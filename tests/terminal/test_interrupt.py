@@ -46,7 +46,7 @@ def test_the_first_signal_waits_for_the_step(number: signal.Signals, exit_code: 
 
     result, interrupt, said = run(job)
     assert (result, interrupt.exit_code) == ("the step was finished", exit_code)
-    assert said == ["stopping: the step under way is finished and saved first (once more to stop at once)"]
+    assert said == ["stopping after the current step is finished and saved (press again to stop at once)"]
 
 
 def test_the_second_signal_stops_at_once() -> None:

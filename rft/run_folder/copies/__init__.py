@@ -1,4 +1,4 @@
-"""A run's copy in storage: kept up while the run goes on, and fetched where the run is to go on."""
+"""Copies of a run in storage: updated during the run, and fetched to resume it elsewhere."""
 
 from rft.run_folder.copies.copying import Copier
 from rft.run_folder.copies.fetching import check_copy, fetch_run

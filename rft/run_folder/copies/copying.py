@@ -1,10 +1,10 @@
-"""One copy of a run folder into storage: what has changed goes there, in an order in which nothing half-copied counts.
+"""Copies the changed files of a run folder to storage, in an order that never makes half a copy count.
 
-    1. config.yaml, metrics.jsonl, rollouts.jsonl and all else that is in no checkpoint
-    2. each whole checkpoint, the newest first, and its `complete.json` after all its other files
-    3. checkpoints that are no longer in the run folder are removed
+    1. Copy config.yaml, metrics.jsonl, rollouts.jsonl and all other files outside checkpoints.
+    2. Copy each complete checkpoint, the newest first, and its `complete.json` last.
+    3. Remove checkpoints from storage that are no longer in the run folder.
 
-A machine that dies anywhere in between leaves a copy to go on from.
+If the machine dies at any point, the copy can still be resumed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Copier:
 
     Args:
         folder: The run folder.
-        place: Where the copy is.
-        sent: Files that are there already, by their path in the folder, with their state here.
+        place: Place of the copy.
+        sent: Files in the copy, by relative path, with their local state.
     """
 
     def __init__(self, folder: Path, place: Place, sent: Mapping[str, State] | None = None) -> None:
@@ -44,17 +44,17 @@ class Copier:
         self._sent = dict(sent or {})
 
     def copy(self, last_step: int, given_up: threading.Event) -> list[str]:
-        """Copy what has changed since it was last copied.
+        """Copy all files that changed since the last copy.
 
         Args:
-            last_step: The last step whose line is in metrics.jsonl; checkpoints of later ones have to wait.
-            given_up: Once it is set, nothing more is copied.
+            last_step: The last step in metrics.jsonl; checkpoints of later steps wait.
+            given_up: Stops the copy when set.
 
         Returns:
-            The files that were copied, by their path in the folder, in order.
+            Relative paths of the copied files, in order.
 
         Raises:
-            StorageError: A file could not be copied; the next copy begins with it.
+            StorageError: A file could not be copied. The next copy starts with it.
         """
         files = self._files()
         whole = [step for step in whole_checkpoints(files) if step <= last_step]
@@ -73,17 +73,17 @@ class Copier:
         return copied
 
     def _files(self) -> dict[str, State]:
-        found: dict[str, State] = {}
+        states: dict[str, State] = {}
         for top, _, names in os.walk(self._folder):
             for file in (Path(top, name) for name in names):
                 name = file.relative_to(self._folder).as_posix()
                 if travels(name):
                     with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                        found[name] = state_of(file)
-        return dict(sorted(found.items()))
+                        states[name] = state_of(file)
+        return dict(sorted(states.items()))
 
     def _send(self, names: Sequence[str], files: Mapping[str, State], given_up: threading.Event) -> list[str]:
-        """Send those of the files that have changed, and are still here."""
+        """Send the changed files that still exist."""
         copied = []
         for name in names:
             changed = self._sent.get(name) != files[name]
@@ -98,7 +98,7 @@ class Copier:
         mark = mark_of(step)
         parts = [name for name in files if checkpoint_of(name) == step and name != mark]
         if mark in there and any(self._sent.get(name) != files[name] for name in parts):
-            self.place.remove(mark)  # what is there is of an earlier life of the run
+            self.place.remove(mark)  # the stored checkpoint is older
             self._sent.pop(mark, None)
         copied = self._send(parts, files, given_up)
         if all(self._sent.get(name) == files[name] for name in parts):
@@ -106,7 +106,7 @@ class Copier:
         return copied
 
     def _remove_old(self, there: Sequence[str]) -> None:
-        """Remove the checkpoints that are gone here."""
+        """Remove checkpoints from storage that no longer exist locally."""
         here = {path.name for path in (self._folder / CHECKPOINTS).glob("checkpoint-*")}
         steps = {step for name in there if (step := checkpoint_of(name)) is not None}
         for step in sorted(steps):

@@ -1,4 +1,4 @@
-"""A run's copy, asked before a run starts, and brought here for one that is to go on."""
+"""Checks the copy of a run before a start, and fetches it to resume the run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rft.storage import ANSWER_S, Place
 from rft.waiting import within
 
 MADE_ANEW = ("adapter/", "model/", "plots/", "summary.json")
-"""What a run writes at its end, and what goes on does not need."""
+"""Files that a run writes at its end; a resumed run does not need them."""
 
 
 def check_copy(place: Place, last_step: int | None) -> None:
-    """Refuse a place whose copy would be lost: that of another run, or of this run further on.
+    """Refuse a place whose copy would be overwritten: another run, or a later state of this run.
 
     Args:
-        place: Where the copy is to be.
-        last_step: The step that the run goes on from; None for a new one.
+        place: Place of the copy.
+        last_step: The step from which the run continues; None for a new run.
 
     Raises:
-        OutputError: With what to do.
+        OutputError: The place contains another run, or a later state of this run.
         StorageError: The place cannot be read.
     """
     names = within(place.files, what=f"the files of {place}", deadline_s=ANSWER_S)
@@ -31,46 +31,46 @@ def check_copy(place: Place, last_step: int | None) -> None:
         raise OutputError("storage", [problem])
     if last_step is not None and (newest := max(whole_checkpoints(names), default=0)) > last_step:
         problem = (
-            f"{place} is at step {newest}, and this folder at step {last_step}: the run went on elsewhere. "
-            f"resume={place} goes on from there; storage=null leaves it alone"
+            f"{place} is at step {newest}, and this folder at step {last_step}: the run continued elsewhere. "
+            f"resume={place} continues from there; storage=null makes no copies"
         )
         raise OutputError("storage", [problem])
 
 
 def fetch_run(place: Place, folder: Path, *, deadline_s: float) -> dict[str, State]:
-    """Bring here what a run needs to go on: its records and its last whole checkpoint; `config.yaml` comes last.
+    """Fetch the files to resume a run: its records and its last complete checkpoint; `config.yaml` comes last.
 
     Args:
-        place: Its copy.
-        folder: The run folder, which must not hold a run yet.
-        deadline_s: For all of it, seconds.
+        place: Place of the copy.
+        folder: The run folder, which must not contain a run yet.
+        deadline_s: Seconds for all files.
 
     Returns:
-        The files, by their path in the folder, with their state here.
+        The files by relative path, with their local state.
 
     Raises:
-        OutputError: There is no run, or no whole checkpoint, or the folder cannot be used.
+        OutputError: The copy has no run or no complete checkpoint, or the folder cannot be used.
         StorageError: The copy cannot be read.
-        WaitTimeout: It took too long.
+        WaitTimeout: The deadline passed.
     """
     names = within(place.files, what=f"the files of {place}", deadline_s=ANSWER_S)
     if CONFIG not in names:
         raise OutputError("resume", [f"resume={place}: the storage contains no run (no {CONFIG})"])
     if not (whole := whole_checkpoints(names)):
-        problem = f"resume={place}: the run has no whole checkpoint to go on from; start it anew"
+        problem = f"resume={place}: the run has no complete checkpoint; start a new run"
         raise OutputError("resume", [problem])
-    wanted = [
+    needed = [
         name
         for name in names
         if travels(name) and not name.startswith(MADE_ANEW) and checkpoint_of(name) in (None, whole[0])
     ]
-    if outside := [name for name in wanted if not (folder / name).resolve().is_relative_to(folder.resolve())]:
-        raise OutputError("resume", [f"resume={place}: {outside[0]} would lie outside of {folder}"])
+    if outside := [name for name in needed if not (folder / name).resolve().is_relative_to(folder.resolve())]:
+        raise OutputError("resume", [f"resume={place}: {outside[0]} would be outside {folder}"])
     prepare_output(folder)
 
     def get() -> None:
-        for name in sorted(wanted, key=lambda name: name == CONFIG):
+        for name in sorted(needed, key=lambda name: name == CONFIG):
             place.get(name, folder / name)
 
     within(get, what=f"the run from {place}", deadline_s=deadline_s)
-    return {name: state_of(folder / name) for name in wanted}
+    return {name: state_of(folder / name) for name in needed}

@@ -1,4 +1,4 @@
-"""Keeps a run's copy up to date while the run goes on: a sink that starts a copy and does not wait for it."""
+"""Updates the copy of a run in the background: a sink that starts a copy and does not wait for it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rft.terminal.interrupt import Interrupt
 from rft.waiting import in_thread, waiting
 
 PAUSES_S = (1.0, 5.0, 20.0)
-"""A copy that failed is tried again after so long."""
+"""Seconds before each further attempt of a failed copy."""
 
 
 class Store:
-    """Copies in the background, one after the other, within one event loop.
+    """Makes copies in the background, one after the other, within one event loop.
 
     Args:
         copier: Makes a copy.
-        timeout_s: Deadline of a copy with all its attempts, seconds.
-        warn: Told what failed while the run goes on.
-        pauses_s: Between the attempts, seconds.
+        timeout_s: Seconds for a copy with all its attempts.
+        warn: Receives failures during the run.
+        pauses_s: Seconds between the attempts.
     """
 
     def __init__(
@@ -35,18 +35,18 @@ class Store:
         self._warn = warn
         self._pauses_s = pauses_s
         self._saved_step: int | None = None
-        self._wanted: int | None = None
+        self._requested_step: int | None = None
         self._task: asyncio.Task[None] | None = None
         self.failed_copies = 0
-        """Copies that failed at every attempt, since it was last asked for them."""
+        """Number of copies that failed at every attempt since the last `take_failed_copies`."""
 
     @property
     def place(self) -> Place:
-        """Where the copy is."""
+        """Place of the copy."""
         return self._copier.place
 
     def take_failed_copies(self) -> int:
-        """Copies that failed since it was last asked for them."""
+        """Return and reset the number of failed copies."""
         failed, self.failed_copies = self.failed_copies, 0
         return failed
 
@@ -66,22 +66,22 @@ class Store:
         """`finish` makes the last copy."""
 
     def ask(self, last_step: int) -> None:
-        """Ask for a copy, to be begun as soon as the one under way has ended.
+        """Request a copy, which starts when the current copy has ended.
 
         Args:
-            last_step: The last step whose line is in metrics.jsonl.
+            last_step: The last step in metrics.jsonl.
         """
-        self._wanted = last_step
+        self._requested_step = last_step
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work(), name="copies to storage")
 
     async def finish(self, last_step: int) -> str | None:
-        """Make the last copy; Ctrl-C ends it.
+        """Make the last copy; Ctrl-C stops it.
 
         Returns:
-            Why it is not complete; None if it is.
+            The reason why the copy is incomplete, or None.
         """
-        self._wanted = None
+        self._requested_step = None
         try:
             with waiting(f"the copy of the run to {self.place}"), Interrupt(self._warn) as interrupt:
                 if self._task is not None:
@@ -96,12 +96,12 @@ class Store:
         return None
 
     async def _work(self) -> None:
-        while (last_step := self._wanted) is not None:
-            self._wanted = None
+        while (last_step := self._requested_step) is not None:
+            self._requested_step = None
             try:
                 await self._counted(last_step)
             except (StorageError, WaitTimeout) as error:
-                self._warn(f"step {last_step} is not in storage: {error}; the run goes on, and so does the next copy")
+                self._warn(f"step {last_step} is not in storage: {error}; the run continues, and the next copy retries")
 
     async def _counted(self, last_step: int) -> None:
         try:
@@ -111,7 +111,7 @@ class Store:
             raise
 
     async def _copy(self, last_step: int) -> None:
-        """Copy, again and again until it succeeds or the deadline is over."""
+        """Copy repeatedly until a copy succeeds or the deadline passes."""
         what = f"the copy of the run to {self.place}"
         given_up = threading.Event()
         failure: StorageError | None = None

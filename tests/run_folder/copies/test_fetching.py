@@ -71,7 +71,7 @@ def test_no_run_and_no_whole_checkpoint(run: Path, place: Place, tmp_path: Path)
     with pytest.raises(OutputError, match=r"the storage contains no run \(no config.yaml\)"):
         fetch_run(place, tmp_path / "here", deadline_s=60)
     Copier(run, place).copy(0, threading.Event())
-    with pytest.raises(OutputError, match="no whole checkpoint to go on from; start it anew"):
+    with pytest.raises(OutputError, match="no complete checkpoint; start a new run"):
         fetch_run(place, tmp_path / "here", deadline_s=60)
     assert not (tmp_path / "here").exists()
 
@@ -79,7 +79,7 @@ def test_no_run_and_no_whole_checkpoint(run: Path, place: Place, tmp_path: Path)
 def test_a_name_that_leads_elsewhere(stored: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = stored.files()
     monkeypatch.setattr(Place, "files", lambda _: [*files, f"{tmp_path}/evil"])
-    with pytest.raises(OutputError, match="evil would lie outside of"):
+    with pytest.raises(OutputError, match="evil would be outside"):
         fetch_run(stored, tmp_path / "here", deadline_s=60)
 
 
@@ -95,5 +95,5 @@ def test_a_new_place_is_fine(place: Place) -> None:
 
 def test_a_run_does_not_go_on_behind_its_copy(stored: Place) -> None:
     check_copy(stored, 10)
-    with pytest.raises(OutputError, match=r"is at step 10, and this folder at step 9: the run went on elsewhere"):
+    with pytest.raises(OutputError, match=r"is at step 10, and this folder at step 9: the run continued elsewhere"):
         check_copy(stored, 9)

@@ -85,7 +85,7 @@ def test_a_copy_that_fails_is_told_and_counted_and_the_next_one_goes_on() -> Non
     assert result == (None, [1, 0])
     assert copies.asked == [10, 10, 10, 20]
     assert warnings == [
-        "step 10 is not in storage: s3://bucket: no such bucket; the run goes on, and so does the next copy"
+        "step 10 is not in storage: s3://bucket: no such bucket; the run continues, and the next copy retries"
     ]
 
 
