@@ -174,7 +174,6 @@ def _proved(model: Path, work: Path, *, sampler: Any, serve: Any, lora: bool) ->
             num_threads=1,
             keep_checkpoints=1,
             timeout_s=60,
-            report_to=(),
             canaries=canaries,
         )
     )

@@ -30,7 +30,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # One page that a stranger reads first: sample, grade, learn, sync.
     5: (("rft.batches",), ("rft.loop",)),
     # What surrounds the loop.
-    6: (("rft.events",), ("rft.terminal",), ("rft.run_folder", "rft.auditing")),
+    6: (("rft.events",), ("rft.terminal", "rft.trackers"), ("rft.run_folder", "rft.auditing")),
     # The composition root: the only place that knows concrete classes.
     7: (
         ("rft.cluster",),

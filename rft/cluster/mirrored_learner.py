@@ -1,4 +1,4 @@
-"""A learner on another node than the driver, whose files are copied to the run folder."""
+"""A learner on another node than the driver, whose checkpoints are copied to the run folder."""
 
 from __future__ import annotations
 
@@ -91,9 +91,4 @@ class MirroredLearner(RemoteLearner):
     async def save(self) -> None:
         """Write a checkpoint and copy it here."""
         await super().save()
-        await self._mirror.bring_back()
-
-    async def close(self) -> None:
-        """End the trainer, and bring the trackers' files here."""
-        await super().close()
         await self._mirror.bring_back()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from rft.config.schema import (
     RunConfig,
     ServeConfig,
 )
-from rft.config.trl_options import PACKAGES, tracker_names
+from rft.config.trackers import tracker_problems
 from rft.data.sources import local_file
 from rft.errors import UsageError
 from rft.grading import grader_problems
@@ -62,7 +61,7 @@ def run_problems(run: RunConfig) -> list[str]:
             _grader_problems(run.graders, run.evaluation.metric)
             or (audit_problems(run) if run.audit == "refuse" else [])
         ),
-        *_reporter_problems(run),
+        *tracker_problems(run.logging.report_to),
         *(address_problems("storage", run.storage) if run.storage else []),
     ]
 
@@ -237,18 +236,4 @@ def _grader_problems(graders: Mapping[str, Mapping[str, Any]], metric: str) -> l
         found.append(f"evaluation.metric={metric}: neither reward nor a grader; there are: {', '.join(graders)}")
     elif all(spec.get("weight", 1.0) == 0 for spec in graders.values()):
         found.append("graders: every weight is 0, so every reward would be 0; give at least one a weight")
-    return found
-
-
-def _reporter_problems(run: RunConfig) -> list[str]:
-    found = []
-    for name in run.logging.report_to:
-        if name not in tracker_names():
-            known = ", ".join(sorted(tracker_names()))
-            found.append(f"logging.report_to={name}: Transformers knows no such tracker; it knows: {known}")
-        elif importlib.util.find_spec(package := PACKAGES.get(name, name)) is None:
-            found.append(
-                f"logging.report_to={name}: the package {package} is not installed; run: "
-                f"pip install {package.replace('_', '-')}"
-            )
     return found

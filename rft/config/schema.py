@@ -132,10 +132,13 @@ class EvaluationConfig(Section):
 
 
 class LoggingConfig(Section):
-    """Trackers besides the run folder's own files."""
+    """Receivers of a run's events besides the run folder's own files and the terminal."""
 
     report_to: list[str] = ["tensorboard"]
-    """Any that Transformers knows: tensorboard, wandb, mlflow, ..."""
+    """Trackers: `tensorboard`, `wandb`, `mlflow`, `trackio`."""
+    sinks: list[str] = []
+    """Classes of your own with the methods `event` and `close`, such as `my_sinks.py:MySink`; docs/sinks.md describes
+    them."""
 
 
 class ClusterConfig(Section):

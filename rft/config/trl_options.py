@@ -1,6 +1,6 @@
-"""Which options TRL's `GRPOConfig` has, of which types, and which trackers Transformers knows, read from their source.
+"""Which options TRL's `GRPOConfig` has, and of which types, read from their source.
 
-Importing either would pull in torch, and a configuration is checked before anything heavy is imported.
+Importing it would pull in torch, and a configuration is checked before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}
-"""Packages of trackers that are not called as their package is."""
 
 _GRPO_CONFIG = (
     ("transformers", "training_args.py", "TrainingArguments"),
@@ -86,17 +83,6 @@ def _enumerations() -> Mapping[str, tuple[str, ...]]:
                     if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
                 )
     return found
-
-
-@cache
-def tracker_names() -> frozenset[str]:
-    """What `report_to` may hold."""
-    for node in _source("transformers", "integrations/integration_utils.py").body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-            targets = {target.id for target in node.targets if isinstance(target, ast.Name)}
-            if "INTEGRATION_TO_CALLBACK" in targets:
-                return frozenset(str(key.value) for key in node.value.keys if isinstance(key, ast.Constant))
-    raise LookupError("transformers.integrations.integration_utils has no INTEGRATION_TO_CALLBACK any more")
 
 
 def _class(package: str, file: str, name: str) -> ast.ClassDef:

@@ -60,6 +60,7 @@ _EVALUATES = "TRL does not evaluate here; the keys of evaluation say what is mea
 _LOADS_DATA = "TRL loads no data here: the loop hands it each step's completions"
 _DISTRIBUTES = "TRL sees one process; learner.num_workers adds ranks"
 _RECORDS = "rollouts.jsonl holds every prompt and completion"
+_TRACKS = "TRL reports to no tracker; use logging.report_to, name and the tracker's own environment variables"
 _LOADS_MODEL = "rft loads the model itself; use model.path and model.dtype"
 _SAVES = "a checkpoint must hold all that a resumed run needs"
 _BY_LIBRARY = "it is for scripts that call the trainer; rft train does one thing"
@@ -142,6 +143,11 @@ WITHOUT_EFFECT = {
     "num_completions_to_print": _RECORDS,
     "log_unique_prompts": _RECORDS,
     "log_completions_hub_repo": _RECORDS,
+    "run_name": _TRACKS,
+    "project": _TRACKS,
+    "trackio_space_id": _TRACKS,
+    "trackio_bucket_id": _TRACKS,
+    "trackio_static_space_id": _TRACKS,
     "save_only_model": _SAVES,
     "enable_jit_checkpoint": "Ctrl-C and SIGTERM finish the step and save already",
     "model_init_kwargs": _LOADS_MODEL,
@@ -172,10 +178,9 @@ PASSED_ON = frozenset({
     "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps",
     "use_liger_kernel",
     "liger_kernel_config", "full_determinism", "debug",
-    # trackers and the hub
-    "log_level", "logging_nan_inf_filter", "run_name", "project", "trackio_space_id", "trackio_bucket_id",
-    "trackio_static_space_id",
-    "skip_memory_metrics", "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy",
+    # logs and the hub
+    "log_level", "logging_nan_inf_filter", "skip_memory_metrics",
+    "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy",
     "hub_always_push",
     "hub_revision",
 })  # fmt: skip

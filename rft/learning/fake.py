@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import safetensors.numpy
@@ -61,9 +61,6 @@ class FakeLearner:
         folder.mkdir(parents=True, exist_ok=True)
         self._published.save(folder)
         (folder / COMPLETE).write_text(json.dumps({"step": self._steps_done}))
-
-    def log(self, metrics: Mapping[str, float]) -> None:
-        """Nothing listens."""
 
     def close(self) -> None:
         """Nothing to end."""

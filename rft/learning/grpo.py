@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -41,7 +40,6 @@ class GrpoLearner:
         torch.set_num_threads(spec.num_threads)
         warnings.filterwarnings("ignore", message=".*rollout_func.*experimental.*")
         transformers_logging.disable_progress_bar()
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(spec.run_folder / "tensorboard")
         self._spec = spec
         self._ranks = ranks or Ranks()
         try:
@@ -107,10 +105,6 @@ class GrpoLearner:
         temporary = folder / (COMPLETE + ".tmp")
         temporary.write_text(json.dumps({"step": self.steps_done}))
         temporary.replace(folder / COMPLETE)
-
-    def log(self, metrics: Mapping[str, float]) -> None:
-        """Hand numbers to the trackers, at the current step."""
-        self._stepped.trainer.log(dict(metrics))
 
     def close(self) -> None:
         """End the trainer."""
@@ -190,7 +184,7 @@ def _arguments(spec: LearnerSpec) -> dict[str, Any]:
         # Micro-batches are bounded by tokens; recomputing every layer would cost a third forward pass.
         "gradient_checkpointing": False,
         "dataloader_pin_memory": spec.on_gpu,
-        "report_to": list(spec.report_to),
+        "report_to": [],  # trackers are sinks of the driver
         "logging_steps": 1,
         "save_strategy": "no",
         "save_total_limit": spec.keep_checkpoints,

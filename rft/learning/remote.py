@@ -95,7 +95,7 @@ class RankActor(LearnerActor):
             self._learner = build_learner(self._spec, place)
         else:
             with tempfile.TemporaryDirectory(prefix="rft-rank-") as folder:  # which TRL makes, and nobody fills
-                quiet = replace(self._spec, run_folder=Path(folder), report_to=(), canaries=())
+                quiet = replace(self._spec, run_folder=Path(folder), canaries=())
                 self._learner = build_learner(quiet, place)
         return self._learner.steps_done
 
@@ -175,10 +175,6 @@ class RemoteLearner:
     async def save(self) -> None:
         """Write a checkpoint."""
         await self._ask_first("call", "the learner's checkpoint", "save")
-
-    async def log(self, metrics: Mapping[str, float]) -> None:
-        """Hand numbers to the trackers."""
-        await self._ask_first("call", "the trackers", "log", dict(metrics))
 
     def kill(self) -> None:
         """End its processes at once, whatever they are doing."""

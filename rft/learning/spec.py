@@ -47,9 +47,6 @@ class LocalLearner(Protocol):
     def save(self) -> None:
         """Write a checkpoint from which `resume_from` goes on."""
 
-    def log(self, metrics: Mapping[str, float]) -> None:
-        """Hand numbers to the trackers."""
-
     def close(self) -> None:
         """End."""
 
@@ -99,7 +96,7 @@ class LearnerSpec:
     chat_template: str | None
     """File with a chat template, for a tokenizer that has none."""
     run_folder: Path
-    """The run folder; checkpoints and the trackers' files go below it."""
+    """The run folder; checkpoints go below it."""
     steps: int
     """Optimizer steps of the whole run."""
     prompts_per_step: int
@@ -128,8 +125,6 @@ class LearnerSpec:
     """Older ones are removed."""
     timeout_s: float
     """Deadline for one optimizer step, seconds."""
-    report_to: tuple[str, ...]
-    """Trackers."""
     epochs: int = 1
     """Optimizer steps on each batch."""
     advantage: Literal["group", "rloo"] = "group"
@@ -155,7 +150,7 @@ class RankPlace:
     """
 
     number: int
-    """From 0; rank 0 publishes, writes checkpoints and tells the trackers."""
+    """From 0; rank 0 publishes and writes checkpoints."""
     of: int
     """How many there are."""
     address: str

@@ -2,7 +2,7 @@
 
 TRL's trainer wants to own the loop: it calls `rollout_func` whenever it needs completions. Here it runs in a thread of
 its own and, inside `rollout_func`, waits for the groups that rft's loop hands over; so both keep their loop, and the
-trainer's optimizer, scheduler, precision, checkpoints and trackers work as its users know them.
+trainer's optimizer, scheduler, precision and checkpoints work as its users know them.
 
 What is relied on, for TRL 1.16 (a test fails plainly when one of these changes):
 - `rollout_func(prompts, trainer)` is called once for each optimizer step when `steps_per_generation` equals
@@ -86,7 +86,7 @@ class SteppedTrainer:
             # TRL asks for the next rows of a dataset; rft's loop decides which tasks those are.
             train_dataset=Dataset.from_dict({"prompt": [""] * (config.max_steps // self._epochs * prompts_per_step)}),
         )
-        # First in the row: the trackers close when training ends, and must stay open for what `log` still brings.
+        # TRL must not end its training before `close`: checkpoints are still written after the last step.
         self.trainer.callback_handler.callbacks.insert(0, _HoldAtEnd(self._hold))
         self._thread = threading.Thread(target=self._train, args=(resume_from,), name="trl-trainer", daemon=True)
         self._thread.start()
@@ -122,7 +122,7 @@ class SteppedTrainer:
         return folder
 
     def close(self) -> None:
-        """End the trainer's thread; the trackers write out what they hold."""
+        """End the trainer's thread."""
         self._closing = self._has_ended = True
         if self._thread.is_alive():
             self._batches.put(None)

@@ -108,7 +108,6 @@ def learner_spec(
         num_threads=place.shares.learner_threads,
         keep_checkpoints=run.loop.keep_checkpoints,
         timeout_s=learner.step_timeout_s,
-        report_to=tuple(run.logging.report_to),
         canaries=canaries(prepared) if score is None else score,
         resume_from=resume_from,
         options=trl_options(learner) if isinstance(learner, PolicyLearnerConfig) else {},

@@ -14,7 +14,7 @@ from rft.grading.normalise import describe_error
 from rft.redaction import hide
 from rft.waiting import in_thread, wait_for
 
-CLOSE_S = 30.0
+CLOSE_S = 60.0
 """Seconds that an optional sink has at the end of a run for the events that it has not handled yet."""
 
 

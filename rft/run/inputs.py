@@ -5,7 +5,7 @@ Everything that is wrong with any of them is reported together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from rft.grading import LoadedGrader, load_grader
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.architectures import serving_problems
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
+from rft.run.sinks import SinkClass, load_sink
 from rft.run_folder.recorder import refuse_output
 from rft.storage import Place, check_place
 from rft.types import Adapter, Policy, Task
@@ -75,6 +76,8 @@ class Prepared:
     """What is allowed, and yet perhaps not meant."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
+    sinks: Mapping[str, SinkClass]
+    """Classes of `logging.sinks`, by their entry there."""
 
     @property
     def held_out(self) -> list[Task]:
@@ -98,6 +101,8 @@ class Inputs:
     """All tasks, those with too long a prompt included."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
+    sinks: Mapping[str, SinkClass]
+    """Classes of `logging.sinks`, by their entry there."""
     reuse: Reuse
     """Holds the prompt lengths that were computed for other configurations."""
 
@@ -137,6 +142,7 @@ def read_inputs(
         found += serving_problems(read_config(model), config.sampler.serve, with_adapter=with_adapter)
     tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks, reuse))
     graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
+    sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), found)
     if isinstance(config, RunConfig) and (storage := config.storage):
         _collect(found, lambda: check_place(Place(storage), Path(config.output_dir)))
     if found or model is None or tokenizer is None or context is None or tasks is None or None in graders:
@@ -148,6 +154,7 @@ def read_inputs(
         tokenizer=tokenizer,
         tasks=tasks,
         graders=tuple(grader for grader in graders if grader is not None),
+        sinks=sinks,
         reuse=reuse,
     )
 
@@ -176,6 +183,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         num_long_prompts=num_long_prompts,
         longest_prompt_tokens=longest,
         graders=inputs.graders,
+        sinks=inputs.sinks,
         warnings=tuple(_split_warnings(inputs.tasks, config)),
     )
 
@@ -246,6 +254,12 @@ def _collect(found: list[str], get: Callable[[], T]) -> T | None:
     except UsageError as error:
         found += error.problems
         return None
+
+
+def _load_sinks(uses: Sequence[str], found: list[str]) -> dict[str, SinkClass]:
+    """The classes of the user's sinks; what is wrong with them goes to the problems found."""
+    loaded = {use: _collect(found, lambda use=use: load_sink(use)) for use in uses}  # type: ignore[misc]
+    return {use: sink for use, sink in loaded.items() if sink is not None}
 
 
 def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, reuse: Reuse) -> TaskSets:

@@ -19,6 +19,7 @@ from rft.redaction import redacted, secrets_in
 from rft.run.emitter import Emitter
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
+from rft.run.sinks import optional_sinks
 from rft.run.steps import Steps
 from rft.run_folder.copies import Copier, State, Store
 from rft.run_folder.folder_sink import FolderSink
@@ -60,7 +61,8 @@ class Training:
             )
         # The folder comes first: the other sinks, and the copies, may rely on what it holds.
         required = [FolderSink(self.recorder), *self.sinks, *([self._store] if self._store else [])]
-        self._emitter = Emitter(required, secrets=secrets_in(self.run.model_dump()))
+        optional = optional_sinks(self.run, self.prepared.sinks)
+        self._emitter = Emitter(required, optional, secrets=secrets_in(self.run.model_dump()))
 
     async def train(self) -> int:
         """Train to the end, and leave a summary however the run ends.

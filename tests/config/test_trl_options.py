@@ -9,7 +9,7 @@ import typing
 import pytest
 
 from rft.config import RunConfig
-from rft.config.trl_options import PACKAGES, tracker_names, trl_options
+from rft.config.trl_options import trl_options
 from rft.config.trl_support import PASSED_ON, SET_BY_RFT, WITHOUT_EFFECT
 
 pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
@@ -27,13 +27,6 @@ def test_the_choices_are_those_of_transformers() -> None:
 
     assert trl_options()["lr_scheduler_type"].choices == tuple(each.value for each in SchedulerType)
     assert trl_options()["optim"].choices == tuple(each.value for each in OptimizerNames)
-
-
-def test_the_trackers_are_those_of_transformers() -> None:
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
-    assert tracker_names() == set(INTEGRATION_TO_CALLBACK)
-    assert PACKAGES.keys() <= tracker_names()
 
 
 def test_it_is_decided_what_becomes_of_each_option() -> None:

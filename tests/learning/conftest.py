@@ -27,7 +27,6 @@ def build(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """`build(steps=4, ...)`: a learner that steps on one group of 4 completions; closed at the end."""
     from rft.learning.grpo import GrpoLearner
 
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "set by the learner, and restored after the test")
     with ExitStack() as stack:
 
         def make(folder: str = "run", **changes: Any) -> Any:
@@ -52,7 +51,6 @@ def build(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 "num_threads": 1,
                 "keep_checkpoints": 2,
                 "timeout_s": 60,
-                "report_to": (),
             }
             learner = GrpoLearner(LearnerSpec(**(values | changes)))
             stack.callback(learner.close)

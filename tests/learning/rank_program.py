@@ -71,7 +71,6 @@ def spec_of(model: Path, folder: Path, case: dict[str, Any]) -> LearnerSpec:
         num_threads=1,
         keep_checkpoints=2,
         timeout_s=60,
-        report_to=(),
     )
     return replace(spec, **case)
 

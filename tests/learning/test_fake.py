@@ -34,7 +34,6 @@ def spec(folder: Path, resume_from: Path | None = None) -> LearnerSpec:
         num_threads=1,
         keep_checkpoints=2,
         timeout_s=60,
-        report_to=(),
         resume_from=resume_from,
     )
 
@@ -52,7 +51,6 @@ def test_each_step_is_a_new_version(tmp_path: Path) -> None:
     assert after.weights.config == {"base_model_name_or_path": "some/model"}
     assert safetensors.numpy.load(after.weights.tensors)["fake"].tolist() == [1.0] * 4
     assert learner.publish() == after
-    learner.log({"reward": 1.0})
     learner.close()
 
 

@@ -277,23 +277,6 @@ def test_an_option_that_trl_refuses_is_named(build: Build) -> None:
         build(options={"no_such_option": 1})
 
 
-def test_the_trackers_get_what_is_logged_and_are_closed(build: Build, group_for: GroupFor, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    learner = build(report_to=("tensorboard",), steps=2)
-    for reward in (0.25, 0.75):
-        learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
-        learner.log({"reward/mean": reward})
-    learner.close()
-    assert not learner._stepped._thread.is_alive()
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
-    events.Reload()
-    tags = events.Tags()["scalars"]
-    assert "train/reward/mean" in tags, f"TRL changed: what is logged is called {tags}"
-    assert [(event.step, event.value) for event in events.Scalars("train/reward/mean")] == [(1, 0.25), (2, 0.75)]
-    assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
-
-
 def test_closing_early_ends_the_thread(build: Build, group_for: GroupFor) -> None:
     learner = build()
     learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])

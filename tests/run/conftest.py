@@ -114,7 +114,7 @@ def training(
     """`training("loop.steps=4", last_step=2)`: a run in `tmp_path / "run"`. It writes no adapter."""
     monkeypatch.setattr("rft.run.training.save_weights", lambda folder, *_, **__: {"adapter": folder / "adapter"})
 
-    def make(*words: str, **options: Any) -> Training:
+    def make(*words: str, user_sinks: Any = None, **options: Any) -> Training:
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
         tasks = TaskSets(
@@ -123,7 +123,13 @@ def training(
             test=[make_task("test 0")],
         )
         prepared: Any = SimpleNamespace(
-            warnings=(), tasks=tasks, held_out=tasks.test, model_name="some/model", model=tmp_path, tokenizer=None
+            warnings=(),
+            sinks=user_sinks or {},
+            tasks=tasks,
+            held_out=tasks.test,
+            model_name="some/model",
+            model=tmp_path,
+            tokenizer=None,
         )
         run = load_training([*WORDS, *words], str(folder))
         parts.step = options.get("last_step", 0)

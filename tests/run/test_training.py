@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rft.errors import LearnError
+from rft.events import Event, StepFinished
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
 
@@ -144,3 +145,37 @@ def test_a_run_that_should_be_pruned_saves_and_measures_no_more(
         ("checkpoint_saved", 1),
         ("run_ended", None),
     ]
+
+
+def test_trackers_and_sinks_of_the_users_receive_a_run_of_the_fake_learner(
+    training: Callable[..., Training], printed: io.StringIO, tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    steps: list[int] = []
+
+    class Mine:
+        def event(self, event: Event) -> None:
+            if isinstance(event, StepFinished):
+                steps.append(event.report.step)
+                if event.report.step == 2:
+                    raise RuntimeError("no more disk at home")
+
+        def close(self) -> None:
+            pass
+
+    assert asyncio.run(training("logging.report_to=[tensorboard]", user_sinks={"mine.py:Mine": Mine}).train()) == 0
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("learner/loss")] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    recorded = {name for line in read_metrics(tmp_path / "run") for name in line["metrics"]}
+    assert {tag for tag in events.Tags()["scalars"] if not tag.startswith(("seconds/", "after/"))} == recorded
+    # The sink that failed did not end the run: the warning, the summary and the events say so.
+    assert steps == [0, 1, 2]
+    assert (
+        printed.getvalue().count("warning: sink mine.py:Mine failed and receives no more events: RuntimeError: ") == 1
+    )
+    failed = summary_of(tmp_path)["failed_sinks"]
+    assert list(failed) == ["mine.py:Mine"]
+    assert "no more disk at home" in failed["mine.py:Mine"]["error"]
+    assert [kind for kind, _ in events_of(tmp_path)].count("warned") == 1

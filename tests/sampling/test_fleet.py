@@ -160,7 +160,6 @@ def learner_spec(folder: Path) -> LearnerSpec:
         num_threads=1,
         keep_checkpoints=2,
         timeout_s=60,
-        report_to=(),
     )
 
 

@@ -1,0 +1,13 @@
+"""The names under which trackers file a run."""
+
+from __future__ import annotations
+
+from rft.events import RunStarted
+
+PROJECT = "rft"
+"""Project or experiment, unless the tracker's own environment variable names another."""
+
+
+def run_name(started: RunStarted) -> str:
+    """The name of a run and of its folder, as `quickstart-2026-11-28_09-30-00`."""
+    return f"{started.name}-{started.folder.name}"
