@@ -142,6 +142,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     of_openai = next(block.text for block in BLOCKS if block.language == "json" and '"grader"' in block.text)
     (tmp_path / "grader.json").write_text(of_openai)
+    sink = next(block.text for block in BLOCKS if block.file.endswith("sinks.md") and block.language == "python")
+    (tmp_path / "my_sinks.py").write_text(sink)
     for file, preset in PRESETS.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(preset)
