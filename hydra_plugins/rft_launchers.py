@@ -1,6 +1,6 @@
-"""Hydra's way to rft's launchers, `hydra/launcher=shared` and `ray`: the trials of a grid side by side.
+"""Hydra's way to rft's launcher, `hydra/launcher=shared`: the trials of a grid side by side.
 
-Hydra looks for plugins in packages of this name. What the launchers do is in `rft/sweep`; here jobs become ours.
+Hydra looks for plugins in packages of this name. The work of the launcher is in `rft/sweep`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ class SideBySideLauncher(Launcher):  # type: ignore[misc]
     """Hands all jobs of a multirun to rft at once.
 
     Args:
-        share_fleet: Whether trials with the same base model and sampler settings share their samplers.
         max_parallel_trials: How many run at the same time; None lets rft decide.
     """
 
-    def __init__(self, share_fleet: bool, max_parallel_trials: int | None) -> None:
-        self._options = {"share_fleet": share_fleet, "max_parallel_trials": max_parallel_trials}
+    def __init__(self, max_parallel_trials: int | None) -> None:
+        self._options = {"max_parallel_trials": max_parallel_trials}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra gives."""
@@ -41,7 +40,7 @@ class SideBySideLauncher(Launcher):  # type: ignore[misc]
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
         """Run the jobs, and wait for all of them."""
         if not isinstance(self._task, Jobs):
-            raise HydraException("hydra/launcher=shared and ray are for rft train; use hydra/launcher=basic")
+            raise HydraException("hydra/launcher=shared is for rft train; use hydra/launcher=basic")
         configs = [
             self._job_config(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)
         ]
@@ -73,14 +72,9 @@ class SideBySideLauncher(Launcher):  # type: ignore[misc]
         return os.path.abspath(Path(str(sweep.dir)) / str(sweep.subdir))
 
 
-def _store(name: str, *, share_fleet: bool) -> None:
-    node = {
-        "_target_": "hydra_plugins.rft_launchers.SideBySideLauncher",
-        "share_fleet": share_fleet,
-        "max_parallel_trials": None,
-    }
-    ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="rft")
-
-
-_store("shared", share_fleet=True)
-_store("ray", share_fleet=False)
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="shared",
+    node={"_target_": "hydra_plugins.rft_launchers.SideBySideLauncher", "max_parallel_trials": None},
+    provider="rft",
+)

@@ -129,7 +129,7 @@ class _Sweep:
         return code
 
     def many(self, jobs: Sequence[Job], options: Mapping[str, Any]) -> list[int]:
-        """Run trials side by side, as `hydra/launcher=shared` and `ray` want it."""
+        """Run trials side by side, as `hydra/launcher=shared` wants it."""
         wanted = options["max_parallel_trials"]
         if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
             raise ConfigError(
@@ -149,7 +149,6 @@ class _Sweep:
             [(trial.run, trial.prepared) for trial in trials],
             parallel=wanted,
             at_most=len(trials),
-            share_fleet=bool(options["share_fleet"]),
         )
         self.has_begun = True
         return asyncio.run(self._run(host, trials))

@@ -29,7 +29,6 @@ class Host:
         inputs: What the trials are going to be, or what stands for them: configuration and inputs of each.
         parallel: How many trials are to run at the same time; None lets rft decide.
         at_most: How many trials there will be.
-        share_fleet: Whether trials with the same base model and sampler settings share their samplers.
         are_all: Whether `inputs` are all trials, so that samplers end with the last trial that needs them.
     """
 
@@ -39,13 +38,11 @@ class Host:
         *,
         parallel: int | None,
         at_most: int,
-        share_fleet: bool,
         are_all: bool = True,
     ) -> None:
         self._inputs = inputs
         self._wanted = parallel
         self._at_most = at_most
-        self._share_fleet = share_fleet
         self._are_all = are_all
         self._address = ""
 
@@ -55,7 +52,7 @@ class Host:
         runs = [run for run, _ in self._inputs]
         cluster = runs[0].cluster
         starts_its_own = starts_ray(cluster)
-        share = self._share_fleet and not any(why_alone(spec_of(*one)) for one in self._inputs)
+        share = not any(why_alone(spec_of(*one)) for one in self._inputs)
         nodes = [this_machine(0)]
         wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
         largest = min(wanted, self._at_most) * max(run.sampler.num_actors + run.learner.num_workers for run in runs)
@@ -77,8 +74,6 @@ class Host:
         told = []
         if self._wanted is not None and self._parallel < min(self._wanted, self._at_most):
             told.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._wanted}")
-        if not self._share_fleet:
-            return [*told, "each trial has samplers of its own"]
         specs = [(run, spec_of(run, prepared)) for run, prepared in self._inputs]
         alone = Counter(reason for _, spec in specs if (reason := why_alone(spec)))
         if sets := {whose_engine(run, spec) for run, spec in specs if why_alone(spec) is None}:
@@ -92,6 +87,6 @@ class Host:
         """Open the parts of a trial. What it shares with other trials stays open when the block ends."""
         shared_ray = SharedRay(address=self._address, parallel=self._parallel, fork_servers=self._fork_servers)
         samplers = None
-        if self._share_fleet and why_alone(spec_of(run, prepared)) is None:
+        if why_alone(spec_of(run, prepared)) is None:
             samplers = self._fleets.lease(run, prepared, shared_ray)
         return open_parts(run, prepared, emit, shared_ray=shared_ray, samplers=samplers)

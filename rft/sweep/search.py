@@ -64,7 +64,6 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
         list(zip(runs, prepared, strict=True)),
         parallel=search.config.sweep.parallel,
         at_most=search.config.sweep.trials,
-        share_fleet=True,
         are_all=False,
     )
     started = time.monotonic()

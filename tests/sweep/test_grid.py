@@ -22,13 +22,12 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
     return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
 
 
-@pytest.mark.parametrize("launcher", ["basic", pytest.param("ray", marks=pytest.mark.full)])
-def test_the_same_results_whoever_shares(folder: Path, grid: Command, fleets: list[Any], launcher: str) -> None:
+def test_the_same_results_whoever_shares(folder: Path, grid: Command, fleets: list[Any]) -> None:
     _, shared, _ = grid("seed=0,1")
     assert len(fleets) == 1
     (folder / "sweep").rename(folder / "shared")
     fleets.clear()
-    _, other, _ = grid("seed=0,1", f"hydra/launcher={launcher}")
+    _, other, _ = grid("seed=0,1", "hydra/launcher=basic")
     assert len(fleets) == 2
     assert [trial["score"] for trial in other["trials"]] == [trial["score"] for trial in shared["trials"]]
     for number in ("0", "1"):
