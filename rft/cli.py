@@ -1,7 +1,7 @@
-"""The command line: `rft <command> ...`; `rft.commands` has them all.
+"""The command line `rft <command> ...`; `rft.commands` contains the commands.
 
-A configuration is composed and checked before anything heavy is imported; what is wrong is printed as bullets, and the
-exit code is 2.
+A command composes and checks its configuration before it imports large libraries. It prints problems as bullets and
+exits with code 2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rft.commands.guard import guarded
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and exit with its code."""
+    """Run a command and exit with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(usage(), end="")
@@ -29,16 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     commands = {command.name: command for command in COMMANDS}
     if words[0] not in commands:
         near = difflib.get_close_matches(words[0], commands, n=1)
-        hint = f"did you mean {near[0]}? There are" if near else "there are"
+        hint = f"did you mean {near[0]}? Commands" if near else "commands"
         print(f"rft: unknown command {words[0]!r}; {hint}: {', '.join(commands)}\n\n{usage()}", end="", file=sys.stderr)
         sys.exit(2)
     sys.exit(_run(commands[words[0]], words[1:]))
 
 
 def _run(command: Command, words: list[str]) -> int:
-    """Run a command; that it is interrupted, or its reader gone, is no error of rft's."""
+    """Run a command. An interruption or a closed output pipe is not an error."""
     if broken := [word for word in words if _is_no_utf8(word)]:
-        print(f"rft: not valid UTF-8 on the command line: {broken[0]!r}", file=sys.stderr)
+        print(f"rft: the command line is not valid UTF-8: {broken[0]!r}", file=sys.stderr)
         return 2
     try:
         code = guarded(command.run, words)
@@ -49,17 +49,17 @@ def _run(command: Command, words: list[str]) -> int:
     except BrokenPipeError:
         if not _has_no_reader():
             raise
-        return 141  # as a shell has it of a program that SIGPIPE ended
+        return 141  # the shell's code for a program that SIGPIPE ended
     return code
 
 
 def _is_no_utf8(word: str) -> bool:
-    """Whether Python could not decode a word; what it makes of it cannot be printed."""
+    """Whether Python could not decode an argument, so that it cannot be printed."""
     return any("\udc80" <= character <= "\udcff" for character in word)
 
 
 def _has_no_reader() -> bool:
-    """Whether nobody reads standard output any more, as after `| head`; what is still to be written is dropped then."""
+    """Whether the reader of standard output is gone, as after `| head`; if so, drop pending output."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -69,7 +69,7 @@ def _has_no_reader() -> bool:
 
 
 def usage() -> str:
-    """What `rft --help` prints."""
+    """Return the text of `rft --help`."""
     lines = "\n".join(f"  rft {command.name:<14} {command.summary}" for command in COMMANDS)
     return f"""\
 usage: rft <command> ...
@@ -77,7 +77,7 @@ usage: rft <command> ...
 {lines}
 
   rft train experiment=quickstart          a minute on a laptop, no download
-  rft <command> --help                     what a command takes
+  rft <command> --help                     keys and options of a command
   rft --version
 """
 

@@ -65,9 +65,7 @@ def test_version(rft: Rft) -> None:
 def test_an_unknown_command(rft: Rft) -> None:
     code, out, err = rft("trian")
     assert (code, out) == (2, "")
-    assert err.startswith(
-        "rft: unknown command 'trian'; did you mean train? There are: train, check, sweep, evaluate, "
-    )
+    assert err.startswith("rft: unknown command 'trian'; did you mean train? Commands: train, check, sweep, evaluate, ")
     assert "\n\nusage: rft <command>" in err
 
 
@@ -245,4 +243,4 @@ def test_ctrl_c_before_a_run_has_begun(rft: Rft, monkeypatch: pytest.MonkeyPatch
 def test_a_word_that_is_no_text(rft: Rft) -> None:
     code, out, err = rft("train", "name=\udcff")
     assert (code, out) == (2, "")
-    assert err == "rft: not valid UTF-8 on the command line: 'name=\\udcff'\n"
+    assert err == "rft: the command line is not valid UTF-8: 'name=\\udcff'\n"

@@ -1,4 +1,4 @@
-"""`rft audit`: graders, probed before they train anything."""
+"""`rft audit`: probe graders before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rft check`: what a training run would be, without starting it."""
+"""`rft check`: check a training run without starting it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from rft.commands.train import train
 
 
 def check(words: list[str]) -> int:
-    """Do as `rft train` with the same words and `dry_run=true`."""
+    """Run `rft train` with the same arguments and `dry_run=true`."""
     return train([*words, "dry_run=true"])

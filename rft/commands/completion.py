@@ -7,15 +7,15 @@ from rft.config.completion import SCRIPTS, candidates
 from rft.errors import ConfigError
 
 COMPLETION = """\
-write rft completion bash, zsh or fish, and let the shell evaluate the output:
+run rft completion with bash, zsh or fish, and evaluate its output in the shell:
       bash   echo 'eval "$(rft completion bash)"' >> ~/.bashrc
       zsh    echo 'autoload -Uz compinit && compinit && eval "$(rft completion zsh)"' >> ~/.zshrc
       fish   echo 'rft completion fish | source' >> ~/.config/fish/config.fish"""
-"""How to use `rft completion`."""
+"""Usage of `rft completion`."""
 
 
 def completion(words: list[str]) -> int:
-    """`rft completion bash|zsh|fish`: a script for the shell, which asks with `--candidates` and the words typed."""
+    """Print the script of bash, zsh or fish, which calls `--candidates` with the typed words."""
     if words[:1] == ["--candidates"]:
         parsers = {command.name: command.parser for command in COMMANDS}
         print("\n".join(candidates(words[1:], parsers)))

@@ -1,4 +1,4 @@
-"""`rft config`: the meanings of the configuration's keys."""
+"""`rft config`: explain keys of the configuration."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from rft.errors import ConfigError
 
 
 def config(words: list[str]) -> int:
-    """Print the meaning of one key or of a section, or the names of all sections."""
+    """Explain a key or a section, or list all sections."""
     if len(words) > 1 or any(word.startswith("-") for word in words):
-        raise ConfigError("command line", ["write rft config <key>, as rft config loop.steps, or rft config alone"])
+        raise ConfigError("command line", ["write rft config <key>, such as rft config loop.steps, or only rft config"])
     print(config_text(words[0]) if words else sections_text(), end="")
     return 0

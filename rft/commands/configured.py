@@ -19,13 +19,13 @@ def configured(
     load: Callable[[list[str], str | None], Config],
     run: Callable[[Config], int],
 ) -> int:
-    """Run a command with the configuration that its words describe; Hydra handles its own options.
+    """Run a command with its configuration; Hydra handles its own options.
 
     Args:
         config_name: The primary file in `conf/`, without `.yaml`.
-        words: The command line after the command.
-        load: Composes and checks, given overrides and the run folder where Hydra chose one.
-        run: Runs the command, and returns its exit code.
+        words: The arguments of the command.
+        load: Composes and checks the configuration, given overrides and an optional run folder from Hydra.
+        run: Runs the command and returns its exit code.
     """
     if asks_for_help(words):
         return print_help(config_name, words)

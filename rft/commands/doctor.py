@@ -1,4 +1,4 @@
-"""`rft doctor`: what keeps this machine from running rft."""
+"""`rft doctor`: check whether this machine can run rft."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def doctor(words: list[str]) -> int:
 
 
 def parser() -> ArgumentParser:
-    """The options of the command."""
+    """Return the options of the command."""
     return report.parser()

@@ -1,4 +1,4 @@
-"""`rft evaluate`: a base model or an adapter, measured on a task file."""
+"""`rft evaluate`: measure a base model or an adapter on a task file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rft grade`: completions that were recorded, graded."""
+"""`rft grade`: grade recorded completions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def grade(words: list[str]) -> int:
     """Grade and print the distributions of the rewards and scores.
 
     Returns:
-        The exit code: 0, 1 if no completion got a reward, or 130 or 143 when the grading was interrupted; what was
-        graded by then is written.
+        The exit code: 0, 1 if no completion received a reward, or 130 or 143 after an interruption, which keeps the
+        grades so far.
     """
     return configured("grade", written_out(words), load_grading, lambda config: run_grading(config, console=Console()))
 
 
 def run_grading(config: GradeConfig, *, console: Console) -> int:
-    """Do so from a checked configuration."""
+    """Grade with a checked configuration."""
     from rft.api.grade import grade_completions, plan_grading
     from rft.grading.report import report_lines
     from rft.run.plan import print_plan

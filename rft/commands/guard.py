@@ -1,4 +1,4 @@
-"""Errors of a command, as messages and exit codes."""
+"""Turns errors of a command into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rft.errors import RftError
 
 
 def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
-    """Run a command; an error that rft raises on purpose becomes a message and an exit code."""
+    """Run a command; turn rft's own errors into a message and an exit code."""
     try:
         return command(words)
     except RftError as error:

@@ -1,4 +1,4 @@
-"""`rft merge`: an adapter and its base model, merged into one plain model folder."""
+"""`rft merge`: merge an adapter into its base model, as a plain model folder."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from rft.run.merge import Merged
 
 ADAPTER_CARD = "ADAPTER_README.md"
-"""The adapter's own card, in the folder of the merged model."""
+"""Name of the adapter's card in the folder of the merged model."""
 
 
 def merge(words: list[str]) -> int:
-    """Merge, and print the proof."""
+    """Merge and print the proof."""
     return configured(
         "merge", words, lambda overrides, _: load_merge(overrides), lambda config: run_merge(config, console=Console())
     )
 
 
 def run_merge(config: MergeConfig, *, console: Console) -> int:
-    """Merge from a checked configuration, prove the result and write it.
+    """Merge with a checked configuration, prove the result and write it.
 
     Returns:
         The exit code.
 
     Raises:
-        ModelError: Base model or adapter cannot be merged, or the merged model does not say the same.
-        OutputError: The output folder holds something already, or cannot be written.
+        ModelError: Base model or adapter cannot be merged, or the merged model does not match.
+        OutputError: The output folder already exists, or cannot be written.
     """
     from rft.run.merge import write_merged
 
@@ -92,12 +92,12 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
 
 
 def _other_base(path: Path, base: Path, found: str) -> str:
-    """Says that the base model is not the one that the run trained on; empty where it is, or where there is no run.
+    """Return a warning if the base model differs from that of the run; empty if it matches, or without a run.
 
     Args:
-        path: Of the adapter.
+        path: Path of the adapter.
         base: Folder of the base model.
-        found: Its fingerprint.
+        found: Fingerprint of the base model.
     """
     run = run_folder_of(path)
     if run is None or not (run / "manifest.json").is_file():

@@ -1,4 +1,4 @@
-"""`rft sample`: a base model or an adapter, tried on a prompt, in this process and without Ray."""
+"""`rft sample`: try a base model or an adapter on a prompt, in this process and without Ray."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
     """Sample completions of one prompt and print them.
 
     Args:
-        words: The command line after `rft sample`.
-        console: Where to.
+        words: The arguments of `rft sample`.
+        console: Output.
 
     Raises:
         ModelError: The model or the adapter cannot be used.
@@ -75,7 +75,7 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
 
 
 def _prompt(asked: argparse.Namespace, model: Path) -> tuple[int, ...]:
-    """The token ids of the prompt, rendered as in training."""
+    """Return the token ids of the prompt, rendered as in training."""
     messages = [{"role": "user", "content": asked.prompt}]
     if asked.system and asked.format != "raw":
         messages.insert(0, {"role": "system", "content": asked.system})
@@ -86,7 +86,7 @@ def _prompt(asked: argparse.Namespace, model: Path) -> tuple[int, ...]:
 
 
 def _engine(asked: argparse.Namespace, model: Path, adapter: Adapter | None) -> Engine:
-    """The engine, with the adapter loaded."""
+    """Return the engine with the adapter loaded."""
     on_gpu = num_gpus_here() > 0
     engine = build_engine(
         EngineSpec(
@@ -108,7 +108,7 @@ def _engine(asked: argparse.Namespace, model: Path, adapter: Adapter | None) -> 
 
 
 def _take_settings_of_run(asked: argparse.Namespace) -> str:
-    """Fill in what was not asked for with the settings of the run that trained the adapter; say which in a line."""
+    """Fill in missing options with the settings of the adapter's run; print them in one line."""
     options = {
         "model.path": "model",
         "model.chat_template": "chat_template",
@@ -130,16 +130,16 @@ def _variables(text: str) -> dict[str, Any]:
     try:
         variables = json.loads(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is no JSON: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text} is not JSON: {error}") from error
     if not isinstance(variables, dict):
-        raise argparse.ArgumentTypeError(f'{text} is no JSON object, such as {{"enable_thinking": false}}')
+        raise argparse.ArgumentTypeError(f'{text} is not a JSON object, such as {{"enable_thinking": false}}')
     return variables
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
+    """Return the options of the command."""
     parser = argparse.ArgumentParser(prog="rft sample", description="Try a base model or an adapter on a prompt.")
-    parser.add_argument("prompt", help="what the user says")
+    parser.add_argument("prompt", help="the user's message")
     parser.add_argument("--adapter", help="a run folder or an adapter folder")
     parser.add_argument("--model", help="base model: a folder, a hub id or embedded:tiny (default: the adapter's)")
     parser.add_argument("--system", help="a system message (default: that of the adapter's run)")
@@ -153,16 +153,21 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--format",
         choices=("chat", "raw"),
-        help="raw sends the prompt without a chat template (default: as the adapter's run)",
+        help="raw sends the prompt without a chat template (default: that of the adapter's run)",
     )
     parser.add_argument(
         "--stop",
         action="append",
         metavar="TEXT",
-        help="a string that ends a completion; may be given several times (default: those of the adapter's run)",
+        help="a string that ends a completion; may be repeated (default: those of the adapter's run)",
     )
-    parser.add_argument("--num", type=int, default=1, metavar="N", help="completions (default 1)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token (default 1)")
+    parser.add_argument("--num", type=int, default=1, metavar="N", help="number of completions (default 1)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="0 selects the most likely token (default 1)",
+    )
     parser.add_argument(
         "--max-tokens", type=int, metavar="N", help="longest completion (default: that of the adapter's run, or 256)"
     )

@@ -1,4 +1,4 @@
-"""`rft serve-grader`: graders behind HTTP, for trainers and services of others."""
+"""`rft serve-grader`: serve graders over HTTP to other trainers and services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rft.errors import UsageError
 
 
 def serve_grader(words: list[str]) -> int:
-    """Serve until somebody interrupts."""
+    """Serve until an interruption."""
     return configured(
         "serve_grader",
         words,
@@ -25,13 +25,13 @@ def serve_grader(words: list[str]) -> int:
 
 
 def run_service(config: ServeConfig, *, console: Console) -> int:
-    """Serve from a checked configuration until somebody interrupts.
+    """Serve with a checked configuration until an interruption.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        UsageError: The address cannot be listened at.
+        UsageError: The server cannot listen on the address.
     """
     import uvicorn
 
@@ -52,6 +52,6 @@ def run_service(config: ServeConfig, *, console: Console) -> int:
         where = f"http://[{host}]:{port}" if family is socket.AF_INET6 else f"http://{host}:{port}"
         console.print(Text(f"{', '.join(config.graders)} at {where}/grade (Ctrl-C ends it)"), soft_wrap=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after its shutdown
             server.run(sockets=[listening])
     return 0

@@ -1,4 +1,4 @@
-"""`rft sweep`: a search for good settings by many runs."""
+"""`rft sweep`: search for good settings with many runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rft.config.line import asks_for_help, read_line
 
 
 def sweep(words: list[str]) -> int:
-    """Search, and print the trials as they end."""
+    """Search, and print each trial at its end."""
     if asks_for_help(words):
         return print_help("sweep", words)
     line = read_line(words, "rft sweep", allowed=("--help", "--config-dir"))

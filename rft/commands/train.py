@@ -1,4 +1,4 @@
-"""`rft train`: training, or with `-m` a grid of training runs."""
+"""`rft train`: train, or run a grid of training runs with `-m`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def train(words: list[str]) -> int:
     """Train, and print the progress and the final report.
 
     Returns:
-        The exit code: 0, or 130 or 143 when the run was interrupted. Of a grid, the highest of all runs.
+        The exit code: 0, or 130 or 143 after an interruption. For a grid, the highest code of all runs.
     """
     if not asks_for_help(words) and read_line(words, "rft train").is_grid:
         from rft.sweep.grid import run_grid

@@ -1,4 +1,4 @@
-"""`rft doctor`: what keeps this machine from running rft, each finding with its remedy."""
+"""`rft doctor`: finds problems that prevent rft from running, with remedies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ State = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Example:
         Finding(check="shared memory", state="fail", found="64 MiB in /dev/shm", remedy="start the container with ...")
     """
 
     check: str
-    """What was looked at."""
+    """Subject of the check."""
     state: State
-    """Whether it is right, may do, or keeps rft from running."""
+    """Whether the result is fine, a warning, or prevents rft from running."""
     found: str
-    """What was found."""
+    """Observation."""
     remedy: str = ""
-    """What to do; empty where it is right."""
+    """Remedy; empty if the result is fine."""

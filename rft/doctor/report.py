@@ -1,4 +1,4 @@
-"""The command: its words, the checks one after the other, and what it prints."""
+"""The command `rft doctor`: arguments, checks and output."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "
 
 
 def run_doctor(words: Sequence[str], *, console: Console) -> int:
-    """Look at this machine and print what was found, as it is found.
+    """Check this machine and print each result immediately.
 
     Args:
-        words: The command line after `rft doctor`.
-        console: Where to.
+        words: The arguments of `rft doctor`.
+        console: Output.
 
     Returns:
         The exit code: 1 if a check failed, else 0.
@@ -52,10 +52,10 @@ def _print(console: Console, finding: Finding) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
-    parser = argparse.ArgumentParser(prog="rft doctor", description="Find what keeps this machine from running rft.")
-    parser.add_argument("--json", action="store_true", help="print JSON instead")
+    """Return the options of the command."""
+    parser = argparse.ArgumentParser(prog="rft doctor", description="Check whether rft can run on this machine.")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quick", action="store_true", help="start nothing: neither Ray nor vLLM")
-    parser.add_argument("--cluster", metavar="ADDRESS", help="also try the Ray cluster there: auto or <host>:<port>")
-    parser.add_argument("--output", default="runs", metavar="FOLDER", help="where runs will be written (default: runs)")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="also check a Ray cluster: auto or <host>:<port>")
+    parser.add_argument("--output", default="runs", metavar="FOLDER", help="folder for new runs (default: runs)")
     return parser

@@ -1,4 +1,4 @@
-"""Checks that start something, each in a process of its own which is killed at its deadline."""
+"""Checks that start Ray or vLLM, each in its own process with a deadline."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ except RftError as error:
 
 
 def trial_findings(cluster: str | None) -> Iterator[Finding]:
-    """Ray and its object store, vLLM on the embedded model, and the cluster where one is named."""
+    """Check Ray and its object store, vLLM with the embedded model, and a given cluster."""
     yield trial(
         "Ray and object store",
         RAY_PROGRAM,
         deadline_s=RAY_TIMEOUT_S,
-        right="started, an object of 8 MB went to a worker and back",
-        remedy="look at shared memory, memory and libraries above; then ray start --head --block shows its own words",
+        right="started; an object of 8 MB went to a worker and back",
+        remedy="check shared memory, memory and libraries above; ray start --head --block shows Ray's own messages",
     )
     yield trial(
         "vLLM start",
         VLLM_PROGRAM,
         deadline_s=VLLM_TIMEOUT_S,
         right="the embedded model answered",
-        remedy="look at vllm, GPU and memory above; sampler=transformers does without vLLM",
+        remedy="check vllm, GPU and memory above; sampler=transformers does not need vLLM",
     )
     if cluster is not None:
         yield trial(
@@ -82,12 +82,12 @@ def trial(check: str, program: str, *words: str, deadline_s: float, right: str |
     """Run a program.
 
     Args:
-        check: What it is about.
-        program: In Python; it fails by ending with another code than 0.
-        words: Its arguments.
-        deadline_s: Seconds.
-        right: What to say where it succeeds; None says its last line.
-        remedy: What to do where it does not.
+        check: Subject of the check.
+        program: Python code; an exit code other than 0 is a failure.
+        words: Arguments of the program.
+        deadline_s: Seconds until the deadline.
+        right: Text for a success; None uses the last line of output.
+        remedy: Remedy for a failure.
     """
     began = time.monotonic()
     try:
@@ -103,6 +103,8 @@ def trial(check: str, program: str, *words: str, deadline_s: float, right: str |
         return Finding(check=check, state="fail", found=f"no answer within {deadline_s:g} s", remedy=remedy)
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        return Finding(check=check, state="fail", found=lines[-1] if lines else "it failed silently", remedy=remedy)
+        return Finding(
+            check=check, state="fail", found=lines[-1] if lines else "failed without a message", remedy=remedy
+        )
     said = right or done.stdout.strip().splitlines()[-1]
     return Finding(check=check, state="ok", found=f"{said} ({time.monotonic() - began:.0f} s)")
