@@ -27,11 +27,13 @@ from harness.control_plane_picture import draw
 from harness.machine_load import busy_s
 
 from rft.cluster import ray_session
+from rft.config.samplers.fake import FakeSamplerConfig
 from rft.config.schema import LocalClusterConfig
 from rft.grading import Task, load_grader
 from rft.grading.panel import Panel
+from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
-from rft.sampling.spec import EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter, Policy, Publication, Split
 
 COMPLETIONS_PER_TASK = 8
@@ -154,18 +156,11 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
     ]
     wall_s: list[float] = []
     async with ray_session(LocalClusterConfig(), num_processes=num_actors):
-        fleet = Fleet(
-            fake_engine(pace, tokens),
-            actor_options=[{"num_cpus": 1}] * num_actors,
-            render=lambda task: (1,) * 50,
-            seed=0,
-            max_completion_tokens=tokens,
-            start_timeout_s=300.0,
-            stall_timeout_s=60.0,
-        )
+        engines = Engines(fake_engine(pace, tokens), actor_options=[{"num_cpus": 1}] * num_actors)
+        fleet = Fleet(engines, engines.spec.sampler, render=lambda task: (1,) * 50, seed=0)
         panel = Panel([load_grader("trivial", {"use": TRIVIAL})])
         try:
-            await fleet.start()
+            await engines.start()
             for step in range(repeats + 1):
                 if step == 1:
                     before, busy_before, began_all = cpu_s(), busy_s(), time.perf_counter()
@@ -183,7 +178,7 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
             syncs = [await fleet.load(publication(version)) for version in range(1, repeats + 2)]
         finally:
             panel.close()
-            fleet.close()
+            engines.close()
     per_s = [completions / one for one in wall_s[1:]]
     return Measured(
         num_actors=num_actors,
@@ -199,16 +194,15 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
 def fake_engine(pace: int | None, tokens: int) -> EngineSpec:
     """An engine whose completions all have the same text; `pace` completions leave it in a second."""
     return EngineSpec(
-        kind="fake",
-        model=Path("none"),
+        sampler=FakeSamplerConfig(
+            script=["x" * tokens], completions_per_s=pace, max_completion_tokens=tokens, stall_timeout_s=60.0
+        ),
         base=Policy(version=0, fingerprint="0" * 16),
         max_lora_rank=8,
         dtype="float32",
         max_context_tokens=4096,
         seed=0,
-        num_threads=1,
-        on_gpu=False,
-        options={"script": ["x" * tokens], "completions_per_s": pace},
+        place=EnginePlace(model=Path("none"), num_threads=1, num_gpus=0),
     )
 
 

@@ -27,12 +27,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.learning.packing import pack_adapter
 from rft.sampling.actor import SamplerActor
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.proof import TOLERANCES, prove
-from rft.sampling.spec import EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Logprobs, Policy, Publication
 
 EMBEDDED = Path(__file__).parents[1] / "rft" / "embedded" / "model"
@@ -148,15 +149,13 @@ def main() -> None:
         model = model_folder(Path(folder), asked.hidden, asked.layers)
         prompts = [tuple(range(start, start + 20)) for start in range(5, 60, 5)]
         spec = EngineSpec(
-            kind="vllm",
-            model=model,
+            sampler=VllmSamplerConfig(),
             base=Policy(version=0, fingerprint="base"),
             max_lora_rank=asked.rank,
             dtype="float32",
             max_context_tokens=CONTEXT_TOKENS,
             seed=0,
-            num_threads=asked.threads,
-            on_gpu=False,
+            place=EnginePlace(model=model, num_threads=asked.threads, num_gpus=0),
             canaries=choose_canaries(prompts, max_context_tokens=CONTEXT_TOKENS),
         )
         plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)

@@ -22,6 +22,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rft.config.samplers.base import SamplerConfig
+from rft.config.samplers.transformers import TransformersSamplerConfig
+from rft.config.samplers.vllm import VllmSamplerConfig
+
 if TYPE_CHECKING:
     from rft.sampling.engine import Loaded, Scores
     from rft.sampling.spec import EngineSpec
@@ -100,19 +104,19 @@ def try_one(name: str, ways: Sequence[str]) -> dict[str, str]:
 
 
 def _merged(model: Path, work: Path) -> str:
-    return _proved(model, work, sampler="vllm", serve="merged", lora=True)
+    return _proved(model, work, sampler=VllmSamplerConfig(), serve="merged", lora=True)
 
 
 def _adapter(model: Path, work: Path) -> str:
-    return _proved(model, work, sampler="vllm", serve="adapter", lora=True)
+    return _proved(model, work, sampler=VllmSamplerConfig(), serve="adapter", lora=True)
 
 
 def _transformers(model: Path, work: Path) -> str:
-    return _proved(model, work, sampler="transformers", serve="adapter", lora=True)
+    return _proved(model, work, sampler=TransformersSamplerConfig(completions_per_batch=4), serve="adapter", lora=True)
 
 
 def _whole(model: Path, work: Path) -> str:
-    return _proved(model, work, sampler="vllm", serve="merged", lora=False)
+    return _proved(model, work, sampler=VllmSamplerConfig(), serve="merged", lora=False)
 
 
 WAYS: Mapping[str, Callable[[Path, Path], str]] = {
@@ -124,7 +128,7 @@ WAYS: Mapping[str, Callable[[Path, Path], str]] = {
 """The ways of serving a policy."""
 
 
-def _proved(model: Path, work: Path, *, sampler: Any, serve: Any, lora: bool) -> str:
+def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora: bool) -> str:
     """Sample, learn, publish, load, prove."""
     from rft.learning.build import build_learner
     from rft.learning.spec import LearnerSpec, Lora
@@ -132,15 +136,14 @@ def _proved(model: Path, work: Path, *, sampler: Any, serve: Any, lora: bool) ->
     from rft.sampling.actor import Confirmation
     from rft.sampling.canaries import choose_canaries
     from rft.sampling.proof import prove
-    from rft.sampling.spec import EngineSpec
+    from rft.sampling.spec import EnginePlace, EngineSpec
     from rft.types import Grade, GradedGroup, Policy, Score, Split, Task
 
     prompt = tuple(range(5, 25))
     canaries = choose_canaries([prompt, tuple(range(60, 20, -2))], max_context_tokens=CONTEXT_TOKENS)
     base = Policy(version=0, fingerprint=fingerprint(model))
     spec = EngineSpec(
-        kind=sampler,
-        model=model,
+        sampler=sampler,
         base=base,
         max_lora_rank=8 if lora else None,
         serve=serve,
@@ -148,9 +151,7 @@ def _proved(model: Path, work: Path, *, sampler: Any, serve: Any, lora: bool) ->
         dtype="float32",
         max_context_tokens=CONTEXT_TOKENS,
         seed=0,
-        num_threads=1,
-        on_gpu=False,
-        options={"completions_per_batch": 4} if sampler == "transformers" else {},
+        place=EnginePlace(model=model, num_threads=1, num_gpus=0),
     )
     learner = build_learner(
         LearnerSpec(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rft.cluster.nodes import Node
 from rft.config.learners import LearnerConfig
-from rft.config.samplers import SamplerConfig, VllmSamplerConfig
+from rft.config.samplers.base import SamplerConfig
 from rft.errors import ConfigError
 
 
@@ -51,7 +51,7 @@ def share_out(
     Raises:
         ConfigError: The configuration requests more GPUs than available, or fewer than an engine spans.
     """
-    spans = gpus_spanned(sampler)
+    spans = sampler.gpus_spanned
     ranks = learner.num_workers * num_learners if learner else 0
     processes = sampler.num_actors + ranks
     total = sum(node.gpus for node in nodes) // parallel
@@ -98,14 +98,6 @@ def threads_of(
 def _threads(side: Sequence[Node], at_work: Sequence[Node], parallel: int) -> int:
     processes = Counter(node.id for node in at_work)
     return min(max(1, int(node.cpus) // parallel // processes[node.id]) for node in side)
-
-
-def gpus_spanned(sampler: SamplerConfig) -> int:
-    """Return the number of GPUs of one engine: vLLM's tensor times pipeline parallelism."""
-    if not isinstance(sampler, VllmSamplerConfig):
-        return 1
-    engine = sampler.engine
-    return int(engine.get("tensor_parallel_size") or 1) * int(engine.get("pipeline_parallel_size") or 1)
 
 
 def _refuse_too_much(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-SAMPLER_LIBRARIES = {"vllm": ("vllm", "torch"), "transformers": ("transformers", "torch", "peft"), "fake": ()}
-"""Imports of an engine, by kind."""
+from rft.config.samplers.base import SamplerConfig
+
 LEARNER_LIBRARIES = {"fake": ()}
 """Imports of a learner, by kind, if they differ from `TRAINING_LIBRARIES`."""
 TRAINING_LIBRARIES = ("torch", "transformers", "peft", "trl")
@@ -17,10 +17,16 @@ Versions = Mapping[str, str | None]
 """Version by library; None if it is absent. Includes `rft` and `python`."""
 
 
-def libraries_of(sampler: str, learner: str | None) -> tuple[str, ...]:
-    """Return the libraries that a node with these kinds of sampler and learner needs."""
+def libraries_of(sampler: SamplerConfig | None, learner: str | None) -> tuple[str, ...]:
+    """Return the libraries that a node needs for its processes.
+
+    Args:
+        sampler: Settings of the samplers on the node; None without samplers.
+        learner: Kind of the learner on the node; None without a learner.
+    """
+    of_sampler = sampler.libraries if sampler else ()
     of_learner = LEARNER_LIBRARIES.get(learner, TRAINING_LIBRARIES) if learner else ()
-    return tuple(dict.fromkeys([*SAMPLER_LIBRARIES[sampler], *of_learner]))
+    return tuple(dict.fromkeys([*of_sampler, *of_learner]))
 
 
 def version_reader(libraries: Sequence[str]) -> Callable[[], dict[str, str | None]]:

@@ -211,7 +211,7 @@ async def _check_versions(
     sampler_nodes = {node.id for node in placement.nodes[:num_samplers]}
     needed = {
         id: libraries_of(
-            config.sampler.kind if id in sampler_nodes else "fake",
+            config.sampler if id in sampler_nodes else None,
             config.learner.kind if isinstance(config, RunConfig) and id in learner_nodes else None,
         )
         for id in first

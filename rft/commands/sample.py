@@ -15,14 +15,15 @@ from rich.text import Text
 
 from rft.cluster import num_gpus_here
 from rft.config.of_run import in_words, settings_of_run
-from rft.config.samplers import SamplerConfig
+from rft.config.samplers import SAMPLERS
+from rft.config.samplers.base import SamplerConfig
 from rft.data.rendering import Renderer
 from rft.errors import ModelError
 from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate
 from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Request, SamplingOptions, request_seed, sample_all
-from rft.sampling.spec import EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter, Policy, Split, Task
 
 
@@ -90,16 +91,13 @@ def _engine(asked: argparse.Namespace, model: Path, adapter: Adapter | None) -> 
     on_gpu = num_gpus_here() > 0
     engine = build_engine(
         EngineSpec(
-            kind=asked.sampler,
-            model=model,
+            sampler=SAMPLERS[asked.sampler].for_one_prompt(asked.num),
             base=Policy(version=0, fingerprint=fingerprint(model)),
             max_lora_rank=max_rank(adapter) if adapter else 8,
             dtype="bfloat16" if on_gpu else "float32",
             max_context_tokens=context_tokens(model),
             seed=asked.seed,
-            num_threads=os.cpu_count() or 1,
-            on_gpu=on_gpu,
-            options={"completions_per_batch": asked.num} if asked.sampler == "transformers" else {},
+            place=EnginePlace(model=model, num_threads=os.cpu_count() or 1, num_gpus=float(on_gpu)),
         )
     )
     if adapter is not None and (problems := engine.load(adapter).problems):

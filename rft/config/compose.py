@@ -29,7 +29,7 @@ from rft.config.explain import explain, key_of
 from rft.config.learners import FakeLearnerConfig, GrpoLearnerConfig, PpoLearnerConfig
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
-from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
+from rft.config.samplers import SAMPLERS
 from rft.config.schema import (
     AttachClusterConfig,
     AuditConfig,
@@ -61,8 +61,8 @@ def register() -> None:
     store.store(name="schema_audit", node=_defaults(AuditConfig))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
     store.store(name="schema_sweep", node=_defaults(SweepConfig))
-    for sampler in (VllmSamplerConfig, TransformersSamplerConfig, FakeSamplerConfig):
-        store.store(group="sampler", name=f"base_{sampler().kind}", node=_defaults(sampler))
+    for kind, sampler in SAMPLERS.items():
+        store.store(group="sampler", name=f"base_{kind}", node=_defaults(sampler))
     for learner in (GrpoLearnerConfig, PpoLearnerConfig, FakeLearnerConfig):
         store.store(group="learner", name=f"base_{learner().kind}", node=_defaults(learner))
     for cluster in (LocalClusterConfig, AttachClusterConfig):

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from rft.config.learner_problems import learner_problems
 from rft.config.learners import FakeLearnerConfig
-from rft.config.samplers import FakeSamplerConfig, VllmSamplerConfig
 from rft.config.schema import (
     AuditConfig,
     EvaluateConfig,
@@ -31,8 +30,6 @@ from rft.storage import address_problems
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
 TASK_FILE = "a .jsonl, .csv, .tsv or .parquet file or a hub dataset"
 
-MAX_VLLM_TEMPERATURE = 2.0
-"""The highest temperature that vLLM samples at."""
 _SET_IN_TEMPLATES = frozenset(
     {
         "messages",
@@ -55,7 +52,7 @@ def run_problems(run: RunConfig) -> list[str]:
         *_data_problems(run),
         *_prompt_problems(run),
         *_loop_problems(run),
-        *_serving_problems(run),
+        *run.sampler.problems(lora=run.learner.lora, staleness=run.loop.staleness),
         *learner_problems(run),
         *(
             _grader_problems(run.graders, run.evaluation.metric)
@@ -155,13 +152,7 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
         ]
     temperatures = {"sampler.temperature": sampler.temperature} if isinstance(config, RunConfig) else {}
     temperatures["evaluation.temperature"] = config.evaluation.temperature
-    if isinstance(sampler, VllmSamplerConfig):
-        found += [
-            f"{key}={value:g}: vLLM takes at most {MAX_VLLM_TEMPERATURE:g}; lower it, or use sampler=transformers"
-            for key, value in temperatures.items()
-            if value > MAX_VLLM_TEMPERATURE
-        ]
-    return found
+    return found + sampler.temperature_problems(temperatures)
 
 
 def _data_problems(run: RunConfig) -> list[str]:
@@ -180,8 +171,10 @@ def _data_problems(run: RunConfig) -> list[str]:
 def _loop_problems(run: RunConfig) -> list[str]:
     loop = run.loop
     found = []
-    if isinstance(run.sampler, FakeSamplerConfig) and not isinstance(run.learner, FakeLearnerConfig):
-        found.append("sampler=fake: a real learner does not know its token ids; use learner=fake as well")
+    if not run.sampler.has_model and not isinstance(run.learner, FakeLearnerConfig):
+        found.append(
+            f"sampler={run.sampler.kind}: a real learner does not know its token ids; use learner=fake as well"
+        )
     if loop.staleness >= loop.steps:
         found.append(
             f"loop.staleness={loop.staleness}: must be less than loop.steps={loop.steps}, or nothing would be sampled "
@@ -196,31 +189,6 @@ def _loop_problems(run: RunConfig) -> list[str]:
         found.append(
             f"sampler.max_completion_tokens={run.sampler.max_completion_tokens}: leaves no room for a prompt in "
             f"model.max_context_tokens={context}"
-        )
-    return found
-
-
-def _serving_problems(run: RunConfig) -> list[str]:
-    sampler, lora = run.sampler, run.learner.lora
-    if not isinstance(sampler, VllmSamplerConfig):
-        return []
-    if lora is None:
-        if sampler.serve is None:
-            return []
-        return [f"sampler.serve={sampler.serve}: learner.lora=null trains whole models, no adapters; leave it out"]
-    if sampler.serve != "adapter":
-        return []
-    found = []
-    max_rank, max_loras = sampler.engine.get("max_lora_rank"), sampler.engine.get("max_loras")
-    if isinstance(max_rank, int) and max_rank < lora.rank:
-        found.append(
-            f"sampler.engine.max_lora_rank={max_rank}: learner.lora.rank={lora.rank} is above it; leave it out, or use "
-            "sampler.serve=merged, which takes any rank"
-        )
-    if isinstance(max_loras, int) and max_loras < run.loop.staleness + 2:
-        found.append(
-            f"sampler.engine.max_loras={max_loras}: loop.staleness={run.loop.staleness} needs "
-            f"{run.loop.staleness + 2}, for a version is loaded before the oldest goes; leave it out"
         )
     return found
 

@@ -23,7 +23,7 @@ from rft.config.fields import (
     Whole,
 )
 from rft.config.learners import FakeLearnerConfig, GrpoLearnerConfig, PpoLearnerConfig
-from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
+from rft.config.samplers import Sampler
 
 
 class ModelConfig(Section):
@@ -172,7 +172,6 @@ class AttachClusterConfig(ClusterConfig):
     model."""
 
 
-Sampler = Annotated[VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig, Field(discriminator="kind")]
 Learner = Annotated[GrpoLearnerConfig | PpoLearnerConfig | FakeLearnerConfig, Field(discriminator="kind")]
 Cluster = Annotated[LocalClusterConfig | AttachClusterConfig, Field(discriminator="kind")]
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rft.cluster import Shares, Workplace
+from rft.cluster import Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
-from rft.cluster.shares import gpus_spanned
 from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
 from rft.config.learners import GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
-from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.algorithms import ppo, trl_options
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec, Lora
 from rft.models.adapter_folder import max_rank
+from rft.models.base_model import read_config
 from rft.run.inputs import Prepared
-from rft.run.plan import dtype_of, serving
+from rft.run.plan import dtype_of
 from rft.sampling.canaries import choose_canaries
+from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
-from rft.sampling.spec import EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter
 
 CANARY_PROMPTS = 64
@@ -54,22 +54,19 @@ def engine_spec(
     config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int | None
 ) -> EngineSpec:
     """The engine that every sampler builds."""
-    on_gpu = place.shares.sampler_gpus > 0
-    dtype = dtype_of(config.model.dtype, on_gpu)
+    there = EnginePlace(model=place.model, num_threads=place.shares.sampler_threads, num_gpus=place.shares.sampler_gpus)
+    dtype = dtype_of(config.model.dtype, there.on_gpu)
     return EngineSpec(
-        kind=config.sampler.kind,
-        model=place.model,
+        sampler=config.sampler,
         base=prepared.base,
-        max_lora_rank=max_lora_rank,
-        serve=serving(config.sampler, dtype, model=prepared.model),
-        staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
         dtype=dtype,
+        serve=config.sampler.serving(read_config(prepared.model), dtype),
+        max_lora_rank=max_lora_rank,
         max_context_tokens=prepared.context_tokens,
-        seed=config.seed,
-        num_threads=place.shares.sampler_threads,
-        on_gpu=on_gpu,
         canaries=canaries(prepared),
-        options=_engine_options(config.sampler, place.shares),
+        seed=config.seed,
+        staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
+        place=there,
     )
 
 
@@ -114,41 +111,16 @@ def learner_spec(
     )
 
 
+def engines(spec: EngineSpec, place: Workplace) -> Engines:
+    """The engines, which load the model in the background."""
+    return Engines(spec, actor_options=place.sampler_options, nodes=place.sampler_nodes)
+
+
 def fleet(
-    config: RunConfig | EvaluateConfig,
-    prepared: Prepared,
-    place: Workplace,
-    *,
-    max_lora_rank: int | None,
-    warn: Callable[[str], None],
-    spec: EngineSpec | None = None,
+    engines: Engines, config: RunConfig | EvaluateConfig, prepared: Prepared, *, warn: Callable[[str], None]
 ) -> Fleet:
-    """The fleet, its engines starting: those of the configuration, or of `spec` where other runs are to share them."""
-    return Fleet(
-        spec or engine_spec(config, prepared, place, max_lora_rank=max_lora_rank),
-        actor_options=place.sampler_options,
-        render=prepared.renderer.render,
-        seed=config.seed,
-        max_completion_tokens=config.sampler.max_completion_tokens,
-        stop=stop_strings(config.sampler),
-        start_timeout_s=config.sampler.start_timeout_s,
-        stall_timeout_s=config.sampler.stall_timeout_s,
-        canary_tolerance=config.sampler.canary_tolerance,
-        on_failed_proof=config.sampler.on_failed_proof,
-        warn=warn,
-        nodes=place.sampler_nodes,
-    )
-
-
-def joined(fleet: Fleet, run: RunConfig | EvaluateConfig, prepared: Prepared, warn: Callable[[str], None]) -> Fleet:
-    """The samplers of a shared fleet, as one of its runs uses them."""
-    return fleet.join(
-        render=prepared.renderer.render,
-        seed=run.seed,
-        max_completion_tokens=run.sampler.max_completion_tokens,
-        stop=stop_strings(run.sampler),
-        warn=warn,
-    )
+    """The engines as a run sees them."""
+    return Fleet(engines, config.sampler, render=prepared.renderer.render, seed=config.seed, warn=warn)
 
 
 async def learner(
@@ -185,24 +157,3 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: 
         fork_servers=fork_servers,
         log_folder=Path(config.output_dir),
     )
-
-
-def stop_strings(sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig) -> Sequence[str]:
-    """Strings that end a completion; scripted completions end by themselves."""
-    return () if isinstance(sampler, FakeSamplerConfig) else sampler.stop
-
-
-def _engine_options(
-    sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig, shares: Shares
-) -> dict[str, Any]:
-    match sampler:
-        case VllmSamplerConfig():
-            # vLLM takes nearly the whole GPU unless told that it is shared.
-            shared = {"gpu_memory_utilization": 0.8 * shares.sampler_gpus} if 0 < shares.sampler_gpus < 1 else {}
-            # Inside a placement group vLLM would ask Ray for more actors; the GPUs that it spans are its own already.
-            spanning = {"distributed_executor_backend": "mp"} if gpus_spanned(sampler) > 1 else {}
-            return shared | spanning | dict(sampler.engine)
-        case TransformersSamplerConfig():
-            return {"completions_per_batch": sampler.completions_per_batch}
-        case FakeSamplerConfig():
-            return {"script": list(sampler.script), "completions_per_s": sampler.completions_per_s}

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from rft.cluster import num_gpus_here, refuse_early
 from rft.config import EvaluateConfig, RunConfig, audit_folder
-from rft.config.samplers import VllmSamplerConfig
 from rft.errors import UsageError
 from rft.grading.verdicts import FAILED, NEVER, audit_state
 from rft.models.architectures import tried
@@ -20,7 +19,7 @@ from rft.models.base_model import read_config
 from rft.models.weight_files import linear_modules, read_weights
 from rft.run.grader_samples import sample_rows
 from rft.run.inputs import Prepared, prepare, with_base_model
-from rft.run.plan import Plan, dtype_of, run_rows, sampler_row, serving
+from rft.run.plan import Plan, dtype_of, run_rows, sampler_row
 from rft.terminal.progress import counted
 
 NOT_LOOKED_AT = (
@@ -136,9 +135,9 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
         names = sorted(modules)
         shown = ", ".join([*names[:MAX_SHOWN_MODULES], *(["..."] if len(names) > MAX_SHOWN_MODULES else [])])
         rows["adapter"] = f"{_in_short(trained)} weights on {len(matrices)} matrices ({shown})"
-    if isinstance(config.sampler, VllmSamplerConfig) and lora is not None:
+    if config.sampler.has_model and lora is not None:
         dtype = dtype_of(config.model.dtype, num_gpus_here() > 0)
-        serve = serving(config.sampler, dtype, model=prepared.model)
+        serve = config.sampler.serving(described, dtype)
         rows["served"] = "merged into the base model" if serve == "merged" else "as an adapter beside the base model"
     return rows
 

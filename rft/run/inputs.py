@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
-from rft.config.samplers import VllmSamplerConfig
 from rft.data.rendering import Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
 from rft.errors import DataError, ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.models.adapter_folder import base_model_of, load_adapter
-from rft.models.architectures import serving_problems
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
 from rft.run.sinks import SinkClass, load_sink
 from rft.run_folder.recorder import refuse_output
@@ -137,9 +135,9 @@ def read_inputs(
         else None
     )
     context = _collect(found, lambda: _context(config, model)) if model else None
-    if model is not None and isinstance(config.sampler, VllmSamplerConfig):
+    if model is not None:
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
-        found += serving_problems(read_config(model), config.sampler.serve, with_adapter=with_adapter)
+        found += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
     tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks, reuse))
     graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
     sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), found)

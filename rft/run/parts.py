@@ -20,6 +20,7 @@ from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.run import build
 from rft.run.inputs import Prepared
+from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Publication
 from rft.waiting import together
@@ -39,8 +40,8 @@ class SharedSamplers(Protocol):
     """Samplers that several runs use."""
 
     @property
-    def fleet(self) -> Fleet:
-        """Joined by each of the runs."""
+    def engines(self) -> Engines:
+        """The engines, which each of the runs uses through a fleet of its own."""
 
     @property
     def canaries(self) -> tuple[tuple[int, ...], ...]:
@@ -131,17 +132,20 @@ async def _open(
             starting = f"starting {config.sampler.num_actors} sampler(s)" + (" and the learner" if is_training else "")
             emit(PhaseStarted(text=starting))
             rank = build.lora_rank(config, adapter)
-            fleet = build.fleet(config, prepared, place, max_lora_rank=rank, warn=warn)
+            engines = build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank), place)
+        else:
+            engines = shared.engines
+        fleet = build.fleet(engines, config, prepared, warn=warn)
+        if shared is None:
             stack.push_async_callback(fleet.end_streams)
         learner = None
         if isinstance(config, RunConfig):
             canaries = shared.canaries if shared else None
             learner = await build.learner(config, prepared, place, checkpoint, canaries)
             await stack.enter_async_context(_closing(learner))
-        start_samplers = shared.is_up if shared else fleet.start
+        start_samplers = shared.is_up if shared else engines.start
         await together(start_samplers(), *([learner.start()] if learner else []))
         if shared is not None:
-            fleet = build.joined(shared.fleet, config, prepared, warn)
             stack.push_async_callback(fleet.leave)
         if adapter is not None:
             await fleet.load(Publication(weights=adapter))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
 
 from rft.config import RunConfig, completions_per_micro_batch
-from rft.config.samplers import FakeSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
-from rft.models.architectures import tried
-from rft.models.base_model import read_config
+from rft.config.samplers.base import SamplerConfig
 
 
 def run_rows(run: RunConfig) -> dict[str, str | None]:
@@ -53,7 +49,7 @@ def run_rows(run: RunConfig) -> dict[str, str | None]:
     return rows
 
 
-def sampler_row(sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig) -> str:
+def sampler_row(sampler: SamplerConfig) -> str:
     """How many samplers of which kind."""
     return f"{sampler.num_actors} x {sampler.kind}"
 
@@ -96,15 +92,3 @@ def print_plan(console: Console, plan: Plan) -> None:
 def dtype_of(configured: str, on_gpu: bool) -> str:
     """The type of the base model's weights; `configured` is `model.dtype`."""
     return configured if configured != "auto" else "bfloat16" if on_gpu else "float32"
-
-
-def serving(
-    sampler: VllmSamplerConfig | TransformersSamplerConfig | FakeSamplerConfig, dtype: str, *, model: Path
-) -> Literal["adapter", "merged"]:
-    """How the samplers serve an adapter of the base model in a folder."""
-    if not isinstance(sampler, VllmSamplerConfig):
-        return "adapter"
-    known = tried(read_config(model))
-    if known is not None and not known.serves_adapters:
-        return "merged"
-    return sampler.serve or ("merged" if dtype == "float32" else "adapter")

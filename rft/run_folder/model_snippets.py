@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rft.sampling.spec import LORA_RANKS
+from rft.config.samplers.vllm import LORA_RANKS
 
 QUESTION = "What is 17 + 25?"
 """The prompt of the snippets."""

@@ -1,8 +1,10 @@
-"""Builds the engine of a spec: the one place that imports the engines."""
+"""Builds the engine of a spec."""
 
 from __future__ import annotations
 
+import importlib
 import os
+from contextlib import nullcontext
 
 from rft.imports import large_imports
 from rft.sampling.engine import Engine
@@ -10,19 +12,11 @@ from rft.sampling.spec import EngineSpec
 
 
 def build_engine(spec: EngineSpec) -> Engine:
-    """Build the engine, importing its library only now."""
+    """Build the engine that the sampler's settings name, importing its library only now."""
     # OpenMP reads this once, when the library is loaded.
-    os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
-    if spec.kind == "vllm":
-        with large_imports():
-            from rft.sampling.vllm_engine import VllmEngine
-
-        return VllmEngine(spec)
-    if spec.kind == "transformers":
-        with large_imports():
-            from rft.sampling.transformers_engine import TransformersEngine
-
-        return TransformersEngine(spec)
-    from rft.sampling.fake_engine import FakeEngine
-
-    return FakeEngine(spec)
+    os.environ["OMP_NUM_THREADS"] = str(spec.place.num_threads)
+    module, _, name = spec.sampler.engine_class.partition(":")
+    with large_imports() if spec.sampler.libraries else nullcontext():
+        engine_class = getattr(importlib.import_module(module), name)
+    engine: Engine = engine_class(spec)
+    return engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from rft.config.samplers.fake import FakeSamplerConfig
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
@@ -20,13 +21,14 @@ class FakeEngine:
     idle ends after k / P seconds; one that was held up is made up for.
 
     Args:
-        spec: What to build; `spec.options` holds the `script`, and `completions_per_s` where there is a pace.
+        spec: What to build; its sampler is a `FakeSamplerConfig`.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        self._script: Sequence[str] = spec.options["script"]
-        pace = spec.options.get("completions_per_s")
-        self._interval_s = 1 / pace if pace else 0.0
+        sampler = spec.sampler
+        assert isinstance(sampler, FakeSamplerConfig)
+        self._script = sampler.script
+        self._interval_s = 1 / sampler.completions_per_s if sampler.completions_per_s else 0.0
         self._due_s = 0.0
         self._staleness = spec.staleness
         self._is_shared = spec.num_runs > 1

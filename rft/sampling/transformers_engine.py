@@ -18,6 +18,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, StoppingCriteria
 
+from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.errors import SyncError
 from rft.sampling.adapters import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
@@ -34,25 +35,27 @@ class TransformersEngine:
     """One model in Transformers and the adapters it holds.
 
     Args:
-        spec: What to build; `spec.options` holds `completions_per_batch`.
+        spec: What to build; its sampler is a `TransformersSamplerConfig`.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        torch.set_num_threads(spec.num_threads)
-        self._device = "cuda" if spec.on_gpu else "cpu"
-        model = AutoModelForCausalLM.from_pretrained(spec.model, dtype=getattr(torch, spec.dtype))
+        sampler, place = spec.sampler, spec.place
+        assert isinstance(sampler, TransformersSamplerConfig)
+        torch.set_num_threads(place.num_threads)
+        self._device = "cuda" if place.on_gpu else "cpu"
+        model = AutoModelForCausalLM.from_pretrained(place.model, dtype=getattr(torch, spec.dtype))
         # `generate` would fall back on the model's own defaults, such as a repetition penalty, of which the learner and
         # vLLM know nothing.
         model.generation_config = GenerationConfig()
         self._model: Any = model.to(self._device).eval()
-        self._tokenizer = AutoTokenizer.from_pretrained(spec.model)
-        self._stops = model_stops(spec.model, self._tokenizer)
+        self._tokenizer = AutoTokenizer.from_pretrained(place.model)
+        self._stops = model_stops(place.model, self._tokenizer)
         self._in_place = spec.max_lora_rank is None
         self._staleness = spec.staleness
         self._is_shared = spec.num_runs > 1
         self._base = spec.base
         self._held: list[_Held] = [(ANY_RUN, spec.base)]
-        self._completions_per_batch: int = spec.options["completions_per_batch"]
+        self._completions_per_batch = sampler.completions_per_batch
         self._waiting: deque[_Waiting] = deque()
 
     @property

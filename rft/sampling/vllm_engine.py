@@ -40,25 +40,26 @@ class VllmEngine:
     """One vLLM engine and the policies it holds.
 
     Args:
-        spec: What to build; `spec.options` are vLLM's own `EngineArgs` by name and win over what rft sets.
+        spec: What to build; its sampler is a `VllmSamplerConfig`.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        set_environment(spec.on_gpu)
+        place = spec.place
+        set_environment(place.on_gpu)
         with large_imports():
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
 
-            if not spec.on_gpu:
+            if not place.on_gpu:
                 from rft.sampling.grouped_lora import use_grouped_lora
 
                 use_grouped_lora()
-                inspect_here(spec.model)
-        base = BaseWeights(spec.model)
+                inspect_here(place.model)
+        base = BaseWeights(place.model)
         self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec, base)))
         as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None
         self._weights = AdapterWeights(self._engine, spec) if as_adapter else InPlaceWeights(self._engine, spec, base)
-        self._stops = model_stops(spec.model, self._engine.get_tokenizer())
+        self._stops = model_stops(place.model, self._engine.get_tokenizer())
         self._staleness = spec.staleness if as_adapter else 0
         self._is_shared = spec.num_runs > 1
         self._numbers = count(1)

@@ -9,17 +9,20 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from rft.config.samplers.vllm import LORA_RANKS, VllmSamplerConfig
 from rft.sampling.merging import BaseWeights
-from rft.sampling.spec import LORA_RANKS, EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 
 
 def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
-    """The `EngineArgs` by name; those in `spec.options` win over what is set here.
+    """The `EngineArgs` by name; those of `sampler.engine` win over what is set here.
 
     Args:
         spec: What to build.
         base: The base model's tensors.
     """
+    sampler, place = spec.sampler, spec.place
+    assert isinstance(sampler, VllmSamplerConfig)
     lora: dict[str, Any] = {}
     if spec.serve == "adapter" and spec.max_lora_rank is not None:
         lora = {
@@ -32,7 +35,7 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
             "lora_target_modules": base.linear_names(),
         }
     return {
-        "model": str(spec.model),
+        "model": str(place.model),
         "dtype": spec.dtype,
         "seed": spec.seed,
         "max_model_len": spec.max_context_tokens,
@@ -42,9 +45,18 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
         "worker_extension_cls": "rft.sampling.vllm_worker.ReadBackWorker",
         **({"scheduling_policy": "priority"} if spec.num_runs > 1 else {}),
         **lora,
-        **({} if spec.on_gpu else _cpu_arguments(spec.max_context_tokens)),
-        **spec.options,
+        **({} if place.on_gpu else _cpu_arguments(spec.max_context_tokens)),
+        **_sharing_arguments(sampler, place),
+        **sampler.engine,
     }
+
+
+def _sharing_arguments(sampler: VllmSamplerConfig, place: EnginePlace) -> dict[str, Any]:
+    # vLLM takes nearly the whole GPU unless told that it is shared.
+    shared = {"gpu_memory_utilization": 0.8 * place.num_gpus} if 0 < place.num_gpus < 1 else {}
+    # Inside a placement group vLLM would ask Ray for more actors; the GPUs that it spans are its own already.
+    spanning = {"distributed_executor_backend": "mp"} if sampler.gpus_spanned > 1 else {}
+    return shared | spanning
 
 
 def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:

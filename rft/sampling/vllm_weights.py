@@ -97,7 +97,7 @@ class InPlaceWeights:
         self._changed: set[str] = set()
         # Other processes get the tensors by copies of the call.
         self._is_one_process = engine.vllm_config.parallel_config.world_size == 1
-        self._device = "cuda" if spec.on_gpu and self._is_one_process else "cpu"
+        self._device = "cuda" if spec.place.on_gpu and self._is_one_process else "cpu"
 
     def load(self, weights: Adapter | FullWeights, number: int, num_held: int) -> tuple[None, Loaded]:
         """Write a policy over the one before. Nothing may be in flight.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rft.cluster import Node
-from rft.cluster.shares import gpus_spanned
 from rft.config import RunConfig
 
 MAX_PARALLEL_PER_NODE = 4
@@ -49,7 +48,7 @@ _WITHOUT_END = 10**9
 def _gpus(run: RunConfig) -> tuple[float, float]:
     """GPUs that all samplers of a trial want, and its learner, where they are given as many as they can use."""
     sampler, learner = run.sampler, run.learner
-    of_each = gpus_spanned(sampler) if sampler.num_gpus is None else sampler.num_gpus
+    of_each = sampler.gpus_spanned if sampler.num_gpus is None else sampler.num_gpus
     of_rank = 1.0 if learner.num_gpus is None else learner.num_gpus
     return sampler.num_actors * of_each, learner.num_workers * of_rank
 

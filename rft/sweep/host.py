@@ -19,7 +19,7 @@ from rft.learning.remote import RemoteLearner
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts, SharedRay, open_parts
 from rft.sweep.capacity import default_parallel, room_for
-from rft.sweep.shared_fleets import SharedFleets, spec_of, whose_engine, why_alone
+from rft.sweep.shared_engines import SharedEngines, sharing_key, why_alone
 
 
 class Host:
@@ -52,7 +52,7 @@ class Host:
         runs = [run for run, _ in self._inputs]
         cluster = runs[0].cluster
         starts_its_own = starts_ray(cluster)
-        share = not any(why_alone(spec_of(*one)) for one in self._inputs)
+        share = not any(why_alone(*one) for one in self._inputs)
         nodes = [this_machine(0)]
         wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
         largest = min(wanted, self._at_most) * max(run.sampler.num_actors + run.learner.num_workers for run in runs)
@@ -65,8 +65,8 @@ class Host:
                     wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
                     wanted = min(wanted, room_for(runs, nodes, share_fleet=share))
                 self._parallel = min(wanted, self._at_most)
-                self._fleets = SharedFleets(self._inputs, parallel=self._parallel, are_all=self._are_all)
-                async with self._fleets:
+                self._engines = SharedEngines(self._inputs, parallel=self._parallel, are_all=self._are_all)
+                async with self._engines:
                     yield self._parallel
 
     def explain(self) -> list[str]:
@@ -74,9 +74,8 @@ class Host:
         told = []
         if self._wanted is not None and self._parallel < min(self._wanted, self._at_most):
             told.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._wanted}")
-        specs = [(run, spec_of(run, prepared)) for run, prepared in self._inputs]
-        alone = Counter(reason for _, spec in specs if (reason := why_alone(spec)))
-        if sets := {whose_engine(run, spec) for run, spec in specs if why_alone(spec) is None}:
+        alone = Counter(reason for one in self._inputs if (reason := why_alone(*one)))
+        if sets := {sharing_key(*one) for one in self._inputs if why_alone(*one) is None}:
             told.append(f"trials share their samplers; sets of them, one after the other: {len(sets)}")
         told += [f"{number} trial(s) have samplers of their own: {reason}" for reason, number in alone.items()]
         return told
@@ -87,6 +86,6 @@ class Host:
         """Open the parts of a trial. What it shares with other trials stays open when the block ends."""
         shared_ray = SharedRay(address=self._address, parallel=self._parallel, fork_servers=self._fork_servers)
         samplers = None
-        if why_alone(spec_of(run, prepared)) is None:
-            samplers = self._fleets.lease(run, prepared, shared_ray)
+        if why_alone(run, prepared) is None:
+            samplers = self._engines.lease(run, prepared, shared_ray)
         return open_parts(run, prepared, emit, shared_ray=shared_ray, samplers=samplers)

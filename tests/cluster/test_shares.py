@@ -7,7 +7,7 @@ import pytest
 from rft.cluster import Node, Shares, share_out
 from rft.cluster.shares import threads_of
 from rft.config.learners import GrpoLearnerConfig
-from rft.config.samplers import VllmSamplerConfig
+from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import ConfigError
 
 MakeNode = Callable[..., Node]

@@ -10,6 +10,9 @@ import pytest
 
 import rft
 from rft.cluster.versions import libraries_of, version_problems, version_reader
+from rft.config.samplers.base import SamplerConfig
+from rft.config.samplers.fake import FakeSamplerConfig
+from rft.config.samplers.vllm import VllmSamplerConfig
 
 HERE = {"python": "3.11.2", "rft": "0.1.0", "vllm": "0.32.0", "torch": "2.13.0"}
 
@@ -41,13 +44,13 @@ def test_the_reader_runs_where_there_is_no_rft() -> None:
 @pytest.mark.parametrize(
     ("sampler", "learner", "expected"),
     [
-        ("vllm", None, ("vllm", "torch")),
-        ("fake", "fake", ()),
-        ("fake", "grpo", ("torch", "transformers", "peft", "trl")),
-        ("vllm", "grpo", ("vllm", "torch", "transformers", "peft", "trl")),
+        (VllmSamplerConfig(), None, ("vllm", "torch")),
+        (FakeSamplerConfig(), "fake", ()),
+        (None, "grpo", ("torch", "transformers", "peft", "trl")),
+        (VllmSamplerConfig(), "grpo", ("vllm", "torch", "transformers", "peft", "trl")),
     ],
 )
-def test_what_a_node_needs(sampler: str, learner: str | None, expected: tuple[str, ...]) -> None:
+def test_what_a_node_needs(sampler: SamplerConfig | None, learner: str | None, expected: tuple[str, ...]) -> None:
     assert libraries_of(sampler, learner) == expected
 
 

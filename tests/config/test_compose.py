@@ -10,7 +10,7 @@ from rft.config import RunConfig
 from rft.config.commands import load_evaluation, load_training
 from rft.config.learners import GrpoLearnerConfig
 from rft.config.presets import conf_dir
-from rft.config.samplers import TransformersSamplerConfig
+from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.config.schema import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ConfigError
 
@@ -162,7 +162,7 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("output_dir=???", "output_dir is missing: The run folder; it must not hold a run yet."),
         (
             "sampler.kind=nope",
-            "sampler.kind=nope: should be one of 'vllm', 'transformers', 'fake'; select it with sampler=<preset>",
+            "sampler.kind=nope: should be one of 'fake', 'transformers', 'vllm'; select it with sampler=<preset>",
         ),
     ],
 )

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rft.sampling import fleet as fleet_module
+from rft.config.samplers.fake import FakeSamplerConfig
+from rft.sampling import engines as engines_module
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Engine
+from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
-from rft.sampling.spec import EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter, Policy, Publication
 
 CANARIES = ((5, 6, 7), (8, 9, 5))
 BASE = Policy(version=0, fingerprint="base")
 FAKE_SPEC = EngineSpec(
-    kind="fake",
-    model=Path("nowhere"),
+    sampler=FakeSamplerConfig(script=["one", "two", "three", "four", "five"], max_completion_tokens=4),
     base=BASE,
     max_lora_rank=8,
     dtype="float32",
     max_context_tokens=64,
     seed=0,
-    num_threads=1,
-    on_gpu=False,
-    options={"script": ["one", "two", "three", "four", "five"]},
+    place=EnginePlace(model=Path("nowhere"), num_threads=1, num_gpus=0),
 )
 
 
@@ -53,27 +52,29 @@ def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
         num_actors: int = 1,
         staleness: int = 0,
         num_runs: int = 1,
-        **how: Any,
+        actor_options: Sequence[dict[str, Any]] | None = None,
+        nodes: Sequence[str] = (),
+        warn: Callable[[str], None] = print,
+        **settings: Any,
     ) -> Any:
-        defaults: dict[str, Any] = {
-            "actor_options": [{"num_cpus": 0.1}] * num_actors,
-            "stall_timeout_s": 300,
-            "start_timeout_s": 300,
-            "seed": 0,
-        }
-        fleet = Fleet(
-            replace(FAKE_SPEC, staleness=staleness, num_runs=num_runs, canaries=CANARIES),
-            render=lambda task: (len(task.id), 7),
-            max_completion_tokens=4,
-            **(defaults | how),
+        sampler = FAKE_SPEC.sampler.model_copy(update=settings)
+        engines = Engines(
+            replace(FAKE_SPEC, sampler=sampler, staleness=staleness, num_runs=num_runs, canaries=CANARIES),
+            actor_options=actor_options or [{"num_cpus": 0.1}] * num_actors,
+            nodes=nodes,
         )
         try:
-            await fleet.start()
-            return await job(fleet)
+            await engines.start()
+            return await job(of_run(engines, warn=warn))
         finally:
-            fleet.close()
+            engines.close()
 
     return run
+
+
+def of_run(engines: Engines, *, seed: int = 0, warn: Callable[[str], None] = print) -> Fleet:
+    """The fleet of a run that uses these engines."""
+    return Fleet(engines, engines.spec.sampler, render=lambda task: (len(task.id), 7), seed=seed, warn=warn)
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[EngineSpec], 
             def __init__(self, spec: EngineSpec) -> None:
                 super().__init__(spec, build)
 
-        monkeypatch.setattr(fleet_module, "SamplerActor", Actor)
+        monkeypatch.setattr(engines_module, "SamplerActor", Actor)
 
     return use
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from rft.config.samplers.fake import FakeSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Loaded, Request, SamplingOptions
@@ -19,7 +20,7 @@ from rft.types import Adapter, FullWeights, Policy, Rollout
 from .conftest import BASE, FAKE_SPEC
 
 NEWER = FullWeights(policy=Policy(version=1, fingerprint="f1"), tensors=b"")
-SPEC = replace(FAKE_SPEC, options={"script": ["one", "two"]}, canaries=((1, 2, 3),))
+SPEC = replace(FAKE_SPEC, sampler=FakeSamplerConfig(script=["one", "two"]), canaries=((1, 2, 3),))
 REQUESTS = [Request(task_id="t", index=index, prompt_ids=(1,), seed=index) for index in range(4)]
 OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=4)
 

@@ -13,11 +13,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rft.config.samplers.transformers import TransformersSamplerConfig
+from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.learning.packing import pack_adapter
 from rft.models.base_model import fingerprint
 from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Request, SamplingOptions
-from rft.sampling.spec import EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter, Policy, Rollout, StopReason
 
 pytestmark = pytest.mark.e2e
@@ -33,15 +35,13 @@ QUESTIONS = ("84 + 95 =", "7 - 12 =", "What is the greatest common divisor of th
 @pytest.fixture(scope="module")
 def spec(tiny_model: Path) -> EngineSpec:
     return EngineSpec(
-        kind="vllm",
-        model=tiny_model,
+        sampler=VllmSamplerConfig(),
         base=Policy(version=0, fingerprint=fingerprint(tiny_model)),
         max_lora_rank=8,
         dtype="float32",
         max_context_tokens=128,
         seed=0,
-        num_threads=1,
-        on_gpu=False,
+        place=EnginePlace(model=tiny_model, num_threads=1, num_gpus=0),
     )
 
 
@@ -52,10 +52,12 @@ def engines(spec: EngineSpec) -> Callable[[str], Engine]:
 
     def get(kind: str) -> Engine:
         if kind not in built:
-            options = {"completions_per_batch": 3} if kind == "transformers" else {}
+            sampler = (
+                TransformersSamplerConfig(completions_per_batch=3) if kind == "transformers" else VllmSamplerConfig()
+            )
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("HF_HUB_OFFLINE", "1")
-                built[kind] = build_engine(replace(spec, kind=kind, options=options))  # type: ignore[arg-type]
+                built[kind] = build_engine(replace(spec, sampler=sampler))
             if kind == "vllm":
                 assert built[kind].policies == (spec.base,)
         return built[kind]
@@ -203,11 +205,12 @@ def test_a_stop_string_may_be_a_control_token(
 
 def of_changed_model(spec: EngineSpec, folder: Path, **generation: Any) -> Engine:
     """A Transformers engine on a copy of the model whose generation_config.json says something else."""
-    shutil.copytree(spec.model, folder)
+    shutil.copytree(spec.place.model, folder)
     file = folder / "generation_config.json"
     settings = {name: value for name, value in (json.loads(file.read_text()) | generation).items() if value is not None}
     file.write_text(json.dumps(settings))
-    return build_engine(replace(spec, kind="transformers", model=folder, options={"completions_per_batch": 8}))
+    sampler = TransformersSamplerConfig(completions_per_batch=8)
+    return build_engine(replace(spec, sampler=sampler, place=replace(spec.place, model=folder)))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from rft.config.samplers.fake import FakeSamplerConfig
 from rft.errors import SyncError
 from rft.sampling import fake_engine
 from rft.sampling.build import build_engine
@@ -14,7 +15,7 @@ from rft.types import Adapter, Policy, StopReason
 
 from .conftest import BASE, FAKE_SPEC
 
-SPEC = replace(FAKE_SPEC, options={"script": ["one", "two", "h\u00e9"]})
+SPEC = replace(FAKE_SPEC, sampler=FakeSamplerConfig(script=["one", "two", "h\u00e9"]))
 OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=9)
 
 
@@ -104,7 +105,7 @@ def test_at_a_pace_completions_end_when_they_are_due(monkeypatch: pytest.MonkeyP
 
     clock = Clock()
     monkeypatch.setattr(fake_engine, "time", clock)
-    engine = FakeEngine(replace(SPEC, options={"script": ["one"], "completions_per_s": 32}))
+    engine = FakeEngine(replace(SPEC, sampler=FakeSamplerConfig(script=["one"], completions_per_s=32)))
     clock.now_s = 1.0  # it was idle until now
     engine.add(1, [request(index, seed=0) for index in range(4)], OPTIONS, BASE)
     assert [rollout.index for _, rollout in engine.step()] == [0]
@@ -116,7 +117,7 @@ def test_at_a_pace_completions_end_when_they_are_due(monkeypatch: pytest.MonkeyP
 
 
 def test_at_a_slow_pace_others_get_their_turn() -> None:
-    engine = FakeEngine(replace(SPEC, options={"script": ["one"], "completions_per_s": 0.001}))
+    engine = FakeEngine(replace(SPEC, sampler=FakeSamplerConfig(script=["one"], completions_per_s=0.001)))
     engine.add(1, [request(0, seed=0)], OPTIONS, BASE)
     assert engine.step() == []
     assert engine.has_unfinished

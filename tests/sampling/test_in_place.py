@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from transformers import AutoModelForCausalLM
 
+from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import SyncError
 from rft.learning.canaries import score_canaries
 from rft.learning.packing import pack_adapter
@@ -24,7 +25,7 @@ from rft.sampling.canaries import choose_canaries
 from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.merging import BaseWeights
 from rft.sampling.proof import Proof, prove
-from rft.sampling.spec import EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import FullWeights, Policy, Publication
 
 pytestmark = pytest.mark.e2e
@@ -39,16 +40,14 @@ def engine(tiny_model: Path) -> Any:
         patch.setenv("HF_HUB_OFFLINE", "1")
         return build_engine(
             EngineSpec(
-                kind="vllm",
-                model=tiny_model,
+                sampler=VllmSamplerConfig(),
                 base=Policy(version=0, fingerprint=fingerprint(tiny_model)),
                 max_lora_rank=8,
                 serve="merged",
                 dtype="float32",
                 max_context_tokens=128,
                 seed=0,
-                num_threads=1,
-                on_gpu=False,
+                place=EnginePlace(model=tiny_model, num_threads=1, num_gpus=0),
                 canaries=CANARIES,
             )
         )
@@ -58,15 +57,13 @@ def engine(tiny_model: Path) -> Any:
 def sync(engine: Any, tiny_model: Path) -> Callable[[Publication], Proof]:
     """Load through the actor's code, and judge."""
     spec = EngineSpec(
-        kind="vllm",
-        model=tiny_model,
+        sampler=VllmSamplerConfig(),
         base=engine.policies[0],
         max_lora_rank=8,
         dtype="float32",
         max_context_tokens=128,
         seed=0,
-        num_threads=1,
-        on_gpu=False,
+        place=EnginePlace(model=tiny_model, num_threads=1, num_gpus=0),
         canaries=CANARIES,
     )
     actor = SamplerActor(spec, lambda _: engine)

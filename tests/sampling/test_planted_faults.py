@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.learning.packing import pack_adapter
 from rft.models.base_model import fingerprint
 from rft.sampling.actor import SamplerActor
@@ -20,7 +21,7 @@ from rft.sampling.build import build_engine
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engine import Loaded, Scores
 from rft.sampling.proof import Proof, prove
-from rft.sampling.spec import EngineSpec
+from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter, Logprobs, Policy, Publication
 
 pytestmark = pytest.mark.e2e
@@ -72,15 +73,13 @@ class Sampler:
 @pytest.fixture(scope="module")
 def spec(tiny_model: Path) -> EngineSpec:
     return EngineSpec(
-        kind="vllm",
-        model=tiny_model,
+        sampler=VllmSamplerConfig(),
         base=Policy(version=0, fingerprint=fingerprint(tiny_model)),
         max_lora_rank=8,
         dtype="float32",
         max_context_tokens=128,
         seed=0,
-        num_threads=1,
-        on_gpu=False,
+        place=EnginePlace(model=tiny_model, num_threads=1, num_gpus=0),
         canaries=CANARIES,
     )
 

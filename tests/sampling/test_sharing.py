@@ -15,7 +15,7 @@ from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Policy, Split, Task
 
-from .conftest import BASE, FAKE_SPEC
+from .conftest import BASE, FAKE_SPEC, of_run
 
 SPEC = replace(FAKE_SPEC, num_runs=2)
 OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=9)
@@ -95,7 +95,7 @@ def test_an_engine_of_one_run_drops_the_base_as_before() -> None:
 
 
 def joined(fleet: Fleet, seed: int) -> Fleet:
-    return fleet.join(render=lambda task: (len(task.id), 7), seed=seed, max_completion_tokens=4)
+    return of_run(fleet._engines, seed=seed)
 
 
 async def sampled(fleet: Fleet) -> tuple[set[Policy], list[str]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from rft.sampling.spec import EngineSpec
+import rft
 from rft.types import Policy
 
 GRADER = """
@@ -20,16 +21,21 @@ def one(completion, task, fails=False):
         raise ValueError("as the trial wants it")
     return float(completion == "1")
 """
-VLLM_SPEC = EngineSpec(
-    kind="vllm",
-    model=Path("model"),
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Stands for the inputs of a trial, where nothing but its base model counts."""
+
+    model: Path
+    base: Policy
+    context_tokens: int
+
+
+INPUTS = StandIn(
+    model=Path(rft.__file__).parent / "embedded" / "model",
     base=Policy(version=0, fingerprint="base"),
-    max_lora_rank=8,
-    dtype="float32",
-    max_context_tokens=64,
-    seed=0,
-    num_threads=1,
-    on_gpu=False,
+    context_tokens=64,
 )
 FAKE = (
     "experiment=quickstart",
@@ -64,18 +70,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def fleets(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The fleets that are started."""
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The sets of engines that are started."""
     from rft.run import build
 
     started: list[Any] = []
-    real: Callable[..., Any] = build.fleet
+    real: Callable[..., Any] = build.engines
 
     def counted(*inputs: Any, **how: Any) -> Any:
         started.append(real(*inputs, **how))
         return started[-1]
 
-    monkeypatch.setattr(build, "fleet", counted)
+    monkeypatch.setattr(build, "engines", counted)
     return started
 
 

@@ -25,13 +25,13 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
     return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
 
 
-def test_trials_share_one_fleet_and_a_failure_is_its_own(folder: Path, grid: Command, fleets: list[Any]) -> None:
+def test_trials_share_their_engines_and_a_failure_is_its_own(folder: Path, grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid(
         *METRIC, "graders.one.fails=false,true", "seed=0,1", "hydra.launcher.max_parallel_trials=3"
     )
     assert not ray.is_initialized()
     assert code == 1
-    assert len(fleets) == 1
+    assert len(engines) == 1
     assert [trial["status"] for trial in sweep["trials"]] == ["finished", "finished", "failed", "failed"]
     assert sweep["counts"] == {"finished": 2, "failed": 2}
     assert all("grader 'one' failed" in trial["error"] for trial in sweep["trials"][2:])
@@ -57,10 +57,10 @@ def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: 
 
 
 @pytest.mark.full
-def test_one_after_the_other_each_trial_has_a_ray_of_its_own(grid: Command, fleets: list[Any]) -> None:
+def test_one_after_the_other_each_trial_has_a_ray_of_its_own(grid: Command, engines: list[Any]) -> None:
     code, sweep, _ = grid(*METRIC, "graders.one.fails=true,false", "hydra/launcher=basic")
     assert not ray.is_initialized()
-    assert (code, len(fleets)) == (1, 2)
+    assert (code, len(engines)) == (1, 2)
     assert [trial["status"] for trial in sweep["trials"]] == ["failed", "finished"]
     assert "grader 'one' failed" in sweep["trials"][0]["error"]
     assert sweep["winner"]["number"] == 1

@@ -22,28 +22,28 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
     return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
 
 
-def test_the_same_results_whoever_shares(folder: Path, grid: Command, fleets: list[Any]) -> None:
+def test_the_same_results_whoever_shares(folder: Path, grid: Command, engines: list[Any]) -> None:
     _, shared, _ = grid("seed=0,1")
-    assert len(fleets) == 1
+    assert len(engines) == 1
     (folder / "sweep").rename(folder / "shared")
-    fleets.clear()
+    engines.clear()
     _, other, _ = grid("seed=0,1", "hydra/launcher=basic")
-    assert len(fleets) == 2
+    assert len(engines) == 2
     assert [trial["score"] for trial in other["trials"]] == [trial["score"] for trial in shared["trials"]]
     for number in ("0", "1"):
         assert completions(folder / "sweep" / number) == completions(folder / "shared" / number)
 
 
-def test_other_samplers_come_one_after_the_other(grid: Command, fleets: list[Any]) -> None:
+def test_other_samplers_come_one_after_the_other(grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid("model.max_context_tokens=100,110")
-    assert (code, len(fleets)) == (0, 2)
+    assert (code, len(engines)) == (0, 2)
     assert "sets of them, one after the other: 2" in printed
     assert sweep["counts"] == {"finished": 2}
 
 
-def test_a_cluster_of_four_cpus_takes_three_learners_beside_the_samplers(grid: Command, fleets: list[Any]) -> None:
+def test_a_cluster_of_four_cpus_takes_three_learners_beside_the_samplers(grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid("seed=0,1,2,3", "hydra.launcher.max_parallel_trials=4")
-    assert (code, len(fleets), sweep["counts"]) == (0, 1, {"finished": 4})
+    assert (code, len(engines), sweep["counts"]) == (0, 1, {"finished": 4})
     assert "4 trials, 3 at a time" in printed
     assert "the cluster has room for 3 trial(s) at a time, not for 4" in printed
 

@@ -1,4 +1,4 @@
-"""When shared samplers start and end, with fakes for the samplers and their place."""
+"""When shared engines start and end, with fakes for the engines and their place."""
 
 from __future__ import annotations
 
@@ -6,35 +6,30 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.errors import SampleError
 from rft.grading.processes.fork_server import ForkServers
 from rft.run.parts import SharedRay
-from rft.sampling.spec import EngineSpec
-from rft.sweep import shared_fleets as sharing
-from rft.sweep.shared_fleets import SharedFleets
+from rft.sampling.spec import EnginePlace, EngineSpec
+from rft.sweep import shared_engines as sharing
+from rft.sweep.shared_engines import SharedEngines
 
-from .conftest import VLLM_SPEC as SPEC
+from .conftest import INPUTS, StandIn
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
 RAY = SharedRay(address="127.0.0.1:6379", parallel=2, fork_servers=ForkServers())
+WIDE = load_training(["experiment=quickstart", "learner.lora.rank=32", "loop.staleness=3"], "/nowhere")
+A, B = INPUTS, replace(INPUTS, context_tokens=128)
+"""Stand for the inputs of trials with one kind of engines, and with another."""
 
 
-def inputs(**changes: Any) -> Any:
-    """Stand for the inputs of a trial whose samplers differ so."""
-    return SimpleNamespace(spec=replace(SPEC, **changes), model=SPEC.model, base=SPEC.base)
-
-
-A, B = inputs(), inputs(max_context_tokens=128)
-
-
-class FakeFleet:
-    """Starts at once, or fails to."""
+class FakeEngines:
+    """Start at once, or fail to."""
 
     def __init__(self, spec: EngineSpec, fails: bool) -> None:
         self.spec, self._fails = spec, fails
@@ -52,7 +47,7 @@ class World:
     """What was started, and which places are taken."""
 
     def __init__(self) -> None:
-        self.fleets: list[FakeFleet] = []
+        self.engines: list[FakeEngines] = []
         self.places = 0
         self.next_fails = False
 
@@ -67,18 +62,25 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         yield
         world.places -= 1
 
-    def fleet(*_: Any, spec: EngineSpec, **__: Any) -> FakeFleet:
-        world.fleets.append(FakeFleet(spec, world.next_fails))
-        return world.fleets[-1]
+    def spec(run: RunConfig, prepared: StandIn, place: None, *, max_lora_rank: int) -> EngineSpec:
+        return EngineSpec(
+            sampler=run.sampler,
+            base=prepared.base,
+            dtype="float32",
+            max_lora_rank=max_lora_rank,
+            max_context_tokens=prepared.context_tokens,
+            seed=0,
+            staleness=run.loop.staleness,
+            place=EnginePlace(model=prepared.model, num_threads=1, num_gpus=0),
+        )
+
+    def engines(spec: EngineSpec, place: None) -> FakeEngines:
+        world.engines.append(FakeEngines(spec, world.next_fails))
+        return world.engines[-1]
 
     monkeypatch.setattr(sharing, "workplace", place)
-    monkeypatch.setattr(sharing, "spec_of", lambda run, prepared: prepared.spec)
-    monkeypatch.setattr(sharing.build, "fleet", fleet)
-    monkeypatch.setattr(
-        sharing.build, "engine_spec", lambda run, prepared, place, max_lora_rank: replace(
-            prepared.spec, max_lora_rank=max_lora_rank
-        )
-    )  # fmt: skip
+    monkeypatch.setattr(sharing.build, "engine_spec", spec)
+    monkeypatch.setattr(sharing.build, "engines", engines)
     return world
 
 
@@ -86,35 +88,34 @@ def run(job: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(job(), 30))
 
 
-def fleets(*trials: Any, are_all: bool = True) -> SharedFleets:
-    return SharedFleets([(RUN, trial) for trial in trials], parallel=2, are_all=are_all)
+def engines(*trials: StandIn, are_all: bool = True) -> SharedEngines:
+    return SharedEngines([(RUN, trial) for trial in trials], parallel=2, are_all=are_all)  # type: ignore[misc]
 
 
 def test_one_set_of_samplers_until_the_last_trial_ends(world: World) -> None:
     async def job() -> None:
-        wide = inputs(max_lora_rank=32, staleness=3)
-        shared = fleets(A, wide, A)
-        async with shared.lease(RUN, A, RAY) as first, shared.lease(RUN, wide, RAY) as second:
+        shared = SharedEngines([(RUN, A), (WIDE, A), (RUN, A)], parallel=2, are_all=True)  # type: ignore[list-item]
+        async with shared.lease(RUN, A, RAY) as first, shared.lease(WIDE, A, RAY) as second:  # type: ignore[arg-type]
             assert first is second
             await first.is_up()
-        (fleet,) = world.fleets
-        assert (fleet.spec.max_lora_rank, fleet.spec.staleness, fleet.spec.num_runs) == (32, 3, 2)
-        assert not fleet.is_closed, "one more is to come"
-        async with shared.lease(RUN, A, RAY):
-            assert len(world.fleets) == 1
-        assert (fleet.is_closed, world.places) == (True, 0)
+        (started,) = world.engines
+        assert (started.spec.max_lora_rank, started.spec.staleness, started.spec.num_runs) == (32, 3, 2)
+        assert not started.is_closed, "one more is to come"
+        async with shared.lease(RUN, A, RAY):  # type: ignore[arg-type]
+            assert len(world.engines) == 1
+        assert (started.is_closed, world.places) == (True, 0)
 
     run(job)
 
 
 def test_other_samplers_wait_until_these_are_free(world: World) -> None:
     async def job() -> None:
-        shared = fleets(A, B, are_all=False)
+        shared = engines(A, B, are_all=False)
         free = asyncio.Event()
         order = []
 
-        async def trial(name: str, kind: Any) -> None:
-            async with shared.lease(RUN, kind, RAY):
+        async def trial(name: str, inputs: Any) -> None:
+            async with shared.lease(RUN, inputs, RAY):
                 order.append(f"{name} begins")
                 if name == "a":
                     await free.wait()
@@ -129,50 +130,50 @@ def test_other_samplers_wait_until_these_are_free(world: World) -> None:
         free.set()
         await asyncio.gather(first, second)
         assert order == ["a begins", "a ends", "b begins", "b ends"]
-        assert [fleet.is_closed for fleet in world.fleets] == [True, False]
+        assert [one.is_closed for one in world.engines] == [True, False]
         async with shared:
             pass
-        assert (world.fleets[1].is_closed, world.places) == (True, 0)
+        assert (world.engines[1].is_closed, world.places) == (True, 0)
 
     run(job)
 
 
 def test_samplers_that_did_not_come_up_are_started_anew(world: World) -> None:
     async def job() -> None:
-        shared = fleets(A, A, are_all=False)
+        shared = engines(A, A, are_all=False)
         world.next_fails = True
         with pytest.raises(SampleError, match="no engine"):
-            async with shared.lease(RUN, A, RAY) as leased:
+            async with shared.lease(RUN, A, RAY) as leased:  # type: ignore[arg-type]
                 await leased.is_up()
-        assert (world.fleets[0].is_closed, world.places) == (True, 0)
+        assert (world.engines[0].is_closed, world.places) == (True, 0)
         world.next_fails = False
-        async with shared.lease(RUN, A, RAY) as leased:
+        async with shared.lease(RUN, A, RAY) as leased:  # type: ignore[arg-type]
             await leased.is_up()
-        assert len(world.fleets) == 2
+        assert len(world.engines) == 2
 
     run(job)
 
 
 def test_samplers_by_which_a_trial_failed_serve_nobody_new(world: World) -> None:
     async def job() -> None:
-        shared = fleets(A, A, A)
+        shared = engines(A, A, A)
         free = asyncio.Event()
 
         async def trial() -> None:
-            async with shared.lease(RUN, A, RAY):
+            async with shared.lease(RUN, A, RAY):  # type: ignore[arg-type]
                 await free.wait()
 
         with pytest.raises(SampleError, match="an engine died"):
-            async with shared.lease(RUN, A, RAY):
+            async with shared.lease(RUN, A, RAY):  # type: ignore[arg-type]
                 first = asyncio.create_task(trial())
                 await asyncio.sleep(0)
                 raise SampleError("an engine died")
         second = asyncio.create_task(trial())
         for _ in range(10):
             await asyncio.sleep(0)
-        assert (len(world.fleets), world.fleets[0].is_closed) == (1, False)
+        assert (len(world.engines), world.engines[0].is_closed) == (1, False)
         free.set()
         await asyncio.gather(first, second)
-        assert [fleet.is_closed for fleet in world.fleets] == [True, True]
+        assert [one.is_closed for one in world.engines] == [True, True]
 
     run(job)

@@ -1,0 +1,21 @@
+"""Every key of `sampler`: one file for each engine, with its options and everything else that rft asks of it.
+
+A new engine is a new file here, with a class that has a `kind`, and a preset in `conf/sampler/`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Union
+
+from pydantic import Field
+
+from rft.config.kinds import kinds_in
+from rft.config.samplers.base import SamplerConfig
+
+SAMPLERS = kinds_in(__name__, SamplerConfig)
+"""The class of each kind of sampler."""
+
+if TYPE_CHECKING:
+    Sampler = SamplerConfig
+else:
+    Sampler = Annotated[Union[tuple(SAMPLERS.values())], Field(discriminator="kind")]  # noqa: UP007

@@ -1,0 +1,23 @@
+"""Scripted completions."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from rft.config.fields import Number
+from rft.config.samplers.base import SamplerConfig
+
+
+class FakeSamplerConfig(SamplerConfig):
+    """Scripted completions without a model, to try out everything else."""
+
+    engine_class: ClassVar[str] = "rft.sampling.fake_engine:FakeEngine"
+    has_model: ClassVar[bool] = False
+
+    kind: Literal["fake"] = "fake"
+    script: Annotated[list[str], Field(min_length=1)] = ["1", "2", "3", "4"]
+    """Completions to draw from."""
+    completions_per_s: Annotated[Number, Field(gt=0)] | None = None
+    """Completions that each engine finishes per second, one after the other; null finishes all at once."""

@@ -1,0 +1,85 @@
+"""Engines on Ray: one actor for each, started together, used by one run or by several, and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import RayError
+
+from rft.errors import SampleError
+from rft.sampling.actor import SamplerActor
+from rft.sampling.engine import Scores
+from rft.sampling.spec import EngineSpec
+from rft.sampling.stream import cause
+from rft.waiting import wait_for
+
+
+class SamplerHandle:
+    """One actor, and its name in messages."""
+
+    def __init__(self, name: str, actor: Any) -> None:
+        self.name = name
+        self.actor = actor
+        self.base: Scores
+        """Scores of the canaries under the base model."""
+
+
+class Engines:
+    """One or more actors with an engine each. The actors are created at once and load the model in the background.
+
+    Args:
+        spec: The engine that every actor builds.
+        actor_options: Ray's options of each actor: the resources that it reserves, and where it goes.
+        nodes: Name of each actor's node, for messages; none where all are on this machine.
+    """
+
+    def __init__(
+        self, spec: EngineSpec, *, actor_options: Sequence[Mapping[str, Any]], nodes: Sequence[str] = ()
+    ) -> None:
+        self.spec = spec
+        names = [f"sampler {number}" for number in range(len(actor_options))]
+        if nodes:
+            names = [f"{name} on node {node}" for name, node in zip(names, nodes, strict=True)]
+        actor = ray.remote(SamplerActor)
+        self.samplers = tuple(
+            SamplerHandle(name, actor.options(**options).remote(spec))
+            for name, options in zip(names, actor_options, strict=True)
+        )
+        self.is_closed = False
+        self.run_numbers = count()
+        """Numbers for the runs that use the engines; an engine keeps policies apart by them."""
+        self.stream_numbers = count()
+        """Numbers for calls of `SamplerActor.sample`, whichever run makes them."""
+
+    @property
+    def serve(self) -> Literal["adapter", "merged", "full"]:
+        """How policies are served: as adapters beside the base model, merged into it, or as whole models."""
+        return "full" if self.spec.max_lora_rank is None else self.spec.serve
+
+    async def start(self) -> None:
+        """Wait until every engine is up.
+
+        Raises:
+            SampleError: An engine could not be started.
+            WaitTimeout: They did not come up in time.
+        """
+        try:
+            started = await wait_for(
+                asyncio.gather(*(sampler.actor.start.remote() for sampler in self.samplers)),
+                what=f"{len(self.samplers)} sampler(s) to start",
+                deadline_s=self.spec.sampler.start_timeout_s,
+            )
+        except RayError as error:
+            raise SampleError(f"a sampler could not be started: {cause(error)}") from error
+        for sampler, (_, base) in zip(self.samplers, started, strict=True):
+            sampler.base = base
+
+    def close(self) -> None:
+        """End every actor."""
+        self.is_closed = True
+        for sampler in self.samplers:
+            ray.kill(sampler.actor)

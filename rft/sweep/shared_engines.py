@@ -1,0 +1,172 @@
+"""The engines that trials have in common: which trials can share, who is using them, and when they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from rft.cluster import workplace
+from rft.config import RunConfig
+from rft.config.samplers.base import OF_THE_RUN
+from rft.errors import SampleError, SyncError
+from rft.models.base_model import read_config
+from rft.run import build
+from rft.run.inputs import Prepared
+from rft.run.parts import SharedRay
+from rft.sampling.engines import Engines
+from rft.waiting import waiting
+
+
+def sharing_key(run: RunConfig, prepared: Prepared) -> str:
+    """The same text for trials that can use the same engines.
+
+    What may differ: the seed, for each completion has its own; what a run sends with each request; the adapter's rank
+    and the staleness, for the largest serves all; the canaries, which are those of the first trial.
+    """
+    sampler = run.sampler.shared().model_dump(exclude=OF_THE_RUN)
+    model = (prepared.model, prepared.base, run.model.dtype, prepared.context_tokens)
+    return repr((sampler, model, run.cluster.model_dump()))
+
+
+def why_alone(run: RunConfig, prepared: Prepared) -> str | None:
+    """Why a trial cannot share its engines with others; None if it can."""
+    if run.learner.lora is None:
+        return "full fine-tuning changes the base model itself"
+    return run.sampler.why_alone(read_config(prepared.model))
+
+
+@dataclass
+class Shared:
+    """Engines, and how many trials use them."""
+
+    engines: Engines
+    canaries: tuple[tuple[int, ...], ...]
+    """What they score to prove a sync; the learner of every trial scores the same."""
+    starting: asyncio.Task[None]
+    place: AsyncExitStack
+    """Gives the place back that they have in the cluster."""
+    users: int = 0
+    is_broken: bool = False
+    """Whether a trial failed by them, so that they serve those who are there, and nobody new."""
+
+    async def is_up(self) -> None:
+        """Wait until they are up. A trial that is cancelled meanwhile leaves them starting."""
+        await asyncio.shield(self.starting)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether they did not come up, or are broken."""
+        return self.is_broken or (
+            self.starting.done() and (self.starting.cancelled() or self.starting.exception() is not None)
+        )
+
+    async def close(self) -> None:
+        """End them."""
+        self.starting.cancel()
+        await asyncio.wait([self.starting])
+        self.engines.close()
+        await self.place.aclose()
+
+
+class SharedEngines:
+    """The engines of a sweep, one set of them at a time. A context that ends them all.
+
+    Args:
+        inputs: Configuration and inputs of the trials, or of what stands for them.
+        parallel: How many trials run at the same time.
+        are_all: Whether `inputs` are all trials, so that samplers end with the last trial that needs them.
+    """
+
+    def __init__(self, inputs: Sequence[tuple[RunConfig, Prepared]], *, parallel: int, are_all: bool) -> None:
+        self._sharing: dict[str, list[RunConfig]] = {}
+        """The trials that can share, by their key."""
+        for run, prepared in inputs:
+            if why_alone(run, prepared) is None:
+                self._sharing.setdefault(sharing_key(run, prepared), []).append(run)
+        self._parallel = parallel
+        to_come = Counter({key: len(runs) for key, runs in self._sharing.items()})
+        self._to_come = to_come if are_all else None
+        self._started: dict[str, Shared] = {}
+        self._changed = asyncio.Condition()
+
+    async def __aenter__(self) -> None:
+        """Nothing is started before it is needed."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for key in list(self._started):
+            await self._started.pop(key).close()
+
+    @asynccontextmanager
+    async def lease(self, run: RunConfig, prepared: Prepared, shared_ray: SharedRay) -> AsyncIterator[Shared]:
+        """The samplers for a trial, perhaps still starting. Trials that need others come when these are free.
+
+        Args:
+            run: Configuration of the trial.
+            prepared: Its inputs.
+            shared_ray: The Ray of the sweep.
+        """
+        key = sharing_key(run, prepared)
+        async with self._changed:
+            with waiting("trials with other samplers to end"):
+                await self._changed.wait_for(lambda: not any(shared.users for shared in self._unfit(key)))
+            for other in [other for other, shared in self._started.items() if shared in self._unfit(key)]:
+                await self._started.pop(other).close()
+            if key not in self._started:
+                self._started[key] = await self._start(run, prepared, key, shared_ray)
+            shared = self._started[key]
+            shared.users += 1
+        try:
+            yield shared
+        except (SampleError, SyncError):
+            shared.is_broken = True
+            raise
+        finally:
+            async with self._changed:
+                shared.users -= 1
+                is_last = False
+                if self._to_come is not None:
+                    self._to_come[key] -= 1
+                    is_last = not self._to_come[key]
+                if not shared.users and (is_last or shared.has_failed):
+                    await self._started.pop(key).close()
+                self._changed.notify_all()
+
+    def _unfit(self, key: str) -> list[Shared]:
+        """The samplers that are not for a trial which comes now: of another kind, or broken."""
+        return [shared for other, shared in self._started.items() if other != key or shared.is_broken]
+
+    async def _start(self, run: RunConfig, prepared: Prepared, key: str, shared_ray: SharedRay) -> Shared:
+        run = run.model_copy(update={"sampler": run.sampler.shared()})
+        sharing = [run, *self._sharing.get(key, ())]
+        stack = AsyncExitStack()
+        try:
+            place = await stack.enter_async_context(
+                workplace(
+                    run,
+                    model=prepared.model,
+                    fingerprint=prepared.base.fingerprint,
+                    address=shared_ray.address,
+                    parallel=shared_ray.parallel,
+                    part="samplers",
+                )
+            )
+            spec = replace(
+                build.engine_spec(
+                    run, prepared, place, max_lora_rank=max(build.lora_rank(one) or 0 for one in sharing)
+                ),
+                staleness=max(one.loop.staleness for one in sharing),
+                # One after the other, they still share: the base model stays for the next.
+                num_runs=max(2, self._parallel),
+            )
+            engines = build.engines(spec, place)
+        except BaseException:
+            await stack.aclose()
+            raise
+        starting = asyncio.create_task(engines.start(), name="start of the shared engines")
+        return Shared(engines=engines, canaries=spec.canaries, starting=starting, place=stack)
