@@ -13,18 +13,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from rft.cluster import num_gpus_here
 from rft.config.of_run import in_words, settings_of_run
-from rft.config.samplers import SAMPLERS
 from rft.config.samplers.base import SamplerConfig
 from rft.data.rendering import Renderer
 from rft.errors import ModelError
-from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
-from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate
-from rft.sampling.build import build_engine
-from rft.sampling.engine import Engine, Request, SamplingOptions, request_seed, sample_all
-from rft.sampling.spec import EnginePlace, EngineSpec
-from rft.types import Adapter, Policy, Split, Task
+from rft.models.adapter_folder import base_model_of, load_adapter
+from rft.models.base_model import context_tokens, load_tokenizer, locate
+from rft.run.local_engine import open_local_engine
+from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
+from rft.types import Split, Task
 
 
 def sample(words: list[str]) -> int:
@@ -57,7 +54,7 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
     context = context_tokens(model)
     if len(prompt_ids) >= context:
         raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context}"])
-    engine = _engine(asked, model, adapter)
+    engine = open_local_engine(asked.sampler, model, adapter, seed=asked.seed, num_completions=asked.num)
     options = SamplingOptions(
         temperature=asked.temperature,
         max_completion_tokens=min(asked.max_tokens or SamplerConfig().max_completion_tokens, context - len(prompt_ids)),
@@ -84,25 +81,6 @@ def _prompt(asked: argparse.Namespace, model: Path) -> tuple[int, ...]:
     tokenizer = load_tokenizer(model, asked.chat_template, needs_template=is_chat)
     renderer = Renderer(tokenizer, format="chat" if is_chat else "raw", variables=asked.chat_template_kwargs)
     return renderer.render(Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST))
-
-
-def _engine(asked: argparse.Namespace, model: Path, adapter: Adapter | None) -> Engine:
-    """Return the engine with the adapter loaded."""
-    on_gpu = num_gpus_here() > 0
-    engine = build_engine(
-        EngineSpec(
-            sampler=SAMPLERS[asked.sampler].for_one_prompt(asked.num),
-            base=Policy(version=0, fingerprint=fingerprint(model)),
-            max_lora_rank=max_rank(adapter) if adapter else 8,
-            dtype="bfloat16" if on_gpu else "float32",
-            max_context_tokens=context_tokens(model),
-            seed=asked.seed,
-            place=EnginePlace(model=model, num_threads=os.cpu_count() or 1, num_gpus=float(on_gpu)),
-        )
-    )
-    if adapter is not None and (problems := engine.load(adapter).problems):
-        raise ModelError("adapter", problems)
-    return engine
 
 
 def _take_settings_of_run(asked: argparse.Namespace) -> str:

@@ -1,0 +1,49 @@
+"""One engine in this process, for a few completions: Ray and its actors would take longer to start than these take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rft.cluster import num_gpus_here
+from rft.config.samplers import SAMPLERS
+from rft.errors import ModelError
+from rft.models.adapter_folder import max_rank
+from rft.models.base_model import context_tokens, fingerprint
+from rft.sampling.build import build_engine
+from rft.sampling.engine import Engine
+from rft.sampling.spec import EnginePlace, EngineSpec
+from rft.types import Adapter, Policy
+
+UNUSED_RANK = 8
+"""Largest rank of adapters where none is loaded."""
+
+
+def open_local_engine(kind: str, model: Path, adapter: Adapter | None, *, seed: int, num_completions: int) -> Engine:
+    """Build an engine that serves the base model, or an adapter of it.
+
+    Args:
+        kind: A key of `rft.config.samplers.SAMPLERS`.
+        model: Folder of the base model.
+        adapter: The adapter; None serves the base model.
+        seed: Seed of the engine.
+        num_completions: Number of completions to sample at once.
+
+    Raises:
+        ModelError: The engine cannot serve the adapter.
+    """
+    on_gpu = num_gpus_here() > 0
+    engine = build_engine(
+        EngineSpec(
+            sampler=SAMPLERS[kind].for_one_prompt(num_completions),
+            base=Policy(version=0, fingerprint=fingerprint(model)),
+            max_lora_rank=max_rank(adapter) if adapter else UNUSED_RANK,
+            dtype="bfloat16" if on_gpu else "float32",
+            max_context_tokens=context_tokens(model),
+            seed=seed,
+            place=EnginePlace(model=model, num_threads=os.cpu_count() or 1, num_gpus=float(on_gpu)),
+        )
+    )
+    if adapter is not None and (problems := engine.load(adapter).problems):
+        raise ModelError("adapter", problems)
+    return engine

@@ -1,0 +1,138 @@
+"""The parts of a run are opened and closed in one order, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rft.config.commands import load_training
+from rft.errors import LearnError, SampleError
+from rft.run import parts
+from rft.run.parts import SharedRay, open_parts
+
+RUN = load_training(["experiment=quickstart"], "/nowhere")
+PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"))
+
+
+class World:
+    """Records what is opened and closed."""
+
+    def __init__(self) -> None:
+        self.story: list[str] = []
+        self.fails = ""
+
+    def does(self, what: str) -> None:
+        self.story.append(what)
+        if what == self.fails:
+            raise (SampleError if "sampler" in what else LearnError)(f"{what} failed")
+
+    def part(self, name: str) -> Any:
+        """An object whose methods only record that they were called."""
+
+        async def method(what: str) -> None:
+            self.does(f"{what} {name}")
+
+        return SimpleNamespace(
+            start=lambda: method("start"),
+            is_up=lambda: method("start"),
+            end_streams=lambda: method("end streams of"),
+            leave=lambda: method("leave"),
+            close=lambda: method("close"),
+            canaries=((1, 2),),
+        )
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    monkeypatch.setattr(parts.build, "panel", lambda *_: SimpleNamespace(close=lambda: world.does("close panel")))
+    monkeypatch.setattr(parts.build, "engine_spec", lambda *_, **__: None)
+    monkeypatch.setattr(parts.build, "engines", lambda *_: world.part("samplers"))
+    monkeypatch.setattr(parts.build, "fleet", lambda engines, *_, **__: engines)
+
+    async def learner(run: Any, prepared: Any, place: Any, checkpoint: Any, canaries: Any) -> Any:
+        world.does("build learner" if canaries is None else f"build learner with {canaries}")
+        return world.part("learner")
+
+    @asynccontextmanager
+    async def workplace(config: Any, *, part: str, **_: Any) -> AsyncIterator[None]:
+        world.does(f"enter place of {part}")
+        try:
+            yield
+        finally:
+            world.does("leave place")
+
+    monkeypatch.setattr(parts.build, "learner", learner)
+    monkeypatch.setattr(parts, "workplace", workplace)
+    return world
+
+
+def run(world: World, *, raises: Exception | None = None, **options: Any) -> None:
+    async def job() -> None:
+        async with open_parts(RUN, PREPARED, lambda event: None, **options):
+            world.does("run")
+            if raises is not None:
+                raise raises
+
+    asyncio.run(job())
+
+
+OPENED = ["enter place of all", "build learner", "start samplers", "start learner", "run"]
+CLOSED = ["end streams of samplers", "leave place", "close panel"]
+
+
+def test_a_run_closes_everything_backwards(world: World) -> None:
+    run(world)
+    assert world.story == [*OPENED, "close learner", *CLOSED]
+
+
+@pytest.mark.parametrize("error", [LearnError("no more"), asyncio.CancelledError()])
+def test_a_run_that_fails_does_not_wait_for_a_busy_learner(world: World, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        run(world, raises=error)
+    assert world.story == [*OPENED, *CLOSED]
+
+
+@pytest.mark.parametrize("fails", ["build learner", "start samplers", "start learner"])
+def test_a_start_that_fails_leaves_nothing_open(world: World, fails: str) -> None:
+    world.fails = fails
+    with pytest.raises((LearnError, SampleError), match=f"{fails} failed"):
+        run(world)
+    assert world.story[-3:] == CLOSED
+    assert "run" not in world.story
+
+
+def test_a_learner_that_does_not_close_leaves_nothing_else_open(world: World) -> None:
+    world.fails = "close learner"
+    with pytest.raises(LearnError):
+        run(world)
+    assert world.story == [*OPENED, "close learner", *CLOSED]
+
+
+def test_shared_samplers_are_left_to_the_other_runs(world: World) -> None:
+    @asynccontextmanager
+    async def lease() -> AsyncIterator[Any]:
+        world.does("lease")
+        yield SimpleNamespace(engines=world.part("shared samplers"), **vars(world.part("shared samplers")))
+        world.does("return lease")
+
+    shared_ray = SharedRay(address="127.0.0.1:6379", parallel=2, fork_servers=None)  # type: ignore[arg-type]
+    run(world, shared_ray=shared_ray, samplers=lease())
+    assert world.story == [
+        "lease",
+        "enter place of learner",
+        "build learner with ((1, 2),)",
+        "start shared samplers",
+        "start learner",
+        "run",
+        "leave shared samplers",
+        "close learner",
+        "leave place",
+        "return lease",
+        "close panel",
+    ]
