@@ -1,7 +1,7 @@
-"""Make the environment in `.venv`: exact versions from `locks/`, for the CPU or for an NVIDIA GPU.
+"""Create the environment in `.venv` with the exact versions from `locks/`, for the CPU or for an NVIDIA GPU.
 
-Called by the Makefile with a Python of the machine that is new enough; standard library only, no root. Running it again
-does nothing unless a lock has changed. What is missing on the machine is said in one line.
+The Makefile calls this script with a supported Python of the machine. The script uses only the standard library and
+needs no root. It does nothing if no lock has changed. One line reports a missing program.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def main() -> None:
     torch = [line for line in requirements if line.startswith("torch==2") and "+cpu" in line]
     if torch:
         install_torch_for_cpu(torch[0].split(";")[0].strip(), requirements)
-    # No dependency resolution: the lock is complete, and what it leaves out must stay out.
+    # No dependency resolution: the lock is complete, and omitted packages must not be installed.
     pip("--no-deps", "-r", str(lock))
     pip("--no-deps", "-e", str(ROOT))
     STAMP.write_text(wanted)
@@ -51,7 +51,7 @@ def has_gpu() -> bool:
 
 
 def check_machine(backend: str) -> None:
-    """Say in one line what the machine lacks."""
+    """Report in one line what the machine lacks."""
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -69,7 +69,7 @@ def check_machine(backend: str) -> None:
 
 
 def install_torch_for_cpu(requirement: str, requirements: list[str]) -> None:
-    """Install torch's CPU build: from where pip looks anyway, or else with uv, which knows where PyTorch keeps it."""
+    """Install torch's CPU build from pip's index, or else with uv, which knows PyTorch's index."""
     if pip("--no-deps", requirement, may_fail=True):
         return
     uv = next(line.split(";")[0].strip() for line in requirements if line.startswith("uv=="))
@@ -86,7 +86,7 @@ def pip(*arguments: str, may_fail: bool = False) -> bool:
 
 
 def run(command: list[str], what: str, may_fail: bool = False) -> bool:
-    """Run a command into the log; give up with the log's last lines if it fails."""
+    """Run a command with output to the log; exit with the log's last lines if it fails."""
     VENV.mkdir(exist_ok=True)
     with LOG.open("a") as log:
         log.write(f"\n$ {' '.join(command)}\n")
@@ -99,12 +99,12 @@ def run(command: list[str], what: str, may_fail: bool = False) -> bool:
 
 
 def digest(*files: Path) -> str:
-    """Hash of what decides the environment."""
+    """Hash the files that determine the environment."""
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def give_up(message: str) -> NoReturn:
-    """End with one line."""
+    """Exit with a message of one line."""
     sys.stderr.write(f"rft: {message}\n")
     sys.exit(1)
 

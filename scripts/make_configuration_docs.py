@@ -1,6 +1,7 @@
 """Write the reference in docs/configuration.md: every key with its type, default and meaning, from the schema.
 
-The text around it is written by hand. Run it after a change of a key: `python scripts/make_configuration_docs.py`.
+The text around the reference is written by hand. After a change of a key, run
+`python scripts/make_configuration_docs.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ END = "<!-- End of what is made. -->\n"
 
 
 def renewed(page: str) -> str:
-    """The page with its reference made anew.
+    """Return the page with a new reference.
 
     Raises:
         ValueError: The page lacks one of the two marks.

@@ -1,10 +1,10 @@
-"""Run the suite as other machines would: with older instruction sets, and with all cores busy. Prints a table.
+"""Run the test suite with older instruction sets and with all cores busy, and print a table.
 
     python scripts/test_portable.py                      every setting: the unit tests three times, the others once
     python scripts/test_portable.py avx2 --only unit     one setting, the unit tests alone
-    python scripts/test_portable.py busy -- -k ranks     what follows `--` goes to pytest
+    python scripts/test_portable.py busy -- -k ranks     pytest receives the arguments after `--`
 
-Exits with 1 when a test failed.
+The exit code is 1 if a test failed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PARTS: dict[str, tuple[int, tuple[str, ...]]] = {
     "unit": (3, ("-m", "not e2e", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")),
     "e2e": (1, ("-m", "e2e and not full", "-n", "2", "--dist", "loadgroup")),
 }
-"""How often each part runs, and how."""
+"""Repetitions and pytest arguments of each part."""
 
 PROBE = """
 import os, ray
@@ -67,7 +67,7 @@ print(ray.get(look.remote()))
 
 @dataclass
 class Outcome:
-    """What came of one run of one part under one setting."""
+    """The result of one run of one part under one setting."""
 
     setting: str
     kernels: str
@@ -80,7 +80,7 @@ class Outcome:
 
 
 def main(words: list[str]) -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the selected settings and parts; return the exit code."""
     own_end = words.index("--") if "--" in words else len(words)
     for_pytest = words[own_end + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,7 +104,7 @@ def main(words: list[str]) -> int:
 
 
 def environment_of(setting: str) -> dict[str, str]:
-    """The environment of the tests; Ray, its actors and vLLM inherit it."""
+    """Return the environment of the tests; Ray, its actors and vLLM inherit it."""
     found = {**os.environ, **SETTINGS[setting]}
     paths = (SETTINGS[setting].get("PYTHONPATH"), os.environ.get("PYTHONPATH"))
     found["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -124,7 +124,7 @@ def busy_cores(num_processes: int) -> Iterator[None]:
 
 
 def kernels_in_force(environment: Mapping[str, str]) -> str:
-    """What torch and vLLM really use in an actor's process of Ray."""
+    """Return the instruction sets that torch and vLLM actually use in a Ray actor."""
     looked = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=True)
     return looked.stdout.strip().splitlines()[-1]
 
@@ -155,7 +155,7 @@ def run(
 
 
 def row(outcome: Outcome) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     return (
         f"{outcome.setting:8} {outcome.part:5} {outcome.number:3} {outcome.passed:7} {len(outcome.failed):7} "
         f"{outcome.skipped:8} {outcome.seconds:6.0f} s  {outcome.kernels}"
@@ -163,7 +163,7 @@ def row(outcome: Outcome) -> str:
 
 
 def print_report(outcomes: Sequence[Outcome]) -> None:
-    """The table, and the names of all that failed."""
+    """Return the table, and the names of failed tests."""
     print(f"\n{processor()}, {os.cpu_count()} cores")
     print("setting  part  run  passed  failed  skipped      time  kernels")
     for outcome in outcomes:

@@ -60,7 +60,7 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
     template = config.model.chat_template or settings.get("model.chat_template")
     tokenizer = load_tokenizer(base, template, needs_template=False)
     if config.dry_run:
-        console.print(Text(f"nothing is wrong; {path} and {base} would be merged into {target}"), soft_wrap=True)
+        console.print(Text(f"no problems; {path} and {base} would be merged into {target}"), soft_wrap=True)
         return 0
     base_fingerprint = fingerprint(base)
     if said := _other_base(path, base, base_fingerprint):

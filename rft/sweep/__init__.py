@@ -1,1 +1,1 @@
-"""Sweeps: trials of one configuration with other settings, side by side, and what is said of them at the end."""
+"""Sweeps: trials of one configuration with different settings, side by side, and their comparison."""

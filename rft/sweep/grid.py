@@ -1,4 +1,4 @@
-"""`rft train -m`: every trial of a grid is checked, then Hydra's launcher runs them, then they are compared."""
+"""`rft train -m`: checks every trial of a grid, runs them with Hydra's launcher, and compares them."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
     """Run a grid.
 
     Args:
-        words: The command line, without `rft train`.
-        console: Where progress and the table go.
+        words: The arguments of `rft train`.
+        console: Output of progress and table.
 
     Returns:
-        The exit code: the highest of all trials; 130 or 143 when it was interrupted.
+        The exit code: the highest of all trials; 130 or 143 after an interruption.
 
     Raises:
-        UsageError: With everything that is wrong with any of the trials; none was started.
+        UsageError: Contains all problems of all trials; no trial was started.
     """
     grid = read_grid(words)
     runs = check_trials(grid.trials, grid.folder)
@@ -51,10 +51,10 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
         console.print(Text("\n".join(as_table(run_rows(runs[0])))), soft_wrap=True)
         return 0
     if read_outcomes(grid.folder):
-        raise OutputError("sweep folder", [f"{grid.folder} holds a sweep already; give another one as hydra.sweep.dir"])
+        raise OutputError("sweep folder", [f"{grid.folder} already holds a sweep; set another hydra.sweep.dir"])
     sweep = _Sweep(grid, runs, console)
     started = time.monotonic()
-    # The folder is named by the time: Hydra would compute another one.
+    # The folder's name contains the time, so Hydra would compute another one.
     fixed = [word for word in words if not word.lstrip("+").startswith("hydra.sweep.dir=")]
     try:
         return with_hydra("train", [*fixed, f"hydra.sweep.dir='{grid.folder}'"], sweep.one, sweep.many)
@@ -70,10 +70,10 @@ def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[P
 
     Args:
         runs: The configurations.
-        reuse: Given to prepare more runs later without reading anything twice.
+        reuse: Inputs of earlier calls, which are not read twice.
 
     Raises:
-        UsageError: With every problem of every run, each once, with the numbers of the trials that have it.
+        UsageError: Contains all problems of all runs, each once, with the numbers of its trials.
     """
     reuse = reuse or Reuse()
     problems: dict[str, list[int]] = {}
@@ -90,7 +90,7 @@ def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[P
 
 
 class _Sweep:
-    """The trials of a grid, as Hydra's launchers ask for them."""
+    """The trials of a grid, as Hydra's launchers run them."""
 
     def __init__(self, grid: Grid, runs: Sequence[RunConfig], console: Console) -> None:
         self._grid = grid
@@ -99,10 +99,10 @@ class _Sweep:
         self._console = console
         self._stopped: int | None = None
         self.has_begun = False
-        """Whether there is anything to tell."""
+        """Whether there is a trial to report."""
 
     def one(self, _: list[str], folder: str | None) -> int:
-        """Run one trial by itself, as `hydra/launcher=basic` wants it; a failure is recorded, the next one goes on."""
+        """Run a single trial for `hydra/launcher=basic`; record a failure and let the next trial continue."""
         self.has_begun = True
         number = int(HydraConfig.get().job.num)
         overrides = self._grid.trials[number]
@@ -118,7 +118,7 @@ class _Sweep:
         except RftError as failure:
             error, code = str(failure), failure.exit_code
             print(f"rft: {error}", file=sys.stderr)
-        except Exception as failure:  # the next trial goes on, whatever this is
+        except Exception as failure:  # no failure stops the next trial
             error = f"{type(failure).__name__}: {failure}\n{''.join(traceback.format_exception(failure))}"
             print(f"rft: {error}", file=sys.stderr)
         if error is not None:
@@ -129,12 +129,12 @@ class _Sweep:
         return code
 
     def many(self, jobs: Sequence[Job], options: Mapping[str, Any]) -> list[int]:
-        """Run trials side by side, as `hydra/launcher=shared` wants it."""
+        """Run trials side by side for `hydra/launcher=shared`."""
         wanted = options["max_parallel_trials"]
         if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
             raise ConfigError(
                 "configuration",
-                [f"hydra.launcher.max_parallel_trials={wanted}: must be a whole number from 1, or null"],
+                [f"hydra.launcher.max_parallel_trials={wanted}: must be an integer from 1, or null"],
             )
         trials = [
             Trial(
@@ -167,7 +167,7 @@ class _Sweep:
         return [stopped or int(trial.number in failed) for trial in trials]
 
     def finish(self, *, wall_s: float) -> None:
-        """Compare the trials: files, plots and the table."""
+        """Compare the trials in files, plots and a table."""
         outcomes = read_outcomes(self._grid.folder)
         known = {outcome.number for outcome in outcomes}
         outcomes += [self._not_started(number) for number in range(len(self._runs)) if number not in known]

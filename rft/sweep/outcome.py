@@ -1,4 +1,4 @@
-"""How one trial of a sweep ended, and the file in its run folder that says so."""
+"""The outcome of a trial, and its file in the run folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rft.run_folder.recorder import SUMMARY, write_json, writing
 
 RECORD = "trial.json"
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
-"""What Hydra writes with a backslash where a value is not quoted."""
+"""Characters that Hydra escapes with a backslash in unquoted values."""
 
 TrialStatus = Literal["finished", "pruned", "interrupted", "failed", "not started"]
 Direction = Literal["maximize", "minimize"]
@@ -22,33 +22,33 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a trial ended.
+    """The outcome of a trial.
 
     Example:
         Outcome(number=3, overrides=("seed=3",), folder=Path("sweep_1/3"), status="finished", score=Estimate(...))
     """
 
     number: int
-    """From 0."""
+    """Number of the trial, from 0."""
     overrides: tuple[str, ...] = ()
-    """What it was given, as on the command line, without secrets."""
+    """Overrides of the trial, without secrets."""
     folder: Path
-    """Its run folder."""
+    """Run folder of the trial."""
     status: TrialStatus
-    """How it ended."""
+    """Status at the end."""
     score: Estimate | None = None
-    """The held-out measurement after the run; None if there was none."""
+    """The held-out measurement after the run, or None."""
     wall_s: float = 0.0
-    """Its duration, the start of its samplers included, seconds."""
+    """Duration in seconds, including the start of samplers."""
     error: str | None = None
-    """Why it failed."""
+    """Reason of a failure, or None."""
 
     def settings(self, searched: Sequence[str]) -> dict[str, str]:
-        """What it was given for these keys."""
+        """Return the values of these keys."""
         return _settings(self.overrides, searched)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in trial.json and in sweep.json."""
+        """Return the entry for trial.json and sweep.json."""
         return {
             "number": self.number,
             "overrides": list(self.overrides),
@@ -63,7 +63,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, obj: dict[str, Any]) -> Outcome:
-        """Read what `to_json` wrote."""
+        """Read the result of `to_json`."""
         score = None
         if obj["score"] is not None:
             score = Estimate.from_json({"mean": obj["score"], "ci95": obj["ci95"], "n": obj["tasks"]})
@@ -81,14 +81,14 @@ class Outcome:
 def outcome_of(
     folder: Path, *, number: int, overrides: Sequence[str], wall_s: float, error: str | None = None
 ) -> Outcome:
-    """What a run left behind, as the outcome of a trial; it is written into its folder.
+    """Read the outcome of a trial from its run folder, and write it there.
 
     Args:
-        folder: The run.
-        number: Of the trial.
-        overrides: What it was given, without secrets.
-        wall_s: Its duration, seconds.
-        error: Why it failed; None if it did not.
+        folder: The run folder.
+        number: Number of the trial.
+        overrides: Overrides of the trial, without secrets.
+        wall_s: Duration in seconds.
+        error: Reason of a failure, or None.
     """
     file = folder / SUMMARY
     summary: dict[str, Any] = {"status": "not started", "eval": {}}
@@ -116,7 +116,7 @@ def record(outcome: Outcome) -> Outcome:
 
 
 def told(overrides: Sequence[str], searched: Sequence[str]) -> str:
-    """What is particular to a trial, as `seed=3 learner.learning_rate=0.001`."""
+    """Return the overrides that distinguish a trial, such as `seed=3 learner.learning_rate=0.001`."""
     return " ".join(f"{key}={value}" for key, value in _settings(overrides, searched).items()) or "as configured"
 
 
@@ -126,14 +126,14 @@ def _settings(overrides: Sequence[str], searched: Sequence[str]) -> dict[str, st
 
 
 def read_outcomes(sweep_folder: Path) -> list[Outcome]:
-    """The outcomes of the trials below a sweep's folder, by number."""
+    """Return the outcomes of the trials in a sweep folder, by number."""
     files = sweep_folder.rglob(RECORD)
     found = [Outcome.from_json(json.loads(file.read_text(encoding="ascii"))) for file in files]
     return sorted(found, key=lambda outcome: outcome.number)
 
 
 def ranked(outcomes: Sequence[Outcome], direction: Direction = "maximize") -> list[Outcome]:
-    """The outcomes, the best first: finished trials by their held-out mean, then the others, by number."""
+    """Return the outcomes, the best first: finished trials by held-out mean, then the others by number."""
     sign = -1.0 if direction == "maximize" else 1.0
 
     def key(outcome: Outcome) -> tuple[bool, float, int]:
@@ -144,6 +144,6 @@ def ranked(outcomes: Sequence[Outcome], direction: Direction = "maximize") -> li
 
 
 def winner(outcomes: Sequence[Outcome], direction: Direction = "maximize") -> Outcome | None:
-    """The best finished trial, the first of equals; None where none has a held-out score."""
+    """Return the best finished trial (the first of equals), or None without held-out scores."""
     best = next(iter(ranked(outcomes, direction)), None)
     return best if best is not None and best.status == "finished" and best.score is not None else None

@@ -1,4 +1,4 @@
-"""Pictures of a sweep: each trial's score with its interval, scores by setting, and the measurements on the way."""
+"""Plots of a sweep: scores with intervals, scores by setting, and validation scores by step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rft.sweep.outcome import Outcome
 
 MAX_LABEL_CHARACTERS = 48
 LOGARITHMIC_FROM = 20.0
-"""Values that span this factor or more get a logarithmic axis."""
+"""Values that span at least this factor have a logarithmic axis."""
 
 
 def plot_sweep(folder: Path, best_first: Sequence[Outcome], searched: Sequence[str]) -> list[Path]:
-    """Draw `plots/trials.png`, `plots/settings.png` and `plots/courses.png`, each if there is anything to show.
+    """Draw `plots/trials.png`, `plots/settings.png` and `plots/courses.png`, each only if it has data.
 
     Args:
-        folder: The sweep.
-        best_first: Its trials, the best first.
+        folder: The sweep folder.
+        best_first: The trials, the best first.
         searched: The keys that differ between trials.
 
     Raises:
@@ -50,7 +50,7 @@ def plot_sweep(folder: Path, best_first: Sequence[Outcome], searched: Sequence[s
 
 
 def _trials_figure(scored: Sequence[Outcome], searched: Sequence[str]) -> Figure:
-    """A row for each trial, the best on top."""
+    """Draw a row for each trial, the best on top."""
     figure = _figure(height=1.4 + 0.32 * len(scored))
     axes = figure.add_subplot()
     for row, outcome in enumerate(scored):
@@ -66,7 +66,7 @@ def _trials_figure(scored: Sequence[Outcome], searched: Sequence[str]) -> Figure
 
 
 def _settings_figure(scored: Sequence[Outcome], searched: Sequence[str]) -> Figure:
-    """For each key, the scores over its values."""
+    """Draw the scores over the values of each key."""
     figure = _figure(height=3.4, width=max(5.0, 3.2 * len(searched)))
     for place, key in enumerate(searched):
         axes = figure.add_subplot(1, len(searched), place + 1)
@@ -81,7 +81,7 @@ def _settings_figure(scored: Sequence[Outcome], searched: Sequence[str]) -> Figu
 
 
 def _draw_setting(axes: Axes, values: Sequence[str], means: Sequence[float]) -> None:
-    """Numbers on an axis; anything else one place for each value."""
+    """Place numbers on an axis, and other values at one position each."""
     numbers = _numbers(values)
     if numbers is None:
         names = list(dict.fromkeys(values))
@@ -97,7 +97,7 @@ def _draw_setting(axes: Axes, values: Sequence[str], means: Sequence[float]) -> 
 
 
 def _courses_figure(courses: dict[Outcome, list[tuple[int, float]]]) -> Figure:
-    """The validation tasks' score over the steps, a line for each trial."""
+    """Draw the validation score over the steps, one line for each trial."""
     figure = _figure(height=3.8)
     axes = figure.add_subplot()
     for place, (outcome, course) in enumerate(courses.items()):

@@ -1,4 +1,4 @@
-"""The end of a sweep: `sweep.json`, the winner's adapter, and a table for the person who started it."""
+"""The result of a sweep: `sweep.json`, the winner's adapter, and a table."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def finish_sweep(
     """Write `sweep.json`, the plots and the winner's adapter, and print the table.
 
     Args:
-        folder: The sweep.
-        outcomes: Of its trials, by number.
+        folder: The sweep folder.
+        outcomes: Outcomes of the trials, by number.
         searched: The keys that differ between trials.
-        wall_s: Duration of the sweep, seconds.
-        console: Where the table goes.
-        direction: Which scores are better.
+        wall_s: Duration of the sweep in seconds.
+        console: Output of the table.
+        direction: Whether higher or lower scores are better.
 
     Returns:
-        What sweep.json holds.
+        The content of sweep.json.
 
     Raises:
         OutputError: The disk is full or cannot be written.
@@ -66,7 +66,7 @@ def finish_sweep(
 
 def _save_winner(folder: Path, best: Outcome) -> dict[str, Any]:
     source, copy = best.folder / "adapter", folder / WINNER
-    if source.is_dir():  # a whole model stays where it is: it is large
+    if source.is_dir():  # whole models are large and stay in place
         with writing(copy):
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(source, copy)
@@ -98,7 +98,7 @@ def _print(
         console.print(Text(f"\nThe winner is trial {best['number']}. The same again:", style="bold"))
         console.print(Text(f"  {best['command']}"), soft_wrap=True)
         console.print(
-            Text("The best of several scores a little too high by chance; other tasks would tell.", style="dim"),
+            Text("The best of several trials scores too high by chance. Measure it on other tasks.", style="dim"),
             soft_wrap=True,
         )
     files = [("sweep", folder / SWEEP), ("adapter", best and best["adapter"])]
@@ -133,6 +133,6 @@ def _table(best_first: Sequence[Outcome], searched: Sequence[str]) -> Table:
 
 
 def _short(key: str, others: Sequence[str]) -> str:
-    """The last part of a key, as `learning_rate`, if no other key ends so."""
+    """Return the last part of a key, such as `learning_rate`, if it is unique."""
     last = key.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in others) == 1 else key

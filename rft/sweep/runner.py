@@ -1,4 +1,4 @@
-"""Runs trials in this process, several at a time: each is a whole run, whose failure is its own."""
+"""Runs trials in this process, several at a time. Each trial is a whole run, and its failure affects no other trial."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ class Trial:
     overrides: tuple[str, ...]
     """As on the command line."""
     run: RunConfig
-    """Its configuration; its `output_dir` is its folder."""
+    """Configuration of the trial; `output_dir` is its folder."""
     prepared: Prepared
-    """Its inputs."""
+    """Inputs of the trial."""
 
 
 class Runner:
     """Runs trials in one event loop.
 
     Args:
-        host: Where their samplers and learners live.
+        host: Provides samplers and learners.
         searched: The keys that differ between trials.
-        say: Shows in a line what is going on.
+        say: Shows a progress line.
     """
 
     def __init__(self, host: Host, searched: Sequence[str], say: Callable[[str], None]) -> None:
@@ -68,17 +68,17 @@ class Runner:
 
     @property
     def stopped(self) -> int | None:
-        """The exit code, once somebody has asked to stop."""
+        """The exit code after a requested stop, or None."""
         return self._interrupt.exit_code
 
     async def on_host(self, work: Callable[[int], Awaitable[None]]) -> int | None:
-        """Open the host and run the work of the sweep on it; a signal ends it in order.
+        """Open the host and run the work of the sweep; a signal ends it in order.
 
         Args:
-            work: Given how many trials are to run at the same time.
+            work: Receives the number of parallel trials.
 
         Returns:
-            The exit code, if somebody asked to stop.
+            The exit code after a requested stop, or None.
         """
         with self._interrupt:
             try:
@@ -90,7 +90,7 @@ class Runner:
         return self.stopped
 
     async def run_all(self, trials: Sequence[Trial], *, parallel: int) -> None:
-        """Run trials, so many at a time, in their order. After Ctrl-C no more are started."""
+        """Run trials in order, `parallel` at a time. After Ctrl-C no further trial starts."""
         turn = asyncio.Semaphore(parallel)
 
         async def in_turn(trial: Trial) -> None:
@@ -101,11 +101,11 @@ class Runner:
         await asyncio.gather(*map(in_turn, trials))
 
     async def run(self, trial: Trial, go_on: GoOn | None = None) -> Outcome:
-        """Run one trial to its end, whatever that is. What a single run would show goes to its log.txt.
+        """Run one trial to its end, successful or not. Its log.txt receives the output of a single run.
 
         Args:
-            trial: What to run.
-            go_on: Asked after each measurement of the validation tasks; the trial is pruned where it says no.
+            trial: The trial.
+            go_on: Called after each validation measurement; False prunes the trial.
         """
         number, folder, started = trial.number, Path(trial.run.output_dir), time.monotonic()
         hidden = hide_in_words(trial.overrides, trial.run.model_dump())
@@ -116,7 +116,7 @@ class Runner:
             await self._train(trial, folder, go_on)
         except RftError as failure:
             error = str(failure)
-        except Exception as failure:  # the others go on, whatever this is; the whole story is kept
+        except Exception as failure:  # no failure stops the other trials; log.txt keeps the traceback
             error = f"{type(failure).__name__}: {failure}\n{''.join(traceback.format_exception(failure))}"
         if error is not None:
             error = hide(error, secrets_in(trial.run.model_dump()))
@@ -143,11 +143,11 @@ class Runner:
 
 
 class ValidationSink:
-    """Shows each measurement of a trial's validation tasks, and asks whether the trial is worth continuing.
+    """Shows each validation measurement of a trial, and asks whether to continue the trial.
 
     Args:
         say: Shows a line.
-        go_on: Given the step and the measurement; False prunes the trial. None continues always.
+        go_on: Receives step and measurement; False prunes the trial. None always continues.
     """
 
     def __init__(self, say: Callable[[str], None], go_on: GoOn | None) -> None:
@@ -156,7 +156,7 @@ class ValidationSink:
         self.is_pruned = False
 
     def event(self, event: Event) -> None:
-        """Handle a measurement; other events are for others."""
+        """Handle a measurement; ignore other events."""
         if isinstance(event, Measured) and event.phase == "validation":
             self._say(f"step {event.step}: validation {event.estimate.text()}")
             self.is_pruned = self._go_on is not None and not self._go_on(event.step, event.estimate)

@@ -1,4 +1,4 @@
-"""`rft sweep`: a search for good settings by Optuna, judged by the held-out score, never by the training reward."""
+"""`rft sweep`: searches settings with Optuna by held-out score, never by training reward."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from rft.sweep.study import STUDY, Asked, Study
 SEARCH = "search.yaml"
 MAY_CHANGE_ON_RESUME = ("sweep.trials", "sweep.parallel", "dry_run")
 COUNTED = ("finished", "pruned", "failed")
-"""Ends of trials that count as one of `sweep.trials`; the others are tried again."""
+"""Statuses that count towards `sweep.trials`; other trials are repeated."""
 
 
 def run_search(words: Sequence[str], *, console: Console) -> int:
-    """Search.
+    """Run a search.
 
     Args:
-        words: The command line, without `rft sweep`.
-        console: Where progress and the table go.
+        words: The arguments of `rft sweep`.
+        console: Output of progress and table.
 
     Returns:
-        The exit code: 0, 1 when no trial has a score, 130 or 143 when it was interrupted.
+        The exit code: 0, 1 if no trial has a score, 130 or 143 after an interruption.
 
     Raises:
-        UsageError: With everything that is wrong; no trial was started.
+        UsageError: Contains all problems; no trial was started.
     """
     search = _resumed(words) or read_search(words)
     folder = _folder(search)
@@ -55,7 +55,7 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
     prepared = prepare_all(runs, reuse)
     _check_held_out(runs, prepared)
     if search.config.dry_run:
-        console.print(Text(f"nothing is wrong; the search would be: {_plan(search, folder)}"), soft_wrap=True)
+        console.print(Text(f"no problems; the search would be: {_plan(search, folder)}"), soft_wrap=True)
         return 0
     hidden = hide_in_words(words, runs[0].model_dump())
     if search.config.resume is None and not _is_begun(folder, hidden):
@@ -85,7 +85,7 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
 
 
 class _Searching:
-    """A search that goes on; `values` is the configuration of one of its trials, for the secrets in it."""
+    """A running search; `values` is the configuration of one trial, for its secrets."""
 
     def __init__(
         self, search: Search, folder: Path, host: Host, console: Console, values: dict[str, Any], reuse: Reuse
@@ -102,7 +102,7 @@ class _Searching:
         self._runner = Runner(host, list(search.space), self._tell)
 
     def _catch_up(self) -> None:
-        """Tell the study what it was not told before the sweep was killed."""
+        """Report outcomes to the study that were missing when the sweep was killed."""
         ended = {outcome.number: outcome for outcome in read_outcomes(self._folder)}
         for number, settings in self._study.running().items():
             lost = Outcome(
@@ -114,7 +114,7 @@ class _Searching:
             self._study.tell(ended.get(number) or record(lost))
 
     async def run(self) -> int:
-        """Run trials until there are enough; return the exit code."""
+        """Run trials up to their number; return the exit code."""
 
         async def work(parallel: int) -> None:
             self._tell(f"{_plan(self._search, self._folder)}, {parallel} at a time")
@@ -135,7 +135,7 @@ class _Searching:
         try:
             run = load_training(overrides, quoted(folder))
             prepared = prepare(run, needs_training_tasks=True, reuse=self._reuse)
-        except UsageError as error:  # settings that are right one by one, but not together
+        except UsageError as error:  # settings that are valid individually, but not together
             hidden = hide_in_words(overrides, self._values)
             why = hide("; ".join(error.problems), secrets_in(self._values))
             outcome = outcome_of(folder, number=asked.number, overrides=hidden, wall_s=0.0, error=why)
@@ -158,7 +158,7 @@ def _folder(search: Search) -> Path:
 
 
 def _is_begun(folder: Path, words: Sequence[str]) -> bool:
-    """Whether the folder holds the very sweep that is asked for, which then goes on; more or fewer trials may be."""
+    """Whether the folder contains the same sweep, which then continues; the number of trials may differ."""
     file = folder / SEARCH
     if not file.is_file():
         return False
@@ -171,10 +171,10 @@ def _fixed(words: Sequence[str]) -> list[str]:
 
 
 def _begin(folder: Path, words: Sequence[str]) -> None:
-    """Make the folder, and write down what a resume needs: the command line, without secrets.
+    """Create the folder, and store the command line without secrets for a resume.
 
     Raises:
-        OutputError: The folder holds another sweep, or cannot be written.
+        OutputError: The folder contains another sweep, or cannot be written.
     """
     if any((folder / name).exists() for name in (SEARCH, SWEEP, STUDY)):
         raise OutputError(
@@ -187,18 +187,18 @@ def _begin(folder: Path, words: Sequence[str]) -> None:
 
 
 def _resumed(words: Sequence[str]) -> Search | None:
-    """The search of the folder that is to be resumed, with more trials if that is asked for; None where none is.
+    """Return the search to resume, with a new number of trials if given; None without `resume`.
 
     Raises:
-        ConfigError: Something else is to be changed.
-        OutputError: There is no sweep in the folder.
+        ConfigError: Another setting would change.
+        OutputError: The folder contains no sweep.
     """
     given = {key_of(word): word.partition("=")[2].strip("'\"") for word in words}
     if (resume := given.pop("resume", "null")) in ("", "null"):
         return None
     folder = Path(resume)
     if not (folder / SEARCH).is_file() or not (folder / STUDY).is_file():
-        raise OutputError("resume", [f"resume={folder}: there is no sweep of rft sweep in that folder"])
+        raise OutputError("resume", [f"resume={folder}: the folder contains no sweep of rft sweep"])
     before = yaml.safe_load((folder / SEARCH).read_text(encoding="utf-8"))["words"]
     hidden = [key_of(word) for word in before if HIDDEN in word]
     if wrong := [key for key in given if key not in (*MAY_CHANGE_ON_RESUME, *hidden)]:
@@ -212,15 +212,15 @@ def _resumed(words: Sequence[str]) -> Search | None:
 
 
 def _check_held_out(runs: Sequence[RunConfig], prepared: Sequence[Prepared]) -> None:
-    """Refuse a search that nothing held out could judge.
+    """Refuse a search without held-out tasks.
 
     Raises:
-        ConfigError: There are neither test nor validation tasks.
+        ConfigError: The configuration has neither test nor validation tasks.
     """
     if not all(one.held_out for one in prepared):
         raise ConfigError(
             "configuration",
-            ["a search is judged by held-out tasks, and there are none; give data.test, data.validation or both"],
+            ["a search needs held-out tasks; set data.test, data.validation or both"],
         )
 
 

@@ -1,6 +1,6 @@
-"""Optuna's study behind the words of rft: which settings to try next, and which trial to end early.
+"""Wraps Optuna's study, which selects settings and prunes trials.
 
-The study lives in `study.db` (SQLite) in the sweep's folder, so that a sweep which was killed can go on.
+`study.db` (SQLite) in the sweep folder stores the study, so that a killed sweep can continue.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ STUDY = "study.db"
 
 
 class Asked:
-    """One trial, as the study wants it.
+    """A trial that the study has selected.
 
     Args:
-        trial: Optuna's.
+        trial: Optuna's trial.
     """
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial = trial
         self.number = int(trial.number)
-        """Number of the trial, from 0, those before a resume included."""
+        """Number of the trial, from 0, including trials before a resume."""
         self.settings = _settings(trial)
-        """What to set the searched keys to, as on the command line."""
+        """Values of the searched keys, in the notation of the command line."""
 
     def go_on(self, step: int, estimate: Estimate) -> bool:
-        """Tell a measurement of the validation tasks, and ask whether the trial is worth going on with."""
+        """Report a validation measurement; return whether to continue the trial."""
         self._trial.report(estimate.mean, step)
         return not self._trial.should_prune()
 
 
 class Study:
-    """The trials so far, and what follows from them.
+    """The trials so far, and the next settings to try.
 
     Args:
-        folder: The sweep.
-        search: How to search.
-        space: Where to search.
+        folder: The sweep folder.
+        search: Options of the search.
+        space: The search space.
     """
 
     def __init__(self, folder: Path, search: SearchConfig, space: Mapping[str, Range]) -> None:
@@ -62,25 +62,25 @@ class Study:
             pruner=median if search.prune else optuna.pruners.NopPruner(),
         )
         self._study.sampler = optuna.samplers.TPESampler(
-            # After a resume other numbers are drawn than before.
+            # A resumed search draws new numbers.
             seed=search.seed + len(self._study.get_trials(deepcopy=False)),
             n_startup_trials=search.startup_trials,
-            # Trials that are still running count as bad ones, so that not all try the same.
+            # Running trials count as bad ones, so that parallel trials differ.
             constant_liar=True,
         )
 
     def running(self) -> dict[int, dict[str, str]]:
-        """Settings, by number, of the trials that were asked for and of whose end nothing was told."""
+        """Settings of started trials without a reported end, by number."""
         states = (TrialState.RUNNING,)
         running = self._study.get_trials(deepcopy=False, states=states)
         return {int(trial.number): _settings(trial) for trial in running}
 
     def ask(self) -> Asked:
-        """The next trial."""
+        """Return the next trial."""
         return Asked(self._study.ask(self._space))
 
     def tell(self, outcome: Outcome) -> None:
-        """Take in how a trial ended."""
+        """Record the outcome of a trial."""
         number = outcome.number
         if outcome.status == "finished" and outcome.score is not None:
             self._study.tell(number, outcome.score.mean)
@@ -91,7 +91,7 @@ class Study:
 
 
 def database(folder: Path) -> str:
-    """The URL of a sweep's study. SQLAlchemy escapes what has a meaning in a URL, as ? and % have."""
+    """Return the URL of a sweep's study. SQLAlchemy escapes special characters such as ? and %."""
     return URL.create("sqlite", database=str((folder / STUDY).absolute())).render_as_string(hide_password=False)
 
 

@@ -40,7 +40,7 @@ def test_trials_share_their_engines_and_a_failure_is_its_own(folder: Path, grid:
     assert "4 trials, 3 at a time" in printed
     # What each was given and did is what it would have been given alone.
     assert completions(folder / "sweep" / "0") != completions(folder / "sweep" / "1")
-    with pytest.raises(OutputError, match="holds a sweep already; give another one"):
+    with pytest.raises(OutputError, match="already holds a sweep; set another"):
         grid("seed=0,1")
 
 
