@@ -16,6 +16,8 @@ from rft.waiting import in_thread, wait_for
 
 CLOSE_S = 60.0
 """Seconds that an optional sink has at the end of a run for the events that it has not handled yet."""
+MAX_WAITING_EVENTS = 500
+"""Number of unhandled events with which an optional sink counts as failed."""
 
 
 class Emitter:
@@ -106,6 +108,8 @@ class _OptionalSink:
 
     def put(self, event: Event | None) -> None:
         """Pass an event to the thread; None ends it."""
+        if self._events.qsize() >= MAX_WAITING_EVENTS and not self.error:  # they hold rollouts, so memory would grow
+            self.error = f"it is {MAX_WAITING_EVENTS} events behind"
         self._events.put(event)
 
     def _work(self) -> None:
@@ -125,5 +129,7 @@ class _OptionalSink:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        if not self.error:
-            self.error = describe_error(error, inspect.getsourcefile(type(self._sink)) or "")
+        if isinstance(error, SystemExit):
+            self.error = self.error or f"it called sys.exit({error.code!r})"
+        else:
+            self.error = self.error or describe_error(error, inspect.getsourcefile(type(self._sink)) or "")

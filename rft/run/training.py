@@ -56,9 +56,7 @@ class Training:
         self._store: Store | None = None
         if self.run.storage:
             copier = Copier(self.recorder.folder, Place(self.run.storage), self.fetched)
-            self._store = Store(
-                copier, timeout_s=self.run.storage_timeout_s, warn=lambda text: self._emitter.warn(text)
-            )
+            self._store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self._warn)
         # The folder comes first: the other sinks, and the copies, may rely on what it holds.
         required = [FolderSink(self.recorder), *self.sinks, *([self._store] if self._store else [])]
         optional = optional_sinks(self.run, self.prepared.sinks)
@@ -195,7 +193,7 @@ class Training:
 
     async def _copy(self, store: Store, steps: Steps) -> str | None:
         """Make the last copy; return why it is not complete, None if it is."""
-        self._emitter.emit(Notice(text=f"\ncopying the run to {store.place}"))
+        self._emitter.emit(Notice(text=f"copying the run to {store.place}"))
         return await store.finish(steps.last_step)
 
     def _resume_command(self) -> str | None:
