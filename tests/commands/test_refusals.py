@@ -142,6 +142,13 @@ def test_a_bad_grader(wrong: Callable[..., list[str]], tmp_path: Path, use: str,
     assert found.startswith(f"graders.correct.use: {problem}")
 
 
+def test_bad_sinks(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("class Sink:\n    def close(self): ...\n")
+    first, second = wrong("logging.sinks=[gone.py:Sink,mine.py:Sink]")
+    assert first.startswith("logging.sinks=gone.py:Sink: there is no file gone.py (looked in ")
+    assert second == "logging.sinks=mine.py:Sink: a sink has the methods event(event) and close(); Sink lacks event"
+
+
 def test_a_folder_that_holds_a_run_is_left_as_it_is(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for name in ("config.yaml", "metrics.jsonl"):
