@@ -1,4 +1,4 @@
-"""Passes the events of a run to its sinks, and keeps the run apart from the sinks that it can do without."""
+"""Passes the events of a run to its sinks, and protects the run from failures of optional sinks."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rft.redaction import hide
 from rft.waiting import in_thread, wait_for
 
 CLOSE_S = 60.0
-"""Seconds that an optional sink has at the end of a run for the events that it has not handled yet."""
+"""Seconds that an optional sink has at the end of a run to handle its remaining events."""
 MAX_WAITING_EVENTS = 500
-"""Number of unhandled events with which an optional sink counts as failed."""
+"""Number of unhandled events at which an optional sink counts as failed."""
 
 
 class Emitter:
-    """Passes each event to every sink. Emits from one thread.
+    """Passes each event to every sink. Only one thread may emit.
 
     Args:
-        required: Sinks that handle an event before the run goes on, and whose errors end the run: a run folder that
-            cannot be written, for example.
-        optional: Sinks by name, each called in a thread of its own. One that raises does not end the run: it receives
-            no more events, and a warning says so once.
-        secrets: Texts that are hidden in the texts of events.
-        close_s: Seconds that an optional sink has for its last events.
+        required: Sinks that handle each event before the run continues. Their errors end the run: a run folder on a
+            full disk, for example.
+        optional: Sinks by name, each called in its own thread. A sink that raises does not end the run; it receives no
+            more events, and one warning reports it.
+        secrets: Texts to hide in the texts of events.
+        close_s: Seconds that an optional sink has for its remaining events.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Emitter:
         self.emit(Warned(text=text))
 
     def failures(self) -> dict[str, dict[str, str | int]]:
-        """For each sink that failed, by name: `error`, and `missed_events`, the number of events since then."""
+        """Return `error` and `missed_events`, the number of events since the error, for each failed sink by name."""
         failed = (sink for sink in self._optional if sink.error)
         return {sink.name: {"error": sink.error, "missed_events": sink.missed_events} for sink in failed}
 
     async def close_optional(self) -> None:
-        """Wait until the optional sinks have handled all events, and close them."""
+        """Wait until the optional sinks have handled all events and closed."""
         for sink in self._optional:
             sink.put(None)
         await asyncio.gather(*(self._wait_for(sink) for sink in self._optional))
@@ -90,11 +90,11 @@ class Emitter:
 
 
 class _OptionalSink:
-    """A sink in a thread of its own.
+    """A sink in its own thread.
 
     Args:
-        name: Of the sink, for messages.
-        sink: Called in the thread alone.
+        name: Name of the sink, for messages.
+        sink: The sink. Only the thread calls it.
     """
 
     def __init__(self, name: str, sink: Sink) -> None:

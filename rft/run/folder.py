@@ -1,4 +1,4 @@
-"""The folder of a training run: made for a new run, cut back for a resumed one, with manifest and configuration."""
+"""Creates the folder of a new training run, or cuts the folder of a resumed run back to its checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rft.storage import Place
 
 
 def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], last_step: int | None) -> Recorder:
-    """The run folder, made, or cut back to the checkpoint of `last_step`, with its manifest and its configuration.
+    """Create the run folder, or cut it back to the checkpoint of `last_step`; write manifest and configuration.
 
     Raises:
         OutputError: The folder, or the place of its copy, holds another run or cannot be written.
@@ -38,7 +38,7 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
 
 
 def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
-    """What manifest.json says about a run that starts now."""
+    """Return the content of manifest.json for a run that starts now."""
     tasks, data = prepared.tasks, run.data
     share = f"{data.validation_share:g} of {data.train}"
     sources = {

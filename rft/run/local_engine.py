@@ -1,4 +1,4 @@
-"""One engine in this process, for a few completions: Ray and its actors would take longer to start than these take."""
+"""One engine in this process, for a few completions: starting Ray would take longer than sampling them."""
 
 from __future__ import annotations
 

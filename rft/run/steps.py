@@ -31,30 +31,30 @@ from rft.types import Adapter, FullWeights, StepReport, Task
 
 @dataclass(kw_only=True)
 class Steps:
-    """The steps of one run, and how far they are."""
+    """Runs the steps of one training run and keeps their state."""
 
     run: RunConfig
     """The configuration."""
     prepared: Prepared
     """The inputs."""
     folder: Path
-    """The run folder, which a sink writes; a resumed run reads there what it did before."""
+    """The run folder. A sink writes it; a resumed run reads its earlier steps from it."""
     emit: Emit
-    """Receives all that happens."""
+    """Receives the events."""
     last_step: int
-    """The last complete step: at the start, the step of the checkpoint, or 0."""
+    """The last complete step. At the start, it is the step of the checkpoint, or 0."""
     started: float
     """`time.monotonic()` at the start of the run."""
     should_end: Callable[[], bool]
-    """Asked after each step; the run saves and ends where it says so."""
+    """Called after each step; True ends the run after a checkpoint."""
     more_metrics: Callable[[], dict[str, float]]
-    """Metrics of each step from outside of it."""
+    """Returns further metrics of a step, such as the failed copies to storage."""
 
     def __post_init__(self) -> None:
         self.saved_step = self.last_step
-        """The step of the newest checkpoint; 0 where there is none."""
+        """The step of the newest checkpoint, or 0."""
         self.weights: Adapter | FullWeights | None = None
-        """The trained weights, once there are some."""
+        """The trained weights; None until the last step is complete."""
         self.after_s = 0.0
         """Duration of the measurement after the last step, seconds."""
 
@@ -62,8 +62,8 @@ class Steps:
         """Train from the step after `last_step` to the end.
 
         Args:
-            parts: Samples, grades and learns.
-            on_interruptible: Told whether a run that is to end can wait for the end of a step now.
+            parts: The opened parts.
+            on_interruptible: Receives whether an interrupted run can now wait for the end of a step.
         """
         learner = parts.learner
         tasks = await self._before_the_first_step(parts)
@@ -113,7 +113,7 @@ class Steps:
         )
 
     async def _before_the_first_step(self, parts: Parts[RemoteLearner]) -> Sequence[Task]:
-        """Measure the base model, and return the tasks to train on. The line of step 0 says that this is complete."""
+        """Measure the base model and return the training tasks. The line of step 0 marks this as complete."""
         if self.last_step:
             return self._training_tasks()[0]
         watch = Stopwatch()
@@ -135,7 +135,7 @@ class Steps:
         return tasks
 
     def _training_tasks(self) -> tuple[Sequence[Task], dict[str, float]]:
-        """The tasks to train on, by the pass rates on disk where that is asked for, and how many were left out."""
+        """Return the training tasks, filtered by recorded pass rates if configured, and the counts of the filter."""
         bounds, tasks = self.run.loop.pass_rate, self.prepared.tasks.train
         if bounds is None:
             return tasks, {}
@@ -149,7 +149,7 @@ class Steps:
         return filtered.tasks, dict(filtered.metrics)
 
     async def _finish_step(self, report: StepReport, parts: Parts[RemoteLearner]) -> None:
-        """Measure and save when it is time to, then declare the step complete."""
+        """Measure and save if this step is due for it, then emit the complete step."""
         how, step = self.run.evaluation, report.step
         watch = Stopwatch()
         extra: dict[str, float] = {}
@@ -180,7 +180,7 @@ class Steps:
         step: int | None = None,
         how: EvaluationConfig | None = None,
     ) -> Estimate:
-        """Measure tasks under the policy that is served."""
+        """Measure tasks under the current policy."""
         how = how or self.run.evaluation
         self.emit(PhaseStarted(text=f"measuring {phase}: {len(tasks)} tasks"))
         evaluation = await evaluate(
@@ -191,7 +191,7 @@ class Steps:
             metric=how.metric,
             completions_per_task=how.completions_per_task,
             temperature=how.temperature,
-            # The same random numbers before and after: what differs is the policy.
+            # Before and after use the same random numbers, so that only the policy differs.
             purpose="held-out" if phase in ("before", "after") else phase,
             bounds=metric_bounds(self.run.graders, how.metric),
         )

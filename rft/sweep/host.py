@@ -1,8 +1,8 @@
-"""Where trials live: one Ray for the whole sweep, and in it the samplers, graders and learner of each trial.
+"""One Ray for a whole sweep, with the samplers, graders and learner of each trial.
 
-Trials whose engines would be the same share them: the base model is loaded once, each trial's adapters are a few more
-in the same engine, and what they ask for is sampled together. Seeds, policies, proofs, graders, learner and folder stay
-each trial's own. So are the graders' worker processes, which are forked from one that has loaded the graders for all.
+Trials with equal engines share them: the engine loads the base model once, holds the adapters of all trials, and
+samples their requests together. Each trial has its own seeds, policies, proofs, graders, learner and folder.
+Its worker processes for graders are forked from a process that has loaded the graders for all trials.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rft.sweep.shared_engines import SharedEngines, sharing_key, why_alone
 
 
 class Host:
-    """The Ray that the trials of a sweep share, and the samplers that some of them do.
+    """Holds the Ray that the trials of a sweep share, and the samplers that some of them share.
 
     Args:
-        inputs: What the trials are going to be, or what stands for them: configuration and inputs of each.
-        parallel: How many trials are to run at the same time; None lets rft decide.
-        at_most: How many trials there will be.
-        are_all: Whether `inputs` are all trials, so that samplers end with the last trial that needs them.
+        inputs: Configuration and inputs of each trial, or of examples of the trials.
+        parallel: Number of trials at the same time; None lets rft decide.
+        at_most: Number of trials of the sweep.
+        are_all: Whether `inputs` holds every trial, so that samplers can end with the last trial that needs them.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Host:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[int]:
-        """Ray, for as long as the block lasts. Yields how many trials run at the same time."""
+        """Run Ray during the block. Yields the number of trials that run at the same time."""
         runs = [run for run, _ in self._inputs]
         cluster = runs[0].cluster
         starts_its_own = starts_ray(cluster)
@@ -83,7 +83,7 @@ class Host:
     def open_parts(
         self, run: RunConfig, prepared: Prepared, emit: Emit
     ) -> AbstractAsyncContextManager[Parts[RemoteLearner]]:
-        """Open the parts of a trial. What it shares with other trials stays open when the block ends."""
+        """Open the parts of a trial. Shared samplers stay open when the block ends."""
         shared_ray = SharedRay(address=self._address, parallel=self._parallel, fork_servers=self._fork_servers)
         samplers = None
         if why_alone(run, prepared) is None:

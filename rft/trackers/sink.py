@@ -1,4 +1,4 @@
-"""The sink that all trackers share, and what each tracker implements for it."""
+"""The sink that all trackers share, and the interface that each tracker implements."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ class Series(Protocol):
 
     @property
     def id(self) -> str:
-        """Under which a resumed run finds its series again."""
+        """Identifies the series for a resumed run."""
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Add the numbers of a step. Steps never decrease."""
 
     def finish(self, status: str) -> None:
-        """End the series of a run with this status, as `finished`."""
+        """End the series. The status is that of the run, such as `finished`."""
 
 
 OpenSeries = Callable[[RunStarted, str | None], Series]
-"""Opens the series of a run: the one with an id, or a new one."""
+"""Opens the series with an id, or a new series if the id is None."""
 
 
 class TrackerSink:
     """Sends the numbers of a run to a tracker.
 
     A resumed run continues its series: `trackers/<name>.json` in the run folder holds the id of the series and the last
-    step in it. Steps that the tracker already has are not sent again, since a resumed run repeats them identically.
+    step in it. The sink skips steps that the series already contains, since a resumed run repeats them identically.
 
     Args:
-        name: Of the tracker.
+        name: Name of the tracker.
         open_series: Opens the series.
-        can_cut: Whether a series that is opened again drops the steps after the checkpoint by itself.
+        can_cut: Whether a reopened series itself drops the steps after the checkpoint.
     """
 
     def __init__(self, name: str, open_series: OpenSeries, *, can_cut: bool = False) -> None:
@@ -83,7 +83,7 @@ class TrackerSink:
             self._remember()
 
     def _remember(self) -> None:
-        """Write down what a resume needs; a series that cuts itself back needs nothing."""
+        """Write the state that a resume needs. A series that drops later steps itself needs none."""
         assert self._series is not None
         if not self._can_cut:
             self._file.parent.mkdir(exist_ok=True)
