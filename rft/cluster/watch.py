@@ -50,7 +50,7 @@ async def watched(address: str) -> AsyncIterator[None]:
         if lost and task.uncancel() <= 0:
             raise ClusterError(
                 f"the Ray head at {address} has been silent for {SILENCE_S:g} s while the run was under way: it is "
-                "dead or cannot be reached; start the cluster again and go on from the last checkpoint with "
+                "dead or cannot be reached; restart the cluster and continue from the last checkpoint with "
                 "resume=<run folder>"
             ) from None
         raise

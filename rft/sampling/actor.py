@@ -1,4 +1,4 @@
-"""The Ray actor that owns one engine: requests, policies and answers come and go while the engine is stepped."""
+"""The Ray actor that owns one engine. It accepts requests and policies while it steps the engine."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from rft.types import Adapter, FullWeights, Policy, Rollout
 T = TypeVar("T")
 
 GATHER_S = 0.02
-"""How long completions gather on an actor before they leave together, where nothing else is said."""
+"""Default seconds during which an actor collects completions for one message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """What a sampler says of a policy that it has just loaded.
+    """A sampler's report on a policy that it has loaded.
 
     Example:
         Confirmation(loaded=Loaded(...), scores=Scores(...), load_s=0.01, proof_s=0.02)
     """
 
     loaded: Loaded
-    """What was found when it was read back."""
+    """Result of reading the weights back."""
     scores: Scores
-    """What it says to the canaries."""
+    """Scores of the canaries."""
     load_s: float
-    """Time for loading and reading back, the wait for unfinished requests left out."""
+    """Seconds for loading and reading back, without the wait for unfinished requests."""
     proof_s: float
-    """Time for scoring the canaries."""
+    """Seconds for scoring the canaries."""
 
 
 class SamplerActor:
-    """One engine in a process of its own.
+    """One engine in its own process.
 
-    Requests of several calls are sampled together, and a policy can be loaded meanwhile. Everything that touches the
-    engine runs in one thread, which takes what is asked of it in turn, between two steps.
+    The engine samples requests of several calls together, and can load a policy meanwhile. One thread makes all calls
+    of the engine, in turn, between two steps.
 
     Args:
         spec: The engine to build.
@@ -61,7 +61,7 @@ class SamplerActor:
         self._num_waiting = 0
         self._streams: dict[int, asyncio.Queue[Rollout | BaseException]] = {}
         self._twins = Twins()
-        # Held by a load that has to wait until the engine is idle, so that nothing new is added before it.
+        # Held by a load that waits for an idle engine, so that no new request precedes it.
         self._gate = asyncio.Lock()
         self._driver: asyncio.Task[None] | None = None
 
@@ -70,15 +70,15 @@ class SamplerActor:
         return self._building.result()
 
     async def start(self) -> tuple[Policy, Scores]:
-        """Wait until the engine is up; the policy that it holds, the base model, and what that says to the canaries."""
+        """Wait for the engine; return its policy (the base model) and the base model's scores of the canaries."""
         await asyncio.wrap_future(self._building)
         return self._engine.policies[-1], await self._in_turn(lambda: self._engine.score(self._canaries))
 
     async def load(self, weights: Adapter | FullWeights, run: int = 0) -> Confirmation:
-        """Hold this policy as the newest of a run. Where it overwrites the one before, unfinished requests come first.
+        """Load this policy as the newest of a run. If it overwrites the previous one, unfinished requests finish first.
 
         Raises:
-            SyncError: The engine cannot serve it.
+            SyncError: The engine cannot serve the policy.
         """
 
         def load() -> Confirmation:
@@ -102,19 +102,19 @@ class SamplerActor:
         run: int = 0,
         gather_s: float = GATHER_S,
     ) -> AsyncIterator[list[Rollout]]:
-        """Sample every request: an empty list says that they are taken in, then completions stream out as they end.
+        """Sample all requests. An empty list confirms their receipt; then completions stream out as they end.
 
         Args:
             stream: Number of this call, for `abort`.
             requests: What to sample.
-            options: How.
-            policy: Under which policy.
-            run: Whose policy.
-            gather_s: After completions have left, those that end within this time leave together, seconds. The last of
-                the call never wait.
+            options: Sampling options.
+            policy: The policy to sample from.
+            run: The run of the policy.
+            gather_s: Seconds during which completions are collected for one message. The last completions of the
+                call never wait.
 
         Raises:
-            SyncError: The policy is not held.
+            SyncError: The engine does not have the policy.
         """
         ended: asyncio.Queue[Rollout | BaseException] = asyncio.Queue()
         self._streams[stream] = ended
@@ -132,7 +132,7 @@ class SamplerActor:
                     raise
                 if self._driver is None or self._driver.done():
                     self._driver = asyncio.create_task(self._drive())
-            yield []  # taken in
+            yield []  # received
             remaining, left_s = len(requests), -math.inf
             while remaining:
                 batch = await _gathered(ended, remaining, until_s=left_s + gather_s)
@@ -148,18 +148,18 @@ class SamplerActor:
             self._streams.pop(stream, None)
 
     async def forget(self, run: int) -> None:
-        """A run has ended: let go of its policies."""
+        """Drop the policies of a run that has ended."""
         await self._in_turn(lambda: self._engine.forget(run))
 
     async def abort(self, stream: int) -> None:
-        """Give a call up: its unfinished requests are not computed further."""
+        """Abort the unfinished requests of a call."""
         for idle in self._twins.leave(stream):
             await self._in_turn(partial(self._engine.abort, idle))
         if (ended := self._streams.get(stream)) is not None:
-            ended.put_nowait(SampleError("this call was given up"))
+            ended.put_nowait(SampleError("this call was aborted"))
 
     async def _drive(self) -> None:
-        """Step the engine for as long as there is something to do, and hand out what ends."""
+        """Step the engine while it has work, and deliver finished completions."""
         while self._engine.has_unfinished:
             try:
                 for sampled_in, rollout in await self._in_turn(self._advance):
@@ -173,14 +173,14 @@ class SamplerActor:
                         await self._in_turn(partial(self._engine.abort, idle))
 
     def _advance(self) -> list[tuple[int, Rollout]]:
-        """Step until something ends, or until somebody else wants the engine."""
+        """Step until a completion ends or another call waits for the engine."""
         ended = self._engine.step()
         while not ended and self._num_waiting == 1 and self._engine.has_unfinished:
             ended = self._engine.step()
         return ended
 
     async def _in_turn(self, do: Callable[[], T]) -> T:
-        """Let the engine's thread do something after what it was asked before."""
+        """Run a function in the engine's thread, after earlier calls."""
         self._num_waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, do)
@@ -191,7 +191,7 @@ class SamplerActor:
 async def _gathered(
     ended: asyncio.Queue[Rollout | BaseException], wanted: int, *, until_s: float
 ) -> list[Rollout | BaseException]:
-    """What has ended, one at least, and what ends before `until_s` unless that is all, or something has failed."""
+    """Return at least one finished completion, and those before `until_s`, unless all are done or one failed."""
     batch = [await ended.get()]
     while len(batch) < wanted and isinstance(batch[-1], Rollout):
         if not ended.empty():

@@ -1,4 +1,4 @@
-"""Engines on Ray: one actor for each, started together, used by one run or by several, and closed together."""
+"""Engines on Ray: one actor each, started and closed together, used by one or several runs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Engines:
 
     Args:
         spec: The engine that every actor builds.
-        actor_options: Ray's options of each actor: the resources that it reserves, and where it goes.
-        nodes: Name of each actor's node, for messages; none where all are on this machine.
+        actor_options: Ray's options of each actor: resources and placement.
+        nodes: Name of each actor's node, for messages; empty if all run on this machine.
     """
 
     def __init__(
@@ -51,21 +51,21 @@ class Engines:
         )
         self.is_closed = False
         self.run_numbers = count()
-        """Numbers for the runs that use the engines; an engine keeps policies apart by them."""
+        """Numbers of the runs, by which an engine separates policies."""
         self.stream_numbers = count()
-        """Numbers for calls of `SamplerActor.sample`, whichever run makes them."""
+        """Numbers of `SamplerActor.sample` calls of all runs."""
 
     @property
     def serve(self) -> Literal["adapter", "merged", "full"]:
-        """How policies are served: as adapters beside the base model, merged into it, or as whole models."""
+        """How the engines serve policies: adapters beside the base model, merged adapters, or whole models."""
         return "full" if self.spec.max_lora_rank is None else self.spec.serve
 
     async def start(self) -> None:
-        """Wait until every engine is up.
+        """Wait until every engine is ready.
 
         Raises:
             SampleError: An engine could not be started.
-            WaitTimeout: They did not come up in time.
+            WaitTimeout: The engines did not start in time.
         """
         try:
             started = await wait_for(
@@ -79,7 +79,7 @@ class Engines:
             sampler.base = base
 
     def close(self) -> None:
-        """End every actor."""
+        """Stop every actor."""
         self.is_closed = True
         for sampler in self.samplers:
             ray.kill(sampler.actor)

@@ -1,4 +1,4 @@
-"""A fleet: the samplers of one run, side by side under policies that each has proved to hold."""
+"""The fleet: the samplers of one run, each with a proved policy."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from rft.sampling.stream import GO_ON, Dispatch, RolloutStream, cause
 from rft.types import Logprobs, Policy, Publication, StoredWeights, Sync, Task
 from rft.waiting import wait_for
 
-JOURNEYS_PER_S = 600
-"""Journeys of completions to the driver that all samplers together make at most: each costs it 0.7 ms of CPU time,
-however many completions are in it. So the more samplers there are, the longer completions gather on each."""
+MESSAGES_PER_S = 600
+"""Maximum messages per second from all samplers to the driver. Each message costs the driver 0.7 ms of CPU time,
+regardless of its completions. With more samplers, completions are therefore collected for longer."""
 
 
 class Fleet:
-    """The engines as one run sees them: its policy, its streams, its proofs, and the samplers that it has left out.
+    """One run's use of engines: its policy, streams, proofs, and excluded samplers.
 
-    A run begins with the base model. Several runs can use the same engines, each through a fleet of its own.
+    A run starts with the base model. Several runs can share engines, each through its own fleet.
 
     Args:
         engines: The actors, which may still be starting.
         sampler: The run's settings of its samplers.
-        render: From a task to the token ids of its prompt.
-        seed: Of the run; every completion's own seed is made from it.
-        warn: Shows a warning when a sampler is left out.
+        render: Returns the token ids of a task's prompt.
+        seed: Seed of the run, from which the seeds of completions derive.
+        warn: Shows a warning for an excluded sampler.
     """
 
     def __init__(
@@ -64,34 +64,34 @@ class Fleet:
 
     @property
     def policy(self) -> Policy:
-        """The policy that every actor serves."""
+        """The current policy of every actor."""
         return self._policy
 
     async def leave(self) -> None:
-        """End this run's use of the engines, which let go of its policies and serve other runs further.
+        """End this run's use of the engines, which drop its policies and continue to serve other runs.
 
         Raises:
             SampleError: A sampler failed.
-            WaitTimeout: They did not answer in time.
+            WaitTimeout: The samplers did not reply in time.
         """
         await self.end_streams()
         try:
             await wait_for(
                 asyncio.gather(*(sampler.actor.forget.remote(self._run) for sampler in self._engines.samplers)),
-                what="the samplers to forget a run",
+                what="the samplers to drop a run",
                 deadline_s=self._settings.stall_timeout_s,
             )
         except RayError as error:
             raise SampleError(f"a sampler failed: {cause(error)}") from error
 
     async def load(self, publication: Publication) -> Sync:
-        """Bring a new policy to every actor, and let each prove that it holds it.
+        """Load a new policy into every actor, and prove each load.
 
-        Streams that run meanwhile go on under the policy that they were asked for.
+        Running streams keep the policy that they requested.
 
         Raises:
-            SyncError: An actor failed or could not prove it; with what to check.
-            WaitTimeout: They did not answer in time.
+            SyncError: An actor failed, or did not pass the proof; the message lists likely causes.
+            WaitTimeout: The actors did not reply in time.
         """
         self._loaded.clear()
         try:
@@ -102,13 +102,13 @@ class Fleet:
     async def _load(self, publication: Publication) -> Sync:
         began = time.perf_counter()
         policy = publication.policy
-        # Ray may bring an actor a later call first: what was asked for under the policy before must be there.
+        # Ray may reorder calls of an actor, so the requests under the previous policy must arrive first.
         await wait_for(
             asyncio.gather(*(stream.is_taken.wait() for stream in self._open if stream.is_on_its_way)),
-            what=f"{len(self._samplers)} sampler(s) to take in what they are asked for",
+            what=f"{len(self._samplers)} sampler(s) to receive their requests",
             deadline_s=self._settings.stall_timeout_s,
         )
-        # One copy in Ray's object store serves all the actors of a node.
+        # One copy in Ray's object store serves all actors of a node.
         weights = publication.weights
         stored = weights.reference if isinstance(weights, StoredWeights) else ray.put(weights)
         answers = await wait_for(
@@ -154,10 +154,10 @@ class Fleet:
         return Sync(policy=policy, proved=bool(publication.canary_logprobs), metrics=metrics)
 
     def _judge(self, policy: Policy, failures: list[tuple[SamplerHandle, str]]) -> None:
-        """Stop, or go on with those that are sound, as configured.
+        """Stop, or continue with the sound actors, as configured.
 
         Raises:
-            SyncError: With the story of every actor that failed.
+            SyncError: Contains the failure of every actor.
         """
         if not failures:
             return
@@ -166,23 +166,23 @@ class Fleet:
             raise SyncError("\n".join(told))
         failed = [sampler for sampler, _ in failures]
         self._samplers = tuple(sampler for sampler in self._samplers if sampler not in failed)
-        # They live on for what is in flight, which older policies sample that they have proved to hold.
+        # They finish running requests under older, proved policies.
         for one in told:
             self._warn(f"{one}. It is left out; {len(self._samplers)} sampler(s) go on")
 
     def sample(
         self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int
     ) -> RolloutStream:
-        """Sample completions of tasks under the policy that is served now; they come as they end, from any actor.
+        """Sample completions of tasks under the current policy; they arrive as they end, from any actor.
 
-        The requests leave at once. Several streams may run side by side, and a newer policy may be loaded meanwhile.
+        The requests are sent at once. Several streams may run side by side, and a newer policy may be loaded meanwhile.
 
         Args:
-            tasks: What to sample.
-            completions_per_task: How many of each.
-            temperature: Of the softmax.
+            tasks: The tasks to sample.
+            completions_per_task: Completions per task.
+            temperature: Sampling temperature.
             purpose: "train", "validation", ...: part of the seeds, so that purposes do not share their randomness.
-            step: Number of the step, part of the seeds likewise.
+            step: Number of the step, also part of the seeds.
         """
         options = SamplingOptions(
             temperature=temperature,
@@ -190,7 +190,7 @@ class Fleet:
             stop=self._settings.stop_strings,
         )
         requests = [self._requests(task, completions_per_task, purpose, step) for task in tasks]
-        # Where a policy overwrites the one before, what is asked for while that goes on is sampled by the new one.
+        # If a policy overwrites the previous one, the new policy samples requests that arrive during the load.
         after = self._loaded if self._engines.serve != "adapter" and not self._loaded.is_set() else None
         stream = RolloutStream(
             lambda: self._dispatch(requests, options),
@@ -215,10 +215,10 @@ class Fleet:
 
     def _dispatch(self, requests: Sequence[list[Request]], options: SamplingOptions) -> Dispatch:
         """Send requests to the actors, task by task in turn."""
-        # The completions of a task stay on one actor, which computes their common prompt only once.
+        # One actor samples all completions of a task, so that it computes the prompt only once.
         number, policy = next(self._engines.stream_numbers), self._policy
         samplers = self._samplers
-        gather_s = max(GATHER_S, len(samplers) / JOURNEYS_PER_S)
+        gather_s = max(GATHER_S, len(samplers) / MESSAGES_PER_S)
         shares = [list(chain.from_iterable(requests[place :: len(samplers)])) for place in range(len(samplers))]
         used = [(sampler, share) for sampler, share in zip(samplers, shares, strict=True) if share]
         sources = [
@@ -238,17 +238,17 @@ class Fleet:
         return Dispatch(policy, sources, give_up)
 
     async def end_streams(self) -> None:
-        """Give up whatever is being sampled. To be called before Ray is left.
+        """Cancel all running streams. Call it before the end of the Ray session.
 
-        Ray's `ObjectRefGenerator` asks the core worker for more when its actor dies, and where that has been shut down
-        it ends this process: exit code 1 and not a word.
+        Ray's `ObjectRefGenerator` calls the core worker when its actor dies. After a shutdown of the core worker, this
+        call ends the process with exit code 1 and without a message.
         """
         for stream in self._open:
             await stream.aclose()
 
 
 def _story(error: BaseException) -> str:
-    """Why an actor failed: what rft says on purpose, or the cause that Ray gives."""
+    """Return the failure of an actor: rft's own message, or Ray's cause."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, RftError):
         return str(error.cause)
     return f"{cause(error)}; {GO_ON}" if isinstance(error, RayActorError) else cause(error)

@@ -1,13 +1,13 @@
-"""The proof of a sync: does a sampler really serve the policy that the learner published?
+"""The proof of a sync: checks that a sampler serves the policy that the learner published.
 
-Three things must agree, in this order:
+Three checks, in this order:
 
-1. what arrived: the fingerprint of the bytes, and how many modules of the model they were found in when read back;
-2. what it says: the canaries' log-probabilities, computed anew by the engine, equal the learner's;
-3. what it would say while sampling: the same, through the prefix cache, which must hold nothing beforehand.
+1. The weights: the fingerprint of the bytes, and the number of matching modules when the weights are read back.
+2. The canaries: their log-probabilities, computed anew by the engine, equal the learner's.
+3. The prefix cache: the same log-probabilities through the cache, which must be empty beforehand.
 
-Once the learner's own scores have moved away from the base model's by more than the tolerance, agreement with the
-learner also rules out that the base model is served; before, the proof rests on what was read back.
+If the learner's scores differ from those of the base model by more than the tolerance, agreement with the learner also
+excludes the base model. Before that, the proof rests on the first check.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from rft.sampling.engine import Scores
 from rft.types import Logprobs, Publication
 
 TOLERANCES = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.05}
-"""Largest mean |difference of log-probabilities| between engine and learner, by the type that they compute in."""
+"""Maximum mean |difference of log-probabilities| between engine and learner, by dtype."""
 MAX_OVER_MEAN = 20.0
-"""The largest difference of a single token may be so many times the tolerance of the mean."""
+"""Maximum difference of a single token, as a multiple of the tolerance of the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """How far two sets of log-probabilities are apart.
+    """The difference between two sets of log-probabilities.
 
     Example:
         Gap(mean=2e-7, largest=5e-6)
@@ -40,7 +40,7 @@ class Gap:
     """Largest |difference|."""
 
     def within(self, tolerance: float) -> bool:
-        """Whether that can be the type's limited precision. Not a number never is."""
+        """Whether the gap can result from limited precision; False for NaN."""
         return self.mean <= tolerance and self.largest <= MAX_OVER_MEAN * tolerance
 
     def __str__(self) -> str:
@@ -48,36 +48,36 @@ class Gap:
 
 
 def gap(ours: Logprobs, theirs: Logprobs) -> Gap:
-    """The gap between two scores of the same sequences; zero when there are none.
+    """Return the gap between two scores of the same sequences; zero without sequences.
 
     Raises:
-        ValueError: They are not of the same sequences.
+        ValueError: The scores have different shapes.
     """
     differences = [
-        abs(one - other)
-        for row, other_row in zip(ours, theirs, strict=True)
-        for one, other in zip(row, other_row, strict=True)
+        abs(first - second)
+        for first_row, second_row in zip(ours, theirs, strict=True)
+        for first, second in zip(first_row, second_row, strict=True)
     ]
     if not differences:
         return Gap(mean=0.0, largest=0.0)
-    # `max` may pass over what is not a number; the sum does not.
+    # `max` may ignore NaN; the sum does not.
     return Gap(mean=sum(differences) / len(differences), largest=max(differences))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What the proof of one sampler came to.
+    """The result of the proof of one sampler.
 
     Example:
         Proof(problems=(), gap=Gap(...), base_gap=Gap(...))
     """
 
     problems: tuple[str, ...]
-    """What speaks against it, one sentence each, with what to check; empty when nothing does."""
+    """Failed checks, one sentence each, with likely causes; empty if all checks passed."""
     gap: Gap
-    """Between engine and learner under the new policy."""
+    """Gap between engine and learner under the new policy."""
     base_gap: Gap
-    """Between the new policy and the base model, both in the engine."""
+    """Gap between the new policy and the base model, both in the engine."""
 
 
 def has_moved(publication: Publication, tolerance: float) -> bool:
@@ -93,14 +93,14 @@ def prove(
     tolerance: float,
     known: Sequence[tuple[str, Logprobs]] = (),
 ) -> Proof:
-    """Judge what one sampler confirmed.
+    """Check the confirmation of one sampler.
 
     Args:
-        publication: What the learner published.
-        confirmation: What the sampler says of it.
-        base: What the sampler said to the canaries under the base model.
-        tolerance: Of the mean gap.
-        known: Scores of other policies by name, to say which one it is that is served instead.
+        publication: The learner's publication.
+        confirmation: The sampler's confirmation.
+        base: The sampler's scores of the canaries under the base model.
+        tolerance: Tolerance of the mean gap.
+        known: Scores of other policies by name, to identify a wrong policy.
     """
     loaded, scores = confirmation.loaded, confirmation.scores
     problems = list(loaded.problems)
@@ -109,11 +109,11 @@ def prove(
             0, f"it holds {loaded.policy.name}: the bytes that arrived are not those that the learner published"
         )
     if loaded.modules_matched == 0 and not loaded.problems:
-        problems.append("none of its modules was found in the model")
+        problems.append("the model has none of its modules")
     if scores.reused_tokens:
         problems.append(
-            f"its prefix cache gave {scores.reused_tokens} tokens to the first request of this policy, which an older "
-            "policy computed: the cache must be salted by policy, or emptied"
+            f"its prefix cache gave {scores.reused_tokens} tokens of an older policy to the first request of this "
+            "policy: salt the cache by policy, or empty it"
         )
     if not publication.canary_logprobs:
         nothing = Gap(mean=0.0, largest=0.0)
@@ -125,7 +125,7 @@ def prove(
     of_base = gap(base.logprobs, publication.base_canary_logprobs)
     if not of_base.within(tolerance):
         problems.append(
-            f"its base model differs from the learner's by {of_base} {allowed}: do both load the same folder, in the "
+            f"its base model differs from the learner's by {of_base} {allowed}: do both load the same folder in the "
             "same dtype? does sampler.engine change the model (quantization, dtype, overrides)?"
         )
     if not anew.within(tolerance):
@@ -135,8 +135,8 @@ def prove(
         )
     elif not cached.within(tolerance):
         problems.append(
-            f"computed anew, its log-probabilities agree with the learner's; through the prefix cache they differ from "
-            f"that by {cached} {allowed}: the cache holds what another policy computed"
+            f"its log-probabilities agree with the learner's when computed anew, but differ through the prefix "
+            f"cache by {cached} {allowed}: the cache contains results of another policy"
         )
     elif has_moved(publication, tolerance) and base_gap.mean <= tolerance:
         problems.append(f"its log-probabilities of the canaries are the base model's (they differ by {base_gap})")
@@ -144,11 +144,11 @@ def prove(
 
 
 def _what_it_is(scores: Logprobs, base: Scores, known: Sequence[tuple[str, Logprobs]], tolerance: float) -> str:
-    """Which policy the scores are of, if any that is known; else what to check."""
+    """Identify the policy of the scores, or return likely causes."""
     for name, others in chain([("the base model", base.logprobs)], known):
         if others and gap(scores, others).within(tolerance):
-            return f"they are those of {name}: is the new policy loaded but not used?"
+            return f"they equal those of {name}: is the new policy loaded but not used?"
     return (
-        "they are of no policy known: check the adapter's lora_alpha and r, and that learner and sampler have the same "
+        "they match no known policy: check the adapter's lora_alpha and r, and that learner and sampler have the same "
         "base model and dtype"
     )

@@ -1,7 +1,7 @@
-"""Requests that several runs make of the base model alike, each sampled once.
+"""Samples equal requests of several runs to the base model only once.
 
-The trials of a sweep measure the same base model on the same tasks, and with the same seed their first batch is the
-same as well. A completion depends on nothing but its request and the policy, so one serves all who ask for it.
+The trials of a sweep measure the same base model on the same tasks, and with equal seeds their first batches are equal,
+too. A completion depends only on its request and the policy, so one completion serves all runs.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from rft.sampling.engine import Request, SamplingOptions
 from rft.types import Rollout
 
 KEPT_TOKENS = 500_000
-"""The newest completions are kept for runs to come, up to so many tokens, those of their prompts included."""
+"""Maximum tokens, including prompts, of the newest completions that are kept for later runs."""
 
 _Asked: TypeAlias = tuple[Request, SamplingOptions]
 _Place: TypeAlias = tuple[int, str, int]
-"""Stream, task id and index: how the engine calls a request."""
+"""Stream, task id and index, which identify a request in the engine."""
 
 
 class Twins:
-    """Who waits for which completion of the base model, and those that were sampled already."""
+    """The streams that wait for completions of the base model, and the sampled completions."""
 
     def __init__(self) -> None:
         self._asked_as: dict[_Place, _Asked] = {}
@@ -33,7 +33,7 @@ class Twins:
     def ask(
         self, stream: int, requests: Sequence[Request], options: SamplingOptions
     ) -> tuple[Sequence[Request], list[Rollout]]:
-        """Of what a stream asks for, what is to be sampled for it, and what is there already."""
+        """Split a stream's requests into those to sample and those already sampled."""
         to_sample, there = [], []
         for request in requests:
             asked = (request, options)
@@ -49,7 +49,7 @@ class Twins:
         return to_sample, there
 
     def end(self, stream: int, rollout: Rollout) -> list[int]:
-        """Whom a completion is for that the engine has sampled for this stream."""
+        """Return the streams that wait for a completion."""
         asked = self._asked_as.pop((stream, rollout.task_id, rollout.index), None)
         if asked is None:
             return [stream]
@@ -65,7 +65,7 @@ class Twins:
             self._num_kept_tokens -= _num_tokens(self._kept.pop(oldest))
 
     def leave(self, stream: int) -> set[int]:
-        """A stream waits no longer. Returns the streams whose requests nobody waits for any more, perhaps its own."""
+        """Remove a waiting stream. Return streams whose requests no longer have a waiter, possibly including itself."""
         for streams in self._waiting.values():
             if stream in streams:
                 streams.remove(stream)

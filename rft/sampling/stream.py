@@ -1,4 +1,4 @@
-"""Completions on their way from several actors to one consumer."""
+"""Streams completions from several actors to one consumer."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from rft.types import Policy, Rollout
 from rft.waiting import wait_for
 
 Source = AsyncIterator[Awaitable[list[Rollout]]]
-"""What Ray streams from one actor: an empty list once the requests are taken in, then completions."""
+"""The stream of one actor: an empty list after the receipt of requests, then completions."""
 
 _PYDANTIC_LINK = "For further information visit https://errors.pydantic.dev/"
 _PYDANTIC_INPUT = re.compile(r" \[type=\w+, input_value=.*\]$")
 
-GO_ON = "go on from the last checkpoint with resume=<run folder>"
-"""What to do when an actor is gone."""
+GO_ON = "continue from the last checkpoint with resume=<run folder>"
+"""Remedy for a lost actor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Requests that are on their way."""
+    """Requests that have been sent."""
 
     policy: Policy
-    """Under which every completion must be sampled."""
+    """The required policy of all completions."""
     sources: Sequence[tuple[str, Source]]
-    """One from each actor that is asked, with what messages call the actor."""
+    """The stream of each actor, with the actor's name in messages."""
     give_up: Callable[[], None]
-    """Tells the actors that nobody wants the rest."""
+    """Cancels the remaining requests."""
 
 
 class RolloutStream(AsyncIterator[Rollout]):
-    """The completions of one sample call, as they end. The requests leave when it is made, not when it is read.
+    """The completions of one sample call, as they end. Construction sends the requests, not iteration.
 
     Args:
         dispatch: Sends the requests.
-        after: When given, the requests leave only once this is set.
-        total: How many completions there will be.
-        deadline_s: For the next completion, seconds.
+        after: If given, the requests wait for this event.
+        total: Number of completions.
+        deadline_s: Seconds until the next completion.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RolloutStream(AsyncIterator[Rollout]):
         self._dispatched: Dispatch | None = None
         self._num_not_taken = 0
         self.is_taken = asyncio.Event()
-        """Set once every actor has taken its requests in, or failed to."""
+        """Set after every actor has received its requests or failed."""
         self._tasks: list[asyncio.Task[None]] = []
         self._pumps: dict[asyncio.Task[None], str] = {}
         if after is None:
@@ -66,12 +66,12 @@ class RolloutStream(AsyncIterator[Rollout]):
 
     @property
     def is_on_its_way(self) -> bool:
-        """Whether requests have left, but not every actor has taken them in."""
+        """Whether an actor has not yet received its requests."""
         return self._dispatched is not None and not self.is_taken.is_set()
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it is at work any more."""
+        """Whether all work of the stream has ended."""
         return all(task.done() for task in self._tasks)
 
     async def _open_after(self, after: asyncio.Event, dispatch: Callable[[], Dispatch]) -> None:
@@ -87,7 +87,7 @@ class RolloutStream(AsyncIterator[Rollout]):
             self.is_taken.set()
 
     async def _pump(self, name: str, source: Source) -> None:
-        """Bring what one actor samples into the queue that all share; its failure too."""
+        """Put the completions of one actor, or its failure, into the shared queue."""
         taken = False
         try:
             async for reference in source:
@@ -109,12 +109,12 @@ class RolloutStream(AsyncIterator[Rollout]):
             self.is_taken.set()
 
     async def __anext__(self) -> Rollout:
-        """The next completion.
+        """Return the next completion.
 
         Raises:
             SampleError: An actor failed.
-            SyncError: A completion was sampled by another policy than the one asked for.
-            WaitTimeout: No completion came in time.
+            SyncError: Another policy sampled a completion.
+            WaitTimeout: No completion arrived in time.
         """
         if not self._remaining:
             raise StopAsyncIteration
@@ -125,7 +125,7 @@ class RolloutStream(AsyncIterator[Rollout]):
             asked = self._dispatched.policy if self._dispatched else None
             if asked is None or rollout.policy != asked:
                 raise SyncError(f"a completion was sampled by {rollout.policy.name}, not {asked and asked.name}")
-        except BaseException:  # cancelled or failed: nobody will ask for the rest
+        except BaseException:  # cancelled or failed: the rest is not needed
             await self.aclose()
             raise
         self._remaining -= 1
@@ -143,7 +143,7 @@ class RolloutStream(AsyncIterator[Rollout]):
         return batch
 
     async def aclose(self) -> None:
-        """Give up what has not come yet, and wait until nothing of it is at work any more."""
+        """Cancel outstanding completions, and wait for the end of all work."""
         if self._remaining:
             self._remaining = 0
             self._batch = []
@@ -156,7 +156,7 @@ class RolloutStream(AsyncIterator[Rollout]):
 
 
 def _failure(name: str, error: RayError) -> RftError:
-    """What is raised where a sampler failed: what rft said there on purpose, or else its name and the cause."""
+    """Return the error for a failed sampler: rft's own error, or the sampler's name and the cause."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, RftError):
         return error.cause
     failure = SampleError(
@@ -169,9 +169,9 @@ def _failure(name: str, error: RayError) -> RftError:
 
 
 def cause(error: Any) -> str:
-    """The last line of a failure's story, which is its cause; Ray puts the whole traceback before it.
+    """Return the last line of a failure, its cause; Ray puts the traceback before it.
 
-    Pydantic, with which vLLM checks its arguments, puts a link behind the cause, and what it was given.
+    Pydantic, which checks vLLM's arguments, appends a link and the input to the cause.
     """
     lines = [line.strip() for line in str(error).strip().splitlines() if not line.strip().startswith(_PYDANTIC_LINK)]
     return _PYDANTIC_INPUT.sub("", lines[-1])

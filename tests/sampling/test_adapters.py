@@ -33,8 +33,8 @@ def test_the_scaling_of_a_module(config: dict[str, Any], scaling: float) -> None
     [
         ({"use_dora": True}, "use_dora: vLLM does not serve DoRA as an adapter; use sampler.serve=merged", True),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save=lm_head: whole modules are not part of", True),
-        ({"r": 16}, "rank 16 is above 8, for which the engine was built; use sampler.serve=merged", True),
-        ({"rank_pattern": {"q_proj": 32}}, "rank 32 is above 8", True),
+        ({"r": 16}, "rank 16 exceeds the engine's limit of 8; use sampler.serve=merged", True),
+        ({"rank_pattern": {"q_proj": 32}}, "rank 32 exceeds the engine's limit of 8", True),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights=pissa_niter_4 changes the base model", False),
         ({"init_lora_weights": "olora"}, "init_lora_weights=olora changes the base model", False),
         ({"bias": "all"}, "it trains biases, which cannot be served; train with bias=none", False),
@@ -54,7 +54,7 @@ def test_starts_that_leave_the_base_model_as_it_is(init: bool | str) -> None:
 def test_all_reasons_are_told_at_once() -> None:
     policy = Policy(version=3, fingerprint="f3")
     adapter = Adapter(policy=policy, config=PLAIN | {"use_dora": True, "r": 64}, tensors=b"")
-    with pytest.raises(SyncError, match=r"policy-v3-f3 cannot be served: use_dora: .*; rank 64 is above 8"):
+    with pytest.raises(SyncError, match=r"cannot be served: use_dora.*rank 64 exceeds the engine's limit of 8"):
         refuse(adapter, merged=False, max_rank=8)
     refuse(adapter, merged=True, max_rank=None)
 
@@ -62,7 +62,7 @@ def test_all_reasons_are_told_at_once() -> None:
 def test_what_is_said_of_modules_that_are_not_there() -> None:
     assert unmatched_problem([], 7) == ()
     [problem] = unmatched_problem(["a", "b"], 5)
-    assert problem.startswith("2 of 7 modules of the policy are none of the model's (a, b)")
+    assert problem.startswith("the model lacks 2 of the policy's 7 modules (a, b)")
     [problem] = unmatched_problem([], 0)
-    assert "it holds nothing" in problem
+    assert "the policy is empty" in problem
     assert some(["a", "b", "c", "d"]) == "a, b, c, ..."

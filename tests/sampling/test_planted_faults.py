@@ -127,10 +127,9 @@ def test_modules_of_another_model(sampler: Sampler, publish: Callable[[int], Pub
     proof = sampler.sync(changed(publish(3), tensors=tensors))
     num_modules = len(tensors) // 2
     assert (
-        f"{num_modules} of {num_modules} modules of the policy are none of the model's (model.blocks.0."
-        in (proof.problems[0])
+        f"the model lacks {num_modules} of the policy's {num_modules} modules (model.blocks.0." in (proof.problems[0])
     )
-    assert "they are those of the base model" in proof.problems[-1]
+    assert "they equal those of the base model" in proof.problems[-1]
 
 
 def test_a_layer_that_the_model_has_not(sampler: Sampler, publish: Callable[[int], Publication]) -> None:
@@ -143,7 +142,7 @@ def test_a_layer_that_the_model_has_not(sampler: Sampler, publish: Callable[[int
 def test_a_wrong_scaling_in_the_configuration(sampler: Sampler, publish: Callable[[int], Publication]) -> None:
     proof = sampler.sync(changed(publish(3), config={"lora_alpha": 12}))  # it was trained with 16
     [problem] = proof.problems
-    assert "they are of no policy known: check the adapter's lora_alpha and r" in problem
+    assert "they match no known policy: check the adapter's lora_alpha and r" in problem
 
 
 def lora_layer(sampler: Sampler) -> Any:
@@ -183,7 +182,7 @@ def test_a_stale_adapter_under_the_new_name(
     monkeypatch.setattr(sampler.engine._engine, "add_lora", stale)
     proof = sampler.sync(publish(2), known=[("policy-v1", older.canary_logprobs)])
     assert "the weights are not those that were shipped" in proof.problems[0]
-    assert "they are those of policy-v1" in proof.problems[-1]
+    assert "they equal those of policy-v1" in proof.problems[-1]
 
 
 def test_a_change_too_small_for_the_canaries_is_caught_in_what_was_read_back(
@@ -212,7 +211,7 @@ def test_an_adapter_that_is_loaded_but_not_used(
         sampler.engine._engine, "add_request", lambda *args, **how: original(*args, **{**how, "lora_request": None})
     )
     [problem] = sampler.sync(publish(2)).problems
-    assert "they are those of the base model: is the new policy loaded but not used?" in problem
+    assert "they equal those of the base model: is the new policy loaded but not used?" in problem
 
 
 def test_a_prefix_cache_that_is_reused(
@@ -237,8 +236,8 @@ def test_a_prefix_cache_that_is_reused(
     assert sampler.sync(publish(1)).problems == ()
     problems = sampler.sync(publish(2)).problems
     engine.remove_lora(1000)
-    assert "its prefix cache gave 32 tokens to the first request of this policy" in problems[0]
-    assert "computed anew, its log-probabilities agree with the learner's; through the prefix cache they" in problems[1]
+    assert "its prefix cache gave 32 tokens of an older policy to the first request of this policy" in problems[0]
+    assert "agree with the learner's when computed anew, but differ through the prefix cache by" in problems[1]
 
 
 def _believe(adapter: Adapter) -> Any:

@@ -76,36 +76,36 @@ def test_another_policy_than_the_learner_published() -> None:
 
 def test_what_was_read_back_counts_even_where_the_canaries_agree() -> None:
     assert judge(loaded=Loaded(policy=POLICY, modules_matched=7, problems=("layer 3 differs",))) == ("layer 3 differs",)
-    assert judge(loaded=Loaded(policy=POLICY, modules_matched=0)) == ("none of its modules was found in the model",)
+    assert judge(loaded=Loaded(policy=POLICY, modules_matched=0)) == ("the model has none of its modules",)
 
 
 def test_scores_of_the_base_model_are_recognised() -> None:
     [problem] = judge(logprobs=BASE, last=(-2.5,))
     assert "differ from the learner's by 0.5 on average and 0.5 at most (allowed: 0.0001 and 0.002)" in problem
     assert "from the base model's by 0 on average and 0 at most" in problem
-    assert "they are those of the base model: is the new policy loaded but not used?" in problem
+    assert "they equal those of the base model: is the new policy loaded but not used?" in problem
 
 
 def test_scores_of_an_older_policy_are_recognised() -> None:
     older = ((-1.1, -2.1), (-3.1, -4.1))
     [problem] = judge(logprobs=older, last=(-2.1,), known=[("policy-v1-f1", LEARNER), ("policy-v2-f2", older)])
-    assert "they are those of policy-v2-f2" in problem
+    assert "they equal those of policy-v2-f2" in problem
 
 
 def test_scores_of_nobody() -> None:
     [problem] = judge(logprobs=((-1.2, -2.0), (-3.0, -4.0)))
     assert "by 0.05 on average and 0.2 at most" in problem
-    assert "of no policy known: check the adapter's lora_alpha and r" in problem
+    assert "match no known policy: check the adapter's lora_alpha and r" in problem
 
 
 def test_a_prefix_cache_that_says_something_else() -> None:
     [problem] = judge(last=(-2.5,))
-    assert "through the prefix cache they differ from that by 0.5 on average and 0.5 at most" in problem
+    assert "differ through the prefix cache by 0.5 on average and 0.5 at most" in problem
 
 
 def test_a_prefix_cache_that_held_something_already() -> None:
     [problem] = judge(reused_tokens=32)
-    assert problem.startswith("its prefix cache gave 32 tokens to the first request of this policy")
+    assert problem.startswith("its prefix cache gave 32 tokens of an older policy to the first request of this policy")
 
 
 def test_base_models_that_differ() -> None:

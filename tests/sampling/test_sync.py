@@ -179,12 +179,12 @@ class ReusedCacheEngine(FakeEngine):
     [
         (
             DroppedSyncEngine,
-            "differ from the learner's by 1 on average and 1 at most .*they are those of the base model",
+            "differ from the learner's by 1 on average and 1 at most .*they equal those of the base model",
         ),
         (StaleEngine, "it holds policy-v1-0123456789abcdef: the bytes that arrived are not those that the learner"),
-        (UnmatchedEngine, "none of its modules was found in the model"),
-        (TwiceScaledEngine, "differ from the learner's by 0.25 on average .*of no policy known: check .*lora_alpha"),
-        (ReusedCacheEngine, "its prefix cache gave 32 tokens to the first request of this policy"),
+        (UnmatchedEngine, "the model has none of its modules"),
+        (TwiceScaledEngine, "differ from the learner's by 0.25 on average .*match no known policy: check .*lora_alpha"),
+        (ReusedCacheEngine, "its prefix cache gave 32 tokens of an older policy to the first request of this policy"),
     ],
 )
 def test_a_sync_that_is_not_what_it_says(
