@@ -1,6 +1,7 @@
 # Everything runs in .venv, which `make install` makes from the locks. No root, no other tool than Python and make.
 .DEFAULT_GOAL := help
-.PHONY: help install hooks quickstart test test-full test-portable coverage lint format typecheck lock
+.PHONY: help install hooks quickstart test test-full test-portable test-wheel test-ranges coverage lint format typecheck \
+	lock
 
 # The first Python that rft supports; `make PYTHON=/path/to/python quickstart` takes another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -13,6 +14,8 @@ help:
 	@echo "make test         install, then run the unit tests and the end-to-end tests"
 	@echo "make test-full    the same with the costly variations of what those show"
 	@echo "make test-portable  the tests under older instruction sets and on busy cores: a table, hours"
+	@echo "make test-wheel   build the wheel, install its core into a fresh environment, and use it there"
+	@echo "make test-ranges  the core's unit tests with the oldest and the newest libraries that pyproject.toml allows"
 	@echo "make coverage     run the unit tests and report the lines and branches that they miss; details in htmlcov/"
 	@echo "make lint         ruff; make format applies it"
 	@echo "make typecheck    mypy"
@@ -39,6 +42,12 @@ test-full: install
 
 test-portable: install
 	@$(BIN)/python scripts/test_portable.py
+
+test-wheel: install
+	@$(BIN)/python scripts/test_wheel.py
+
+test-ranges: install
+	@$(BIN)/python scripts/test_ranges.py
 
 coverage: install
 	@$(BIN)/coverage erase

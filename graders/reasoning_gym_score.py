@@ -50,6 +50,7 @@ class ReasoningGym:
     """
 
     deterministic: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("reasoning_gym",)
 
     exact: bool = True
     """Whether only full marks count."""

@@ -5,7 +5,8 @@
     |   |-- ConfigError      the configuration; contains all problems, not only the first
     |   |-- DataError        task files; contains all problems with file and line
     |   |-- ModelError       the base model, its tokenizer or an adapter
-    |   `-- OutputError      the folder that the run writes to
+    |   |-- OutputError      the folder that the run writes to
+    |   `-- InstallError     a library that only an extra of rft installs
     |-- SampleError          a sampler failed
     |-- GradeError           a grader failed too often
     |-- LearnError           the learner failed
@@ -62,6 +63,10 @@ class ModelError(UsageError):
 
 class OutputError(UsageError):
     """The folder that a run writes to cannot be used, or its disk is full."""
+
+
+class InstallError(UsageError):
+    """A library is missing that only an extra of rft installs."""
 
 
 class SampleError(RftError):

@@ -1,11 +1,69 @@
-"""Imports of large libraries without the garbage collector."""
+"""Imports of libraries that are large, or that only an extra of rft installs."""
 
 from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+
+from rft.errors import InstallError
+
+EXTRA_OF: Mapping[str, str] = {
+    "accelerate": "train",
+    "datasets": "data",
+    "matplotlib": "plots",
+    "mlflow": "mlflow",
+    "optuna": "train",
+    "pandas": "pandas",
+    "peft": "train",
+    "ray": "train",
+    "reasoning_gym": "reasoning-gym",
+    "tensorboard": "train",
+    "torch": "train",
+    "trackio": "trackio",
+    "trl": "train",
+    "vllm": "cpu",
+    "wandb": "wandb",
+}
+"""Packages that the core does not install, as they are imported, and the extra of rft that does."""
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package, as it is imported, is installed; it is not imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def missing_packages(needed_by: str, *packages: str) -> str | None:
+    """Look for packages without importing them.
+
+    Args:
+        needed_by: The command, key or value that needs them, as `rft train`.
+        packages: As they are imported; each is one of `EXTRA_OF`.
+
+    Returns:
+        A sentence that names the missing packages and the line that installs them; None where all are installed.
+    """
+    missing = [package for package in packages if not is_installed(package)]
+    if not missing:
+        return None
+    extras = dict.fromkeys(EXTRA_OF[package] for package in missing)
+    instead = ""
+    if "cpu" in extras:
+        extras.pop("train", None)  # cpu brings it
+        instead = " (with cuda in place of cpu for NVIDIA GPUs)"
+    return f"{needed_by} needs {', '.join(missing)}; run: pip install 'rft[{','.join(extras)}]'{instead}"
+
+
+def require_packages(needed_by: str, *packages: str) -> None:
+    """Refuse to go on without some packages. Arguments as for `missing_packages`.
+
+    Raises:
+        InstallError: One is not installed.
+    """
+    if problem := missing_packages(needed_by, *packages):
+        raise InstallError("not installed", [problem])
 
 
 @contextmanager

@@ -156,8 +156,10 @@ def test_a_grading_of_bad_lines(tmp_path: Path) -> None:
 def test_a_check(tmp_path: Path) -> None:
     words = ["experiment=quickstart", "output_dir=out"]
     both = ["check", *words, "then", "train", *words, "dry_run=true"]
-    code, out, err = rft_alone(tmp_path, *both, imports="ray transformers")
+    code, out, err = rft_alone(tmp_path, *both, imports="transformers")
     assert (code, err) == (0, "")
+    # On a busy machine progress is shown: one line each 20 seconds.
+    out = "".join(line for line in out.splitlines(keepends=True) if not line.startswith("checking prompts:"))
     out, of_dry_run = out.split("then:\n")
     assert of_dry_run == out
     title, *lines = out.splitlines()

@@ -1,10 +1,12 @@
-"""Importing large libraries."""
+"""Importing large libraries, and libraries that only an extra installs."""
 
 import gc
+import importlib.util
 
 import pytest
 
-from rft.imports import large_imports
+from rft.errors import InstallError
+from rft.imports import large_imports, missing_packages, require_packages
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +39,19 @@ def test_the_collector_comes_back_after_a_failed_import() -> None:
     with pytest.raises(ModuleNotFoundError), large_imports():
         import no_such_library  # type: ignore[import-not-found]  # noqa: F401
     assert gc.isenabled()
+
+
+def test_what_is_missing_and_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"ray", "datasets"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: object() if package in installed else None)
+    assert missing_packages("rft train", "ray") is None
+    assert missing_packages("rft train", "ray", "torch", "trl") == (
+        "rft train needs torch, trl; run: pip install 'rft[train]'"
+    )
+    assert missing_packages("rft train", "vllm", "torch", "matplotlib") == (
+        "rft train needs vllm, torch, matplotlib; run: pip install 'rft[cpu,plots]' (with cuda in place of cpu for "
+        "NVIDIA GPUs)"
+    )
+    require_packages("rft grade", "datasets")
+    with pytest.raises(InstallError, match=r"Run.plot needs matplotlib; run: pip install 'rft\[plots\]'"):
+        require_packages("Run.plot", "matplotlib")

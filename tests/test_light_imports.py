@@ -6,7 +6,12 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "vllm", "ray", "trl", "transformers", "peft", "datasets", "accelerate", "pyarrow", "scipy"}
+from rft.commands import COMMANDS
+from rft.imports import EXTRA_OF
+
+NOT_IN_CORE = {*EXTRA_OF, "pyarrow", "scipy"}
+"""Packages that the core does not install."""
+HEAVY = {*NOT_IN_CORE, "transformers"}
 
 PROGRAM = """
 import importlib, json, sys
@@ -57,7 +62,14 @@ def test_the_loop_and_what_it_is_made_of_are_light() -> None:
         "rft.run.inputs",
         "rft.commands.grade",
     )
-    assert loaded & HEAVY <= {"scipy"}
+    assert loaded & HEAVY == set()
+
+
+def test_the_commands_import_nothing_that_an_extra_installs() -> None:
+    commands = [f"rft.commands.{command.name.replace('-', '_')}" for command in COMMANDS if command.name != "sample"]
+    functions = ["rft.api.audit", "rft.api.check", "rft.api.evaluate", "rft.api.grade", "rft.api.run", "rft.api.train"]
+    others = ["rft.config.completion", "rft.config.help", "rft.doctor", "rft.run_folder.results"]
+    assert loaded_by(*commands, *functions, *others) & NOT_IN_CORE == set()
 
 
 def test_a_graders_worker_process_imports_no_event_loop() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rft.api.calls import configuration, make_console, pass_on_interrupt
 from rft.cluster import ray_ahead_for, refuse_early
+from rft.cluster.versions import require_packages_here
 from rft.config import EvaluateConfig
 from rft.config.commands import load_evaluation
 from rft.config.overrides import Overrides
@@ -20,7 +21,6 @@ from rft.metrics.held_out import metric_bounds
 from rft.run.evaluation import Evaluation
 from rft.run.evaluation import evaluate as evaluate_tasks
 from rft.run.inputs import Prepared, read_inputs, render_prompts, with_base_model
-from rft.run.parts import open_parts
 from rft.run_folder.recorder import Recorder, prepare_output
 from rft.terminal.event_loop import run_to_end
 from rft.terminal.interrupt import Interrupt
@@ -51,6 +51,7 @@ def evaluate(*overrides: Overrides, quiet: bool = False) -> Measurement:
 
     Raises:
         ConfigError: With every problem of the configuration.
+        InstallError: A package is missing that an extra of rft installs.
         UsageError: With everything that is wrong with the model, the tasks, the graders and the folder.
         RftError: The measurement failed.
         KeyboardInterrupt: Ctrl-C ended the measurement.
@@ -82,6 +83,7 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
     started = time.monotonic()
     config, adapter = with_base_model(config)
     folder = Path(config.output_dir)
+    require_packages_here(config)
     refuse_early(config)
     inputs = read_inputs(config, needs_training_tasks=False, output=folder)
     with ray_ahead_for(config):
@@ -128,6 +130,8 @@ async def _guarded(
 async def _measure(
     config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, progress: Progress
 ) -> Evaluation:
+    from rft.run.parts import open_parts  # imports Ray, which the core does not install
+
     how, tasks = config.evaluation, prepared.tasks.test
     async with open_parts(config, prepared, progress.event, adapter=adapter) as parts:
         progress.phase(f"measuring: {len(tasks)} tasks")

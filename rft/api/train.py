@@ -12,14 +12,13 @@ from rich.text import Text
 from rft.api.calls import configuration, make_console, pass_on_interrupt
 from rft.api.run import Run
 from rft.cluster import ray_ahead_for, refuse_early
+from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.overrides import Overrides, to_words
 from rft.run.folder import open_recorder
 from rft.run.inputs import read_inputs, render_prompts
-from rft.run.parts import open_parts
 from rft.run.terminal import Terminal
-from rft.run.training import Training
 from rft.run_folder.checkpoint import last_checkpoint
 from rft.run_folder.copies import State, fetch_run
 from rft.run_folder.results import nothing_left_to_do
@@ -41,6 +40,7 @@ def train(*overrides: Overrides, quiet: bool = False) -> Run:
 
     Raises:
         ConfigError: With every problem of the configuration.
+        InstallError: A package is missing that an extra of rft installs.
         UsageError: With everything that is wrong with the model, the tasks, the graders and the run folder.
         RftError: The run failed. Its notes say how to resume it, and `rft.open_run` opens what it has done.
         KeyboardInterrupt: Ctrl-C interrupted the run, after the step under way was finished and saved.
@@ -77,6 +77,10 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
     if is_here and run.storage is None and (said := nothing_left_to_do(run, last_step)):
         console.print(Text(said), soft_wrap=True)
         return Run(run.output_dir), 0
+    require_packages_here(run)
+    from rft.run.parts import open_parts  # these two import Ray, which the core does not install
+    from rft.run.training import Training
+
     refuse_early(run)
     inputs = read_inputs(run, needs_training_tasks=True, output=None if run.resume else Path(run.output_dir))
     with ray_ahead_for(run):

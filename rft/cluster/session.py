@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, wait
@@ -145,9 +146,9 @@ _ahead: Future[None] | None = None
 
 def starts_ray(config: LocalClusterConfig | AttachClusterConfig) -> bool:
     """Whether a session would start its own Ray; inside another session it would not."""
-    import ray
-
-    return isinstance(config, LocalClusterConfig) and JOB_CONFIG not in os.environ and not ray.is_initialized()
+    ray = sys.modules.get("ray")  # while nobody has imported Ray, it is not initialized; the core has none to import
+    is_connected = ray is not None and ray.is_initialized()
+    return isinstance(config, LocalClusterConfig) and JOB_CONFIG not in os.environ and not is_connected
 
 
 def _start(num_processes: int) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from rft.cluster.session import starts_ray
+from rft.config import EvaluateConfig, RunConfig
 from rft.config.samplers.base import SamplerConfig
+from rft.imports import require_packages
 
 LEARNER_LIBRARIES = {"fake": ()}
 """Imports of a learner, by kind, if they differ from `TRAINING_LIBRARIES`."""
@@ -27,6 +30,23 @@ def libraries_of(sampler: SamplerConfig | None, learner: str | None) -> tuple[st
     of_sampler = sampler.libraries if sampler else ()
     of_learner = LEARNER_LIBRARIES.get(learner, TRAINING_LIBRARIES) if learner else ()
     return tuple(dict.fromkeys([*of_sampler, *of_learner]))
+
+
+def packages_here(config: RunConfig | EvaluateConfig) -> tuple[str, ...]:
+    """Return the packages that a run needs on this machine: all, or the driver's own if it attaches to a cluster."""
+    learner = config.learner.kind if isinstance(config, RunConfig) else None
+    trackers = config.logging.report_to if isinstance(config, RunConfig) else []
+    libraries = libraries_of(config.sampler, learner) if starts_ray(config.cluster) else ()
+    return ("ray", *libraries, *trackers)
+
+
+def require_packages_here(config: RunConfig | EvaluateConfig) -> None:
+    """Refuse to start without the packages that a run needs on this machine.
+
+    Raises:
+        InstallError: With all that are missing, and the line that installs them.
+    """
+    require_packages("rft train" if isinstance(config, RunConfig) else "rft evaluate", *packages_here(config))
 
 
 def version_reader(libraries: Sequence[str]) -> Callable[[], dict[str, str | None]]:

@@ -15,6 +15,7 @@ from rft.config import MergeConfig
 from rft.config.commands import load_merge
 from rft.config.of_run import run_folder_of, settings_of_run
 from rft.errors import OutputError
+from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, find_adapter, load_adapter, whole_model
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate
 from rft.run_folder.checkpoint import whole_folder
@@ -43,8 +44,10 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
 
     Raises:
         ModelError: Base model or adapter cannot be merged, or the merged model does not match.
+        InstallError: torch or PEFT is not installed.
         OutputError: The output folder already exists, or cannot be written.
     """
+    require_packages("rft merge", "torch", "peft")
     from rft.run.merge import write_merged
 
     path, target = Path(config.adapter or ""), Path(config.output_dir)

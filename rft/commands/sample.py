@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from rft.config.of_run import in_words, settings_of_run
+from rft.config.samplers import SAMPLERS
 from rft.config.samplers.base import SamplerConfig
 from rft.data.rendering import Renderer
 from rft.errors import ModelError
+from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, load_tokenizer, locate
 from rft.run.local_engine import open_local_engine
@@ -38,8 +40,10 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
 
     Raises:
         ModelError: The model or the adapter cannot be used.
+        InstallError: The engine is not installed.
     """
     asked = parser().parse_args(words)
+    require_packages("rft sample", *SAMPLERS[asked.sampler].libraries)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     adapter = None
     if asked.adapter is not None:

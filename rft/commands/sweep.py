@@ -6,6 +6,7 @@ from rich.console import Console
 
 from rft.commands.configured import print_help
 from rft.config.line import asks_for_help, read_line
+from rft.imports import require_packages
 
 
 def sweep(words: list[str]) -> int:
@@ -13,6 +14,7 @@ def sweep(words: list[str]) -> int:
     if asks_for_help(words):
         return print_help("sweep", words)
     line = read_line(words, "rft sweep", allowed=("--help", "--config-dir"))
+    require_packages("rft sweep", "ray", "optuna")
     from rft.sweep.search import run_search
 
     return run_search(line.words, console=Console())

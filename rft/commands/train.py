@@ -8,6 +8,7 @@ from rft.commands.configured import configured
 from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.line import asks_for_help, read_line
+from rft.imports import require_packages
 
 
 def train(words: list[str]) -> int:
@@ -17,6 +18,7 @@ def train(words: list[str]) -> int:
         The exit code: 0, or 130 or 143 after an interruption. For a grid, the highest code of all runs.
     """
     if not asks_for_help(words) and read_line(words, "rft train").is_grid:
+        require_packages("rft train --multirun", "ray", "optuna")
         from rft.sweep.grid import run_grid
 
         return run_grid(words, console=Console())

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-TRACKERS: Mapping[str, str] = {
-    "mlflow": "mlflow-skinny",
-    "tensorboard": "tensorboard",
-    "trackio": "trackio",
-    "wandb": "wandb",
-}
-"""The package to install for each tracker. Each is imported under the tracker's name."""
+from rft.imports import EXTRA_OF, missing_packages
+
+TRACKERS = ("mlflow", "tensorboard", "trackio", "wandb")
+"""Each is imported under the tracker's name."""
 
 
 def tracker_problems(names: Sequence[str]) -> list[str]:
-    """Problems of `logging.report_to`."""
+    """Problems of `logging.report_to`. Packages of the extra `train` may be missing: `rft check` runs without them."""
     problems = []
     for name in names:
         if name not in TRACKERS:
@@ -23,6 +19,6 @@ def tracker_problems(names: Sequence[str]) -> list[str]:
                 f"logging.report_to={name}: there is no such tracker; there are: {', '.join(TRACKERS)}; a sink of your "
                 "own (logging.sinks) can send to any other"
             )
-        elif importlib.util.find_spec(name) is None:
-            problems.append(f"logging.report_to={name}: {name} is not installed; run: pip install {TRACKERS[name]}")
+        elif EXTRA_OF[name] != "train" and (problem := missing_packages(f"logging.report_to={name}", name)):
+            problems.append(problem)
     return problems

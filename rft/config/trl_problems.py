@@ -7,7 +7,8 @@ from typing import Any
 
 from rft.config.learners import GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
 from rft.config.trl_options import TrlOption, trl_options
-from rft.config.trl_support import SET_BY_RFT, WITHOUT_EFFECT
+from rft.config.trl_support import PASSED_ON, SET_BY_RFT, WITHOUT_EFFECT
+from rft.imports import is_installed
 from rft.redaction import is_secret
 
 _TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a string"}
@@ -16,8 +17,8 @@ _CLIPPED = ("grpo", "dapo", "dr_grpo", "bnpo", "luspo")
 
 
 def trl_problems(learner: PolicyLearnerConfig) -> list[str]:
-    """Everything wrong with the options of TRL, one sentence each."""
-    known = trl_options()
+    """Everything wrong with the options of TRL, one sentence each; types of values only where TRL is installed."""
+    known = trl_options() if is_installed("trl") else None
     found = []
     for name, value in learner.trl.items():
         given = f"learner.trl.{name}={value}"
@@ -27,11 +28,11 @@ def trl_problems(learner: PolicyLearnerConfig) -> list[str]:
             found.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
         elif name in WITHOUT_EFFECT:
             found.append(f"{given}: this does nothing in rft: {WITHOUT_EFFECT[name]}")
-        elif name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
+        elif name not in (known or PASSED_ON):
+            near = difflib.get_close_matches(name, known or PASSED_ON, n=3)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             found.append(f"learner.trl.{name} is unknown; {hint}Allowed are the fields of TRL's GRPOConfig")
-        elif not _fits(value, known[name]):
+        elif known is not None and not _fits(value, known[name]):
             found.append(f"{given}: should be {_allowed(known[name])}")
         elif (missing := _missing(name, learner)) is not None:
             found.append(f"{given}: this only does something {missing}")

@@ -19,6 +19,7 @@ from typing import Any
 
 from rft.data.opening import kind_of, read_bytes
 from rft.errors import DataError
+from rft.imports import missing_packages
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Suffixes of task files. The first two contain JSON lines. All except Parquet may be followed by `.gz`."""
@@ -66,6 +67,8 @@ def read_file(path: Path, *, name: str, key: str) -> Iterator[Row | Flaw]:
         DataError: The file is missing, of an unknown kind, or unreadable as a whole.
     """
     refuse_file(path, name=name, key=key)
+    if kind_of(path) == ".parquet" and (problem := missing_packages(f"{key}={name}: a Parquet file", "datasets")):
+        raise data_error(f"{problem}; or save it as .jsonl or .csv")
     readers = {".csv": _read_table, ".tsv": _read_table, ".parquet": _read_parquet}
     try:
         yield from readers.get(kind_of(path), _read_json_lines)(path, name)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rft.data.files import SUFFIXES, Flaw, Row, data_error, is_task_file, read_file, refuse_file, root_cause
+from rft.imports import missing_packages
 from rft.waiting import waiting
 
 EMBEDDED_TASKS = Path(__file__).parents[1] / "embedded" / "tasks"
@@ -65,6 +66,8 @@ def _embedded_file(source: str, *, key: str) -> Path:
 
 
 def _read_from_hub(source: str, *, key: str, dataset: str, config: str | None, split: str) -> Iterator[Row]:
+    if problem := missing_packages(f"{key}={source}: a data set on the Hugging Face hub", "datasets"):
+        raise data_error(f"{problem}; or give a .jsonl, .csv or .tsv file")
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()

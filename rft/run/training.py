@@ -13,6 +13,7 @@ from typing import Any
 from rft.config import RunConfig, audit_problems
 from rft.errors import StorageError
 from rft.events import Emit, Notice, RunEnded, RunStarted, Sink
+from rft.imports import missing_packages
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import COMPLETE
 from rft.redaction import redacted, secrets_in
@@ -148,12 +149,15 @@ class Training:
         Raises:
             StorageError: The copy is not complete.
         """
-        # matplotlib takes half a second, by which a run would start later.
-        from rft.run_folder.plots import plot_rewards
-
         folder = self.recorder.folder
         summary = self._summarize(status, steps)
-        paths = {"run": folder, "plot": plot_rewards(folder)}
+        paths = {"run": folder}
+        if problem := missing_packages(f"{folder}/plots", "matplotlib"):
+            self._warn(problem)
+        else:
+            from rft.run_folder.plots import plot_rewards  # the import of matplotlib would delay a run's start
+
+            paths["plot"] = plot_rewards(folder)
         if steps.weights is not None:
             paths |= save_weights(
                 folder,

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rft.imports import missing_packages
 from rft.run_folder.recorder import write_json, writing
 from rft.sweep.outcome import Direction, Outcome, ranked, winner
-from rft.sweep.plots import plot_sweep
 
 SWEEP = "sweep.json"
 WINNER = "winner"
@@ -59,7 +59,13 @@ def finish_sweep(
         "trials": [outcome.to_json() for outcome in outcomes],
     }
     write_json(folder / SWEEP, sweep)
-    plots = plot_sweep(folder, ranked(outcomes, direction), searched)
+    plots: Sequence[Path] = ()
+    if problem := missing_packages(f"{folder}/plots", "matplotlib"):
+        console.print(Text(f"warning: {problem}", style="yellow"), soft_wrap=True)
+    else:
+        from rft.sweep.plots import plot_sweep
+
+        plots = plot_sweep(folder, ranked(outcomes, direction), searched)
     _print(console, folder, sweep, ranked(outcomes, direction), plots)
     return sweep
 

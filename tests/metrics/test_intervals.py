@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rft.metrics.intervals import Estimate, estimate, paired_difference
+from rft.metrics.intervals import Estimate, _student, estimate, paired_difference
 
 Z = 1.959963984540054
 """The 97.5% point of the normal distribution."""
@@ -174,3 +174,9 @@ def test_text_and_metrics() -> None:
     assert Estimate(mean=0.3, ci95=(-0.1, 0.7), n=10).text(signed=True) == "+0.300 [-0.100, +0.700]"
     assert Estimate(mean=0.4, ci95=None, n=1).text() == "0.400 [no interval]"
     assert value.to_metrics("eval") == {"eval/mean": 0.8, "eval/low": 0.49, "eval/high": 0.9433}
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 10, 11, 30, 100, 301, 1319, 100_000])
+def test_the_quantile_of_students_t(n: int) -> None:
+    # SciPy's own error is a few units in the last place.
+    assert _student(n) == pytest.approx(stats.t.ppf(0.975, n - 1), rel=1e-13)

@@ -27,6 +27,7 @@ from rft.grading.loading.factories import make
 from rft.grading.loading.keys import take_keys
 from rft.grading.loading.options import fill_in, unknown_option
 from rft.grading.loading.targets import BUILT_IN, Target, did_you_mean, find_target
+from rft.imports import missing_packages
 from rft.redaction import hide, secrets_in
 
 
@@ -99,6 +100,8 @@ def _target(use: Any, options: Mapping[str, Any], style: Any) -> tuple[Target | 
             target, options = make(target, options)
     except ValueError as error:
         return None, None, [f".use: {error}"]
+    if use in BUILT_IN and (problem := missing_packages(f"the grader {use}", *getattr(target.object, "needs", ()))):
+        return None, None, [f".use: {problem}"]
     if use in BUILT_IN or inspect.isclass(target.object):
         problems = [] if style in (None, RFT_STYLE) else [f".style: {use} is a grader of rft's; leave style out"]
         bound, others = _native(target, use, options)

@@ -1,0 +1,58 @@
+"""A virtual environment in a temporary folder, made with uv, for checks of what an installation holds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+UV = (sys.executable, "-m", "uv")
+TIMEOUT_S = 600
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build rft's wheel into a folder, which holds no other."""
+    subprocess.run([*UV, "build", "--quiet", "--wheel", "--out-dir", str(folder), str(ROOT)], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+class FreshEnvironment:
+    """An environment with nothing but what is installed into it.
+
+    Args:
+        folder: Where it is made.
+        requirements: What to install, as `uv pip install` takes it, options included.
+
+    Raises:
+        subprocess.CalledProcessError: uv cannot install the requirements.
+    """
+
+    def __init__(self, folder: Path, requirements: Sequence[str]) -> None:
+        subprocess.run([*UV, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+        self.bin = folder / "bin"
+        python = str(self.bin / "python")
+        subprocess.run([*UV, "pip", "install", "--quiet", "--python", python, *requirements], check=True)
+
+    def run(self, program: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment in a folder, as its user would; nothing of this checkout is on the path."""
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return subprocess.run(
+            [str(self.bin / program), *words],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+
+    def versions(self) -> dict[str, str]:
+        """The versions of all distributions, by name."""
+        command = [*UV, "pip", "list", "--python", str(self.bin / "python"), "--format", "freeze"]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return dict(line.split("==") for line in lines if "==" in line)
