@@ -4,17 +4,17 @@
                   ^                                                    |
                   +------- publication: weights, fingerprint ----------+
 
-Nothing here knows vLLM, Ray or TRL: the parts stand behind protocols, and `rft.run` decides what they are. A step:
+This module does not know vLLM, Ray or TRL: the parts implement protocols, and `rft.run` selects them. A step:
 
-1. *sample and grade* (`rft.batches`): `completions_per_prompt` completions of each task. Each goes to the graders the
-   moment it ends, while its neighbours are still being sampled.
+1. *sample and grade* (`rft.batches`): `completions_per_prompt` completions of each task. The graders receive each
+   completion as soon as it ends, while others are sampled.
 2. *learn*: one optimizer step on the graded groups. A completion without a reward teaches nothing; it is counted.
-3. *sync*: the new policy goes to every sampler, and each proves that it serves it.
+3. *sync*: every sampler loads the new policy and proves that it serves it.
 
-`staleness` is how many policy versions the samplers run ahead of the learner. The batch of step s is sampled under
-version s - 1 - staleness (the base model, where that is below 1), whatever the clock says; only what
-`rft.batches` samples later, to refill, is of the newest version. With 0 the parts take turns; with 1 a batch is sampled
-and graded while the learner is at the one before.
+`staleness` is the number of policy versions that the samplers run ahead of the learner. Version s - 1 - staleness (the
+base model, if below 1) samples the batch of step s, regardless of the clock. Only refilled groups (`rft.batches`) use
+the newest version. With 0 the parts take turns. With 1 a batch is sampled and graded while the learner works on the
+previous batch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Learner(Protocol):
         """Take one optimizer step; return metrics."""
 
     async def publish(self) -> Publication:
-        """The policy as it stands now."""
+        """Return the current policy."""
 
 
 async def train(
@@ -47,15 +47,15 @@ async def train(
     staleness: int = 0,
     published: MutableMapping[int, Publication] | None = None,
 ) -> AsyncGenerator[tuple[StepReport, Batch]]:
-    """Train, yielding what each step did. Stop iterating to stop training: the step that was yielded is complete.
+    """Train, and yield the report of each step. Stop iterating to stop training: a yielded step is complete.
 
     Args:
         batcher: Samples and grades.
-        learner: Learns from that.
-        steps: Numbers of the steps to do, from 1 for a new run.
+        learner: Learns from the batches.
+        steps: Numbers of the steps, from 1 for a new run.
         staleness: Policy versions that the samplers run ahead of the learner.
-        published: When a run is resumed, its last `staleness + 1` policies by version: the batches that were in flight
-            are made again under the very policies that made them. Each is taken out when the samplers have it.
+        published: For a resumed run, its last `staleness + 1` policies by version. They sample the batches that were in
+            flight again. Each is taken out when the samplers have it.
     """
     sampler = batcher.sampler
     in_flight: deque[asyncio.Task[Batch]] = deque()

@@ -1,1 +1,1 @@
-"""What `import rft` offers: one file for each function. `rft/__init__.py` imports a file when its function is used."""
+"""The functions of `import rft`, one file each. `rft/__init__.py` imports a file when its function is used."""

@@ -1,4 +1,4 @@
-"""What the functions of `rft` have in common: their overrides, their console, and Ctrl-C."""
+"""Shared parts of the functions of `rft`: overrides, console and Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a checked configuration to the parts that it names: the fleet, the learner, the panel."""
+"""Builds the parts of a run from its configuration: engines, fleet, learner and panel."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter
 
 CANARY_PROMPTS = 64
-"""The canaries are made from so many training prompts at most, spread over all of them."""
+"""Maximum number of training prompts, evenly spaced, from which canaries are made."""
 
 
 def canaries(prepared: Prepared) -> tuple[tuple[int, ...], ...]:
-    """The token sequences that learner and samplers both score; none where there are no training tasks."""
+    """Return the token sequences that learner and samplers score; empty without training tasks."""
     tasks = prepared.tasks.train
     some = tasks[:: max(1, len(tasks) // CANARY_PROMPTS)]
     return choose_canaries(
@@ -39,11 +39,11 @@ def canaries(prepared: Prepared) -> tuple[tuple[int, ...], ...]:
 
 
 def lora_rank(config: RunConfig | EvaluateConfig, adapter: Adapter | None = None) -> int | None:
-    """Largest rank of the adapters that the samplers serve; None where all weights are trained.
+    """Return the largest rank of the served adapters; None if all weights are trained.
 
     Args:
-        config: Of the run or the measurement.
-        adapter: The adapter that is measured.
+        config: Configuration of the run or evaluation.
+        adapter: The adapter of an evaluation.
     """
     if isinstance(config, RunConfig):
         return config.learner.lora.rank if config.learner.lora else None
@@ -53,7 +53,7 @@ def lora_rank(config: RunConfig | EvaluateConfig, adapter: Adapter | None = None
 def engine_spec(
     config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int | None
 ) -> EngineSpec:
-    """The engine that every sampler builds."""
+    """Return the spec of every sampler's engine."""
     there = EnginePlace(model=place.model, num_threads=place.shares.sampler_threads, num_gpus=place.shares.sampler_gpus)
     dtype = dtype_of(config.model.dtype, there.on_gpu)
     return EngineSpec(
@@ -77,7 +77,7 @@ def learner_spec(
     resume_from: Path | None,
     score: tuple[tuple[int, ...], ...] | None = None,
 ) -> LearnerSpec:
-    """The learner; `score` are the canaries of samplers that were not built for this run alone."""
+    """Return the learner's spec; `score` contains the canaries of shared samplers."""
     on_gpu = place.shares.learner_gpus > 0
     learner = run.learner
     return LearnerSpec(
@@ -112,14 +112,14 @@ def learner_spec(
 
 
 def engines(spec: EngineSpec, place: Workplace) -> Engines:
-    """The engines, which load the model in the background."""
+    """Return the engines, which load the model in the background."""
     return Engines(spec, actor_options=place.sampler_options, nodes=place.sampler_nodes)
 
 
 def fleet(
     engines: Engines, config: RunConfig | EvaluateConfig, prepared: Prepared, *, warn: Callable[[str], None]
 ) -> Fleet:
-    """The engines as a run sees them."""
+    """Return the fleet: a run's use of the engines."""
     return Fleet(engines, config.sampler, render=prepared.renderer.render, seed=config.seed, warn=warn)
 
 
@@ -130,7 +130,7 @@ async def learner(
     resume_from: Path | None,
     score: tuple[tuple[int, ...], ...] | None = None,
 ) -> RemoteLearner:
-    """The learner, its model loading in each rank; `score` as for `learner_spec`."""
+    """Return the learner, which loads its model in each rank; `score` like in `learner_spec`."""
     spec = learner_spec(run, prepared, place, resume_from, score)
     moved = {mirror: await mirror.move(spec) for mirror in dict.fromkeys(place.mirrors) if mirror is not None}
     specs = [spec if mirror is None else moved[mirror] for mirror in place.mirrors]
@@ -146,7 +146,7 @@ async def learner(
 
 
 def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: ForkServers | None = None) -> Panel:
-    """The panel of graders; those of a sweep share the processes that load them."""
+    """Return the panel of graders; the panels of a sweep share the processes that load graders."""
     return Panel(
         prepared.graders,
         max_concurrency=config.grading.max_concurrency,

@@ -1,4 +1,4 @@
-"""Measuring a policy on held-out tasks, with the same sampler and the same graders as in training."""
+"""Measures a policy on held-out tasks, with the sampler and graders of training."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rft.types import GradedGroup, Policy, Task, count_drops
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How a policy did on tasks.
+    """The measurement of a policy on tasks.
 
     Example:
         Evaluation(policy=Policy(...), metric="reward", estimate=Estimate(...), by_task={"3f1c...": 1.0}, groups=(...))
     """
 
     policy: Policy
-    """The policy that was measured."""
+    """The measured policy."""
     metric: str
     """`reward`, or the name of a grader."""
     estimate: Estimate
     """Mean over tasks with its 95% interval."""
     by_task: Mapping[str, float]
-    """Mean over a task's completions, by task id; tasks none of whose completions could be graded are left out."""
+    """Mean over the completions of each task, by task id; tasks without a graded completion are absent."""
     groups: tuple[GradedGroup, ...]
-    """Everything that was sampled and graded."""
+    """All sampled and graded groups."""
 
 
 async def evaluate(
@@ -45,13 +45,13 @@ async def evaluate(
     purpose: str,
     bounds: tuple[float, float] = UNIT,
 ) -> Evaluation:
-    """Sample and grade held-out tasks under the policy that the sampler serves.
+    """Sample and grade held-out tasks under the current policy of the sampler.
 
-    The seeds of completions do not depend on the policy, so two policies are compared with the same random numbers.
-    `bounds` are those of the metric, as `metric_bounds` returns them.
+    The seeds of completions do not depend on the policy, so comparisons use the same random numbers. `bounds` is the
+    result of `metric_bounds`.
 
     Raises:
-        GradeError: Not a single completion could be graded.
+        GradeError: No completion could be graded.
     """
     rollouts = sampler.sample(
         tasks, completions_per_task=completions_per_task, temperature=temperature, purpose=purpose, step=0

@@ -1,4 +1,4 @@
-"""One sample through the graders before anything starts: what they say to a task's reference, and to nothing."""
+"""Tests the graders before a start, with a task's reference and with an empty completion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rft.types import Grade, Policy, Rollout, StopReason, Task
 
 
 def sample_rows(graders: Sequence[LoadedGrader], task: Task, grading: GradingConfig) -> dict[str, str]:
-    """What the graders say to two completions of a task: its reference, and an empty one.
+    """Grade two completions of a task: its reference, and an empty completion.
 
     Raises:
         UsageError: A grader fails on one of them.
@@ -46,7 +46,7 @@ async def _graded(
 
     async def stream() -> AsyncIterator[Rollout]:
         for index, text in enumerate(texts):
-            # No model sampled these; graders of lengths count a token for every four characters.
+            # These completions have no token ids; for graders of length, four characters count as one token.
             num_tokens = len(text) // 4 + 1
             yield Rollout(
                 task_id=task.id,

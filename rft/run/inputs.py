@@ -1,6 +1,6 @@
-"""What a run needs before anything heavy starts: the base model found, the tasks read and checked, the graders loaded.
+"""Prepares the inputs of a run before a start: finds the base model, reads and checks tasks, loads graders.
 
-Everything that is wrong with any of them is reported together.
+All problems are reported together.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FEW_VALIDATION_TASKS = 20
-"""Fewer than these, and `data.validation_share` is said to have split off few."""
+"""Below this number of validation tasks, `data.validation_share` causes a warning."""
 
 
 class Reuse:
-    """Keeps task files, prompt lengths and the base model's fingerprint for other configurations that need the same.
+    """Caches task files, prompt lengths and the base model's fingerprint for other configurations.
 
-    The trials of a sweep share one: they differ in few keys, and large files take long to read and to hash.
+    The trials of a sweep share one cache, because they differ in few keys, and large files take long to read and hash.
     """
 
     def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value of a key; make it if there is none yet. Errors are not kept."""
+        """Return the value of a key; compute it if it is missing. Errors are not cached."""
         if key not in self._made:
             self._made[key] = make()
         value: T = self._made[key]
@@ -50,14 +50,14 @@ class Reuse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A run's inputs, checked."""
+    """The checked inputs of a run."""
 
     model: Path
     """Folder of the base model."""
     model_name: str
-    """What the base model is called in the adapter: its hub id, or its folder."""
+    """Name of the base model in the adapter: its hub id or folder."""
     base: Policy
-    """The base model alone, as a policy."""
+    """The base model as a policy."""
     context_tokens: int
     """Prompt and completion together."""
     tokenizer: PreTrainedTokenizerBase
@@ -65,13 +65,13 @@ class Prepared:
     renderer: Renderer
     """From a task to the token ids of its prompt."""
     tasks: TaskSets
-    """The tasks, those with too long a prompt left out if that was allowed."""
+    """The tasks, without those whose prompts are too long, if the configuration drops them."""
     num_long_prompts: int
-    """How many were left out."""
+    """Number of dropped tasks."""
     longest_prompt_tokens: int
-    """Of the tasks that are left."""
+    """Longest prompt of the remaining tasks, in tokens."""
     warnings: tuple[str, ...] = ()
-    """What is allowed, and yet perhaps not meant."""
+    """Warnings about valid but unusual settings."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
     sinks: Mapping[str, SinkClass]
@@ -79,13 +79,13 @@ class Prepared:
 
     @property
     def held_out(self) -> list[Task]:
-        """The tasks measured before and after: the test tasks, or else the validation tasks."""
+        """Return the tasks measured before and after the run: the test tasks, or else the validation tasks."""
         return self.tasks.test or self.tasks.validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a configuration names, found and read; the prompts are not rendered yet."""
+    """The inputs before their prompts are rendered."""
 
     config: RunConfig | EvaluateConfig
     """The configuration."""
@@ -96,13 +96,13 @@ class Inputs:
     tokenizer: PreTrainedTokenizerBase
     """The base model's, with the chat template of the run."""
     tasks: TaskSets
-    """All tasks, those with too long a prompt included."""
+    """All tasks, including those whose prompts are too long."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
     sinks: Mapping[str, SinkClass]
     """Classes of `logging.sinks`, by their entry there."""
     reuse: Reuse
-    """Holds the prompt lengths that were computed for other configurations."""
+    """Cache of prompt lengths of other configurations."""
 
 
 def read_inputs(
@@ -112,16 +112,16 @@ def read_inputs(
     output: Path | None = None,
     reuse: Reuse | None = None,
 ) -> Inputs:
-    """Find, read and check everything that the configuration names; this takes a second or two.
+    """Find, read and check all inputs of a configuration. This takes a second or two.
 
     Args:
         config: A checked configuration.
-        needs_training_tasks: Whether `data.train` is read.
-        output: A folder that must be able to hold a new run.
-        reuse: Shared with other configurations, so that nothing is read twice.
+        needs_training_tasks: Whether to read `data.train`.
+        output: Folder for a new run, which must be usable.
+        reuse: Cache shared with other configurations.
 
     Raises:
-        UsageError: With everything that is wrong with the model, the task files, the graders and the folder.
+        UsageError: Contains all problems of model, task files, graders and folder.
     """
     reuse = reuse or Reuse()
     found: list[str] = []
@@ -158,11 +158,11 @@ def read_inputs(
 
 
 def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
-    """Render every prompt, and see that it leaves room for a completion; with many tasks this takes long.
+    """Render every prompt, and check that it leaves room for a completion. With many tasks this takes long.
 
     Args:
         inputs: From `read_inputs`.
-        tell: Told how many prompts are rendered.
+        tell: Receives the number of rendered prompts.
 
     Raises:
         DataError: The chat template refuses prompts, or some are too long.
@@ -194,17 +194,17 @@ def prepare(
     tell: Tell | None = None,
     reuse: Reuse | None = None,
 ) -> Prepared:
-    """`read_inputs` and `render_prompts` in one, where nothing is to be started in between.
+    """Run `read_inputs` and `render_prompts`, if nothing must start in between.
 
     Raises:
-        UsageError: As they do.
+        UsageError: Like both functions.
     """
     inputs = read_inputs(config, needs_training_tasks=needs_training_tasks, output=output, reuse=reuse)
     return render_prompts(inputs, tell)
 
 
 def with_base_model(config: EvaluateConfig) -> tuple[EvaluateConfig, Adapter | None]:
-    """The configuration with the adapter's base model, where it names none, and the adapter.
+    """Return the adapter, and the configuration with the adapter's base model if it names none.
 
     Raises:
         ModelError: The adapter cannot be read.
@@ -217,7 +217,7 @@ def with_base_model(config: EvaluateConfig) -> tuple[EvaluateConfig, Adapter | N
 
 
 def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
-    """Tokens of prompt and completion together: those asked for, or all that the model sees."""
+    """Return the maximum tokens of prompt and completion together: the configured limit, or the model's."""
     asked = config.model.max_context_tokens
     if asked is None:
         return context_tokens(model)
@@ -235,7 +235,7 @@ def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
 
 
 def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list[str]:
-    """What to say of a split that left few tasks to validate with."""
+    """Return a warning about a split with few validation tasks."""
     share, num = config.data.validation_share, len(tasks.validation)
     if not num or config.data.validation or num >= FEW_VALIDATION_TASKS:
         return []
@@ -246,7 +246,7 @@ def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list
 
 
 def _collect(found: list[str], get: Callable[[], T]) -> T | None:
-    """Get something; what is wrong with it goes to the problems found."""
+    """Compute a value; collect its problems instead of raising them."""
     try:
         return get()
     except UsageError as error:
@@ -255,7 +255,7 @@ def _collect(found: list[str], get: Callable[[], T]) -> T | None:
 
 
 def _load_sinks(uses: Sequence[str], found: list[str]) -> dict[str, SinkClass]:
-    """The classes of the user's sinks; what is wrong with them goes to the problems found."""
+    """Return the classes of the user's sinks; collect their problems."""
     loaded = {use: _collect(found, lambda use=use: load_sink(use)) for use in uses}  # type: ignore[misc]
     return {use: sink for use, sink in loaded.items() if sink is not None}
 
@@ -269,7 +269,7 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, 
         "columns": data.columns,
         "system": data.system,
         "validation_share": data.validation_share,
-        "seed": config.seed if data.validation_share else 0,  # runs that split nothing off read the same
+        "seed": config.seed if data.validation_share else 0,  # runs without a split read the same tasks
         "allow_overlap": data.allow_overlap,
         "format": data.format,
     }
@@ -279,7 +279,7 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, 
 
 
 def _check_enough(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> None:
-    """Refuse steps that need more tasks than there are."""
+    """Refuse steps with more tasks than available."""
     if isinstance(config, RunConfig) and len(tasks.train) < config.loop.prompts_per_step:
         only = f"are only {len(tasks.train)} training tasks" if len(tasks.train) != 1 else "is only 1 training task"
         raise DataError(
@@ -289,7 +289,7 @@ def _check_enough(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> None:
 
 
 def _fitting(inputs: Inputs, renderer: Renderer, tell: Tell | None) -> tuple[TaskSets, int, int]:
-    """The tasks whose prompts leave room for a completion, the number of the others, and the longest's tokens."""
+    """Return the tasks whose prompts fit, the number of other tasks, and the tokens of the longest prompt."""
     config, reuse = inputs.config, inputs.reuse
     dropped = longest = 0
     kept: dict[str, list[Task]] = {}

@@ -1,4 +1,4 @@
-"""An adapter and its base model, merged into one plain model folder, and the proof that both say the same."""
+"""Merges an adapter into its base model, as a plain model folder, and proves that the two match."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from rft.sampling.proof import MAX_OVER_MEAN, TOLERANCES, Gap, gap
 from rft.types import Logprobs
 
 NUM_SEQUENCES, TOKENS_PER_SEQUENCE = 4, 48
-"""What the merged model is proved on: so many sequences of so many tokens, sampled from the adapter's policy."""
+"""Number and length of the sequences, sampled from the adapter's policy, that prove the merged model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """What a merge came to, in differences of log-probabilities.
+    """The result of a merge, as differences of log-probabilities.
 
     Example:
         Merged(dtype="bfloat16", gap=Gap(mean=2e-3, largest=0.02), learned=Gap(mean=0.3, largest=4.1))
     """
 
     dtype: str
-    """Of the merged weights."""
+    """Dtype of the merged weights."""
     gap: Gap
-    """Between adapter and base model in float32 and the folder read back."""
+    """Gap between base model with adapter, in float32, and the written folder."""
     learned: Gap
-    """Between the adapter's policy and the base model alone: how much there was to be merged."""
+    """Gap between the adapter's policy and the base model: the effect of the adapter."""
 
     @property
     def is_blurred(self) -> bool:
-        """Whether the rounding of the weights takes away more than half as much as the adapter brings."""
+        """Whether the rounding error exceeds half of the adapter's effect."""
         return self.dtype != "float32" and self.gap.mean > self.learned.mean / 2
 
     def lines(self) -> list[str]:
-        """What the proof says, in words."""
+        """Describe the proof."""
         tolerance = TOLERANCES[self.dtype]
         sequences = f"{NUM_SEQUENCES} sequences sampled from the adapter's policy"
         return [
@@ -62,17 +62,17 @@ class Merged:
 
 @torch.no_grad()
 def write_merged(base: Path, adapter: Path, folder: Path, *, dtype: str, tokenizer: PreTrainedTokenizerBase) -> Merged:
-    """Write base model and adapter as one model, and prove that the folder says what they say.
+    """Write base model and adapter as one model, and prove that the folder matches them.
 
     Args:
         base: Folder of the base model.
-        adapter: Folder of the adapter, in PEFT's format.
-        folder: Where to; it exists and is empty.
-        dtype: Of the merged weights; `auto` is that of the base model.
+        adapter: Folder of the adapter, in PEFT format.
+        folder: Target folder; exists and is empty.
+        dtype: Dtype of the merged weights; `auto` is that of the base model.
         tokenizer: Written beside the weights.
 
     Raises:
-        ModelError: They cannot be merged, or the result does not say the same.
+        ModelError: The two cannot be merged, or the result does not match.
     """
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module="peft")  # of what can go wrong in a merge; here that is measured
@@ -84,7 +84,7 @@ def write_merged(base: Path, adapter: Path, folder: Path, *, dtype: str, tokeniz
     with with_adapter.disable_adapter():
         learned = gap(wanted, score_canaries(with_adapter, sequences))
     plain = _merged(with_adapter)
-    _prove(wanted, score_canaries(plain, sequences), "float32", "merging does not give the same model")
+    _prove(wanted, score_canaries(plain, sequences), "float32", "the merged model differs")
     plain.to(getattr(torch, dtype))
     _refuse_full_disk(folder, num_bytes=sum(tensor.nbytes for tensor in plain.parameters()))
     plain.generation_config = GenerationConfig()  # the base model's own file is copied instead
@@ -110,7 +110,7 @@ def _refuse_full_disk(folder: Path, num_bytes: int) -> None:
 
 
 def _loaded(folder: Path) -> Any:
-    """A model in float32, ready to score."""
+    """Load a model in float32 for scoring."""
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
@@ -121,7 +121,7 @@ def _loaded(folder: Path) -> Any:
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:
-    """The model under the adapter, every tensor of which has found its place."""
+    """Load the adapter onto the model, and check that every tensor fits."""
     try:
         loaded = PeftModel.from_pretrained(model, adapter, is_trainable=False).eval()
     except (ValueError, KeyError, RuntimeError, TypeError) as error:
@@ -137,12 +137,12 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
 
 
 def _merged(with_adapter: Any) -> Any:
-    """The base model with the adapter in its weights."""
+    """Merge the adapter into the base model's weights."""
     before = with_adapter.get_base_model()
     ends = before.get_input_embeddings(), before.get_output_embeddings()
     into, out = (_plain(layer) for layer in ends)
     if out.weight is into.weight and any(isinstance(layer, BaseTunerLayer) for layer in ends):
-        # What is merged into one of them must not reach the other; PEFT then writes into the config that they differ.
+        # A merge into one of them must not change the other; PEFT then marks them as separate in the config.
         out.weight = torch.nn.Parameter(out.weight.clone())
     try:
         return with_adapter.merge_and_unload(safe_merge=True)
@@ -151,18 +151,18 @@ def _merged(with_adapter: Any) -> Any:
 
 
 def _plain(layer: Any) -> Any:
-    """The layer that PEFT may have wrapped."""
+    """Return the layer inside PEFT's wrapper."""
     return layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else getattr(layer, "original_module", layer)
 
 
 def _sequences(model: Any, tokenizer: PreTrainedTokenizerBase, length: int) -> list[list[int]]:
-    """`[NUM_SEQUENCES][length]` token ids, sampled from the model with a fixed seed.
+    """Sample `[NUM_SEQUENCES][length]` token ids from the model with a fixed seed.
 
-    What a policy says itself is what tells it from its base model.
+    A policy's own samples distinguish it best from its base model.
     """
     start = next((token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None), 0)
     ids = torch.full((NUM_SEQUENCES, 1), start)
-    # Without an end of sequence, so that all get their length.
+    # Without end tokens, so that all sequences have the full length.
     how = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=length - 1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -172,10 +172,10 @@ def _sequences(model: Any, tokenizer: PreTrainedTokenizerBase, length: int) -> l
 
 
 def _prove(wanted: Logprobs, found: Logprobs, dtype: str, why: str) -> Gap:
-    """The gap, which the dtype must allow.
+    """Return the gap if the dtype allows it.
 
     Raises:
-        ModelError: It is larger.
+        ModelError: The gap is larger than allowed.
     """
     between, tolerance = gap(wanted, found), TOLERANCES[dtype]
     if not between.within(tolerance):
@@ -190,7 +190,7 @@ def _prove(wanted: Logprobs, found: Logprobs, dtype: str, why: str) -> Gap:
 
 
 def _dtype_of(base: Path) -> str:
-    """What the base model's weights are stored in; of several the most frequent one that can be asked for."""
+    """Return the dtype of the base model's weights; the most frequent supported one of several."""
     names = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
     counts = dict.fromkeys(names.values(), 0)
     for file in base.glob("*.safetensors"):

@@ -1,7 +1,7 @@
-"""The parts that a run samples, grades and learns with: opened in one way, and closed in one way whatever happens.
+"""Opens and closes the parts of a run: samplers, panel and learner.
 
-Closing goes backwards: the learner ends its trainer (unless the run failed: the learner may be busy then), streams of
-completions end, leaving the workplace ends all processes of the run, and the graders' worker processes end last.
+The parts close in this order: the learner ends its trainer (unless the run failed, because the learner may be busy),
+streams of completions end, leaving the workplace ends all processes of the run, and the graders' worker processes end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ L = TypeVar("L", RemoteLearner, None)
 
 
 class Parts(NamedTuple, Generic[L]):
-    """The parts of a run; a measurement has no learner."""
+    """The parts of a run; an evaluation has no learner."""
 
     fleet: Fleet
     panel: Panel
@@ -41,7 +41,7 @@ class SharedSamplers(Protocol):
 
     @property
     def engines(self) -> Engines:
-        """The engines, which each of the runs uses through a fleet of its own."""
+        """The engines, which each run uses through its own fleet."""
 
     @property
     def canaries(self) -> tuple[tuple[int, ...], ...]:
@@ -53,12 +53,12 @@ class SharedSamplers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedRay:
-    """A Ray session in which several runs go on at the same time."""
+    """A Ray session for several parallel runs."""
 
     address: str
-    """As `ray_session` yields it."""
+    """Address from `ray_session`."""
     parallel: int
-    """Number of runs at the same time."""
+    """Number of parallel runs."""
     fork_servers: ForkServers
     """Processes that have loaded the graders; the workers of each run are forked from them."""
 
@@ -96,11 +96,11 @@ def open_parts(
 
     Raises:
         ClusterError: Ray or a node cannot be reached, or failed.
-        ConfigError: There is no room for the processes.
+        ConfigError: The cluster has no room for the processes.
         LearnError: The learner did not start.
         SampleError: A sampler did not start.
         SyncError: A sampler cannot serve the adapter.
-        WaitTimeout: Something took too long.
+        WaitTimeout: A wait exceeded its deadline.
     """
     return _open(config, prepared, emit, **options)
 

@@ -1,4 +1,4 @@
-"""What a run would do, in words and numbers, without importing anything heavy."""
+"""The plan of a run in words and numbers, without large libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rft.config.samplers.base import SamplerConfig
 
 
 def run_rows(run: RunConfig) -> dict[str, str | None]:
-    """What a training run would do, by name: what counts as what, and where everything goes."""
+    """Return the plan of a training run by name: batch sizes, tasks, parts and paths."""
     loop, sampler, learner = run.loop, run.sampler, run.learner
     per_step = loop.prompts_per_step * loop.completions_per_prompt
     micro_batch = completions_per_micro_batch(run, on_gpu=bool(learner.num_gpus))
@@ -50,12 +50,12 @@ def run_rows(run: RunConfig) -> dict[str, str | None]:
 
 
 def sampler_row(sampler: SamplerConfig) -> str:
-    """How many samplers of which kind."""
+    """Describe number and kind of the samplers."""
     return f"{sampler.num_actors} x {sampler.kind}"
 
 
 def as_table(rows: Mapping[str, str | None]) -> list[str]:
-    """Rows as lines in two columns."""
+    """Format rows in two columns."""
     width = max(map(len, rows))
     return [f"  {name:<{width}}  {value or 'nothing'}" for name, value in rows.items()]
 

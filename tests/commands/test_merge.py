@@ -163,7 +163,7 @@ def test_a_merge_that_is_not_the_same_is_refused(
         return merged
 
     monkeypatch.setattr(LoraModel, "merge_and_unload", doubled)
-    with pytest.raises(ModelError, match=r"merging does not give the same model: .* Nothing was written"):
+    with pytest.raises(ModelError, match=r"the merged model differs: .* Nothing was written"):
         merge(adapter)
     assert list((adapter.parent / "out").iterdir()) == []
 
