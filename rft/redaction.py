@@ -50,8 +50,8 @@ def redacted(values: Any) -> Any:
     Args:
         values: Plain containers.
     """
-    found = dict(_secrets(values))
-    return _replaced(values, {place: _hidden(value) for place, value in found.items()})
+    secrets = dict(_secrets(values))
+    return _replaced(values, {place: _hidden(value) for place, value in secrets.items()})
 
 
 def restored(values: Any) -> tuple[Any, list[str]]:

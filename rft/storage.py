@@ -92,9 +92,9 @@ class Place:
         """Return the files below the folder or one of its subfolders."""
         with self._asked("cannot be listed"):
             self._fs.invalidate_cache()
-            found = self._fs.find(self._path(folder) if folder else self._root)
+            paths = self._fs.find(self._path(folder) if folder else self._root)
         prefix = f"{self._root}/"
-        return [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+        return [name.removeprefix(prefix) for name in paths if name.startswith(prefix)]
 
     def holds(self, name: str) -> bool:
         """Whether a file exists."""
@@ -183,8 +183,8 @@ class Place:
         except StorageError:
             raise
         except Exception as error:  # raised by the library of the protocol
-            said = " ".join(hide_in_message(str(error)).split()) or "no reason given"
-            raise StorageError(f"{self.address}: {refusal}: {type(error).__name__}: {said}") from None
+            reason = " ".join(hide_in_message(str(error)).split()) or "no reason given"
+            raise StorageError(f"{self.address}: {refusal}: {type(error).__name__}: {reason}") from None
 
 
 def check_place(place: Place, run_folder: Path) -> None:
@@ -194,7 +194,7 @@ def check_place(place: Place, run_folder: Path) -> None:
         OutputError: The place cannot be written or reached, or overlaps the run folder.
     """
     here = run_folder.resolve()
-    if place.local and ((there := place.local.resolve()).is_relative_to(here) or here.is_relative_to(there)):
+    if place.local and ((local := place.local.resolve()).is_relative_to(here) or here.is_relative_to(local)):
         problem = f"storage: {place} and the run folder {here} contain each other; choose another storage"
         raise OutputError("storage", [problem])
     try:

@@ -74,8 +74,8 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
     """
     is_here = run.resume == run.output_dir
     checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if is_here else (None, 0)
-    if is_here and run.storage is None and (said := nothing_left_to_do(run, last_step)):
-        console.print(Text(said), soft_wrap=True)
+    if is_here and run.storage is None and (notice := nothing_left_to_do(run, last_step)):
+        console.print(Text(notice), soft_wrap=True)
         return Run(run.output_dir), 0
     require_packages_here(run)
     from rft.run.parts import open_parts  # these two import Ray, which the core does not install

@@ -57,13 +57,15 @@ async def prepare_nodes(
     }
     deadline_s = cluster.transfer_timeout_s
     name = None if Path(config.model.path or "").expanduser().exists() else config.model.path
-    found = await ask(
+    has_model = await ask(
         [keeper.find_model.remote(str(model.resolve()), name, fingerprint) for keeper in keepers.values()],
         what=f"{len(keepers)} node(s) to search for the base model",
         deadline_s=deadline_s,
     )
     lacking = {
-        f"arriving/{uuid.uuid4().hex}": keeper for keeper, has in zip(keepers.values(), found, strict=True) if not has
+        f"arriving/{uuid.uuid4().hex}": keeper
+        for keeper, has in zip(keepers.values(), has_model, strict=True)
+        if not has
     }
     if lacking:
         await send_model(lacking, model, fingerprint, deadline_s)
@@ -100,11 +102,11 @@ async def _check_versions(
         what=f"{len(first)} node(s) to report their versions",
         deadline_s=config.cluster.start_timeout_s,
     )
-    found = []
-    for id, there in zip(first, answers, strict=True):
-        found += version_problems(nodes[id].name, there, version_reader(needed[id])(), needed[id])
-    if found:
-        raise ConfigError("cluster", found)
+    problems = []
+    for id, versions in zip(first, answers, strict=True):
+        problems += version_problems(nodes[id].name, versions, version_reader(needed[id])(), needed[id])
+    if problems:
+        raise ConfigError("cluster", problems)
 
 
 async def send_model(keepers: dict[str, Any], model: Path, fingerprint: str, deadline_s: float) -> None:

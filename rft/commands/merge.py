@@ -52,8 +52,8 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
 
     path, target = Path(config.adapter or ""), Path(config.output_dir)
     if (model := whole_model(path)) is not None:
-        said = f"{path} trained all weights: there is nothing to merge, {model} is a plain model folder already"
-        console.print(Text(said), soft_wrap=True)
+        notice = f"{path} trained all weights: there is nothing to merge, {model} is a plain model folder already"
+        console.print(Text(notice), soft_wrap=True)
         return 0
     adapter = load_adapter(path)
     base = locate(config.model.path or base_model_of(adapter, path))
@@ -66,8 +66,8 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
         console.print(Text(f"no problems; {path} and {base} would be merged into {target}"), soft_wrap=True)
         return 0
     base_fingerprint = fingerprint(base)
-    if said := _other_base(path, base, base_fingerprint):
-        console.print(Text(f"warning: {said}"), soft_wrap=True)
+    if warning := _other_base(path, base, base_fingerprint):
+        console.print(Text(f"warning: {warning}"), soft_wrap=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(target) as unfinished:
         merged = write_merged(base, find_adapter(path), unfinished, dtype=config.model.dtype, tokenizer=tokenizer)
@@ -88,27 +88,27 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
             snippets=snippets,
         )
         (unfinished / "README.md").write_text(card, encoding="utf-8")
-        if (own := find_adapter(path) / "README.md").is_file():
-            shutil.copy(own, unfinished / ADAPTER_CARD)
+        if (adapter_card := find_adapter(path) / "README.md").is_file():
+            shutil.copy(adapter_card, unfinished / ADAPTER_CARD)
     _report(console, merged, target)
     return 0
 
 
-def _other_base(path: Path, base: Path, found: str) -> str:
+def _other_base(path: Path, base: Path, fingerprint: str) -> str:
     """Return a warning if the base model differs from that of the run; empty if it matches, or without a run.
 
     Args:
         path: Path of the adapter.
         base: Folder of the base model.
-        found: Fingerprint of the base model.
+        fingerprint: Fingerprint of the base model.
     """
     run = run_folder_of(path)
     if run is None or not (run / "manifest.json").is_file():
         return ""
     trained_on = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["base_model"]["fingerprint"]
-    if found == trained_on:
+    if fingerprint == trained_on:
         return ""
-    return f"{base} (fingerprint {found}) is not the base model that {run} trained on (fingerprint {trained_on})"
+    return f"{base} (fingerprint {fingerprint}) is not the base model that {run} trained on (fingerprint {trained_on})"
 
 
 def _report(console: Console, merged: Merged, target: Path) -> None:

@@ -36,12 +36,12 @@ class TrlOption:
 @cache
 def trl_options() -> Mapping[str, TrlOption]:
     """The fields of `GRPOConfig` and of the classes it stands on, by name."""
-    found: dict[str, TrlOption] = {}
+    options: dict[str, TrlOption] = {}
     for package, file, class_name in _GRPO_CONFIG:
         for node in _class(package, file, class_name).body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                found[node.target.id] = _option(node.annotation)
-    return {name: option for name, option in found.items() if not name.startswith("_")}
+                options[node.target.id] = _option(node.annotation)
+    return {name: option for name, option in options.items() if not name.startswith("_")}
 
 
 def _option(annotation: ast.expr) -> TrlOption:
@@ -73,16 +73,16 @@ def _type_name(annotation: ast.expr) -> str:
 @cache
 def _enumerations() -> Mapping[str, tuple[str, ...]]:
     """Values of the enumerations of strings that Transformers has for its options."""
-    found = {}
+    enumerations = {}
     for file in ("trainer_utils.py", "training_args.py"):
         for node in _source("transformers", file).body:
             if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "ExplicitEnum" for base in node.bases):
-                found[node.name] = tuple(
+                enumerations[node.name] = tuple(
                     str(each.value.value)
                     for each in node.body
                     if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
                 )
-    return found
+    return enumerations
 
 
 def _class(package: str, file: str, name: str) -> ast.ClassDef:

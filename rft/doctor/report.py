@@ -35,14 +35,14 @@ def run_doctor(words: Sequence[str], *, console: Console) -> int:
         machine_findings(Path(asked.output)),
         () if asked.quick or not is_installed("ray") else trial_findings(asked.cluster),
     )
-    found = []
+    results = []
     for finding in findings:
-        found.append(finding)
+        results.append(finding)
         if not asked.json:
             _print(console, finding)
-    failed = [finding.check for finding in found if finding.state == "fail"]
+    failed = [finding.check for finding in results if finding.state == "fail"]
     if asked.json:
-        print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}, indent=2))
+        print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in results]}, indent=2))
     else:
         console.print(Text(f"\nfailed: {', '.join(failed)}" if failed else "\nrft can run here"), soft_wrap=True)
     return 1 if failed else 0

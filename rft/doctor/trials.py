@@ -106,5 +106,5 @@ def trial(check: str, program: str, *words: str, deadline_s: float, right: str |
         return Finding(
             check=check, state="fail", found=lines[-1] if lines else "failed without a message", remedy=remedy
         )
-    said = right or done.stdout.strip().splitlines()[-1]
-    return Finding(check=check, state="ok", found=f"{said} ({time.monotonic() - began:.0f} s)")
+    answer = right or done.stdout.strip().splitlines()[-1]
+    return Finding(check=check, state="ok", found=f"{answer} ({time.monotonic() - began:.0f} s)")

@@ -57,11 +57,11 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     rows = run_rows(run) | _task_rows(run, prepared) | _model_rows(run, prepared)
     rows |= sample_rows(prepared.graders, prepared.tasks.train[0], run.grading)
     rows["audit"] = audit_state(audit_folder(run.grading), run.graders)
-    rows["run folder"] = f"{folder} ({'free' if is_new else 'to go on with'})"
+    rows["run folder"] = f"{folder} ({'free' if is_new else 'to continue'})"
     warnings = list(prepared.warnings)
     if rows["audit"] in (FAILED, NEVER) and run.audit != "off":
-        told = "have failed their last audit" if rows["audit"] == FAILED else "were never audited"
-        warnings.append(f"the graders {told}: rft audit shows what a model would find out about them")
+        state = "have failed their last audit" if rows["audit"] == FAILED else "were never audited"
+        warnings.append(f"the graders {state}: rft audit shows how a model could exploit them")
     missing = missing_packages("rft train", *packages_here(run))
     return Plan(
         title=_title("run", missing),

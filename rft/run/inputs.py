@@ -124,27 +124,27 @@ def read_inputs(
         UsageError: Contains all problems of model, task files, graders and folder.
     """
     reuse = reuse or Reuse()
-    found: list[str] = []
+    problems: list[str] = []
     if output is not None:
-        _collect(found, lambda: refuse_output(output))
-    model = _collect(found, lambda: locate(config.model.path or ""))
+        _collect(problems, lambda: refuse_output(output))
+    model = _collect(problems, lambda: locate(config.model.path or ""))
     is_chat = config.data.format == "chat"
     tokenizer = (
-        _collect(found, lambda: load_tokenizer(model, config.model.chat_template, needs_template=is_chat))
+        _collect(problems, lambda: load_tokenizer(model, config.model.chat_template, needs_template=is_chat))
         if model
         else None
     )
-    context = _collect(found, lambda: _context(config, model)) if model else None
+    context = _collect(problems, lambda: _context(config, model)) if model else None
     if model is not None:
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
-        found += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
-    tasks = _collect(found, lambda: _load_tasks(config, needs_training_tasks, reuse))
-    graders = [_collect(found, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
-    sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), found)
+        problems += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
+    tasks = _collect(problems, lambda: _load_tasks(config, needs_training_tasks, reuse))
+    graders = [_collect(problems, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
+    sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), problems)
     if isinstance(config, RunConfig) and (storage := config.storage):
-        _collect(found, lambda: check_place(Place(storage), Path(config.output_dir)))
-    if found or model is None or tokenizer is None or context is None or tasks is None or None in graders:
-        raise UsageError("the run cannot start", found)
+        _collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
+    if problems or model is None or tokenizer is None or context is None or tasks is None or None in graders:
+        raise UsageError("the run cannot start", problems)
     return Inputs(
         config=config,
         model=model,
@@ -245,18 +245,18 @@ def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list
     ]
 
 
-def _collect(found: list[str], get: Callable[[], T]) -> T | None:
+def _collect(problems: list[str], get: Callable[[], T]) -> T | None:
     """Compute a value; collect its problems instead of raising them."""
     try:
         return get()
     except UsageError as error:
-        found += error.problems
+        problems += error.problems
         return None
 
 
-def _load_sinks(uses: Sequence[str], found: list[str]) -> dict[str, SinkClass]:
+def _load_sinks(uses: Sequence[str], problems: list[str]) -> dict[str, SinkClass]:
     """Return the classes of the user's sinks; collect their problems."""
-    loaded = {use: _collect(found, lambda use=use: load_sink(use)) for use in uses}  # type: ignore[misc]
+    loaded = {use: _collect(problems, lambda use=use: load_sink(use)) for use in uses}  # type: ignore[misc]
     return {use: sink for use, sink in loaded.items() if sink is not None}
 
 
@@ -293,7 +293,7 @@ def _fitting(inputs: Inputs, renderer: Renderer, tell: Tell | None) -> tuple[Tas
     config, reuse = inputs.config, inputs.reuse
     dropped = longest = 0
     kept: dict[str, list[Task]] = {}
-    found: list[str] = []
+    problems: list[str] = []
     rendering = (inputs.model, config.model.chat_template, config.data.format, repr(config.model.chat_template_kwargs))
     limits: dict[str, Any] = {
         "context_tokens": inputs.context_tokens,
@@ -308,7 +308,7 @@ def _fitting(inputs: Inputs, renderer: Renderer, tell: Tell | None) -> tuple[Tas
         # `reuse` holds the tasks, too, so no other list can get this id.
         key = ("fitting", id(before), rendering, *limits.values())
         fitting = _collect(
-            found,
+            problems,
             lambda key=key, before=before: reuse.get(  # type: ignore[misc]
                 key, lambda: fit_context(before, renderer, tell=tell, **limits)
             ),
@@ -317,8 +317,8 @@ def _fitting(inputs: Inputs, renderer: Renderer, tell: Tell | None) -> tuple[Tas
             kept[split] = fitting.kept
             dropped += fitting.num_dropped
             longest = max(longest, fitting.longest)
-    if found:
-        raise DataError("prompts", list(dict.fromkeys(found)))
+    if problems:
+        raise DataError("prompts", list(dict.fromkeys(problems)))
     fitting_tasks = TaskSets(**kept)
     _check_enough(fitting_tasks, config)
     return fitting_tasks, dropped, longest

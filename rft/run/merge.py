@@ -80,24 +80,24 @@ def write_merged(base: Path, adapter: Path, folder: Path, *, dtype: str, tokeniz
     dtype = _dtype_of(base) if dtype == "auto" else dtype
     with_adapter = _with_adapter(model, adapter)
     sequences = _sequences(with_adapter, tokenizer, min(TOKENS_PER_SEQUENCE, context_tokens(base) - 1))
-    wanted = score_canaries(with_adapter, sequences)
+    expected = score_canaries(with_adapter, sequences)
     with with_adapter.disable_adapter():
-        learned = gap(wanted, score_canaries(with_adapter, sequences))
+        learned = gap(expected, score_canaries(with_adapter, sequences))
     plain = _merged(with_adapter)
-    _prove(wanted, score_canaries(plain, sequences), "float32", "the merged model differs")
+    _prove(expected, score_canaries(plain, sequences), "float32", "the merged model differs")
     plain.to(getattr(torch, dtype))
     _refuse_full_disk(folder, num_bytes=sum(tensor.nbytes for tensor in plain.parameters()))
     plain.generation_config = GenerationConfig()  # the base model's own file is copied instead
     plain.save_pretrained(folder)
     del model, with_adapter, plain
-    if (own := base / "generation_config.json").is_file():
-        shutil.copy(own, folder)
+    if (generation_config := base / "generation_config.json").is_file():
+        shutil.copy(generation_config, folder)
     save_tokenizer(folder, tokenizer)
-    found = score_canaries(_loaded(folder), sequences)
+    written = score_canaries(_loaded(folder), sequences)
     why = "the folder read back is not the merged model"
     if dtype != "float32":
         why = f"rounding the weights to {dtype} costs too much; model.dtype=float32 keeps them"
-    return Merged(dtype=dtype, gap=_prove(wanted, found, dtype, why), learned=learned)
+    return Merged(dtype=dtype, gap=_prove(expected, written, dtype, why), learned=learned)
 
 
 def _refuse_full_disk(folder: Path, num_bytes: int) -> None:
@@ -126,11 +126,12 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
         loaded = PeftModel.from_pretrained(model, adapter, is_trainable=False).eval()
     except (ValueError, KeyError, RuntimeError, TypeError) as error:
         raise ModelError("adapter", [f"{adapter} does not fit the base model: {str(error).splitlines()[0]}"]) from error
-    there = get_peft_model_state_dict(loaded)
+    loaded_tensors = get_peft_model_state_dict(loaded)
     with safe_open(str(adapter / TENSORS), framework="np") as opened:
         shipped = set(opened.keys())
-    problems = unmatched_problem(sorted(shipped - there.keys()), len(shipped & there.keys()))
-    problems += unmatched_problem(sorted(there.keys() - shipped), len(shipped)) if there.keys() - shipped else ()
+    problems = unmatched_problem(sorted(shipped - loaded_tensors.keys()), len(shipped & loaded_tensors.keys()))
+    if extra := sorted(loaded_tensors.keys() - shipped):
+        problems += unmatched_problem(extra, len(shipped))
     if problems:
         raise ModelError("adapter", [f"{adapter}: {problem}" for problem in problems])
     return loaded
@@ -171,13 +172,13 @@ def _sequences(model: Any, tokenizer: PreTrainedTokenizerBase, length: int) -> l
     return rows
 
 
-def _prove(wanted: Logprobs, found: Logprobs, dtype: str, why: str) -> Gap:
+def _prove(expected: Logprobs, actual: Logprobs, dtype: str, why: str) -> Gap:
     """Return the gap if the dtype allows it.
 
     Raises:
         ModelError: The gap is larger than allowed.
     """
-    between, tolerance = gap(wanted, found), TOLERANCES[dtype]
+    between, tolerance = gap(expected, actual), TOLERANCES[dtype]
     if not between.within(tolerance):
         raise ModelError(
             "merge",

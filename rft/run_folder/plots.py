@@ -232,8 +232,8 @@ def _draw_times(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
 def _names(lines: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     """Return the metrics of a panel that have a value."""
     names = dict.fromkeys(name for line in lines for name in line["metrics"])
-    wanted = [name for name in names if (name.startswith(metric) if metric.endswith("/") else name == metric)]
-    return [name for name in wanted if _series(lines, name)[0]]
+    matches = [name for name in names if (name.startswith(metric) if metric.endswith("/") else name == metric)]
+    return [name for name in matches if _series(lines, name)[0]]
 
 
 def _series(lines: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[int], list[float]]:

@@ -161,14 +161,16 @@ class Fleet:
         """
         if not failures:
             return
-        told = [f"{sampler.name} was given {policy.name} after {self._policy.name}: {why}" for sampler, why in failures]
+        messages = [
+            f"{sampler.name} was given {policy.name} after {self._policy.name}: {why}" for sampler, why in failures
+        ]
         if self._settings.on_failed_proof == "stop" or len(failures) == len(self._samplers):
-            raise SyncError("\n".join(told))
+            raise SyncError("\n".join(messages))
         failed = [sampler for sampler, _ in failures]
         self._samplers = tuple(sampler for sampler in self._samplers if sampler not in failed)
         # They finish running requests under older, proved policies.
-        for one in told:
-            self._warn(f"{one}. It is left out; {len(self._samplers)} sampler(s) go on")
+        for message in messages:
+            self._warn(f"{message}. It is left out; {len(self._samplers)} sampler(s) go on")
 
     def sample(
         self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int

@@ -59,12 +59,12 @@ class BaseWeights:
 
     def linear_names(self) -> list[str]:
         """Last names of the modules with a matrix, as `q_proj`; the embeddings in and out are left out."""
-        found = set()
+        names = set()
         for name, file in self._files.items():
             module, _, leaf = name.rpartition(".")
             if leaf == "weight" and len(file.get_slice(name).get_shape()) == 2:
-                found.add(module.rpartition(".")[2])
-        return sorted(name for name in found if not is_embedding(name) and name != "lm_head")
+                names.add(module.rpartition(".")[2])
+        return sorted(name for name in names if not is_embedding(name) and name != "lm_head")
 
 
 def is_embedding(name: str) -> bool:
@@ -123,8 +123,8 @@ def whole_layers(base: BaseWeights, names: Sequence[str], packed: Mapping[str, S
     partners = {member: tuple(members) for members in packed.values() for member in members}
     modules = set()
     for name in names:
-        parent, _, own = name.rpartition(".")[0].rpartition(".")
-        modules |= {f"{parent}.{other}".lstrip(".") for other in partners.get(own, (own,))}
+        parent, _, last = name.rpartition(".")[0].rpartition(".")
+        modules |= {f"{parent}.{other}".lstrip(".") for other in partners.get(last, (last,))}
     return sorted(name for name in base.names if name.rpartition(".")[0] in modules)
 
 

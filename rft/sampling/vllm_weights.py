@@ -62,9 +62,9 @@ class AdapterWeights:
 
     def _read_back(self, adapter: Adapter, number: int) -> Loaded:
         workers = self._engine.collective_rpc("rft_read_back", args=(number, adapter))
-        matched = set.union(*(found.matched for found in workers))
-        absent = sorted(set.intersection(*(found.unmatched for found in workers)))
-        different = {name: by for found in workers for name, by in found.different.items()}
+        matched = set.union(*(read_back.matched for read_back in workers))
+        absent = sorted(set.intersection(*(read_back.unmatched for read_back in workers)))
+        different = {name: by for read_back in workers for name, by in read_back.different.items()}
         problems = unmatched_problem(absent, len(matched))
         if different:
             largest = max(different.values())

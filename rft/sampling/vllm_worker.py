@@ -41,20 +41,20 @@ class ReadBackWorker:
         slot = manager.lora_index_to_id.index(lora_id)
         parts = take_apart(adapter)
         updates = {_mapped(manager.model, module): update for module, update in parts.updates.items()}
-        found = ReadBack()
+        read_back = ReadBack()
         for name, layer in manager.modules.items():
             members = manager.packed_modules.get(name, [name])
             matched = [member for member in members if member in updates]
-            found.matched.update(matched)
+            read_back.matched.update(matched)
             if len(getattr(layer, "lora_a_stacked", ())) != len(members):
                 if matched:  # a layer of another make, as of a mixture of experts
-                    found.different[name] = float("nan")
+                    read_back.different[name] = float("nan")
                 continue
             difference = _largest_difference(layer, slot, [updates.get(member) for member in members])
             if difference != 0:
-                found.different[name] = difference
-        found.unmatched = (updates.keys() | parts.replaced.keys()) - found.matched
-        return found
+                read_back.different[name] = difference
+        read_back.unmatched = (updates.keys() | parts.replaced.keys()) - read_back.matched
+        return read_back
 
     def rft_refresh_tied_head(self) -> None:
         """Let an output embedding that shares the weights of the input embedding take up what they are now.
@@ -98,8 +98,8 @@ def _largest_difference(layer: Any, slot: int, updates: list[ModuleUpdate | None
     return max(_difference(stacked[slot, 0], tensor) for stacked, tensor in pairs)
 
 
-def _difference(there: torch.Tensor, shipped: torch.Tensor | None) -> float:
-    rest = there.clone()
+def _difference(loaded: torch.Tensor, shipped: torch.Tensor | None) -> float:
+    rest = loaded.clone()
     if shipped is not None:
         rows, columns = shipped.shape
         rest[:rows, :columns] -= shipped.to(rest.device)

@@ -128,8 +128,8 @@ def _settings(overrides: Sequence[str], searched: Sequence[str]) -> dict[str, st
 def read_outcomes(sweep_folder: Path) -> list[Outcome]:
     """Return the outcomes of the trials in a sweep folder, by number."""
     files = sweep_folder.rglob(RECORD)
-    found = [Outcome.from_json(json.loads(file.read_text(encoding="ascii"))) for file in files]
-    return sorted(found, key=lambda outcome: outcome.number)
+    outcomes = [Outcome.from_json(json.loads(file.read_text(encoding="ascii"))) for file in files]
+    return sorted(outcomes, key=lambda outcome: outcome.number)
 
 
 def ranked(outcomes: Sequence[Outcome], direction: Direction = "maximize") -> list[Outcome]:

@@ -58,10 +58,10 @@ class Copier:
         """
         files = self._files()
         whole = [step for step in whole_checkpoints(files) if step <= last_step]
-        there = self.place.files(CHECKPOINTS)
+        stored = self.place.files(CHECKPOINTS)
         copied = self._send([name for name in files if checkpoint_of(name) is None], files, given_up)
         for step in whole:
-            copied += self._send_checkpoint(step, files, there, given_up)
+            copied += self._send_checkpoint(step, files, stored, given_up)
         if given_up.is_set() or not whole:
             return copied
         if mark_of(whole[0]) not in self._sent:
@@ -69,7 +69,7 @@ class Copier:
                 f"{self.place}: checkpoint-{whole[0]} was removed here before it was copied; raise "
                 "loop.keep_checkpoints or loop.checkpoint_every_steps"
             )
-        self._remove_old(there)
+        self._remove_old(stored)
         return copied
 
     def _files(self) -> dict[str, State]:
@@ -93,11 +93,11 @@ class Copier:
         return copied
 
     def _send_checkpoint(
-        self, step: int, files: Mapping[str, State], there: Sequence[str], given_up: threading.Event
+        self, step: int, files: Mapping[str, State], stored: Sequence[str], given_up: threading.Event
     ) -> list[str]:
         mark = mark_of(step)
         parts = [name for name in files if checkpoint_of(name) == step and name != mark]
-        if mark in there and any(self._sent.get(name) != files[name] for name in parts):
+        if mark in stored and any(self._sent.get(name) != files[name] for name in parts):
             self.place.remove(mark)  # the stored checkpoint is older
             self._sent.pop(mark, None)
         copied = self._send(parts, files, given_up)
@@ -105,13 +105,13 @@ class Copier:
             copied += self._send([mark], files, given_up)
         return copied
 
-    def _remove_old(self, there: Sequence[str]) -> None:
+    def _remove_old(self, stored: Sequence[str]) -> None:
         """Remove checkpoints from storage that no longer exist locally."""
         here = {path.name for path in (self._folder / CHECKPOINTS).glob("checkpoint-*")}
-        steps = {step for name in there if (step := checkpoint_of(name)) is not None}
+        steps = {step for name in stored if (step := checkpoint_of(name)) is not None}
         for step in sorted(steps):
             if f"checkpoint-{step}" not in here:
-                if (mark := mark_of(step)) in there:
+                if (mark := mark_of(step)) in stored:
                     self.place.remove(mark)
                 self.place.remove_folder(folder_of(step))
                 self._sent = {name: state for name, state in self._sent.items() if checkpoint_of(name) != step}
