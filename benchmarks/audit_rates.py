@@ -1,0 +1,173 @@
+"""How many planted faults of graders `rft audit` detects, and how many sound graders it fails.
+
+    python benchmarks/audit_rates.py [--half setting|publishing|both] [--workers 2]
+
+The faults are in `harness/planted_faults.py`; the sound graders are in `harness/sound_graders.py`, and some come with
+rft. The CRC-32 of a name puts its grader into one of two halves: thresholds of probes may be chosen by what happens on
+the setting half; the rates of the publishing half are published. A fault is detected if the audit fails, so `rft train`
+refuses the grader; warnings are counted apart. The exit code is 1 if the audit fails a sound grader of the publishing
+half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import planted_faults, sound_graders
+
+import rft
+from rft.metrics.intervals import estimate
+
+TIMEOUT_S = 5.0
+NUM_TASKS = 24
+
+CITIES = [
+    "Paris", "Rome", "Oslo", "Lima", "Cairo", "Nairobi", "Tokyo", "Santiago", "Madrid", "Vienna", "Athens", "Ankara",
+    "Bogota", "Warsaw", "Dublin", "Lisbon", "Prague", "Helsinki", "Jakarta", "Manila", "Hanoi", "Quito", "Accra",
+    "Dakar",
+]  # fmt: skip
+
+BUILT_IN: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "exact": ("capitals", {"main": {"use": "exact"}}),
+    "contains": ("capitals", {"main": {"use": "contains", "column": "answer"}}),
+    "numeric": ("sums", {"main": {"use": "numeric"}}),
+    "math": ("sums", {"main": {"use": "math"}}),
+    "multiple_choice": ("choices", {"main": {"use": "multiple_choice"}}),
+    "json_match": ("records", {"main": {"use": "json_match"}}),
+    "numeric and style": (
+        "sums",
+        {"main": {"use": "numeric"}, "style": {"use": f"{sound_graders.__file__}:in_tags", "weight": 0.2}},
+    ),
+    "math and length": (
+        "sums",
+        {"main": {"use": "math"}, "brief": {"use": "length", "free_tokens": 50, "max_tokens": 500, "weight": 0.1}},
+    ),
+}
+"""Sound graders that come with rft: their tasks and entries."""
+
+
+class Planted(NamedTuple):
+    """A grader to audit."""
+
+    name: str
+    tasks: str
+    entries: dict[str, Any]
+    is_sound: bool
+
+    @property
+    def half(self) -> str:
+        """`setting` or `publishing`, from a hash of the name."""
+        return ("setting", "publishing")[zlib.crc32(self.name.encode()) % 2]
+
+
+class Verdict(NamedTuple):
+    """What the audit found out about a grader."""
+
+    grader: Planted
+    failed: tuple[str, ...]
+    """Names of the probes that failed."""
+    warned: tuple[str, ...]
+    """Names of the probes that warned."""
+
+
+def graders() -> list[Planted]:
+    """All graders, the planted faults first."""
+    planted = [
+        Planted(name, tasks, {"main": {"use": f"{module.__file__}:{name}", "timeout_s": TIMEOUT_S}}, is_sound)
+        for module, is_sound in ((planted_faults, False), (sound_graders, True))
+        for name, tasks in module.GRADERS.items()
+    ]
+    return planted + [Planted(name, tasks, entries, True) for name, (tasks, entries) in BUILT_IN.items()]
+
+
+def rows(kind: str) -> list[dict[str, Any]]:
+    """The tasks of a kind: prompts with references; no sum is in its question."""
+    numbers = range(NUM_TASKS)
+    if kind == "sums":
+        return [{"prompt": f"What is {13 + 7 * n} + {58 - n}?", "answer": str(71 + 6 * n)} for n in numbers]
+    if kind == "capitals":
+        return [{"prompt": f"What is the capital of country {n + 1}?", "answer": CITIES[n]} for n in numbers]
+    if kind == "choices":
+        options = [[CITIES[(n + shift) % NUM_TASKS] for shift in range(4)] for n in numbers]
+        return [
+            {"prompt": f"Which city is number {n + 1}?", "choices": options[n], "answer": "ABCD"[n % 4]}
+            for n in numbers
+        ]
+    people = [{"name": CITIES[n], "age": 20 + n, "city": CITIES[-1 - n]} for n in numbers]
+    return [{"prompt": f"Describe person {n + 1} in JSON.", "answer": people[n]} for n in numbers]
+
+
+def audited(grader: Planted) -> Verdict:
+    """Audit one grader as `rft audit` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        tasks = Path(folder) / "tasks.jsonl"
+        tasks.write_text("".join(json.dumps(row) + "\n" for row in rows(grader.tasks)), encoding="utf-8")
+        audit = rft.audit(
+            {
+                "data": {"tasks": str(tasks)},
+                "graders": grader.entries,
+                "output_dir": f"{folder}/audit",
+                "grading": {"audit_folder": None},
+            },
+            quiet=True,
+        )
+        warned = tuple(probe["name"] for probe in audit.report["probes"] if probe["result"] == "warned")
+        return Verdict(grader, tuple(audit.failed_probes), warned)
+
+
+def share(part: int, whole: int) -> str:
+    """A share in percent with its 95% interval."""
+    found = estimate([1.0] * part + [0.0] * (whole - part))
+    low, high = found.ci95 or (0.0, 1.0)
+    return f"{part} of {whole} ({100 * low:.0f} to {100 * high:.0f}%)"
+
+
+def print_table(verdicts: list[Verdict]) -> None:
+    """A row for each half, then the planted faults that no probe failed and the sound graders that one did."""
+    print("| half | faults detected | only warned of | sound graders failed |\n| --- | --- | --- | --- |")
+    for half in ("setting", "publishing"):
+        faulty = [one for one in verdicts if one.grader.half == half and not one.grader.is_sound]
+        sound = [one for one in verdicts if one.grader.half == half and one.grader.is_sound]
+        if not faulty:
+            continue
+        detected = sum(bool(one.failed) for one in faulty)
+        warned = sum(bool(one.warned) and not one.failed for one in faulty)
+        false = sum(bool(one.failed) for one in sound)
+        print(f"| {half} | {share(detected, len(faulty))} | {warned} | {share(false, len(sound))} |")
+    for one in verdicts:
+        if bool(one.failed) == one.grader.is_sound:
+            kind = "sound grader failed" if one.grader.is_sound else "fault not detected"
+            probes = one.failed or one.warned
+            print(f"- {kind} ({one.grader.half}): {one.grader.name}{': ' * bool(probes)}{', '.join(probes)}")
+
+
+def main() -> None:
+    """Audit the graders, and print the table and what each audit found as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--half", choices=("setting", "publishing", "both"), default="both")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    chosen = [one for one in graders() if given.half in (one.half, "both")]
+    started = time.monotonic()
+    with ProcessPoolExecutor(given.workers) as pool:
+        verdicts = list(pool.map(audited, chosen))
+    for one in verdicts:
+        print(
+            json.dumps({"grader": one.grader.name, "half": one.grader.half, "failed": one.failed, "warned": one.warned})
+        )
+    print(f"\n{len(verdicts)} audits in {time.monotonic() - started:.0f} s\n")
+    print_table(verdicts)
+    sys.exit(int(any(one.failed for one in verdicts if one.grader.is_sound and one.grader.half == "publishing")))
+
+
+if __name__ == "__main__":
+    main()
