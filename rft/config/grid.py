@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 from hydra import compose as hydra_compose
 from hydra.core.global_hydra import GlobalHydra
@@ -19,8 +20,10 @@ from rft.config.line import quoted, read_line
 from rft.config.presets import COMPOSING, explained
 from rft.config.schema import RunConfig
 from rft.config.yardstick import comparison_problems
-from rft.errors import ConfigError
+from rft.errors import ConfigError, UsageError
 from rft.redaction import hide_in_words, searched_secrets
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,22 +90,39 @@ def check_trials(trials: Sequence[Sequence[str]], folder: Path) -> list[RunConfi
         ConfigError: Trials have problems (each problem is listed once, with the numbers of its trials), or their
             held-out scores cannot be compared.
     """
-    problems: dict[str, list[int]] = {}
-    runs = []
-    for number, overrides in enumerate(trials):
-        try:
-            runs.append(load_training(overrides, quoted(folder / str(number))))
-        except ConfigError as error:
-            for problem in error.problems:
-                problems.setdefault(problem, []).append(number)
-    if problems:
-        raise ConfigError("sweep not started", add_trial_numbers(problems, len(trials)))
+    runs = for_each_trial(
+        trials, lambda number: load_training(trials[number], quoted(folder / str(number))), ConfigError
+    )
     if incomparable := comparison_problems(runs):
         raise ConfigError("sweep not started", incomparable)
     return runs
 
 
-def add_trial_numbers(problems: dict[str, list[int]], total: int) -> list[str]:
+def for_each_trial(trials: Sequence[object], make: Callable[[int], T], error_class: type[UsageError]) -> list[T]:
+    """Call `make` with the number of each trial and return its results.
+
+    Args:
+        trials: The trials.
+        make: Checks a trial.
+        error_class: Its errors are collected.
+
+    Raises:
+        UsageError: Contains all problems of all trials, each once, with the numbers of its trials.
+    """
+    problems: dict[str, list[int]] = {}
+    results = []
+    for number in range(len(trials)):
+        try:
+            results.append(make(number))
+        except error_class as error:
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(number)
+    if problems:
+        raise error_class("sweep not started", _with_trial_numbers(problems, len(trials)))
+    return results
+
+
+def _with_trial_numbers(problems: Mapping[str, list[int]], total: int) -> list[str]:
     """Append the numbers of the affected trials to each problem, unless it affects all of them."""
     return [
         problem if len(numbers) == total else f"{problem} (in trial {', '.join(map(str, numbers))} of 0 to {total - 1})"

@@ -18,7 +18,7 @@ from rich.text import Text
 from rft.api.train import train_run
 from rft.config import RunConfig
 from rft.config.commands import Job, with_hydra
-from rft.config.grid import Grid, add_trial_numbers, check_trials, read_grid
+from rft.config.grid import Grid, check_trials, for_each_trial, read_grid
 from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
@@ -75,18 +75,10 @@ def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[P
     Raises:
         UsageError: Contains all problems of all runs, each once, with the numbers of its trials.
     """
-    reuse = reuse or Reuse()
-    problems: dict[str, list[int]] = {}
-    prepared = []
-    for number, run in enumerate(runs):
-        try:
-            prepared.append(prepare(run, needs_training_tasks=True, reuse=reuse))
-        except UsageError as error:
-            for problem in error.problems:
-                problems.setdefault(problem, []).append(number)
-    if problems:
-        raise UsageError("sweep not started", add_trial_numbers(problems, len(runs)))
-    return prepared
+    shared = reuse or Reuse()
+    return for_each_trial(
+        runs, lambda number: prepare(runs[number], needs_training_tasks=True, reuse=shared), UsageError
+    )
 
 
 class _Sweep:
