@@ -1,9 +1,9 @@
-# Everything runs in .venv, which `make install` makes from the locks. No root, no other tool than Python and make.
+# All targets use .venv, which `make install` creates from the locks. They need no root, and only Python and make.
 .DEFAULT_GOAL := help
 .PHONY: help install hooks quickstart test test-full test-portable test-wheel test-ranges coverage lint format typecheck \
 	lock
 
-# The first Python that rft supports; `make PYTHON=/path/to/python quickstart` takes another.
+# The first supported Python; `make PYTHON=/path/to/python quickstart` selects another one.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
@@ -12,14 +12,14 @@ BIN := .venv/bin
 help:
 	@echo "make quickstart   install, then run the main job on the embedded model: a minute or two, no download"
 	@echo "make test         install, then run the unit tests and the end-to-end tests"
-	@echo "make test-full    the same with the costly variations of what those show"
-	@echo "make test-portable  the tests under older instruction sets and on busy cores: a table, hours"
+	@echo "make test-full    the same with the costly variations"
+	@echo "make test-portable  run the tests with older instruction sets and on busy cores; prints a table, takes hours"
 	@echo "make test-wheel   build the wheel, install its core into a fresh environment, and use it there"
-	@echo "make test-ranges  the core's unit tests with the oldest and the newest libraries that pyproject.toml allows"
-	@echo "make coverage     run the unit tests and report the lines and branches that they miss; details in htmlcov/"
+	@echo "make test-ranges  run the core's unit tests with the oldest and newest libraries of pyproject.toml's ranges"
+	@echo "make coverage     run the unit tests and report missed lines and branches; details in htmlcov/"
 	@echo "make lint         ruff; make format applies it"
 	@echo "make typecheck    mypy"
-	@echo "make hooks        check each commit with these tools from now on (pre-commit)"
+	@echo "make hooks        install pre-commit hooks that check each commit with these tools"
 
 install:
 	@test -n "$(PYTHON)" || { echo "rft: Python 3.11, 3.12 or 3.13 is missing (found: $$(python3 --version 2>&1))" >&2; exit 1; }
@@ -29,7 +29,7 @@ quickstart: install
 	@$(BIN)/rft train experiment=quickstart
 
 UNIT_TESTS := pytest -m "not e2e" -n auto --maxprocesses 8 --dist worksteal
-# Two at a time: each starts a Ray, and a good part of its time is waiting for processes to come up.
+# Two at a time: each test starts Ray and spends much of its time waiting for processes to start.
 END_TO_END := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test: install
@@ -70,7 +70,7 @@ typecheck: install
 hooks: install
 	@$(BIN)/pre-commit install
 
-# Only for maintainers, after a change of the dependencies in pyproject.toml.
+# For maintainers, after a change of the dependencies in pyproject.toml.
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 lock: install
