@@ -84,6 +84,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_teardown() -> None:
+    """Give torch one thread again. With two, the threads of two test processes would spin in each other's way."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
 def pytest_unconfigure() -> None:
     """Let Python's end free what was taken out; extension modules report the rest as leaked."""
     gc.unfreeze()
