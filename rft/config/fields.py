@@ -1,4 +1,4 @@
-"""What the fields of a configuration are made of: numbers that are not truth values, sections without unknown keys."""
+"""Types of configuration fields: numbers that reject booleans, and sections that reject unknown keys."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def _no_bool(value: Any) -> Any:
 
 
 def _absolute(value: str) -> str:
-    """Refuse a folder that would be another one in every process."""
+    """Refuse a relative folder, which would differ between processes."""
     if not value.startswith("/"):
         raise PydanticCustomError("absolute", "should be an absolute folder")
     return value
 
 
 def _folder_name(value: str) -> str:
-    """Refuse a name that would lead out of the folder it is put into."""
+    """Refuse a name that would leave its parent folder."""
     if value in ("", ".", "..") or {"/", "\\", "\0"} & set(value):
         raise PydanticCustomError("folder_name", "should be the name of one folder: no slash, and neither . nor ..")
     return value
@@ -41,6 +41,6 @@ FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values do not change."""
+    """A part of the configuration: refuses unknown keys, and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

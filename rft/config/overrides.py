@@ -1,4 +1,4 @@
-"""Overrides as Python gives them, texts and mappings, as words of the command line."""
+"""Converts overrides from Python (texts and mappings) to arguments of the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Overrides = str | Mapping[str, Any]
 
 
 def to_words(overrides: Sequence[object]) -> list[str]:
-    """Write overrides as words of the command line.
+    """Write overrides as arguments of the command line.
 
     Nested mappings become dotted keys, so they change only the keys that they name. None is `null`, and a path is its
     text.
@@ -25,7 +25,7 @@ def to_words(overrides: Sequence[object]) -> list[str]:
         overrides: `Overrides`; texts stay as they are.
 
     Raises:
-        ConfigError: With every option of the command line, and every value that a configuration cannot hold.
+        ConfigError: Overrides contain options of the command line, or values that a configuration cannot contain.
 
     Example:
         to_words(["experiment=quickstart", {"loop": {"steps": 20}}])  # ["experiment=quickstart", "loop.steps=20"]
@@ -59,10 +59,10 @@ def _words(values: Mapping[str, Any], prefix: str, problems: list[str]) -> Itera
 
 
 def _literal(value: Any) -> str:
-    """A value in Hydra's grammar.
+    """Write a value in Hydra's grammar.
 
     Raises:
-        TypeError: The grammar has no form for it.
+        TypeError: The grammar cannot express the value.
     """
     match value:
         case None:
@@ -86,7 +86,7 @@ def _literal(value: Any) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether the grammar reads a text as itself: the name of a preset, for example."""
+    """Whether the grammar reads a text unchanged, such as the name of a preset."""
     return text.isascii() and text.isidentifier() and text.lower() not in ("null", "true", "false", "nan", "inf")
 
 

@@ -12,8 +12,8 @@ from rft.sampling.spec import EngineSpec
 
 
 def build_engine(spec: EngineSpec) -> Engine:
-    """Build the engine that the sampler's settings name, importing its library only now."""
-    # OpenMP reads this once, when the library is loaded.
+    """Build the engine of the sampler's settings, and import its library only now."""
+    # OpenMP reads this once, during the load of the library.
     os.environ["OMP_NUM_THREADS"] = str(spec.place.num_threads)
     module, _, name = spec.sampler.engine_class.partition(":")
     with large_imports() if spec.sampler.libraries else nullcontext():

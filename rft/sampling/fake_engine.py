@@ -1,4 +1,4 @@
-"""A fake engine: it draws completions from a script, without a model."""
+"""A fake engine, which draws completions from a script, without a model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
 
 LONGEST_SLEEP_S = 0.05
-"""At a slow pace, a step ends without a completion after so long, so that others get their turn."""
+"""At a slow pace, seconds after which a step ends without a completion, so that others get their turn."""
 
 
 class FakeEngine:
     """Completion number `seed % len(script)` for every request; its token ids are the text's bytes.
 
-    It has no weights; its scores are those of `fake_score`. At a pace of P completions a second, the k-th since it was
-    idle ends after k / P seconds; one that was held up is made up for.
+    It has no weights; `fake_score` gives its scores. At a pace of P completions per second, the k-th completion since
+    the last idle time ends after k / P seconds; the engine catches up after a delay.
 
     Args:
-        spec: What to build; its sampler is a `FakeSamplerConfig`.
+        spec: Spec of the engine; its sampler is a `FakeSamplerConfig`.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -38,21 +38,21 @@ class FakeEngine:
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """The policies that it pretends to hold, the newest last."""
+        """The pretended policies, the newest last."""
         return tuple(policy for _, policy in self._held)
 
     @property
     def loads_in_place(self) -> bool:
-        """It holds several policies side by side."""
+        """False: it keeps several policies."""
         return False
 
     @property
     def has_unfinished(self) -> bool:
-        """Whether completions wait to be handed over."""
+        """Whether completions are waiting."""
         return bool(self._waiting)
 
     def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
-        """Pretend to hold this policy as the newest; older ones go, save those with requests and the last few."""
+        """Pretend to load this policy as the newest. Drop older ones, except those with requests and the last few."""
         in_use = {rollout.policy for _, _, rollout in self._waiting}
         own = [held for held in self._held if held[0] in (run, ANY_RUN)]
         for held in own[: len(own) - self._staleness]:
@@ -62,16 +62,16 @@ class FakeEngine:
         return Loaded(policy=arrived(weights), modules_matched=1)
 
     def forget(self, run: int) -> None:
-        """Let go of all policies of a run."""
+        """Drop all policies of a run."""
         self._held = [held for held in self._held if held[0] != run]
 
     def add(
         self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
     ) -> None:
-        """Draw all completions at once. Where runs share the engine, they are handed over in turn, as by vLLM.
+        """Draw all completions at once. Runs that share the engine receive theirs in turn, as with vLLM.
 
         Raises:
-            SyncError: The policy is not held.
+            SyncError: The engine does not have the policy.
         """
         if not {(run, policy), (ANY_RUN, policy)} & set(self._held):
             raise not_held(policy, self.policies)
@@ -81,10 +81,10 @@ class FakeEngine:
             (place if self._is_shared else 0, stream, self._completion(request, options, policy))
             for place, request in enumerate(requests)
         ]
-        self._waiting.sort(key=lambda waiting: waiting[0])  # of equals, who came first
+        self._waiting.sort(key=lambda waiting: waiting[0])  # ties: the first one
 
     def step(self) -> list[tuple[int, Rollout]]:
-        """Hand over one completion, in the order of the requests; at a pace, all that are due."""
+        """Return one completion, in the order of requests; with a pace, all that are due."""
         if not self._interval_s:
             return [self._waiting.pop(0)[1:]] if self._waiting else []
         if self._waiting:
@@ -96,11 +96,11 @@ class FakeEngine:
         return ended
 
     def abort(self, stream: int) -> None:
-        """Forget what waits for a stream."""
+        """Drop waiting completions of a stream."""
         self._waiting = [waiting for waiting in self._waiting if waiting[1] != stream]
 
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
-        """The scores of `fake_score` under the newest policy."""
+        """Return the scores of `fake_score` under the newest policy."""
         value = fake_score(self._held[-1][1])
         logprobs = tuple((value,) * (len(ids) - 1) for ids in sequences)
         return Scores(logprobs=logprobs, last=tuple(row[-1] for row in logprobs[:1]), reused_tokens=0)
@@ -121,5 +121,5 @@ class FakeEngine:
 
 
 def fake_score(policy: Policy) -> float:
-    """What a fake policy says to every token: -1 - version."""
+    """Return a fake policy's log-probability of every token: -1 - version."""
     return -1.0 - policy.version

@@ -1,8 +1,8 @@
-"""Adapters on a CPU: all that a batch needs in one product, where vLLM copies an adapter's weights to each token.
+"""Adapters on a CPU: one product for all adapters of a batch.
 
-vLLM's own CPU path gathers, for each token, the matrices of its adapter, and multiplies token by token. Here the
-adapters of a batch stand side by side, each token is multiplied with all of them, and what is not its own is set to
-zero. A token without an adapter gets nothing; vLLM's path would take the last slot for it.
+vLLM's CPU path copies the matrices of its adapter for each token, and multiplies token by token. This kernel stacks the
+adapters of a batch, multiplies each token with all of them, and zeroes the parts of other adapters. A token without an
+adapter gets no update; vLLM's path would use the last slot for it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from vllm.platforms import current_platform
 
 
 class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is not followed
-    """vLLM's CPU kernels of adapters, with another one for linear layers."""
+    """vLLM's CPU kernels for adapters, with another kernel for linear layers."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._beside: dict[int, tuple[tuple[Any, ...], torch.Tensor, torch.Tensor]] = {}
 
     def update_metadata(self, *arguments: Any, **options: Any) -> None:
-        """What vLLM calls before each step: which token has which adapter."""
+        """Store the adapter of each token; vLLM calls this before each step."""
         super().update_metadata(*arguments, **options)
         indices = self.token_lora_indices
         slots = torch.unique(indices)
         self._slots = slots[slots >= 0]
-        """`[K]` the slots that this batch uses."""
+        """`[K]` slots of this batch."""
         self._slots_now = tuple(self._slots.tolist())
         own = indices[:, None] == self._slots
         self._is_own = None if bool(own.all()) else own[:, :, None].float()
-        """`[T, K, 1]` which slot is whose token's; None where all tokens have the only one."""
+        """`[T, K, 1]` mask of each token's slot; None if all tokens use the only slot."""
 
     def add_lora_linear(
         self,
@@ -45,16 +45,16 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is not follow
         buffer: tuple[torch.Tensor, ...] | None = None,
         **_: Any,
     ) -> None:
-        """Add to `y` what the adapters say to `x`.
+        """Add the adapters' update of `x` to `y`.
 
         Args:
-            y: `[T, out]` output of the layer, of all its parts side by side.
-            x: `[T, in]` its input.
+            y: `[T, out]` output of the layer, with all parts side by side.
+            x: `[T, in]` input of the layer.
             lora_a_stacked: `[slots, 1, rank, in]` of each part.
             lora_b_stacked: `[slots, 1, out of the part, rank]` of each part.
-            scale: Of the product.
+            scale: Scaling of the product.
             output_slices: Outputs of each part.
-            buffer: Not used.
+            buffer: Unused.
         """
         if not len(self._slots):
             return
@@ -70,9 +70,9 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is not follow
             first += size
 
     def _side_by_side(self, a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """`[K * rank, in]` and `[K * rank, out]` of a part, for the slots of this batch; made anew when they change.
+        """Return `[K * rank, in]` and `[K * rank, out]` of a part for this batch; recompute after a change.
 
-        PyTorch counts in `_version` how often a tensor was written to, as when an adapter is loaded into a slot.
+        PyTorch's `_version` counts the writes to a tensor, such as the load of an adapter into a slot.
         """
         now = (self._slots_now, a._version, b._version, dtype)
         key = a.data_ptr()
@@ -84,5 +84,5 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM is not follow
 
 
 def use_grouped_lora() -> None:
-    """Let vLLM's engines in this process, on a CPU, take this kernel."""
+    """Make vLLM's engines in this process use this kernel on a CPU."""
     current_platform.get_punica_wrapper = lambda: f"{GroupedLora.__module__}.{GroupedLora.__name__}"

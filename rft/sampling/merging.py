@@ -1,6 +1,6 @@
-"""An adapter merged into the base model: which tensors change, and to what.
+"""Merges an adapter into the base model: selects and computes the changed tensors.
 
-Always computed from the base model's own files, so that nothing adds up over a thousand versions.
+The computation always starts from the base model's files, so that errors do not accumulate over versions.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from rft.sampling.adapters import ModuleUpdate, Parts
 
 
 class BaseWeights:
-    """The tensors of a base model's checkpoint, read when they are needed and never written.
+    """The tensors of a base model's checkpoint, read on demand and never written.
 
     Args:
         folder: The base model's folder.
 
     Raises:
-        ModelError: It holds no safetensors file.
+        ModelError: The folder contains no safetensors file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,23 +42,24 @@ class BaseWeights:
 
     @property
     def names(self) -> frozenset[str]:
-        """Names of all tensors."""
+        """Return the names of all tensors."""
         return frozenset(self._files)
 
     def name_of(self, name: str) -> str | None:
-        """What the checkpoint calls a tensor of the model; None where it has none.
+        """Return the checkpoint's name of a tensor of the model, or None.
 
-        Some hold the model without its head, whose names lack the first part: `h.0.` for `transformer.h.0.` in GPT-2's.
+        Some checkpoints contain the model without its head; their names lack the first part: `h.0.` instead of
+        `transformer.h.0.` in GPT-2's.
         """
         return next((known for known in (name, name.partition(".")[2]) if known in self._files), None)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor, as it lies on disk."""
+        """Return one tensor, as stored on disk."""
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor
 
     def linear_names(self) -> list[str]:
-        """Last names of the modules with a matrix, as `q_proj`; the embeddings in and out are left out."""
+        """Return last names of modules with a matrix, such as `q_proj`, without input and output embeddings."""
         names = set()
         for name, file in self._files.items():
             module, _, leaf = name.rpartition(".")
@@ -68,25 +69,25 @@ class BaseWeights:
 
 
 def is_embedding(name: str) -> bool:
-    """Whether a tensor or a module is one of the embeddings of tokens or positions."""
+    """Whether a tensor or module is an embedding of tokens or positions."""
     return "embed" in name or not {"wte", "wpe"}.isdisjoint(name.split("."))
 
 
 def touched(base: BaseWeights, parts: Parts) -> list[str]:
-    """Names of the checkpoint's tensors that an adapter changes."""
+    """Return the names of tensors that an adapter changes."""
     names = [*(f"{module}.weight" for module in parts.updates), *parts.replaced]
     return [known for name in names if (known := base.name_of(name)) is not None]
 
 
 def merge(base: BaseWeights, parts: Parts, name: str, dtype: torch.dtype, device: str = "cpu") -> torch.Tensor:
-    """One tensor of the base model as an adapter changes it; computed in float32.
+    """Return one tensor of the base model with the adapter merged, computed in float32.
 
     Args:
         base: The base model.
         parts: The adapter.
-        name: In the checkpoint, of a tensor that the adapter touches.
-        dtype: Of the result.
-        device: Where it is computed.
+        name: Checkpoint name of a tensor that the adapter changes.
+        dtype: Dtype of the result.
+        device: Device of the computation.
     """
     if (replaced := _known_as(name, parts.replaced)) is not None:
         return replaced.to(device, dtype)
@@ -97,28 +98,27 @@ def merge(base: BaseWeights, parts: Parts, name: str, dtype: torch.dtype, device
 
 
 def _known_as(name: str, entries: Mapping[str, Any]) -> Any:
-    """The entry of a name in the checkpoint, which may lack the first part; None where there is none."""
+    """Return the entry of a checkpoint name, which may lack the first part, or None."""
     if name in entries:
         return entries[name]
     return next((entry for full, entry in entries.items() if full.partition(".")[2] == name), None)
 
 
 def unmatched(base: BaseWeights, parts: Parts) -> list[str]:
-    """Modules of an adapter that the base model has not."""
+    """Return modules of an adapter that the base model lacks."""
     modules = [module for module in parts.updates if base.name_of(f"{module}.weight") is None]
     return sorted([*modules, *(name for name in parts.replaced if base.name_of(name) is None)])
 
 
 def whole_layers(base: BaseWeights, names: Sequence[str], packed: Mapping[str, Sequence[str]]) -> list[str]:
-    """The tensors that must be reloaded with those touched.
+    """Return all tensors to reload together with the changed ones.
 
-    vLLM fuses `q_proj`, `k_proj` and `v_proj` into one layer, and a layer of which only a part is reloaded holds
-    rubbish in the rest.
+    vLLM fuses `q_proj`, `k_proj` and `v_proj` into one layer. A partial reload leaves garbage in the rest of the layer.
 
     Args:
         base: The base model.
         names: Tensors that change.
-        packed: Which modules are fused, by what vLLM calls them together.
+        packed: Fused modules by vLLM's name of the fused layer.
     """
     partners = {member: tuple(members) for members in packed.values() for member in members}
     modules = set()
@@ -133,5 +133,5 @@ def _updated(weight: torch.Tensor, update: ModuleUpdate) -> torch.Tensor:
     updated = weight + update.scaling * (b @ a)
     if update.magnitude is None:
         return updated
-    # DoRA: the direction of the sum, at a learned length for each output.
+    # DoRA: the direction of the sum, with a learned length for each output.
     return updated * (update.magnitude.to(updated) / updated.norm(dim=1)).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""What an engine is to be: a record of plain values that travels to the actor which builds it."""
+"""The spec of an engine: plain values that travel to the actor that builds the engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rft.types import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePlace:
-    """Where an engine runs, and what it has there.
+    """The place of an engine, with its resources.
 
     Example:
         EnginePlace(model=Path("/models/tiny"), num_threads=2, num_gpus=0.0)
@@ -33,30 +33,30 @@ class EnginePlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """Everything that building an engine takes: the run's settings of its samplers, and the facts that come with a run.
+    """All inputs to build an engine: the run's sampler settings, and facts about the run.
 
-    All but `place` is the same wherever the engine runs.
+    Only `place` depends on the location of the engine.
     """
 
     sampler: SamplerConfig
-    """The settings; their class says which engine is built."""
+    """The settings; their class selects the engine."""
     base: Policy
-    """The policy that is the base model alone."""
+    """The policy of the base model."""
     dtype: str
     """float32, bfloat16 or float16."""
     serve: Literal["adapter", "merged"] = "adapter"
     """How an adapter is served: beside the base model, or merged into it."""
     max_lora_rank: int | None
-    """Highest rank of the adapters to come; None where full weights come instead."""
+    """Highest rank of adapters; None for whole models."""
     max_context_tokens: int
-    """Prompt and completion together."""
+    """Maximum tokens of prompt and completion together."""
     canaries: tuple[tuple[int, ...], ...] = ()
-    """Token ids of the sequences that prove a sync; none where nobody publishes what they should score."""
+    """Token ids of the canaries; empty without a learner."""
     seed: int
-    """Of the engine."""
+    """Seed of the engine."""
     staleness: int = 0
     """Policy versions that may be in flight beside the newest."""
     num_runs: int = 1
-    """Runs that share the engine, each with policies of its own."""
+    """Number of runs that share the engine, each with its own policies."""
     place: EnginePlace
-    """Where it runs."""
+    """Place of the engine."""

@@ -1,4 +1,4 @@
-"""Where a completion ends: end tokens of the model, and stop strings."""
+"""The end of a completion: the model's end tokens, and stop strings."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Stops:
-    """What ends a completion.
+    """The end conditions of completions.
 
     Example:
         Stops(ids=frozenset({2}), strings=("Question:",))
     """
 
     ids: frozenset[int]
-    """A completion ends with the first of these tokens; it is part of the completion, not of its text."""
+    """A completion ends with the first of these tokens, which is part of the completion but not of its text."""
     strings: tuple[str, ...]
-    """It ends with the token that completes one of these; the text ends before it."""
+    """A completion ends with the token that completes one of these strings; its text ends before the string."""
 
     def adding(self, strings: Sequence[str], tokenizer: Any) -> Stops:
-        """Those of a request as well. One that is an added token is a token: control tokens are in no text."""
+        """Add the strings of a request. A string that is an added token becomes an end token, as texts contain none."""
         added = tokenizer.get_added_vocab()
         ids = {added[string] for string in strings if string in added}
         return Stops(self.ids | ids, tuple(string for string in strings if string not in added))
 
     def are_in(self, text: str) -> bool:
-        """Whether a text has one of the strings."""
+        """Whether a text contains one of the strings."""
         return any(string in text for string in self.strings)
 
     def cut(self, text: str) -> str:
-        """A text up to the first of the strings."""
+        """Return a text up to the first of the strings."""
         return text[: min((text.find(string) for string in self.strings if string in text), default=len(text))]
 
     def length(self, ids: Sequence[int], tokenizer: Any) -> int | None:
-        """How many tokens a completion has that may go on beyond its end; None where it has not ended."""
+        """Return the number of tokens up to the end of a completion; None if it has not ended."""
         ended = [place + 1 for place, token in enumerate(ids) if token in self.ids][:1]
         if self.strings and self.are_in(tokenizer.decode(ids, skip_special_tokens=True)):
             lengths = range(1, len(ids) + 1)
@@ -52,7 +52,7 @@ class Stops:
 
 
 def model_stops(model: Path, tokenizer: Any) -> Stops:
-    """The end tokens of a model: its tokenizer's, and those of generation_config.json, or else of config.json.
+    """Return a model's end tokens: the tokenizer's, and those of generation_config.json, or else of config.json.
 
     Args:
         model: Folder of the model.

@@ -1,6 +1,6 @@
 """Sampling with `generate` of Transformers, for machines where vLLM cannot be installed.
 
-It samples batch by batch, so completions leave together; everything else is as with vLLM.
+It samples batch by batch, so completions of a batch end together. All other behaviour equals that of vLLM.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from rft.sampling.stops import Stops, model_stops
 from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
 
 _Held = tuple[int, Policy]
-"""A policy, after the run that it is of."""
+"""A policy with its run."""
 _Waiting = tuple[int, Request, SamplingOptions, _Held]
 
 
 class TransformersEngine:
-    """One model in Transformers and the adapters it holds.
+    """One model in Transformers with its loaded adapters.
 
     Args:
-        spec: What to build; its sampler is a `TransformersSamplerConfig`.
+        spec: Spec of the engine; its sampler is a `TransformersSamplerConfig`.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -44,8 +44,8 @@ class TransformersEngine:
         torch.set_num_threads(place.num_threads)
         self._device = "cuda" if place.on_gpu else "cpu"
         model = AutoModelForCausalLM.from_pretrained(place.model, dtype=getattr(torch, spec.dtype))
-        # `generate` would fall back on the model's own defaults, such as a repetition penalty, of which the learner and
-        # vLLM know nothing.
+        # `generate` would use the model's own defaults, such as a repetition penalty, which the learner and
+        # vLLM do not know.
         model.generation_config = GenerationConfig()
         self._model: Any = model.to(self._device).eval()
         self._tokenizer = AutoTokenizer.from_pretrained(place.model)
@@ -60,24 +60,24 @@ class TransformersEngine:
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """The policies that can be sampled, the newest last."""
+        """The loaded policies, the newest last."""
         return tuple(policy for _, policy in self._held)
 
     @property
     def loads_in_place(self) -> bool:
-        """Whether whole models come, which overwrite each other."""
+        """Whether policies are whole models, which overwrite each other."""
         return self._in_place
 
     @property
     def has_unfinished(self) -> bool:
-        """Whether requests wait."""
+        """Whether requests are waiting."""
         return bool(self._waiting)
 
     def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
-        """Hold this policy as the newest; older ones of the run go, save those with requests and the last few.
+        """Load this policy as the newest. Drop older policies of the run, except those with requests and the last few.
 
         Raises:
-            SyncError: A whole model came where adapters are served, or the other way round.
+            SyncError: The policy is a whole model but the engine serves adapters, or the reverse.
         """
         if isinstance(weights, FullWeights) != self._in_place:
             kinds = ("a whole model", "an adapter")
@@ -98,7 +98,7 @@ class TransformersEngine:
         return self._read_back(weights, _name(new))
 
     def forget(self, run: int) -> None:
-        """Let go of all policies of a run, and of its requests."""
+        """Drop all policies and requests of a run."""
         self._waiting = deque(waiting for waiting in self._waiting if waiting[3][0] != run)
         for held in [held for held in self._held if held[0] == run]:
             self._remove(held)
@@ -128,11 +128,11 @@ class TransformersEngine:
         different += [key for key, layer in layers.items() if layer.scaling[name] != scaling_of(adapter.config, key)]
         problems = unmatched_problem(absent, len(layers))
         if different:
-            problems += (f"the weights or their scaling are not those that were shipped in {some(sorted(different))}",)
+            problems += (f"the weights or their scaling differ from the published ones in {some(sorted(different))}",)
         return Loaded(policy=arrived(adapter), modules_matched=len(layers), problems=problems)
 
     def _overwrite(self, weights: FullWeights) -> Loaded:
-        self._held.clear()  # should this fail half-way, nothing is held: no request is answered
+        self._held.clear()  # if this fails half-way, no policy is loaded, and all requests are refused
         tensors = safetensors.torch.load(weights.tensors)
         there = self._model.state_dict()
         absent = sorted(tensors.keys() - there.keys())
@@ -144,10 +144,10 @@ class TransformersEngine:
     def add(
         self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
     ) -> None:
-        """Take in requests.
+        """Add requests.
 
         Raises:
-            SyncError: The policy is not held.
+            SyncError: The engine does not have the policy.
         """
         held = next((held for held in ((run, policy), (ANY_RUN, policy)) if held in self._held), None)
         if held is None:
@@ -155,7 +155,7 @@ class TransformersEngine:
         self._waiting += [(stream, request, options, held) for request in requests]
 
     def step(self) -> list[tuple[int, Rollout]]:
-        """Sample one batch: requests of one stream, in their order. Runs that share the engine take turns."""
+        """Sample one batch: requests of one stream, in order. Runs that share the engine take turns."""
         batch: list[_Waiting] = []
         while self._waiting and len(batch) < self._completions_per_batch:
             if batch and (self._waiting[0][0], self._waiting[0][3]) != (batch[0][0], batch[0][3]):
@@ -170,7 +170,7 @@ class TransformersEngine:
         return [(stream, rollout) for rollout in self._sample([request for _, request, _, _ in batch], options, held)]
 
     def abort(self, stream: int) -> None:
-        """Forget the waiting requests of a stream."""
+        """Drop the waiting requests of a stream."""
         self._waiting = deque(waiting for waiting in self._waiting if waiting[0] != stream)
 
     @torch.inference_mode()
@@ -185,7 +185,7 @@ class TransformersEngine:
         return Scores(logprobs=tuple(rows), last=tuple(row[-1] for row in rows[:1]), reused_tokens=0)
 
     def _under(self, held: _Held) -> AbstractContextManager[None]:
-        """Let the model be this policy."""
+        """Activate this policy in the model."""
         if not isinstance(self._model, PeftModel):
             return nullcontext()
         if held[1] == self._base:
@@ -228,7 +228,7 @@ class TransformersEngine:
     ) -> Rollout:
         end = stops.length(ids, self._tokenizer)
         ids = ids[:end]
-        # An end token is part of the completion, but not of what it says.
+        # An end token is part of the completion, but not of its text.
         said = ids[:-1] if ids[-1] in stops.ids else ids
         return Rollout(
             task_id=request.task_id,
@@ -243,7 +243,7 @@ class TransformersEngine:
 
 
 class _StopStrings(StoppingCriteria):  # type: ignore[misc]  # Transformers is not followed
-    """Ends a completion with the token that completes a stop string; that of Transformers looks at the prompt too."""
+    """Ends a completion with the token that completes a stop string; Transformers' criterion also checks the prompt."""
 
     def __init__(self, stops: Stops, tokenizer: Any, prompt_length: int) -> None:
         self._stops, self._tokenizer, self._prompt_length = stops, tokenizer, prompt_length
@@ -258,5 +258,5 @@ class _StopStrings(StoppingCriteria):  # type: ignore[misc]  # Transformers is n
 
 
 def _name(held: _Held) -> str:
-    """What PEFT calls the adapter of a policy; it allows no dots."""
+    """Return PEFT's name of a policy's adapter, without dots."""
     return f"{held[1].name}-{held[0]}".replace(".", "_")

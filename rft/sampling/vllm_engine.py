@@ -1,8 +1,7 @@
 """A vLLM engine driven request by request, inside the calling process.
 
-`LLM.generate` would hand back a whole batch at once; stepping the engine ourselves lets every completion leave the
-moment it ends, so that it is graded while its neighbours are still being sampled, and lets new requests and new
-policies in at any time.
+`LLM.generate` would return a whole batch at once. By stepping the engine, rft receives every completion as soon as it
+ends, so that it is graded while others are sampled, and can add requests and policies at any time.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ class Held:
 
     policy: Policy
     lora_request: Any
-    """How vLLM calls its adapter; None for the weights of the model itself."""
+    """vLLM's request of the adapter; None for the weights of the model itself."""
     salt: str
-    """Keeps the prefix cache of one policy from being read by another."""
+    """Salt that separates the prefix caches of policies."""
     run: int = ANY_RUN
-    """Whose it is."""
+    """The run of the policy."""
 
 
 class VllmEngine:
-    """One vLLM engine and the policies it holds.
+    """One vLLM engine with its loaded policies.
 
     Args:
-        spec: What to build; its sampler is a `VllmSamplerConfig`.
+        spec: Spec of the engine; its sampler is a `VllmSamplerConfig`.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -69,33 +68,33 @@ class VllmEngine:
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """The policies that can be sampled, the newest last."""
+        """The loaded policies, the newest last."""
         return tuple(held.policy for held in self._held)
 
     @property
     def loads_in_place(self) -> bool:
-        """Whether loading overwrites the policy before."""
+        """Whether loading overwrites the previous policy."""
         return isinstance(self._weights, InPlaceWeights)
 
     @property
     def has_unfinished(self) -> bool:
-        """Whether `step` has anything to do."""
+        """Whether `step` has work."""
         return bool(self._running or self._ended)
 
     def load(self, weights: Adapter | FullWeights, run: int = 0) -> Loaded:
-        """Hold this policy as the newest. Older ones of the run go, save those with requests and the last `staleness`.
+        """Load this policy as the newest. Drop older policies of the run, except those in use and the last `staleness`.
 
-        Every load has its own adapter name, id and salt, so that nothing of an older one can be taken for it.
+        Every load has its own adapter name, id and salt, which excludes any reuse of an older load.
 
         Raises:
-            SyncError: The weights cannot be served in the way that this engine serves, or too many are in flight.
+            SyncError: The engine cannot serve the weights, or too many policies are in flight.
         """
         number = next(self._numbers)
         self._drop_old(run, keep=self._staleness + 1)
         if self.loads_in_place:
             if self._running:
                 raise SyncError(f"{len(self._running)} requests of an older policy are still in flight")
-            self._held.clear()  # should this fail half-way, nothing is held: no request is answered
+            self._held.clear()  # if this fails half-way, no policy is loaded, and all requests are refused
         lora_request, loaded = self._weights.load(weights, number, len(self._held))
         self._held.append(Held(weights.policy, lora_request, f"{weights.policy.name}-{number}", run))
         self._drop_old(run, keep=self._staleness + 1)
@@ -105,7 +104,7 @@ class VllmEngine:
         in_use = {held.salt for _, _, held in self._running.values()}
         own = [held for held in self._held if held.run in (run, ANY_RUN)]
         for held in own[:-keep]:
-            # The base model is still to come for runs that share the engine and have not begun.
+            # Runs that share the engine but have not started yet still need the base model.
             if held.salt not in in_use and not (self._is_shared and held.run == ANY_RUN):
                 self._drop(held)
 
@@ -114,7 +113,7 @@ class VllmEngine:
         self._weights.drop(held.lora_request)
 
     def forget(self, run: int) -> None:
-        """Let go of all policies of a run, and of its requests."""
+        """Drop all policies and requests of a run."""
         ended = {stream for stream, _, held in self._running.values() if held.run == run}
         for stream in ended:
             self.abort(stream)
@@ -124,10 +123,10 @@ class VllmEngine:
     def add(
         self, stream: int, requests: Sequence[Request], options: SamplingOptions, policy: Policy, run: int = 0
     ) -> None:
-        """Take in requests.
+        """Add requests.
 
         Raises:
-            SyncError: The policy is not held.
+            SyncError: The engine does not have the policy.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -147,7 +146,7 @@ class VllmEngine:
                 seed=request.seed,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            # The more of a stream was begun, the longer its next request waits: no run keeps the others waiting.
+            # The more requests of a stream have started, the longer its next one waits, so that no run delays others.
             key = self._submit(request.prompt_ids, params, held, priority=place if self._is_shared else 0)
             self._running[key] = (stream, request, held)
 
@@ -163,17 +162,17 @@ class VllmEngine:
         return ended
 
     def abort(self, stream: int) -> None:
-        """Forget the unfinished requests of a stream."""
+        """Drop the unfinished requests of a stream."""
         keys = [key for key, (of, _, _) in self._running.items() if of == stream]
         self._engine.abort_request(keys)
         for key in keys:
             del self._running[key]
 
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
-        """Score sequences under the newest policy, while other requests go on.
+        """Score sequences under the newest policy, while other requests continue.
 
-        The first sequence's last token is asked for first, as sampling would: through the prefix cache. Only then are
-        all scored anew, which fills the cache for the next sync to find, should it be reused against the rules.
+        First requests the last token of the first sequence through the prefix cache, as sampling would. Then scores all
+        sequences anew. This fills the cache, so that the next sync detects a wrong reuse.
         """
         from vllm import SamplingParams
 
@@ -203,7 +202,7 @@ class VllmEngine:
         return key
 
     def _advance(self) -> dict[str, Any]:
-        """Step vLLM; keep the rollouts that ended, return the other outputs."""
+        """Step vLLM; keep finished rollouts, and return the other outputs."""
         others = {}
         for output in self._engine.step():
             if output.finished and output.request_id in self._running:

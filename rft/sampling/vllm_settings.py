@@ -1,4 +1,4 @@
-"""How vLLM is set up: its arguments, and the environment that it reads while it is imported."""
+"""vLLM's settings: its arguments, and the environment that it reads during its import."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rft.sampling.spec import EnginePlace, EngineSpec
 
 
 def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
-    """The `EngineArgs` by name; those of `sampler.engine` win over what is set here.
+    """Return the `EngineArgs` by name; `sampler.engine` overrides these settings.
 
     Args:
-        spec: What to build.
+        spec: Spec of the engine.
         base: The base model's tensors.
     """
     sampler, place = spec.sampler, spec.place
@@ -28,7 +28,7 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
         lora = {
             "enable_lora": True,
             "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= spec.max_lora_rank),
-            # A version is loaded before the oldest one goes.
+            # A new version is loaded before the oldest one is removed.
             "max_loras": (spec.staleness + 2) * spec.num_runs,
             # Not the output embedding: with an adapter on it, vLLM computes wrong log-probabilities of a prompt (it
             # drops the adapter there, and on a CPU it fails), and those prove the sync. PEFT leaves it out as well.
@@ -52,9 +52,9 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
 
 
 def _sharing_arguments(sampler: VllmSamplerConfig, place: EnginePlace) -> dict[str, Any]:
-    # vLLM takes nearly the whole GPU unless told that it is shared.
+    # vLLM takes nearly the whole GPU unless a limit is set.
     shared = {"gpu_memory_utilization": 0.8 * place.num_gpus} if 0 < place.num_gpus < 1 else {}
-    # Inside a placement group vLLM would ask Ray for more actors; the GPUs that it spans are its own already.
+    # Inside a placement group vLLM would request more Ray actors, although it already has its GPUs.
     spanning = {"distributed_executor_backend": "mp"} if sampler.gpus_spanned > 1 else {}
     return shared | spanning
 
@@ -72,7 +72,7 @@ def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:
 
 
 def set_environment(on_gpu: bool) -> None:
-    """Set what vLLM reads when it is imported; what the user has set stands."""
+    """Set the environment that vLLM reads during its import, without changing the user's values."""
     defaults = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
@@ -80,7 +80,7 @@ def set_environment(on_gpu: bool) -> None:
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
     if not on_gpu:
-        # Threads bound to cores stand still whenever another process has the core: the learner, or a second engine.
+        # Threads bound to cores stop whenever another process has the core: the learner, or a second engine.
         # Compiling costs 3 s and a C++ compiler, to gather log-probabilities a little faster.
         defaults |= {
             "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -89,7 +89,7 @@ def set_environment(on_gpu: bool) -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # What vLLM says while it is being imported, before it has read its logging level.
+    # Hides messages of vLLM's import, before vLLM reads its logging level.
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
     logging.getLogger("vllm").setLevel(logging.ERROR)
 
@@ -97,8 +97,8 @@ def set_environment(on_gpu: bool) -> None:
 def inspect_here(model: Path) -> None:
     """Let vLLM inspect the class of a model in this process.
 
-    It would start another Python for that, so that CUDA is not initialized here, and cache what it finds. On a CPU that
-    process is not needed: it would import all of vLLM again, which makes the first start on a machine 10 s longer.
+    vLLM would start another Python for the inspection, to avoid initializing CUDA here, and cache the result. A CPU
+    needs no such process. It would import vLLM again, which makes the first start on a machine 10 s longer.
 
     Args:
         model: Folder of the base model.

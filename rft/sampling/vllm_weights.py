@@ -1,4 +1,4 @@
-"""Two ways to bring a policy into a vLLM engine: as an adapter beside the base model, or written into its weights."""
+"""Two ways to load a policy into a vLLM engine: as an adapter beside the base model, or into its weights."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rft.types import Adapter, FullWeights
 
 
 class AdapterWeights:
-    """Adapters beside the base model, several versions side by side.
+    """Adapters beside the base model, in several versions.
 
     Args:
         engine: vLLM's engine.
-        spec: What it was built from.
+        spec: Spec of the engine.
     """
 
     def __init__(self, engine: Any, spec: EngineSpec) -> None:
@@ -37,11 +37,11 @@ class AdapterWeights:
 
         Args:
             weights: The adapter.
-            number: Of this load, never used again.
-            num_held: Policies that are held now, the base model perhaps among them.
+            number: Unique number of this load.
+            num_held: Number of loaded policies, possibly including the base model.
 
         Raises:
-            SyncError: It cannot be served as an adapter, or more versions are in flight than there is room for.
+            SyncError: The weights cannot be served as an adapter, or too many versions are in flight.
         """
         from vllm.lora.request import LoRARequest
 
@@ -56,7 +56,7 @@ class AdapterWeights:
             (Path(folder) / "adapter_config.json").write_text(json.dumps(weights.config))
             (Path(folder) / "adapter_model.safetensors").write_bytes(weights.tensors)
             request = LoRARequest(f"{weights.policy.name}-{number}", number, folder)
-            # The files go at once: should vLLM ever drop an adapter that is needed, it fails and does not reload it.
+            # The files are removed at once. If vLLM ever drops a needed adapter, it fails instead of reloading it.
             self._engine.add_lora(request)
         return request, self._read_back(weights, number)
 
@@ -69,8 +69,8 @@ class AdapterWeights:
         if different:
             largest = max(different.values())
             problems += (
-                f"in {len(different)} layers of the engine ({some(sorted(different))}) the weights are not those that "
-                f"were shipped, by up to {largest:.3g}: another adapter, or scaled by other than lora_alpha / r",
+                f"in {len(different)} layers of the engine ({some(sorted(different))}) the weights differ from the "
+                f"published ones by up to {largest:.3g}: another adapter, or a scaling other than lora_alpha / r",
             )
         return Loaded(policy=arrived(adapter), modules_matched=len(matched), problems=problems)
 
@@ -100,7 +100,7 @@ class InPlaceWeights:
         self._device = "cuda" if spec.place.on_gpu and self._is_one_process else "cpu"
 
     def load(self, weights: Adapter | FullWeights, number: int, num_held: int) -> tuple[None, Loaded]:
-        """Write a policy over the one before. Nothing may be in flight.
+        """Overwrite the previous policy. No request may be in flight.
 
         Raises:
             SyncError: The adapter cannot be merged, or the prefix cache could not be emptied.
@@ -113,7 +113,7 @@ class InPlaceWeights:
             names = [name for name in tensors if name in self._base.names]
             problems = unmatched_problem(absent, len(names))
             if missing:
-                problems += (f"{len(missing)} tensors of the model did not come ({some(missing)})",)
+                problems += (f"{len(missing)} tensors of the model are missing ({some(missing)})",)
             self._write(names, lambda name: tensors[name])
         else:
             refuse(weights, merged=True, max_rank=None)
@@ -125,10 +125,10 @@ class InPlaceWeights:
 
     def _write(self, names: list[str], make: Callable[[str], torch.Tensor]) -> None:
         changed = set(names)
-        # What the policy before changed and this one does not goes back to what it was.
+        # Restore tensors that the previous policy changed and this one does not.
         reloaded = whole_layers(self._base, [*changed, *self._changed], self._packed)
         self._changed |= changed
-        # One after the other, so that there is never a second copy of the whole model.
+        # One tensor after the other, so that a second copy of the whole model never exists.
         weights = ((name, make(name) if name in changed else self._base.tensor(name)) for name in reloaded)
         how = {"weights_iterator": weights if self._is_one_process else list(weights)}
         self._engine.collective_rpc("reload_weights", kwargs=how)
@@ -136,7 +136,7 @@ class InPlaceWeights:
         if any(map(is_embedding, reloaded)):
             self._engine.collective_rpc("rft_refresh_tied_head")
         if not self._engine.reset_prefix_cache():
-            raise SyncError("vLLM could not empty its prefix cache, which holds what an older policy computed")
+            raise SyncError("vLLM could not empty its prefix cache, which contains results of an older policy")
 
     def drop(self, lora_request: None) -> None:
-        """Nothing is kept of an older policy."""
+        """Older policies leave nothing to remove."""

@@ -1,8 +1,8 @@
-"""What rft asks of vLLM's worker, where the weights are: to read back the adapter that it serves.
+"""rft's extension of vLLM's worker, which has the weights: reads back the served adapter.
 
-vLLM mixes this class into its own worker (`worker_extension_cls`) and lets the engine call its methods by name. Where
-an adapter lies is not documented: `LoRAModelManager` gives it a slot, and each LoRA layer keeps `lora_a_stacked` and
-`lora_b_stacked`, one tensor `[slots, 1, rows, columns]` for each part of a fused layer such as `qkv_proj`.
+vLLM mixes this class into its own worker (`worker_extension_cls`) and lets the engine call its methods by name. The
+location of an adapter is undocumented: `LoRAModelManager` gives it a slot, and each LoRA layer keeps `lora_a_stacked`
+and `lora_b_stacked`, one tensor `[slots, 1, rows, columns]` for each part of a fused layer such as `qkv_proj`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from rft.types import Adapter
 
 @dataclass(slots=True)
 class ReadBack:
-    """An adapter as it lies in one worker, compared with the one that was shipped."""
+    """The comparison of an adapter in one worker with the published one."""
 
     matched: set[str] = field(default_factory=set)
-    """Modules of the adapter that the model has."""
+    """Modules of the adapter that exist in the model."""
     unmatched: set[str] = field(default_factory=set)
-    """Modules of the adapter that it has not."""
+    """Modules of the adapter that the model lacks."""
     different: dict[str, float] = field(default_factory=dict)
-    """Modules whose weights are not those that were shipped, with the largest difference."""
+    """Modules whose weights differ from the published ones, with the largest difference."""
 
 
 class ReadBackWorker:
-    """Mixed into vLLM's worker."""
+    """Mixin for vLLM's worker."""
 
     def rft_read_back(self, lora_id: int, adapter: Adapter) -> ReadBack:
-        """Compare, bit by bit, what lies in the slot of an adapter with what was shipped.
+        """Compare the slot of an adapter with the published weights, bit by bit.
 
-        The scaling is part of it, for vLLM multiplies it into B.
+        The comparison includes the scaling, which vLLM multiplies into B.
         """
         manager = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
         slot = manager.lora_index_to_id.index(lora_id)
@@ -47,7 +47,7 @@ class ReadBackWorker:
             matched = [member for member in members if member in updates]
             read_back.matched.update(matched)
             if len(getattr(layer, "lora_a_stacked", ())) != len(members):
-                if matched:  # a layer of another make, as of a mixture of experts
+                if matched:  # a layer of another type, such as a mixture of experts
                     read_back.different[name] = float("nan")
                 continue
             difference = _largest_difference(layer, slot, [updates.get(member) for member in members])
@@ -57,9 +57,9 @@ class ReadBackWorker:
         return read_back
 
     def rft_refresh_tied_head(self) -> None:
-        """Let an output embedding that shares the weights of the input embedding take up what they are now.
+        """Update an output embedding that shares the weights of the input embedding.
 
-        On a CPU vLLM multiplies with a packed copy, which `reload_weights` makes anew only for what it loads.
+        On a CPU vLLM multiplies with a packed copy, which `reload_weights` renews only for loaded tensors.
         """
         from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
@@ -68,13 +68,13 @@ class ReadBackWorker:
                 module.quant_method.process_weights_after_loading(module)
 
     def rft_packed_modules(self) -> Mapping[str, list[str]]:
-        """Which modules of the checkpoint vLLM fuses, as `{"qkv_proj": ["q_proj", "k_proj", "v_proj"]}`."""
+        """Return the modules that vLLM fuses, such as `{"qkv_proj": ["q_proj", "k_proj", "v_proj"]}`."""
         model = self.model_runner.get_model()  # type: ignore[attr-defined]
         return dict(getattr(model, "packed_modules_mapping", {}))
 
 
 def _mapped(model: Any, module: str) -> str:
-    """What vLLM calls a module of the checkpoint."""
+    """Return vLLM's name of a module in the checkpoint."""
     from vllm.lora.utils import parse_fine_tuned_lora_name
 
     mapper = getattr(model, "hf_to_vllm_mapper", None)
@@ -85,10 +85,10 @@ def _mapped(model: Any, module: str) -> str:
 
 
 def _largest_difference(layer: Any, slot: int, updates: list[ModuleUpdate | None]) -> float:
-    """Between what lies in a layer's slot and what should: zero where the adapter has nothing for it."""
+    """Return the largest difference between a layer's slot and the published weights (zero without an update)."""
     dtype = layer.lora_b_stacked[0].dtype
     a = [update and update.a.to(dtype) for update in updates]
-    # vLLM casts first and scales then, in the type it computes in.
+    # vLLM first casts to its dtype and then scales.
     b = [update and update.b.to(dtype) * update.scaling for update in updates]
     if layer.tp_size > 1:
         a, b = (layer.slice_lora_a(a), layer.slice_lora_b(b)) if len(a) > 1 else (a, b)
@@ -103,5 +103,5 @@ def _difference(loaded: torch.Tensor, shipped: torch.Tensor | None) -> float:
     if shipped is not None:
         rows, columns = shipped.shape
         rest[:rows, :columns] -= shipped.to(rest.device)
-    # Not a number where either has none: then the two are not equal either.
+    # NaN if either contains NaN: then the two are not equal.
     return float(rest.abs().max())

@@ -1,4 +1,4 @@
-"""How many trials run at the same time: what is taken where nothing is said, and what a cluster has room for."""
+"""The number of parallel trials: the default, and the limit of a cluster."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from rft.cluster import Node
 from rft.config import RunConfig
 
 MAX_PARALLEL_PER_NODE = 4
-"""Trials at a time on a machine without a GPU, where nothing else is said and there are as many cores."""
+"""Default maximum of parallel trials per machine without a GPU."""
 
 
 def default_parallel(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_fleet: bool) -> int:
-    """How many trials run at the same time where nothing is said.
+    """Return the default number of parallel trials.
 
-    With GPUs, as many as can have a learner, and samplers where they are not shared, with GPUs of their own; without,
-    as many as there are cores, up to `MAX_PARALLEL_PER_NODE` a node; twice as many where they share their samplers, for
-    then a trial is a learner that half of the time waits.
+    With GPUs: the number of trials whose learners (and samplers, unless shared) each get their own GPUs. Without GPUs:
+    the number of cores, up to `MAX_PARALLEL_PER_NODE` per node. Twice as many if trials share samplers, because each
+    trial is then a learner that waits half of the time.
 
     Args:
-        runs: The trials, or what stands for them.
-        nodes: The machine, or those of the cluster.
-        share_fleet: Whether they share their samplers.
+        runs: The trials, or examples of them.
+        nodes: The machine, or the nodes of the cluster.
+        share_fleet: Whether the trials share their samplers.
     """
     gpus = sum(node.gpus for node in nodes)
     if gpus:
@@ -33,9 +33,9 @@ def default_parallel(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_
 
 
 def room_for(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_fleet: bool) -> int:
-    """How many trials there is room for on a cluster, where each sampler and each rank takes a CPU; at least 1.
+    """Return the number of trials that fit on a cluster, with one CPU per sampler and rank; at least 1.
 
-    One that does not fit alone is told so when it asks for its place.
+    A trial that does not fit alone fails when it requests its place.
     """
     cpus = sum(int(node.cpus) for node in nodes)
     wanted = [(run.sampler.num_actors, run.learner.num_workers) for run in runs]
@@ -46,7 +46,7 @@ _WITHOUT_END = 10**9
 
 
 def _gpus(run: RunConfig) -> tuple[float, float]:
-    """GPUs that all samplers of a trial want, and its learner, where they are given as many as they can use."""
+    """Return the GPUs that all samplers and the learner of a trial can use."""
     sampler, learner = run.sampler, run.learner
     of_each = sampler.gpus_spanned if sampler.num_gpus is None else sampler.num_gpus
     of_rank = 1.0 if learner.num_gpus is None else learner.num_gpus
@@ -54,6 +54,6 @@ def _gpus(run: RunConfig) -> tuple[float, float]:
 
 
 def _fit(total: float, samplers: float, learner: float, *, share_fleet: bool) -> int:
-    """How many trials find what they need among `total`."""
+    """Return the number of trials whose needs fit into `total`."""
     rest, each = (total - samplers, learner) if share_fleet else (total, samplers + learner)
     return int(rest / each + 1e-9) if each else _WITHOUT_END

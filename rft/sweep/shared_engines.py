@@ -1,4 +1,4 @@
-"""The engines that trials have in common: which trials can share, who is using them, and when they end."""
+"""Engines shared by trials: selects sharing trials, counts users, and ends unused engines."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from rft.waiting import waiting
 
 
 def sharing_key(run: RunConfig, prepared: Prepared) -> str:
-    """The same text for trials that can use the same engines.
+    """Return a key that is equal for trials that can use the same engines.
 
-    What may differ: the seed, for each completion has its own; what a run sends with each request; the adapter's rank
-    and the staleness, for the largest serves all; the canaries, which are those of the first trial.
+    These may differ: the seed, because each completion has its own; settings sent with each request; the adapter's rank
+    and the staleness, because the largest values suit all; the canaries, which the first trial provides.
     """
     sampler = run.sampler.shared().model_dump(exclude=OF_THE_RUN)
     model = (prepared.model, prepared.base, run.model.dtype, prepared.context_tokens)
@@ -33,7 +33,7 @@ def sharing_key(run: RunConfig, prepared: Prepared) -> str:
 
 
 def why_alone(run: RunConfig, prepared: Prepared) -> str | None:
-    """Why a trial cannot share its engines with others; None if it can."""
+    """Return why a trial cannot share its engines, or None."""
     if run.learner.lora is None:
         return "full fine-tuning changes the base model itself"
     return run.sampler.why_alone(read_config(prepared.model))
@@ -41,31 +41,31 @@ def why_alone(run: RunConfig, prepared: Prepared) -> str | None:
 
 @dataclass
 class Shared:
-    """Engines, and how many trials use them."""
+    """Engines, and the number of trials that use them."""
 
     engines: Engines
     canaries: tuple[tuple[int, ...], ...]
-    """What they score to prove a sync; the learner of every trial scores the same."""
+    """The canaries, which the learner of every trial also scores."""
     starting: asyncio.Task[None]
     place: AsyncExitStack
-    """Gives the place back that they have in the cluster."""
+    """Releases the engines' places in the cluster."""
     users: int = 0
     is_broken: bool = False
-    """Whether a trial failed by them, so that they serve those who are there, and nobody new."""
+    """Whether a trial failed because of the engines, which then serve no new trial."""
 
     async def is_up(self) -> None:
-        """Wait until they are up. A trial that is cancelled meanwhile leaves them starting."""
+        """Wait for the engines. A cancelled trial does not stop their start."""
         await asyncio.shield(self.starting)
 
     @property
     def has_failed(self) -> bool:
-        """Whether they did not come up, or are broken."""
+        """Whether the engines failed to start, or are broken."""
         return self.is_broken or (
             self.starting.done() and (self.starting.cancelled() or self.starting.exception() is not None)
         )
 
     async def close(self) -> None:
-        """End them."""
+        """Stop the engines."""
         self.starting.cancel()
         await asyncio.wait([self.starting])
         self.engines.close()
@@ -73,17 +73,17 @@ class Shared:
 
 
 class SharedEngines:
-    """The engines of a sweep, one set of them at a time. A context that ends them all.
+    """The engines of a sweep, one set at a time. A context manager that stops all engines.
 
     Args:
-        inputs: Configuration and inputs of the trials, or of what stands for them.
-        parallel: How many trials run at the same time.
-        are_all: Whether `inputs` are all trials, so that samplers end with the last trial that needs them.
+        inputs: Configuration and inputs of the trials, or of examples of them.
+        parallel: Number of parallel trials.
+        are_all: Whether `inputs` contains all trials, so that engines end with the last trial that needs them.
     """
 
     def __init__(self, inputs: Sequence[tuple[RunConfig, Prepared]], *, parallel: int, are_all: bool) -> None:
         self._sharing: dict[str, list[RunConfig]] = {}
-        """The trials that can share, by their key."""
+        """Sharing trials by key."""
         for run, prepared in inputs:
             if why_alone(run, prepared) is None:
                 self._sharing.setdefault(sharing_key(run, prepared), []).append(run)
@@ -94,7 +94,7 @@ class SharedEngines:
         self._changed = asyncio.Condition()
 
     async def __aenter__(self) -> None:
-        """Nothing is started before it is needed."""
+        """Enter; engines start only when needed."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -104,7 +104,7 @@ class SharedEngines:
 
     @asynccontextmanager
     async def lease(self, run: RunConfig, prepared: Prepared, shared_ray: SharedRay) -> AsyncIterator[Shared]:
-        """The samplers for a trial, perhaps still starting. Trials that need others come when these are free.
+        """Return the engines for a trial, possibly still starting. Trials with other engines wait until these are free.
 
         Args:
             run: Configuration of the trial.
@@ -138,7 +138,7 @@ class SharedEngines:
                 self._changed.notify_all()
 
     def _unfit(self, key: str) -> list[Shared]:
-        """The samplers that are not for a trial which comes now: of another kind, or broken."""
+        """Return the engines that a new trial cannot use: of another kind, or broken."""
         return [shared for other, shared in self._started.items() if other != key or shared.is_broken]
 
     async def _start(self, run: RunConfig, prepared: Prepared, key: str, shared_ray: SharedRay) -> Shared:
@@ -161,7 +161,7 @@ class SharedEngines:
                     run, prepared, place, max_lora_rank=max(build.lora_rank(one) or 0 for one in sharing)
                 ),
                 staleness=max(one.loop.staleness for one in sharing),
-                # One after the other, they still share: the base model stays for the next.
+                # Consecutive trials still share: the base model stays loaded for the next one.
                 num_runs=max(2, self._parallel),
             )
             engines = build.engines(spec, place)
