@@ -14,6 +14,7 @@ _MODULES = {
     "Audit": "rft.api.audit",
     "Grading": "rft.api.grade",
     "Measurement": "rft.api.evaluate",
+    "Parts": "rft.api.parts",
     "Plan": "rft.run.plan",
     "Run": "rft.api.run",
     "audit": "rft.api.audit",
@@ -21,6 +22,7 @@ _MODULES = {
     "evaluate": "rft.api.evaluate",
     "grade": "rft.api.grade",
     "open_run": "rft.api.run",
+    "parts": "rft.api.parts",
     "train": "rft.api.train",
 }
 """Where each public name is defined."""

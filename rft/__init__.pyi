@@ -5,6 +5,8 @@ from rft.api.evaluate import Measurement as Measurement
 from rft.api.evaluate import evaluate as evaluate
 from rft.api.grade import Grading as Grading
 from rft.api.grade import grade as grade
+from rft.api.parts import Parts as Parts
+from rft.api.parts import parts as parts
 from rft.api.run import Run as Run
 from rft.api.run import open_run as open_run
 from rft.api.train import train as train

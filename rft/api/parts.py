@@ -1,0 +1,98 @@
+"""`rft.parts`: the parts of a training run, for a loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rft.api.calls import configuration, make_console
+from rft.batches import Panel, Sampler, TaskOrder
+from rft.cluster import ray_ahead_for, refuse_early
+from rft.config import RunConfig
+from rft.config.commands import load_training
+from rft.config.overrides import Overrides, to_words
+from rft.data.order import ShuffledTasks
+from rft.data.splits import TaskSets
+from rft.errors import ConfigError
+from rft.learning.remote import RemoteLearner
+from rft.run.folder import open_recorder
+from rft.run.inputs import read_inputs, render_prompts
+from rft.run.parts import open_parts
+from rft.run_folder.recorder import Recorder
+from rft.terminal.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a training run, started.
+
+    Example:
+        Parts(sampler=Fleet(...), panel=Panel(...), learner=RemoteLearner(...), tasks=TaskSets(...), ...)
+    """
+
+    sampler: Sampler
+    """Samples completions under one policy. `load` brings a policy to every engine and proves that each serves it."""
+    panel: Panel
+    """Grades completions while others are sampled."""
+    learner: RemoteLearner
+    """Takes optimizer steps, publishes its policy, and saves checkpoints."""
+    tasks: TaskSets
+    """The training, validation and test tasks."""
+    order: TaskOrder
+    """`of_step(step)` returns the tasks that `rft.train` would sample in a step."""
+    recorder: Recorder
+    """Writes metrics.jsonl and rollouts.jsonl of the run folder, so that `rft.open_run` reads them."""
+    config: RunConfig
+    """The configuration."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.recorder.folder
+
+
+@asynccontextmanager
+async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Parts]:
+    """Start the sampler, the panel and the learner of a training run; close them at the end of the block.
+
+    The learner takes `loop.steps` steps of `loop.prompts_per_step` groups, each with `loop.completions_per_prompt`
+    rollouts. The run folder is new.
+
+    Args:
+        overrides: As for `rft.train`, except `resume`.
+        quiet: Print nothing; otherwise warnings and the phases of the start are printed.
+
+    Raises:
+        ConfigError: With every problem of the configuration.
+        UsageError: With everything that is wrong with the model, the tasks, the graders and the run folder.
+        SyncError: A policy did not reach every engine, or the proof failed.
+        RftError: A part failed.
+
+    Example:
+        async with rft.parts("experiment=quickstart", "loop.steps=3") as parts:
+            tasks = parts.order.of_step(1)
+            rollouts = parts.sampler.sample(tasks, completions_per_task=8, temperature=1.0, purpose="train", step=1)
+            groups = await parts.panel.grade(tasks, rollouts, rollouts_per_task=8)
+            await parts.learner.learn(groups)
+            sync = await parts.sampler.load(await parts.learner.publish())
+    """
+    config = configuration(load_training, overrides)
+    if config.resume is not None:
+        raise ConfigError("configuration", [f"resume={config.resume}: rft.parts starts anew; rft.train resumes a run"])
+    refuse_early(config)
+    inputs = read_inputs(config, needs_training_tasks=True, output=Path(config.output_dir))
+    with ray_ahead_for(config):
+        prepared = render_prompts(inputs)
+        recorder = open_recorder(config, prepared, ["rft.parts", *to_words(overrides)], None)
+        async with open_parts(config, prepared, Progress(make_console(quiet=quiet)).event) as opened:
+            yield Parts(
+                sampler=opened.fleet,
+                panel=opened.panel,
+                learner=opened.learner,
+                tasks=prepared.tasks,
+                order=ShuffledTasks(prepared.tasks.train, config.loop.prompts_per_step, config.seed),
+                recorder=recorder,
+                config=config,
+            )
