@@ -23,6 +23,7 @@ _MODULES = {
     "grade": "rft.api.grade",
     "open_run": "rft.api.run",
     "parts": "rft.api.parts",
+    "sample": "rft.api.sample",
     "train": "rft.api.train",
 }
 """Where each public name is defined."""

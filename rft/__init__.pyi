@@ -9,6 +9,7 @@ from rft.api.parts import Parts as Parts
 from rft.api.parts import parts as parts
 from rft.api.run import Run as Run
 from rft.api.run import open_run as open_run
+from rft.api.sample import sample as sample
 from rft.api.train import train as train
 from rft.run.plan import Plan as Plan
 

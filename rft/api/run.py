@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import yaml
 
-from rft.errors import OutputError, UsageError
+from rft.errors import OutputError
 from rft.events import Phase
+from rft.imports import require_packages
 from rft.run_folder.recorder import CONFIG, SUMMARY, read_metrics, read_rollouts
 from rft.run_folder.records import RolloutRecord
 
@@ -88,12 +89,11 @@ class Run:
         without a reward. A number that a step does not have is NaN.
 
         Raises:
-            UsageError: pandas is not installed.
+            InstallError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise UsageError("metrics", ["pandas is not installed; pip install 'rft[pandas]'"]) from error
+        require_packages("Run.metrics", "pandas")
+        import pandas
+
         rows = [
             {
                 "step": line["step"],
@@ -147,14 +147,11 @@ class Run:
                 loss and times.
 
         Raises:
-            UsageError: matplotlib is not installed.
+            InstallError: matplotlib is not installed.
         """
-        try:
-            from rft.run_folder.plots import reward_figure, training_figure
-        except ModuleNotFoundError as error:
-            if error.name != "matplotlib":
-                raise
-            raise UsageError("plot", ["matplotlib is not installed; pip install 'rft[plots]'"]) from error
+        require_packages("Run.plot", "matplotlib")
+        from rft.run_folder.plots import reward_figure, training_figure
+
         return {"reward": reward_figure, "training": training_figure}[kind](self.folder)
 
     def __repr__(self) -> str:

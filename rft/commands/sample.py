@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from rft.config.of_run import in_words, settings_of_run
 from rft.config.samplers import SAMPLERS
-from rft.config.samplers.base import SamplerConfig
-from rft.data.rendering import Renderer
 from rft.errors import ModelError
 from rft.imports import require_packages
-from rft.models.adapter_folder import base_model_of, load_adapter
-from rft.models.base_model import context_tokens, load_tokenizer, locate
-from rft.run.local_engine import open_local_engine
-from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
-from rft.types import Split, Task
 
 
 def sample(words: list[str]) -> int:
@@ -42,68 +32,20 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
         ModelError: The model or the adapter cannot be used.
         InstallError: The engine is not installed.
     """
-    asked = parser().parse_args(words)
-    require_packages("rft sample", *SAMPLERS[asked.sampler].libraries)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    adapter = None
-    if asked.adapter is not None:
-        adapter = load_adapter(Path(asked.adapter))
-        if said := _take_settings_of_run(asked):
-            print(said, file=sys.stderr)
-        asked.model = asked.model or base_model_of(adapter, Path(asked.adapter))
-    elif asked.model is None:
+    from rft.api.sample import SampleOptions, sample_prompt, with_settings_of_run
+
+    options = SampleOptions(**vars(parser().parse_args(words)))
+    require_packages("rft sample", *SAMPLERS[options.sampler].libraries)
+    if options.adapter is None and options.model is None:
         raise ModelError("sample", ["give --adapter <run folder>, or --model <folder or hub id>, or both"])
-    model = locate(asked.model)
-    prompt_ids = _prompt(asked, model)
-    context = context_tokens(model)
-    if len(prompt_ids) >= context:
-        raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context}"])
-    engine = open_local_engine(asked.sampler, model, adapter, seed=asked.seed, num_completions=asked.num)
-    options = SamplingOptions(
-        temperature=asked.temperature,
-        max_completion_tokens=min(asked.max_tokens or SamplerConfig().max_completion_tokens, context - len(prompt_ids)),
-        stop=tuple(asked.stop or ()),
-    )
-    requests = [
-        Request(task_id="prompt", index=index, prompt_ids=prompt_ids, seed=request_seed(asked.seed, index))
-        for index in range(asked.num)
-    ]
-    rollouts = sample_all(engine, requests, options)
-    for rollout in sorted(rollouts, key=lambda rollout: rollout.index):
+    options, adapter, settings = with_settings_of_run(options)
+    if settings:
+        print(settings, file=sys.stderr)
+    for rollout in sample_prompt(options, adapter):
         text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in rollout.text)
         cut = "  (cut)" if rollout.stop == "length" else ""
         console.print(Text(text + cut), soft_wrap=True)
     return 0
-
-
-def _prompt(asked: argparse.Namespace, model: Path) -> tuple[int, ...]:
-    """Return the token ids of the prompt, rendered as in training."""
-    messages = [{"role": "user", "content": asked.prompt}]
-    if asked.system and asked.format != "raw":
-        messages.insert(0, {"role": "system", "content": asked.system})
-    is_chat = asked.format != "raw"
-    tokenizer = load_tokenizer(model, asked.chat_template, needs_template=is_chat)
-    renderer = Renderer(tokenizer, format="chat" if is_chat else "raw", variables=asked.chat_template_kwargs)
-    return renderer.render(Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST))
-
-
-def _take_settings_of_run(asked: argparse.Namespace) -> str:
-    """Fill in missing options with the settings of the adapter's run; print them in one line."""
-    options = {
-        "model.path": "model",
-        "model.chat_template": "chat_template",
-        "model.chat_template_kwargs": "chat_template_kwargs",
-        "data.format": "format",
-        "data.system": "system",
-        "sampler.max_completion_tokens": "max_tokens",
-        "sampler.stop": "stop",
-    }
-    taken = {}
-    for key, value in settings_of_run(Path(asked.adapter), format=asked.format).items():
-        if getattr(asked, options[key]) is None:
-            setattr(asked, options[key], value)
-            taken[key] = value
-    return in_words(Path(asked.adapter), taken)
 
 
 def _variables(text: str) -> dict[str, Any]:

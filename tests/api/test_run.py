@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 import rft
-from rft.errors import OutputError, UsageError
+from rft.errors import InstallError, OutputError
 from rft.run_folder.recorder import Recorder
 from rft.types import GradedGroup, Policy, StepReport
 
@@ -130,14 +129,13 @@ def test_a_folder_without_a_run_is_refused(folder: Path) -> None:
         rft.open_run(folder)
 
 
-def test_without_pandas_the_error_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UsageError, match=r"pandas is not installed; pip install 'rft\[pandas\]'"):
-        _ = rft.open_run(folder).metrics
-
-
-def test_without_matplotlib_the_error_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "rft.run_folder.plots", raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"matplotlib is not installed; pip install 'rft\[plots\]'"):
-        rft.open_run(folder).plot()
+@pytest.mark.parametrize(
+    ("package", "extra", "use"),
+    [("pandas", "pandas", lambda run: run.metrics), ("matplotlib", "plots", lambda run: run.plot())],
+)
+def test_an_error_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, extra: str, use: Callable[[rft.Run], Any]
+) -> None:
+    monkeypatch.setattr("rft.imports.is_installed", lambda name: name != package)
+    with pytest.raises(InstallError, match=rf"needs {package}; run: pip install 'rft\[{extra}\]'"):
+        use(rft.open_run(folder))

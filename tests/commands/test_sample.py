@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import rft
 from rft.commands.sample import run_sample
 from rft.errors import ModelError
 from rft.learning.packing import pack_adapter
@@ -40,7 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         seen.append((requests, options))
         return []
 
-    monkeypatch.setattr("rft.commands.sample.sample_all", remember)
+    monkeypatch.setattr("rft.api.sample.sample_all", remember)
 
     def sample(*words: str) -> tuple[list[Request], SamplingOptions]:
         assert run_sample([*words, "--sampler", "transformers"], console=Console()) == 0
@@ -88,3 +89,20 @@ def test_a_base_model_has_the_defaults(tiny_model: Path, asked: Asked) -> None:
 def test_something_must_be_given() -> None:
     with pytest.raises(ModelError, match="give --adapter <run folder>, or --model"):
         run_sample(["1+1"], console=Console())
+
+
+def test_from_python(run: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[list[Request], SamplingOptions]] = []
+
+    def remember(_: Any, requests: list[Request], options: SamplingOptions) -> list[Any]:
+        seen.append((requests, options))
+        return []
+
+    monkeypatch.setattr("rft.api.sample.sample_all", remember)
+    assert rft.sample("1+1", adapter=run, stop=["\n"], num=3, sampler="transformers") == []
+    [(requests, options)] = seen
+    of_run = prompt(tiny_model, ("system", "Be brief."), ("user", "1+1"))
+    assert [request.prompt_ids for request in requests] == [of_run] * 3
+    assert (options.max_completion_tokens, options.stop) == (12, ("\n",))
+    with pytest.raises(ModelError, match="give adapter"):
+        rft.sample("1+1")

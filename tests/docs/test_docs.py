@@ -54,7 +54,11 @@ ONLY_COMPOSED = {
     "cluster=attach": "needs a cluster",
 }
 """Part of a training command that is checked as far as its configuration, and why."""
-ONLY_COMPILED = {"GRPOTrainer(...": "it trains; tests/grading/outbound/test_export.py does so"}
+ONLY_COMPILED = {
+    "GRPOTrainer(...": "it trains; tests/grading/outbound/test_export.py does so",
+    'rft.train("experiment=quickstart", "loop.steps=20")': "it trains; docs/quickstart.ipynb does so, too",
+    "async with rft.parts(": "it trains; tests/api/test_parts.py runs it with fakes",
+}
 """Part of a Python block that is not executed, and why."""
 EXIT_CODES = {"graders.main.use=my_graders.py:names_it": 1}
 """Part of a command whose exit code is not 0: an audit of a grader that fails it."""

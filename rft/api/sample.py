@@ -1,0 +1,194 @@
+"""`rft.sample`: completions of one prompt, sampled in this process and without Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rft.config.of_run import in_words, settings_of_run
+from rft.config.samplers import SAMPLERS
+from rft.config.samplers.base import SamplerConfig
+from rft.data.rendering import Renderer
+from rft.errors import ModelError
+from rft.imports import require_packages
+from rft.models.adapter_folder import base_model_of, load_adapter
+from rft.models.base_model import context_tokens, load_tokenizer, locate
+from rft.run.local_engine import open_local_engine
+from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
+from rft.types import Adapter, Rollout, Split, Task
+
+SETTINGS = {
+    "model.path": "model",
+    "model.chat_template": "chat_template",
+    "model.chat_template_kwargs": "chat_template_kwargs",
+    "data.format": "format",
+    "data.system": "system",
+    "sampler.max_completion_tokens": "max_tokens",
+    "sampler.stop": "stop",
+}
+"""The option for each setting that a run shares with the samples of its adapter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleOptions:
+    """What to sample, and how. None stands for the setting of the adapter's run.
+
+    Example:
+        SampleOptions(prompt="What is 2 + 3?", adapter="runs/quickstart/...", num=4)
+    """
+
+    prompt: str
+    """The user's message."""
+    adapter: str | os.PathLike[str] | None = None
+    """A run folder or an adapter folder."""
+    model: str | os.PathLike[str] | None = None
+    """The base model: a folder, a hub id or `embedded:tiny`."""
+    system: str | None = None
+    """A system message."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template."""
+    chat_template_kwargs: Mapping[str, Any] | None = None
+    """Variables of the chat template."""
+    format: Literal["chat", "raw"] | None = None
+    """`raw` sends the prompt without a chat template."""
+    stop: Sequence[str] | None = None
+    """Strings that end a completion."""
+    num: int = 1
+    """The number of completions."""
+    temperature: float = 1.0
+    """Temperature of the softmax; 0 takes the likeliest token."""
+    max_tokens: int | None = None
+    """The longest completion, tokens."""
+    seed: int = 0
+    """Seed of the sampling."""
+    sampler: Literal["vllm", "transformers"] = "vllm"
+    """The engine."""
+
+
+def sample(
+    prompt: str,
+    *,
+    adapter: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | None = None,
+    system: str | None = None,
+    chat_template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    format: Literal["chat", "raw"] | None = None,
+    stop: Sequence[str] | None = None,
+    num: int = 1,
+    temperature: float = 1.0,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    sampler: Literal["vllm", "transformers"] = "vllm",
+) -> list[Rollout]:
+    """Sample completions of one prompt from a base model or an adapter, without Ray.
+
+    Each call loads the model. An option that is None takes the setting of the adapter's run, or the default.
+
+    Args:
+        prompt: The user's message.
+        adapter: A run folder or an adapter folder, such as `run.adapter`.
+        model: The base model: a folder, a hub id or `embedded:tiny`. By default, that of the adapter.
+        system: A system message; an empty text gives none.
+        chat_template: A file with a Jinja chat template.
+        chat_template_kwargs: Variables of the chat template, as `{"enable_thinking": False}`.
+        format: `raw` sends the prompt without a chat template.
+        stop: Strings that end a completion.
+        num: The number of completions.
+        temperature: Temperature of the softmax; 0 takes the likeliest token.
+        max_tokens: The longest completion, tokens; 256 if neither this nor the run says otherwise.
+        seed: Seed of the sampling. The same seed gives the same completions.
+        sampler: The engine.
+
+    Returns:
+        `[num]` completions, with token ids and log-probabilities.
+
+    Raises:
+        ModelError: The model or the adapter cannot be used, or the prompt is too long.
+        InstallError: The engine is not installed.
+
+    Example:
+        for rollout in rft.sample("What is 2 + 3?", adapter=run.adapter, num=4):
+            print(rollout.text)
+    """
+    options = SampleOptions(
+        prompt=prompt,
+        adapter=adapter,
+        model=model,
+        system=system,
+        chat_template=chat_template,
+        chat_template_kwargs=chat_template_kwargs,
+        format=format,
+        stop=stop,
+        num=num,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        seed=seed,
+        sampler=sampler,
+    )
+    require_packages("rft.sample", *SAMPLERS[sampler].libraries)
+    if adapter is None and model is None:
+        raise ModelError("sample", ["give adapter (a run folder), or model (a folder or hub id), or both"])
+    filled, loaded, _ = with_settings_of_run(options)
+    return sample_prompt(filled, loaded)
+
+
+def with_settings_of_run(options: SampleOptions) -> tuple[SampleOptions, Adapter | None, str]:
+    """Load the adapter, and fill in what is None with the settings of the run that trained it.
+
+    Returns:
+        The options, the adapter, and a line that names the settings of the run; empty if none was taken.
+
+    Raises:
+        ModelError: The adapter cannot be read.
+    """
+    if options.adapter is None:
+        return options, None, ""
+    folder = Path(options.adapter)
+    adapter = load_adapter(folder)
+    settings = settings_of_run(folder, format=options.format)
+    taken = {key: value for key, value in settings.items() if getattr(options, SETTINGS[key]) is None}
+    options = replace(options, **{SETTINGS[key]: value for key, value in taken.items()})
+    if options.model is None:
+        options = replace(options, model=base_model_of(adapter, folder))
+    return options, adapter, in_words(folder, taken)
+
+
+def sample_prompt(options: SampleOptions, adapter: Adapter | None) -> list[Rollout]:
+    """Sample with all options given; return `[num]` completions.
+
+    Raises:
+        ModelError: The model or the adapter cannot be used, or the prompt is too long.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    model = locate(os.fspath(options.model or ""))
+    prompt_ids = _prompt(options, model)
+    context = context_tokens(model)
+    if len(prompt_ids) >= context:
+        raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context}"])
+    engine = open_local_engine(options.sampler, model, adapter, seed=options.seed, num_completions=options.num)
+    longest = options.max_tokens or SamplerConfig().max_completion_tokens
+    sampling = SamplingOptions(
+        temperature=options.temperature,
+        max_completion_tokens=min(longest, context - len(prompt_ids)),
+        stop=tuple(options.stop or ()),
+    )
+    requests = [
+        Request(task_id="prompt", index=index, prompt_ids=prompt_ids, seed=request_seed(options.seed, index))
+        for index in range(options.num)
+    ]
+    return sorted(sample_all(engine, requests, sampling), key=lambda rollout: rollout.index)
+
+
+def _prompt(options: SampleOptions, model: Path) -> tuple[int, ...]:
+    """Return the token ids of the prompt, rendered as in training."""
+    messages = [{"role": "user", "content": options.prompt}]
+    if options.system and options.format != "raw":
+        messages.insert(0, {"role": "system", "content": options.system})
+    is_chat = options.format != "raw"
+    tokenizer = load_tokenizer(model, options.chat_template, needs_template=is_chat)
+    renderer = Renderer(tokenizer, format="chat" if is_chat else "raw", variables=options.chat_template_kwargs)
+    return renderer.render(Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST))
