@@ -1,4 +1,4 @@
-"""`rft.check`: a training run, checked without starting it."""
+"""`rft.check`: checks a training run without starting it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def check(*overrides: Overrides, quiet: bool = False) -> Plan:
     """Check everything that a training run needs, without starting it.
 
     Args:
-        overrides: As for `rft.train`.
+        overrides: Like in `rft.train`.
         quiet: Print nothing; otherwise the progress of long checks is shown.
 
     Returns:
-        What the run would be.
+        The plan of the run.
 
     Raises:
-        ConfigError: With every problem of the configuration.
-        UsageError: With everything that is wrong with the model, the tasks, the graders and the run folder.
+        ConfigError: Contains all problems of the configuration.
+        UsageError: Contains all problems of model, tasks, graders and run folder.
 
     Example:
         plan = rft.check("experiment=quickstart")

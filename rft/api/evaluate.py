@@ -1,4 +1,4 @@
-"""`rft.evaluate`: a base model or an adapter, measured on a task file."""
+"""`rft.evaluate`: measures a base model or an adapter on a task file."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from rft.types import Adapter, count_drops
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement(Evaluation):
-    """A base model or an adapter, measured on tasks.
+    """The measurement of a base model or an adapter.
 
     Example:
         Measurement(folder=Path("runs/evaluate/..."), estimate=Estimate(mean=0.8, ci95=(0.76, 0.84), n=250), ...)
     """
 
     folder: Path
-    """Holds rollouts.jsonl, summary.json and config.yaml."""
+    """Folder with rollouts.jsonl, summary.json and config.yaml."""
     summary: Mapping[str, Any]
-    """As in summary.json."""
+    """The estimate, as in summary.json."""
 
 
 def evaluate(*overrides: Overrides, quiet: bool = False) -> Measurement:
@@ -68,7 +68,7 @@ def evaluate(*overrides: Overrides, quiet: bool = False) -> Measurement:
 
 
 def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
-    """Measure from a checked configuration; write rollouts.jsonl and summary.json.
+    """Measure with a checked configuration; write rollouts.jsonl and summary.json.
 
     Args:
         config: The configuration.
@@ -78,7 +78,7 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
         The result; 130 or 143 if a signal ended the measurement.
 
     Raises:
-        RftError: With what went wrong and what to do.
+        RftError: The measurement failed; the message gives reason and remedy.
     """
     started = time.monotonic()
     config, adapter = with_base_model(config)
@@ -117,7 +117,7 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
 async def _guarded(
     config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, progress: Progress
 ) -> Evaluation | int:
-    """Measure; the exit code instead when somebody interrupts."""
+    """Measure; return the exit code after an interruption."""
     with Interrupt(progress.warn) as interrupt:
         try:
             return await _measure(config, prepared, adapter, progress)

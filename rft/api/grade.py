@@ -1,4 +1,4 @@
-"""`rft.grade`: recorded completions, graded."""
+"""`rft.grade`: grades recorded completions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Grading:
     """
 
     folder: Path
-    """Holds scores.jsonl, summary.json and config.yaml."""
+    """Folder with scores.jsonl, summary.json and config.yaml."""
     summary: Mapping[str, Any]
     """Distributions of the rewards and of each grader's scores, as in summary.json."""
     scores: tuple[Mapping[str, Any], ...]
@@ -56,10 +56,10 @@ def grade(*overrides: Overrides, quiet: bool = False) -> Grading:
         quiet: Print nothing.
 
     Raises:
-        ConfigError: With every problem of the configuration.
-        DataError: With every flaw of the completions.
+        ConfigError: Contains all problems of the configuration.
+        DataError: Contains all flaws of the completions.
         GradeError: A grader failed too often.
-        KeyboardInterrupt: Ctrl-C ended the grading. The folder holds what was graded.
+        KeyboardInterrupt: Ctrl-C ended the grading. The folder contains the grades so far.
 
     Example:
         grading = rft.grade({"data": run.folder, "graders.correct.use": "exact"})
@@ -71,7 +71,7 @@ def grade(*overrides: Overrides, quiet: bool = False) -> Grading:
 
 
 def grade_completions(config: GradeConfig, console: Console) -> tuple[Grading, int | None]:
-    """Grade from a checked configuration, and write scores.jsonl and summary.json.
+    """Grade with a checked configuration, and write scores.jsonl and summary.json.
 
     Args:
         config: The configuration.
@@ -81,7 +81,7 @@ def grade_completions(config: GradeConfig, console: Console) -> tuple[Grading, i
         The grades, and the exit code if a signal ended the grading.
 
     Raises:
-        RftError: With what went wrong and what to do.
+        RftError: The grading failed; the message gives reason and remedy.
     """
     source = config.data.completions or ""
     groups = read_completions(source, columns=config.data.columns, phase=config.data.phase)
@@ -112,10 +112,10 @@ def grade_completions(config: GradeConfig, console: Console) -> tuple[Grading, i
 
 
 def plan_grading(config: GradeConfig) -> Plan:
-    """Read recorded completions and load the graders, to say what would be graded.
+    """Read recorded completions and load the graders, to plan the grading.
 
     Raises:
-        UsageError: With everything that is wrong.
+        UsageError: Contains all problems.
     """
     refuse_output(Path(config.output_dir))
     source = config.data.completions or ""
@@ -130,7 +130,7 @@ def plan_grading(config: GradeConfig) -> Plan:
 
 
 class _Grading:
-    """Grades groups side by side, and keeps those that are done."""
+    """Grades groups side by side, and keeps finished groups."""
 
     def __init__(self, config: GradeConfig, groups: Sequence[RecordedGroup], graders: Sequence[LoadedGrader]) -> None:
         self._config = config.grading
@@ -142,7 +142,7 @@ class _Grading:
         self.wall_s = 0.0
 
     async def run(self, advance: Callable[[int], None], say: Callable[[str], None]) -> int | None:
-        """Grade all groups; the exit code when somebody interrupts.
+        """Grade all groups; return the exit code after an interruption.
 
         Raises:
             GradeError: A grader failed too often.
@@ -174,7 +174,7 @@ class _Grading:
                     for _ in range(min(how.max_concurrency, len(self._groups))):
                         several.create_task(grade_some())
             except BaseExceptionGroup as errors:
-                first = errors.exceptions[0]  # the one that made the task group cancel the rest
+                first = errors.exceptions[0]  # the error that made the task group cancel the rest
             except asyncio.CancelledError:
                 if interrupt.exit_code is None:
                     raise
@@ -187,7 +187,7 @@ class _Grading:
         raise first
 
     def graded(self) -> list[Graded]:
-        """What is done, in the order of the groups."""
+        """Return finished groups, in order."""
         return [
             (place, rollout.text, grade)
             for number, done in sorted(self._done.items())
@@ -201,7 +201,7 @@ async def _stream(rollouts: Sequence[Rollout]) -> AsyncIterator[Rollout]:
 
 
 def _warn_of_unknown_lengths(groups: Sequence[RecordedGroup], graders: Sequence[LoadedGrader], to: Console) -> None:
-    """Token ids are not recorded; where not even their number is, a grader of lengths would see none."""
+    """Warn if the number of tokens is not recorded, because a grader of length would see none."""
     unknown = [
         group.places[0] for group in groups if any(one.text and not one.completion_ids for one in group.rollouts)
     ]

@@ -1,4 +1,4 @@
-"""A training run as Python sees it: a view of its folder."""
+"""A training run in Python: a view of its folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Run:
         folder: The run folder.
 
     Raises:
-        OutputError: The folder holds no training run.
+        OutputError: The folder contains no training run.
 
     Example:
         run = rft.open_run("runs/quickstart/2026-11-28_10-15-00")
@@ -53,9 +53,9 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The results, as in summary.json. While there is no such file, the results so far.
+        """The results, as in summary.json; without this file, the results so far.
 
-        `status` is `finished`, `interrupted`, `pruned`, `failed`, or `unfinished`: the run goes on or was killed.
+        `status` is `finished`, `interrupted`, `pruned`, `failed`, or `unfinished` (the run continues or was killed).
         """
         file = self.folder / SUMMARY
         lines = read_metrics(self.folder)
@@ -111,8 +111,8 @@ class Run:
         """Read the recorded completions with their grades, one after the other.
 
         Args:
-            phase: Only those sampled for this: `train`, `validation`, `before`, `after` or `pass rate`.
-            step: Only those of this step.
+            phase: Only completions of this phase: `train`, `validation`, `before`, `after` or `pass rate`.
+            step: Only completions of this step.
 
         Example:
             best = max(run.rollouts(phase="train", step=20), key=lambda rollout: rollout["reward"] or 0.0)
@@ -123,7 +123,7 @@ class Run:
 
     @property
     def adapter(self) -> Path:
-        """Folder of the trained adapter, in PEFT's format.
+        """Folder of the trained adapter, in PEFT format.
 
         Raises:
             OutputError: The run has written no adapter.
@@ -132,7 +132,7 @@ class Run:
 
     @property
     def model(self) -> Path:
-        """Folder of the trained model, in Hugging Face's format, of a run that trained all weights.
+        """Folder of the trained model, in Hugging Face format, for a run that trained all weights.
 
         Raises:
             OutputError: The run has written no model.
@@ -175,7 +175,7 @@ class Run:
         raise OutputError("run", [f"{self.folder} has no {name}: {why}"])
 
     def _seconds_so_far(self, lines: list[dict[str, Any]]) -> float:
-        """From the start of the run to its last step."""
+        """Return the seconds from the start of the run to its last step."""
         started = json.loads((self.folder / MANIFEST).read_text())["started_at"]
         last = lines[-1]["time"] if lines else started
         return (datetime.fromisoformat(last) - datetime.fromisoformat(started)).total_seconds()
@@ -185,7 +185,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     """Open a training run, finished, failed or in progress.
 
     Args:
-        folder: The run folder, as `runs/quickstart/2026-11-28_10-15-00`.
+        folder: The run folder, such as `runs/quickstart/2026-11-28_10-15-00`.
 
     Raises:
         OutputError: The folder holds no training run.
@@ -198,6 +198,6 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def _suggestion(folder: Path) -> str:
-    """The newest run in the folders below, for someone who gave the folder above."""
+    """Return the newest run below a folder, as a suggestion."""
     runs = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda file: file.stat().st_mtime)
     return f"; did you mean {runs[-1].parent}?" if runs else f" (no {MANIFEST})"

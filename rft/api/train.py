@@ -1,4 +1,4 @@
-"""`rft.train`: a training run from Python."""
+"""`rft.train`: runs a training from Python."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def train(*overrides: Overrides, quiet: bool = False) -> Run:
     """Train an adapter on tasks that graders score, as `rft train` does.
 
     Args:
-        overrides: As on the command line: `"experiment=quickstart"`, `"resume=runs/..."`; or mappings, as
+        overrides: As on the command line: `"experiment=quickstart"`, `"resume=runs/..."`; or mappings, such as
             `{"loop.steps": 20}` or `{"loop": {"steps": 20}}`. Later ones win.
         quiet: Print nothing; otherwise progress and the final report are shown.
 
     Returns:
-        The run, whose folder holds the results.
+        The run, whose folder contains the results.
 
     Raises:
         ConfigError: With every problem of the configuration.
@@ -59,18 +59,18 @@ def train(*overrides: Overrides, quiet: bool = False) -> Run:
 
 
 def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tuple[Run, int]:
-    """Train from a checked configuration, on a Ray of the run's own.
+    """Train with a checked configuration, on the run's own Ray.
 
     Args:
         run: The configuration.
-        command: What was typed, for the manifest.
+        command: The command line, for the manifest.
         console: Shows the progress and the final report.
 
     Returns:
         The run, and the exit code: 0, or 130 or 143 when a signal interrupted the run.
 
     Raises:
-        RftError: With what went wrong and what to do.
+        RftError: The run failed; the message gives reason and remedy.
     """
     is_here = run.resume == run.output_dir
     checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if is_here else (None, 0)

@@ -30,7 +30,7 @@ NOT_LOOKED_AT = (
     "Ray, and the nodes of a cluster",
     "trackers, and whether their servers take the run",
 )
-"""What only the start itself can tell."""
+"""Facts that only the start can show."""
 VALUES_OF_TRL = "types of the values in learner.trl: TRL is not installed; run: pip install 'rft[train]'"
 
 MAX_SHOWN_MODULES = 8
@@ -131,7 +131,7 @@ def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[s
 
 
 def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[str, str]:
-    """What the model is, what an adapter would be trained on, and how it would be served."""
+    """Describe the model, the layers of an adapter, and the way of serving."""
     described = read_config(prepared.model)
     known = tried(described)
     weights = read_weights(prepared.model)
