@@ -48,7 +48,8 @@ def _reference() -> Iterator[str]:
 
 def _part(part: Part) -> Iterator[str]:
     if part.kinds:
-        yield f"Only of {' and '.join(f'`{part.section}={kind}`' for kind in part.kinds)}:\n\n"
+        *others, last = (f"`{part.section}={kind}`" for kind in part.kinds)
+        yield f"Only of {', '.join(others)}{' and ' if others else ''}{last}:\n\n"
     elif part.section:
         yield f"**`{part.section}`**{': ' if part.meaning else ''}{part.meaning}\n\n"
     for kind, meaning in part.choices:

@@ -55,10 +55,11 @@ def share_out(
     ranks = learner.num_workers * num_learners if learner else 0
     processes = sampler.num_actors + ranks
     total = sum(node.gpus for node in nodes) // parallel
-    share = 1.0 / -(-processes // int(total)) if total else 0.0
+    on_gpus = processes if spans else ranks
+    share = 1.0 / -(-on_gpus // int(total)) if total and on_gpus else 0.0
     sampler_gpus = sampler.num_gpus
     if sampler_gpus is None:
-        sampler_gpus = float(spans) if spans > 1 and total else share
+        sampler_gpus = float(spans) if spans != 1 and total else share
     learner_gpus = learner.num_gpus if learner else None
     if learner_gpus is None:
         learner_gpus = min(1.0, total) if spans > 1 else share

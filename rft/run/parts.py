@@ -150,6 +150,8 @@ async def _open(
         if adapter is not None:
             await fleet.load(Publication(weights=adapter))
         yield Parts(fleet, panel, learner)
+        if shared is None and config.sampler.is_remote:
+            await fleet.leave()  # what this run loaded would stay in a program that outlives it
         if learner is not None:
             emit(PhaseStarted(text="closing"))
 

@@ -60,6 +60,8 @@ class Loaded:
     """Number of modules of the model whose weights match."""
     problems: tuple[str, ...] = ()
     """Differences, one sentence each; empty if all weights match bit by bit."""
+    is_remote: bool = False
+    """Whether the weights are in another program, which cannot be read back; only the canaries can prove them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,9 @@ class Scores:
 
     Empty without sequences. One is enough, because a cache that is reused for one prompt is reused for all.
     """
-    reused_tokens: int
-    """Number of tokens from the prefix cache. The first request under a new policy must find none."""
+    reused_tokens: int | None
+    """Number of tokens from the prefix cache; None if the engine does not report it. The first request under a new
+    policy must find none."""
 
 
 class Engine(Protocol):

@@ -151,7 +151,12 @@ class Fleet:
                 "sync/canary_gap_max": max(proof.gap.largest for proof in proofs),
                 "sync/base_gap_mean": min(proof.base_gap.mean for proof in proofs),
             }
-        return Sync(policy=policy, proved=bool(publication.canary_logprobs), metrics=metrics)
+        is_proved = bool(publication.canary_logprobs)
+        if any(one.loaded.is_remote for one in confirmations):
+            # Where nothing is read back, agreement proves nothing before the policy differs from the base model.
+            is_proved &= moved
+            metrics["sync/cache_checked"] = float(all(one.scores.reused_tokens is not None for one in confirmations))
+        return Sync(policy=policy, proved=is_proved, metrics=metrics)
 
     def _judge(self, policy: Policy, failures: list[tuple[SamplerHandle, str]]) -> None:
         """Stop, or continue with the sound actors, as configured.

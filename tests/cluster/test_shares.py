@@ -7,6 +7,7 @@ import pytest
 from rft.cluster import Node, Shares, share_out
 from rft.cluster.shares import threads_of
 from rft.config.learners import GrpoLearnerConfig
+from rft.config.samplers.server import ServerSamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import ConfigError
 
@@ -144,3 +145,11 @@ def test_those_who_take_turns_both_get_all_threads(make_node: MakeNode) -> None:
     assert threads_of([node], [node, node, node], take_turns=True) == (12, 4)
     shares = share_out(VllmSamplerConfig(num_actors=2), GrpoLearnerConfig(), [node], take_turns=True)
     assert (shares.sampler_threads, shares.learner_threads) == (6, 12)
+
+
+@pytest.mark.parametrize(("learner", "expected"), [(GrpoLearnerConfig(), (0, 1)), (None, (0, 0))])
+def test_a_client_of_a_server_takes_no_gpu(
+    learner: GrpoLearnerConfig | None, expected: tuple[float, float], make_node: MakeNode
+) -> None:
+    shares = share_out(ServerSamplerConfig(), learner, [make_node("a", 8, 1)])
+    assert (shares.sampler_gpus, shares.learner_gpus) == expected

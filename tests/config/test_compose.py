@@ -162,7 +162,8 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("output_dir=???", "output_dir is missing: The run folder; it must not hold a run yet."),
         (
             "sampler.kind=nope",
-            "sampler.kind=nope: should be one of 'fake', 'transformers', 'vllm'; select it with sampler=<preset>",
+            "sampler.kind=nope: should be one of 'fake', 'server', 'transformers', 'vllm'; select it with "
+            "sampler=<preset>",
         ),
     ],
 )
@@ -175,9 +176,9 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
     [
         (
             "sampler=vlm",
-            "sampler=vlm: unknown preset (did you mean vllm?); available: fake, transformers, vllm",
+            "sampler=vlm: unknown preset (did you mean vllm?); available: fake, server, transformers, vllm",
         ),
-        ("sampler=null", "sampler=null: unknown preset; available: fake, transformers, vllm"),
+        ("sampler=null", "sampler=null: unknown preset; available: fake, server, transformers, vllm"),
         ("data=gsm9k", "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, gsm8k"),
         ("learner=3", "learner=3: unknown preset; available: dapo, dr_grpo, fake, grpo, gspo, ppo, rloo"),
     ],

@@ -144,6 +144,19 @@ def test_nothing_is_wrong() -> None:
             "learner.trl.loss_type=grpo: rft sets this itself; use learner=grpo, which has learner.loss_type",
         ),
         (
+            {"sampler": {"kind": "server", "num_actors": 2}},
+            "sampler.num_actors=2: sampler=server needs one client; use sampler.num_actors=1, and raise "
+            "sampler.max_concurrency",
+        ),
+        (
+            {"sampler": {"kind": "server"}, "learner": {"lora": None}},
+            "learner.lora=null: sampler=server loads adapters, no whole models; use sampler=vllm",
+        ),
+        (
+            {"sampler": {"kind": "server", "temperature": 3.0}},
+            "sampler.temperature=3: vLLM takes at most 2; lower it, or use sampler=transformers",
+        ),
+        (
             {"sampler": {"kind": "fake"}},
             "sampler=fake: a real learner does not know its token ids; use learner=fake as well",
         ),

@@ -125,6 +125,28 @@ def test_scores_that_agree_are_a_proof(in_ray: Any, with_fleet: Any, published: 
     in_ray(with_fleet(job, num_actors=2))
 
 
+@pytest.mark.parametrize(("reused_tokens", "is_checked"), [(0, 1.0), (None, 0.0)])
+def test_where_nothing_can_be_read_back_only_scores_that_moved_are_a_proof(
+    in_ray: Any, engine: Any, with_fleet: Any, published: Any, reused_tokens: int | None, is_checked: float
+) -> None:
+    class RemoteEngine(FakeEngine):
+        def load(self, weights: Any, run: int = 0) -> Loaded:
+            return replace(super().load(weights, run), is_remote=True)
+
+        def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
+            return replace(super().score(sequences), reused_tokens=reused_tokens)
+
+    async def job(fleet: Fleet) -> None:
+        sync = await fleet.load(published(1, -2.0, -1.0))
+        assert (sync.proved, sync.metrics["sync/cache_checked"]) == (True, is_checked)
+        # Within twice the tolerance of the base model: agreement does not tell the two apart.
+        sync = await fleet.load(published(0, -1.0001, -1.0))
+        assert (sync.proved, sync.metrics["sync/canaries_moved"]) == (False, 0.0)
+
+    engine(RemoteEngine)
+    in_ray(with_fleet(job))
+
+
 def test_a_load_that_fails(in_ray: Any, with_fleet: Any, engine: Any, published: Any) -> None:
     class RefusingEngine(FakeEngine):
         def load(self, weights: Any, run: int = 0) -> Loaded:

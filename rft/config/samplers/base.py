@@ -24,6 +24,8 @@ class SamplerConfig(Section):
     """`module:Class` of the engine. It is imported where the engine runs, so that nothing else needs its library."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Libraries that the engine imports; every node that runs one needs them in the driver's versions."""
+    is_remote: ClassVar[bool] = False
+    """Whether the model is in another program, which outlives the run."""
     has_model: ClassVar[bool] = True
     """Whether its token ids are those of the base model, so that a real learner can train on them."""
 
@@ -55,7 +57,7 @@ class SamplerConfig(Section):
 
     @property
     def gpus_spanned(self) -> int:
-        """GPUs that one engine spans."""
+        """Number of GPUs that one engine spans; 0 if it uses none."""
         return 1
 
     def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
