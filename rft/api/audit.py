@@ -37,7 +37,7 @@ from rft.types import Split, Task
 REPORT, PAGE = "audit.json", "audit.html"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Audit:
     """The result of an audit.
 
@@ -64,6 +64,10 @@ class Audit:
     def page(self) -> Path:
         """The report as an HTML page."""
         return self.folder / PAGE
+
+    def __repr__(self) -> str:
+        verdict = "passed" if self.passed else f"failed {', '.join(self.failed_probes)}"
+        return f"<rft.Audit {self.folder}: {verdict}>"
 
 
 def audit(*overrides: Overrides, quiet: bool = False) -> Audit:

@@ -28,7 +28,7 @@ from rft.terminal.progress import Progress, counted
 from rft.types import Adapter, count_drops
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Measurement(Evaluation):
     """The measurement of a base model or an adapter.
 
@@ -40,6 +40,9 @@ class Measurement(Evaluation):
     """Folder with rollouts.jsonl, summary.json and config.yaml."""
     summary: Mapping[str, Any]
     """The estimate, as in summary.json."""
+
+    def __repr__(self) -> str:
+        return f"<rft.Measurement {self.folder}: {self.metric} {self.estimate.text()} over {self.estimate.n} tasks>"
 
 
 def evaluate(*overrides: Overrides, quiet: bool = False) -> Measurement:

@@ -32,7 +32,7 @@ from rft.types import GradedGroup, Rollout
 SCORES = "scores.jsonl"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Grading:
     """Recorded completions with their new grades.
 
@@ -46,6 +46,11 @@ class Grading:
     """Distributions of the rewards and of each grader's scores, as in summary.json."""
     scores: tuple[Mapping[str, Any], ...]
     """For each completion: `where` (file and line), `reward` and `scores` by grader, as in scores.jsonl."""
+
+    def __repr__(self) -> str:
+        reward = self.summary["reward"]
+        mean = f"mean reward {reward['mean']:.3f}" if reward["n"] else "no rewards"
+        return f"<rft.Grading {self.folder}: {len(self.scores)} completions, {mean}>"
 
 
 def grade(*overrides: Overrides, quiet: bool = False) -> Grading:

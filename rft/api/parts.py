@@ -24,7 +24,7 @@ from rft.run_folder.recorder import Recorder
 from rft.terminal.progress import Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Parts:
     """The parts of a training run, started.
 
@@ -51,6 +51,9 @@ class Parts:
     def folder(self) -> Path:
         """The run folder."""
         return self.recorder.folder
+
+    def __repr__(self) -> str:
+        return f"<rft.Parts {self.folder}>"
 
 
 @asynccontextmanager

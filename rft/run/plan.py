@@ -60,7 +60,7 @@ def as_table(rows: Mapping[str, str | None]) -> list[str]:
     return [f"  {name:<{width}}  {value or 'nothing'}" for name, value in rows.items()]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Plan:
     """What a command would do. `print(plan)` shows it.
 
@@ -82,6 +82,9 @@ class Plan:
         if self.not_checked:
             lines += ["not looked at:", *(f"  {one}" for one in self.not_checked)]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def print_plan(console: Console, plan: Plan) -> None:

@@ -35,6 +35,7 @@ def test_grade_returns_what_it_writes(folder: Path, capsys: pytest.CaptureFixtur
     ]
     written = [json.loads(line) for line in (folder / "out" / "scores.jsonl").read_text().splitlines()]
     assert list(grading.scores) == written
+    assert repr(grading) == "<rft.Grading out: 2 completions, mean reward 0.500>"
 
 
 def test_grade_inside_an_event_loop() -> None:
@@ -79,7 +80,7 @@ def test_check_returns_the_plan(tiny_model: Path, folder: Path, capsys: pytest.C
     plan = rft.check("sampler=fake", "learner=fake", given, quiet=True)
     assert plan.rows["steps"] == "3 of 2 prompts x 4 completions = 8 completions"
     assert plan.rows["grader correct"] == "1 for the reference, 0 for nothing (tasks.jsonl:1)"
-    assert str(plan).startswith("the run can start; it would be:\n  base model ")
+    assert repr(plan).startswith("the run can start; it would be:\n  base model ")
     assert capsys.readouterr() == ("", "")
     assert sorted(folder.iterdir()) == before
     with pytest.raises(UsageError, match=r"there are only 4 training tasks"):

@@ -70,6 +70,7 @@ def test_parts_know_their_tasks_and_their_folder(fake_parts: FakeLearner, folder
         async with rft.parts(*WORDS, quiet=True) as parts:
             assert (len(parts.tasks.train), parts.tasks.test) == (4, [])
             assert len(parts.order.of_step(1)) == 2
+            assert repr(parts) == "<rft.Parts run>"
             assert (parts.folder, parts.config.loop.prompts_per_step) == (Path("run"), 2)
 
     asyncio.run(look())

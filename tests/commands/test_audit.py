@@ -50,6 +50,7 @@ def test_a_good_grader(folder: Path, rft: Rft, capsys: pytest.CaptureFixture[str
     words = ("data=tasks.jsonl", "graders.correct.use=numeric")
     audit = rft_package.audit(*words, {"output_dir": folder / "report"}, quiet=True)
     assert capsys.readouterr() == ("", "")
+    assert repr(audit) == f"<rft.Audit {folder / 'report'}: passed>"
     assert (audit.passed, audit.failed_probes, audit.page) == (True, [], folder / "report" / "audit.html")
     assert json.loads(json.dumps(audit.report)) == json.loads((folder / "report" / "audit.json").read_text())
     assert (audit.report["tasks"]["count"], audit.report["counts"]["failed"]) == (5, 0)
