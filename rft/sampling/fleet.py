@@ -175,7 +175,7 @@ class Fleet:
         self._samplers = tuple(sampler for sampler in self._samplers if sampler not in failed)
         # They finish running requests under older, proved policies.
         for message in messages:
-            self._warn(f"{message}. It is left out; {len(self._samplers)} sampler(s) go on")
+            self._warn(f"{message}. It is excluded; {len(self._samplers)} sampler(s) continue")
 
     def sample(
         self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int

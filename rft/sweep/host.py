@@ -70,15 +70,15 @@ class Host:
                     yield self._parallel
 
     def explain(self) -> list[str]:
-        """Sentences about which trials run at the same time and which share samplers. The host must be open."""
-        told = []
+        """Return sentences about parallel trials and shared samplers. The host must be open."""
+        lines = []
         if self._wanted is not None and self._parallel < min(self._wanted, self._at_most):
-            told.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._wanted}")
-        alone = Counter(reason for one in self._inputs if (reason := why_alone(*one)))
-        if sets := {sharing_key(*one) for one in self._inputs if why_alone(*one) is None}:
-            told.append(f"trials share their samplers; sets of them, one after the other: {len(sets)}")
-        told += [f"{number} trial(s) have samplers of their own: {reason}" for reason, number in alone.items()]
-        return told
+            lines.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._wanted}")
+        alone = Counter(reason for trial in self._inputs if (reason := why_alone(*trial)))
+        if sets := {sharing_key(*trial) for trial in self._inputs if why_alone(*trial) is None}:
+            lines.append(f"trials share samplers; number of sets, used one after the other: {len(sets)}")
+        lines += [f"{number} trial(s) have their own samplers: {reason}" for reason, number in alone.items()]
+        return lines
 
     def open_parts(
         self, run: RunConfig, prepared: Prepared, emit: Emit

@@ -245,7 +245,7 @@ def test_one_that_fails_is_left_out_when_so_configured(
         sync = await fleet.load(published(1, -2.0, -1.0))
         assert (sync.metrics["sync/actors"], sync.metrics["sync/quarantined"]) == (2.0, 1.0)
         [warning] = warnings
-        assert "It is left out; 2 sampler(s) go on" in warning
+        assert "It is excluded; 2 sampler(s) continue" in warning
         assert len(await sample(fleet, tasks)) == 15
         assert len([rollout async for rollout in older]) == 15, "what it had begun before it finishes"
         sync = await fleet.load(published(2, -3.0, -1.0))
