@@ -1,6 +1,6 @@
-"""Grading: what a grader is, and how it is loaded; `rft.grading.panel` runs graders over a stream of completions.
+"""Grading: the definition and loading of graders. `rft.grading.panel` grades a stream of completions.
 
-Everything that the author of a grader needs is importable from here:
+The names that authors of graders need are importable from here:
 
     from rft.grading import final_answer
 

@@ -1,4 +1,4 @@
-"""What most graders start with: the answer in a completion, and the reference in a task."""
+"""Reads the answer of a completion, and the reference of a task."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from typing import Any
 from rft.types import Task
 
 MAX_JSON_CHARS = 100_000
-"""Longer JSON is not read."""
+"""Maximum length of JSON that is parsed."""
 MAX_JSON_DEPTH = 50
-"""Nor is JSON nested deeper than this: parsers and validators recurse."""
+"""Maximum nesting of JSON that is parsed: parsers and validators recurse."""
 
 _END_OF_TURN = (
     "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "<|return|>", "</s>", "<eos>",
     "<end_of_turn>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
 )  # fmt: skip
-"""Of ChatML, GPT-2, Llama 3, Phi, gpt-oss, Llama 2 and Mistral, Gemma, and DeepSeek."""
+"""End-of-turn tokens of ChatML, GPT-2, Llama 3, Phi, gpt-oss, Llama 2 and Mistral, Gemma, and DeepSeek."""
 _FENCE = re.compile(r"```[ \t]*(?:[a-zA-Z]+\b)?\s*(.*?)\s*```", re.DOTALL)
 _JSON_NEST = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def final_answer(completion: str) -> str:
-    """Return what follows the last `</think>` (all of it where there is no thinking), stripped.
+    """Return the text after the last `</think>`, stripped; the whole text if it has no thinking.
 
-    A `<think>` that is never closed means that the model did not get to an answer: the result is empty. Where the
-    prompt already opens the thinking, a completion cut before `</think>` cannot be told from an answer; a grader
-    that minds looks at `rollout.stop`. Tokens that end a turn, which some samplers leave in, are cut from the end.
+    An unclosed `<think>` gives an empty answer, because the model did not reach one. If the prompt opens the thinking,
+    a completion cut before `</think>` looks like an answer; graders can check `rollout.stop`. Tokens that end a turn,
+    which some samplers keep, are removed from the end.
     """
     answer = completion.rpartition("</think>")[2].rstrip()
-    while (ending := next((one for one in _END_OF_TURN if answer.endswith(one)), None)) is not None:
+    while (ending := next((token for token in _END_OF_TURN if answer.endswith(token)), None)) is not None:
         answer = answer.removesuffix(ending).rstrip()
     return "" if "<think>" in answer else answer.strip()
 
 
 def json_answer(completion: str) -> Any:
-    """Return the JSON value that the final answer is: all of it, or all that stands in its one fenced block.
+    """Return the final answer as a JSON value: the whole answer, or the content of its only fenced block.
 
-    Beside the fenced block there may be prose. With two blocks it is not clear which one is the answer.
+    Prose around the block is ignored. Several blocks are ambiguous.
 
     Raises:
-        ValueError: It is no JSON, has several blocks, is too long or nested too deep, repeats a key, or holds NaN, an
-            infinity, or a number beyond the range of a float.
+        ValueError: The answer is not JSON, has several blocks, is too long or nested too deep, repeats a key, or
+            contains NaN, an infinity, or a number beyond the range of a float.
     """
     text = final_answer(completion)
     if len(text) > MAX_JSON_CHARS:
@@ -52,7 +52,7 @@ def json_answer(completion: str) -> Any:
     if text[:1] not in ("{", "[", '"'):
         blocks = _FENCE.findall(text)
         if len(blocks) > 1:
-            raise ValueError(f"the answer has {len(blocks)} fenced blocks; put the JSON into the only one")
+            raise ValueError(f"the answer has {len(blocks)} fenced blocks; it may have only one")
         text = blocks[0] if blocks else text
     depth = 0
     for token in _JSON_NEST.findall(text):
@@ -69,20 +69,20 @@ def json_answer(completion: str) -> Any:
 
 
 def reference(task: Task, column: str) -> Any:
-    """Return a task's value in a column; None where the row leaves it empty.
+    """Return a task's value in a column; None if the value is empty.
 
     Raises:
         LookupError: The task has no such column.
     """
     if column not in task.item:
-        raise LookupError(f"task {task.id} has no column '{column}'; it has: {', '.join(task.item) or 'none'}")
+        raise LookupError(f"task {task.id} has no column '{column}'; its columns are {', '.join(task.item) or 'none'}")
     return task.item[column]
 
 
 def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("an object repeats a key")
     return values
 
 

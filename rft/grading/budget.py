@@ -1,4 +1,4 @@
-"""How often a grader may fail before the run stops: a reward made of what is left would be another reward."""
+"""Limits how often a grader may fail: a reward without the failed scores would be a different reward."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from rft.errors import GradeError
 from rft.types import Score
 
 FEWEST_COMPLETIONS = 20
-"""A share is taken of at least so many completions, so that one early failure is not 100%."""
+"""Minimum number of completions for a share, so that one early failure is not 100%."""
 
 REASONS_SHOWN = 3
 
 EXAMPLE_CHARS = 200
-"""Of each completion shown, so much."""
+"""Number of characters of a completion in a message."""
 
 
 class FaultBudget:
-    """Counts one grader's failures over the last completions that it graded.
+    """Counts the failures of one grader over its last completions.
 
     Args:
         grader: The grader's name.
         max_share: Share of the completions that it may fail, from 0 (none) to 1 (all).
-        window: How many completions are looked back on.
+        window: Number of completions to look back on.
     """
 
     def __init__(self, grader: str, *, max_share: float, window: int) -> None:
@@ -35,18 +35,18 @@ class FaultBudget:
         """Count a score.
 
         Args:
-            task_id: The task of the completion that was graded, for the message.
-            completion: Its text, for the message.
-            score: What the grader gave.
+            task_id: The task of the graded completion, for the message.
+            completion: The completion's text, for the message.
+            score: The grader's score.
 
         Raises:
-            GradeError: The share of failures is exceeded, or is certain to be once `FEWEST_COMPLETIONS` are graded.
+            GradeError: The share of failures exceeds the limit, or will once `FEWEST_COMPLETIONS` are graded.
         """
         self._faults.append(score.status.is_grader_fault)
         if not score.status.is_grader_fault:
             return
         reason = score.reason or str(score.status)
-        self._examples.pop(reason, None)  # so that it is last again
+        self._examples.pop(reason, None)  # the latest example of a reason comes last
         self._examples[reason] = (task_id, completion[:EXAMPLE_CHARS])
         faults, counted = sum(self._faults), len(self._faults)
         fewest = min(FEWEST_COMPLETIONS, self._faults.maxlen or counted)

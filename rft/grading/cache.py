@@ -1,7 +1,7 @@
-"""Scores kept between runs, for graders whose input decides their score: a judge is not paid twice for one answer.
+"""Keeps scores between runs for deterministic graders, so a judge is not paid twice for the same answer.
 
-A score is known by its grader (the hash of its file and of `rft.grading`, its options) and by the inputs that it takes.
-What else the grader imports is not looked at. Only scores with a value are kept; a failure may pass.
+The key of a score consists of its grader (the hash of its file and of `rft.grading`, and its options) and of its
+inputs. Other modules that the grader imports are not part of the key. Only scores with a value are kept.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 
 FILE = "scores.sqlite"
 PANELS_OWN = ("weight", "timeout_s", "retries", "max_concurrency", "cache")
-"""Keys of an entry that do not change a score."""
+"""Keys of an entry that do not affect a score."""
 
 
 class ScoreCache:
-    """Scores in a file; several processes may use it at a time.
+    """Scores in an SQLite file, which several processes may use concurrently.
 
     Args:
-        folder: Where the file is, or is made.
+        folder: The folder of the file; created if it does not exist.
 
     Raises:
-        OutputError: The folder cannot be used, or the file there is something else.
+        OutputError: The folder cannot be used, or the file is not a cache.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,35 +41,35 @@ class ScoreCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self._file, isolation_level=None)
-            self._connection.execute("PRAGMA synchronous = OFF")  # what a power cut loses is computed again
+            self._connection.execute("PRAGMA synchronous = OFF")  # lost scores can be computed again
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, line TEXT NOT NULL)")
         except (OSError, sqlite3.Error) as error:
-            advice = "name another folder, or delete the file if you do not need it"
+            advice = "choose another folder, or delete the file if you do not need it"
             raise OutputError("grader cache", [f"{self._file} cannot be used: {error}; {advice}"]) from error
 
     @staticmethod
     def key(grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> str | None:
-        """Return what a call is known by, 64 hexadecimal digits; None where its inputs cannot be written as JSON."""
+        """Return the key of a call, 64 hexadecimal digits; None if JSON cannot hold its inputs."""
         entry = {name: value for name, value in (grader.entry or {}).items() if name not in PANELS_OWN}
         try:
             inputs = encode_inputs(grader, task, rollouts)
         except ValueError:
             return None
-        identity = json.dumps([_own_code(), grader.sha256, entry, len(rollouts)], sort_keys=True)
+        identity = json.dumps([_code_hash(), grader.sha256, entry, len(rollouts)], sort_keys=True)
         return hashlib.sha256(f"{identity}\n{inputs}".encode()).hexdigest()
 
     def get(self, key: str, count: int) -> list[Score] | None:
-        """Return the scores of a call that graded `count` completions, or None where they are not known."""
+        """Return the scores of a call for `count` completions; None if the cache does not have them."""
         try:
             row = self._connection.execute("SELECT line FROM scores WHERE key = ?", [key]).fetchone()
             return None if row is None else decode_scores(row[0], count)[0]
-        except (sqlite3.Error, ValueError) as error:  # what cannot be read is computed
+        except (sqlite3.Error, ValueError) as error:  # an unreadable score is computed again
             log.warning("the grader cache %s cannot be read: %s", self._file, error)
             return None
 
     def put(self, key: str, scores: Sequence[Score]) -> None:
-        """Keep the scores of a call, if all of them have a value."""
+        """Keep the scores of a call if all of them have a value."""
         if not all(score.status.has_value for score in scores):
             return
         line = encode_scores(scores, scores[0].seconds).decode("ascii")
@@ -84,7 +84,7 @@ class ScoreCache:
 
 
 @functools.cache
-def _own_code() -> str:
-    """Hash of the code that graders of all kinds rest on: how answers are read, results normalised, styles adapted."""
+def _code_hash() -> str:
+    """Return the hash of the code behind all graders: answers, normalised results, styles."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()

@@ -1,11 +1,11 @@
-"""What a grader is.
+"""The definition of a grader.
 
-Either a plain function, sync or async:
+A grader is a function, sync or async:
 
     def concise(completion, task):
         return len(completion) < 400
 
-or a frozen dataclass whose fields are its options, with a method `grade`, sync or async:
+or a frozen dataclass with a method `grade`, sync or async; its fields are its options:
 
     @dataclass(frozen=True, kw_only=True)
     class Concise:
@@ -15,18 +15,18 @@ or a frozen dataclass whose fields are its options, with a method `grade`, sync 
         def grade(self, completion, task):
             return len(completion) <= self.max_chars
 
-Arguments are passed by name (`rft.grading.loading.binding` has the list). A grader returns a finite number or a bool, a
-`Score`, or None to decline. Whatever else it returns, and whatever it raises, is a grader error: no value, never a
-zero.
+Arguments are passed by name (`rft.grading.loading.binding` lists them). A grader returns a finite number, a bool, a
+`Score`, or None to decline. Any other result and any exception is a grader error: the completion gets no score, never
+a zero.
 
-It is called once per completion; one marked `per_group` once per group, and returns a list, in order of index.
+A grader is called once per completion. A grader marked `per_group` is called once per group and returns a list in order
+of index.
 
-Where it runs: an async grader on the event loop, a sync one in a worker process, which is killed at the deadline. What
-cannot take long, whatever the model wrote, may say `in_process = True` and saves the way there; what is async but
-computes says `in_process = False`. `deterministic = True` says that the same input always gets the same score, so that
-it may be cached. Both are attributes of the function, or of the dataclass (no fields; a property will do). A method
-`warm_up` without arguments, where there is one, is called once before the first worker process is forked: for imports
-that take seconds.
+An async grader runs on the event loop. A sync grader runs in a worker process, which is killed at the deadline. A sync
+grader that is fast for any completion may set `in_process = True` and avoid the worker; an async grader that computes
+sets `in_process = False`. `deterministic = True` declares that equal inputs get equal scores, so scores may be cached.
+All three are attributes of the function or of the dataclass (properties, not fields). An optional method `warm_up`
+without arguments is called once before the first worker process is forked, for slow imports.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RFT_STYLE = "rft"
 
 
 def per_group(function: Function) -> Function:
-    """Mark a function as a grader of whole groups. A dataclass says `per_group = True` in its body instead."""
+    """Mark a function as a grader of whole groups. A dataclass sets `per_group = True` in its body instead."""
     function.per_group = True  # type: ignore[attr-defined]
     return function
 
@@ -54,10 +54,10 @@ def is_per_group(target: object) -> bool:
 
 
 def is_in_process(call: Callable[..., Any], target: object) -> bool:
-    """Whether a grader runs in this process: as it declares itself, or else where it is async.
+    """Whether a grader runs in this process: as it declares, otherwise if it is async.
 
     Args:
-        call: What is called; a dataclass's bound `grade`, so that a property can depend on the options.
+        call: The callable; for a dataclass its bound `grade`, because a property may depend on the options.
         target: The function or dataclass that the configuration names.
     """
     declared = getattr(getattr(call, "__self__", target), "in_process", None)
@@ -71,7 +71,7 @@ def is_deterministic(call: Callable[..., Any], target: object) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedGrader:
-    """A grader, checked and ready to call.
+    """A grader that is checked and ready to call.
 
     Example:
         LoadedGrader(name="concise", weight=0.2, timeout_s=30.0, call=concise, takes=("completion",), per_group=False,
@@ -81,35 +81,35 @@ class LoadedGrader:
     name: str
     """Its key in the configuration."""
     weight: float
-    """Its share in the reward; 0 means that it is only monitored."""
+    """Factor of its score in the reward; a grader of weight 0 is only monitored."""
     timeout_s: float
-    """Seconds that one call may take."""
+    """Deadline of one call in seconds."""
     retries: int = 0
-    """How often a call that failed (grader error, timeout) is made again."""
+    """Maximum number of repetitions of a failed call (grader error or timeout)."""
     max_concurrency: int | None = None
-    """Its calls at a time; None: as many as the panel allows."""
+    """Maximum number of concurrent calls; None uses the panel's limit."""
     range: tuple[float, float] | None = None
     """Lowest and highest score; a score outside is a grader error."""
     clip: bool = False
-    """Whether a score outside of the range is moved to its border instead."""
+    """Whether a score outside the range is moved to the nearer end."""
     is_cached: bool = False
-    """Whether its scores are kept in the panel's cache."""
+    """Whether the panel's cache keeps its scores."""
     call: Callable[..., Any]
     """The function, or the dataclass's `grade`, with its options filled in."""
     takes: tuple[str, ...]
-    """Names of the arguments that it is called with."""
+    """Names of its arguments."""
     per_group: bool
     """Whether one call grades a whole group."""
     in_process: bool = False
-    """Whether it is called in this process rather than in a worker process."""
+    """Whether it is called in this process instead of a worker process."""
     entry: Mapping[str, Any] | None = None
-    """Its entry in the configuration, from which a worker process loads it again; without one it runs in process."""
+    """Its entry in the configuration, from which a worker process loads it again; None keeps it in this process."""
     use: str
-    """What the configuration names, for the provenance."""
+    """The value of `use`, for the provenance."""
     file: str
-    """The file that holds it."""
+    """The grader's file."""
     sha256: str
-    """Hash of that file, 64 hexadecimal digits, for the provenance."""
+    """SHA-256 of the file, 64 hexadecimal digits, for the provenance."""
 
     @property
     def runs_in_worker(self) -> bool:

@@ -1,11 +1,11 @@
-"""Whether a text denies what it names: the 42 in "it is not 42" is no answer of 42."""
+"""Detects denials: the 42 in "it is not 42" is not an answer of 42."""
 
 from __future__ import annotations
 
 import re
 
 WINDOW = 120
-"""Characters that are looked at on either side."""
+"""Number of characters before and after the place."""
 
 _MARKUP = r"[\s*_`\"'(\[{$]|\\[(\[]"
 _FILLER = (
@@ -14,7 +14,7 @@ _FILLER = (
 )
 _NOT = r"\b(?:not|never|cannot|neither|nor|no longer)\b|n['\u2019]t\b|\\neq?(?![A-Za-z])|\u2260|!="
 _BEFORE = re.compile(rf"(?:{_NOT})(?:{_MARKUP}|,?\s*\b(?:{_FILLER})\b,?|\bonly\b(?!.*\bbut\b))*$", re.IGNORECASE)
-"""A negation with nothing between it and the place but words that carry no meaning of their own."""
+"""A negation, with only words without meaning of their own between it and the place."""
 _COPULA_BEFORE = re.compile(
     rf"\b(?:(?:is|are|was|were)(?:\s+(?:not|never)\b|n['\u2019]t\b)|answer\W+(?:can|could|must|should|may)\s*(?:not|n['\u2019]t))"
     rf"(?:{_MARKUP}|,?\s*\b(?:{_FILLER})\b,?)*$",
@@ -25,12 +25,12 @@ _CLAUSE_BEFORE = re.compile(
     r"|\b(?:doubt|(?:wrong|false|incorrect) (?:to|that))\b",
     re.IGNORECASE,
 )
-"""A denial of the whole clause that follows it."""
+"""A denial of the whole clause after it."""
 _TURN = re.compile(r"\b(?:but|so|thus|hence|therefore|instead|rather|because|since)\b", re.IGNORECASE)
 _HINT = re.compile(
     r"n[o\'\u2019]|never|neither|\\ne|\u2260|!=|doubt|wrong|incorrect|false|impossible|ruled", re.IGNORECASE
 )
-"""Without any of these there is no denial: most texts need no closer look."""
+"""A text without any of these words has no denial; a plain search spares most texts the patterns."""
 _AFTER = re.compile(
     r"(?:[\s*_`\"')\]}$]|\\[)\]])*,?\s*(?:is|are|was|were|would be|seems?)\s*"
     r"(?:(?:definitely|clearly|also|simply|just)\s+)?"
@@ -41,16 +41,16 @@ _AFTER = re.compile(
 
 
 def is_denied(text: str, start: int, end: int | None = None, *, boxed: bool = False) -> bool:
-    r"""Whether a text denies what stands at a place in it.
+    r"""Return whether a text denies the value at a place.
 
-    Denied are "it is not N", "it isn't equal to N", "not N", "I do not think that it is N" and "N is wrong". Not denied
-    is the N of "the number that do not fit is N": there the negation belongs to another word.
+    Denials are "it is not N", "it isn't equal to N", "not N", "I do not think that it is N" and "N is wrong". The text
+    "the number that do not fit is N" does not deny N: the negation belongs to another word.
 
     Args:
         text: The text.
-        start: Where it begins.
-        end: Where it ends; None leaves out the words behind it.
-        boxed: It is a `\boxed{}`: a box is what an author answers, so that only "is not \boxed{N}" denies it.
+        start: The beginning of the value.
+        end: The end of the value; None ignores the words after it.
+        boxed: Whether the value is a `\boxed{}`. A box states an answer, so only "is not \boxed{N}" denies it.
     """
     if not _HINT.search(text, max(0, start - WINDOW), (start if end is None else end) + WINDOW):
         return False

@@ -1,6 +1,6 @@
-"""What graders did wrong, with traceback and completion, and what they printed: kept in the run folder, within bounds.
+"""Keeps the faults and the output of graders in the run folder, up to a maximum size.
 
-grader_faults.jsonl   one line a completion that a grader failed on      grader_output.txt   what graders printed
+grader_faults.jsonl   one line per completion on which a grader failed      grader_output.txt   the graders' output
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ OUTPUT = "grader_output.txt"
 MAX_FAULTS_BYTES = 10 << 20
 MAX_OUTPUT_BYTES = 1 << 20
 MAX_SHOWN_BYTES = 1 << 16
-"""Without a folder, what graders print goes to stderr, up to this size."""
+"""Without a folder, the output of graders goes to stderr, up to this size."""
 MAX_COMPLETION_CHARS = 20_000
-"""Of a longer completion the beginning is kept, and its length."""
+"""Number of characters that are kept of a longer completion, with its length."""
 
 
 class GraderLog:
-    """Keeps the faults and the output of a run's graders. What does not fit is counted, and `close` tells how much.
+    """Keeps the faults and the output of a run's graders. `close` logs how much did not fit.
 
     Args:
-        folder: The run folder; None for a panel that has none: faults are not kept, and output goes to stderr.
-        secrets: What is hidden in everything that is written.
+        folder: The run folder; None drops the faults and writes the output to stderr.
+        secrets: Texts that are hidden in all files.
     """
 
     def __init__(self, folder: Path | None, secrets: Sequence[str] = ()) -> None:
@@ -42,13 +42,13 @@ class GraderLog:
         self._output = _BoundedFile(folder / OUTPUT if folder else None, MAX_OUTPUT_BYTES)
 
     def fault(self, grader: str, rollout: Rollout, score: Score, traceback: str) -> None:
-        """Keep a completion that a grader failed on.
+        """Keep a completion on which a grader failed.
 
         Args:
             grader: The grader's name.
-            rollout: What it was shown.
-            score: What came of it.
-            traceback: Where the grader was; empty where it raised nothing, as at a deadline.
+            rollout: The rollout.
+            score: The score.
+            traceback: The traceback; empty if the grader raised nothing, for example at a deadline.
         """
         if self._folder is None:
             return
@@ -67,34 +67,34 @@ class GraderLog:
         self._faults.add(json.dumps(line).encode() + b"\n")
 
     def printed(self, lines: bytes) -> None:
-        """Keep what a grader printed, whole lines of it."""
+        """Keep whole lines of a grader's output."""
         if self._output.is_full:
             self._output.drop(lines)
         else:
             self._output.add(hide(lines.decode(errors="replace"), self._secrets).encode(), may_cut=True)
 
     def close(self) -> None:
-        """Tell what was kept, and how much was not."""
+        """Log the amount that was kept and the amount that did not fit."""
         faults, output = self._faults, self._output
         if faults.num_kept or faults.num_dropped:
             left_out = f"; {faults.num_dropped} more did not fit" if faults.num_dropped else ""
-            log.warning("%d faults of graders, with tracebacks: %s%s", faults.num_kept, faults.path, left_out)
+            log.warning("%d grader faults, with tracebacks: %s%s", faults.num_kept, faults.path, left_out)
         if output.path and (output.kept_bytes or output.dropped_bytes):
-            left_out = f"; {output.dropped_bytes:,} bytes more did not fit" if output.dropped_bytes else ""
+            left_out = f"; {output.dropped_bytes:,} more bytes did not fit" if output.dropped_bytes else ""
             log.warning("graders printed %s bytes: %s%s", f"{output.kept_bytes:,}", output.path, left_out)
         elif output.dropped_bytes:
-            log.warning("graders printed %s bytes more than is shown", f"{output.dropped_bytes:,}")
+            log.warning("graders printed %s more bytes than shown", f"{output.dropped_bytes:,}")
 
     def _without_secrets(self, text: str) -> str:
         return hide_in_message(hide(text, self._secrets))
 
 
 class _BoundedFile:
-    """A file that takes texts up to a size. With no path, it is stderr.
+    """A file with a maximum size; stderr if it has no path.
 
     Args:
-        path: The file; it may exist, and then what it holds counts.
-        max_bytes: How much it takes.
+        path: The file. If it exists, its content counts.
+        max_bytes: The maximum size.
     """
 
     def __init__(self, path: Path | None, max_bytes: int) -> None:
@@ -106,11 +106,11 @@ class _BoundedFile:
 
     @property
     def is_full(self) -> bool:
-        """Whether it takes nothing more."""
+        """Whether the file accepts no more text."""
         return self._room <= 0
 
     def add(self, text: bytes, *, may_cut: bool = False) -> None:
-        """Add a text, or as much of it as fits if it may be cut; nothing once one did not fit."""
+        """Add a text, cut to the remaining size if it may be cut; after the first text that does not fit, drop all."""
         fits = len(text) <= self._room
         kept = text if fits else text[: self._room] if may_cut else b""
         if not fits:

@@ -1,6 +1,6 @@
-r"""One spelling of a mathematical answer, so that equal answers in different LaTeX become equal texts.
+r"""Rewrites a mathematical answer in one canonical notation, so equal answers in different LaTeX become equal texts.
 
-Only spelling changes here; nothing is computed. `14{,}916` and `14\,916` become `14916`, `\dfrac13` becomes
+Only the notation changes; nothing is computed. `14{,}916` and `14\,916` become `14916`, `\dfrac13` becomes
 `\frac{1}{3}`, `\textbf{18}` becomes `18`, `125~\text{miles}` becomes `125`, `3 or 5` becomes `3,5`.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 MAX_DIGITS = 400
-"""Longer digit strings are compared as text, not as numbers."""
+"""Longer strings of digits are compared as texts, not as numbers."""
 
 _SYMBOLS = {
     "\u2212": "-", "\u2013": "-", "\u2014": "-", "\ufe63": "-",
@@ -29,7 +29,7 @@ _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
 _ROOT_SIGN = re.compile(r"\u221a\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\w+))")
 
 FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|sqrt|pi|max|min|gcd|lcm"
-"""Names that are mathematics without a backslash, too."""
+"""Mathematical names that also occur without a backslash."""
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SHORT_UNITS = (
     "mm|cm|dm|km|in|ft|yd|mi|mg|kg|lb|lbs|oz|ml|mL|cl|dl|hr|hrs|min|sec|day|mph|kmh|kph|Hz|kHz|rpm|sq|cu|deg|rad"
@@ -37,7 +37,7 @@ _SHORT_UNITS = (
 )
 
 GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*\}"
-"""A brace group, nested four deep."""
+"""A brace group with up to four nested levels."""
 _WORDING = r"text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname|boldsymbol|bm|emph"
 _WRAPPED = re.compile(rf"\\({_WORDING})\*?\s*\{{([^{{}}]*)\}}(\s*\^\s*\{{?[23]\}}?)?")
 _UNIT_WRAPPERS = ("text", "textrm", "textnormal", "mathrm", "mbox", "hbox")
@@ -112,9 +112,9 @@ _PRODUCTS = _rewrites(
 _IDLE_SPACE = re.compile(
     r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])|(?<=[A-Za-z]) (?=[0-9])|(?<=[0-9]) (?=[A-Za-z])|(?<=,) (?![0-9])"
 )
-"""Space that tells nothing apart: not that of `\\cos x`, of `4 2`, and of the list `32, 349`, which is no number."""
+"""Spaces that do not separate values, unlike those in `\\cos x`, `4 2` and the list `32, 349`."""
 NAME = r"(?:\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([^()=]*\))?|\([a-z](?:,[a-z])*\))"
-"""What a value may be assigned to: `x`, `x_1`, `f(2)`, `(x,y)`."""
+"""Left sides of an assignment: `x`, `x_1`, `f(2)`, `(x,y)`."""
 _ASSIGNED = re.compile(rf"({NAME})=((?:\\[A-Za-z]+|[^=A-Za-z])+)")
 _MEMBER = re.compile(rf"{NAME}\\in(?![A-Za-z])")
 _ENCLOSED = re.compile(r"\(((?:[^(),]|\([^(),]*\))*)\)|\{([^{}]*)(?<!\\)\}")
@@ -126,7 +126,7 @@ _PLAIN_DIGITS = re.compile(r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*
 
 
 def tidy(text: str) -> str:
-    """Return a text with digits of any script as ASCII digits, Unicode symbols as LaTeX, and plain spaces."""
+    """Return a text with ASCII digits, with LaTeX for Unicode symbols, and with plain spaces."""
     if text.isascii():
         return text
     text = ascii_digits(text)
@@ -135,15 +135,15 @@ def tidy(text: str) -> str:
 
 
 def ascii_digits(text: str) -> str:
-    """Return a text with the decimal digits of any script as ASCII digits."""
+    """Return a text with ASCII digits instead of the decimal digits of other scripts."""
     return text if text.isascii() else _FOREIGN_DIGIT.sub(lambda match: str(int(match[0])), text)
 
 
 def canonical(latex: str) -> str:
-    r"""Return an answer in the one spelling that all its spellings share.
+    r"""Return an answer in its canonical notation.
 
-    Layout, wrappers such as `\text{}`, units, currency, thousands separators and closing punctuation go; a percent sign
-    stays. `and` and `or` become commas. A factorial keeps its `!`.
+    Layout, wrappers such as `\text{}`, units, currencies, thousands separators and closing punctuation are removed; a
+    percent sign and the `!` of a factorial are kept. `and` and `or` become commas.
 
     Example:
         canonical(r"\left(\dfrac13, 1{,}000\right)") is r"(\frac{1}{3},1000)"
@@ -174,10 +174,10 @@ def canonical(latex: str) -> str:
 
 
 def as_number(text: str) -> Fraction | None:
-    r"""Return the number that a canonical text spells out, or None where it is anything else.
+    r"""Return the number in a canonical text; None for any other text.
 
-    Decimals, fractions of decimals (`1/3`, `\frac{1}{3}`, `2\frac{1}{3}`) and powers of ten (`1.5\times 10^{3}`) are
-    spelled out; sums, roots and other arithmetic are not.
+    Numbers are decimals, fractions of decimals (`1/3`, `\frac{1}{3}`, `2\frac{1}{3}`) and powers of ten
+    (`1.5\times 10^{3}`). Sums, roots and other arithmetic are not evaluated.
     """
     if len(text) > MAX_DIGITS:
         return None
@@ -197,7 +197,7 @@ def as_number(text: str) -> Fraction | None:
 
 
 def unnamed(spelled: str) -> str:
-    r"""The value alone of `x=5`, `x=3,x=5`, `(x,y)=(1,2)` and `x\in[0,1]`, without an approximation behind it."""
+    r"""Return the value of `x=5`, `x=3,x=5`, `(x,y)=(1,2)` or `x\in[0,1]`, without an approximation after it."""
     exact, _, approximate = spelled.partition("\\approx")
     if approximate:
         spelled = approximate if re.fullmatch(NAME, exact.strip()) else exact
@@ -216,7 +216,7 @@ def unnamed(spelled: str) -> str:
 
 
 def _unwrapped(match: re.Match[str]) -> str:
-    r"""What a wrapper such as `\text{...}` holds; nothing where that is a unit, that is words behind an expression."""
+    r"""Return the content of a wrapper such as `\text{...}`; empty for a unit, which is a word after an expression."""
     content = match[2].strip()
     before = match.string[: match.start()].rstrip()
     is_unit = match[1] in _UNIT_WRAPPERS and before[-1:] not in ("", *"=+-*/,;:<>([{&|") and _UNIT.fullmatch(content)

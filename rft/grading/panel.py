@@ -1,4 +1,4 @@
-"""The panel: all graders of a run, over a stream of completions. Grading overlaps sampling."""
+"""The panel: grades a stream of completions with all graders of a run, while others are still being sampled."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from rft.waiting import waiting
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-"""Before a retry: the pause doubles with each, and is spread by half so that not all come back at once."""
+"""Seconds before the first retry. The pause doubles with each retry and varies by half, so that retries spread out."""
 
 
 class Panel:
     """Runs the graders of a run and combines their scores into rewards. Belongs to one event loop.
 
     Args:
-        graders: The graders, in the order in which their scores are listed.
-        max_concurrency: Calls of async graders at a time.
+        graders: The graders, in the order of their scores.
+        max_concurrency: Maximum number of concurrent calls of async graders.
         max_fault_share: Share of its last completions that a grader may fail before the run stops.
-        fault_window: How many completions that is.
-        num_workers: Processes that run sync graders; None: one for each CPU but one, at least two.
-        cache_folder: Where the scores of graders that are deterministic are kept between runs; None keeps none.
-        fork_servers: Where worker processes come from, shared with other panels; None for processes of its own.
-        log_folder: The run folder, in which the graders' faults and output are kept; None keeps neither.
+        fault_window: Number of these last completions.
+        num_workers: Processes for sync graders; None uses all CPUs but one, at least two.
+        cache_folder: Folder for the scores of deterministic graders; None keeps no scores.
+        fork_servers: Shared source of worker processes; None starts separate processes.
+        log_folder: The run folder, which keeps the graders' faults and output; None keeps neither.
 
     Raises:
         ValueError: Two graders have the same name.
@@ -57,7 +57,7 @@ class Panel:
     ) -> None:
         self.graders = tuple(graders)
         self.counters = {grader.name: GraderCounters() for grader in graders}
-        """What each grader did so far."""
+        """The counts of each grader."""
         self._runner = Runner(
             graders,
             max_concurrency=max_concurrency,
@@ -78,34 +78,36 @@ class Panel:
 
     @property
     def workers_replaced(self) -> int:
-        """Worker processes that were killed at a deadline, or crashed."""
+        """Number of worker processes that were killed at a deadline or crashed."""
         return self._runner.workers.replaced
 
     async def grade(
         self, tasks: Sequence[Task], rollouts: AsyncIterable[Rollout], *, rollouts_per_task: int
     ) -> list[GradedGroup]:
-        """Grade a stream of rollouts as they come, in any order.
+        """Grade a stream of rollouts in the order of arrival.
 
         Args:
-            tasks: The tasks that were sampled, each once.
-            rollouts: The stream; each rollout is graded at once, its whole group as soon as that is complete.
+            tasks: The sampled tasks, each once.
+            rollouts: The stream. Each rollout is graded on arrival, its group when the group is complete.
             rollouts_per_task: Size of each group.
 
         Returns:
-            One group a task, in the order of the tasks; rollouts in the order of their index.
+            One group per task, in the order of the tasks; rollouts in the order of their index.
 
         Raises:
-            GradeError: A grader failed too often, or the stream does not hold each rollout of each task exactly once.
-            ValueError: A task is there twice.
+            GradeError: A grader failed too often, or the stream does not contain each rollout of each task once.
+            ValueError: A task occurs twice.
         """
         groups = {task.id: _Group(task, rollouts_per_task) for task in tasks}
         if len(groups) != len(tasks):
-            raise ValueError("a task is there twice; its rollouts could not be told apart")
+            raise ValueError("a task occurs twice, so its rollouts are ambiguous")
         try:
             async with asyncio.TaskGroup() as grading:
                 async for rollout in rollouts:
                     if rollout.task_id not in groups:
-                        raise GradeError(f"a rollout came of task {rollout.task_id}, which is not to be graded")
+                        raise GradeError(
+                            f"a rollout of task {rollout.task_id} arrived, but the task is not to be graded"
+                        )
                     group = groups[rollout.task_id]
                     group.add(rollout)
                     for grader in self.graders:
@@ -115,19 +117,19 @@ class Panel:
                             grading.create_task(self._grade(grader, group, group.in_order()))
                 _require_complete(groups.values())
         except BaseExceptionGroup as several:
-            first = several.exceptions[0]  # the one that made the task group cancel the rest
+            first = several.exceptions[0]  # the first error cancels the others
         else:
             return [self._graded(group) for group in groups.values()]
         raise first
 
     def close(self) -> None:
-        """End the worker processes and close the cache. Call it where the event loop still runs."""
+        """End the worker processes and close the cache, while the event loop still runs."""
         self._runner.close()
         if self._cache:
             self._cache.close()
 
     async def _grade(self, grader: LoadedGrader, group: _Group, rollouts: Sequence[Rollout]) -> None:
-        """Have one grader grade one rollout, or all rollouts of a group, and keep the scores."""
+        """Grade one rollout, or all rollouts of a group, with one grader, and keep the scores."""
         counters = self.counters[grader.name]
         key = self._cache.key(grader, group.task, rollouts) if self._cache and grader.is_cached else None
         scores = self._cache.get(key, len(rollouts)) if self._cache and key else None
@@ -143,7 +145,7 @@ class Panel:
             self._budgets[grader.name].count(group.task.id, rollout.text, score)
 
     async def _scores(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Call a grader, and again as often as it allows while it fails."""
+        """Call a grader, and repeat a failed call up to its number of retries."""
         for retry in range(grader.retries + 1):
             if retry:
                 with waiting(f"a retry of grader '{grader.name}' on task {task.id}"):
@@ -163,7 +165,7 @@ class Panel:
         return GradedGroup(task=group.task, rollouts=tuple(group.in_order()), grades=tuple(grades))
 
     def _reward(self, scores: Mapping[str, Score]) -> float | None:
-        """Return the weighted sum; None as soon as a grader whose weight is not 0 has no value."""
+        """Return the weighted sum; None if a grader with a weight has no value."""
         reward = 0.0
         for grader in self.graders:
             value = scores[grader.name].value
@@ -175,14 +177,14 @@ class Panel:
         if not math.isfinite(reward):
             values = ", ".join(f"{name} {score.value:g}" for name, score in scores.items() if score.value is not None)
             raise GradeError(
-                f"the weighted sum of the scores is too large for a number: {values}; give graders a range"
+                f"the weighted sum of the scores is too large for a number: {values}; give the graders a range"
             )
         return reward
 
 
 @dataclass(slots=True)
 class _Group:
-    """A group while its rollouts come in."""
+    """A group while its rollouts arrive."""
 
     task: Task
     size: int
@@ -196,7 +198,7 @@ class _Group:
     def add(self, rollout: Rollout) -> None:
         if rollout.index in self.rollouts or not 0 <= rollout.index < self.size:
             raise GradeError(
-                f"task {self.task.id}: rollout {rollout.index} came twice, or is not one of 0 to {self.size - 1}"
+                f"task {self.task.id}: rollout {rollout.index} arrived twice, or is not in 0 to {self.size - 1}"
             )
         self.rollouts[rollout.index] = rollout
 
@@ -213,6 +215,6 @@ def _require_complete(groups: Iterable[_Group]) -> None:
 
 
 def _pause(retry: int) -> float:
-    """Seconds to wait before the given retry, counted from 1."""
+    """Return the seconds to wait before a retry, counted from 1."""
     longest: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (retry - 1))
     return longest * random.uniform(0.5, 1.0)

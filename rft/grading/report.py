@@ -1,4 +1,4 @@
-"""What a grading of recorded completions came to: as numbers for summary.json, and as lines for a person."""
+"""The result of grading recorded completions, as numbers for summary.json and as text for the terminal."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rft.grading.counters import GraderCounters
 from rft.types import Grade, Score, Status
 
 MAX_CAUSES = 8
-"""How many causes are told of one grader; the most frequent first."""
+"""Number of causes that are listed per grader; the most frequent come first."""
 EXAMPLE_CHARS = 80
 NUM_BINS = 10
 BAR_CHARS = 40
 LARGE = 1e100
-"""Above this, squares of scores may not fit a float."""
+"""Above this, the square of a score may not fit a float."""
 
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
-"""What differs between two messages of one cause."""
+"""The parts of a message that differ between two errors with the same cause."""
 
 Graded = tuple[str, str, Grade]
 """File and line, completion, grade."""
 
 
 def score_lines(graded: Iterable[Graded]) -> list[dict[str, Any]]:
-    """What scores.jsonl says, one object a completion."""
+    """Return the lines of scores.jsonl, one object per completion."""
     return [
         {
             "where": where,
@@ -48,13 +48,13 @@ def grading_summary(
     *,
     wall_s: float,
 ) -> dict[str, Any]:
-    """What summary.json says.
+    """Return the content of summary.json.
 
     Args:
-        graded: Every completion that was graded.
-        graders: What with.
-        counters: What each of them did.
-        wall_s: Time from the first completion to the last, seconds.
+        graded: The graded completions.
+        graders: The graders.
+        counters: The counts of each grader.
+        wall_s: Seconds from the first to the last completion.
     """
     return {
         "num_completions": len(graded),
@@ -66,44 +66,46 @@ def grading_summary(
 
 
 def distribution(values: Sequence[float]) -> dict[str, Any]:
-    """Number, mean, standard deviation (of these values, not an estimate), extremes, median and histogram."""
+    """Return number, mean, standard deviation of these values (not an estimate), extremes, median and histogram."""
     if not values:
         return {"n": 0}
-    # Sums and squares of values near the largest floats overflow: they are taken of the values in units of `unit`.
+    # Sums and squares of values near the largest float overflow, so they are computed in multiples of `unit`.
     largest = max(map(abs, values))
     unit = largest if largest > LARGE else 1.0
     scaled = [value / unit for value in values]
-    told = {
+    moments = {
         "mean": statistics.fmean(scaled),
         "sd": statistics.pstdev(scaled),
         "min": min(scaled),
         "median": statistics.median(scaled),
         "max": max(scaled),
     }
-    bins = [{"from": one["from"] * unit, "to": one["to"] * unit, "count": one["count"]} for one in _histogram(scaled)]
-    return {"n": len(values), **{name: value * unit for name, value in told.items()}, "histogram": bins}
+    bins = [
+        {"from": bin_["from"] * unit, "to": bin_["to"] * unit, "count": bin_["count"]} for bin_ in _histogram(scaled)
+    ]
+    return {"n": len(values), **{name: value * unit for name, value in moments.items()}, "histogram": bins}
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """The 50th, 95th and 99th percentile, each one of the values: the least that so many percent do not exceed."""
+    """Return the 50th, 95th and 99th percentile: the least value that so many percent of the values do not exceed."""
     ordered = sorted(seconds)
     return {f"p{percent}": ordered[math.ceil(len(ordered) * percent / 100) - 1] for percent in (50, 95, 99) if ordered}
 
 
 def report_lines(summary: Mapping[str, Any]) -> list[str]:
-    """The summary for a person."""
-    speed = f"{summary['completions_per_s']:.1f} a second" if summary["completions_per_s"] else "at once"
+    """Return the summary as text."""
+    speed = f"{summary['completions_per_s']:.1f} per second" if summary["completions_per_s"] else "at once"
     lines = [f"{summary['num_completions']} completions in {summary['wall_s']:.2f} s, {speed}"]
     lines += ["", "reward", *_distribution_lines(summary["reward"])]
-    for name, told in summary["graders"].items():
-        lines += ["", f"{name}  ({told['use']}, weight {told['weight']:g})", *_distribution_lines(told["scores"])]
-        lines += [f"  {count} {cause}" for cause, count in told["statuses"].items()]
-        for failure in told["causes"]:
+    for name, grader in summary["graders"].items():
+        lines += ["", f"{name}  ({grader['use']}, weight {grader['weight']:g})", *_distribution_lines(grader["scores"])]
+        lines += [f"  {count} {cause}" for cause, count in grader["statuses"].items()]
+        for failure in grader["causes"]:
             lines.append(f"    {failure['count']} x {failure['status']}: {failure['reason']}")
             lines.append(f"      {failure['where']}: {failure['completion']!r}")
-        latency = "  ".join(f"{name} {1000 * seconds:.3g} ms" for name, seconds in told["latency_s"].items())
+        latency = "  ".join(f"{name} {1000 * seconds:.3g} ms" for name, seconds in grader["latency_s"].items())
         lines.append(f"  latency  {latency}")
-        lines.append(f"  calls {told['calls']}  retries {told['retries']}  cache hits {told['cache_hits']}")
+        lines.append(f"  calls {grader['calls']}  retries {grader['retries']}  cache hits {grader['cache_hits']}")
     return lines
 
 
@@ -124,7 +126,7 @@ def _of_grader(grader: LoadedGrader, graded: Sequence[Graded], counters: GraderC
 
 
 def _causes(scores: Iterable[tuple[str, str, Score]]) -> list[dict[str, Any]]:
-    """Why completions were not graded as ok, with the first example of each."""
+    """Return the causes of failed grades, each with its first example."""
     counts: Counter[tuple[Status, str]] = Counter()
     first: dict[tuple[Status, str], dict[str, Any]] = {}
     for where, text, score in scores:
@@ -140,7 +142,7 @@ def _causes(scores: Iterable[tuple[str, str, Score]]) -> list[dict[str, Any]]:
 
 
 def _histogram(values: Sequence[float]) -> list[dict[str, float]]:
-    """One bin a value where there are few different ones, or else bins of equal width; the last holds its end too."""
+    """Return one bin per value for few values, otherwise bins of equal width; the last bin includes its end."""
     counts = Counter(values)
     if len(counts) <= NUM_BINS:
         return [{"from": value, "to": value, "count": counts[value]} for value in sorted(counts)]
@@ -149,26 +151,26 @@ def _histogram(values: Sequence[float]) -> list[dict[str, float]]:
     return [{"from": low + i * width, "to": low + (i + 1) * width, "count": bins[i]} for i in range(NUM_BINS)]
 
 
-def _distribution_lines(told: Mapping[str, Any]) -> list[str]:
-    if not told["n"]:
+def _distribution_lines(distribution: Mapping[str, Any]) -> list[str]:
+    if not distribution["n"]:
         return ["  none"]
-    numbers = "  ".join(f"{name} {told[name]:.4g}" for name in ("mean", "sd", "min", "median", "max"))
-    most = max(one["count"] for one in told["histogram"])
+    numbers = "  ".join(f"{name} {distribution[name]:.4g}" for name in ("mean", "sd", "min", "median", "max"))
+    most = max(bin_["count"] for bin_ in distribution["histogram"])
     labels = [
-        f"{one['from']:.4g}" if one["from"] == one["to"] else f"{one['from']:.4g} to {one['to']:.4g}"
-        for one in told["histogram"]
+        f"{bin_['from']:.4g}" if bin_["from"] == bin_["to"] else f"{bin_['from']:.4g} to {bin_['to']:.4g}"
+        for bin_ in distribution["histogram"]
     ]
     width = max(map(len, labels))
-    bars = ["#" * math.ceil(BAR_CHARS * one["count"] / most) for one in told["histogram"]]
+    bars = ["#" * math.ceil(BAR_CHARS * bin_["count"] / most) for bin_ in distribution["histogram"]]
     return [
-        f"  {numbers}  (n {told['n']})",
+        f"  {numbers}  (n {distribution['n']})",
         *(
-            f"  {label:>{width}} |{bar:<{BAR_CHARS}}| {one['count']}"
-            for label, bar, one in zip(labels, bars, told["histogram"], strict=True)
+            f"  {label:>{width}} |{bar:<{BAR_CHARS}}| {bin_['count']}"
+            for label, bar, bin_ in zip(labels, bars, distribution["histogram"], strict=True)
         ),
     ]
 
 
 def _printable(text: str) -> str:
-    """One line, without what a terminal would obey."""
+    """Return a text as one line without control characters."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Calling one grader, with a deadline: in a worker process where it may hang, in this one where it may not."""
+"""Calls one grader with a deadline, in a worker process or in this process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from rft.waiting import waiting
 
 
 class Runner:
-    """Calls graders. A call that misses its deadline is abandoned, whatever it is stuck in.
+    """Calls graders. A call that misses its deadline is abandoned, even if it hangs.
 
     Args:
-        graders: All that it will call.
-        max_concurrency: Async calls at a time.
-        num_workers: Worker processes; None leaves it to `rft.grading.processes.workers`.
-        fork_servers: Where the worker processes come from, if others have some from there too.
-        log_folder: Where faults, and what graders print, are kept; None for nowhere.
+        graders: All graders to call.
+        max_concurrency: Maximum number of concurrent async calls.
+        num_workers: Worker processes; None uses the default of `rft.grading.processes.workers`.
+        fork_servers: Shared source of worker processes, if several panels share one.
+        log_folder: Folder for faults and the output of graders; None keeps neither.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Runner:
         self._slots = asyncio.Semaphore(max_concurrency)
 
     async def run(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Have a grader grade one rollout, or those of a group. Never raises for what the grader does."""
+        """Grade one rollout, or the rollouts of a group. Never raises an error of the grader."""
         if grader.runs_in_worker:
             scores, traceback = await self.workers.grade(grader, task, rollouts)
         else:
@@ -67,7 +67,7 @@ class Runner:
         return scores
 
     def close(self) -> None:
-        """End the worker processes, and tell what was kept of faults and output."""
+        """End the worker processes, and log how many faults and how much output were kept."""
         self.workers.close()
         self._log.close()
 
@@ -82,7 +82,7 @@ class Runner:
             scores = outcome(result, count=count, per_group=grader.per_group)
         except WaitTimeout:
             scores = failed(Status.TIMEOUT, f"no result within {grader.timeout_s:g} s", count)
-        except (Exception, SystemExit) as error:  # SystemExit would end the event loop, and with it the run
+        except (Exception, SystemExit) as error:  # SystemExit would end the event loop and the run
             scores, traceback = (
                 failed(Status.GRADER_ERROR, describe_error(error, grader.file), count),
                 traceback_of(error),
@@ -94,11 +94,12 @@ class Runner:
         """Wait for an async grader's result.
 
         Raises:
-            WaitTimeout: It did not finish within its `timeout_s`.
-            Exception: Whatever the grader raised.
+            WaitTimeout: The grader missed its `timeout_s`.
+            Exception: The exception of the grader.
         """
         work = asyncio.ensure_future(_contained(result))
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # abandoned, it may fail unseen
+        # An abandoned call may fail unnoticed.
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.wait({work}, timeout=grader.timeout_s)
             if not work.done():
@@ -111,12 +112,12 @@ class Runner:
 
 
 def _without(secrets: Sequence[str], score: Score) -> Score:
-    """A grader may say its key, and a service may quote it; what a score says is written and shown."""
+    """Hide secrets in a score's reason: a grader may print its key, and a service may quote it."""
     return score if score.reason is None else replace(score, reason=hide(score.reason, secrets))
 
 
 async def _contained(result: Awaitable[Any]) -> Any:
     try:
         return await result
-    except SystemExit as error:  # a task that it leaves ends the event loop
+    except SystemExit as error:  # a task that raises SystemExit ends the event loop
         raise RuntimeError(f"the grader called sys.exit({error.code!r})").with_traceback(error.__traceback__) from None

@@ -1,4 +1,4 @@
-r"""Where a text states its answer: in a `\boxed{}`, in an `<answer>` tag, or behind words such as "the answer is"."""
+r"""Finds the stated answer of a text: in a `\boxed{}`, in an `<answer>` tag, or after words such as "the answer is"."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _MARKS = (
     "\u0627\u062c\u0627\u0628\u0629", "\u0627\u0644\u062c\u0648\u0627\u0628", "\u0909\u0924\u094d\u0924\u0930",
     "r\u00e9ponse", "respuesta", "resposta", "risposta", "antwort", "\u043e\u0442\u0432\u0435\u0442",
 )  # fmt: skip
-"""One of these is in every match: a plain search for them spares most texts the pattern."""
+"""Every match contains one of these; a plain search spares most texts the pattern."""
 MAX_LEAD_CHARS = 40
-"""So far before its mark a match may begin."""
+"""Number of characters before its mark at which a match may begin."""
 _REMARK = re.compile(r"\s*(?:correct|right|wrong|incorrect|below|above|found|shown)\b", re.IGNORECASE)
 
 
@@ -41,26 +41,26 @@ class Statement:
     """A place where a text states its answer."""
 
     kind: Literal["box", "tag", "words"]
-    """What marks it."""
+    """The kind of the mark."""
     start: int
-    """Where the mark begins; for words, where the answer begins."""
+    """Beginning of the mark; for words, beginning of the answer."""
     end: int
-    """Where the statement ends; for words, the end of the text."""
+    """End of the statement; for words, end of the text."""
     text: str | None
-    r"""What is stated; None for a `\boxed{` that is never closed."""
+    r"""The stated answer; None for an unclosed `\boxed{`."""
 
 
 def stated(text: str, *, words: re.Pattern[str] = _ANSWER) -> Statement | None:
-    r"""Return where a text states its answer, or None where nothing marks it.
+    r"""Return the place where a text states its answer; None if it marks no answer.
 
-    The last `\boxed{}` counts; without one, the last `<answer>` tag; without one, what follows the last "answer is",
+    The last `\boxed{}` counts; otherwise the last `<answer>` tag; otherwise the text after the last "answer is",
     "answer:" or "####". Boxes joined by "and", "or" or a comma are one answer.
     """
     return _last_box(text) or _last_tag(text) or _last_words(text, words)
 
 
 def stated_answer(text: str) -> str | None:
-    """Return the answer that a text marks as such, or None where it marks none; after words, the rest of the line."""
+    """Return the answer that a text marks; None if it marks none. After words, the answer is the rest of the line."""
     statement = stated(text)
     if statement is None or statement.kind != "words" or statement.text is None:
         return None if statement is None else statement.text
@@ -68,7 +68,7 @@ def stated_answer(text: str) -> str | None:
 
 
 def or_labelled(labels: str) -> re.Pattern[str]:
-    """Return the pattern of words that mark an answer, extended by a regular expression of more such labels."""
+    """Return the pattern of words that mark an answer, extended by a regular expression for further labels."""
     return re.compile(f"{_ANSWER.pattern}|{labels}", _ANSWER.flags)
 
 
@@ -86,7 +86,7 @@ def _last_box(text: str) -> Statement | None:
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:
-    r"""Return what a `\boxed` holds, whose content begins at a place, and where it ends."""
+    r"""Return the content of a `\boxed` whose content begins at a place, and its end."""
     if text[start : start + 1] != "{":
         token = _TOKEN.match(text, start)
         return (token[0], token.end()) if token else (None, start)
@@ -104,7 +104,7 @@ def _last_tag(text: str) -> Statement | None:
         return None
     start = tags[-1].end()
     end = _TAG_END.search(text, start)
-    assert end is not None  # the end of the text is one
+    assert end is not None  # an unclosed box ends with the text
     return Statement("tag", tags[-1].start(), end.end(), text[start : end.start()].strip())
 
 

@@ -1,9 +1,9 @@
-"""What the last audit said of graders: kept in a folder, and asked before they train anything.
+"""Keeps the verdict of the last audit of graders; `rft train` reads it before a run.
 
     .rft/audits/<identity of the graders>.json     {"verdict": "failed", "graders": [...], "failed": [...], ...}
 
-Graders are known by their entries, without the keys that are for the panel alone, and by the code behind them; by
-their names or weights they are not. So a grader that was changed was never audited.
+The identity of a grader consists of its entry, without the keys of the panel, and of its code; its name and its weight
+are not part of it. A changed grader therefore has no audit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEVER = "never audited"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What an audit said.
+    """The verdict of an audit.
 
     Example:
         Verdict(verdict="failed", failed=("enumeration",), time="2026-11-20T12:00:00+00:00", report="runs/audit/...",
@@ -38,9 +38,9 @@ class Verdict:
     verdict: str
     """`passed` or `failed`."""
     failed: tuple[str, ...]
-    """The probes that failed."""
+    """Names of the failed probes."""
     time: str
-    """When, ISO 8601."""
+    """Time of the audit, ISO 8601."""
     report: str
     """The folder of the report."""
     graders: tuple[str, ...]
@@ -48,16 +48,16 @@ class Verdict:
 
 
 def identities(entries: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """What graders are known by, sorted: a hash for each that has a weight.
+    """Return the identities of graders, sorted: one hash for each grader with a weight.
 
     Args:
-        entries: The graders' entries; nothing may be wrong with them.
+        entries: The graders' entries, already checked.
     """
     return tuple(sorted(_identity(name, entry) for name, entry in entries.items() if entry.get("weight", 1.0) != 0))
 
 
 def keep_verdict(folder: Path, verdict: Verdict) -> Path:
-    """Write a verdict in place of the last one of the same graders.
+    """Write a verdict; it replaces the last verdict on the same graders.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -71,40 +71,43 @@ def keep_verdict(folder: Path, verdict: Verdict) -> Path:
             os.fsync(file.fileno())
         Path(file.name).replace(path)
     except OSError as error:
-        problem = f"{path} cannot be written: {error.strerror or error}; name another folder with grading.audit_folder"
+        problem = (
+            f"{path} cannot be written: {error.strerror or error}; choose another folder with grading.audit_folder"
+        )
         raise OutputError("verdicts of audits", [problem]) from error
     return path
 
 
 def last_verdict(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> Verdict | None:
-    """The last verdict of these graders together; or else the last failure of some of them; None where there is none.
+    """Return the last verdict on these graders together, or the last failure of some of them; None if there is neither.
 
-    What cannot be read is no verdict.
+    An unreadable file is not a verdict.
     """
-    verdicts = [one for file in folder.glob("*.json") if (one := _read(file)) is not None]
+    verdicts = [verdict for file in folder.glob("*.json") if (verdict := _read(file)) is not None]
     if not verdicts:
         return None
-    own = identities(entries)
-    exact = [one for one in verdicts if one.graders == own]
-    parts = [one for one in verdicts if one.verdict == FAILED and one.graders and set(one.graders) <= set(own)]
-    return max(exact or parts, key=lambda one: one.time, default=None)
+    current = identities(entries)
+    exact = [verdict for verdict in verdicts if verdict.graders == current]
+    failures = [verdict for verdict in verdicts if verdict.verdict == FAILED and verdict.graders]
+    parts = [failure for failure in failures if set(failure.graders) <= set(current)]
+    return max(exact or parts, key=lambda verdict: verdict.time, default=None)
 
 
 def verdict_problems(folder: Path | None, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Why these graders should not train: the sentence to show, or nothing."""
+    """Return the reason why these graders should not be used for training; empty if there is none."""
     verdict = last_verdict(folder, entries) if folder is not None else None
     if verdict is None or verdict.verdict != FAILED:
         return []
     probes = f"{len(verdict.failed)} probe{'s' if len(verdict.failed) != 1 else ''}"
     return [
-        f"graders: the last audit ({verdict.time}) failed on {probes}: {', '.join(verdict.failed)}; the report is in "
-        f"{verdict.report}. Mend the grader and run rft audit again, or go on regardless with audit=warn (said once at "
+        f"graders: the last audit ({verdict.time}) failed on {probes}: {', '.join(verdict.failed)}; its report is in "
+        f"{verdict.report}. Correct the grader and run rft audit again, or continue with audit=warn (one warning at "
         "the start) or audit=off"
     ]
 
 
 def audit_state(folder: Path | None, entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """`passed`, `failed` or `never audited`, for the provenance."""
+    """Return `passed`, `failed` or `never audited`, for the provenance."""
     verdict = last_verdict(folder, entries) if folder is not None else None
     return NEVER if verdict is None else verdict.verdict
 
@@ -115,10 +118,10 @@ def _identity(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def _children(entry: Mapping[str, Any]) -> list[str]:
-    """The code of a composite's graders."""
+    """Return the code of a composite's graders."""
     of, gate = entry.get("of"), entry.get("gate")
     children = [*(of.values() if isinstance(of, Mapping) else ()), *([gate] if isinstance(gate, Mapping) else ())]
-    return [one for child in children for one in (find_target(child["use"]).sha256, *_children(child))]
+    return [code for child in children for code in (find_target(child["use"]).sha256, *_children(child))]
 
 
 def _digest(content: Sequence[Any]) -> str:

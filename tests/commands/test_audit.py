@@ -77,7 +77,7 @@ def test_a_bad_grader_fails_and_trains_nothing_until_it_is_mended(folder: Path, 
 
     code, out, err = rft("train", *TRAIN)
     assert (code, out) == (2, "")
-    assert "failed on 3 probes: wrong gold, enumeration, reasoning leak; the report is in report." in err
+    assert "failed on 3 probes: wrong gold, enumeration, reasoning leak; its report is in report." in err
     assert not (folder / "out").exists()
     assert rft("train", *TRAIN, "audit=off")[0] == 0
     assert rft("train", *TRAIN, "audit=warn")[0] == 0

@@ -133,7 +133,7 @@ def test_a_tokenizer_without_a_chat_template(wrong: Callable[..., list[str]], ti
     [
         ("exat", "there is no grader 'exat' (did you mean 'exact'?); the built-in ones are "),
         ("mine.py:grade", "mine.py:2: syntax error: "),
-        ("mien.py:grade", "there is no file mien.py (looked in "),
+        ("mien.py:grade", "the file mien.py does not exist (working directory: "),
     ],
 )
 def test_a_bad_grader(wrong: Callable[..., list[str]], tmp_path: Path, use: str, problem: str) -> None:

@@ -153,7 +153,7 @@ def test_a_reference_that_is_no_number_is_an_error(answer):
 
 
 def test_a_missing_column_is_an_error_that_names_the_columns():
-    with pytest.raises(LookupError, match="no column 'result'; it has: answer"):
+    with pytest.raises(LookupError, match="no column 'result'; its columns are answer"):
         Numeric(column="result").grade("18", task("18"))
 
 

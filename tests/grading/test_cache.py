@@ -125,7 +125,7 @@ def test_nothing_is_kept_without_a_folder(bench, calls):
 
 def test_a_folder_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot be used: .*; name another folder, or delete the file"):
+    with pytest.raises(OutputError, match=r"cannot be used: .*; choose another folder, or delete the file"):
         ScoreCache(tmp_path / "file")
     (tmp_path / FILE).write_bytes(b"this is no database" * 100)
     with pytest.raises(OutputError, match="file is not a database"):

@@ -66,7 +66,7 @@ def test_nonsense_is_an_error_and_never_a_zero(result):
     score = to_score(result)
     assert (score.value, score.status) == (None, Status.GRADER_ERROR)
     assert f"returned the {type(result).__name__} " in score.reason
-    assert "a grader returns a finite number or a bool, a Score, or None" in score.reason
+    assert "a grader returns a finite number, a bool, a Score, or None" in score.reason
 
 
 def test_a_score_is_kept_and_none_declines():
@@ -86,9 +86,9 @@ def test_a_group_gets_a_score_for_each():
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        ([1.0], "that is 1 results for 2 completions"),
-        ([1.0] * 3, "that is 3 results for 2 completions"),
-        ([], "that is 0 results for 2 completions"),
+        ([1.0], "got 1 results for 2 completions"),
+        ([1.0] * 3, "got 3 results for 2 completions"),
+        ([], "got 0 results for 2 completions"),
         (1.0, "a grader of groups returns a list of 2"),
         ("10", "a grader of groups returns a list of 2"),
         ({0: 1.0, 1: 1.0}, "a grader of groups returns a list of 2"),
@@ -123,7 +123,7 @@ def test_reference():
     task = Task(id="t", messages=(), item={"answer": None, "level": 3}, split="train")
     assert reference(task, "answer") is None
     assert reference(task, "level") == 3
-    with pytest.raises(LookupError, match="task t has no column 'anser'; it has: answer, level"):
+    with pytest.raises(LookupError, match="task t has no column 'anser'; its columns are answer, level"):
         reference(task, "anser")
 
 
@@ -146,9 +146,9 @@ def test_arguments_are_bound_by_name(call, per_group, takes):
 @pytest.mark.parametrize(
     ("call", "per_group", "problem"),
     [
-        (lambda prompt: 0, False, "passed completion, task, rollout by name; give 'prompt' a default"),
+        (lambda prompt: 0, False, "passes completion, task, rollout by name; give 'prompt' a default"),
         (lambda completions: 0, False, "to grade whole groups, mark the grader as per_group"),
-        (lambda completion: 0, True, "passed completions, task, rollouts by name; it is marked as per_group"),
+        (lambda completion: 0, True, "passes completions, task, rollouts by name; the grader is marked as per_group"),
         (lambda completion, /: 0, False, "parameter 'completion' cannot be filled"),
     ],
 )

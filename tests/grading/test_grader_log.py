@@ -76,7 +76,7 @@ def test_secrets_are_hidden(bench, folder, caplog):
     bench.grade({"g": bench.spec("keyed", api_key="sk-0123456789")}, ["say sk-0123456789"], log_folder=folder)
     written = (folder / FAULTS).read_text() + (folder / OUTPUT).read_text()
     assert "sk-0123456789" not in written and written.count("<redacted>") >= 4
-    assert "1 faults of graders" in caplog.text and "graders printed" in caplog.text
+    assert "1 grader faults" in caplog.text and "graders printed" in caplog.text
 
 
 def test_what_graders_print_is_kept_and_bounded(bench, folder, capfd, caplog, monkeypatch):
@@ -88,7 +88,7 @@ def test_what_graders_print_is_kept_and_bounded(bench, folder, capfd, caplog, mo
     scores, _ = bench.grade({"g": bench.spec("loud")}, ["1", "2", "3"], log_folder=folder)
     assert [score.value for score in scores["g"]] == [1.0] * 3
     assert (folder / OUTPUT).stat().st_size == 1000
-    assert "bytes more did not fit" in caplog.text
+    assert "more bytes did not fit" in caplog.text
     assert capfd.readouterr().out == ""
 
 
@@ -120,7 +120,7 @@ def test_without_a_folder_output_goes_to_stderr_up_to_a_size(capsys, caplog, mon
     log.fault("g", make_rollouts(["x"])[0], Score(value=None, status=Status.GRADER_ERROR), "")
     log.close()
     assert capsys.readouterr().err == "abcd\nabc"
-    assert "graders printed 7 bytes more than is shown" in caplog.text
+    assert "graders printed 7 more bytes than shown" in caplog.text
 
 
 def test_faults_are_bounded_and_those_left_out_counted(folder, caplog, monkeypatch):
@@ -131,7 +131,7 @@ def test_faults_are_bounded_and_those_left_out_counted(folder, caplog, monkeypat
         for rollout in rollouts:
             log.fault("g", rollout, score, "")
         log.close()
-    assert f"0 faults of graders, with tracebacks: {folder / FAULTS}; 9 more did not fit" in caplog.text
+    assert f"0 grader faults, with tracebacks: {folder / FAULTS}; 9 more did not fit" in caplog.text
     kept = len(faults_in(folder))
     assert 2 <= kept <= 4 and (folder / FAULTS).stat().st_size <= 1000
     assert [fault["index"] for fault in faults_in(folder)] == list(range(kept))

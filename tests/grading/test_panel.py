@@ -250,9 +250,9 @@ def test_one_graders_failure_is_not_anothers():
     [
         ([rollout("a", 0), rollout("a", 1), rollout("b", 1)], "ended with incomplete groups: task b: 1 of 2"),
         ([], "incomplete groups: task a: 0 of 2; task b: 0 of 2"),
-        ([rollout("a", 0), rollout("a", 0)], "task a: rollout 0 came twice, or is not one of 0 to 1"),
-        ([rollout("a", 2)], "task a: rollout 2 came twice, or is not one of 0 to 1"),
-        ([rollout("z", 0)], "a rollout came of task z, which is not to be graded"),
+        ([rollout("a", 0), rollout("a", 0)], "task a: rollout 0 arrived twice, or is not in 0 to 1"),
+        ([rollout("a", 2)], "task a: rollout 2 arrived twice, or is not in 0 to 1"),
+        ([rollout("z", 0)], "a rollout of task z arrived, but the task is not to be graded"),
     ],
 )
 def test_a_stream_that_does_not_fit_the_tasks(rollouts, message):
@@ -271,7 +271,7 @@ def test_an_error_of_the_stream_comes_through_with_its_cause():
 
 
 def test_a_task_that_is_there_twice_and_graders_that_share_a_name():
-    with pytest.raises(ValueError, match="a task is there twice"):
+    with pytest.raises(ValueError, match="a task occurs twice"):
         grade([grader(lambda: 1)], stream(), names="aa")
     with pytest.raises(ValueError, match="share a name: g, g"):
         Panel([grader(lambda: 1), grader(lambda: 2)])

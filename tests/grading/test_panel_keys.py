@@ -96,8 +96,13 @@ def test_a_graders_own_concurrency():
     [
         (0.0, False, 0.0, None),
         (1.0, False, 1.0, None),
-        (1.5, False, None, "returned 1.5, outside of its range [0, 1]; correct the grader or its range, or set clip"),
-        (-1e9, False, None, "returned -1e+09, outside of its range [0, 1]"),
+        (
+            1.5,
+            False,
+            None,
+            "returned 1.5, which is outside its range [0, 1]; correct the grader or its range, or set clip",
+        ),
+        (-1e9, False, None, "returned -1e+09, which is outside its range [0, 1]"),
         (1.5, True, 1.0, "clipped from 1.5"),
         (-0.5, True, 0.0, "clipped from -0.5"),
         (Score(value=2, reason="too good"), True, 1.0, "too good; clipped from 2"),

@@ -1,1 +1,1 @@
-"""Clients of services that grade: models behind OpenAI's API, and plain HTTP."""
+"""Clients of grading services: models behind OpenAI's API, and JSON over HTTP."""

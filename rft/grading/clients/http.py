@@ -1,4 +1,4 @@
-"""JSON over HTTP to a service that may be down, slow or busy, or answers with prose: retries, then an error."""
+"""JSON over HTTP to a service that may be down, slow, busy, or reply with prose. Calls are retried, then fail."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 MAX_REPLY_BYTES = 2**20
 LONGEST_PAUSE_S = 30.0
 SHOWN_CHARS = 200
-"""How much of a reply that cannot be used is quoted."""
+"""Number of characters that are quoted from an unusable reply."""
 
 _MAY_PASS = (408, 409, 425, 429)
-"""Statuses below 500 that say: later."""
+"""Statuses below 500 after which a retry may succeed."""
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = weakref.WeakKeyDictionary()
 
 
 class CallFailed(Exception):
-    """No attempt got a reply that can be used. The message holds no header and no secret.
+    """No attempt got a usable reply. The message contains no header and no secret.
 
     Args:
-        message: What went wrong.
-        timed_out: Whether there was no reply in time.
+        message: The reason.
+        timed_out: Whether the last attempt timed out.
     """
 
     def __init__(self, message: str, *, timed_out: bool = False) -> None:
@@ -41,16 +41,16 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How often and how long to try.
+    """The number and the duration of attempts.
 
     Example:
         Patience(attempts=4, attempt_timeout_s=10.0, backoff_s=0.5)
     """
 
     attempts: int
-    """Attempts in all, at least 1."""
+    """Total number of attempts, at least 1."""
     attempt_timeout_s: float
-    """Seconds that one attempt may take."""
+    """Deadline of one attempt in seconds."""
     backoff_s: float
     """Seconds before the second attempt; see `pause_s`."""
 
@@ -74,18 +74,18 @@ async def post_json(
     secrets: Sequence[str] = (),
     before_attempt: Callable[[], Awaitable[None]] | None = None,
 ) -> Any:
-    """POST JSON and return the JSON of the reply. Redirects are not followed: they would take the key elsewhere.
+    """POST JSON and return the JSON reply. Redirects are not followed, because they would forward the key.
 
     Args:
-        url: Where to.
-        body: What JSON can hold, or the bytes of it.
-        headers: Sent with it.
-        patience: How often and how long.
-        secrets: Never shown, not even where the service quotes them.
-        before_attempt: Awaited before each attempt, as for a turn at a rate limit.
+        url: The address.
+        body: The request as JSON values, or as encoded JSON.
+        headers: The headers.
+        patience: The number and the duration of attempts.
+        secrets: Texts that messages hide, even if the service quotes them.
+        before_attempt: Awaited before each attempt, for example to respect a rate limit.
 
     Raises:
-        CallFailed: No attempt succeeded, or one was refused for good.
+        CallFailed: No attempt succeeded, or the service rejected the request.
         ValueError: JSON cannot hold the body.
     """
     content = body if isinstance(body, bytes) else as_json(body)
@@ -108,7 +108,7 @@ async def post_json(
 
 
 def as_json(body: Any) -> bytes:
-    """Return what is sent.
+    """Return the encoded request.
 
     Raises:
         ValueError: JSON cannot hold the body.
@@ -144,27 +144,28 @@ async def _post_once(url: str, content: bytes, headers: Mapping[str, str]) -> An
 
 
 def may_pass(status: int) -> bool:
-    """Whether a call that was answered with this status may succeed later."""
+    """Whether a call with this status may succeed later."""
     return status in _MAY_PASS or status >= 500
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return what `Retry-After` says, where it says it in seconds; 0 where not."""
+    """Return the seconds in `Retry-After`; 0 if it has none."""
     text = headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def pause_s(attempt: int, backoff_s: float, asked_s: float) -> float:
-    """Seconds to wait after the given attempt, counted from 1: twice as many each time, and as many as are asked for.
+    """Return the seconds to wait after an attempt, counted from 1.
 
-    Spread by half, so that not all come back at once; at most `LONGEST_PAUSE_S`.
+    The pause doubles with each attempt, is at least the requested pause, varies by half so that retries spread out, and
+    is at most `LONGEST_PAUSE_S`.
     """
     longest: float = backoff_s * 2.0 ** (attempt - 1)
     return min(LONGEST_PAUSE_S, max(longest * random.uniform(0.5, 1.0), asked_s))
 
 
 def _client() -> httpx.AsyncClient:
-    """Return the event loop's client, which keeps connections open between calls."""
+    """Return the client of the event loop, which keeps its connections open between calls."""
     import httpx
 
     loop = asyncio.get_running_loop()

@@ -1,10 +1,10 @@
-"""Calling a model behind an OpenAI-compatible endpoint: a judge, or embeddings. Retries, then an error; never a zero.
+"""Calls a model behind an OpenAI-compatible endpoint, as a judge or for embeddings. Calls are retried, then fail.
 
     client = ModelClient("http://localhost:8000/v1", "judge", None, timeout_s=30.0, retries=3)
     reply = await client.chat([{"role": "user", "content": "..."}], schema={...}, sampling={"temperature": 0})
 
-What is retried: a broken connection, silence, 408, 409, 425, 429, 5xx, and a reply that is none of the API. The key
-comes from an environment variable, is read at the call, and is in no message, repr or exception.
+Retries follow a broken connection, a timeout, the statuses 408, 409, 425, 429 and 5xx, and an invalid reply. The key is
+read from an environment variable at each call and appears in no message, repr or exception.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ T = TypeVar("T")
 
 
 class ModelCallError(Exception):
-    """A model gave no reply that can be used: a fault of the grader, and no reward."""
+    """No usable reply of a model: a fault of the grader, so the completion gets no reward."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model replied.
+    """The reply of a model.
 
     Example:
         Reply(text='{"result": 7}', parsed={"result": 7}, usage={"prompt_tokens": 10, "total_tokens": 15}, refusal=None)
     """
 
     text: str
-    """As it came."""
+    """The unchanged text."""
     parsed: Any
-    """The JSON value that the text is, where a schema was asked for; None where it is prose. Not held to the schema."""
+    """The text as a JSON value if a schema was requested; None for prose. Not checked against the schema."""
     usage: Mapping[str, int]
-    """Tokens: `prompt_tokens`, `completion_tokens`, `total_tokens`; empty where the endpoint does not count."""
+    """`prompt_tokens`, `completion_tokens` and `total_tokens`; empty if the endpoint does not count."""
     refusal: str | None
-    """Why the model would not reply."""
+    """The model's reason for a refusal."""
 
 
 class _Failed(Exception):
@@ -61,18 +61,18 @@ class _Failed(Exception):
 
 
 class ModelClient:
-    """A model behind an endpoint. May be used from several event loops, one after the other.
+    """A model behind an endpoint. Several event loops may use it one after another.
 
     Args:
-        base_url: Where the API is, as `http://localhost:8000/v1`.
-        model: The model's name there.
-        api_key_env: The environment variable that holds the key; None where the endpoint wants none.
-        timeout_s: Seconds that one attempt may take.
-        retries: How often a failed call is repeated.
+        base_url: The address of the API, as `http://localhost:8000/v1`.
+        model: The model's name at the endpoint.
+        api_key_env: The environment variable with the key; None if the endpoint needs no key.
+        timeout_s: Deadline of one attempt in seconds.
+        retries: Maximum number of repetitions of a failed call.
         backoff_s: Seconds before the first retry; see `rft.grading.clients.http.pause_s`.
 
     Raises:
-        ValueError: An argument is out of its range, or the address holds a password.
+        ValueError: An argument is out of its range, or the address contains a password.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class ModelClient:
         parts = urlsplit(base_url)
         problems = []
         if parts.username or parts.password:
-            problems.append("base_url holds a user or password; name an environment variable with the key instead")
+            problems.append("base_url contains a user or password; name an environment variable with the key instead")
         elif parts.scheme not in ("http", "https") or not parts.hostname:
-            problems.append(f"base_url={base_url!r} is no http:// or https:// address")
+            problems.append(f"base_url={base_url!r} is not an http:// or https:// address")
         if timeout_s <= 0 or retries < 0 or backoff_s < 0:
-            problems.append("an attempt must be allowed more than 0 s, retries and backoff_s must be at least 0")
+            problems.append("timeout_s must be above 0, retries and backoff_s must be at least 0")
         if problems:
             raise ValueError("; ".join(problems))
         self.base_url = base_url
@@ -109,12 +109,12 @@ class ModelClient:
     async def chat(
         self, messages: Sequence[Mapping[str, Any]], *, schema: Mapping[str, Any] | None, sampling: Mapping[str, Any]
     ) -> Reply:
-        """Have the model reply to a chat.
+        """Return the model's reply to a chat.
 
         Args:
-            messages: In OpenAI's format.
-            schema: The JSON schema that the reply is to follow; an endpoint may ignore it. None: prose.
-            sampling: Further parameters of the request, as `temperature`.
+            messages: The messages in OpenAI's format.
+            schema: The JSON schema of the reply, which an endpoint may ignore; None for prose.
+            sampling: Further parameters of the request, such as `temperature`.
 
         Raises:
             ModelCallError: No attempt got a reply.
@@ -131,21 +131,21 @@ class ModelClient:
         return await self._persist(call)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return the embeddings of texts, in their order; finite, and of one length.
+        """Return the embeddings of texts, in order; they are finite and of equal length.
 
         Raises:
-            ModelCallError: No attempt got them.
+            ModelCallError: No attempt got the embeddings.
         """
 
         async def call(client: AsyncOpenAI) -> list[list[float]]:
-            # Floats, because base64, the client's default, is not known to every server.
+            # Some servers do not support base64, the client's default.
             reply = await client.embeddings.create(model=self.model, input=list(texts), encoding_format="float")
             return _vectors(reply, len(texts))
 
         return await self._persist(call)
 
     async def _persist(self, call: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
-        """Make a call, again and again while its failure may pass."""
+        """Make a call, and repeat it while it may succeed."""
         key = self._key()
         where = f"model '{self.model}' at {self.base_url}"
         client = self._client(key)
@@ -167,13 +167,13 @@ class ModelClient:
             return ""
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
-            raise ModelCallError(f"the environment variable '{self.api_key_env}', which holds the key, is not set")
+            raise ModelCallError(f"the environment variable '{self.api_key_env}' for the key is not set")
         if not (key.isascii() and key.isprintable()):
-            raise ModelCallError(f"what the environment variable '{self.api_key_env}' holds cannot be a key")
+            raise ModelCallError(f"the value of the environment variable '{self.api_key_env}' cannot be a key")
         return key
 
     def _client(self, key: str) -> AsyncOpenAI:
-        """Return the event loop's client, which keeps connections open between calls."""
+        """Return the client of the event loop, which keeps its connections open between calls."""
         import openai
 
         loop = asyncio.get_running_loop()
@@ -181,11 +181,11 @@ class ModelClient:
         if known is None or known[0] != key:
             client = openai.AsyncOpenAI(
                 base_url=self.base_url,
-                # The library wants some key, and would else take OPENAI_API_KEY, which is another endpoint's.
+                # The library requires a key. Without one it would send OPENAI_API_KEY to another endpoint.
                 api_key=key or "none",
                 max_retries=0,
                 timeout=None,
-                # Redirects are not followed: they would take what is graded elsewhere.
+                # Redirects are not followed: they would forward the graded texts.
                 http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
             )
             known = self._clients[loop] = (key, client)
@@ -193,7 +193,7 @@ class ModelClient:
 
 
 def strict_object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of an object with these properties, all of them and no others, as strict replies need."""
+    """Return the JSON schema of an object with exactly these properties, as strict replies require."""
     return {
         "type": "object",
         "properties": dict(properties),
@@ -205,7 +205,7 @@ def strict_object(properties: Mapping[str, Any]) -> dict[str, Any]:
 async def _attempt(call: Callable[[AsyncOpenAI], Awaitable[T]], client: AsyncOpenAI, timeout_s: float) -> T:
     import openai
 
-    # Raised below and not within: the library's errors hold the request, with the key in its headers.
+    # Raised outside the handler: the library's errors hold the request with the key in its headers.
     try:
         async with asyncio.timeout(timeout_s):
             return await call(client)
@@ -218,12 +218,12 @@ async def _attempt(call: Callable[[AsyncOpenAI], Awaitable[T]], client: AsyncOpe
     except openai.APIConnectionError as error:
         failed = _Failed(f"no connection ({type(error.__cause__ or error).__name__})")
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
-        failed = _Failed(f"the reply is none of OpenAI's API ({type(error).__name__}: {str(error)[:SHOWN_CHARS]})")
+        failed = _Failed(f"the reply does not follow OpenAI's API ({type(error).__name__}: {str(error)[:SHOWN_CHARS]})")
     raise failed
 
 
 def _reply(completion: Any, *, is_json: bool) -> Reply:
-    """Read a reply, of which the library checks nothing."""
+    """Read a reply; the library does not validate it."""
     message = completion.choices[0].message
     text = "" if message.content is None else message.content
     if not isinstance(text, str):
@@ -241,7 +241,7 @@ _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def _json(text: str) -> Any:
-    """Return the JSON that a text is; failing that, the JSON after its thinking or in its fence; or None."""
+    """Return a text as JSON, or the JSON after its thinking or in its fence; None for prose."""
     try:
         return json.loads(text, parse_constant=_refuse, parse_int=_int)
     except (ValueError, RecursionError):
@@ -256,7 +256,7 @@ def _int(digits: str) -> int:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no finite number")
+    raise ValueError(f"{name} is not a finite number")
 
 
 def _vectors(reply: Any, count: int) -> list[list[float]]:

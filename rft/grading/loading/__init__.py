@@ -1,1 +1,1 @@
-"""From an entry of the configuration to a grader: its target, its options and how it is called."""
+"""Loads a grader from its entry in the configuration: its target, its options and its call."""

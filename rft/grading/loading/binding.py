@@ -1,4 +1,4 @@
-"""Which arguments a grader is called with: by parameter name, from a small pool, checked once when it is loaded."""
+"""Binds a grader's parameters, by name and once at loading, to the arguments that rft passes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Binding:
 
 
 def bind(call: Callable[..., Any], *, per_group: bool) -> tuple[tuple[str, ...], list[str]]:
-    """Find out what to call a grader with.
+    """Return the arguments that a grader takes, and the problems of its parameters.
 
     Args:
-        call: The grader; its options are filled in already.
+        call: The grader with its options filled in.
         per_group: Whether one call grades a whole group.
 
     Returns:
-        The names of the arguments that it takes, and what is wrong with its parameters, in words.
+        The names of the arguments, and the problems as sentences.
     """
     pool = PER_GROUP if per_group else PER_COMPLETION
     takes: list[str] = []
@@ -66,9 +66,9 @@ def option_parameters(function: Callable[..., Any]) -> dict[str, inspect.Paramet
 
 
 def _advice(name: str, pool: tuple[str, ...]) -> str:
-    available = f"a grader of this kind is passed {', '.join(pool)} by name"
+    available = f"rft passes {', '.join(pool)} by name"
     if name in PER_GROUP:
         return f"{available}; to grade whole groups, mark the grader as per_group"
     if name in PER_COMPLETION:
-        return f"{available}; it is marked as per_group"
+        return f"{available}; the grader is marked as per_group"
     return f"{available}; give '{name}' a default"

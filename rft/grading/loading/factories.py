@@ -1,8 +1,8 @@
-"""Graders that must be made first: a class is instantiated, and a function that makes reward functions is called.
+"""Makes graders from classes and factories.
 
-Both are common elsewhere: ms-swift's reward functions are classes with a `__call__`, TRL and open-r1 have functions
-such as `get_repetition_penalty_reward(ngram_size, max_penalty)`. The entry's options go to the constructor or the
-factory, as far as it takes them.
+Other systems use both: ms-swift's reward functions are classes with a `__call__`; TRL and open-r1 have functions such
+as `get_repetition_penalty_reward(ngram_size, max_penalty)`. The options of the entry go to the constructor or the
+factory, if it takes them.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from rft.grading.normalise import describe_error
 
 
 def make(target: Target, options: Mapping[str, Any]) -> tuple[Target, dict[str, Any]]:
-    """Make the grader where the target is a class or a factory of graders.
+    """Make the grader if the target is a class or a factory of graders.
 
     Args:
-        target: What `use` names.
+        target: The target of `use`.
         options: The options of the entry.
 
     Returns:
-        The target, of the grader that was made; and the options that are left for it.
+        The target with the grader, and the remaining options.
 
     Raises:
-        ValueError: Making it failed, or the class makes nothing that can be called.
+        ValueError: Making the grader failed, or the instances of the class cannot be called.
     """
     named = target.object
     if inspect.isclass(named):
         if dataclasses.is_dataclass(named):
-            return target, dict(options)  # rft's own
+            return target, dict(options)  # a grader of rft's
         if not inspect.isfunction(getattr(named, "__call__", None)):  # noqa: B004 - every class can be called
             raise ValueError(
-                f"that is a class, and its instances cannot be called; make a grader of it in a file of your own, as "
+                f"that is a class, and its instances cannot be called; wrap it in a function in your file, as "
                 f"`def grade(completion, task): return {named.__name__}(...).<method>(completion)`"
             )
         takes = [name for name in _parameters(named) if name in options]
@@ -62,8 +62,10 @@ def _is_factory(function: Any, options: Mapping[str, Any]) -> bool:
     passed = {*PER_COMPLETION, *PER_GROUP}.union(*(style.parameters for style in STYLES.values()))
     required = [
         name
-        for name, one in parameters.items()
-        if one.default is one.empty and one.kind < one.VAR_KEYWORD and one.kind is not one.VAR_POSITIONAL
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind < parameter.VAR_KEYWORD
+        and parameter.kind is not parameter.VAR_POSITIONAL
     ]
     return (passed - set(options)).isdisjoint(parameters) and set(required) <= set(options) <= set(parameters)
 
@@ -71,7 +73,7 @@ def _is_factory(function: Any, options: Mapping[str, Any]) -> bool:
 def _parameters(made_by: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(made_by).parameters
-    except ValueError:  # some that are written in C do not tell
+    except ValueError:  # some functions written in C have no signature
         return {}
 
 

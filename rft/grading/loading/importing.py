@@ -1,6 +1,6 @@
-"""The import of a file that somebody else wrote: it may take for ever, end the process, or start threads.
+"""Imports a user's file, which may hang, end the process, or start threads.
 
-rft imports such a file in its own process, so each of these would be the run's end, or would keep it from ending.
+rft imports such a file in its own process, so each of these would end the run or keep the process from ending.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from rft.waiting import waiting
 log = logging.getLogger(__name__)
 
 IMPORT_S = 240.0
-"""How long an import may take. Large libraries on a slow disk need minutes."""
+"""Deadline of an import. Large libraries on a slow disk take minutes."""
 REMINDER_S = 10.0
-"""How often a long import is mentioned."""
+"""Interval between messages about a slow import."""
 
 
 class ImportEnded(BaseException):
-    """An import was broken off. Not an `Exception`, so that the file itself does not catch it."""
+    """An import was stopped. Not an `Exception`, so the file cannot catch it by accident."""
 
 
 class ImportWatch:
-    """What happened during an import.
+    """The state of an import.
 
     Args:
-        file: What is imported.
+        file: The imported file.
     """
 
     def __init__(self, file: Path) -> None:
         self.interrupted = False
-        """Whether somebody pressed Ctrl-C. A file can raise `KeyboardInterrupt`, too."""
+        """Whether the user pressed Ctrl-C. A file can raise `KeyboardInterrupt` as well."""
         self._file = file
         self._started = time.monotonic()
         self._process = os.getpid()
@@ -49,9 +49,9 @@ class ImportWatch:
         self._on_interrupt: Any = None
 
     def guard(self, stack: ExitStack) -> None:
-        """Take precautions until the stack is closed.
+        """Install the guards until the stack is closed.
 
-        Signals reach the main thread only; in another one there is no deadline.
+        Only the main thread receives signals, so imports in other threads have no deadline.
         """
         os._exit = self._refuse_exit  # type: ignore[assignment]
         stack.callback(setattr, os, "_exit", self._exit)
@@ -75,7 +75,7 @@ class ImportWatch:
         stack.callback(self._restore_timer, left_s)
 
     def _as_daemon(self, thread: threading.Thread) -> None:
-        """Start a thread; one that the file starts must not keep the process from ending."""
+        """Start a thread; a thread of the file must not keep the process from ending."""
         if threading.current_thread() is self._thread:
             thread.daemon = True
         self._start_thread(thread)
@@ -93,20 +93,20 @@ class ImportWatch:
         seconds = time.monotonic() - self._started
         if seconds >= IMPORT_S:
             raise ImportEnded(f"it did not end within {IMPORT_S:g} s")
-        log.warning("importing %s: %.0f s so far; after %g s it is given up", self._file, seconds, IMPORT_S)
+        log.warning("importing %s: %.0f s so far; it is stopped after %g s", self._file, seconds, IMPORT_S)
 
     def _restore_timer(self, left_s: float) -> None:
-        """Go on with a timer that ran before."""
+        """Continue a timer that ran before."""
         passed_s = time.monotonic() - self._started
         signal.setitimer(signal.ITIMER_REAL, max(left_s - passed_s, 0.001) if left_s else 0.0)
 
 
 @contextmanager
 def watched_import(file: Path) -> Iterator[ImportWatch]:
-    """Import a file within a deadline, and so that it cannot end this process.
+    """Import a file within a deadline, and keep it from ending this process.
 
     Args:
-        file: What is imported, for messages.
+        file: The imported file, for messages.
 
     Raises:
         ImportEnded: The import took longer than `IMPORT_S`, or called `os._exit`.

@@ -1,4 +1,4 @@
-"""The keys of a grader's entry that are for the panel, whatever the grader; all others are the grader's options."""
+"""The keys of a grader's entry that the panel reads, for any grader; all other keys are options of the grader."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def take_keys(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Take the panel's keys out of an entry.
 
     Args:
-        options: The entry; what is left in it afterwards is the grader's.
+        options: The entry; the keys are removed from it.
 
     Returns:
-        Each key's value, its default where the entry is silent; and what is wrong, each beginning with `.key: ...`.
+        Each key's value or default, and the problems, each beginning with `.key: ...`.
     """
     values = {name: options.pop(name, key.default) for name, key in KEYS.items()}
     problems = [
@@ -24,7 +24,7 @@ def take_keys(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if not key.is_valid(values[name])
     ]
     if not problems and values["clip"] and values["range"] is None:
-        problems.append(".clip: there is nothing to clip to; give the range as well, as range: [0, 1]")
+        problems.append(".clip: without a range there is no limit to clip to; add a range, as range: [0, 1]")
     if not problems:
         values["weight"], values["timeout_s"] = float(values["weight"]), float(values["timeout_s"])
         values["range"] = values["range"] and tuple(float(limit) for limit in values["range"])
@@ -52,15 +52,15 @@ class EntryKey:
     """
 
     default: Any
-    """Where the entry is silent."""
+    """The value if the entry does not set the key."""
     is_valid: Callable[[Any], bool]
-    """Whether a value may be given."""
+    """Whether a value is valid."""
     allowed: str
-    """What may be given, in words that end a sentence."""
+    """The valid values, as the end of a sentence."""
     type: str
-    """The same, as the help shows it."""
+    """The valid values, as the help shows them."""
     meaning: str
-    """What the key does."""
+    """The effect of the key."""
 
 
 KEYS: Mapping[str, EntryKey] = {

@@ -1,4 +1,4 @@
-"""The options of a grader, a dataclass's fields or a function's further parameters, filled in from its entry."""
+"""Fills in the options of a grader, a dataclass's fields or a function's parameters, from its entry."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rft.grading.normalise import describe_error
 
 
 def fill_in(target: Target, options: Mapping[str, Any]) -> tuple[Callable[..., Any] | None, list[str]]:
-    """Fill the options of a grader in.
+    """Fill in the options of a grader.
 
     Returns:
-        What to call, and no problem; or None, and everything that is wrong. A problem begins with the key that it is
-        about, below the grader's own, as `.tolerance: ...`.
+        The callable and no problems, or None and all problems. A problem begins with its key below the grader's key, as
+        `.tolerance: ...`.
     """
     grader = target.object
     is_class = inspect.isclass(grader)
@@ -31,8 +31,8 @@ def fill_in(target: Target, options: Mapping[str, Any]) -> tuple[Callable[..., A
         return None, [f".use: that is of type {type(grader).__name__}; a grader is a function, or a dataclass"]
     try:
         allowed, required = _option_names(grader)
-    except ValueError as error:  # some functions that are written in C do not tell
-        return None, [f".use: its parameters cannot be read ({error}); wrap it in a function of your own"]
+    except ValueError as error:  # some functions written in C have no signature
+        return None, [f".use: its parameters cannot be read ({error}); wrap it in a function in your file"]
     values, problems = _checked(grader, allowed, options)
     problems += [
         f".{name}: the grader's option has the name of a key that rft reads; rename it"
@@ -52,7 +52,7 @@ def fill_in(target: Target, options: Mapping[str, Any]) -> tuple[Callable[..., A
         return (grader(**values).grade if is_class else functools.partial(grader, **values)), []
     except ValueError as error:
         return None, [f": {error}"]
-    except Exception as error:  # whatever else a user's own check of the options may raise
+    except Exception as error:  # a check of the grader's own may raise any exception
         return None, [f": {describe_error(error, target.file)}"]
 
 
@@ -65,7 +65,7 @@ def unknown_option(name: str, allowed: Collection[str]) -> str | None:
 
 
 def _option_names(grader: Any) -> tuple[list[str], list[str]]:
-    """Return the names of all options, and of those without a default."""
+    """Return the names of all options, and of the required options."""
     if dataclasses.is_dataclass(grader):
         fields = [field for field in dataclasses.fields(grader) if field.init]
         missing = dataclasses.MISSING
@@ -76,7 +76,7 @@ def _option_names(grader: Any) -> tuple[list[str], list[str]]:
 
 
 def _checked(grader: Any, allowed: list[str], options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the options' values in the types that the grader declares, and what is wrong with them."""
+    """Return the options' values in the declared types, and the problems with them."""
     if not options:
         return {}, []
     import pydantic
@@ -100,7 +100,7 @@ def _checked(grader: Any, allowed: list[str], options: Mapping[str, Any]) -> tup
 
 
 def _type_hints(grader: Any) -> dict[str, Any]:
-    """Return the declared types by name; none where some are imported for type checkers only, or for odd callables."""
+    """Return the declared types by name; empty if only type checkers import them, or for unusual callables."""
     try:
         return typing.get_type_hints(grader)
     except (NameError, TypeError):

@@ -32,14 +32,14 @@ from rft.redaction import hide, secrets_in
 
 
 def load_grader(name: str, spec: Mapping[str, Any]) -> LoadedGrader:
-    """Make a grader from its entry in the configuration.
+    """Load a grader from its entry in the configuration.
 
     Args:
         name: Its key under `graders`.
         spec: Its entry.
 
     Raises:
-        ConfigError: Something is wrong with the entry; it holds everything that is.
+        ConfigError: The entry is invalid; the message lists all problems.
     """
     grader, problems = _load(name, spec)
     if grader is None:
@@ -48,12 +48,12 @@ def load_grader(name: str, spec: Mapping[str, Any]) -> LoadedGrader:
 
 
 def grader_problems(name: str, spec: Mapping[str, Any]) -> list[str]:
-    """Return everything that is wrong with a grader's entry in the configuration, each with its key and in words."""
+    """Return all problems of a grader's entry in the configuration, each with its key."""
     return _load(name, spec)[1]
 
 
 def _load(name: str, spec: Any) -> tuple[LoadedGrader | None, list[str]]:
-    """Return the grader, or None and what is wrong; exactly one of the two is there."""
+    """Return either the grader or its problems."""
     key = f"graders.{name}"
     if not isinstance(spec, Mapping):
         return None, [f"{key}: {spec!r} is not a mapping; write for example {{use: exact, weight: 1.0}}"]
@@ -61,17 +61,18 @@ def _load(name: str, spec: Any) -> tuple[LoadedGrader | None, list[str]]:
     use, openai, style = options.pop("use", None), options.pop("openai", None), options.pop("style", None)
     values, problems = take_keys(options)
     if openai is not None:
-        target, bound, found = _openai(openai, {"use": use, "style": style} | options)
+        target, bound, others = _openai(openai, {"use": use, "style": style} | options)
     else:
-        target, bound, found = _target(use, options, style)
-    problems = [hide(f"{key}{problem}", secrets_in(spec)) for problem in [*problems, *found]]
+        target, bound, others = _target(use, options, style)
+    problems = [hide(f"{key}{problem}", secrets_in(spec)) for problem in [*problems, *others]]
     if not problems:
         problems = [f"{key}{problem}" for problem in _unfit_for_json(spec)]
     if target is None or bound is None or problems:
         return None, problems
     in_process = is_in_process(bound.call, target.object)
     is_trivial = in_process and not inspect.iscoroutinefunction(bound.call)
-    by_default = is_deterministic(bound.call, target.object) and not is_trivial  # computed sooner than looked up
+    # Computing the score is faster than the look-up.
+    by_default = is_deterministic(bound.call, target.object) and not is_trivial
     cache = values.pop("cache")
     grader = LoadedGrader(
         name=name,
@@ -146,16 +147,16 @@ def _function(target: Target, use: str, options: Mapping[str, Any], style: Any) 
 
 
 def _openai(source: Any, others: Mapping[str, Any]) -> tuple[Target | None, Binding | None, list[str]]:
-    """Load a grader of OpenAI's, from a file or as it stands in the entry."""
+    """Load a grader of OpenAI's from a file or from the entry itself."""
     problems = [
-        f".{name}: openai is given as well, and says it all; leave {name} out"
+        f".{name}: openai already defines the grader; remove {name}"
         for name, value in others.items()
         if value is not None
     ]
     from rft.grading.foreign.openai_spec import load_openai
 
     if not isinstance(source, (str, Path, Mapping)):
-        return None, None, [*problems, f".openai: {source!r} is not a grader.json, nor what such a file holds"]
+        return None, None, [*problems, f".openai: {source!r} is neither a grader.json nor the content of one"]
     try:
         grader = load_openai(source if isinstance(source, Mapping) else str(source))
         content = json.dumps(source).encode() if isinstance(source, Mapping) else Path(source).read_bytes()
@@ -168,9 +169,9 @@ def _openai(source: Any, others: Mapping[str, Any]) -> tuple[Target | None, Bind
 
 
 def _unfit_for_json(entry: Mapping[str, Any]) -> list[str]:
-    """An entry travels to the worker processes as JSON, and into the manifest."""
+    """Return a problem if JSON cannot hold the entry, which goes to the worker processes and into the manifest."""
     try:
         json.dumps(entry)
     except (TypeError, ValueError) as error:
-        return [f": the entry cannot be written as JSON, as a configuration file could hold it: {error}"]
+        return [f": JSON cannot hold the entry: {error}"]
     return []

@@ -1,4 +1,4 @@
-"""From what the configuration says under `use` to the function or dataclass that it names."""
+"""Finds the function or dataclass that `use` names."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ BUILT_IN: Mapping[str, str] = {
     "sql": "graders.sql_result:SqlResult",
     "text_similarity": "graders.text_similarity:TextSimilarity",
 }
-"""The graders that come with rft: where each is, imported only when it is used."""
+"""The built-in graders and their places. A grader is imported when it is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a grader's `use` names."""
+    """The target of `use`."""
 
     object: Any
     """The function or the dataclass."""
     file: str
-    """The file that holds it, absolute."""
+    """The absolute path of its file."""
     sha256: str
-    """Hash of that file."""
+    """SHA-256 of the file."""
 
 
 def find_target(use: str) -> Target:
-    """Import what `use` names: a built-in grader, or `path/to/file.py:name`, relative to the working directory.
+    """Import the target of `use`: a built-in grader, or `path/to/file.py:name` relative to the working directory.
 
     Raises:
-        ValueError: There is no such grader, file or name, or the file cannot be imported.
+        ValueError: The grader, file or name does not exist, or the file cannot be imported.
     """
     path, _, name = use.rpartition(":")
     if path.endswith(".py"):
@@ -72,27 +72,29 @@ def find_target(use: str) -> Target:
         near = f"; name the grader in it, as {use}:function" if use.endswith(".py") else did_you_mean(use, BUILT_IN)
         raise ValueError(
             f"there is no grader '{use}'{near}; the built-in ones are {', '.join(BUILT_IN)}, "
-            f"your own are named path/to/file.py:function"
+            f"name your own as path/to/file.py:function"
         )
     file = str(module.__file__)
     if name not in vars(module):
-        own = [key for key, value in vars(module).items() if _is_defined_in(value, module)]
-        raise ValueError(f"{shown_path(file)} has no '{name}'{did_you_mean(name, own)}; it has: {', '.join(own)}")
+        defined = [key for key, value in vars(module).items() if _is_defined_in(value, module)]
+        raise ValueError(
+            f"{shown_path(file)} has no '{name}'{did_you_mean(name, defined)}; it has: {', '.join(defined)}"
+        )
     return Target(vars(module)[name], file, _sha256(Path(file)))
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import a user's file under a name of its own; the modules beside it can be imported from it.
+    """Import a user's file under a unique name; it can import the modules beside it.
 
-    The same content of the same file is imported once only. A file with relative imports is imported as part of its
-    package, under the name that it has there.
+    A file is imported once for each content. A file with relative imports is imported as part of its package, under its
+    name there.
 
     Raises:
         ValueError: The file does not exist, or importing it fails.
     """
     path = path.expanduser().resolve()
     if not path.is_file():
-        raise ValueError(f"there is no file {shown_path(str(path))} (looked in {Path.cwd()})")
+        raise ValueError(f"the file {shown_path(str(path))} does not exist (working directory: {Path.cwd()})")
     is_in_package = (path.parent / "__init__.py").is_file()
     if is_in_package and any(name.startswith(".") for name in imported_modules(path)):
         return _import_from_package(path)
@@ -100,7 +102,7 @@ def import_file(path: Path) -> ModuleType:
     name = f"rft_grader_{path.stem}_{identity[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    # At the end: a file there that is called datasets.py, say, must not hide the library.
+    # At the end of the path: a user's datasets.py, for example, must not hide the library.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
@@ -128,7 +130,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def _import_from_package(path: Path) -> ModuleType:
-    """Import a file as a module of the package whose folders, with their `__init__.py`, lie around it."""
+    """Import a file as a module of its package, whose folders contain an `__init__.py`."""
     root = path.parent
     while (root.parent / "__init__.py").is_file():
         root = root.parent
@@ -143,11 +145,11 @@ def _import_from_package(path: Path) -> ModuleType:
                 raise
             why = _why_not_imported(error, path)
             raise ValueError(f"{why} (imported as {name}, for its relative imports)") from error
-    found = str(module.__file__)
-    if Path(found).resolve() != path:
+    imported = str(module.__file__)
+    if Path(imported).resolve() != path:
         raise ValueError(
-            f"it belongs to the package '{root.name}', and another package of that name is imported: "
-            f"{shown_path(found)}; name the file there, or rename the folder {shown_path(str(root))}"
+            f"it belongs to the package '{root.name}', and another package of this name is imported: "
+            f"{shown_path(imported)}; name the file there, or rename the folder {shown_path(str(root))}"
         )
     return module
 
@@ -159,7 +161,7 @@ def _why_not_imported(error: BaseException, path: Path) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'numeric'?)`, or nothing where no known word is near."""
+    """Return ` (did you mean 'numeric'?)`, or an empty text if no known word is similar."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""
 

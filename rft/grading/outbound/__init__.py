@@ -1,1 +1,1 @@
-"""rft's graders for others: as a service, and as a reward function of TRL."""
+"""Graders for other systems: as a service, and as a reward function for TRL."""

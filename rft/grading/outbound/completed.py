@@ -1,4 +1,4 @@
-"""Completions that no sampler of rft's made, but another trainer, or who sent them over HTTP: as rft's records."""
+"""Completions of another trainer or of an HTTP request, as rft's records."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Completed:
     """
 
     id: str
-    """Told apart by it from what is graded at the same time."""
+    """The task's id, unique among concurrently graded tasks."""
     prompt: str | Sequence[Message]
-    """A text, or a chat."""
+    """A text or a chat."""
     completions: Sequence[str]
     """`[G]` the texts."""
     item: Mapping[str, Any]
     """The task's columns."""
     completion_ids: Sequence[Sequence[int]] = ()
-    """`[G]` the token ids of each, where they are known."""
+    """`[G]` token ids of each completion; empty if unknown."""
 
     def task(self) -> Task:
         """Return the task."""
@@ -38,7 +38,7 @@ class Completed:
         return Task(id=self.id, messages=chat, item=dict(self.item), split=Split.TEST)
 
     def rollouts(self) -> list[Rollout]:
-        """Return the completions as rollouts: of an unknown policy, with log-probabilities that are not a number."""
+        """Return the completions as rollouts of an unknown policy, with NaN as log-probabilities."""
         rollouts = []
         for index, text in enumerate(self.completions):
             ids = tuple(self.completion_ids[index]) if self.completion_ids else ()

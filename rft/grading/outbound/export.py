@@ -1,4 +1,4 @@
-"""Out again: graders of rft's as a reward function of TRL's.
+"""Makes a reward function for TRL from graders.
 
 from rft.grading import load_grader
 from rft.grading.outbound.export import as_trl_reward
@@ -22,14 +22,14 @@ from rft.types import GradedGroup
 from rft.waiting import waiting
 
 _NOT_COLUMNS = ("trainer_state", "log_extra", "log_metric", "environments")
-"""What TRL passes beside the columns."""
+"""Arguments that TRL passes in addition to the columns."""
 
 
 def as_trl_reward(graders: LoadedGrader | Sequence[LoadedGrader], *, max_fault_share: float = 0.1) -> TrlReward:
-    """Make one reward function for TRL out of graders; their weighted sum is the reward.
+    """Make one reward function for TRL from graders; the reward is their weighted sum.
 
     Args:
-        graders: One or more.
+        graders: One or more graders.
         max_fault_share: Share of the last completions that a grader may fail before the training stops.
     """
     several = [graders] if isinstance(graders, LoadedGrader) else list(graders)
@@ -37,12 +37,12 @@ def as_trl_reward(graders: LoadedGrader | Sequence[LoadedGrader], *, max_fault_s
 
 
 class TrlReward:
-    """A reward function for TRL: takes its arguments, returns a number for each completion, None without a reward.
+    """A reward function for TRL. It returns a number for each completion; None means no reward.
 
-    The graders run on an event loop in a thread of their own, so deadlines, worker processes and fault budgets hold as
-    in rft. Close it, or use it as a context manager, to end the worker processes.
+    The graders run on an event loop in a separate thread, so deadlines, worker processes and fault budgets apply as in
+    rft. Close the object, or use it as a context manager, to end the worker processes.
 
-    Graders of groups see neighbours with the same prompt and columns as a group.
+    Adjacent completions with the same prompt and columns form the group of a grader of groups.
 
     Args:
         graders: The graders.
@@ -50,7 +50,7 @@ class TrlReward:
     """
 
     def __init__(self, graders: Sequence[LoadedGrader], *, max_fault_share: float) -> None:
-        self.__name__ = "+".join(grader.name for grader in graders)  # TRL's name for it in the logs
+        self.__name__ = "+".join(grader.name for grader in graders)  # TRL logs this name
         self._batches = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"graders {self.__name__}", daemon=True)
@@ -73,13 +73,13 @@ class TrlReward:
             **columns: `[B]` lists, one for each column of the data set.
 
         Returns:
-            `[B]` rewards; None where there is none.
+            `[B]` rewards; None for no reward.
 
         Raises:
             GradeError: A grader failed too often.
         """
         groups = list(self._groups(prompts, completions, completion_ids, columns))
-        with waiting(f"the grades of {len(prompts)} completions"):  # each grader's own deadline ends it
+        with waiting(f"the grades of {len(prompts)} completions"):  # each grader has its own deadline
             graded = asyncio.run_coroutine_threadsafe(self._grade(groups), self._loop).result()
         return [reward for group in graded for reward in group.rewards]
 
@@ -129,5 +129,5 @@ class TrlReward:
 
 
 def _text(completion: Any) -> str:
-    """Return the text of a completion, which is one, or a list of messages that ends with the assistant's."""
+    """Return the text of a completion, which is a text or a list of messages that ends with the assistant's message."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"] or "")

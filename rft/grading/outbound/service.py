@@ -4,11 +4,11 @@
     POST /grade    {"prompt": "2 + 2 = ?", "completion": "4", "item": {"answer": "4"}}
                    -> {"reward": 1.0, "scores": {"correct": {"value": 1.0, "status": "ok", ...}}}
 
-A request has `prompt` (a text) or `messages` (a chat), and `completion` or `completions`; for several completions of
-one task, which graders of groups see together, the reply is `{"results": [...]}`. A list of requests gets a list of
-replies. A grader that fails gives `"value": null` and its status, with HTTP status 200: the service did its work.
+A request has `prompt` (a text) or `messages` (a chat), and `completion` or `completions`. Several completions form one
+group for graders of groups; their reply is `{"results": [...]}`. A list of requests gets a list of replies. A failed
+grader gives `"value": null` and its status with HTTP status 200, because the service itself did not fail.
 
-There is no authentication: bind it to the loopback interface, or put it behind what checks who asks.
+The service has no authentication. Bind it to the loopback interface, or put it behind a proxy that authenticates.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 16 * 2**20
 _EVERY_FAULT = 1.0
-"""A service answers with faults and goes on; to stop at too many is the business of whoever trains."""
+"""The service reports faults and continues; the trainer decides how many are too many."""
 
 
 def create_app(graders: Sequence[LoadedGrader], *, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     """Make the service.
 
     Args:
-        graders: What each completion is graded with; the reward is their weighted sum.
-        max_body_bytes: Larger requests are refused with status 413.
+        graders: The graders; the reward is the weighted sum of their scores.
+        max_body_bytes: Maximum size of a request; larger requests get status 413.
     """
     from fastapi import FastAPI, HTTPException, Request
 
@@ -49,7 +49,7 @@ def create_app(graders: Sequence[LoadedGrader], *, max_body_bytes: int = MAX_BOD
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         nonlocal panel
-        panel = Panel(graders, max_fault_share=_EVERY_FAULT)  # here, as it belongs to the event loop
+        panel = Panel(graders, max_fault_share=_EVERY_FAULT)  # created here because the panel belongs to the event loop
         yield
         panel.close()
 
@@ -69,39 +69,41 @@ def create_app(graders: Sequence[LoadedGrader], *, max_body_bytes: int = MAX_BOD
         except (ValueError, RecursionError) as error:
             raise HTTPException(400, f"the body is not JSON: {error}") from None
         requests = given if isinstance(given, list) else [given]
-        problems = [f"{at}{problem}" for at, one in _placed(given, requests) for problem in request_problems(one)]
+        problems = [
+            f"{at}{problem}" for at, request in _placed(given, requests) for problem in request_problems(request)
+        ]
         if problems:
             raise HTTPException(422, problems)
-        replies = await asyncio.gather(*(_reply(panel, str(next(numbers)), one) for one in requests))
+        replies = await asyncio.gather(*(_reply(panel, str(next(numbers)), request) for request in requests))
         return replies if isinstance(given, list) else replies[0]
 
-    grade.__annotations__["request"] = Request  # FastAPI reads the type, and is imported only here
+    grade.__annotations__["request"] = Request  # FastAPI reads the type, which is imported only here
     app.get("/health")(health)
     app.post("/grade")(grade)
     return app
 
 
 def request_problems(request: Any) -> list[str]:
-    """Return everything that is wrong with a request, in words."""
+    """Return all problems of a request."""
     if not isinstance(request, dict):
-        return ["that is no object with prompt, completion and item"]
+        return ["a request is an object with prompt, completion and item"]
     known = {"prompt", "messages", "completion", "completions", "item"}
-    problems = [f"unknown key '{key}'; there are {', '.join(sorted(known))}" for key in request if key not in known]
+    problems = [f"unknown key '{key}'; the keys are {', '.join(sorted(known))}" for key in request if key not in known]
     if ("prompt" in request) == ("messages" in request):
-        problems.append("exactly one of prompt and messages must be there")
+        problems.append("give exactly one of prompt and messages")
     if not isinstance(request.get("prompt", ""), str):
-        problems.append("prompt is not a text")
+        problems.append("prompt must be a text")
     if "messages" in request and not _is_chat(request["messages"]):
-        problems.append("messages is not a list of {role, content}, with at least one")
+        problems.append("messages must be a non-empty list of {role, content}")
     if ("completion" in request) == ("completions" in request):
-        problems.append("exactly one of completion and completions must be there")
+        problems.append("give exactly one of completion and completions")
     if not isinstance(request.get("completion", ""), str):
-        problems.append("completion is not a text")
+        problems.append("completion must be a text")
     texts = request.get("completions", [""])
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        problems.append("completions is not a list of texts, with at least one")
+        problems.append("completions must be a non-empty list of texts")
     if not isinstance(request.get("item", {}), dict):
-        problems.append("item is not an object")
+        problems.append("item must be an object")
     return problems
 
 
@@ -113,7 +115,7 @@ async def _reply(panel: Panel, number: str, request: dict[str, Any]) -> dict[str
         item=request.get("item", {}),
     )
     group = await grade_completed(panel, completed)
-    results = [_result(one) for one in group.grades]
+    results = [_result(grade) for grade in group.grades]
     return {"results": results} if "completions" in request else results[0]
 
 
@@ -125,14 +127,17 @@ def _is_chat(messages: Any) -> bool:
     return (
         isinstance(messages, list)
         and bool(messages)
-        and all(isinstance(one, dict) and isinstance(one.get("role"), str) and "content" in one for one in messages)
+        and all(
+            isinstance(message, dict) and isinstance(message.get("role"), str) and "content" in message
+            for message in messages
+        )
     )
 
 
 def _placed(given: Any, requests: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Return each request with what its problems begin with: its place in a list."""
-    return [(f"[{at}]: " if isinstance(given, list) else "", one) for at, one in enumerate(requests)]
+    """Return each request with the prefix of its problems: its place in a list."""
+    return [(f"[{at}]: " if isinstance(given, list) else "", request) for at, request in enumerate(requests)]
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

@@ -1,1 +1,1 @@
-"""Graders in killable worker processes."""
+"""Graders in worker processes, which can be killed."""

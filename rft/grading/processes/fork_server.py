@@ -1,4 +1,4 @@
-"""The panel's end of `rft.grading.processes.worker_main`: starts worker processes, and holds the lines to them."""
+"""Controls `rft.grading.processes.worker_main` from the panel's process: starts workers and keeps their connections."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from rft.grading.contract import LoadedGrader
 from rft.waiting import wait_for
 
 START_S = 300.0
-"""The graders' imports may take long; the first worker is forked after them."""
+"""Deadline for the first worker, which is forked after the graders' imports."""
 FORK_S = 30.0
 END_S = 10.0
-"""A process that does not end so long after SIGKILL hangs in the kernel, and is left to it."""
+"""A process that survives SIGKILL for this long hangs in the kernel and is abandoned."""
 MESSAGE_BYTES = 65536
 MAX_REPLY_BYTES = 1 << 24
 LINE_BYTES = 1 << 16
 
 
 class Worker(asyncio.Protocol):
-    """One worker process: lines in, lines out."""
+    """A worker process, which receives and sends lines."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.misconduct = ""
-        """Why the connection was closed from here; empty where it was not."""
+        """The reason for closing the connection on this side; empty otherwise."""
         self._lines: deque[bytes] = deque()
         self._rest = bytearray()
         self._is_lost = False
         self._news: asyncio.Future[None] | None = None
         self._transport: asyncio.WriteTransport | None = None
         self.output: asyncio.ReadTransport | None = None
-        """Where what its graders print arrives; it closes by itself when all processes of the worker have ended."""
+        """Receives the graders' output; closes when all processes of the worker have ended."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
@@ -72,16 +72,16 @@ class Worker(asyncio.Protocol):
         self._transport.write(data)
 
     async def line(self, timeout_s: float) -> bytes | None:
-        """Return the next line without its end, or None where there is none in time.
+        """Return the next line without its end; None if no line arrives in time.
 
-        What came while the event loop itself was held up is not late.
+        Lines that arrive while the event loop is blocked are not late.
 
         Raises:
-            ConnectionError: The worker is gone, and all lines that it sent are read.
+            ConnectionError: The worker has ended, and all of its lines are read.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while not self._lines and not self._is_lost:  # a long line comes in many pieces
+        while not self._lines and not self._is_lost:  # a long line arrives in several pieces
             self._news = loop.create_future()
             came, _ = await asyncio.wait([self._news], timeout=max(deadline - loop.time(), 0.0))
             if not came:
@@ -89,11 +89,11 @@ class Worker(asyncio.Protocol):
         if self._lines:
             return self._lines.popleft()
         if self._is_lost:
-            raise ConnectionError(f"worker {self.number} is gone")
+            raise ConnectionError(f"worker {self.number} has ended")
         return None
 
     def close(self) -> None:
-        """Close the connection, upon which the worker ends where it listens."""
+        """Close the connection; the worker then ends."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -103,10 +103,10 @@ class Worker(asyncio.Protocol):
 
 
 class _Output(asyncio.Protocol):
-    """What graders print in one worker, line by line, so that lines of several workers do not mix.
+    """Receives the output of one worker line by line, so that lines of several workers do not mix.
 
     Args:
-        printed: Is handed whole lines; of a line longer than `LINE_BYTES`, parts.
+        printed: Called with whole lines; with parts of a line longer than `LINE_BYTES`.
     """
 
     def __init__(self, printed: Callable[[bytes], None]) -> None:
@@ -126,17 +126,17 @@ class _Output(asyncio.Protocol):
         self.flush()
 
     def flush(self) -> None:
-        """Hand over the beginning of a line whose end will not come."""
+        """Pass on an incomplete last line."""
         if self._rest:
             self._printed(self._rest + b"\n")
             self._rest = b""
 
 
 class ForkServer:
-    """Starts the process that loads the graders and forks workers, and starts it again should it be killed.
+    """Starts the process that loads the graders and forks workers, and restarts it if it is killed.
 
     Args:
-        graders: Those that run in workers.
+        graders: The graders that run in workers.
     """
 
     def __init__(self, graders: Sequence[LoadedGrader]) -> None:
@@ -151,7 +151,7 @@ class ForkServer:
         self._cannot_load = ""
 
     def warm(self) -> None:
-        """Begin to load the graders, so that the first fork finds them loaded; what is wrong with them it will tell."""
+        """Start to load the graders, so the first fork need not wait. `fork` reports errors of the loading."""
         if self._graders and self._warming is None:
             self._warming = asyncio.create_task(self._warm(), name="loading of the graders")
 
@@ -165,29 +165,29 @@ class ForkServer:
         """Fork a worker and return it when it is ready.
 
         Args:
-            printed: Is handed what graders print there, whole lines of it.
+            printed: Called with whole lines of the graders' output.
 
         Raises:
-            GradeError: The graders cannot be loaded there, or no worker comes.
+            GradeError: The graders cannot be loaded there, or the worker does not start in time.
         """
         async with self._starting:
-            if self._cannot_load:  # nor will it the next time
+            if self._cannot_load:  # a second attempt would fail as well
                 raise GradeError(self._cannot_load)
             if self._control is None:
                 await self._start()
         worker = Worker(next(self._numbers))
         loop = asyncio.get_running_loop()
-        own, its = socket.socketpair()
-        own.setblocking(False)
-        await loop.create_unix_connection(lambda: worker, sock=own)
+        connection, remote = socket.socketpair()
+        connection.setblocking(False)
+        await loop.create_unix_connection(lambda: worker, sock=connection)
         read, write = os.pipe()
-        with its, open(write, "wb") as output:
+        with remote, open(write, "wb") as output:
             worker.output, _ = await loop.connect_read_pipe(lambda: _Output(printed), open(read, "rb", 0))  # noqa: SIM115
             self._workers[worker.number] = worker
-            self._order({"fork": worker.number}, its.fileno(), output.fileno())
+            self._order({"fork": worker.number}, remote.fileno(), output.fileno())
         try:
             if await worker.line(FORK_S) is None:
-                raise GradeError(f"no worker process for the graders came within {FORK_S:g} s")
+                raise GradeError(f"no worker process for the graders started within {FORK_S:g} s")
         except ConnectionError:
             raise GradeError("the process that forks the graders' worker processes was killed") from None
         except BaseException:
@@ -196,12 +196,12 @@ class ForkServer:
         return worker
 
     def let_go(self, worker: Worker) -> None:
-        """Kill a worker, with all that it started, and do not wait for its end."""
+        """Kill a worker and all of its processes, without waiting for their end."""
         self._order({"kill": worker.number})
         worker.close()
 
     async def end(self, worker: Worker) -> str:
-        """Kill a worker, with all that it started, and say how it had ended if it had already."""
+        """Kill a worker and all of its processes; return how it ended if it had ended before."""
         self.let_go(worker)
         try:
             return await wait_for(worker.ended, what=f"grader worker {worker.number} to end", deadline_s=END_S)
@@ -209,7 +209,7 @@ class ForkServer:
             return "hangs in the kernel and cannot be killed"
 
     def close(self) -> None:
-        """End all workers, and the process that they come from."""
+        """End all workers and the process that forks them."""
         if self._warming is not None:
             self._warming.cancel()
         if self._listening is not None:
@@ -223,44 +223,48 @@ class ForkServer:
                 _drain(worker.output)
 
     async def _start(self) -> None:
-        own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        own.setblocking(False)
+        connection, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.setblocking(False)
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
             environment.setdefault(threads, "false" if threads.startswith("TOKENIZERS") else "1")
-        with tempfile.TemporaryFile() as entries, its:
-            entries.write(json.dumps({"graders": {one.name: one.entry for one in self._graders}}).encode())
+        with tempfile.TemporaryFile() as entries, remote:
+            entries.write(json.dumps({"graders": {grader.name: grader.entry for grader in self._graders}}).encode())
             entries.seek(0)
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "rft.grading.processes.worker_main", str(its.fileno())],
+                [sys.executable, "-P", "-m", "rft.grading.processes.worker_main", str(remote.fileno())],
                 stdin=entries,
-                stdout=2,  # what graders print goes where the log goes
-                pass_fds=[its.fileno()],
+                stdout=2,  # the graders' output goes to the same place as the log
+                pass_fds=[remote.fileno()],
                 start_new_session=True,
                 env=environment,
             )
-        self._control = own
-        receiving = asyncio.get_running_loop().sock_recv(own, MESSAGE_BYTES)
+        self._control = connection
+        receiving = asyncio.get_running_loop().sock_recv(connection, MESSAGE_BYTES)
         try:
             message = await wait_for(receiving, what="the graders to be loaded for the workers", deadline_s=START_S)
-            self._cannot_load = self._problem(json.loads(message or b'{"failed": "the process ended meanwhile"}'))
+            self._cannot_load = self._problem(
+                json.loads(message or b'{"failed": "the process ended before it was ready"}')
+            )
             if self._cannot_load:
                 raise GradeError(self._cannot_load)
         except BaseException:
             self._process.kill()
             self._lost("did not start")
             raise
-        self._listening = asyncio.create_task(self._listen(own))
+        self._listening = asyncio.create_task(self._listen(connection))
 
     def _problem(self, hello: dict[str, Any]) -> str:
-        """Return why the process that said this cannot be used, or nothing."""
+        """Return why a process with this first message cannot be used; empty if it can."""
         if "failed" in hello:
             return f"the graders cannot be loaded in a worker process: {hello['failed']}"
-        changed = [one for one in self._graders if hello["loaded"][one.name] != one.sha256]
-        return "; ".join(f"{one.file} of grader '{one.name}' was changed since the run began" for one in changed)
+        changed = [grader for grader in self._graders if hello["loaded"][grader.name] != grader.sha256]
+        return "; ".join(
+            f"{grader.file} of grader '{grader.name}' has changed since the run began" for grader in changed
+        )
 
     async def _listen(self, control: socket.socket) -> None:
-        """Hear which workers ended, until the process itself does."""
+        """Receive the ends of workers until the process itself ends."""
         message = b" "
         while message:
             with suppress(ConnectionError):
@@ -269,15 +273,15 @@ class ForkServer:
                 news = json.loads(message)
                 worker = self._workers.pop(news["ended"])
                 worker.ended.set_result(news["how"])
-        self._lost("was killed with the process that it came from")
+        self._lost("was killed together with the process that forked it")
 
     def _order(self, order: dict[str, int], *descriptors: int) -> None:
         if self._control is not None:
-            with suppress(OSError):  # it is gone, which _listen is about to hear
+            with suppress(OSError):  # the process has ended, which `_listen` notices
                 socket.send_fds(self._control, [json.dumps(order).encode()], descriptors)
 
     def _lost(self, how: str) -> None:
-        """There is no such process any more; the next fork starts another."""
+        """Forget the ended process; the next fork starts another one."""
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -287,13 +291,13 @@ class ForkServer:
         self._workers.clear()
         if self._process is not None:
             try:
-                self._process.wait(END_S)  # it ends with its control socket
+                self._process.wait(END_S)  # the process ends with its control socket
             except subprocess.TimeoutExpired:
                 self._process.kill()
 
 
 def _drain(output: asyncio.ReadTransport) -> None:
-    """Read what is left of a worker that has ended, and close; one that closed by itself has been read to its end."""
+    """Read the remaining lines of an ended worker and close it; a worker that closed its connection has none."""
     if output.is_closing():
         return
     protocol, pipe = output.get_protocol(), output.get_extra_info("pipe")
@@ -306,18 +310,18 @@ def _drain(output: asyncio.ReadTransport) -> None:
 
 
 class ForkServers:
-    """Those of several panels in one event loop: where the graders are the same, they are loaded once for all."""
+    """Fork servers of several panels in one event loop. Panels with the same graders share one."""
 
     def __init__(self) -> None:
         self._servers: dict[str, ForkServer] = {}
 
     def of(self, graders: Sequence[LoadedGrader]) -> ForkServer:
-        """The one for those of these graders that run in workers. It forks for each who asks, and ends with all."""
-        in_workers = [one for one in graders if one.runs_in_worker]
-        key = json.dumps([(one.name, one.sha256, one.entry) for one in in_workers], sort_keys=True)
+        """Return the shared fork server for those of the graders that run in workers."""
+        in_workers = [grader for grader in graders if grader.runs_in_worker]
+        key = json.dumps([(grader.name, grader.sha256, grader.entry) for grader in in_workers], sort_keys=True)
         return self._servers.setdefault(key, ForkServer(in_workers))
 
     def close(self) -> None:
-        """End all of them, with their workers."""
+        """End all fork servers with their workers."""
         for server in self._servers.values():
             server.close()

@@ -1,7 +1,7 @@
-"""What travels between this process and the workers: one line of JSON for each call, one for each reply. Never pickle.
+"""The protocol between this process and the workers: one line of JSON for each call and each reply. Never pickle.
 
-A call holds the inputs that its grader takes and no others; a reply holds the scores, made into `Score`s where the
-grader ran. The inputs' JSON is also what the cache knows a call by.
+A call contains only the inputs that its grader takes. A reply contains `Score`s that the worker has made. The JSON of
+the inputs is also part of the cache's key.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rft.types import Policy, Rollout, Score, Status, StopReason, Task
 
 
 def arguments_of(grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> dict[str, Any]:
-    """Return what a grader is called with, by name: for one rollout, or for those of a whole group."""
+    """Return the arguments of a grader by name, for one rollout or for the rollouts of a group."""
     texts = [rollout.text for rollout in rollouts]
     pool = {
         "task": task,
@@ -28,10 +28,10 @@ def arguments_of(grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) 
 
 
 def encode_inputs(grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> str:
-    """Write the inputs that a grader takes as JSON.
+    """Write a grader's inputs as JSON.
 
     Raises:
-        ValueError: JSON cannot hold one of the task's columns; the message says which.
+        ValueError: JSON cannot hold a column of the task; the message names the column.
     """
     inputs: dict[str, Any] = {}
     if "task" in grader.takes:
@@ -47,12 +47,12 @@ def encode_inputs(grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout])
 
 
 def encode_call(grader: LoadedGrader, inputs: str) -> bytes:
-    """Write a call, from its inputs' JSON, as a line."""
+    """Return a call as a line, from the JSON of its inputs."""
     return f'{{"grader": {json.dumps(grader.name)}, "inputs": {inputs}}}\n'.encode("ascii")
 
 
 def decode_call(line: bytes, graders: Mapping[str, LoadedGrader]) -> tuple[LoadedGrader, dict[str, Any], int]:
-    """Read a call: the grader, its arguments, and how many completions they hold."""
+    """Read a call: the grader, its arguments, and the number of completions."""
     call = json.loads(line)
     grader, inputs = graders[call["grader"]], call["inputs"]
     pool: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def decode_call(line: bytes, graders: Mapping[str, LoadedGrader]) -> tuple[Loade
         task = inputs["task"]
         pool["task"] = Task(**task | {"messages": tuple(task["messages"])})
     if "rollouts" in inputs:
-        pool["rollouts"] = [_read_rollout(one) for one in inputs["rollouts"]]
+        pool["rollouts"] = [_read_rollout(rollout) for rollout in inputs["rollouts"]]
         pool["rollout"] = pool["rollouts"][0]
         pool["completions"] = [rollout.text for rollout in pool["rollouts"]]
     else:
@@ -70,16 +70,16 @@ def decode_call(line: bytes, graders: Mapping[str, LoadedGrader]) -> tuple[Loade
 
 
 def encode_scores(scores: Sequence[Score], seconds: float, traceback: str = "") -> bytes:
-    """Write scores, how long the grader took, and where it was if it raised, as a line."""
+    """Return scores as a line, with the duration of the call and the traceback of an exception."""
     rows = [[score.value, score.status, score.reason, score.answer] for score in scores]
     return json.dumps([rows, seconds, traceback] if traceback else [rows, seconds]).encode("ascii") + b"\n"
 
 
 def decode_scores(line: bytes | str, count: int) -> tuple[list[Score], str]:
-    """Read the scores of `count` completions, and the traceback of a grader that raised; empty where it did not.
+    """Read the scores of `count` completions, and the traceback of the grader; empty without an exception.
 
     Raises:
-        ValueError: The line holds something else; who wrote it has been tampered with.
+        ValueError: The line contains something else; the worker has been tampered with.
     """
     try:
         rows, seconds, *traceback = json.loads(line)
@@ -88,7 +88,7 @@ def decode_scores(line: bytes | str, count: int) -> tuple[list[Score], str]:
             for value, status, reason, answer in rows
         ]
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{line[:80]!r} holds no scores: {error}") from error
+        raise ValueError(f"{line[:80]!r} contains no scores: {error}") from error
     if len(scores) != count:
         raise ValueError(f"{len(scores)} scores for {count} completions")
     return scores, str(traceback[0]) if traceback else ""
@@ -96,7 +96,7 @@ def decode_scores(line: bytes | str, count: int) -> tuple[list[Score], str]:
 
 def _number(value: Any) -> float | None:
     if value is not None and type(value) not in (int, float):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return value if value is None else float(value)
 
 
@@ -119,7 +119,7 @@ def _read_rollout(values: dict[str, Any]) -> Rollout:
 
 
 def _unfit(task: Task, error: BaseException) -> str:
-    """Name the columns that JSON cannot hold."""
+    """Return an error that names the columns that JSON cannot hold."""
     columns = []
     for column, value in task.item.items():
         try:
@@ -127,6 +127,6 @@ def _unfit(task: Task, error: BaseException) -> str:
         except (TypeError, ValueError, RecursionError):
             columns.append(f"column '{column}' (of type {type(value).__name__})")
     return (
-        f"task {task.id} cannot be handed to a worker process as JSON: {', '.join(columns) or error}; "
+        f"JSON cannot carry task {task.id} to a worker process: {', '.join(columns) or error}; "
         "write it as text or numbers in the task file, or mark the grader with in_process = True"
     )

@@ -1,11 +1,11 @@
-"""The process that worker processes are forked from, and the workers.
+"""The process that forks worker processes, and the workers.
 
     python -P -m rft.grading.processes.worker_main <number of the control socket>
 
-`rft.grading.processes.fork_server` starts it. It reads the graders' entries from stdin and loads them, once; a worker
-is then forked in milliseconds, however long the imports take. On the control socket it is told to fork (with the
-worker's own socket, and a pipe for what its graders print) and to kill workers, and tells when one has ended. It has
-one thread, so that it may fork. Everything ends with the process that started it.
+`rft.grading.processes.fork_server` starts it. It reads the graders' entries from stdin and loads the graders once;
+forking a worker then takes milliseconds, however long the imports take. Commands on the control socket fork workers
+(each with a socket and a pipe for the graders' output) and kill them; messages on it report ended workers. The process
+has one thread, so it may fork. It ends together with the process that started it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from rft.types import Score, Status
 
 MESSAGE_BYTES = 65536
 LOAD_LIMIT_S = 300
-"""An import that never ends would outlive the process that waits for it; after this time the kernel ends it."""
+"""The kernel ends this process after this time if an import never ends."""
 PARENT_CHECK_S = 1.0
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> NoReturn:
-    """Load the graders and serve until the other end of the control socket closes."""
+    """Load the graders and serve until the other end closes the control socket."""
     parent = os.getppid()
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
@@ -57,7 +57,7 @@ def main() -> NoReturn:
         control.send(json.dumps({"failed": reason[: MESSAGE_BYTES // 8]}).encode())
         os._exit(1)
     signal.alarm(0)
-    gc.freeze()  # the workers share this memory; counting references in it less leaves more of it shared
+    gc.freeze()  # workers share this memory; untouched reference counts keep it shared
     server = _ForkServer(control, graders, parent)
     control.send(json.dumps({"loaded": {name: grader.sha256 for name, grader in graders.items()}}).encode())
     try:
@@ -77,7 +77,7 @@ def _load(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, LoadedGrader]:
 
 
 class _ForkServer:
-    """Forks workers, kills them, and sees to it that nothing is left of those that ended."""
+    """Forks and kills workers, and leaves no process of an ended worker behind."""
 
     def __init__(self, control: socket.socket, graders: Mapping[str, LoadedGrader], parent: int) -> None:
         self._control = control
@@ -86,7 +86,7 @@ class _ForkServer:
         self._numbers: dict[int, int] = {}  # worker's number by its process id
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._spared = self._children()  # what the graders' imports started
+        self._spared = self._children()  # processes that the graders' imports started
         self._woken, self._wake = socket.socketpair()
         for end in (self._woken, self._wake):
             end.setblocking(False)
@@ -120,13 +120,13 @@ class _ForkServer:
         if process == 0:
             try:
                 self._become_worker(server)
-                for stream in (1, 2):  # what the graders print
+                for stream in (1, 2):  # the graders' output
                     os.dup2(output, stream)
                 os.close(output)
                 _work(connection, self._graders)
             finally:
                 os._exit(0)
-        with suppress(OSError):  # whichever of the two is first makes it a group of its own
+        with suppress(OSError):  # the first of both processes creates the group
             os.setpgid(process, process)
         connection.close()
         os.close(output)
@@ -143,7 +143,7 @@ class _ForkServer:
         for end in (self._control, self._woken, self._wake):
             end.close()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with suppress(OSError):  # where memory runs out, it is the worker that goes, not the run
+        with suppress(OSError):  # if memory runs out, the kernel kills the worker, not the run
             Path("/proc/self/oom_score_adj").write_text("1000")
 
     def _kill(self, number: int) -> None:
@@ -152,10 +152,10 @@ class _ForkServer:
                 _kill_group(process)
 
     def _bury(self) -> None:
-        """Kill what is left of the groups of workers that ended, and tell how each ended."""
+        """Kill the remaining processes of ended workers, and report how each worker ended."""
         while True:
             try:
-                # The dead leader keeps its number from being given to another process until its group is killed.
+                # An ended leader keeps its process id from reuse until its group is killed.
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
@@ -170,7 +170,7 @@ class _ForkServer:
                 self._control.send(json.dumps({"ended": number, "how": _how(status)}).encode())
 
     def _kill_strays(self, sparing: set[int]) -> None:
-        """Kill what a worker's children left behind outside of its group: it has become a child of this process."""
+        """Kill the processes that a worker started outside its group, which became children of this process."""
         while strays := self._children() - sparing:
             for process in strays:
                 with suppress(ProcessLookupError):
@@ -181,12 +181,12 @@ class _ForkServer:
     def _children(self) -> set[int]:
         try:
             return {int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
-        except OSError:  # a kernel that does not list them
+        except OSError:  # a kernel without this list
             return set()
 
 
 def _kill_group(process: int) -> None:
-    for kill in (os.killpg, os.kill):  # the group may not exist yet, or no more
+    for kill in (os.killpg, os.kill):  # the group may not exist yet or no longer
         with suppress(ProcessLookupError, PermissionError):
             kill(process, signal.SIGKILL)
 
@@ -197,7 +197,7 @@ def _how(status: int) -> str:
 
 
 def _work(connection: socket.socket, graders: Mapping[str, LoadedGrader]) -> None:
-    """Serve calls, one after another, until the other end closes."""
+    """Serve calls one after another until the other end closes."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it may be killed at any time
     connection.sendall(b"\n")
     for line in connection.makefile("rb"):
@@ -212,11 +212,11 @@ def _answer(line: bytes, graders: Mapping[str, LoadedGrader]) -> bytes:
     try:
         result = grader.call(**arguments)
         if inspect.isawaitable(result):
-            import asyncio  # a fifth of what a worker process imports, and hardly a grader needs it
+            import asyncio  # a fifth of a worker's import time, and graders hardly need it
 
             result = asyncio.run(_awaited(result))
         scores = outcome(result, count=count, per_group=grader.per_group)
-    except BaseException as error:  # sys.exit() too: only what ends the process at once costs a worker
+    except BaseException as error:  # includes sys.exit(); only an immediate end of the process costs a worker
         scores = failed(Status.GRADER_ERROR, describe_error(error, grader.file), count)
         traceback = traceback_of(error)
     return encode_scores(scores, time.perf_counter() - started, traceback)

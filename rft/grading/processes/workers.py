@@ -1,7 +1,7 @@
-"""Worker processes for sync graders: a queue of calls, and a few processes that work it off.
+"""Worker processes for sync graders: a queue of calls and a few processes that serve it.
 
-A worker is handed several calls at a time where they are quick, and runs them one after another. At a call's deadline
-the worker is killed and replaced; that call alone is charged, those behind it go back to the head of the queue.
+A worker receives several quick calls at a time and runs them one after another. At a call's deadline the worker is
+killed and replaced. Only that call fails; the calls after it return to the head of the queue.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from rft.waiting import waiting
 log = logging.getLogger(__name__)
 
 BATCH_S = 0.02
-"""Calls are handed over together that are expected to take so long in all."""
+"""Calls with this total expected duration are sent together."""
 BATCH_CALLS = 256
 BATCH_BYTES = 1 << 16
-"""What a socket takes at once: a batch is on its way whole before its first call can crash the worker."""
+"""Size of a batch that a socket takes at once, so a crash at its first call loses no later call."""
 SLOW_S = 0.1
-"""Behind a call that takes longer, no other call waits."""
+"""A call of this duration is sent alone."""
 MAX_DEFAULT_WORKERS = 32
 
 
 def default_num_workers() -> int:
-    """One for each CPU that this process may use but one, and at least two: one may hang while the other works."""
+    """Return one worker for each usable CPU but one, at least two, so one may hang while the other works."""
     return min(MAX_DEFAULT_WORKERS, max(2, len(os.sched_getaffinity(0)) - 1))
 
 
 Scored = tuple[list[Score], str]
-"""The scores of a call, and the traceback where the grader raised."""
+"""The scores of a call, and the traceback of an exception."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A call in the queue or with a worker."""
+    """A call that waits in the queue or runs in a worker."""
 
     grader: LoadedGrader
     task: Task
@@ -54,7 +54,7 @@ class _Call:
     scores: asyncio.Future[Scored] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def settle(self, scores: list[Score], traceback: str = "") -> None:
-        if not self.scores.done():  # nobody waits any more for one that was cancelled
+        if not self.scores.done():  # a cancelled call has no waiting caller
             self.scores.set_result((scores, traceback))
 
     def fail(self, reason: str, status: Status = Status.GRADER_ERROR) -> None:
@@ -63,7 +63,7 @@ class _Call:
 
 
 class _WorkerLost(Exception):
-    """A worker will not serve the call that it has; why, and what becomes of the call."""
+    """A worker will not serve its call; with the reason and the call's status."""
 
     def __init__(self, reason: str, status: Status = Status.GRADER_ERROR) -> None:
         super().__init__(reason)
@@ -75,10 +75,10 @@ class Workers:
     """Runs graders in worker processes. Starts with the first call; belongs to one event loop.
 
     Args:
-        graders: The graders that run here, all of them.
-        num_workers: Processes; None for `default_num_workers()`.
-        server: Where they come from, if others have workers from there too; None for one of their own.
-        printed: Is handed what graders print, whole lines of it.
+        graders: All graders that run in workers.
+        num_workers: Number of processes; None uses `default_num_workers()`.
+        server: The shared fork server; None starts a separate one.
+        printed: Called with whole lines of the graders' output.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Workers:
         printed: Callable[[bytes], None],
     ) -> None:
         self.replaced = 0
-        """Workers that were killed at a deadline, or crashed."""
+        """Number of workers that were killed at a deadline or crashed."""
         self._num_workers = num_workers or default_num_workers()
         self._server = server or ForkServer(graders)
         self._printed = printed
@@ -98,10 +98,10 @@ class Workers:
         self._queue: deque[_Call] = deque()
         self._arrived = asyncio.Event()
         self._slots: list[asyncio.Task[None]] = []
-        self._seconds: dict[str, float] = {}  # a grader's latest calls, in the mean
+        self._seconds: dict[str, float] = {}  # mean duration of a grader's latest calls
 
     async def grade(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> Scored:
-        """Have a grader grade one rollout, or those of a group. Never raises for what the grader does."""
+        """Grade one rollout, or the rollouts of a group. Never raises an error of the grader."""
         call = _Call(grader, task, rollouts)
         self._queue.append(call)
         self._arrived.set()
@@ -110,14 +110,14 @@ class Workers:
         return await call.scores
 
     def close(self) -> None:
-        """End all worker processes. Calls that are still waited for never come."""
+        """End all worker processes. Waiting calls are cancelled."""
         for slot in self._slots:
-            slot.cancel()  # and its worker ends
+            slot.cancel()  # and the worker ends
         if self._owns_server:
             self._server.close()
 
     async def _serve(self) -> None:
-        """One slot: a worker, replaced whenever it is lost, that works the queue off."""
+        """Serve the queue with one worker, which is replaced when it is lost."""
         worker: Worker | None = None
         try:
             while True:
@@ -129,8 +129,8 @@ class Workers:
                 except GradeError as error:
                     for call in calls:
                         call.fail(str(error))
-                except Exception as error:  # a fault of ours: it must cost neither the slot nor a caller's patience
-                    log.exception("a grader's worker process was given up")
+                except Exception as error:  # a fault of rft must cost neither the slot nor a caller's time
+                    log.exception("a worker process of the graders was abandoned")
                     for call in calls:
                         call.fail(f"rft lost the worker process: {error!r}")
                     if worker is not None:
@@ -141,7 +141,7 @@ class Workers:
                 self._server.let_go(worker)
 
     async def _next_calls(self) -> deque[_Call]:
-        """Take calls off the queue: one, or as many as are quick, but no more than this slot's share."""
+        """Take one call, or several quick calls, from the queue, up to this slot's share."""
         calls: deque[_Call] = deque()
         num_bytes, seconds = 0, 0.0
         while not calls:
@@ -162,7 +162,7 @@ class Workers:
         return calls
 
     def _encode(self, call: _Call) -> bool:
-        """Write a call down only when it is about to be sent: a queue may be long, and a rollout large."""
+        """Write a call as JSON just before sending: a queue may be long and a rollout large."""
         try:
             call.line = call.line or encode_call(call.grader, encode_inputs(call.grader, call.task, call.rollouts))
         except ValueError as error:
@@ -170,7 +170,7 @@ class Workers:
         return not call.scores.done()
 
     async def _run(self, worker: Worker, calls: deque[_Call]) -> bool:
-        """Have a worker run calls, and return whether it can run more; if not, it is killed."""
+        """Run calls in a worker; return whether the worker can run more. Otherwise it is killed."""
         sent, served = len(calls), 0
         worker.write(b"".join(call.line for call in calls))
         try:
@@ -188,10 +188,10 @@ class Workers:
         return False
 
     async def _reply(self, worker: Worker, calls: deque[_Call]) -> Scored:
-        """Wait for the first call's scores. If they are long in coming, the calls behind it go back to the queue.
+        """Wait for the first call's scores. After a while, the calls behind it return to the queue.
 
         Raises:
-            _WorkerLost: They do not come.
+            _WorkerLost: The scores will not arrive.
         """
         call = calls[0]
         limit = call.grader.timeout_s
@@ -212,7 +212,7 @@ class Workers:
         try:
             scores, traceback = decode_scores(line, len(call.rollouts))
         except ValueError as error:
-            raise _WorkerLost(f"its worker process sent what is no reply: {error}") from None
+            raise _WorkerLost(f"its worker process sent an invalid reply: {error}") from None
         before = self._seconds.get(call.grader.name, scores[0].seconds)
         self._seconds[call.grader.name] = 0.8 * before + 0.2 * scores[0].seconds
         return scores, traceback

@@ -32,7 +32,7 @@ def test_an_import_has_a_deadline(tmp_path, monkeypatch, text):
 def test_a_long_import_is_mentioned(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(importing, "REMINDER_S", 0.01)
     import_text(tmp_path, "import time\ntime.sleep(0.05)")
-    assert "mine.py: 0 s so far; after 240 s it is given up" in caplog.text
+    assert "mine.py: 0 s so far; it is stopped after 240 s" in caplog.text
 
 
 def test_ctrl_c_during_an_import_is_no_fault_of_the_file(tmp_path):

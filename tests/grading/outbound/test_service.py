@@ -96,22 +96,25 @@ def test_what_is_no_json(client, body):
 @pytest.mark.parametrize(
     ("request_body", "problems"),
     [
-        (3, ["that is no object with prompt, completion and item"]),
+        (3, ["a request is an object with prompt, completion and item"]),
         (
             {},
             [
-                "exactly one of prompt and messages must be there",
-                "exactly one of completion and completions must be there",
+                "give exactly one of prompt and messages",
+                "give exactly one of completion and completions",
             ],
         ),
-        ({"prompt": "?", "messages": [], "completion": "4"}, ["exactly one of prompt", "messages is not a list"]),
-        ({"prompt": 1, "completion": None}, ["prompt is not a text", "completion is not a text"]),
-        ({"prompt": "?", "completions": []}, ["completions is not a list of texts"]),
-        ({"prompt": "?", "completions": [1]}, ["completions is not a list of texts"]),
-        ({"messages": [{"role": "user"}], "completion": "4"}, ["messages is not a list"]),
-        ({"prompt": "?", "completion": "4", "item": []}, ["item is not an object"]),
+        (
+            {"prompt": "?", "messages": [], "completion": "4"},
+            ["give exactly one of prompt", "messages must be a non-empty list"],
+        ),
+        ({"prompt": 1, "completion": None}, ["prompt must be a text", "completion must be a text"]),
+        ({"prompt": "?", "completions": []}, ["completions must be a non-empty list of texts"]),
+        ({"prompt": "?", "completions": [1]}, ["completions must be a non-empty list of texts"]),
+        ({"messages": [{"role": "user"}], "completion": "4"}, ["messages must be a non-empty list"]),
+        ({"prompt": "?", "completion": "4", "item": []}, ["item must be an object"]),
         ({"prompt": "?", "completion": "4", "items": {}}, ["unknown key 'items'"]),
-        ([{"prompt": "?", "completion": "4"}, 3], ["[1]: that is no object"]),
+        ([{"prompt": "?", "completion": "4"}, 3], ["[1]: a request is an object"]),
     ],
 )
 def test_all_that_is_wrong_at_once(client, request_body, problems):

@@ -82,7 +82,7 @@ class Unprintable(Exception):
         ("unprintable", Status.GRADER_ERROR, "Unprintable: (its message cannot be shown)"),
         ("noise", Status.OK, None),
         ("input", Status.GRADER_ERROR, "EOFError"),
-        ("forged", Status.GRADER_ERROR, "its worker process sent what is no reply"),
+        ("forged", Status.GRADER_ERROR, "its worker process sent an invalid reply"),
     ],
 )
 def test_what_a_grader_may_do(bench, completion, status, reason):
@@ -214,7 +214,7 @@ def test_a_column_that_json_cannot_hold(bench):
     scores, panel = bench.grade({"g": bench.spec("g"), "h": bench.spec("h")}, ["1"], task=task)
     assert scores["g"][0].status is Status.GRADER_ERROR
     assert scores["g"][0].reason.startswith(
-        "task a cannot be handed to a worker process as JSON: column 'when' (of type set), column 'raw' (of type bytes)"
+        "JSON cannot carry task a to a worker process: column 'when' (of type set), column 'raw' (of type bytes)"
     )
     assert (scores["h"][0].value, panel.workers_replaced) == (1.0, 0)
 
@@ -238,7 +238,7 @@ def test_a_grader_that_was_changed_meanwhile(bench):
     bench.file("def g(completion): return 2\n")
     scores, _ = bench.grade({"g": None}, ["1"], panel=panel)
     assert scores["g"][0].status is Status.GRADER_ERROR
-    assert scores["g"][0].reason.endswith("mine.py of grader 'g' was changed since the run began")
+    assert scores["g"][0].reason.endswith("mine.py of grader 'g' has changed since the run began")
 
 
 def test_warm_up_runs_once_before_all_workers(bench):

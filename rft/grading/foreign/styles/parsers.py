@@ -86,16 +86,16 @@ class XMLParser(Parser):
 
     def parse(self, text: str) -> Any:
         """Return an object with the field; it is None where the text has no such element."""
-        found = self._element.findall(text)
-        return SimpleNamespace(**{self.answer_field: found[-1] if found else None})
+        fields = self._element.findall(text)
+        return SimpleNamespace(**{self.answer_field: fields[-1] if fields else None})
 
     def parse_answer(self, completion: str | Sequence[Mapping[str, Any]]) -> Any:
         """Return the field's content in the assistant's last message that has it; None where none does."""
         if isinstance(completion, str):
             return getattr(self.parse(completion), self.answer_field)
         for message in reversed(self.get_assistant_messages(completion)):
-            if (found := getattr(self.parse(str(message["content"])), self.answer_field)) is not None:
-                return found
+            if (field := getattr(self.parse(str(message["content"])), self.answer_field)) is not None:
+                return field
         return None
 
 

@@ -38,7 +38,9 @@ def select_style(function: Callable[..., Any]) -> str:
     if is_per_group(undecorated(function)):
         return RFT_STYLE
     options = getattr(function, "keywords", {})
-    parameters = {name: one for name, one in inspect.signature(function).parameters.items() if name not in options}
+    parameters = {
+        name: parameter for name, parameter in inspect.signature(function).parameters.items() if name not in options
+    }
     packages = _declared_packages(undecorated(function))
     fitting = [RFT_STYLE] if _may_be_ours(parameters) else []
     declared = list(fitting) if "rft" in packages or set(parameters) <= set(PER_COMPLETION) else []
@@ -75,7 +77,10 @@ def call_problem(function: Callable[..., Any], style: Style) -> str | None:
     missing = [name for name in unknown if not style.columns or name in style.not_columns]
     if missing:
         return f"the style does not pass {', '.join(missing)}"
-    if not any(one.name in style.names or one.kind is one.VAR_KEYWORD for one in signature.parameters.values()):
+    if not any(
+        parameter.name in style.names or parameter.kind is parameter.VAR_KEYWORD
+        for parameter in signature.parameters.values()
+    ):
         return f"the function takes none of {', '.join(style.names)}"
     return None
 
@@ -83,7 +88,11 @@ def call_problem(function: Callable[..., Any], style: Style) -> str | None:
 def required_names(parameters: Parameters) -> list[str]:
     """Return the names of the parameters that a call must pass."""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [name for name, one in parameters.items() if one.default is one.empty and one.kind not in variadic]
+    return [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and parameter.kind not in variadic
+    ]
 
 
 def undecorated(function: Any) -> Any:
@@ -114,7 +123,7 @@ def _has_marks(style: Style, parameters: Parameters, *, is_declared: bool) -> bo
     if style.positional:
         has_marks = len(parameters) >= len(marks) and all(map(contains, marks, parameters))
     else:
-        names = {"**" if one.kind is one.VAR_KEYWORD else name for name, one in parameters.items()}
+        names = {"**" if parameter.kind is parameter.VAR_KEYWORD else name for name, parameter in parameters.items()}
         has_marks = all(names.intersection(alternatives) for alternatives in marks)
     return has_marks and _allows(style.types, parameters)
 

@@ -293,5 +293,5 @@ def test_classes_are_instantiated_with_their_options():
     assert graded == [0.0, -1.0]
     with pytest.raises(ConfigError, match="to make the grader failed: TypeError"):
         scores("swift_orms.py:Overlong", task(), "123")
-    with pytest.raises(ConfigError, match="that is a class, and its instances cannot be called; make a grader of it"):
+    with pytest.raises(ConfigError, match="that is a class, and its instances cannot be called; wrap it in a function"):
         scores("swift_orms.py:NotCallable", task(), "123")
