@@ -1,4 +1,4 @@
-"""Which part of a completion is the program: the fenced block that defines what is tested, not simply the last one."""
+"""Finds the program in a completion: the fenced block that defines the tested names, not simply the last block."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_LINES_AFTER = 50
-"""How many lines of other text are looked for behind the code of a prompt."""
+"""Maximum number of lines of other text after the code of a prompt."""
 
 PYTHON = ("", "python", "py", "python3", "python2", "pycon")
-"""What may follow the fence of a Python program."""
+"""Languages in the fence of a Python program."""
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
@@ -33,13 +33,13 @@ class Block:
 def code_blocks(text: str, languages: Sequence[str] = PYTHON) -> list[Block]:
     """Return the fenced blocks in one of some languages, in order.
 
-    Fences are CommonMark's: backticks or tildes, indented as in a list item or not. A block of Python may itself hold a
-    fence, in a docstring: the first closing fence counts that leaves a complete program before it. A block that is
-    never closed counts if it is a program, since sampling may have stopped at the fence.
+    Fences follow CommonMark: backticks or tildes, perhaps indented as in a list item. A docstring in a block of Python
+    may contain a fence, so the first closing fence after a complete program counts. An unclosed block counts if it is a
+    program, because sampling may have stopped at the fence.
 
     Args:
         text: Markdown.
-        languages: What may follow the opening fence, in lower case.
+        languages: The languages, in lower case.
     """
     lines = text.split("\n")
     blocks: list[Block] = []
@@ -110,14 +110,15 @@ def _is_stub(code: str, name: str) -> bool:
     match _statements(code):
         case [*_, ast.FunctionDef(name=last, body=body)] if last == name:
             return all(
-                isinstance(one, ast.Pass) or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
-                for one in body
+                isinstance(statement, ast.Pass)
+                or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+                for statement in body
             )
     return False
 
 
 def last_code_block(text: str, languages: Sequence[str]) -> str:
-    """Return the last fenced block in one of some languages, or else the text itself."""
+    """Return the last fenced block in one of some languages, otherwise the text itself."""
     blocks = code_blocks(text, languages)
     return blocks[-1].code if blocks else text
 
@@ -128,7 +129,7 @@ def is_program(code: str) -> bool:
 
 
 def defines(code: str, name: str) -> bool:
-    """Whether a program defines a function, a class or a variable of this name at its top level, or seems to."""
+    """Whether a program defines a function, a class or a variable of this name at its top level, or appears to."""
     statements = _statements(code)
     if statements is None:  # broken, or the indented body of a function
         return re.search(rf"^\s*(?:(?:async\s+)?def|class)\s+{re.escape(name)}\b", code, re.MULTILINE) is not None

@@ -1,4 +1,4 @@
-r"""The shapes in which data sets store the tests of a programming task, read as they are.
+r"""Parses the tests of a programming task in the formats of common data sets.
 
     {"entry_point": "add", "cases": [{"args": [1, 2], "expected": 3}]}          rft's own, of a function
     [{"stdin": "1 2\n", "stdout": "3\n"}]                                         rft's own, of a program
@@ -28,53 +28,53 @@ IMPORTS = (
     "from bisect import *\nfrom collections import *\nfrom functools import *\nfrom heapq import *\n"
     "from itertools import *\nfrom math import *\nfrom typing import *\n"
 )
-"""What the harnesses of APPS, LiveCodeBench and LeetCode import before a solution."""
+"""The imports of the harnesses of APPS, LiveCodeBench and LeetCode before a solution."""
 
 APPS_TOLERANCE = 1e-5
-"""The relative tolerance of numpy's `allclose`, with which APPS compares what programs print."""
+"""The relative tolerance of numpy's `allclose`, with which APPS compares printed numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionTests:
-    """Calls of a function with the values that they return."""
+    """Calls of a function with their expected values."""
 
     entry_point: str
     """`f`, or `Solution.f`."""
     cases: Sequence[tuple[Sequence[Any], Any]]
     """Arguments and expected value."""
     by_value: bool = False
-    """Whether 3.0 is 3."""
+    """Whether 3.0 equals 3."""
     may_be_wrapped: bool = False
-    """Whether an expected value may stand in a list of one."""
+    """Whether an expected value may be wrapped in a list."""
     imports: str = ""
-    """What runs before the program."""
+    """Code that runs before the program."""
     reference: str = ""
-    """A program with the same entry point that is right."""
+    """A correct program with the same entry point."""
     generate: str = ""
     """A program whose function `generate` makes arguments from a seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramTests:
-    """What a program reads and prints."""
+    """Inputs and outputs of a program."""
 
     cases: Sequence[tuple[str, str]]
     """Stdin and stdout."""
     tolerance: float | None = None
-    """By how much a printed number may differ, relative to it; None compares texts."""
+    """Relative difference that a printed number may have; None compares texts."""
     imports: str = ""
-    """What runs before the program."""
+    """Code that runs before the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssertTests:
-    """Assertions on what a program defines."""
+    """Assertions on a program's names."""
 
     assertions: Assertions
     names: Sequence[str]
-    """What they use of the program; the first is the entry point where there is one."""
+    """Names of the program that they use; the entry point comes first if there is one."""
     imports: str = ""
-    """What runs before the program."""
+    """Code that runs before the program."""
 
 
 _KNOWN_MODULES = {*sys.stdlib_module_names, "pytest", "numpy"}
@@ -83,14 +83,14 @@ Tests = FunctionTests | ProgramTests | AssertTests
 
 
 def read_tests(value: Any, item: Mapping[str, Any]) -> Tests:
-    """Read a task's tests in whatever shape they are.
+    """Parse a task's tests in any of the shapes.
 
     Args:
-        value: What the column holds.
-        item: The whole row, where some data sets keep the entry point, imports and set-up code.
+        value: The value of the column.
+        item: The whole row; some data sets store the entry point, imports and set-up code in other columns.
 
     Raises:
-        ValueError: They have none of the shapes, or something in them is wrong.
+        ValueError: The tests have none of the shapes, or are invalid.
     """
     if isinstance(value, str):
         try:
@@ -102,7 +102,7 @@ def read_tests(value: Any, item: Mapping[str, Any]) -> Tests:
     if isinstance(value, Mapping):
         return _of_mapping(value, item)
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not value:
-        raise ValueError("it holds no list of cases")
+        raise ValueError("it has no list of cases")
     if all(isinstance(case, str) for case in value):
         return _of_asserts(value, item)
     if all(isinstance(case, Mapping) and {"input", "output"} <= case.keys() for case in value):
@@ -127,9 +127,9 @@ def _of_mapping(value: Mapping[str, Any], item: Mapping[str, Any]) -> Tests:
     if missing:
         raise ValueError(f"it lacks {' and '.join(missing)}")
     if "reference" in value and "generate" not in value:
-        raise ValueError("a reference needs a 'generate' as well, to make inputs for it")
+        raise ValueError("a reference also requires 'generate', which makes its inputs")
     if not isinstance(value["cases"], Sequence) or isinstance(value["cases"], str):
-        raise ValueError("it holds no list of cases")
+        raise ValueError("it has no list of cases")
     _require(value["cases"], ("args", "expected"))
     if all(case["expected"] is None for case in value["cases"]):
         raise ValueError("a function that does nothing would pass: every case expects null")
@@ -144,9 +144,9 @@ def _of_mapping(value: Mapping[str, Any], item: Mapping[str, Any]) -> Tests:
 def _of_apps(inputs: Any, outputs: Any, function: Any) -> Tests:
     """APPS stores arguments and results of a function, or stdin and stdout, as texts or as lists of lines."""
     if not isinstance(inputs, Sequence) or not isinstance(outputs, Sequence) or len(inputs) != len(outputs):
-        raise ValueError("its inputs and outputs are no lists of the same length")
+        raise ValueError("its inputs and outputs must be lists of equal length")
     if not inputs:
-        raise ValueError("it holds no list of cases")
+        raise ValueError("it has no list of cases")
     if function:
         calls = [(list(each), out) for each, out in zip(inputs, outputs, strict=True)]
         return FunctionTests(
@@ -157,12 +157,12 @@ def _of_apps(inputs: Any, outputs: Any, function: Any) -> Tests:
 
 
 def _of_live_code_bench(value: Sequence[Mapping[str, Any]], item: Mapping[str, Any]) -> Tests:
-    """A function's input holds an argument a line, as JSON; the function's name is in the row's metadata."""
+    """A function's input has one argument per line, as JSON; the row's metadata name the function."""
     if all(case.get("testtype") != "functional" for case in value):
         return _program([(_joined(case["input"]), _joined(case["output"])) for case in value], tolerance=0.0)
     entry_point = _entry_point(item)
     if not entry_point:
-        raise ValueError("its cases are of a function, which neither 'metadata' nor 'entry_point' of the row names")
+        raise ValueError("its cases call a function, but neither 'metadata' nor 'entry_point' of the row names it")
     cases = [
         ([json.loads(line) for line in case["input"].split("\n") if line], json.loads(case["output"])) for case in value
     ]
@@ -170,7 +170,7 @@ def _of_live_code_bench(value: Sequence[Mapping[str, Any]], item: Mapping[str, A
 
 
 def _of_asserts(value: Sequence[str], item: Mapping[str, Any]) -> AssertTests:
-    """MBPP; its set-up code or imports are in the row."""
+    """MBPP; other columns of the row contain its set-up code or imports."""
     imports = item.get("test_imports") or ()
     setup = "\n".join([*([imports] if isinstance(imports, str) else imports), item.get("test_setup_code") or ""])
     names = [_entry_point(item)] if _entry_point(item) else []
@@ -179,7 +179,7 @@ def _of_asserts(value: Sequence[str], item: Mapping[str, Any]) -> AssertTests:
 
 
 def _of_text(text: str, item: Mapping[str, Any]) -> AssertTests:
-    """HumanEval's `check(candidate)`, test functions and classes, or assertions one after another."""
+    """HumanEval's `check(candidate)`, test functions and classes, or a sequence of assertions."""
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -188,7 +188,7 @@ def _of_text(text: str, item: Mapping[str, Any]) -> AssertTests:
     if "check" in defined:
         entry_point = _entry_point(item)
         if not entry_point:
-            raise ValueError("its check(candidate) needs the row's 'entry_point' as well")
+            raise ValueError("its check(candidate) requires the row's 'entry_point'")
         candidate = tuple(entry_point.split("."))
         assertions = Assertions(setup=text, cases=("check(candidate)",), candidate=candidate)
         return AssertTests(assertions=assertions, names=[entry_point], imports=IMPORTS if len(candidate) > 1 else "")
@@ -202,7 +202,7 @@ def _of_text(text: str, item: Mapping[str, Any]) -> AssertTests:
             cases.append("\n".join(map(ast.unparse, pending)))
             pending = []
     if not cases:
-        raise ValueError("its text holds no assertion and no test")
+        raise ValueError("its text has no assertion and no test")
     return AssertTests(assertions=Assertions(cases=cases), names=names)
 
 
@@ -213,7 +213,7 @@ def _program(cases: Sequence[tuple[str, str]], *, tolerance: float) -> ProgramTe
 
 
 def _entry_point(item: Mapping[str, Any]) -> str:
-    """Return the name of the function that a row is about; `Solution().f` as `Solution.f`."""
+    """Return the name of the function under test; `Solution().f` as `Solution.f`."""
     metadata = item.get("metadata")
     if isinstance(metadata, str):
         try:
@@ -226,7 +226,7 @@ def _entry_point(item: Mapping[str, Any]) -> str:
 
 
 def _unknown_names(source: str) -> list[str]:
-    """Return the names that a text uses and neither defines nor finds built in, in the order of their first use."""
+    """Return the names that a text uses but neither defines nor finds built in, in the order of their first use."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -245,17 +245,19 @@ def _unknown_names(source: str) -> list[str]:
                 bound |= {alias.asname or alias.name.partition(".")[0] for alias in names}
             case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] in _KNOWN_MODULES:
                 bound |= {alias.asname or alias.name for alias in names}
-            case ast.ImportFrom(names=names):  # from the module that the solution is supposed to be in
+            case ast.ImportFrom(names=names):  # from the module under test
                 used.update((alias.name, None) for alias in names)
     return [name for name in used if name not in bound]
 
 
-def _require(cases: Sequence[Any], wanted: tuple[str, str]) -> None:
+def _require(cases: Sequence[Any], required: tuple[str, str]) -> None:
     wrong = [
-        number for number, case in enumerate(cases) if not isinstance(case, Mapping) or not case.keys() >= {*wanted}
+        number for number, case in enumerate(cases) if not isinstance(case, Mapping) or not case.keys() >= {*required}
     ]
     if wrong:
-        raise ValueError(f"each case needs {wanted[0]} and {wanted[1]}; not so the cases {wrong[:5]} (of {len(wrong)})")
+        raise ValueError(
+            f"each case needs {required[0]} and {required[1]}; the cases {wrong[:5]} lack one ({len(wrong)} in all)"
+        )
 
 
 def _joined(text: Any) -> str:

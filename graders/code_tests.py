@@ -1,4 +1,4 @@
-r"""CodeTests: unit tests on the code that the model wrote, which runs in the sandbox.
+r"""CodeTests: unit tests of the model's code, which runs in the sandbox.
 
 graders:
   correct:
@@ -6,16 +6,16 @@ graders:
     column: tests
     score: share
 
-A task's column holds the cases of a function, or of a program that reads stdin and prints:
+A task's column contains the cases of a function, or of a program that reads stdin and prints:
 
     {"entry_point": "add", "cases": [{"args": [1, 2], "expected": 3}, ...]}
     [{"stdin": "1 2\n", "stdout": "3\n"}, ...]
 
 or tests as HumanEval, MBPP, APPS, LiveCodeBench and LeetCodeDataset store them, or test functions:
-`graders.code_shapes` has the list.
+`graders.code_shapes` lists the formats.
 
-A model that sees the cases can write their answers down. Keep some out of the prompt; or give a function a reference
-to be compared with, on `random_cases` more inputs that nobody has seen:
+A model that sees the cases can copy their answers. Keep some cases out of the prompt, or compare a function with a
+reference on `random_cases` additional inputs that the model has not seen:
 
     {..., "reference": "def add(a, b): return a + b", "generate": "def generate(seed): return [seed % 97, seed % 89]"}
 """
@@ -45,34 +45,34 @@ from rft.grading.sandbox import (
 from rft.grading.sandbox.judge_cases import is_same
 
 MAX_SHOWN_CHARS = 2000
-"""Of longer code only the end is kept with the score."""
+"""Only the end of longer code is kept with the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeTests:
-    """The share of the cases that the code passes, or 1 only where it passes all.
+    """Scores the share of the cases that the code passes, or 1 only if it passes all.
 
-    Code that crashes, hangs or uses too much fails its cases: the model's fault. Where no sandbox works, grading fails.
-    What is judged is the last fenced block of the final answer that defines what is tested, or else the whole of it. A
-    task whose column is empty is skipped.
+    Code that crashes, hangs or exceeds its limits fails its cases: a fault of the model. Without a working sandbox the
+    grader fails. The judged code is the last fenced block of the final answer that defines the tested names, otherwise
+    the whole answer. A task with an empty column is skipped.
     """
 
     column: str = "tests"
-    """The task's column that holds the cases."""
+    """The task's column with the cases."""
     score: Literal["share", "all"] = "share"
-    """`share`: the share of cases passed. `all`: all or nothing."""
+    """`share`: the share of passed cases. `all`: 1 if all cases pass, otherwise 0."""
     random_cases: int = 0
-    """How many more inputs to try, where the task has a reference; they depend on the completion."""
+    """Number of additional inputs if the task has a reference; they depend on the completion."""
     tolerance: float = 1e-9
-    """By how much a number may differ where the expected one is not an integer, absolute or relative."""
+    """Absolute or relative difference that a number may have, unless an integer is expected."""
     seconds: float = 10.0
-    """For all cases of a completion together; keep it well below the grader's `timeout_s`."""
+    """Time limit for all cases of a completion; keep it well below the grader's `timeout_s`."""
     memory_mb: int = 1024
-    """Memory of the program, MiB."""
+    """Memory limit of the program in MiB."""
     packages: bool = False
-    """Whether the code may import installed packages besides the standard library."""
+    """Whether the code may import installed packages in addition to the standard library."""
     allow_unsafe: bool = False
-    """Whether to run the code even where this machine can put up no walls around it."""
+    """Whether to run the code on a machine that cannot isolate it."""
 
     def __post_init__(self) -> None:
         if self.random_cases < 0 or not 0 <= self.tolerance < 1:
@@ -80,7 +80,7 @@ class CodeTests:
         self._limits  # noqa: B018 - complains about seconds and memory_mb
 
     def warm_up(self) -> None:
-        """Find out, before worker processes are forked, what sandbox there is."""
+        """Probe the sandbox before worker processes are forked."""
         probe_rungs()
 
     def grade(self, completion: str, task: Task) -> Score | None:
@@ -98,7 +98,7 @@ class CodeTests:
             return Score(value=0.0, status=Status.NO_ANSWER)
         stub = _stub(task, names[0]) if names else ""
         if stub and not code_blocks(completion) and not defines(code, names[0]):
-            code = completion.rpartition("</think>")[2]  # the body of the prompt's function, its indentation included
+            code = completion.rpartition("</think>")[2]  # including the indented body of the prompt's function
         before = "\n".join(filter(None, [tests.imports, stub]))
         program = f"{before}\n{code}" if before and is_program(f"{before}\n{code}") else code
         tests = _fitted(tests, code, before, names)
@@ -124,7 +124,7 @@ class CodeTests:
         return Limits(wall_s=self.seconds, cpu_s=int(self.seconds) + 1, memory_mb=self.memory_mb)
 
     def _random_cases(self, sandbox: Sandbox, tests: FunctionTests, salt: str) -> list[tuple[Any, Any]]:
-        """Make inputs that depend on the completion, and what the task's reference makes of them."""
+        """Make inputs that depend on the completion, and the reference's outputs."""
         if not self.random_cases or not tests.reference:
             return []
         digests = (hashlib.sha256(f"{number} {salt}".encode()).hexdigest() for number in range(self.random_cases))
@@ -136,7 +136,7 @@ class CodeTests:
         outcomes = call_function(sandbox, code, entry_point, arguments, limits=self._limits)
         errors = [outcome.error for outcome in outcomes if outcome.error]
         if errors:
-            raise ValueError(f"the task's own '{entry_point}' failed: {errors[0]}")
+            raise ValueError(f"the task's reference '{entry_point}' failed: {errors[0]}")
         return [outcome.value for outcome in outcomes]
 
 
@@ -146,7 +146,7 @@ def _sandbox(packages: bool, allow_unsafe: bool) -> Sandbox:
 
 
 def _names(tests: Tests) -> list[str]:
-    """Return what a program has to define at its top level, or may."""
+    """Return the names that a program has to define, or may define, at its top level."""
     match tests:
         case FunctionTests():
             return list(dict.fromkeys([tests.entry_point.partition(".")[0], "Solution"]))
@@ -156,17 +156,17 @@ def _names(tests: Tests) -> list[str]:
 
 
 def _fitted(tests: Tests, code: str, before: str, names: Sequence[str]) -> Tests:
-    """Tell tests what a program begins with, and that its function is a method of the class Solution if it is."""
+    """Add to the tests the beginning of the program, and the class Solution if its function is a method of it."""
     match tests:
         case AssertTests():
-            return replace(tests, assertions=replace(tests.assertions, context=before, wanted=names[:1]))
+            return replace(tests, assertions=replace(tests.assertions, context=before, overridden=names[:1]))
         case FunctionTests(entry_point=name) if "." not in name and not defines(code, name):
             return replace(tests, entry_point=f"Solution.{name}") if defines(code, "Solution") else tests
     return tests
 
 
 def _stub(task: Task, name: str) -> str:
-    """Return the code in a task's prompt that is to be completed, with imports and helpers; empty if there is none."""
+    """Return the code in a task's prompt that the model completes, with imports and helpers; empty if there is none."""
     texts = [task.item.get("prompt"), *(message["content"] for message in task.messages if message["role"] == "user")]
     return next(filter(None, (stub_of(text, name) for text in texts if isinstance(text, str))), "")
 

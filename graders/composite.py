@@ -1,4 +1,4 @@
-"""Composite: several graders make one score.
+"""Composite: combines several graders into one score.
 
 graders:
   main:
@@ -11,10 +11,10 @@ graders:
 
 | how | score |
 |---|---|
-| sum | each child's score times its weight, added up |
-| mean | the same, divided by the sum of the weights |
+| sum | the weighted sum of the children's scores |
+| mean | the weighted mean |
 | product, min | of the children's scores |
-| gate | the mean; or 0 where the gate's own score is below `open_at`, and then the others are not asked |
+| gate | the mean, or 0 without calling the children if the gate's score is below `open_at` |
 """
 
 from __future__ import annotations
@@ -33,49 +33,49 @@ from rft.grading.normalise import describe_error, to_score
 
 @dataclass(frozen=True, kw_only=True)
 class Composite:
-    """What the children's scores make together; without a value as soon as a child that was asked has none.
+    """Combines the children's scores. It has no value if a child that was called has none.
 
-    A penalty (a score below 0) has no place in a product, where two of them make a reward, nor behind a gate, which a
-    model then closes to escape it: both are errors. Put it beside the composite.
+    A penalty (a score below 0) is an error in a product, where two penalties would make a reward, and behind a gate,
+    which a model would close to escape the penalty. Put a penalty beside the composite.
 
-    The composite's own deadline holds for all children together. Their scores are not cached.
+    The composite's deadline holds for all children together. Their scores are not cached.
     """
 
     how: Literal["sum", "mean", "product", "min", "gate"]
-    """How the scores are combined."""
+    """The combination of the scores."""
     of: dict[str, dict[str, Any]]
-    """The children, by name; each an entry as in `graders`: `use`, its options, and `weight` for sum, mean and gate."""
+    """The children by name, each an entry as in `graders`: `use`, its options, and `weight` for sum, mean and gate."""
     gate: dict[str, Any] | None = None
-    """The grader that must hold, for `how: gate`; an entry like the children's."""
+    """The grader of the gate, for `how: gate`; an entry like the children's."""
     open_at: float = 1.0
-    """Least score of the gate that opens it."""
+    """Minimum score of the gate that opens it."""
 
     def __post_init__(self) -> None:
-        problems = [] if self.of else ["of: there are no graders in it"]
+        problems = [] if self.of else ["of: add at least one grader"]
         if (self.gate is not None) != (self.how == "gate"):
-            problems.append("gate: there must be one for `how: gate`, and none else")
+            problems.append("gate: required for `how: gate`, and not allowed otherwise")
         for path, entry in self._entries().items():
-            found = [problem.removeprefix("graders.") for problem in grader_problems(path, entry)]
-            problems += found or _unfit(path, entry, self.how)
+            child_problems = [problem.removeprefix("graders.") for problem in grader_problems(path, entry)]
+            problems += child_problems or _unfit(path, entry, self.how)
         if not problems and self.how in ("mean", "gate") and not sum(self._weights().values()) > 0:
-            problems.append("of: the weights must add up to more than 0")
+            problems.append("of: the sum of the weights must be above 0")
         if problems:
             raise ValueError("; ".join(problems))
 
     @property
     def in_process(self) -> bool:
-        """Whether all children are quick; an async child is waited for in a worker process."""
+        """Whether all children run in process; a worker process waits for async children."""
         return all(child.in_process and not _is_async(child) for child in self._children.values())
 
     def warm_up(self) -> None:
-        """Warm the children up."""
+        """Warm up the children."""
         for child in self._children.values():
             warm_up = getattr(getattr(child.call, "__self__", None), "warm_up", None)
             if warm_up is not None:
                 warm_up()
 
     def grade(self, completion: str, task: Task, rollout: Rollout) -> Score:
-        """Ask the gate, then the children, and combine what they say."""
+        """Call the gate, then the children, and combine their scores."""
         arguments = {"completion": completion, "task": task, "rollout": rollout}
         children = dict(self._children)
         gate = children.pop("gate", None)
@@ -97,7 +97,7 @@ class Composite:
     def _combined(self, values: Mapping[str, float]) -> float:
         penalties = [name for name, value in values.items() if value < 0]
         if penalties and self.how in ("product", "gate"):
-            raise ValueError(f"{penalties[0]} is below 0, which `how: {self.how}` cannot hold; put it beside")
+            raise ValueError(f"{penalties[0]} is below 0, which `how: {self.how}` does not allow; put it beside")
         if self.how == "product":
             return math.prod(values.values())
         if self.how == "min":
@@ -119,19 +119,19 @@ class Composite:
 
 
 def _unfit(path: str, entry: Mapping[str, Any], how: str) -> list[str]:
-    """Return what is wrong with a sound grader's entry as a child."""
+    """Return the problems of a child's entry that is valid by itself."""
     child = load_grader(path, entry)
     problems = [f"{path}.use: a grader of whole groups cannot be part of a composite"] if child.per_group else []
     if "weight" in entry and (path == "gate" or how in ("product", "min")):
-        problems.append(f"{path}.weight: it has no meaning here")
+        problems.append(f"{path}.weight: it has no effect here")
     elif child.weight < 0 and how in ("mean", "gate"):
         problems.append(f"{path}.weight: {child.weight:g} must be at least 0 in a mean")
     unused = [key for key in ("timeout_s", "retries", "max_concurrency", "range", "clip", "cache") if key in entry]
-    return problems + [f"{path}.{key}: set it on the composite, which is called as one" for key in unused]
+    return problems + [f"{path}.{key}: set it on the composite instead" for key in unused]
 
 
 def _ask(children: Mapping[str, LoadedGrader], arguments: Mapping[str, Any]) -> dict[str, Score]:
-    """Call the sync children one after the other, then the async ones all at a time."""
+    """Call the sync children one after another, then the async children concurrently."""
     scores = {name: _call(child, arguments) for name, child in children.items() if not _is_async(child)}
     waiting = {name: child for name, child in children.items() if _is_async(child)}
     if waiting:

@@ -1,4 +1,4 @@
-"""Constraints: the final answer keeps to rules that a program can check. `ifeval` has those of IFEval, to the letter.
+"""Constraints: the final answer meets rules that a program can check. The grader `ifeval` has the rules of IFEval.
 
 graders:
   obeys:
@@ -11,8 +11,8 @@ graders:
 | kind | keys |
 |---|---|
 | words, sentences, paragraphs, bullets, list_items (bullets and numbered lines) | at_least, at_most |
-| include | texts, times (1): each of them at least so often, as whole words, case ignored |
-| exclude | texts: none of them |
+| include | texts, times (1): each text at least so often, as whole words, case ignored |
+| exclude | texts: none of the texts |
 | case | is: upper or lower |
 | starts_with, ends_with | text |
 | no_commas, json | |
@@ -32,7 +32,7 @@ from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.answers import json_answer
 
 MAX_CHARS = 100_000
-"""Longer answers keep to nothing."""
+"""Longer answers meet no constraint."""
 
 SCRIPTS: Mapping[str, tuple[str, ...]] = {
     **{name: (name.upper(),) for name in ("latin", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "thai")},
@@ -40,7 +40,7 @@ SCRIPTS: Mapping[str, tuple[str, ...]] = {
     "hangul": ("HANGUL",),
     "japanese": ("HIRAGANA", "KATAKANA", "CJK"),
 }
-"""First words of the Unicode names of each script's letters; some letter of the first kind must be there."""
+"""First words of the Unicode names of each script's letters; at least one letter must have the first word."""
 
 COUNTS: Mapping[str, Callable[[str], int]] = {
     "words": counting.words,
@@ -49,34 +49,35 @@ COUNTS: Mapping[str, Callable[[str], int]] = {
     "bullets": counting.bullets,
     "list_items": counting.list_items,
 }
-"""What is counted, and how."""
+"""The counters, by kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """The share of the constraints that the final answer meets, 0 to 1.
+    """Scores the share of the constraints that the final answer meets, 0 to 1.
 
-    An answer without a letter or a digit is none: it would keep all that is forbidden. A task whose column is empty is
-    skipped. Constraints pay for form, not for content: weigh them so, or put them into the gate of a `composite`.
+    An answer without a letter or a digit scores 0, because it would meet all prohibitions. A task with an empty column
+    is skipped. Constraints reward form, not content: choose the weight accordingly, or use them in the gate of a
+    `composite`.
     """
 
     deterministic: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
 
     constraints: tuple[dict[str, Any], ...] = ()
-    """The constraints, the same for each task; give these or `column`."""
+    """The constraints for all tasks; set either these or `column`."""
     column: str | None = None
-    """The task's column that holds a list of constraints."""
+    """The task's column with a list of constraints."""
 
     def __post_init__(self) -> None:
         if bool(self.constraints) == bool(self.column):
-            raise ValueError("give either constraints or column")
+            raise ValueError("set either constraints or column")
         problems = constraint_problems(self.constraints)
         if problems:
             raise ValueError("; ".join(problems))
 
     def grade(self, completion: str, task: Task) -> Score | None:
-        """Check one constraint after the other."""
+        """Check the constraints in order."""
         given = self.constraints if self.column is None else reference(task, self.column)
         if not given:
             return None
@@ -88,29 +89,29 @@ class Constraints:
             return Score(value=0.0, status=Status.NO_ANSWER)
         if len(answer) > MAX_CHARS:
             return Score(value=0.0, status=Status.INVALID_OUTPUT, reason=f"longer than {MAX_CHARS} characters")
-        broken = [one["kind"] for one in given if not is_met(one, answer)]
+        broken = [constraint["kind"] for constraint in given if not is_met(constraint, answer)]
         return Score(value=1 - len(broken) / len(given), reason=f"broken: {', '.join(broken)}" if broken else None)
 
 
-def is_met(one: Mapping[str, Any], text: str) -> bool:
-    """Whether a text meets a constraint that `constraint_problems` has nothing against."""
-    match one["kind"]:
+def is_met(constraint: Mapping[str, Any], text: str) -> bool:
+    """Whether a text meets a valid constraint."""
+    match constraint["kind"]:
         case what if what in COUNTS:
-            return bool(one.get("at_least", 0) <= COUNTS[what](text) <= one.get("at_most", MAX_CHARS))
+            return bool(constraint.get("at_least", 0) <= COUNTS[what](text) <= constraint.get("at_most", MAX_CHARS))
         case "include":
-            return all(_occurrences(word, text) >= one.get("times", 1) for word in one["texts"])
+            return all(_occurrences(word, text) >= constraint.get("times", 1) for word in constraint["texts"])
         case "exclude":
-            return not any(_occurrences(word, text) for word in one["texts"])
+            return not any(_occurrences(word, text) for word in constraint["texts"])
         case "case":
-            return text.isupper() if one["is"] == "upper" else text.islower()
+            return text.isupper() if constraint["is"] == "upper" else text.islower()
         case "starts_with":
-            return text.startswith(one["text"])
+            return text.startswith(constraint["text"])
         case "ends_with":
-            return text.endswith(one["text"])
+            return text.endswith(constraint["text"])
         case "no_commas":
             return not any(comma in text for comma in ",\u060c\u3001\uff0c")
         case "script":
-            script = SCRIPTS[one["name"]]
+            script = SCRIPTS[constraint["name"]]
             names = [unicodedata.name(char, "") for char in text if char.isalpha()]
             has_first = any(name.startswith(script[0]) for name in names)
             return has_first and sum(name.startswith(script) for name in names) >= 0.9 * len(names)
@@ -119,28 +120,30 @@ def is_met(one: Mapping[str, Any], text: str) -> bool:
 
 
 def constraint_problems(given: Any) -> list[str]:
-    """Return everything that is wrong with a list of constraints, each with its place."""
+    """Return all problems of a list of constraints, each with its place."""
     if not isinstance(given, (list, tuple)):
         return [f"constraints are a list of objects, not {given!r}"[:200]]
-    return [problem for place, one in enumerate(given) for problem in _problems(f"constraints[{place}]", one)]
+    return [
+        problem for place, constraint in enumerate(given) for problem in _problems(f"constraints[{place}]", constraint)
+    ]
 
 
-def _problems(where: str, one: Any) -> list[str]:
-    kind = one.get("kind") if isinstance(one, Mapping) else None
+def _problems(where: str, constraint: Any) -> list[str]:
+    kind = constraint.get("kind") if isinstance(constraint, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        return [f"{where}: {one!r} has no kind of {', '.join(KINDS)}"]
+        return [f"{where}: {constraint!r} has no valid kind; the kinds are {', '.join(KINDS)}"]
     required, optional = KINDS[kind]
     keys = {key: VALID[key] for key in (*required, *optional)}
-    problems = [f"{where}.{key}: missing" for key in required if key not in one]
-    for key, value in one.items():
+    problems = [f"{where}.{key}: missing" for key in required if key not in constraint]
+    for key, value in constraint.items():
         if key != "kind" and key not in keys:
-            problems.append(f"{where}.{key}: '{kind}' takes {', '.join(keys) or 'no further key'}")
+            problems.append(f"{where}.{key}: the keys of '{kind}' are {', '.join(keys) or 'none'}")
         elif key != "kind" and not keys[key][0](value):
             problems.append(f"{where}.{key}: {value!r} is not {keys[key][1]}")
-    if not problems and kind in COUNTS and not one.get("at_least", 0) <= one.get("at_most", MAX_CHARS):
+    if not problems and kind in COUNTS and not constraint.get("at_least", 0) <= constraint.get("at_most", MAX_CHARS):
         problems.append(f"{where}: at_least is more than at_most")
-    if kind in COUNTS and not {"at_least", "at_most"} & one.keys():
-        problems.append(f"{where}: give at_least, at_most or both")
+    if kind in COUNTS and not {"at_least", "at_most"} & constraint.keys():
+        problems.append(f"{where}: set at_least, at_most or both")
     return problems
 
 
@@ -175,7 +178,7 @@ KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "json": ((), ()),
     "script": (("name",), ()),
 }
-"""The keys that each kind must have, and those that it may have."""
+"""Required and optional keys of each kind."""
 
 VALID: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "at_least": (_is_count, "a whole number of 0 or more"),
@@ -189,4 +192,4 @@ VALID: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "is": (lambda value: value in ("upper", "lower"), "upper or lower"),
     "name": (lambda value: isinstance(value, str) and value in SCRIPTS, f"one of {', '.join(SCRIPTS)}"),
 }
-"""What each key may hold, and that in words."""
+"""The valid values of each key, and their description."""

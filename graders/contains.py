@@ -4,11 +4,11 @@ graders:
   names_it:
     use: contains
     column: answer
-    choices_column: cities   # optional: all possible answers; naming one that is not wanted scores 0
+    choices_column: cities   # optional: all possible answers; an answer that names another of them scores 0
 
-An answer that lists everything contains everything. So a wanted text does not count where the answer denies it ("not
-Paris", "Paris is wrong"), offers it with another ("Paris or Rome"), or lists it among two or more others ("Rome, Paris,
-Oslo"); and the answer may be only `slack_chars` longer than what it must contain.
+A list of all answers contains every text. A text therefore does not count if the answer denies it ("not Paris", "Paris
+is wrong"), offers an alternative ("Paris or Rome"), or lists it with two or more others ("Rome, Paris, Oslo"). The
+answer may be only `slack_chars` longer than the texts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.denial import is_denied
 
 MIN_LISTED = 2
-"""So many other answers beside the wanted one make a list of guesses; one may explain it, as in "Paris, France"."""
+"""Minimum number of other answers that make a list of guesses; a single one may be an explanation ("Paris, France")."""
 
 _MARKS = " \t\n.:!?*_`\"'(){}[]-$\\"
 _BREAK = re.compile(r"[,;/|\n]|\b(?:[oO]r|OR|[aA]nd)\b|\}\s*(?=\\boxed)|\\boxed\{")
@@ -36,55 +36,55 @@ _FUNCTION_WORD = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Contains:
-    """1 where the final answer contains the texts, as whole words, 0 where it does not.
+    """Scores 1 if the final answer contains the texts as whole words, otherwise 0.
 
-    A task whose column is empty is skipped.
+    A task with an empty column is skipped.
     """
 
     deterministic: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
 
     texts: tuple[str, ...] = ()
-    """What to look for, the same for each task; give these or `column`."""
+    """The texts for all tasks; set either these or `column`."""
     column: str | None = None
-    """The task's column that holds a text, or a list of texts, to look for."""
+    """The task's column with a text or a list of texts."""
     mode: Literal["all", "any"] = "all"
-    """Whether all of the texts must be there, or any one of them."""
+    """Whether all of the texts or any one of them must occur."""
     choices_column: str | None = None
-    """The task's column that lists all possible answers. Where one is named that is not wanted, the score is 0."""
+    """The task's column with all possible answers. An answer that names another of them scores 0."""
     ignore_case: bool = True
-    """Whether `paris` counts for `Paris`."""
+    """Whether `paris` equals `Paris`."""
     slack_chars: int = 100
-    """How many characters longer than the wanted texts together the final answer may be."""
+    """Number of characters by which the final answer may exceed the texts."""
 
     def __post_init__(self) -> None:
         if bool(self.texts) == bool(self.column):
-            raise ValueError("give either texts or column")
+            raise ValueError("set either texts or column")
         if not all(text.strip() for text in self.texts):
             raise ValueError("texts must not be empty: every answer contains them")
         if self.slack_chars < 0:
             raise ValueError(f"slack_chars={self.slack_chars} must be at least 0")
 
     def grade(self, completion: str, task: Task) -> Score | None:
-        """Look for the texts."""
-        wanted = self.texts if self.column is None else _listed(task, self.column)
-        if not wanted:
+        """Search for the texts."""
+        texts = self.texts if self.column is None else _listed(task, self.column)
+        if not texts:
             return None
         answer = final_answer(completion)
         if not answer:
             return Score(value=0.0, status=Status.NO_ANSWER)
-        if len(answer) > sum(map(len, wanted)) + self.slack_chars:
+        if len(answer) > sum(map(len, texts)) + self.slack_chars:
             return Score(value=0.0, reason="longer than slack_chars allows")
         unwanted = () if self.choices_column is None else _listed(task, self.choices_column)
-        known = {self._key(text) for text in wanted}
+        known = {self._key(text) for text in texts}
         named = [text for text in unwanted if self._key(text) not in known and self._is_in(text, answer)]
         if named:
             return Score(value=0.0, answer=answer, reason=f"also names {named[0]!r}")
-        hedge = _hedge(answer, wanted)
+        hedge = _hedge(answer, texts)
         if hedge is not None:
             return Score(value=0.0, answer=answer, reason=hedge)
-        found = [self._is_in(text, answer) for text in wanted]
-        return Score(value=float(all(found) if self.mode == "all" else any(found)), answer=answer)
+        occurs = [self._is_in(text, answer) for text in texts]
+        return Score(value=float(all(occurs) if self.mode == "all" else any(occurs)), answer=answer)
 
     def _is_in(self, text: str, answer: str) -> bool:
         pattern = rf"(?<!\w){re.escape(text.strip())}(?!\w)"
@@ -95,11 +95,11 @@ class Contains:
         return text.strip().casefold() if self.ignore_case else text.strip()
 
 
-def _hedge(answer: str, wanted: tuple[str, ...]) -> str | None:
-    """Say how an answer names more than it is asked for, or None where it does not."""
+def _hedge(answer: str, texts: tuple[str, ...]) -> str | None:
+    """Describe how an answer names more than the texts; None if it does not."""
     if not _BREAK.search(answer):
         return None
-    known = {text.strip().casefold() for text in wanted}
+    known = {text.strip().casefold() for text in texts}
     items = [_LEAD.sub("", item.strip(_MARKS)).casefold() for item in _BREAK.split(answer)]
     others = [item for item in items if item and item not in known and _is_name(item)]
     if known & set(items) and len(others) >= MIN_LISTED:
@@ -112,15 +112,15 @@ def _hedge(answer: str, wanted: tuple[str, ...]) -> str | None:
 
 
 def _is_name(item: str) -> bool:
-    """Whether a part of an answer could itself be an answer: up to three words, none of them a function word."""
+    """Whether a part of an answer could be an answer itself: up to three words, none of them a function word."""
     return len(item.split()) <= 3 and _FUNCTION_WORD.search(item) is None
 
 
 def _listed(task: Task, column: str) -> tuple[str, ...]:
-    """Return the texts in a column that holds one or a list of them; none where it is empty."""
+    """Return the texts of a column with one or several texts; empty if the column is empty."""
     value = reference(task, column)
     values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-    texts = tuple(str(one) for one in values)
+    texts = tuple(map(str, values))
     if not all(text.strip() for text in texts):
-        raise ValueError(f"column '{column}' of task {task.id} holds an empty text, which every answer contains")
+        raise ValueError(f"column '{column}' of task {task.id} contains an empty text, which every answer contains")
     return texts

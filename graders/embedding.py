@@ -1,4 +1,5 @@
-"""Embedding: how alike in meaning the final answer and a text in a column of the task are, by a model of embeddings.
+"""Embedding: the similarity in meaning of the final answer and a text in a column of the task, by a model of
+embeddings.
 
 graders:
   close:
@@ -24,33 +25,33 @@ MAX_REASON_CHARS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """The cosine of the two embeddings, with `zero_at` to 1 mapped to 0 to 1, and 0 below.
+    """Scores the cosine of the two embeddings, with `zero_at` to 1 mapped to 0 to 1, and 0 below.
 
-    Most models give any two texts a cosine well above 0: measure that of wrong answers, and set `zero_at` to it.
-    Embeddings tell the topic better than the claim: "it is Paris" and "it is not Paris" are close. A task whose column
-    is empty is skipped.
+    Most models give any two texts a cosine well above 0: measure the cosine of wrong answers and set `zero_at` to it.
+    Embeddings represent the topic better than the claim: "it is Paris" and "it is not Paris" are similar. A task with
+    an empty column is skipped.
     """
 
     deterministic: ClassVar[bool] = True
 
     base_url: str
-    """Where the API is, as `http://localhost:8000/v1`."""
+    """Address of the API, as `http://localhost:8000/v1`."""
     model: str
-    """The model's name there."""
+    """The model's name at the endpoint."""
     api_key_env: str | None = None
-    """Environment variable with the key. None: no key is sent."""
+    """Environment variable with the key; None sends no key."""
     column: str = "answer"
-    """The task's column that holds the reference."""
+    """The task's column with the reference."""
     zero_at: float = 0.0
     """The cosine that scores 0."""
     max_completion_chars: int = 20_000
-    """An answer that is longer scores 0 unseen; models cut or refuse what is longer than their context."""
+    """A longer answer scores 0 without a call; models cut or reject texts beyond their context."""
     attempts: int = 4
-    """Attempts in all, as with `endpoint`."""
+    """Total number of attempts, as with `endpoint`."""
     attempt_timeout_s: float = 10.0
-    """Seconds that one attempt may take."""
+    """Deadline of one attempt in seconds."""
     backoff_s: float = 0.5
-    """Seconds before the second attempt; they double with each, unless `Retry-After` asks for more (at most 30)."""
+    """Seconds before the second attempt; doubled with each attempt, unless `Retry-After` asks for more (at most 30)."""
 
     def __post_init__(self) -> None:
         problems = []

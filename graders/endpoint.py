@@ -8,7 +8,7 @@ graders:
     key_env: GRADER_KEY      # the name of an environment variable, never the key itself
     timeout_s: 60            # for all attempts together
 
-What is posted, and where the score is in the reply:
+Requests and replies:
 
     rft      {messages, completion, item}        {reward} and {scores}, as `rft serve-grader` replies
     azure    {sample, item, trace_id}            {score}
@@ -34,41 +34,39 @@ MAX_REASON_CHARS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """The score that a service gives. Where it fails for good there is no score, and no reward."""
+    """Scores with the reply of a service. If all attempts fail, the completion has no score and no reward."""
 
     url: str
-    """Where to POST to."""
+    """Address of the service."""
     shape: Literal["rft", "azure", "google"] = "rft"
-    """What is posted, and what comes back."""
+    """The format of requests and replies."""
     key_env: str | None = None
-    """Environment variable with the key. None: no key is sent."""
+    """Environment variable with the key; None sends no key."""
     key_header: str = "Authorization"
-    """Header that carries the key; as `Authorization` it is sent as `Bearer <key>`."""
+    """Header of the key; `Authorization` sends `Bearer <key>`."""
     attempts: int = 4
-    """Attempts in all: after 408, 409, 425, 429, 5xx, a broken connection, silence, or a reply that is no JSON."""
+    """Total number of attempts; after 408, 409, 425, 429, 5xx, a broken connection, a timeout or invalid JSON."""
     attempt_timeout_s: float = 10.0
-    """Seconds that one attempt may take."""
+    """Deadline of one attempt in seconds."""
     backoff_s: float = 0.5
-    """Seconds before the second attempt; they double with each, unless `Retry-After` asks for more (at most 30)."""
+    """Seconds before the second attempt; doubled with each attempt, unless `Retry-After` asks for more (at most 30)."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         problems = []
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            problems.append(f"url={self.url!r} is no http:// or https:// address")
+            problems.append(f"url={self.url!r} is not an http:// or https:// address")
         if parts.username or parts.password:
-            problems.append(
-                "url holds a user or password; put the key into an environment variable, and name it key_env"
-            )
+            problems.append("url contains a user or password; put the key into an environment variable and set key_env")
         if self.key_env is not None and not os.environ.get(self.key_env):
-            problems.append(f"key_env={self.key_env!r}: there is no such environment variable, or it is empty")
+            problems.append(f"key_env={self.key_env!r}: the environment variable is missing or empty")
         if self.attempts < 1 or self.attempt_timeout_s <= 0 or self.backoff_s < 0:
             problems.append("attempts must be at least 1, attempt_timeout_s above 0, backoff_s at least 0")
         if problems:
             raise ValueError("; ".join(problems))
 
     async def grade(self, completion: str, task: Task, rollout: Rollout) -> Score:
-        """Ask the service."""
+        """Call the service."""
         key = os.environ.get(self.key_env) if self.key_env else None
         prefix = "Bearer " if self.key_header.lower() == "authorization" else ""
         try:
@@ -106,12 +104,12 @@ class Endpoint:
             return _no_score(f"{self.url} gave no reward: {named}")
         score = to_score(value)
         if score.value is None:
-            return _no_score(f"{self.url} replied {key}={value!r:.80}, which is no finite number")
+            return _no_score(f"{self.url} replied {key}={value!r:.80}, which is not a finite number")
         return replace(score, value=max(-1.0, min(1.0, score.value))) if self.shape == "google" else score
 
 
 def _causes(reply: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the graders of an rft service that gave no score, and their statuses."""
+    """Return the graders of an rft service without a score, and their statuses."""
     scores = reply.get("scores")
     if not isinstance(scores, Mapping):
         return []

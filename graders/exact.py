@@ -1,4 +1,4 @@
-"""Exact: the final answer is the very text in a column of the task.
+"""Exact: the final answer equals the text in a column of the task.
 
 graders:
   correct:
@@ -18,17 +18,17 @@ from rft.grading import Score, Status, Task, final_answer, reference
 
 @dataclass(frozen=True, kw_only=True)
 class Exact:
-    """1 where the final answer equals the reference, 0 where it does not; space around either does not count, nor
-    does how an accented letter is encoded.
+    """Scores 1 if the final answer equals the reference, otherwise 0; surrounding whitespace and the encoding of
+    accented letters are ignored.
 
-    A task whose column is empty is skipped; one whose reference is an empty text is an error, as no answer equals it.
+    A task with an empty column is skipped. A reference that is an empty text is an error, because no answer equals it.
     """
 
     deterministic: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
 
     column: str = "answer"
-    """The task's column that holds the reference."""
+    """The task's column with the reference."""
     ignore_case: bool = False
     """Whether `Paris` equals `paris`."""
 

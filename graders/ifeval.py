@@ -1,8 +1,8 @@
-"""IFEval: the final answer follows the instructions of its task, as the benchmark's published checkers see it.
+"""IFEval: the final answer follows the instructions of its task, by the rules of the benchmark's published checkers.
 
 graders:
   follows:
-    use: ifeval                       # reads the data set's own columns, instruction_id_list and kwargs
+    use: ifeval                       # reads the data set's columns instruction_id_list and kwargs
 
 The same instructions for every task:
 
@@ -13,7 +13,7 @@ graders:
       - {id: "detectable_format:title"}
       - {id: "length_constraints:number_words", num_words: 100, relation: at least}
 
-`graders.ifeval_checks` has the 25 instructions and their keys.
+`graders.ifeval_checks` lists the 25 instructions and their keys.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from graders.ifeval_checks import instruction_problems, is_followed, language_de
 from rft.grading import Score, Status, Task, final_answer, reference
 
 MAX_CHARS = 100_000
-"""Longer answers follow nothing."""
+"""Longer answers follow no instruction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IFEval:
-    """The share of the instructions that the final answer follows, 0 to 1.
+    """Scores the share of the instructions that the final answer follows, 0 to 1.
 
-    An answer without a letter or a digit follows none. A task without instructions is skipped. Instructions pay for
-    form, not for content: weigh them so, or put them into the gate of a `composite`.
+    An answer without a letter or a digit follows no instruction. A task without instructions is skipped. Instructions
+    reward form, not content: choose the weight accordingly, or use them in the gate of a `composite`.
     """
 
     deterministic: ClassVar[bool] = True
 
     instructions: tuple[dict[str, Any], ...] = ()
-    """The instructions, the same for each task; none given, each task has its own."""
+    """The instructions for all tasks; without them each task has its own."""
     id_column: str = "instruction_id_list"
     """The task's column with the list of identifiers."""
     kwargs_column: str = "kwargs"
-    """The task's column with what each instruction is given, a list of objects, or its JSON text."""
+    """The task's column with the arguments of each instruction: a list of objects, or its JSON text."""
     level: Literal["instruction", "prompt"] = "instruction"
-    """`instruction` scores the share of the instructions, `prompt` 1 only where all are followed."""
+    """`instruction`: the share of followed instructions. `prompt`: 1 if all are followed, otherwise 0."""
 
     def __post_init__(self) -> None:
         problems = [problem for name, keys in map(_split, self.instructions) for problem in _checked(name, keys)]
@@ -55,21 +55,21 @@ class IFEval:
             raise ValueError("; ".join(problems))
 
     def warm_up(self) -> None:
-        """Load the detector of languages."""
+        """Load the language detector."""
         language_detector()
 
     def grade(self, completion: str, task: Task) -> Score | None:
-        """Check one instruction after the other."""
-        given = [_split(one) for one in self.instructions] or self._of_task(task)
-        if not given:
+        """Check the instructions in order."""
+        instructions = [_split(instruction) for instruction in self.instructions] or self._of_task(task)
+        if not instructions:
             return None
         answer = final_answer(completion)
         if not any(map(str.isalnum, answer)):
             return Score(value=0.0, status=Status.NO_ANSWER)
         if len(answer) > MAX_CHARS:
             return Score(value=0.0, status=Status.INVALID_OUTPUT, reason=f"longer than {MAX_CHARS} characters")
-        broken = [name for name, keys in given if not is_followed(name, keys, answer)]
-        share = 1 - len(broken) / len(given)
+        broken = [name for name, keys in instructions if not is_followed(name, keys, answer)]
+        share = 1 - len(broken) / len(instructions)
         value = share if self.level == "instruction" else float(not broken)
         return Score(value=value, reason=f"not followed: {', '.join(broken)}" if broken else None)
 
@@ -83,9 +83,9 @@ class IFEval:
                 f"task {task.id}: {self.id_column} and {self.kwargs_column} must be two lists of the same length"
             )
         given = list(zip(names, keys, strict=True))
-        if problems := [problem for name, one in given for problem in _checked(name, one)]:
+        if problems := [problem for name, keys in given for problem in _checked(name, keys)]:
             raise ValueError(f"task {task.id}: {'; '.join(problems)}")
-        return [(name, one or {}) for name, one in given]
+        return [(name, keys or {}) for name, keys in given]
 
 
 def _split(instruction: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,10 +1,9 @@
-"""The 25 instructions of IFEval: what each takes, and whether a response follows it.
+"""The 25 instructions of IFEval, with their keys and their checks.
 
 Source: Zhou et al., "Instruction-Following Evaluation for Large Language Models", arXiv 2311.07911, and the checkers
-published with it. Three things differ. Keywords are texts, where the published checkers take them for regular
-expressions. Sentences and words in capitals are counted by rules of rft's own instead of nltk's trained models, which
-are a download. A response whose language cannot be told, such as one of digits only, follows no instruction about its
-language.
+published with it. Three details differ: the published checkers treat keywords as regular expressions, rft as texts;
+rft counts sentences and words in capitals by its own rules instead of nltk's trained models, which require a download;
+and a response in an unknown language, such as one of digits only, follows no instruction about its language.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from graders import counting
 Keys = Mapping[str, Any]
 
 OPTIONS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
-"""What a constrained response may be."""
+"""The allowed constrained responses."""
 RELATIONS = ("less than", "at least")
-"""How a count may be bounded."""
+"""The relations of a count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One kind of instruction.
+    """A kind of instruction.
 
     Example:
         Instruction(_title)
@@ -36,27 +35,29 @@ class Instruction:
     """
 
     follows: Callable[[str, Keys], bool]
-    """Whether a response follows it."""
+    """Whether a response follows the instruction."""
     keys: Mapping[str, type]
-    """The keys that it must be given, and their types; `list` is one of texts."""
+    """Its required keys with their types; `list` is a list of texts."""
 
 
 def instruction_problems(name: object, keys: Keys) -> list[str]:
-    """Return everything that is wrong with an instruction of a task.
+    """Return all problems of an instruction of a task.
 
     Args:
         name: Its identifier, such as `keywords:existence`.
-        keys: What it is given. Keys without a value are left out, as the data set has each of them in each row.
+        keys: Its arguments. Keys without a value are removed, because the data set has each key in each row.
     """
     if not isinstance(name, str) or name not in INSTRUCTIONS:
-        return [f"{name!r} is no instruction of IFEval; there are {', '.join(INSTRUCTIONS)}"]
+        return [f"{name!r} is not an instruction of IFEval; the instructions are {', '.join(INSTRUCTIONS)}"]
     given = {key: value for key, value in keys.items() if value is not None}
-    wanted = INSTRUCTIONS[name].keys
-    problems = [f"{name}: {key} is missing" for key in wanted if key not in given]
+    required = INSTRUCTIONS[name].keys
+    problems = [f"{name}: {key} is missing" for key in required if key not in given]
     problems += [
-        f"{name}: there is no key {key}; it takes {', '.join(wanted) or 'none'}" for key in given if key not in wanted
+        f"{name}: there is no key {key}; it takes {', '.join(required) or 'none'}"
+        for key in given
+        if key not in required
     ]
-    for key, kind in wanted.items():
+    for key, kind in required.items():
         if key in given and not _is_of(given[key], kind):
             problems.append(f"{name}: {key}={given[key]!r} is not {_KINDS[kind]}")
         elif key in given and key.endswith("relation") and given[key] not in RELATIONS:
@@ -65,13 +66,13 @@ def instruction_problems(name: object, keys: Keys) -> list[str]:
 
 
 def is_followed(name: str, keys: Keys, response: str) -> bool:
-    """Whether a response follows an instruction that `instruction_problems` has nothing against."""
+    """Whether a response follows a valid instruction."""
     return INSTRUCTIONS[name].follows(response, keys)
 
 
 @cache
 def language_detector() -> Callable[[str], str | None]:
-    """Load langdetect, and return what tells the language of a text (ISO 639-1), or None where it cannot tell."""
+    """Load langdetect; return a function that detects a text's language (ISO 639-1), or None."""
     import langdetect
 
     langdetect.DetectorFactory.seed = 0  # it draws random numbers
@@ -79,7 +80,7 @@ def language_detector() -> Callable[[str], str | None]:
     def language_of(text: str) -> str | None:
         try:
             return str(langdetect.detect(text))
-        except langdetect.LangDetectException:  # no letters
+        except langdetect.LangDetectException:  # the text has no letters
             return None
 
     return language_of
@@ -97,7 +98,7 @@ def _is_of(value: Any, kind: type) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
     if kind is str:
         return isinstance(value, str) and bool(value.strip())
-    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(text, str) for text in value)
 
 
 def _bounded(count: int, keys: Keys, number: str, relation: str = "relation") -> bool:
@@ -133,7 +134,7 @@ def _number_sentences(text: str, keys: Keys) -> bool:
 
 
 def _number_paragraphs(text: str, keys: Keys) -> bool:
-    """Paragraphs are set apart by `***`; only the first and the last may be empty, and do not count then."""
+    """`***` separates paragraphs; only the first and the last may be empty, and are then not counted."""
     parts = [bool(part.strip()) for part in re.split(r"\s?\*\*\*\s?", text)]
     return all(parts[1:-1]) and sum(parts) == keys["num_paragraphs"]
 
@@ -171,10 +172,10 @@ def _constrained_response(text: str, keys: Keys) -> bool:
 
 
 def _number_highlighted_sections(text: str, keys: Keys) -> bool:
-    """`*one*` and `**two**`; text between double stars counts once, empty stars do not count."""
+    """Counts `*one*` and `**two**`; text between double stars counts once, empty stars do not count."""
     single = re.findall(r"\*[^\n*]*\*", text)
     double = re.findall(r"\*\*[^\n*]*\*\*", text)
-    return sum(bool(one.strip("*").strip()) for one in [*single, *double]) >= int(keys["num_highlights"])
+    return sum(bool(text.strip("*").strip()) for text in [*single, *double]) >= int(keys["num_highlights"])
 
 
 def _multiple_sections(text: str, keys: Keys) -> bool:
@@ -196,7 +197,7 @@ def _title(text: str, keys: Keys) -> bool:
 
 
 def _two_responses(text: str, keys: Keys) -> bool:
-    """Two different responses, set apart by six stars."""
+    """Two different responses, separated by six stars."""
     parts = [part.strip() for part in text.split("******")]
     given = [part for part in parts if part]
     return all(parts[1:-1]) and len(given) == 2 and given[0] != given[1]
@@ -268,4 +269,4 @@ INSTRUCTIONS: Mapping[str, Instruction] = {
     "change_case:english_lowercase": Instruction(_english_lowercase, {}),
     "punctuation:no_comma": Instruction(_no_comma, {}),
 }
-"""All of them, by their identifiers in the data set."""
+"""All instructions, by their identifiers in the data set."""

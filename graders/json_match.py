@@ -4,10 +4,10 @@ graders:
   fields:
     use: json_match
     column: answer
-    fields: [name, address.city, total]   # all fields of the reference, if left out
+    fields: [name, address.city, total]   # default: all fields of the reference
     tolerance: 0.01
 
-Further fields in the answer neither help nor harm.
+Additional fields in the answer are ignored.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ _MISSING = object()
 
 @dataclass(frozen=True, kw_only=True)
 class JsonMatch:
-    """The share of the fields that are right, 0 to 1.
+    """Scores the share of the right fields, 0 to 1.
 
-    Types count: "1" is not 1, nor is true. A field that the answer lacks is wrong even where the reference is null. A
-    task whose column is empty is skipped.
+    Types count: neither "1" nor true equals 1. A missing field is wrong even if the reference is null. A task with an
+    empty column is skipped.
     """
 
     deterministic: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
 
     column: str = "answer"
-    """The task's column that holds the reference, an object or its JSON text."""
+    """The task's column with the reference, an object or its JSON text."""
     fields: tuple[str, ...] = ()
-    """The fields that are compared; a dot goes down into an object. None given: each of the reference's outermost."""
+    """The compared fields; a dot enters a nested object. None compares all top-level fields of the reference."""
     tolerance: float = 0.0
-    """Largest difference between two numbers."""
+    """Maximum difference between two numbers."""
     ignore_case: bool = False
-    """Whether `paris` equals `Paris`. Space around a text never counts."""
+    """Whether `paris` equals `Paris`. Whitespace around a text is ignored."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance < math.inf:
-            raise ValueError(f"tolerance={self.tolerance} must be at least 0, and finite")
+            raise ValueError(f"tolerance={self.tolerance} must be at least 0 and finite")
         if len(set(self.fields)) < len(self.fields):
-            raise ValueError("a field is named twice")
+            raise ValueError("fields repeats a field")
 
     def grade(self, completion: str, task: Task) -> Score | None:
-        """Compare field by field."""
+        """Compare the fields."""
         expected = reference(task, self.column)
         if expected is None:
             return None
         expected = json.loads(expected) if isinstance(expected, str) else expected
         if not isinstance(expected, Mapping) or not expected:
-            raise ValueError(f"the reference of task {task.id} is no object with fields: {expected!r}"[:300])
+            raise ValueError(f"the reference of task {task.id} is not an object with fields: {expected!r}"[:300])
         paths = {field: field.split(".") for field in self.fields} or {key: [key] for key in expected}
-        wanted = {field: _at(expected, path) for field, path in paths.items()}
-        absent = [field for field, value in wanted.items() if value is _MISSING]
+        expected_values = {field: _at(expected, path) for field, path in paths.items()}
+        absent = [field for field, value in expected_values.items() if value is _MISSING]
         if absent:
             raise ValueError(f"the reference of task {task.id} lacks the fields {', '.join(absent)}")
         if not final_answer(completion):
@@ -70,9 +70,9 @@ class JsonMatch:
             answer = json_answer(completion)
         except ValueError as error:
             return Score(value=0.0, status=Status.INVALID_OUTPUT, reason=str(error))
-        wrong = [field for field, value in wanted.items() if not self._equal(value, _at(answer, paths[field]))]
+        wrong = [field for field, value in expected_values.items() if not self._equal(value, _at(answer, paths[field]))]
         reason = f"wrong: {', '.join(wrong)}" if wrong else None
-        return Score(value=1 - len(wrong) / len(wanted), reason=reason)
+        return Score(value=1 - len(wrong) / len(expected_values), reason=reason)
 
     def _equal(self, expected: Any, given: Any) -> bool:
         if isinstance(expected, Mapping) and isinstance(given, Mapping):
@@ -89,7 +89,7 @@ class JsonMatch:
 
 
 def _at(value: Any, path: list[str]) -> Any:
-    """Return what stands at a path of keys, or `_MISSING`."""
+    """Return the value at a path of keys, or `_MISSING`."""
     for key in path:
         if not isinstance(value, Mapping) or key not in value:
             return _MISSING

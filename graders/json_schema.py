@@ -6,7 +6,7 @@ graders:
     schema: {type: object, required: [name, age], additionalProperties: false,
              properties: {name: {type: string, minLength: 1}, age: {type: integer, minimum: 0}}}
 
-A schema looks at the shape only. Pay for the content beside it (`json_match`), or a model learns to fill in the form.
+A schema checks only the shape. Reward the content as well (`json_match`), or a model learns to fill in the form.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from rft.grading.answers import json_answer
 
 @dataclass(frozen=True, kw_only=True)
 class JsonSchema:
-    """1 where the answer is JSON that the schema accepts, 0 where it is not.
+    """Scores 1 if the answer is JSON that the schema accepts, otherwise 0.
 
-    The answer may stand in a fenced block, which must be the only one. A task whose column is empty is skipped.
-    References (`$ref`) reach into the schema itself only; nothing is fetched.
+    The answer may be the only fenced block of a text. A task with an empty column is skipped. References (`$ref`) must
+    stay inside the schema; nothing is downloaded.
     """
 
     deterministic: ClassVar[bool] = True
 
     schema: dict[str, Any] | None = None
-    """The schema, the same for each task; give this or `column`."""
+    """The schema for all tasks; set either this or `column`."""
     column: str | None = None
-    """The task's column that holds the schema."""
+    """The task's column with the schema."""
 
     def __post_init__(self) -> None:
         if (self.schema is None) == (self.column is None):
-            raise ValueError("give either schema or column")
+            raise ValueError("set either schema or column")
         if self.schema is not None:
             _validator(self.schema)
 
@@ -64,17 +64,17 @@ def _validator(schema: Any) -> Any:
     """Return a validator of a schema.
 
     Raises:
-        ValueError: It is no schema.
+        ValueError: The schema is invalid.
     """
     import jsonschema
     import referencing
 
     if not isinstance(schema, Mapping):
-        raise ValueError(f"a schema is an object, not a {type(schema).__name__}")
+        raise ValueError(f"a schema must be an object, not a {type(schema).__name__}")
     plain = dict(schema)
     try:
         jsonschema.Draft202012Validator.check_schema(plain)
     except jsonschema.SchemaError as error:
-        raise ValueError(f"no JSON schema: {error.json_path}: {error.message}") from error
-    registry: Any = referencing.Registry()  # the default one fetches references from the network
+        raise ValueError(f"not a JSON schema: {error.json_path}: {error.message}") from error
+    registry: Any = referencing.Registry()  # the default registry downloads references
     return jsonschema.Draft202012Validator(plain, registry=registry)

@@ -12,11 +12,11 @@ graders:
       brief: "One sentence."
     reference_column: answer
 
-A judge can be talked to by what it judges. So the task, the reference and the answer are data between markers that no
-text can hold, as they are a hash of all of it; tokens that end a turn of a chat are broken up; braces are letters. An
-answer without a letter or a digit, or of nothing but an opening ("Let's solve this step by step."), for which many
-judges pay, scores 0 unseen. None of this makes a judge safe to train against for long: hold out a measure of another
-kind.
+An answer can try to instruct its judge. The task, the reference and the answer are therefore data between markers that
+contain a hash of all three, so no text can contain the markers; tokens that end a chat turn are broken up; braces are
+plain letters. An answer without a letter or a digit, or with only an opening ("Let's solve this step by step."), which
+many judges reward, scores 0 without a call. A judge is still not safe to train against for long: hold out a measure of
+another kind.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from rft.grading.clients.model_client import ModelCallError, ModelClient, Reply,
 
 MAX_REASON_CHARS = 500
 OPENERS = ("thought process", "let's solve this problem step by step", "let's think step by step", "solution", "answer")
-"""Answers that are none, in small letters and without punctuation at the ends (arXiv 2507.08794)."""
+"""Answers without content, in lower case and without punctuation at the ends (arXiv 2507.08794)."""
 
 _CHAT_TOKEN = re.compile(r"<(?=[|\uff5c]|/?s>|(?:start|end)_of_turn>|/?(?:bos|eos)>)|\[(?=/?INST\])", re.IGNORECASE)
 _EDGES = re.compile(r"^\W+|\W+$")
@@ -65,46 +65,46 @@ class Criterion:
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
 
     description: str
-    """What the judge looks for, in words."""
+    """The criterion in words."""
     weight: float = 1.0
-    """Its share in the score."""
+    """Its weight in the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """The weighted mean of the criteria's scores, with the scale mapped to 0 to 1: its low end is 0, its high end 1.
+    """Scores the weighted mean of the criteria's scores, with the scale mapped to 0 to 1.
 
-    A judge that cannot be reached, refuses, or replies with something else than was asked gives no score.
+    A judge that cannot be reached, refuses, or gives an invalid reply gives no score.
     """
 
     base_url: str
-    """Where the API is, as `http://localhost:8000/v1`."""
+    """Address of the API, as `http://localhost:8000/v1`."""
     model: str
-    """The judge's name there."""
+    """The judge's name at the endpoint."""
     rubric: str | dict[str, str | Criterion]
-    """What it looks for: one text, or criteria by name, each a text or `{description, weight}`."""
+    """The rubric: one text, or criteria by name, each a text or `{description, weight}`."""
     api_key_env: str | None = None
-    """Environment variable with the key. None: no key is sent."""
+    """Environment variable with the key; None sends no key."""
     reference_column: str | None = None
-    """The task's column with a reference answer; a task whose column is empty is skipped. None: the judge sees none."""
+    """The task's column with a reference answer; a task with an empty column is skipped. None sends no reference."""
     scale: tuple[float, float] = (0.0, 10.0)
-    """Lowest and highest score that the judge is asked for; one beyond is clipped to it."""
+    """Lowest and highest score of the judge; a score outside is clipped."""
     votes: int = 1
-    """How often the judge is asked; more than once needs a temperature."""
+    """Number of votes; more than one requires a temperature."""
     combine: Literal["median", "mean"] = "median"
-    """How the votes are combined."""
+    """The combination of the votes."""
     temperature: float = 0.0
-    """The judge's temperature. At 0 its score may be cached."""
+    """The judge's temperature. At 0 its scores may be cached."""
     sampling: dict[str, Any] = field(default_factory=dict)
     """Further parameters of the request, as `{max_completion_tokens: 1000}`."""
     max_completion_chars: int = 20_000
-    """An answer that is longer scores 0 unseen."""
+    """A longer answer scores 0 without a call."""
     attempts: int = 4
-    """Attempts in all, for each vote: as with `endpoint`, and after a reply without a verdict."""
+    """Total number of attempts for each vote, as with `endpoint`, and after a reply without a verdict."""
     attempt_timeout_s: float = 30.0
-    """Seconds that one attempt may take."""
+    """Deadline of one attempt in seconds."""
     backoff_s: float = 0.5
-    """Seconds before the second attempt; they double with each, unless `Retry-After` asks for more (at most 30)."""
+    """Seconds before the second attempt; doubled with each attempt, unless `Retry-After` asks for more (at most 30)."""
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -113,13 +113,13 @@ class Judge:
             problems.append(f"scale={list(self.scale)} must be two numbers, the lower one first")
         weights = [criterion.weight for criterion in self.criteria.values()]
         if not self.criteria or not all(criterion.description.strip() for criterion in self.criteria.values()):
-            problems.append("rubric holds no criterion, or one without a description")
+            problems.append("rubric needs at least one criterion, and each criterion a description")
         elif not all(0 < weight < math.inf for weight in weights):
             problems.append("a criterion's weight must be above 0")
         if self.votes < 1 or self.temperature < 0 or self.max_completion_chars < 1 or self.attempts < 1:
             problems.append("votes, attempts and max_completion_chars must be at least 1, temperature at least 0")
         if self.votes > 1 and self.temperature == 0:
-            problems.append(f"votes={self.votes} at temperature 0 asks the same again; set a temperature, as 0.7")
+            problems.append(f"votes={self.votes} repeat the same call at temperature 0; set a temperature, as 0.7")
         taken = {"model", "messages", "response_format", "temperature", "n", "stream"} & self.sampling.keys()
         if taken:
             problems.append(f"sampling cannot set {', '.join(sorted(taken))}")
@@ -132,14 +132,17 @@ class Judge:
 
     @property
     def deterministic(self) -> bool:
-        """Whether the same answer gets the same score: not where the judge is sampled."""
+        """Whether equal answers get equal scores: only if the judge is not sampled."""
         return self.temperature == 0
 
     @cached_property
     def criteria(self) -> dict[str, Criterion]:
         """The rubric's criteria by name."""
         rubric = {"quality": self.rubric} if isinstance(self.rubric, str) else self.rubric
-        return {name: Criterion(description=one) if isinstance(one, str) else one for name, one in rubric.items()}
+        return {
+            name: Criterion(description=criterion) if isinstance(criterion, str) else criterion
+            for name, criterion in rubric.items()
+        }
 
     @cached_property
     def client(self) -> ModelClient:
@@ -150,7 +153,7 @@ class Judge:
         )
 
     async def grade(self, completion: str, task: Task) -> Score | None:
-        """Ask the judge, as often as there are votes."""
+        """Call the judge once for each vote."""
         answer = final_answer(completion)
         parts = {"TASK": json.dumps(list(task.messages), ensure_ascii=False)}
         if self.reference_column is not None:
@@ -180,7 +183,7 @@ class Judge:
         """Return one vote, from 0 to 1, and its reasoning.
 
         Raises:
-            ModelCallError: The judge cannot be reached, or none of its replies is a verdict.
+            ModelCallError: The judge cannot be reached, or no reply has a verdict.
         """
         sampling = {"temperature": self.temperature, **self.sampling}
         for _ in range(self.attempts):
@@ -188,8 +191,8 @@ class Judge:
             verdict = self._verdict(reply)
             if verdict is not None:
                 return verdict
-        said = f"refused: {reply.refusal!r:.200}" if reply.refusal else f"gave no verdict: {reply.text!r:.200}"
-        raise ModelCallError(f"the judge '{self.model}' {said} ({self.attempts} of {self.attempts} attempts)")
+        refusal = f"refused: {reply.refusal!r:.200}" if reply.refusal else f"gave no verdict: {reply.text!r:.200}"
+        raise ModelCallError(f"the judge '{self.model}' {refusal} ({self.attempts} of {self.attempts} attempts)")
 
     def _verdict(self, reply: Reply) -> tuple[float, str] | None:
         if reply.refusal or not isinstance(reply.parsed, Mapping) or reply.parsed.keys() != self.criteria.keys():
@@ -197,13 +200,13 @@ class Judge:
         low, high = self.scale
         total, reasons = 0.0, []
         for name, criterion in self.criteria.items():
-            found = reply.parsed[name]
-            score = found.get("score") if isinstance(found, Mapping) else None
+            entry = reply.parsed[name]
+            score = entry.get("score") if isinstance(entry, Mapping) else None
             if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
                 return None
             total += criterion.weight * (min(high, max(low, score)) - low) / (high - low)
             clipped = "" if low <= score <= high else ", clipped"
-            reasons.append(f"{name} {score:g}{clipped} ({found.get('reasoning')})")
+            reasons.append(f"{name} {score:g}{clipped} ({entry.get('reasoning')})")
         value = total / math.fsum(criterion.weight for criterion in self.criteria.values())
         return min(1.0, value), "; ".join(reasons)
 
@@ -223,17 +226,17 @@ class Judge:
         return [{"role": "system", "content": instructions}, {"role": "user", "content": data}]
 
     def _schema(self) -> dict[str, Any]:
-        """The reasoning stands before the score, so that it is written first."""
+        """The reasoning comes before the score, so the judge writes it first."""
         verdict = strict_object({"reasoning": {"type": "string"}, "score": {"type": "number"}})
         return strict_object(dict.fromkeys(self.criteria, verdict))
 
 
 def is_empty(answer: str) -> bool:
-    """Whether an answer has no letter and no digit, or is nothing but an opening."""
+    """Whether an answer has no letter and no digit, or is only an opening."""
     core = _EDGES.sub("", answer).casefold()
     return not any(map(str.isalnum, core)) or core in OPENERS
 
 
 def _harmless(text: str) -> str:
-    """Break up what a server's chat template would read as the end of a turn, and replace what is no Unicode."""
+    """Break up tokens that a server's chat template treats as the end of a turn, and replace invalid Unicode."""
     return _CHAT_TOKEN.sub(r"\g<0> ", text).encode(errors="replace").decode()

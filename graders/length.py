@@ -18,18 +18,18 @@ from rft.grading import Rollout
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """0 up to `free_tokens`, from there falling in a straight line to -1 at `max_tokens`, and -1 beyond.
+    """Scores 0 up to `free_tokens`, then falls linearly to -1 at `max_tokens`, and -1 beyond.
 
-    The end-of-sequence token counts as one.
+    The end-of-sequence token counts as one token.
     """
 
     deterministic: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
 
     free_tokens: int
-    """Longest completion without a penalty, tokens."""
+    """Maximum length without a penalty, in tokens."""
     max_tokens: int
-    """Shortest completion with the whole penalty, tokens."""
+    """Minimum length with the full penalty, in tokens."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.free_tokens < self.max_tokens:

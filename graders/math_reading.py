@@ -1,8 +1,8 @@
-r"""Which text is the answer of a completion, and what a reference says, for the math grader.
+r"""Reads the answer of a completion and the reference of a task, for the math grader.
 
-Places are asked in this order, and the first that there is decides: the last `\boxed{}`; the last `<answer>` tag; what
-follows the last "answer is", "answer:", "####" or "A:"; or else the last line or sentence that holds a formula or a
-number. A formula may go over several lines. Within a sentence, "is 9 for $n=3$" states 9, and `$x$ is 9` states 9.
+The first of these places that exists decides: the last `\boxed{}`; the last `<answer>` tag; the text after the last
+"answer is", "answer:", "####" or "A:"; the last line or sentence with a formula or a number. A formula may have several
+lines. Within a sentence, "is 9 for $n=3$" states 9, and `$x$ is 9` states 9.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from rft.grading.notation import FUNCTIONS, GROUP, canonical, tidy
 from rft.grading.statements import Statement, or_labelled, stated
 
 TAIL_CHARS = 10_000
-"""Where nothing marks the answer, only so much of the end is searched for formulas."""
+"""If nothing marks the answer, formulas are searched in so many characters at the end."""
 MAX_JSON_CHARS = 2_000
-"""A longer completion is not taken for a JSON object."""
+"""A longer completion is not parsed as a JSON object."""
 MAX_WORDS = 8
-"""An answer in words has at most so many."""
+"""Maximum number of words of an answer in words."""
 
 _MASK = "\ue000"
 _WORDS = or_labelled(r"^[ \t>*_-]{0,5}A[*_]{0,2}:")
@@ -78,7 +78,7 @@ _WORD = re.compile(
     r"(?:(?<!\*)[A-Za-z]{3,}|[A-Za-z]{4,}|the|for|are|has|per|but|not|its|was|is|to|of|at|in|it|so|we|he|my|if|as|by|no|be"
     r"|do|an|on)(?![A-Za-z])"
 )
-"""Two or three letters behind a number are a product of variables (`5abc`), unless they are a word."""
+"""Two or three letters after a number are a product of variables (`5abc`), unless they are a word."""
 _FOREIGN = re.compile(r"[^\W\d_A-Za-z\u0370-\u03ff\u2100-\u214f]")
 _TEXT = re.compile(r"\(?[A-Za-z]\)?|[A-Za-z][A-Za-z'\u2019-]*(?: [A-Za-z][A-Za-z'\u2019-]*){0,7}")
 _SHORT_WORDS = {"yes", "no", "odd", "all", "one", "two", "six", "ten", "max", "min", "dne", "none"}
@@ -88,24 +88,24 @@ _WORDS_AT_END = re.compile(r"\b(?:is|are|was|were|be)\s+(?:an?\s+|the\s+)?((?:\\
 
 
 class UnreadableReference(ValueError):
-    """A reference that can be read in part only."""
+    """A reference that can be read only in part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a task's column says."""
+    """The reference of a task."""
 
     text: str
-    """The reference in canonical spelling."""
+    """The reference in canonical notation."""
     is_words: bool
-    """Whether it is words (`even`, `Evelyn`, `(C)`), which are compared as text."""
+    """Whether it consists of words (`even`, `Evelyn`, `(C)`), which are compared as text."""
 
 
 def read_reference(text: str) -> Reference:
-    r"""Return what a reference says: all of it, or the answer that it marks.
+    r"""Return the reference in a text: the whole text, or its marked answer.
 
     Raises:
-        UnreadableReference: It is empty, its answer is not closed, or it is prose of which a part could be read only.
+        UnreadableReference: The text is empty, its answer is not closed, or only a part of its prose is mathematics.
     """
     if not text.strip():
         raise UnreadableReference("it is an empty text")
@@ -132,11 +132,11 @@ def read_reference(text: str) -> Reference:
 
 
 def read_answer(text: str, *, in_percent: bool = False) -> str | None:
-    r"""Return the one answer that a completion gives, as LaTeX, or None where it gives none.
+    r"""Return the answer of a completion as LaTeX; None if it gives no answer.
 
     Args:
         text: The completion.
-        in_percent: Whether a percent sign behind a `\boxed{}` belongs to the answer.
+        in_percent: Whether a percent sign after a `\boxed{}` belongs to the answer.
 
     Example:
         read_answer("so x = 4.\nThe answer is $\frac{1}{2}$.") is r"\frac{1}{2}"
@@ -153,7 +153,7 @@ def read_answer(text: str, *, in_percent: bool = False) -> str | None:
 
 
 def read_words(text: str) -> str | None:
-    """Return an answer in words: what is stated, or else the last line, where it has no more than a few words."""
+    """Return an answer in words: the stated answer, otherwise the last line if it has only a few words."""
     text = _FENCE_LINE.sub("", _json_answer(text) or text)
     statement = stated(text, words=_WORDS)
     if statement is not None:
@@ -169,13 +169,13 @@ def read_words(text: str) -> str | None:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text has words in it, in any script, beyond the names of functions and what LaTeX marks as text."""
+    """Whether a text has words in any script, apart from function names and LaTeX text."""
     bare = _COMMAND.sub(" ", text)
     return _WORD.search(bare) is not None or _FOREIGN.search(bare) is not None
 
 
 class _Masked:
-    """A text whose formulas are hidden behind a mask, so that sentences can be told apart around them."""
+    """A text with masked formulas, so that sentences around them can be separated."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -192,18 +192,18 @@ class _Masked:
         self.masked = "".join([*pieces, text[position:]])
 
     def candidates(self, start: int, end: int) -> list[tuple[int, int, str]]:
-        """Formulas and numbers between two places, each with its own place; names of variables only if all are."""
-        found = []
+        """Return formulas and numbers between two places, with their places; variable names only as a last resort."""
+        candidates = []
         for match in _CANDIDATE.finditer(self.masked, start, end):
             formula = self.formulas.get(match.start())
             if match[0][0] == _MASK and (formula is None or formula[:1] in "^_"):
                 continue
-            found.append((match.start(), match.end(), match[0].rstrip(",") if formula is None else formula))
-        return [one for one in found if not _NAME.fullmatch(one[2])] or found
+            candidates.append((match.start(), match.end(), match[0].rstrip(",") if formula is None else formula))
+        return [candidate for candidate in candidates if not _NAME.fullmatch(candidate[2])] or candidates
 
 
 def _content_of(text: str, statement: Statement) -> str | None:
-    """What a reference states: a box's or tag's content, or the line behind words."""
+    """Return the answer of a reference: the content of a box or tag, or the line after words."""
     if statement.kind != "words" or statement.text is None:
         return statement.text
     rest = _Masked(statement.text.strip())
@@ -211,7 +211,7 @@ def _content_of(text: str, statement: Statement) -> str | None:
 
 
 def _of_statement(text: _Masked) -> str | None:
-    """The answer in what stands behind words such as "the answer is", or in a tag."""
+    """Return the answer in the text after words such as "the answer is", or in a tag."""
     start = len(text.masked) - len(text.masked.lstrip(" \t\n*_:>`\"'"))
     end = text.masked.find("\n", start)
     end = len(text.masked) if end < 0 else end
@@ -235,7 +235,7 @@ def _of_statement(text: _Masked) -> str | None:
 
 
 def _closing(text: _Masked) -> str | None:
-    """The answer of a text that marks none: its last line if that is mathematics, or the last sentence with any."""
+    """Return the answer of an unmarked text: its last line if that is mathematics, or its last sentence with any."""
     end = len(text.masked)
     while end >= 0:
         start = text.masked.rfind("\n", 0, end) + 1
@@ -253,7 +253,7 @@ def _closing(text: _Masked) -> str | None:
 
 
 def _of_sentence(text: _Masked, candidates: list[tuple[int, int, str]], end: int) -> str | None:
-    """The last formula or number, or the one that stands between "is" and "when", "for", "if"."""
+    """Return the last formula or number, or the one between "is" and "when", "for" or "if"."""
     for number in range(len(candidates) - 2, -1, -1):
         start, stop, _ = candidates[number]
         if _COPULA.search(text.masked, max(0, start - 40), start) and _QUALIFIER.match(text.masked, stop, end):
@@ -262,7 +262,7 @@ def _of_sentence(text: _Masked, candidates: list[tuple[int, int, str]], end: int
 
 
 def _extended(text: _Masked, candidates: list[tuple[int, int, str]], number: int) -> str | None:
-    """A candidate with the ones that "and", "or" or a comma join to it, and a percent sign or "million" behind it."""
+    """Return a candidate with those joined by "and", "or" or a comma, and a following percent sign or "million"."""
     first = last = number
     while last + 1 < len(candidates) and _JOINT.fullmatch(text.masked, candidates[last][1], candidates[last + 1][0]):
         last += 1
@@ -271,7 +271,7 @@ def _extended(text: _Masked, candidates: list[tuple[int, int, str]], number: int
     start, end = candidates[first][0], candidates[last][1]
     if is_denied(text.masked, start, end) or _DOUBT.match(text.masked, end):
         return None
-    answer = ", ".join(one for _, _, one in candidates[first : last + 1])
+    answer = ", ".join(candidate for _, _, candidate in candidates[first : last + 1])
     suffix = _SUFFIX.match(text.masked, end)
     if suffix is None:
         return answer
@@ -279,29 +279,29 @@ def _extended(text: _Masked, candidates: list[tuple[int, int, str]], number: int
 
 
 def _json_answer(text: str) -> str | None:
-    r"""The `answer` of a JSON object that a whole completion is, in which the backslashes of LaTeX are doubled."""
+    r"""Return the `answer` of a completion that is a JSON object; its LaTeX has doubled backslashes."""
     bare = text.strip()
     if len(bare) > MAX_JSON_CHARS or bare[:1] != "{" or bare[-1:] != "}" or _LONE_BACKSLASH.search(bare):
         return None
     try:
-        found = json.loads(bare).get("answer")
+        answer = json.loads(bare).get("answer")
     except (ValueError, RecursionError):
         return None
-    return None if found is None else str(found)
+    return None if answer is None else str(answer)
 
 
 def _with_percent(answer: str, rest: str) -> str:
-    """An answer with the percent sign that stands behind its mark."""
+    """Return an answer with the percent sign after its mark."""
     return f"{answer}\\%" if answer and re.match(r"[\s$]*(?:\\?%|(?:per ?cent|pct)\b)", rest) else answer
 
 
 def _sentences(text: str, start: int, end: int) -> list[tuple[int, int]]:
     ends = [start, *(match.end() for match in _SENTENCE_END.finditer(text, start, end)), end]
-    return [(one, other) for one, other in itertools.pairwise(ends) if one < other]
+    return [(first, second) for first, second in itertools.pairwise(ends) if first < second]
 
 
 def formula_content(formula: re.Match[str]) -> str:
-    r"""What a formula holds; of a derivation over aligned rows, what its last row comes to."""
+    r"""Return the content of a formula; for aligned rows, the result in the last row."""
     content = next(
         formula[name] for name in ("display", "inline", "round", "square", "block") if formula[name] is not None
     )
@@ -313,7 +313,7 @@ def formula_content(formula: re.Match[str]) -> str:
 
 
 def _wording(text: str, *, may_be_letter: bool = False) -> str | None:
-    r"""Return an answer in words as plain text, or None for all else; a letter is a variable by default."""
+    r"""Return an answer in words as plain text; None for any other answer. A letter is a variable by default."""
     plain = re.sub(r"\\(?:text|mathrm|mbox|textbf|mathbf|operatorname)\s*\{([^{}]*)\}", r"\1", text)
     plain = " ".join(plain.strip("$*_`\"'.,!:; ").split())
     if not _TEXT.fullmatch(plain) or len(plain.split()) > MAX_WORDS:

@@ -1,13 +1,13 @@
-r"""What an answer must not leave to be done, and what math-verify must not see, for the math grader.
+r"""Checks that an answer is worked out, and that math-verify can parse it safely, for the math grader.
 
-Equality of value is not enough: math-verify works out $6\cdot7$, takes a question for its answer and the last link of
-any chain ($1=2=42$). An answer is worked out when nothing in it can be carried out that the reference has carried out:
+Equal values are not enough: math-verify evaluates $6\cdot7$, accepts a question as its answer, and reads the last part
+of a chain ($1=2=42$). An answer is worked out if it leaves no step undone that the reference has done:
 
 - a number, and each number in a list, point or matrix, is written as a number;
-- no arithmetic on two numbers, no integral, sum, limit or derivative stands in it, and no product of matrices or sums,
+- it has no arithmetic on two numbers, no integral, sum, limit or derivative, and no product of matrices or sums,
   unless the reference has one as well;
 - like terms are combined;
-- it is no expression of the question, in whatever order its parts stand.
+- it is not an expression of the question, in any order of its parts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rft.grading.notation import as_number, canonical, tidy
 MAX_ANSWER_CHARS = 300
 MAX_NESTING = 10
 MAX_POWER = 10_000
-"""Largest exponent, those of nested powers multiplied; larger factorials and binomials than of four digits neither."""
+"""Largest exponent, nested powers multiplied; factorials and binomials are limited to four digits."""
 
 _EQUALS = re.compile(r"(?<![<>!:\\])=|\\(?:approx|equiv|implies|iff|Rightarrow|to)(?![a-z])|[\u21d2\u2261]")
 _ASSIGNED = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([a-z]\))?=(?!=)")
@@ -57,7 +57,7 @@ _SILENT = frozenset({"(", ")", "[", "]", "{", "}", "*", "\\cdot", "\\times", "."
 
 
 def too_costly(answer: str) -> str | None:
-    """Say why an answer could keep sympy busy, or None where it could not."""
+    """Return the reason why an answer could keep sympy busy; None if it could not."""
     if len(answer) > MAX_ANSWER_CHARS:
         return f"longer than {MAX_ANSWER_CHARS} characters"
     if _nesting(answer) > MAX_NESTING:
@@ -68,19 +68,19 @@ def too_costly(answer: str) -> str | None:
 
 
 def left_undone(answer: str, reference: str) -> str | None:
-    """Say what an answer leaves to be done that the reference does not; both in canonical spelling. None: nothing."""
+    """Return the step that an answer, but not its reference, leaves undone, or None. Both are in canonical notation."""
     links, allowed = len(_EQUALS.findall(answer)), len(_EQUALS.findall(reference))
     if links > max(1, allowed) or (links > allowed and not _ASSIGNED.match(answer)):
         return "a chain of equations"
     if _OPERATORS.search(answer) and not _OPERATORS.search(reference):
         return "not worked out"
-    wanted = as_number(reference)
-    if wanted is not None and as_number(answer) is None:
+    number = as_number(reference)
+    if number is not None and as_number(answer) is None:
         return "not worked out to a number"
-    if wanted is not None and wanted.denominator == 1 and ("/" in answer or "frac" in answer):
+    if number is not None and number.denominator == 1 and ("/" in answer or "frac" in answer):
         return "not worked out to a whole number"
     parts = _parts(reference)
-    if wanted is None and parts and all(map(_is_plain, parts)) and not all(map(_is_plain, _parts(answer))):
+    if number is None and parts and all(map(_is_plain, parts)) and not all(map(_is_plain, _parts(answer))):
         return "not worked out to numbers"
     if _ARITHMETIC.search(_SCIENTIFIC.sub("", answer)) and not _ARITHMETIC.search(reference):
         return "arithmetic is not carried out"
@@ -92,7 +92,7 @@ def left_undone(answer: str, reference: str) -> str | None:
 
 
 def has_like_terms(parsed: Any) -> bool:
-    """Whether terms of a sum in a parsed expression, as math-verify gives it, could be combined."""
+    """Whether terms of a sum in an expression parsed by math-verify could be combined."""
     from sympy import Add, Expr, preorder_traversal
 
     if not isinstance(parsed, Expr):
@@ -108,7 +108,7 @@ def has_like_terms(parsed: Any) -> bool:
 def is_copied(answer: str, question: str, reference: str) -> bool:
     """Whether an answer is an expression of the question, in any order of its parts.
 
-    A name is none. A number in plain digits is one only where the reference writes it otherwise, as a fraction or in
+    A name is not. A number in plain digits is one only if the reference writes it differently, as a fraction or in
     scientific notation.
     """
     if as_number(answer) is not None and "/" not in answer and "\\" not in answer:
@@ -132,7 +132,7 @@ def _tokens(text: str) -> tuple[str, ...]:
 
 
 def _parts(text: str) -> list[str]:
-    """The numbers of a list, point, interval or matrix; nothing for a single expression."""
+    """Return the numbers of a list, point, interval or matrix; empty for a single expression."""
     if "," not in text and "\\begin" not in text:
         return []
     return [bare for part in _SEPARATORS.split(text) if (bare := _ASSIGNED.sub("", part.strip(), count=1))]
@@ -165,7 +165,7 @@ def _exponents(text: str) -> str:
 
 
 def _power(text: str) -> int:
-    """Return a bound of the largest exponent once nested powers are multiplied out."""
+    """Return a bound of the largest exponent after nested powers are multiplied out."""
     nested, largest = 1, 1
     for match in _EXPONENT.finditer(text):
         numbers = re.findall(r"[0-9]+", match["braced"] or match["one"] or "")

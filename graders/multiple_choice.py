@@ -7,8 +7,8 @@ graders:
     choices_column: choices   # ["Rome", "Paris", "Oslo"]
 
 Read as B: "B", "(B)", "B) Paris", "Paris", "The answer is B.", "The best option is B", "It must be B", "Answer: **B**",
-"<answer>B</answer>", "\boxed{B}". An answer that names several options names none; one that it rules out ("it can't be
-A") does not count.
+"<answer>B</answer>", "\boxed{B}". An answer that names several options scores 0; an option that it rules out ("it
+can't be A") does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.statements import stated_answer
 
 _MARKS = " \t\n*_`\"'$()[]{}.,:;!"
-# Bounded: `\W*` twice takes quadratic time on a text of nothing but brackets.
+# Bounded: twice `\W*` takes quadratic time on a text of brackets only.
 _LETTER = re.compile(
     r"\W{0,20}(?:\\(?:text|mathrm|textbf)\{)?(?:option |choice )?\W{0,20}([A-Z])(?![\w'\u2019])(.*)",
     re.DOTALL | re.I,
@@ -35,21 +35,21 @@ _NAMED = re.compile(r"(?<![\w'\u2019])([A-Z])(?![\w'\u2019])")
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoice:
-    """1 where the right option is named, and no other, 0 where it is not.
+    """Scores 1 if the answer names the right option and no other, otherwise 0.
 
-    A task whose column is empty is skipped.
+    A task with an empty column is skipped.
     """
 
     deterministic: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
 
     column: str = "answer"
-    """The task's column that holds the right option: its letter, its number from 0, or its text."""
+    """The task's column with the right option: its letter, its number from 0, or its text."""
     choices_column: str = "choices"
-    """The task's column that lists the options' texts, in the order of their letters; at most 26."""
+    """The task's column with the options' texts, in the order of their letters; at most 26."""
 
     def grade(self, completion: str, task: Task) -> Score | None:
-        """Find the option that is named."""
+        """Find the named option."""
         gold = reference(task, self.column)
         if gold is None:
             return None
@@ -67,12 +67,17 @@ class MultipleChoice:
             return Score(value=0.0, status=Status.NO_ANSWER)
         letter = named_option(statement, choices)
         if letter is None:
-            return Score(value=0.0, status=Status.INVALID_OUTPUT, answer=statement[:200], reason="names no one option")
+            return Score(
+                value=0.0,
+                status=Status.INVALID_OUTPUT,
+                answer=statement[:200],
+                reason="does not name exactly one option",
+            )
         return Score(value=float(letter == right), answer=letter)
 
 
 def named_option(statement: str, choices: dict[str, str]) -> str | None:
-    """Return the letter of the one option that a statement names, or None where it names none or several."""
+    """Return the letter of the only option that a statement names; None if it names none or several."""
     plain = statement.strip(_MARKS).casefold()
     for letter, text in choices.items():
         if plain == text.strip(_MARKS).casefold():
@@ -82,11 +87,11 @@ def named_option(statement: str, choices: dict[str, str]) -> str | None:
     if match is None or letter not in choices:
         return None
     rest = match[2].strip(_MARKS + "-\u2013")
-    own = choices[letter].strip(_MARKS)
-    if rest.casefold().startswith(own.casefold()):
-        rest = rest[len(own) :].strip(_MARKS)
+    option = choices[letter].strip(_MARKS)
+    if rest.casefold().startswith(option.casefold()):
+        rest = rest[len(option) :].strip(_MARKS)
     elif rest and match[2][0].isspace() and not re.match(r"(?:because|since|as|is)\b", rest):
-        return None  # "A good guess" is no option A
+        return None  # "A good guess" does not name option A
     rest = _RULED_OUT.sub("", rest)
     others = [other for other in _NAMED.findall(rest) if other in choices and other != letter]
     texts = [text for key, text in choices.items() if key != letter and _is_in(text, rest)]
@@ -94,7 +99,7 @@ def named_option(statement: str, choices: dict[str, str]) -> str | None:
 
 
 def _first_sentence(statement: str, choices: dict[str, str]) -> str:
-    """A statement without the sentences behind it, unless the next begins with an option's text, as in "B. Paris"."""
+    """Return a statement without later sentences, unless the next begins with an option's text, as in "B. Paris"."""
     end = _NEXT_SENTENCE.search(statement)
     if end is None or any(statement[end.end() :].casefold().startswith(text.casefold()) for text in choices.values()):
         return statement
@@ -108,16 +113,16 @@ def _is_in(text: str, rest: str) -> bool:
 def _choices(task: Task, column: str) -> dict[str, str]:
     texts = reference(task, column)
     if not isinstance(texts, (list, tuple)) or not 2 <= len(texts) <= len(ascii_uppercase):
-        raise ValueError(f"column '{column}' of task {task.id} holds no list of 2 to 26 options: {texts!r}"[:300])
+        raise ValueError(f"column '{column}' of task {task.id} is not a list of 2 to 26 options: {texts!r}"[:300])
     choices = {letter: str(text) for letter, text in zip(ascii_uppercase, texts, strict=False)}
     distinct = {text.strip(_MARKS).casefold() for text in choices.values()}
     if "" in distinct or len(distinct) < len(choices):
-        raise ValueError(f"an option of task {task.id} is empty or there twice: {texts!r}"[:300])
+        raise ValueError(f"an option of task {task.id} is empty or repeated: {texts!r}"[:300])
     return choices
 
 
 def _right(gold: object, choices: dict[str, str], task: Task) -> str:
-    """Return the right option's letter, from what the task's column holds."""
+    """Return the right option's letter from the value of the task's column."""
     if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < len(choices):
         return ascii_uppercase[gold]
     text = str(gold).strip()

@@ -1,10 +1,10 @@
-r"""Numeric: the last number of the final answer is the number in a column of the task.
+r"""Numeric: the last number of the final answer equals the number in a column of the task.
 
 graders:
   correct:
     use: numeric
     column: answer
-    reference_pattern: '#### (.+)'   # where the number is in the column, as in GSM8K
+    reference_pattern: '#### (.+)'   # the place of the number in the column, as in GSM8K
     tolerance: 0.01
 
 Read as numbers: 1,234.5  14{,}916  $-3  50% (as 50)  .5  1e-3  3/4  a Unicode minus, and the digits of every script.
@@ -27,11 +27,11 @@ from rft.grading.denial import is_denied
 from rft.grading.notation import ascii_digits
 
 MAX_CHARS = 10_000
-"""Of a longer text only the end is read."""
+"""Only the end of a longer text is read."""
 MAX_BOX_CHARS = 40
-"""How far before a number the `\\boxed{` that holds it may begin."""
+"""Maximum distance between a number and the beginning of its `\boxed{`."""
 
-# Possessive (`++`, `?+`) throughout: no number is read in part, and no text takes more than linear time.
+# Possessive (`++`, `?+`) throughout: no number is read in part, and every text takes linear time.
 _NUMERALS = r"\u00bc-\u00be\u2150-\u218b"  # fractions and Roman numerals of one character
 _DIGITS = r"(?>[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)"
 _NUMBER = re.compile(
@@ -49,31 +49,31 @@ _MINUS = str.maketrans("\u2212\u2013\uff0d", "---")
 
 @dataclass(frozen=True, kw_only=True)
 class Numeric:
-    """1 where the answer is the reference within a tolerance (the larger of the two), 0 where it is not.
+    """Scores 1 if the answer equals the reference within a tolerance (the larger of the two), otherwise 0.
 
-    A task whose column is empty is skipped; one whose reference holds no number is an error.
+    A task with an empty column is skipped. A reference without a number is an error.
     """
 
     deterministic: ClassVar[bool] = True
 
     column: str = "answer"
-    """The task's column that holds the reference."""
+    """The task's column with the reference."""
     tolerance: float = 0.0
-    """Largest difference from the reference."""
+    """Maximum difference from the reference."""
     relative_tolerance: float = 0.0
-    """Largest difference from the reference, as a share of the reference."""
+    """Maximum difference from the reference, as a share of the reference."""
     pattern: re.Pattern[str] | None = None
-    """Where in the final answer to read: the last match, its first group if it has one. None: all of it."""
+    """The part of the final answer to read: the last match, or its first group. None reads the whole answer."""
     reference_pattern: re.Pattern[str] | None = None
-    """The same for the reference."""
+    """The part of the reference to read, likewise."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.tolerance < math.inf and 0 <= self.relative_tolerance < math.inf):
-            raise ValueError("tolerance and relative_tolerance must be at least 0, and finite")
+            raise ValueError("tolerance and relative_tolerance must be at least 0 and finite")
 
     @property
     def in_process(self) -> bool:
-        """Whether its time is bounded: a pattern of the user's own may take for ever."""
+        """Whether its time is bounded: a user's pattern may take very long."""
         return self.pattern is None and self.reference_pattern is None
 
     def grade(self, completion: str, task: Task) -> Score | None:
@@ -95,7 +95,7 @@ class Numeric:
 
 
 def last_number(text: str) -> Fraction | None:
-    """Return the last number of a text, or None where there is none."""
+    """Return the last number of a text; None if it has none."""
     text = ascii_digits(text[-MAX_CHARS:]).translate(_MINUS)
     if "{" in text or "\\" in text:
         text = _FRACTION.sub(r"\1/\2", _SEPARATOR.sub("", text))
@@ -106,7 +106,7 @@ def last_number(text: str) -> Fraction | None:
     start = match.start() if box is None else box.start()
     if is_denied(match.string, start, match.end(), boxed=box is not None):
         return None
-    # By way of Decimal: int() and Fraction() refuse texts of more than 4300 digits.
+    # Through Decimal: int() and Fraction() reject texts of more than 4300 digits.
     top, bottom = (Fraction(Decimal((digits or "1").replace(",", ""))) for digits in match.group("top", "bottom"))
     if not bottom:
         return None
@@ -114,7 +114,7 @@ def last_number(text: str) -> Fraction | None:
 
 
 def _picked(text: str, pattern: re.Pattern[str] | None) -> str:
-    """Return the part of a text that a pattern picks, or nothing."""
+    """Return the part of a text that a pattern selects; None without a match."""
     if pattern is None:
         return text
     match = _last_match(pattern, text[-MAX_CHARS:])

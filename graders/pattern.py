@@ -21,24 +21,23 @@ from typing import ClassVar, Literal
 from rft.grading import Score, Status, Task, final_answer, reference
 
 MAX_CHARS = 200_000
-"""Longer completions are not matched at all: time grows with length, for some patterns with its square."""
+"""Longer completions do not match: time grows with length, for some patterns quadratically."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
-    """1 where the completion, its thinking included, matches the pattern, 0 where it does not.
+    """Scores 1 if the completion, including its thinking, matches the pattern, otherwise 0.
 
-    With a column, what the pattern's first group captured must also equal the task's text in that column, and what is
-    searched is the final answer: an answer that stands only in the thinking is none. A task whose column is empty is
-    skipped.
+    With a column, the pattern is searched in the final answer, without thinking, and its first group must equal the
+    task's text in that column. A task with an empty column is skipped.
     """
 
     deterministic: ClassVar[bool] = True
 
     pattern: re.Pattern[str]
-    """The regular expression (Python's). A dot matches no line break, unless it begins with `(?s)`."""
+    """The regular expression (Python's). A dot does not match a line break, unless the pattern begins with `(?s)`."""
     mode: Literal["full", "search"] = "full"
-    """`full`: the whole completion matches. `search`: any part does; the first part that does counts."""
+    """`full`: the whole completion matches. `search`: any part matches; the first match counts."""
     column: str | None = None
     """The task's column that the captured text must equal."""
 

@@ -1,13 +1,13 @@
-"""ReasoningGym: the judgement of reasoning-gym's own scorer for the family that a task came from.
+"""ReasoningGym: the score of reasoning-gym's scorer for the family of the task.
 
 graders:
   correct:
     use: reasoning_gym
 
-A task's columns are what `reasoning_gym.create_dataset` yields: `answer`, and `metadata` with `source_dataset`.
+A task's columns are those of `reasoning_gym.create_dataset`: `answer`, and `metadata` with `source_dataset`.
 
-Some of reasoning-gym's scorers run the answer as Python code. The model writes that answer, so they are shown only
-answers that can do no harm, and the families whose answers cannot be checked in this way are refused.
+Some of reasoning-gym's scorers run the model's answer as Python code. They receive only harmless answers, and families
+whose answers cannot be checked in this way are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from rft.grading import Score, Status, Task, final_answer, reference
 
 _ARITHMETIC = re.compile(r"(?!.*\*\s*\*)[0-9+\-*/().\s]{1,200}", re.DOTALL | re.ASCII)
-"""No names, so nothing to call; no powers, so nothing that takes for ever."""
+"""No names, so no calls; no powers, so no endless computation."""
 _LIST = re.compile(r"(?!.*\bfor\b)[\w\s\[\],'\"-]{1,4000}", re.DOTALL | re.ASCII)
 """No parenthesis, no dot, no loop."""
 
@@ -34,33 +34,34 @@ HARMLESS: Mapping[str, re.Pattern[str]] = {
     "spiral_matrix": _LIST,
     "string_insertion": _LIST,
 }
-"""Families whose scorer evaluates the answer, and which answers it is shown."""
+"""Families whose scorer evaluates the answer, and the answers that it may see."""
 REFUSED = frozenset({"intermediate_integration", "polynomial_multiplication", "simple_integration"})
 """Families whose scorer evaluates the answer as an algebraic term with function calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReasoningGym:
-    """1 where reasoning-gym gives full marks, 0 where it does not; `exact: false` keeps its partial marks.
+    """Scores 1 if reasoning-gym gives full marks, otherwise 0; `exact: false` keeps its partial marks.
 
-    Partial marks are no measure of how nearly right an answer is. Many families give the length of the reference over
-    the length of any answer that contains it: where 1 is right, 10 earns 0.5. Others give 0.01 to every answer.
+    Partial marks do not measure how nearly right an answer is. Many families divide the length of the reference by the
+    length of any answer that contains it: if 1 is right, 10 earns 0.5. Others give 0.01 to every answer.
 
-    What is judged is the content of the last `<answer>` tag, reasoning-gym's own convention, or else the final answer.
+    The judged text is the content of the last `<answer>` tag, reasoning-gym's own convention, otherwise the final
+    answer.
     """
 
     deterministic: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("reasoning_gym",)
 
     exact: bool = True
-    """Whether only full marks count."""
+    """Whether only full marks score 1."""
 
     def warm_up(self) -> None:
-        """Import reasoning-gym before the workers are forked: a second of processor time for each of them otherwise."""
+        """Import reasoning-gym before the workers are forked; otherwise each worker needs a second for it."""
         import reasoning_gym  # noqa: F401
 
     def grade(self, completion: str, task: Task) -> Score:
-        """Ask the scorer."""
+        """Call the scorer."""
         entry = {
             "question": task.messages[-1]["content"],
             "answer": reference(task, "answer"),
@@ -79,7 +80,7 @@ class ReasoningGym:
         try:
             value = float(score(answer, entry))
         except Exception as error:
-            score(entry["answer"], entry)  # raises as well where the task, not the model's answer, is to blame
+            score(entry["answer"], entry)  # also raises if the task, not the model's answer, is at fault
             return Score(value=0.0, status=Status.INVALID_OUTPUT, answer=answer, reason=str(error))
         return Score(value=float(value >= 1.0) if self.exact else value, answer=answer)
 

@@ -1,4 +1,4 @@
-"""Repetition: a penalty for completions that say the same again and again.
+"""Repetition: a penalty for completions that repeat themselves.
 
 graders:
   fresh:
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 _PIECE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]{1,20}|[^\w\s]")
-"""A word, a Han or Kana character, or a sign; of a very long word, 20 characters."""
+"""A word, a Han or Kana character, or a sign; 20 characters of a very long word."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
-    """0 up to `free_share` of repeated n-grams, from there falling in a straight line to -1 where all are repeated.
+    """Scores 0 up to `free_share` of repeated n-grams, then falls linearly to -1 if all are repeated.
 
-    A repeated n-gram is one that stood in the completion before. Thinking counts as well.
+    A repeated n-gram has occurred earlier in the completion. Thinking counts as well.
     """
 
     deterministic: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
 
     ngram: int = 4
-    """Words in a row that are compared."""
+    """Number of consecutive words that are compared."""
     free_share: float = 0.2
     """Share of repeated n-grams without a penalty; prose has some."""
 

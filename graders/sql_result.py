@@ -1,15 +1,15 @@
-"""SqlResult: the model's SQL query yields the same rows as the task's own, on an SQLite database.
+"""SqlResult: the model's SQL query yields the same rows as the task's query, on an SQLite database.
 
 graders:
   correct:
     use: sql
     column: sql
 
-A task's column holds the database, as a script or a list of several, and the reference:
+A task's column contains the reference query, and the database as a script or a list of scripts:
 
     {"schema": "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2);", "query": "SELECT sum(a) FROM t"}
 
-A query that just states the rows of one database is right there; a second database, with other rows, tells it apart.
+A query that only states the expected rows passes with one database; a second database with other rows exposes it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from graders.code_blocks import last_code_block
 from rft.grading import Score, Status, Task, final_answer, reference
 
 MAX_VALUE_BYTES = 1_000_000
-"""The largest text or blob that a query may make."""
+"""Maximum size of a text or blob of a query."""
 MAX_RESULT_BYTES = 20_000_000
-"""The largest result, of all rows together."""
+"""Maximum size of the result, all rows together."""
 MAX_COLUMNS = 200
 MAX_QUERY_CHARS = 20_000
 HEAP_BYTES = 1 << 29
-"""What SQLite may use in this process, all in all."""
+"""Maximum memory of SQLite in this process."""
 STEPS_BETWEEN_CHECKS = 1000
-"""Of SQLite's virtual machine, between two looks at the clock."""
+"""Steps of SQLite's virtual machine between two checks of the deadline."""
 
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _NOT_IN_SCHEMAS = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA}
@@ -47,19 +47,19 @@ _ORDERED = re.compile(r"\border\s+by\b", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class SqlResult:
-    """1 where the query yields the reference's rows on every database of the task, 0 where it does not.
+    """Scores 1 if the query yields the reference's rows on every database of the task, otherwise 0.
 
-    The order of the rows counts where the reference has an ORDER BY; the names of columns never do. The query can only
-    read. One that fails is the model's fault. What is judged is the last fenced block of SQL in the final answer, or
-    else the whole of it. A task whose column is empty is skipped.
+    The order of the rows counts if the reference has an ORDER BY; the names of columns never count. The query can only
+    read; a failing query is a fault of the model. The judged query is the last fenced block of SQL in the final answer,
+    otherwise the whole answer. A task with an empty column is skipped.
     """
 
     column: str = "sql"
-    """The task's column that holds the database and the reference."""
+    """The task's column with the database and the reference."""
     seconds: float = 5.0
-    """For each query; keep it well below the grader's `timeout_s`."""
+    """Time limit of each query; keep it well below the grader's `timeout_s`."""
     max_rows: int = 10_000
-    """A query that yields more has failed."""
+    """Maximum number of rows; a query that yields more fails."""
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.max_rows <= 0:
@@ -78,22 +78,22 @@ class SqlResult:
         schemas = [tests["schema"]] if isinstance(tests["schema"], str) else tests["schema"]
         references = [self._rows(schema, tests["query"]) for schema in schemas]
         if not any(references):
-            raise ValueError(f"the query of task {task.id} yields no rows: any query that yields none would be right")
+            raise ValueError(f"the query of task {task.id} yields no rows, so any query without rows would be right")
         try:
             answers = [self._rows(schema, query) for schema in schemas]
         except (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, ValueError) as error:
             return Score(value=0.0, status=Status.INVALID_OUTPUT, answer=query[-2000:], reason=str(error)[:300])
         ordered = is_ordered(tests["query"])
-        same = all(is_same(one, other, ordered) for one, other in zip(references, answers, strict=True))
+        same = all(is_same(expected, rows, ordered) for expected, rows in zip(references, answers, strict=True))
         return Score(value=float(same), answer=query[-2000:])
 
     def _rows(self, schema: str, query: str) -> list[tuple[Any, ...]]:
         """Run a query on a new database in memory.
 
         Raises:
-            sqlite3.Error: The query is wrong, forbidden, or took too long.
-            ValueError: It is too long, or yields too much.
-            MemoryError: SQLite used up what it may.
+            sqlite3.Error: The query is invalid, forbidden, or too slow.
+            ValueError: The query is too long, or its result too large.
+            MemoryError: SQLite reached its memory limit.
         """
         if len(query) > MAX_QUERY_CHARS:
             raise ValueError(f"the query is longer than {MAX_QUERY_CHARS} characters")
@@ -116,7 +116,7 @@ class SqlResult:
 
 
 def is_ordered(query: str) -> bool:
-    """Whether a query itself, not only a part of it in parentheses, has an ORDER BY."""
+    """Whether a query has an ORDER BY outside parentheses."""
     plain, count = _QUOTED.sub(" ", query), 1
     while count:
         plain, count = _INNERMOST.subn(" ", plain)
@@ -124,9 +124,9 @@ def is_ordered(query: str) -> bool:
 
 
 def is_same(expected: list[tuple[Any, ...]], got: list[tuple[Any, ...]], ordered: bool) -> bool:
-    """Compare rows; numbers to 9 digits, so that 2 is 2.0, while '2' is a text."""
-    ours, theirs = ([tuple(map(_key, row)) for row in rows] for rows in (expected, got))
-    return ours == theirs if ordered else Counter(ours) == Counter(theirs)
+    """Compare rows, numbers to 9 digits: 2 equals 2.0, but '2' is a text."""
+    expected_keys, got_keys = ([tuple(map(_key, row)) for row in rows] for rows in (expected, got))
+    return expected_keys == got_keys if ordered else Counter(expected_keys) == Counter(got_keys)
 
 
 def _key(value: Any) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Text similarity: how alike the final answer and a text in a column of the task are.
+"""Text similarity: the similarity of the final answer and a text in a column of the task.
 
 graders:
   close:
@@ -7,8 +7,8 @@ graders:
     column: summary
 
 The metrics and their settings are those of OpenAI's grader of this name
-(`rft.grading.foreign.openai_spec.text_similarity`), but for
-`cosine`, which needs a model: that is the grader `embedding`.
+(`rft.grading.foreign.openai_spec.text_similarity`), except for `cosine`, which needs a model: use the grader
+`embedding`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Metric = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class TextSimilarity:
-    """The similarity, 0 to 1; 0 where it is below `zero_below`.
+    """Scores the similarity, 0 to 1; a similarity below `zero_below` scores 0.
 
-    Any two texts are a little alike, and a model that is paid for a little learns to write what is like everything.
-    Words do not tell what they mean: "it is not Paris" is much like "it is Paris". A task whose column is empty is
-    skipped.
+    Any two texts are slightly similar, and a model that is paid for slight similarity learns to write texts that
+    resemble every reference. Similar words may have opposite meanings: "it is not Paris" resembles "it is Paris". A
+    task with an empty column is skipped.
     """
 
     deterministic: ClassVar[bool] = True
 
     metric: Metric
-    """How similarity is measured: letters (fuzzy_match), or words in a row (the others)."""
+    """The metric: of letters (fuzzy_match), or of consecutive words (the others)."""
     column: str = "answer"
-    """The task's column that holds the reference."""
+    """The task's column with the reference."""
     zero_below: float = 0.5
-    """Least similarity that scores. 0.5 suits short answers; good summaries have a ROUGE or BLEU of 0.2 to 0.4."""
+    """Minimum similarity that scores. 0.5 suits short answers; good summaries have a ROUGE or BLEU of 0.2 to 0.4."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.zero_below <= 1:

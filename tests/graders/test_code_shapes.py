@@ -333,7 +333,7 @@ def test_a_program_cannot_turn_its_failure_into_the_tests():
     row = {"tests": "x = f(1)\ny = x + 1\ndef test_f():\n    assert y == 3"}
     assert grade(row, "def f(x): return None").value == 0.0
     assert grade(row, "def g(x): return None").value == 0.0
-    with pytest.raises(ValueError, match="the task's own tests cannot be run: ZeroDivisionError"):
+    with pytest.raises(ValueError, match="the task's tests cannot run: ZeroDivisionError"):
         grade({"tests": "1 / 0\ndef test_f():\n    assert f(1) == 3"}, "def f(x): return 3")
 
 
@@ -343,7 +343,7 @@ def test_a_program_does_not_stand_in_for_a_package():
     with_numpy = "import numpy as np\ndef test_add(): assert np.allclose(add(1, 2), 3)"
     assert grade({"tests": with_numpy}, fake).value == 0.0
     assert grade({"tests": with_numpy}, ADD, memory_mb=4096).value == 1.0
-    with pytest.raises(ValueError, match="cannot be run: ModuleNotFoundError: No module named 'no_such_package'"):
+    with pytest.raises(ValueError, match="cannot run: ModuleNotFoundError: No module named 'no_such_package'"):
         grade({"tests": "import no_such_package as n\ndef test_add(): assert n.allclose(add(1, 2), 3)"}, fake)
     assert grade({"tests": "import solution\ndef test_add(): assert solution.add(1, 2) == 3"}, ADD).value == 1.0
     assert grade({"tests": "from my.code import add as f\ndef test_add(): assert f(1, 2) == 3"}, ADD).value == 1.0

@@ -37,7 +37,7 @@ def test_right_code_passes(code, tests):
 def test_a_share_of_the_cases_or_all_of_them():
     half = "def add(a, b):\n    return a + b if a > 0 else 0"
     assert grade(half).value == pytest.approx(2 / 3)
-    assert grade(half).reason == "2 of 3 cases; case 1: another value than expected"
+    assert grade(half).reason == "2 of 3 cases; case 1: the value differs from the expected one"
     assert grade(half, score="all").value == 0.0 and grade(RIGHT, score="all").value == 1.0
     assert grade("a, b = map(int, input().split())\nprint(abs(a + b))", PROGRAM_CASES).value == 0.5
 
@@ -219,7 +219,7 @@ def test_hidden_cases_find_answers_that_were_written_down():
 
 
 def test_a_broken_reference_is_the_tasks_fault():
-    with pytest.raises(ValueError, match="the task's own 'add' failed: NameError"):
+    with pytest.raises(ValueError, match="the task's reference 'add' failed: NameError"):
         grade(RIGHT, {**WITH_REFERENCE, "reference": "def add(a, b): return c"}, random_cases=1)
 
 
@@ -228,22 +228,22 @@ def test_a_broken_reference_is_the_tasks_fault():
     [
         ({}, "lacks entry_point and cases"),
         ({"entry_point": "f", "cases": []}, "lacks cases"),
-        ({"entry_point": "f", "cases": [{"args": []}]}, r"not so the cases \[0\]"),
+        ({"entry_point": "f", "cases": [{"args": []}]}, r"the cases \[0\]"),
         ([], "no list of cases"),
         (7, "no list of cases"),
-        ("x", "holds no assertion and no test"),
-        ("eJx", "holds no assertion and no test"),
+        ("x", "has no assertion and no test"),
+        ("eJx", "has no assertion and no test"),
         ("1 +", "neither JSON nor Python"),
-        ({"inputs": ["1"], "outputs": []}, "no lists of the same length"),
+        ({"inputs": ["1"], "outputs": []}, "must be lists of equal length"),
         ({"inputs": ["1"], "outputs": [" "]}, "no case expects an output"),
         ([{"input": "1", "output": "1", "testtype": "functional"}], "neither 'metadata' nor 'entry_point'"),
-        ("def check(candidate): assert candidate(1)", "needs the row's 'entry_point'"),
+        ("def check(candidate): assert candidate(1)", "requires the row's 'entry_point'"),
         ("def test_f(tmp_path): assert f(1)", "a fixture tmp_path cannot be handed to the tests"),
         (["assert add(lambda: 1, 2)"], "a function cannot be handed to the program"),
-        ([{"stdin": ""}], r"needs stdin and stdout; not so the cases \[0\]"),
+        ([{"stdin": ""}], r"needs stdin and stdout; the cases \[0\]"),
         ([{"stdin": "", "stdout": "\n"}], "does nothing would pass"),
         ({"entry_point": "f", "cases": [{"args": [], "expected": None}]}, "does nothing would pass"),
-        ({**CASES, "reference": RIGHT}, "'generate' as well"),
+        ({**CASES, "reference": RIGHT}, "also requires 'generate'"),
     ],
 )
 def test_what_is_wrong_with_a_task_is_said(tests, problem):

@@ -153,7 +153,7 @@ def test_all_problems_with_their_paths(use):
     text = str(caught.value)
     for part in (
         "graders.main",
-        "gate: there must be one",
+        "gate: required for",
         "of.a.tolerance: 'x'",
         "of.b.use: there is no grader 'exct' (did you mean 'exact'?)",
         "of.c.use: a grader of whole groups",
@@ -167,10 +167,10 @@ def test_all_problems_with_their_paths(use):
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ({"how": "sum", "of": {}}, "of: there are no graders"),
-        ({"how": "sum", "of": {"a": {"use": "exact"}}, "gate": {"use": "exact"}}, "gate: there must be one for"),
-        ({"how": "mean", "of": {"a": {"use": "exact", "weight": 0}}}, "add up to more than 0"),
-        ({"how": "product", "of": {"a": {"use": "exact", "weight": 2}}}, "of.a.weight: it has no meaning"),
+        ({"how": "sum", "of": {}}, "of: add at least one grader"),
+        ({"how": "sum", "of": {"a": {"use": "exact"}}, "gate": {"use": "exact"}}, "gate: required for"),
+        ({"how": "mean", "of": {"a": {"use": "exact", "weight": 0}}}, "the sum of the weights must be above 0"),
+        ({"how": "product", "of": {"a": {"use": "exact", "weight": 2}}}, "of.a.weight: it has no effect"),
         ({"how": "most", "of": {"a": {"use": "exact"}}}, ".how: 'most'"),
     ],
 )

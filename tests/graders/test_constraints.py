@@ -112,20 +112,20 @@ def test_all_problems_at_once():
             one("case", **{"is": ["upper"]}),
         ]
     )
-    starts = [problem.split(" is not ")[0].split(" has no ")[0] for problem in problems]
+    starts = [problem.split(" is not ")[0].split(" has no valid ")[0] for problem in problems]
     assert starts == [
         "constraints[0]: 'words'",
         "constraints[1]: {'kind': 'rhymes'}",
-        "constraints[2]: give at_least, at_most or both",
+        "constraints[2]: set at_least, at_most or both",
         "constraints[3]: at_least is more than at_most",
         "constraints[4].at_least: -1",
-        "constraints[4].most: 'words' takes at_least, at_most",
+        "constraints[4].most: the keys of 'words' are at_least, at_most",
         "constraints[5].texts: 'Paris'",
         "constraints[6].texts: missing",
         "constraints[6].times: 0",
         "constraints[7].texts: ['']",
         "constraints[8].is: 'title'",
-        "constraints[9].at_most: 'no_commas' takes no further key",
+        "constraints[9].at_most: the keys of 'no_commas' are none",
         "constraints[10].name: 'elvish'",
         "constraints[11].text: ['a']",
         "constraints[12].is: ['upper']",

@@ -70,4 +70,4 @@ def test_problems():
     assert load_grader("g", entry).is_cached
     assert "zero_at=1.0" in grader_problems("g", entry | {"zero_at": 1})[0]
     assert "attempts and max_completion_chars" in grader_problems("g", entry | {"attempts": 0})[0]
-    assert "is no http://" in grader_problems("g", entry | {"base_url": "x"})[0]
+    assert "is not an http://" in grader_problems("g", entry | {"base_url": "x"})[0]

@@ -158,9 +158,9 @@ def test_what_may_pass_is_tried_again(service, failures):
         ([(200, "x" * (2**20 + 1))], 1, "the reply has more than 1048576 bytes"),
         ([(200, [1.0])], 1, "replied with a list, not an object"),
         ([(200, {"score": 1.0})], 1, "gave no reward: it has no 'reward'"),
-        ([(200, {"reward": "1.0"})], 1, "replied reward='1.0', which is no finite number"),
-        ([(200, '{"reward": NaN}')], 1, "which is no finite number"),
-        ([(200, '{"reward": 1e999}')], 1, "which is no finite number"),
+        ([(200, {"reward": "1.0"})], 1, "replied reward='1.0', which is not a finite number"),
+        ([(200, '{"reward": NaN}')], 1, "which is not a finite number"),
+        ([(200, '{"reward": 1e999}')], 1, "which is not a finite number"),
         (
             [(200, {"reward": None, "scores": {"a": {"value": None, "status": "timeout"}, "b": {"value": 1.0}}})],
             1,
@@ -231,10 +231,13 @@ def test_the_key_is_sent_and_never_shown(service, monkeypatch, caplog, header, s
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"url": "grader.example.com"}, "is no http:// or https:// address"),
-        ({"url": "file:///tmp/x"}, "is no http:// or https:// address"),
-        ({"url": "http://me:word@host/"}, "url holds a user or password"),
-        ({"url": "http://host/", "key_env": "NO_SUCH_KEY"}, "key_env='NO_SUCH_KEY': there is no such environment"),
+        ({"url": "grader.example.com"}, "is not an http:// or https:// address"),
+        ({"url": "file:///tmp/x"}, "is not an http:// or https:// address"),
+        ({"url": "http://me:word@host/"}, "url contains a user or password"),
+        (
+            {"url": "http://host/", "key_env": "NO_SUCH_KEY"},
+            "key_env='NO_SUCH_KEY': the environment variable is missing",
+        ),
         ({"url": "http://host/", "attempts": 0}, "attempts must be at least 1"),
     ],
 )

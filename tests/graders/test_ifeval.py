@@ -119,7 +119,10 @@ def test_nothing_follows_nothing(completion):
 @pytest.mark.parametrize(
     ("instruction", "problem"),
     [
-        ({"id": "punctuation:no_commas"}, "'punctuation:no_commas' is no instruction of IFEval; there are keywords:"),
+        (
+            {"id": "punctuation:no_commas"},
+            "'punctuation:no_commas' is not an instruction of IFEval; the instructions are keywords:",
+        ),
         ({"id": "startend:quotation", "letter": "a"}, "startend:quotation: there is no key letter; it takes none"),
         ({"id": "keywords:existence"}, "keywords:existence: keywords is missing"),
         ({"id": "keywords:existence", "keywords": "a"}, "keywords='a' is not a list of texts"),

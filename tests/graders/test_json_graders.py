@@ -83,10 +83,10 @@ def test_schema_problems(options, problem):
 def test_tasks_without_a_reference_are_skipped_and_bad_ones_errors():
     assert JsonSchema(column="schema").grade("{}", task(schema=None)) is None
     assert JsonMatch().grade("{}", task(answer=None)) is None
-    with pytest.raises(ValueError, match="no JSON schema"):
+    with pytest.raises(ValueError, match="not a JSON schema"):
         JsonSchema(column="schema").grade("{}", task(schema={"type": 1}))
     for answer in ({}, [], "[1]", 3):
-        with pytest.raises(ValueError, match="no object with fields"):
+        with pytest.raises(ValueError, match="is not an object with fields"):
             JsonMatch().grade("{}", task(answer=answer))
     with pytest.raises(ValueError, match="lacks the fields b"):
         JsonMatch(fields=("a", "b")).grade("{}", task(answer={"a": 1}))
@@ -134,4 +134,4 @@ def test_match_says_which_fields_are_wrong():
 
 def test_match_problems():
     assert "tolerance=-1" in grader_problems("g", {"use": "json_match", "tolerance": -1})[0]
-    assert "named twice" in grader_problems("g", {"use": "json_match", "fields": ["a", "a"]})[0]
+    assert "repeats a field" in grader_problems("g", {"use": "json_match", "fields": ["a", "a"]})[0]

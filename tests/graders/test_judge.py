@@ -242,15 +242,15 @@ def test_the_panel_caches_and_grades(model_server, make_rollout, tmp_path):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"base_url": "localhost"}, "base_url='localhost' is no http://"),
+        ({"base_url": "localhost"}, "base_url='localhost' is not an http://"),
         ({"scale": [1, 1]}, "scale=[1.0, 1.0] must be two numbers"),
-        ({"rubric": {}}, "rubric holds no criterion"),
-        ({"rubric": " "}, "without a description"),
+        ({"rubric": {}}, "rubric needs at least one criterion"),
+        ({"rubric": " "}, "each criterion a description"),
         ({"rubric": {"a": {"description": "b", "weight": 0}}}, "weight must be above 0"),
         ({"rubric": {"a": {"description": "b", "wieght": 2}}}, "Unexpected keyword argument"),
         ({"votes": 0}, "votes, attempts and max_completion_chars must be at least 1"),
         ({"attempts": 0}, "votes, attempts and max_completion_chars must be at least 1"),
-        ({"votes": 3}, "votes=3 at temperature 0 asks the same again"),
+        ({"votes": 3}, "votes=3 repeat the same call at temperature 0"),
         ({"sampling": {"n": 3, "model": "x"}}, "sampling cannot set model, n"),
     ],
 )

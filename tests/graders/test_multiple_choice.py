@@ -115,9 +115,9 @@ def test_a_task_without_a_reference_is_skipped():
         ("E", CHOICES, "none of its 4 options"),
         (4, CHOICES, "none of its 4 options"),
         (True, CHOICES, "none of its 4 options"),
-        ("B", "Rome", "no list of 2 to 26"),
-        ("A", ["Rome"], "no list of 2 to 26"),
-        ("A", ["Rome", "rome "], "there twice"),
+        ("B", "Rome", "is not a list of 2 to 26"),
+        ("A", ["Rome"], "is not a list of 2 to 26"),
+        ("A", ["Rome", "rome "], "empty or repeated"),
         ("A", ["Rome", ""], "empty"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from rft.grading import Task, load_grader
 from rft.grading.panel import Panel
-from rft.grading.sandbox.zygote import end_own_zygote
+from rft.grading.sandbox.zygote import end_process_zygote
 from rft.types import Policy, Rollout, StopReason
 
 
@@ -72,7 +72,7 @@ async def stream(rollouts):
 @pytest.fixture
 def bench(tmp_path, monkeypatch, no_ray):
     """A folder for graders as the working directory, in a process without children."""
-    end_own_zygote()  # an earlier test may have run programs
+    end_process_zygote()  # an earlier test may have run programs
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return Bench(tmp_path)

@@ -1,10 +1,10 @@
-"""Running programs that nobody vouches for: Python graders from elsewhere, and code that a model wrote.
+"""Runs untrusted programs: Python graders of other systems, and code of a model.
 
     from rft.grading.sandbox import Sandbox
 
     Sandbox().run("print(input())", "4").stdout
 
-`docs/sandbox.md` says what each rung of the ladder stops, and what it does not.
+`docs/sandbox.md` lists what each rung of the ladder stops.
 """
 
 from rft.grading.sandbox.judge_asserts import Assertions, judge_asserts

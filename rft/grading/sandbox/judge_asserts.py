@@ -1,8 +1,8 @@
-"""Judging a program by assertions, which run in a process of their own, so that it can pass only by being right.
+"""Judges a program by assertions in a separate process, so only a correct program passes.
 
-The tests' process holds the expected values, the program's process holds what the model wrote, and neither sees the
-other's memory. A call in the tests sends its arguments over, and what comes back is a plain value, taken apart and made
-anew: an object that is equal to everything, a patched comparison or an early exit have nobody to deceive.
+One process holds the tests with the expected values, another one holds the program, and neither reads the other's
+memory. A call in the tests sends its arguments and receives a copy of the result as a plain value. An object that
+equals every object, a patched comparison or an early exit therefore has no effect on the tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rft.grading.sandbox.run import Sandbox
 PROGRAM_NAMES = frozenset(
     {"solution", "main", "submission", "candidate", "answer", "program", "module", "code_under_test"}
 )
-"""What the program's module is called in tests that import it as a whole."""
+"""Name of the program's module in tests that import the whole module."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,39 +35,39 @@ class Assertions:
     """
 
     setup: str = ""
-    """What runs first: imports, helpers, test functions. It sees what the program defines, but its own names count."""
+    """Code that runs first: imports, helpers, test functions. Its own names take precedence over the program's."""
     cases: Sequence[str] = ()
-    """The source of each case."""
+    """Source code of each case."""
     context: str = ""
-    """Code of the task with which the program begins. The tests take what it defines from here."""
-    wanted: Sequence[str] = ()
-    """What the tests take from the program although `context` defines it, if only as a stub."""
+    """Code of the task with which the program begins. The tests use this copy of its names."""
+    overridden: Sequence[str] = ()
+    """Names that the tests take from the program although `context` also defines them, perhaps as stubs."""
     candidate: Sequence[str] = ()
-    """What `candidate` stands for, name by name: `("Solution", "f")` for a method. Empty: there is no such name."""
+    """The meaning of `candidate`, name by name: `("Solution", "f")` for a method; empty if the tests do not use it."""
     collect: bool = False
-    """Whether the cases are the test functions and classes of `setup`, as pytest finds them."""
+    """Whether the cases are the test functions and classes of `setup`, as pytest collects them."""
 
 
 def judge_asserts(sandbox: Sandbox, code: str, tests: Assertions, *, limits: Limits) -> list[CaseResult]:
     """Judge a program by assertions.
 
     Args:
-        sandbox: Where both programs run.
-        code: The program; `__name__` is not `__main__` in it.
-        tests: What it has to pass.
-        limits: For all cases together, of each of the two programs.
+        sandbox: Runs both programs.
+        code: The program; its `__name__` is not `__main__`.
+        tests: The tests.
+        limits: Limits of each of the two processes, for all cases together.
 
     Returns:
         A verdict for each case.
 
     Raises:
-        ValueError: The tests cannot be run, whatever the program does.
-        SandboxError: A program could not be started.
+        ValueError: The tests cannot run with any program.
+        SandboxError: A process could not be started.
     """
     installed, unknown = _imported("\n".join([tests.setup, *tests.cases]))
     order = {
         "context": tests.context,
-        "wanted": list(tests.wanted),
+        "overridden": list(tests.overridden),
         "setup": tests.setup,
         "cases": list(tests.cases),
         "candidate": list(tests.candidate),
@@ -81,10 +81,10 @@ def judge_asserts(sandbox: Sandbox, code: str, tests: Assertions, *, limits: Lim
     by_kind = {record[0]: record[1:] for record in records if record[0] != "case"}
     for kind in ("broken", "unfit"):
         if kind in by_kind:
-            raise ValueError(f"the task's own tests cannot be run: {by_kind[kind][0]}")
+            raise ValueError(f"the task's tests cannot run: {by_kind[kind][0]}")
     total = by_kind["total"][0] if "total" in by_kind else max(len(tests.cases), 1)
     if total == 0:
-        raise ValueError("the task's own tests hold no test")
+        raise ValueError("the task's tests contain no test")
     if "failed" in by_kind:
         return [CaseResult(False, by_kind["failed"][0])] * total
     results = [CaseResult(passed, reason) for kind, *rest in records if kind == "case" for _, passed, reason in [rest]]
@@ -92,15 +92,15 @@ def judge_asserts(sandbox: Sandbox, code: str, tests: Assertions, *, limits: Lim
 
 
 def _imported(source: str) -> tuple[set[str], list[str]]:
-    """Return the installed packages that tests import, and the modules that are taken for the program.
+    """Return the installed packages that the tests import, and the modules that stand for the program.
 
-    Tests import the program by whatever name its file has where they come from. The program must not stand in for a
-    package that rft's environment merely lacks: `import x` counts for these names only, `from x import name` for any.
+    Tests import the program under the name of its original file. The program must not replace a package that rft's
+    environment lacks: `import x` stands for the program only for these names, `from x import name` for any name.
     """
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set(), []  # which the tests' process reports
+        return set(), []  # reported by the tests' process
     whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     parts = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     tops = {name.partition(".")[0] for name in whole | parts} - sys.stdlib_module_names

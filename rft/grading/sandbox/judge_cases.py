@@ -1,8 +1,8 @@
-"""Judging a program by test cases, such that it can pass only by being right.
+"""Judges a program by test cases, so only a correct program passes.
 
-The expected values never enter the program's process. Inputs go in; outputs come back as JSON, one line a case, after a
-nonce; they are compared here, type by type. Whether the program "succeeded" by its own account (its exit code, what it
-prints, an object that is equal to everything) plays no part, and a case that did not come back is a case failed.
+The program's process never receives the expected values. It receives the inputs and returns the outputs as JSON, one
+line per case, after a nonce; this process compares them with their types. Exit codes, printed messages and objects
+that equal every object have no effect. A case without an output fails.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ harness()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one call came to: a value, or the reason why there is none."""
+    """The result of a call: a value, or the reason for its absence."""
 
     value: Any = None
-    """What came back, as JSON has it (a tuple is a list)."""
+    """The value as JSON holds it (a tuple becomes a list)."""
     error: str = ""
-    """Why nothing came back; empty where something did."""
+    """The reason for a missing value; empty otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +60,38 @@ class CaseResult:
     """The verdict on one test case."""
 
     passed: bool
-    """Whether the output was the expected one."""
+    """Whether the output equals the expected output."""
     reason: str = ""
-    """Why not, in words, without the expected value."""
+    """The reason of a failure, without the expected value."""
 
 
 def call_function(
     sandbox: Sandbox, code: str, entry_point: str, arguments: Sequence[Sequence[Any]], *, limits: Limits
 ) -> list[Outcome]:
-    """Call a function of a program once for each list of arguments, all in one process.
+    """Call a function of a program once for each list of arguments, in one process.
 
     Args:
-        sandbox: Where.
-        code: The program, Python; `__name__` is not `__main__` in it.
-        entry_point: The function, as `f`, or `Solution.f` for a method of an object made without arguments.
-        arguments: `[N]` lists of arguments, as JSON has them.
-        limits: For all calls together.
+        sandbox: Runs the program.
+        code: The program in Python; its `__name__` is not `__main__`.
+        entry_point: The function, as `f`, or `Solution.f` for a method of an object that is made without arguments.
+        arguments: `[N]` lists of arguments, as JSON holds them.
+        limits: Limits for all calls together.
 
     Returns:
-        `[N]` outcomes. After a call that hangs or ends the process, that one and all after it have no value.
+        `[N]` outcomes. After a call that hangs or ends the process, this call and all later calls have no value.
 
     Raises:
-        SandboxError: The program could not be started.
+        SandboxError: The process could not be started.
     """
     nonce = secrets.token_hex(16)
     order = json.dumps([nonce, code, entry_point, [json.dumps(list(each)) for each in arguments]])
     result = sandbox.run(_HARNESS, order, limits=limits)
     lines = [line[len(nonce) :] for line in result.stdout.split("\n") if line.startswith(nonce)]
     if result.truncated:
-        lines = lines[:-1]  # cut off in the middle
+        lines = lines[:-1]  # an incomplete last line
     records = [_record(line) for line in lines]
     if [record[0] for record in records] != list(range(len(records))) or len(records) > len(arguments):
-        return [Outcome(error="the results did not come back one by one, in order")] * len(arguments)
+        return [Outcome(error="the results did not arrive in order")] * len(arguments)
     outcomes = [Outcome(value=value) if returned else Outcome(error=str(value)) for _, returned, value in records]
     return outcomes + [Outcome(error=why_ended(result))] * (len(arguments) - len(outcomes))
 
@@ -105,27 +105,27 @@ def judge_function(
     limits: Limits,
     same: Callable[[Any, Any], bool] | None = None,
 ) -> list[CaseResult]:
-    """Judge a function by pairs of arguments and expected value.
+    """Judge a function by pairs of arguments and an expected value.
 
     Args:
-        sandbox: Where.
+        sandbox: Runs the program.
         code: The program.
         entry_point: The function, as for `call_function`.
         cases: `[N]` pairs.
-        limits: For all cases together.
-        same: Whether a value is the expected one, which is the first argument; None for `is_same`.
+        limits: Limits for all cases together.
+        same: Compares the expected value (first) with a value; None uses `is_same`.
 
     Returns:
         `[N]` verdicts.
 
     Raises:
-        SandboxError: The program could not be started.
+        SandboxError: The process could not be started.
     """
     outcomes = call_function(sandbox, code, entry_point, [arguments for arguments, _ in cases], limits=limits)
     same, results = same or is_same, []
     for outcome, (_, expected) in zip(outcomes, cases, strict=True):
         passed = not outcome.error and same(expected, outcome.value)
-        results.append(CaseResult(passed, "" if passed else outcome.error or "another value than expected"))
+        results.append(CaseResult(passed, "" if passed else outcome.error or "the value differs from the expected one"))
     return results
 
 
@@ -137,45 +137,45 @@ def judge_program(
     limits: Limits,
     tolerance: float | None = None,
 ) -> list[CaseResult]:
-    """Judge a program by pairs of stdin and expected stdout, each in a process of its own.
+    """Judge a program by pairs of stdin and expected stdout, with one process per case.
 
-    White space at the ends of lines and of the output does not count. It must also end with exit code 0.
+    Whitespace at the ends of lines and of the output is ignored. The program must end with exit code 0.
 
     Args:
-        sandbox: Where.
+        sandbox: Runs the program.
         code: The program.
         cases: `[N]` pairs.
-        limits: For each case; `wall_s` is for all cases together.
-        tolerance: By how much a printed number may differ, relative to it; None compares texts, where 3.0 is not 3.
+        limits: Limits of each case; `wall_s` holds for all cases together.
+        tolerance: Relative difference that a printed number may have; None compares texts, so 3.0 is not 3.
 
     Returns:
-        `[N]` verdicts. A case for which no time is left has failed.
+        `[N]` verdicts. A case fails if no time is left for it.
 
     Raises:
-        SandboxError: The program could not be started.
+        SandboxError: The process could not be started.
     """
     left_s, results = limits.wall_s, []
     for stdin, expected in cases:
         if left_s <= 0:
-            results.append(CaseResult(False, "no time was left"))
+            results.append(CaseResult(False, "no time is left"))
             continue
         result = sandbox.run(code, stdin, limits=replace(limits, wall_s=left_s))
         left_s -= limits.wall_s if result.timed_out else result.seconds
         ended_well = result.exit_code == 0 and not result.truncated and not result.timed_out
         passed = ended_well and _is_same_output(expected, result.stdout, tolerance)
-        reason = "another output than expected" if ended_well else why_ended(result)
+        reason = "the output differs from the expected one" if ended_well else why_ended(result)
         results.append(CaseResult(passed, "" if passed else reason))
     return results
 
 
 def is_same(expected: Any, got: Any, tolerance: float = 0.0, by_value: bool = False) -> bool:
-    """Compare two values from JSON: True is not 1, 1.0 is not 1 where an integer is expected, nor is "1".
+    """Compare two values from JSON. True is not 1, "1" is not 1, and 1.0 is not 1 if an integer is expected.
 
     Args:
-        expected: The value to have.
-        got: The value that came back.
-        tolerance: By how much a number may differ where the expected one is not an integer, absolute or relative.
-        by_value: Whether numbers are compared as Python's `==` does: 1.0 is 1, and so is True.
+        expected: The expected value.
+        got: The returned value.
+        tolerance: Absolute or relative difference of a number, unless an integer is expected.
+        by_value: Whether numbers are compared as by Python's `==`: 1.0 and True equal 1.
     """
     if by_value and isinstance(expected, int) and type(got) in (bool, int, float):
         return bool(expected == got)
@@ -197,20 +197,20 @@ def is_same(expected: Any, got: Any, tolerance: float = 0.0, by_value: bool = Fa
 
 
 def _record(line: str) -> tuple[Any, bool, Any]:
-    """Read a line that came back; what is no record gets a number that no case has."""
+    """Parse a line of the program; an invalid line gets an index that no case has."""
     try:
         index, returned, value = json.loads(line)
     except (ValueError, TypeError, RecursionError):
-        return None, False, "a line that is no record"
+        return None, False, "an invalid line"
     return (index if type(index) is int else None), returned is True, value
 
 
 def why_ended(result: SandboxResult) -> str:
-    """Say how a program ended."""
+    """Describe how a program ended."""
     if result.timed_out:
-        return "the time was up"
+        return "the program reached its time limit"
     if result.truncated:
-        return "it printed too much"
+        return "the program reached its output limit"
     last = result.stderr_tail.strip().rpartition("\n")[2][:200]
     return f"the program ended with exit code {result.exit_code}{f': {last}' if last else ''}"
 
@@ -218,11 +218,11 @@ def why_ended(result: SandboxResult) -> str:
 def _is_same_output(expected: str, got: str, tolerance: float | None) -> bool:
     if tolerance is None:
         return _lines(expected) == _lines(got)
-    wanted, lines = ([line.split() for line in _lines(text.strip())] for text in (expected, got))
-    return [len(words) for words in wanted] == [len(words) for words in lines] and all(
-        _is_same_word(one, other, tolerance)
-        for words, others in zip(wanted, lines, strict=True)
-        for one, other in zip(words, others, strict=True)
+    expected_lines, lines = ([line.split() for line in _lines(text.strip())] for text in (expected, got))
+    return [len(words) for words in expected_lines] == [len(words) for words in lines] and all(
+        _is_same_word(word, other, tolerance)
+        for words, others in zip(expected_lines, lines, strict=True)
+        for word, other in zip(words, others, strict=True)
     )
 
 
@@ -230,12 +230,13 @@ def _is_same_word(expected: str, got: str, tolerance: float) -> bool:
     if expected == got:
         return True
     try:
-        wanted, number = Decimal(expected), Decimal(got)
+        expected_number, number = Decimal(expected), Decimal(got)
     except InvalidOperation:
         return False
-    if not (wanted.is_finite() and number.is_finite()):
+    if not (expected_number.is_finite() and number.is_finite()):
         return False
-    return wanted == number or math.isclose(float(wanted), float(number), rel_tol=tolerance, abs_tol=tolerance / 1000)
+    close = math.isclose(float(expected_number), float(number), rel_tol=tolerance, abs_tol=tolerance / 1000)
+    return expected_number == number or close
 
 
 def _lines(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Start a program at one rung, read what it prints, end it."""
+"""Starts a program at a rung, reads its output, and ends it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from rft.grading.sandbox.zygote import Zygote
 from rft.waiting import waiting
 
 STARTUP_S = 20.0
-"""How long starting up and ending may take, beside the program's own time."""
+"""Time limit for starting and ending, in addition to the program's time."""
 END_S = 2.0
-"""How long a supervisor may take to end its program before the whole process group is killed."""
+"""Time for a supervisor to end its program, before its whole process group is killed."""
 STDERR_TAIL_BYTES = 4000
 
 
 @dataclass(slots=True)
 class _Run:
-    """A program while it runs."""
+    """A running program."""
 
     parent: Zygote
     supervisor: int
@@ -41,7 +41,7 @@ class _Run:
     reports: bytearray = field(default_factory=bytearray)
     truncated: bool = False
     is_ending: bool = False
-    """Whether the supervisor was told to end."""
+    """Whether the supervisor has been asked to end."""
 
 
 def launch(
@@ -57,16 +57,16 @@ def launch(
     """Run a program at a rung.
 
     Args:
-        parent: The process to fork for it.
+        parent: The process that forks the program's process.
         rung: 0, 1 or 2.
-        source: The program, Python.
-        stdin: What it reads from stdin.
-        limits: What it may use up.
-        packages: Whether it may import the installed packages besides the standard library.
-        channel: An end of a channel to another program. It is closed here, so that each sees the other's end.
+        source: The program in Python.
+        stdin: The program's stdin.
+        limits: The program's limits.
+        packages: Whether it may import installed packages in addition to the standard library.
+        channel: One end of a channel to another program. It is closed here, so each program notices the other's end.
 
     Returns:
-        What came of it, and the walls that stood, in words.
+        The program's result, and descriptions of the walls.
 
     Raises:
         SandboxError: The rung does not work on this machine; the program did not run.
@@ -127,7 +127,7 @@ def _start_and_read(
 
 
 def _read(run: _Run, streams: Mapping[str, int]) -> None:
-    """Read until the supervisor has ended; make it end at the deadline, or when too much is printed."""
+    """Read until the supervisor has ended; end it at the deadline or at the output limit."""
     with selectors.DefaultSelector() as selector:
         for name, descriptor in streams.items():
             selector.register(descriptor, selectors.EVENT_READ, name)
@@ -140,7 +140,7 @@ def _read(run: _Run, streams: Mapping[str, int]) -> None:
                     return
                 _end(run)
             elif run.truncated and not supervised:
-                return  # what still prints has escaped, and may never end
+                return  # a process that still prints has escaped and may never end
             for key, _ in ready:
                 chunk = os.read(key.fd, 1 << 16)
                 if not chunk:
@@ -161,7 +161,7 @@ def _keep(run: _Run, stream: str, chunk: bytes) -> None:
 
 
 def _end(run: _Run) -> None:
-    """Have the supervisor end, which takes everything with it."""
+    """Ask the supervisor to end, which ends all processes below it."""
     run.is_ending = True
     run.deadline = time.monotonic() + END_S
     run.parent.terminate(run.supervisor)
@@ -180,7 +180,7 @@ def _tail(stderr: bytes | bytearray) -> str:
 
 
 def _spool(text: str) -> IO[bytes]:
-    """Return an unnamed file that holds a text, to be inherited."""
+    """Return an unnamed, inheritable file with a text."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     file.write(text.encode(errors="surrogatepass"))
     file.seek(0)
@@ -193,12 +193,12 @@ def site_packages() -> list[str]:
 
 
 def _unused_uid() -> int | None:
-    """Return a user id that nobody uses, a different one for each program; None where we may not change users."""
+    """Return an unused user id, a different id for each program; None without the right to change users."""
     if os.geteuid() != 0:
         return None
     ranges = [[int(number) for number in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
     first, count = max(((inside, count) for inside, _, count in ranges), key=lambda each: each[1])
     if count < 2000:
         return None
-    # From the upper half: the lower one is where the users of a machine are.
+    # From the upper half: the users of a machine are in the lower half.
     return first + count // 2 + secrets.randbelow(min(count // 2, 1 << 30) - 2)

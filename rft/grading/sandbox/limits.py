@@ -1,4 +1,4 @@
-"""What a program may use up, and what came of it."""
+"""The limits of a program, and its result."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from rft.errors import RftError
 
 
 class SandboxError(RftError):
-    """There is no sandbox to run a program in. The grader's failure, never the model's."""
+    """No sandbox can run the program. A fault of the grader, never of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a program may use up.
+    """The limits of a program.
 
     Raises:
-        ValueError: A limit is not a positive, finite number; the message names all that are not.
+        ValueError: A limit is not a positive, finite number; the message names all of them.
     """
 
     wall_s: float = 10.0
-    """Seconds by the clock, starting up not counted."""
+    """Wall-clock time in seconds, without the start."""
     cpu_s: int = 10
-    """Seconds of processor time, each process of the program for itself."""
+    """Processor time of each process in seconds."""
     memory_mb: int = 1024
-    """Address space of each process, MiB. It ends in a MemoryError."""
+    """Address space of each process in MiB; a program that exceeds it gets a MemoryError."""
     output_bytes: int = 1 << 20
-    """What it may print; more ends it. Holds for stdout and stderr each."""
+    """Maximum output, for stdout and stderr each; more output ends the program."""
     file_mb: int = 64
-    """The largest file that it may write, MiB; with namespaces also all its files together."""
+    """Maximum size of a file in MiB; with namespaces, of all files together."""
     processes: int = 1
-    """How many processes it may be at a time. 1 forbids further ones from rung 1 on; threads it may always have."""
+    """Maximum number of processes. With 1, rungs 1 and 2 allow no further process; threads are always allowed."""
 
     def __post_init__(self) -> None:
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -42,12 +42,14 @@ class Limits:
             if name != "wall_s" and not isinstance(value, int)
         ]
         if wrong:
-            raise ValueError(f"limits must be positive and finite, all but wall_s integers: {'; '.join(wrong)}")
+            raise ValueError(
+                f"limits must be positive and finite; all except wall_s must be integers: {'; '.join(wrong)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxResult:
-    r"""What came of a program. Nothing in it can be trusted, except that the limits were kept.
+    r"""The result of a program. Nothing in it can be trusted, except that the limits were enforced.
 
     Example:
         SandboxResult(stdout="4\n", stderr_tail="", exit_code=0, timed_out=False, truncated=False, rung=2,
@@ -55,16 +57,16 @@ class SandboxResult:
     """
 
     stdout: str
-    """What it printed, up to the limit; bytes that are no UTF-8 are replaced."""
+    """The output up to the limit; invalid UTF-8 is replaced."""
     stderr_tail: str
     """The last 4000 bytes of stderr, for messages."""
     exit_code: int
-    """Its exit code; minus the signal's number where a signal ended it. 0 proves nothing."""
+    """The exit code; minus the signal's number if a signal ended the program. 0 proves nothing."""
     timed_out: bool
-    """Whether it used up its seconds."""
+    """Whether the program reached its time limit."""
     truncated: bool
-    """Whether it was ended for printing too much."""
+    """Whether the program reached its output limit."""
     rung: int
-    """The rung that it ran at."""
+    """The rung of the run."""
     seconds: float
-    """How long it ran, starting up not counted."""
+    """Duration without the start."""

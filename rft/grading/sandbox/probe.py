@@ -1,4 +1,4 @@
-"""Which rungs of the ladder work on this machine: found out by running a program that tries to break out."""
+"""Finds the rungs of the ladder that work on this machine, by running a program that tries to break out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rft.grading.sandbox.limits import Limits, SandboxError
 from rft.grading.sandbox.zygote import Zygote
 
 RUNGS = ("limits", "Landlock and seccomp", "namespaces")
-"""The names of the rungs, the lowest first."""
+"""Names of the rungs, from the lowest."""
 
 _PROGRAM = r"""
 import os, socket, sys, tempfile
@@ -57,7 +57,7 @@ _STOPPED[2] = _STOPPED[1] | {"see its host's processes"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungReport:
-    """Whether one rung works on this machine.
+    """The state of one rung on this machine.
 
     Example:
         RungReport(rung=1, name="Landlock and seccomp", works=False, walls=(), reason="landlock_...: not implemented")
@@ -66,27 +66,27 @@ class RungReport:
     rung: int
     """0, 1 or 2."""
     name: str
-    """What it is made of."""
+    """Its mechanisms."""
     works: bool
-    """Whether a program ran there, and everything that the rung stops was stopped."""
+    """Whether a program ran at the rung and the rung stopped everything that it must stop."""
     walls: tuple[str, ...]
-    """What stood between the program and the machine, in words."""
+    """Descriptions of the walls between the program and the machine."""
     reason: str
-    """Why it does not work; empty where it does."""
+    """The reason why it does not work; empty if it works."""
 
 
 @functools.cache
 def probe_rungs() -> tuple[RungReport, ...]:
-    """Try every rung, by running a program there that tries to break out. Once per process; takes about 0.2 s.
+    """Try every rung with a program that tries to break out. Runs once per process and takes about 0.2 s.
 
     Returns:
-        A report for each rung, the lowest first.
+        A report for each rung, from the lowest.
     """
     try:
         with Zygote() as parent:
             return tuple(_probe(parent, rung) for rung in range(len(RUNGS)))
     except OSError as error:
-        reason = f"no process could be started: {error}"
+        reason = f"a process could not be started: {error}"
         return tuple(
             RungReport(rung=rung, name=name, works=False, walls=(), reason=reason) for rung, name in enumerate(RUNGS)
         )
@@ -108,12 +108,12 @@ def _probe(parent: Zygote, rung: int) -> RungReport:
 
 
 def _judged(rung: int, nonce: str, stdout: str, stderr: str) -> str:
-    """Return what is wrong with a rung, judged by what the program found out; nothing where nothing is."""
+    """Return the fault of a rung by the probe's output; empty if it has none."""
     try:
-        found = json.loads(stdout)
+        report = json.loads(stdout)
     except ValueError:
         return f"the probe did not run: {stderr.strip().rpartition(chr(10))[2] or 'it printed nothing'}"
-    if found["nonce"] != nonce:
-        return "the probe printed something else than expected"
-    holes = sorted(name for name, could in found["can"].items() if could and name in _STOPPED[rung])
+    if report["nonce"] != nonce:
+        return "the probe printed an unexpected text"
+    holes = sorted(name for name, could in report["can"].items() if could and name in _STOPPED[rung])
     return f"a program could {', '.join(holes)}" if holes else ""

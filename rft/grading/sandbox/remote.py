@@ -259,7 +259,7 @@ def harness():
             report("case", index, False, type(error).__name__ + ": " + str(error)[:200])
     try:
         execute(order["context"])
-        names.update((name, offered[name]) for name in order["wanted"] if name in offered)
+        names.update((name, offered[name]) for name in order["overridden"] if name in offered)
         execute(order["setup"])
         if order["candidate"]:
             names["candidate"] = Remote(*order["candidate"])

@@ -1,4 +1,4 @@
-"""The sandbox: runs programs that nobody vouches for, at the best rung that works on this machine."""
+"""The sandbox: runs untrusted programs at the best rung that works on this machine."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import Any
 from rft.grading.sandbox.launch import launch
 from rft.grading.sandbox.limits import Limits, SandboxError, SandboxResult
 from rft.grading.sandbox.probe import RUNGS, RungReport, probe_rungs
-from rft.grading.sandbox.zygote import own_zygote
+from rft.grading.sandbox.zygote import process_zygote
 
 DEFAULT_LIMITS = Limits()
 
 
 class Sandbox:
-    r"""Runs Python programs in processes of their own, behind the walls of one rung.
+    r"""Runs Python programs in separate processes behind the walls of one rung.
 
     Example:
         Sandbox().run("print(input())", "4").stdout == "4\n"
 
     Args:
-        rung: 0, 1 or 2; None for the highest that works.
-        allow_unsafe: Whether rung 0, which holds nobody back, will do.
-        packages: Whether programs may import the installed packages besides the standard library.
-        max_concurrency: How many programs `arun` runs at a time; None for one per processor.
+        rung: 0, 1 or 2; None uses the highest that works.
+        allow_unsafe: Whether rung 0, which has no walls, is acceptable.
+        packages: Whether programs may import installed packages in addition to the standard library.
+        max_concurrency: Maximum number of concurrent programs of `arun`; None uses one per processor.
 
     Raises:
-        SandboxError: The rung does not work here, or it is the lowest and that is not allowed.
+        SandboxError: The rung does not work here, or only rung 0 works and it is not allowed.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Sandbox:
             SandboxError: No process could be started, or its walls did not stand; the program did not run.
         """
         try:
-            return launch(own_zygote(), self.rung, source, stdin, limits=limits, packages=self.packages)[0]
+            return launch(process_zygote(), self.rung, source, stdin, limits=limits, packages=self.packages)[0]
         except OSError as error:
             raise SandboxError(f"a program could not be started at rung {self.rung}: {error}") from error
 
@@ -84,10 +84,10 @@ class Sandbox:
         Raises:
             SandboxError: As `run`.
         """
-        parent, (one, other) = own_zygote(), socket.socketpair()
-        with one, other, ThreadPoolExecutor(1, thread_name_prefix="sandbox") as beside:
+        parent, (channel, other) = process_zygote(), socket.socketpair()
+        with channel, other, ThreadPoolExecutor(1, thread_name_prefix="sandbox") as beside:
             start = partial(launch, parent, self.rung, limits=limits)
-            running = beside.submit(start, *first, packages=self.packages, channel=one)
+            running = beside.submit(start, *first, packages=self.packages, channel=channel)
             try:
                 return start(*second, packages=self.packages or second_has_packages, channel=other)[0]
             except OSError as error:
@@ -119,16 +119,16 @@ class Sandbox:
 
 def _choose(rung: int | None, allow_unsafe: bool) -> RungReport:
     if rung is not None and rung not in range(len(RUNGS)):
-        raise SandboxError(f"there is no rung {rung!r}; it is 0, 1, 2, or None for the best that works")
+        raise SandboxError(f"rung {rung!r} does not exist; choose 0, 1, 2, or None for the best that works")
     reports = probe_rungs()
     working = [report for report in reports if report.works and rung in (None, report.rung)]
     if not working:
-        raise SandboxError(f"no program can be run safely here: {_reasons(reports, rung)}")
+        raise SandboxError(f"no program can run safely on this machine: {_reasons(reports, rung)}")
     best = working[-1]
     if best.rung == 0 and not allow_unsafe:
         raise SandboxError(
-            "a program would run here without walls, able to read and change whatever this user can, and that is not "
-            f"allowed. Allow the kernel's Landlock or user namespaces, or say allow_unsafe. {_reasons(reports, rung)}"
+            "programs would run without walls, with all rights of this user, which is not allowed. "
+            f"Enable the kernel's Landlock or user namespaces, or set allow_unsafe. {_reasons(reports, rung)}"
         )
     return best
 

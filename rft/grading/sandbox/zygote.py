@@ -1,4 +1,4 @@
-"""This process's end of `rft.grading.sandbox.inside.serve`: a process that is forked for each program."""
+"""Controls `rft.grading.sandbox.inside.serve` from this process: a process that is forked for each program."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from typing import IO
 from rft.grading.sandbox.limits import SandboxError
 
 ANSWER_S = 20.0
-"""How long the zygote may take to start and to fork."""
+"""Time limit for the zygote's start and for a fork."""
 END_S = 2.0
-"""How long it may take to end before it is killed."""
+"""Time limit for its end, before it is killed."""
 
 _MESSAGE_BYTES = 4096
 _BOOT = str(Path(__file__).resolve().parent / "inside" / "boot.py")
-# No `-I`: it would make string hashes, and with them the order of sets, different in each run. The environment is ours.
+# Without `-I`, which would randomize string hashes, and so the order of sets. rft sets the environment.
 _FLAGS = ("-s", "-P", "-S")
 _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "LC_ALL": "C.UTF-8",
-    # Linear algebra libraries reserve memory for each processor of the machine, more than the limit allows.
+    # Linear algebra libraries reserve memory for each processor, which would exceed the limit.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
 }
 
@@ -46,7 +46,7 @@ class Zygote:
         self._last_words = ""
         self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(ANSWER_S)
-        # The streams are of the kinds that programs get: Python looks at them once, when the interpreter starts.
+        # The streams have the same kinds as a program's streams: Python inspects them once, at the interpreter's start.
         with its, tempfile.TemporaryFile() as stdin:
             self._process = subprocess.Popen(
                 [os.path.realpath(sys.executable), *_FLAGS, _BOOT, str(its.fileno())],
@@ -69,10 +69,10 @@ class Zygote:
         """Fork a supervisor and return its process id.
 
         Args:
-            descriptors: Those of its order, of its report, and of the program's stdin, stdout and stderr.
+            descriptors: Descriptors of its order, of its report, and of the program's stdin, stdout and stderr.
 
         Raises:
-            SandboxError: The zygote cannot fork; or it does not answer, and is closed.
+            SandboxError: The zygote cannot fork, or it did not answer and was closed.
         """
         problem = "it has ended"
         try:
@@ -84,21 +84,21 @@ class Zygote:
         if not answer:
             self.close()
             raise SandboxError(f"the process that is forked for each program failed: {problem}{self._last_words}")
-        told = json.loads(answer)
-        if "error" in told:
-            raise SandboxError(f"the process that is forked for each program: {told['error']}")
-        return int(told["pid"])
+        reply = json.loads(answer)
+        if "error" in reply:
+            raise SandboxError(f"the process that is forked for each program: {reply['error']}")
+        return int(reply["pid"])
 
     def terminate(self, pid: int) -> None:
         """Ask a supervisor to end its program and itself."""
         self._order({"terminate": pid})
 
     def end(self, pid: int) -> None:
-        """Kill what is left of a supervisor's process group, and collect the supervisor."""
+        """Kill the remaining processes of a supervisor's group, and collect the supervisor."""
         self._order({"end": pid})
 
     def close(self) -> None:
-        """End the process, and every program with it."""
+        """End the process and all of its programs."""
         self._control.close()
         try:
             self._process.wait(END_S)
@@ -113,18 +113,18 @@ class Zygote:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was closed, or has ended by itself."""
+        """Whether the process was closed or has ended."""
         return self._control.fileno() < 0 or self._process.poll() is not None
 
     def abandon(self) -> None:
-        """Let go of it in a process that was forked from the one that it serves, where it goes on."""
+        """Release the zygote in a process that was forked from its owner; the owner keeps it."""
         self._control.close()
-        self._process.returncode = 0  # it is no child of this process, which must not wait for it
+        self._process.returncode = 0  # it is not a child of this process, which must not wait for it
         for pipe in self._pipes():
             pipe.close()
 
     def _order(self, order: dict[str, int]) -> None:
-        with suppress(OSError), self._lock:  # where the zygote is gone, the supervisor is, too
+        with suppress(OSError), self._lock:  # without the zygote, the supervisor has ended as well
             self._control.send(json.dumps(order).encode())
 
     def _pipes(self) -> list[IO[bytes]]:
@@ -132,7 +132,7 @@ class Zygote:
 
 
 class _OfThisProcess:
-    """The zygote of this process, started when the first program needs it."""
+    """The zygote of this process; the first program starts it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -152,23 +152,23 @@ class _OfThisProcess:
         if self._zygote is not None:
             self._zygote.abandon()
         self._zygote = None
-        self._lock = threading.Lock()  # another thread may have held the old one
+        self._lock = threading.Lock()  # another thread may have held the old lock
 
 
-_own = _OfThisProcess()
-os.register_at_fork(after_in_child=_own.after_fork)
+_zygotes = _OfThisProcess()
+os.register_at_fork(after_in_child=_zygotes.after_fork)
 
 
-def own_zygote() -> Zygote:
-    """Return the zygote of this process, a new one if there is none or the last one has ended.
+def process_zygote() -> Zygote:
+    """Return the zygote of this process; start one if there is none or the last one has ended.
 
     Raises:
         OSError: The process could not be started.
     """
-    return _own.get()
+    return _zygotes.get()
 
 
 @atexit.register
-def end_own_zygote() -> None:
-    """End the zygote of this process, with every program; the next program gets another one."""
-    _own.close()
+def end_process_zygote() -> None:
+    """End the zygote of this process and all of its programs; the next program starts another one."""
+    _zygotes.close()

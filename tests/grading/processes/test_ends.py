@@ -116,5 +116,5 @@ def test_the_process_that_forks_workers_is_replaced_as_well(bench):
 
     lost, rewards = asyncio.run(main())
     assert (lost.status, rewards) == (Status.GRADER_ERROR, [0.5])
-    assert lost.reason == "its worker process was killed with the process that it came from"
+    assert lost.reason == "its worker process was killed together with the process that forked it"
     assert psutil.Process().children(recursive=True) == []

@@ -54,7 +54,7 @@ def test_a_function(sandbox):
     assert [(result.passed, result.reason) for result in results] == [
         (True, ""),
         (False, "ZeroDivisionError: division by zero"),
-        (False, "another value than expected"),
+        (False, "the value differs from the expected one"),
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_program_that_hangs_loses_that_case_and_those_after_it(sandbox):
     cases = [([0], 0), ([1], 1), ([2], 2)]
     results = judge_function(sandbox, code, "f", cases, limits=UNTIL_A_CASE_HANGS)
     assert [result.passed for result in results] == [True, False, False]
-    assert results[1].reason == results[2].reason == "the time was up"
+    assert results[1].reason == results[2].reason == "the program reached its time limit"
 
 
 def test_code_that_cannot_even_start_fails_every_case(sandbox):
@@ -81,7 +81,10 @@ def test_code_that_cannot_even_start_fails_every_case(sandbox):
 def test_a_result_cut_off_by_the_limit_does_not_count(sandbox):
     code = "def f(x):\n    return '1' * x"
     results = judge_function(sandbox, code, "f", [([3], "111"), ([30_000], "1" * 30_000)], limits=SHORT)
-    assert [(result.passed, result.reason) for result in results] == [(True, ""), (False, "it printed too much")]
+    assert [(result.passed, result.reason) for result in results] == [
+        (True, ""),
+        (False, "the program reached its output limit"),
+    ]
 
 
 def test_results_that_do_not_come_one_by_one_count_for_nothing(sandbox):
@@ -116,11 +119,11 @@ def test_a_program_with_stdin_and_stdout(sandbox):
     results = judge_program(sandbox, code, cases, limits=SHORT)
     assert [result.passed for result in results] == [True, True, False, False]
     assert results[2].reason.endswith("ZeroDivisionError: integer division or modulo by zero")
-    assert results[3].reason == "another output than expected"
+    assert results[3].reason == "the output differs from the expected one"
 
 
 def test_the_cases_of_a_program_share_its_time(sandbox):
     code = "import time\nif input() == 'slow':\n    time.sleep(1000)\nprint('ok')"
     results = judge_program(sandbox, code, [("x", "ok"), ("slow", "ok"), ("x", "ok")], limits=UNTIL_A_CASE_HANGS)
     assert [result.passed for result in results] == [True, False, False]
-    assert [result.reason for result in results] == ["", "the time was up", "no time was left"]
+    assert [result.reason for result in results] == ["", "the program reached its time limit", "no time is left"]

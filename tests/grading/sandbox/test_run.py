@@ -10,7 +10,7 @@ import pytest
 
 from rft.grading.sandbox import Limits, Sandbox, SandboxError, probe, probe_rungs
 from rft.grading.sandbox.probe import RungReport
-from rft.grading.sandbox.zygote import end_own_zygote
+from rft.grading.sandbox.zygote import end_process_zygote
 
 pytestmark = pytest.mark.e2e  # real limits: too slow for a unit test
 
@@ -327,7 +327,7 @@ def test_walls_that_do_not_stand_are_an_error_and_the_program_does_not_run(tmp_p
     boot = tmp_path / "boot.py"
     boot.write_text("raise SystemExit('no walls')")
     monkeypatch.setattr("rft.grading.sandbox.zygote._BOOT", str(boot))
-    end_own_zygote()  # the next one starts with the other script
+    end_process_zygote()  # the next one starts with the other script
     with pytest.raises(SandboxError, match="no walls"):
         sandbox.run(f"open({str(tmp_path / 'ran')!r}, 'w')")
     assert not (tmp_path / "ran").exists()

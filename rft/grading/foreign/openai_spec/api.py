@@ -1,9 +1,9 @@
-"""The two calls of OpenAI's grader API, as functions with the documented requests and responses.
+"""The two calls of OpenAI's grader API as functions, with the documented requests and responses.
 
     validate({"grader": {...}})                                     -> {"grader": {...}}
     run({"grader": {...}, "item": {...}, "model_sample": "..."})    -> {"reward": 1.0, "metadata": {...}, ...}
 
-One thing differs: where a grader fails, OpenAI's `reward` is 0 and ours is null.
+One difference: if a grader fails, OpenAI's `reward` is 0, and rft's is null.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def validate(request: Mapping[str, Any]) -> dict[str, Any]:
         request: `{"grader": {...}}`.
 
     Returns:
-        The grader as it was understood, with names and defaults filled in.
+        The grader as parsed, with names and defaults filled in.
 
     Raises:
-        SpecError: Something is wrong with it; holds everything that is.
+        SpecError: The grader is invalid; the message lists all problems.
     """
     from rft.grading.foreign.openai_spec.parsing import parse_grader
 
@@ -39,7 +39,7 @@ def validate(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(request: Mapping[str, Any], *, services: Services | None = None) -> dict[str, Any]:
-    """Answer `POST /graders/run`; `arun` where an event loop is running already."""
+    """Answer `POST /graders/run`. Inside a running event loop, use `arun`."""
     return asyncio.run(arun(request, services=services))
 
 
@@ -47,14 +47,14 @@ async def arun(request: Mapping[str, Any], *, services: Services | None = None) 
     """Answer `POST /graders/run`.
 
     Args:
-        request: `{"grader": {...}, "item": {...}, "model_sample": "..."}`; the item may be left out.
-        services: Judge, sandbox and so on; None for those that the environment names.
+        request: `{"grader": {...}, "item": {...}, "model_sample": "..."}`; the item is optional.
+        services: Judge, sandbox and other services; None uses those that the environment names.
 
     Returns:
-        `reward` (null where the grader failed), `sub_rewards`, `model_grader_token_usage_per_model`, `metadata`.
+        `reward` (null if the grader failed), `sub_rewards`, `model_grader_token_usage_per_model`, `metadata`.
 
     Raises:
-        SpecError: Something is wrong with the request; holds everything that is.
+        SpecError: The request is invalid; the message lists all problems.
     """
     from rft.grading.foreign.openai_spec.evaluate import evaluate
     from rft.grading.foreign.openai_spec.parsing import parse_grader
@@ -84,7 +84,7 @@ async def arun(request: Mapping[str, Any], *, services: Services | None = None) 
 
 
 def _total(outcome: Outcome) -> int | None:
-    """Return all tokens spent, or None where no judge was asked."""
+    """Return the tokens of all calls; None if no judge was called."""
     totals = [tokens.get("total_tokens", 0) for tokens in outcome.usage.values()]
     return sum(totals) if totals else None
 
@@ -94,7 +94,7 @@ def _require(request: Any, needed: Mapping[str, type], optional: Mapping[str, ty
         raise SpecError([f"$: {request!r:.80} is not a JSON object"])
     known = {**needed, **(optional or {})}
     problems = [f"$.{key}: missing" for key in needed if key not in request]
-    problems += [f"$.{key}: there is no such key; there are {', '.join(known)}" for key in request if key not in known]
+    problems += [f"$.{key}: unknown key; the keys are {', '.join(known)}" for key in request if key not in known]
     for key, kind in known.items():
         value = request.get(key)
         if key in request and not isinstance(value, kind) and not (value is None and key not in needed):

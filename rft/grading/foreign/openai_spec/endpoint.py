@@ -1,9 +1,9 @@
-"""endpoint: a grader behind a URL of the user's own, by Azure's contract.
+"""endpoint: a grader behind a user's URL, by Azure's contract.
 
     POST {"sample": ..., "item": ..., "trace_id": ...}   ->   {"score": 0.5}
 
-With the grader's `headers`, at most `rate_limit` calls a second, at most 1 MB a call, at most ten minutes for it. What
-may pass by itself (`rft.grading.clients.http`) is repeated three times; then there is no reward.
+A call has the grader's `headers` and at most 1 MB, and takes at most ten minutes; `rate_limit` bounds the calls per
+second. A temporary failure (`rft.grading.clients.http`) is retried three times; then there is no reward.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from rft.redaction import secrets_in
 from rft.types import Status
 
 MAX_BYTES = 1_000_000
-"""Largest request."""
+"""Maximum size of a request."""
 TIMEOUT_S = 600.0
-"""Seconds that one call may take."""
+"""Deadline of one call in seconds."""
 ATTEMPTS = 4
-"""How often a call is made at the most."""
+"""Maximum number of attempts."""
 
 
 async def grade(spec: Endpoint, case: Case, services: Services) -> Outcome:
-    """Ask the endpoint.
+    """Return the endpoint's score.
 
     Raises:
-        Fault: The request is too large, the endpoint fails for good, or it replies with no score.
+        Fault: The request is too large, all attempts failed, or the reply has no score.
     """
     where = f"endpoint '{spec.name}'"
     body = as_json({"sample": case.sample, "item": dict(case.item), "trace_id": case.trace_id})
     if len(body) > MAX_BYTES:
-        raise Fault(Flag.OTHER_ERROR, f"the request has {len(body)} bytes; an endpoint is sent at most {MAX_BYTES}")
+        raise Fault(Flag.OTHER_ERROR, f"the request has {len(body)} bytes; the limit is {MAX_BYTES}")
     turn = None if spec.rate_limit is None else services.rate_limit(spec.url, spec.rate_limit).turn
     try:
         reply = await post_json(
@@ -56,5 +56,5 @@ async def grade(spec: Endpoint, case: Case, services: Services) -> Outcome:
 def _score(reply: Any) -> float:
     score = reply.get("score") if isinstance(reply, dict) else None
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
-        raise Fault(Flag.OTHER_ERROR, f"the endpoint's reply {reply!r:.200} has no finite number as its 'score'")
+        raise Fault(Flag.OTHER_ERROR, f"the endpoint's reply {reply!r:.200} has no finite number as 'score'")
     return float(score)

@@ -1,8 +1,8 @@
-"""Running a grader on one completion: any of the types, and multi, which runs several and calculates with their scores.
+"""Runs a grader of any type on one completion, including multi graders, which combine the scores of several graders.
 
-What is the model's fault is graded with the grader's minimum: the lower end of a score_model's range, else 0. A multi
-grader calculates with these minimums like with any score, unless it has an `invalid_grade`. A grader without a value
-leaves it without one too.
+A completion that is itself at fault gets the grader's minimum: the lower end of a score_model's range, otherwise 0. A
+multi grader combines these minimums like other scores, unless it has an `invalid_grade`. If one of its graders has no
+value, the multi grader has none.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from rft.grading.foreign.openai_spec.spec import (
 
 
 async def evaluate(spec: Grader, case: Case, services: Services, fault: Fault | None = None) -> Outcome:
-    """Run a grader. Never raises for what goes wrong in it; that is in the outcome.
+    """Run a grader. Never raises an error of the grader; the outcome contains it.
 
     Args:
         spec: The grader.
-        case: What it grades.
-        services: What it needs for that.
-        fault: Why the completion cannot be graded, or None.
+        case: The completion and its task.
+        services: The services of the grader.
+        fault: The reason why the completion cannot be graded, or None.
     """
     try:
         if isinstance(spec, Multi):
@@ -76,12 +76,12 @@ async def _multi(spec: Multi, case: Case, services: Services, fault: Fault | Non
             total = usage.setdefault(model, {})
             for name, count in tokens.items():
                 total[name] = total.get(name, 0) + count
-    value, own_fault = None, None
+    value, formula_fault = None, None
     if fault is not None and fault.status.has_value and spec.invalid_grade is not None:
         value = spec.invalid_grade
     elif len(values) == len(parts):
         try:
             value = spec.calculate_output.evaluate(values)
         except Fault as raised:
-            own_fault = raised
-    return Outcome(value=value, fault=own_fault, usage=usage, parts=parts)
+            formula_fault = raised
+    return Outcome(value=value, fault=formula_fault, usage=usage, parts=parts)

@@ -1,4 +1,4 @@
-"""What can go wrong: a grader's JSON (`SpecError`), or the grading of one completion (`Fault`, one of eleven flags)."""
+"""Errors in a grader's JSON (`SpecError`) and in the grading of one completion (`Fault`, one of eleven flags)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rft.types import Status
 
 
 class SpecError(ValueError):
-    """A grader's JSON, or a request, is wrong. Holds every problem found.
+    """An invalid grader or request, with all problems.
 
     Args:
         problems: One sentence each, beginning with a JSON path, as `$.graders.a.operation: 'neq' is ...`.
@@ -27,25 +27,25 @@ class Flag(StrEnum):
     FORMULA_PARSE_ERROR = "formula_parse_error"
     """`calculate_output` has no finite value for these scores."""
     SAMPLE_PARSE_ERROR = "sample_parse_error"
-    """The completion is not what `response_format` demands, or cannot be read by the grader."""
+    """The completion does not follow `response_format`, or the grader cannot read it."""
     TRUNCATED_OBSERVATION_ERROR = "truncated_observation_error"
-    """The completion was cut before it came to an answer."""
+    """The completion was cut before its answer."""
     UNRESPONSIVE_REWARD_ERROR = "unresponsive_reward_error"
-    """The grader did not answer before its deadline."""
+    """The grader missed its deadline."""
     INVALID_VARIABLE_ERROR = "invalid_variable_error"
-    """A template names a variable that is not there."""
+    """A template names a missing variable."""
     OTHER_ERROR = "other_error"
-    """Anything else."""
+    """Any other error."""
     PYTHON_GRADER_SERVER_ERROR = "python_grader_server_error"
     """The sandbox failed, or the program ended without a result."""
     PYTHON_GRADER_RUNTIME_ERROR = "python_grader_runtime_error"
-    """`grade` raised, or returned no finite number."""
+    """`grade` raised, or returned a value that is not a finite number."""
     MODEL_GRADER_SERVER_ERROR = "model_grader_server_error"
-    """The judge could not be reached, retries included."""
+    """The judge could not be reached after all retries."""
     MODEL_GRADER_REFUSAL_ERROR = "model_grader_refusal_error"
     """The judge refused."""
     MODEL_GRADER_PARSE_ERROR = "model_grader_parse_error"
-    """The judge's reply is no verdict."""
+    """The judge's reply has no verdict."""
 
 
 _DETAILS = {
@@ -53,17 +53,17 @@ _DETAILS = {
     Flag.PYTHON_GRADER_RUNTIME_ERROR: "python_grader_runtime_error_details",
     Flag.MODEL_GRADER_SERVER_ERROR: "model_grader_server_error_details",
 }
-"""Three flags have a text beside them in the response."""
+"""Three flags have a text in the response."""
 
 
 class Fault(Exception):
-    """One completion could not be graded.
+    """A completion that could not be graded.
 
     Args:
-        flag: Which flag is set.
-        detail: What happened, in words.
-        status: Who is to blame; no answer and invalid output are the model's fault, all else is the grader's.
-        usage: Tokens spent all the same, by model.
+        flag: The flag of the error.
+        detail: The reason, in words.
+        status: `no answer` and `invalid output` are faults of the model; any other status is a fault of the grader.
+        usage: Tokens that were spent nevertheless, by model.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Fault(Exception):
 
 
 def error_flags(faults: Iterable[Fault]) -> dict[str, Any]:
-    """Return `metadata.errors` of `/graders/run`: eleven flags and three details."""
+    """Return `metadata.errors` of `/graders/run`: eleven flags and three texts."""
     errors: dict[str, Any] = dict.fromkeys(Flag, False) | dict.fromkeys(_DETAILS.values())
     for fault in faults:
         errors[fault.flag] = True

@@ -1,4 +1,4 @@
-"""Formulas: `calculate_output` of a multi grader, read by a small parser of its own; nothing is ever evaluated as code.
+"""Formulas: `calculate_output` of a multi grader, parsed by a small parser and never evaluated as code.
 
     sum     = product (("+" | "-") product)*
     product = unary (("*" | "/") unary)*
@@ -6,7 +6,7 @@
     power   = atom ("^" unary)?                    from the right: 2^3^2 is 512; -2^2 is -4
     atom    = number | key | function "(" sum ("," sum)* ")" | "(" sum ")"
 
-All numbers are floats. Functions: `min` and `max` of some values, `abs floor ceil exp sqrt log` (natural) of one.
+All numbers are floats. Functions: `min` and `max` of several values, `abs floor ceil exp sqrt log` (natural) of one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import NoReturn
 from rft.grading.foreign.openai_spec.faults import Fault, Flag, SpecError
 
 MAX_TOKENS = 400
-"""Longest formula, in numbers, names and signs."""
+"""Maximum length of a formula, in numbers, names and signs."""
 MAX_DEPTH = 50
-"""Deepest nesting of parentheses, functions, signs and powers."""
+"""Maximum nesting of parentheses, functions, signs and powers."""
 
 FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "min": min,
@@ -34,7 +34,7 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "sqrt": math.sqrt,
     "log": math.log,
 }
-"""What a formula may call."""
+"""Functions of formulas."""
 _OPERATORS: Mapping[str, Callable[[float, float], float]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
@@ -51,60 +51,60 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One step of a formula: a number, a key, or an operator or function with its arguments."""
+    """A node of a formula: a number, a key, or an operator or function with its arguments."""
 
     what: float | str
-    """The number; the key's name; or the operator or function."""
+    """The number, the key, or the name of the operator or function."""
     position: int
-    """Where it is in the text, from 0."""
+    """Position in the text, from 0."""
     arguments: tuple[Node, ...] = ()
-    """Empty for numbers and keys."""
+    """The arguments; empty for numbers and keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A formula, read once.
+    """A parsed formula.
 
     Example:
         Formula.parse("0.8 * correct + 0.2 * min(brief, 1)").evaluate({"correct": 1.0, "brief": 0.5})  # 0.9
     """
 
     source: str
-    """The text as it was given."""
+    """The unchanged text."""
     root: Node
-    """Its last step."""
+    """The root node."""
 
     @classmethod
     def parse(cls, source: str) -> Formula:
-        """Read a formula.
+        """Parse a formula.
 
         Raises:
-            SpecError: It cannot be read; says at which character.
+            SpecError: The text is not a formula; the message names the character.
         """
         return cls(source, _Parser(source).parse())
 
     def names(self) -> dict[str, int]:
-        """Return the keys that it uses, and where each is used first."""
-        found: dict[str, int] = {}
+        """Return the keys of the formula with the position of their first use."""
+        positions: dict[str, int] = {}
         pending = [self.root]
         while pending:
             node = pending.pop()
             pending += reversed(node.arguments)
             if isinstance(node.what, str) and not node.arguments:
-                found.setdefault(node.what, node.position)
-        return found
+                positions.setdefault(node.what, node.position)
+        return positions
 
     def evaluate(self, values: Mapping[str, float]) -> float:
-        """Return its value.
+        """Return the formula's value.
 
         Raises:
-            Fault: Some step has no finite value.
+            Fault: A step has no finite value.
         """
         return _evaluate(self.root, values)
 
 
 def is_key(name: str) -> bool:
-    """Whether a formula can refer to a grader by this name."""
+    """Whether a formula can use this name of a grader."""
     return bool(_NAME.fullmatch(name)) and name not in FUNCTIONS
 
 
@@ -133,7 +133,7 @@ def _of_one(function: str, argument: float) -> float:
 
 
 class _Parser:
-    """Recursive descent over one formula."""
+    """A recursive-descent parser of one formula."""
 
     def __init__(self, source: str) -> None:
         self.tokens = _tokens(source)
@@ -144,7 +144,7 @@ class _Parser:
         root = self.sum()
         kind, text, position = self.tokens[self.next]
         if kind != "end":
-            self.fail(f"{text!r} stands where an operator or the end should", position)
+            self.fail(f"expected an operator or the end, got {text!r}", position)
         return root
 
     def fail(self, problem: str, position: int) -> NoReturn:
@@ -166,27 +166,27 @@ class _Parser:
 
     def chain(self, operand: Callable[[], Node], *operators: str) -> Node:
         node = operand()
-        while found := self.take(*operators):
-            node = Node(*found, (node, operand()))
+        while operator := self.take(*operators):
+            node = Node(*operator, (node, operand()))
         return node
 
     def unary(self) -> Node:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             self.fail(f"nested deeper than {MAX_DEPTH}", self.tokens[self.next][2])
-        found = self.take("+", "-")
-        if found is None:
+        operator = self.take("+", "-")
+        if operator is None:
             node = self.power()
         else:
             node = self.unary()
-            node = Node(*found, (node,)) if found[0] == "-" else node
+            node = Node(*operator, (node,)) if operator[0] == "-" else node
         self.depth -= 1
         return node
 
     def power(self) -> Node:
         base = self.atom()
-        found = self.take("^")
-        return Node(*found, (base, self.unary())) if found else base
+        operator = self.take("^")
+        return Node(*operator, (base, self.unary())) if operator else base
 
     def atom(self) -> Node:
         if self.take("("):
@@ -198,12 +198,10 @@ class _Parser:
         if kind == "number":
             value = float(text)
             if math.isinf(value):
-                self.fail(f"{text} is too large a number", position)
+                self.fail(f"{text} is too large", position)
             return Node(value, position)
         if kind != "name":
-            self.fail(
-                f"{f'{text!r} stands' if text else 'the formula ends'} where a number, a grader or '(' should", position
-            )
+            self.fail(f"expected a number, a grader or '(', got {repr(text) if text else 'the end'}", position)
         return self.call(text, position) if text in FUNCTIONS or self.peek("(") else Node(text, position)
 
     def peek(self, sign: str) -> bool:
@@ -211,7 +209,7 @@ class _Parser:
 
     def call(self, function: str, position: int) -> Node:
         if function not in FUNCTIONS:
-            self.fail(f"there is no function '{function}'; there are {', '.join(FUNCTIONS)}", position)
+            self.fail(f"'{function}' is not a function; the functions are {', '.join(FUNCTIONS)}", position)
         if not self.take("("):
             self.fail(f"'{function}' is a function; write {function}(...)", position)
         arguments = [self.sum()]
@@ -228,7 +226,7 @@ class _Parser:
 
 
 def _tokens(source: str) -> list[tuple[str, str, int]]:
-    """Split a formula into (kind, text, position); the last one is the end."""
+    """Split a formula into (kind, text, position); the last token is the end."""
     tokens: list[tuple[str, str, int]] = []
     at = 0
     while match := _TOKEN.match(source, at):
@@ -240,5 +238,5 @@ def _tokens(source: str) -> list[tuple[str, str, int]]:
         hint = "; power is written '^'" if source.startswith("**", at) else ""
         raise SpecError([f"character {at}: {source[at]!r} cannot be read{hint}"])
     if len(tokens) > MAX_TOKENS:
-        raise SpecError([f"the formula has {len(tokens)} numbers, names and signs; at most {MAX_TOKENS} are read"])
+        raise SpecError([f"the formula has {len(tokens)} numbers, names and signs; the limit is {MAX_TOKENS}"])
     return [*tokens, ("end", "", len(source))]

@@ -21,14 +21,14 @@ _REASON_CHARS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAIGrader:
-    """Grades completions by an OpenAI grader's JSON; `load_openai` makes one."""
+    """Grades completions with an OpenAI grader; `load_openai` makes one."""
 
     spec: Grader
-    """The grader, read and checked."""
+    """The checked grader."""
     response_format: Mapping[str, Any] | None = None
-    """What the answers had to be; with it, graders see `sample.output_json`."""
+    """The required format of answers; with it, graders can read `sample.output_json`."""
     services: Services = field(default_factory=Services, repr=False, compare=False)
-    """Judge, sandbox, pace."""
+    """Judge, sandbox and other services."""
 
     async def grade(self, completion: str, task: Task, rollout: Rollout) -> Score:
         """Grade one completion."""
@@ -41,7 +41,7 @@ class OpenAIGrader:
 
 
 def to_score(outcome: Outcome, *, answer: str | None = None) -> Score:
-    """Turn an outcome into a score: its status is that of the first fault of its kind, as the package describes."""
+    """Convert an outcome to a score. Its status is that of the first fault, as the package describes."""
     faults = [fault for fault in outcome.faults if fault.status.has_value is (outcome.value is not None)]
     parts = ", ".join(
         f"{key} {'none' if part.value is None else f'{part.value:g}'}" for key, part in outcome.parts.items()
@@ -60,30 +60,34 @@ def load_openai(
     """Make a grader from OpenAI's JSON.
 
     Args:
-        source: A file's path, JSON text, or the object. Either the grader itself, or the `reinforcement` object of a
-            fine-tuning job, which holds it under `grader` beside `response_format` and `hyperparameters`.
-        response_format: What the answers had to be, where the source does not say.
-        services: Judge, sandbox and so on; None for those that the environment names.
+        source: A path, a JSON text, or an object: either the grader itself, or the `reinforcement` object of a
+            fine-tuning job, which has the grader under `grader`, beside `response_format` and `hyperparameters`.
+        response_format: The required format of answers, if the source does not set it.
+        services: Judge, sandbox and other services; None uses those that the environment names.
 
     Raises:
-        SpecError: Something is wrong with it; holds everything that is.
+        SpecError: The source is invalid; the message lists all problems.
     """
     from rft.grading.foreign.openai_spec.parsing import parse_grader, templates_of
 
-    found, path = _read(source) if isinstance(source, str) else source, "$"
-    if isinstance(found, Mapping) and "grader" in found and "type" not in found:
-        unknown = set(found) - {"grader", "response_format", "hyperparameters"}
+    content, path = _read(source) if isinstance(source, str) else source, "$"
+    if isinstance(content, Mapping) and "grader" in content and "type" not in content:
+        unknown = set(content) - {"grader", "response_format", "hyperparameters"}
         if unknown:
-            raise SpecError([f"$.{key}: a job has grader, response_format, hyperparameters" for key in sorted(unknown)])
-        response_format = response_format or found.get("response_format")
-        found, path = found["grader"], "$.grader"
-    spec = parse_grader(found, path)
+            raise SpecError(
+                [f"$.{key}: unknown key; a job has grader, response_format, hyperparameters" for key in sorted(unknown)]
+            )
+        response_format = response_format or content.get("response_format")
+        content, path = content["grader"], "$.grader"
+    spec = parse_grader(content, path)
     problems = [*_response_format_problems(response_format)]
-    needs_json = [one for one in templates_of(spec) if any(v.path[1] == "output_json" for v in one.variables)]
+    needs_json = [
+        template for template in templates_of(spec) if any(v.path[1] == "output_json" for v in template.variables)
+    ]
     if needs_json and response_format is None:
         problems.append(
-            f"{path}: {needs_json[0].source!r:.80} needs sample.output_json, which is there only with a "
-            f"response_format; give it beside the grader, as {{'grader': ..., 'response_format': ...}}"
+            f"{path}: {needs_json[0].source!r:.80} requires sample.output_json, which exists only with a "
+            f"response_format; add it beside the grader, as {{'grader': ..., 'response_format': ...}}"
         )
     if problems:
         raise SpecError(problems)
@@ -102,14 +106,14 @@ def _read(source: str) -> Any:
     except RecursionError:
         raise SpecError([f"$: {name} is nested too deep"]) from None
     except json.JSONDecodeError as error:
-        raise SpecError([f"$: {name} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}"]) from None
+        raise SpecError([f"$: {name} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"]) from None
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     repeated = sorted({key for key in keys if keys.count(key) > 1})
     if repeated:
-        raise SpecError([f"$: the key '{key}' is twice in one object" for key in repeated])
+        raise SpecError([f"$: an object repeats the key '{key}'" for key in repeated])
     return dict(pairs)
 
 
@@ -121,7 +125,7 @@ def _response_format_problems(response_format: Any) -> list[str]:
         return [f"{where}: {response_format!r:.80} is not {{'type': 'json_schema', 'json_schema': {{...}}}}"]
     schema = response_format.get("json_schema")
     if not isinstance(schema, Mapping) or not isinstance(schema.get("schema"), Mapping):
-        return [f"{where}.json_schema.schema: missing; give the JSON schema of the answers"]
+        return [f"{where}.json_schema.schema: missing; add the JSON schema of the answers"]
     import jsonschema
 
     try:

@@ -1,10 +1,10 @@
 """score_model and label_model: a judge behind an OpenAI-compatible endpoint.
 
-The judge replies in JSON, `{"steps": [{"description", "conclusion"}], "result"}`. OpenAI lists `result` first; here the
-steps come first, so that the judge reasons before it decides. A number beyond `range` is clipped to it.
+The judge replies in JSON, `{"steps": [{"description", "conclusion"}], "result"}`. OpenAI asks for `result` first; rft
+asks for the steps first, so the judge reasons before it decides. A number outside `range` is clipped.
 
-A reply without a number gets a reward of 0 from OpenAI. Here that is `model_grader_parse_error` and no reward: the
-judge failed, and not the model.
+OpenAI gives a reward of 0 for a reply without a number. rft reports `model_grader_parse_error` and gives no reward,
+because the judge failed, not the model.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from rft.grading.foreign.openai_spec.templates import Template
 
 
 async def score(spec: ScoreModel, case: Case, services: Services) -> Outcome:
-    """Have a judge give a number.
+    """Return a judge's number.
 
     Raises:
-        Fault: A variable is missing, the judge cannot be reached, refuses, or replies with no number.
+        Fault: A variable is missing, or the judge cannot be reached, refuses, or replies without a number.
     """
     reply = await _ask(spec, case, services, {"type": "number"})
     result = _result(reply)
@@ -35,10 +35,10 @@ async def score(spec: ScoreModel, case: Case, services: Services) -> Outcome:
 
 
 async def label(spec: LabelModel, case: Case, services: Services) -> Outcome:
-    """Have a judge pick a label.
+    """Return a judge's label as a score.
 
     Raises:
-        Fault: A variable is missing, the judge cannot be reached, refuses, or picks none of the labels.
+        Fault: A variable is missing, or the judge cannot be reached, refuses, or replies with another label.
     """
     reply = await _ask(spec, case, services, {"type": "string", "enum": spec.labels})
     result = _result(reply)
@@ -69,7 +69,7 @@ def _schema(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message(message: InputMessage, case: Case) -> dict[str, Any]:
-    """Fill a message in, and turn its blocks into those of chat completions."""
+    """Fill in a message, and convert its blocks to those of chat completions."""
     content = message.content
     if isinstance(content, Template):
         return {"role": message.role, "content": content.render(case.sample, case.item)}

@@ -1,4 +1,4 @@
-"""One completion on its way through a grader: what is graded (`Case`), with what (`Services`), and what came of it."""
+"""Records of grading one completion: the input (`Case`), the resources (`Services`), and the result (`Outcome`)."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ if TYPE_CHECKING:
     from rft.grading.sandbox import Sandbox
 
 Usage = Mapping[str, int]
-"""Tokens: `prompt_tokens`, `completion_tokens`, `total_tokens`."""
+"""Token counts: `prompt_tokens`, `completion_tokens`, `total_tokens`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A completion and its row, as graders get them."""
+    """A completion and its task, as graders see them."""
 
     sample: Mapping[str, Any]
     """`choices`, `output_text`, `output_json`, `output_tools`, `output_audio`."""
     item: Mapping[str, Any]
-    """The row's columns."""
+    """The task's columns."""
     trace_id: str
-    """What an endpoint can log, and recognise a repeated call by."""
+    """An id for an endpoint's log, equal in repeated calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one grader."""
+    """The result of one grader."""
 
     value: float | None
-    """The score; None where the grader is at fault."""
+    """The score; None if the grader failed."""
     fault: Fault | None = None
-    """What went wrong, if anything."""
+    """The error, if any."""
     model: str | None = None
-    """The judge that was asked."""
+    """The judge's model, if a judge was called."""
     usage: Mapping[str, Usage] = field(default_factory=dict)
-    """Tokens by judge."""
+    """Token counts by model."""
     parts: Mapping[str, Outcome] = field(default_factory=dict)
-    """What came of the graders of a multi grader, by key."""
+    """The outcomes of a multi grader's graders, by key."""
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """All faults, the grader's own first."""
-        own = (self.fault,) if self.fault else ()
-        return own + tuple(fault for part in self.parts.values() for fault in part.faults)
+        """All faults; the grader's fault comes before those of its graders."""
+        faults = (self.fault,) if self.fault else ()
+        return faults + tuple(fault for part in self.parts.values() for fault in part.faults)
 
 
 class RateLimit:
-    """Lets calls through at a steady pace.
+    """Limits the rate of calls.
 
     Args:
-        per_second: Calls in a second.
+        per_second: Maximum number of calls per second.
     """
 
     def __init__(self, per_second: float) -> None:
@@ -66,7 +66,7 @@ class RateLimit:
         self._next = 0.0
 
     async def turn(self) -> None:
-        """Wait until it is this call's turn."""
+        """Wait for the next free slot."""
         now = time.monotonic()
         self._next = max(now, self._next + self._interval_s)
         if self._next > now:
@@ -75,14 +75,14 @@ class RateLimit:
 
 
 class Services:
-    """What graders need of the world: a judge, a sandbox, an endpoint's pace. Made when first needed, then kept.
+    """External services of graders: a judge, a sandbox, the rate of an endpoint. Each is created at its first use.
 
     Args:
-        base_url: Where models are, as `http://localhost:8000/v1`; None: what `OPENAI_BASE_URL` says, or else OpenAI.
-        api_key_env: The environment variable that holds the key.
-        timeout_s: Seconds that one call of a model may take.
-        retries: How often a call of a model is repeated.
-        backoff_s: Seconds before an endpoint is tried again; twice as many before each further try.
+        base_url: The address of models, as `http://localhost:8000/v1`; None uses `OPENAI_BASE_URL`, otherwise OpenAI.
+        api_key_env: The environment variable with the key.
+        timeout_s: Deadline of one call of a model in seconds.
+        retries: Maximum number of repetitions of a failed call.
+        backoff_s: Seconds before the second call of an endpoint; they double with each attempt.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Services:
 
     @functools.cached_property
     def sandbox(self) -> Sandbox:
-        """Where python graders run."""
+        """The sandbox of python graders."""
         from rft.grading.sandbox import Sandbox
 
         return Sandbox(packages=True)

@@ -1,4 +1,4 @@
-"""From a grader's JSON to its type, or to everything that is wrong with it, each problem with its JSON path."""
+"""Parses a grader's JSON, and reports all problems with their JSON paths."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rft.grading.loading.targets import did_you_mean
 
 
 def parse_grader(source: Any, path: str = "$") -> Grader:
-    """Read a grader's JSON.
+    """Parse a grader's JSON.
 
     Args:
         source: The object.
-        path: Where it stands, for the problems.
+        path: Its JSON path, for messages.
 
     Raises:
-        SpecError: Something is wrong with it; holds everything that is.
+        SpecError: The object is invalid; the message lists all problems.
     """
     problems: list[str] = []
     grader = _parse(source, path, "", problems)
@@ -32,13 +32,13 @@ def parse_grader(source: Any, path: str = "$") -> Grader:
 
 
 def templates_of(value: Any) -> list[Template]:
-    """Return all templates of a grader, those of the graders in it too."""
+    """Return all templates of a grader, including those of a multi grader's graders."""
     if isinstance(value, Template):
         return [value]
     if isinstance(value, BaseModel):
-        return [found for name in type(value).model_fields for found in templates_of(getattr(value, name))]
+        return [template for name in type(value).model_fields for template in templates_of(getattr(value, name))]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [found for one in inner for found in templates_of(one)]
+    return [template for nested in inner for template in templates_of(nested)]
 
 
 def _parse(source: Any, path: str, key: str, problems: list[str]) -> Grader | None:
@@ -47,11 +47,13 @@ def _parse(source: Any, path: str, key: str, problems: list[str]) -> Grader | No
         return None
     kind = source.get("type")
     if not isinstance(kind, str) or kind not in TYPES:
-        what = f"{kind!r:.80} is no type of grader{did_you_mean(str(kind), TYPES)}" if "type" in source else "missing"
+        what = (
+            f"{kind!r:.80} is not a type of grader{did_you_mean(str(kind), TYPES)}" if "type" in source else "missing"
+        )
         problems.append(f"{path}.type: {what}; the types are {', '.join(TYPES)}")
         return None
     if kind == "multi" and key:
-        problems.append(f"{path}.type: a multi grader cannot hold another one; write it as part of calculate_output")
+        problems.append(f"{path}.type: a multi grader cannot contain a multi grader; use calculate_output")
         return None
     fields = dict(source) | {"name": source.get("name", key or kind)}
     if kind == "multi":
@@ -64,29 +66,31 @@ def _parse(source: Any, path: str, key: str, problems: list[str]) -> Grader | No
 
 
 def _with_parts(fields: dict[str, Any], path: str, problems: list[str]) -> dict[str, Any]:
-    """Read the graders of a multi grader, and check its formula against their keys."""
+    """Parse the graders of a multi grader, and check its formula against their keys."""
     graders = fields.get("graders")
     if isinstance(graders, list):
-        names = [one.get("name") if isinstance(one, Mapping) else None for one in graders]
-        named = {name: one for name, one in zip(names, graders, strict=True) if isinstance(name, str)}
+        names = [grader.get("name") if isinstance(grader, Mapping) else None for grader in graders]
+        named = {name: grader for name, grader in zip(names, graders, strict=True) if isinstance(name, str)}
         if len(named) != len(graders):
-            problems.append(f"{path}.graders: in a list each grader needs a name of its own; or write an object")
+            problems.append(f"{path}.graders: in a list each grader needs a unique name; or use an object")
         graders = named
     if not isinstance(graders, Mapping):
         return fields
     for key in graders:
         if not is_key(str(key)):
-            what = "is a function" if key in FUNCTIONS else "is no name of letters, digits and '_'"
+            what = "is a function" if key in FUNCTIONS else "is not a name of letters, digits and '_'"
             problems.append(f"{path}.graders.{key}: '{key}' {what}, so calculate_output cannot refer to it")
-    parsed = {str(key): _parse(one, f"{path}.graders.{key}", str(key), problems) for key, one in graders.items()}
-    fields["graders"] = {key: one or Grader(type="") for key, one in parsed.items()}  # a stand-in: problems are noted
+    parsed = {str(key): _parse(grader, f"{path}.graders.{key}", str(key), problems) for key, grader in graders.items()}
+    fields["graders"] = {
+        key: grader or Grader(type="") for key, grader in parsed.items()
+    }  # a placeholder: the problems are reported
     try:
         used = Formula.parse(str(fields["calculate_output"])).names()
     except (SpecError, KeyError):
-        return fields  # noted when the field is read
+        return fields  # reported when the field is parsed
     for name, position in used.items():
         if name not in parsed:
-            known = f"{did_you_mean(name, parsed)}; there are {', '.join(parsed)}"
+            known = f"{did_you_mean(name, parsed)}; the graders are {', '.join(parsed)}"
             problems.append(f"{path}.calculate_output: character {position}: there is no grader '{name}'{known}")
     return fields
 
@@ -106,11 +110,11 @@ def _in_words(error: ValidationError, model: type[BaseModel], fields: Mapping[st
             problems.append(f"{where}: {reason}")
         elif detail["type"] == "extra_forbidden":
             known = list(model.model_fields) if len(detail["loc"]) == 1 else []
-            takes = f"; there are {', '.join(known)}" if known else ""
-            problems.append(f"{where}: there is no such key{did_you_mean(str(detail['loc'][-1]), known)}{takes}")
+            takes = f"; the keys are {', '.join(known)}" if known else ""
+            problems.append(f"{where}: unknown key{did_you_mean(str(detail['loc'][-1]), known)}{takes}")
         elif detail["type"].startswith("union_tag"):
             problems.append(
-                f"{where}: write a text, or blocks of type input_text, output_text, input_image, input_audio"
+                f"{where}: expected a text, or blocks of type input_text, output_text, input_image, input_audio"
             )
         else:
             given = "" if "headers" in detail["loc"] else f"{detail['input']!r:.80}: "
@@ -119,7 +123,7 @@ def _in_words(error: ValidationError, model: type[BaseModel], fields: Mapping[st
 
 
 def _json_path(path: str, steps: tuple[int | str, ...], value: Any) -> str:
-    """Write where a problem is; pydantic also names which form of a message's content it took, which is no key."""
+    """Return a problem's path without the form of a message's content, which pydantic adds."""
     for step in steps:
         if isinstance(step, int):
             path += f"[{step}]"

@@ -1,11 +1,11 @@
-"""python: a program's `grade(sample, item)`, run in the sandbox with the documented limits.
+"""python: a program's `grade(sample, item)`, in the sandbox with the documented limits.
 
-Two minutes, 2 GB of memory, 1 GB of files, no network. The installed packages can be imported; `image_tag`, which names
-OpenAI's own set of them, changes nothing here. What the program prints goes to stderr, so that its result, one line of
-JSON, stands alone on stdout.
+Two minutes, 2 GB of memory, 1 GB of files, no network. The program can import the installed packages; `image_tag`,
+which names OpenAI's set of packages, has no effect. The program's output goes to stderr, so its result, one line of
+JSON, is alone on stdout.
 
-Where `grade` raises, or returns no finite number, OpenAI gives a reward of 0. Here that is no reward: it is the program
-that failed, and not the model.
+If `grade` raises, or returns a value that is not a finite number, OpenAI gives a reward of 0. rft gives no reward,
+because the program failed, not the model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rft.grading.foreign.openai_spec.spec import Python
 from rft.types import Status
 
 WALL_S = 120.0
-"""Seconds that a call may take."""
+"""Deadline of a call in seconds."""
 MEMORY_MB = 2048
 FILE_MB = 1024
 
@@ -40,7 +40,7 @@ def run(source, sample, item):
         exec(compile(source, "grader.py", "exec"), module)
         value = module["grade"](sample, item)
         if isinstance(value, (str, bytes)) or value is None:
-            raise TypeError(f"grade returned {value!r:.80}, which is no number")
+            raise TypeError(f"grade returned {value!r:.80}, which is not a number")
         return {"value": float(value)}
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)[1:]
@@ -52,14 +52,14 @@ nonce = request.pop("nonce")
 reply.write(json.dumps(run(**request) | {"nonce": nonce}))
 reply.flush()
 """
-"""What runs in the sandbox. The nonce keeps text that code under test prints from passing for a result."""
+"""The program in the sandbox. The nonce separates its result from text that the graded code prints."""
 
 
 async def grade(spec: Python, case: Case, services: Services) -> Outcome:
     """Run the program.
 
     Raises:
-        Fault: The program failed, or the sandbox did.
+        Fault: The program or the sandbox failed.
     """
     from rft.grading.sandbox import Limits, SandboxError
 
@@ -80,7 +80,7 @@ async def grade(spec: Python, case: Case, services: Services) -> Outcome:
         raise Fault(Flag.PYTHON_GRADER_RUNTIME_ERROR, str(reply["error"]))
     value = reply.get("value")
     if not isinstance(value, float) or not math.isfinite(value):
-        raise Fault(Flag.PYTHON_GRADER_RUNTIME_ERROR, f"grade returned {value!r}, which is no finite number")
+        raise Fault(Flag.PYTHON_GRADER_RUNTIME_ERROR, f"grade returned {value!r}, which is not a finite number")
     return Outcome(value=value)
 
 

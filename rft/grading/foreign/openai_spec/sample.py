@@ -1,13 +1,13 @@
-"""The sample: what a completion is to a grader, in the shape of OpenAI's chat completions.
+"""The sample: a completion as graders see it, in the format of OpenAI's chat completions.
 
     {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "4", ...}}],
      "output_text": "4", "output_json": null, "output_tools": [], "output_audio": null}
 
-- `output_text` is the final answer: what follows the last `</think>`, without tool calls and outer white space. A
-  hosted model's reasoning is not in its output either.
-- `output_json` is there when a `response_format` was given, else null; in `/graders/run` whenever the text is JSON.
-- `output_tools` are the calls written as `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, which is how most
-  open models write them; `arguments` is JSON text, as OpenAI has it. Where there is none the list is empty.
+- `output_text` is the final answer: the text after the last `</think>`, without tool calls and outer whitespace, as
+  hosted models return it.
+- `output_json` is set with a `response_format`, otherwise null; in `/graders/run` it is set if the text is JSON.
+- `output_tools` are the calls in `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, the format of most open
+  models; `arguments` is JSON text, as with OpenAI. Without calls the list is empty.
 - `output_audio` is always null.
 """
 
@@ -23,14 +23,14 @@ from rft.grading.foreign.openai_spec.faults import Fault, Flag
 from rft.types import Status, StopReason
 
 MAX_DEPTH = 100
-"""JSON nested deeper is not read: no answer needs it, and Python gives up on it in places that differ by version."""
+"""Maximum nesting of JSON that is parsed; Python's own limit depends on its version."""
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A completion, read."""
+    """A parsed completion."""
 
     output_text: str
     """The final answer."""
@@ -41,10 +41,10 @@ class Sample:
     finish_reason: str = "stop"
     """`stop`, `length` or `tool_calls`."""
     fault: Fault | None = None
-    """Why no grader can grade it, or None."""
+    """The reason why no grader can grade it, or None."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the sample as graders get it."""
+        """Return the sample as graders see it."""
         tools = [dict(tool) for tool in self.output_tools]
         message = {"role": "assistant", "content": self.output_text, "tool_calls": tools}
         return {
@@ -59,25 +59,25 @@ class Sample:
 def sample_of_completion(
     completion: str, *, stop: StopReason = StopReason.STOP, response_format: Mapping[str, Any] | None = None
 ) -> Sample:
-    """Read a completion of a run.
+    """Parse a completion of a run.
 
     Args:
-        completion: The text, thinking included.
-        stop: Why it ended.
-        response_format: What the answer had to be: `{"type": "json_schema", "json_schema": {"schema": ...}}`.
+        completion: The text with its thinking.
+        stop: The reason why it ended.
+        response_format: The required format: `{"type": "json_schema", "json_schema": {"schema": ...}}`.
     """
     text, tools = _split_tools(final_answer(completion))
     was_cut = stop is StopReason.LENGTH
     output_json, fault = None, None
     if was_cut and not text and not tools:
-        detail = "the completion was cut before it came to an answer"
+        detail = "the completion was cut before its answer"
         fault = Fault(Flag.TRUNCATED_OBSERVATION_ERROR, detail, Status.NO_ANSWER)
     elif response_format is not None and not tools:
         try:
             output_json = read_json(text)
             _require_schema(output_json, response_format)
         except ValueError as error:
-            detail = f"the answer is not what response_format demands: {error}"
+            detail = f"the answer does not follow response_format: {error}"
             fault = Fault(Flag.SAMPLE_PARSE_ERROR, detail, Status.INVALID_OUTPUT)
     finish_reason = "length" if was_cut else "tool_calls" if tools else "stop"
     return Sample(
@@ -86,7 +86,7 @@ def sample_of_completion(
 
 
 def sample_of_text(model_sample: str) -> Sample:
-    """Read `model_sample` of `/graders/run`: taken as it is, and as JSON too where it is JSON."""
+    """Parse `model_sample` of `/graders/run`: the unchanged text, and its JSON value if it is JSON."""
     try:
         output_json = read_json(model_sample)
     except ValueError:
@@ -95,10 +95,10 @@ def sample_of_text(model_sample: str) -> Sample:
 
 
 def read_json(text: str) -> Any:
-    """Read JSON from a model.
+    """Parse JSON of a model.
 
     Raises:
-        ValueError: It is not JSON (NaN and Infinity are not), or nested deeper than `MAX_DEPTH`.
+        ValueError: The text is not JSON (NaN and Infinity are not), or nested deeper than `MAX_DEPTH`.
     """
 
     def refuse(word: str) -> None:
@@ -123,7 +123,7 @@ def read_json(text: str) -> Any:
 
 
 def _split_tools(text: str) -> tuple[str, tuple[Mapping[str, Any], ...]]:
-    """Return the text without the tool calls in it, and these. What cannot be read stays in the text."""
+    """Return the text without its tool calls, and the tool calls. Unreadable calls stay in the text."""
     kept, *blocks = text.split(_OPEN)
     tools: list[Mapping[str, Any]] = []
     for block in blocks:
@@ -151,14 +151,14 @@ def _tool_call(body: str) -> dict[str, str] | None:
 
 
 def _require_schema(value: Any, response_format: Mapping[str, Any]) -> None:
-    """Raise ValueError where the answer does not fit the schema, if there is one."""
+    """Raise ValueError if the answer does not follow the schema, if any."""
     schema = response_format.get("json_schema", {}).get("schema")
     if schema is None:
         return
     import jsonschema
     from referencing import Registry
 
-    # An empty registry: a schema that refers to another one somewhere must not make us fetch it.
+    # An empty registry: a schema with an external reference must not trigger a download.
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     error = next(validator(schema, registry=Registry()).iter_errors(value), None)
     if error is not None:

@@ -1,9 +1,9 @@
-"""The grader JSON as types; `parsing` reads one into these.
+"""The types of the grader JSON; `parsing` makes them.
 
-Sources: OpenAI's graders guide and OpenAPI schema (2026), Azure's documentation for `endpoint`. Where these disagree
-the more lenient one is taken: `name` may be left out (the guide's own examples do), every grader may have an `id` and a
-`pass_threshold`, which change no reward, `graders` may be a list of graders with different names, `label_model` may
-stand alone and have `sampling_params`, and `multi` may have Foundry's `invalid_grade`.
+Sources: OpenAI's graders guide and OpenAPI schema (2026), Azure's documentation for `endpoint`. If they disagree, rft
+follows the more lenient one: `name` is optional (as in the guide's examples), every grader may have an `id` and a
+`pass_threshold`, which do not affect rewards, `graders` may be a list of graders with different names, `label_model`
+may be the only grader and have `sampling_params`, and `multi` may have Foundry's `invalid_grade`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rft.grading.foreign.openai_spec.formula import Formula
 from rft.grading.foreign.openai_spec.templates import Template
 
 MAX_SOURCE_BYTES = 256_000
-"""A python grader's source is smaller than this."""
+"""A python grader's source must be smaller."""
 
 
 def _read_with(parse: Callable[[str], Any]) -> PlainValidator:
@@ -52,25 +52,25 @@ class _Strict(BaseModel):
 
 
 class Grader(_Strict):
-    """What every grader has."""
+    """The fields of every grader."""
 
     type: str
-    """Which of `TYPES` it is."""
+    """The type, one of `TYPES`."""
     name: str = ""
-    """Its name; left out, its key in a multi grader, or else its type."""
+    """The name; by default its key in a multi grader, otherwise its type."""
     id: str | None = None
-    """Its identifier in replies of the API; it changes nothing."""
+    """Its identifier in replies of the API; it does not affect rewards."""
     pass_threshold: float | None = None
-    """The score from which on evaluations count a pass; it changes no reward."""
+    """The score from which evaluations count a pass; it does not affect rewards."""
 
     @property
     def minimum(self) -> float:
-        """The lowest score, for what is the model's fault."""
+        """The lowest score, for faults of the model."""
         return 0.0
 
 
 class StringCheck(Grader):
-    """1 where `input` and `reference` compare as `operation` says, else 0."""
+    """Scores 1 if `input` and `reference` compare as `operation` requires, otherwise 0."""
 
     type: Literal["string_check"]
     operation: Literal["eq", "ne", "like", "ilike"]
@@ -82,12 +82,12 @@ class StringCheck(Grader):
     def _like_needs_a_reference(cls, reference: Template, info: ValidationInfo) -> Template:
         operation = info.data.get("operation")
         if operation in ("like", "ilike") and not reference.source:
-            raise ValueError(f"every text contains the empty reference, so '{operation}' would always give 1")
+            raise ValueError(f"every text contains the empty reference, so '{operation}' would always score 1")
         return reference
 
 
 class TextSimilarity(Grader):
-    """How alike `input` and `reference` are, 0 to 1."""
+    """Scores the similarity of `input` and `reference`, from 0 to 1."""
 
     type: Literal["text_similarity"]
     input: Templated
@@ -110,7 +110,7 @@ class TextSimilarity(Grader):
     @classmethod
     def _something_to_be_like(cls, reference: Template) -> Template:
         if not reference.source:
-            raise ValueError("nothing can be like an empty reference")
+            raise ValueError("no text is similar to an empty reference")
         return reference
 
 
@@ -130,14 +130,14 @@ class ImageBlock(_Strict):
 
 
 class AudioData(_Strict):
-    """Sound in base64."""
+    """Audio in base64."""
 
     data: Templated
     format: Literal["mp3", "wav"]
 
 
 class AudioBlock(_Strict):
-    """Sound in a message."""
+    """Audio in a message."""
 
     type: Literal["input_audio"]
     input_audio: AudioData
@@ -148,7 +148,7 @@ _TEXT, _IMAGE, _AUDIO = "input_text", "input_image", "input_audio"
 
 
 def _kind(value: Any) -> str | None:
-    """Tell which form a message's content, or a part of it, has."""
+    """Return the form of a message's content, or of a part of it."""
     if isinstance(value, (str, Template)):
         return "text"
     if isinstance(value, list):
@@ -173,7 +173,7 @@ Content = Annotated[
     Discriminator(_kind),
 ]
 CONTENT_FORMS = ("text", "list", _TEXT, _IMAGE, _AUDIO)
-"""What pydantic calls the forms of a message's content, in the paths of its errors."""
+"""Pydantic's names for the forms of a message's content, in the paths of its errors."""
 
 
 class InputMessage(_Strict):
@@ -185,7 +185,7 @@ class InputMessage(_Strict):
 
 
 class SamplingParams(_Strict):
-    """How a judge is sampled; what is left out, the judge decides."""
+    """Sampling parameters of a judge; the judge's defaults apply to missing ones."""
 
     seed: int | None = None
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -195,7 +195,7 @@ class SamplingParams(_Strict):
 
 
 class ScoreModel(Grader):
-    """A judge that gives a number, clipped to `range`."""
+    """A judge that replies with a number, clipped to `range`."""
 
     type: Literal["score_model"]
     model: str = Field(min_length=1)
@@ -217,7 +217,7 @@ class ScoreModel(Grader):
 
 
 class LabelModel(Grader):
-    """A judge that picks one of `labels`: 1 where it is one of `passing_labels`, else 0."""
+    """A judge that replies with one of `labels`: scores 1 for one of `passing_labels`, otherwise 0."""
 
     type: Literal["label_model"]
     model: str = Field(min_length=1)
@@ -254,9 +254,9 @@ class Python(Grader):
         except SyntaxError as error:
             raise ValueError(f"line {error.lineno}: syntax error: {error.msg}") from None
         except (ValueError, RecursionError, MemoryError) as error:
-            raise ValueError(f"that is no Python source: {error}") from None
+            raise ValueError(f"the source is not valid Python: {error}") from None
         functions = [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "grade"]
-        # Where no function of that name is written out, it may still be assigned or imported.
+        # The function may also be assigned or imported.
         if not functions and "grade" not in source:
             raise ValueError("the source defines no function grade(sample, item)")
         if functions and len(functions[-1].args.posonlyargs + functions[-1].args.args) != 2:
@@ -265,7 +265,7 @@ class Python(Grader):
 
 
 class Endpoint(Grader):
-    """A service of the user's own: POST `{sample, item, trace_id}`, answered with `{"score": number}`."""
+    """A user's service: POST `{sample, item, trace_id}` returns `{"score": number}`."""
 
     type: Literal["endpoint"]
     url: str = Field(pattern=r"^https?://[^\s/]+")
@@ -280,13 +280,13 @@ class Multi(Grader):
     graders: dict[str, SerializeAsAny[InstanceOf[Grader]]] = Field(min_length=1)
     calculate_output: Annotated[Formula, _read_with(Formula.parse), _AsSource]
     invalid_grade: float | None = Field(default=None, allow_inf_nan=False)
-    """The score of a completion that cannot be graded; left out, that of the formula over the graders' minimums."""
+    """The score of a completion that cannot be graded; by default the formula over the graders' minimums."""
 
 
 REFUSED_KEYS: Mapping[str, str] = {
-    "file_id": "files in OpenAI's storage cannot be read here; give the image as image_url, a URL or a data: URL",
+    "file_id": "rft cannot read files in OpenAI's storage; set image_url to a URL or a data: URL",
 }
-"""Keys of OpenAI's that have no meaning here, and what to do instead."""
+"""Keys of OpenAI's without a meaning in rft, and their replacements."""
 
 TYPES: Mapping[str, type[Grader]] = {
     "string_check": StringCheck,

@@ -1,10 +1,10 @@
-"""string_check: exact comparison. No trimming, no Unicode normalisation; none is documented.
+"""string_check: exact comparison without trimming or Unicode normalisation, which OpenAI does not document.
 
     eq      input equals reference            ne      it does not
     like    input contains reference          ilike   the same, case ignored (`str.casefold`); no `%` wildcards
 
-A reference that is rendered to nothing is contained in everything. Where the completion made it so that is no answer,
-else the row is at fault.
+Every text contains an empty reference. If the completion made the reference empty, the completion has no answer;
+otherwise the task is at fault.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ async def grade(spec: StringCheck, case: Case) -> Outcome:
     if spec.operation in ("eq", "ne"):
         return Outcome(value=float((text == reference) is (spec.operation == "eq")))
     if not reference:
-        detail = f"the reference is empty, and '{spec.operation}' finds that in every text"
+        detail = f"the reference is empty, and '{spec.operation}' matches it in every text"
         is_the_models = spec.reference.uses_sample
         raise Fault(Flag.OTHER_ERROR, detail, Status.NO_ANSWER if is_the_models else Status.GRADER_ERROR)
     if spec.operation == "ilike":

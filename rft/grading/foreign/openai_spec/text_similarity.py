@@ -1,4 +1,4 @@
-r"""text_similarity: how alike two texts are, 0 to 1. OpenAI documents no settings; these are ours, and fixed.
+r"""text_similarity: the similarity of two texts, 0 to 1. OpenAI documents no settings; rft has fixed ones.
 
     metric        library, settings                                                 words
     fuzzy_match   rapidfuzz `fuzz.ratio` / 100; no processor, case counts           -
@@ -13,10 +13,10 @@ r"""text_similarity: how alike two texts are, 0 to 1. OpenAI documents no settin
     cosine        cosine of the embeddings by `text-embedding-3-large`, not         -
                   below 0
 
-`fuzz.ratio` and F1 because the laxer ones (WRatio, recall) pay for repeating the answer fifty times. Texts that are
-equal, or have the same words to the metric, score 1: METEOR alone would give 0.5 to an answer of one word. An empty
-reference, and one longer than `MAX_CHARS`, cannot be compared with; such an input is the model's fault where it comes
-from the completion.
+`fuzz.ratio` and F1 are used because laxer metrics (WRatio, recall) pay for an answer repeated fifty times. Texts that
+are equal, or have the same words for the metric, score 1: METEOR alone would give 0.5 to an answer of one word. Empty
+references and texts longer than `MAX_CHARS` cannot be compared; they are a fault of the model if they come from the
+completion.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from rft.grading.foreign.openai_spec.templates import Template
 from rft.types import Status
 
 MAX_CHARS = 50_000
-"""Longest text."""
+"""Maximum length of a text."""
 MAX_METEOR_WORDS = 2_000
-"""Longest text for METEOR, whose time grows with the product of the lengths."""
+"""Maximum length of a text for METEOR, whose time grows with the product of both lengths."""
 EMBEDDING_MODEL = "text-embedding-3-large"
-"""Whose embeddings `cosine` compares."""
+"""The model of embeddings for `cosine`."""
 
 _IMPORTING = threading.Lock()
-"""nltk, which rouge-score imports as well, stays broken for the process if two threads import it first."""
+"""nltk, which rouge-score imports as well, breaks if two threads import it for the first time."""
 _IMPORTED: set[str] = set()
-"""The metrics whose libraries are there."""
+"""The metrics whose libraries are installed."""
 _ROUGE_WORD = re.compile(r"[^\W_]+")
 
 
@@ -53,20 +53,20 @@ async def grade(spec: TextSimilarity, case: Case, services: Services) -> Outcome
     """Compare the two texts.
 
     Raises:
-        Fault: A variable is missing, a text is too long, the reference is empty, or there are no embeddings.
+        Fault: A variable is missing, a text is too long, the reference is empty, or the embeddings are missing.
     """
     text = spec.input.render(case.sample, case.item)
     reference = spec.reference.render(case.sample, case.item)
     for template, rendered, name in ((spec.input, text, "input"), (spec.reference, reference, "reference")):
         if len(rendered) > MAX_CHARS:
-            raise _unusable(template, f"the {name} has {len(rendered)} characters; at most {MAX_CHARS} are compared")
+            raise _unusable(template, f"the {name} has {len(rendered)} characters; the limit is {MAX_CHARS}")
     if not reference:
         raise _unusable(spec.reference, "the reference is empty")
     if text == reference:
         return Outcome(value=1.0)
     if spec.evaluation_metric == "cosine":
         return await _cosine(text, reference, services)
-    # In a thread: the first call imports the library, and long texts take a while.
+    # In a thread: the first call imports the library, and long texts take time.
     return await asyncio.to_thread(_compare, spec, text, reference)
 
 
@@ -77,7 +77,7 @@ def _compare(spec: TextSimilarity, text: str, reference: str) -> Outcome:
             _IMPORTED.add(spec.evaluation_metric)
     if spec.evaluation_metric == "meteor" and max(len(_words(text)), len(_words(reference))) > MAX_METEOR_WORDS:
         longer = spec.input if len(_words(text)) > MAX_METEOR_WORDS else spec.reference
-        raise _unusable(longer, f"METEOR compares at most {MAX_METEOR_WORDS} words")
+        raise _unusable(longer, f"the limit of METEOR is {MAX_METEOR_WORDS} words")
     return Outcome(value=min(1.0, max(0.0, METRICS[spec.evaluation_metric](text, reference))))
 
 
@@ -92,7 +92,7 @@ def bleu(text: str, reference: str) -> float:
     """Return sacrebleu's sentence BLEU."""
     from sacrebleu.metrics.bleu import BLEU
 
-    # It reports 100.00000000000004 for equal words.
+    # The library reports 100.00000000000004 for equal words.
     return (
         float(BLEU(effective_order=True, smooth_method="exp", tokenize="13a").sentence_score(text, [reference]).score)
         / 100
@@ -126,7 +126,7 @@ def rouge_n(text: str, reference: str, *, n: int) -> float:
 
 
 def rouge_l(text: str, reference: str) -> float:
-    """Return ROUGE-L's F1. rouge-score's own takes seconds for long texts."""
+    """Return ROUGE-L's F1; rouge-score's implementation takes seconds for long texts."""
     from rapidfuzz.distance import LCSseq
 
     words, expected = _rouge_words(text), _rouge_words(reference)
@@ -142,13 +142,13 @@ METRICS: Mapping[str, Callable[[str, str], float]] = {
     **{f"rouge_{n}": functools.partial(rouge_n, n=n) for n in range(1, 6)},
     "rouge_l": rouge_l,
 }
-"""The metrics that need no model: (text, reference) to a number from 0 to 1."""
+"""The metrics without a model: (text, reference) to a number from 0 to 1."""
 
 
 async def _cosine(text: str, reference: str, services: Services) -> Outcome:
     from rft.grading.clients.model_client import ModelCallError
 
-    if not text:  # endpoints refuse the empty text
+    if not text:  # endpoints reject the empty text
         return Outcome(value=0.0, model=EMBEDDING_MODEL)
     try:
         a, b = await services.model(EMBEDDING_MODEL).embed([text, reference])
@@ -166,7 +166,7 @@ def _dot(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _unusable(template: Template, detail: str) -> Fault:
-    """Blame the model where it wrote the text, the row where it did not."""
+    """Attribute a fault to the model if it wrote the text, otherwise to the task."""
     if template.uses_sample:
         return Fault(Flag.SAMPLE_PARSE_ERROR, detail, Status.INVALID_OUTPUT)
     return Fault(Flag.OTHER_ERROR, detail)
@@ -184,14 +184,14 @@ def _rouge_words(text: str) -> list[str]:
 
 
 class _RougeTokenizer:
-    """rouge-score's own keeps nothing but a-z and 0-9, so that no two texts in Greek have a word in common."""
+    """Tokenizes every alphabet; rouge-score's tokenizer keeps only a-z and 0-9, so two Greek texts share no word."""
 
     def tokenize(self, text: str) -> list[str]:
         return _rouge_words(text)
 
 
 class _NoSynonyms:
-    """Stands for WordNet, and knows no word."""
+    """A replacement for WordNet without any words."""
 
     def synsets(self, word: str, *_: Any) -> list[Any]:
         return []

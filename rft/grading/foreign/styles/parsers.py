@@ -1,7 +1,7 @@
-"""verifiers' parsers: what a rubric function's `parser` makes of a completion.
+"""verifiers' parsers, which rubric functions take as `parser`.
 
-In verifiers the parser belongs to the environment, so that a function alone does not say which one it means. The entry
-of the grader says it: `parser: boxed`. The names follow verifiers' classes and what their `extract_fn` extracts.
+In verifiers the parser belongs to the environment, so a function alone does not determine it. The grader's entry names
+it: `parser: boxed`. The names follow verifiers' classes and the behaviour of their `extract_fn`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 PARSERS = ("plain", "boxed", "think", "think_boxed", "maybe_think", "maybe_think_boxed", "xml:<field>")
-"""The names of the parsers. The field of the last one holds the answer, as in `xml:guess`."""
+"""Names of the parsers. The field of the last parser contains the answer, as in `xml:guess`."""
 
 
 class Parser:
-    """The answer is the text of the assistant's last message, or what `extract_fn` makes of it.
+    """The answer is the text of the assistant's last message, after `extract_fn`.
 
     Args:
-        extract_fn: What to make of the text.
+        extract_fn: Extracts the answer from the text.
     """
 
     def __init__(self, extract_fn: Callable[[str], Any] = str) -> None:
@@ -46,7 +46,7 @@ class Parser:
         return _of_role(completion, "tool")
 
     def parse_answer(self, completion: str | Sequence[Mapping[str, Any]]) -> Any:
-        """Return the answer in the assistant's last message; None where there is none."""
+        """Return the answer in the assistant's last message; None without such a message."""
         if isinstance(completion, str):
             return self.parse(completion)
         messages = self.get_assistant_messages(completion)
@@ -54,11 +54,11 @@ class Parser:
 
 
 class ThinkParser(Parser):
-    """The answer stands after the last `</think>`.
+    """The answer is the text after the last `</think>`.
 
     Args:
-        extract_fn: What to make of it.
-        is_needed: Whether a text without `</think>` has the empty answer; otherwise it is the answer, whole.
+        extract_fn: Extracts the answer from this text.
+        is_needed: Whether a text without `</think>` has an empty answer; otherwise the whole text is the answer.
     """
 
     def __init__(self, extract_fn: Callable[[str], Any] = str, *, is_needed: bool) -> None:
@@ -73,7 +73,7 @@ class ThinkParser(Parser):
 
 
 class XMLParser(Parser):
-    """The answer stands in the last element of a name.
+    """The answer is the content of the last element with a name.
 
     Args:
         field: The name.
@@ -85,12 +85,12 @@ class XMLParser(Parser):
         self._element = re.compile(rf"<{re.escape(field)}>\s*(.*?)\s*</{re.escape(field)}>", re.DOTALL)
 
     def parse(self, text: str) -> Any:
-        """Return an object with the field; it is None where the text has no such element."""
+        """Return an object with the field; the field is None if the text has no such element."""
         fields = self._element.findall(text)
         return SimpleNamespace(**{self.answer_field: fields[-1] if fields else None})
 
     def parse_answer(self, completion: str | Sequence[Mapping[str, Any]]) -> Any:
-        """Return the field's content in the assistant's last message that has it; None where none does."""
+        """Return the field's content in the assistant's last message that has the field; None if no message has it."""
         if isinstance(completion, str):
             return getattr(self.parse(completion), self.answer_field)
         for message in reversed(self.get_assistant_messages(completion)):
@@ -103,7 +103,7 @@ def named_parser(name: object) -> Parser:
     """Make a parser.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: The name is not one of `PARSERS`.
     """
     kind, _, field = str(name).partition(":")
     makers: dict[str, Callable[[], Parser]] = {
@@ -121,7 +121,7 @@ def named_parser(name: object) -> Parser:
 
 
 def last_boxed(text: str) -> str:
-    r"""Return what stands in the last `\boxed{}`; the text, whole, where there is none (verifiers' rule)."""
+    r"""Return the content of the last `\boxed{}`; the whole text without one (verifiers' rule)."""
     start = text.rfind("\\boxed{")
     depth = 0
     for place in range(start + len("\\boxed"), len(text) if start >= 0 else 0):

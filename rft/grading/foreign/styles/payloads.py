@@ -1,7 +1,7 @@
-"""What each system passes to a reward function, made from a task and its completions: one function a style.
+"""Makes the arguments of each system's reward functions from a task and its completions: one function per style.
 
-A payload is a mapping from parameter names to values, in the order in which the system passes them. What the task does
-not have, a reference answer say, is left out; a function that needs it gets an error that names the column.
+A payload maps parameter names to values, in the order in which the system passes them. Values that the task does not
+have, such as a reference answer, are missing; a function that requires them gets an error that names the column.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ TRL_NOT_COLUMNS = ("prompt", "completion", "completion_ids")
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """What one call grades."""
+    """The input of one call."""
 
     task: Task
     """The task."""
     completions: list[str]
-    """`[G]` the texts; one where the style grades single completions."""
+    """`[G]` texts; one text if the style grades single completions."""
     rollouts: list[Rollout]
-    """`[G]` the rollouts, or empty where the style has no use for them."""
+    """`[G]` rollouts; empty if the style does not use them."""
 
     @property
     def completion(self) -> str:
@@ -40,12 +40,12 @@ class Graded:
 
     @property
     def stop(self) -> StopReason:
-        """Why the only completion ended."""
+        """The reason why the only completion ended."""
         return self.rollouts[0].stop
 
 
 def plain(graded: Graded) -> Payload:
-    """The text, and nothing else."""
+    """The text only."""
     return {"completion": graded.completion}
 
 
@@ -62,7 +62,7 @@ def trl_chat(graded: Graded) -> Payload:
 
 
 def verl(graded: Graded) -> Payload:
-    """The arguments of verl's `compute_score`; the reference is where its data files have it, or else in `answer`."""
+    """Arguments of verl's `compute_score`. The reference is in verl's own column, or in `answer`."""
     item = graded.task.item
     rule = item.get("reward_model")
     payload = {
@@ -76,13 +76,13 @@ def verl(graded: Graded) -> Payload:
 
 
 def verl_pair(graded: Graded) -> Payload:
-    """The two arguments that verl itself passes to the scorers of its `reward_score` folder."""
+    """The two arguments that verl passes to the scorers of its `reward_score` folder."""
     payload = verl(graded)
     return {name: payload[name] for name in ("solution_str", "ground_truth") if name in payload}
 
 
 def areal(graded: Graded) -> Payload:
-    """AReaL's texts and token ids of one completion, which it calls `completions`, and the columns."""
+    """AReaL's texts and token ids of one completion, under the name `completions`, and the columns."""
     (rollout,) = graded.rollouts
     ids = _token_ids(rollout)
     texts = {"prompt": prompt_text(graded.task), "completions": graded.completion}
@@ -146,7 +146,7 @@ def eval_protocol(graded: Graded) -> Payload:
 
 
 def aws_lambda(graded: Graded) -> Payload:
-    """AWS's list of samples, with one in it. The references stand where one page of AWS's has them and the other."""
+    """AWS's list of samples, with one sample. AWS documents two places for the references; both are filled."""
     return {"event": [aws_lambda_single(graded)["event"]], "context": None}
 
 
@@ -164,7 +164,7 @@ def aws_lambda_single(graded: Graded) -> Payload:
 
 
 def google(graded: Graded) -> Payload:
-    """Google's `evaluate`: ProtoJSON, that is camelCase; references are texts."""
+    """Google's `evaluate`: ProtoJSON with camelCase; references are texts."""
     item = graded.task.item
     references = item["references"] if isinstance(item.get("references"), Mapping) else item
     system = [text_of(message) for message in graded.task.messages if message["role"] in ("system", "developer")]
@@ -182,7 +182,7 @@ def google(graded: Graded) -> Payload:
 
 
 def predibase(graded: Graded) -> Payload:
-    """Predibase's texts, and the row."""
+    """Predibase's texts and the row."""
     row = {"prompt": prompt_text(graded.task), **graded.task.item}
     return {"prompt": row["prompt"], "completion": graded.completion, "example": row}
 
@@ -205,7 +205,7 @@ def inspect_ai(graded: Graded) -> Payload:
 
 
 def reasoning_gym(graded: Graded) -> Payload:
-    """reasoning-gym's answer, which is the content of the last `<answer>` where there is one, and the entry."""
+    """reasoning-gym's answer, which is the content of the last `<answer>` if there is one, and the entry."""
     answer = final_answer(graded.completion)
     answer = answer.rpartition("<answer>")[2].partition("</answer>")[0].strip()
     entry = {"question": prompt_text(graded.task), "metadata": {}, **graded.task.item}
@@ -221,17 +221,17 @@ def openai(graded: Graded) -> Payload:
 
 
 def messages(task: Task) -> list[dict[str, Any]]:
-    """Return a task's prompt as fresh dictionaries: a function may change them."""
+    """Return a task's prompt as copied dictionaries, which a function may change."""
     return [dict(message) for message in task.messages]
 
 
 def prompt_text(task: Task) -> str:
-    """Return a task's prompt as one text: the messages' contents, with empty lines between."""
+    """Return a task's prompt as one text: the messages' contents, separated by empty lines."""
     return "\n\n".join(text_of(message) for message in task.messages)
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """Return a message's text; of content in blocks, that of the text blocks."""
+    """Return a message's text; for content in blocks, the text of the text blocks."""
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
@@ -247,7 +247,7 @@ def _as_text(value: Any) -> str:
 
 
 def _first(item: Mapping[str, Any], name: str, otherwise: str = "answer") -> dict[str, Any]:
-    """Return a column, or the other one under its name; nothing where the task has neither."""
+    """Return a column, or the other column under the same name; empty if the task has neither."""
     return next(({name: item[column]} for column in (name, otherwise) if column in item), {})
 
 
@@ -264,9 +264,9 @@ def _trl_columns(graded: Graded) -> Payload:
 
 
 def _token_ids(rollout: Rollout) -> list[int] | None:
-    """The ids of a completion's tokens; None for a recorded completion that came without them."""
+    """Return a completion's token ids; None for a recorded completion without tokens."""
     return list(rollout.completion_ids) if rollout.completion_ids or not rollout.text else None
 
 
 def _ignore(*_: Any, **__: Any) -> None:
-    """Take what TRL would log."""
+    """Ignore the values that TRL would log."""

@@ -1,7 +1,7 @@
-"""Stand-ins for the objects that inspect_ai and verifiers hand to a scorer: what a completion can tell, and no more.
+"""Replacements for the objects that inspect_ai and verifiers pass to a scorer, with the data of one completion.
 
-The real ones belong to a running evaluation. A scorer that asks for what is not here gets an AttributeError, which
-counts as a grader error.
+The real objects belong to a running evaluation. A scorer that uses another attribute raises an AttributeError, which
+is a grader error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ChatMessage:
 
     @property
     def text(self) -> str:
-        """The text, under inspect_ai's name for it."""
+        """The text, under inspect_ai's name."""
         return self.content
 
 
@@ -49,7 +49,7 @@ class Target(Sequence[str]):
 
     @property
     def text(self) -> str:
-        """All of them, joined."""
+        """All answers, joined."""
         return "".join(self.target)
 
 
@@ -69,13 +69,13 @@ class ModelOutput:
 
     @property
     def choices(self) -> list[SimpleNamespace]:
-        """The one choice."""
+        """The only choice."""
         return [SimpleNamespace(message=self.message, stop_reason=self.stop_reason)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskState:
-    """inspect_ai's state of a sample after the model answered."""
+    """inspect_ai's state of a sample after the model's answer."""
 
     sample_id: str
     """The task's id."""
@@ -90,9 +90,9 @@ class TaskState:
     epoch: int = 1
     """Position in the group, from 1."""
     completed: bool = True
-    """The model is done."""
+    """Always true."""
     store: dict[str, Any] = field(default_factory=dict)
-    """Empty."""
+    """Always empty."""
 
     @property
     def messages(self) -> list[ChatMessage]:
@@ -101,12 +101,12 @@ class TaskState:
 
     @property
     def user_prompt(self) -> ChatMessage:
-        """The last message of the user's."""
+        """The last message of the user."""
         return [message for message in self.input if message.role == "user"][-1]
 
     @property
     def input_text(self) -> str:
-        """The text of the last message of the user's."""
+        """The text of the last message of the user."""
         return self.user_prompt.content
 
 
@@ -117,15 +117,15 @@ class Trace:
     id: str
     """The task's id and the position in the group."""
     task: SimpleNamespace
-    """What the reward gets as `task`, too."""
+    """The row, equal to the reward's argument `task`."""
     messages: list[ChatMessage]
     """The whole conversation."""
     is_truncated: bool
     """Whether the completion was cut at the limit."""
     num_turns: int = 1
-    """One."""
+    """Always 1."""
     has_error: bool = False
-    """The sampler did its work."""
+    """Always false."""
 
     @property
     def assistant_messages(self) -> list[ChatMessage]:

@@ -1,7 +1,7 @@
-"""What reward functions return, made into what a grader of rft's returns: a number, a `Score`, or None.
+"""Unwraps the results of reward functions to a number, a `Score`, or None.
 
-Only the wrapping is taken off here. Whether what is left is a score at all, and not NaN, a text or a list of the wrong
-length, `rft.grading.normalise` decides, which is shown unchanged whatever this module does not know.
+Invalid results, such as NaN, a text or a list of the wrong length, stay unchanged; `rft.grading.normalise` rejects
+them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from rft.types import Score, Status
 
 KEYS = ("reward", "score", "rewards", "aggregate_reward_score")
-"""Where a mapping has its value; the first of them that is there counts."""
+"""Keys of the value in a mapping; the first present key counts."""
 
 INSPECT_VALUES: Mapping[str, float] = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 """inspect_ai's letters: correct, partial, incorrect, no answer."""
 INSPECT_FAULTS = ("grader_failed", "scoring_failed")
-"""inspect_ai's reasons that put the blame on the scorer."""
+"""inspect_ai's reasons for a fault of the scorer."""
 
 MAX_REASON_CHARS = 500
 
@@ -26,8 +26,8 @@ MAX_REASON_CHARS = 500
 def single(result: Any) -> Any:
     """Unwrap a result for one completion.
 
-    Mappings with one of `KEYS`, a pair of a score and details, a list of one, and objects with a `score`, as
-    eval-protocol's `EvaluateResult`, whose `is_score_valid=False` means that there is no score.
+    Unwraps mappings with one of `KEYS`, pairs of a score and details, lists with one element, and objects with a
+    `score`, such as eval-protocol's `EvaluateResult`. `is_score_valid=False` gives no score.
     """
     if isinstance(result, Mapping):
         return _from_mapping(result)
@@ -42,7 +42,7 @@ def single(result: Any) -> Any:
 
 
 def group(result: Any) -> Any:
-    """Unwrap a result for a group: a list or a one-dimensional array or tensor, also inside a mapping or a pair."""
+    """Unwrap a result for a group: a list, or a one-dimensional array or tensor, also inside a mapping or a pair."""
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
         return group(result[0])
     if isinstance(result, Mapping):
@@ -54,7 +54,7 @@ def group(result: Any) -> Any:
 
 
 def inspect_score(result: Any) -> Any:
-    """Unwrap inspect_ai's `Score`: letters have values, and NaN says that the sample was not scored."""
+    """Unwrap inspect_ai's `Score`: letters have values; NaN means that the sample was not scored."""
     value = getattr(result, "value", result)
     reason = getattr(result, "reason", None)
     explanation = getattr(result, "explanation", None) or reason
@@ -72,7 +72,7 @@ def inspect_score(result: Any) -> Any:
 
 
 def keyed_sum(result: Any) -> Any:
-    """Unwrap verifiers v1's result: a mapping is of rewards by name, which add up."""
+    """Unwrap verifiers v1's result: a mapping of rewards by name, which are summed."""
     if isinstance(result, Mapping) and result and all(isinstance(value, (int, float)) for value in result.values()):
         return math.fsum(result.values())
     return result

@@ -1,4 +1,4 @@
-"""What runs in the sandboxed process before the program does: standard library only, nothing else of rft.
+"""Code that runs in the sandboxed process before the program: standard library only, no other module of rft.
 
-Every millisecond here is paid for each program, so none of these modules may import anything slow.
+Each program pays for every millisecond of it, so none of these modules may have slow imports.
 """

@@ -21,6 +21,6 @@ if __name__ == "__main__":
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "rft"]:
         del sys.modules[name]
-    for name in ("exit", "quit"):  # which the module site defines, and a program may use
+    for name in ("exit", "quit"):  # defined by the module `site`; programs may use them
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     main(*serve(int(sys.argv[1])))

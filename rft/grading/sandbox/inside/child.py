@@ -26,22 +26,24 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _READABLE = frozenset(map(os.path.realpath, (*sys.path, os.path.dirname(os.path.dirname(os.__file__)), *_SYSTEM)))
 """Made once, by the zygote."""
 _THREADS = 64
-"""The kernel counts threads as processes; so many come on top of the processes allowed."""
+"""The kernel counts threads as processes; this number is added to the allowed processes."""
 _STRAY_ROUNDS = 10_000
 
 
 def main(order_fd: int, report_fd: int) -> None:
-    """Carry out the launcher's order. Returns in the program's process only, once the program has ended.
+    """Execute the launcher's order. Returns only in the program's process, after the program.
 
     Args:
         order_fd: A file with the order as JSON: `rung`, `source`, `packages`, `base`, `uid`, and the limits.
-        report_fd: Where to report.
+        report_fd: Receives the report.
     """
     with open(order_fd, encoding="utf-8") as file:
         order = json.load(file)
     walls: list[str] = []
     try:
-        if order["rung"] < 2:  # the supervisor then ends its program itself; above, the kernel ends the namespace
+        if (
+            order["rung"] < 2
+        ):  # on rungs 0 and 1 the supervisor ends its program; on rung 2 the kernel ends the namespace
             prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         os.chdir(order["base"])
         readable = _readable(order["packages"])
@@ -69,16 +71,16 @@ def _report(report_fd: int, record: dict[str, Any]) -> None:
 
 
 def _readable(packages: list[str]) -> list[str]:
-    """Return what the program may read, without what lies inside another entry; and import from real paths only."""
+    """Return the folders that the program may read, without nested entries, and import from real paths only."""
     sys.path[:] = [os.path.realpath(path) for path in (*sys.path, *packages)]
-    wanted = {*_READABLE, *sys.path, *_DEVICES}
+    readable = {*_READABLE, *sys.path, *_DEVICES}
     return sorted(
-        path for path in wanted if not any(path.startswith(other.rstrip("/") + "/") for other in wanted - {path})
+        path for path in readable if not any(path.startswith(other.rstrip("/") + "/") for other in readable - {path})
     )
 
 
 def _become_first_process() -> None:
-    """Go on in a child, which is the first process of the namespaces; when it ends, the kernel kills all others."""
+    """Continue in a child, the first process of the namespaces; when it ends, the kernel kills all others."""
     first = os.fork()
     if first:
         os.waitpid(first, 0)
@@ -87,7 +89,7 @@ def _become_first_process() -> None:
 
 
 def _wall_in(order: dict[str, Any], readable: list[str]) -> list[str]:
-    """Give up, for good, what the program must not have, and return what holds, in words."""
+    """Drop the program's rights permanently, and return descriptions of the walls."""
     walls = [_limit(order)]
     os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
     if order["rung"] == 0:
@@ -111,7 +113,7 @@ def _limit(order: dict[str, Any]) -> str:
     }
     for limit, value in limits.items():
         hard = resource.getrlimit(limit)[1]
-        # At the first limit of processor time a signal tells the program, at the second one another kills it.
+        # At the first limit of processor time a signal warns the program; at the second limit another signal kills it.
         most = value + 1 if limit == resource.RLIMIT_CPU else value
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(limit, (min(value, most), most))
@@ -119,19 +121,19 @@ def _limit(order: dict[str, Any]) -> str:
 
 
 def _threads_of(uid: int) -> int:
-    """Count a user's threads, all over the machine, as the kernel does for its limit."""
+    """Count a user's threads on the whole machine, as the kernel does for its limit."""
     count = 0
     for process in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
         try:
             if os.stat(f"/proc/{process}").st_uid == uid:
                 count += len(os.listdir(f"/proc/{process}/task"))
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
     return count
 
 
 def _drop_user(uid: int | None, readable: list[str]) -> str:
-    """Become a user that owns nothing, where that is possible, and in any case one without privileges."""
+    """Become a user without files if possible, and in any case a user without privileges."""
     user = "the same user"
     if uid is not None and _can_become(uid, readable):
         os.chown(".", uid, uid)
@@ -144,7 +146,7 @@ def _drop_user(uid: int | None, readable: list[str]) -> str:
 
 
 def _can_become(uid: int, readable: list[str]) -> bool:
-    """Whether another user exists in this namespace, and can read Python's library."""
+    """Whether another user exists in this namespace and can read Python's library."""
     folders = [path for path in (*readable, *sys.path) if os.path.isdir(path)]
     try:
         os.seteuid(uid)
@@ -158,7 +160,7 @@ def _can_become(uid: int, readable: list[str]) -> bool:
 
 
 def _run(source: str) -> None:
-    """Run the program as the main module of this interpreter, which then ends as any other."""
+    """Run the program as the main module of this interpreter."""
     sys.dont_write_bytecode = True
     sys.argv[:] = ["<program>"]
     main_module = sys.modules["__main__"] = ModuleType("__main__")
@@ -168,7 +170,7 @@ def _run(source: str) -> None:
 
 
 def _supervise(program: int, wall_s: float) -> dict[str, Any]:
-    """Wait for the program, until its deadline or until the launcher says so; leave none of its processes behind."""
+    """Wait for the program until its deadline or the launcher's request; leave none of its processes behind."""
     started = time.monotonic()
     exit_code, timed_out = None, False
     while exit_code is None:
@@ -185,7 +187,7 @@ def _supervise(program: int, wall_s: float) -> dict[str, Any]:
 
 
 def _reap(program: int) -> int | None:
-    """Collect the processes that have ended; return the program's exit code if it is among them."""
+    """Collect ended processes; return the program's exit code if the program is among them."""
     exit_code = None
     while True:
         try:
@@ -199,28 +201,28 @@ def _reap(program: int) -> int | None:
 
 
 def _kill_strays() -> None:
-    """Kill every process below this one. As their subreaper it becomes the parent of each whose own parent ends."""
+    """Kill every process below this one. As their subreaper, it becomes the parent of each orphan."""
     if os.getpid() == 1:
-        return  # with the first process of a namespace all others end
+        return  # all processes end with the first process of their namespace
     for _ in range(_STRAY_ROUNDS):
         try:
             if os.waitpid(-1, os.WNOHANG)[0]:
                 continue
         except ChildProcessError:
-            return  # whoever is below this process is, or comes to be, its child
+            return  # every process below this one is or becomes its child
         for pid in _children():
             os.kill(pid, signal.SIGKILL)
         os.waitpid(-1, 0)
 
 
 def _children() -> list[int]:
-    own, children = str(os.getpid()), []
+    parent_id, children = str(os.getpid()), []
     for process in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{process}/stat") as file:
                 parent = file.read().rpartition(")")[2].split()[1]
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
-        if parent == own:
+        if parent == parent_id:
             children.append(int(process))
     return children

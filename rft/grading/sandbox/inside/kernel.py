@@ -1,4 +1,4 @@
-"""The system calls that Python's standard library has no function for."""
+"""System calls that Python's standard library does not offer."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def libc(function: str, *arguments: object) -> int:
     """Call a function of the C library.
 
     Raises:
-        OSError: It returned -1; the message names the function.
+        OSError: The function returned -1; the message names it.
     """
     return _checked(function, getattr(_libc, function)(*arguments))
 
 
 def syscall(name: str, number: int, *arguments: object) -> int:
-    """Make a system call for which the C library has no function; every argument is passed as a long or a pointer.
+    """Make a system call that the C library does not offer; every argument is passed as a long or a pointer.
 
     Raises:
-        OSError: It returned -1; the message names the call.
+        OSError: The call returned -1; the message names it.
     """
     plain = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     return _checked(name, _libc.syscall(ctypes.c_long(number), *plain))

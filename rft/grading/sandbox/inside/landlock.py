@@ -21,7 +21,7 @@ _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG, _MAKE_SYM = 1 << 4, 1 << 5, 1 << 7, 1 << 8, 1 << 12
 _TRUNCATE = 1 << 14
 _RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-"""How many rights to files each version of the interface knows; later versions know as many as the fifth."""
+"""Number of file rights in each version of the interface; later versions have as many as the fifth."""
 
 _READ = _READ_FILE | _READ_DIR
 _OWN = _READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _MAKE_SYM | _TRUNCATE
@@ -39,7 +39,7 @@ class _PathBeneath(ctypes.Structure):
 
 
 def abi() -> int:
-    """Return the version of the kernel's interface; 0 where it has none, or where it is switched off."""
+    """Return the version of the kernel's interface; 0 if it is missing or disabled."""
     try:
         return syscall("landlock_create_ruleset", _CREATE_RULESET, None, 0, _VERSION_FLAG)
     except OSError:
@@ -47,14 +47,14 @@ def abi() -> int:
 
 
 def restrict(readable: Iterable[str], writable: Iterable[str]) -> str:
-    """Confine this process, for good, to some files and folders.
+    """Confine this process permanently to some files and folders.
 
     Args:
-        readable: Files and folders to read from, not to execute; those that do not exist are left out.
-        writable: Files and folders in which it may do as it likes, except execute.
+        readable: Files and folders to read, but not to execute; missing ones are skipped.
+        writable: Files and folders with all rights except execution.
 
     Returns:
-        What holds from now on, in words.
+        A description of the wall.
 
     Raises:
         OSError: The kernel has no Landlock, or refused.

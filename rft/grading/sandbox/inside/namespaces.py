@@ -1,4 +1,4 @@
-"""Namespaces: the program has no network, sees no process but its own, and a root folder that holds next to nothing.
+"""Namespaces: the program has no network, sees only its own processes, and has an almost empty root folder.
 
 Sources: unshare(2), user_namespaces(7), pivot_root(2), mount_setattr(2) (from Linux 5.12 on).
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from rft.grading.sandbox.inside.kernel import libc, syscall
 
 WORK = "/rft-program"
-"""The program's own folder, in memory, in its new root folder."""
+"""The program's folder in memory, inside its root folder."""
 
 _NEW_MOUNT, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = (
     0x00020000,
@@ -38,15 +38,15 @@ class _Attributes(ctypes.Structure):
 
 
 def enter(base: str, readable: Iterable[str], *, size_mb: int) -> str:
-    """Move this process into namespaces of its own, and into a new root folder. Its next child is their first process.
+    """Move this process into new namespaces and a new root folder. Its next child is their first process.
 
     Args:
-        base: An empty folder to build the new root in; nothing is left there outside.
-        readable: Files and folders to show in the new root, under the same paths.
-        size_mb: How much the program may write.
+        base: An empty folder for building the new root; it stays empty outside.
+        readable: Files and folders that the new root shows under the same paths.
+        size_mb: Maximum size of the program's files.
 
     Returns:
-        What holds from now on, in words.
+        A description of the wall.
 
     Raises:
         OSError: The kernel refused.
@@ -56,7 +56,7 @@ def enter(base: str, readable: Iterable[str], *, size_mb: int) -> str:
     try:
         libc("unshare", namespaces)
         how = "namespaces"
-    except PermissionError:  # without privileges one needs a user namespace, in which one has them
+    except PermissionError:  # an unprivileged process needs a user namespace, in which it has privileges
         libc("unshare", namespaces | _NEW_USER)
         how = "namespaces, of an unprivileged user"
         for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
@@ -88,7 +88,7 @@ def _build(base: str, readable: Iterable[str], size_mb: int) -> None:
             size = ctypes.sizeof(attributes)
             arguments = (_AT_FDCWD, target.encode(), _AT_RECURSIVE, ctypes.byref(attributes), size)
             syscall("mount_setattr", _MOUNT_SETATTR, *arguments)
-    for link in ("/lib", "/lib64"):  # where they lead into /usr, the list holds the latter
+    for link in ("/lib", "/lib64"):  # links into /usr are covered by /usr itself
         if os.path.islink(link) and not os.path.lexists(base + link):
             os.symlink(os.readlink(link), base + link)
     os.mkdir(base + WORK)

@@ -24,13 +24,13 @@ _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in seccomp_data; both architectures are little-endian
 _X32 = 0x40000000
-"""Calls of x86-64's other ABI have numbers of their own, from here on."""
+"""First number of the calls of x86-64's second ABI."""
 
 _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020000
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""The kernel's name for each architecture that has a table here."""
+"""The kernel's name of each supported architecture."""
 
 _SAME_EVERYWHERE = (
     *range(424, 427 + 1),  # pidfd_send_signal, io_uring_setup, io_uring_enter, io_uring_register
@@ -90,16 +90,16 @@ class _Program(ctypes.Structure):
 
 
 def restrict(*, may_fork: bool) -> str:
-    """Refuse, for good, the calls above to this process and all that it starts.
+    """Forbid the calls above permanently to this process and its descendants.
 
     Args:
-        may_fork: Whether it may start further processes (threads it always may).
+        may_fork: Whether it may start further processes; threads are always allowed.
 
     Returns:
-        What holds from now on, in words.
+        A description of the wall.
 
     Raises:
-        OSError: There is no table for this architecture, or the kernel refused.
+        OSError: The architecture is not supported, or the kernel refused.
     """
     machine = os.uname().machine
     if machine not in ARCHITECTURES:
@@ -111,23 +111,23 @@ def restrict(*, may_fork: bool) -> str:
 
 
 def program(machine: str, *, own_pid: int, may_fork: bool) -> bytes:
-    """Return the filter for an architecture: instructions of 8 bytes each.
+    """Return the filter for an architecture, as instructions of 8 bytes.
 
     Args:
         machine: `x86_64` or `aarch64`.
-        own_pid: The one process that may be signalled.
+        own_pid: The only process that may be signalled.
         may_fork: Whether further processes may be started.
     """
-    own = (own_pid,)
-    signals = [line for number in _KILL_CALLS[machine] for line in _only_with(number, own)]
+    only_self = (own_pid,)
+    signals = [line for number in _KILL_CALLS[machine] for line in _only_with(number, only_self)]
     return constant_part(machine, may_fork) + b"".join(
-        [*signals, *_only_with(_PRLIMIT[machine], (0, *own)), *_clone(machine, may_fork), _result(_ALLOW)]
+        [*signals, *_only_with(_PRLIMIT[machine], (0, *only_self)), *_clone(machine, may_fork), _result(_ALLOW)]
     )
 
 
 @functools.cache
 def constant_part(machine: str, may_fork: bool) -> bytes:
-    """Return the filter's first part, the same for each process. It is long: the zygote makes it once for all."""
+    """Return the first part of the filter, which is equal for all processes. The zygote makes this long part once."""
     refused = _SAME_EVERYWHERE + _REFUSED[machine] + (() if may_fork else _FORK[machine])
     not_permitted = _result(_FAIL | errno.EPERM)
     lines = [
@@ -138,7 +138,7 @@ def constant_part(machine: str, may_fork: bool) -> bytes:
     ]
     if machine == "x86_64":
         lines += [_line(_IF_AT_LEAST, _X32, 0, 1), _result(_KILL)]
-    # Its flags lie in memory, where a filter cannot look; where there is no clone3, the C library turns to clone.
+    # A filter cannot read clone3's flags in memory; without clone3 the C library uses clone.
     lines += [*_when(_CLONE3), _result(_FAIL | errno.ENOSYS)]
     for number in refused:
         lines += [*_when(number), not_permitted]
@@ -146,7 +146,7 @@ def constant_part(machine: str, may_fork: bool) -> bytes:
 
 
 def _clone(machine: str, may_fork: bool) -> list[bytes]:
-    """Allow threads, and processes if they are, but never in new namespaces."""
+    """Allow threads, and processes if `may_fork`, but never in new namespaces."""
     not_permitted = _result(_FAIL | errno.EPERM)
     body = [_line(_LOAD, _FIRST_ARGUMENT), _line(_IF_ANY_BIT, _CLONE_NAMESPACES, 0, 1), not_permitted]
     if not may_fork:
@@ -163,12 +163,12 @@ def _result(value: int) -> bytes:
 
 
 def _when(value: int, *, skip_if_equal: bool = False) -> list[bytes]:
-    """Run the next line only if the loaded word has this value, or only if it has another."""
+    """Run the next instruction only if the loaded word has this value, or only if it has another value."""
     return [_line(_IF_EQUAL, value, 1, 0) if skip_if_equal else _line(_IF_EQUAL, value, 0, 1)]
 
 
 def _only_with(number: int, arguments: tuple[int, ...]) -> list[bytes]:
-    """Allow a call only if its first argument is one of these."""
+    """Allow a call only if its first argument is one of these values."""
     checks = [line for value in arguments for line in (*_when(value), _result(_ALLOW))]
     body = [_line(_LOAD, _FIRST_ARGUMENT), *checks, _result(_FAIL | errno.EPERM)]
     return [_line(_IF_EQUAL, number, 0, len(body)), *body]

@@ -29,7 +29,7 @@ _MESSAGE_BYTES = 4096
 _MAX_DESCRIPTORS = 6
 _CHANNEL_FD = 200
 _PRELOADED = ("bisect", "collections", "copy", "functools", "heapq", "itertools", "math", "random", "re", "typing")
-"""What solutions import most often. A forked process has a copy from before any program ran; `random` seeds it anew."""
+"""The most common imports of solutions. A fork copies their state; `random` is seeded anew."""
 
 
 def serve(control_fd: int) -> tuple[int, int]:
@@ -39,7 +39,7 @@ def serve(control_fd: int) -> tuple[int, int]:
         control_fd: The zygote's end of the control socket, of type SOCK_SEQPACKET.
 
     Returns:
-        In each forked process: the descriptors of its order and of its report. In the zygote it does not return.
+        In each forked process, the descriptors of its order and of its report. The zygote never returns.
     """
     for name in _PRELOADED:
         importlib.import_module(name)
@@ -51,7 +51,7 @@ def serve(control_fd: int) -> tuple[int, int]:
     started = set[int]()
     ended = set[int]()
     gc.collect()
-    gc.freeze()  # a forked process that collects garbage leaves these objects, and the pages they share, alone
+    gc.freeze()  # garbage collection in a forked process leaves these objects and their shared pages alone
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, _MAX_DESCRIPTORS)
         if not message:
@@ -71,14 +71,14 @@ def serve(control_fd: int) -> tuple[int, int]:
         elif "end" in order and order["end"] in started:
             started.remove(order["end"])
             os.kill(order["end"], signal.SIGKILL)
-            with suppress(ProcessLookupError):  # it may not have a group of its own yet
+            with suppress(ProcessLookupError):  # it may not have a group yet
                 os.killpg(order["end"], signal.SIGKILL)
             ended.add(order["end"])
         ended = {pid for pid in ended if not os.waitpid(pid, os.WNOHANG)[0]}
 
 
 def _fork(control: socket.socket) -> int:
-    """Fork, and tell the launcher; return 0 in the new process, and -1 where there is none."""
+    """Fork and report to the launcher; return 0 in the new process, -1 if the fork failed."""
     try:
         pid = os.fork()
     except OSError as error:
@@ -90,7 +90,7 @@ def _fork(control: socket.socket) -> int:
 
 
 def _adopt(descriptors: list[int], parent: int) -> tuple[int, int]:
-    """Leave the zygote's session, give the streams and the channel their numbers, and return the other two."""
+    """Leave the zygote's session, move streams and channel to their numbers, and return the other descriptors."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -161,9 +161,9 @@ def test_every_flag_is_known_to_the_client():
     ("request_", "problems"),
     [
         ({}, ["$.grader: missing", "$.model_sample: missing"]),
-        ({"grader": CHECK, "model_sample": 4, "itme": {}}, ["$.itme: there is no such key; ", "$.model_sample: 4 is"]),
+        ({"grader": CHECK, "model_sample": 4, "itme": {}}, ["$.itme: unknown key; ", "$.model_sample: 4 is"]),
         ({"grader": CHECK, "model_sample": "4", "item": [1]}, ["$.item: [1] is not a JSON object"]),
-        ({"grader": {"type": "x"}, "model_sample": "4"}, ["$.grader.type: 'x' is no type of grader"]),
+        ({"grader": {"type": "x"}, "model_sample": "4"}, ["$.grader.type: 'x' is not a type of grader"]),
         ("x", ["$: 'x' is not a JSON object"]),
     ],
 )

@@ -80,7 +80,7 @@ def test_a_schema_that_refers_elsewhere_fetches_nothing(server):
 def test_faults_of_the_row_and_of_the_model():
     row = grade(load_openai(CHECK | {"reference": "{{item.gold}}"}), "4")
     assert (row.value, row.status) == (None, Status.GRADER_ERROR)
-    assert row.reason == "invalid_variable_error: {{ item.gold }} is not there: there is no item.gold"
+    assert row.reason == "invalid_variable_error: {{ item.gold }} is missing: item.gold does not exist"
     model = grade(load_openai(CHECK | {"input": "{{sample.output_tools[0].function.name}}"}), "4")
     assert (model.value, model.status) == (0.0, Status.NO_ANSWER)
 

@@ -60,7 +60,7 @@ def test_a_judge_that_labels_may_be_sampled_as_it_is_told():
 def test_a_file_of_openais_storage_is_refused_with_what_to_do():
     image = {"type": "input_image", "file_id": "file-1"}
     found = problems(JUDGE | {"input": [{"role": "user", "content": [image]}]})
-    assert "$.input[0].content[0].file_id: files in OpenAI's storage cannot be read here; give the image as" in found[1]
+    assert "$.input[0].content[0].file_id: rft cannot read files in OpenAI's storage; set image_url" in found[1]
 
 
 def test_validate_fills_in_names_and_defaults():
@@ -74,7 +74,7 @@ def test_the_graders_of_a_multi_may_be_a_list():
     graders = [CHECK | {"name": "a"}, SIMILAR | {"name": "b"}]
     assert set(load_openai(MULTI | {"graders": graders}).spec.graders) == {"a", "b"}
     assert problems(MULTI | {"graders": [CHECK, SIMILAR]})[0].startswith(
-        "$.graders: in a list each grader needs a name"
+        "$.graders: in a list each grader needs a unique name"
     )
 
 
@@ -97,14 +97,14 @@ def test_all_problems_at_once():
         }
     )
     starts = [
-        "$.graders.g-h: 'g-h' is no name of letters, digits and '_'",
-        "$.graders.a.input: '{{ foo.x }}' at character 0: there is no 'foo'",
+        "$.graders.g-h: 'g-h' is not a name of letters, digits and '_'",
+        "$.graders.a.input: '{{ foo.x }}' at character 0: 'foo' is unknown",
         "$.graders.a.input: '{{ sample.bar }}' at character 12: a sample has no 'bar'",
         "$.graders.a.evaluation_metric: 'blue': Input should be 'cosine', 'fuzzy_match', 'bleu'",
         "$.graders.b.operation: 'neq': Input should be 'eq', 'ne', 'like' or 'ilike'",
-        "$.graders.b.colour: there is no such key",
-        "$.graders.c.type: 'string_chek' is no type of grader (did you mean 'string_check'?); the types are",
-        "$.graders.d.type: a multi grader cannot hold another one",
+        "$.graders.b.colour: unknown key",
+        "$.graders.c.type: 'string_chek' is not a type of grader (did you mean 'string_check'?); the types are",
+        "$.graders.d.type: a multi grader cannot contain a multi grader",
         "$.graders.e.input: missing",
         "$.graders.e.reference: missing",
         "$.graders.e.evaluation_metric: missing",
@@ -112,7 +112,7 @@ def test_all_problems_at_once():
         "$.graders.f.input[0].content[0].text: missing",
         "$.graders.f.range: [1.0, 0.0] must be [lowest, highest]",
         "$.graders.i: 7 is not a JSON object",
-        "$.calculate_output: character 4: there is no grader 'z'; there are a, b, c",
+        "$.calculate_output: character 4: there is no grader 'z'; the graders are a, b, c",
     ]
     assert len(found) == len(starts)
     for problem, start in zip(found, starts, strict=True):
@@ -123,21 +123,21 @@ def test_all_problems_at_once():
     ("source", "problem"),
     [
         ({}, "$.type: missing; the types are string_check,"),
-        ({"type": ["x"]}, "$.type: ['x'] is no type of grader"),
+        ({"type": ["x"]}, "$.type: ['x'] is not a type of grader"),
         (CHECK | {"operation": "like", "reference": ""}, "$.reference: every text contains the empty reference"),
         (CHECK | {"operation": "ilike", "reference": ""}, "$.reference: every text contains the empty reference"),
-        (SIMILAR | {"reference": ""}, "$.reference: nothing can be like an empty reference"),
+        (SIMILAR | {"reference": ""}, "$.reference: no text is similar to an empty reference"),
         (CHECK | {"input": 3}, "$.input: 3 is not a text"),
         (JUDGE | {"input": []}, "$.input: []: List should have at least 1 item"),
         (JUDGE | {"input": "text"}, "$.input: 'text': Input should be a valid list"),
         (JUDGE | {"model": ""}, "$.model: ''"),
         (JUDGE | {"range": [0, 1, 2]}, "$.range: [0, 1, 2]: List should have at most 2 items"),
         (JUDGE | {"range": [0, float("inf")]}, "$.range[1]: inf: Input should be a finite number"),
-        (JUDGE | {"sampling_params": {"top_k": 1}}, "$.sampling_params.top_k: there is no such key"),
+        (JUDGE | {"sampling_params": {"top_k": 1}}, "$.sampling_params.top_k: unknown key"),
         (JUDGE | {"sampling_params": {"max_completions_tokens": 0}}, "$.sampling_params.max_completions_tokens: 0"),
         (
             JUDGE | {"input": [{"role": "user", "content": {"type": "x"}}]},
-            "$.input[0].content: write a text, or blocks",
+            "$.input[0].content: expected a text, or blocks",
         ),
         (LABEL | {"passing_labels": ["fine"]}, "$.passing_labels: ['fine'] are not among the labels ['good', 'bad']"),
         (PYTHON | {"source": "def grade(sample, item:"}, "$.source: line 1: syntax error"),
@@ -150,16 +150,19 @@ def test_all_problems_at_once():
         (ENDPOINT | {"rate_limit": 0}, "$.rate_limit: 0"),
         (MULTI | {"graders": {}, "calculate_output": "1"}, "$.graders: {}"),
         (MULTI | {"graders": {"min": CHECK}, "calculate_output": "1"}, "$.graders.min: 'min' is a function"),
-        (MULTI | {"calculate_output": "a +"}, "$.calculate_output: character 3: the formula ends where"),
+        (
+            MULTI | {"calculate_output": "a +"},
+            "$.calculate_output: character 3: expected a number, a grader or '(', got the end",
+        ),
         (MULTI | {"calculate_output": 1}, "$.calculate_output: 1 is not a text"),
-        ("{not JSON", "$: the text is no JSON: line 1, column 2"),
-        ('{"type": "multi", "graders": {"a": {}, "a": {}}}', "$: the key 'a' is twice in one object"),
+        ("{not JSON", "$: the text is not JSON: line 1, column 2"),
+        ('{"type": "multi", "graders": {"a": {}, "a": {}}}', "$: an object repeats the key 'a'"),
         ("/no/such/grader.json", "$: /no/such/grader.json cannot be read: No such file"),
         ("[" * 10 + "{", "$: "),
-        ({"grader": CHECK, "hyperparameter": {}}, "$.hyperparameter: a job has grader, response_format"),
+        ({"grader": CHECK, "hyperparameter": {}}, "$.hyperparameter: unknown key; a job has grader, response_format"),
         ({"grader": CHECK | {"operation": "is"}}, "$.grader.operation: 'is'"),
         ({"grader": CHECK, "response_format": "json"}, "$.response_format: 'json' is not {'type': 'json_schema'"),
-        (CHECK | {"input": "{{sample.output_json.x}}"}, "$: '{{sample.output_json.x}}' needs sample.output_json"),
+        (CHECK | {"input": "{{sample.output_json.x}}"}, "$: '{{sample.output_json.x}}' requires sample.output_json"),
     ],
 )
 def test_problems(source, problem):

@@ -44,10 +44,10 @@ def test_rewards(body, reward):
     [
         ("return 1 / 0", 'File "grader.py", line 2, in grade\n    return 1 / 0\n'),
         ("return sample['nothing']", "KeyError: 'nothing'"),
-        ("return '1.0'", "grade returned '1.0', which is no number"),
+        ("return '1.0'", "grade returned '1.0', which is not a number"),
         ("return None", "grade returned None"),
         ("return [1.0]", "TypeError"),
-        ("return float('nan')", "grade returned nan, which is no finite number"),
+        ("return float('nan')", "grade returned nan, which is not a finite number"),
         ("return float('inf')", "grade returned inf"),
         ("raise SystemExit(0)", "SystemExit"),
         ("return 'x' * (4 << 30)", "MemoryError"),

@@ -57,19 +57,19 @@ def test_rendering(template, text):
 @pytest.mark.parametrize(
     ("template", "problem"),
     [
-        ("{{ foo.x }}", "there is no 'foo'; variables begin with 'item.' or 'sample.'"),
-        ("{{ x }}", "there is no 'x'"),
-        ("{{ item }}", "name something in 'item', as item.answer"),
-        ("{{ sample[0] }}", "name something in 'sample', as sample.output_text"),
-        ("{{ sample.text }}", "a sample has no 'text'; it has output_text, output_json"),
-        ("{{ sample.output_text.x }}", "output_text is a text and has nothing in it"),
-        ("{{}}", "that is no variable"),
-        ("{{ item.x | upper }}", "that is no variable"),
-        ("{{ item..x }}", "that is no variable"),
-        ("{{ item.x[-1] }}", "that is no variable"),
+        ("{{ foo.x }}", "'foo' is unknown; variables begin with 'item.' or 'sample.'"),
+        ("{{ x }}", "'x' is unknown"),
+        ("{{ item }}", "'item' needs a field, as item.answer"),
+        ("{{ sample[0] }}", "'sample' needs a field, as sample.output_text"),
+        ("{{ sample.text }}", "a sample has no 'text'; its fields are output_text, output_json"),
+        ("{{ sample.output_text.x }}", "output_text is a text without fields"),
+        ("{{}}", "not a variable"),
+        ("{{ item.x | upper }}", "not a variable"),
+        ("{{ item..x }}", "not a variable"),
+        ("{{ item.x[-1] }}", "not a variable"),
         ("{{ item.x() }} ", None),
         ("{{ item.__class__ }}", None),
-        ("abc {{ item.x", "'{{ item.x' at character 4 is opened and never closed"),
+        ("abc {{ item.x", "'{{ item.x' at character 4 is not closed with"),
     ],
 )
 def test_what_is_no_template(template, problem):
@@ -108,5 +108,5 @@ def test_missing_variables(template, status):
 
 
 def test_a_variable_that_is_missing_is_named_up_to_where():
-    with pytest.raises(Fault, match=r"there is no sample.output_json.a\[5\]"):
+    with pytest.raises(Fault, match=r"sample.output_json.a\[5\] does not exist"):
         Template.parse("{{ sample.output_json.a[5].b }}").render(SAMPLE, ITEM)
