@@ -66,11 +66,11 @@ def solution(text: str, names: Sequence[str] = ()) -> str:
 
     Args:
         text: The final answer.
-        names: What the program has to define: functions or classes. The last block that defines most of them is taken.
-            Without names, the last block that reads stdin is taken, or else the last that is a program.
+        names: Functions or classes that the program must define. The last block that defines most of them is the
+            program. Without names, the program is the last block that reads stdin, otherwise the last valid program.
 
     Returns:
-        Where there is no block, what stands in `<answer>`, or else the whole text.
+        The program; without a block, the content of `<answer>`, otherwise the whole text.
     """
     blocks = [block.code for block in code_blocks(text)]
     if not blocks:

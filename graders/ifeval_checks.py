@@ -53,7 +53,7 @@ def instruction_problems(name: object, keys: Keys) -> list[str]:
     required = INSTRUCTIONS[name].keys
     problems = [f"{name}: {key} is missing" for key in required if key not in given]
     problems += [
-        f"{name}: there is no key {key}; it takes {', '.join(required) or 'none'}"
+        f"{name}: unknown key {key}; the keys are {', '.join(required) or 'none'}"
         for key in given
         if key not in required
     ]

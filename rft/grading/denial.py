@@ -14,7 +14,7 @@ _FILLER = (
 )
 _NOT = r"\b(?:not|never|cannot|neither|nor|no longer)\b|n['\u2019]t\b|\\neq?(?![A-Za-z])|\u2260|!="
 _BEFORE = re.compile(rf"(?:{_NOT})(?:{_MARKUP}|,?\s*\b(?:{_FILLER})\b,?|\bonly\b(?!.*\bbut\b))*$", re.IGNORECASE)
-"""A negation, with only words without meaning of their own between it and the place."""
+"""A negation, with only filler words between it and the place."""
 _COPULA_BEFORE = re.compile(
     rf"\b(?:(?:is|are|was|were)(?:\s+(?:not|never)\b|n['\u2019]t\b)|answer\W+(?:can|could|must|should|may)\s*(?:not|n['\u2019]t))"
     rf"(?:{_MARKUP}|,?\s*\b(?:{_FILLER})\b,?)*$",

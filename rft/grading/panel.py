@@ -22,7 +22,7 @@ from rft.waiting import waiting
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-"""Seconds before the first retry. The pause doubles with each retry and varies by half, so that retries spread out."""
+"""Seconds before the first retry. The pause doubles with each retry and varies by half to spread retries."""
 
 
 class Panel:

@@ -145,7 +145,7 @@ def test_a_bad_grader(wrong: Callable[..., list[str]], tmp_path: Path, use: str,
 def test_bad_sinks(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("class Sink:\n    def close(self): ...\n")
     first, second = wrong("logging.sinks=[gone.py:Sink,mine.py:Sink]")
-    assert first.startswith("logging.sinks=gone.py:Sink: there is no file gone.py (looked in ")
+    assert first.startswith("logging.sinks=gone.py:Sink: the file gone.py does not exist (working directory: ")
     assert second == "logging.sinks=mine.py:Sink: a sink has the methods event(event) and close(); Sink lacks event"
 
 

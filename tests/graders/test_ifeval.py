@@ -123,7 +123,7 @@ def test_nothing_follows_nothing(completion):
             {"id": "punctuation:no_commas"},
             "'punctuation:no_commas' is not an instruction of IFEval; the instructions are keywords:",
         ),
-        ({"id": "startend:quotation", "letter": "a"}, "startend:quotation: there is no key letter; it takes none"),
+        ({"id": "startend:quotation", "letter": "a"}, "startend:quotation: unknown key letter; the keys are none"),
         ({"id": "keywords:existence"}, "keywords:existence: keywords is missing"),
         ({"id": "keywords:existence", "keywords": "a"}, "keywords='a' is not a list of texts"),
         (

@@ -51,7 +51,7 @@ def test_a_class_of_the_users() -> None:
     ("use", "problem"),
     [
         ("mine", "write path/to/file.py:Class"),
-        ("other.py:Good", "there is no file other.py"),
+        ("other.py:Good", "the file other.py does not exist"),
         ("mine.py:Godo", "the file has no class Godo (did you mean 'Good'?); it has: Good, Deaf, Needy, Broken"),
         ("mine.py:function", "the file has no class function; it has: Good, Deaf, Needy, Broken"),
         ("mine.py:Deaf", "a sink has the methods event(event) and close(); Deaf lacks event"),

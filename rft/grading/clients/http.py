@@ -157,7 +157,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
 def pause_s(attempt: int, backoff_s: float, asked_s: float) -> float:
     """Return the seconds to wait after an attempt, counted from 1.
 
-    The pause doubles with each attempt, is at least the requested pause, varies by half so that retries spread out, and
+    The pause doubles with each attempt, is at least the requested pause, varies by half to spread retries, and
     is at most `LONGEST_PAUSE_S`.
     """
     longest: float = backoff_s * 2.0 ** (attempt - 1)

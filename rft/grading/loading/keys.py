@@ -69,35 +69,36 @@ KEYS: Mapping[str, EntryKey] = {
         is_valid=_is_finite,
         allowed="a finite number; 0 means: only monitored",
         type="float",
-        meaning="The reward is the sum of the scores, each times its weight. With 0 the grader is only monitored.",
+        meaning="Factor of the score in the reward, which is the weighted sum of the scores. With 0 the grader is "
+        "only monitored.",
     ),
     "timeout_s": EntryKey(
         default=30.0,
         is_valid=lambda value: _is_finite(value) and value > 0,
         allowed="a number of seconds above 0",
         type="float > 0",
-        meaning="Deadline for one score. A completion whose score is late has no reward; it does not count as 0.",
+        meaning="Deadline of one call in seconds. A completion with a late score gets no reward, not a reward of 0.",
     ),
     "retries": EntryKey(
         default=0,
         is_valid=_is_count,
         allowed="a number of retries, 0 or more",
         type="int >= 0",
-        meaning="How many times a call is repeated after an error or a timeout.",
+        meaning="Maximum number of repetitions of a call after an error or a timeout.",
     ),
     "max_concurrency": EntryKey(
         default=None,
         is_valid=lambda value: value is None or (_is_count(value) and value > 0),
         allowed="a number of calls at a time, 1 or more, or null",
         type="int >= 1 or null",
-        meaning="Calls of this grader at the same time; null sets no limit of its own.",
+        meaning="Maximum number of concurrent calls of this grader; null uses only the limit of all graders.",
     ),
     "range": EntryKey(
         default=None,
         is_valid=lambda value: value is None or _is_range(value),
         allowed="a lowest and a highest score, as [0, 1], or null",
         type="[low,high] or null",
-        meaning="The lowest and the highest score. A score outside is an error of the grader, unless `clip` is true.",
+        meaning="The lowest and the highest score. A score outside is a grader error, unless `clip` is true.",
     ),
     "clip": EntryKey(
         default=False,
@@ -111,7 +112,7 @@ KEYS: Mapping[str, EntryKey] = {
         is_valid=lambda value: value is None or isinstance(value, bool),
         allowed="true, false or null",
         type="bool or null",
-        meaning="Whether scores are kept in `grading.cache_folder`; null follows the grader's own declaration.",
+        meaning="Whether `grading.cache_folder` keeps the scores; null follows the grader's declaration.",
     ),
 }
 """The keys that every grader's entry may have."""

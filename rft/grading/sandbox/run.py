@@ -70,7 +70,7 @@ class Sandbox:
     def run_connected(
         self, first: tuple[str, str], second: tuple[str, str], *, limits: Limits, second_has_packages: bool
     ) -> SandboxResult:
-        """Run two programs that talk to each other, and to nobody else.
+        """Run two programs that communicate only with each other.
 
         Args:
             first: Source and stdin of one; it has to end when the other closes their channel.

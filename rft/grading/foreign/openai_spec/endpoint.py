@@ -3,7 +3,7 @@
     POST {"sample": ..., "item": ..., "trace_id": ...}   ->   {"score": 0.5}
 
 A call has the grader's `headers` and at most 1 MB, and takes at most ten minutes; `rate_limit` bounds the calls per
-second. A temporary failure (`rft.grading.clients.http`) is retried three times; then there is no reward.
+second. A temporary failure (`rft.grading.clients.http`) is retried three times, then the completion gets no reward.
 """
 
 from __future__ import annotations

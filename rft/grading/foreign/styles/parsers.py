@@ -116,7 +116,7 @@ def named_parser(name: object) -> Parser:
         "xml": lambda: XMLParser(field),
     }
     if kind not in makers or (kind == "xml") != bool(field):
-        raise ValueError(f"there is no parser {name!r}; there are {', '.join(PARSERS)}")
+        raise ValueError(f"there is no parser {name!r}; the parsers are {', '.join(PARSERS)}")
     return makers[kind]()
 
 

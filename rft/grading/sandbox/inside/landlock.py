@@ -1,4 +1,4 @@
-"""Landlock: the program reads what is on a list, writes in its own folder, and reaches nothing else.
+"""Landlock: the program reads listed files, writes in its own folder, and reaches no other file.
 
 Works without root, from Linux 5.13 on. Source: the kernel's `Documentation/userspace-api/landlock.rst` and
 `include/uapi/linux/landlock.h`. Landlock does not cover looking at a file's metadata, nor chmod, chown and the like;

@@ -6,7 +6,7 @@ control socket are JSON objects:
     {"start": true}     answered by {"pid": 7}, or by {"error": "..."}; comes with the descriptors of the order, of the
                         report, of the program's stdin, stdout and stderr, and of its channel to another, if any
     {"terminate": 7}    ask that supervisor to end its program, report, and end itself
-    {"end": 7}          kill what is left of its process group, and collect it
+    {"end": 7}          kill the remaining processes of its group, and collect it
 
 A supervisor that has ended remains a zombie until `end`, so its number still means the same process. When the launcher
 ends, the socket closes, the zygote ends, and the kernel signals the supervisors, as they asked it to.

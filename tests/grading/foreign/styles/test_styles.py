@@ -263,7 +263,7 @@ def test_a_parser_must_be_named_or_stand_in_the_file():
         ConfigError, match="takes the parser of its environment; name the parser in the entry with `parser: "
     ):
         scores("verifiers_rubric.py:parsed_answer", task(answer="4"), "4")
-    with pytest.raises(ConfigError, match="there is no parser 'box'; there are plain, boxed,"):
+    with pytest.raises(ConfigError, match="there is no parser 'box'; the parsers are plain, boxed,"):
         scores("verifiers_rubric.py:parsed_answer", task(answer="4"), "4", parser="box")
     (score,) = scores("verifiers_parser.py:parsed_answer", task(answer="4"), "the answer is 4")
     assert score.value == 1.0
