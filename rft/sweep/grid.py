@@ -24,7 +24,7 @@ from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
 from rft.run.plan import as_table, run_rows
 from rft.sweep.host import Host
-from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, told
+from rft.sweep.outcome import Outcome, distinct_overrides, outcome_of, read_outcomes
 from rft.sweep.report import finish_sweep
 from rft.sweep.runner import Runner, Trial
 from rft.terminal.interrupt import EXIT_CODES
@@ -102,7 +102,7 @@ class _Sweep:
             return self._stopped
         run = self._runs[number].model_copy(update={"output_dir": str(folder)})
         hidden = hide_in_words(overrides, run.model_dump())
-        _tell(self._console, f"trial {number} of {len(self._runs)}: {told(hidden, self._grid.searched)}")
+        _tell(self._console, f"trial {number} of {len(self._runs)}: {distinct_overrides(hidden, self._grid.searched)}")
         started, error, code = time.monotonic(), None, 1
         try:
             code = train_run(run, command=["rft", "train", *overrides], console=self._console)[1]

@@ -115,7 +115,7 @@ def record(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def told(overrides: Sequence[str], searched: Sequence[str]) -> str:
+def distinct_overrides(overrides: Sequence[str], searched: Sequence[str]) -> str:
     """Return the overrides that distinguish a trial, such as `seed=3 learner.learning_rate=0.001`."""
     return " ".join(f"{key}={value}" for key, value in _settings(overrides, searched).items()) or "as configured"
 

@@ -23,7 +23,7 @@ from rft.run.terminal import Terminal
 from rft.run.training import Training
 from rft.run_folder.recorder import writing
 from rft.sweep.host import Host
-from rft.sweep.outcome import Outcome, outcome_of, told
+from rft.sweep.outcome import Outcome, distinct_overrides, outcome_of
 from rft.terminal.interrupt import SweepInterrupt
 
 GoOn = Callable[[int, Estimate], bool]
@@ -109,7 +109,7 @@ class Runner:
         """
         number, folder, started = trial.number, Path(trial.run.output_dir), time.monotonic()
         hidden = hide_in_words(trial.overrides, trial.run.model_dump())
-        self._say(f"trial {number} begins: {told(hidden, self._searched)}")
+        self._say(f"trial {number} begins: {distinct_overrides(hidden, self._searched)}")
 
         error = None
         try:

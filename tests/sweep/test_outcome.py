@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rft.metrics.intervals import Estimate
-from rft.sweep.outcome import Outcome, outcome_of, ranked, read_outcomes, record, told, winner
+from rft.sweep.outcome import Outcome, distinct_overrides, outcome_of, ranked, read_outcomes, record, winner
 
 
 def outcome(number: int, mean: float | None, status: str = "finished", folder: Path = Path("x")) -> Outcome:
@@ -67,7 +67,7 @@ def test_a_failed_trial_has_no_score(tmp_path: Path) -> None:
     [(["seed"], "seed=3"), (["a.b", "seed"], "a.b=x seed=3"), ([], "as configured")],
 )
 def test_what_is_particular_to_a_trial(searched: list[str], expected: str) -> None:
-    assert told(["experiment=quickstart", "++a.b=x", "seed=3"], searched) == expected
+    assert distinct_overrides(["experiment=quickstart", "++a.b=x", "seed=3"], searched) == expected
 
 
 @pytest.mark.parametrize(
