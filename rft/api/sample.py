@@ -115,20 +115,10 @@ def sample(
             print(rollout.text)
     """
     options = SampleOptions(
-        prompt=prompt,
-        adapter=adapter,
-        model=model,
-        system=system,
-        chat_template=chat_template,
-        chat_template_kwargs=chat_template_kwargs,
-        format=format,
-        stop=stop,
-        num=num,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        seed=seed,
-        sampler=sampler,
-    )
+        prompt=prompt, adapter=adapter, model=model, system=system, chat_template=chat_template,
+        chat_template_kwargs=chat_template_kwargs, format=format, stop=stop, num=num, temperature=temperature,
+        max_tokens=max_tokens, seed=seed, sampler=sampler,
+    )  # fmt: skip
     require_packages("rft.sample", *SAMPLERS[sampler].libraries)
     if adapter is None and model is None:
         raise ModelError("sample", ["give adapter (a run folder), or model (a folder or hub id), or both"])

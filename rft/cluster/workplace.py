@@ -95,12 +95,7 @@ async def workplace(
                 shares = replace(shares, sampler_threads=threads[0], learner_threads=threads[1])
             place = _placed(placement, config, model, shares, num_samplers, is_local=is_local)
             if not is_local:
-                from rft.cluster.preparation import prepare_nodes  # imports Ray, which the core does not install
-
-                there, mirrors = await prepare_nodes(
-                    placement, config, model=model, fingerprint=fingerprint, num_samplers=num_samplers
-                )
-                place = replace(place, model=there, mirrors=mirrors)
+                place = await _prepared(place, placement, config, fingerprint, num_samplers)
             try:
                 yield place
             finally:
@@ -133,6 +128,22 @@ def _placed(
         mirrors=(None,) * num_ranks,
         sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes[:num_samplers]),
     )
+
+
+async def _prepared(
+    place: Workplace,
+    placement: Placement,
+    config: RunConfig | EvaluateConfig,
+    fingerprint: str,
+    num_samplers: int,
+) -> Workplace:
+    """Return the workplace with the base model on every node and mirrors of the ranks' folders."""
+    from rft.cluster.preparation import prepare_nodes  # imports Ray, which the core does not install
+
+    model, mirrors = await prepare_nodes(
+        placement, config, model=place.model, fingerprint=fingerprint, num_samplers=num_samplers
+    )
+    return replace(place, model=model, mirrors=mirrors)
 
 
 @contextmanager
