@@ -6,22 +6,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rft.api.calls import configuration, make_console
 from rft.batches import Panel, Sampler, TaskOrder
 from rft.cluster import ray_ahead_for, refuse_early
+from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.overrides import Overrides, to_words
 from rft.data.order import ShuffledTasks
 from rft.data.splits import TaskSets
 from rft.errors import ConfigError
-from rft.learning.remote import RemoteLearner
 from rft.run.folder import open_recorder
 from rft.run.inputs import read_inputs, render_prompts
-from rft.run.parts import open_parts
 from rft.run_folder.recorder import Recorder
 from rft.terminal.progress import Progress
+
+if TYPE_CHECKING:
+    from rft.learning.remote import RemoteLearner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -69,6 +72,7 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
 
     Raises:
         ConfigError: With every problem of the configuration.
+        InstallError: A package is missing that an extra of rft installs.
         UsageError: With everything that is wrong with the model, the tasks, the graders and the run folder.
         SyncError: A policy did not reach every engine, or the proof failed.
         RftError: A part failed.
@@ -84,6 +88,9 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
     config = configuration(load_training, overrides)
     if config.resume is not None:
         raise ConfigError("configuration", [f"resume={config.resume}: rft.parts starts anew; rft.train resumes a run"])
+    require_packages_here(config)
+    from rft.run.parts import open_parts  # imports Ray, which the core does not install
+
     refuse_early(config)
     inputs = read_inputs(config, needs_training_tasks=True, output=Path(config.output_dir))
     with ray_ahead_for(config):

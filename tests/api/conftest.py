@@ -65,6 +65,6 @@ def fake_parts(monkeypatch: pytest.MonkeyPatch, make_rollout: Callable[..., Roll
         finally:
             panel.close()
 
-    monkeypatch.setattr("rft.api.parts.open_parts", open_fakes)
+    monkeypatch.setattr("rft.run.parts.open_parts", open_fakes)
     monkeypatch.setattr("rft.api.parts.ray_ahead_for", lambda config: nullcontext())
     return learner
