@@ -130,8 +130,9 @@ WAYS: Mapping[str, Callable[[Path, Path], str]] = {
 
 def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora: bool) -> str:
     """Sample, learn, publish, load, prove."""
+    from rft.config import RunConfig
     from rft.learning.build import build_learner
-    from rft.learning.spec import LearnerSpec, Lora
+    from rft.learning.spec import LearnerSpec
     from rft.models.base_model import fingerprint
     from rft.sampling.actor import Confirmation
     from rft.sampling.canaries import choose_canaries
@@ -155,26 +156,30 @@ def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora
     )
     learner = build_learner(
         LearnerSpec(
-            kind="grpo",
+            run=RunConfig.model_validate(
+                {
+                    "output_dir": str(work),
+                    "model": {},
+                    "data": {},
+                    "graders": {},
+                    "loop": {"steps": 1, "prompts_per_step": 1, "completions_per_prompt": 4},
+                    "sampler": {"kind": "transformers", "max_completion_tokens": 16},
+                    "learner": {
+                        "kind": "grpo",
+                        "learning_rate": 0.05 if lora else 0.005,
+                        "lora": {"rank": 8, "alpha": 64} if lora else None,
+                        "step_timeout_s": 60,
+                    },
+                }
+            ),
             model=model,
             model_name="tried",
             base=base,
-            chat_template=None,
             run_folder=work,
-            steps=1,
-            prompts_per_step=1,
-            completions_per_prompt=4,
             completions_per_micro_batch=4,
-            max_completion_tokens=16,
-            temperature=1.0,
-            learning_rate=0.05 if lora else 0.005,
-            lora=Lora(rank=8, alpha=64, dropout=0.0) if lora else None,
-            seed=0,
             dtype="float32",
             on_gpu=False,
             num_threads=1,
-            keep_checkpoints=1,
-            timeout_s=60,
             canaries=canaries,
         )
     )

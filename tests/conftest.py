@@ -139,6 +139,47 @@ def make_group() -> Callable[..., GradedGroup]:
     return _group
 
 
+def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
+    from rft.config import RunConfig
+    from rft.learning.spec import LearnerSpec
+
+    loop = {"steps": 3, "prompts_per_step": 1, "completions_per_prompt": 2, "staleness": 0, "keep_checkpoints": 2}
+    sampler = {"kind": "transformers", "max_completion_tokens": 8, "temperature": 1.0}
+    facts = {
+        "model": Path("nowhere"),
+        "model_name": "some/model",
+        "base": Policy(version=0, fingerprint="base"),
+        "completions_per_micro_batch": 2,
+        "dtype": "float32",
+        "on_gpu": False,
+        "num_threads": 1,
+        "canaries": (),
+        "resume_from": None,
+    }
+    others = {"seed": 0, "chat_template": None}
+    given = loop | sampler | facts | others | changes
+    learner = {name: value for name, value in changes.items() if name not in {*loop, *sampler, *facts, *others}}
+    run = RunConfig.model_validate(
+        {
+            "output_dir": str(run_folder),
+            "seed": given["seed"],
+            "model": {"chat_template": given["chat_template"]},
+            "data": {},
+            "graders": {},
+            "loop": {name: given[name] for name in loop},
+            "sampler": {name: given[name] for name in sampler},
+            "learner": {"kind": kind, "step_timeout_s": 60.0, **learner},
+        }
+    )
+    return LearnerSpec(run=run, run_folder=run_folder, **{name: given[name] for name in facts})
+
+
+@pytest.fixture(scope="session")
+def make_learner_spec() -> Callable[..., Any]:
+    """`make_learner_spec(folder, "grpo", steps=4, lora=None, canaries=...)`: keys of any section, and facts."""
+    return _learner_spec
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a model with a character tokenizer: the embedded one, or an untrained one while there is none."""

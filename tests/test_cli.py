@@ -11,7 +11,7 @@ import yaml
 
 from rft import __version__
 from rft.commands.guard import guarded
-from rft.config.learners import GrpoLearnerConfig
+from rft.config.learners.grpo import GrpoLearnerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.config.schema import LoopConfig, RunConfig
 from rft.errors import LearnError

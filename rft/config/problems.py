@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from rft.config.learner_problems import learner_problems
-from rft.config.learners import FakeLearnerConfig
 from rft.config.schema import (
     AuditConfig,
     EvaluateConfig,
@@ -171,7 +170,7 @@ def _data_problems(run: RunConfig) -> list[str]:
 def _loop_problems(run: RunConfig) -> list[str]:
     loop = run.loop
     found = []
-    if not run.sampler.has_model and not isinstance(run.learner, FakeLearnerConfig):
+    if not run.sampler.has_model and run.learner.trains_a_model:
         found.append(
             f"sampler={run.sampler.kind}: a real learner does not know its token ids; use learner=fake as well"
         )

@@ -127,10 +127,9 @@ class _Reader:
             yield Part(section=name, meaning=meaning, keys=tuple(self._keys(member, name)))
             return
         having: dict[tuple[str, ...], dict[str, Any]] = {}
-        for key, value in {key: value for member in members for key, value in member["properties"].items()}.items():
+        for key, value in (item for member in members for item in member["properties"].items() if item[0] != KIND):
             of = tuple(kind for kind, member in kinds.items() if member["properties"].get(key) == value)
-            if key != KIND:
-                having.setdefault(of, {})[key] = value
+            having.setdefault(of, {})[key] = value
         choices = tuple((kind, _paragraph(member)) for kind, member in kinds.items())
         for of, keys in sorted(having.items(), key=lambda item: -len(item[0])):
             is_common = len(of) == len(kinds)

@@ -22,7 +22,7 @@ from rft.config.fields import (
     Temperature,
     Whole,
 )
-from rft.config.learners import FakeLearnerConfig, GrpoLearnerConfig, PpoLearnerConfig
+from rft.config.learners import Learner
 from rft.config.samplers import Sampler
 
 
@@ -172,7 +172,6 @@ class AttachClusterConfig(ClusterConfig):
     model."""
 
 
-Learner = Annotated[GrpoLearnerConfig | PpoLearnerConfig | FakeLearnerConfig, Field(discriminator="kind")]
 Cluster = Annotated[LocalClusterConfig | AttachClusterConfig, Field(discriminator="kind")]
 
 

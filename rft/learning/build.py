@@ -1,26 +1,33 @@
-"""Builds the learner of a spec: the one place that imports the learners."""
+"""Builds the learner of a spec: the class that the algorithm's configuration names, imported only here."""
 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from pkgutil import resolve_name
 
 from rft.imports import large_imports
 from rft.learning.spec import LearnerSpec, LocalLearner, RankPlace
 
 
 def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLearner:
-    """Build the learner, or one rank of it, importing its libraries only now.
+    """Build the learner, or one rank of it.
+
+    Args:
+        spec: What to build.
+        place: Which rank it is; None for the only one.
 
     Raises:
         RankLost: The other ranks did not come.
     """
+    # OpenMP reads this once, when a library loads it.
     os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
-    if spec.kind in ("grpo", "ppo"):
-        with large_imports():
-            from rft.learning.grpo import GrpoLearner
-            from rft.learning.ranks import Ranks
+    with large_imports() if spec.run.learner.libraries else nullcontext():
+        learner_class = resolve_name(spec.run.learner.target)
+    if place is None:
+        learner: LocalLearner = learner_class(spec)
+        return learner
+    from rft.learning.ranks import Ranks
 
-        return GrpoLearner(spec, Ranks() if place is None else Ranks.join(place, timeout_s=spec.timeout_s))
-    from rft.learning.fake import FakeLearner
-
-    return FakeLearner(spec)
+    rank: LocalLearner = learner_class(spec, Ranks.join(place, timeout_s=spec.run.learner.step_timeout_s))
+    return rank

@@ -24,7 +24,7 @@ class FakeLearner:
     def __init__(self, spec: LearnerSpec) -> None:
         self._spec = spec
         self._steps_done = 0
-        self._published = PublicationRecord(spec.base, spec.staleness)
+        self._published = PublicationRecord(spec.base, spec.run.loop.staleness)
         if spec.resume_from is not None:
             self._steps_done = json.loads((spec.resume_from / COMPLETE).read_text())["step"]
             self._published.load(spec.resume_from, self._publication())

@@ -5,8 +5,9 @@ makes advantages, and TRL's clipped loss takes those. So a step is two forward p
 
 What is relied on, for TRL 1.16, beside what trl_trainer.py says:
 - `_compute_loss` takes advantages of shape `[B, T]`;
-- `_generate_and_score_completions` returns `ref_per_token_logps` while `beta` is not 0, and `_compute_loss` reads
-  it only then;
+- `_generate_and_score_completions` returns `ref_per_token_logps` while `beta` is not 0, and `_compute_loss` adds a KL
+  term of its own then. Here the penalty is in the reward, so `beta` is not 0 only while the step is prepared: TRL has
+  no other switch for the base model's log-probabilities;
 - `_save_checkpoint(model, trial)` and `_load_optimizer_and_scheduler(checkpoint)` are called for every checkpoint.
 """
 
@@ -18,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rft.config.learners.ppo import PpoLearnerConfig
 from rft.learning.advantages import generalized_advantages, token_rewards, whitened
 from rft.learning.critic import Critic, explained_variance
 from rft.learning.micro_batches import plan, share, take
-from rft.learning.spec import Ppo
 from rft.learning.trl_trainer import LeanTrainer
 
 
@@ -29,13 +30,13 @@ class PpoTrainer(LeanTrainer):
     """PPO: the value function, GAE, the KL penalty in the reward.
 
     Args:
-        ppo: Its settings; `args.beta` says whether the base model's log-probs are needed.
-        arguments: Of GRPOTrainer.
+        learner: Its settings; `args.beta` says whether the base model's log-probs are needed.
+        arguments: Of LeanTrainer.
     """
 
-    def __init__(self, *, ppo: Ppo, **arguments: Any) -> None:
+    def __init__(self, *, learner: PpoLearnerConfig, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._ppo = ppo
+        self._ppo = learner
         # TRL's own KL term stays out of the loss: here the penalty is in the reward.
         self.beta = 0.0
         model = self.accelerator.unwrap_model(self.model)
@@ -45,8 +46,8 @@ class PpoTrainer(LeanTrainer):
         self._hidden_size: int = base.config.get_text_config().hidden_size
         self._critic = Critic(
             self._hidden_size,
-            learning_rate=ppo.value_learning_rate,
-            clip=ppo.value_clip,
+            learning_rate=learner.value_learning_rate,
+            clip=learner.value_clip,
             device=self.accelerator.device,
             ranks=self._ranks,
         )
@@ -56,26 +57,27 @@ class PpoTrainer(LeanTrainer):
         return super().trained() + self._critic.parameters()
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """TRL's batch, with advantages by GAE; the value function is fitted on the way."""
+        """As LeanTrainer's; TRL adds the base model's log-probabilities where `beta` is not 0."""
         self.beta = self._ppo.kl_coef
         try:
-            batch = super()._generate_and_score_completions(inputs)
+            return super()._generate_and_score_completions(inputs)
         finally:
             self.beta = 0.0
+
+    def _advantages(self, batch: dict[str, Any]) -> Tensor:
+        """`[N, T]` advantages by GAE; the value function is fitted on the way."""
         # A completion without a reward is left out of everything.
         batch["completion_mask"] = batch["completion_mask"] * (~self._rewards.isnan()).unsqueeze(1)
         mask = batch["completion_mask"]
         batch["num_items_in_batch"] = mask.sum()
         if not mask.any():
-            batch["advantages"] = torch.zeros_like(mask, dtype=torch.float32)
-            return batch
+            return torch.zeros_like(mask, dtype=torch.float32)
         logprobs, values, hidden, own = self._before(batch)
         kl = logprobs - batch["ref_per_token_logps"] if self._ppo.kl_coef else None
         rewards = token_rewards(self._rewards, mask, kl, self._ppo.kl_coef)
         raw, returns = generalized_advantages(
             rewards, values, mask, gamma=self._ppo.gamma, gae_lambda=self._ppo.gae_lambda
         )
-        batch["advantages"] = whitened(raw, mask)
         counted = mask.bool()
         metrics = {
             "value/explained_variance": explained_variance(values[counted], returns[counted]),
@@ -87,7 +89,7 @@ class PpoTrainer(LeanTrainer):
             metrics["kl"] = kl[counted].mean().item()
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
-        return batch
+        return whitened(raw, mask)
 
     def _before(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One pass without a gradient, of which each rank makes its share.

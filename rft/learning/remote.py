@@ -118,7 +118,7 @@ class RemoteLearner:
         start_timeout_s: float,
         backend: Backend = "gloo",
     ) -> None:
-        self._step_timeout_s = specs[0].timeout_s
+        self._step_timeout_s = specs[0].run.learner.step_timeout_s
         self._start_timeout_s = start_timeout_s
         of = len(specs)
         kind = LearnerActor if of == 1 else RankActor

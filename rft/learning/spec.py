@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from rft.config import RunConfig
 from rft.types import GradedGroup, Policy, Publication
 
 COMPLETE = "complete.json"
@@ -52,93 +53,31 @@ class LocalLearner(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lora:
-    """The adapter that is trained."""
-
-    rank: int
-    """Rank of the update."""
-    alpha: float
-    """Scaling: the update is multiplied by `alpha / rank`."""
-    dropout: float
-    """Dropout on the adapter's input."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ppo:
-    """What PPO has beside the options of TRL."""
-
-    gamma: float
-    """Discount for each token."""
-    gae_lambda: float
-    """Of generalized advantage estimation."""
-    kl_coef: float
-    """Weight of the KL divergence from the base model in each token's reward."""
-    value_clip: float
-    """How far a value may move from what it was."""
-    value_learning_rate: float
-    """Of the value function's own optimizer."""
-    value_updates: int
-    """Its optimizer steps on each batch."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:
-    """Everything that building a learner takes."""
+    """A run's configuration, and what the driver found out for the run's learner."""
 
-    kind: Literal["grpo", "ppo", "fake"]
-    """Which learner."""
+    run: RunConfig
+    """The configuration, without the graders' entries: those may hold secrets, and the learner does not grade."""
     model: Path
     """Folder of the base model."""
     model_name: str
     """What the base model is called in the adapter's configuration."""
     base: Policy
     """The policy that is the base model alone, version 0."""
-    chat_template: str | None
-    """File with a chat template, for a tokenizer that has none."""
     run_folder: Path
-    """The run folder; checkpoints go below it."""
-    steps: int
-    """Optimizer steps of the whole run."""
-    prompts_per_step: int
-    """Groups in each step."""
-    completions_per_prompt: int
-    """Completions in each group."""
+    """The run folder on the learner's node; checkpoints go below it."""
     completions_per_micro_batch: int
     """Completions in one forward and backward pass."""
-    max_completion_tokens: int
-    """Longest completion."""
-    temperature: float
-    """At which the completions were sampled; log-probabilities are taken at the same."""
-    learning_rate: float
-    """Peak learning rate."""
-    lora: Lora | None
-    """The adapter; None trains every weight of the model."""
-    seed: int
-    """Of the adapter's start and of everything random in training."""
     dtype: str
     """float32, bfloat16 or float16."""
     on_gpu: bool
-    """Whether an NVIDIA GPU is to be used."""
+    """Whether to use an NVIDIA GPU."""
     num_threads: int
     """CPU threads."""
-    keep_checkpoints: int
-    """Older ones are removed."""
-    timeout_s: float
-    """Deadline for one optimizer step, seconds."""
-    epochs: int = 1
-    """Optimizer steps on each batch."""
-    advantage: Literal["group", "rloo"] = "group"
-    """What a reward is compared with: the mean of its group, or of the others of its group."""
-    ppo: Ppo | None = None
-    """For `kind="ppo"`."""
-    staleness: int = 0
-    """Versions that a rollout's policy may lag behind the learner."""
     canaries: tuple[tuple[int, ...], ...] = ()
     """`[N][L]` token ids that every publication is scored on."""
     resume_from: Path | None = None
     """Checkpoint folder to go on from."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """TRL's own options by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,6 @@ from transformers import TrainerCallback
 
 from rft.errors import LearnError, RankLost
 from rft.learning.trl_import import GRPOConfig, GRPOTrainer
-from rft.learning.trl_trainer import LeanTrainer
 from rft.types import GradedGroup, StopReason
 
 
@@ -67,7 +66,7 @@ class SteppedTrainer:
         lora: LoraConfig | None,
         resume_from: Path | None,
         timeout_s: float,
-        trainer_class: Callable[..., GRPOTrainer] = LeanTrainer,
+        trainer_class: Callable[..., GRPOTrainer],
     ) -> None:
         self._batches: queue.Queue[Sequence[GradedGroup] | None] = queue.Queue()
         self._idle: queue.Queue[BaseException | None] = queue.Queue()
@@ -84,7 +83,7 @@ class SteppedTrainer:
             reward_funcs=_graded,
             rollout_func=self._rollouts,
             # TRL asks for the next rows of a dataset; rft's loop decides which tasks those are.
-            train_dataset=Dataset.from_dict({"prompt": [""] * (config.max_steps // self._epochs * prompts_per_step)}),
+            train_dataset=Dataset.from_dict({"prompt": [""] * (config.max_steps * prompts_per_step)}),
         )
         # TRL must not end its training before `close`: checkpoints are still written after the last step.
         self.trainer.callback_handler.callbacks.insert(0, _HoldAtEnd(self._hold))

@@ -7,8 +7,8 @@
 
 What is relied on, for TRL 1.16 (tests/learning/test_trl_trainer.py compares with TRL's own trainer):
 - `_prepare_inputs(batch)` is called for every micro-batch, and `_step % steps_per_generation` is its number;
-- `_generate_and_score_completions(batch)` returns a step's tensors, and with `use_vllm` False it makes no forward pass
-  of its own unless `beta` is set;
+- `_generate_and_score_completions(batch)` returns a step's tensors, and with `use_vllm` False and `num_iterations` 1 it
+  makes no forward pass of its own unless `beta` is set; what it says of advantages is replaced by `_advantages`;
 - `_compute_loss(model, inputs)` calls `_get_per_token_logps_and_entropies` before it reads `old_per_token_logps` of the
   inputs, and with `use_vllm` multiplies by their `importance_sampling_ratio`;
 - `_calculate_rewards(inputs, ...)` returns `[N, 1]`, NaN where there is no reward, and finds in each of the inputs what
@@ -19,6 +19,11 @@ What is relied on, for TRL 1.16 (tests/learning/test_trl_trainer.py compares wit
 - `_metrics["train"]` is what `log` averages;
 - `training_step` is called once for each micro-batch and counts `_step` up; what it returns adds up to the logged loss,
   and after the step's last micro-batch the gradients are clipped.
+
+Two of TRL's attributes change while it computes the loss of a micro-batch (`_loss_of`), because it reads them there and
+takes neither as an argument: `use_vllm`, which makes it multiply by the importance ratio and must be False while the
+step is prepared; and `_metrics`, to which it appends the micro-batch's numbers, and whose average does not regard how
+many tokens each number stands for.
 """
 
 from __future__ import annotations
@@ -31,7 +36,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rft.learning.advantages import in_groups_of_equals, leave_one_out
 from rft.learning.importance import SamplerGap, gap_metrics, sampling_ratio
 from rft.learning.micro_batches import plan, share, take
 from rft.learning.rank_metrics import Said, brought_together
@@ -46,15 +50,15 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
     """GRPOTrainer, with the same gradient for less; or a rank's share of it, added up before the optimizer's step.
 
     Args:
-        advantage: `group` leaves TRL's advantages as they are, `rloo` takes leave-one-out ones.
         ranks: The processes that train together.
         arguments: Of GRPOTrainer.
     """
 
-    def __init__(self, *, advantage: str = "group", ranks: Ranks | None = None, **arguments: Any) -> None:
+    def __init__(self, *, ranks: Ranks | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._ranks = ranks or Ranks()
-        self._advantage = advantage
+        self._epochs: int = self.args.num_iterations
+        self.num_iterations = 1  # with more TRL makes a forward pass for the old log-probabilities
         self._corrects = bool(self.vllm_importance_sampling_correction)
         # TRL takes a completion whose last token is the padding token for one that ended, and knows no stop strings.
         self._masks_truncated = bool(self.args.mask_truncated_completions)
@@ -105,7 +109,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """The next micro-batch; a step's first call makes all of them. Empty ones are `{}`."""
         number = self._step % self.args.steps_per_generation
-        if self._step % (self.args.steps_per_generation * self.num_iterations) == 0:
+        if self._step % (self.args.steps_per_generation * self._epochs) == 0:
             self._micro_batches = self._split(self._generate_and_score_completions(generation_batch))
         inputs: dict[str, Any] = self._micro_batches[number]
         return inputs
@@ -118,23 +122,22 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         return found
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """TRL's, with other advantages where they are wanted, exact zeros, and the completions that were cut."""
-        epochs: int = self.args.num_iterations
-        self.num_iterations = 1  # with more TRL makes a pass for the old log-probs
+        """TRL's, with rft's advantages, and without the completions that were cut where they do not count."""
         self._is_preparing = True
         try:
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         finally:
-            self.num_iterations, self._is_preparing = epochs, False
-        if self._advantage == "rloo":
-            batch["advantages"] = leave_one_out(self._rewards, self.num_generations)
-        equals = in_groups_of_equals(self._rewards, self.num_generations)
-        batch["advantages"] = batch["advantages"].masked_fill(equals, 0.0)
+            self._is_preparing = False
         self._say_how_completions_ended(batch["completion_mask"].sum(1))
         if self._masks_truncated:
             batch["completion_mask"] = batch["completion_mask"] * (~self._truncated).unsqueeze(1)
             batch["num_items_in_batch"] = batch["completion_mask"].sum()
+        batch["advantages"] = self._advantages(batch)
         return batch
+
+    def _advantages(self, batch: dict[str, Any]) -> Tensor:
+        """`[N]` or `[N, T]` advantages of the step's completions; may leave completions out of `completion_mask`."""
+        raise NotImplementedError
 
     def _say_how_completions_ended(self, lengths: Tensor) -> None:
         """TRL's numbers about completions that ended, by the sampler's word in place of their last token."""

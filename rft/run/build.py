@@ -9,12 +9,10 @@ from typing import Any
 from rft.cluster import Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
 from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
-from rft.config.learners import GrpoLearnerConfig, PolicyLearnerConfig, PpoLearnerConfig
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
-from rft.learning.algorithms import ppo, trl_options
 from rft.learning.remote import RemoteLearner
-from rft.learning.spec import LearnerSpec, Lora
+from rft.learning.spec import LearnerSpec
 from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.inputs import Prepared
@@ -79,35 +77,20 @@ def learner_spec(
 ) -> LearnerSpec:
     """Return the learner's spec; `score` contains the canaries of shared samplers."""
     on_gpu = place.shares.learner_gpus > 0
-    learner = run.learner
+    learner, file = run.learner, run.learner.user_file()
     return LearnerSpec(
-        kind=learner.kind,
+        # The learner works in a folder of its own.
+        run=run.model_copy(update={"graders": {}, "learner": learner.with_user_file(file) if file else learner}),
         model=place.model,
         model_name=prepared.model_name,
         base=prepared.base,
-        chat_template=run.model.chat_template,
         run_folder=Path(run.output_dir).absolute(),
-        steps=run.loop.steps,
-        prompts_per_step=run.loop.prompts_per_step,
-        completions_per_prompt=run.loop.completions_per_prompt,
         completions_per_micro_batch=completions_per_micro_batch(run, on_gpu=on_gpu),
-        max_completion_tokens=run.sampler.max_completion_tokens,
-        temperature=run.sampler.temperature,
-        learning_rate=learner.learning_rate,
-        lora=Lora(**learner.lora.model_dump()) if learner.lora else None,
-        epochs=learner.epochs if isinstance(learner, PolicyLearnerConfig) else 1,
-        advantage=learner.advantage if isinstance(learner, GrpoLearnerConfig) else "group",
-        ppo=ppo(learner) if isinstance(learner, PpoLearnerConfig) else None,
-        staleness=run.loop.staleness,
-        seed=run.seed,
         dtype=dtype_of(run.model.dtype, on_gpu),
         on_gpu=on_gpu,
         num_threads=place.shares.learner_threads,
-        keep_checkpoints=run.loop.keep_checkpoints,
-        timeout_s=learner.step_timeout_s,
         canaries=canaries(prepared) if score is None else score,
         resume_from=resume_from,
-        options=trl_options(learner) if isinstance(learner, PolicyLearnerConfig) else {},
     )
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rft.cluster import num_gpus_here, refuse_early
 from rft.cluster.versions import packages_here
 from rft.config import EvaluateConfig, RunConfig, audit_folder
-from rft.config.learners import PolicyLearnerConfig
+from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import UsageError
 from rft.grading.verdicts import FAILED, NEVER, audit_state
 from rft.imports import is_installed, missing_packages

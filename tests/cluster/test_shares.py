@@ -6,7 +6,7 @@ import pytest
 
 from rft.cluster import Node, Shares, share_out
 from rft.cluster.shares import threads_of
-from rft.config.learners import GrpoLearnerConfig
+from rft.config.learners.grpo import GrpoLearnerConfig
 from rft.config.samplers.server import ServerSamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import ConfigError

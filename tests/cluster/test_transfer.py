@@ -19,7 +19,7 @@ from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
 from rft.cluster.preparation import send_model
 from rft.errors import ClusterError
-from rft.learning.spec import COMPLETE, LearnerSpec
+from rft.learning.spec import COMPLETE
 from rft.models.base_model import fingerprint
 
 
@@ -107,12 +107,6 @@ def test_a_keeper_stays_in_its_folder(node: Path) -> None:
             keeper.write(path, b"x", is_first=True)
 
 
-def spec(run_folder: Path, **changes: Any) -> LearnerSpec:
-    """What a learner is built from; only the folders matter here."""
-    names = dict.fromkeys(LearnerSpec.__dataclass_fields__)
-    return LearnerSpec(**(names | {"run_folder": run_folder} | changes))  # type: ignore[arg-type]
-
-
 def checkpoint(folder: Path, step: int, data: bytes) -> Path:
     """As a learner writes it."""
     made = folder / "checkpoints" / f"checkpoint-{step}"
@@ -126,11 +120,11 @@ def mirror_of(node: Path, run: Path) -> Mirror:
     return Mirror(Remote(NodeKeeper(str(node))), node_folder=str(node), run="r", run_folder=run, deadline_s=20)
 
 
-def test_checkpoints_come_back_and_old_ones_go(node: Path, tmp_path: Path) -> None:
+def test_checkpoints_come_back_and_old_ones_go(node: Path, tmp_path: Path, make_learner_spec: Any) -> None:
     run = tmp_path / "run"
     run.mkdir()
     mirror = mirror_of(node, run)
-    there = asyncio.run(mirror.move(spec(run))).run_folder
+    there = asyncio.run(mirror.move(make_learner_spec(run))).run_folder
     assert there == node / "runs" / "r"
     first = checkpoint(there, 1, bytes(range(256)) * 20)  # 5,120 bytes: six parts
     asyncio.run(mirror.bring_back())
@@ -146,11 +140,13 @@ def test_checkpoints_come_back_and_old_ones_go(node: Path, tmp_path: Path) -> No
     assert not there.exists()
 
 
-def test_the_mark_of_a_whole_checkpoint_comes_last(node: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mark_of_a_whole_checkpoint_comes_last(
+    node: Path, tmp_path: Path, make_learner_spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     run.mkdir()
     mirror = mirror_of(node, run)
-    made = checkpoint(asyncio.run(mirror.move(spec(run))).run_folder, 1, b"x")
+    made = checkpoint(asyncio.run(mirror.move(make_learner_spec(run))).run_folder, 1, b"x")
     (made / "zzz").write_bytes(b"sorted after the mark")
     arrived = []
     monkeypatch.setattr("rft.cluster.mirrored_learner.fetch", lambda keeper, path, *_, **__: _note(arrived, path))
@@ -163,19 +159,36 @@ async def _note(arrived: list[str], path: str) -> None:
     arrived.append(path)
 
 
-def test_a_resumed_learner_finds_its_checkpoint_and_its_template(node: Path, tmp_path: Path) -> None:
+def test_a_resumed_learner_finds_its_checkpoint_and_its_template(
+    node: Path, tmp_path: Path, make_learner_spec: Any
+) -> None:
     run = tmp_path / "run"
     made = checkpoint(run, 7, b"weights of step 7")
     template = tmp_path / "template.jinja"
     template.write_text("{{ messages }}")
-    moved = asyncio.run(mirror_of(node, run).move(spec(run, resume_from=made, chat_template=str(template))))
+    moved = asyncio.run(
+        mirror_of(node, run).move(make_learner_spec(run, resume_from=made, chat_template=str(template)))
+    )
     assert moved.resume_from == node / "runs" / "r" / "checkpoints" / "checkpoint-7"
     assert (moved.resume_from / "weights").read_bytes() == b"weights of step 7"
     assert (moved.resume_from / COMPLETE).is_file()
-    assert Path(str(moved.chat_template)).read_text() == "{{ messages }}"
+    assert Path(str(moved.run.model.chat_template)).read_text() == "{{ messages }}"
 
 
-def test_a_template_that_ships_with_rft_does_not_travel(node: Path, tmp_path: Path) -> None:
+def test_a_function_of_the_users_travels_to_the_learner(
+    node: Path, tmp_path: Path, make_learner_spec: Callable[..., Any]
+) -> None:
+    run, file = tmp_path / "run", tmp_path / "mine.py"
+    run.mkdir()
+    file.write_text("def half(rewards, group_size): ...")
+    spec = make_learner_spec(run, "grpo", advantage=f"{file}:half", scale_rewards="none")
+    learner = asyncio.run(mirror_of(node, run).move(spec)).run.learner
+    assert learner.advantage == f"{node}/runs/r/user/mine.py:half"
+    assert learner.user_file().read_text() == "def half(rewards, group_size): ..."
+
+
+def test_a_template_that_ships_with_rft_does_not_travel(node: Path, tmp_path: Path, make_learner_spec: Any) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    assert asyncio.run(mirror_of(node, run).move(spec(run, chat_template="chatml"))).chat_template == "chatml"
+    moved = asyncio.run(mirror_of(node, run).move(make_learner_spec(run, chat_template="chatml")))
+    assert moved.run.model.chat_template == "chatml"

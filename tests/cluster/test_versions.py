@@ -10,6 +10,9 @@ import pytest
 
 import rft
 from rft.cluster.versions import libraries_of, version_problems, version_reader
+from rft.config.learners.base import LearnerConfig
+from rft.config.learners.fake import FakeLearnerConfig
+from rft.config.learners.grpo import GrpoLearnerConfig
 from rft.config.samplers.base import SamplerConfig
 from rft.config.samplers.fake import FakeSamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
@@ -45,12 +48,14 @@ def test_the_reader_runs_where_there_is_no_rft() -> None:
     ("sampler", "learner", "expected"),
     [
         (VllmSamplerConfig(), None, ("vllm", "torch")),
-        (FakeSamplerConfig(), "fake", ()),
-        (None, "grpo", ("torch", "transformers", "peft", "trl")),
-        (VllmSamplerConfig(), "grpo", ("vllm", "torch", "transformers", "peft", "trl")),
+        (FakeSamplerConfig(), FakeLearnerConfig(), ()),
+        (None, GrpoLearnerConfig(), ("torch", "transformers", "peft", "trl")),
+        (VllmSamplerConfig(), GrpoLearnerConfig(), ("vllm", "torch", "transformers", "peft", "trl")),
     ],
 )
-def test_what_a_node_needs(sampler: SamplerConfig | None, learner: str | None, expected: tuple[str, ...]) -> None:
+def test_what_a_node_needs(
+    sampler: SamplerConfig | None, learner: LearnerConfig | None, expected: tuple[str, ...]
+) -> None:
     assert libraries_of(sampler, learner) == expected
 
 

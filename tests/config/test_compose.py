@@ -8,7 +8,7 @@ import pytest
 
 from rft.config import RunConfig
 from rft.config.commands import load_evaluation, load_training
-from rft.config.learners import GrpoLearnerConfig
+from rft.config.learners.grpo import GrpoLearnerConfig
 from rft.config.presets import conf_dir
 from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.config.schema import AttachClusterConfig, LocalClusterConfig
@@ -100,7 +100,8 @@ def test_a_key_below_a_union() -> None:
         (("sampler.script=[a]",), "sampler.script is unknown for sampler=vllm; it belongs to sampler=fake; "),
         (
             ("learner=fake", "learner.trl.beta=1"),
-            "learner.trl is unknown for learner=fake; it belongs to learner=grpo and learner=ppo; ",
+            "learner.trl is unknown for learner=fake; it belongs to learner=gmpo and learner=grpo and learner=ppo and "
+            "learner=reinforce_pp_baseline; ",
         ),
     ],
 )
@@ -180,7 +181,11 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
         ),
         ("sampler=null", "sampler=null: unknown preset; available: fake, server, transformers, vllm"),
         ("data=gsm9k", "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, gsm8k"),
-        ("learner=3", "learner=3: unknown preset; available: dapo, dr_grpo, fake, grpo, gspo, ppo, rloo"),
+        (
+            "learner=3",
+            "learner=3: unknown preset; available: dapo, dr_grpo, fake, gmpo, grpo, gspo, ppo, reinforce_pp_baseline, "
+            "rloo",
+        ),
     ],
 )
 def test_presets_that_do_not_exist(word: str, problem: str) -> None:

@@ -63,8 +63,8 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"loop": {"completions_per_prompt": 1}},
-            "loop.completions_per_prompt=1: GRPO and RLOO compare the completions of one prompt, so there must be at "
-            "least 2; learner=ppo does with 1. The sizes are:\n"
+            "loop.completions_per_prompt=1: learner=grpo compares the completions of a prompt, so it needs at least 2; "
+            "learner=ppo does with 1. The sizes are:\n"
             "    loop.prompts_per_step                  8\n"
             "    x loop.completions_per_prompt          1\n"
             "    = completions per step                 8\n"
@@ -134,6 +134,18 @@ def test_nothing_is_wrong() -> None:
         (
             {"learner": {"kind": "fake", "num_workers": 2}},
             "learner.num_workers=2: learner=fake computes nothing that could be shared; use learner.num_workers=1",
+        ),
+        (
+            {"learner": {"advantage": "grup", "scale_rewards": "none"}},
+            "learner.advantage=grup: should be 'group', 'rloo', or a function of your own, as path/to/file.py:function",
+        ),
+        (
+            {"learner": {"kind": "gmpo", "trl": {"entropy_coef": 0.1}}},
+            "learner.trl.entropy_coef=0.1: this only does something with another learner; GMPO has no such term",
+        ),
+        (
+            {"learner": {"kind": "reinforce_pp_baseline", "trl": {"scale_rewards": "batch"}}},
+            "learner.trl.scale_rewards=batch: rft sets this itself; use learner=grpo, which has learner.scale_rewards",
         ),
         (
             {"learner": {"kind": "ppo", "trl": {"beta": 0.1}}},

@@ -11,48 +11,35 @@ from typing import Any
 
 import pytest
 
-from rft.learning.spec import LearnerSpec, Lora
-from rft.types import GradedGroup, Policy, StopReason
+from rft.types import GradedGroup, StopReason
 
 TEMPERATURE = 0.7
 PROMPT = (10, 11, 12)
 COMPLETIONS = ((20, 21, 22, 2), (30, 31, 32, 2), (40, 41, 2), (50, 51, 52, 53))
 END = 2
 """The tiny model's end-of-sequence token."""
-BASE = Policy(version=0, fingerprint="base")
 
 
 @pytest.fixture
-def build(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+def build(
+    tiny_model: Path, tmp_path: Path, make_learner_spec: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Any]]:
     """`build(steps=4, ...)`: a learner that steps on one group of 4 completions; closed at the end."""
-    from rft.learning.grpo import GrpoLearner
+    from rft.learning.trl_learner import TrlLearner
 
     with ExitStack() as stack:
 
-        def make(folder: str = "run", **changes: Any) -> Any:
+        def make(folder: str = "run", kind: str = "grpo", **changes: Any) -> Any:
             values: dict[str, Any] = {
-                "kind": "grpo",
                 "model": tiny_model,
-                "model_name": "some/model",
-                "base": BASE,
-                "chat_template": None,
-                "run_folder": tmp_path / folder,
                 "steps": 4,
-                "prompts_per_step": 1,
                 "completions_per_prompt": 4,
                 "completions_per_micro_batch": 4,
-                "max_completion_tokens": 8,
                 "temperature": TEMPERATURE,
                 "learning_rate": 1e-2,
-                "lora": Lora(rank=4, alpha=8, dropout=0.0),
-                "seed": 0,
-                "dtype": "float32",
-                "on_gpu": False,
-                "num_threads": 1,
-                "keep_checkpoints": 2,
-                "timeout_s": 60,
+                "lora": {"rank": 4, "alpha": 8},
             }
-            learner = GrpoLearner(LearnerSpec(**(values | changes)))
+            learner = TrlLearner(make_learner_spec(tmp_path / folder, kind, **(values | changes)))
             stack.callback(learner.close)
             return learner
 

@@ -15,28 +15,37 @@ import safetensors.torch
 import torch
 from transformers import TrainerCallback
 
-from rft.learning.grpo import GrpoLearner
+from rft.config import RunConfig
 from rft.learning.ranks import Ranks
-from rft.learning.spec import LearnerSpec, Lora, Ppo, RankPlace
+from rft.learning.spec import LearnerSpec, RankPlace
+from rft.learning.trl_learner import TrlLearner
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StopReason, Task
 
 LENGTHS = (3, 17, 1, 9, 6, 12, 2, 8)
 REWARDS = ([1.0, 0.0, 0.5, 0.25, None, 1.0, 0.0, 0.0], [0.5] * 8, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.75])
-PPO = Ppo(gamma=0.9, gae_lambda=0.8, kl_coef=0.3, value_clip=0.2, value_learning_rate=1e-2, value_updates=3)
 SGD = {"optim": "sgd", "max_grad_norm": 0.5}
 """Adam would turn the rounding error of a gradient near 0 into a step of any size up to the learning rate."""
 
 CASES: dict[str, dict[str, Any]] = {
-    "dapo": {"options": {**SGD, "loss_type": "dapo"}},
-    "by rows, held to the base": {"options": {**SGD, "loss_type": "grpo", "beta": 0.1}},
-    "one micro-batch": {"options": {**SGD, "loss_type": "dr_grpo"}, "completions_per_micro_batch": 24},
-    "bnpo": {"options": {**SGD, "loss_type": "bnpo"}, "completions_per_micro_batch": 6},
-    "all weights": {"options": {**SGD, "loss_type": "dapo"}, "lora": None, "learning_rate": 1e-2},
-    "ppo": {"kind": "ppo", "ppo": PPO, "epochs": 2, "options": {**SGD, "loss_type": "dapo", "beta": 0.3}},
-    "resumed": {"options": {**SGD, "loss_type": "dapo"}},
+    "dapo": {"trl": SGD},
+    "by rows, held to the base": {"trl": SGD, "loss_type": "grpo", "beta": 0.1},
+    "one micro-batch": {"trl": SGD, "loss_type": "dr_grpo", "completions_per_micro_batch": 24},
+    "bnpo": {"trl": SGD, "loss_type": "bnpo", "completions_per_micro_batch": 6},
+    "all weights": {"trl": SGD, "lora": None, "learning_rate": 1e-2},
+    "ppo": {
+        "trl": SGD,
+        "kind": "ppo",
+        "epochs": 2,
+        "gamma": 0.9,
+        "gae_lambda": 0.8,
+        "kl_coef": 0.3,
+        "value_learning_rate": 1e-2,
+        "value_updates": 3,
+    },
+    "resumed": {"trl": SGD},
     "dropout": {
-        "options": {"loss_type": "bnpo"},
-        "lora": Lora(rank=4, alpha=8, dropout=0.3),
+        "loss_type": "bnpo",
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0.3},
         "completions_per_micro_batch": 8,
     },
 }
@@ -50,29 +59,30 @@ class Gradients(TrainerCallback):
 
 
 def spec_of(model: Path, folder: Path, case: dict[str, Any]) -> LearnerSpec:
-    spec = LearnerSpec(
-        kind="grpo",
+    learner = {"kind": "grpo", "learning_rate": 0.1, "lora": {"rank": 4, "alpha": 8}, "step_timeout_s": 60} | case
+    run = RunConfig.model_validate(
+        {
+            "output_dir": str(folder),
+            "seed": 3,
+            "model": {},
+            "data": {},
+            "graders": {},
+            "loop": {"steps": 2, "prompts_per_step": 3, "completions_per_prompt": 8},
+            "sampler": {"kind": "transformers", "temperature": 0.7, "max_completion_tokens": 20},
+            "learner": learner,
+        }
+    )
+    return LearnerSpec(
+        run=run,
         model=model,
         model_name="some/model",
         base=Policy(version=0, fingerprint="base"),
-        chat_template=None,
         run_folder=folder,
-        steps=2,
-        prompts_per_step=3,
-        completions_per_prompt=8,
-        completions_per_micro_batch=8,
-        max_completion_tokens=20,
-        temperature=0.7,
-        learning_rate=0.1,
-        lora=Lora(rank=4, alpha=8, dropout=0.0),
-        seed=3,
+        completions_per_micro_batch=case.get("completions_per_micro_batch", 8),
         dtype="float32",
         on_gpu=False,
         num_threads=1,
-        keep_checkpoints=2,
-        timeout_s=60,
     )
-    return replace(spec, **case)
 
 
 @torch.no_grad()
@@ -84,7 +94,7 @@ def logprobs_of(model: Any, prompt: tuple[int, ...], completion: tuple[int, ...]
     return torch.log_softmax(logits / 0.7, dim=-1)[range(len(completion)), list(completion)]
 
 
-def batch(learner: GrpoLearner, seed: int) -> list[GradedGroup]:
+def batch(learner: TrlLearner, seed: int) -> list[GradedGroup]:
     random = torch.Generator().manual_seed(seed)
     policy, model = learner.publish().policy, learner._stepped.trainer.model
     groups = []
@@ -113,14 +123,14 @@ def batch(learner: GrpoLearner, seed: int) -> list[GradedGroup]:
     return groups
 
 
-def saved_and_resumed(learner: GrpoLearner, spec: LearnerSpec, ranks: Ranks) -> GrpoLearner:
+def saved_and_resumed(learner: TrlLearner, spec: LearnerSpec, ranks: Ranks) -> TrlLearner:
     """Rank 0 saves; all ranks come back from what it wrote."""
     if ranks.is_first:
         learner.save()
     ranks.add_up([torch.zeros(1)])  # and so the others wait for it
     learner.close()
     checkpoint = spec.run_folder.parents[1] / "0" / spec.run_folder.name / "checkpoints" / "checkpoint-1"
-    return GrpoLearner(replace(spec, resume_from=checkpoint), ranks)
+    return TrlLearner(replace(spec, resume_from=checkpoint), ranks)
 
 
 def main(model: str, number: str, of: str, address: str, out: str) -> None:
@@ -130,7 +140,7 @@ def main(model: str, number: str, of: str, address: str, out: str) -> None:
     told: dict[str, Any] = {}
     for name, case in CASES.items():
         spec = spec_of(Path(model), Path(out).with_suffix("") / name, case)
-        learner = GrpoLearner(spec, ranks)
+        learner = TrlLearner(spec, ranks)
         if name == "ppo":
             critic = learner._stepped.trainer._critic
             critic._optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,55 @@ import torch
 
 from rft.learning.advantages import (
     generalized_advantages,
+    group_relative,
     in_groups_of_equals,
     leave_one_out,
+    reinforce_pp_baseline,
     token_rewards,
     whitened,
 )
 
 NAN = math.nan
+ROOT_3 = 3**0.5 + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        # Means 0.5 and 1; unbiased deviations of the groups 0.5 and sqrt(3), of all six rewards sqrt(1.375).
+        ("none", [0.5, -0.5, 0.0, -1.0, -1.0, 2.0]),
+        ("group", [0.5 / 0.5001, -0.5 / 0.5001, 0.0, -1 / ROOT_3, -1 / ROOT_3, 2 / ROOT_3]),
+        ("batch", [advantage / (1.375**0.5 + 1e-4) for advantage in (0.5, -0.5, 0.0, -1.0, -1.0, 2.0)]),
+    ],
+)
+def test_group_relative(scale: Any, expected: list[float]) -> None:
+    rewards = torch.tensor([1.0, 0.0, 0.5, 0.0, 0.0, 3.0])
+    assert group_relative(rewards, 3, scale=scale).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_rewards_that_are_missing_or_equal_give_exactly_0(scale: Any) -> None:
+    rewards = torch.tensor([0.7] * 8 + [NAN] * 8 + [0.1] + [NAN] * 7 + [1.0, 0.0, NAN, NAN, NAN, NAN, NAN, NAN])
+    found = group_relative(rewards, 8, scale=scale).tolist()
+    assert found[:24] == [0.0] * 24
+    assert found[24] == -found[25] > 0.1
+    assert found[26:] == [0.0] * 6
+    # What is missing counts in no mean.
+    known = group_relative(torch.tensor([0.0, 1.0, 1.0]), 3, scale="none").tolist()
+    assert group_relative(torch.tensor([0.0, NAN, 1.0, 1.0]), 4, scale="none").tolist() == [known[0], 0.0, *known[1:]]
+
+
+def test_reinforce_pp_baseline() -> None:
+    # Differences 0.5, -0.5, 0, -1, -1, 2: mean 0, sum of squares 6.5, unbiased variance 1.3. A row without a reward and
+    # a group of equals, whose differences count as 0: 6.5 / 8.
+    rewards = [1.0, 0.0, 0.5, 0.0, 0.0, 3.0]
+    differences = [0.5, -0.5, 0.0, -1.0, -1.0, 2.0]
+    found = reinforce_pp_baseline(torch.tensor(rewards), 3).tolist()
+    assert found == pytest.approx([each / math.sqrt(1.3) for each in differences], rel=1e-6)
+    more = reinforce_pp_baseline(torch.tensor([*rewards, 0.7, 0.7, 0.7, NAN, NAN, NAN]), 3).tolist()
+    assert more == pytest.approx([each / math.sqrt(6.5 / 8) for each in differences] + [0.0] * 6, rel=1e-6)
+    assert more[6:] == [0.0] * 6
+    assert reinforce_pp_baseline(torch.tensor([0.7] * 8), 4).tolist() == [0.0] * 8
 
 
 @pytest.mark.parametrize(

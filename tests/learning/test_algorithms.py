@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rft.config.learners import GrpoLearnerConfig, PpoLearnerConfig
-from rft.learning.algorithms import ppo, trl_options
+from rft.config.learners import LEARNERS
+from rft.config.learners.grpo import GrpoLearnerConfig
+from rft.config.learners.ppo import PpoLearnerConfig
 from rft.types import GradedGroup
 
 CONF = Path(__file__).parents[2] / "conf" / "learner"
@@ -19,23 +20,26 @@ REWARDS = [1.0, 0.0, 0.0, 0.5]
 SD = ((1.25 - 4 * 0.375**2) / 3) ** 0.5 + 1e-4
 GROUP = [(reward - 0.375) / SD for reward in REWARDS]
 RLOO = [1 - 0.5 / 3, -0.5, -0.5, 0.5 - 1 / 3]
+REINFORCE_PP = [(reward - 0.375) / ((1.25 - 4 * 0.375**2) / 3) ** 0.5 for reward in REWARDS]
+"""Of a single group: the mean of the differences is 0, and their standard deviation is that of the rewards."""
 
 
-def preset(name: str) -> GrpoLearnerConfig:
-    """The learner of a preset."""
+def preset(name: str) -> dict[str, Any]:
+    """The keys that a preset sets, its kind among them."""
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    assert values.pop("defaults") == ["base_grpo"]
-    return GrpoLearnerConfig(**values)
+    (base,) = values.pop("defaults")
+    return {"kind": base.removeprefix("base_"), **values}
 
 
 def test_every_preset_is_here() -> None:
     names = {path.stem for path in CONF.glob("*.yaml")}
     assert names == {*LOSSES, "ppo", "fake"}
+    assert LEARNERS.keys() == {preset(name)["kind"] for name in names}
 
 
 def test_the_options_of_trl() -> None:
     learner = GrpoLearnerConfig(clip=0.1, correction=None, beta=0.05, trl={"delta": 2.0})
-    assert trl_options(learner) == {
+    assert learner.trl_options() == {
         "epsilon": 0.1,
         "epsilon_high": None,
         "mask_truncated_completions": False,
@@ -47,16 +51,15 @@ def test_the_options_of_trl() -> None:
         "use_bias_correction_kl": True,
         "delta": 2.0,
     }
-    assert trl_options(GrpoLearnerConfig(importance_sampling_level="sequence"))["use_bias_correction_kl"] is False
-    assert trl_options(GrpoLearnerConfig(loss_type="cispo"))["epsilon_high"] == 5.0
-    assert trl_options(GrpoLearnerConfig(loss_type="cispo", clip_high=3.0))["epsilon_high"] == 3.0
-    of_ppo = trl_options(PpoLearnerConfig(kl_coef=0.1))
+    assert GrpoLearnerConfig(importance_sampling_level="sequence").trl_options()["use_bias_correction_kl"] is False
+    assert GrpoLearnerConfig(loss_type="cispo").trl_options()["epsilon_high"] == 5.0
+    assert GrpoLearnerConfig(loss_type="cispo", clip_high=3.0).trl_options()["epsilon_high"] == 3.0
+    of_ppo = PpoLearnerConfig(kl_coef=0.1).trl_options()
     assert (of_ppo["beta"], of_ppo["loss_type"], of_ppo["vllm_importance_sampling_mode"]) == (
         0.1,
         "dapo",
         "token_truncate",
     )
-    assert ppo(PpoLearnerConfig(gae_lambda=0.5)).gae_lambda == 0.5
 
 
 LOSSES = {
@@ -68,6 +71,10 @@ LOSSES = {
     "dapo": -(4 * GROUP[0] + 4 * GROUP[1] + 3 * GROUP[2]) / 11,
     # The mean over completions: that of the advantages, which is 0.
     "gspo": 0.0,
+    "gmpo": 0.0,
+    # The mean over all 15 tokens.
+    "reinforce_pp_baseline": -(4 * REINFORCE_PP[0] + 4 * REINFORCE_PP[1] + 3 * REINFORCE_PP[2] + 4 * REINFORCE_PP[3])
+    / 15,
     "rloo": -(4 * RLOO[0] + 4 * RLOO[1] + 3 * RLOO[2] + 4 * RLOO[3]) / (4 * 8),
 }
 
@@ -78,13 +85,7 @@ LOSSES = {
 def test_a_step_of_each_preset(
     build: Callable[..., Any], group_for: Callable[..., GradedGroup], name: str, size: int
 ) -> None:
-    learner = preset(name)
-    built = build(
-        advantage=learner.advantage,
-        epochs=learner.epochs,
-        options=trl_options(learner),
-        completions_per_micro_batch=size,
-    )
+    built = build(**preset(name), completions_per_micro_batch=size)
     before = built.publish().policy.fingerprint
     metrics = built.learn([group_for(built, REWARDS)])
     assert metrics["loss"] == pytest.approx(LOSSES[name], abs=2e-5)

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from rft.config.learners import GrpoLearnerConfig
-from rft.learning.algorithms import trl_options
 from rft.types import GradedGroup
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
@@ -89,8 +87,7 @@ def test_the_gradient(
     formula: Formula,
     size: int,
 ) -> None:
-    options = trl_options(GrpoLearnerConfig(**keys, trl={"max_grad_norm": 0.0}))
-    learner = build(options=options, completions_per_micro_batch=size)
+    learner = build(**keys, trl={"max_grad_norm": 0.0}, completions_per_micro_batch=size)
     model = learner._stepped.trainer.model
     with torch.no_grad():
         for name, each in model.named_parameters():

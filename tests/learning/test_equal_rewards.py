@@ -25,10 +25,10 @@ def weights(learner: Any) -> dict[str, Any]:
     "how",
     [
         {},
-        {"options": {"scale_rewards": "batch"}},
-        {"options": {"scale_rewards": "none"}},
-        {"advantage": "rloo", "options": {"scale_rewards": "none"}},
-        {"options": {"loss_type": "bnpo"}},
+        {"scale_rewards": "batch"},
+        {"scale_rewards": "none"},
+        {"advantage": "rloo", "scale_rewards": "none"},
+        {"loss_type": "bnpo"},
     ],
     ids=["group", "batch", "none", "rloo", "bnpo"],
 )
@@ -45,13 +45,11 @@ def test_equal_rewards_change_nothing(
     for name, tensor in weights(learner).items():
         assert tensor.equal(before[name]), name
     # Where neighbours matter to the loss all go through the model; elsewhere these do not.
-    assert metrics["completions/learned_from"] == (16 if "loss_type" in how.get("options", {}) else 0)
+    assert metrics["completions/learned_from"] == (16 if "loss_type" in how else 0)
 
 
 def test_beside_other_groups_they_have_no_part(build: Callable[..., Any], group_for: Callable[..., Any]) -> None:
-    learner = build(
-        prompts_per_step=2, completions_per_prompt=8, options={"scale_rewards": "batch"}, learning_rate=1e-3
-    )
+    learner = build(prompts_per_step=2, completions_per_prompt=8, scale_rewards="batch", learning_rate=1e-3)
     equal = group_for(learner, [0.7] * 8, COMPLETIONS)
     metrics = learner.learn([equal, group_for(learner, [1.0, 0.0] * 4, COMPLETIONS)])
     assert metrics["completions/learned_from"] == 8

@@ -57,7 +57,7 @@ def test_what_is_published(build: Build, group_for: GroupFor, tiny_model: Path) 
 
 
 def test_the_base_is_kept_for_the_kl_term(build: Build, group_for: GroupFor) -> None:
-    learner = build(lora=None, learning_rate=1e-3, options={"beta": 0.1})
+    learner = build(lora=None, learning_rate=1e-3, beta=0.1)
     first = learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.5])])
     second = learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.5])])
     assert first["kl"] == pytest.approx(0.0, abs=1e-6)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import Gemma3Config, GPT2Config, GPTNeoXConfig, LlamaConfig, OPTConfig, Phi3Config
 
-from rft.learning.grpo import without_dropout
+from rft.learning.trl_learner import without_dropout
 
 
 @pytest.mark.parametrize(

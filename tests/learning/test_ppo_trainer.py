@@ -11,7 +11,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from rft.learning.spec import Ppo
 from rft.types import GradedGroup
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
@@ -20,8 +19,14 @@ PROMPT = (10, 11, 12)
 COMPLETIONS = ((20, 21, 22, 2), (30, 31, 32, 2), (40, 41, 2), (50, 51, 52, 53))
 TEMPERATURE = 0.7
 """Those of tests/learning/conftest.py."""
-PPO = Ppo(gamma=0.9, gae_lambda=0.8, kl_coef=0.0, value_clip=0.2, value_learning_rate=1e-2, value_updates=4)
-OPTIONS = {"loss_type": "dapo", "max_grad_norm": 0.0}
+PPO: dict[str, Any] = {
+    "kind": "ppo",
+    "gamma": 0.9,
+    "gae_lambda": 0.8,
+    "value_learning_rate": 1e-2,
+    "value_updates": 4,
+    "trl": {"max_grad_norm": 0.0},
+}
 
 Build = Callable[..., Any]
 GroupFor = Callable[..., GradedGroup]
@@ -68,8 +73,7 @@ def test_the_first_gradient(
     size: int,
     rewards: list[float | None],
 ) -> None:
-    ppo = Ppo(gamma=0.9, gae_lambda=0.8, kl_coef=kl_coef, value_clip=0.2, value_learning_rate=1e-2, value_updates=4)
-    learner = build(kind="ppo", ppo=ppo, completions_per_micro_batch=size, options={**OPTIONS, "beta": kl_coef})
+    learner = build(**PPO, kl_coef=kl_coef, completions_per_micro_batch=size)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, each in learner._stepped.trainer.model.named_parameters():
@@ -85,14 +89,14 @@ def test_the_first_gradient(
 
 
 def test_without_any_reward_nothing_moves(build: Build, group_for: GroupFor) -> None:
-    learner = build(kind="ppo", ppo=PPO, options=OPTIONS)
+    learner = build(**PPO)
     before = learner.publish().policy.fingerprint
     assert learner.learn([group_for(learner, [None] * 4)])["grad_norm"] == 0.0
     assert learner.publish().policy.fingerprint == before
 
 
 def test_one_completion_of_each_prompt(build: Build, group_for: GroupFor) -> None:
-    learner = build(kind="ppo", ppo=PPO, options=OPTIONS, prompts_per_step=4, completions_per_prompt=1)
+    learner = build(**PPO, prompts_per_step=4, completions_per_prompt=1)
     group = group_for(learner, [1.0, 0.0, 0.0, 0.5])
     singles = [
         GradedGroup(task=group.task, rollouts=(rollout,), grades=(grade,))
@@ -102,7 +106,7 @@ def test_one_completion_of_each_prompt(build: Build, group_for: GroupFor) -> Non
 
 
 def test_several_epochs_clip(build: Build, group_for: GroupFor) -> None:
-    learner = build(kind="ppo", ppo=PPO, options=OPTIONS, epochs=3, steps=2)
+    learner = build(**PPO, epochs=3, steps=2)
     for step in (1, 2):
         metrics = learner.learn([group_for(learner, [1.0, 0.0, 0.5, 0.0])])
         assert (learner.steps_done, learner._stepped.trainer.state.global_step) == (step, 3 * step)
@@ -116,12 +120,12 @@ def test_several_epochs_clip(build: Build, group_for: GroupFor) -> None:
 def test_a_resumed_run_takes_the_same_steps(
     build: Build, group_for: GroupFor, keep_gradients: Any, same_up_to_rounding: Any, tmp_path: Path, epochs: int
 ) -> None:
-    whole = build(kind="ppo", ppo=PPO, options=OPTIONS, epochs=epochs)
+    whole = build(**PPO, epochs=epochs)
     whole.learn([group_for(whole, [1.0, 0.0, 0.5, 0.0])])
     whole.save()
     checkpoint = tmp_path / "run" / "checkpoints" / f"checkpoint-{epochs}"
     assert (checkpoint / "value_function.safetensors").exists(), "TRL changed: _save_checkpoint writes another folder"
-    resumed = build(kind="ppo", ppo=PPO, options=OPTIONS, epochs=epochs, resume_from=checkpoint)
+    resumed = build(**PPO, epochs=epochs, resume_from=checkpoint)
     assert resumed.steps_done == 1
     critics = [learner._stepped.trainer._critic for learner in (whole, resumed)]
     for tensor, again in zip(*(critic.parameters() for critic in critics), strict=True):

@@ -14,7 +14,7 @@ PROGRAM = """
 import json, sys, warnings
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    import rft.learning.grpo
+    import rft.learning.trl_learner
 print(json.dumps({
     "trl": "trl.trainer.grpo_trainer" in sys.modules,
     "vllm": [name for name in sys.modules if name.partition(".")[0] == "vllm"],

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from rft.errors import LearnError
-from rft.learning.grpo import GrpoLearner
+from rft.learning.trl_learner import TrlLearner
 from rft.learning.trl_seam import SteppedTrainer
 from rft.run_folder.checkpoint import last_checkpoint
 from rft.types import GradedGroup
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a un
 COMPLETIONS = ((20, 21, 22, 2), (30, 31, 32, 2), (40, 41, 2), (50, 51, 52, 53))
 """Those of tests/learning/conftest.py."""
 
-Build = Callable[..., GrpoLearner]
+Build = Callable[..., TrlLearner]
 GroupFor = Callable[..., GradedGroup]
 
 
@@ -134,7 +134,7 @@ def test_a_step_makes_the_rewarded_completion_likelier(
 def test_the_learning_rate_warms_up(
     build: Build, group_for: GroupFor, options: dict[str, Any], rates: list[float]
 ) -> None:
-    learner = build(options=options)
+    learner = build(trl=options)
     logged = [learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])["learning_rate"] for _ in rates]
     assert logged == pytest.approx(rates, rel=1e-6, abs=1e-12)
 
@@ -144,7 +144,7 @@ def test_what_was_cut_is_masked_whatever_its_last_token_is(build: Build, group_f
     completions = (COMPLETIONS[0], (30, 31, pad), (40, 41, 2), (50, 51, 52, 53))
     metrics = {}
     for masks in (True, False):
-        learner = build(str(masks), options={"mask_truncated_completions": masks})
+        learner = build(str(masks), mask_truncated=masks)
         metrics[masks] = learner.learn([group_for(learner, [1.0, 0.0, 0.25, 0.5], completions)])
     assert (metrics[True]["completions/masked"], metrics[False]["completions/masked"]) == (2, 0)
     assert metrics[True]["completions/clipped_ratio"] == metrics[False]["completions/clipped_ratio"] == 0.5
@@ -274,7 +274,7 @@ def test_a_model_without_a_chat_template_learns(
 
 def test_an_option_that_trl_refuses_is_named(build: Build) -> None:
     with pytest.raises(LearnError, match=r"TRL refuses learner.trl: .*'no_such_option'"):
-        build(options={"no_such_option": 1})
+        build(trl={"no_such_option": 1})
 
 
 def test_closing_early_ends_the_thread(build: Build, group_for: GroupFor) -> None:

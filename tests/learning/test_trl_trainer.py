@@ -1,4 +1,4 @@
-"""LeanTrainer against TRL's own trainer: less work, the same gradient.
+"""GroupTrainer against TRL's own trainer: less work, the same gradient.
 
 TRL's is run as it runs with vLLM: a forward pass before the training pass, and everything padded to the longest.
 """
@@ -6,16 +6,15 @@ TRL's is run as it runs with vLLM: a forward pass before the training pass, and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from rft.learning import grpo
+from rft.learning import trl_learner
+from rft.learning.group_trainer import GroupTrainer
 from rft.learning.trl_import import GRPOTrainer
-from rft.learning.trl_seam import SteppedTrainer
 from rft.learning.trl_trainer import LeanTrainer
 from rft.types import GradedGroup, StopReason
 
@@ -32,7 +31,7 @@ Learner = Any
 class Plain(GRPOTrainer):
     """TRL's trainer as it is with vLLM."""
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, learner: Any, ranks: Any, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.use_vllm, self._last_loaded_step = True, -1
         self.vllm_generation = SimpleNamespace(sync_weights=lambda: None)
@@ -76,7 +75,7 @@ def gradients_of(
         return groups
 
     def run(trainer_class: type, size: int, **options: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        monkeypatch.setattr(grpo, "SteppedTrainer", partial(SteppedTrainer, trainer_class=trainer_class))
+        monkeypatch.setattr(trl_learner, "resolve_name", lambda target: trainer_class)
         learner = build(
             f"{trainer_class.__name__} {size}",
             prompts_per_step=3,
@@ -84,8 +83,9 @@ def gradients_of(
             completions_per_micro_batch=size,
             max_completion_tokens=20,
             learning_rate=1e-3,
-            options={"max_grad_norm": 0.0} | options,
+            trl={"max_grad_norm": 0.0} | options,
         )
+        assert type(learner._stepped.trainer) is trainer_class
         kept = keep_gradients(learner)
         learner.learn(batch(learner, 0))  # before the first step one of LoRA's two matrices has no gradient
         # The same start of the second step for all: Adam makes much of the smallest difference.
@@ -109,7 +109,7 @@ def test_the_gradient_is_that_of_trl(
     if loss_type in ("luspo", "dr_grpo"):
         options["importance_sampling_level"] = "sequence"
     expected, by_trl = gradients_of(Plain, 24, **options)
-    found, metrics = gradients_of(LeanTrainer, size, **options)
+    found, metrics = gradients_of(GroupTrainer, size, **options)
     same_up_to_rounding(found, expected)
     assert metrics["loss"] == pytest.approx(by_trl["loss"], rel=1e-3, abs=1e-5)
     assert metrics["completions/learned_from"] == 15, "8 + 8 + 8, less the group of equals and the one without reward"
@@ -122,7 +122,7 @@ def test_so_it_is_with_every_correction_for_the_sampler(
 ) -> None:
     options = {"vllm_importance_sampling_mode": mode, "vllm_importance_sampling_clip_max": 1.3}
     expected, _ = gradients_of(Plain, 24, **options)
-    same_up_to_rounding(gradients_of(LeanTrainer, 8, **options)[0], expected)
+    same_up_to_rounding(gradients_of(GroupTrainer, 8, **options)[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_so_it_is_with_other_options(
     gradients_of: Callable[..., Any], same_up_to_rounding: Any, options: dict[str, Any]
 ) -> None:
     expected, by_trl = gradients_of(Plain, 24, **options)
-    found, metrics = gradients_of(LeanTrainer, 4, **options)
+    found, metrics = gradients_of(GroupTrainer, 4, **options)
     same_up_to_rounding(found, expected)
     if "beta" in options:
         assert metrics["completions/learned_from"] == 24, "all are held to the base"
@@ -152,7 +152,7 @@ def test_all_numbers_about_the_sampler_are_those_of_trl(gradients_of: Callable[.
     # With beta every completion goes through the model, so both count the same tokens.
     options = {"beta": 0.1, "vllm_importance_sampling_mode": "token_truncate"}
     _, by_trl = gradients_of(Plain, 24, **options)
-    _, metrics = gradients_of(LeanTrainer, 4, **options)
+    _, metrics = gradients_of(GroupTrainer, 4, **options)
     names = [name for name in by_trl if name.startswith("sampling/")]
     assert len(names) == 5
     assert {name: metrics[name] for name in names} == pytest.approx({name: by_trl[name] for name in names}, rel=1e-4)
@@ -163,7 +163,7 @@ def test_where_neighbours_matter_they_stay_together(
     gradients_of: Callable[..., Any], same_up_to_rounding: Any, options: dict[str, Any]
 ) -> None:
     expected, _ = gradients_of(Plain, 24, **options)
-    found, metrics = gradients_of(LeanTrainer, 24, **options)
+    found, metrics = gradients_of(GroupTrainer, 24, **options)
     same_up_to_rounding(found, expected)
     assert metrics["completions/learned_from"] == 24
 
@@ -176,22 +176,22 @@ def test_one_forward_pass_over_what_teaches(gradients_of: Callable[..., Any], mo
         shapes.append(tuple(input_ids.shape))
         return original(self, model, input_ids, *rest, **options)
 
-    monkeypatch.setattr(LeanTrainer, "_get_per_token_logps_and_entropies", counted)
-    gradients_of(LeanTrainer, 4)
+    monkeypatch.setattr(GroupTrainer, "_get_per_token_logps_and_entropies", counted)
+    gradients_of(GroupTrainer, 4)
     second = shapes[len(shapes) // 2 :]
     assert sum(rows for rows, _ in second) == 15, f"TRL changed: forward passes of {second}"
     # TRL pads all 24 to 11 + 17 tokens, twice.
     assert sum(rows * width for rows, width in second) < 24 * 28 / 2
 
 
-@pytest.mark.parametrize("trainer_class", [LeanTrainer, Plain])
+@pytest.mark.parametrize("trainer_class", [GroupTrainer, Plain])
 def test_a_step_with_nothing_to_teach_moves_only_by_momentum(
     build: Callable[..., Learner],
     group_for: Callable[..., GradedGroup],
     monkeypatch: pytest.MonkeyPatch,
     trainer_class: type,
 ) -> None:
-    monkeypatch.setattr(grpo, "SteppedTrainer", partial(SteppedTrainer, trainer_class=trainer_class))
+    monkeypatch.setattr(trl_learner, "resolve_name", lambda target: trainer_class)
     learner = build(completions_per_micro_batch=2)
     learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
     trained = [each for each in learner._stepped.trainer.model.parameters() if each.requires_grad]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from rft.errors import LearnError, RftError, SampleError, WaitTimeout
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner
-from rft.learning.spec import LearnerSpec, Lora
+from rft.learning.spec import LearnerSpec
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
@@ -138,31 +137,6 @@ def test_an_engine_that_stalls(in_ray: Any, engine: Any, tasks: list[Task], with
         in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=2, stall_timeout_s=0.2))
 
 
-def learner_spec(folder: Path) -> LearnerSpec:
-    return LearnerSpec(
-        kind="fake",
-        model=Path("nowhere"),
-        model_name="some/model",
-        chat_template=None,
-        run_folder=folder,
-        steps=3,
-        prompts_per_step=1,
-        completions_per_prompt=2,
-        completions_per_micro_batch=2,
-        max_completion_tokens=8,
-        temperature=1.0,
-        learning_rate=1e-3,
-        lora=Lora(rank=8, alpha=16, dropout=0.0),
-        base=BASE,
-        seed=0,
-        dtype="float32",
-        on_gpu=False,
-        num_threads=1,
-        keep_checkpoints=2,
-        timeout_s=60,
-    )
-
-
 async def with_learner(job: Callable[[RemoteLearner], Coroutine[Any, Any, Any]], spec: LearnerSpec) -> Any:
     learner = RemoteLearner([spec], actor_options=[{"num_cpus": 0.1}], start_timeout_s=300)
     try:
@@ -185,7 +159,7 @@ def learner_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[FakeLearner]
     return use
 
 
-def test_a_learner_in_its_own_process(in_ray: Any, tmp_path: Path, make_group: Any) -> None:
+def test_a_learner_in_its_own_process(in_ray: Any, tmp_path: Path, make_learner_spec: Any, make_group: Any) -> None:
     async def job(learner: RemoteLearner) -> None:
         assert await learner.start() == 0
         assert await learner.learn([make_group([1.0, 0.0])]) == {"loss": 0.0}
@@ -198,13 +172,13 @@ def test_a_learner_in_its_own_process(in_ray: Any, tmp_path: Path, make_group: A
             while True:  # Ray ends it in its own time
                 await learner.publish()
 
-    in_ray(with_learner(job, learner_spec(tmp_path)))
-    resumed = replace(learner_spec(tmp_path), resume_from=tmp_path / "checkpoints" / "checkpoint-1")
+    in_ray(with_learner(job, make_learner_spec(tmp_path)))
+    resumed = make_learner_spec(tmp_path, resume_from=tmp_path / "checkpoints" / "checkpoint-1")
     assert in_ray(with_learner(lambda learner: learner.start(), resumed)) == 1
 
 
 def test_weights_go_to_the_samplers_by_reference_and_only_the_newest_are_kept(
-    in_ray: Any, tmp_path: Path, learner_kind: Any, with_fleet: Any
+    in_ray: Any, tmp_path: Path, make_learner_spec: Any, learner_kind: Any, with_fleet: Any
 ) -> None:
     class CountingLearner(FakeLearner):
         def num_references(self) -> int:
@@ -236,7 +210,7 @@ def test_weights_go_to_the_samplers_by_reference_and_only_the_newest_are_kept(
         await with_fleet(in_fleet, num_actors=2)
 
     learner_kind(CountingLearner)
-    in_ray(with_learner(job, learner_spec(tmp_path)))
+    in_ray(with_learner(job, make_learner_spec(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +222,7 @@ def test_weights_go_to_the_samplers_by_reference_and_only_the_newest_are_kept(
     ],
 )
 def test_a_failure_of_the_learner_comes_with_its_cause(
-    in_ray: Any, tmp_path: Path, learner_kind: Any, failure: Exception, message: str
+    in_ray: Any, tmp_path: Path, make_learner_spec: Any, learner_kind: Any, failure: Exception, message: str
 ) -> None:
     class FailingLearner(FakeLearner):
         def learn(self, groups: Sequence[Any]) -> dict[str, float]:
@@ -256,31 +230,31 @@ def test_a_failure_of_the_learner_comes_with_its_cause(
 
     learner_kind(FailingLearner)
     with pytest.raises(LearnError, match=message) as caught:
-        in_ray(with_learner(lambda learner: learner.learn([]), learner_spec(tmp_path)))
+        in_ray(with_learner(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
     assert type(caught.value) is LearnError
 
 
-def test_a_learner_that_cannot_be_built(in_ray: Any, tmp_path: Path, learner_kind: Any) -> None:
+def test_a_learner_that_cannot_be_built(in_ray: Any, tmp_path: Path, make_learner_spec: Any, learner_kind: Any) -> None:
     class BrokenLearner(FakeLearner):
         def __init__(self, spec: LearnerSpec) -> None:
             raise LearnError("TRL refuses learner.trl: no such option")
 
     learner_kind(BrokenLearner)
     with pytest.raises(RftError, match=r"TRL refuses learner.trl: no such option"):
-        in_ray(with_learner(lambda learner: learner.start(), learner_spec(tmp_path)))
+        in_ray(with_learner(lambda learner: learner.start(), make_learner_spec(tmp_path)))
 
 
-def test_a_learner_that_dies(in_ray: Any, tmp_path: Path, learner_kind: Any) -> None:
+def test_a_learner_that_dies(in_ray: Any, tmp_path: Path, make_learner_spec: Any, learner_kind: Any) -> None:
     class DyingLearner(FakeLearner):
         def learn(self, groups: Sequence[Any]) -> dict[str, float]:
             os._exit(7)
 
     learner_kind(DyingLearner)
     with pytest.raises(LearnError, match="the learner failed: "):
-        in_ray(with_learner(lambda learner: learner.learn([]), learner_spec(tmp_path)))
+        in_ray(with_learner(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
 
 
-def test_a_learner_that_stalls(in_ray: Any, tmp_path: Path, learner_kind: Any) -> None:
+def test_a_learner_that_stalls(in_ray: Any, tmp_path: Path, make_learner_spec: Any, learner_kind: Any) -> None:
     class StallingLearner(FakeLearner):
         def learn(self, groups: Sequence[Any]) -> dict[str, float]:
             threading.Event().wait()
@@ -293,4 +267,4 @@ def test_a_learner_that_stalls(in_ray: Any, tmp_path: Path, learner_kind: Any) -
 
     learner_kind(StallingLearner)
     with pytest.raises(WaitTimeout, match=r"timed out after 0.2 s waiting for the learner's step"):
-        in_ray(with_learner(job, learner_spec(tmp_path)))
+        in_ray(with_learner(job, make_learner_spec(tmp_path)))

@@ -17,7 +17,6 @@ from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace
-from rft.types import Policy
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +29,7 @@ class Rank(FakeLearner):
 
         super().__init__(spec)
         self.number = place.number
-        self.ranks = Ranks.join(place, timeout_s=spec.timeout_s)
+        self.ranks = Ranks.join(place, timeout_s=spec.run.learner.step_timeout_s)
 
     def learn(self, groups: Sequence[Any]) -> dict[str, float]:
         import torch
@@ -38,13 +37,6 @@ class Rank(FakeLearner):
         total = torch.tensor([float(self.number + 1)])
         self.ranks.add_up([total])
         return super().learn(groups) | {"total": total.item(), "said_by": float(self.number)}
-
-
-def spec_of(folder: Path, **changes: Any) -> LearnerSpec:
-    """Only these count for a fake learner."""
-    names: dict[str, Any] = dict.fromkeys(LearnerSpec.__dataclass_fields__)
-    base = {"run_folder": folder, "base": Policy(version=0, fingerprint="base"), "staleness": 0, "timeout_s": 60.0}
-    return LearnerSpec(**(names | base | {"model_name": "m"} | changes))
 
 
 async def with_ranks(job: Callable[[RemoteLearner], Coroutine[Any, Any, Any]], spec: LearnerSpec, of: int = 2) -> Any:
@@ -73,7 +65,9 @@ def rank_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Rank]], None]:
 
 
 @pytest.mark.parametrize("of", [2, 3])
-def test_the_first_rank_speaks_for_all(in_ray: Any, tmp_path: Path, rank_kind: Any, of: int) -> None:
+def test_the_first_rank_speaks_for_all(
+    in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any, of: int
+) -> None:
     async def job(learner: RemoteLearner) -> None:
         assert await learner.learn([]) == {"loss": 0.0, "total": of * (of + 1) / 2, "said_by": 0.0}
         assert (await learner.publish()).policy.version == 1
@@ -82,11 +76,13 @@ def test_the_first_rank_speaks_for_all(in_ray: Any, tmp_path: Path, rank_kind: A
         await learner.close()
 
     rank_kind(Rank)
-    in_ray(with_ranks(job, spec_of(tmp_path), of))
+    in_ray(with_ranks(job, make_learner_spec(tmp_path), of))
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-1"]
 
 
-def test_a_rank_that_fails_ends_the_step_of_all(in_ray: Any, tmp_path: Path, rank_kind: Any) -> None:
+def test_a_rank_that_fails_ends_the_step_of_all(
+    in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any
+) -> None:
     class Failing(Rank):
         def learn(self, groups: Sequence[Any]) -> dict[str, float]:
             if self.number == 1:
@@ -102,10 +98,12 @@ def test_a_rank_that_fails_ends_the_step_of_all(in_ray: Any, tmp_path: Path, ran
             ray.get(learner._first.steps_done.remote(), timeout=60)
 
     rank_kind(Failing)
-    in_ray(with_ranks(job, spec_of(tmp_path)))
+    in_ray(with_ranks(job, make_learner_spec(tmp_path)))
 
 
-def test_a_rank_that_dies_is_named_not_the_one_that_noticed(in_ray: Any, tmp_path: Path, rank_kind: Any) -> None:
+def test_a_rank_that_dies_is_named_not_the_one_that_noticed(
+    in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any
+) -> None:
     class Dying(Rank):
         def learn(self, groups: Sequence[Any]) -> dict[str, float]:
             if self.number == 1:
@@ -114,10 +112,12 @@ def test_a_rank_that_dies_is_named_not_the_one_that_noticed(in_ray: Any, tmp_pat
 
     rank_kind(Dying)
     with pytest.raises(LearnError, match=r"^rank 1 of 2 of the learner failed: "):
-        in_ray(with_ranks(lambda learner: learner.learn([]), spec_of(tmp_path)))
+        in_ray(with_ranks(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
 
 
-def test_a_rank_that_stalls(in_ray: Any, tmp_path: Path, rank_kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_stalls(
+    in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stalling(Rank):
         def learn(self, groups: Sequence[Any]) -> dict[str, float]:
             if self.number == 1:
@@ -132,10 +132,10 @@ def test_a_rank_that_stalls(in_ray: Any, tmp_path: Path, rank_kind: Any, monkeyp
     monkeypatch.setattr(remote, "OWN_WORD_S", 0.1)
     message = "^rank 0 of 2 of the learner hears nothing from another one: .*; rank 1 of 2 gives no answer$"
     with pytest.raises(LearnError, match=message):
-        in_ray(with_ranks(job, spec_of(tmp_path, timeout_s=5.0)))
+        in_ray(with_ranks(job, make_learner_spec(tmp_path, step_timeout_s=5.0)))
 
 
-def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, rank_kind: Any) -> None:
+def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any) -> None:
     class Drifting(Rank):
         def checksum(self) -> int:
             return super().checksum() + self.number * self.steps_done
@@ -146,4 +146,4 @@ def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, rank_kind: Any) -
 
     rank_kind(Drifting)
     with pytest.raises(LearnError, match=r"^after step 1 rank 1 of 2 of the learner holds other weights than rank 0; "):
-        in_ray(with_ranks(job, spec_of(tmp_path)))
+        in_ray(with_ranks(job, make_learner_spec(tmp_path)))

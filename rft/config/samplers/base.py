@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from rft.config.fields import Number, Positive, PositiveSeconds, Section
-from rft.config.learners import LoraConfig
+from rft.config.learners.base import LoraConfig
 
 OF_THE_RUN = {"temperature", "max_completion_tokens", "stop"}
 """Keys that a run sends with each request. Runs that differ in these alone can use the same engines."""

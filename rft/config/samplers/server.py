@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from rft.config.fields import AbsoluteFolder, Positive, PositiveSeconds
-from rft.config.learners import LoraConfig
+from rft.config.learners.base import LoraConfig
 from rft.config.samplers.base import ModelSamplerConfig
 from rft.config.samplers.vllm import temperature_problems
 from rft.models.architectures import serving_problems, tried

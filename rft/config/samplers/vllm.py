@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from rft.config.learners import LoraConfig
+from rft.config.learners.base import LoraConfig
 from rft.config.samplers.base import ModelSamplerConfig
 from rft.models.architectures import serving_problems, tried
 

@@ -1,38 +1,39 @@
-"""The learner of GRPO's family and of PPO: TRL's trainer, a PEFT LoRA adapter on all linear layers or all weights."""
+"""The learner of every algorithm that TRL's trainer takes: a PEFT LoRA adapter on all linear layers, or all weights."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
+import peft
 import torch
-from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from rft.config.learners.base import LoraConfig
+from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
 from rft.learning.packing import pack_adapter, pack_model
-from rft.learning.ppo_trainer import PpoTrainer
 from rft.learning.publication_record import PublicationRecord
 from rft.learning.ranks import Ranks, checksum
-from rft.learning.spec import COMPLETE, LearnerSpec, Lora
-from rft.learning.trl_import import GRPOConfig, GRPOTrainer
+from rft.learning.spec import COMPLETE, LearnerSpec
+from rft.learning.trl_import import GRPOConfig
 from rft.learning.trl_seam import SteppedTrainer
-from rft.learning.trl_trainer import LeanTrainer
 from rft.models.base_model import load_tokenizer
 from rft.types import GradedGroup, Publication
 
 
-class GrpoLearner:
+class TrlLearner:
     """Trains a policy, in this process; or is one of the ranks that do, of which the first speaks for all.
 
     Args:
-        spec: What to build; `spec.options` are TRL's own options by name and win over what is set here.
+        spec: What to build. `learner.trl`, TRL's own options by name, wins over what is set here.
         ranks: The processes that train together.
     """
 
@@ -40,29 +41,31 @@ class GrpoLearner:
         torch.set_num_threads(spec.num_threads)
         warnings.filterwarnings("ignore", message=".*rollout_func.*experimental.*")
         transformers_logging.disable_progress_bar()
+        learner = spec.run.learner
+        assert isinstance(learner, PolicyLearnerConfig)  # no other names this class
         self._spec = spec
         self._ranks = ranks or Ranks()
         try:
-            config = GRPOConfig(**_arguments(spec))
+            config = GRPOConfig(**_arguments(spec, learner))
         except (TypeError, ValueError) as error:
             raise LearnError(f"TRL refuses learner.trl: {error}") from error
         # All weights are trained in float32, under autocast on a GPU: steps of 1e-6 are lost in bfloat16.
         model = AutoModelForCausalLM.from_pretrained(
             spec.model,
             config=without_dropout(AutoConfig.from_pretrained(spec.model)),
-            dtype=torch.float32 if spec.lora is None else getattr(torch, spec.dtype),
+            dtype=torch.float32 if learner.lora is None else getattr(torch, spec.dtype),
         ).to(config.device)
         self._base_canary_logprobs = score_canaries(model, spec.canaries, self._precision())
         self._stepped = SteppedTrainer(
             model=model,
-            tokenizer=load_tokenizer(spec.model, spec.chat_template, needs_template=False),
+            tokenizer=load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False),
             config=config,
-            lora=_lora(spec.lora),
+            lora=_lora(learner.lora),
             resume_from=spec.resume_from,
-            timeout_s=spec.timeout_s,
-            trainer_class=_trainer_class(spec, self._ranks),
+            timeout_s=learner.step_timeout_s,
+            trainer_class=partial(resolve_name(learner.trainer), learner=learner, ranks=self._ranks),
         )
-        self._published = PublicationRecord(spec.base, spec.staleness)
+        self._published = PublicationRecord(spec.base, spec.run.loop.staleness)
         if spec.resume_from is not None and self._ranks.is_first:
             self._published.load(spec.resume_from, self._publication())
 
@@ -114,7 +117,7 @@ class GrpoLearner:
         model, spec = self._stepped.trainer.model, self._spec
         return Publication(
             weights=pack_model(model, version=self.steps_done, dtype=getattr(torch, spec.dtype))
-            if spec.lora is None
+            if spec.run.learner.lora is None
             else pack_adapter(model, version=self.steps_done, base_model_name=spec.model_name),
             canary_logprobs=score_canaries(model, spec.canaries, self._precision()),
             base_canary_logprobs=self._base_canary_logprobs,
@@ -124,16 +127,10 @@ class GrpoLearner:
         """The autocast of training: only where float32 weights are served in a coarser dtype."""
         spec = self._spec
         dtype: torch.dtype = getattr(torch, spec.dtype)
-        if spec.lora is None and spec.on_gpu and dtype != torch.float32:
+        if spec.run.learner.lora is None and spec.on_gpu and dtype != torch.float32:
             autocast: AbstractContextManager[Any] = torch.autocast("cuda", dtype=dtype)
             return autocast
         return nullcontext()
-
-
-def _trainer_class(spec: LearnerSpec, ranks: Ranks) -> Callable[..., GRPOTrainer]:
-    if spec.ppo is not None:
-        return partial(PpoTrainer, ppo=spec.ppo, ranks=ranks)
-    return partial(LeanTrainer, advantage=spec.advantage, ranks=ranks)
 
 
 def without_dropout(config: Any) -> Any:
@@ -148,10 +145,10 @@ def without_dropout(config: Any) -> Any:
     return config
 
 
-def _lora(lora: Lora | None) -> LoraConfig | None:
+def _lora(lora: LoraConfig | None) -> peft.LoraConfig | None:
     if lora is None:
         return None
-    return LoraConfig(
+    return peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -160,25 +157,26 @@ def _lora(lora: Lora | None) -> LoraConfig | None:
     )
 
 
-def _arguments(spec: LearnerSpec) -> dict[str, Any]:
+def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any]:
     """What `GRPOConfig` is built from."""
-    completions_per_step = spec.prompts_per_step * spec.completions_per_prompt
+    run, loop = spec.run, spec.run.loop
+    completions_per_step = loop.prompts_per_step * loop.completions_per_prompt
     accumulation = completions_per_step // spec.completions_per_micro_batch
     return {
         "output_dir": str(spec.run_folder / "checkpoints"),
-        "max_steps": spec.steps * spec.epochs,
-        "num_iterations": spec.epochs,
+        "max_steps": loop.steps * learner.epochs,
+        "num_iterations": learner.epochs,
         # PPO compares no group, but TRL insists on one.
-        "num_generations": spec.completions_per_prompt if spec.completions_per_prompt > 1 else completions_per_step,
+        "num_generations": loop.completions_per_prompt if loop.completions_per_prompt > 1 else completions_per_step,
         "per_device_train_batch_size": spec.completions_per_micro_batch,
         "gradient_accumulation_steps": accumulation,
         "steps_per_generation": accumulation,
-        "max_completion_length": spec.max_completion_tokens,
-        "temperature": spec.temperature,
-        "learning_rate": spec.learning_rate,
+        "max_completion_length": run.sampler.max_completion_tokens,
+        "temperature": run.sampler.temperature,
+        "learning_rate": learner.learning_rate,
         # As `constant`, which ignores `warmup_steps`, where there are none.
         "lr_scheduler_type": "constant_with_warmup",
-        "seed": spec.seed,
+        "seed": run.seed,
         "use_cpu": not spec.on_gpu,
         "bf16": spec.on_gpu and spec.dtype == "bfloat16",
         # Micro-batches are bounded by tokens; recomputing every layer would cost a third forward pass.
@@ -187,9 +185,9 @@ def _arguments(spec: LearnerSpec) -> dict[str, Any]:
         "report_to": [],  # trackers are sinks of the driver
         "logging_steps": 1,
         "save_strategy": "no",
-        "save_total_limit": spec.keep_checkpoints,
+        "save_total_limit": loop.keep_checkpoints,
         "disable_tqdm": True,
         "shuffle_dataset": False,
         "ignore_data_skip": True,
-        **spec.options,
+        **learner.trl_options(),
     }

@@ -1,0 +1,21 @@
+"""Every key of `learner`: one file for each algorithm, with its options and everything else that rft asks of it.
+
+A new algorithm is a new file here, with a class that has a `kind`, and a preset in `conf/learner/`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Union
+
+from pydantic import Field
+
+from rft.config.kinds import kinds_in
+from rft.config.learners.base import LearnerConfig
+
+LEARNERS = kinds_in(__name__, LearnerConfig)
+"""The class of each kind of learner."""
+
+if TYPE_CHECKING:
+    Learner = LearnerConfig
+else:
+    Learner = Annotated[Union[tuple(LEARNERS.values())], Field(discriminator="kind")]  # noqa: UP007

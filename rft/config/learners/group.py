@@ -1,0 +1,44 @@
+"""Keys and checks of the learners that compare the completions of one prompt with each other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from rft.config.fields import Number
+from rft.config.learners.policy import PolicyLearnerConfig
+from rft.config.trl_problems import Need
+
+
+class GroupLearnerConfig(PolicyLearnerConfig):
+    """What the learners that compare the completions of one prompt share."""
+
+    trainer: ClassVar[str] = "rft.learning.group_trainer:GroupTrainer"
+
+    beta: Annotated[Number, Field(ge=0)] = 0.0
+    """Weight of the KL divergence from the base model in the loss; docs/algorithms.md has its formula."""
+
+    def advantage_function(self) -> tuple[str, dict[str, Any]]:
+        """The function from `[N]` rewards and the size of a group to `[N]` advantages, and further arguments for it.
+
+        The function is `module:function`, or `path/to/file.py:function` for one of the user's own.
+        """
+        raise NotImplementedError
+
+    def trl_needs(self) -> dict[str, Need]:
+        """As for all policies; the reference model can follow the policy where there is a KL term."""
+        return super().trl_needs() | {
+            "sync_ref_model": Need(
+                self.beta > 0 and self.lora is None, "with learner.beta above 0 and learner.lora=null"
+            ),
+        }
+
+    def batch_problems(self, *, prompts_per_step: int, completions_per_prompt: int) -> list[str]:
+        """A group of one completion."""
+        if completions_per_prompt > 1:
+            return []
+        return [
+            f"loop.completions_per_prompt={completions_per_prompt}: learner={self.kind} compares the completions of a "
+            "prompt, so it needs at least 2; learner=ppo does with 1"
+        ]

@@ -1,0 +1,21 @@
+"""`learner=reinforce_pp_baseline`: REINFORCE++ with the group's mean as baseline."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from rft.config.learners.group import GroupLearnerConfig
+
+
+class ReinforcePpBaselineLearnerConfig(GroupLearnerConfig):
+    """REINFORCE++ with baseline (arXiv 2501.03262): advantages normalized over the whole step, not in each group."""
+
+    kind: Literal["reinforce_pp_baseline"] = "reinforce_pp_baseline"
+
+    def advantage_function(self) -> tuple[str, dict[str, Any]]:
+        """Rewards less their group's mean, normalized over the step."""
+        return "rft.learning.advantages:reinforce_pp_baseline", {}
+
+    def loss_options(self) -> dict[str, Any]:
+        """PPO's clipped loss, its mean over all tokens of the step."""
+        return {"loss_type": "dapo", "beta": self.beta, "use_bias_correction_kl": True}
