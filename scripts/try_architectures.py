@@ -27,9 +27,10 @@ from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 
 if TYPE_CHECKING:
+    from rft.learning.spec import LearnerSpec
     from rft.sampling.engine import Loaded, Scores
     from rft.sampling.spec import EngineSpec
-    from rft.types import Rollout
+    from rft.types import Policy, Rollout
 
 DEADLINE_S = 900.0
 """Of one architecture."""
@@ -130,9 +131,7 @@ WAYS: Mapping[str, Callable[[Path, Path], str]] = {
 
 def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora: bool) -> str:
     """Sample, learn, publish, load, prove."""
-    from rft.config import RunConfig
     from rft.learning.build import build_learner
-    from rft.learning.spec import LearnerSpec
     from rft.models.base_model import fingerprint
     from rft.sampling.actor import Confirmation
     from rft.sampling.canaries import choose_canaries
@@ -154,35 +153,7 @@ def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora
         seed=0,
         place=EnginePlace(model=model, num_threads=1, num_gpus=0),
     )
-    learner = build_learner(
-        LearnerSpec(
-            run=RunConfig.model_validate(
-                {
-                    "output_dir": str(work),
-                    "model": {},
-                    "data": {},
-                    "graders": {},
-                    "loop": {"steps": 1, "prompts_per_step": 1, "completions_per_prompt": 4},
-                    "sampler": {"kind": "transformers", "max_completion_tokens": 16},
-                    "learner": {
-                        "kind": "grpo",
-                        "learning_rate": 0.05 if lora else 0.005,
-                        "lora": {"rank": 8, "alpha": 64} if lora else None,
-                        "step_timeout_s": 60,
-                    },
-                }
-            ),
-            model=model,
-            model_name="tried",
-            base=base,
-            run_folder=work,
-            completions_per_micro_batch=4,
-            dtype="float32",
-            on_gpu=False,
-            num_threads=1,
-            canaries=canaries,
-        )
-    )
+    learner = build_learner(_learner_spec(model, work, base, canaries, lora=lora))
     # The sampler in a process of its own, as in a run: vLLM changes Transformers where it is loaded.
     with ProcessPoolExecutor(1, get_context("spawn"), _start_sampler, (spec,)) as engine:
         try:
@@ -202,6 +173,42 @@ def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora
         return f"moved too little to tell: {proof.base_gap}"
     gap = metrics.get("sampling/sampling_logp_difference/mean", float("nan"))
     return f"proved (gap {proof.gap.mean:.1g}, moved {proof.base_gap.mean:.2g}, of sampler and learner {gap:.1g})"
+
+
+def _learner_spec(
+    model: Path, work: Path, base: Policy, canaries: tuple[tuple[int, ...], ...], *, lora: bool
+) -> LearnerSpec:
+    """A learner that takes one large step."""
+    from rft.config import RunConfig
+    from rft.learning.spec import LearnerSpec
+
+    return LearnerSpec(
+        run=RunConfig.model_validate(
+            {
+                "output_dir": str(work),
+                "model": {},
+                "data": {},
+                "graders": {},
+                "loop": {"steps": 1, "prompts_per_step": 1, "completions_per_prompt": 4},
+                "sampler": {"kind": "transformers", "max_completion_tokens": 16},
+                "learner": {
+                    "kind": "grpo",
+                    "learning_rate": 0.05 if lora else 0.005,
+                    "lora": {"rank": 8, "alpha": 64} if lora else None,
+                    "step_timeout_s": 60,
+                },
+            }
+        ),
+        model=model,
+        model_name="tried",
+        base=base,
+        run_folder=work,
+        completions_per_micro_batch=4,
+        dtype="float32",
+        on_gpu=False,
+        num_threads=1,
+        canaries=canaries,
+    )
 
 
 _sampler: Any = None

@@ -59,7 +59,6 @@ def gradients_of(
                 ids = tuple(torch.randint(10, 90, (length,), generator=random).tolist()) + ((2,) if index > 5 else ())
                 noise = 0.2 * torch.randn(len(ids), generator=random)
                 sampled = [a + b for a, b in zip(logprobs(learner, ids, prompt), noise.tolist(), strict=True)]
-                policy = learner.publish().policy
                 rollouts.append(
                     make_rollout(
                         f"t{number}",
@@ -68,7 +67,7 @@ def gradients_of(
                         completion_ids=ids,
                         logprobs=tuple(sampled),
                         stop=StopReason.STOP if ids[-1] == 2 else StopReason.LENGTH,
-                        policy=policy,
+                        policy=learner.publish().policy,
                     )
                 )
             groups.append(GradedGroup(task=group.task, rollouts=tuple(rollouts), grades=group.grades))
