@@ -1,7 +1,7 @@
-"""From command-line overrides and the YAML files in `conf/` to a checked configuration, with Hydra.
+"""Composes command-line overrides and the YAML files in `conf/` with Hydra, and checks the configuration.
 
-Hydra composes; pydantic checks types against `rft.config.schema`. Hydra alone would stop at the first unknown key, so
-every value override is applied as `++key=value` and the check that follows reports all that is wrong at once.
+Pydantic checks types against `rft.config.schema`. Hydra would stop at the first unknown key. Every value override is
+therefore applied as `++key=value`, and the following check reports all problems together.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ONE_VALUE = "several values; write key=[a,b] for a list, \"key='a,b'\" for a tex
 
 @functools.cache
 def register() -> None:
-    """Give Hydra the schema's keys and defaults, as `schema_train`, `sampler/base_vllm` and so on."""
+    """Register the schema's keys and defaults with Hydra, as `schema_train`, `sampler/base_vllm` and so on."""
     store = ConfigStore.instance()
     store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner", "cluster")))
     store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler", "cluster")))
@@ -78,13 +78,13 @@ def load(
     """Compose and check a configuration.
 
     Args:
-        schema: What it must look like.
+        schema: The schema of the configuration.
         config_name: The primary file in `conf/`, without `.yaml`.
-        overrides: As on the command line: `sampler=fake`, `loop.steps=20`.
-        problems: Says what is wrong across fields.
+        overrides: Overrides such as `sampler=fake`, `loop.steps=20`.
+        problems: Returns problems across fields.
 
     Raises:
-        ConfigError: With every problem found.
+        ConfigError: Contains all problems.
     """
     usable, found = usable_overrides(overrides, config_name)
     try:
@@ -95,7 +95,7 @@ def load(
     without_experiment = any(line.startswith("experiment=") for line in found)
 
     def across_fields(config: Config) -> list[str]:
-        # What is missing would have come from the experiment that there is not.
+        # Missing keys would come from the unknown experiment.
         lines = problems(config)
         return [line for line in lines if not (without_experiment and re.search(" is (missing|empty): ", line))]
 
@@ -129,12 +129,12 @@ def _composed_by_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig
 
 @functools.lru_cache(maxsize=64)
 def _merged_presets(config_name: str, presets: tuple[str, ...], _: tuple[tuple[Path, int], ...]) -> DictConfig:
-    """The configuration before values are set. Callers copy it; `_conf_versions()` makes an edited preset count."""
+    """Return the configuration before values are set. Callers copy it; `_conf_versions()` detects edited presets."""
     return _composed_by_hydra(config_name, presets)
 
 
 def _conf_versions() -> tuple[tuple[Path, int], ...]:
-    """The files of `conf/` with their modification times in ns."""
+    """Return the files of `conf/` with their modification times in ns."""
     return tuple((file, file.stat().st_mtime_ns) for file in sorted(conf_dir().rglob("*.yaml")))
 
 
@@ -144,7 +144,7 @@ def _is_group(override: Override) -> bool:
 
 @contextmanager
 def initialized() -> Iterator[None]:
-    """Hydra, ready to compose from `conf/`; also within a multirun, which composes its jobs while Hydra is running."""
+    """Initialize Hydra to compose from `conf/`, also within a multirun, which composes its jobs while Hydra runs."""
     register()
     state = GlobalHydra.instance()
     around, state.hydra = state.hydra, None
@@ -164,18 +164,18 @@ def check(
 ) -> Config:
     """Turn plain values into a configuration.
 
-    What is wrong across fields is looked for even when single fields are wrong: those are set back to their default for
-    the purpose, and nothing is said about them twice.
+    Checks across fields run even if single fields are wrong. For these checks, wrong fields have their defaults, and
+    their problems are not reported twice.
 
     Args:
-        schema: What it must look like.
+        schema: The schema of the configuration.
         values: The plain values.
-        problems: Says what is wrong across fields.
-        found: Problems found before.
-        wrong: The keys that those are about.
+        problems: Returns problems across fields.
+        found: Earlier problems.
+        wrong: Keys of the earlier problems.
 
     Raises:
-        ConfigError: With every problem: those already `found`, unknown keys, wrong types, and across fields.
+        ConfigError: Contains all problems: `found`, unknown keys, wrong types, and problems across fields.
     """
     given = _without_missing(values)
     bullets = list(found)
@@ -189,7 +189,7 @@ def check(
         config = _repaired(schema, given, error)
     if config is not None:
         bullets += [line for line in problems(config) if not _is_about(line, known)]
-        # Where nothing else is wrong, they are looked for with all else that takes time.
+        # Without other problems, a later and slower check covers these.
         bullets += place_problems(config) if bullets else []
     if bullets or config is None:
         raise ConfigError("configuration", bullets)
@@ -199,12 +199,12 @@ def check(
 def usable_overrides(
     overrides: Sequence[str], config_name: str = "train", *, allow_sweeps: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Split overrides into what Hydra can apply (values as `++key=value`) and what is wrong with the rest.
+    """Split overrides into those that Hydra can apply (values as `++key=value`) and problems of the others.
 
     Args:
-        overrides: As on the command line.
+        overrides: The overrides.
         config_name: The primary file in `conf/`, without `.yaml`.
-        allow_sweeps: Whether a key may be given several values.
+        allow_sweeps: Whether a key may have several values.
     """
     usable: list[str] = []
     found: list[str] = []
@@ -222,7 +222,7 @@ def usable_overrides(
         elif is_group and (problem := preset_problem(override, config_name, folders)):
             found.append(problem)
         elif is_group and not override.is_delete() and key not in groups(config_name):
-            usable.append("+" + text.lstrip("+"))  # presets of the user's own, for a section that has none of rft's
+            usable.append("+" + text.lstrip("+"))  # the user's presets, for a section without presets of rft
         elif is_group or override.is_delete() or key.startswith(("hydra.", "hydra/")):
             usable.append(text)
         else:
@@ -239,7 +239,7 @@ def _parsed(text: str) -> Override | HydraException:
 
 
 def _resolved(composed: DictConfig) -> tuple[Any, dict[str, str]]:
-    """The plain values, and what is wrong with those that refer to others (`${...}`), by key."""
+    """Return the plain values, and problems of references (`${...}`) by key."""
     unresolved: dict[str, str] = {}
     while True:
         try:
@@ -253,7 +253,7 @@ def _resolved(composed: DictConfig) -> tuple[Any, dict[str, str]]:
 
 
 def _is_about(line: str, wrong: Collection[str]) -> bool:
-    """Whether a problem is about a key that is known to be wrong, about one above or below it, or follows from it."""
+    """Whether a problem concerns a key that is known to be wrong, its parent or child, or a consequence of it."""
     about = re.split(r"[=: ]", line, maxsplit=1)[0]
     return any(
         about == key or about.startswith(f"{key}.") or key.startswith(f"{about}.") or f"{key}=" in line for key in wrong
@@ -261,7 +261,7 @@ def _is_about(line: str, wrong: Collection[str]) -> bool:
 
 
 def _defaults(schema: type[BaseModel], without: Sequence[str] = ()) -> dict[str, Any]:
-    """Every key with its default, `???` where there is none."""
+    """Return every key with its default; `???` without a default."""
     defaults: dict[str, Any] = {}
     for name, field in schema.model_fields.items():
         if name in without:
@@ -285,7 +285,7 @@ def _without_missing(values: Any) -> Any:
 
 
 def _repaired(schema: type[Config], values: Mapping[str, Any], error: ValidationError) -> Config | None:
-    """The configuration with its wrong fields at their defaults; None when a required one is wrong."""
+    """Return the configuration with defaults for wrong fields; None if a required field is wrong."""
     repaired: Any = OmegaConf.to_container(OmegaConf.create(dict(values)))
     for item in error.errors():
         *path, last = key_of(item["loc"]).split(".")

@@ -1,4 +1,4 @@
-"""What is wrong with `learner` and with the batch sizes, before anything heavy starts."""
+"""Checks `learner` and batch sizes before anything heavy starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration across its fields, all at once, before anything heavy starts."""
+"""Checks a configuration across its fields, and reports all problems together before anything heavy starts."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _SET_IN_TEMPLATES = frozenset(
     | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
     | {"tokenizer_kwargs"}
 )
-"""Arguments of `apply_chat_template`, which are no variables of a template."""
+"""Arguments of `apply_chat_template`, which are not variables of a template."""
 
 
 def run_problems(run: RunConfig) -> list[str]:
-    """Everything wrong with a training run, one sentence each; empty when nothing is."""
+    """Return all problems of a training run, one sentence each."""
     return [
         *_data_problems(run),
         *_prompt_problems(run),
@@ -63,7 +63,7 @@ def run_problems(run: RunConfig) -> list[str]:
 
 
 def place_problems(config: BaseModel) -> list[str]:
-    """Which files and folders that a configuration names are missing; what takes no time to find out."""
+    """Return missing files and folders of a configuration, as far as this takes no time."""
     found: list[str] = []
     if isinstance(config, RunConfig | EvaluateConfig):
         splits = ("train", "validation", "test") if isinstance(config, RunConfig) else ("test",)
@@ -82,7 +82,7 @@ def place_problems(config: BaseModel) -> list[str]:
 
 
 def evaluate_problems(config: EvaluateConfig) -> list[str]:
-    """Everything wrong with an evaluation, one sentence each; empty when nothing is."""
+    """Return all problems of an evaluation, one sentence each."""
     found = _grader_problems(config.graders, config.evaluation.metric) + _prompt_problems(config)
     if not (config.model.path or config.adapter):
         found.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
@@ -92,7 +92,7 @@ def evaluate_problems(config: EvaluateConfig) -> list[str]:
 
 
 def grade_problems(config: GradeConfig) -> list[str]:
-    """Everything wrong with a grading of recorded completions, one sentence each; empty when nothing is."""
+    """Return all problems of a grading of recorded completions, one sentence each."""
     found = _grader_problems(config.graders, "reward")
     if config.data.completions is None:
         found.append("data is missing: the completions to grade, a run folder or a .jsonl, .csv, .tsv or .parquet file")
@@ -100,12 +100,12 @@ def grade_problems(config: GradeConfig) -> list[str]:
 
 
 def merge_problems(config: MergeConfig) -> list[str]:
-    """Everything wrong with a merge, one sentence each; empty when nothing is."""
+    """Return all problems of a merge, one sentence each."""
     return [] if config.adapter else ["adapter is missing: a run folder or an adapter folder"]
 
 
 def audit_config_problems(config: AuditConfig) -> list[str]:
-    """Everything wrong with an audit, one sentence each; empty when nothing is."""
+    """Return all problems of an audit, one sentence each."""
     found = _grader_problems(config.graders, "reward")
     if config.data.tasks is None:
         found.append(f"data is missing: the tasks to audit on, {TASK_FILE}")
@@ -115,22 +115,22 @@ def audit_config_problems(config: AuditConfig) -> list[str]:
 
 
 def audit_problems(run: RunConfig) -> list[str]:
-    """What the last audit says against the graders of a run in whose entries nothing is wrong."""
+    """Return the problems that the last audit reported for valid graders of a run."""
     return verdict_problems(audit_folder(run.grading), run.graders)
 
 
 def audit_folder(grading: GradingConfig) -> Path | None:
-    """Where the verdicts of audits are; None where they are not kept."""
+    """Return the folder of audit verdicts, or None."""
     return Path(grading.audit_folder).expanduser() if grading.audit_folder else None
 
 
 def serve_problems(config: ServeConfig) -> list[str]:
-    """Everything wrong with a service of graders, one sentence each; empty when nothing is."""
+    """Return all problems of a grader service, one sentence each."""
     return _grader_problems(config.graders, "reward")
 
 
 def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
-    """What is wrong with how prompts are rendered and completions are sampled."""
+    """Return problems of rendering prompts and sampling completions."""
     model, sampler = config.model, config.sampler
     found = [
         f"model.chat_template_kwargs.{name}={value}: rft sets this itself; leave it out"

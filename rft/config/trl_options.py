@@ -21,7 +21,7 @@ _GRPO_CONFIG = (
 
 @dataclass(frozen=True, slots=True)
 class TrlOption:
-    """What an option of TRL may be.
+    """The allowed values of a TRL option.
 
     Example:
         TrlOption(types=frozenset({"float", "None"}), choices=())
@@ -35,7 +35,7 @@ class TrlOption:
 
 @cache
 def trl_options() -> Mapping[str, TrlOption]:
-    """The fields of `GRPOConfig` and of the classes it stands on, by name."""
+    """Return the fields of `GRPOConfig` and of its base classes, by name."""
     options: dict[str, TrlOption] = {}
     for package, file, class_name in _GRPO_CONFIG:
         for node in _class(package, file, class_name).body:
@@ -72,7 +72,7 @@ def _type_name(annotation: ast.expr) -> str:
 
 @cache
 def _enumerations() -> Mapping[str, tuple[str, ...]]:
-    """Values of the enumerations of strings that Transformers has for its options."""
+    """Return the values of Transformers' string enumerations for options."""
     enumerations = {}
     for file in ("trainer_utils.py", "training_args.py"):
         for node in _source("transformers", file).body:

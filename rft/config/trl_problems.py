@@ -1,4 +1,4 @@
-"""What is wrong with `learner.trl`: unknown options, wrong types, and options that would do nothing."""
+"""Checks `learner.trl` for unknown options, wrong types, and options without effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Need(NamedTuple):
 
     is_met: bool
     words: str
-    """What is needed, as in "this only does something <words>"."""
+    """The requirement, as in "this takes effect only <words>"."""
 
 
 def trl_problems(
@@ -43,7 +43,7 @@ def trl_problems(
         elif is_secret(name) and value is not None:
             found.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
         elif name in WITHOUT_EFFECT:
-            found.append(f"{given}: this does nothing in rft: {WITHOUT_EFFECT[name]}")
+            found.append(f"{given}: this has no effect in rft: {WITHOUT_EFFECT[name]}")
         elif name not in (known or PASSED_ON):
             near = difflib.get_close_matches(name, known or PASSED_ON, n=3)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -51,12 +51,12 @@ def trl_problems(
         elif known is not None and not _fits(value, known[name]):
             found.append(f"{given}: should be {_allowed(known[name])}")
         elif (need := _need(name, needs)) is not None and not need.is_met:
-            found.append(f"{given}: this only does something {need.words}")
+            found.append(f"{given}: this takes effect only {need.words}")
     return found
 
 
 def _replacement(name: str, keys: Collection[str]) -> str:
-    """The key to use instead of an option of TRL; where the learner has none, the learner that does."""
+    """Return the key to use instead of a TRL option; if the learner lacks the key, the learner that has it."""
     key = SET_BY_RFT[name]
     section, _, field = key.partition(".")
     return f"learner=grpo, which has {key}" if section == "learner" and field not in keys else key
@@ -68,7 +68,7 @@ def _need(name: str, needs: Mapping[str, Need]) -> Need | None:
 
 
 def _fits(value: Any, option: TrlOption) -> bool:
-    """Whether an option may have this value. A whole number is a number, and 0 and 1 are truth values."""
+    """Whether an option may have this value. An integer is a number, and 0 and 1 are booleans."""
     types = option.types
     match value:
         case None:

@@ -1,4 +1,4 @@
-"""What becomes of each option of TRL's `GRPOConfig`: rft sets it, it does nothing here, or it is passed on.
+"""The treatment of each option of TRL's `GRPOConfig`: set by rft, without effect, or passed on.
 
 Every option is in exactly one of the three tables, decided by reading TRL 1.16 and Transformers 5.19;
 `tests/config/test_trl_options.py` fails when either gains or loses an option.

@@ -131,7 +131,7 @@ class SteppedTrainer:
         try:
             failure = self._idle.get(timeout=self._timeout_s)
         except queue.Empty:
-            raise LearnError(f"waited {self._timeout_s:g} s for {what}, in vain") from None
+            raise LearnError(f"timed out after {self._timeout_s:g} s waiting for {what}") from None
         if isinstance(failure, RankLost):
             raise failure
         if failure is not None:

@@ -140,7 +140,7 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"learner": {"kind": "gmpo", "trl": {"entropy_coef": 0.1}}},
-            "learner.trl.entropy_coef=0.1: this only does something with another learner; GMPO has no such term",
+            "learner.trl.entropy_coef=0.1: this takes effect only with another learner; GMPO has no such term",
         ),
         (
             {"learner": {"kind": "reinforce_pp_baseline", "trl": {"scale_rewards": "batch"}}},

@@ -52,12 +52,12 @@ def test_options_of_trl_are_passed_on(options: dict[str, Any]) -> None:
         ("zzzzzz", "learner.trl.zzzzzz is unknown; Allowed are the fields of TRL's GRPOConfig"),
         (
             "top_p",
-            "learner.trl.top_p=1: this does nothing in rft: TRL does not sample here, and samplers keep the whole "
+            "learner.trl.top_p=1: this has no effect in rft: TRL does not sample here, and samplers keep the whole "
             "distribution, so that their log-probabilities are the learner's",
         ),
         (
             "save_only_model",
-            "learner.trl.save_only_model=1: this does nothing in rft: a checkpoint must hold all that a resumed run "
+            "learner.trl.save_only_model=1: this has no effect in rft: a checkpoint must hold all that a resumed run "
             "needs",
         ),
         (
@@ -68,12 +68,12 @@ def test_options_of_trl_are_passed_on(options: dict[str, Any]) -> None:
         ("lr_scheduler_kwargs", "learner.trl.lr_scheduler_kwargs=1: should be a string or a mapping or null"),
         (
             "use_bias_correction_kl",
-            "learner.trl.use_bias_correction_kl=1: this only does something with learner.beta above 0 and one ratio "
+            "learner.trl.use_bias_correction_kl=1: this takes effect only with learner.beta above 0 and one ratio "
             "for each token; ",
         ),
         (
             "sapo_temperature_pos",
-            "learner.trl.sapo_temperature_pos=1: this only does something with learner.loss_type=sapo",
+            "learner.trl.sapo_temperature_pos=1: this takes effect only with learner.loss_type=sapo",
         ),
     ],
 )
@@ -97,7 +97,7 @@ def test_options_of_trl_that_are_refused(name: str, problem: str) -> None:
         ),
         (
             {"lr_scheduler_type": "constant", "warmup_steps": 5},
-            "learner.trl.warmup_steps=5: this only does something with another schedule; use "
+            "learner.trl.warmup_steps=5: this takes effect only with another schedule; use "
             "learner.trl.lr_scheduler_type=constant_with_warmup, which is the default",
         ),
     ],
@@ -111,4 +111,4 @@ def test_wrong_values_of_options_of_trl(options: dict[str, Any], problem: str) -
 @pytest.mark.parametrize("name", sorted(WITHOUT_EFFECT))
 def test_options_without_effect_are_refused_with_the_reason(name: str) -> None:
     (found,) = problems_of(trl={name: None})
-    assert found == f"learner.trl.{name}=None: this does nothing in rft: {WITHOUT_EFFECT[name]}"
+    assert found == f"learner.trl.{name}=None: this has no effect in rft: {WITHOUT_EFFECT[name]}"
