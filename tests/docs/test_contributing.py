@@ -21,3 +21,7 @@ def test_the_files_exist(line: str) -> None:
     patterns = [re.sub("<[^>]+>", "*", path) for path in PATH.findall(line)]
     assert patterns
     assert [pattern for pattern in patterns if not any(ROOT.glob(pattern))] == []
+
+
+def test_a_test_bears_its_folder_as_a_mark(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("docs")
