@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from rft.errors import LearnError
 from rft.learning.group_trainer import GroupTrainer
 from rft.learning.trl_import import GRPOTrainer
 from rft.types import GradedGroup
@@ -49,3 +51,22 @@ def test_they_are_equal(
         assert trl.dtype == rft.dtype == torch.float32
         assert torch.equal(rft[:24], trl[:24]), f"TRL changed: {(rft - trl)[:24]}"
         assert rft[24:].tolist() == [0.0] * 8, "equal rewards"
+
+
+def test_a_function_of_the_users(
+    build: Callable[..., Any], group_for: Callable[..., GradedGroup], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def double(rewards, group_size):\n    return 2 * rewards\n\n"
+        "def first(rewards, group_size):\n    return rewards[:1]\n"
+    )
+    own = {"scale_rewards": "none", "loss_type": "grpo"}
+    learner = build("double", advantage=f"{file}:double", **own)
+    # The mean over completions of minus the advantage; the completion without a reward has 0.
+    metrics = learner.learn([group_for(learner, [1.0, None, 0.25, 0.5])])
+    assert metrics["loss"] == pytest.approx(-(2.0 + 0.0 + 0.5 + 1.0) / 4, abs=2e-5)
+    assert metrics["completions/learned_from"] == 3
+    learner = build("first", advantage=f"{file}:first", **own)
+    with pytest.raises(LearnError, match=r"mine.py:first: returned the shape \[1\] for rewards of shape \[4\]"):
+        learner.learn([group_for(learner, [1.0, 0.0, 0.25, 0.5])])
