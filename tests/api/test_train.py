@@ -35,6 +35,12 @@ TASKS = (
 TRAIN = 'rft.train("experiment=quickstart", {"loop.steps": 3}, quiet=True)'
 
 
+def cells_of_notebook() -> list[str]:
+    """Return the code of docs/quickstart.ipynb."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 def in_notebook(cells: Sequence[str]) -> dict[str, Any]:
     """Run cells as Jupyter does: in one namespace, on the main thread, inside a running event loop."""
     namespace: dict[str, Any] = {"rft": rft}
@@ -101,9 +107,7 @@ def test_the_notebook_of_the_documents(
     make_rollout: Callable[..., Rollout], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("rft.sample", lambda prompt, *, adapter, num, sampler: [make_rollout(text=prompt)] * num)
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    names = in_notebook(code)
+    names = in_notebook(cells_of_notebook())
     assert (names["run"].status, list(names["run"].metrics.index)) == ("finished", list(range(11)))
     assert len(names["rollouts"]) == 4
     assert "after minus before: +0.000, 95% interval " in capsys.readouterr().out

@@ -56,7 +56,7 @@ ONLY_COMPOSED = {
 """Part of a training command that is checked as far as its configuration, and why."""
 ONLY_COMPILED = {
     "GRPOTrainer(...": "it trains; tests/grading/outbound/test_export.py does so",
-    'rft.train("experiment=quickstart", "loop.steps=20")': "it trains; docs/quickstart.ipynb does so, too",
+    'rft.train("experiment=quickstart", "loop.steps=20")': "it trains, as tests/api/test_train.py does",
     "async with rft.parts(": "it trains; tests/api/test_parts.py runs it with fakes",
 }
 """Part of a Python block that is not executed, and why."""
