@@ -61,5 +61,5 @@ def test_what_to_use_instead_is_a_key_of_rft(key: str) -> None:
     for name in sections:
         annotation = fields[name].annotation
         kinds = [kind for kind in (typing.get_args(annotation) or (annotation,)) if hasattr(kind, "model_fields")]
-        fields = kinds[0].model_fields
+        fields = {name: field for kind in kinds for name, field in kind.model_fields.items()}
     assert last in fields
