@@ -43,7 +43,9 @@ class Held:
 
     policy: Policy
     name: str
-    """Name of the model in requests, and the salt of its prefix cache."""
+    """Name of the model in requests."""
+    salt: str
+    """Separates the prefix caches of policies; vLLM allows no slash in it, which names of base models have."""
     folder: Path | None = None
     """Folder of the adapter; None for the base model. It stays while the server may load it again."""
     run: int = ANY_RUN
@@ -85,7 +87,7 @@ class ServerEngine:
                 f"{spec.max_context_tokens}: start the server with --max-model-len {spec.max_context_tokens}, or lower "
                 "model.max_context_tokens"
             )
-        self._held = [Held(spec.base, served.name)]
+        self._held = [Held(spec.base, served.name, f"{self._prefix}-{spec.base.name}")]
         if sampler.temperature != 1.0 and spec.canaries:
             self._refuse_raw_logprobs(spec.canaries[0], sampler.temperature)
 
@@ -124,7 +126,7 @@ class ServerEngine:
         except SyncError:
             shutil.rmtree(folder)
             raise
-        self._held.append(Held(weights.policy, name, folder, run))
+        self._held.append(Held(weights.policy, name, name, folder, run))
         self._drop_old(run)
         parts = take_apart(weights)
         matched = len(touched(self._base, parts))
@@ -175,7 +177,7 @@ class ServerEngine:
             "stop": list(stops.strings),
             "stop_token_ids": sorted(stops.ids),
             "logprobs": 0,
-            "cache_salt": own[-1].name,
+            "cache_salt": own[-1].salt,
         }
         for request in requests:
             key = next(self._numbers)
@@ -236,7 +238,7 @@ class ServerEngine:
         return self._wait(self._scores(sequences, self._held[-1]))
 
     async def _scores(self, sequences: Sequence[Sequence[int]], held: Held) -> Scores:
-        salt = {"cache_salt": held.name}
+        salt = {"cache_salt": held.salt}
         last: list[float] = []
         reused: int | None = None
         for ids in sequences[:1]:
@@ -260,8 +262,9 @@ class ServerEngine:
             )
 
     async def _top_gap(self, ids: Sequence[int], temperature: float) -> float:
-        name = self._held[0].name
-        choice = await self._client.complete(name, ids, max_tokens=1, temperature=temperature, logprobs=2, seed=0)
+        base = self._held[0]
+        parameters = {"max_tokens": 1, "temperature": temperature, "logprobs": 2, "cache_salt": base.salt}
+        choice = await self._client.complete(base.name, ids, **parameters)
         best, second = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)[:2]
         return float(best - second)
 

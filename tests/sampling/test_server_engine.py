@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -83,8 +84,8 @@ class StandIn:
         if request.headers["authorization"] != f"Bearer {KEY}":
             return JSONResponse({"error": f"Unauthorized: {request.headers['authorization']}"}, 401)
         card = {"object": "model", "owned_by": "vllm", "max_model_len": self.max_model_len, "parent": None}
-        adapters = [{"id": name, "parent": "served", "max_model_len": None} for name in self.adapters]
-        return JSONResponse({"object": "list", "data": [*adapters, card | {"id": "served"}]})
+        adapters = [{"id": name, "parent": "org/served", "max_model_len": None} for name in self.adapters]
+        return JSONResponse({"object": "list", "data": [*adapters, card | {"id": "org/served"}]})
 
     async def load(self, request: Request) -> Response:
         if not self.allows_updates:
@@ -109,6 +110,8 @@ class StandIn:
 
     async def completions(self, request: Request) -> Response:
         body = await request.json()
+        if {"@", "/"} & set(body["cache_salt"]):
+            return JSONResponse({"error": {"message": "Parameter 'cache_salt' must not contain '@', '/'"}}, 400)
         self.asked.append(body)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -204,8 +207,9 @@ def test_token_ids_go_in_and_out(engine: ServerEngine, server: StandIn) -> None:
     assert (rollout.text, rollout.stop, rollout.policy) == ("text", StopReason.LENGTH, BASE)
     [asked] = server.asked
     assert asked.pop("stop_token_ids") == [2]  # the embedded model's end token
+    assert re.fullmatch(r"rft-[0-9a-f]{8}-policy-v0-base", asked.pop("cache_salt"))
     assert asked == NEUTRAL | {
-        "model": "served",
+        "model": "org/served",
         "prompt": [11, 12],
         "seed": 20,
         "temperature": 0.5,
@@ -213,7 +217,6 @@ def test_token_ids_go_in_and_out(engine: ServerEngine, server: StandIn) -> None:
         "stop": ["!"],
         "logprobs": 0,
         "return_token_ids": True,
-        "cache_salt": "served",
     }
 
 
@@ -310,10 +313,10 @@ def test_a_stream_that_is_given_up(engine: ServerEngine, server: StandIn) -> Non
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"model": "another"}, "sampled another, not served"),
+        ({"model": "another"}, "sampled another, not org/served"),
         ({"choices": [{"token_ids": [1], "prompt_token_ids": [11]}]}, "did not return the token ids of the prompt"),
         ({"choices": [{"prompt_token_ids": [11, 12]}]}, "of task t lacks token ids, log-probabilities or a reason"),
-        ({"choices": []}, "no completion of served"),
+        ({"choices": []}, "no completion of org/served"),
     ],
 )
 def test_replies_that_rft_cannot_learn_from(
