@@ -71,7 +71,8 @@ hooks: install
 	@$(BIN)/pre-commit install
 
 # For maintainers, after a change of the dependencies in pyproject.toml.
-COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 \
+	$(addprefix --extra ,dev cluster data pandas plots reasoning-gym) \
 	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
 lock: install
 	@$(COMPILE) --extra cpu --override locks/exclude.txt --torch-backend cpu --no-config | grep -v "'never'" > locks/cpu.new

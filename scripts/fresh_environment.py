@@ -34,8 +34,16 @@ class FreshEnvironment:
     def __init__(self, folder: Path, requirements: Sequence[str]) -> None:
         subprocess.run([*UV, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
         self.bin = folder / "bin"
-        python = str(self.bin / "python")
-        subprocess.run([*UV, "pip", "install", "--quiet", "--python", python, *requirements], check=True)
+        self.install(*requirements)
+
+    def install(self, *words: str) -> None:
+        """Run `uv pip install` with these words.
+
+        Raises:
+            subprocess.CalledProcessError: uv cannot install the requirements.
+        """
+        command = [*UV, "pip", "install", "--quiet", "--python", str(self.bin / "python")]
+        subprocess.run([*command, *words], check=True)
 
     def run(self, program: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment in a folder, as its user would; nothing of this checkout is on the path."""

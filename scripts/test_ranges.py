@@ -1,0 +1,71 @@
+"""Run the core's unit tests with the oldest and with the newest libraries that pyproject.toml allows.
+
+    python scripts/test_ranges.py                      both ends
+    python scripts/test_ranges.py lowest-direct        one end
+    python scripts/test_ranges.py highest -- -k data   what follows `--` goes to pytest
+
+Each end has an environment of its own in a temporary folder: rft's wheel with the extras that add no training. Prints
+the versions that were tried. Exits with 1 when a test failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from fresh_environment import ROOT, FreshEnvironment, build_wheel
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ENDS = ("lowest-direct", "highest")
+"""Values of uv's `--resolution`."""
+EXTRAS = ("data", "pandas", "plots", "reasoning-gym")
+FOR_TESTS = ("pytest>=9,<10", "pytest-xdist>=3.8,<4", "psutil>=7,<8", "scipy>=1.15,<2")
+FOLDERS = ("auditing", "config", "data", "graders", "grading", "metrics", "models")
+"""Below tests/: those of the rooms that neither train nor sample."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run what the command line asks for; return the exit code."""
+    own_end = words.index("--") if "--" in words else len(words)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ends", nargs="*", metavar="end", help=f"of {', '.join(ENDS)}; both without one")
+    ends = parser.parse_args(words[:own_end]).ends or ENDS
+    if unknown := set(ends) - set(ENDS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(ENDS)}")
+    codes = [_test(end, words[own_end + 1 :]) for end in ends]
+    return int(any(codes))
+
+
+def _test(end: str, for_pytest: Sequence[str]) -> int:
+    """Test one end; return pytest's exit code."""
+    with tempfile.TemporaryDirectory(prefix=f"rft-{end}-") as name:
+        folder = Path(name)
+        # pyproject.toml itself, not the wheel: to uv, what a wheel requires is not direct, and is taken at its newest.
+        extras = [word for extra in EXTRAS for word in ("--extra", extra)]
+        own = ["--resolution", end, "--requirements", str(ROOT / "pyproject.toml"), *extras]
+        environment = FreshEnvironment(folder / "environment", [*own, *FOR_TESTS])
+        environment.install("--no-deps", str(build_wheel(folder / "dist")))
+        print(f"{end}: {_versions(environment)}", flush=True)
+        # The script, not `python -m pytest`: that would put this checkout before the wheel.
+        command = [str(environment.bin / "pytest"), "-m", "not e2e", "-n", "auto", "--maxprocesses", "8"]
+        tests = [str(ROOT / "tests" / name) for name in FOLDERS]
+        return subprocess.run([*command, *for_pytest, *tests], cwd=ROOT, check=False).returncode
+
+
+def _versions(environment: FreshEnvironment) -> str:
+    """The versions of what pyproject.toml names for the core and the extras tried."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [text for extra in EXTRAS for text in project["optional-dependencies"][extra]]
+    names = [canonicalize_name(Requirement(text).name) for text in [*project["dependencies"], *extras]]
+    versions = environment.versions()
+    return ", ".join(f"{name} {versions[name]}" for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
