@@ -110,8 +110,8 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     include folders of further presets, go through Hydra each time.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    choices = [one for one in parsed if _is_group(one) and not one.is_delete()]
-    values = [one for one in parsed if one.is_force_add() and one.package is None and not _is_group(one)]
+    choices = [override for override in parsed if _is_group(override) and not override.is_delete()]
+    values = [override for override in parsed if _is_value(override)]
     if len(choices) + len(values) < len(parsed):
         return _composed_by_hydra(config_name, overrides)
     presets = tuple(str(choice.input_line) for choice in choices)
@@ -140,6 +140,10 @@ def _conf_versions() -> tuple[tuple[Path, int], ...]:
 
 def _is_group(override: Override) -> bool:
     return (conf_dir() / str(override.key_or_group)).is_dir()
+
+
+def _is_value(override: Override) -> bool:
+    return bool(override.is_force_add() and override.package is None and not _is_group(override))
 
 
 @contextmanager
