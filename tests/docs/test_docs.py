@@ -57,7 +57,7 @@ ONLY_COMPOSED = {
 ONLY_COMPILED = {
     "GRPOTrainer(...": "it trains; tests/grading/outbound/test_export.py does so",
     'rft.train("experiment=quickstart", "loop.steps=20")': "it trains, as tests/api/test_train.py does",
-    "async with rft.parts(": "it trains; tests/api/test_parts.py runs it with fakes",
+    "async with rft.parts(": "it trains; tests/api/test_parts.py runs it with fakes, tests/e2e/test_python.py for real",
 }
 """Part of a Python block that is not executed, and why."""
 EXIT_CODES = {"graders.main.use=my_graders.py:names_it": 1}
