@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -43,7 +44,9 @@ def configuration(load: Callable[[Sequence[str]], Config], overrides: Sequence[O
 
 def make_console(*, quiet: bool) -> Console:
     """Standard output: a live display on a terminal, plain lines in a notebook, nothing if `quiet`."""
-    return Console(quiet=quiet, force_jupyter=False)
+    # Jupyter sets FORCE_COLOR, by which rich would take a cell for a terminal.
+    is_terminal = None if sys.stdout.isatty() else False
+    return Console(quiet=quiet, force_jupyter=False, force_terminal=is_terminal)
 
 
 def pass_on_interrupt(exit_code: int | None) -> None:

@@ -95,9 +95,14 @@ def test_train_returns_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert manifest["command"] == ["rft.train", "experiment=quickstart", "loop.steps=3"]
 
 
-def test_in_a_notebook_the_progress_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_a_notebook_the_progress_is_plain_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as ipykernel does
     assert in_notebook([f"run = {TRAIN.replace(', quiet=True', '')}"])["run"].status == "finished"
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    lines = printed.splitlines()
     assert [line.split("  ")[:2] for line in lines if line.startswith("step ")] == [
         [f"step {step}/3", "reward 0.500"] for step in (1, 2, 3)
     ]
