@@ -163,7 +163,6 @@ def test_a_learner_in_its_own_process(in_ray: Any, tmp_path: Path, make_learner_
     async def job(learner: RemoteLearner) -> None:
         assert await learner.start() == 0
         assert await learner.learn([make_group([1.0, 0.0])]) == {"loss": 0.0}
-        await learner.log({"reward/mean": 0.5})
         await learner.save()
         published = await learner.publish()
         assert published.policy.version == 1
