@@ -57,6 +57,7 @@ def url() -> Iterator[str]:
         *("--dtype", "float32", "--max-num-seqs", "16", "--logprobs-mode", "processed_logprobs"),
         *("--enable-lora", "--max-lora-rank", "16", "--max-loras", "2", "--enable-prompt-tokens-details"),
         *("--no-enable-chunked-prefill", "--block-size", "32"),
+        *("--lora-target-modules", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         environment={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "TORCHDYNAMO_DISABLE": "1"},
     ) as url:
         yield url
