@@ -138,7 +138,7 @@ def test_a_grading(tmp_path: Path) -> None:
     code, out, err = rft_alone(tmp_path, *words, "dry_run=true", "output_dir=again")
     assert (code, err) == (0, "")
     assert out == (
-        "the grading can start; it would be:\n"
+        "the grading can start with these settings:\n"
         "  completions     1 of 1 prompts, from done.jsonl\n"
         "  output folder   again (free)\n"
         "  grader correct  1 for the reference, 0 for nothing (done.jsonl:1)\n"
@@ -163,7 +163,7 @@ def test_a_check(tmp_path: Path) -> None:
     out, of_dry_run = out.split("then:\n")
     assert of_dry_run == out
     title, *lines = out.splitlines()
-    assert title == "the run can start; it would be:"
+    assert title == "the run can start with these settings:"
     told = dict(re.split("  +", line.strip(), maxsplit=1) for line in lines if re.match("  .+?  ", line))
     assert told["steps"] == "40 of 8 prompts x 8 completions = 64 completions"
     assert told["tasks"] == "2,000 train, 250 validation, 300 test"
@@ -172,7 +172,7 @@ def test_a_check(tmp_path: Path) -> None:
     assert told["grader correct"].startswith("1 for the reference, 0 for nothing (embedded:chain_sum/train:1)")
     assert told["audit"] == "never audited"
     assert told["run folder"] == "out (free)"
-    assert "not looked at:" in lines
+    assert "not checked:" in lines
     assert list(tmp_path.iterdir()) == []
 
 

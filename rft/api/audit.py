@@ -147,7 +147,7 @@ def plan_audit(config: AuditConfig) -> Plan:
         "output folder": f"{config.output_dir} (free)",
     }
     rows |= sample_rows(graders, tasks[0], config.grading)
-    return Plan(title="the audit can start; it would be:", rows=rows)
+    return Plan(title="the audit can start with these settings:", rows=rows)
 
 
 def audited_tasks(config: AuditConfig) -> list[Task]:

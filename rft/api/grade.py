@@ -131,7 +131,7 @@ def plan_grading(config: GradeConfig) -> Plan:
         "output folder": f"{config.output_dir} (free)",
     }
     rows |= sample_rows(graders, groups[0].task, config.grading)
-    return Plan(title="the grading can start; it would be:", rows=rows)
+    return Plan(title="the grading can start with these settings:", rows=rows)
 
 
 class _Grading:

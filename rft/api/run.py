@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import yaml
 
-from rft.errors import OutputError
+from rft.errors import OutputError, UsageError
 from rft.events import Phase
 from rft.imports import require_packages
 from rft.run_folder.recorder import CONFIG, SUMMARY, read_metrics, read_rollouts
@@ -114,12 +114,16 @@ class Run:
             phase: Only completions of this phase: `train`, `validation`, `before`, `after` or `pass rate`.
             step: Only completions of this step.
 
+        Raises:
+            UsageError: There is no such phase.
+
         Example:
             best = max(run.rollouts(phase="train", step=20), key=lambda rollout: rollout["reward"] or 0.0)
         """
-        for line in read_rollouts(self.folder, phase):
-            if step is None or line["step"] == step:
-                yield cast(RolloutRecord, line)
+        if phase is not None:
+            _refuse_unknown("phase", phase, get_args(Phase))
+        lines = read_rollouts(self.folder, phase)
+        return (cast(RolloutRecord, line) for line in lines if step is None or line["step"] == step)
 
     @property
     def adapter(self) -> Path:
@@ -148,7 +152,9 @@ class Run:
 
         Raises:
             InstallError: matplotlib is not installed.
+            UsageError: There is no such kind of plot.
         """
+        _refuse_unknown("plot", kind, ("reward", "training"))
         require_packages("Run.plot", "matplotlib")
         from rft.run_folder.plots import reward_figure, training_figure
 
@@ -201,3 +207,8 @@ def _suggestion(folder: Path) -> str:
     """Return the newest run below a folder, as a suggestion."""
     runs = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda file: file.stat().st_mtime)
     return f"; did you mean {runs[-1].parent}?" if runs else f" (no {MANIFEST})"
+
+
+def _refuse_unknown(name: str, given: str, allowed: Sequence[str]) -> None:
+    if given not in allowed:
+        raise UsageError("run", [f"{name}={given!r}: unknown; available: {', '.join(map(repr, allowed))}"])

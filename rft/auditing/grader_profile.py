@@ -202,6 +202,8 @@ class GraderProfile:
         )
 
     def _is_indifferent(self, name: str) -> bool:
+        if all(result.grade.scores[name].value is None for result in self.right):
+            return False  # a grader that fails on every completion judges neither content nor style
         low, high = self.ranges[name]
         means = [
             statistics.fmean(

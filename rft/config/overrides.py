@@ -40,7 +40,7 @@ def to_words(overrides: Sequence[object]) -> list[str]:
         elif isinstance(override, Mapping):
             words += _words(override, "", problems)
         else:
-            problems.append(f"{override!r}: an override is a text (key=value) or a mapping, not {_type(override)}")
+            problems.append(f"{override!r}: an override is a string (key=value) or a mapping, not {_type(override)}")
     if problems:
         raise ConfigError("configuration", problems)
     return words

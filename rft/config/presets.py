@@ -102,7 +102,8 @@ def meant(word: str, config_name: str, folders: Sequence[Path]) -> str | None:
     if word.partition(".")[0] in SCHEMAS[config_name].model_fields:
         return f"the value is missing; write {word}=<value>"
     if Path(word).exists():
-        return f"this is a file; write <key>={word} with the key that takes it"
+        kind = "folder" if Path(word).is_dir() else "file"
+        return f"this is a {kind}; write <key>={word} with the key that takes it"
     return None
 
 
@@ -129,6 +130,8 @@ def _unknown(group: str, name: str, names: Sequence[str], where: str = "") -> st
     hint = f" (did you mean {near[0]}?)" if near else ""
     choices = f"; available: {', '.join(names)}" if names else ""
     line = f"{where}{group}={name}: unknown preset{hint}{choices}"
+    if group == "data" and Path(name).is_file():
+        return f"{line}; for a task file write data.train={name}"
     file = Path(name if name.endswith(".yaml") else f"{name}.yaml").name
     elsewhere = next((match for match in sorted(Path.cwd().glob(f"*/{group}/{file}"))), None)
     if elsewhere is None:

@@ -78,7 +78,7 @@ class GraderLog:
         faults, output = self._faults, self._output
         if faults.num_kept or faults.num_dropped:
             left_out = f"; {faults.num_dropped} more did not fit" if faults.num_dropped else ""
-            log.warning("%d grader faults, with tracebacks: %s%s", faults.num_kept, faults.path, left_out)
+            log.warning("faults of graders, with tracebacks: %d in %s%s", faults.num_kept, faults.path, left_out)
         if output.path and (output.kept_bytes or output.dropped_bytes):
             left_out = f"; {output.dropped_bytes:,} more bytes did not fit" if output.dropped_bytes else ""
             log.warning("graders printed %s bytes: %s%s", f"{output.kept_bytes:,}", output.path, left_out)

@@ -44,7 +44,7 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
         console: Shows the progress.
 
     Returns:
-        What it would be.
+        The plan of the run.
 
     Raises:
         UsageError: With everything that is wrong.
@@ -79,7 +79,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
         console: Shows the progress.
 
     Returns:
-        What it would be.
+        The plan of the run.
 
     Raises:
         UsageError: With everything that is wrong.
@@ -110,7 +110,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
 
 def _title(what: str, missing: str | None) -> str:
     """The first line; `missing` is the sentence about packages that are not installed."""
-    return f"the {what} can start{' once its packages are installed' if missing else ''}; it would be:"
+    return f"the {what} can start{' once its packages are installed' if missing else ''} with these settings:"
 
 
 def _has_unchecked_options(run: RunConfig) -> bool:

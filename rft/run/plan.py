@@ -65,7 +65,7 @@ class Plan:
     """What a command would do. `print(plan)` shows it.
 
     Example:
-        Plan(title="the run can start; it would be:", rows={"base model": "embedded:tiny", ...})
+        Plan(title="the run can start with these settings:", rows={"base model": "embedded:tiny", ...})
     """
 
     title: str
@@ -80,7 +80,7 @@ class Plan:
     def __str__(self) -> str:
         lines = [self.title, *as_table(self.rows), *(f"warning: {warning}" for warning in self.warnings)]
         if self.not_checked:
-            lines += ["not looked at:", *(f"  {one}" for one in self.not_checked)]
+            lines += ["not checked:", *(f"  {one}" for one in self.not_checked)]
         return "\n".join(lines)
 
     def __repr__(self) -> str:

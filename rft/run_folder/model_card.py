@@ -21,7 +21,7 @@ CARD = """\
 
 # {title}
 
-{what}, trained by reinforcement fine-tuning ({method}) with rft {version}.
+{what}, {training} with rft {version}.
 
 ## Training data
 
@@ -147,7 +147,9 @@ def model_card(
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         title=f"{_last_name(path)}, fine-tuned with rft",
-        method=manifest["method"].upper(),
+        training="NOT TRAINED: written by `learner=fake`"
+        if manifest["method"] == "fake"
+        else f"trained by reinforcement fine-tuning ({manifest['method'].upper()})",
         base_model=path,
         what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
         use=_use(config, folder.absolute(), base_model),

@@ -98,7 +98,7 @@ def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
     is_finished = file.is_file() and json.loads(file.read_text())["status"] == "finished"
     if not is_finished or last_step < run.loop.steps:
         return ""
-    return f"{run.output_dir}: finished after {last_step} steps; loop.steps=<more than {last_step}> goes on with it"
+    return f"{run.output_dir}: finished after {last_step} steps; to continue, set loop.steps to more than {last_step}"
 
 
 def save_weights(

@@ -90,8 +90,8 @@ def final_report(
     _print_samples(console, samples)
     if summary["syncs"]:
         proved, syncs = summary["syncs_proved"], summary["syncs"]
-        share = f"all {syncs}" if proved == syncs else f"{proved} of {syncs}"
-        _print_pairs(console, "Policy syncs", {"proved": f"{share}, by every sampler"})
+        share = f"all {syncs}, by every sampler" if proved == syncs else f"{proved} of {syncs}"
+        _print_pairs(console, "Policy syncs", {"proved": share})
     if summary["drops"]:
         _print_pairs(console, "Rollouts without a reward", {cause: str(n) for cause, n in summary["drops"].items()})
     times = {name.replace("_", " "): f"{seconds:.1f} s" for name, seconds in summary["time_s"].items()}

@@ -80,7 +80,7 @@ def test_check_returns_the_plan(tiny_model: Path, folder: Path, capsys: pytest.C
     plan = rft.check("sampler=fake", "learner=fake", given, quiet=True)
     assert plan.rows["steps"] == "3 of 2 prompts x 4 completions = 8 completions"
     assert plan.rows["grader correct"] == "1 for the reference, 0 for nothing (tasks.jsonl:1)"
-    assert repr(plan).startswith("the run can start; it would be:\n  base model ")
+    assert repr(plan).startswith("the run can start with these settings:\n  base model ")
     assert capsys.readouterr() == ("", "")
     assert sorted(folder.iterdir()) == before
     with pytest.raises(UsageError, match=r"there are only 4 training tasks"):

@@ -59,7 +59,7 @@ def test_a_good_grader(folder: Path, rft: Rft, capsys: pytest.CaptureFixture[str
     assert json.loads(kept.read_text())["verdict"] == "passed"
     code, out, err = rft("audit", *words, "dry_run=true")
     assert (code, err) == (0, "")
-    assert out.startswith("the audit can start; it would be:\n")
+    assert out.startswith("the audit can start with these settings:\n")
 
 
 @pytest.mark.e2e

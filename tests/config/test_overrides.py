@@ -72,5 +72,5 @@ def test_everything_that_cannot_be_given_is_told_at_once() -> None:
         "graders.correct: a configuration cannot hold a function; write it into a file and give its name, as "
         "my_graders.py:correct",
         "loop.steps: a configuration cannot hold a value of type set",
-        "3: an override is a text (key=value) or a mapping, not a value of type int",
+        "3: an override is a string (key=value) or a mapping, not a value of type int",
     )

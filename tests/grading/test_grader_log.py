@@ -76,7 +76,7 @@ def test_secrets_are_hidden(bench, folder, caplog):
     bench.grade({"g": bench.spec("keyed", api_key="sk-0123456789")}, ["say sk-0123456789"], log_folder=folder)
     written = (folder / FAULTS).read_text() + (folder / OUTPUT).read_text()
     assert "sk-0123456789" not in written and written.count("<redacted>") >= 4
-    assert "1 grader faults" in caplog.text and "graders printed" in caplog.text
+    assert "faults of graders, with tracebacks: 1 in" in caplog.text and "graders printed" in caplog.text
 
 
 def test_what_graders_print_is_kept_and_bounded(bench, folder, capfd, caplog, monkeypatch):
@@ -131,7 +131,7 @@ def test_faults_are_bounded_and_those_left_out_counted(folder, caplog, monkeypat
         for rollout in rollouts:
             log.fault("g", rollout, score, "")
         log.close()
-    assert f"0 grader faults, with tracebacks: {folder / FAULTS}; 9 more did not fit" in caplog.text
+    assert f"faults of graders, with tracebacks: 0 in {folder / FAULTS}; 9 more did not fit" in caplog.text
     kept = len(faults_in(folder))
     assert 2 <= kept <= 4 and (folder / FAULTS).stat().st_size <= 1000
     assert [fault["index"] for fault in faults_in(folder)] == list(range(kept))

@@ -17,5 +17,5 @@ def test_a_finished_run_says_so(tmp_path: Path, status: str, steps: int, is_over
     run = load_training(["experiment=quickstart", f"loop.steps={steps}", f"output_dir={tmp_path}"])
     assert nothing_left_to_do(run, 3) == ""  # no summary: it was killed
     (tmp_path / "summary.json").write_text(json.dumps({"status": status}))
-    said = f"{tmp_path}: finished after 3 steps; loop.steps=<more than 3> goes on with it"
+    said = f"{tmp_path}: finished after 3 steps; to continue, set loop.steps to more than 3"
     assert nothing_left_to_do(run, 3) == (said if is_over else "")
