@@ -17,7 +17,7 @@ from rft.grading.notation import FUNCTIONS, GROUP, canonical, tidy
 from rft.grading.statements import Statement, or_labelled, stated
 
 TAIL_CHARS = 10_000
-"""If nothing marks the answer, formulas are searched in so many characters at the end."""
+"""If nothing marks the answer, formulas are searched in this number of characters at the end."""
 MAX_JSON_CHARS = 2_000
 """A longer completion is not parsed as a JSON object."""
 MAX_WORDS = 8

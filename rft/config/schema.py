@@ -312,7 +312,7 @@ class SearchConfig(Section):
     parallel: Positive | None = None
     """Trials that run at the same time; null lets rft decide. With fewer, each trial learns from more earlier ones."""
     startup_trials: Positive = 5
-    """Trials with random settings; no trial is pruned before so many have finished."""
+    """Trials with random settings; no trial is pruned before this number of trials has finished."""
     prune: bool = True
     """Whether a trial ends early when its validation tasks score below the median of the earlier trials."""
     seed: Whole = 0

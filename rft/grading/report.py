@@ -87,7 +87,7 @@ def distribution(values: Sequence[float]) -> dict[str, Any]:
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Return the 50th, 95th and 99th percentile: the least value that so many percent of the values do not exceed."""
+    """Return the 50th, 95th and 99th percentile by the nearest-rank method: always one of the values."""
     ordered = sorted(seconds)
     return {f"p{percent}": ordered[math.ceil(len(ordered) * percent / 100) - 1] for percent in (50, 95, 99) if ordered}
 

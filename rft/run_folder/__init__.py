@@ -1,1 +1,13 @@
-"""The files of a run: records, checkpoints, provenance, result and plots."""
+"""The files of a run folder, and what reads and writes them.
+
+    config.yaml, manifest.json          `recorder`, `provenance`: resolved configuration, versions, hashes, seed
+    metrics.jsonl, rollouts.jsonl       `recorder`, `records`: one line per step, one line per rollout
+    events.jsonl                        `folder_sink`: phases, warnings, measurements
+    checkpoints/                        `checkpoint`: state for resuming
+    adapter/ or model/                  `results`, `model_card`: the result
+    summary.json, plots/                `summary`, `plots`
+    grader_faults.jsonl, grader_output.txt   `rft.grading.grader_log`
+    tensorboard/, trackers/             `rft.trackers`
+
+`copies` keeps a copy of the folder in storage, and `completions` reads the rollouts back.
+"""

@@ -30,7 +30,7 @@ P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
 SILENCE_S = 30.0
-"""Without a terminal, a line reports the current wait after so many seconds without output."""
+"""Without a terminal, a line reports the current wait after this number of seconds without output."""
 
 RECENT_STEPS = 20
 """Number of steps for the speed and for the sparkline of rewards."""
