@@ -199,7 +199,7 @@ def test_a_change_too_small_for_the_canaries_is_caught_in_what_was_read_back(
 
     monkeypatch.setattr(sampler.engine._engine, "add_lora", slightly_other)
     [problem] = sampler.sync(publish(2)).problems
-    assert problem.startswith("in 1 layers of the engine (model.layers.0.mlp.down_proj) the weights are not those")
+    assert problem.startswith("in 1 layers of the engine (model.layers.0.mlp.down_proj) the weights differ")
 
 
 def test_an_adapter_that_is_loaded_but_not_used(

@@ -277,7 +277,7 @@ def test_an_actor_that_was_started_anew_refuses(
         await sample(fleet, tasks)
 
     name = published(1).policy.name
-    with pytest.raises(SyncError, match=f"asked for {name} but holds policy-v0-base: .*started anew"):
+    with pytest.raises(SyncError, match=f"asked for {name} but holds policy-v0-base: .*restarted without one"):
         in_ray(with_fleet(job, actor_options=[restartable]))
 
 
