@@ -72,7 +72,7 @@ def find_target(use: str) -> Target:
         near = f"; name the grader in it, as {use}:function" if use.endswith(".py") else did_you_mean(use, BUILT_IN)
         raise ValueError(
             f"there is no grader '{use}'{near}; the built-in ones are {', '.join(BUILT_IN)}, "
-            f"name your own as path/to/file.py:function"
+            f"or name your own as path/to/file.py:function"
         )
     file = str(module.__file__)
     if name not in vars(module):
