@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rft.run_folder.copies.layout import whole_checkpoints
+from rft.run_folder.copies.copied_files import whole_checkpoints
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.storage import Place
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rft.errors import StorageError
-from rft.run_folder.copies.layout import (
+from rft.run_folder.copies.copied_files import (
     CHECKPOINTS,
     State,
     checkpoint_of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rft.errors import OutputError
-from rft.run_folder.copies.layout import State, checkpoint_of, state_of, travels, whole_checkpoints
+from rft.run_folder.copies.copied_files import State, checkpoint_of, state_of, travels, whole_checkpoints
 from rft.run_folder.recorder import CONFIG, prepare_output
 from rft.storage import ANSWER_S, Place
 from rft.waiting import within

@@ -10,7 +10,7 @@ import pytest
 
 from rft.errors import StorageError
 from rft.run_folder.copies import Copier
-from rft.run_folder.copies.layout import checkpoint_of, travels, whole_checkpoints
+from rft.run_folder.copies.copied_files import checkpoint_of, travels, whole_checkpoints
 from rft.storage import Place
 
 Save = Callable[[int], None]
