@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from rft.errors import ModelError
-from rft.sampling.adapters import ModuleUpdate, Parts
+from rft.sampling.lora_modules import ModuleUpdate, Parts
 
 
 class BaseWeights:

@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 from rft.config.samplers.server import ServerSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.models.base_model import load_tokenizer
-from rft.sampling.adapters import refuse, take_apart, unmatched_problem
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
+from rft.sampling.lora_modules import refuse, take_apart, unmatched_problem
 from rft.sampling.merging import BaseWeights, touched, unmatched
 from rft.sampling.server_client import ServerClient
 from rft.sampling.spec import EngineSpec

@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.errors import SyncError
-from rft.sampling.adapters import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
+from rft.sampling.lora_modules import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import Stops, model_stops
 from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 
 from rft.errors import SyncError
-from rft.sampling.adapters import refuse, some, take_apart, unmatched_problem
 from rft.sampling.engine import Loaded, arrived
+from rft.sampling.lora_modules import refuse, some, take_apart, unmatched_problem
 from rft.sampling.merging import BaseWeights, is_embedding, merge, touched, unmatched, whole_layers
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rft.sampling.adapters import ModuleUpdate, take_apart
+from rft.sampling.lora_modules import ModuleUpdate, take_apart
 from rft.types import Adapter
 
 

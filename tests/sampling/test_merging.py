@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from rft.errors import ModelError
 from rft.learning.packing import pack_adapter
-from rft.sampling.adapters import Parts, take_apart
+from rft.sampling.lora_modules import Parts, take_apart
 from rft.sampling.merging import BaseWeights, merge, touched, unmatched, whole_layers
 
 MODULE = "model.layers.0.self_attn.q_proj"
