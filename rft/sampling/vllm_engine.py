@@ -17,8 +17,8 @@ from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Score
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
+from rft.sampling.vllm_loading import AdapterWeights, InPlaceWeights
 from rft.sampling.vllm_settings import engine_arguments, inspect_here, set_environment
-from rft.sampling.vllm_weights import AdapterWeights, InPlaceWeights
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
 
 
