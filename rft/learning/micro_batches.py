@@ -1,8 +1,8 @@
-"""Which completions go through the model together, and how little of them is padding.
+"""Divides the completions of a step into micro-batches with little padding.
 
-TRL pads a whole step's completions to the longest and cuts the result into equal parts. Here the completions are sorted
-by length, each part is filled up to the same number of padded tokens, and each is trimmed to its own longest prompt and
-completion. The sum over a step's completions is the same, so the gradient is.
+TRL pads all completions of a step to the longest and divides them into equal parts. rft sorts the completions by
+length, fills each micro-batch up to the same number of padded tokens, and trims it to its own longest prompt and
+completion. The sum over the completions of a step is the same, and so is the gradient.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 _PROMPTS = ("prompt_ids", "prompt_mask")
-"""`[N, P]`, padded on the left; every other matrix as wide as the completions is padded on the right."""
+"""`[N, P]` matrices, padded on the left. Matrices as wide as the completions are padded on the right."""
 
 
 def plan(
@@ -30,48 +30,48 @@ def plan(
         prompt_lengths: `[N]` tokens of each prompt.
         completion_lengths: `[N]` tokens of each completion.
         rows: The completions to place.
-        size: Completions in a micro-batch if all were as long as the longest prompt and the longest completion: the
-            padded tokens of one such micro-batch are the limit of every micro-batch.
-        ranks: Among how many the micro-batches are to be shared. The largest ones are halved until there are as many
-            for each, so that none waits for what another has more.
+        size: Completions of the longest prompt and completion length in a full micro-batch. Their padded tokens are
+            the limit of every micro-batch.
+        ranks: Number of ranks. The largest micro-batches are halved until each rank can get the same number, so that no
+            rank waits for another.
 
     Returns:
-        The rows of each micro-batch, the longest completions first; for one rank never more than
-        `ceil(len(rows) / size)`.
+        The rows of each micro-batch, the longest completions first. For one rank there are at most
+        `ceil(len(rows) / size)` micro-batches.
     """
     if not rows:
         return []
     budget = size * (max(prompt_lengths[row] for row in rows) + max(completion_lengths[row] for row in rows))
-    found: list[list[int]] = []
+    micro_batches: list[list[int]] = []
     prompt = completion = 0
     for row in sorted(rows, key=lambda row: (-completion_lengths[row], -prompt_lengths[row], row)):
         prompt, completion = max(prompt, prompt_lengths[row]), max(completion, completion_lengths[row])
-        if not found or (len(found[-1]) + 1) * (prompt + completion) > budget:
-            found.append([])
+        if not micro_batches or (len(micro_batches[-1]) + 1) * (prompt + completion) > budget:
+            micro_batches.append([])
             prompt, completion = prompt_lengths[row], completion_lengths[row]
-        found[-1].append(row)
-    wanted = min(len(rows), -(-len(found) // ranks) * ranks)
-    while len(found) < wanted:
-        sizes = [_padded(some, prompt_lengths, completion_lengths) if len(some) > 1 else 0 for some in found]
+        micro_batches[-1].append(row)
+    total = min(len(rows), -(-len(micro_batches) // ranks) * ranks)
+    while len(micro_batches) < total:
+        sizes = [_padded(each, prompt_lengths, completion_lengths) if len(each) > 1 else 0 for each in micro_batches]
         largest = sizes.index(max(sizes))
-        half = (len(found[largest]) + 1) // 2
-        found[largest : largest + 1] = [found[largest][:half], found[largest][half:]]
-    return found
+        half = (len(micro_batches[largest]) + 1) // 2
+        micro_batches[largest : largest + 1] = [micro_batches[largest][:half], micro_batches[largest][half:]]
+    return micro_batches
 
 
 def share(
     micro_batches: Sequence[list[int]], prompt_lengths: Sequence[int], completion_lengths: Sequence[int], *, ranks: int
 ) -> list[list[list[int]]]:
-    """Share micro-batches out among ranks: the largest first, each to the rank that has the fewest tokens so far.
+    """Distribute micro-batches among ranks: the largest first, each to the rank with the fewest tokens.
 
     Args:
-        micro_batches: The rows of each, from `plan`.
+        micro_batches: The rows of each micro-batch, from `plan`.
         prompt_lengths: `[N]` tokens of each prompt.
         completion_lengths: `[N]` tokens of each completion.
-        ranks: How many share.
+        ranks: Number of ranks.
 
     Returns:
-        The micro-batches of each rank, in the order in which they came.
+        The micro-batches of each rank, in their original order.
     """
     sizes = [_padded(rows, prompt_lengths, completion_lengths) for rows in micro_batches]
     shares: list[list[int]] = [[] for _ in range(ranks)]
@@ -84,17 +84,17 @@ def share(
 
 
 def _padded(rows: Sequence[int], prompt_lengths: Sequence[int], completion_lengths: Sequence[int]) -> int:
-    """Tokens of a micro-batch, its padding included."""
+    """Return the tokens of a micro-batch, including its padding."""
     return len(rows) * (max(prompt_lengths[row] for row in rows) + max(completion_lengths[row] for row in rows))
 
 
 def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
-    """Some rows of a batch, trimmed to their own longest prompt and completion.
+    """Return some rows of a batch, trimmed to their own longest prompt and completion.
 
     Args:
         batch: TRL's tensors by name: `[N, P]` and `[N, C]` matrices, `[N]` and `[N, 1]` columns, and scalars. The masks
-            `prompt_mask` and `completion_mask` say where the padding is.
-        rows: Which rows.
+            `prompt_mask` and `completion_mask` are 0 for padding.
+        rows: Indices of the rows.
     """
     index = torch.tensor(rows, device=batch["prompt_ids"].device)
     prompt = max(1, int(batch["prompt_mask"][index].sum(1).max()))

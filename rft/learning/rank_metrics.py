@@ -1,7 +1,8 @@
-"""What TRL says of each micro-batch of an optimizer step, brought together over micro-batches and ranks.
+"""Combines TRL's metrics of all micro-batches and ranks into the metrics of an optimizer step.
 
-TRL averages over micro-batches as if all were of one size. Here they are of many sizes, so a mean counts each by its
-tokens, and the least and the largest stay what they are: the numbers of a step do not depend on how it was divided.
+TRL averages over micro-batches as if their sizes were equal. rft's micro-batches differ in size, so means are weighted
+by tokens, and minima and maxima are taken over all micro-batches. The metrics of a step therefore do not depend on its
+division into micro-batches.
 """
 
 from __future__ import annotations
@@ -9,26 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-Said = tuple[float, Mapping[str, Sequence[float]]]
-"""Of a micro-batch its weight, and what TRL said of it, by name."""
+MicroBatchMetrics = tuple[float, Mapping[str, Sequence[float]]]
+"""The weight of a micro-batch, and TRL's metrics for it, by name."""
 
 
-def brought_together(micro_batches: Sequence[Said]) -> dict[str, float]:
-    """One number of each name; those that end in `_min` or `_max` are the least and the largest. NaN is left out.
+def combine(micro_batches: Sequence[MicroBatchMetrics]) -> dict[str, float]:
+    """Return the minimum of metrics that end in `_min`, the maximum for `_max`, and the mean of others; NaN is ignored.
 
     Args:
-        micro_batches: Of all ranks.
+        micro_batches: Metrics of the micro-batches of all ranks.
     """
     by_name: dict[str, list[tuple[float, float]]] = {}
     for weight, metrics in micro_batches:
         for name, values in metrics.items():
             by_name.setdefault(name, []).extend((weight, value) for value in values if not math.isnan(value))
-    return {name: _one(name, weighed) for name, weighed in by_name.items() if weighed}
+    return {name: _combined(name, weighted) for name, weighted in by_name.items() if weighted}
 
 
-def _one(name: str, weighed: Sequence[tuple[float, float]]) -> float:
+def _combined(name: str, weighted: Sequence[tuple[float, float]]) -> float:
     if name.endswith("_min"):
-        return min(value for _, value in weighed)
+        return min(value for _, value in weighted)
     if name.endswith("_max"):
-        return max(value for _, value in weighed)
-    return sum(weight * value for weight, value in weighed) / sum(weight for weight, _ in weighed)
+        return max(value for _, value in weighted)
+    return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)

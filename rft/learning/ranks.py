@@ -1,11 +1,10 @@
-"""The processes that train one policy together: how they find each other, and what they add up.
+"""The ranks of a learner: processes that train one policy together. They meet in a store and sum their gradients.
 
-Each rank holds the whole model and is given the whole step, but only its share of the completions goes through its
-model. The gradients are added up once before each optimizer step, so all ranks take the same step, from the same
-weights to the same weights.
+Each rank holds the whole model and receives the whole step, but computes only its share of the completions. The ranks
+sum their gradients once before each optimizer step, so all of them take the same step and keep equal weights.
 
-The process groups of torch.distributed are made without `init_process_group`: TRL, Transformers and accelerate do not
-see them, and go on as in a process that is alone. What a loss is divided by therefore stays what it is for one rank.
+rft creates the process groups without `torch.distributed.init_process_group`, so TRL, Transformers and accelerate act
+as in a single process. The divisor of a loss is therefore the same for any number of ranks.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from rft.errors import RankLost
 from rft.learning.spec import RankPlace
 
 BUCKET_BYTES = 256 * 1024 * 1024
-"""How much is added up at once; the buffer is as large."""
+"""Size of the buffer in which tensors are summed."""
 
 
 class Ranks:
-    """The ranks of one learner, as one of them sees them. Without arguments: a process that is alone.
+    """The ranks of one learner, seen from one of them. Without arguments: a single process.
 
     Args:
-        number: Which rank this is.
-        of: How many there are.
-        store: torch's key-value store, which all of them reach.
+        number: Number of this rank.
+        of: Number of ranks.
+        store: torch's key-value store, shared by all ranks.
         group: torch's process group.
-        device: Where tensors must be for the group to add them up; None leaves them where they are.
+        device: Device on which the group sums tensors; None sums them on their own.
     """
 
     def __init__(
@@ -53,18 +52,18 @@ class Ranks:
 
     @classmethod
     def join(cls, place: RankPlace, *, timeout_s: float) -> Ranks:
-        """Meet the others; returns when all of them are there.
+        """Wait for the other ranks, and join their process group.
 
         Args:
-            place: Which rank this process is.
-            timeout_s: Deadline for meeting them, and for each sum.
+            place: Number and addresses of this rank.
+            timeout_s: Deadline for joining, and for each sum.
 
         Raises:
-            RankLost: They did not come.
+            RankLost: Another rank did not join in time.
         """
         timeout = timedelta(seconds=timeout_s)
         host, _, port = place.address.rpartition(":")
-        with _named(place.number, place.of):
+        with _naming_rank(place.number, place.of):
             store = torch.distributed.TCPStore(host, int(port), is_master=False, timeout=timeout)
             make = _nccl if place.backend == "nccl" else _gloo
             group = make(torch.distributed.PrefixStore(place.backend, store), place, timeout)
@@ -73,59 +72,59 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank speaks for all."""
+        """Whether this rank reports, publishes and saves for all ranks."""
         return self.number == 0
 
     @torch.no_grad()
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over all ranks into each tensor, the same bits on each rank.
+        """Replace each tensor by its sum over all ranks, bit for bit the same on each rank.
 
         Args:
-            tensors: Of floating point, on one device; on every rank the same shapes in the same order.
+            tensors: Floating-point tensors on one device, with the same shapes in the same order on every rank.
 
         Raises:
-            RankLost: Another rank is gone, or did not come to add up in time.
+            RankLost: Another rank has died, or did not join the sum in time.
         """
         if self.of == 1:
             return
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.reshape(-1).float() for tensor in bucket])
             summed = flat if self._device is None else flat.to(self._device)
-            with _named(self.number, self.of):
+            with _naming_rank(self.number, self.of):
                 self._group.allreduce([summed]).wait()
             parts = summed.split([tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
     def collect(self, own: Any) -> list[Any]:
-        """What every rank says, by number; elsewhere than on rank 0 only what this rank says itself.
+        """Return the values of all ranks, by number; on ranks above 0 only the rank's own value.
 
         Args:
-            own: What JSON can hold.
+            own: This rank's value, which JSON can represent.
 
         Raises:
-            RankLost: Another rank said nothing in time.
+            RankLost: Another rank did not send its value in time.
         """
         if self.of == 1:
             return [own]
         turn = next(self._turns)
-        with _named(self.number, self.of):
+        with _naming_rank(self.number, self.of):
             if not self.is_first:
-                self._store.set(f"said/{turn}/{self.number}", json.dumps(own))
+                self._store.set(f"collect/{turn}/{self.number}", json.dumps(own))
                 return [own]
-            said = [own]
+            values = [own]
             for number in range(1, self.of):
-                key = f"said/{turn}/{number}"
-                said.append(json.loads(self._store.get(key)))
+                key = f"collect/{turn}/{number}"
+                values.append(json.loads(self._store.get(key)))
                 self._store.delete_key(key)
-        return said
+        return values
 
 
 def open_store(host: str) -> Any:
-    """The store where ranks meet, on a free port of one address of this machine. It lives as long as what is returned.
+    """Open the store in which ranks meet, on a free port of this machine. It closes with the returned object.
 
     Args:
-        host: The address; the store listens there alone.
+        host: The only address on which the store listens.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, 0), family=family)
@@ -136,21 +135,21 @@ def open_store(host: str) -> Any:
 
 
 def checksum(parameters: Iterable[Tensor]) -> int:
-    """A number that is the same for weights that are equal bit for bit, computed where they are.
+    """Return a number that is equal for weights that are equal bit for bit, computed on their device.
 
-    The bits of each tensor are read as integers and summed; the sums are weighed by the place of the tensor.
+    The bits of each tensor are summed as integers. The position of a tensor is the weight of its sum.
     """
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     sums = [each.detach().view(integers[each.element_size()]).sum(dtype=torch.int64) for each in parameters]
-    found = torch.stack(sums)
-    return int((found * torch.arange(1, 2 * len(sums), 2, device=found.device)).sum().item())
+    sums_by_tensor = torch.stack(sums)
+    return int((sums_by_tensor * torch.arange(1, 2 * len(sums), 2, device=sums_by_tensor.device)).sum().item())
 
 
 def _gloo(store: Any, place: RankPlace, timeout: timedelta) -> Any:
     gloo = torch.distributed.ProcessGroupGloo
     options = gloo._Options()
     options._timeout = timeout
-    # By itself gloo takes the address of the machine's name, at which other nodes may not reach it.
+    # By default gloo uses the address of the host name, which other nodes may not reach.
     options._devices = [gloo.create_device(hostname=place.host)]
     return gloo(store, place.number, place.of, options)
 
@@ -163,7 +162,7 @@ def _nccl(store: Any, place: RankPlace, timeout: timedelta) -> Any:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbours together, up to `BUCKET_BYTES` in float32; a larger tensor alone."""
+    """Group neighbours up to `BUCKET_BYTES` in float32; a larger tensor is a group of its own."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
@@ -177,10 +176,11 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _named(number: int, of: int) -> Iterator[None]:
+def _naming_rank(number: int, of: int) -> Iterator[None]:
+    """Turn errors of torch.distributed into errors that name this rank."""
     try:
         yield
-    except RuntimeError as error:  # as all of torch.distributed's are
-        # "[<file of its source>] Connection closed by peer. <what one might do>"
+    except RuntimeError as error:  # the base of all errors of torch.distributed
+        # "[<source file>] Connection closed by peer. <advice>"
         reason = re.sub(r"^\[\S+\] ", "", str(error)).split(". ")[0].partition("\n")[0]
-        raise RankLost(f"rank {number} of {of} of the learner hears nothing from another one: {reason}") from error
+        raise RankLost(f"rank {number} of {of} of the learner lost contact with another rank: {reason}") from error

@@ -1,4 +1,4 @@
-"""The learner in Ray actors, one for each of its ranks: the loop awaits it, every wait under a name and a deadline."""
+"""Runs the learner in Ray actors, one for each rank. Every wait of the loop has a name and a deadline."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from rft.waiting import wait_for
 
 T = TypeVar("T")
 
-OWN_WORD_S = 10.0
-"""How long a rank's own failure is waited for after another one has lost it."""
+FIRST_FAILURE_S = 10.0
+"""Seconds allowed for a rank's own failure to arrive after another rank has lost contact with it."""
 
 
 class LearnerActor:
-    """A learner in a process of its own.
+    """A learner in its own process.
 
     Args:
-        spec: The learner to build.
+        spec: Spec of the learner.
     """
 
     _newest: Publication | None = None
-    """The last publication, by reference: the object store keeps its weights until the next one."""
+    """The last publication, by reference. The object store keeps its weights until the next publication."""
 
     def __init__(self, spec: LearnerSpec) -> None:
         self._learner = build_learner(spec)
@@ -46,11 +46,11 @@ class LearnerActor:
         return getattr(self._learner, name)(*arguments)
 
     def publish(self) -> Publication:
-        """The policy as it stands; its weights stay in the object store of this node."""
+        """Publish the current policy; its weights stay in the object store of this node."""
         return self._by_reference(self._learner.publish())
 
     def history(self) -> list[Publication]:
-        """The last publications, oldest first, likewise."""
+        """Return the last publications, oldest first; their weights stay in the object store of this node."""
         return [self._by_reference(publication) for publication in self._learner.history()]
 
     def _by_reference(self, publication: Publication) -> Publication:
@@ -62,10 +62,10 @@ class LearnerActor:
 
 
 class RankActor(LearnerActor):
-    """One of the ranks of a learner, in a process of its own.
+    """One rank of a learner, in its own process.
 
     Args:
-        spec: The learner to build a rank of.
+        spec: Spec of the learner.
     """
 
     def __init__(self, spec: LearnerSpec) -> None:
@@ -73,7 +73,7 @@ class RankActor(LearnerActor):
         self._store: Any = None
 
     def open_store(self) -> str:
-        """Open the store where the ranks meet, and return its `host:port`."""
+        """Open the store in which the ranks meet, and return its `host:port`."""
         from rft.learning.ranks import open_store
 
         host = ray.util.get_node_ip_address()
@@ -81,33 +81,33 @@ class RankActor(LearnerActor):
         return f"{host}:{self._store.port}"
 
     def join(self, number: int, of: int, address: str, backend: Backend) -> int:
-        """Meet the other ranks and build this one; return the steps that it has done already.
+        """Join the other ranks and build this one; return its completed steps.
 
         Args:
-            number: Which rank it is.
-            of: How many there are.
-            address: Of the store.
-            backend: What adds up the gradients.
+            number: Number of this rank.
+            of: Number of ranks.
+            address: `host:port` of the store.
+            backend: Backend that sums the gradients.
         """
         host = ray.util.get_node_ip_address()
         place = RankPlace(number=number, of=of, address=address, host=host, backend=backend)
         if number == 0:
             self._learner = build_learner(self._spec, place)
         else:
-            with tempfile.TemporaryDirectory(prefix="rft-rank-") as folder:  # which TRL makes, and nobody fills
+            with tempfile.TemporaryDirectory(prefix="rft-rank-") as folder:  # TRL requires a folder; it stays empty
                 quiet = replace(self._spec, run_folder=Path(folder), canaries=())
                 self._learner = build_learner(quiet, place)
         return self._learner.steps_done
 
 
 class RemoteLearner:
-    """What the loop sees of the learner, be it one process or several ranks.
+    """The loop's handle of the learner, which is one process or several ranks.
 
     Args:
-        specs: The learner to build, as each rank is to see it.
-        actor_options: Ray's options of the actor of each rank: what it sets aside, and where the actor goes.
+        specs: Spec of the learner for each rank.
+        actor_options: Ray's options for the actor of each rank: its resources and its node.
         start_timeout_s: Deadline for loading the model, seconds.
-        backend: What adds up the gradients, where there are several ranks.
+        backend: Backend that sums the gradients of several ranks.
     """
 
     def __init__(
@@ -127,18 +127,20 @@ class RemoteLearner:
         ]
         self._first = self._actors[0]
         if of == 1:
-            self._up = [self._first.steps_done.remote()]
+            self._started = [self._first.steps_done.remote()]
         else:
             address = self._first.open_store.remote()
-            self._up = [actor.join.remote(number, of, address, backend) for number, actor in enumerate(self._actors)]
+            self._started = [
+                actor.join.remote(number, of, address, backend) for number, actor in enumerate(self._actors)
+            ]
 
     async def start(self) -> int:
-        """Wait until all ranks are up; return the steps they have done already.
+        """Wait until all ranks have started; return their completed steps.
 
         Raises:
-            LearnError: A rank failed, or they do not start from the same weights.
+            LearnError: A rank failed, or the ranks start from different weights.
         """
-        steps: list[int] = await ask_ranks(self._up, "the learner to start", self._start_timeout_s)
+        steps: list[int] = await ask_ranks(self._started, "the learner to start", self._start_timeout_s)
         await self._compare("at the start")
         return steps[0]
 
@@ -149,54 +151,54 @@ class RemoteLearner:
         return metrics[0]
 
     async def publish(self) -> Publication:
-        """The policy as it stands, as the next version. Its weights are a reference that holds while the learner lives.
+        """Publish the current policy. Its weights are a reference, valid while the learner lives.
 
         Raises:
-            LearnError: The ranks do not hold the same weights.
+            LearnError: The ranks hold different weights.
         """
         publication: Publication = await self._ask_first("publish", "the learner to publish")
         await self._compare(f"after step {publication.policy.version}")
         return publication
 
     async def weights(self) -> Adapter | FullWeights:
-        """The weights of the policy as it stands, brought to this process."""
+        """Fetch the weights of the current policy into this process."""
         stored = (await self.publish()).weights
-        assert isinstance(stored, StoredWeights)  # by `LearnerActor.publish`
+        assert isinstance(stored, StoredWeights)  # guaranteed by `LearnerActor.publish`
         what, deadline_s = "the trained weights", self._step_timeout_s
         weights: list[Adapter | FullWeights]
         weights = await ask_ranks([stored.reference], what, deadline_s, of=len(self._actors))
         return weights[0]
 
     async def history(self) -> list[Publication]:
-        """What was published last, oldest first and ending with the newest; references as from `publish`."""
-        published: list[Publication] = await self._ask_first("history", "the learner's history")
-        return published
+        """Return the last publications, oldest first, with references as from `publish`."""
+        publications: list[Publication] = await self._ask_first("history", "the learner's history")
+        return publications
 
     async def save(self) -> None:
         """Write a checkpoint."""
         await self._ask_first("call", "the learner's checkpoint", "save")
 
     def kill(self) -> None:
-        """End its processes at once, whatever they are doing."""
+        """Kill the learner's processes immediately."""
         for actor in self._actors:
             ray.kill(actor)
 
     async def close(self) -> None:
-        """End the trainer and its processes."""
+        """Close the learner, then kill its processes."""
         try:
             await self._ask_all("close", "the learner to close")
         finally:
             self.kill()
 
     async def _compare(self, when: str) -> None:
-        """Make sure that all ranks hold the same weights: whatever made them differ would go on to be learned from."""
+        """Require equal weights on all ranks; later steps would carry a difference along."""
         if len(self._actors) == 1:
             return
         first, *others = await self._ask_all("checksum", "the ranks to compare their weights")
-        if wrong := [number for number, found in enumerate(others, start=1) if found != first]:
+        if wrong := [number for number, checksum in enumerate(others, start=1) if checksum != first]:
             raise LearnError(
-                f"{when} rank {wrong[0]} of {len(self._actors)} of the learner holds other weights than rank 0; the "
-                "ranks must compute alike: the same libraries and the same kind of processor or GPU on each node"
+                f"{when} the weights of rank {wrong[0]} of {len(self._actors)} of the learner differ from those of "
+                "rank 0; use the same libraries and the same kind of processor or GPU for every rank"
             )
 
     async def _ask_first(self, method: str, what: str, *arguments: Any) -> Any:
@@ -210,25 +212,26 @@ class RemoteLearner:
             return await ask_ranks(references, what, self._step_timeout_s)
         except RftError:
             if len(self._actors) > 1:
-                self.kill()  # some may wait for the one that failed, and would for long
+                self.kill()  # other ranks may wait for the failed rank until their deadline
             raise
 
 
 async def ask_ranks(
     references: Sequence[Awaitable[T]], what: str, deadline_s: float, *, of: int | None = None
 ) -> list[T]:
-    """Await an answer of each rank, or the first failure: the others may wait for the rank that failed.
+    """Await the answers of all ranks, or the first failure, since other ranks may wait for the failed rank.
 
-    A rank that lost another one says so before the other's own failure is known; so that one is waited for a little.
+    The loss of a rank is often reported before the rank's own failure, so that failure gets `FIRST_FAILURE_S` to
+    arrive.
 
     Args:
-        references: The answers, of rank 0 and those that follow it.
-        what: What is waited for, in words.
+        references: The answers, by rank.
+        what: Name of the wait.
         deadline_s: Seconds.
-        of: How many ranks there are; None for as many as there are references.
+        of: Number of ranks; None for the number of references.
 
     Raises:
-        LearnError: The learner failed, or its process is gone; of several ranks it says which.
+        LearnError: The learner failed, or its process died. Names the rank if there are several.
         WaitTimeout: An answer did not come in time.
     """
     of = of or len(references)
@@ -240,7 +243,7 @@ async def ask_ranks(
         if failures:
             error = min(failures, key=lambda error: isinstance(error, RankLost))
             if isinstance(error, RankLost) and silent:
-                raise LearnError(f"{error}; rank {', '.join(silent)} of {of} gives no answer") from error
+                raise LearnError(f"{error}; rank {', '.join(silent)} of {of} does not answer") from error
             raise error
         return [task.result() for task in tasks]
     finally:
@@ -251,11 +254,15 @@ async def ask_ranks(
 async def _all_or_a_failure(tasks: Sequence[asyncio.Task[T]]) -> None:
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     if pending and all(isinstance(task.exception(), RankLost) for task in done if task.exception()):
-        await asyncio.wait(pending, timeout=OWN_WORD_S)
+        await asyncio.wait(pending, timeout=FIRST_FAILURE_S)
 
 
 async def _answer(reference: Awaitable[T], number: int, of: int) -> T:
-    """Await an answer of one rank; its failures come back as LearnError, those that it meant as they are."""
+    """Await the answer of one rank.
+
+    A failure becomes a LearnError that names the rank. RankLost, UsageError, and every error of rft in a learner of one
+    process pass unchanged.
+    """
     who = "the learner" if of == 1 else f"rank {number} of {of} of the learner"
     try:
         return await reference

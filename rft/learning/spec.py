@@ -1,4 +1,4 @@
-"""What a learner is to be, as plain values that travel to the actor which builds it."""
+"""The spec of a learner, as plain values that the driver sends to the learner's actor; and the learner's protocol."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rft.config import RunConfig
 from rft.types import GradedGroup, Policy, Publication
 
 COMPLETE = "complete.json"
-"""Written last into a checkpoint; one without it was interrupted."""
+"""The last file written into a checkpoint; a checkpoint without it is incomplete."""
 
 
 Backend = Literal["gloo", "nccl"]
-"""What adds up the gradients of ranks: `nccl` on a GPU for each, `gloo` in the main memory."""
+"""Backend that sums the gradients of ranks: `nccl` between GPUs, one for each rank; `gloo` in main memory."""
 
 
 class LocalLearner(Protocol):
@@ -23,49 +23,49 @@ class LocalLearner(Protocol):
 
     @property
     def steps_done(self) -> int:
-        """Optimizer steps taken so far, those before a resume included."""
+        """Completed optimizer steps, including those before a resume."""
 
     def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
         """Take one optimizer step on these groups; return the learner's metrics.
 
         Raises:
-            LearnError: A rollout is of a policy that this learner did not publish, or of one that is too old.
+            LearnError: A rollout has a policy that this learner did not publish, or that is too old.
         """
 
     def publish(self) -> Publication:
-        """The policy as it stands, as version `steps_done`."""
+        """Return the current policy as version `steps_done`."""
 
     def history(self) -> list[Publication]:
-        """What was published last, oldest first and ending with the newest: `staleness` + 1 versions, or all there are.
+        """Return the last `staleness + 1` publications, or all if there are fewer, oldest first.
 
-        A run that goes on from a checkpoint samples the batches that were under way under exactly these. The base model
-        is not among them; a sampler has it before anything is loaded.
+        A resumed run samples the interrupted batches with them again. The base model is not included; samplers have it
+        from the start.
         """
 
     def checksum(self) -> int:
-        """A number that is the same for learners whose trained weights are equal bit for bit."""
+        """Return a number that is equal for learners whose trained weights are equal bit for bit."""
 
     def save(self) -> None:
-        """Write a checkpoint from which `resume_from` goes on."""
+        """Write a checkpoint for `resume_from`."""
 
     def close(self) -> None:
-        """End."""
+        """End the trainer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:
-    """A run's configuration, and what the driver found out for the run's learner."""
+    """A run's configuration, and the facts that the driver determined for the learner."""
 
     run: RunConfig
-    """The configuration, without the graders' entries: those may hold secrets, and the learner does not grade."""
+    """The configuration without the graders' entries, which may hold secrets and which the learner does not need."""
     model: Path
     """Folder of the base model."""
     model_name: str
-    """What the base model is called in the adapter's configuration."""
+    """Name of the base model in the adapter's configuration."""
     base: Policy
-    """The policy that is the base model alone, version 0."""
+    """The policy of the base model, version 0."""
     run_folder: Path
-    """The run folder on the learner's node; checkpoints go below it."""
+    """The run folder on the learner's node; it receives the checkpoints."""
     completions_per_micro_batch: int
     """Completions in one forward and backward pass."""
     dtype: str
@@ -75,14 +75,14 @@ class LearnerSpec:
     num_threads: int
     """CPU threads."""
     canaries: tuple[tuple[int, ...], ...] = ()
-    """`[N][L]` token ids that every publication is scored on."""
+    """`[N][L]` token ids, scored for every publication."""
     resume_from: Path | None = None
-    """Checkpoint folder to go on from."""
+    """Checkpoint folder to resume from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankPlace:
-    """Which of several ranks a process is, and where it finds the others.
+    """The number of a rank, and the addresses through which ranks find each other.
 
     Example:
         RankPlace(number=1, of=2, address="10.0.0.1:40213", host="10.0.0.2", backend="gloo")
@@ -91,10 +91,10 @@ class RankPlace:
     number: int
     """From 0; rank 0 publishes and writes checkpoints."""
     of: int
-    """How many there are."""
+    """Number of ranks."""
     address: str
     """`host:port` of the store that rank 0 opened."""
     host: str
     """Address at which the other ranks reach this one."""
     backend: Backend
-    """What adds up the gradients."""
+    """Backend that sums the gradients."""

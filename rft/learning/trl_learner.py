@@ -1,4 +1,4 @@
-"""The learner of every algorithm that TRL's trainer takes: a PEFT LoRA adapter on all linear layers, or all weights."""
+"""The learner of all algorithms based on TRL's trainer: trains a LoRA adapter on all linear layers, or all weights."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from rft.types import GradedGroup, Publication
 
 
 class TrlLearner:
-    """Trains a policy, in this process; or is one of the ranks that do, of which the first speaks for all.
+    """Trains a policy in this process, alone or as one of several ranks.
 
     Args:
-        spec: What to build. `learner.trl`, TRL's own options by name, wins over what is set here.
+        spec: Spec of the learner. Its `learner.trl`, TRL's own options by name, overrides the options set here.
         ranks: The processes that train together.
     """
 
@@ -42,14 +42,14 @@ class TrlLearner:
         warnings.filterwarnings("ignore", message=".*rollout_func.*experimental.*")
         transformers_logging.disable_progress_bar()
         learner = spec.run.learner
-        assert isinstance(learner, PolicyLearnerConfig)  # no other names this class
+        assert isinstance(learner, PolicyLearnerConfig)  # no other configuration names this class
         self._spec = spec
         self._ranks = ranks or Ranks()
         try:
             config = GRPOConfig(**_arguments(spec, learner))
         except (TypeError, ValueError) as error:
             raise LearnError(f"TRL refuses learner.trl: {error}") from error
-        # All weights are trained in float32, under autocast on a GPU: steps of 1e-6 are lost in bfloat16.
+        # Without an adapter, the weights are trained in float32, with autocast on a GPU: bfloat16 loses steps of 1e-6.
         model = AutoModelForCausalLM.from_pretrained(
             spec.model,
             config=without_dropout(AutoConfig.from_pretrained(spec.model)),
@@ -71,21 +71,21 @@ class TrlLearner:
 
     @property
     def steps_done(self) -> int:
-        """Optimizer steps taken so far, those before a resume included."""
+        """Completed optimizer steps, including those before a resume."""
         return self._stepped.steps_done
 
     def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
         """Take one optimizer step on these groups; return TRL's metrics.
 
         Raises:
-            LearnError: A rollout is of a policy that this learner did not publish, or of one that is too old.
+            LearnError: A rollout has a policy that this learner did not publish, or that is too old.
         """
         if self._ranks.is_first:
             self._published.check(groups, steps_done=self.steps_done)
         return self._stepped.step(groups)
 
     def publish(self) -> Publication:
-        """The policy as it stands, as version `steps_done`."""
+        """Return the current policy as version `steps_done`."""
         publication = self._published.newest(self.steps_done)
         if publication is None:
             publication = self._publication()
@@ -93,15 +93,15 @@ class TrlLearner:
         return publication
 
     def history(self) -> list[Publication]:
-        """What was published last, oldest first and ending with the newest."""
+        """Return the last publications, oldest first."""
         return self._published.all()
 
     def checksum(self) -> int:
-        """A number that is the same for learners whose trained weights are equal bit for bit."""
+        """Return a number that is equal for learners whose trained weights are equal bit for bit."""
         return checksum(self._stepped.trainer.trained())
 
     def save(self) -> None:
-        """Write a checkpoint; it counts once its last file is there."""
+        """Write a checkpoint. Its last file marks it as complete."""
         self.publish()
         folder = self._stepped.save()
         self._published.save(folder)
@@ -124,7 +124,7 @@ class TrlLearner:
         )
 
     def _precision(self) -> AbstractContextManager[Any]:
-        """The autocast of training: only where float32 weights are served in a coarser dtype."""
+        """Return the autocast of training. Only float32 weights that are served in a coarser dtype need one."""
         spec = self._spec
         dtype: torch.dtype = getattr(torch, spec.dtype)
         if spec.run.learner.lora is None and spec.on_gpu and dtype != torch.float32:
@@ -134,9 +134,9 @@ class TrlLearner:
 
 
 def without_dropout(config: Any) -> Any:
-    """A model's configuration with its own dropout off, as GPT-2 and OPT have it; that of the adapter is another.
+    """Disable the dropout of the model itself, such as GPT-2's or OPT's; the adapter's dropout is a separate setting.
 
-    Samplers have none: with it, the policy that is trained would not be the one that sampled.
+    Samplers have no dropout, so the learner would otherwise train a policy that differs from the sampling one.
     """
     for part in (config, config.get_text_config()):
         for name, value in vars(part).items():
@@ -158,7 +158,7 @@ def _lora(lora: LoraConfig | None) -> peft.LoraConfig | None:
 
 
 def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any]:
-    """What `GRPOConfig` is built from."""
+    """Return the arguments of `GRPOConfig`."""
     run, loop = spec.run, spec.run.loop
     completions_per_step = loop.prompts_per_step * loop.completions_per_prompt
     accumulation = completions_per_step // spec.completions_per_micro_batch
@@ -166,7 +166,7 @@ def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any
         "output_dir": str(spec.run_folder / "checkpoints"),
         "max_steps": loop.steps * learner.epochs,
         "num_iterations": learner.epochs,
-        # PPO compares no group, but TRL insists on one.
+        # PPO compares no groups, but TRL requires groups of at least 2.
         "num_generations": loop.completions_per_prompt if loop.completions_per_prompt > 1 else completions_per_step,
         "per_device_train_batch_size": spec.completions_per_micro_batch,
         "gradient_accumulation_steps": accumulation,
@@ -174,7 +174,7 @@ def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any
         "max_completion_length": run.sampler.max_completion_tokens,
         "temperature": run.sampler.temperature,
         "learning_rate": learner.learning_rate,
-        # As `constant`, which ignores `warmup_steps`, where there are none.
+        # Without `warmup_steps` it equals `constant`, which would ignore them.
         "lr_scheduler_type": "constant_with_warmup",
         "seed": run.seed,
         "use_cpu": not spec.on_gpu,

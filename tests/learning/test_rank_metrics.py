@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rft.learning.rank_metrics import brought_together
+from rft.learning.rank_metrics import combine
 
 
 def test_means_count_tokens_and_bounds_stay_bounds() -> None:
@@ -12,12 +12,12 @@ def test_means_count_tokens_and_bounds_stay_bounds() -> None:
         (30.0, {"entropy": [0.5], "clip_ratio/low_min": [0.25], "clip_ratio/high_max": [0.0]}),
         (10.0, {"entropy": [0.9], "clip_ratio/low_min": [0.125], "clip_ratio/high_max": [0.75]}),
     ]
-    assert brought_together(micro_batches) == pytest.approx(
+    assert combine(micro_batches) == pytest.approx(
         {"entropy": (30 * 0.5 + 10 * 0.9) / 40, "clip_ratio/low_min": 0.125, "clip_ratio/high_max": 0.75}
     )
 
 
 def test_what_is_not_a_number_is_left_out() -> None:
-    assert brought_together([(3.0, {"kl": [math.nan]}), (1.0, {"kl": [0.5]})]) == {"kl": 0.5}
-    assert brought_together([(3.0, {"kl": [math.nan]})]) == {}
-    assert brought_together([]) == {}
+    assert combine([(3.0, {"kl": [math.nan]}), (1.0, {"kl": [0.5]})]) == {"kl": 0.5}
+    assert combine([(3.0, {"kl": [math.nan]})]) == {}
+    assert combine([]) == {}

@@ -100,7 +100,7 @@ def test_one_bit_is_another_checksum() -> None:
 def test_nobody_comes() -> None:
     store = open_store("127.0.0.1")
     place = RankPlace(number=0, of=2, address=f"127.0.0.1:{store.port}", host="127.0.0.1", backend="gloo")
-    with pytest.raises(RankLost, match="rank 0 of 2 of the learner hears nothing from another one: "):
+    with pytest.raises(RankLost, match="rank 0 of 2 of the learner lost contact with another rank: "):
         Ranks.join(place, timeout_s=0.2)
 
 

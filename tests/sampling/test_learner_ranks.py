@@ -129,8 +129,8 @@ def test_a_rank_that_stalls(
         await learner.learn([])
 
     rank_kind(Stalling)
-    monkeypatch.setattr(remote, "OWN_WORD_S", 0.1)
-    message = "^rank 0 of 2 of the learner hears nothing from another one: .*; rank 1 of 2 gives no answer$"
+    monkeypatch.setattr(remote, "FIRST_FAILURE_S", 0.1)
+    message = "^rank 0 of 2 of the learner lost contact with another rank: .*; rank 1 of 2 does not answer$"
     with pytest.raises(LearnError, match=message):
         in_ray(with_ranks(job, make_learner_spec(tmp_path, step_timeout_s=5.0)))
 
@@ -145,5 +145,7 @@ def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, make_learner_spec
         await learner.publish()
 
     rank_kind(Drifting)
-    with pytest.raises(LearnError, match=r"^after step 1 rank 1 of 2 of the learner holds other weights than rank 0; "):
+    with pytest.raises(
+        LearnError, match=r"^after step 1 the weights of rank 1 of 2 of the learner differ from those of rank 0; "
+    ):
         in_ray(with_ranks(job, make_learner_spec(tmp_path)))
