@@ -10,12 +10,13 @@ from rft.cluster.nodes import Node, num_gpus_here, this_machine
 from rft.cluster.placement import nodes_now
 from rft.cluster.session import ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out
-from rft.cluster.workplace import Workplace, ray_ahead_for, refuse_early, workplace
+from rft.cluster.workplace import Workplace, idle_gpus_here, ray_ahead_for, refuse_early, workplace
 
 __all__ = [
     "Node",
     "Shares",
     "Workplace",
+    "idle_gpus_here",
     "nodes_now",
     "num_gpus_here",
     "ray_ahead_for",

@@ -38,6 +38,29 @@ def seat(seats: Sequence[Seat], nodes: Sequence[Node]) -> list[Node | None]:
 
     The result is a forecast; Ray decides. A fraction of a GPU is part of one GPU.
     """
+    return _seat(seats, nodes)[0]
+
+
+def idle_gpus_warning(seats: Sequence[Seat], nodes: Sequence[Node]) -> str | None:
+    """Describe the whole GPUs that no process uses, and how to use them; None if there are none."""
+    placed, free = _seat(seats, nodes)
+    num_idle = sum(gpu > 1 - 1e-9 for of_node in free.values() for gpu in of_node[1:])
+    if None in placed or not num_idle:
+        return None
+    num_free = sum(int(node.free_gpus + 1e-9) for node in nodes)
+    counts = Counter(wanted.role for wanted in seats)
+    who = " and ".join(f"{number} {role}{'s' * (number > 1)}" for role, number in counts.items())
+    warning = f"{num_idle} of {num_free} free GPUs stay unused by {who}"
+    per_sampler = max((wanted.gpus for wanted in seats if wanted.role == "sampler"), default=0.0)
+    if any(0 < wanted.gpus < 1 for wanted in seats):
+        return f"{warning}, which share GPUs; omit sampler.num_gpus and learner.num_gpus to give each process a GPU"
+    if per_sampler >= 1 and (num_more := int(num_idle // per_sampler)):
+        return f"{warning}; sampler.num_actors={counts['sampler'] + num_more} would use them"
+    return warning
+
+
+def _seat(seats: Sequence[Seat], nodes: Sequence[Node]) -> tuple[list[Node | None], dict[str, list[float]]]:
+    """Return the node of each process, and the free CPUs and GPUs that remain on each node."""
     free = {node.id: [node.free_cpus, *_gpus(node.free_gpus)] for node in nodes}
     placed: list[Node | None] = [None] * len(seats)
     for number in sorted(range(len(seats)), key=lambda number: (-seats[number].gpus, -seats[number].cpus)):
@@ -45,7 +68,7 @@ def seat(seats: Sequence[Seat], nodes: Sequence[Node]) -> list[Node | None]:
             if _take(seats[number], free[node.id]):
                 placed[number] = node
                 break
-    return placed
+    return placed, free
 
 
 def missing(seats: Sequence[Seat], nodes: Sequence[Node]) -> str | None:

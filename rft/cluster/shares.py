@@ -37,8 +37,9 @@ def share_out(
 ) -> Shares:
     """Divide the GPUs among samplers and learner, and the CPU threads as if all processes were on the largest node.
 
-    Each process gets one GPU if there are enough (with tensor parallelism, as many as it spans). Otherwise all get the
-    largest equal fraction that fits: a half, a third, and so on. Configured values take precedence.
+    Each process gets one GPU if there are enough (with tensor parallelism, as many as it spans). Otherwise each rank of
+    the learner gets a GPU and the samplers share the other GPUs. If no GPU would remain for the samplers, all processes
+    get the largest equal fraction that fits: a half, a third, and so on. Configured values take precedence.
 
     Args:
         sampler: All samplers.
@@ -49,21 +50,14 @@ def share_out(
         num_learners: Number of learners that share the samplers.
 
     Raises:
-        ConfigError: The configuration requests more GPUs than available, or fewer than an engine spans.
+        ConfigError: The configuration requests more GPUs than available, or fewer than an engine spans; or the samplers
+            would share GPUs while whole GPUs remain unused.
     """
-    spans = sampler.gpus_spanned
     ranks = learner.num_workers * num_learners if learner else 0
     processes = sampler.num_actors + ranks
     total = sum(node.gpus for node in nodes) // parallel
-    on_gpus = processes if spans else ranks
-    share = 1.0 / -(-on_gpus // int(total)) if total and on_gpus else 0.0
-    sampler_gpus = sampler.num_gpus
-    if sampler_gpus is None:
-        sampler_gpus = float(spans) if spans != 1 and total else share
-    learner_gpus = learner.num_gpus if learner else None
-    if learner_gpus is None:
-        learner_gpus = min(1.0, total) if spans > 1 else share
-    _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, spans, total)
+    sampler_gpus, learner_gpus = _gpus_of_each(sampler, learner, ranks, total)
+    _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, total)
     largest = max(nodes, key=lambda node: node.cpus)
     if num_learners > 1:  # samplers of one run sample while the learner of another works
         threads = (max(1, int(largest.cpus) // parallel // processes),) * 2
@@ -101,9 +95,50 @@ def _threads(side: Sequence[Node], at_work: Sequence[Node], parallel: int) -> in
     return min(max(1, int(node.cpus) // parallel // processes[node.id]) for node in side)
 
 
+def _gpus_of_each(
+    sampler: SamplerConfig, learner: LearnerConfig | None, ranks: int, total: float
+) -> tuple[float, float]:
+    """Return the GPUs of each sampler and of each rank."""
+    spans = sampler.gpus_spanned
+    processes = sampler.num_actors + ranks if spans else ranks
+    sampler_gpus, learner_gpus = sampler.num_gpus, learner.num_gpus if learner else None
+    if sampler_gpus is None and learner_gpus is None and spans == 1 and ranks < total < processes:
+        return _shared_by_samplers(sampler.num_actors, ranks, total), 1.0
+    share = _largest_share(processes, total)
+    if sampler_gpus is None:
+        sampler_gpus = float(spans) if spans != 1 and total else share
+    if learner_gpus is None:
+        learner_gpus = min(1.0, total) if spans > 1 else share
+    return sampler_gpus, learner_gpus
+
+
+def _shared_by_samplers(num_actors: int, ranks: int, total: float) -> float:
+    """Return the fraction of each sampler on the GPUs that the learner leaves."""
+    left = int(total) - ranks
+    share = _largest_share(num_actors, left)
+    used = -(-num_actors // round(1 / share))
+    if used < left:
+        who = f"{num_actors} samplers" + (f" and {ranks} rank(s) of the learner" if ranks else "")
+        raise ConfigError(
+            "cluster",
+            [
+                f"{who} on {total:g} GPUs: the samplers would share {used} GPU(s) and {left - used} would stay unused; "
+                f"set sampler.num_actors={left}, which gives each sampler a GPU, or set sampler.num_gpus and "
+                "learner.num_gpus"
+            ],
+        )
+    return share
+
+
+def _largest_share(processes: int, gpus: float) -> float:
+    """Return the largest fraction 1/n of a GPU that every process can get, at most 1; 0 without processes or GPUs."""
+    return 1.0 / -(-processes // int(gpus)) if processes and int(gpus) else 0.0
+
+
 def _refuse_too_much(
-    sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float, ranks: int, spans: int, total: float
+    sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float, ranks: int, total: float
 ) -> None:
+    spans = sampler.gpus_spanned
     if spans > 1 and 0 < sampler_gpus < spans:
         raise ConfigError(
             "cluster",

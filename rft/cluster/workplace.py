@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rft.cluster.nodes import this_machine
 from rft.cluster.placement import Placement, nodes_now, reserved
-from rft.cluster.seating import Seat
+from rft.cluster.seating import Seat, idle_gpus_warning
 from rft.cluster.session import LOCAL, ray_ahead, ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out, threads_of
 from rft.config import EvaluateConfig, RunConfig
@@ -49,6 +49,7 @@ async def workplace(
     model: Path,
     fingerprint: str,
     tell: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
     address: str | None = None,
     parallel: int = 1,
     part: Part = "all",
@@ -60,6 +61,7 @@ async def workplace(
         model: Folder of the base model on this machine.
         fingerprint: Fingerprint of the base model.
         tell: Receives the plan if the cluster has other machines.
+        warn: Receives a warning if the run leaves GPUs unused.
         address: Address of an open `ray_session`; None opens one.
         parallel: Runs that go on in that session at the same time, each like this one.
         part: Which processes: all of a run, or the samplers that such runs have in common, or a run's learner without
@@ -80,8 +82,9 @@ async def workplace(
         take_turns = isinstance(config, RunConfig) and config.loop.staleness == 0
         of_all, in_common = (parallel, 1) if part == "all" else (1, parallel)
         shares = share_out(sampler, learner, nodes, parallel=of_all, take_turns=take_turns, num_learners=in_common)
-        seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * num_samplers
-        seats += [Seat(role="learner", cpus=1, gpus=shares.learner_gpus)] * num_ranks
+        seats = _seats(shares, num_samplers, num_ranks)
+        if parallel == 1 and (warning := idle_gpus_warning(seats, nodes)):
+            warn(warning)
         is_local = address == LOCAL
         async with reserved(
             seats,
@@ -102,6 +105,12 @@ async def workplace(
                 for mirror in filter(None, dict.fromkeys(place.mirrors)):
                     with contextlib.suppress(ClusterError, WaitTimeout):  # the node is gone, with its files
                         await mirror.remove()
+
+
+def _seats(shares: Shares, num_samplers: int, num_ranks: int) -> list[Seat]:
+    """Return the needs of the samplers, then those of the learner's ranks."""
+    seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * num_samplers
+    return seats + [Seat(role="learner", cpus=1, gpus=shares.learner_gpus)] * num_ranks
 
 
 def _placed(
@@ -155,6 +164,20 @@ def ray_ahead_for(config: RunConfig | EvaluateConfig) -> Iterator[None]:
 
 def _num_processes(config: RunConfig | EvaluateConfig) -> int:
     return config.sampler.num_actors + (config.learner.num_workers if isinstance(config, RunConfig) else 0)
+
+
+def idle_gpus_here(config: RunConfig | EvaluateConfig) -> str | None:
+    """Describe the GPUs of this machine that a run would leave unused; None on a cluster, or if it uses all.
+
+    Raises:
+        ConfigError: Like `refuse_early`.
+    """
+    if not starts_ray(config.cluster):
+        return None
+    learner = config.learner if isinstance(config, RunConfig) else None
+    nodes = [this_machine(_num_processes(config))]
+    shares = share_out(config.sampler, learner, nodes)
+    return idle_gpus_warning(_seats(shares, config.sampler.num_actors, learner.num_workers if learner else 0), nodes)
 
 
 def refuse_early(config: RunConfig | EvaluateConfig) -> None:

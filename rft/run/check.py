@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rft.cluster import num_gpus_here, refuse_early
+from rft.cluster import idle_gpus_here, num_gpus_here, refuse_early
 from rft.cluster.versions import packages_here
 from rft.config import EvaluateConfig, RunConfig, audit_folder
 from rft.config.learners.policy import PolicyLearnerConfig
@@ -62,6 +62,8 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     if rows["audit"] in (FAILED, NEVER) and run.audit != "off":
         state = "have failed their last audit" if rows["audit"] == FAILED else "were never audited"
         warnings.append(f"the graders {state}: rft audit shows how a model could exploit them")
+    if idle := idle_gpus_here(run):
+        warnings.append(idle)
     missing = missing_packages("rft train", *packages_here(run))
     return Plan(
         title=_title("run", missing),
@@ -103,7 +105,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
     return Plan(
         title=_title("measurement", missing),
         rows=rows,
-        warnings=(*([missing] if missing else []), *_model_warnings(prepared)),
+        warnings=(*filter(None, (missing, idle_gpus_here(config))), *_model_warnings(prepared)),
         not_checked=NOT_LOOKED_AT[:2],
     )
 

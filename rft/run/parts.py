@@ -166,6 +166,7 @@ def _workplace(
         model=prepared.model,
         fingerprint=prepared.base.fingerprint,
         tell=lambda text: emit(Notice(text=text)),
+        warn=lambda text: emit(Warned(text=text)),
         address=shared_ray.address if shared_ray else None,
         parallel=shared_ray.parallel if shared_ray else 1,
         part="learner" if only_learner else "all",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from rft.cluster import Node
-from rft.cluster.seating import Seat, missing, plan_text, seat, there_is
+from rft.cluster.seating import Seat, idle_gpus_warning, missing, plan_text, seat, there_is
 
 MakeNode = Callable[..., Node]
 
@@ -62,6 +62,43 @@ def test_the_plan(make_node: MakeNode) -> None:
         "  gpu-1  16 of 16   3 of 4     1 learner (1 CPU and 1 GPU each)\n"
         "  gpu-2  16 of 16   4 of 4     2 samplers (1 CPU and 2 GPUs each)"
     )
+
+
+def seats(samplers: int, sampler_gpus: float, ranks: int, learner_gpus: float) -> list[Seat]:
+    of_samplers = [Seat(role="sampler", cpus=1, gpus=sampler_gpus)] * samplers
+    return of_samplers + [Seat(role="learner", cpus=1, gpus=learner_gpus)] * ranks
+
+
+def test_a_plan_that_uses_every_gpu_warns_of_nothing(make_node: MakeNode) -> None:
+    assert idle_gpus_warning(seats(1, 0.5, 1, 0.5), [make_node("a", 8, 1)]) is None
+    assert idle_gpus_warning(seats(2, 1, 1, 1), [make_node(name, 8, 1) for name in "abc"]) is None
+    assert idle_gpus_warning(seats(7, 1, 1, 1), [make_node("a", 16, 8)]) is None
+    assert idle_gpus_warning(seats(3, 4, 4, 1), [make_node("a", 16, 8), make_node("b", 16, 8)]) is None
+    assert idle_gpus_warning(seats(1, 0, 1, 0), [make_node("a", 8)]) is None
+
+
+def test_gpus_that_stay_unused(make_node: MakeNode) -> None:
+    # Two halves on one GPU, the third half on another.
+    assert idle_gpus_warning(seats(2, 0.5, 1, 0.5), [make_node(name, 8, 1) for name in "abc"]) == (
+        "1 of 3 free GPUs stay unused by 2 samplers and 1 learner, which share GPUs; omit sampler.num_gpus and "
+        "learner.num_gpus to give each process a GPU"
+    )
+    assert idle_gpus_warning(seats(1, 1, 1, 1), [make_node("a", 16, 8)]) == (
+        "6 of 8 free GPUs stay unused by 1 sampler and 1 learner; sampler.num_actors=7 would use them"
+    )
+    nodes = [make_node("a", 16, 8), make_node("b", 16, 8)]
+    assert idle_gpus_warning(seats(2, 4, 2, 1), nodes) == (
+        "6 of 16 free GPUs stay unused by 2 samplers and 2 learners; sampler.num_actors=3 would use them"
+    )
+    assert idle_gpus_warning(seats(3, 4, 2, 1), nodes) == "2 of 16 free GPUs stay unused by 3 samplers and 2 learners"
+
+
+def test_gpus_in_use_by_others_are_not_unused(make_node: MakeNode) -> None:
+    assert idle_gpus_warning(seats(1, 0.5, 1, 0.5), [make_node("a", 16, 8, free_gpus=1.5)]) is None
+
+
+def test_a_plan_that_does_not_fit_warns_of_nothing(make_node: MakeNode) -> None:
+    assert idle_gpus_warning(seats(2, 2, 1, 1), [make_node("a", 16, 3)]) is None
 
 
 def test_bundles() -> None:

@@ -28,8 +28,9 @@ def shares(threads: tuple[int, int], gpus: tuple[float, float]) -> Shares:
         (1, 8, 1, shares((4, 4), (0.5, 0.5))),  # one GPU for two
         (3, 8, 4, shares((2, 2), (1, 1))),
         (1, 8, 8, shares((4, 4), (1, 1))),  # more GPUs than processes: one each
-        (3, 8, 2, shares((2, 2), (0.5, 0.5))),
-        (2, 9, 2, shares((3, 3), (0.5, 0.5))),  # two thirds would leave a third on each GPU that nobody can use
+        (2, 9, 2, shares((3, 3), (0.5, 1))),  # one GPU for the learner, the other for two samplers
+        (3, 8, 2, shares((2, 2), (1 / 3, 1))),
+        (4, 10, 3, shares((2, 2), (0.5, 1))),
     ],
 )
 def test_shares_of_samplers_and_a_learner(
@@ -68,6 +69,32 @@ def test_samplers_that_three_learners_have_in_common(
 def test_ranks_are_processes_like_others(make_node: MakeNode, cpus: int, gpus: int, expected: Shares) -> None:
     learner = GrpoLearnerConfig(num_workers=2)
     assert share_out(VllmSamplerConfig(num_actors=1), learner, [make_node("a", cpus, gpus)]) == expected
+
+
+def test_ranks_have_gpus_of_their_own_where_one_is_left_for_the_samplers(make_node: MakeNode) -> None:
+    # Two ranks, each with a GPU; two samplers share the third.
+    learner = GrpoLearnerConfig(num_workers=2)
+    found = share_out(VllmSamplerConfig(num_actors=2), learner, [make_node("a", 8, 3)])
+    assert (found.sampler_gpus, found.learner_gpus) == (0.5, 1)
+
+
+@pytest.mark.parametrize(("machines", "gpus"), [(1, 8), (2, 4), (8, 1)])
+def test_samplers_that_would_share_gpus_while_others_stay_unused(make_node: MakeNode, machines: int, gpus: int) -> None:
+    nodes = [make_node(str(number), 16, gpus) for number in range(machines)]
+    with pytest.raises(ConfigError) as caught:
+        share_out(VllmSamplerConfig(num_actors=8), GrpoLearnerConfig(), nodes)
+    # Two samplers on a GPU are the most that fit seven GPUs, and then need four.
+    assert caught.value.problems == (
+        "8 samplers and 1 rank(s) of the learner on 8 GPUs: the samplers would share 4 GPU(s) and 3 would stay unused; "
+        "set sampler.num_actors=7, which gives each sampler a GPU, or set sampler.num_gpus and learner.num_gpus",
+    )
+    assert share_out(VllmSamplerConfig(num_actors=7), GrpoLearnerConfig(), nodes).sampler_gpus == 1
+    assert share_out(VllmSamplerConfig(num_actors=14), GrpoLearnerConfig(), nodes).sampler_gpus == 0.5
+
+
+def test_samplers_without_a_learner_that_would_leave_gpus_unused(make_node: MakeNode) -> None:
+    with pytest.raises(ConfigError, match=r"^cluster.*\n.*5 samplers on 4 GPUs: .* share 3 GPU\(s\) and 1 would stay"):
+        share_out(VllmSamplerConfig(num_actors=5), None, [make_node("a", 8, 4)])
 
 
 def test_gpus_of_all_nodes_count(make_node: MakeNode) -> None:

@@ -14,6 +14,9 @@ import jsonschema
 import pytest
 import yaml
 
+from rft.cluster import Node, share_out
+from rft.cluster.seating import Seat, idle_gpus_warning, missing
+from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.schema import AttachClusterConfig
 
@@ -84,14 +87,40 @@ def test_the_job_runs_what_rft_takes() -> None:
     assert (command, subcommand) == ("rft", "train")
     run = load_training([*words, "logging=none"])
     assert run.cluster == AttachClusterConfig()
-    # The samplers and the learner get one GPU each.
+    # The samplers and the learner get one GPU each, so that none of the rented GPUs is idle.
     [group] = JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    assert group["replicas"] == run.sampler.num_actors + 1
+    resources = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    nodes = [
+        node(f"pod {number}", cpus=float(resources["cpu"]), gpus=float(resources["nvidia.com/gpu"]))
+        for number in range(group["replicas"])
+    ]
+    check_every_gpu_is_used(run, nodes)
+
+
+def node(name: str, *, cpus: float, gpus: float) -> Node:
+    return Node(id=name, name=name, cpus=cpus, gpus=gpus, free_cpus=cpus, free_gpus=gpus)
+
+
+def check_every_gpu_is_used(run: RunConfig, nodes: list[Node]) -> None:
+    shares = share_out(run.sampler, run.learner, nodes)
+    seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * run.sampler.num_actors
+    seats += [Seat(role="learner", cpus=1, gpus=shares.learner_gpus)] * run.learner.num_workers
+    assert (shares.sampler_gpus, shares.learner_gpus) == (1, 1)
+    assert idle_gpus_warning(seats, nodes) is None
+    assert missing(seats, nodes) is None
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_the_object_store_fits_into_shared_memory(spec: dict[str, Any]) -> None:
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        [size] = [v["emptyDir"]["sizeLimit"] for v in group["template"]["spec"]["volumes"] if "emptyDir" in v]
+        assert int(group["rayStartParams"]["object-store-memory"]) < int(size.removesuffix("Gi")) * 2**30
 
 
 def test_the_slurm_script_is_bash() -> None:
     subprocess.run(["bash", "-n", SBATCH], check=True)
     text = SBATCH.read_text()
+    assert "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK" in text
     directives = re.findall(r"^#SBATCH (--[a-z-]+)=", text, re.MULTILINE)
     assert {"--nodes", "--ntasks-per-node", "--cpus-per-task", "--time", "--signal"} <= set(directives)
     assert "RAY_AUTH_MODE=token" in text
@@ -103,3 +132,11 @@ def test_the_slurm_script_runs_what_rft_takes() -> None:
     values = words.replace('"$address:$PORT"', "10.0.0.1:20000").split()
     run = load_training(["experiment=quickstart", *values])
     assert run.cluster == AttachClusterConfig(address="10.0.0.1:20000", placement_timeout_s=600.0)
+
+
+def test_the_example_of_the_slurm_script_uses_every_gpu() -> None:
+    [(nodes, gpus, words)] = re.findall(
+        r"sbatch --nodes=(\d+) --gpus-per-node=(\d+) deploy/slurm/rft.sbatch (.*)", SBATCH.read_text()
+    )
+    run = load_training([*words.split(), "cluster=attach"])
+    check_every_gpu_is_used(run, [node(str(number), cpus=8, gpus=float(gpus)) for number in range(int(nodes))])
