@@ -15,6 +15,7 @@ from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
 from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
+from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
 from rft.run.plan import dtype_of
 from rft.sampling.canaries import choose_canaries
@@ -64,6 +65,7 @@ def engine_spec(
         canaries=canaries(prepared),
         seed=config.seed,
         staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
+        max_requests=completions_in_flight(config, prepared),
         place=there,
     )
 

@@ -41,6 +41,7 @@ def open_local_engine(kind: str, model: Path, adapter: Adapter | None, *, seed: 
             dtype="bfloat16" if on_gpu else "float32",
             max_context_tokens=context_tokens(model),
             seed=seed,
+            max_requests=num_completions,
             place=EnginePlace(model=model, num_threads=os.cpu_count() or 1, num_gpus=float(on_gpu)),
         )
     )

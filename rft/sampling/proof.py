@@ -120,7 +120,7 @@ def prove(
         return Proof(problems=tuple(problems), gap=nothing, base_gap=nothing)
     anew = gap(scores.logprobs, publication.canary_logprobs)
     base_gap = gap(scores.logprobs, base.logprobs)
-    cached = gap((scores.last,), (tuple(row[-1] for row in scores.logprobs[: len(scores.last)]),))
+    cached = gap((scores.last,), (tuple(row[-1] for row in scores.logprobs[: len(scores.last)]),)).largest
     allowed = f"(allowed: {tolerance:.2g} and {MAX_OVER_MEAN * tolerance:.2g})"
     of_base = gap(base.logprobs, publication.base_canary_logprobs)
     if not of_base.within(tolerance):
@@ -133,10 +133,11 @@ def prove(
             f"its log-probabilities of the canaries differ from the learner's by {anew} {allowed}, from the base "
             f"model's by {base_gap}; {_what_it_is(scores.logprobs, base, known, tolerance)}"
         )
-    elif not cached.within(tolerance):
+    elif not cached <= MAX_OVER_MEAN * tolerance:  # one token, so the limit of a single token; False for NaN
         problems.append(
-            f"its log-probabilities agree with the learner's when computed anew, but differ through the prefix "
-            f"cache by {cached} {allowed}: the cache contains results of another policy"
+            f"its log-probabilities agree with the learner's when computed anew, but that of one token differs through "
+            f"the prefix cache by {cached:.2g} (allowed: {MAX_OVER_MEAN * tolerance:.2g}): the cache contains results "
+            "of another policy"
         )
     elif has_moved(publication, tolerance) and base_gap.mean <= tolerance:
         problems.append(f"its log-probabilities of the canaries are the base model's (they differ by {base_gap})")

@@ -58,5 +58,7 @@ class EngineSpec:
     """Policy versions that may be in flight beside the newest."""
     num_runs: int = 1
     """Number of runs that share the engine, each with its own policies."""
+    max_requests: int = 128
+    """Highest number of completions that are requested of the engine at the same time."""
     place: EnginePlace
     """Place of the engine."""

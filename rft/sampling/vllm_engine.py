@@ -21,6 +21,9 @@ from rft.sampling.vllm_loading import AdapterWeights, InPlaceWeights
 from rft.sampling.vllm_settings import engine_arguments, inspect_here, set_environment
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
 
+CANARY_PRIORITY = -1
+"""Priority of canaries in vLLM's queue, before completions (0 and above): no sync waits for requests to start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -179,9 +182,12 @@ class VllmEngine:
         held = self._held[-1]
         common = {"temperature": 1.0, "max_tokens": 1, "detokenize": False}
         probes = [
-            self._submit(ids[:-1], SamplingParams(**common, logprob_token_ids=[ids[-1]]), held) for ids in sequences[:1]
+            self._submit(ids[:-1], SamplingParams(**common, logprob_token_ids=[ids[-1]]), held, CANARY_PRIORITY)
+            for ids in sequences[:1]
         ]
-        fresh = [self._submit(ids, SamplingParams(**common, prompt_logprobs=0), held) for ids in sequences]
+        fresh = [
+            self._submit(ids, SamplingParams(**common, prompt_logprobs=0), held, CANARY_PRIORITY) for ids in sequences
+        ]
         outputs: dict[str, Any] = {}
         while len(outputs) < len(probes) + len(fresh):
             outputs |= self._advance()
@@ -196,10 +202,18 @@ class VllmEngine:
         return Scores(logprobs=logprobs, last=tuple(last), reused_tokens=reused)
 
     def _submit(self, prompt_ids: Sequence[int], params: Any, held: Held, priority: int = 0) -> str:
-        key = str(next(self._numbers))
+        number = next(self._numbers)
         prompt = {"prompt_token_ids": list(prompt_ids), "cache_salt": held.salt}
-        self._engine.add_request(key, prompt, params, lora_request=held.lora_request, priority=priority)
-        return key
+        self._engine.add_request(
+            str(number),
+            prompt,
+            params,
+            # Orders requests of equal priority; vLLM's own value is the clock, which may be set back.
+            arrival_time=float(number),
+            lora_request=held.lora_request,
+            priority=priority,
+        )
+        return str(number)
 
     def _advance(self) -> dict[str, Any]:
         """Step vLLM; keep finished rollouts, and return the other outputs."""

@@ -13,6 +13,11 @@ from rft.config.samplers.vllm import LORA_RANKS, VllmSamplerConfig
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EnginePlace, EngineSpec
 
+MAX_SEQUENCES_ON_GPU = 1024
+"""Highest `max_num_seqs` on a GPU: vLLM's own value for its `LLM` class on large GPUs."""
+BATCHED_TOKENS_ON_GPU = 8192
+"""`max_num_batched_tokens` on a GPU. `LLMEngine.from_engine_args` would take 2,048, and 128 sequences."""
+
 
 def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
     """Return the `EngineArgs` by name; `sampler.engine` overrides these settings.
@@ -43,9 +48,10 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "worker_extension_cls": "rft.sampling.vllm_worker.ReadBackWorker",
-        **({"scheduling_policy": "priority"} if spec.num_runs > 1 else {}),
+        # Canaries precede waiting completions; several runs take turns.
+        "scheduling_policy": "priority",
         **lora,
-        **({} if place.on_gpu else _cpu_arguments(spec.max_context_tokens)),
+        **(_gpu_arguments(spec) if place.on_gpu else _cpu_arguments(spec.max_context_tokens)),
         **_sharing_arguments(sampler, place),
         **sampler.engine,
     }
@@ -57,6 +63,12 @@ def _sharing_arguments(sampler: VllmSamplerConfig, place: EnginePlace) -> dict[s
     # Inside a placement group vLLM would request more Ray actors, although it already has its GPUs.
     spanning = {"distributed_executor_backend": "mp"} if sampler.gpus_spanned > 1 else {}
     return shared | spanning
+
+
+def _gpu_arguments(spec: EngineSpec) -> dict[str, Any]:
+    # `score` sends each canary once, and the first one also through the prefix cache.
+    needed = spec.max_requests + len(spec.canaries) + 1
+    return {"max_num_seqs": min(MAX_SEQUENCES_ON_GPU, needed), "max_num_batched_tokens": BATCHED_TOKENS_ON_GPU}
 
 
 def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:
@@ -79,7 +91,11 @@ def set_environment(on_gpu: bool) -> None:
         "VLLM_NO_USAGE_STATS": "1",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
-    if not on_gpu:
+    if on_gpu:
+        # rft samples without top-k and top-p, the only work of FlashInfer's sampler. vLLM would compile it for minutes
+        # on GPUs since Hopper, where nvcc and ninja are installed.
+        defaults |= {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+    else:
         # Threads bound to cores stop whenever another process has the core: the learner, or a second engine.
         # Compiling costs 3 s and a C++ compiler, to gather log-probabilities a little faster.
         defaults |= {

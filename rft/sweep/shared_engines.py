@@ -156,13 +156,15 @@ class SharedEngines:
                     part="samplers",
                 )
             )
+            spec = build.engine_spec(
+                run, prepared, place, max_lora_rank=max(build.lora_rank(one) or 0 for one in sharing)
+            )
             spec = replace(
-                build.engine_spec(
-                    run, prepared, place, max_lora_rank=max(build.lora_rank(one) or 0 for one in sharing)
-                ),
+                spec,
                 staleness=max(one.loop.staleness for one in sharing),
                 # Consecutive trials still share: the base model stays loaded for the next one.
                 num_runs=max(2, self._parallel),
+                max_requests=spec.max_requests * self._parallel,
             )
             engines = build.engines(spec, place)
         except BaseException:

@@ -100,7 +100,13 @@ def test_scores_of_nobody() -> None:
 
 def test_a_prefix_cache_that_says_something_else() -> None:
     [problem] = judge(last=(-2.5,))
-    assert "differ through the prefix cache by 0.5 on average and 0.5 at most" in problem
+    assert "that of one token differs through the prefix cache by 0.5 (allowed: 0.002)" in problem
+
+
+@pytest.mark.parametrize(("last", "is_proof"), [(-2.0019, True), (-2.0021, False), (float("nan"), False)])
+def test_one_token_is_held_against_the_tolerance_of_one_token(last: float, is_proof: bool) -> None:
+    """20 times the mean's 1e-4; the learner's value is -2."""
+    assert (judge(last=(last,)) == ()) is is_proof
 
 
 def test_a_prefix_cache_that_held_something_already() -> None:

@@ -71,6 +71,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             max_context_tokens=prepared.context_tokens,
             seed=0,
             staleness=run.loop.staleness,
+            max_requests=64,
             place=EnginePlace(model=prepared.model, num_threads=1, num_gpus=0),
         )
 
@@ -100,6 +101,7 @@ def test_one_set_of_samplers_until_the_last_trial_ends(world: World) -> None:
             await first.is_up()
         (started,) = world.engines
         assert (started.spec.max_lora_rank, started.spec.staleness, started.spec.num_runs) == (32, 3, 2)
+        assert started.spec.max_requests == 128, "the requests of two parallel trials"
         assert not started.is_closed, "one more is to come"
         async with shared.lease(RUN, A, RAY):  # type: ignore[arg-type]
             assert len(world.engines) == 1
