@@ -86,20 +86,20 @@ def load(
     Raises:
         ConfigError: Contains all problems.
     """
-    usable, found = usable_overrides(overrides, config_name)
+    usable, earlier = usable_overrides(overrides, config_name)
     try:
         composed = compose(config_name, usable)
     except COMPOSING as error:
-        raise ConfigError("configuration", [*found, *hide_in_words([explained(error)], {})]) from error
+        raise ConfigError("configuration", [*earlier, *hide_in_words([explained(error)], {})]) from error
     values, unresolved = _resolved(composed)
-    without_experiment = any(line.startswith("experiment=") for line in found)
+    without_experiment = any(line.startswith("experiment=") for line in earlier)
 
     def across_fields(config: Config) -> list[str]:
         # Missing keys would come from the unknown experiment.
         lines = problems(config)
         return [line for line in lines if not (without_experiment and re.search(" is (missing|empty): ", line))]
 
-    return check(schema, values, across_fields, [*found, *unresolved.values()], wrong=unresolved)
+    return check(schema, values, across_fields, [*earlier, *unresolved.values()], wrong=unresolved)
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
@@ -151,19 +151,19 @@ def initialized() -> Iterator[None]:
     """Initialize Hydra to compose from `conf/`, also within a multirun, which composes its jobs while Hydra runs."""
     register()
     state = GlobalHydra.instance()
-    around, state.hydra = state.hydra, None
+    outer, state.hydra = state.hydra, None
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             yield
     finally:
-        state.hydra = around
+        state.hydra = outer
 
 
 def check(
     schema: type[Config],
     values: Any,
     problems: Callable[[Config], list[str]],
-    found: Sequence[str] = (),
+    earlier: Sequence[str] = (),
     wrong: Iterable[str] = (),
 ) -> Config:
     """Turn plain values into a configuration.
@@ -175,14 +175,14 @@ def check(
         schema: The schema of the configuration.
         values: The plain values.
         problems: Returns problems across fields.
-        found: Earlier problems.
+        earlier: Earlier problems.
         wrong: Keys of the earlier problems.
 
     Raises:
-        ConfigError: Contains all problems: `found`, unknown keys, wrong types, and problems across fields.
+        ConfigError: Contains all problems: earlier ones, unknown keys, wrong types, and problems across fields.
     """
     given = _without_missing(values)
-    bullets = list(found)
+    bullets = list(earlier)
     known = set(wrong)
     config: Config | None
     try:
@@ -203,7 +203,7 @@ def check(
 def usable_overrides(
     overrides: Sequence[str], config_name: str = "train", *, allow_sweeps: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Split overrides into those that Hydra can apply (values as `++key=value`) and problems of the others.
+    """Return the overrides that Hydra can apply (values as `++key=value`), and the problems of the others.
 
     Args:
         overrides: The overrides.
@@ -211,27 +211,27 @@ def usable_overrides(
         allow_sweeps: Whether a key may have several values.
     """
     usable: list[str] = []
-    found: list[str] = []
+    problems: list[str] = []
     parsed = [_parsed(text) for text in overrides]
     folders = searched_folders(override for override in parsed if isinstance(override, Override))
     for text, override, shown_text in zip(overrides, parsed, hide_in_words(overrides, {}), strict=True):
         if isinstance(override, HydraException):
             why = f"{' '.join(str(override).split())}; " if shown_text == text else ""  # the parser quotes the text
-            found.append(f"{shown_text}: {meant(text, config_name, folders) or why + HOW_TO_WRITE}")
+            problems.append(f"{shown_text}: {meant(text, config_name, folders) or why + HOW_TO_WRITE}")
             continue
         key = str(override.key_or_group)
         is_group = bool(key) and any((folder / key).is_dir() for folder in folders)
         if not key or (override.is_sweep_override() and not allow_sweeps):
-            found.append(f"{shown_text}: {HOW_TO_WRITE if not key else ONE_VALUE}")
+            problems.append(f"{shown_text}: {HOW_TO_WRITE if not key else ONE_VALUE}")
         elif is_group and (problem := preset_problem(override, config_name, folders)):
-            found.append(problem)
+            problems.append(problem)
         elif is_group and not override.is_delete() and key not in groups(config_name):
             usable.append("+" + text.lstrip("+"))  # the user's presets, for a section without presets of rft
         elif is_group or override.is_delete() or key.startswith(("hydra.", "hydra/")):
             usable.append(text)
         else:
             usable.append("++" + text.lstrip("+"))
-    return usable, found
+    return usable, problems
 
 
 def _parsed(text: str) -> Override | HydraException:

@@ -1,4 +1,4 @@
-"""Checks a configuration across its fields, and reports all problems together before anything heavy starts."""
+"""Checks a configuration across its fields, and reports all problems together before any process starts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SET_IN_TEMPLATES = frozenset(
     | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
     | {"tokenizer_kwargs"}
 )
-"""Arguments of `apply_chat_template`, which are not variables of a template."""
+"""Arguments of `apply_chat_template`, which a template cannot use as variables."""
 
 
 def run_problems(run: RunConfig) -> list[str]:
@@ -63,8 +63,8 @@ def run_problems(run: RunConfig) -> list[str]:
 
 
 def place_problems(config: BaseModel) -> list[str]:
-    """Return missing files and folders of a configuration, as far as this takes no time."""
-    found: list[str] = []
+    """Return a configuration's missing files and folders, without reading them or asking the hub."""
+    problems: list[str] = []
     if isinstance(config, RunConfig | EvaluateConfig):
         splits = ("train", "validation", "test") if isinstance(config, RunConfig) else ("test",)
         for split in splits:
@@ -72,31 +72,33 @@ def place_problems(config: BaseModel) -> list[str]:
                 try:
                     local_file(source, key=f"data.{split}")
                 except UsageError as error:
-                    found += error.problems
+                    problems += error.problems
         if path := config.model.path:
             try:
                 refuse_place(path)
             except UsageError as error:
-                found += error.problems
-    return found
+                problems += error.problems
+    return problems
 
 
 def evaluate_problems(config: EvaluateConfig) -> list[str]:
     """Return all problems of an evaluation, one sentence each."""
-    found = _grader_problems(config.graders, config.evaluation.metric) + _prompt_problems(config)
+    problems = _grader_problems(config.graders, config.evaluation.metric) + _prompt_problems(config)
     if not (config.model.path or config.adapter):
-        found.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
+        problems.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
     if config.data.test is None:
-        found.append(f"data.test is missing: the tasks to measure on, {TASK_FILE}")
-    return found
+        problems.append(f"data.test is missing: the tasks to measure on, {TASK_FILE}")
+    return problems
 
 
 def grade_problems(config: GradeConfig) -> list[str]:
     """Return all problems of a grading of recorded completions, one sentence each."""
-    found = _grader_problems(config.graders, "reward")
+    problems = _grader_problems(config.graders, "reward")
     if config.data.completions is None:
-        found.append("data is missing: the completions to grade, a run folder or a .jsonl, .csv, .tsv or .parquet file")
-    return found
+        problems.append(
+            "data is missing: the completions to grade, a run folder or a .jsonl, .csv, .tsv or .parquet file"
+        )
+    return problems
 
 
 def merge_problems(config: MergeConfig) -> list[str]:
@@ -106,12 +108,12 @@ def merge_problems(config: MergeConfig) -> list[str]:
 
 def audit_config_problems(config: AuditConfig) -> list[str]:
     """Return all problems of an audit, one sentence each."""
-    found = _grader_problems(config.graders, "reward")
+    problems = _grader_problems(config.graders, "reward")
     if config.data.tasks is None:
-        found.append(f"data is missing: the tasks to audit on, {TASK_FILE}")
+        problems.append(f"data is missing: the tasks to audit on, {TASK_FILE}")
     if config.template is not None and "{answer}" not in config.template and "{json}" not in config.template:
-        found.append(f"template={config.template!r}: there is no {{answer}} (nor {{json}}) in it to be replaced")
-    return found
+        problems.append(f"template={config.template!r}: contains neither {{answer}} nor {{json}}; add one of them")
+    return problems
 
 
 def audit_problems(run: RunConfig) -> list[str]:
@@ -120,7 +122,7 @@ def audit_problems(run: RunConfig) -> list[str]:
 
 
 def audit_folder(grading: GradingConfig) -> Path | None:
-    """Return the folder of audit verdicts, or None."""
+    """Return the folder of audit verdicts; None without one."""
     return Path(grading.audit_folder).expanduser() if grading.audit_folder else None
 
 
@@ -132,7 +134,7 @@ def serve_problems(config: ServeConfig) -> list[str]:
 def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     """Return problems of rendering prompts and sampling completions."""
     model, sampler = config.model, config.sampler
-    found = [
+    problems = [
         f"model.chat_template_kwargs.{name}={value}: rft sets this itself; leave it out"
         for name, value in model.chat_template_kwargs.items()
         if name in _SET_IN_TEMPLATES
@@ -143,7 +145,7 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
             "model.chat_template": model.chat_template,
             "model.chat_template_kwargs": model.chat_template_kwargs,
         }
-        found += [
+        problems += [
             f"{key}={value}: data.format=raw sends prompts as they are, without a chat template; leave it out, or use "
             "data.format=chat"
             for key, value in given.items()
@@ -151,56 +153,56 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
         ]
     temperatures = {"sampler.temperature": sampler.temperature} if isinstance(config, RunConfig) else {}
     temperatures["evaluation.temperature"] = config.evaluation.temperature
-    return found + sampler.temperature_problems(temperatures)
+    return problems + sampler.temperature_problems(temperatures)
 
 
 def _data_problems(run: RunConfig) -> list[str]:
     data = run.data
-    found = [] if run.model.path else [f"model.path is missing: {MODEL_PATH}"]
+    problems = [] if run.model.path else [f"model.path is missing: {MODEL_PATH}"]
     if data.train is None:
-        found.append(f"data.train is missing: the training tasks, {TASK_FILE}")
+        problems.append(f"data.train is missing: the training tasks, {TASK_FILE}")
     if data.validation is not None and data.validation_share > 0:
-        found.append(
+        problems.append(
             f"data.validation_share={data.validation_share}: data.validation={data.validation} is given as well; "
             "keep one of the two"
         )
-    return found
+    return problems
 
 
 def _loop_problems(run: RunConfig) -> list[str]:
     loop = run.loop
-    found = []
+    problems = []
     if not run.sampler.has_model and run.learner.trains_a_model:
-        found.append(
-            f"sampler={run.sampler.kind}: a real learner does not know its token ids; use learner=fake as well"
+        problems.append(
+            f"sampler={run.sampler.kind}: a real learner cannot train on its token ids; use learner=fake as well"
         )
     if loop.staleness >= loop.steps:
-        found.append(
-            f"loop.staleness={loop.staleness}: must be less than loop.steps={loop.steps}, or nothing would be sampled "
-            "by a trained policy"
+        problems.append(
+            f"loop.staleness={loop.staleness}: must be less than loop.steps={loop.steps}, or no trained policy would "
+            "sample"
         )
     if loop.pass_rate is not None and loop.pass_rate.min >= loop.pass_rate.max:
-        found.append(
+        problems.append(
             f"loop.pass_rate.min={loop.pass_rate.min:g}: must be less than loop.pass_rate.max={loop.pass_rate.max:g}"
         )
     context = run.model.max_context_tokens
     if context is not None and run.sampler.max_completion_tokens >= context:
-        found.append(
+        problems.append(
             f"sampler.max_completion_tokens={run.sampler.max_completion_tokens}: leaves no room for a prompt in "
             f"model.max_context_tokens={context}"
         )
-    return found
+    return problems
 
 
 def _grader_problems(graders: Mapping[str, Mapping[str, Any]], metric: str) -> list[str]:
-    found = [problem for name, spec in graders.items() for problem in grader_problems(name, spec)]
+    problems = [problem for name, spec in graders.items() for problem in grader_problems(name, spec)]
     if not graders:
-        found.append(
-            "graders is empty: at least one is needed, as graders.correct.use=exact or "
+        problems.append(
+            "graders is empty: add at least one grader, such as graders.correct.use=exact or "
             "graders.concise.use=my_graders.py:concise"
         )
     elif metric != "reward" and metric not in graders:
-        found.append(f"evaluation.metric={metric}: neither reward nor a grader; there are: {', '.join(graders)}")
+        problems.append(f"evaluation.metric={metric}: use reward or a grader: {', '.join(graders)}")
     elif all(spec.get("weight", 1.0) == 0 for spec in graders.values()):
-        found.append("graders: every weight is 0, so every reward would be 0; give at least one a weight")
-    return found
+        problems.append("graders: every weight is 0, so every reward would be 0; give at least one grader a weight")
+    return problems

@@ -1,7 +1,7 @@
-"""Every key of a run's configuration, with its type, its default and its meaning.
+"""Defines every configuration key with its type, default and meaning.
 
-The files in `conf/` choose values; this file says which keys there are. Nothing past `rft.run.training` sees an untyped
-configuration, and importing this module pulls in no torch, Ray, vLLM or TRL.
+The files in `conf/` choose values. All code after composition receives these types, and importing this module loads
+neither torch, Ray, vLLM nor TRL.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ModelConfig(Section):
     path: str | None = None
     """A folder with a Hugging Face model, a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`, or `embedded:tiny`."""
     chat_template: str | None = None
-    """A Jinja file with a chat template, or the name of one that ships with rft: `chatml`, `llama3`, `question_answer`,
-    `user_assistant`. It is for a tokenizer that has none, or replaces its own."""
+    """A Jinja file with a chat template, or the name of a template of rft: `chatml`, `llama3`, `question_answer`,
+    `user_assistant`. It replaces the tokenizer's own template."""
     chat_template_kwargs: dict[str, Any] = {}
     """Variables of the chat template by name, such as `{enable_thinking: false}`, in training and evaluation alike."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -53,17 +53,17 @@ class DataConfig(Section):
     test: str | None = None
     """Tasks measured before and after the run; null measures the validation tasks instead."""
     validation_share: Share = 0.0
-    """Share of the training tasks split off for validation, when `data.validation` is not given."""
+    """Share of the training tasks that become validation tasks if `data.validation` is not given."""
     columns: dict[str, str] = {}
     """Names of columns in the file, by rft's name for them: `{prompt: question}`."""
     format: Literal["chat", "raw"] = "chat"
     """`chat` renders prompts with the chat template; `raw` sends the column `prompt` to the model as it is."""
     system: str | None = None
-    """System message for every prompt that has none."""
+    """System message for prompts without one."""
     allow_overlap: bool = False
     """Whether a prompt of the training tasks may also be a validation or test prompt."""
     long_prompts: Literal["error", "drop"] = "error"
-    """What to do with prompts that leave no room for a completion."""
+    """Treatment of prompts that leave no room for a completion."""
 
 
 class PassRateConfig(Section):
@@ -72,9 +72,9 @@ class PassRateConfig(Section):
     completions_per_task: Positive = 4
     """Completions sampled for each training task to measure its mean reward."""
     min: Number = 0.1
-    """Tasks with a lower mean reward are left out as too hard."""
+    """Lowest mean reward; tasks below are too hard and are excluded."""
     max: Number = 0.9
-    """Tasks with a higher mean reward are left out as too easy."""
+    """Highest mean reward; tasks above are too easy and are excluded."""
 
 
 class LoopConfig(Section):
@@ -85,91 +85,89 @@ class LoopConfig(Section):
     prompts_per_step: Positive = 8
     """Tasks sampled in each step."""
     completions_per_prompt: Positive = 8
-    """Completions sampled for each task. They form the group whose rewards are compared."""
+    """Completions sampled for each task. Their rewards are compared within this group."""
     staleness: Annotated[Whole, Field(ge=0, le=16)] = 0
     """Policy versions that the samplers run ahead of the learner. 0 is strictly on-policy. With 1 or more, sampling and
     grading overlap with learning, and importance weights correct for the difference."""
     refill_rounds: NotNegative = 0
-    """How many times a step may replace groups whose rewards are all equal by newly sampled ones; 0 keeps them."""
+    """Number of times that a step may replace groups of equal rewards by newly sampled groups; 0 keeps them."""
     pass_rate: PassRateConfig | None = None
-    """Leaves out training tasks that are too easy or too hard; null keeps all."""
+    """Excludes training tasks that are too easy or too hard; null keeps all."""
     checkpoint_every_steps: Positive = 50
-    """Steps between two checkpoints; one more is written at the end."""
+    """Steps between two checkpoints; the end of the run adds another."""
     keep_checkpoints: Positive = 2
     """Number of checkpoints kept; older ones are removed."""
 
 
 class GradingConfig(Section):
-    """How graders are run."""
+    """Execution of graders."""
 
     max_concurrency: Positive = 64
     """Completions graded at the same time."""
     num_workers: Positive | None = None
-    """Worker processes for synchronous graders; null takes the number of cores less one, and at least 2."""
+    """Worker processes for synchronous graders; null takes one less than the number of cores, and at least 2."""
     cache_folder: str | None = None
     """Folder that keeps the scores of deterministic graders, so that no input is graded twice; null keeps none."""
     max_fault_share: Annotated[Number, Field(ge=0, le=1)] = 0.1
-    """The run ends when a grader fails on a larger share of the last completions."""
+    """Largest share of recent completions on which a grader may fail before the run ends."""
     fault_window_completions: Positive = 200
-    """Number of last completions that `max_fault_share` looks at."""
+    """Number of recent completions over which `max_fault_share` is computed."""
     audit_folder: str | None = ".rft/audits"
-    """Folder in which `rft audit` keeps its verdicts and `rft train` looks for them; null does neither."""
+    """Folder in which `rft audit` stores verdicts for `rft train`; null stores and checks none."""
 
 
 class EvaluationConfig(Section):
-    """Measuring on held-out tasks."""
+    """Measurements on held-out tasks."""
 
     every_steps: Positive | None = 10
-    """Steps between two measurements of the validation tasks; null measures them never."""
+    """Steps between two measurements of the validation tasks; null never measures them."""
     completions_per_task: Positive = 1
     """Completions sampled for each held-out task."""
     temperature: Temperature = 1.0
-    """Sampling temperature in evaluation; 0 takes the likeliest token."""
+    """Sampling temperature in evaluation; 0 takes the most likely token."""
     metric: str = "reward"
-    """`reward`, or the name of a grader."""
+    """Reported value: `reward`, or the name of a grader."""
     max_validation_tasks: Positive | None = None
-    """Number of validation tasks measured during the run, the first ones; null measures all."""
+    """Number of validation tasks measured during the run, from the first; null measures all."""
 
 
 class LoggingConfig(Section):
-    """Receivers of a run's events besides the run folder's own files and the terminal."""
+    """Receivers of a run's events, besides the run folder and the terminal."""
 
     report_to: list[str] = ["tensorboard"]
     """Trackers: `tensorboard`, `wandb`, `mlflow`, `trackio`."""
     sinks: list[str] = []
-    """Classes of your own with the methods `event` and `close`, such as `my_sinks.py:MySink`; docs/sinks.md describes
-    them."""
+    """Your own classes with the methods `event` and `close`, such as `my_sinks.py:MySink`; see docs/sinks.md."""
 
 
 class ClusterConfig(Section):
-    """What all clusters share."""
+    """Keys that all clusters share."""
 
     start_timeout_s: PositiveSeconds = 120.0
     """Seconds allowed for starting or joining Ray, and for a node's first answer."""
     placement_timeout_s: PositiveSeconds = 120.0
-    """Seconds allowed until the cluster has room for every process; nodes may join and other runs may end meanwhile."""
+    """Seconds allowed until the cluster has room for every process; meanwhile nodes may join and other runs may end."""
 
 
 class LocalClusterConfig(ClusterConfig):
-    """Ray on this machine, started for the run and stopped at its end; it listens on loopback alone."""
+    """Ray on this machine: starts with the run, stops at its end, and listens only on loopback."""
 
     kind: Literal["local"] = "local"
 
 
 class AttachClusterConfig(ClusterConfig):
-    """A Ray cluster that is already running, and keeps running after the run."""
+    """A running Ray cluster, which continues after the run."""
 
     kind: Literal["attach"] = "attach"
     address: str = "auto"
-    """`<host>:<port>` of its head, or `auto`: RAY_ADDRESS, or the Ray that this machine belongs to."""
+    """`<host>:<port>` of the head node; `auto` takes RAY_ADDRESS, or the cluster to which this machine belongs."""
     ship_code: bool = True
-    """Whether the nodes receive the driver's copy of rft; if not, they need the same version installed."""
+    """Whether the nodes receive the driver's copy of rft; otherwise each needs the same version installed."""
     node_folder: AbsoluteFolder | None = None
     """Absolute folder on every node for the base model and the learner's files; null takes rft-<user id> in the
     temporary folder."""
     transfer_timeout_s: PositiveSeconds = 600.0
-    """Seconds allowed for the next part of a file on its way to a node or back, and for a node to check the base
-    model."""
+    """Seconds allowed for each part of a file transfer, and for a node to check the base model."""
 
 
 Cluster = Annotated[LocalClusterConfig | AttachClusterConfig, Field(discriminator="kind")]
@@ -181,30 +179,30 @@ class EvaluateConfig(Section):
     seed: Whole = 0
     """Seed of all random numbers."""
     name: FolderName = "evaluate"
-    """Name of the run; the default run folder bears it."""
+    """Name of the run, part of the default run folder."""
     output_dir: str
-    """The run folder; it must not hold a run yet."""
+    """The run folder; it must not contain a run."""
     dry_run: bool = False
-    """Check everything that can be checked before the start, print the plan and stop."""
+    """Run every check that needs no start, print the plan and stop."""
     adapter: str | None = None
     """A run folder or an adapter folder; null measures the base model alone."""
     model: ModelConfig
     data: DataConfig
     sampler: Sampler
     graders: dict[str, dict[str, Any]]
-    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
+    """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: Cluster = LocalClusterConfig()
 
 
 class MergeModelConfig(Section):
-    """The base model, and how the merged one is written."""
+    """The base model, and the format of the merged model."""
 
     path: str | None = None
-    """The base model: a folder, a hub id, or `embedded:tiny`; null takes the one that the adapter names."""
+    """The base model: a folder, a hub id, or `embedded:tiny`; null takes the adapter's base model."""
     chat_template: str | None = None
-    """A file with a Jinja chat template that the merged model keeps; null takes the adapter's or the base model's."""
+    """A file with a Jinja chat template for the merged model; null takes that of the adapter or of the base model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the merged weights; `auto` keeps that of the base model. 16 bits round small updates away."""
 
@@ -215,17 +213,17 @@ class MergeConfig(Section):
     adapter: str | None = None
     """A run folder, an adapter folder or a checkpoint folder."""
     output_dir: str
-    """Where the merged model is written; nothing may be there yet."""
+    """Folder for the merged model; it must not exist."""
     dry_run: bool = False
     """Read the adapter, find the base model, and stop."""
     model: MergeModelConfig = MergeModelConfig()
 
 
 class CompletionsConfig(Section):
-    """Completions that were recorded."""
+    """Recorded completions."""
 
     completions: str | None = None
-    """A run folder, or a `.jsonl`, `.csv`, `.tsv` or `.parquet` file; `data=<file>` is short for it."""
+    """A run folder, or a `.jsonl`, `.csv`, `.tsv` or `.parquet` file; `data=<file>` sets it, too."""
     columns: dict[str, str] = {}
     """Names of columns in the file, by rft's name for them: `{completion: text, prompt: question}`."""
     phase: Literal["pass rate", "train", "validation", "before", "after", "test"] | None = None
@@ -236,37 +234,38 @@ class GradeConfig(Section):
     """Grading recorded completions: `rft grade`."""
 
     name: FolderName = "grade"
-    """Name of the output folder by default."""
+    """Name of the grading, part of the default output folder."""
     output_dir: str
-    """Where the scores are written; it must not hold a run yet."""
+    """Folder for the scores; it must not contain a run."""
     dry_run: bool = False
-    """Check everything that can be checked before the start, print the plan and stop."""
+    """Run every check that needs no start, print the plan and stop."""
     data: CompletionsConfig
     graders: dict[str, dict[str, Any]]
-    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
+    """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
 
 
 class AuditDataConfig(Section):
-    """The tasks that a grader is audited on."""
+    """The tasks of a grader audit."""
 
     tasks: str | None = None
-    """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file, a hub dataset, or `embedded:family/split`; or `data=<file>`."""
+    """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file, a hub dataset, or `embedded:family/split`; `data=<file>` sets it,
+    too."""
     columns: dict[str, str] = {}
     """Names of columns in the file, by rft's name for them: `{prompt: question}`."""
     max_tasks: Positive = 30
-    """Number of tasks used, the first ones."""
+    """Number of tasks used, from the first."""
 
 
 class AuditConfig(Section):
-    """Probing graders before they train anything: `rft audit`."""
+    """Probing graders before training: `rft audit`."""
 
     name: FolderName = "audit"
-    """Name of the output folder by default."""
+    """Name of the audit, part of the default output folder."""
     output_dir: str
-    """Where the report is written; it must not hold a run yet."""
+    """Folder for the report; it must not contain a run."""
     dry_run: bool = False
-    """Check everything that can be checked before the start, print the plan and stop."""
+    """Run every check that needs no start, print the plan and stop."""
     data: AuditDataConfig
     gold: str = "answer"
     """The tasks' column with the reference."""
@@ -275,28 +274,28 @@ class AuditConfig(Section):
     completions: str | None = None
     """Recorded completions of the base model, a run folder or a file, for the probes of the training signal."""
     completions_per_prompt: Annotated[Whole, Field(ge=2)] = 8
-    """Completions of one prompt that the planned run compares."""
+    """Completions of one prompt in the planned run."""
     completions_per_step: Positive = 64
-    """Completions that the planned run grades in one step."""
+    """Completions of one step in the planned run."""
     graders: dict[str, dict[str, Any]]
-    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
+    """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
 
 
 def _on_or_off(value: Any) -> Any:
-    """YAML reads `off` as false."""
+    """Return `off` for false, since YAML reads `off` as false."""
     return {False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 class ServeConfig(Section):
-    """Graders behind HTTP: `rft serve-grader`."""
+    """An HTTP service of graders: `rft serve-grader`."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; the default accepts requests from this machine only."""
+    """Address to listen on; the default accepts requests only from this machine."""
     port: Annotated[Whole, Field(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one."""
     graders: dict[str, dict[str, Any]]
-    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
+    """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
 
 
 class SearchConfig(Section):
@@ -312,22 +311,22 @@ class SearchConfig(Section):
     parallel: Positive | None = None
     """Trials that run at the same time; null lets rft decide. With fewer, each trial learns from more earlier ones."""
     startup_trials: Positive = 5
-    """Trials with random settings; no trial is pruned before this number of trials has finished."""
+    """Number of trials with random settings; pruning starts after this number of finished trials."""
     prune: bool = True
-    """Whether a trial ends early when its validation tasks score below the median of the earlier trials."""
+    """Whether a trial ends early if its validation tasks score below the median of the earlier trials."""
     seed: Whole = 0
     """Seed of the search; each run has its own."""
 
 
 class SweepConfig(Section):
-    """A search: `rft sweep`. The other keys that it is given are those of `rft train`, and go to every trial."""
+    """A search: `rft sweep`. It also takes the keys of `rft train`, and passes them to every trial."""
 
     output_dir: str | None = None
-    """The folder of the sweep, its trials' run folders in it; null takes `runs/<name>/sweep_<time>`."""
+    """Folder of the sweep, with the run folders of the trials; null takes `runs/<name>/sweep_<time>`."""
     resume: str | None = None
     """Folder of a sweep to continue."""
     dry_run: bool = False
-    """Check everything, print the plan and stop."""
+    """Run every check that needs no start, print the plan and stop."""
     sweep: SearchConfig = SearchConfig()
 
 
@@ -337,27 +336,27 @@ class RunConfig(Section):
     seed: Whole = 0
     """Seed of all random numbers: task order, sampling, LoRA's initial weights."""
     name: FolderName = "run"
-    """Name of the run; the default run folder bears it."""
+    """Name of the run, part of the default run folder."""
     output_dir: str
-    """The run folder; it must not hold a run yet."""
+    """The run folder; it must not contain a run."""
     resume: str | None = None
     """A run folder, or its copy in storage, to continue from its last checkpoint with its own configuration."""
     storage: str | None = None
-    """Path or address for a copy of the run, any that fsspec knows, such as `s3://bucket/runs`. The run is copied there
-    after each checkpoint and at its end; null copies nothing."""
+    """Path or address for a copy of the run, any that fsspec supports, such as `s3://bucket/runs`. rft updates the copy
+    after each checkpoint and at the end of the run; null makes no copy."""
     storage_timeout_s: PositiveSeconds = 1800.0
-    """Seconds allowed for one copy, and for fetching a run from there."""
+    """Seconds allowed for one update of the copy, and for fetching a run from it."""
     dry_run: bool = False
-    """Check everything that can be checked before the start, print the plan and stop; `rft check` does the same."""
+    """Run every check that needs no start, print the plan and stop, like `rft check`."""
     audit: Annotated[Literal["refuse", "warn", "off"], BeforeValidator(_on_or_off)] = "refuse"
-    """What to do if the last `rft audit` of these graders failed: refuse to start, warn, or ignore it."""
+    """Reaction to a failed last `rft audit` of these graders: refuse to start, warn, or ignore it."""
     model: ModelConfig
     data: DataConfig
     loop: LoopConfig = LoopConfig()
     sampler: Sampler
     learner: Learner
     graders: dict[str, dict[str, Any]]
-    """Graders by name. `use` names the grader, `weight` its share of the reward; further keys are its own options."""
+    """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     logging: LoggingConfig = LoggingConfig()

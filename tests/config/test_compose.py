@@ -160,7 +160,7 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("dapo", "dapo: did you mean the preset learner=dapo?"),
         ("seed", "seed: the value is missing; write seed=<value>"),
         ("output_dir=null", "output_dir=null: input should be a valid string"),
-        ("output_dir=???", "output_dir is missing: The run folder; it must not hold a run yet."),
+        ("output_dir=???", "output_dir is missing: The run folder; it must not contain a run."),
         (
             "sampler.kind=nope",
             "sampler.kind=nope: should be one of 'fake', 'server', 'transformers', 'vllm'; select it with "
@@ -342,7 +342,7 @@ def test_graders(words: tuple[str, ...], graders: dict[str, Any]) -> None:
 
 def test_removing_the_only_grader() -> None:
     (problem,) = problems("~graders.correct")
-    assert problem.startswith("graders is empty: at least one is needed, as graders.correct.use=exact or ")
+    assert problem.startswith("graders is empty: add at least one grader, such as graders.correct.use=exact or ")
 
 
 def test_removing_what_is_not_there() -> None:

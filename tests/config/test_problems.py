@@ -40,21 +40,21 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"learner": {"lora": None}, "sampler": {"serve": "adapter"}},
-            "sampler.serve=adapter: learner.lora=null trains whole models, no adapters; leave it out",
+            "sampler.serve=adapter: learner.lora=null trains whole models, no adapters; remove sampler.serve",
         ),
         (
             {"learner": {"lora": {"rank": 32}}, "sampler": {"serve": "adapter", "engine": {"max_lora_rank": 16}}},
-            "sampler.engine.max_lora_rank=16: learner.lora.rank=32 is above it; leave it out, or use "
-            "sampler.serve=merged, which takes any rank",
+            "sampler.engine.max_lora_rank=16: is below learner.lora.rank=32; remove "
+            "sampler.engine.max_lora_rank, or use sampler.serve=merged, which supports any rank",
         ),
         (
             {"loop": {"staleness": 1}, "sampler": {"serve": "adapter", "engine": {"max_loras": 2}}},
-            "sampler.engine.max_loras=2: loop.staleness=1 needs 3, for a version is loaded before the oldest goes; "
-            "leave it out",
+            "sampler.engine.max_loras=2: loop.staleness=1 needs 3, since each version is loaded before the oldest is "
+            "removed; remove sampler.engine.max_loras",
         ),
         (
             {"loop": {"staleness": 2, "steps": 2}},
-            "loop.staleness=2: must be less than loop.steps=2, or nothing would be sampled by a trained policy",
+            "loop.staleness=2: must be less than loop.steps=2, or no trained policy would sample",
         ),
         (
             {"loop": {"pass_rate": {"min": 0.9, "max": 0.1}}},
@@ -63,7 +63,7 @@ def test_nothing_is_wrong() -> None:
         (
             {"loop": {"completions_per_prompt": 1}},
             "loop.completions_per_prompt=1: learner=grpo compares the completions of a prompt, so it needs at least 2; "
-            "learner=ppo does with 1. The sizes are:\n"
+            "learner=ppo needs only 1. The sizes are:\n"
             "    loop.prompts_per_step                  8\n"
             "    x loop.completions_per_prompt          1\n"
             "    = completions per step                 8\n"
@@ -101,11 +101,11 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"learner": {"loss_type": "luspo"}},
-            "learner.loss_type=luspo: weighs whole completions; use learner.importance_sampling_level=sequence",
+            "learner.loss_type=luspo: weights whole completions; use learner.importance_sampling_level=sequence",
         ),
         (
             {"learner": {"loss_type": "sapo", "clip_high": 0.3}},
-            "learner.clip_high=0.3: learner.loss_type=sapo does not clip; leave it out",
+            "learner.clip_high=0.3: learner.loss_type=sapo does not clip; remove learner.clip_high",
         ),
         (
             {"learner": {"advantage": "rloo"}},
@@ -114,7 +114,7 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"learner": {"num_workers": 5}, "loop": {"prompts_per_step": 1, "completions_per_prompt": 4}},
-            "learner.num_workers=5: a step has 4 completions, so 1 of the ranks would have nothing to do; use at most "
+            "learner.num_workers=5: a step has 4 completions, so 1 of the ranks would be idle; use at most "
             "4, or raise loop.prompts_per_step",
         ),
         (
@@ -122,17 +122,17 @@ def test_nothing_is_wrong() -> None:
                 "learner": {"num_workers": 3, "loss_type": "bnpo", "completions_per_micro_batch": 6},
                 "loop": {"prompts_per_step": 3, "completions_per_prompt": 4},
             },
-            "learner.num_workers=3: with learner.loss_type=bnpo whole micro-batches are shared out, and a step has 2; "
+            "learner.num_workers=3: learner.loss_type=bnpo gives each rank whole micro-batches, and a step has 2; "
             "lower learner.num_workers or learner.completions_per_micro_batch",
         ),
         (
             {"learner": {"num_workers": 2, "trl": {"use_adaptive_entropy": True}}},
-            "learner.num_workers=2: learner.trl.use_adaptive_entropy would adapt to what each rank sees; use "
+            "learner.num_workers=2: learner.trl.use_adaptive_entropy would adapt differently on each rank; use "
             "learner.num_workers=1",
         ),
         (
             {"learner": {"kind": "fake", "num_workers": 2}},
-            "learner.num_workers=2: learner=fake computes nothing that could be shared; use learner.num_workers=1",
+            "learner.num_workers=2: learner=fake has no work to share; use learner.num_workers=1",
         ),
         (
             {"learner": {"advantage": "grup", "scale_rewards": "none"}},
@@ -165,19 +165,19 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"sampler": {"kind": "server", "temperature": 3.0}},
-            "sampler.temperature=3: vLLM takes at most 2; lower it, or use sampler=transformers",
+            "sampler.temperature=3: vLLM accepts at most 2; lower it, or use sampler=transformers",
         ),
         (
             {"sampler": {"kind": "fake"}},
-            "sampler=fake: a real learner does not know its token ids; use learner=fake as well",
+            "sampler=fake: a real learner cannot train on its token ids; use learner=fake as well",
         ),
         (
             {"evaluation": {"metric": "corect"}},
-            "evaluation.metric=corect: neither reward nor a grader; there are: correct",
+            "evaluation.metric=corect: use reward or a grader: correct",
         ),
         (
             {"graders": {"correct": {"use": "exact", "weight": 0}}},
-            "graders: every weight is 0, so every reward would be 0; give at least one a weight",
+            "graders: every weight is 0, so every reward would be 0; give at least one grader a weight",
         ),
         (
             {"graders": {"correct": {"use": "exact", "nope": 1}}},
@@ -242,11 +242,11 @@ def test_a_tracker_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPa
         ),
         (
             {"sampler": {"temperature": 2.5}},
-            "sampler.temperature=2.5: vLLM takes at most 2; lower it, or use sampler=transformers",
+            "sampler.temperature=2.5: vLLM accepts at most 2; lower it, or use sampler=transformers",
         ),
         (
             {"evaluation": {"temperature": 2.5}},
-            "evaluation.temperature=2.5: vLLM takes at most 2; lower it, or use sampler=transformers",
+            "evaluation.temperature=2.5: vLLM accepts at most 2; lower it, or use sampler=transformers",
         ),
     ],
 )

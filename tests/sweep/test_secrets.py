@@ -59,7 +59,7 @@ def test_a_trial_that_cannot_run_leaves_no_secret(tmp_path: Path, monkeypatch: p
         *(QUICK, "sampler=fake", "learner=fake", "logging=none", "evaluation.every_steps=null"),
         *("data.test=null", "data.train=tasks.jsonl", "data.validation=held_out.jsonl", "~graders.correct"),
         *("graders.one.use=grader.py:one", f"graders.one.api_key={SECRET}"),
-        # Each may be 1, but not both: nothing would be sampled by a trained policy.
+        # Each may be 1, but not both: no trained policy would sample.
         *("loop.steps=2,1", "loop.staleness=0,1", "output_dir=found", "sweep.trials=8", "sweep.parallel=1"),
     ]
     run_search(words, console=Console(file=printed, width=200))

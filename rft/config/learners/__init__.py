@@ -1,6 +1,6 @@
-"""Every key of `learner`: one file for each algorithm, with its options and everything else that rft asks of it.
+"""The configurations of learners: one file for each algorithm, with its keys, checks, libraries and classes.
 
-A new algorithm is a new file here, with a class that has a `kind`, and a preset in `conf/learner/`.
+To add an algorithm, add a file with a class that has a `kind`, and a preset in `conf/learner/`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rft.config.kinds import kinds_in
 from rft.config.learners.base import LearnerConfig
 
 LEARNERS = kinds_in(__name__, LearnerConfig)
-"""The class of each kind of learner."""
+"""Configuration classes by kind."""
 
 if TYPE_CHECKING:
     Learner = LearnerConfig

@@ -1,4 +1,4 @@
-"""Keys and duties that all learners share."""
+"""Keys and methods that all learners share."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class LoraConfig(Section):
 
 
 class LearnerConfig(Section):
-    """What all learners share.
+    """Keys that all learners share.
 
-    Each subclass with a `kind` is one algorithm: its keys, its checks, what it needs installed, and what it builds.
+    Each subclass with a `kind` is one algorithm: its keys, checks, libraries and learner class.
     """
 
     target: ClassVar[str]
-    """The class of the learner, as `module:class`; the learner's process imports it."""
+    """`module:class` of the learner; the learner's process imports it."""
     libraries: ClassVar[tuple[str, ...]] = ()
     """Libraries that the learner's process imports."""
     trains_a_model: ClassVar[bool] = True
-    """Whether it trains a model, and so needs completions in that model's tokens."""
+    """Whether the learner trains a model, and therefore needs completions in that model's tokens."""
     if TYPE_CHECKING:
         kind: str = ""
 
@@ -41,15 +41,15 @@ class LearnerConfig(Section):
     lora: LoraConfig | None = LoraConfig()
     """The adapter that is trained; null trains every weight of the model."""
     completions_per_micro_batch: Positive | None = None
-    """Completions in one forward and backward pass if all were as long as the longest; of shorter ones there are more.
+    """Longest completions in one forward and backward pass; shorter ones are packed more densely.
 
     null takes the largest divisor of a step's completions up to 8 on a CPU, and up to 16,384 tokens on a GPU.
     """
     num_workers: Positive = 1
     """Number of ranks: processes that train together, each with the whole model and a share of every step."""
     num_threads: Positive | None = None
-    """CPU threads of each rank; null takes all cores at staleness 0, where engines and learner take turns, and a share
-    of them otherwise."""
+    """CPU threads of each rank; null takes all cores at staleness 0, at which engines and learner take turns, and a
+    share of the cores otherwise."""
     num_gpus: Annotated[Number, Field(ge=0)] | None = None
     """GPUs of each rank, or a fraction to share one; null divides the GPUs of the cluster."""
     start_timeout_s: PositiveSeconds = 600.0
@@ -58,27 +58,27 @@ class LearnerConfig(Section):
     """Seconds allowed for one optimizer step, and for a checkpoint."""
 
     def user_file(self) -> Path | None:
-        """A Python file of the user's that the learner's process imports."""
+        """Return the user's Python file that the learner's process imports, or None."""
         return None
 
     def with_user_file(self, file: Path) -> Self:
-        """The same keys for a process in which the user's file is this one."""
+        """Return the same keys with another path of the user's file."""
         return self
 
     def problems(self) -> list[str]:
-        """What is wrong among the keys, one sentence each."""
+        """Return the problems among the keys, one sentence each."""
         return []
 
     def batch_problems(self, *, prompts_per_step: int, completions_per_prompt: int) -> list[str]:
-        """Why the algorithm cannot learn from steps of this size, one sentence each."""
+        """Return the reasons why the algorithm cannot learn from steps of this size, one sentence each."""
         return []
 
     def rank_problems(self, *, completions_per_step: int, micro_batches_per_step: int) -> list[str]:
-        """Why several ranks cannot share a step, one sentence each."""
+        """Return the reasons why several ranks cannot share a step, one sentence each."""
         if self.num_workers <= completions_per_step:
             return []
         return [
             f"learner.num_workers={self.num_workers}: a step has {completions_per_step} completions, so "
-            f"{self.num_workers - completions_per_step} of the ranks would have nothing to do; use at most "
+            f"{self.num_workers - completions_per_step} of the ranks would be idle; use at most "
             f"{completions_per_step}, or raise loop.prompts_per_step"
         ]

@@ -8,7 +8,7 @@ from rft.config.learners.base import LearnerConfig
 
 
 class FakeLearnerConfig(LearnerConfig):
-    """Learns nothing and publishes a new version every step, to try out everything else."""
+    """Learns nothing and publishes a new version after every step, to test the other parts of a run."""
 
     target: ClassVar[str] = "rft.learning.fake:FakeLearner"
     trains_a_model: ClassVar[bool] = False
@@ -16,8 +16,5 @@ class FakeLearnerConfig(LearnerConfig):
     kind: Literal["fake"] = "fake"
 
     def rank_problems(self, *, completions_per_step: int, micro_batches_per_step: int) -> list[str]:
-        """Any ranks at all."""
-        return [
-            f"learner.num_workers={self.num_workers}: learner=fake computes nothing that could be shared; use "
-            "learner.num_workers=1"
-        ]
+        """Refuse several ranks."""
+        return [f"learner.num_workers={self.num_workers}: learner=fake has no work to share; use learner.num_workers=1"]

@@ -25,18 +25,18 @@ class GmpoLearnerConfig(GroupLearnerConfig):
     """Importance sampling that corrects for the difference between sampler and learner, one weight for each
     completion; null corrects nothing."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by: the standard deviation of the group, of the whole step, or nothing."""
+    """Divisor of advantages: the standard deviation of the group, of the whole step, or none."""
 
     def advantage_function(self) -> tuple[str, dict[str, Any]]:
-        """GRPO's."""
+        """Return GRPO's function."""
         return "rft.learning.advantages:group_relative", {"scale": self.scale_rewards}
 
     def loss_options(self) -> dict[str, Any]:
-        """The mean over completions; GMPOTrainer computes the loss itself."""
+        """Select the mean over completions; GMPOTrainer computes the loss itself."""
         return {"loss_type": "grpo", "beta": self.beta}
 
     def trl_needs(self) -> dict[str, Need]:
-        """As for all groups; GMPOTrainer ignores several options of GRPOTrainer's loss."""
+        """Add the options of GRPOTrainer's loss that GMPOTrainer ignores."""
         ignored = Need(False, "with another learner; GMPO has no such term")
         names = (
             "delta",

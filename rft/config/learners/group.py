@@ -12,7 +12,7 @@ from rft.config.trl_problems import Need
 
 
 class GroupLearnerConfig(PolicyLearnerConfig):
-    """What the learners that compare the completions of one prompt share."""
+    """Keys of the learners that compare the completions of one prompt."""
 
     trainer: ClassVar[str] = "rft.learning.group_trainer:GroupTrainer"
 
@@ -20,14 +20,14 @@ class GroupLearnerConfig(PolicyLearnerConfig):
     """Weight of the KL divergence from the base model in the loss; docs/algorithms.md has its formula."""
 
     def advantage_function(self) -> tuple[str, dict[str, Any]]:
-        """The function from `[N]` rewards and the size of a group to `[N]` advantages, and further arguments for it.
+        """Return the function from `[N]` rewards and a group size to `[N]` advantages, and its further arguments.
 
-        The function is `module:function`, or `path/to/file.py:function` for one of the user's own.
+        The function is `module:function`, or `path/to/file.py:function` in a file of the user's.
         """
         raise NotImplementedError
 
     def trl_needs(self) -> dict[str, Need]:
-        """As for all policies; the reference model can follow the policy where there is a KL term."""
+        """Allow a reference model that follows the policy if the loss has a KL term."""
         return super().trl_needs() | {
             "sync_ref_model": Need(
                 self.beta > 0 and self.lora is None, "with learner.beta above 0 and learner.lora=null"
@@ -35,10 +35,10 @@ class GroupLearnerConfig(PolicyLearnerConfig):
         }
 
     def batch_problems(self, *, prompts_per_step: int, completions_per_prompt: int) -> list[str]:
-        """A group of one completion."""
+        """Refuse groups of one completion."""
         if completions_per_prompt > 1:
             return []
         return [
             f"loop.completions_per_prompt={completions_per_prompt}: learner={self.kind} compares the completions of a "
-            "prompt, so it needs at least 2; learner=ppo does with 1"
+            "prompt, so it needs at least 2; learner=ppo needs only 1"
         ]

@@ -1,4 +1,4 @@
-"""Keys and checks of the learners that train by a policy gradient, with TRL."""
+"""Keys and checks of the learners that follow a policy gradient, with TRL."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rft.config.trl_problems import Need, trl_problems
 
 
 class PolicyLearnerConfig(LearnerConfig):
-    """What GRPO's family and PPO share."""
+    """Keys that GRPO's family and PPO share."""
 
     target: ClassVar[str] = "rft.learning.trl_learner:TrlLearner"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft", "trl")
     trainer: ClassVar[str]
     """The subclass of TRL's trainer, as `module:class`."""
     instead_of_trl: ClassVar[Mapping[str, str]] = {}
-    """Keys of this learner that replace options of TRL, where they have another name than in `grpo`."""
+    """Keys of this learner by the option of TRL that they replace, if their name differs from that in `grpo`."""
 
     clip: Annotated[Number, Field(gt=0)] = 0.2
     """Bounds the ratio of new to old probability to `[1 - clip, 1 + clip]`; not used by `cispo`, `sapo` and `vespo`."""
@@ -29,22 +29,22 @@ class PolicyLearnerConfig(LearnerConfig):
 
     For `cispo` it is the bound itself, and null takes 5."""
     epochs: Positive = 1
-    """Optimizer steps on the completions of a step; with 1 the ratio is 1, and nothing is clipped."""
+    """Optimizer steps on the completions of a step. With 1, the ratio is 1 and is never clipped."""
     mask_truncated: bool = False
-    """Whether completions that were cut at `sampler.max_completion_tokens` are left out of the loss."""
+    """Whether the loss excludes completions that were cut at `sampler.max_completion_tokens`."""
     correction: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] | None = "token_truncate"
     """Importance sampling that corrects for the difference between sampler and learner; null corrects nothing."""
     trl: dict[str, Any] = {}
     """TRL's own `GRPOConfig` options by name, such as `warmup_steps` or `max_grad_norm`.
 
-    Options that would do nothing in rft are refused."""
+    rft refuses options that would have no effect."""
 
     def loss_options(self) -> dict[str, Any]:
-        """The fields of TRL's `GRPOConfig` that define the algorithm's loss."""
+        """Return the fields of TRL's `GRPOConfig` that define the algorithm's loss."""
         raise NotImplementedError
 
     def trl_options(self) -> dict[str, Any]:
-        """The fields of TRL's `GRPOConfig` that these keys stand for; `trl` has the last word."""
+        """Return the fields of TRL's `GRPOConfig` for these keys; `trl` overrides the others."""
         options: dict[str, Any] = {
             "epsilon": self.clip,
             "epsilon_high": self.clip_high,
@@ -56,7 +56,7 @@ class PolicyLearnerConfig(LearnerConfig):
         return options | self.loss_options() | self.trl
 
     def trl_needs(self) -> dict[str, Need]:
-        """What options of TRL need beside them to do anything, by name or by how the name begins (`hub_*`)."""
+        """Return the conditions for TRL's options to have an effect, by name or by prefix (`hub_*`)."""
         trl = self.trl
         adapts = Need(bool(trl.get("use_adaptive_entropy")), "with learner.trl.use_adaptive_entropy=true")
         only_in_grpo = Need(False, "with learner=grpo")
@@ -81,17 +81,17 @@ class PolicyLearnerConfig(LearnerConfig):
         }
 
     def problems(self) -> list[str]:
-        """What is wrong with the options of TRL."""
+        """Return the problems of TRL's options."""
         return trl_problems(self.trl, needs=self.trl_needs(), keys=type(self).model_fields, instead=self.instead_of_trl)
 
     def rank_problems(self, *, completions_per_step: int, micro_batches_per_step: int) -> list[str]:
-        """Too many ranks, or entropy that each rank would see differently."""
-        found = super().rank_problems(
+        """Refuse too many ranks, and an entropy bonus that each rank would adapt differently."""
+        problems = super().rank_problems(
             completions_per_step=completions_per_step, micro_batches_per_step=micro_batches_per_step
         )
         if self.trl.get("use_adaptive_entropy"):
-            found.append(
-                f"learner.num_workers={self.num_workers}: learner.trl.use_adaptive_entropy would adapt to what each "
-                "rank sees; use learner.num_workers=1"
+            problems.append(
+                f"learner.num_workers={self.num_workers}: learner.trl.use_adaptive_entropy would adapt differently on "
+                "each rank; use learner.num_workers=1"
             )
-        return found
+        return problems

@@ -25,18 +25,18 @@ class PpoLearnerConfig(PolicyLearnerConfig):
     kl_coef: Annotated[Number, Field(ge=0)] = 0.0
     """Weight of the KL divergence from the base model, subtracted from each token's reward."""
     value_clip: Annotated[Number, Field(gt=0)] = 0.2
-    """Largest change of a value from the one that the step began with."""
+    """Largest change of a value within a step."""
     value_learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
     """Learning rate of the value function."""
     value_updates: Positive = 8
     """Optimizer steps of the value function on the completions of a step."""
 
     def loss_options(self) -> dict[str, Any]:
-        """The mean over the step's tokens; TRL computes the base model's log-probabilities where `beta` is not 0."""
+        """Select the mean over the step's tokens. With `beta` above 0, TRL scores the tokens with the base model."""
         return {"loss_type": "dapo", "scale_rewards": "none", "beta": self.kl_coef}
 
     def batch_problems(self, *, prompts_per_step: int, completions_per_prompt: int) -> list[str]:
-        """A step of one completion."""
+        """Refuse steps of one completion."""
         if prompts_per_step * completions_per_prompt > 1:
             return []
         return [f"loop.prompts_per_step={prompts_per_step}: PPO needs at least 2 completions in a step"]

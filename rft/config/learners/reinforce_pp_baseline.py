@@ -13,9 +13,9 @@ class ReinforcePpBaselineLearnerConfig(GroupLearnerConfig):
     kind: Literal["reinforce_pp_baseline"] = "reinforce_pp_baseline"
 
     def advantage_function(self) -> tuple[str, dict[str, Any]]:
-        """Rewards less their group's mean, normalized over the step."""
+        """Return the function that subtracts the group's mean and normalizes over the step."""
         return "rft.learning.advantages:reinforce_pp_baseline", {}
 
     def loss_options(self) -> dict[str, Any]:
-        """PPO's clipped loss, its mean over all tokens of the step."""
+        """Select PPO's clipped loss and its mean over all tokens of the step."""
         return {"loss_type": "dapo", "beta": self.beta, "use_bias_correction_kl": True}

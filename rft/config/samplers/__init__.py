@@ -1,6 +1,6 @@
-"""Every key of `sampler`: one file for each engine, with its options and everything else that rft asks of it.
+"""The configurations of samplers: one file for each engine, with its keys, checks, libraries and engine class.
 
-A new engine is a new file here, with a class that has a `kind`, and a preset in `conf/sampler/`.
+To add an engine, add a file with a class that has a `kind`, and a preset in `conf/sampler/`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rft.config.kinds import kinds_in
 from rft.config.samplers.base import SamplerConfig
 
 SAMPLERS = kinds_in(__name__, SamplerConfig)
-"""The class of each kind of sampler."""
+"""Configuration classes by kind."""
 
 if TYPE_CHECKING:
     Sampler = SamplerConfig

@@ -1,4 +1,4 @@
-"""What rft asks of every sampler: the keys that all share, and the questions that each engine answers about itself."""
+"""Keys and methods that all samplers share."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from rft.config.fields import Number, Positive, PositiveSeconds, Section
 from rft.config.learners.base import LoraConfig
 
 OF_THE_RUN = {"temperature", "max_completion_tokens", "stop"}
-"""Keys that a run sends with each request. Runs that differ in these alone can use the same engines."""
+"""Keys that a run sends with each request. Runs that differ only in these keys can share engines."""
 
 
 class SamplerConfig(Section):
-    """What all samplers share."""
+    """Keys that all samplers share."""
 
     if TYPE_CHECKING:
         kind: str = ""
 
     engine_class: ClassVar[str]
-    """`module:Class` of the engine. It is imported where the engine runs, so that nothing else needs its library."""
+    """`module:Class` of the engine. Only the engine's process imports it, so no other process needs its library."""
     libraries: ClassVar[tuple[str, ...]] = ()
-    """Libraries that the engine imports; every node that runs one needs them in the driver's versions."""
+    """Libraries that the engine imports. Every node with an engine needs them in the driver's versions."""
     is_remote: ClassVar[bool] = False
-    """Whether the model is in another program, which outlives the run."""
+    """Whether the model runs in another program, which outlives the run."""
     has_model: ClassVar[bool] = True
-    """Whether its token ids are those of the base model, so that a real learner can train on them."""
+    """Whether the engine samples token ids of the base model, on which a learner can train."""
 
     num_actors: Positive = 1
     """Number of Ray actors that sample, each with its own engine."""
@@ -44,15 +44,15 @@ class SamplerConfig(Section):
     stall_timeout_s: PositiveSeconds = 300.0
     """Seconds allowed until the next completion, and for a sync."""
     canary_tolerance: Annotated[Number, Field(gt=0)] | None = None
-    """Largest mean gap between the log-probabilities of sampler and learner that a sync may have; null takes the one
-    of the dtype: 1e-4 in float32, 0.02 in float16, 0.05 in bfloat16."""
+    """Largest mean gap between the log-probabilities of sampler and learner that a sync may have; null takes 1e-4 in
+    float32, 0.02 in float16 and 0.05 in bfloat16."""
     on_failed_proof: Literal["stop", "quarantine"] = "stop"
-    """What happens when a sampler cannot prove that it serves the new policy: `stop` ends the run, `quarantine` goes on
-    without that sampler while at least one other is sound."""
+    """Reaction to a sampler that cannot prove that it serves the new policy: `stop` ends the run; `quarantine`
+    continues without the sampler while at least one other is sound."""
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        """Strings that end a completion."""
+        """The strings that end a completion."""
         return ()
 
     @property
@@ -61,24 +61,24 @@ class SamplerConfig(Section):
         return 1
 
     def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
-        """What is wrong with these settings in a training run, one sentence each.
+        """Return the problems of these settings in a training run, one sentence each.
 
         Args:
-            lora: The adapter that is trained; None where all weights are.
-            staleness: Policy versions in flight beside the newest.
+            lora: The trained adapter; None if all weights are trained.
+            staleness: Policy versions in flight besides the newest.
         """
         return []
 
     def temperature_problems(self, temperatures: Mapping[str, float]) -> list[str]:
-        """Which temperatures the engine cannot sample at, one sentence each.
+        """Return the temperatures at which the engine cannot sample, one sentence each.
 
         Args:
-            temperatures: By key, as `{"sampler.temperature": 1.0}`.
+            temperatures: Temperatures by key, such as `{"sampler.temperature": 1.0}`.
         """
         return []
 
     def model_problems(self, model: Mapping[str, Any], *, with_adapter: bool) -> list[str]:
-        """Why the engine cannot serve a model's policies, one sentence each.
+        """Return the reasons why the engine cannot serve a model's policies, one sentence each.
 
         Args:
             model: The model's `config.json`.
@@ -87,7 +87,7 @@ class SamplerConfig(Section):
         return []
 
     def serving(self, model: Mapping[str, Any], dtype: str) -> Literal["adapter", "merged"]:
-        """How an adapter is served.
+        """Return how the engine serves an adapter: beside the base model, or merged into it.
 
         Args:
             model: The base model's `config.json`.
@@ -96,11 +96,11 @@ class SamplerConfig(Section):
         return "adapter"
 
     def shared(self) -> Self:
-        """The settings of an engine that several runs share."""
+        """Return the settings of an engine for several runs."""
         return self
 
     def why_alone(self, model: Mapping[str, Any]) -> str | None:
-        """Why several runs cannot share the engine; None if they can.
+        """Return the reason why several runs cannot share the engine, or None.
 
         Args:
             model: The base model's `config.json`.
@@ -109,20 +109,21 @@ class SamplerConfig(Section):
 
     @classmethod
     def for_one_prompt(cls, num_completions: int) -> Self:
-        """The settings with which `rft sample` tries a model on one prompt."""
+        """Return the settings of `rft sample`, which tries a model on one prompt."""
         return cls()
 
 
 class ModelSamplerConfig(SamplerConfig):
-    """What samplers with a model share."""
+    """Keys of samplers with a model."""
 
     stop: list[Annotated[str, Field(min_length=1)]] = []
-    """Strings that end a completion, such as `["Question:"]`, beside the end tokens of tokenizer and generation_config.
+    """Strings that end a completion, such as `["Question:"]`, besides the end tokens of tokenizer and
+    generation_config.
 
-    The completion ends with the token that completes one of them; graders see the text before it. Needed where a base
-    model does not end its turns itself."""
+    The completion ends with the token that completes the string; graders receive the text before the string. Base
+    models that do not end their turns need one."""
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        """Strings that end a completion."""
+        """The strings that end a completion."""
         return tuple(self.stop)

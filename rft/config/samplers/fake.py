@@ -11,7 +11,7 @@ from rft.config.samplers.base import SamplerConfig
 
 
 class FakeSamplerConfig(SamplerConfig):
-    """Scripted completions without a model, to try out everything else."""
+    """Scripted completions without a model, to test the other parts of a run."""
 
     engine_class: ClassVar[str] = "rft.sampling.fake_engine:FakeEngine"
     has_model: ClassVar[bool] = False
@@ -20,4 +20,4 @@ class FakeSamplerConfig(SamplerConfig):
     script: Annotated[list[str], Field(min_length=1)] = ["1", "2", "3", "4"]
     """Completions to draw from."""
     completions_per_s: Annotated[Number, Field(gt=0)] | None = None
-    """Completions that each engine finishes per second, one after the other; null finishes all at once."""
+    """Completions that each engine finishes per second, one after another; null finishes all at once."""

@@ -1,4 +1,4 @@
-"""A vLLM server that is already running, reached over HTTP."""
+"""A running vLLM server, reached over HTTP."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ class ServerSamplerConfig(ModelSamplerConfig):
 
     @property
     def gpus_spanned(self) -> int:
-        """None: the server has its own."""
+        """Number of GPUs that one engine spans: 0, since the server has its own."""
         return 0
 
     def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
-        """Whole models, which the server cannot load, and several clients of one server."""
-        found = []
+        """Refuse whole models, which the server cannot load, and several clients of one server."""
+        problems = []
         if lora is None:
-            found.append("learner.lora=null: sampler=server loads adapters, no whole models; use sampler=vllm")
+            problems.append("learner.lora=null: sampler=server loads adapters, no whole models; use sampler=vllm")
         if self.num_actors > 1:
-            found.append(
+            problems.append(
                 f"sampler.num_actors={self.num_actors}: sampler=server needs one client; use sampler.num_actors=1, and "
                 "raise sampler.max_concurrency"
             )
-        return found
+        return problems
 
     def temperature_problems(self, temperatures: Mapping[str, float]) -> list[str]:
-        """Temperatures above vLLM's highest."""
+        """Refuse temperatures above vLLM's maximum."""
         return temperature_problems(temperatures)
 
     def model_problems(self, model: Mapping[str, Any], *, with_adapter: bool) -> list[str]:
-        """Architectures that vLLM does not have, or beside which it serves no adapters."""
-        found = serving_problems(model, None, with_adapter=with_adapter)
+        """Refuse architectures that vLLM lacks, or for which it serves no adapters."""
+        problems = serving_problems(model, None, with_adapter=with_adapter)
         known = tried(model)
-        if with_adapter and not found and known is not None and not known.serves_adapters:
-            found.append(f"sampler=server: vLLM serves no adapters beside {known.name}; use sampler=vllm")
-        return found
+        if with_adapter and not problems and known is not None and not known.serves_adapters:
+            problems.append(f"sampler=server: vLLM serves no adapters beside {known.name}; use sampler=vllm")
+        return problems

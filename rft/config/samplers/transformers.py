@@ -20,5 +20,5 @@ class TransformersSamplerConfig(ModelSamplerConfig):
 
     @classmethod
     def for_one_prompt(cls, num_completions: int) -> Self:
-        """All completions in one batch."""
+        """Return settings that sample all completions in one batch."""
         return cls(completions_per_batch=num_completions)

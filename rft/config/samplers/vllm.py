@@ -10,9 +10,9 @@ from rft.config.samplers.base import ModelSamplerConfig
 from rft.models.architectures import serving_problems, tried
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM allows for `max_lora_rank`."""
+"""Values that vLLM accepts for `max_lora_rank`."""
 MAX_TEMPERATURE = 2.0
-"""The highest temperature that vLLM samples at."""
+"""Highest temperature that vLLM accepts."""
 
 
 class VllmSamplerConfig(ModelSamplerConfig):
@@ -23,74 +23,74 @@ class VllmSamplerConfig(ModelSamplerConfig):
 
     kind: Literal["vllm"] = "vllm"
     serve: Literal["adapter", "merged"] | None = None
-    """How an adapter is served: `adapter`, beside the base model; or `merged` into a clean copy of it, which samples
-    faster and takes DoRA and any rank. null is merged in float32, and adapter in 16 bits, where a merged weight rounds
-    small updates away."""
+    """How an adapter is served: `adapter` beside the base model, or `merged` into a clean copy of it, which samples
+    faster and supports DoRA and any rank. null takes `merged` in float32, and `adapter` in 16 bits, in which merged
+    weights would round small updates away."""
     engine: dict[str, Any] = {}
     """vLLM's own `EngineArgs` by name, such as `gpu_memory_utilization`; they override rft's settings."""
 
     @property
     def gpus_spanned(self) -> int:
-        """GPUs that one engine spans: tensor times pipeline parallelism."""
+        """Number of GPUs that one engine spans: tensor times pipeline parallelism."""
         return int(self.engine.get("tensor_parallel_size") or 1) * int(self.engine.get("pipeline_parallel_size") or 1)
 
     def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
-        """Settings that the adapters to come do not fit into."""
+        """Refuse settings that are too small for the run's adapters."""
         if lora is None:
             if self.serve is None:
                 return []
-            return [f"sampler.serve={self.serve}: learner.lora=null trains whole models, no adapters; leave it out"]
+            return [
+                f"sampler.serve={self.serve}: learner.lora=null trains whole models, no adapters; remove sampler.serve"
+            ]
         if self.serve != "adapter":
             return []
-        found = []
+        problems = []
         max_rank, max_loras = self.engine.get("max_lora_rank"), self.engine.get("max_loras")
         if isinstance(max_rank, int) and max_rank < lora.rank:
-            found.append(
-                f"sampler.engine.max_lora_rank={max_rank}: learner.lora.rank={lora.rank} is above it; leave it out, or "
-                "use sampler.serve=merged, which takes any rank"
+            problems.append(
+                f"sampler.engine.max_lora_rank={max_rank}: is below learner.lora.rank={lora.rank}; remove "
+                "sampler.engine.max_lora_rank, or use sampler.serve=merged, which supports any rank"
             )
         if isinstance(max_loras, int) and max_loras < staleness + 2:
-            found.append(
-                f"sampler.engine.max_loras={max_loras}: loop.staleness={staleness} needs {staleness + 2}, for a "
-                "version is loaded before the oldest goes; leave it out"
+            problems.append(
+                f"sampler.engine.max_loras={max_loras}: loop.staleness={staleness} needs {staleness + 2}, since each "
+                "version is loaded before the oldest is removed; remove sampler.engine.max_loras"
             )
-        return found
+        return problems
 
     def temperature_problems(self, temperatures: Mapping[str, float]) -> list[str]:
-        """Temperatures above vLLM's highest."""
+        """Refuse temperatures above vLLM's maximum."""
         return temperature_problems(temperatures)
 
     def model_problems(self, model: Mapping[str, Any], *, with_adapter: bool) -> list[str]:
-        """Architectures that vLLM does not have, or beside which it serves no adapters."""
+        """Refuse architectures that vLLM lacks, or for which it serves no adapters."""
         return serving_problems(model, self.serve, with_adapter=with_adapter)
 
     def serving(self, model: Mapping[str, Any], dtype: str) -> Literal["adapter", "merged"]:
-        """As configured; else merged in float32 and where vLLM serves no adapters, and as an adapter in 16 bits."""
+        """Return `sampler.serve` or its default; `merged` if vLLM serves no adapters for the architecture."""
         known = tried(model)
         if known is not None and not known.serves_adapters:
             return "merged"
         return self.serve or ("merged" if dtype == "float32" else "adapter")
 
     def shared(self) -> Self:
-        """With adapters beside the base model, unless something else is configured.
+        """Return these settings with `serve=adapter` as the default.
 
-        A run of its own would be served merged in float32, which is faster for one and impossible for several.
+        A single run in float32 would default to `merged`, which is faster but cannot be shared.
         """
         return self.model_copy(update={"serve": self.serve or "adapter"})
 
     def why_alone(self, model: Mapping[str, Any]) -> str | None:
-        """Merged adapters overwrite the base model."""
+        """Return the reason why several runs cannot share the engine: merged adapters overwrite the base model."""
         if self.shared().serving(model, "float32") == "adapter":
             return None
-        return (
-            "with sampler.serve=merged the adapter is written into the base model; sampler.serve=adapter can be shared"
-        )
+        return "sampler.serve=merged writes the adapter into the base model; sampler.serve=adapter can share engines"
 
 
 def temperature_problems(temperatures: Mapping[str, float]) -> list[str]:
-    """Which temperatures vLLM cannot sample at, one sentence each."""
+    """Return the temperatures at which vLLM cannot sample, one sentence each."""
     return [
-        f"{key}={value:g}: vLLM takes at most {MAX_TEMPERATURE:g}; lower it, or use sampler=transformers"
+        f"{key}={value:g}: vLLM accepts at most {MAX_TEMPERATURE:g}; lower it, or use sampler=transformers"
         for key, value in temperatures.items()
         if value > MAX_TEMPERATURE
     ]
