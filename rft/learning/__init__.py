@@ -1,1 +1,1 @@
-"""Learning: the trainers, the seam with TRL, and the publishing of a new policy."""
+"""Learning: advantages, trainers, the seam with TRL, and publications of the policy."""

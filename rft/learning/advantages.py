@@ -1,8 +1,8 @@
-"""From rewards to advantages: how much better a completion, or a token, is than expected.
+"""Computes advantages from rewards: how much better a completion, or a token, is than expected.
 
-The only place where rft computes advantages. Shapes are in the names: a step has N completions of at most T tokens, in
-groups of `group_size` completions of one prompt that follow each other. A completion without a reward has NaN: it
-counts in no mean, and its advantage is 0. In a group of equal rewards every advantage is exactly 0.
+rft computes advantages only here. Names state shapes: a step has N completions of at most T tokens, in consecutive
+groups of `group_size` completions of one prompt. The reward of a completion without one is NaN: means ignore it, and
+its advantage is 0. In a group of equal rewards, every advantage is exactly 0.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch import Tensor
 from rft.types import EQUAL_REWARDS
 
 SCALE_FLOOR = 1e-4
-"""Added to a standard deviation before it divides, as in TRL."""
+"""Added to a standard deviation before the division, as in TRL."""
 VARIANCE_FLOOR = 1e-8
-"""Added to a variance before its root divides, as in TRL's `masked_whiten`."""
+"""Added to a variance before the division by its root, as in TRL's `masked_whiten`."""
 
 
 def group_relative(rewards_n: Tensor, group_size: int, *, scale: Literal["group", "batch", "none"] = "group") -> Tensor:
-    """GRPO (arXiv 2402.03300): each reward less the mean of its group, divided by a standard deviation.
+    """Return GRPO's advantages (arXiv 2402.03300): rewards minus their group's mean, divided by a standard deviation.
 
     The float32 operations and their order are those of TRL's GRPOTrainer.
 
     Args:
         rewards_n: `[N]` rewards.
         group_size: Completions of a group.
-        scale: Whose standard deviation divides: that of the group, of the whole step, or none.
+        scale: Standard deviation to divide by: that of the group, of the whole step, or none.
 
     Returns:
         `[N]` advantages.
@@ -39,30 +39,31 @@ def group_relative(rewards_n: Tensor, group_size: int, *, scale: Literal["group"
         centred_n = centred_n / (deviation_n + SCALE_FLOOR)
     elif scale == "batch":
         centred_n = centred_n / (_standard_deviation(rewards_n) + SCALE_FLOOR)
-    return _settled(centred_n, rewards_n, group_size)
+    return _with_exact_zeros(centred_n, rewards_n, group_size)
 
 
 def leave_one_out(rewards_n: Tensor, group_size: int) -> Tensor:
-    """RLOO (arXiv 2402.14740): each reward less the mean of the others of its group.
+    """Return RLOO's advantages (arXiv 2402.14740): rewards minus the mean of the other rewards of their group.
 
     Args:
         rewards_n: `[N]` rewards.
         group_size: Completions of a group.
 
     Returns:
-        `[N]` advantages; 0 where no other completion of the group has a reward.
+        `[N]` advantages; 0 if no other completion of the group has a reward.
     """
     groups = rewards_n.view(-1, group_size)
     others = (~groups.isnan()).sum(1, keepdim=True) - 1
     baseline = (groups.nansum(1, keepdim=True) - groups) / others
     advantages = torch.where(others > 0, groups - baseline, torch.zeros_like(groups))
-    return _settled(advantages.flatten(), rewards_n, group_size)
+    return _with_exact_zeros(advantages.flatten(), rewards_n, group_size)
 
 
 def reinforce_pp_baseline(rewards_n: Tensor, group_size: int) -> Tensor:
-    """REINFORCE++ with baseline (arXiv 2501.03262): rewards less their group's mean, normalized over the whole step.
+    """Return advantages of REINFORCE++ with baseline (arXiv 2501.03262), normalized over the whole step.
 
-    Unlike `group_relative(..., scale="batch")`, the standard deviation is that of the differences, not of the rewards.
+    The advantages are rewards minus their group's mean. Unlike `group_relative(..., scale="batch")`, the standard
+    deviation is that of these differences, not of the rewards.
 
     Args:
         rewards_n: `[N]` rewards.
@@ -72,14 +73,14 @@ def reinforce_pp_baseline(rewards_n: Tensor, group_size: int) -> Tensor:
         `[N]` advantages.
     """
     centred_n = _less_group_mean(rewards_n, group_size).nan_to_num(0.0)
-    return _settled(whitened(centred_n, ~rewards_n.isnan()), rewards_n, group_size)
+    return _with_exact_zeros(whitened(centred_n, ~rewards_n.isnan()), rewards_n, group_size)
 
 
 def in_groups_of_equals(rewards_n: Tensor, group_size: int) -> Tensor:
-    """Which completions belong to a group whose known rewards are equal, so that none is better than another.
+    """Return whether each completion belongs to a group of equal rewards, and is therefore no better than others.
 
-    Subtracting the mean does not tell: the float32 mean of eight rewards of 0.7 is not 0.7, and the remainder, divided
-    by a standard deviation of almost 0, is an advantage that Adam turns into a full step.
+    The difference from the mean cannot show this. The float32 mean of eight rewards of 0.7 is not 0.7, and the
+    rounding error, divided by a standard deviation of almost 0, is an advantage that Adam turns into a full step.
 
     Args:
         rewards_n: `[N]` rewards.
@@ -96,16 +97,16 @@ def in_groups_of_equals(rewards_n: Tensor, group_size: int) -> Tensor:
 
 
 def token_rewards(rewards_n: Tensor, mask_nt: Tensor, kl_nt: Tensor | None, kl_coef: float) -> Tensor:
-    """The reward of each token: the completion's reward at its last token, less the KL penalty at every token.
+    """Return the rewards of tokens: the completion's reward at its last token, minus the KL penalty at every token.
 
     Args:
-        rewards_n: `[N]` rewards of the completions; not NaN where the mask counts anything.
-        mask_nt: `[N, T]` 1 for tokens that count; they come first.
+        rewards_n: `[N]` rewards of the completions; not NaN for completions with counted tokens.
+        mask_nt: `[N, T]` 1 for counted tokens, which come first.
         kl_nt: `[N, T]` log-ratio of policy to base at each sampled token, the estimator k1; None for no penalty.
-        kl_coef: Its weight.
+        kl_coef: Weight of the penalty.
 
     Returns:
-        `[N, T]` rewards, 0 where the mask is.
+        `[N, T]` rewards, 0 outside the mask.
     """
     token_rewards_nt = (
         torch.zeros_like(mask_nt, dtype=torch.float32) if kl_nt is None else -kl_coef * kl_nt.float() * mask_nt
@@ -119,39 +120,41 @@ def token_rewards(rewards_n: Tensor, mask_nt: Tensor, kl_nt: Tensor | None, kl_c
 def generalized_advantages(
     rewards_nt: Tensor, values_nt: Tensor, mask_nt: Tensor, *, gamma: float, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
-    """GAE (arXiv 1506.02438), backwards from the last token; what follows it is worth nothing.
+    """Return GAE's advantages (arXiv 1506.02438), computed backwards from the last token.
 
-    `delta_t = r_t + gamma V_(t+1) - V_t` and `A_t = delta_t + gamma lambda A_(t+1)`.
+    `delta_t = r_t + gamma V_(t+1) - V_t` and `A_t = delta_t + gamma lambda A_(t+1)`. The value after the last token
+    is 0.
 
     Args:
         rewards_nt: `[N, T]` rewards of the tokens.
         values_nt: `[N, T]` value of the state before each token.
-        mask_nt: `[N, T]` 1 for tokens that count; they come first.
+        mask_nt: `[N, T]` 1 for counted tokens, which come first.
         gamma: Discount.
         gae_lambda: Lambda.
 
     Returns:
-        `[N, T]` advantages and returns (advantage plus value), 0 where the mask is.
+        `[N, T]` advantages and returns (advantage plus value), 0 outside the mask.
     """
     values_nt = values_nt * mask_nt
     advantages_nt = torch.zeros_like(values_nt)
-    following_n = torch.zeros_like(values_nt[:, 0])
-    for place in reversed(range(values_nt.shape[1])):
-        after_n = values_nt[:, place + 1] if place + 1 < values_nt.shape[1] else torch.zeros_like(following_n)
-        delta_n = rewards_nt[:, place] + gamma * after_n - values_nt[:, place]
-        following_n = (delta_n + gamma * gae_lambda * following_n) * mask_nt[:, place]
-        advantages_nt[:, place] = following_n
+    advantage_n = torch.zeros_like(values_nt[:, 0])
+    for position in reversed(range(values_nt.shape[1])):
+        is_last = position + 1 == values_nt.shape[1]
+        next_value_n = torch.zeros_like(advantage_n) if is_last else values_nt[:, position + 1]
+        delta_n = rewards_nt[:, position] + gamma * next_value_n - values_nt[:, position]
+        advantage_n = (delta_n + gamma * gae_lambda * advantage_n) * mask_nt[:, position]
+        advantages_nt[:, position] = advantage_n
     return advantages_nt, (advantages_nt + values_nt) * mask_nt
 
 
 def whitened(advantages: Tensor, mask: Tensor) -> Tensor:
-    """Advantages of mean 0 and variance 1 over all that count, 0 elsewhere.
+    """Normalize advantages to mean 0 and variance 1 over the mask; others are 0.
 
-    The variance is the unbiased one, as in TRL's `masked_whiten`. Equal advantages are all 0.
+    The variance is unbiased, as in TRL's `masked_whiten`. Equal advantages all become 0.
 
     Args:
-        advantages: `[N]`, or `[N, T]` for each token.
-        mask: Of the same shape, 1 for those that count.
+        advantages: `[N]`, or `[N, T]` for tokens.
+        mask: 1 for counted advantages, in the same shape.
 
     Returns:
         Advantages of the same shape.
@@ -167,13 +170,13 @@ def _less_group_mean(rewards_n: Tensor, group_size: int) -> Tensor:
 
 
 def _standard_deviation(values: Tensor, dim: int | None = None) -> Tensor:
-    """The unbiased standard deviation of what is not NaN; NaN where that is a single value."""
+    """Return the unbiased standard deviation without NaN values; NaN for a single value."""
     mean = torch.nanmean(values, dim=dim, keepdim=True)
     variance = torch.nanmean((values - mean) ** 2, dim=dim)
     count = (~values.isnan()).sum(dim=dim)
     return torch.sqrt(variance * torch.where(count > 1, count / (count - 1), torch.nan))
 
 
-def _settled(advantages_n: Tensor, rewards_n: Tensor, group_size: int) -> Tensor:
-    """Advantages with exact zeros: without a reward, and in groups of equal rewards."""
+def _with_exact_zeros(advantages_n: Tensor, rewards_n: Tensor, group_size: int) -> Tensor:
+    """Set advantages without a reward, and those in groups of equal rewards, to exactly 0."""
     return advantages_n.nan_to_num(0.0).masked_fill(in_groups_of_equals(rewards_n, group_size), 0.0)

@@ -1,4 +1,4 @@
-"""Builds the learner of a spec: the class that the algorithm's configuration names, imported only here."""
+"""Builds the learner of a spec. Only this file imports the class that the algorithm's configuration names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rft.learning.spec import LearnerSpec, LocalLearner, RankPlace
 
 
 def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLearner:
-    """Build the learner, or one rank of it.
+    """Build the learner, or one rank of the learner.
 
     Args:
-        spec: What to build.
-        place: Which rank it is; None for the only one.
+        spec: Spec of the learner.
+        place: Number and addresses of the rank; None for a learner of one process.
 
     Raises:
-        RankLost: The other ranks did not come.
+        RankLost: Another rank did not join in time.
     """
-    # OpenMP reads this once, when a library loads it.
+    # OpenMP reads this variable only once, when it is loaded.
     os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
     with large_imports() if spec.run.learner.libraries else nullcontext():
         learner_class = resolve_name(spec.run.learner.target)

@@ -1,7 +1,7 @@
-"""What the learner's model says to the canaries: the other half of the proof that a sampler serves the right policy.
+"""Scores the canaries with the learner's model, to prove that samplers serve the same policy.
 
-The canaries are a few fixed token sequences. Learner and samplers score the same ones; equal numbers prove that both
-hold the same weights (docs/policy-sync.md).
+The canaries are a few fixed token sequences. Equal scores of learner and sampler prove that both hold the same weights
+(docs/policy-sync.md).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from rft.types import Logprobs
 def score_canaries(
     model: Any, canaries: Sequence[Sequence[int]], precision: AbstractContextManager[Any] | None = None
 ) -> Logprobs:
-    """Log-probability of every token but the first of each canary, at temperature 1 and without dropout.
+    """Return the log-probabilities of all tokens but the first of each canary, at temperature 1 and without dropout.
 
     Args:
-        model: A causal language model, with or without an adapter; left in the mode (train, eval) in which it came.
+        model: A causal language model, with or without an adapter. Keeps its mode (train, eval).
         canaries: `[N][L]` token ids; the lengths may differ.
-        precision: The autocast under which the model is trained, if any.
+        precision: The autocast of the model's training, if any.
 
     Returns:
-        `[N][L - 1]` log-probabilities; the softmax is taken in float32 whatever the model's dtype.
+        `[N][L - 1]` log-probabilities, from a softmax in float32.
     """
     if not canaries:
         return ()
     longest = max(map(len, canaries))
-    # Padding on the right is never seen by what stands before it: attention is causal.
+    # Attention is causal, so padding on the right does not change the tokens before it.
     ids = torch.tensor([[*canary, *[canary[-1]] * (longest - len(canary))] for canary in canaries], device=model.device)
     was_training = model.training
     model.eval()
@@ -42,5 +42,5 @@ def score_canaries(
     finally:
         model.train(was_training)
     scores = torch.log_softmax(logits[:, :-1].float(), dim=-1)
-    taken = scores.gather(-1, ids[:, 1:, None]).squeeze(-1).cpu()
-    return tuple(tuple(row[: len(canary) - 1].tolist()) for row, canary in zip(taken, canaries, strict=True))
+    of_tokens = scores.gather(-1, ids[:, 1:, None]).squeeze(-1).cpu()
+    return tuple(tuple(row[: len(canary) - 1].tolist()) for row, canary in zip(of_tokens, canaries, strict=True))

@@ -1,4 +1,4 @@
-"""A fake learner: it learns nothing and publishes a new version after every step."""
+"""A fake learner, which learns nothing and publishes a new version after every step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FakeLearner:
     """Counts steps.
 
     Args:
-        spec: Its `run_folder` takes the checkpoints, its `resume_from` says where to go on.
+        spec: Spec of the learner. Checkpoints go into its `run_folder`; `resume_from` restores one.
     """
 
     def __init__(self, spec: LearnerSpec) -> None:
@@ -31,31 +31,31 @@ class FakeLearner:
 
     @property
     def steps_done(self) -> int:
-        """Steps so far, those before a resume included."""
+        """Completed steps, including those before a resume."""
         return self._steps_done
 
     def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Count a step; rollouts of other policies are refused as by a real learner."""
+        """Count a step. Refuse rollouts of other policies, like a real learner."""
         self._published.check(groups, steps_done=self._steps_done)
         self._steps_done += 1
         return {"loss": 0.0}
 
     def publish(self) -> Publication:
-        """One tensor, filled with the number of steps."""
+        """Publish one tensor, filled with the number of steps."""
         publication = self._publication()
         self._published.add(publication)
         return publication
 
     def history(self) -> list[Publication]:
-        """What was published last, oldest first and ending with the newest."""
+        """Return the last publications, oldest first."""
         return self._published.all()
 
     def checksum(self) -> int:
-        """The number of steps."""
+        """Return the number of steps."""
         return self._steps_done
 
     def save(self) -> None:
-        """Write the number of steps, and what was published."""
+        """Write the number of steps and the last publications."""
         self.publish()
         folder = self._spec.run_folder / "checkpoints" / f"checkpoint-{self._steps_done}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ class FakeLearner:
         (folder / COMPLETE).write_text(json.dumps({"step": self._steps_done}))
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
     def _publication(self) -> Publication:
         data = safetensors.numpy.save({"fake": np.full(4, float(self._steps_done), dtype=np.float32)})

@@ -1,10 +1,13 @@
-"""GMPO: TRL's loss of it, with rft's advantages and micro-batches.
+"""GMPO: TRL's loss with rft's advantages and micro-batches.
 
-What is relied on, for TRL 1.16, beside what trl_trainer.py says: `GMPOTrainer` overrides only `_compute_loss` of
-GRPOTrainer, its loss is the mean over the rows of a micro-batch divided by the number of micro-batches, it reads
-`advantages` of its inputs after `_get_per_token_logps_and_entropies` has returned, and it ignores
-`importance_sampling_ratio`. So the correction for the sampler, one weight for each completion, goes into the advantage:
-the loss is linear in it, and a weight is never negative.
+Assumptions about TRL 1.16, besides those of trl_trainer.py:
+- `GMPOTrainer` overrides only `_compute_loss` of GRPOTrainer;
+- its loss is the mean over the rows of a micro-batch, divided by the number of micro-batches;
+- it reads `advantages` from its inputs after `_get_per_token_logps_and_entropies` has returned;
+- it ignores `importance_sampling_ratio`.
+
+rft therefore multiplies the advantages by the correction for the sampler, one weight for each completion. The loss is
+linear in the advantage for weights of 0 and more.
 """
 
 from __future__ import annotations
@@ -22,14 +25,14 @@ with warnings.catch_warnings():
 
 
 class GmpoTrainer(GroupTrainer, GMPOTrainer):  # type: ignore[misc]  # TRL is not followed
-    """GroupTrainer around the loss of TRL's GMPOTrainer.
+    """GroupTrainer with the loss of TRL's GMPOTrainer.
 
     Args:
-        arguments: Of GroupTrainer.
+        arguments: Arguments of GroupTrainer.
     """
 
     def _compare(self, logprobs: Tensor, inputs: dict[str, Any]) -> None:
-        """As LeanTrainer's, once for each micro-batch; the weight of a completion goes into its advantage."""
+        """Compare like LeanTrainer, once for each micro-batch, and multiply the advantages by the weights."""
         super()._compare(logprobs, inputs)
         if self._corrects:
             inputs["advantages"] = inputs["advantages"] * inputs["importance_sampling_ratio"].squeeze(1)

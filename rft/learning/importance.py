@@ -1,7 +1,8 @@
-"""How far the sampler's log-probabilities are from the learner's, and the ratio that corrects for it.
+"""Measures the gap between the log-probabilities of sampler and learner, and computes the ratio that corrects for it.
 
-TRL's importance-sampling correction (`vllm_importance_sampling_*` of its GRPOConfig), computed from the log-probs of
-the training forward pass itself: with one optimizer step for each batch they are those of a pass made before it.
+This is TRL's importance-sampling correction (`vllm_importance_sampling_*` of its GRPOConfig), computed from the
+log-probabilities of the training forward pass. In the first optimizer step on a batch they equal those of a separate
+pass before it.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from torch import Tensor
 def sampling_ratio(
     logprobs: Tensor, sampled: Tensor, mask: Tensor, *, mode: str, low: float | None, high: float | None
 ) -> Tensor:
-    """The importance weight pi_learner / pi_sampler, truncated or masked.
+    """Return the importance weights pi_learner / pi_sampler, truncated or masked.
 
     Args:
-        logprobs: `[B, T]` the learner's log-probs of the completion tokens.
-        sampled: `[B, T]` the sampler's.
-        mask: `[B, T]` 1 for tokens that count.
-        mode: `token_truncate` clips each token's weight to `[low, high]`, `token_mask` sets a weight outside to 0;
-            `sequence_truncate` and `sequence_mask` do so with one weight a sequence, the product over its tokens.
-        low: Lower bound; None for none.
-        high: Upper bound; None for none.
+        logprobs: `[B, T]` the learner's log-probabilities of the completion tokens.
+        sampled: `[B, T]` the sampler's log-probabilities.
+        mask: `[B, T]` 1 for counted tokens.
+        mode: `token_truncate` clips the weight of each token to `[low, high]`; `token_mask` sets weights outside to 0.
+            `sequence_truncate` and `sequence_mask` do so with one weight for each sequence, the product over its
+            tokens.
+        low: Lower bound, or None.
+        high: Upper bound, or None.
 
     Returns:
-        `[B, T]`, or `[B, 1]` for the sequence modes.
+        `[B, T]` weights, or `[B, 1]` in the sequence modes.
     """
     difference = torch.nan_to_num((logprobs - sampled) * mask, nan=0.0)
     if mode.startswith("sequence"):
@@ -41,21 +43,21 @@ def sampling_ratio(
 
 
 class SamplerGap:
-    """The difference between sampler and learner over one step's micro-batches."""
+    """The gap between the log-probabilities of sampler and learner over the micro-batches of a step."""
 
     def __init__(self) -> None:
         self._gaps: list[Tensor] = []
         self._ratios: list[Tensor] = []
 
     def add(self, logprobs: Tensor, sampled: Tensor, mask: Tensor, ratio: Tensor) -> None:
-        """Count a micro-batch in; all `[B, T]`, the ratio perhaps `[B, 1]`."""
+        """Add a micro-batch of `[B, T]` tensors; the ratio may be `[B, 1]`."""
         counted = mask.bool()
         gap = (logprobs - sampled).abs()[counted]
         self._gaps.append(gap[~gap.isnan()])
         self._ratios.append(ratio.flatten() if ratio.shape[1] == 1 else ratio[counted])
 
     def take(self) -> dict[str, float]:
-        """Sums and bounds, for `gap_metrics`, and a fresh start; empty when there was nothing to compare."""
+        """Return sums, minima and maxima for `gap_metrics`, and reset; empty if no token was compared."""
         gaps, ratios = (torch.cat(parts) if parts else torch.empty(0) for parts in (self._gaps, self._ratios))
         self._gaps, self._ratios = [], []
         if not len(gaps):
@@ -72,19 +74,19 @@ class SamplerGap:
 
 
 def gap_metrics(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """A step's numbers under TRL's names; empty when there was nothing to compare.
+    """Return the metrics of a step under TRL's names; empty if no token was compared.
 
     Args:
-        parts: What `SamplerGap.take` gave on each rank.
+        parts: Results of `SamplerGap.take` of all ranks.
     """
-    known = [part for part in parts if part]
-    if not known:
+    filled = [part for part in parts if part]
+    if not filled:
         return {}
-    total = {name: sum(part[name] for part in known) for name in ("gaps", "gap_sum", "ratios", "ratio_sum")}
+    total = {name: sum(part[name] for part in filled) for name in ("gaps", "gap_sum", "ratios", "ratio_sum")}
     return {
         "sampling/sampling_logp_difference/mean": total["gap_sum"] / total["gaps"],
-        "sampling/sampling_logp_difference/max": max(part["gap_max"] for part in known),
-        "sampling/importance_sampling_ratio/min": min(part["ratio_min"] for part in known),
+        "sampling/sampling_logp_difference/max": max(part["gap_max"] for part in filled),
+        "sampling/importance_sampling_ratio/min": min(part["ratio_min"] for part in filled),
         "sampling/importance_sampling_ratio/mean": total["ratio_sum"] / total["ratios"],
-        "sampling/importance_sampling_ratio/max": max(part["ratio_max"] for part in known),
+        "sampling/importance_sampling_ratio/max": max(part["ratio_max"] for part in filled),
     }

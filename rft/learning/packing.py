@@ -1,4 +1,4 @@
-"""From a trained model to weights that can travel: tensors as safetensors bytes, and their fingerprint."""
+"""Packs trained weights for a publication: tensors as safetensors bytes, with their fingerprint."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def pack_adapter(model: Any, *, version: int, base_model_name: str) -> Adapter:
 
     Args:
         model: The PEFT model.
-        version: Policy version that these weights are.
-        base_model_name: What the base model is called in `adapter_config.json`.
+        version: Policy version of the weights.
+        base_model_name: Name of the base model in `adapter_config.json`.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     config = model.peft_config["default"].to_dict()
     config |= {"inference_mode": True, "base_model_name_or_path": base_model_name}
-    # PEFT keeps sets and enums in there; JSON knows neither.
+    # The configuration contains sets and enums, which JSON cannot represent.
     plain = json.loads(json.dumps(config, default=_plain))
     data = safetensors.torch.save(tensors)
     return Adapter(policy=Policy(version=version, fingerprint=fingerprint(data)), config=plain, tensors=data)
@@ -37,14 +37,14 @@ def pack_model(model: Any, *, version: int, dtype: torch.dtype) -> FullWeights:
 
     Args:
         model: A Transformers model.
-        version: Policy version that these weights are.
-        dtype: In which they travel; training may keep them in a finer one.
+        version: Policy version of the weights.
+        dtype: Number format of the packed weights; training may use a finer one.
     """
     state = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
         for name, tensor in model.state_dict().items()
     }
-    # `save_pretrained` knows the names of each architecture's checkpoints, and leaves tied weights out.
+    # `save_pretrained` uses the names of each architecture's checkpoints, and omits tied weights.
     with tempfile.TemporaryDirectory(prefix="rft-weights-") as folder:
         model.save_pretrained(folder, state_dict=state, max_shard_size="1000GB")
         data = (Path(folder) / "model.safetensors").read_bytes()
@@ -52,9 +52,10 @@ def pack_model(model: Any, *, version: int, dtype: torch.dtype) -> FullWeights:
 
 
 def fingerprint(tensors: bytes) -> str:
-    """Hash of weights: 16 hexadecimal digits of the SHA-256 of their safetensors bytes.
+    """Return the hash of weights: 16 hexadecimal digits of the SHA-256 of their safetensors bytes.
 
-    The format is deterministic (names, types and shapes in a header, then the data), so equal tensors hash equally.
+    The format is deterministic (names, types and shapes in a header, then the data), so equal tensors have equal
+    hashes.
     """
     return hashlib.sha256(tensors).hexdigest()[:16]
 

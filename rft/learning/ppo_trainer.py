@@ -1,14 +1,15 @@
-"""PPO on top of TRL's GRPOTrainer, which takes advantages for each token (TRL itself has no PPO any more).
+"""PPO, built on TRL's GRPOTrainer, which accepts advantages for each token. TRL has no PPO trainer of its own any more.
 
-One pass without a gradient gives the old log-probs and the hidden states; the value function makes values of them, GAE
-makes advantages, and TRL's clipped loss takes those. So a step is two forward passes and one backward pass.
+A pass without a gradient computes the old log-probabilities and the hidden states. The value function turns hidden
+states into values, and GAE turns rewards and values into advantages for TRL's clipped loss. A step therefore takes two
+forward passes and one backward pass.
 
-What is relied on, for TRL 1.16, beside what trl_trainer.py says:
-- `_compute_loss` takes advantages of shape `[B, T]`;
-- `_generate_and_score_completions` returns `ref_per_token_logps` while `beta` is not 0, and `_compute_loss` adds a KL
-  term of its own then. Here the penalty is in the reward, so `beta` is not 0 only while the step is prepared: TRL has
-  no other switch for the base model's log-probabilities;
-- `_save_checkpoint(model, trial)` and `_load_optimizer_and_scheduler(checkpoint)` are called for every checkpoint.
+Assumptions about TRL 1.16, besides those of trl_trainer.py:
+- `_compute_loss` accepts advantages of shape `[B, T]`;
+- with `beta` above 0, `_generate_and_score_completions` returns `ref_per_token_logps`, and `_compute_loss` adds a KL
+  term. rft puts the penalty into the reward, so it sets `beta` only while the step is prepared: TRL has no other switch
+  for the base model's log-probabilities;
+- TRL calls `_save_checkpoint(model, trial)` and `_load_optimizer_and_scheduler(checkpoint)` for every checkpoint.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from rft.learning.trl_trainer import LeanTrainer
 
 
 class PpoTrainer(LeanTrainer):
-    """PPO: the value function, GAE, the KL penalty in the reward.
+    """PPO with a value function, GAE, and the KL penalty in the reward.
 
     Args:
-        learner: Its settings; `args.beta` says whether the base model's log-probs are needed.
-        arguments: Of LeanTrainer.
+        learner: PPO's settings.
+        arguments: Arguments of LeanTrainer.
     """
 
     def __init__(self, *, learner: PpoLearnerConfig, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._ppo = learner
-        # TRL's own KL term stays out of the loss: here the penalty is in the reward.
+        # The KL penalty is part of the reward, so the loss has no KL term.
         self.beta = 0.0
         model = self.accelerator.unwrap_model(self.model)
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -53,11 +54,11 @@ class PpoTrainer(LeanTrainer):
         )
 
     def trained(self) -> list[Tensor]:
-        """The policy's and the value function's."""
+        """Return the trained weights of the policy and of the value function."""
         return super().trained() + self._critic.parameters()
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """As LeanTrainer's; TRL adds the base model's log-probabilities where `beta` is not 0."""
+        """Return LeanTrainer's tensors; with a KL penalty, TRL adds the base model's log-probabilities."""
         self.beta = self._ppo.kl_coef
         try:
             return super()._generate_and_score_completions(inputs)
@@ -65,8 +66,8 @@ class PpoTrainer(LeanTrainer):
             self.beta = 0.0
 
     def _advantages(self, batch: dict[str, Any]) -> Tensor:
-        """`[N, T]` advantages by GAE; the value function is fitted on the way."""
-        # A completion without a reward is left out of everything.
+        """Return `[N, T]` advantages from GAE, and train the value function."""
+        # Completions without a reward do not count.
         batch["completion_mask"] = batch["completion_mask"] * (~self._rewards.isnan()).unsqueeze(1)
         mask = batch["completion_mask"]
         batch["num_items_in_batch"] = mask.sum()
@@ -92,11 +93,11 @@ class PpoTrainer(LeanTrainer):
         return whitened(raw, mask)
 
     def _before(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One pass without a gradient, of which each rank makes its share.
+        """Score this rank's share of the completions without a gradient, and combine the results of all ranks.
 
         Returns:
-            `[N, T]` log-probs and values; of this rank's share the `[M, H]` hidden states before each of its M tokens,
-            and `[N, T]` which tokens these are.
+            `[N, T]` log-probabilities and `[N, T]` values of all ranks; `[M, H]` hidden states before each of the M
+            tokens of this rank's share; and the `[N, T]` mask of those tokens.
         """
         mask = batch["completion_mask"]
         prompts, lengths = batch["prompt_mask"].sum(1).tolist(), mask.sum(1).tolist()
@@ -105,21 +106,21 @@ class PpoTrainer(LeanTrainer):
         logprobs, own = torch.zeros(mask.shape, device=mask.device), torch.zeros_like(mask, dtype=torch.bool)
         states: dict[int, Tensor] = {}
         with torch.no_grad(), self._own_randomness():
-            for some in share(every, prompts, lengths, ranks=self._ranks.of)[self._ranks.number]:
-                part = take(batch, some)
+            for micro_batch in share(every, prompts, lengths, ranks=self._ranks.of)[self._ranks.number]:
+                part = take(batch, micro_batch)
                 width = part["completion_ids"].shape[1]
                 ids, attention = (
                     torch.cat([part[f"prompt_{kind}"], part[f"completion_{kind}"]], dim=1) for kind in ("ids", "mask")
                 )
                 self._hidden = []
-                found = self._get_per_token_logps_and_entropies(self.model, ids, attention, width)[0]
+                scored = self._get_per_token_logps_and_entropies(self.model, ids, attention, width)[0]
                 (hidden,), self._hidden = self._hidden, None
-                logprobs[some, :width] = found * part["completion_mask"]
-                own[some] = mask[some].bool()
-                for place, row in enumerate(some):
-                    # The state from which token t is drawn stands one before it.
-                    states[row] = hidden[place, -width - 1 : -1][: lengths[row]]
-        none = torch.empty(0, self._hidden_size, device=mask.device)  # a rank may have got nothing
+                logprobs[micro_batch, :width] = scored * part["completion_mask"]
+                own[micro_batch] = mask[micro_batch].bool()
+                for position, row in enumerate(micro_batch):
+                    # The hidden state that predicts token t is at position t - 1.
+                    states[row] = hidden[position, -width - 1 : -1][: lengths[row]]
+        none = torch.empty(0, self._hidden_size, device=mask.device)  # the share of a rank may be empty
         hidden = torch.cat([none, *(states[row] for row in sorted(states))])
         values = torch.zeros_like(logprobs).masked_scatter(own, self._critic.values(hidden))
         self._ranks.add_up([logprobs, values])
@@ -130,7 +131,7 @@ class PpoTrainer(LeanTrainer):
             self._hidden.append(output.last_hidden_state)
 
     def _teaching(self, batch: dict[str, Any], counted: Tensor) -> Tensor:
-        """`[N]` whitened advantages are never all 0: every completion that counts."""
+        """Return all counted completions, since whitened advantages are never all 0."""
         return counted
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

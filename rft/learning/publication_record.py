@@ -1,7 +1,8 @@
-"""What a learner has published: which rollouts it may learn from, and what a resumed run samples from again.
+"""Records a learner's publications, whose rollouts the learner accepts, and with which a resumed run samples again.
 
-A rollout counts only if its policy, version and fingerprint, is one that this learner published (or the base model, as
-version 0) and if that policy is at most `staleness` versions old. The record travels with every checkpoint.
+The learner accepts a rollout if it published the rollout's policy, with the same version and fingerprint, or if that
+policy is the base model (version 0); and if the policy is at most `staleness` versions old. Every checkpoint contains
+the record.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _RECORD = "publications.json"
 
 
 class PublicationRecord:
-    """The last publications of a learner, and the policies that its rollouts may come from.
+    """The last publications of a learner, whose rollouts it accepts.
 
     Args:
-        base: The base model, version 0.
+        base: The policy of the base model, version 0.
         staleness: Versions that a rollout may lag behind.
     """
 
@@ -35,24 +36,24 @@ class PublicationRecord:
         self._kept: deque[Publication] = deque(maxlen=staleness + 1)
 
     def add(self, publication: Publication) -> None:
-        """Put a publication on record; one of the same version replaces the last."""
+        """Record a publication; it replaces the last one if that has the same version."""
         if self._kept and self._kept[-1].policy.version == publication.policy.version:
             self._kept.pop()
         self._kept.append(publication)
 
     def newest(self, version: int) -> Publication | None:
-        """The publication of this version if it is the last one on record."""
+        """Return the last publication if it has this version, else None."""
         return self._kept[-1] if self._kept and self._kept[-1].policy.version == version else None
 
     def all(self) -> list[Publication]:
-        """The publications on record, oldest first; the base model is not among them."""
+        """Return the recorded publications, oldest first, without the base model."""
         return list(self._kept)
 
     def check(self, groups: Sequence[GradedGroup], *, steps_done: int) -> None:
         """Refuse rollouts of other policies, and of policies that are too old.
 
         Raises:
-            LearnError: Names the first such rollout, how many there are, and what was published.
+            LearnError: Names the number of refused rollouts, the first of them, and the published policies.
         """
         oldest = max(0, steps_done - self._staleness)
         known = [self._base, *(publication.policy for publication in self._kept)]
@@ -62,9 +63,9 @@ class PublicationRecord:
             raise LearnError(_refusal(wrong, known=known, oldest=oldest, steps_done=steps_done))
 
     def save(self, checkpoint: Path) -> None:
-        """Write the record into a checkpoint: every policy on it, and the weights of all but the newest.
+        """Write the record into a checkpoint: all policies, and all weights but the newest.
 
-        The newest policy's weights are those of the checkpoint itself.
+        The checkpoint itself contains the newest weights.
         """
         folder = checkpoint / FOLDER
         folder.mkdir()
@@ -77,22 +78,22 @@ class PublicationRecord:
         (folder / _RECORD).write_text(text, encoding="utf-8")
 
     def load(self, checkpoint: Path, newest: Publication) -> None:
-        """Take over the record of a checkpoint.
+        """Restore the record from a checkpoint.
 
         Args:
-            checkpoint: Its folder.
-            newest: What the learner publishes after it was restored from there.
+            checkpoint: Folder of the checkpoint.
+            newest: Publication of the learner after its weights were restored.
 
         Raises:
-            LearnError: The restored weights are not those that were saved.
+            LearnError: The restored weights differ from the saved ones.
         """
         folder = checkpoint / FOLDER
         record: list[dict[str, Any]] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         saved = Policy(**record[-1]["policy"])
         if saved != newest.policy:
             raise LearnError(
-                f"the checkpoint {checkpoint} does not restore what it saved: {_named([saved])} was saved, but "
-                f"{_named([newest.policy])} came back; was the base model changed since? Start the run anew"
+                f"the weights restored from {checkpoint} differ from the saved ones: saved was {_named([saved])}, "
+                f"restored was {_named([newest.policy])}; restore the run's base model, or start a new run"
             )
         for entry in record[:-1]:
             self._kept.append(_from_json(entry, folder))
@@ -103,10 +104,10 @@ def _refusal(wrong: Sequence[Rollout], *, known: Iterable[Policy], oldest: int, 
     first = wrong[0]
     old = first.policy in known
     why = (
-        f"that policy is too old: after {steps_done} steps the versions {oldest} to {steps_done} are learned from; "
-        "raise loop.staleness to learn from older ones"
+        f"the policy is too old: after {steps_done} steps the learner accepts versions {oldest} to {steps_done}; "
+        "raise loop.staleness to accept older ones"
         if old
-        else "this learner did not publish that policy; a sampler served something else"
+        else "this learner did not publish the policy; a sampler served wrong weights"
     )
     return (
         f"refused {len(wrong)} rollout(s); the first is rollout {first.index} of task {first.task_id}, sampled by "

@@ -1,8 +1,8 @@
-"""TRL's trainer, imported without vLLM: whatever needs it here takes it from this module.
+"""Imports TRL's trainer without vLLM. All of rft imports the trainer from this module.
 
-`trl.trainer.grpo_trainer` imports vLLM wherever it is installed, for TRL's own way to sample. rft samples elsewhere,
-and vLLM would double the time and the memory of the import. TRL asks `trl.import_utils.is_vllm_available`, which its
-modules take over when they are imported themselves.
+`trl.trainer.grpo_trainer` imports vLLM if it is installed, for TRL's own sampling. rft samples in other processes, and
+vLLM would double the time and the memory of the import. TRL's modules copy `trl.import_utils.is_vllm_available` during
+their own import, so rft replaces it before.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import importlib
 
 
 def _is_vllm_available(min_version: str | None = None) -> bool:
-    """What TRL is told instead."""
+    """Return False in place of TRL's check."""
     return False
 
 
-# Not `trl.import_utils`: TRL replaces its own module, which then has no such attribute.
+# `importlib` and not `trl.import_utils`: TRL replaces its own module by an object without this attribute.
 importlib.import_module("trl.import_utils").__dict__["is_vllm_available"] = _is_vllm_available
 
-from trl import GRPOConfig, GRPOTrainer  # noqa: E402  # only now: they ask on their import
+from trl import GRPOConfig, GRPOTrainer  # noqa: E402  # after the replacement
 
 __all__ = ["GRPOConfig", "GRPOTrainer"]

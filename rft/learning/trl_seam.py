@@ -1,15 +1,15 @@
-"""The seam with TRL: what rft knows about the inside of `GRPOTrainer` is here, in trl_import.py and in trl_trainer.py.
+"""The seam with TRL. This file, trl_import.py and the trainers contain all that rft knows about `GRPOTrainer`'s inside.
 
-TRL's trainer wants to own the loop: it calls `rollout_func` whenever it needs completions. Here it runs in a thread of
-its own and, inside `rollout_func`, waits for the groups that rft's loop hands over; so both keep their loop, and the
-trainer's optimizer, scheduler, precision and checkpoints work as its users know them.
+TRL's trainer has its own loop, which calls `rollout_func` for completions. rft runs the trainer in a thread, and the
+thread waits inside `rollout_func` for the groups of rft's loop. Both loops stay intact, and the trainer's optimizer,
+scheduler, precision and checkpoints work as documented by TRL.
 
-What is relied on, for TRL 1.16 (a test fails plainly when one of these changes):
-- `rollout_func(prompts, trainer)` is called once for each optimizer step when `steps_per_generation` equals
-  `gradient_accumulation_steps`, and its further keys reach the reward functions as columns;
-- a reward of None is left out of its group's baseline and gets an advantage of 0;
+Assumptions about TRL 1.16 (a test fails if one of them changes):
+- TRL calls `rollout_func(prompts, trainer)` once for each optimizer step if `steps_per_generation` equals
+  `gradient_accumulation_steps`, and passes its further keys to the reward functions as columns;
+- TRL excludes a reward of None from the group's baseline and gives it an advantage of 0;
 - `trainer._save_checkpoint(model, trial)` writes a checkpoint;
-- `trainer.callback_handler.callbacks` is the list of callbacks, called in its order.
+- TRL calls `trainer.callback_handler.callbacks` in the order of the list.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _HoldAtEnd(TrainerCallback):  # type: ignore[misc]  # TRL and Transformers
         self._hold = hold
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Hold."""
+        """Call `hold`."""
         self._hold()
 
 
@@ -49,12 +49,12 @@ class SteppedTrainer:
 
     Args:
         model: The base model.
-        tokenizer: Its tokenizer.
-        config: TRL's configuration; `max_steps` and the batch sizes must be set.
-        lora: The adapter to train; None trains every weight of the model.
-        resume_from: Checkpoint to go on from, or None.
-        timeout_s: Deadline for the trainer to come up and for each step, seconds.
-        trainer_class: What is built: GRPOTrainer or a subclass.
+        tokenizer: The model's tokenizer.
+        config: TRL's configuration, with `max_steps` and the batch sizes.
+        lora: The adapter to train; None trains all weights of the model.
+        resume_from: Checkpoint to resume from, or None.
+        timeout_s: Deadline for the start of the trainer and for each step, seconds.
+        trainer_class: GRPOTrainer or a subclass.
     """
 
     def __init__(
@@ -82,25 +82,25 @@ class SteppedTrainer:
             peft_config=lora,
             reward_funcs=_graded,
             rollout_func=self._rollouts,
-            # TRL asks for the next rows of a dataset; rft's loop decides which tasks those are.
+            # TRL iterates over rows of a dataset, while rft's loop chooses the tasks.
             train_dataset=Dataset.from_dict({"prompt": [""] * (config.max_steps * prompts_per_step)}),
         )
-        # TRL must not end its training before `close`: checkpoints are still written after the last step.
+        # TRL must not end its training before `close`, since rft writes checkpoints after the last step.
         self.trainer.callback_handler.callbacks.insert(0, _HoldAtEnd(self._hold))
         self._thread = threading.Thread(target=self._train, args=(resume_from,), name="trl-trainer", daemon=True)
         self._thread.start()
-        self._wait_until_idle("TRL's trainer to come up")
+        self._wait_until_idle("TRL's trainer to start")
 
     @property
     def steps_done(self) -> int:
-        """Batches learned from so far; each gets `num_iterations` optimizer steps."""
+        """Number of learned batches, each with `num_iterations` optimizer steps."""
         return int(self.trainer.state.global_step) // self._epochs
 
     def step(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Take the optimizer steps of one batch and return what TRL logged about them.
+        """Take the optimizer steps of one batch and return TRL's metrics.
 
         Raises:
-            LearnError: The trainer failed, now or earlier, or did not take exactly these steps.
+            LearnError: The trainer failed, now or earlier, or took another number of steps.
         """
         if self._has_ended:
             raise LearnError("TRL's trainer has ended; it takes no more groups")
@@ -113,10 +113,10 @@ class SteppedTrainer:
         return _numbers(self.trainer.state.log_history, after=before * self._epochs)
 
     def save(self) -> Path:
-        """Write a checkpoint and return its folder. The trainer's thread stands still meanwhile."""
+        """Write a checkpoint and return its folder. The trainer's thread waits meanwhile."""
         self.trainer._save_checkpoint(self.trainer.model, trial=None)
         folder = Path(self.trainer.args.output_dir) / f"checkpoint-{self.trainer.state.global_step}"
-        for filler in (folder.parent, folder):  # cards of TRL and PEFT, which say nothing of this run
+        for filler in (folder.parent, folder):  # model cards of TRL and PEFT without information about the run
             (filler / "README.md").unlink(missing_ok=True)
         return folder
 
@@ -142,12 +142,12 @@ class SteppedTrainer:
             self.trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         except _Stop:
             self.trainer.callback_handler.on_train_end(self.trainer.args, self.trainer.state, self.trainer.control)
-        except BaseException as failure:  # handed to the thread that waits, which raises it
+        except BaseException as failure:  # the waiting thread raises it
             self._has_ended = True
             self._idle.put(failure)
 
     def _hold(self) -> None:
-        """What TRL calls after the last step: say that it is done, and wait for the end."""
+        """Report the last step to rft's thread, and wait for `close`. TRL calls this after the last step."""
         if self._closing:
             return
         self._idle.put(None)
@@ -155,14 +155,14 @@ class SteppedTrainer:
             raise LearnError(f"TRL has taken all {self.steps_done} steps; it takes no more groups")
 
     def _rollouts(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
-        """What TRL calls when it needs completions: say that the last step is done, and wait for the next groups."""
+        """Report the last step to rft's thread, and wait for the next groups. TRL calls this for completions."""
         self._idle.put(None)
         groups = self._batches.get()
         if groups is None:
             raise _Stop
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         if len(rollouts) != len(prompts):
-            raise LearnError(f"TRL needs {len(prompts)} completions for a step but was given {len(rollouts)}")
+            raise LearnError(f"TRL needs {len(prompts)} completions for a step but received {len(rollouts)}")
         return {
             "prompt_ids": [list(rollout.prompt_ids) for rollout in rollouts],
             "completion_ids": [list(rollout.completion_ids) for rollout in rollouts],
@@ -173,7 +173,7 @@ class SteppedTrainer:
 
 
 def _graded(prompts: list[str], completions: list[str], reward: list[float | None], **_: Any) -> list[float | None]:
-    """The reward function that TRL calls: the rewards are there already."""
+    """Return the rewards that TRL passes as a column: the reward function for TRL."""
     return reward
 
 
@@ -181,9 +181,10 @@ _graded.__name__ = "graded"
 
 
 def _numbers(history: Sequence[Mapping[str, Any]], *, after: int) -> dict[str, float]:
-    """The numbers that TRL logged about the steps after this one, `num_tokens` and the like left out.
+    """Return TRL's metrics of the steps after a step, without counters such as `num_tokens`.
 
-    Of several optimizer steps on one batch the last one's; what only the first has, as the sampler's gap, stays.
+    Of several optimizer steps on one batch, the last value of each metric counts. Some metrics, such as the sampler's
+    gap, exist only in the first.
     """
     entries = [entry for entry in history if entry.get("step", 0) > after and "loss" in entry]
     return {

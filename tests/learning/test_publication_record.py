@@ -55,14 +55,14 @@ def test_strictly_on_policy(groups: Groups) -> None:
     # Only the last is on record at staleness 0, so version 1 is unknown.
     assert str(refused.value) == (
         "refused 2 rollout(s); the first is rollout 0 of task t1, sampled by version 1 (f1): this learner did not "
-        "publish that policy; a sampler served something else. Published: version 0 (base), version 2 (f2)"
+        "publish the policy; a sampler served wrong weights. Published: version 0 (base), version 2 (f2)"
     )
 
 
 def test_the_bound_on_staleness(groups: Groups) -> None:
     stale = record(1, 2, 3, staleness=2)
     stale.check(groups(policy(1), policy(2), policy(3)), steps_done=3)
-    with pytest.raises(LearnError, match=r"too old: after 3 steps the versions 1 to 3 are learned from"):
+    with pytest.raises(LearnError, match=r"too old: after 3 steps the learner accepts versions 1 to 3;"):
         stale.check(groups(BASE), steps_done=3)
     record(1, 2, staleness=2).check(groups(BASE, policy(1), policy(2)), steps_done=2)
 
@@ -106,5 +106,5 @@ def test_full_weights_come_back_too(tmp_path: Path) -> None:
 def test_other_weights_than_were_saved_are_refused(tmp_path: Path) -> None:
     record(1).save(tmp_path)
     other = Publication(weights=FullWeights(policy=Policy(version=1, fingerprint="other"), tensors=b""))
-    with pytest.raises(LearnError, match=r"version 1 \(f1\) was saved, but version 1 \(other\) came back"):
+    with pytest.raises(LearnError, match=r"saved was version 1 \(f1\), restored was version 1 \(other\)"):
         record().load(tmp_path, other)

@@ -247,7 +247,7 @@ def test_no_step_beyond_the_last(build: Build, group_for: GroupFor) -> None:
 def test_a_failure_inside_the_trainer_comes_out(build: Build, group_for: GroupFor) -> None:
     learner = build()
     group = group_for(learner, [1.0, 0.0, 0.0, 0.0])
-    with pytest.raises(LearnError, match="TRL needs 4 completions for a step but was given 8"):
+    with pytest.raises(LearnError, match="TRL needs 4 completions for a step but received 8"):
         learner.learn([group, group])
     # And the next one does not wait for an answer that never comes.
     with pytest.raises(LearnError, match="TRL's trainer has ended; it takes no more groups"):
