@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,11 +19,13 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "rft-installed"
 LOG = VENV / "install.log"
 FREE_GB = {"cpu": 8, "cuda": 20}
+MIN_DRIVER = 580
+"""The first NVIDIA driver for CUDA 13, for which the wheels of torch and vLLM are built."""
 
 
 def main() -> None:
     """Check the machine, then install."""
-    backend = os.environ.get("RFT_BACKEND") or ("cuda" if has_gpu() else "cpu")
+    backend = os.environ.get("RFT_BACKEND") or choose_backend(driver_version())
     if backend not in FREE_GB:
         give_up(f"RFT_BACKEND={backend}: must be cpu or cuda")
     lock = ROOT / "locks" / f"{backend}.txt"
@@ -43,11 +46,26 @@ def main() -> None:
     STAMP.write_text(wanted)
 
 
-def has_gpu() -> bool:
-    """Whether an NVIDIA GPU answers."""
+def driver_version() -> str | None:
+    """Return the version of NVIDIA's driver; None if no NVIDIA GPU answers."""
     if shutil.which("nvidia-smi") is None:
-        return False
-    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=60, check=False).returncode == 0
+        return None
+    question = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(question, capture_output=True, text=True, timeout=60, check=False)
+    lines = answer.stdout.split() if answer.returncode == 0 else []
+    return lines[0] if lines else None
+
+
+def choose_backend(driver: str | None) -> str:
+    """Return the backend for a machine with this driver of NVIDIA; exit if CUDA 13 cannot use the driver."""
+    if driver is None:
+        return "cpu"
+    if int(driver.partition(".")[0]) < MIN_DRIVER:
+        give_up(
+            f"the NVIDIA driver {driver} is too old for CUDA 13; install {MIN_DRIVER} or newer, or run on the CPU with "
+            "RFT_BACKEND=cpu (RFT_BACKEND=cuda installs all the same, for NVIDIA's package cuda-compat)"
+        )
+    return "cuda"
 
 
 def check_machine(backend: str) -> None:
@@ -63,6 +81,10 @@ def check_machine(backend: str) -> None:
             give_up("this processor has no AVX2, which vLLM needs on a CPU; use a newer machine or one with a GPU")
     if not any(map(shutil.which, ("cc", "gcc", "clang"))):
         give_up("a C compiler is missing; install it (Debian, Ubuntu: apt install build-essential)")
+    include = Path(sysconfig.get_paths()["include"])
+    if backend == "cuda" and not (include / "Python.h").is_file():
+        # Triton compiles a launcher for each kernel, and the launcher includes this file.
+        give_up(f"{include}/Python.h is missing; install it (Debian, Ubuntu: apt install {include.name}-dev)")
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     if free_gb < FREE_GB[backend]:
         give_up(f"only {free_gb:.1f} GB free in {ROOT}; the environment needs {FREE_GB[backend]} GB")

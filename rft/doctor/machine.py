@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -16,16 +15,17 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from rft.doctor.finding import Finding
+from rft.doctor.gpu import gpu_findings
 
 GIB = 1024**3
 MIN_MEMORY_GIB = 8.0
 """Memory that suffices for the quickstart with vLLM."""
 MIN_SHARED_MEMORY_GIB = 1.0
-"""With less shared memory, Ray's object store falls back to files on disk, which is many times slower."""
+"""With less shared memory, Ray's object store falls back to files on disk, which is many times slower, and NCCL fails.
+Docker gives a container 64 MiB."""
 MIN_DISK_GIB = 5.0
 HEAD_PORTS = {6379: "Ray's head", 8265: "Ray's dashboard and jobs"}
 """Default ports of `ray start --head`."""
-GPU_TIMEOUT_S = 20.0
 
 
 def machine_findings(output_folder: Path) -> Iterator[Finding]:
@@ -35,7 +35,7 @@ def machine_findings(output_folder: Path) -> Iterator[Finding]:
         output_folder: Folder for new runs.
     """
     yield from versions()
-    yield gpus()
+    yield from gpu_findings()
     yield memory(_available_memory())
     yield shared_memory(shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0)
     yield disk(output_folder)
@@ -92,23 +92,6 @@ def _libraries(check: str, requirements: Sequence[Requirement], *, extra: str) -
     )
 
 
-def gpus() -> Finding:
-    """Check the GPUs of the driver. No GPU is fine; an unusable GPU is a failure."""
-    if (command := shutil.which("nvidia-smi")) is None:
-        return Finding(check="GPU", state="ok", found="none; all parts run on the CPU")
-    asked = [command, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=GPU_TIMEOUT_S, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        remedy = "run nvidia-smi by hand; in a container, start it with the GPUs (--gpus all)"
-        return Finding(check="GPU", state="fail", found=f"nvidia-smi fails: {error}", remedy=remedy)
-    listed = [line.strip() for line in answer.splitlines() if line.strip()]
-    if listed and _version("vllm") is None:
-        remedy = "pip install 'rft[cuda]', so that vLLM and torch use them"
-        return Finding(check="GPU", state="warn", found=f"{'; '.join(listed)}, but no vLLM", remedy=remedy)
-    return Finding(check="GPU", state="ok", found="; ".join(listed) or "none listed")
-
-
 def memory(available_bytes: int) -> Finding:
     """Check the available memory, including the limit of a container."""
     gib = available_bytes / GIB
@@ -121,7 +104,7 @@ def memory(available_bytes: int) -> Finding:
 
 
 def shared_memory(free_bytes: int) -> Finding:
-    """Check /dev/shm, which contains Ray's object store."""
+    """Check /dev/shm, which holds Ray's object store and the buffers of NCCL between GPUs."""
     gib = free_bytes / GIB
     remedy = (
         ""

@@ -13,7 +13,6 @@ from rft.doctor.machine import (
     GIB,
     authentication,
     disk,
-    gpus,
     memory,
     port_free,
     shared_memory,
@@ -105,18 +104,3 @@ def test_authentication_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert authentication().state == "ok"
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     assert (authentication().state, authentication().found) == ("fail", "RAY_AUTH_MODE=disabled")
-
-
-def test_a_driver_of_gpus_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    command = tmp_path / "nvidia-smi"
-    monkeypatch.setattr(machine.shutil, "which", lambda name: str(command))
-    command.write_text("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB, 81000 MiB'\n")
-    command.chmod(0o700)
-    monkeypatch.setattr(machine, "_version", lambda name: "0.32.0")
-    assert (gpus().state, gpus().found) == ("ok", "NVIDIA H100, 81559 MiB, 81000 MiB")
-    monkeypatch.setattr(machine, "_version", lambda name: None)
-    assert gpus().state == "warn"
-    command.write_text("#!/bin/sh\nexit 9\n")
-    assert gpus().state == "fail"
-    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
-    assert gpus().state == "ok"
