@@ -25,8 +25,8 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.models",),
         ("rft.config", "graders"),
     ),
-    # The two halves of a run; neither knows the other.
-    4: (("rft.sampling", "rft.learning"),),
+    # The two halves of a run, neither of which knows the other, and the memory that both need.
+    4: (("rft.memory",), ("rft.sampling", "rft.learning")),
     # One page that a stranger reads first: sample, grade, learn, sync.
     5: (("rft.batches",), ("rft.loop",)),
     # What surrounds the loop.

@@ -180,12 +180,22 @@ def idle_gpus_here(config: RunConfig | EvaluateConfig) -> str | None:
     return idle_gpus_warning(_seats(shares, config.sampler.num_actors, learner.num_workers if learner else 0), nodes)
 
 
+def shares_here(config: RunConfig | EvaluateConfig) -> Shares | None:
+    """Return the share of each process on this machine; None if the run uses a cluster that exists already.
+
+    Raises:
+        ConfigError: The configuration requests more GPUs than available.
+    """
+    if not starts_ray(config.cluster):
+        return None
+    learner = config.learner if isinstance(config, RunConfig) else None
+    return share_out(config.sampler, learner, [this_machine(_num_processes(config))])
+
+
 def refuse_early(config: RunConfig | EvaluateConfig) -> None:
     """Check the resources of this machine before anything is written; a cluster is checked later.
 
     Raises:
         ConfigError: The configuration requests more GPUs than available.
     """
-    learner = config.learner if isinstance(config, RunConfig) else None
-    if starts_ray(config.cluster):
-        share_out(config.sampler, learner, [this_machine(_num_processes(config))])
+    shares_here(config)

@@ -41,6 +41,10 @@ class ModelConfig(Section):
     max_context_tokens: Positive | None = None
     """Longest prompt and completion together, in tokens; null takes the model's own limit."""
 
+    def weights_dtype(self, *, on_gpu: bool) -> str:
+        """Return the number format of the base model's weights on a GPU or a CPU."""
+        return self.dtype if self.dtype != "auto" else "bfloat16" if on_gpu else "float32"
+
 
 class DataConfig(Section):
     """The tasks."""

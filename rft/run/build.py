@@ -17,7 +17,6 @@ from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
-from rft.run.plan import dtype_of
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
@@ -54,7 +53,7 @@ def engine_spec(
 ) -> EngineSpec:
     """Return the spec of every sampler's engine."""
     there = EnginePlace(model=place.model, num_threads=place.shares.sampler_threads, num_gpus=place.shares.sampler_gpus)
-    dtype = dtype_of(config.model.dtype, there.on_gpu)
+    dtype = config.model.weights_dtype(on_gpu=there.on_gpu)
     return EngineSpec(
         sampler=config.sampler,
         base=prepared.base,
@@ -88,7 +87,7 @@ def learner_spec(
         base=prepared.base,
         run_folder=Path(run.output_dir).absolute(),
         completions_per_micro_batch=completions_per_micro_batch(run, on_gpu=on_gpu),
-        dtype=dtype_of(run.model.dtype, on_gpu),
+        dtype=run.model.weights_dtype(on_gpu=on_gpu),
         on_gpu=on_gpu,
         num_threads=place.shares.learner_threads,
         canaries=canaries(prepared) if score is None else score,

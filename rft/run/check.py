@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rft.cluster import idle_gpus_here, num_gpus_here, refuse_early
 from rft.cluster.versions import packages_here
-from rft.config import EvaluateConfig, RunConfig, audit_folder
+from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import UsageError
 from rft.grading.verdicts import FAILED, NEVER, audit_state
@@ -22,11 +22,12 @@ from rft.models.base_model import read_config
 from rft.models.weight_files import linear_modules, read_weights
 from rft.run.grader_samples import sample_rows
 from rft.run.inputs import Prepared, prepare, with_base_model
-from rft.run.plan import Plan, dtype_of, run_rows, sampler_row
+from rft.run.memory import forecast_here, refuse_memory
+from rft.run.plan import Plan, run_rows, sampler_row
 from rft.terminal.progress import counted
 
 NOT_LOOKED_AT = (
-    "whether sampler and learner find enough memory, and vLLM loads the model",
+    "whether vLLM loads the model, and the forecast of the memory is right",
     "Ray, and the nodes of a cluster",
     "trackers, and whether their servers take the run",
 )
@@ -54,7 +55,11 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     with counted(console, "checking prompts") as tell:
         prepared = prepare(run, needs_training_tasks=True, output=folder if is_new else None, tell=tell)
     refuse_early(run)
-    rows = run_rows(run) | _task_rows(run, prepared) | _model_rows(run, prepared)
+    forecast = forecast_here(run, prepared)
+    refuse_memory(run, forecast)
+    micro_batch = forecast.sizes.completions_per_micro_batch if forecast else completions_per_micro_batch(run)
+    rows = run_rows(run, micro_batch=micro_batch) | _task_rows(run, prepared) | _model_rows(run, prepared)
+    rows |= forecast.rows() if forecast else {}
     rows |= sample_rows(prepared.graders, prepared.tasks.train[0], run.grading)
     rows["audit"] = audit_state(audit_folder(run.grading), run.graders)
     rows["run folder"] = f"{folder} ({'free' if is_new else 'to continue'})"
@@ -62,8 +67,7 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     if rows["audit"] in (FAILED, NEVER) and run.audit != "off":
         state = "have failed their last audit" if rows["audit"] == FAILED else "were never audited"
         warnings.append(f"the graders {state}: rft audit shows how a model could exploit them")
-    if idle := idle_gpus_here(run):
-        warnings.append(idle)
+    warnings += filter(None, (idle_gpus_here(run), forecast.warning() if forecast else None))
     missing = missing_packages("rft train", *packages_here(run))
     return Plan(
         title=_title("run", missing),
@@ -153,7 +157,7 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
         shown = ", ".join([*names[:MAX_SHOWN_MODULES], *(["..."] if len(names) > MAX_SHOWN_MODULES else [])])
         rows["adapter"] = f"{_in_short(trained)} weights on {len(matrices)} matrices ({shown})"
     if config.sampler.has_model and lora is not None:
-        dtype = dtype_of(config.model.dtype, num_gpus_here() > 0)
+        dtype = config.model.weights_dtype(on_gpu=num_gpus_here() > 0)
         serve = config.sampler.serving(described, dtype)
         rows["served"] = "merged into the base model" if serve == "merged" else "as an adapter beside the base model"
     return rows

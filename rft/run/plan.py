@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from rft.config import RunConfig, completions_per_micro_batch
+from rft.config import RunConfig
 from rft.config.samplers.base import SamplerConfig
 
 
-def run_rows(run: RunConfig) -> dict[str, str | None]:
-    """Return the plan of a training run by name: batch sizes, tasks, parts and paths."""
+def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
+    """Return the plan of a training run by name: batch sizes, tasks, parts and paths.
+
+    Args:
+        run: The configuration.
+        micro_batch: Completions in one forward and backward pass.
+    """
     loop, sampler, learner = run.loop, run.sampler, run.learner
     per_step = loop.prompts_per_step * loop.completions_per_prompt
-    micro_batch = completions_per_micro_batch(run, on_gpu=bool(learner.num_gpus))
     passes = per_step // micro_batch
     trained = f"LoRA rank {learner.lora.rank}" if learner.lora else "all weights"
     share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
@@ -90,8 +94,3 @@ class Plan:
 def print_plan(console: Console, plan: Plan) -> None:
     """Print what a command would do."""
     console.print(Text(str(plan)), soft_wrap=True)
-
-
-def dtype_of(configured: str, on_gpu: bool) -> str:
-    """The type of the base model's weights; `configured` is `model.dtype`."""
-    return configured if configured != "auto" else "bfloat16" if on_gpu else "float32"

@@ -9,14 +9,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from rft.config.samplers.vllm import LORA_RANKS, VllmSamplerConfig
+from rft.config.samplers.vllm import (
+    BATCHED_TOKENS_ON_GPU,
+    CPU_CACHE_GIB,
+    LORA_RANKS,
+    MAX_SEQUENCES_ON_GPU,
+    SHARED_GPU_UTILIZATION,
+    VllmSamplerConfig,
+)
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EnginePlace, EngineSpec
-
-MAX_SEQUENCES_ON_GPU = 1024
-"""Highest `max_num_seqs` on a GPU: vLLM's own value for its `LLM` class on large GPUs."""
-BATCHED_TOKENS_ON_GPU = 8192
-"""`max_num_batched_tokens` on a GPU. `LLMEngine.from_engine_args` would take 2,048, and 128 sequences."""
 
 
 def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
 
 def _sharing_arguments(sampler: VllmSamplerConfig, place: EnginePlace) -> dict[str, Any]:
     # vLLM takes nearly the whole GPU unless a limit is set.
-    shared = {"gpu_memory_utilization": 0.8 * place.num_gpus} if 0 < place.num_gpus < 1 else {}
+    shared = {"gpu_memory_utilization": SHARED_GPU_UTILIZATION * place.num_gpus} if 0 < place.num_gpus < 1 else {}
     # Inside a placement group vLLM would request more Ray actors, although it already has its GPUs.
     spanning = {"distributed_executor_backend": "mp"} if sampler.gpus_spanned > 1 else {}
     return shared | spanning
@@ -99,7 +101,7 @@ def set_environment(on_gpu: bool) -> None:
         # Threads bound to cores stop whenever another process has the core: the learner, or a second engine.
         # Compiling costs 3 s and a C++ compiler, to gather log-probabilities a little faster.
         defaults |= {
-            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(CPU_CACHE_GIB),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "TORCHDYNAMO_DISABLE": "1",
         }

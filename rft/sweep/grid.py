@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rft.api.train import train_run
-from rft.config import RunConfig
+from rft.config import RunConfig, completions_per_micro_batch
 from rft.config.commands import Job, with_hydra
 from rft.config.grid import Grid, check_trials, for_each_trial, read_grid
 from rft.errors import ConfigError, OutputError, RftError, UsageError
@@ -48,7 +48,8 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
     if all(run.dry_run for run in runs):
         prepare_all(runs)
         _tell(console, f"{len(runs)} trials can start; the first would be:")
-        console.print(Text("\n".join(as_table(run_rows(runs[0])))), soft_wrap=True)
+        rows = run_rows(runs[0], micro_batch=completions_per_micro_batch(runs[0]))
+        console.print(Text("\n".join(as_table(rows))), soft_wrap=True)
         return 0
     if read_outcomes(grid.folder):
         raise OutputError("sweep folder", [f"{grid.folder} already holds a sweep; set another hydra.sweep.dir"])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rft.config import RunConfig
+from rft.config import RunConfig, completions_per_micro_batch
 from rft.run.plan import as_table, run_rows
 
 
@@ -16,7 +16,8 @@ def plan_of(**changes: Any) -> str:
         "learner": {"kind": "grpo", "learning_rate": 0.00002, "lora": {"rank": 8}},
         "graders": {"correct": {"use": "exact"}, "brief": {"use": "my.py:brief", "weight": 0.25}},
     }
-    return "\n".join(["", *as_table(run_rows(RunConfig.model_validate(values | changes)))])
+    run = RunConfig.model_validate(values | changes)
+    return "\n".join(["", *as_table(run_rows(run, micro_batch=completions_per_micro_batch(run)))])
 
 
 def test_the_plan() -> None:

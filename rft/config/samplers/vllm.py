@@ -13,6 +13,14 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM accepts for `max_lora_rank`."""
 MAX_TEMPERATURE = 2.0
 """Highest temperature that vLLM accepts."""
+MAX_SEQUENCES_ON_GPU = 1024
+"""Highest `max_num_seqs` on a GPU: vLLM's own value for its `LLM` class on large GPUs."""
+BATCHED_TOKENS_ON_GPU = 8192
+"""`max_num_batched_tokens` on a GPU. `LLMEngine.from_engine_args` would take 2,048, and 128 sequences."""
+SHARED_GPU_UTILIZATION = 0.8
+"""Share of its fraction of a GPU that an engine takes if other processes use the GPU as well."""
+CPU_CACHE_GIB = 1
+"""Default of `VLLM_CPU_KVCACHE_SPACE`: the key-value cache of an engine on a CPU, in GiB."""
 
 
 class VllmSamplerConfig(ModelSamplerConfig):

@@ -1,0 +1,47 @@
+"""Reads the free memory of this machine and of its GPUs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from rft.memory import Device
+
+MEMINFO = Path("/proc/meminfo")
+ASK_GPUS_S = 60.0
+"""Seconds that the driver of the GPUs has to report their memory; it may have to start first."""
+
+
+def device_here() -> Device:
+    """Return the free memory of this machine, and of its GPU with the least."""
+    return Device(ram_bytes=_free_ram(), gpu_bytes=_free_gpu_memory())
+
+
+def _free_ram() -> int | None:
+    """Return the bytes that new processes can use without swapping; None if the system does not report them."""
+    if not MEMINFO.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="ascii").splitlines())
+    available = lines.get("MemAvailable")
+    return int(available.split()[0]) * 1024 if available else None
+
+
+def _free_gpu_memory() -> int | None:
+    """Return the least free memory of the visible GPUs in bytes; None without a GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=ASK_GPUS_S, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    visible = {number.strip() for number in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")}
+    free = {}
+    for line in answer.stdout.splitlines():
+        index, _, mebibytes = line.partition(",")
+        if mebibytes.strip().isdigit():  # partitions of a GPU report "[N/A]"
+            free[index.strip()] = int(mebibytes) * 2**20
+    chosen = [num_bytes for index, num_bytes in free.items() if index in visible] or list(free.values())
+    return min(chosen, default=None)

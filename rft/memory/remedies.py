@@ -1,0 +1,85 @@
+"""What to change if a run does not fit into memory, the cheapest change first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rft.config import RunConfig
+from rft.config.learners.policy import PolicyLearnerConfig
+from rft.config.samplers.vllm import VllmSamplerConfig
+from rft.memory.device import in_gb
+from rft.memory.forecast import Forecast, ProcessMemory
+from rft.memory.model_shape import ModelShape
+from rft.memory.sizes import learner_bytes
+
+
+def remedies(run: RunConfig, shape: ModelShape, forecast: Forecast, prompt_tokens: int) -> list[str]:
+    """Return the changes that help, each with the memory that it needs; empty if everything fits.
+
+    Args:
+        run: The configuration.
+        shape: Of the base model.
+        forecast: The forecast without remedies.
+        prompt_tokens: Longest prompt.
+    """
+    found: list[str] = []
+    for process in forecast.processes:
+        if forecast.fits(process):
+            continue
+        if process.name == "learner":
+            found += _for_learner(run, shape, forecast, process, prompt_tokens)
+        elif process.name == "sampler" and process.gpus:
+            found += _for_sampler(run, process)
+    if any(not forecast.fits(process) for process in forecast.processes):
+        found.append("use a smaller model, or a machine with more memory")
+    return list(dict.fromkeys(found))
+
+
+def _for_learner(
+    run: RunConfig, shape: ModelShape, forecast: Forecast, process: ProcessMemory, prompt_tokens: int
+) -> list[str]:
+    learner, sizes = run.learner, forecast.sizes
+    assert isinstance(learner, PolicyLearnerConfig)  # no other learner needs memory
+
+    def needs(changed: RunConfig, **changes: object) -> str:
+        parts = learner_bytes(
+            changed,
+            shape,
+            replace(sizes, **changes),  # type: ignore[arg-type]
+            prompt_tokens=prompt_tokens,
+            on_gpu=process.gpus > 0,
+        )
+        return f"the learner then needs {in_gb(sum(parts.values()))}"
+
+    found = []
+    smallest: dict[str, object] = {"completions_per_micro_batch": 1}
+    if sizes.completions_per_micro_batch > 1:
+        found.append(f"learner.completions_per_micro_batch=1 ({needs(run, **smallest)})")
+    if not sizes.gradient_checkpointing:
+        smallest["gradient_checkpointing"] = True
+        found.append(f"learner.trl.gradient_checkpointing=true ({needs(run, **smallest)})")
+    if 0 < process.gpus < 1:
+        found.append("learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs")
+    if run.sampler.max_completion_tokens > 64:
+        shorter = run.sampler.max_completion_tokens // 2
+        sampler = run.sampler.model_copy(update={"max_completion_tokens": shorter})
+        changed = run.model_copy(update={"sampler": sampler})
+        found.append(f"sampler.max_completion_tokens={shorter} ({needs(changed, **smallest)})")
+    if learner.lora is None:
+        changed = run.model_copy(update={"learner": learner.model_copy(update={"lora": _default_lora(learner)})})
+        found.append(f"an adapter instead of all weights: omit learner.lora=null ({needs(changed, **smallest)})")
+    return found
+
+
+def _default_lora(learner: PolicyLearnerConfig) -> object:
+    return type(learner).model_fields["lora"].default
+
+
+def _for_sampler(run: RunConfig, process: ProcessMemory) -> list[str]:
+    found = []
+    if process.gpus < 1:
+        found.append("learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs")
+    if isinstance(run.sampler, VllmSamplerConfig):
+        twice = 2 * max(1, run.sampler.gpus_spanned)
+        found.append(f"sampler.engine.tensor_parallel_size={twice}, which divides the model among {twice} GPUs")
+    return found

@@ -1,0 +1,66 @@
+"""The memory forecast of a run, from its configuration, inputs and places."""
+
+from __future__ import annotations
+
+from rft.cluster import device_here, shares_here
+from rft.config import RunConfig
+from rft.errors import UsageError
+from rft.memory import Device, Forecast, RunFacts, Sizes, forecast_run, read_shape
+from rft.models.base_model import read_config
+from rft.run.in_flight import completions_in_flight
+from rft.run.inputs import Prepared
+
+
+def forecast_of(
+    run: RunConfig,
+    prepared: Prepared,
+    device: Device,
+    *,
+    learner_gpus: float,
+    sampler_gpus: float,
+    sizes: Sizes | None = None,
+) -> Forecast:
+    """Forecast the memory of a run.
+
+    Args:
+        run: The configuration.
+        prepared: Its inputs.
+        device: The free memory of the machine.
+        learner_gpus: GPUs of each rank of the learner.
+        sampler_gpus: GPUs of each sampler.
+        sizes: The sizes of an earlier start of the run; None chooses them.
+    """
+    dtype = run.model.weights_dtype(on_gpu=sampler_gpus > 0)
+    facts = RunFacts(
+        shape=read_shape(prepared.model),
+        prompt_tokens=prepared.longest_prompt_tokens,
+        serve=run.sampler.serving(read_config(prepared.model), dtype),
+        learner_gpus=learner_gpus,
+        sampler_gpus=sampler_gpus,
+        max_requests=completions_in_flight(run, prepared),
+    )
+    return forecast_run(run, facts, device, sizes)
+
+
+def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
+    """Forecast the memory of a new run on this machine; None if the run uses a cluster that exists already.
+
+    Raises:
+        ConfigError: The configuration requests more GPUs than available.
+    """
+    shares = shares_here(run)
+    if shares is None:
+        return None
+    return forecast_of(run, prepared, device_here(), learner_gpus=shares.learner_gpus, sampler_gpus=shares.sampler_gpus)
+
+
+def refuse_memory(run: RunConfig, forecast: Forecast | None) -> None:
+    """Refuse to train all weights of a model where they do not fit. For an adapter, a warning is enough.
+
+    Raises:
+        UsageError: With the sum of the memory, and what to change.
+    """
+    if forecast is None or run.learner.lora is not None or not (problems := forecast.problems()):
+        return
+    remedy = f"to make room, the cheapest first: {'; '.join(forecast.remedies)}"
+    raise UsageError("memory", [*(f"learner.lora=null: {problem}" for problem in problems), remedy])

@@ -1,0 +1,49 @@
+"""Free memory, from what the system and the driver of the GPUs report."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rft.cluster import free_memory
+from rft.memory import Device
+
+MEMINFO = "MemTotal:       16384 kB\nMemFree:         1024 kB\nMemAvailable:    8192 kB\n"
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A file in the place of /proc/meminfo."""
+    file = tmp_path / "meminfo"
+    file.write_text(MEMINFO)
+    monkeypatch.setattr(free_memory, "MEMINFO", file)
+    return file
+
+
+def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, reported: Path) -> None:
+    monkeypatch.setattr(free_memory.shutil, "which", lambda name: None)
+    assert free_memory.device_here() == Device(ram_bytes=8192 * 1024, gpu_bytes=None)
+    reported.unlink()
+    assert free_memory.device_here().ram_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "answer", "expected"),
+    [
+        (None, "0, 24000\n1, 20000\n", 20_000 * 2**20),
+        ("0", "0, 24000\n1, 20000\n", 24_000 * 2**20),
+        # A GPU by its id: which of them is unknown, so the least.
+        ("GPU-5a", "0, 24000\n1, 20000\n", 20_000 * 2**20),
+        (None, "0, [N/A]\n", None),
+        (None, "", None),
+    ],
+)
+def test_the_gpu_with_the_least(
+    monkeypatch: pytest.MonkeyPatch, reported: Path, visible: str | None, answer: str, expected: int | None
+) -> None:
+    monkeypatch.setattr(free_memory.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(free_memory.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=answer))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert free_memory.device_here().gpu_bytes == expected

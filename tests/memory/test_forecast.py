@@ -1,0 +1,133 @@
+"""The forecast of a run, and what to change where it does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rft.config import RunConfig
+from rft.memory import Device, Forecast, ModelShape, ProcessMemory, RunFacts, forecast_run
+from rft.memory.engine import kv_bytes_per_token
+
+GB = 10**9
+MakeRun = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def make_forecast(make_run: MakeRun, small: ModelShape) -> Callable[..., Forecast]:
+    """`make_forecast(gpu_gb, gpus=0.5, shape=..., learner={...})`: learner and sampler with this part of a GPU each."""
+
+    def make(
+        gpu_gb: float | None, *, gpus: float = 0.5, shape: ModelShape = small, ram_gb: float = 1000, **changes: Any
+    ) -> Forecast:
+        facts = RunFacts(
+            shape=shape,
+            prompt_tokens=250,
+            serve="adapter",
+            learner_gpus=gpus,
+            sampler_gpus=gpus,
+            max_requests=320,
+            others=changes.pop("others", ()),
+        )
+        device = Device(ram_bytes=int(ram_gb * GB), gpu_bytes=int(gpu_gb * GB) if gpu_gb else None)
+        return forecast_run(make_run(**changes), facts, device)
+
+    return make
+
+
+def of(forecast: Forecast, name: str) -> ProcessMemory:
+    return next(process for process in forecast.processes if process.name == name)
+
+
+def test_the_cache_takes_the_rest_of_the_share(make_forecast: Callable[..., Forecast], small: ModelShape) -> None:
+    # Keys and values of 24 layers, 128 wide, in 16 bits.
+    assert kv_bytes_per_token(small, "bfloat16") == 2 * 24 * 128 * 2
+    sampler = of(make_forecast(24), "sampler")
+    assert sampler.num_bytes == int(0.8 * 0.5 * 24 * GB)
+    assert sampler.parts["weights"] == 2 * 494_032_768
+    # Two adapters of rank 32 in 16 bits, of 549,888 inputs and outputs.
+    assert sampler.parts["adapter"] == 2 * 32 * 549_888 * 2
+    assert sampler.num_sequences == sampler.parts["key-value cache"] // (762 * 12_288)
+    alone = of(make_forecast(24, gpus=1.0), "sampler")
+    assert alone.num_bytes == int(0.92 * 24 * GB)
+
+
+def test_vllms_own_options_count(make_forecast: Callable[..., Forecast]) -> None:
+    engine = {"kv_cache_memory_bytes": 7_620_000_000}
+    sampler = of(make_forecast(24, sampler={"engine": engine}), "sampler")
+    assert sampler.parts["key-value cache"] == 7_620_000_000
+    assert sampler.num_sequences == 7_620_000_000 // (762 * 12_288) == 813
+    split = of(make_forecast(24, gpus=2.0, sampler={"engine": {"tensor_parallel_size": 2}}), "sampler")
+    assert split.parts["weights"] == 494_032_768
+
+
+def test_everything_fits(make_forecast: Callable[..., Forecast]) -> None:
+    forecast = make_forecast(24)
+    assert forecast.problems() == []
+    assert forecast.remedies == ()
+    assert forecast.warning() is None
+
+
+def test_a_learner_that_does_not_fit(make_forecast: Callable[..., Forecast]) -> None:
+    trl = {"gradient_checkpointing": False}
+    forecast = make_forecast(24, learner={"completions_per_micro_batch": 16, "trl": trl})
+    [problem] = forecast.problems()
+    assert problem.startswith("the learner needs 22.4 GB (weights 1.0 GB + adapter 0.1 GB + optimizer 0.2 GB + ")
+    assert problem.endswith("but 0.5 of a GPU has 12.0 GB")
+    assert [remedy.partition(" (")[0] for remedy in forecast.remedies] == [
+        "learner.completions_per_micro_batch=1",
+        "learner.trl.gradient_checkpointing=true",
+        "learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs",
+        "sampler.max_completion_tokens=256",
+        "use a smaller model, or a machine with more memory",
+    ]
+    warning = forecast.warning()
+    assert warning is not None
+    assert "the cheapest first: learner.completions_per_micro_batch=1 (the learner then needs 3.3 GB)" in warning
+
+
+def test_a_cache_without_room(make_forecast: Callable[..., Forecast], small: ModelShape) -> None:
+    large = replace(small, num_weights=15 * GB // 2)
+    forecast = make_forecast(24, shape=large)
+    assert "the sampler's key-value cache of 0.0 MB holds no sequence of 762 tokens" in forecast.problems()
+    assert "sampler.engine.tensor_parallel_size=2, which divides the model among 2 GPUs" in forecast.remedies
+
+
+def test_all_weights_need_copies_in_main_memory(make_forecast: Callable[..., Forecast], small: ModelShape) -> None:
+    transit = of(make_forecast(141, learner={"lora": None}), "weights in transit")
+    once = 2 * small.num_weights
+    assert transit.parts == {"learner": 2 * once, "object store": 2 * once, "samplers": 2 * once, "driver": once}
+    forecast = make_forecast(141, ram_gb=5, learner={"lora": None})
+    assert forecast.problems() == [
+        "the processes need 6.9 GB of main memory (weights in transit 6.9 GB), but 5.0 GB are free"
+    ]
+
+
+def test_other_processes_are_counted(make_forecast: Callable[..., Forecast]) -> None:
+    judge = ProcessMemory(name="reward model", gpus=0.1, parts={"weights": 3 * GB})
+    [problem] = make_forecast(24, others=(judge,)).problems()
+    assert problem == "the reward model needs 3.0 GB (weights 3.0 GB), but 0.1 of a GPU has 2.4 GB"
+
+
+def test_without_a_gpu_all_share_the_main_memory(make_forecast: Callable[..., Forecast]) -> None:
+    forecast = make_forecast(None, gpus=0, ram_gb=2)
+    assert of(forecast, "sampler").parts["key-value cache"] == 2**30
+    [problem] = forecast.problems()
+    assert problem.startswith("the processes need ")
+    assert problem.endswith("but 2.0 GB are free")
+
+
+def test_unknown_memory_is_no_problem(make_forecast: Callable[..., Forecast]) -> None:
+    forecast = make_forecast(None)
+    assert of(forecast, "sampler").num_sequences is None
+    assert forecast.problems() == []
+
+
+def test_rows(make_forecast: Callable[..., Forecast]) -> None:
+    rows = make_forecast(24).rows()
+    assert list(rows) == ["learner memory", "sampler memory"]
+    assert rows["learner memory"].startswith("8.5 GB of 12.0 GB on 0.5 of a GPU: weights 1.0 GB + ")
+    assert rows["sampler memory"].endswith("; the cache holds 654 sequences of 762 tokens")

@@ -1,0 +1,102 @@
+"""Micro-batches by the learner's memory, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rft.config import RunConfig
+from rft.memory import ModelShape, Sizes
+from rft.memory.learner import MicroBatch, fixed_bytes, pass_bytes
+from rft.memory.sizes import choose_sizes, learner_bytes
+
+GB = 10**9
+MakeRun = Callable[..., RunConfig]
+
+
+def test_what_does_not_depend_on_the_micro_batch(small: ModelShape) -> None:
+    # An adapter of rank 32 has 32 x 24 x 22,912 weights, in float32 and, under autocast, in 16 bits.
+    trained = 32 * 24 * 22_912
+    parts = fixed_bytes(small, lora_rank=32, dtype="bfloat16", on_gpu=True)
+    assert parts["weights"] == 2 * 494_032_768
+    assert parts["adapter"] == 6 * trained
+    assert parts["optimizer"] == 12 * trained
+    full = fixed_bytes(small, lora_rank=None, dtype="bfloat16", on_gpu=True)
+    assert (full["weights"], full["optimizer"]) == (6 * 494_032_768, 12 * 494_032_768)
+    on_cpu = fixed_bytes(small, lora_rank=32, dtype="float32", on_gpu=False)
+    assert (on_cpu["weights"], on_cpu["adapter"]) == (4 * 494_032_768, 4 * trained)
+
+
+def test_a_pass_on_a_gpu(small: ModelShape) -> None:
+    batch = MicroBatch(rows=2, prompt_tokens=250, completion_tokens=512, gradient_checkpointing=False)
+    parts = pass_bytes(small, batch, lora_rank=32, dtype="bfloat16", on_gpu=True)
+    # Two norms, attention and feed-forward layer, mask, copies for seven linear layers, and their inner states.
+    per_layer = 8 * 896 + 2 * (4 * 896 + 4 * 4864 + 762) + 2 * 5 * 896 + 2 * 896 + 2 * 7 * 32
+    assert parts["activations"] == 2 * 762 * 25 * per_layer
+    # One tile of 1,024 completion tokens, their hidden states in 16 bits and the gradient of these in float32.
+    assert parts["logits"] == 1024 * 32_768 * 2 + 1024 * 896 * 6
+
+
+def test_checkpointing_keeps_the_inputs_of_the_layers(small: ModelShape) -> None:
+    batch = MicroBatch(rows=2, prompt_tokens=250, completion_tokens=512, gradient_checkpointing=True)
+    parts = pass_bytes(small, batch, lora_rank=32, dtype="bfloat16", on_gpu=True)
+    per_layer = 8 * 896 + 2 * (4 * 896 + 4 * 4864 + 762) + 2 * 5 * 896 + 2 * 896 + 2 * 7 * 32
+    assert parts["activations"] == 2 * 762 * (24 * 2 * 896 + 2 * per_layer)
+
+
+@pytest.mark.parametrize(
+    ("gpu_gb", "expected"),
+    [
+        # 65,972 bytes a token and layer, 25 times: 5 rows of 762 tokens need 6.3 GB, beside 2.2 GB; 8 rows 10.1 GB.
+        (12, Sizes(completions_per_micro_batch=5)),
+        # 16,384 tokens hold 21 rows, and 20 is the largest divisor of 320 below.
+        (70, Sizes(completions_per_micro_batch=20)),
+        # Not even 5 rows fit. With checkpointing a token needs 0.17 MB, and 20 rows 2.7 GB.
+        (6, Sizes(completions_per_micro_batch=20, gradient_checkpointing=True)),
+        # Nothing fits: the smallest that there is.
+        (2, Sizes(completions_per_micro_batch=1, gradient_checkpointing=True)),
+        # The memory is unknown: the most tokens.
+        (None, Sizes(completions_per_micro_batch=20)),
+    ],
+)
+def test_micro_batches_by_memory(make_run: MakeRun, small: ModelShape, gpu_gb: int | None, expected: Sizes) -> None:
+    gpu_bytes = None if gpu_gb is None else gpu_gb * GB
+    assert choose_sizes(make_run(), small, prompt_tokens=250, on_gpu=True, gpu_bytes=gpu_bytes) == expected
+
+
+@pytest.mark.parametrize(
+    ("learner", "expected"),
+    [
+        ({"completions_per_micro_batch": 4}, Sizes(completions_per_micro_batch=4)),
+        ({"completions_per_micro_batch": 16}, Sizes(completions_per_micro_batch=16, gradient_checkpointing=True)),
+        ({"trl": {"gradient_checkpointing": True}}, Sizes(completions_per_micro_batch=20, gradient_checkpointing=True)),
+        (
+            {"completions_per_micro_batch": 16, "trl": {"gradient_checkpointing": False}},
+            Sizes(completions_per_micro_batch=16),
+        ),
+    ],
+)
+def test_configured_values_are_kept(
+    make_run: MakeRun, small: ModelShape, learner: dict[str, Any], expected: Sizes
+) -> None:
+    run = make_run(learner=learner)
+    assert choose_sizes(run, small, prompt_tokens=250, on_gpu=True, gpu_bytes=12 * GB) == expected
+
+
+def test_on_a_cpu_eight_completions(make_run: MakeRun, small: ModelShape) -> None:
+    expected = Sizes(completions_per_micro_batch=8)
+    assert choose_sizes(make_run(), small, prompt_tokens=250, on_gpu=False, gpu_bytes=None) == expected
+
+
+def test_a_reference_model_and_a_value_function(make_run: MakeRun, small: ModelShape) -> None:
+    sizes = Sizes(completions_per_micro_batch=1)
+
+    def parts(**learner: Any) -> dict[str, int]:
+        return learner_bytes(make_run(learner=learner), small, sizes, prompt_tokens=250, on_gpu=True)
+
+    assert "reference" not in parts(beta=0.1), "an adapter that is switched off is the reference"
+    assert parts(beta=0.1, lora=None)["reference"] == 4 * 494_032_768
+    assert parts(kind="ppo")["value function"] == 4 * 320 * 512 * 896
+    assert parts(kind="fake") == {}
