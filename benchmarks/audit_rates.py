@@ -1,12 +1,12 @@
-"""How many planted faults of graders `rft audit` detects, and how many sound graders it fails.
+"""Measures how many planted faults of graders `rft audit` detects, and how many sound graders it fails.
 
     python benchmarks/audit_rates.py [--half setting|publishing|both] [--workers 2]
 
-The faults are in `harness/planted_faults.py`; the sound graders are in `harness/sound_graders.py`, and some come with
-rft. The CRC-32 of a name puts its grader into one of two halves: thresholds of probes may be chosen by what happens on
-the setting half; the rates of the publishing half are published. A fault is detected if the audit fails, so `rft train`
-refuses the grader; warnings are counted apart. The exit code is 1 if the audit fails a sound grader of the publishing
-half.
+The faults are in `harness/planted_faults.py`. The sound graders are those of `harness/sound_graders.py` and some of
+rft's own. The CRC-32 of a name assigns its grader to one of two halves. Thresholds of probes may be chosen on the
+setting half; the rates of the publishing half are published. A fault is detected if the audit fails and `rft train`
+therefore refuses the grader; warnings count separately. The exit code is 1 if the audit fails a sound grader of the
+publishing half.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ BUILT_IN: Mapping[str, tuple[str, dict[str, Any]]] = {
         {"main": {"use": "math"}, "brief": {"use": "length", "free_tokens": 50, "max_tokens": 500, "weight": 0.1}},
     ),
 }
-"""Sound graders that come with rft: their tasks and entries."""
+"""Sound graders of rft: their tasks and entries."""
 
 
 class Planted(NamedTuple):
@@ -70,7 +70,7 @@ class Planted(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the audit found out about a grader."""
+    """The result of a grader's audit."""
 
     grader: Planted
     failed: tuple[str, ...]
@@ -80,7 +80,7 @@ class Verdict(NamedTuple):
 
 
 def graders() -> list[Planted]:
-    """All graders, the planted faults first."""
+    """Return all graders, the planted faults first."""
     planted = [
         Planted(name, tasks, {"main": {"use": f"{module.__file__}:{name}", "timeout_s": TIMEOUT_S}}, is_sound)
         for module, is_sound in ((planted_faults, False), (sound_graders, True))
@@ -90,7 +90,7 @@ def graders() -> list[Planted]:
 
 
 def rows(kind: str) -> list[dict[str, Any]]:
-    """The tasks of a kind: prompts with references; no sum is in its question."""
+    """Return the tasks of a kind, prompts with references. No question contains its answer."""
     numbers = range(NUM_TASKS)
     if kind == "sums":
         return [{"prompt": f"What is {13 + 7 * n} + {58 - n}?", "answer": str(71 + 6 * n)} for n in numbers]
@@ -107,7 +107,7 @@ def rows(kind: str) -> list[dict[str, Any]]:
 
 
 def audited(grader: Planted) -> Verdict:
-    """Audit one grader as `rft audit` does."""
+    """Audit one grader like `rft audit`."""
     with tempfile.TemporaryDirectory() as folder:
         tasks = Path(folder) / "tasks.jsonl"
         tasks.write_text("".join(json.dumps(row) + "\n" for row in rows(grader.tasks)), encoding="utf-8")
@@ -125,14 +125,14 @@ def audited(grader: Planted) -> Verdict:
 
 
 def share(part: int, whole: int) -> str:
-    """A share in percent with its 95% interval."""
-    found = estimate([1.0] * part + [0.0] * (whole - part))
-    low, high = found.ci95 or (0.0, 1.0)
+    """Return a share in percent with its 95% interval."""
+    rate = estimate([1.0] * part + [0.0] * (whole - part))
+    low, high = rate.ci95 or (0.0, 1.0)
     return f"{part} of {whole} ({100 * low:.0f} to {100 * high:.0f}%)"
 
 
 def print_table(verdicts: list[Verdict]) -> None:
-    """A row for each half, then the planted faults that no probe failed and the sound graders that one did."""
+    """Return a row for each half, then the undetected faults and the failed sound graders."""
     print("| half | faults detected | only warned of | sound graders failed |\n| --- | --- | --- | --- |")
     for half in ("setting", "publishing"):
         faulty = [one for one in verdicts if one.grader.half == half and not one.grader.is_sound]
@@ -151,7 +151,7 @@ def print_table(verdicts: list[Verdict]) -> None:
 
 
 def main() -> None:
-    """Audit the graders, and print the table and what each audit found as JSON."""
+    """Audit the graders; print the table, and the result of each audit as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--half", choices=("setting", "publishing", "both"), default="both")
     parser.add_argument("--workers", type=int, default=2)

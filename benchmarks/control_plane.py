@@ -1,12 +1,12 @@
-"""The control plane alone: completions a second through one driver, with fake engines.
+"""Measures the control plane: completions per second through one driver, with fake engines.
 
     python benchmarks/control_plane.py [--paced-actors 1 2 4 8 16] [--actors 1 2 4 8 16 32 64] [--repeats 5]
 
-Requests go out through the fleet, completions come back one by one through Ray, a trivial grader grades each, and the
-groups are put together: all that rft does besides the engine and the learner. Engines at a pace end so many completions
-a second, by schedule: N of them should bring N times as many. Engines without a pace end all at once, which shows what
-the driver can take, and whose CPU time a completion costs. Exit code 1 where engines at a pace bring less than 90% of
-linear, or engines without one less than 2,000 completions a second at best.
+The fleet sends requests, completions return one by one through Ray, a trivial grader scores each, and the panel
+assembles the groups: all work of rft besides engine and learner. Paced engines finish a fixed number of completions
+per second, so N engines should finish N times that number. Engines without a pace finish immediately, which shows the
+limit of the driver and the CPU time of a completion. The exit code is 1 if paced engines reach less than 90% of linear
+scaling, or engines without a pace fewer than 2,000 completions per second at best.
 """
 
 from __future__ import annotations
@@ -44,34 +44,38 @@ MIN_EFFICIENCY, MIN_COMPLETIONS_PER_S = 0.9, 2_000
 
 @dataclass(frozen=True)
 class Measured:
-    """The batches of one number of actors, medians."""
+    """Medians over the batches of one number of actors."""
 
     num_actors: int
     per_s: float
-    """Completions a second."""
+    """Completions per second."""
     spread: str
-    """The same, with its range."""
+    """Completions per second with their range."""
     cpu_us: Mapping[str, float]
-    """CPU time of a completion by group of processes, microseconds."""
+    """CPU microseconds of a completion by group of processes."""
     cores: Mapping[str, float]
     """Cores that each group kept busy."""
     sync_s: float
-    """Time for bringing an adapter of `ADAPTER_BYTES` to all actors."""
+    """Seconds for the sync of an adapter of `ADAPTER_BYTES`."""
     other_cores: float
-    """Cores that work which is not this kept busy."""
+    """Cores that other work kept busy."""
 
 
 def main() -> None:
-    """Measure, print the tables and draw them."""
+    """Measure, print the tables and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--paced-actors", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="actors at a pace")
-    parser.add_argument("--pace", type=int, default=100, help="completions a second of each (default: 100)")
-    parser.add_argument("--seconds", type=int, default=5, help="about how long a batch at a pace takes (default: 5)")
-    parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64], help="actors without a pace")
-    parser.add_argument("--completions", type=int, default=2048, help="of a batch without a pace (default: 2048)")
+    parser.add_argument("--paced-actors", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of paced actors")
+    parser.add_argument("--pace", type=int, default=100, help="completions per second and actor (default: 100)")
+    parser.add_argument("--seconds", type=int, default=5, help="seconds of a paced batch (default: 5)")
+    parser.add_argument(
+        "--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64], help="numbers of actors without a pace"
+    )
+    parser.add_argument(
+        "--completions", type=int, default=2048, help="completions of a batch without a pace (default: 2048)"
+    )
     parser.add_argument("--tokens", type=int, default=100, help="tokens of a completion (default: 100)")
-    parser.add_argument("--repeats", type=int, default=5, help="batches, after one that does not count (default: 5)")
-    parser.add_argument("--picture", type=Path, default=None, help="where to draw it, as a PNG file")
+    parser.add_argument("--repeats", type=int, default=5, help="timed batches, after a warm-up batch (default: 5)")
+    parser.add_argument("--picture", type=Path, default=None, help="PNG file of the picture")
     given = parser.parse_args()
     print(f"{report.machine()}\n", flush=True)
     tasks_each = -(-given.pace * given.seconds // COMPLETIONS_PER_TASK)
@@ -81,14 +85,14 @@ def main() -> None:
         )
         for actors in given.paced_actors
     ]
-    print(f"Engines at {given.pace} completions a second each\n\n{paced_table(paced, given.pace)}\n", flush=True)
+    print(f"Engines with {given.pace} completions per second each\n\n{paced_table(paced, given.pace)}\n", flush=True)
     free = [
         asyncio.run(measure(actors, given.completions, None, given.tokens, given.repeats)) for actors in given.actors
     ]
     print(f"Engines without a pace\n\n{free_table(free)}\n")
     busiest = max(free, key=lambda one: one.num_actors)
-    told = ", ".join(f"{group} {cores:.2f}" for group, cores in busiest.cores.items())
-    print(f"Of {os.cpu_count()} cores, {busiest.num_actors} actors without a pace keep busy: {told}")
+    cores_by_group = ", ".join(f"{group} {cores:.2f}" for group, cores in busiest.cores.items())
+    print(f"Busy cores with {busiest.num_actors} actors without a pace, of {os.cpu_count()}: {cores_by_group}")
     if given.picture is not None:
         draw(
             given.picture,
@@ -101,8 +105,8 @@ def main() -> None:
     best = max(one.per_s for one in free)
     if worst < MIN_EFFICIENCY or best < MIN_COMPLETIONS_PER_S:
         raise SystemExit(
-            f"at a pace {worst:.2f} of linear ({MIN_EFFICIENCY} is asked), without one {best:,.0f} completions "
-            f"a second ({MIN_COMPLETIONS_PER_S:,} are asked)"
+            f"paced engines reached {worst:.2f} of linear scaling (target {MIN_EFFICIENCY}), engines without a pace "
+            f"{best:,.0f} completions per second (target {MIN_COMPLETIONS_PER_S:,})"
         )
 
 
@@ -149,7 +153,7 @@ def free_table(measured: Sequence[Measured]) -> str:
 
 
 async def measure(num_actors: int, completions: int, pace: int | None, tokens: int, repeats: int) -> Measured:
-    """Let a fleet of fake engines sample, and grade it, batch after batch; the first does not count."""
+    """Sample and grade batches with a fleet of fake engines; the first batch is a warm-up."""
     tasks = [
         Task(id=str(number), messages=({"role": "user", "content": "?"},), item={}, split=Split.TRAIN)
         for number in range(completions // COMPLETIONS_PER_TASK)
@@ -171,7 +175,7 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
                 groups = await panel.grade(tasks, stream, rollouts_per_task=COMPLETIONS_PER_TASK)
                 wall_s.append(time.perf_counter() - began)
                 if sum(len(group.rollouts) for group in groups) != completions:
-                    raise SystemExit(f"{completions} completions were asked for, {groups} came")
+                    raise SystemExit(f"expected {completions} completions, received {groups}")
             all_s = time.perf_counter() - began_all
             used_s = {group: after - before[group] for group, after in cpu_s().items()}
             other_s = busy_s() - busy_before - sum(used_s.values())
@@ -192,7 +196,7 @@ async def measure(num_actors: int, completions: int, pace: int | None, tokens: i
 
 
 def fake_engine(pace: int | None, tokens: int) -> EngineSpec:
-    """An engine whose completions all have the same text; `pace` completions leave it in a second."""
+    """Return the spec of an engine that repeats one text, at `pace` completions per second."""
     return EngineSpec(
         sampler=FakeSamplerConfig(
             script=["x" * tokens], completions_per_s=pace, max_completion_tokens=tokens, stall_timeout_s=60.0
@@ -207,14 +211,14 @@ def fake_engine(pace: int | None, tokens: int) -> EngineSpec:
 
 
 def publication(version: int) -> Publication:
-    """A policy whose adapter holds nothing."""
+    """Return a publication with an adapter of zeros."""
     tensors = version.to_bytes(ADAPTER_BYTES, "big")
     policy = Policy(version=version, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
     return Publication(weights=Adapter(policy=policy, config={}, tensors=tensors))
 
 
 def cpu_s() -> dict[str, float]:
-    """CPU seconds that each group of processes has used so far: this one, the actors, and Ray's own."""
+    """Return the CPU seconds of each group of processes: this one, the actors, and Ray's own."""
     used = {"driver": _cpu_s(psutil.Process()), "actors": 0.0, "Ray": 0.0}
     for process in psutil.Process().children(recursive=True):
         try:

@@ -1,10 +1,10 @@
-"""rft against TRL with vLLM colocated, on one GPU: random weights in Qwen2.5's shapes, completions of fixed length.
+"""Compares rft with TRL and colocated vLLM on one GPU: random weights in Qwen2.5's sizes, completions of fixed length.
 
     python benchmarks/gpu_shapes.py --shapes 0.5B 1.5B [--repeats 2]
-    python benchmarks/gpu_shapes.py --dry-run                 two layers, short, on a CPU: that everything runs
+    python benchmarks/gpu_shapes.py --dry-run                 a short trial with two layers on a CPU
 
-The models are made from the numbers in `harness/models.py`, so nothing is downloaded. Arms take turns in fresh
-processes, and the gates of `vs_trl.py` apply. TRL is tuned: bfloat16, no gradient checkpointing, a large micro-batch;
+`harness/models.py` generates the models, so nothing is downloaded. Arms take turns in fresh processes, and the gates of
+`vs_trl.py` apply. Both sides have the same tuned options: bfloat16, no gradient checkpointing, and a large micro-batch.
 both sides have the same.
 """
 
@@ -24,7 +24,7 @@ TIMEOUT_S = 900.0
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a step is."""
+    """Size of a step."""
 
     prompts_per_step: int
     completions_per_prompt: int
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=list(models.QWEN2_5), default=["0.5B"], help="default: 0.5B")
     parser.add_argument("--repeats", type=int, default=2, help="rounds (default: 2)")
-    parser.add_argument("--steps", type=int, default=6, help="steps of a run, two of them to warm up (default: 6)")
+    parser.add_argument("--steps", type=int, default=6, help="steps of a run, including 2 of warm-up (default: 6)")
     parser.add_argument("--dry-run", action="store_true", help="shrink everything and run on the CPU")
     given = parser.parse_args()
     size = DRY if given.dry_run else FULL
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(shape: str, size: Size, given: argparse.Namespace, folder: Path) -> list[list[str]]:
-    """Run all arms on one shape; return the table's rows."""
+    """Run all arms with one shape; return the table's rows."""
     prompts = folder / f"{shape}.jsonl"
     models.write_prompts(prompts, num_tasks=8 * size.prompts_per_step, tokens=size.prompt_tokens)
     job = Job(
@@ -112,7 +112,7 @@ def measure(shape: str, size: Size, given: argparse.Namespace, folder: Path) -> 
 
 
 def gpu_arms(micro_batch: int) -> list[Arm]:
-    """TRL with vLLM in its process, and rft with sampler and learner on the same GPU, both ways to serve."""
+    """Return TRL with vLLM in its process, and rft with sampler and learner on one GPU, for each `sampler.serve`."""
     ours = {
         "learner.completions_per_micro_batch": micro_batch,
         "learner.trl.gradient_checkpointing": False,
@@ -133,7 +133,7 @@ def gpu_arms(micro_batch: int) -> list[Arm]:
 
 
 def dry_arms(micro_batch: int) -> list[Arm]:
-    """TRL with its own generate and rft, on the CPU."""
+    """Return TRL with its own `generate`, and rft, on the CPU."""
     return [
         Arm(name="TRL, generate", side="trl", options={"per_device_train_batch_size": micro_batch}),
         Arm(name="rft", side="rft", options={"learner.completions_per_micro_batch": micro_batch}),

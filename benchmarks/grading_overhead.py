@@ -1,9 +1,9 @@
-"""What grading costs besides the grader: microseconds a completion for a trivial grader, as a Markdown table.
+"""Measures the overhead of grading: microseconds per completion for a trivial grader, as a Markdown table.
 
     python benchmarks/grading_overhead.py [--completions 256] [--repeats 9] [--workers 2]
 
-The same function, `len(completion) <= limit`, is run by rft's panel (async, in process, in worker processes), called
-for the whole batch as TRL's GRPOTrainer calls a reward function, and run in a fresh Python process per completion.
+The function `len(completion) <= limit` runs in rft's panel (async, in process, in worker processes), in one call for
+the whole batch like a reward function of TRL's GRPOTrainer, and in a fresh Python process per completion.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def whole(completion, task, rollout, limit=200):
     return len(completion) <= limit
 """
 FRESH_PROCESSES = 8
-"""One takes as long as ten thousand calls; so many are enough."""
+"""Number of fresh processes; one takes as long as ten thousand calls."""
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def repeat(call: Callable[[], Any], repeats: int, per_call: int) -> list[float]:
-    """Microseconds a completion of each of so many calls, after one that does not count."""
+    """Return microseconds per completion of repeated calls, after a warm-up call."""
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -80,7 +80,7 @@ def repeat(call: Callable[[], Any], repeats: int, per_call: int) -> list[float]:
 
 
 def trl_call(texts: Sequence[str]) -> list[float | None]:
-    """Call a reward function for a batch, with the arguments that GRPOTrainer passes, and check its result."""
+    """Call a reward function for a batch with the arguments of GRPOTrainer, and check its result."""
 
     def reward(completions: Sequence[str], limit: int = 200, **_: Any) -> list[bool]:
         return [len(completion) <= limit for completion in completions]
@@ -92,14 +92,14 @@ def trl_call(texts: Sequence[str]) -> list[float | None]:
 
 
 def fresh_processes() -> None:
-    """Grade so many completions, each in a Python process of its own."""
+    """Grade completions, each in its own Python process."""
     program = "import sys; print(len(sys.stdin.read()) <= 200)"
     for _ in range(FRESH_PROCESSES):
         subprocess.run([sys.executable, "-I", "-S", "-c", program], input=b"4", capture_output=True, check=True)
 
 
 async def panel_times(use: str, texts: Sequence[str], repeats: int, num_workers: int) -> list[float]:
-    """Microseconds a completion of each batch through one panel, after three that do not count."""
+    """Return microseconds per completion of each batch through one panel, after three warm-up batches."""
     panel = Panel([load_grader("trivial", {"use": use})], num_workers=num_workers)
     task = Task(id="t", messages=({"role": "user", "content": "2 + 2 = ?"},), item={"answer": "4"}, split=Split.TEST)
     rollouts = [rollout(index, text) for index, text in enumerate(texts)]
@@ -115,7 +115,7 @@ async def panel_times(use: str, texts: Sequence[str], repeats: int, num_workers:
 
 
 def rollout(index: int, text: str) -> Rollout:
-    """A completion of 100 tokens."""
+    """Return a rollout of 100 tokens."""
     return Rollout(
         task_id="t",
         index=index,
@@ -129,7 +129,7 @@ def rollout(index: int, text: str) -> Rollout:
 
 
 async def stream(rollouts: Sequence[Rollout]) -> AsyncIterator[Rollout]:
-    """The rollouts, as a sampler would deliver them."""
+    """Yield the rollouts like a sampler."""
     for one in rollouts:
         yield one
 

@@ -1,12 +1,12 @@
-"""How often the 95% intervals of `rft.metrics.intervals` hold the true mean, for many shapes of scores and differences.
+"""Measures how often the 95% intervals of `rft.metrics.intervals` contain the true mean, for many score distributions.
 
     python benchmarks/interval_coverage.py [--repeats 4000] [--workers 2]
 
-Each cell is a shape of scores and a number of tasks. Cells of 0/1 scores whose samples can be counted are computed
-exactly, from the probability of each count; the others are simulated. A star marks cells in which most of the intervals
-carry a caveat. The exit code is 1 unless every cell without a star holds the mean in 93% of cases or more (less two
-standard errors of the simulation), the average is between 94 and 97.5%, at most a fifth of the cells have a star, and
-none of those has 300 tasks or more.
+Each cell is a distribution of scores and a number of tasks. Cells of 0/1 scores are computed exactly from the
+probability of each count if the counts are few; others are simulated. A star marks cells in which most intervals carry
+a caveat. The exit code is 1 unless all of these hold: in every cell without a star, the intervals contain the mean in
+at least 93% of cases (minus two standard errors of the simulation); the average is between 94 and 97.5%; at most a
+fifth of the cells have a star; and no cell with a star has 300 tasks or more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 class Shape(NamedTuple):
-    """Scores with a known mean; `paired` if they are differences. `counted` are P(1) and, of differences, P(-1)."""
+    """Scores with a known mean; `paired` marks differences. `counted` holds P(1) and, for differences, P(-1)."""
 
     mean: float
     draw: Draw
@@ -53,7 +53,7 @@ def changes(won: float, lost: float) -> Shape:
 
 
 def four_completions(gain: float) -> Shape:
-    """Differences of means of four completions of 0 and 1, on tasks of which many are easy or hard."""
+    """Differences between means of four 0/1 completions, on tasks of which many are easy or hard."""
 
     def draw(random: np.random.Generator, n: int) -> np.ndarray:
         p = random.beta(0.5, 0.5, n)
@@ -63,12 +63,12 @@ def four_completions(gain: float) -> Shape:
 
 
 def of_log_normal(random: np.random.Generator, n: int) -> np.ndarray:
-    """Skewed gains, cut at 1."""
+    """Skewed gains, limited to 1."""
     return np.minimum(random.lognormal(-3.0, 1.0, n), 1.0)
 
 
 def mean_of_log_normal() -> float:
-    """E[min(X, 1)], from the normal distribution."""
+    """Return E[min(X, 1)] from the normal distribution."""
     normal = statistics.NormalDist()
     return math.exp(-2.5) * normal.cdf(3.0 - 1.0) + (1 - normal.cdf(3.0))
 
@@ -112,7 +112,7 @@ SHAPES: dict[str, Shape] = {
 
 
 class Cell(NamedTuple):
-    """What came out for a shape and a number of tasks."""
+    """The result for a distribution and a number of tasks."""
 
     coverage: float
     standard_error: float
@@ -121,23 +121,23 @@ class Cell(NamedTuple):
 
 
 def interval(values: np.ndarray, paired: bool) -> Estimate:
-    """As rft computes it."""
+    """Return rft's interval."""
     if not paired:
         return estimate(values.tolist())
-    # Any pair of scores with these differences will do.
+    # Only the differences of the pairs matter.
     before = {str(number): max(0.0, -float(value)) for number, value in enumerate(values)}
     after = {str(number): max(0.0, float(value)) for number, value in enumerate(values)}
     return paired_difference(before, after)
 
 
-def holds(found: Estimate, mean: float) -> bool:
-    """Whether the interval holds the mean, rounding aside."""
-    assert found.ci95 is not None
-    return found.ci95[0] - 1e-12 <= mean <= found.ci95[1] + 1e-12
+def contains(result: Estimate, mean: float) -> bool:
+    """Whether the interval contains the mean, up to rounding."""
+    assert result.ci95 is not None
+    return result.ci95[0] - 1e-12 <= mean <= result.ci95[1] + 1e-12
 
 
 def counted(shape: Shape, n: int) -> Cell | None:
-    """The coverage of 0/1 scores from the probability of each count; None where there are too many counts."""
+    """Return the coverage of 0/1 scores from the probability of each count; None for too many counts."""
     if shape.counted is None:
         return None
     up, down = shape.counted
@@ -149,26 +149,26 @@ def counted(shape: Shape, n: int) -> Cell | None:
             probability = float(stats.multinomial.pmf([ups, downs, n - ups - downs], n, [up, down, 1 - up - down]))
             if probability > 1e-12:
                 values = np.array([1.0] * ups + [-1.0] * downs + [0.0] * (n - ups - downs))
-                found = interval(values, shape.paired)
-                coverage += probability * holds(found, shape.mean)
-                caveats += probability * (found.caveat is not None)
+                result = interval(values, shape.paired)
+                coverage += probability * contains(result, shape.mean)
+                caveats += probability * (result.caveat is not None)
     return Cell(coverage, 0.0, caveats)
 
 
 def measured(name: str, n: int, repeats: int) -> Cell:
-    """One cell; the seed depends on nothing but the cell."""
+    """Return a cell. Its seed depends only on the cell."""
     shape = SHAPES[name]
     if (exact := counted(shape, n)) is not None:
         return exact
     random = np.random.default_rng([n, list(SHAPES).index(name)])
-    found = [interval(shape.draw(random, n), shape.paired) for _ in range(repeats)]
-    coverage = statistics.fmean(holds(one, shape.mean) for one in found)
+    estimates = [interval(shape.draw(random, n), shape.paired) for _ in range(repeats)]
+    coverage = statistics.fmean(contains(one, shape.mean) for one in estimates)
     error = math.sqrt(max(coverage * (1 - coverage), 1 / repeats) / repeats)
-    return Cell(coverage, error, statistics.fmean(one.caveat is not None for one in found))
+    return Cell(coverage, error, statistics.fmean(one.caveat is not None for one in estimates))
 
 
 def main() -> None:
-    """Measure, print the table, and say whether it is as it should be."""
+    """Measure, print the table, and check the targets."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=4000)
     parser.add_argument("--workers", type=int, default=2)

@@ -1,10 +1,10 @@
-"""Every gold answer of a file in GSM8K's format, graded by `math` against every row: only its own value may be paid.
+"""Grades every gold answer of a file in GSM8K's format with `math` against every row. Only the row's value may pay.
 
     python benchmarks/math_crossing.py gsm8k/test.jsonl [--workers 2]
 
-Each row's whole solution is graded against its own row. Then each distinct answer is graded against each distinct
-gold value; rows of the same value are the same pair, so that all pairs of rows are covered. Which values are equal
-`Decimal` says, in which math-verify has no part. The exit code is 1 where anything is paid wrongly, or is not paid.
+The script grades each solution against its own row, then each distinct answer against each distinct gold value. Rows
+of equal value are the same pair, so this covers all pairs of rows. `Decimal`, and not math-verify, decides which values
+are equal. The exit code is 1 if a wrong answer is paid or a right one is not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GRADER = Math()
 
 
 def main() -> None:
-    """Grade, and print what came out."""
+    """Grade, and print the counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--workers", type=int, default=2)
@@ -44,18 +44,18 @@ def main() -> None:
     print(f"{len(golds)} rows, {len(by_value)} distinct values, {len(answers)} distinct answers")
     print(f"solutions paid in full by their own row: {sum(own)} of {len(own)}")
     print(f"pairs of distinct answer and value: {len(crossed)}, {dict(counts)}")
-    print(f"pairs of rows that they stand for: {len(golds) ** 2}, {sum(n * n for n in values.values())} of equal value")
+    print(f"pairs of rows covered: {len(golds) ** 2}, {sum(n * n for n in values.values())} of equal value")
     print(f"{time.monotonic() - started:.0f} s with {given.workers} processes")
     sys.exit(not (all(own) and set(counts) == {"equal, paid", "different, not paid"}))
 
 
 def value_of(text: str) -> Decimal:
-    """The number that an answer of GSM8K's is."""
+    """Return the number of an answer in GSM8K's format."""
     return Decimal(text.replace(",", "").replace("$", ""))
 
 
 def row_of_pairs(answers: list[str], gold: str) -> list[str]:
-    """What became of every answer with this gold value."""
+    """Count the results of every answer with this gold value."""
     return [
         ("equal" if value_of(answer) == value_of(gold) else "different") + (", paid" if is_paid else ", not paid")
         for answer in answers
@@ -64,7 +64,7 @@ def row_of_pairs(answers: list[str], gold: str) -> list[str]:
 
 
 def paid(completion: str, gold: str) -> bool:
-    """Whether a completion gets full marks; whatever is neither 1 nor 0 ends the script."""
+    """Whether a completion has score 1. A score other than 0 and 1 ends the script."""
     task = Task(id="t", messages=({"role": "user", "content": "?"},), item={"answer": gold}, split=Split.TEST)
     score = GRADER.grade(completion, task)
     if not isinstance(score, Score) or score.value not in (0.0, 1.0):

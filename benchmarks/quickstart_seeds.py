@@ -1,4 +1,4 @@
-"""The quickstart with several seeds: time, peak memory, held-out accuracy before and after. One table in Markdown.
+"""Measures the quickstart with several seeds: time, peak memory, held-out accuracy. Prints a Markdown table.
 
 python benchmarks/quickstart_seeds.py            # seeds 0 to 4, about ten minutes on two cores
 """
@@ -20,7 +20,7 @@ POLL_S = 0.5
 
 
 def main() -> None:
-    """Run the seeds one after the other and print the table."""
+    """Run the seeds one after another and print the table."""
     print("| seed | before | after | after - before | wall s | peak memory GB |")
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="rft-seeds-") as folder:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def run_to_its_end(words: list[str]) -> float:
-    """Run `rft` and return the peak of the memory of all its processes, GB; shared pages count once (PSS)."""
+    """Run `rft` and return the peak memory of all its processes in GB, with shared pages counted once (PSS)."""
     command = [sys.executable, "-m", "rft.cli", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     parent = psutil.Process(process.pid)
@@ -50,7 +50,7 @@ def run_to_its_end(words: list[str]) -> float:
 
 
 def memory(process: psutil.Process) -> int:
-    """Proportional set size, bytes; 0 once the process is gone."""
+    """Return the proportional set size in bytes; 0 for an ended process."""
     try:
         return int(process.memory_full_info().pss)
     except psutil.Error:
@@ -58,7 +58,7 @@ def memory(process: psutil.Process) -> int:
 
 
 def interval(estimate: dict[str, object]) -> str:
-    """Mean and interval, as `0.953 [0.923, 0.972]`."""
+    """Return mean and interval, as in `0.953 [0.923, 0.972]`."""
     from rft.metrics.intervals import Estimate
 
     return Estimate.from_json(estimate).text()

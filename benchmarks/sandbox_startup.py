@@ -1,12 +1,12 @@
-"""What a program in the sandbox costs, as a Markdown table; or how much faster one tree of rft is than another.
+"""Measures the cost of a program in the sandbox as a Markdown table, or compares the speed of two trees of rft.
 
     python benchmarks/sandbox_startup.py [--starts 50]
     python benchmarks/sandbox_startup.py --against ../rft-before [--pairs 9] [--starts 50]
 
-The table has milliseconds from the call to its result, for a program that does nothing, at each rung that works here.
-A comparison has evaluations by `code_tests` at the best rung: of a function with three cases, of a program with one.
-Each tree evaluates in a process of its own, the two in turn; counted is the processor time of all processes that it
-started, since the time by the clock depends on what else the machine does.
+The table has milliseconds from call to result for an empty program, at each rung that works on this machine. A
+comparison runs evaluations by `code_tests` at the best rung: a function with three cases, and a program with one. Each
+tree evaluates in its own process, and the trees take turns. The comparison counts the processor time of all processes,
+since wall time depends on other work on the machine.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ KINDS = {"function": (FUNCTION, FUNCTION_TESTS), "program": (PROGRAM, PROGRAM_TE
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--starts", type=int, default=50, help="programs per measurement")
-    parser.add_argument("--against", type=Path, help="another tree of rft, to be compared with this one")
+    parser.add_argument("--against", type=Path, help="another tree of rft to compare with this one")
     parser.add_argument("--pairs", type=int, default=9, help="measurements of each tree")
     parser.add_argument("--evaluate", choices=KINDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -69,7 +69,7 @@ def table(starts: int) -> None:
 
 
 def milliseconds(call: Callable[[], None], starts: int) -> list[float]:
-    """Milliseconds of each of so many calls, after a few that do not count."""
+    """Return the milliseconds of repeated calls, after some warm-up calls."""
     times = []
     for _ in range(NOT_COUNTED + starts):
         started = time.perf_counter()
@@ -79,12 +79,12 @@ def milliseconds(call: Callable[[], None], starts: int) -> list[float]:
 
 
 def bare() -> None:
-    """Start an interpreter alone, to compare with."""
+    """Start only an interpreter, for comparison."""
     subprocess.run([sys.executable, "-s", "-P", "-S", "-c", "pass"], check=True)
 
 
 def compare(other: Path, pairs: int, starts: int) -> None:
-    """Print, of each kind of evaluation, the processor time in both trees and the median ratio of the pairs."""
+    """Print the processor time of each kind of evaluation in both trees, and the median ratio of the pairs."""
     print(f"Processor time of an evaluation, {pairs} pairs of {starts} evaluations each:\n")
     print("| kind | before, ms | after, ms | times as many a second, median (range) |\n|---|---|---|---|")
     for kind in KINDS:
@@ -99,20 +99,20 @@ def compare(other: Path, pairs: int, starts: int) -> None:
 
 
 def cpu_ms(tree: Path, kind: str, starts: int) -> float:
-    """Milliseconds of processor time that an evaluation takes in a tree, all of its processes together."""
+    """Return the milliseconds of processor time of an evaluation in a tree, over all its processes."""
     command = [sys.executable, __file__, "--evaluate", kind, "--starts", str(starts)]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(tree)}, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    told = process.stdout.read()
+    used_before_s = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"the evaluation in {tree} failed")
-    return (usage.ru_utime + usage.ru_stime - float(told)) / starts * 1e3
+    return (usage.ru_utime + usage.ru_stime - float(used_before_s)) / starts * 1e3
 
 
 def evaluate(kind: str, starts: int) -> None:
-    """Evaluate so many times; print the processor time that was used before the first."""
+    """Evaluate repeatedly; print the processor time used before the first evaluation."""
     from graders.code_tests import CodeTests
     from rft.grading import Task
     from rft.grading.sandbox import probe_rungs

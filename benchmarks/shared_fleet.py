@@ -1,11 +1,11 @@
-"""A grid of four LoRA settings on a shared fleet against the same four runs one by one: time, peak memory, results.
+"""Compares a grid of four LoRA settings on a shared fleet with four single runs: time, peak memory, results.
 
-python benchmarks/shared_fleet.py                # about eight minutes on two cores; tables in Markdown
+    python benchmarks/shared_fleet.py            # about eight minutes on two cores; tables in Markdown
 
-The quickstart. With several repeats the order is turned round each time (ABBA), so that a machine which slows down
-favours none. Peak memory is that of all processes of an arm, shared pages counted once (PSS); for the single runs the
-sum of the four peaks is given, which is what they would need side by side. The held-out scores of a setting are
-compared task by task: both arms measure the same tasks with the same seeds.
+The runs are the quickstart. Repeats alternate the order (ABBA), so a machine that slows down favours neither arm. Peak
+memory is that of all processes of an arm, with shared pages counted once (PSS). For single runs it is the sum of the
+four peaks, the memory of running them side by side. The held-out scores of a setting are compared task by task, since
+both arms measure the same tasks with the same seeds.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from rft.run_folder.recorder import read_rollouts
 from rft.run_folder.results import recorded_by_task
 
 POLL_S = 3.0
-"""Between two looks at the memory: each takes CPU time for each process, and one arm has more of them."""
+"""Seconds between two measurements of memory, which take CPU time for each process."""
 RATES = ("3e-4", "1e-3")
 RANKS = ("8", "16")
 SETTINGS = [(f"learner.learning_rate={rate}", f"learner.lora.rank={rank}") for rate in RATES for rank in RANKS]
-"""In the order in which the grid numbers them."""
+"""Settings in the order of the grid's trials."""
 MAX_TIME_RATIO, MAX_MEMORY_RATIO = 0.6, 0.5
 FOR_FOUR = 2.50 / 1.96
-"""How much wider an interval is that holds for four comparisons together (Bonferroni)."""
+"""Factor that widens an interval to hold for four comparisons together (Bonferroni)."""
 LOOK_S = 5.0
 MIN_FREE_CORES = 1.5
-"""Fewer idle cores than this at the start, and the figures would be those of the machine's other work."""
+"""Minimum number of idle cores at the start; with fewer, other work would distort the figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What one arm took."""
+    """Time, memory and runs of one arm."""
 
     wall_s: float
-    """From typing the command to its end; for single runs the sum."""
+    """Seconds from the start of the command to its end; for single runs their sum."""
     peak_gb: float
     """Peak memory; for single runs the sum of their peaks."""
     runs: list[Path]
@@ -54,18 +54,16 @@ class Arm:
 
 
 def main() -> None:
-    """Run both arms so many times, print the tables, and fail where a target is missed."""
+    """Run both arms repeatedly, print the tables, and fail if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument(
-        "--parallel", type=int, default=None, help="trials at a time; rft decides where it is not given"
-    )
-    parser.add_argument("--keep", type=Path, default=None, help="leave the run folders in this one")
-    parser.add_argument("words", nargs="*", default=["experiment=quickstart"], help="what every run is given")
+    parser.add_argument("--parallel", type=int, default=None, help="trials at a time (default: rft decides)")
+    parser.add_argument("--keep", type=Path, default=None, help="folder that keeps the run folders")
+    parser.add_argument("words", nargs="*", default=["experiment=quickstart"], help="overrides of every run")
     arguments = parser.parse_args()
     free_cores = (psutil.cpu_count() or 1) * (1 - psutil.cpu_percent(interval=LOOK_S) / 100)
     if free_cores < MIN_FREE_CORES:
-        raise SystemExit(f"the machine is busy ({free_cores:.1f} cores are free): figures of now would mean nothing")
+        raise SystemExit(f"the machine is busy ({free_cores:.1f} idle cores, at least {MIN_FREE_CORES} are needed)")
     print("| arm | wall s | peak memory GB | phases of each run, s |")
     print("| --- | --- | --- | --- |")
     arms: dict[str, list[Arm]] = {"shared": [], "single": []}
@@ -85,7 +83,7 @@ def main() -> None:
 
 
 def shared(words: list[str], place: Path, parallel: int | None) -> Arm:
-    """The grid on a shared fleet."""
+    """Run the grid on a shared fleet."""
     rates, ranks = f"learner.learning_rate={','.join(RATES)}", f"learner.lora.rank={','.join(RANKS)}"
     at_a_time = [] if parallel is None else [f"hydra.launcher.max_parallel_trials={parallel}"]
     wall_s, peak_gb = run_to_its_end(["train", "-m", *words, rates, ranks, *at_a_time, f"hydra.sweep.dir={place}"])
@@ -93,7 +91,7 @@ def shared(words: list[str], place: Path, parallel: int | None) -> Arm:
 
 
 def single(words: list[str], place: Path, parallel: int | None) -> Arm:
-    """The same runs one by one, each a process of its own."""
+    """Run the settings one by one, each in its own process."""
     runs = [place / str(number) for number in range(len(SETTINGS))]
     taken = [
         run_to_its_end(["train", *words, *settings, f"output_dir={run}"])
@@ -103,13 +101,13 @@ def single(words: list[str], place: Path, parallel: int | None) -> Arm:
 
 
 def phases(runs: list[Path]) -> str:
-    """Seconds by phase, the mean over the runs."""
+    """Return the mean seconds by phase over the runs."""
     times = [json.loads((run / "summary.json").read_text())["time_s"] for run in runs]
     return ", ".join(f"{name} {sum(of[name] for of in times) / len(times):.1f}" for name in times[0])
 
 
 def compare(shared: list[Path], single: list[Path]) -> bool:
-    """Print the held-out scores of each setting in both arms; whether they agree, and the tasks are the same."""
+    """Print the held-out scores of each setting in both arms; return whether scores and tasks agree."""
     print("\n| setting | alone | shared | shared - alone, paired | same tasks |")
     print("| --- | --- | --- | --- | --- |")
     agree = True
@@ -120,28 +118,28 @@ def compare(shared: list[Path], single: list[Path]) -> bool:
         ]
         by_task = [recorded_by_task(read_rollouts(run, "after"), "reward") for run in (alone, together)]
         difference = paired_difference(*by_task)
-        same = asked(together) == asked(alone)
+        same = samples(together) == samples(alone)
         agree = agree and same and is_within_noise(difference)
-        told = " ".join(word.rpartition(".")[2] for word in settings)
-        print(f"| {told} | {scores[0].text()} | {scores[1].text()} | {difference.text(signed=True)} | "
+        title = " ".join(word.rpartition(".")[2] for word in settings)
+        print(f"| {title} | {scores[0].text()} | {scores[1].text()} | {difference.text(signed=True)} | "
               f"{'yes' if same else 'NO'} |")  # fmt: skip
     return agree
 
 
 def is_within_noise(difference: Estimate) -> bool:
-    """Whether a difference may be chance: of four settings without any, one in twenty times one is found beyond it."""
+    """Whether chance explains a difference: among four equal settings, any exceeds the bound once in twenty times."""
     if difference.ci95 is None:
         return True
     return abs(difference.mean) <= FOR_FOUR * (difference.ci95[1] - difference.ci95[0]) / 2 + 1e-9
 
 
-def asked(run: Path) -> list[tuple[str, int, str, int]]:
-    """Which completions of which tasks a run sampled in which step."""
+def samples(run: Path) -> list[tuple[str, int, str, int]]:
+    """Return phase, step, task and index of all completions of a run."""
     return sorted((line["phase"], line["step"], line["task_id"], line["index"]) for line in read_rollouts(run))
 
 
 def run_to_its_end(words: list[str]) -> tuple[float, float]:
-    """Run `rft`; its wall time, seconds, and the peak of the memory of all its processes, GB (PSS)."""
+    """Run `rft`; return its wall time in seconds and the peak memory of all its processes in GB (PSS)."""
     started = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "rft.cli", *words], stdout=subprocess.DEVNULL)
     parent = psutil.Process(process.pid)
@@ -152,12 +150,12 @@ def run_to_its_end(words: list[str]) -> tuple[float, float]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL_S)
     if process.returncode:
-        raise SystemExit(f"rft {' '.join(words)} ended with {process.returncode}")
+        raise SystemExit(f"rft {' '.join(words)} ended with exit code {process.returncode}")
     return time.monotonic() - started, peak / 1e9
 
 
 def memory_of(process: psutil.Process) -> int:
-    """Proportional set size, bytes; 0 once the process is gone."""
+    """Return the proportional set size in bytes; 0 for an ended process."""
     try:
         return int(process.memory_full_info().pss)
     except psutil.Error:

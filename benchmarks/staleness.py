@@ -1,10 +1,10 @@
-"""Sampling ahead of the learner with a slow grader: a step takes as long as its longer half, not as both.
+"""Measures sampling ahead of the learner with a slow grader: a step should take as long as its longer half.
 
     python benchmarks/staleness.py [--delays 0.5 2] [--model tiny|medium] [--repeats 3]
 
-At staleness 0 the halves take turns, which shows how long each takes alone: sampling and grading, and learning with the
-sync. At staleness 1 they overlap, and a step should take no longer than the longer of the two. Exit code 1 when it
-takes more than 15% longer.
+At staleness 0 the halves of a step (sampling and grading; learning and sync) take turns, which shows the duration of
+each. At staleness 1 they overlap, and a step should take no longer than the longer half. The exit code is 1 if it takes
+over 15% more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--delays", type=float, nargs="+", default=[0.5, 2.0], help="seconds a grader sleeps")
     parser.add_argument("--model", choices=["tiny", "medium"], default="tiny", help="base model (default: tiny)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each kind (default: 3)")
-    parser.add_argument("--steps", type=int, default=10, help="steps of a run, three of them to warm up (default: 10)")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a run, including 3 of warm-up (default: 10)")
     given = parser.parse_args()
     print(f"{report.machine()}\n", flush=True)
     rows, worst = [], 0.0
@@ -58,11 +58,11 @@ def main() -> None:
     ]
     print("\n" + report.table(head, rows))
     if worst > ALLOWED:
-        raise SystemExit(f"a step at staleness 1 took {worst:.2f} of its longer half, more than {ALLOWED}")
+        raise SystemExit(f"a step at staleness 1 took {worst:.2f} times its longer half, more than {ALLOWED}")
 
 
 def make_job(model: str, folder: Path, delay_s: float, steps: int) -> Job:
-    """The tiny or the medium job with a sleeping grader."""
+    """Return the tiny or the medium job with a sleeping grader."""
     job = Job(
         name=f"{model}, {delay_s:g} s",
         model=models.TINY,
@@ -79,7 +79,7 @@ def make_job(model: str, folder: Path, delay_s: float, steps: int) -> Job:
 
 
 def measure(job: Job, repeats: int, folder: Path) -> tuple[tuple[float, float], float]:
-    """Medians over the runs: the two halves of a step at staleness 0, and the step at staleness 1."""
+    """Return medians over the runs: the halves of a step at staleness 0, and the whole step at staleness 1."""
     arms = [Arm(name=str(k), side="rft", options={"loop.staleness": k}) for k in (0, 1)]
     sampling, learning, ahead = [], [], []
     for repeat, arm in taking_turns(arms, repeats):

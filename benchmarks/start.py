@@ -1,9 +1,9 @@
-"""From typing `rft train` to the first step: wall time, and CPU seconds by process, as a Markdown table.
+"""Measures the start of `rft train` up to its first step: wall time, and CPU seconds by process. Prints Markdown.
 
     python benchmarks/start.py                                   # the quickstart
     python benchmarks/start.py --repeats 9 -- experiment=quickstart sampler=transformers
 
-CPU seconds say what a start costs on a machine that does other work as well; the wall time counts on an idle one.
+CPU seconds show the cost of a start on a busy machine, and the wall time on an idle one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLL_S = 0.02
 
 
 def main() -> None:
-    """Start, stop after the first step, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("overrides", nargs="*", default=["experiment=quickstart"])
@@ -43,12 +43,12 @@ def main() -> None:
 
 
 def sum_of(cpu: Mapping[str, float]) -> float:
-    """CPU seconds of all processes."""
+    """Return the CPU seconds of all processes."""
     return sum(cpu.values())
 
 
 def start(overrides: list[str]) -> tuple[float, Mapping[str, float]]:
-    """Train one step; the wall time until it was recorded, and the CPU time of each kind of process till then."""
+    """Train one step; return the wall time until its record, and the CPU time of each kind of process."""
     with tempfile.TemporaryDirectory(prefix="rft-start-") as folder:
         run = Path(folder) / "run"
         words = ["train", *overrides, "loop.steps=1", f"output_dir={run}"]
@@ -60,7 +60,7 @@ def start(overrides: list[str]) -> tuple[float, Mapping[str, float]]:
             time.sleep(POLL_S)
         wall_s = time.monotonic() - began
         if process.wait():
-            raise SystemExit(f"rft {' '.join(words)} ended with {process.returncode}")
+            raise SystemExit(f"rft {' '.join(words)} ended with exit code {process.returncode}")
     by_name: dict[str, float] = defaultdict(float)
     for name, cpu_s in seen.values():
         by_name[name] += cpu_s
@@ -68,7 +68,7 @@ def start(overrides: list[str]) -> tuple[float, Mapping[str, float]]:
 
 
 def has_stepped(run: Path) -> bool:
-    """Whether the line of step 1 is written."""
+    """Whether the metrics contain step 1."""
     try:
         lines = (run / "metrics.jsonl").read_text().splitlines()
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def has_stepped(run: Path) -> bool:
 
 
 def look(driver: psutil.Process, seen: dict[int, tuple[str, float]]) -> None:
-    """Note the CPU time of every process so far."""
+    """Record the CPU time of every process."""
     for process in [driver, *driver.children(recursive=True)]:
         try:
             times = process.cpu_times()
@@ -88,7 +88,7 @@ def look(driver: psutil.Process, seen: dict[int, tuple[str, float]]) -> None:
 
 
 def name_of(process: psutil.Process) -> str:
-    """What kind of process it is: Ray renames its workers, and the rest is known by its program."""
+    """Return the kind of a process: the title that Ray gave it, or the name of its program."""
     words = process.cmdline()
     programs = [Path(word).name for word in words if not word.startswith("-")]
     if words and words[0].startswith("ray::"):

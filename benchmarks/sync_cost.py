@@ -1,9 +1,9 @@
-"""What a sync costs, and its proof, against the size of the adapter.
+"""Measures the cost of a sync and of its proof by the size of the adapter.
 
     python benchmarks/sync_cost.py [--model tiny|medium] [--ranks 1 4 16 64] [--serve adapter merged]
 
-Each row is a run of `rft train`: the bytes that were shipped, the seconds that publishing and loading took and those of
-the proof, and their share of a whole step.
+Each row is a run of `rft train`: the bytes shipped, the seconds of publication and load and of the proof, and their
+share of a whole step.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["tiny", "medium"], default="medium", help="base model (default: medium)")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 4, 16, 64], help="ranks of the adapter")
-    parser.add_argument("--serve", nargs="+", default=["adapter", "merged"], help="ways to serve it")
-    parser.add_argument("--steps", type=int, default=6, help="steps of a run, two of them to warm up (default: 6)")
+    parser.add_argument("--serve", nargs="+", default=["adapter", "merged"], help="values of sampler.serve")
+    parser.add_argument("--steps", type=int, default=6, help="steps of a run, including 2 of warm-up (default: 6)")
     given = parser.parse_args()
     print(f"{report.machine()}\n", flush=True)
     rows = []
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def make_job(model: str, folder: Path, steps: int) -> Job:
-    """The tiny or the medium job."""
+    """Return the tiny or the medium job."""
     job = Job(name=model, model=models.TINY, tasks=models.SUMS, score="answer", steps=steps, warm_up_steps=2)
     if model == "tiny":
         return job
@@ -65,7 +65,7 @@ def make_job(model: str, folder: Path, steps: int) -> Job:
 
 
 def measure(job: Job, serve: str, folder: Path) -> list[str]:
-    """Run with one rank, one way to serve; return the row's cells."""
+    """Run with one rank and one way to serve; return the row's cells."""
     place = folder / f"{serve}-{job.lora_rank}"
     outcome = run_arm(Arm(name=serve, side="rft", options={"sampler.serve": serve}), job, place, timeout_s=TIMEOUT_S)
     num_bytes, load_s, proof_s = (report.fact([outcome], name, job.warm_up_steps) for name in COLUMNS)

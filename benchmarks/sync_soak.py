@@ -1,13 +1,13 @@
-"""A thousand syncs: what each costs, and whether anything grows or drifts.
+"""Measures a thousand syncs: the cost of each, and whether memory grows or the proof drifts.
 
     python benchmarks/sync_soak.py --serve adapter      # 1,000 syncs, the embedded model
     python benchmarks/sync_soak.py --serve merged --syncs 50 --hidden 384 --layers 8
 
-One engine takes one new random adapter after the other, each proved against the same adapter in Transformers, and
-samples a few completions under each. At the end it prints seconds for a load and for its proof, sampled tokens per
-second of CPU time (which neighbours on the machine change little), the gaps of the first and the last proof, and what
-memory, temporary files and open files came to at the 10th and at the last sync. `--hidden` and
-`--layers` make a random Llama of another size instead of the embedded model.
+One engine loads one new random adapter after another, proves each against the same adapter in Transformers, and
+samples a few completions with each. At the end the script prints the seconds of a load and of its proof; sampled
+tokens per second of CPU time, which hardly depends on other work on the machine; the gaps of the first and the last
+proof; and memory, temporary files and open files after the 10th and the last sync. `--hidden` and `--layers` replace
+the embedded model by a random Llama of another size.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONTEXT_TOKENS = 256
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the process holds at one moment."""
+    """Resources of the process at one moment."""
 
     memory_mib: float
     temporary_files: int
@@ -50,7 +50,7 @@ class Held:
 
 
 def held() -> Held:
-    """Of this process now."""
+    """Return the current resources of this process."""
     gc.collect()
     process = psutil.Process()
     return Held(
@@ -62,14 +62,14 @@ def held() -> Held:
 
 @torch.no_grad()
 def score(model: Any, canaries: tuple[tuple[int, ...], ...]) -> Logprobs:
-    """What Transformers says to the canaries."""
+    """Score the canaries with Transformers."""
     ids = torch.tensor(canaries)
     logprobs = torch.log_softmax(model(ids).logits[:, :-1].float(), -1)
     return tuple(map(tuple, logprobs.gather(2, ids[:, 1:, None])[..., 0].tolist()))
 
 
 def model_folder(folder: Path, hidden: int | None, layers: int) -> Path:
-    """The embedded model, or a random one of its kind and another size."""
+    """Return the embedded model, or write a random one of the same kind and another size."""
     if hidden is None:
         return EMBEDDED
     torch.manual_seed(0)
@@ -82,7 +82,7 @@ def model_folder(folder: Path, hidden: int | None, layers: int) -> Path:
 
 
 async def soak(spec: EngineSpec, learner: Any, *, syncs: int, completions: int) -> dict[str, Any]:
-    """Sync again and again; the figures."""
+    """Sync repeatedly; return the figures."""
     actor = SamplerActor(spec)
     _, base = await actor.start()
     with learner.disable_adapter():
@@ -133,40 +133,40 @@ async def soak(spec: EngineSpec, learner: Any, *, syncs: int, completions: int) 
 
 
 def main() -> None:
-    """Parse, run, print."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serve", choices=("adapter", "merged"), required=True)
     parser.add_argument("--syncs", type=int, default=1000)
-    parser.add_argument("--completions", type=int, default=4, help="sampled under each version")
+    parser.add_argument("--completions", type=int, default=4, help="completions sampled with each version")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--hidden", type=int)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as temporary:
-        tempfile.tempdir = temporary  # so that what is left behind can be counted
-        model = model_folder(Path(folder), asked.hidden, asked.layers)
+        tempfile.tempdir = temporary  # a folder of its own, to count remaining files
+        model = model_folder(Path(folder), given.hidden, given.layers)
         prompts = [tuple(range(start, start + 20)) for start in range(5, 60, 5)]
         spec = EngineSpec(
             sampler=VllmSamplerConfig(),
             base=Policy(version=0, fingerprint="base"),
-            max_lora_rank=asked.rank,
+            max_lora_rank=given.rank,
             dtype="float32",
             max_context_tokens=CONTEXT_TOKENS,
             seed=0,
-            place=EnginePlace(model=model, num_threads=asked.threads, num_gpus=0),
+            place=EnginePlace(model=model, num_threads=given.threads, num_gpus=0),
             canaries=choose_canaries(prompts, max_context_tokens=CONTEXT_TOKENS),
         )
         plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-        config = LoraConfig(r=asked.rank, lora_alpha=2 * asked.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        config = LoraConfig(r=given.rank, lora_alpha=2 * given.rank, target_modules="all-linear", task_type="CAUSAL_LM")
         learner = get_peft_model(plain, config).eval()
         size = sum(parameter.numel() for parameter in plain.parameters()) / 1e6
         print(
-            f"{asked.serve}: {asked.syncs} syncs of rank {asked.rank}, {size:.1f}M parameters, {asked.threads} threads"
+            f"{given.serve}: {given.syncs} syncs of rank {given.rank}, {size:.1f}M parameters, {given.threads} threads"
         )
         figures = asyncio.run(
-            soak(replace(spec, serve=asked.serve), learner, syncs=asked.syncs, completions=asked.completions)
+            soak(replace(spec, serve=given.serve), learner, syncs=given.syncs, completions=given.completions)
         )
     for name, value in figures.items():
         print(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")

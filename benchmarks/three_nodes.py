@@ -1,11 +1,10 @@
-"""The same run on one node and on three, with the same resources in total: what does it cost that things must travel?
+"""Measures the cost of several nodes: the same run on one node and on three, with the same resources in total.
 
     python benchmarks/three_nodes.py [--repeats 4] [--steps 23] [--model tiny|medium]
 
-Two samplers and the learner, each with one CPU and one thread: side by side on a node with three CPUs, and alone on
-three nodes with one each. The nodes are raylets of this machine, so what crosses between them crosses the loopback:
-this measures what rft and Ray do in between, not a network. The arms take turns (ABBA). Exit code 1 where a step on
-three nodes takes more than 10% longer.
+Two samplers and the learner, each with one CPU and one thread, run side by side on a node with three CPUs, or alone on
+three nodes with one CPU. The nodes are raylets of this machine and communicate over loopback, so this measures rft and
+Ray, not a network. The arms take turns (ABBA). The exit code is 1 if a step on three nodes takes more than 10% longer.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["tiny", "medium"], default="tiny", help="base model (default: tiny)")
     parser.add_argument("--repeats", type=int, default=4, help="runs of each arm (default: 4)")
-    parser.add_argument("--steps", type=int, default=23, help="steps of a run, three of them to warm up (default: 23)")
+    parser.add_argument("--steps", type=int, default=23, help="steps of a run, including 3 of warm-up (default: 23)")
     given = parser.parse_args()
     print(f"{report.machine()}\n", flush=True)
     outcomes: dict[str, list[Outcome]] = {arm.name: [] for arm in ARMS}
@@ -44,7 +43,7 @@ def main() -> None:
             outcomes[arm.name].append(outcome)
             phases = report.phase_cell(report.phases([outcome], job.warm_up_steps))
             step = f"{arm.name}: step {report.step_s(outcome, job):.3f} s"
-            print(f"{step}, of it {phases}; others: {outcome.other_cores:.2f} cores", flush=True)
+            print(f"{step}: {phases}; other work: {outcome.other_cores:.2f} cores", flush=True)
     one, three = ([report.step_s(outcome, job) for outcome in outcomes[arm.name]] for arm in ARMS)
     ratios = report.ratios(three, one)
     head = ["nodes", "step, s", "phases, s", "three / one", "others, cores"]
@@ -60,11 +59,11 @@ def main() -> None:
     ]
     print("\n" + report.table(head, rows))
     if (ratio := statistics.median(ratios)) > ALLOWED:
-        raise SystemExit(f"a step on three nodes took {ratio:.2f} of one on one node, more than {ALLOWED}")
+        raise SystemExit(f"a step on three nodes took {ratio:.2f} times one on one node, more than {ALLOWED}")
 
 
 def make_job(model: str, folder: Path, steps: int) -> Job:
-    """The tiny or the medium job."""
+    """Return the tiny or the medium job."""
     job = Job(name=model, model=models.TINY, tasks=models.SUMS, score="answer", steps=steps, warm_up_steps=3)
     if model == "tiny":
         return job

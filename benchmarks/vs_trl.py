@@ -1,13 +1,13 @@
-"""rft against TRL's GRPOTrainer: time of a step for the same samples, and rewards after equally many.
+"""Compares rft with TRL's GRPOTrainer: the time of a step on equal samples, and rewards after equal numbers of samples.
 
     python benchmarks/vs_trl.py tiny                        one scenario, three rounds
-    python benchmarks/vs_trl.py tiny medium judge_500ms     several
-    python benchmarks/vs_trl.py tiny --tune                 which options are fastest there, of either side
-    python benchmarks/vs_trl.py tiny --seeds 5 --steps 40   rewards after equal samples, rft and TRL, seed by seed
+    python benchmarks/vs_trl.py tiny medium judge_500ms     several scenarios
+    python benchmarks/vs_trl.py tiny --tune                 the time of many options of both sides
+    python benchmarks/vs_trl.py tiny --seeds 5 --steps 40   rewards of both sides, seed by seed
 
-Each arm runs in a fresh process, the arms take turns, and gates check that they did the same work: base model, first
-adapter, tasks, prompts, samples, tokens, LoRA, learning rate, rewards. A gate that fails ends the benchmark with exit
-code 1. TRL comes with its own `generate` and with vLLM colocated; its faster arm is the one that rft is compared with.
+Each arm runs in a fresh process, and the arms take turns. Gates check that all did the same work: base model, first
+adapter, tasks, prompts, samples, tokens, LoRA, learning rate, rewards. If a gate fails, the benchmark ends with exit
+code 1. TRL runs with its own `generate` and with colocated vLLM; rft is compared with the faster of the two.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from harness.arms import Arm, ArmFailed, Job, Outcome, run_arm, taking_turns
 
 TIMEOUT_S = 1800.0
 VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_push": "reload_weights"}
-"""TRL with vLLM in its process. As it comes, its push of weights fails on a CPU; `trl_arm.py` replaces that push."""
+"""TRL with vLLM in its process. TRL's own push of weights fails on a CPU, so `trl_arm.py` replaces it."""
 NO_CORRECTION = {"vllm_importance_sampling_correction": False}
-"""Spares TRL the forward pass for old log-probabilities, and leaves what vLLM computes otherwise uncorrected."""
+"""Spares TRL the forward pass for old log-probabilities, and leaves vLLM's deviations uncorrected."""
 MERGED = {"sampler.serve": "merged"}
 STATIC = {"cache_implementation": "static"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """A job and the ways to do it."""
+    """A job and its arms."""
 
     job: Job
     trl: Sequence[Arm]
@@ -44,7 +44,7 @@ class Scenario:
 
 
 def scenarios(folder: Path) -> dict[str, Scenario]:
-    """All scenarios by name; the models that are not shipped are made in `folder`."""
+    """Return all scenarios by name. Generated models go into `folder`."""
     tiny = Job(name="tiny", model=models.TINY, tasks=models.SUMS, score="answer", steps=16, warm_up_steps=5)
     medium = replace(
         tiny,
@@ -64,7 +64,7 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
     ]
     trl_medium = [arm(one.name, **one.options, per_device_train_batch_size=16) for one in trl]
     rft_medium = [rft_arm("rft", **MERGED), rft_arm("rft, staleness 1", **MERGED, **{"loop.staleness": 1})]
-    # A second thread gains the engine nothing with so small a model.
+    # With this small model, the engine gains nothing from a second thread.
     rft = [rft_arm(one.name, **one.options, **{"sampler.num_threads": 1}) for one in rft_medium]
     return {
         "tiny": Scenario(job=tiny, trl=trl, rft=rft),
@@ -81,35 +81,33 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
 
 
 def arm(name: str, **options: Any) -> Arm:
-    """An arm of TRL."""
+    """Return an arm of TRL."""
     return Arm(name=name, side="trl", options=options)
 
 
 def rft_arm(name: str, **options: Any) -> Arm:
-    """An arm of rft, with its best settings for two cores."""
+    """Return an arm of rft."""
     return Arm(name=name, side="rft", options=options)
 
 
 def tuning_arms() -> list[Arm]:
-    """The options that may make either side faster, one by one and together."""
-    found = []
+    """Return arms with options that may make either side faster, one by one and together."""
+    arms = []
     for threads in (1, 2):
         for micro_batch in (16, 64):
             of_batch = f"{threads} thread(s), micro-batch {micro_batch}"
             size = {"num_threads": threads, "per_device_train_batch_size": micro_batch}
-            found.append(arm(f"TRL, generate, {of_batch}", **size))
-            found.append(arm(f"TRL, generate, static cache, {of_batch}", **size, **STATIC))
+            arms.append(arm(f"TRL, generate, {of_batch}", **size))
+            arms.append(arm(f"TRL, generate, static cache, {of_batch}", **size, **STATIC))
             ours = MERGED | {"sampler.num_threads": threads, "learner.num_threads": threads}
-            found.append(rft_arm(f"rft, {of_batch}", **ours, **{"learner.completions_per_micro_batch": micro_batch}))
-        found.append(arm(f"TRL, vLLM, {threads} thread(s)", num_threads=threads, **VLLM))
-        found.append(
-            arm(f"TRL, vLLM, {threads} thread(s), no correction", num_threads=threads, **VLLM, **NO_CORRECTION)
-        )
-    return found
+            arms.append(rft_arm(f"rft, {of_batch}", **ours, **{"learner.completions_per_micro_batch": micro_batch}))
+        arms.append(arm(f"TRL, vLLM, {threads} thread(s)", num_threads=threads, **VLLM))
+        arms.append(arm(f"TRL, vLLM, {threads} thread(s), no correction", num_threads=threads, **VLLM, **NO_CORRECTION))
+    return arms
 
 
 def measure(arms: Sequence[Arm], job: Job, repeats: int, folder: Path) -> dict[str, list[Outcome]]:
-    """Every arm's outcomes, one a round."""
+    """Return the outcomes of every arm, one per round."""
     outcomes: dict[str, list[Outcome]] = {arm.name: [] for arm in arms}
     for repeat, one in taking_turns(arms, repeats):
         steps = job.steps + cool_down(one)
@@ -118,14 +116,15 @@ def measure(arms: Sequence[Arm], job: Job, repeats: int, folder: Path) -> dict[s
         outcomes[one.name].append(outcome)
         mean_s = report.step_s(outcome, job, cool_down(one))
         print(
-            f"{job.name}, round {repeat}: {one.name}: {mean_s:.3f} s a step, {outcome.other_cores:.2f} cores of others",
+            f"{job.name}, round {repeat}: {one.name}: {mean_s:.3f} s per step, "
+            f"other work {outcome.other_cores:.2f} cores",
             flush=True,
         )
     return outcomes
 
 
 def cool_down(one: Arm) -> int:
-    """Last steps of a pipeline that are not timed, because nothing is sampled beside them any more."""
+    """Return the number of last steps that are not timed, because no sampling runs beside them."""
     return int(one.options.get("loop.staleness", 0))
 
 
@@ -149,7 +148,7 @@ def _first_steps(outcome: Outcome, steps: int) -> Outcome:
 
 
 def rows(scenario: Scenario, outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
-    """The table's rows of a scenario: every arm against the fastest of TRL's."""
+    """Return a scenario's rows of the table: every arm against TRL's fastest arm."""
     job = scenario.job
     arms = [*scenario.trl, *scenario.rft]
     times = {one.name: [report.step_s(outcome, job, cool_down(one)) for outcome in outcomes[one.name]] for one in arms}
@@ -172,12 +171,12 @@ def tune(names: Sequence[str], known: Mapping[str, Scenario], parts: Sequence[st
     for name in names:
         job = replace(known[name].job, steps=known[name].job.warm_up_steps + 3)
         times: dict[str, float] = {}
-        for number, one in enumerate(one for one in tuning_arms() if wanted(one, parts)):
+        for number, one in enumerate(one for one in tuning_arms() if is_selected(one, parts)):
             outcome = run_arm(one, job, folder / "tune" / f"{name}-{number}", timeout_s=TIMEOUT_S)
             times[one.name] = report.step_s(outcome, job)
             seconds = report.phase_cell(report.phases([outcome], job.warm_up_steps))
             print(
-                f"{name}: {one.name}: {times[one.name]:.3f} s ({seconds}), {outcome.other_cores:.2f} cores of others",
+                f"{name}: {one.name}: {times[one.name]:.3f} s ({seconds}), other work {outcome.other_cores:.2f} cores",
                 flush=True,
             )
         print(
@@ -189,7 +188,7 @@ def tune(names: Sequence[str], known: Mapping[str, Scenario], parts: Sequence[st
 
 
 def compare_seeds(scenario: Scenario, num_seeds: int, folder: Path) -> None:
-    """Train both sides with each seed; print the mean rewards of the last quarter, and whether they differ."""
+    """Train both sides with each seed; print the mean rewards of the last quarter and their difference."""
     ours, theirs = scenario.rft[0], scenario.trl[0]
     ends: dict[str, list[float]] = {ours.name: [], theirs.name: []}
     table = []
@@ -200,41 +199,41 @@ def compare_seeds(scenario: Scenario, num_seeds: int, folder: Path) -> None:
             for one in ((ours, theirs) if seed % 2 else (theirs, ours))
         }
         kept = [outcomes[ours.name][0], outcomes[theirs.name][0]]
-        # Rewards are what is compared, over all seeds, below; lengths change as the policy learns.
+        # Rewards are compared below, over all seeds. Lengths change as the policy learns.
         if problems := [p for p in gates.failures(kept, job, learns=False) if not p.startswith("tokens")]:
             raise SystemExit("\n".join(problems))
         for one in (ours, theirs):
             ends[one.name].append(last_quarter(outcomes[one.name][0]))
         table.append([str(seed), f"{ends[ours.name][-1]:.3f}", f"{ends[theirs.name][-1]:.3f}"])
         print(f"seed {seed}: rft {table[-1][1]}, TRL {table[-1][2]}", flush=True)
-    found = gates.parity(ends[ours.name], ends[theirs.name])
+    parity = gates.parity(ends[ours.name], ends[theirs.name])
     print("\n" + report.table(["seed", "rft", "TRL"], table))
     print(
-        f"\nrft - TRL: {found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}], p = {found['p']:.2f} "
-        "(paired t-test over seeds)"
+        f"\nrft - TRL: {parity['difference']:+.3f} [{parity['low']:+.3f}, {parity['high']:+.3f}], "
+        f"p = {parity['p']:.2f} (paired t-test over seeds)"
     )
-    if found["p"] < 0.01:
+    if parity["p"] < 0.01:
         raise SystemExit("the rewards of the two sides differ by more than chance explains")
 
 
 def last_quarter(outcome: Outcome) -> float:
-    """Mean reward of the last quarter of the steps."""
+    """Return the mean reward of the last quarter of the steps."""
     late = outcome.rewards[-max(1, len(outcome.rewards) // 4) :]
     return statistics.fmean(reward for step in late for group in step for reward in group)
 
 
 def main() -> None:
-    """Measure what the command line names, and print tables in Markdown."""
+    """Run the scenarios of the command line, and print Markdown tables."""
     with tempfile.TemporaryDirectory(prefix="rft-vs-trl-") as temporary:
         folder = Path(temporary)
         known = scenarios(folder)
         parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("scenarios", nargs="*", default=["tiny"], help=f"any of {', '.join(known)}; default: tiny")
         parser.add_argument("--repeats", type=int, default=3, help="rounds; in each, every arm runs once (default: 3)")
-        parser.add_argument("--steps", type=int, help="steps of each run, warm-up included; default: the scenario's")
-        parser.add_argument("--arms", nargs="+", help="only arms whose names contain one of these")
+        parser.add_argument("--steps", type=int, help="steps of each run, including warm-up (default: the scenario's)")
+        parser.add_argument("--arms", nargs="+", help="only arms whose names contain one of these words")
         parser.add_argument("--tune", action="store_true", help="time the options of both sides instead")
-        parser.add_argument("--seeds", type=int, help="compare the rewards of so many seeds instead")
+        parser.add_argument("--seeds", type=int, help="compare the rewards of this number of seeds instead")
         given = parser.parse_args()
         if unknown := [name for name in given.scenarios if name not in known]:
             parser.error(f"no such scenario: {', '.join(unknown)}; there are {', '.join(known)}")
@@ -246,7 +245,7 @@ def main() -> None:
 
 
 def run(given: argparse.Namespace, known: Mapping[str, Scenario], folder: Path) -> None:
-    """Do what the command line says."""
+    """Run the scenarios with the options of the command line."""
     if "medium" in given.scenarios:
         models.make_medium(folder / "medium")
     if given.tune:
@@ -260,7 +259,7 @@ def run(given: argparse.Namespace, known: Mapping[str, Scenario], folder: Path) 
         if given.seeds:
             compare_seeds(scenario, given.seeds, folder)
             continue
-        chosen = [one for one in (*scenario.trl, *scenario.rft) if wanted(one, given.arms)]
+        chosen = [one for one in (*scenario.trl, *scenario.rft) if is_selected(one, given.arms)]
         outcomes = measure(chosen, scenario.job, given.repeats, folder)
         check(outcomes, scenario.job, chosen)
         kept = replace(
@@ -274,8 +273,8 @@ def run(given: argparse.Namespace, known: Mapping[str, Scenario], folder: Path) 
         )
 
 
-def wanted(one: Arm, parts: Sequence[str] | None) -> bool:
-    """Whether an arm was chosen on the command line."""
+def is_selected(one: Arm, parts: Sequence[str] | None) -> bool:
+    """Whether the command line selects an arm."""
     return parts is None or any(part == one.name or part in one.name for part in parts)
 
 

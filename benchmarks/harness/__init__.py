@@ -1,1 +1,1 @@
-"""What the benchmarks share: arms in fresh processes, models made from numbers, gates that fail a run, and tables."""
+"""Shared parts of the benchmarks: arms in fresh processes, generated models, gates that fail a comparison, tables."""

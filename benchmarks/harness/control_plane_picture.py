@@ -1,4 +1,4 @@
-"""The picture of `control_plane.py`: how completions a second grow with the actors, and whose CPU time they cost."""
+"""Draws the picture of `control_plane.py`: completions per second and CPU time by number of actors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def draw(
     free: Mapping[int, float],
     cpu_us: Mapping[int, Mapping[str, float]],
 ) -> None:
-    """Draw it.
+    """Draw the picture.
 
     Args:
         picture: The PNG file.
-        pace: Completions a second of an engine at a pace.
-        paced: Completions a second by number of actors, with engines at that pace.
-        free: The same, with engines that end all at once.
-        cpu_us: CPU time of a completion with these, microseconds, by number of actors and group of processes.
+        pace: Completions per second of a paced engine.
+        paced: Completions per second by number of actors, with paced engines.
+        free: Completions per second by number of actors, with engines without a pace.
+        cpu_us: CPU microseconds of a completion by number of actors and group of processes, without a pace.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 4), layout="constrained")

@@ -1,7 +1,7 @@
-"""What must hold before two arms may be compared; each gate says what it found, and one that fails ends the comparison.
+"""Gates: the conditions for comparing two arms. A gate that fails describes the difference and ends the comparison.
 
-A comparison of different work is worth less than none: the gates look for another model, other tasks, other prompts,
-another adapter, another number of samples or of tokens, and for a side that learns worse.
+A comparison of unequal work would mislead. The gates look for another model, other tasks, other prompts, another
+adapter, another number of samples or tokens, and a side that learns worse.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ from scipy import stats
 from harness.arms import Job, Outcome, flatten
 
 TOKENS_TOLERANCE = 0.05
-"""Relative difference of the mean length that is allowed beyond what chance explains."""
+"""Allowed relative difference of the mean length, in addition to chance."""
 NUM_ERRORS = 4.0
-"""Standard errors that chance is granted: about one comparison in ten thousand goes beyond."""
+"""Allowed difference in standard errors. By chance, about one comparison in ten thousand exceeds it."""
 
 Gate = Callable[[Outcome, Outcome, Job], str | None]
 
 
 def failures(outcomes: Sequence[Outcome], job: Job, *, learns: bool = True) -> list[str]:
-    """What is wrong with comparing these outcomes, in words; nothing when they may be compared.
+    """Return the reasons why these outcomes cannot be compared.
 
     Args:
-        outcomes: Of all arms and repeats; each is held against the first.
-        job: What all were to do.
-        learns: Whether rewards are compared; jobs of a step or two say nothing about learning.
+        outcomes: Outcomes of all arms and repeats; each is compared with the first.
+        job: The job of all arms.
+        learns: Whether rewards are compared. Jobs of one or two steps show nothing about learning.
     """
-    found = [problem for outcome in outcomes for problem in complete(outcome, job)]
+    problems = [problem for outcome in outcomes for problem in complete(outcome, job)]
     first, gates = outcomes[0], (*GATES, same_rewards) if learns else GATES
-    if not found:  # what is not complete cannot be compared
+    if not problems:  # incomplete outcomes cannot be compared
         for other in outcomes[1:]:
-            found += [problem for gate in gates if (problem := gate(first, other, job))]
-    return list(dict.fromkeys(found))
+            problems += [problem for gate in gates if (problem := gate(first, other, job))]
+    return list(dict.fromkeys(problems))
 
 
 def complete(outcome: Outcome, job: Job) -> list[str]:
-    """Every step is there, with every completion."""
-    wanted = job.prompts_per_step * job.completions_per_prompt
-    found = []
+    """Require all steps with all completions."""
+    expected = job.prompts_per_step * job.completions_per_prompt
+    problems = []
     if not len(outcome.tokens) == len(outcome.ended_s) - 1 == len(outcome.rewards) == job.steps:
-        found.append(
+        problems.append(
             f"{outcome.arm}: {len(outcome.tokens)} steps were sampled, {len(outcome.rewards)} graded and "
             f"{len(outcome.ended_s) - 1} ended, not {job.steps}"
         )
     for step, (tokens, rewards) in enumerate(zip(outcome.tokens, outcome.rewards, strict=False), start=1):
         num_rewards = len([reward for reward in flatten(rewards) if reward is not None])
-        if not len(tokens) == num_rewards == wanted:
-            found.append(
-                f"{outcome.arm}: step {step} has {len(tokens)} completions and {num_rewards} rewards, not {wanted}"
+        if not len(tokens) == num_rewards == expected:
+            problems.append(
+                f"{outcome.arm}: step {step} has {len(tokens)} completions and {num_rewards} rewards, not {expected}"
             )
-    return found
+    return problems
 
 
 def _equal(what: str, get: Callable[[Outcome], Any]) -> Gate:
@@ -67,7 +67,7 @@ def _equal(what: str, get: Callable[[Outcome], Any]) -> Gate:
 
 
 def same_tokens(one: Outcome, other: Outcome, job: Job) -> str | None:
-    """Both sides sampled equally many tokens, up to chance and `TOKENS_TOLERANCE`."""
+    """Require the same number of sampled tokens, up to chance and `TOKENS_TOLERANCE`."""
     lengths = [[float(length) for length in flatten(outcome.tokens)] for outcome in (one, other)]
     means = [statistics.fmean(of_arm) for of_arm in lengths]
     error = math.hypot(*(statistics.stdev(of_arm) / math.sqrt(len(of_arm)) for of_arm in lengths))
@@ -75,13 +75,13 @@ def same_tokens(one: Outcome, other: Outcome, job: Job) -> str | None:
     if abs(means[0] - means[1]) <= allowed:
         return None
     return (
-        f"tokens: {one.arm} sampled {means[0]:.1f} a completion, {other.arm} {means[1]:.1f}; that differs by more than "
-        f"{allowed:.1f}"
+        f"tokens: {one.arm} sampled {means[0]:.1f} per completion, {other.arm} {means[1]:.1f}; they differ by "
+        f"more than {allowed:.1f}"
     )
 
 
 def same_rewards(one: Outcome, other: Outcome, job: Job) -> str | None:
-    """After equally many samples the rewards are the same, up to chance. Groups, not completions, are independent."""
+    """Require the same rewards after the same number of samples, up to chance. Groups are the independent samples."""
     means = [[statistics.fmean(group) for group in flatten(outcome.rewards)] for outcome in (one, other)]
     difference = statistics.fmean(means[0]) - statistics.fmean(means[1])
     error = math.hypot(*(statistics.stdev(of_arm) / math.sqrt(len(of_arm)) for of_arm in means))
@@ -102,15 +102,15 @@ GATES: tuple[Gate, ...] = (
     _equal("prompt tokens", lambda outcome: list(outcome.prompts)),
     same_tokens,
 )
-"""What is looked at whatever the job."""
+"""Gates for every job."""
 
 
 def parity(one: Sequence[float], other: Sequence[float]) -> dict[str, float]:
     """Compare a figure of several seeds, seed by seed.
 
     Args:
-        one: `[S]` the figure of one side, by seed.
-        other: `[S]` of the other, for the same seeds.
+        one: `[S]` figures of one side, by seed.
+        other: `[S]` figures of the other side, for the same seeds.
 
     Returns:
         `difference` (mean of `one - other`), its 95% interval `low` and `high` (Student's t over the pairs), and `p`

@@ -1,4 +1,4 @@
-"""How busy the rest of the machine was while an arm ran: figures of a busy machine are not worth keeping."""
+"""Measures the other work on the machine while an arm runs, since figures of a busy machine mean little."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ POLL_S = 0.5
 
 
 class OtherLoad:
-    """Cores that other processes kept busy between `start` and `stop`, on average.
+    """The mean number of cores that other processes keep busy until `stop`.
 
     Args:
-        pid: The arm's process; what it starts counts as its own.
+        pid: The arm's process; its descendants belong to the arm.
     """
 
     def __init__(self, pid: int) -> None:
@@ -28,7 +28,7 @@ class OtherLoad:
         self._thread.start()
 
     def stop(self, wall_s: float) -> float:
-        """End the watch; return the number of cores that others used."""
+        """Stop measuring; return the number of cores that other processes used."""
         self._ended.set()
         self._thread.join()
         others = busy_s() - self._busy_before - sum(self._own.values())
@@ -52,7 +52,7 @@ class OtherLoad:
 
 
 def busy_s() -> float:
-    """Seconds of work that all cores together have done since the machine started."""
+    """Return the seconds of work of all cores together since the machine started."""
     fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
     user, nice, system, _, _, irq, softirq, *_ = map(int, fields)
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")

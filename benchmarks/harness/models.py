@@ -1,4 +1,4 @@
-"""Base models made from numbers alone: the same bytes for every arm, on any machine, without a download."""
+"""Generates base models from seeds and sizes: the same bytes for every arm, on any machine, without a download."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SUMS = EMBEDDED / "tasks" / "chain_sum" / "train.jsonl"
 
 MEDIUM_SEED = 20_000_000
 MEDIUM_MEAN_TOKENS = 100
-"""Mean length of a completion of the medium model, were it not cut."""
+"""Mean length of an uncut completion of the medium model."""
 _STEADY = 8.0
-"""What the hidden state's first entry is held at."""
+"""Constant value of the hidden state's first entry."""
 
 
 def make_medium(folder: Path) -> Path:
-    """A Llama of random weights, 10.7M parameters, whose completions end by chance: about one token in a hundred.
+    """Write a Llama with 10.7M random weights, whose completions end at each token with a chance of about 1 in 100.
 
-    Its lengths are therefore spread geometrically, as uneven as those of a model that thinks, and hardly depend on what
-    was said so far. To that end the first entry of the hidden state is the same for all tokens, and no layer writes to
-    it; the end-of-sequence row of the output matrix reads that entry alone, and the other rows do not read it.
+    Its lengths are therefore geometrically distributed, as uneven as those of a reasoning model, and hardly depend on
+    the text. For this purpose, the first entry of the hidden state is the same for all tokens, and no layer writes it.
+    The end-of-sequence row of the output matrix reads only this entry, and the other rows do not read it.
 
     Args:
-        folder: Where to write it; a model that is there already stays.
+        folder: Folder of the model; an existing model is kept.
     """
     if (folder / "model.safetensors").exists():
         return folder
@@ -61,7 +61,7 @@ def make_medium(folder: Path) -> Path:
         output = model.lm_head.weight
         output[:, 0] = 0.0
         output[tokenizer.eos_token_id] = 0.0
-        # What is no character is never said: only the end ends a completion.
+        # No other special token is sampled, so only the end-of-sequence token ends a completion.
         for token in set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}:
             output[token] = 0.0
             output[token, 0] = -100.0
@@ -80,15 +80,15 @@ def make_medium(folder: Path) -> Path:
 
 
 def _eos_weight(model: Any, tokenizer: Any) -> float:
-    """The weight that makes the end as likely as is wanted, on average over some random text."""
+    """Return the weight for which the end-of-sequence token has the desired mean probability on random text."""
     import torch
 
     text = torch.randint(10, len(tokenizer), (16, 64))
     state = model.model(text).last_hidden_state
     steady = float(state[..., 0].mean())
     others = torch.logsumexp(model.lm_head(state)[..., [t for t in range(len(tokenizer)) if t != 2]], dim=-1).mean()
-    wanted = torch.log(torch.tensor(1.0 / (MEDIUM_MEAN_TOKENS - 1)))
-    return float((others + wanted) / steady)
+    log_odds = torch.log(torch.tensor(1.0 / (MEDIUM_MEAN_TOKENS - 1)))
+    return float((others + log_odds) / steady)
 
 
 QWEN2_5: Mapping[str, Mapping[str, int | bool]] = {
@@ -96,21 +96,21 @@ QWEN2_5: Mapping[str, Mapping[str, int | bool]] = {
     "1.5B": {"hidden": 1536, "intermediate": 8960, "layers": 28, "heads": 12, "kv_heads": 2, "tied": True},
     "7B": {"hidden": 3584, "intermediate": 18944, "layers": 28, "heads": 28, "kv_heads": 4, "tied": False},
 }
-"""The numbers of Qwen2.5's shapes, from its technical report (arXiv 2412.15115, table 1) and model cards."""
+"""Sizes of Qwen2.5, from its technical report (arXiv 2412.15115, table 1) and model cards."""
 QWEN_VOCABULARY = 151_936
 DRY_VOCABULARY = 2_048
 
 
 def make_qwen(folder: Path, shape: str, *, dry: bool) -> Path:
-    """A Qwen2.5 of random weights in bfloat16; dry: two layers and a small vocabulary, in float32.
+    """Write a Qwen2.5 with random weights in bfloat16; a dry one has two layers, a small vocabulary and float32.
 
-    The id of its end-of-sequence token lies beyond the vocabulary, where it has no logit: no completion ends before it
-    is cut, so all have the same length whatever samples them. The tokenizer merges nothing: a letter is a token.
+    The id of its end-of-sequence token lies beyond the vocabulary and has no logit. Every completion is therefore cut,
+    at the same length in every engine. The tokenizer merges nothing: each letter is a token.
 
     Args:
-        folder: Where to write it; a model that is there already stays.
+        folder: Folder of the model; an existing model is kept.
         shape: A key of `QWEN2_5`.
-        dry: Whether the shape is shrunk, to try everything out on a CPU.
+        dry: Whether to shrink the model for a trial on a CPU.
     """
     if (folder / "tokenizer.json").exists():
         return folder
@@ -152,7 +152,7 @@ def make_qwen(folder: Path, shape: str, *, dry: bool) -> Path:
 
 
 def write_prompts(file: Path, *, num_tasks: int, tokens: int) -> Path:
-    """A task file of random prompts, each of exactly so many tokens of a model of `make_qwen`."""
+    """Write a task file of random prompts, each with exactly `tokens` tokens of a model of `make_qwen`."""
     draws = random.Random(MEDIUM_SEED)
     with file.open("w", encoding="utf-8") as lines:
         for _ in range(num_tasks):

