@@ -10,7 +10,7 @@
     |-- SampleError          a sampler failed
     |-- GradeError           a grader failed too often
     |-- LearnError           the learner failed
-    |   `-- RankLost         a rank lost contact with another rank, which reports its own error
+    |   `-- RankLost         a rank misses another rank, which may report its own error
     |-- SyncError            a new policy did not reach a sampler
     |-- ClusterError         the cluster cannot be reached, or one of its nodes failed
     |-- StorageError         the storage for copies of the run cannot be written or read
@@ -82,7 +82,7 @@ class LearnError(RftError):
 
 
 class RankLost(LearnError):
-    """A rank of the learner lost contact with another rank."""
+    """A rank of the learner died, hangs, or cannot be reached by another rank."""
 
 
 class SyncError(RftError):

@@ -9,6 +9,9 @@ from pkgutil import resolve_name
 from rft.imports import large_imports
 from rft.learning.spec import LearnerSpec, LocalLearner, RankPlace
 
+RANK_SHARE = 0.9
+"""Share of the step's time that ranks wait for each other, so that they name a lost rank before the step times out."""
+
 
 def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLearner:
     """Build the learner, or one rank of the learner.
@@ -29,5 +32,6 @@ def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLea
         return learner
     from rft.learning.ranks import Ranks
 
-    rank: LocalLearner = learner_class(spec, Ranks.join(place, timeout_s=spec.run.learner.step_timeout_s))
+    timeout_s = RANK_SHARE * spec.run.learner.step_timeout_s
+    rank: LocalLearner = learner_class(spec, Ranks.join(place, timeout_s=timeout_s))
     return rank

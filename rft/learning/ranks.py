@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-import socket
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor
 
-from rft.errors import RankLost
+from rft.learning.process_groups import join_group
+from rft.learning.rank_store import RankStore, naming_rank
 from rft.learning.spec import RankPlace
 
 BUCKET_BYTES = 256 * 1024 * 1024
 """Size of the buffer in which tensors are summed."""
+
+SUM_TIMEOUT_S = 300.0
+"""Deadline of a sum, which starts after all ranks have arrived at it."""
 
 
 class Ranks:
@@ -35,13 +35,19 @@ class Ranks:
     Args:
         number: Number of this rank.
         of: Number of ranks.
-        store: torch's key-value store, shared by all ranks.
+        store: The store in which the ranks meet.
         group: torch's process group.
         device: Device on which the group sums tensors; None sums them on their own.
     """
 
     def __init__(
-        self, number: int = 0, of: int = 1, *, store: Any = None, group: Any = None, device: torch.device | None = None
+        self,
+        number: int = 0,
+        of: int = 1,
+        *,
+        store: RankStore | None = None,
+        group: Any = None,
+        device: torch.device | None = None,
     ) -> None:
         self.number = number
         self.of = of
@@ -56,17 +62,14 @@ class Ranks:
 
         Args:
             place: Number and addresses of this rank.
-            timeout_s: Deadline for joining, and for each sum.
+            timeout_s: Deadline of each wait for another rank; within a `step`, of all its waits together.
 
         Raises:
             RankLost: Another rank did not join in time.
         """
-        timeout = timedelta(seconds=timeout_s)
-        host, _, port = place.address.rpartition(":")
-        with _naming_rank(place.number, place.of):
-            store = torch.distributed.TCPStore(host, int(port), is_master=False, timeout=timeout)
-            make = _nccl if place.backend == "nccl" else _gloo
-            group = make(torch.distributed.PrefixStore(place.backend, store), place, timeout)
+        store = RankStore(place, timeout_s=timeout_s)
+        with naming_rank(place.name):
+            group = join_group(store.client, place, timeout_s=min(timeout_s, SUM_TIMEOUT_S))
         device = torch.device("cpu") if place.backend == "gloo" else None
         return cls(place.number, place.of, store=store, group=group, device=device)
 
@@ -74,6 +77,10 @@ class Ranks:
     def is_first(self) -> bool:
         """Whether this rank reports, publishes and saves for all ranks."""
         return self.number == 0
+
+    def step(self) -> AbstractContextManager[None]:
+        """Make all waits for other ranks in the block share one deadline."""
+        return nullcontext() if self._store is None else self._store.step()
 
     @torch.no_grad()
     def add_up(self, tensors: Sequence[Tensor]) -> None:
@@ -85,12 +92,13 @@ class Ranks:
         Raises:
             RankLost: Another rank has died, or did not join the sum in time.
         """
-        if self.of == 1:
+        if self._store is None:
             return
+        self._store.meet()
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.reshape(-1).float() for tensor in bucket])
             summed = flat if self._device is None else flat.to(self._device)
-            with _naming_rank(self.number, self.of):
+            with naming_rank(self._store.names[self.number]):
                 self._group.allreduce([summed]).wait()
             parts = summed.split([tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
@@ -105,33 +113,15 @@ class Ranks:
         Raises:
             RankLost: Another rank did not send its value in time.
         """
-        if self.of == 1:
+        if self._store is None:
             return [own]
-        turn = next(self._turns)
-        with _naming_rank(self.number, self.of):
-            if not self.is_first:
-                self._store.set(f"collect/{turn}/{self.number}", json.dumps(own))
-                return [own]
-            values = [own]
-            for number in range(1, self.of):
-                key = f"collect/{turn}/{number}"
-                values.append(json.loads(self._store.get(key)))
-                self._store.delete_key(key)
+        topic = f"collect/{next(self._turns)}"
+        self._store.send(topic, json.dumps(own))
+        if not self.is_first:
+            return [own]
+        values = [json.loads(text) for text in self._store.receive(topic)]
+        self._store.forget(topic)
         return values
-
-
-def open_store(host: str) -> Any:
-    """Open the store in which ranks meet, on a free port of this machine. It closes with the returned object.
-
-    Args:
-        host: The only address on which the store listens.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, 0), family=family)
-    port = listening.getsockname()[1]
-    return torch.distributed.TCPStore(
-        host, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
-    )
 
 
 def checksum(parameters: Iterable[Tensor]) -> int:
@@ -143,22 +133,6 @@ def checksum(parameters: Iterable[Tensor]) -> int:
     sums = [each.detach().view(integers[each.element_size()]).sum(dtype=torch.int64) for each in parameters]
     sums_by_tensor = torch.stack(sums)
     return int((sums_by_tensor * torch.arange(1, 2 * len(sums), 2, device=sums_by_tensor.device)).sum().item())
-
-
-def _gloo(store: Any, place: RankPlace, timeout: timedelta) -> Any:
-    gloo = torch.distributed.ProcessGroupGloo
-    options = gloo._Options()
-    options._timeout = timeout
-    # By default gloo uses the address of the host name, which other nodes may not reach.
-    options._devices = [gloo.create_device(hostname=place.host)]
-    return gloo(store, place.number, place.of, options)
-
-
-def _nccl(store: Any, place: RankPlace, timeout: timedelta) -> Any:
-    nccl = torch.distributed.ProcessGroupNCCL
-    options = nccl.Options()
-    options._timeout = timeout
-    return nccl(store, place.number, place.of, options)
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -173,14 +147,3 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         size += 4 * tensor.numel()
     if bucket:
         yield bucket
-
-
-@contextmanager
-def _naming_rank(number: int, of: int) -> Iterator[None]:
-    """Turn errors of torch.distributed into errors that name this rank."""
-    try:
-        yield
-    except RuntimeError as error:  # the base of all errors of torch.distributed
-        # "[<source file>] Connection closed by peer. <advice>"
-        reason = re.sub(r"^\[\S+\] ", "", str(error)).split(". ")[0].partition("\n")[0]
-        raise RankLost(f"rank {number} of {of} of the learner lost contact with another rank: {reason}") from error

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from rft.errors import LearnError, RankLost, RftError, UsageError
+from rft.errors import LearnError, RankLost, RftError, UsageError, WaitTimeout
 from rft.learning.build import build_learner
-from rft.learning.spec import Backend, LearnerSpec, RankPlace
+from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
 from rft.types import Adapter, FullWeights, GradedGroup, Publication, StoredWeights
 from rft.waiting import wait_for
 
@@ -74,14 +74,14 @@ class RankActor(LearnerActor):
 
     def open_store(self) -> str:
         """Open the store in which the ranks meet, and return its `host:port`."""
-        from rft.learning.ranks import open_store
+        from rft.learning.rank_store import open_store
 
         host = ray.util.get_node_ip_address()
         self._store = open_store(host)
         return f"{host}:{self._store.port}"
 
-    def join(self, number: int, of: int, address: str, backend: Backend) -> int:
-        """Join the other ranks and build this one; return its completed steps.
+    def place(self, number: int, of: int, address: str, backend: Backend) -> RankPlace:
+        """Return the place of this rank.
 
         Args:
             number: Number of this rank.
@@ -90,8 +90,13 @@ class RankActor(LearnerActor):
             backend: Backend that sums the gradients.
         """
         host = ray.util.get_node_ip_address()
-        place = RankPlace(number=number, of=of, address=address, host=host, backend=backend)
-        if number == 0:
+        gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU")
+        gpu = ",".join(gpus) if gpus else None
+        return RankPlace(number=number, of=of, address=address, host=host, backend=backend, gpu=gpu)
+
+    def join(self, place: RankPlace) -> int:
+        """Join the other ranks and build this one; return its completed steps."""
+        if place.number == 0:
             self._learner = build_learner(self._spec, place)
         else:
             with tempfile.TemporaryDirectory(prefix="rft-rank-") as folder:  # TRL requires a folder; it stays empty
@@ -126,13 +131,17 @@ class RemoteLearner:
             ray.remote(kind).options(**options).remote(spec) for spec, options in zip(specs, actor_options, strict=True)
         ]
         self._first = self._actors[0]
+        self._places: list[Any] = []
         if of == 1:
+            self._names = ["the learner"]
             self._started = [self._first.steps_done.remote()]
         else:
+            self._names = [rank_name(number, of) for number in range(of)]
             address = self._first.open_store.remote()
-            self._started = [
-                actor.join.remote(number, of, address, backend) for number, actor in enumerate(self._actors)
+            self._places = [
+                actor.place.remote(number, of, address, backend) for number, actor in enumerate(self._actors)
             ]
+            self._started = [actor.join.remote(place) for actor, place in zip(self._actors, self._places, strict=True)]
 
     async def start(self) -> int:
         """Wait until all ranks have started; return their completed steps.
@@ -140,7 +149,11 @@ class RemoteLearner:
         Raises:
             LearnError: A rank failed, or the ranks start from different weights.
         """
-        steps: list[int] = await ask_ranks(self._started, "the learner to start", self._start_timeout_s)
+        what, deadline_s = "the learner to start", self._start_timeout_s
+        if self._places:
+            places: list[RankPlace] = await ask_ranks(self._places, what, deadline_s, names=self._names)
+            self._names = [place.name for place in places]
+        steps: list[int] = await ask_ranks(self._started, what, deadline_s, names=self._names)
         await self._compare("at the start")
         return steps[0]
 
@@ -166,7 +179,7 @@ class RemoteLearner:
         assert isinstance(stored, StoredWeights)  # guaranteed by `LearnerActor.publish`
         what, deadline_s = "the trained weights", self._step_timeout_s
         weights: list[Adapter | FullWeights]
-        weights = await ask_ranks([stored.reference], what, deadline_s, of=len(self._actors))
+        weights = await ask_ranks([stored.reference], what, deadline_s, names=self._names)
         return weights[0]
 
     async def history(self) -> list[Publication]:
@@ -197,19 +210,19 @@ class RemoteLearner:
         first, *others = await self._ask_all("checksum", "the ranks to compare their weights")
         if wrong := [number for number, checksum in enumerate(others, start=1) if checksum != first]:
             raise LearnError(
-                f"{when} the weights of rank {wrong[0]} of {len(self._actors)} of the learner differ from those of "
-                "rank 0; use the same libraries and the same kind of processor or GPU for every rank"
+                f"{when} the weights of {self._names[wrong[0]]} differ from those of rank 0; use the same libraries "
+                "and the same kind of processor or GPU for every rank"
             )
 
     async def _ask_first(self, method: str, what: str, *arguments: Any) -> Any:
         reference = getattr(self._first, method).remote(*arguments)
-        [answer] = await ask_ranks([reference], what, self._step_timeout_s, of=len(self._actors))
+        [answer] = await ask_ranks([reference], what, self._step_timeout_s, names=self._names)
         return answer
 
     async def _ask_all(self, method: str, what: str, *arguments: Any) -> list[Any]:
         references = [actor.call.remote(method, *arguments) for actor in self._actors]
         try:
-            return await ask_ranks(references, what, self._step_timeout_s)
+            return await ask_ranks(references, what, self._step_timeout_s, names=self._names)
         except RftError:
             if len(self._actors) > 1:
                 self.kill()  # other ranks may wait for the failed rank until their deadline
@@ -217,7 +230,7 @@ class RemoteLearner:
 
 
 async def ask_ranks(
-    references: Sequence[Awaitable[T]], what: str, deadline_s: float, *, of: int | None = None
+    references: Sequence[Awaitable[T]], what: str, deadline_s: float, *, names: Sequence[str]
 ) -> list[T]:
     """Await the answers of all ranks, or the first failure, since other ranks may wait for the failed rank.
 
@@ -225,30 +238,43 @@ async def ask_ranks(
     arrive.
 
     Args:
-        references: The answers, by rank.
+        references: The answers of the first ranks, by rank.
         what: Name of the wait.
         deadline_s: Seconds.
-        of: Number of ranks; None for the number of references.
+        names: Name of every rank for messages; a learner of one process has one.
 
     Raises:
-        LearnError: The learner failed, or its process died. Names the rank if there are several.
-        WaitTimeout: An answer did not come in time.
+        LearnError: The learner failed, or its process died. Names the rank if there are several; also if an answer of
+            several ranks did not come in time.
+        WaitTimeout: The answer of a learner of one process did not come in time.
     """
-    of = of or len(references)
-    tasks = [asyncio.create_task(_answer(each, number, of)) for number, each in enumerate(references)]
+    is_alone = len(names) == 1
+    tasks = [
+        asyncio.create_task(_answer(reference, name, is_alone=is_alone))
+        for reference, name in zip(references, names, strict=False)
+    ]
     try:
-        await wait_for(_all_or_a_failure(tasks), what=what, deadline_s=deadline_s)
-        failures = [error for task in tasks if task.done() and (error := task.exception())]
-        silent = [str(number) for number, task in enumerate(tasks) if not task.done()]
-        if failures:
-            error = min(failures, key=lambda error: isinstance(error, RankLost))
-            if isinstance(error, RankLost) and silent:
-                raise LearnError(f"{error}; rank {', '.join(silent)} of {of} does not answer") from error
-            raise error
+        try:
+            await wait_for(_all_or_a_failure(tasks), what=what, deadline_s=deadline_s)
+        except WaitTimeout as expired:
+            if is_alone:
+                raise
+            raise LearnError(_without_answer(str(expired), tasks, names)) from expired
+        if failures := [error for task in tasks if task.done() and (error := task.exception())]:
+            first = min(failures, key=lambda error: isinstance(error, RankLost))
+            if isinstance(first, RankLost):
+                raise LearnError(_without_answer(str(first), tasks, names)) from first
+            raise first
         return [task.result() for task in tasks]
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _without_answer(text: str, tasks: Sequence[asyncio.Task[T]], names: Sequence[str]) -> str:
+    """Add the ranks that have not answered to an error's text, unless it names them."""
+    silent = [name for task, name in zip(tasks, names, strict=False) if not task.done() and name not in text]
+    return f"{text}; no answer from {' and '.join(silent)}" if silent else text
 
 
 async def _all_or_a_failure(tasks: Sequence[asyncio.Task[T]]) -> None:
@@ -257,20 +283,22 @@ async def _all_or_a_failure(tasks: Sequence[asyncio.Task[T]]) -> None:
         await asyncio.wait(pending, timeout=FIRST_FAILURE_S)
 
 
-async def _answer(reference: Awaitable[T], number: int, of: int) -> T:
+async def _answer(reference: Awaitable[T], name: str, *, is_alone: bool) -> T:
     """Await the answer of one rank.
 
     A failure becomes a LearnError that names the rank. RankLost, UsageError, and every error of rft in a learner of one
     process pass unchanged.
     """
-    who = "the learner" if of == 1 else f"rank {number} of {of} of the learner"
     try:
         return await reference
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, RftError):
-            is_enough = of == 1 or isinstance(cause, RankLost | UsageError)
-            raise (cause if is_enough else LearnError(f"{who}: {cause}")) from None
-        raise LearnError(f"{who} failed: {type(cause).__name__}: {cause}") from error
+            is_enough = is_alone or isinstance(cause, RankLost | UsageError)
+            raise (cause if is_enough else LearnError(f"{name}: {cause}")) from None
+        raise LearnError(f"{name} failed: {type(cause).__name__}: {cause}") from error
     except RayError as error:
-        raise LearnError(f"{who} failed: {str(error).strip().splitlines()[-1]}") from error
+        reason = str(error).strip().splitlines()[-1]
+        if isinstance(error, RayActorError) and not is_alone:
+            raise LearnError(f"{name} is lost: its process ended: {reason}") from error
+        raise LearnError(f"{name} failed: {reason}") from error

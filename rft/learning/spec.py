@@ -85,7 +85,7 @@ class RankPlace:
     """The number of a rank, and the addresses through which ranks find each other.
 
     Example:
-        RankPlace(number=1, of=2, address="10.0.0.1:40213", host="10.0.0.2", backend="gloo")
+        RankPlace(number=1, of=2, address="10.0.0.1:40213", host="10.0.0.2", backend="nccl", gpu="3")
     """
 
     number: int
@@ -98,3 +98,15 @@ class RankPlace:
     """Address at which the other ranks reach this one."""
     backend: Backend
     """Backend that sums the gradients."""
+    gpu: str | None = None
+    """Number of the rank's GPU on its host; None without a GPU."""
+
+    @property
+    def name(self) -> str:
+        """Name of the rank for messages, such as `rank 1 of 2 of the learner (10.0.0.2, GPU 3)`."""
+        return f"{rank_name(self.number, self.of)} ({self.host}{f', GPU {self.gpu}' if self.gpu else ''})"
+
+
+def rank_name(number: int, of: int) -> str:
+    """Return the name of a rank whose place is unknown."""
+    return f"rank {number} of {of} of the learner"

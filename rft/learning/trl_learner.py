@@ -82,7 +82,8 @@ class TrlLearner:
         """
         if self._ranks.is_first:
             self._published.check(groups, steps_done=self.steps_done)
-        return self._stepped.step(groups)
+        with self._ranks.step():
+            return self._stepped.step(groups)
 
     def publish(self) -> Publication:
         """Return the current policy as version `steps_done`."""
