@@ -73,10 +73,8 @@ async def workplace(
         WaitTimeout: A wait exceeded its deadline.
     """
     sampler, learner = config.sampler, config.learner if isinstance(config, RunConfig) else None
-    num_samplers = 0 if part == "learner" else sampler.num_actors
-    num_ranks = learner.num_workers if learner is not None and part != "samplers" else 0
-    num_processes = num_samplers + num_ranks
-    session = nullcontext(address) if address else ray_session(config.cluster, num_processes=num_processes)
+    num_samplers, num_ranks = _num_processes(config, part)
+    session = nullcontext(address) if address else ray_session(config.cluster, num_processes=num_samplers + num_ranks)
     async with session as address:
         nodes = await nodes_now()
         take_turns = isinstance(config, RunConfig) and config.loop.staleness == 0
@@ -93,9 +91,7 @@ async def workplace(
             tell=(lambda text: None) if is_local else tell,
         ) as placement:
             if part == "all":
-                samplers, ranks = placement.nodes[:num_samplers], placement.nodes[num_samplers:]
-                threads = threads_of(samplers, ranks, parallel=parallel, take_turns=take_turns)
-                shares = replace(shares, sampler_threads=threads[0], learner_threads=threads[1])
+                shares = _with_threads(shares, placement, num_samplers, parallel=parallel, take_turns=take_turns)
             place = _placed(placement, config, model, shares, num_samplers, is_local=is_local)
             if not is_local:
                 place = await _prepared(place, placement, config, fingerprint, num_samplers)
@@ -111,6 +107,15 @@ def _seats(shares: Shares, num_samplers: int, num_ranks: int) -> list[Seat]:
     """Return the needs of the samplers, then those of the learner's ranks."""
     seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * num_samplers
     return seats + [Seat(role="learner", cpus=1, gpus=shares.learner_gpus)] * num_ranks
+
+
+def _with_threads(
+    shares: Shares, placement: Placement, num_samplers: int, *, parallel: int, take_turns: bool
+) -> Shares:
+    """Return the shares with the CPU threads of the nodes that Ray chose."""
+    samplers, ranks = placement.nodes[:num_samplers], placement.nodes[num_samplers:]
+    threads = threads_of(samplers, ranks, parallel=parallel, take_turns=take_turns)
+    return replace(shares, sampler_threads=threads[0], learner_threads=threads[1])
 
 
 def _placed(
@@ -158,12 +163,14 @@ async def _prepared(
 @contextmanager
 def ray_ahead_for(config: RunConfig | EvaluateConfig) -> Iterator[None]:
     """Start the Ray of a run while its prompts are rendered; open its `workplace` within the block."""
-    with ray_ahead(config.cluster, num_processes=_num_processes(config)):
+    with ray_ahead(config.cluster, num_processes=sum(_num_processes(config))):
         yield
 
 
-def _num_processes(config: RunConfig | EvaluateConfig) -> int:
-    return config.sampler.num_actors + (config.learner.num_workers if isinstance(config, RunConfig) else 0)
+def _num_processes(config: RunConfig | EvaluateConfig, part: Part = "all") -> tuple[int, int]:
+    """Return the number of samplers and of the learner's ranks."""
+    num_ranks = config.learner.num_workers if isinstance(config, RunConfig) and part != "samplers" else 0
+    return 0 if part == "learner" else config.sampler.num_actors, num_ranks
 
 
 def idle_gpus_here(config: RunConfig | EvaluateConfig) -> str | None:
@@ -172,12 +179,8 @@ def idle_gpus_here(config: RunConfig | EvaluateConfig) -> str | None:
     Raises:
         ConfigError: Like `refuse_early`.
     """
-    if not starts_ray(config.cluster):
-        return None
-    learner = config.learner if isinstance(config, RunConfig) else None
-    nodes = [this_machine(_num_processes(config))]
-    shares = share_out(config.sampler, learner, nodes)
-    return idle_gpus_warning(_seats(shares, config.sampler.num_actors, learner.num_workers if learner else 0), nodes)
+    shares, numbers = shares_here(config), _num_processes(config)
+    return None if shares is None else idle_gpus_warning(_seats(shares, *numbers), [this_machine(sum(numbers))])
 
 
 def shares_here(config: RunConfig | EvaluateConfig) -> Shares | None:
@@ -189,7 +192,7 @@ def shares_here(config: RunConfig | EvaluateConfig) -> Shares | None:
     if not starts_ray(config.cluster):
         return None
     learner = config.learner if isinstance(config, RunConfig) else None
-    return share_out(config.sampler, learner, [this_machine(_num_processes(config))])
+    return share_out(config.sampler, learner, [this_machine(sum(_num_processes(config)))])
 
 
 def refuse_early(config: RunConfig | EvaluateConfig) -> None:
