@@ -4,7 +4,7 @@
     PhaseStarted, Notice, Warned        at any time
     Measured                            held-out tasks: before, during and after the run
     StepTrained ... StepFinished        for each step; Measured and CheckpointSaved come between the two
-    RunEnded                            once, whatever happened
+    RunEnded                            once, for every outcome
 
 A sink is any object with the two methods of `Sink`. Events are frozen; a sink must not change what they refer to.
 """
@@ -34,14 +34,14 @@ class RunStarted:
     config: Mapping[str, Any]
     """The resolved configuration as plain values, without secrets."""
     steps: int
-    """Steps of the whole run, those before a resume included."""
+    """Steps of the whole run, including those before a resume."""
     last_step: int = 0
     """The step of the checkpoint from which the run continues; 0 for a new run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseStarted:
-    """The run turns to something else, such as `starting Ray` or `measuring before: 250 tasks`."""
+    """The run enters a phase, such as `starting Ray` or `measuring before: 250 tasks`."""
 
     text: str
     """The phase. Text after a colon is detail."""
@@ -57,7 +57,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
-    """Something that does not end the run but that the user should know."""
+    """A warning for the user, which does not end the run."""
 
     text: str
     """One sentence."""
@@ -84,7 +84,7 @@ class StepTrained:
     report: StepReport
     """The step's numbers."""
     groups: tuple[GradedGroup, ...]
-    """All rollouts of the step with their grades, those of replaced groups included."""
+    """All rollouts of the step with their grades, including those of replaced groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +92,12 @@ class CheckpointSaved:
     """A checkpoint is complete on disk."""
 
     step: int
-    """The step that it continues from."""
+    """The step from which the checkpoint continues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFinished:
-    """A step is complete, its measurement and checkpoint included. Step 0 covers the work before the first step."""
+    """A step is complete, including its measurement and checkpoint. Step 0 covers the work before the first step."""
 
     report: StepReport
     """The step's line in metrics.jsonl."""
@@ -114,7 +114,7 @@ class RunEnded:
     summary: Mapping[str, Any]
     """The content of summary.json."""
     paths: Mapping[str, Path]
-    """Where the results are, by name: `run`, `plot`, `adapter` or `model`."""
+    """Paths of the results by name: `run`, `plot`, `adapter` or `model`."""
     resume: str | None
     """The command that continues the run; None for a run that finished, or that has no checkpoint."""
 

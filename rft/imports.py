@@ -27,11 +27,11 @@ EXTRA_OF: Mapping[str, str] = {
     "vllm": "cpu",
     "wandb": "wandb",
 }
-"""Packages that the core does not install, as they are imported, and the extra of rft that does."""
+"""Extra of rft that installs a package, by the package's import name. The core installs none of them."""
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package, as it is imported, is installed; it is not imported."""
+    """Whether a package with this import name is installed. Does not import it."""
     return importlib.util.find_spec(package) is not None
 
 
@@ -39,11 +39,11 @@ def missing_packages(needed_by: str, *packages: str) -> str | None:
     """Look for packages without importing them.
 
     Args:
-        needed_by: The command, key or value that needs them, as `rft train`.
-        packages: As they are imported; each is one of `EXTRA_OF`.
+        needed_by: The command, key or value that needs the packages, such as `rft train`.
+        packages: Import names; each is a key of `EXTRA_OF`.
 
     Returns:
-        A sentence that names the missing packages and the line that installs them; None where all are installed.
+        A sentence with the missing packages and the command that installs them; None if all are installed.
     """
     missing = [package for package in packages if not is_installed(package)]
     if not missing:
@@ -57,10 +57,10 @@ def missing_packages(needed_by: str, *packages: str) -> str | None:
 
 
 def require_packages(needed_by: str, *packages: str) -> None:
-    """Refuse to go on without some packages. Arguments as for `missing_packages`.
+    """Require packages. The arguments are those of `missing_packages`.
 
     Raises:
-        InstallError: One is not installed.
+        InstallError: A package is not installed.
     """
     if problem := missing_packages(needed_by, *packages):
         raise InstallError("not installed", [problem])

@@ -72,11 +72,11 @@ def test_an_unknown_command(rft: Rft) -> None:
 def test_a_failure_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     def fail(words: list[str]) -> int:
         error = LearnError("the learner is gone")
-        error.add_note("to go on from step 6: rft train resume=runs/x")
+        error.add_note("to continue from step 6: rft train resume=runs/x")
         raise error
 
     assert guarded(fail, []) == 1
-    assert capsys.readouterr().err == "rft: the learner is gone\nto go on from step 6: rft train resume=runs/x\n"
+    assert capsys.readouterr().err == "rft: the learner is gone\nto continue from step 6: rft train resume=runs/x\n"
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

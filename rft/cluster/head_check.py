@@ -25,24 +25,24 @@ def find_address(address: str) -> str:
     Raises:
         ClusterError: No Ray is available, or the address is Ray Client's `ray://`.
     """
-    asked = f"cluster.address={address}"
-    found = address
+    given = f"cluster.address={address}"
+    head = address
     if address == "auto":
         from ray._private.services import canonicalize_bootstrap_address
 
-        found = os.environ.get("RAY_ADDRESS") or canonicalize_bootstrap_address("auto") or ""
-        if not found or found == "auto":
-            raise ClusterError(f"{asked}: RAY_ADDRESS is not set and no Ray runs on this machine; {WHAT_TO_DO}")
-        asked = f"cluster.address=auto, which is {found}"
-    if found.startswith("ray://"):
+        head = os.environ.get("RAY_ADDRESS") or canonicalize_bootstrap_address("auto") or ""
+        if not head or head == "auto":
+            raise ClusterError(f"{given}: RAY_ADDRESS is not set and no Ray runs on this machine; {WHAT_TO_DO}")
+        given = f"cluster.address=auto, which is {head}"
+    if head.startswith("ray://"):
         raise ClusterError(
-            f"{asked}: Ray Client cannot stream completions; run rft on a node of the cluster with "
+            f"{given}: Ray Client cannot stream completions; run rft on a node of the cluster with "
             "cluster.address=auto, or submit it with `ray job submit -- rft train ...`"
         )
-    host, _, port = found.rpartition(":")
+    host, _, port = head.rpartition(":")
     if not host or not port.isdigit():
-        raise ClusterError(f"{asked}: write auto or <host>:<port>, such as 10.0.0.1:6379")
-    return found
+        raise ClusterError(f"{given}: write auto or <host>:<port>, such as 10.0.0.1:6379")
+    return head
 
 
 def check_alive(address: str, *, deadline_s: float) -> None:

@@ -32,7 +32,7 @@ class NodeKeeper:
         """Whether an absolute path exists, to detect file systems shared with the driver."""
         return os.path.exists(path)
 
-    def find_model(self, path: str, name: str | None, wanted: str) -> bool:
+    def find_model(self, path: str, name: str | None, expected: str) -> bool:
         """Search this node for the base model: stored earlier, at the driver's path, embedded, or on the hub.
 
         `models/<fingerprint>` below the folder then refers to the model.
@@ -40,36 +40,36 @@ class NodeKeeper:
         Args:
             path: The model's folder on the driver.
             name: The model's name on the hub or among embedded models; None for a folder of the user.
-            wanted: The model's fingerprint.
+            expected: The model's fingerprint.
         """
-        kept = self._model(wanted)
-        if self._has_model(wanted):
+        kept = self._model(expected)
+        if self._has_model(expected):
             return True
         for place in (path, name) if name else (path,):
             if place == path and not os.path.isdir(path):
                 continue
             try:
-                found = locate(place).resolve()
+                model = locate(place).resolve()
             except UsageError:
                 continue
-            if fingerprint(found) == wanted:
+            if fingerprint(model) == expected:
                 self._clear(kept)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileExistsError):  # another node on this machine was faster
-                    kept.symlink_to(found)
-                return self._has_model(wanted)
+                    kept.symlink_to(model)
+                return self._has_model(expected)
         return False
 
-    def check_model(self, received: str, wanted: str) -> str | None:
+    def check_model(self, received: str, expected: str) -> str | None:
         """Store a received model if its fingerprint is right; otherwise return the actual fingerprint."""
         arrived = self._inside(received)
-        if (found := fingerprint(arrived)) != wanted:
+        if (actual := fingerprint(arrived)) != expected:
             shutil.rmtree(arrived)
-            return found
-        if self._has_model(wanted):  # another node on this machine was faster
+            return actual
+        if self._has_model(expected):  # another node on this machine was faster
             shutil.rmtree(arrived)
             return None
-        kept = self._model(wanted)
+        kept = self._model(expected)
         self._clear(kept)
         kept.parent.mkdir(parents=True, exist_ok=True)
         arrived.rename(kept)
@@ -85,12 +85,12 @@ class NodeKeeper:
     def files(self, path: str) -> dict[str, tuple[int, int]]:
         """Return size in bytes and modification time in nanoseconds of all files below a folder, by relative path."""
         top = self._inside(path)
-        found = {}
+        states = {}
         for file in top.rglob("*"):
             if file.is_file():
                 state = file.stat()
-                found[file.relative_to(top).as_posix()] = (state.st_size, state.st_mtime_ns)
-        return found
+                states[file.relative_to(top).as_posix()] = (state.st_size, state.st_mtime_ns)
+        return states
 
     def read(self, path: str, offset: int) -> bytes:
         """Read at most `READ_BYTES` of a file below the folder, from an offset."""
@@ -103,12 +103,12 @@ class NodeKeeper:
         for path in paths:
             shutil.rmtree(self._inside(path), ignore_errors=True)
 
-    def _model(self, wanted: str) -> Path:
-        return self._folder / "models" / wanted
+    def _model(self, expected: str) -> Path:
+        return self._folder / "models" / expected
 
-    def _has_model(self, wanted: str) -> bool:
-        kept = self._model(wanted)
-        return kept.exists() and fingerprint(kept) == wanted
+    def _has_model(self, expected: str) -> bool:
+        kept = self._model(expected)
+        return kept.exists() and fingerprint(kept) == expected
 
     def _clear(self, kept: Path) -> None:
         if kept.is_symlink():

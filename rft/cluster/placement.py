@@ -35,8 +35,8 @@ class Placement:
 
     def actor_options(self, index: int) -> dict[str, Any]:
         """Return the options of the Ray actor in a seat."""
-        wanted = self.seats[index]
-        return {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, **self.beside(index)}
+        request = self.seats[index]
+        return {"num_cpus": request.cpus, "num_gpus": request.gpus, **self.beside(index)}
 
     def beside(self, index: int) -> dict[str, Any]:
         """Return the options of a Ray actor or task on the node of a seat that uses no resources."""
@@ -74,7 +74,7 @@ async def reserved(
     if lacking:
         tell(f"cluster {address}: {lacking}; there is {there_is(nodes)}; waiting up to {deadline_s:g} s for room")
     group = await blocking(
-        lambda: placement_group([wanted.to_bundle() for wanted in seats], strategy="PACK"),
+        lambda: placement_group([request.to_bundle() for request in seats], strategy="PACK"),
         what="a placement group",
         deadline_s=ANSWER_S,
     )

@@ -48,11 +48,11 @@ def idle_gpus_warning(seats: Sequence[Seat], nodes: Sequence[Node]) -> str | Non
     if None in placed or not num_idle:
         return None
     num_free = sum(int(node.free_gpus + 1e-9) for node in nodes)
-    counts = Counter(wanted.role for wanted in seats)
+    counts = Counter(request.role for request in seats)
     who = " and ".join(f"{number} {role}{'s' * (number > 1)}" for role, number in counts.items())
     warning = f"{num_idle} of {num_free} free GPUs stay unused by {who}"
-    per_sampler = max((wanted.gpus for wanted in seats if wanted.role == "sampler"), default=0.0)
-    if any(0 < wanted.gpus < 1 for wanted in seats):
+    per_sampler = max((request.gpus for request in seats if request.role == "sampler"), default=0.0)
+    if any(0 < request.gpus < 1 for request in seats):
         return f"{warning}, which share GPUs; omit sampler.num_gpus and learner.num_gpus to give each process a GPU"
     if per_sampler >= 1 and (num_more := int(num_idle // per_sampler)):
         return f"{warning}; sampler.num_actors={counts['sampler'] + num_more} would use them"
@@ -73,12 +73,12 @@ def _seat(seats: Sequence[Seat], nodes: Sequence[Node]) -> tuple[list[Node | Non
 
 def missing(seats: Sequence[Seat], nodes: Sequence[Node]) -> str | None:
     """Describe the seats that do not fit into the free resources; None if all fit."""
-    without = [wanted for wanted, node in zip(seats, seat(seats, nodes), strict=True) if node is None]
+    without = [request for request, node in zip(seats, seat(seats, nodes), strict=True) if node is None]
     if not without:
         return None
-    total = Counter(wanted.role for wanted in seats)
-    of_role = Counter(wanted.role for wanted in without)
-    needs = {wanted.role: str(wanted) for wanted in without}
+    total = Counter(request.role for request in seats)
+    of_role = Counter(request.role for request in without)
+    needs = {request.role: str(request) for request in without}
     return "; ".join(
         f"no place for {number} of {total[role]} {role}(s), which need {needs[role]} each on one node"
         for role, number in of_role.items()
@@ -106,8 +106,8 @@ def plan_text(seats: Sequence[Seat], nodes: Sequence[Node], placed: Sequence[Nod
     head = f"cluster {address}: {len(nodes)} node{'s' * (len(nodes) > 1)}, {cpus:g} CPUs, {gpus:g} GPUs"
     rows = [("node", "free CPUs", "free GPUs", "gets")]
     for node in nodes:
-        here = [wanted for wanted, where in zip(seats, placed, strict=True) if where.id == node.id]
-        counts = Counter((wanted.role, str(wanted)) for wanted in here)
+        here = [request for request, where in zip(seats, placed, strict=True) if where.id == node.id]
+        counts = Counter((request.role, str(request)) for request in here)
         gets = [f"{number} {role}{'s' * (number > 1)} ({needs} each)" for (role, needs), number in counts.items()]
         if node.is_drivers:
             gets.insert(0, "the driver and the graders")
@@ -127,20 +127,20 @@ def _gpus(free: float) -> list[float]:
     return [1.0] * whole + ([rest] if rest > 1e-9 else [])
 
 
-def _take(wanted: Seat, free: list[float]) -> bool:
+def _take(request: Seat, free: list[float]) -> bool:
     """Reduce the free GPUs of a node by the request, or leave them unchanged if it does not fit."""
-    if free[0] + 1e-9 < wanted.cpus:
+    if free[0] + 1e-9 < request.cpus:
         return False
-    if wanted.gpus >= 1:
-        whole = [index for index in range(1, len(free)) if free[index] > 1 - 1e-9][: int(wanted.gpus)]
-        if len(whole) < int(wanted.gpus):
+    if request.gpus >= 1:
+        whole = [index for index in range(1, len(free)) if free[index] > 1 - 1e-9][: int(request.gpus)]
+        if len(whole) < int(request.gpus):
             return False
         for index in whole:
             free[index] = 0.0
-    elif wanted.gpus > 0:
-        enough = [index for index in range(1, len(free)) if free[index] > wanted.gpus - 1e-9]
+    elif request.gpus > 0:
+        enough = [index for index in range(1, len(free)) if free[index] > request.gpus - 1e-9]
         if not enough:
             return False
-        free[min(enough, key=lambda index: free[index])] -= wanted.gpus
-    free[0] -= wanted.cpus
+        free[min(enough, key=lambda index: free[index])] -= request.gpus
+    free[0] -= request.cpus
     return True

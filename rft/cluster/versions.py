@@ -87,15 +87,15 @@ def version_problems(node: str, there: Versions, here: Versions, needed: Sequenc
         here: Versions of the driver. If the driver lacks a library, nodes may have any version of it.
         needed: Libraries that the node's processes import.
     """
-    found = []
+    problems = []
     for library in ("rft", *needed):
-        wanted, has = here.get(library), there.get(library)
+        expected, has = here.get(library), there.get(library)
         if has is None:
-            version = f" {wanted}" if wanted else ""
-            found.append(f"node {node} has no {library}; install {library}{version} there, {_how(library)}")
-        elif wanted is not None and _public(has) != _public(wanted):
-            found.append(f"node {node} has {library} {has}, the driver has {wanted}; {_how(library)}")
-    return found
+            version = f" {expected}" if expected else ""
+            problems.append(f"node {node} has no {library}; install {library}{version} there, {_how(library)}")
+        elif expected is not None and _public(has) != _public(expected):
+            problems.append(f"node {node} has {library} {has}, the driver has {expected}; {_how(library)}")
+    return problems
 
 
 def _public(version: str) -> str:

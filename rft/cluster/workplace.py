@@ -63,9 +63,8 @@ async def workplace(
         tell: Receives the plan if the cluster has other machines.
         warn: Receives a warning if the run leaves GPUs unused.
         address: Address of an open `ray_session`; None opens one.
-        parallel: Runs that go on in that session at the same time, each like this one.
-        part: Which processes: all of a run, or the samplers that such runs have in common, or a run's learner without
-            them.
+        parallel: Number of equal runs that share the session.
+        part: Processes to place: all of a run, only the samplers that several runs share, or only a run's learner.
 
     Raises:
         ConfigError: The cluster has no room, or a node lacks something.

@@ -1,4 +1,4 @@
-"""What is wrong with a user's function for the advantages: it is imported, and called with a few rewards."""
+"""Checks a user's advantage function: imports it and calls it with a few rewards."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TRIALS = {
     "equal rewards": (0.5,) * 8,
     "missing rewards": (1.0, math.nan, 0.0, 0.5, math.nan, math.nan, math.nan, math.nan),
 }
-"""`[N]` rewards of two groups that the function is called with, and what they are."""
+"""`[N]` rewards of two groups for a trial call, by description."""
 
 
 def advantage_problems(advantage: str) -> list[str]:
-    """Everything wrong with `learner.advantage=path/to/file.py:function`, one sentence each.
+    """Return the problems of `learner.advantage=path/to/file.py:function`, one sentence each.
 
-    The function is called as a learner calls it, so this imports torch, which takes seconds.
+    The call is like that of a learner, so it imports torch, which takes seconds.
     """
     given = f"learner.advantage={advantage}"
     if ".py:" not in advantage:
-        return [f"{given}: should be 'group', 'rloo', or a function of your own, as path/to/file.py:function"]
+        return [f"{given}: should be 'group', 'rloo', or your own function, such as path/to/file.py:function"]
     if missing := missing_packages(given, "torch"):
         return [missing]
     try:
@@ -33,20 +33,20 @@ def advantage_problems(advantage: str) -> list[str]:
     except ValueError as error:
         return [f"{given}: {error}"]
     if not callable(function):
-        return [f"{given}: is no function but {type(function).__name__}"]
+        return [f"{given}: should be a function, not {type(function).__name__}"]
     import torch
 
     for name, rewards in TRIALS.items():
         rewards_n = torch.tensor(rewards)
         try:
             advantages_n = torch.as_tensor(function(rewards_n.clone(), GROUP_SIZE), dtype=torch.float32)
-        except Exception as error:  # whatever the function raises is the answer
-            return [f"{given}: called with {name}, it failed: {describe_error(error, '')}"]
+        except Exception as error:  # the function may raise anything
+            return [f"{given}: failed for {name}: {describe_error(error, '')}"]
         if advantages_n.shape != rewards_n.shape:
             return [
-                f"{given}: called with {name}, it returned the shape {list(advantages_n.shape)}; it must return one "
+                f"{given}: returned the shape {list(advantages_n.shape)} for {name}; the function must return one "
                 f"advantage for each reward, {list(rewards_n.shape)}"
             ]
         if not advantages_n[~rewards_n.isnan()].isfinite().all():
-            return [f"{given}: called with {name}, it returned {advantages_n.tolist()}; advantages must be finite"]
+            return [f"{given}: returned {advantages_n.tolist()} for {name}; all advantages must be finite"]
     return []

@@ -21,9 +21,9 @@ def kinds_in(package: str, base: type[Kind]) -> dict[str, type[Kind]]:
     Returns:
         Each class by the value of its `kind`, in alphabetical order.
     """
-    found: dict[str, type[Kind]] = {}
+    classes: dict[str, type[Kind]] = {}
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, type) and issubclass(value, base) and "kind" in value.model_fields:
-                found[value.model_fields["kind"].default] = value
-    return dict(sorted(found.items()))
+                classes[value.model_fields["kind"].default] = value
+    return dict(sorted(classes.items()))

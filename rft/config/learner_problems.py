@@ -1,21 +1,21 @@
-"""Checks `learner` and batch sizes before anything heavy starts."""
+"""Checks `learner` and batch sizes before any process starts."""
 
 from __future__ import annotations
 
 from rft.config.schema import RunConfig
 
 MAX_ROWS_ON_CPU = 8
-"""Completions of a micro-batch on a CPU: more do not make better use of its cores, and no longer fit its caches."""
+"""Completions of a micro-batch on a CPU. More would gain no speed, and exceed the caches."""
 MAX_TOKENS_ON_GPU = 16_384
 """Completion tokens of a micro-batch on a GPU."""
 
 
 def completions_per_micro_batch(run: RunConfig, *, on_gpu: bool = False) -> int:
-    """Completions in one forward and backward pass: as configured, or the largest divisor of a step's that is allowed.
+    """Return the completions of a micro-batch: as configured, or the largest allowed divisor of a step's completions.
 
     Args:
         run: The configuration.
-        on_gpu: Whether the learner has a GPU: the limit is 8 completions without, 16,384 tokens with one.
+        on_gpu: Whether the learner has a GPU. The limit is 16,384 tokens with a GPU, and 8 completions without.
     """
     total = _completions_per_step(run)
     configured = run.learner.completions_per_micro_batch
@@ -24,7 +24,7 @@ def completions_per_micro_batch(run: RunConfig, *, on_gpu: bool = False) -> int:
 
 
 def learner_problems(run: RunConfig) -> list[str]:
-    """Everything wrong with the learner and the sizes of its batches, one sentence each."""
+    """Return the problems of the learner and of the batch sizes, one sentence each."""
     learner = run.learner
     found = _size_problems(run)
     if found:
@@ -57,7 +57,7 @@ def _size_problems(run: RunConfig) -> list[str]:
 
 
 def _table(run: RunConfig) -> str:
-    """The sizes that follow from each other."""
+    """Return a table of the batch sizes and of the sizes that follow from them."""
     loop, learner, total = run.loop, run.learner, _completions_per_step(run)
     micro = learner.completions_per_micro_batch or completions_per_micro_batch(run)
     passes, rest = divmod(total, micro)
@@ -67,7 +67,7 @@ def _table(run: RunConfig) -> str:
         "= completions per step": str(total),
         "/ learner.completions_per_micro_batch": str(micro),
         "= micro-batches per optimizer step": f"{passes}, and {rest} completions left over" if rest else str(passes),
-        "x loop.steps, in all": f"{loop.steps * total} completions",
+        "x loop.steps": f"{loop.steps * total} completions in total",
     }
     width = max(map(len, rows))
     return "The sizes are:\n" + "\n".join(f"    {name:<{width}}  {text}" for name, text in rows.items())

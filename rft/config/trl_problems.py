@@ -16,7 +16,7 @@ _TYPE_NAMES |= {"list": "a list", "dict": "a mapping", "None": "null"}
 
 
 class Need(NamedTuple):
-    """What an option of TRL needs beside it to do anything."""
+    """The condition for an option of TRL to have an effect."""
 
     is_met: bool
     words: str
@@ -26,13 +26,13 @@ class Need(NamedTuple):
 def trl_problems(
     trl: Mapping[str, Any], *, needs: Mapping[str, Need], keys: Collection[str], instead: Mapping[str, str]
 ) -> list[str]:
-    """Everything wrong with the options of TRL, one sentence each; types of values only where TRL is installed.
+    """Return the problems of TRL's options, one sentence each. Types of values are checked only if TRL is installed.
 
     Args:
         trl: The options.
-        needs: What options need, by name or by how the name begins (`hub_*`); a whole name comes first.
+        needs: Conditions of options, by name or by prefix (`hub_*`); a full name takes precedence.
         keys: The learner's own keys.
-        instead: Keys that replace options of TRL, where they have another name than in `SET_BY_RFT`.
+        instead: Keys that replace options of TRL, if their names differ from those in `SET_BY_RFT`.
     """
     known = trl_options() if is_installed("trl") else None
     found = []

@@ -56,7 +56,7 @@ SET_BY_RFT = {
 _SAMPLES = "TRL does not sample here"
 _WHOLE = f"{_SAMPLES}, and samplers keep the whole distribution, so that their log-probabilities are the learner's"
 _ENGINE = f"{_SAMPLES}; vLLM's own options are sampler.engine.<option>"
-_EVALUATES = "TRL does not evaluate here; the keys of evaluation say what is measured"
+_EVALUATES = "rft evaluates, not TRL; use the keys of evaluation"
 _LOADS_DATA = "TRL loads no data here: the loop hands it each step's completions"
 _DISTRIBUTES = "TRL sees one process; learner.num_workers adds ranks"
 _RECORDS = "rollouts.jsonl holds every prompt and completion"
@@ -156,7 +156,7 @@ WITHOUT_EFFECT = {
     "do_train": _BY_LIBRARY,
     "do_predict": _BY_LIBRARY,
 }
-"""TRL options that would do nothing in a run of rft, or undo what it promises, and the reason with what to use."""
+"""TRL options that would have no effect in rft, or break its guarantees; with the reason and the key to use."""
 
 PASSED_ON = frozenset({
     # the optimizer and its learning rate

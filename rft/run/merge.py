@@ -69,7 +69,7 @@ def write_merged(base: Path, adapter: Path, folder: Path, *, dtype: str, tokeniz
         adapter: Folder of the adapter, in PEFT format.
         folder: Target folder; exists and is empty.
         dtype: Dtype of the merged weights; `auto` is that of the base model.
-        tokenizer: Written beside the weights.
+        tokenizer: Tokenizer to write with the weights.
 
     Raises:
         ModelError: The two cannot be merged, or the result does not match.

@@ -66,20 +66,20 @@ def as_table(rows: Mapping[str, str | None]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Plan:
-    """What a command would do. `print(plan)` shows it.
+    """The plan of a command. `print(plan)` shows it.
 
     Example:
         Plan(title="the run can start with these settings:", rows={"base model": "embedded:tiny", ...})
     """
 
     title: str
-    """Says that the command can start."""
+    """States that the command can start."""
     rows: Mapping[str, str | None]
-    """What it would do, by name."""
+    """Settings and facts by name."""
     warnings: tuple[str, ...] = ()
-    """What is allowed, but perhaps not meant."""
+    """Warnings about valid but unusual settings."""
     not_checked: tuple[str, ...] = ()
-    """What only the start itself can show."""
+    """Facts that only the start can show."""
 
     def __str__(self) -> str:
         lines = [self.title, *as_table(self.rows), *(f"warning: {warning}" for warning in self.warnings)]
@@ -92,5 +92,5 @@ class Plan:
 
 
 def print_plan(console: Console, plan: Plan) -> None:
-    """Print what a command would do."""
+    """Print a plan."""
     console.print(Text(str(plan)), soft_wrap=True)

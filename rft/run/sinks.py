@@ -1,4 +1,4 @@
-"""Sinks of the user's own, from `logging.sinks`, and the trackers of `logging.report_to`."""
+"""Creates the user's sinks of `logging.sinks`, and the trackers of `logging.report_to`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load_sink(use: str) -> SinkClass:
 
 
 def _problem(sink: Any, name: str, module: ModuleType) -> str:
-    """What is wrong with the class of a sink; empty if nothing is."""
+    """Return the problem of a sink's class; empty without a problem."""
     if not inspect.isclass(sink):
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
         return f"the file has no class {name}{did_you_mean(name, classes)}; it has: {', '.join(classes) or 'none'}"

@@ -1,4 +1,4 @@
-"""The terminal as a sink: progress while the run goes on, and a report at its end."""
+"""The terminal as a sink: progress during the run, and a report at its end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Terminal:
     """Shows a training run to a person.
 
     Args:
-        console: Where to.
-        folder: The run folder; samples for the report are read there.
+        console: Output.
+        folder: The run folder, which contains the samples for the report.
     """
 
     def __init__(self, console: Console, folder: Path) -> None:
@@ -29,11 +29,11 @@ class Terminal:
     def event(self, event: Event) -> None:
         """Show an event."""
         self._progress.event(event)
-        if isinstance(event, RunEnded) and event.status != "failed":  # a failure is shown by whoever catches it
+        if isinstance(event, RunEnded) and event.status != "failed":  # the caller shows a failure
             samples = choose_samples(read_rollouts(self._folder, "before"), read_rollouts(self._folder, "after"))
             final_report(self._console, summary=event.summary, samples=samples, paths=event.paths)
             if event.resume is not None and event.status == "interrupted":
-                self._console.print(Text(f"\nto go on: {event.resume}"), soft_wrap=True)
+                self._console.print(Text(f"\nto continue: {event.resume}"), soft_wrap=True)
 
     def close(self) -> None:
         """Stop showing progress."""

@@ -32,7 +32,7 @@ from rft.terminal.interrupt import Interrupt
 
 @dataclass(kw_only=True)
 class Training:
-    """One run. Several may go on in one event loop."""
+    """One run. An event loop may have several."""
 
     run: RunConfig
     """The configuration."""
@@ -43,7 +43,7 @@ class Training:
     recorder: Recorder
     """Writes the run folder."""
     sinks: Sequence[Sink] = ()
-    """Receive the events of the run beside its folder, trackers and copies: the terminal, for example."""
+    """Further receivers of the run's events besides folder, trackers and copies, such as the terminal."""
     last_step: int = 0
     """The step of the checkpoint that the run continues from; 0 for a new run."""
     fetched: Mapping[str, State] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Training:
         if self.run.storage:
             copier = Copier(self.recorder.folder, Place(self.run.storage), self.fetched)
             self._store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self._warn)
-        # The folder comes first: the other sinks, and the copies, may rely on what it holds.
+        # The folder is the first sink, since other sinks and the copies may rely on its content.
         required = [FolderSink(self.recorder), *self.sinks, *([self._store] if self._store else [])]
         optional = optional_sinks(self.run, self.prepared.sinks)
         self._emitter = Emitter(required, optional, secrets=secrets_in(self.run.model_dump()))
@@ -137,7 +137,7 @@ class Training:
             return
         await self._emit_end(self._summarize("failed", steps, error=str(error) or type(error).__name__), steps)
         if resume := self._resume_command():
-            error.add_note(f"to go on from step {steps.saved_step}: {resume}")
+            error.add_note(f"to continue from step {steps.saved_step}: {resume}")
         if self._store is not None and isinstance(error, Exception):
             interrupt.can_wait = False
             if (why := await self._copy(self._store, steps)) is not None:
@@ -178,7 +178,7 @@ class Training:
                 f"again, rft train resume={folder} copies what is missing; storage=null goes without"
             )
         if status == "interrupted":
-            self._emitter.emit(Notice(text=f"to go on elsewhere: rft train resume={self._store.place}"))
+            self._emitter.emit(Notice(text=f"to continue elsewhere: rft train resume={self._store.place}"))
 
     async def _emit_end(self, summary: dict[str, Any], steps: Steps, paths: Mapping[str, Path] | None = None) -> None:
         """Emit the end of the run, and wait for the sinks that have not handled all events yet."""

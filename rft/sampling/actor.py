@@ -14,7 +14,7 @@ from typing import TypeVar
 from rft.errors import SampleError
 from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
-from rft.sampling.shared_requests import Twins
+from rft.sampling.shared_requests import SharedRequests
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Policy, Rollout
 
@@ -60,7 +60,7 @@ class SamplerActor:
         self._building = self._thread.submit(build, spec)
         self._num_waiting = 0
         self._streams: dict[int, asyncio.Queue[Rollout | BaseException]] = {}
-        self._twins = Twins()
+        self._shared_requests = SharedRequests()
         # Held by a load that waits for an idle engine, so that no new request precedes it.
         self._gate = asyncio.Lock()
         self._driver: asyncio.Task[None] | None = None
@@ -122,13 +122,13 @@ class SamplerActor:
             async with self._gate:
                 to_sample = requests
                 if self._spec.num_runs > 1 and policy == self._spec.base:
-                    to_sample, there = self._twins.ask(stream, requests, options)
+                    to_sample, there = self._shared_requests.ask(stream, requests, options)
                     for rollout in there:
                         ended.put_nowait(rollout)
                 try:
                     await self._in_turn(lambda: self._engine.add(stream, to_sample, options, policy, run))
                 except BaseException:
-                    self._twins.leave(stream)
+                    self._shared_requests.leave(stream)
                     raise
                 if self._driver is None or self._driver.done():
                     self._driver = asyncio.create_task(self._drive())
@@ -153,7 +153,7 @@ class SamplerActor:
 
     async def abort(self, stream: int) -> None:
         """Abort the unfinished requests of a call."""
-        for idle in self._twins.leave(stream):
+        for idle in self._shared_requests.leave(stream):
             await self._in_turn(partial(self._engine.abort, idle))
         if (ended := self._streams.get(stream)) is not None:
             ended.put_nowait(SampleError("this call was aborted"))
@@ -163,13 +163,13 @@ class SamplerActor:
         while self._engine.has_unfinished:
             try:
                 for sampled_in, rollout in await self._in_turn(self._advance):
-                    for stream in self._twins.end(sampled_in, rollout):
+                    for stream in self._shared_requests.end(sampled_in, rollout):
                         if (ended := self._streams.get(stream)) is not None:
                             ended.put_nowait(rollout)
             except Exception as failure:
                 for stream, ended in list(self._streams.items()):
                     ended.put_nowait(failure)
-                    for idle in self._twins.leave(stream):
+                    for idle in self._shared_requests.leave(stream):
                         await self._in_turn(partial(self._engine.abort, idle))
 
     def _advance(self) -> list[tuple[int, Rollout]]:
@@ -189,11 +189,11 @@ class SamplerActor:
 
 
 async def _gathered(
-    ended: asyncio.Queue[Rollout | BaseException], wanted: int, *, until_s: float
+    ended: asyncio.Queue[Rollout | BaseException], max_rollouts: int, *, until_s: float
 ) -> list[Rollout | BaseException]:
     """Return at least one finished completion, and those before `until_s`, unless all are done or one failed."""
     batch = [await ended.get()]
-    while len(batch) < wanted and isinstance(batch[-1], Rollout):
+    while len(batch) < max_rollouts and isinstance(batch[-1], Rollout):
         if not ended.empty():
             batch.append(ended.get_nowait())
             continue

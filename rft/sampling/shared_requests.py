@@ -15,19 +15,19 @@ from rft.types import Rollout
 KEPT_TOKENS = 500_000
 """Maximum tokens, including prompts, of the newest completions that are kept for later runs."""
 
-_Asked: TypeAlias = tuple[Request, SamplingOptions]
+_Key: TypeAlias = tuple[Request, SamplingOptions]
 _Place: TypeAlias = tuple[int, str, int]
 """Stream, task id and index, which identify a request in the engine."""
 
 
-class Twins:
+class SharedRequests:
     """The streams that wait for completions of the base model, and the sampled completions."""
 
     def __init__(self) -> None:
-        self._asked_as: dict[_Place, _Asked] = {}
-        self._sampled_in: dict[_Asked, int] = {}
-        self._waiting: dict[_Asked, list[int]] = {}
-        self._kept: dict[_Asked, Rollout] = {}
+        self._key_of: dict[_Place, _Key] = {}
+        self._sampled_in: dict[_Key, int] = {}
+        self._waiting: dict[_Key, list[int]] = {}
+        self._kept: dict[_Key, Rollout] = {}
         self._num_kept_tokens = 0
 
     def ask(
@@ -36,29 +36,29 @@ class Twins:
         """Split a stream's requests into those to sample and those already sampled."""
         to_sample, there = [], []
         for request in requests:
-            asked = (request, options)
-            if (rollout := self._kept.get(asked)) is not None:
+            key = (request, options)
+            if (rollout := self._kept.get(key)) is not None:
                 there.append(rollout)
                 continue
-            if asked not in self._waiting:
-                self._waiting[asked] = []
-                self._sampled_in[asked] = stream
-                self._asked_as[stream, request.task_id, request.index] = asked
+            if key not in self._waiting:
+                self._waiting[key] = []
+                self._sampled_in[key] = stream
+                self._key_of[stream, request.task_id, request.index] = key
                 to_sample.append(request)
-            self._waiting[asked].append(stream)
+            self._waiting[key].append(stream)
         return to_sample, there
 
     def end(self, stream: int, rollout: Rollout) -> list[int]:
         """Return the streams that wait for a completion."""
-        asked = self._asked_as.pop((stream, rollout.task_id, rollout.index), None)
-        if asked is None:
+        key = self._key_of.pop((stream, rollout.task_id, rollout.index), None)
+        if key is None:
             return [stream]
-        self._keep(asked, rollout)
-        del self._sampled_in[asked]
-        return self._waiting.pop(asked)
+        self._keep(key, rollout)
+        del self._sampled_in[key]
+        return self._waiting.pop(key)
 
-    def _keep(self, asked: _Asked, rollout: Rollout) -> None:
-        self._kept[asked] = rollout
+    def _keep(self, key: _Key, rollout: Rollout) -> None:
+        self._kept[key] = rollout
         self._num_kept_tokens += _num_tokens(rollout)
         while self._num_kept_tokens > KEPT_TOKENS:
             oldest = next(iter(self._kept))
@@ -69,11 +69,11 @@ class Twins:
         for streams in self._waiting.values():
             if stream in streams:
                 streams.remove(stream)
-        wanted = {self._sampled_in[asked] for asked, streams in self._waiting.items() if streams}
-        idle = {stream, *self._sampled_in.values()} - wanted
-        for place, asked in list(self._asked_as.items()):
+        needed = {self._sampled_in[key] for key, streams in self._waiting.items() if streams}
+        idle = {stream, *self._sampled_in.values()} - needed
+        for place, key in list(self._key_of.items()):
             if place[0] in idle:
-                del self._asked_as[place], self._sampled_in[asked], self._waiting[asked]
+                del self._key_of[place], self._sampled_in[key], self._waiting[key]
         return idle
 
 

@@ -81,8 +81,8 @@ class TransformersEngine:
         """
         if isinstance(weights, FullWeights) != self._in_place:
             kinds = ("a whole model", "an adapter")
-            came, wanted = kinds if isinstance(weights, FullWeights) else reversed(kinds)
-            raise SyncError(f"{weights.policy.name} is {came}, but this sampler was built to serve {wanted}")
+            received, expected = kinds if isinstance(weights, FullWeights) else reversed(kinds)
+            raise SyncError(f"{weights.policy.name} is {received}, but this sampler was built to serve {expected}")
         if isinstance(weights, FullWeights):
             return self._overwrite(weights)
         new = (run, weights.policy)
@@ -229,14 +229,14 @@ class TransformersEngine:
         end = stops.length(ids, self._tokenizer)
         ids = ids[:end]
         # An end token is part of the completion, but not of its text.
-        said = ids[:-1] if ids[-1] in stops.ids else ids
+        text_ids = ids[:-1] if ids[-1] in stops.ids else ids
         return Rollout(
             task_id=request.task_id,
             index=request.index,
             prompt_ids=request.prompt_ids,
             completion_ids=tuple(ids),
             logprobs=tuple(logprobs[:end]),
-            text=stops.cut(self._tokenizer.decode(said, skip_special_tokens=True)),
+            text=stops.cut(self._tokenizer.decode(text_ids, skip_special_tokens=True)),
             stop=StopReason.LENGTH if end is None else StopReason.STOP,
             policy=policy,
         )

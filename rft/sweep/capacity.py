@@ -38,8 +38,8 @@ def room_for(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_fleet: b
     A trial that does not fit alone fails when it requests its place.
     """
     cpus = sum(int(node.cpus) for node in nodes)
-    wanted = [(run.sampler.num_actors, run.learner.num_workers) for run in runs]
-    return max(1, min(_fit(cpus, *each, share_fleet=share_fleet) for each in wanted))
+    sizes = [(run.sampler.num_actors, run.learner.num_workers) for run in runs]
+    return max(1, min(_fit(cpus, *each, share_fleet=share_fleet) for each in sizes))
 
 
 _WITHOUT_END = 10**9

@@ -123,11 +123,11 @@ class _Sweep:
 
     def many(self, jobs: Sequence[Job], options: Mapping[str, Any]) -> list[int]:
         """Run trials side by side for `hydra/launcher=shared`."""
-        wanted = options["max_parallel_trials"]
-        if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1):
+        parallel = options["max_parallel_trials"]
+        if parallel is not None and (isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1):
             raise ConfigError(
                 "configuration",
-                [f"hydra.launcher.max_parallel_trials={wanted}: must be an integer from 1, or null"],
+                [f"hydra.launcher.max_parallel_trials={parallel}: must be an integer from 1, or null"],
             )
         trials = [
             Trial(
@@ -140,7 +140,7 @@ class _Sweep:
         ]
         host = Host(
             [(trial.run, trial.prepared) for trial in trials],
-            parallel=wanted,
+            parallel=parallel,
             at_most=len(trials),
         )
         self.has_begun = True

@@ -41,7 +41,7 @@ class Host:
         are_all: bool = True,
     ) -> None:
         self._inputs = inputs
-        self._wanted = parallel
+        self._requested = parallel
         self._at_most = at_most
         self._are_all = are_all
         self._address = ""
@@ -54,17 +54,17 @@ class Host:
         starts_its_own = starts_ray(cluster)
         share = not any(why_alone(*one) for one in self._inputs)
         nodes = [this_machine(0)]
-        wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
-        largest = min(wanted, self._at_most) * max(run.sampler.num_actors + run.learner.num_workers for run in runs)
+        parallel = self._requested or default_parallel(runs, nodes, share_fleet=share)
+        largest = min(parallel, self._at_most) * max(run.sampler.num_actors + run.learner.num_workers for run in runs)
         with closing(ForkServers()) as self._fork_servers:
             for _, prepared in self._inputs:
                 self._fork_servers.of(prepared.graders).warm()  # while Ray starts
             async with ray_session(cluster, num_processes=largest) as self._address:
                 if not starts_its_own:
                     nodes = await nodes_now()
-                    wanted = self._wanted or default_parallel(runs, nodes, share_fleet=share)
-                    wanted = min(wanted, room_for(runs, nodes, share_fleet=share))
-                self._parallel = min(wanted, self._at_most)
+                    parallel = self._requested or default_parallel(runs, nodes, share_fleet=share)
+                    parallel = min(parallel, room_for(runs, nodes, share_fleet=share))
+                self._parallel = min(parallel, self._at_most)
                 self._engines = SharedEngines(self._inputs, parallel=self._parallel, are_all=self._are_all)
                 async with self._engines:
                     yield self._parallel
@@ -72,8 +72,8 @@ class Host:
     def explain(self) -> list[str]:
         """Return sentences about parallel trials and shared samplers. The host must be open."""
         lines = []
-        if self._wanted is not None and self._parallel < min(self._wanted, self._at_most):
-            lines.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._wanted}")
+        if self._requested is not None and self._parallel < min(self._requested, self._at_most):
+            lines.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._requested}")
         alone = Counter(reason for trial in self._inputs if (reason := why_alone(*trial)))
         if sets := {sharing_key(*trial) for trial in self._inputs if why_alone(*trial) is None}:
             lines.append(f"trials share samplers; number of sets, used one after the other: {len(sets)}")

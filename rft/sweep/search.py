@@ -80,7 +80,7 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
             direction=search.config.sweep.direction,
         )
     if code:
-        console.print(Text(f"\nto go on: rft sweep resume={folder}"), soft_wrap=True)
+        console.print(Text(f"\nto continue: rft sweep resume={folder}"), soft_wrap=True)
     return code or int(sweep["winner"] is None)
 
 
@@ -179,7 +179,7 @@ def _begin(folder: Path, words: Sequence[str]) -> None:
     if any((folder / name).exists() for name in (SEARCH, SWEEP, STUDY)):
         raise OutputError(
             "output folder",
-            [f"{folder} holds another sweep; go on with that one by resume={folder}, or give another output_dir"],
+            [f"{folder} holds another sweep; continue that sweep with resume={folder}, or use another output_dir"],
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Runs coroutines to their end from ordinary functions, in a notebook too, where an event loop is running already."""
+"""Runs coroutines from ordinary functions, even in a notebook, which already has a running event loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
 
 
 class _Background(Generic[T]):
-    """A coroutine on an event loop in a thread of its own."""
+    """A coroutine on an event loop in a separate thread."""
 
     def __init__(self, main: Coroutine[Any, Any, T]) -> None:
         self._main = main

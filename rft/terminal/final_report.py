@@ -52,7 +52,7 @@ def choose_samples(
 
     Args:
         before: Lines of rollouts.jsonl, from `read_rollouts`.
-        after: Likewise.
+        after: Lines of rollouts.jsonl, from `read_rollouts`.
         count: Number of tasks.
     """
     earlier = {line["task_id"]: line for line in before if line["index"] == 0}

@@ -20,7 +20,7 @@ from rft.trackers.names import PROJECT, run_name
 
 STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 MAX_PARAMS = 100
-"""Parameters that MLflow takes at once."""
+"""Maximum number of parameters in one call of MLflow."""
 MAX_PARAM_CHARS = 500
 _REFUSED = re.compile(r"[^\w\-. :/]", flags=re.ASCII)
 
@@ -30,7 +30,7 @@ class MlflowSeries:
 
     Args:
         started: The run.
-        id: Of the run of MLflow that is resumed; None starts a new one.
+        id: Id of the run of MLflow to resume; None starts a new run.
     """
 
     def __init__(self, started: RunStarted, id: str | None) -> None:
@@ -63,17 +63,17 @@ class MlflowSeries:
 
 
 def open_series(started: RunStarted, id: str | None) -> MlflowSeries:
-    """Start a run of MLflow, or resume the one with an id."""
+    """Start a run of MLflow, or resume the run with an id."""
     return MlflowSeries(started, id)
 
 
 def _accepted(name: str) -> str:
-    """The name with `_` for each character that MLflow refuses."""
+    """Replace each character that MLflow refuses by `_`."""
     return _REFUSED.sub("_", name)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Keys as `loop.steps`, and values as text."""
+    """Flatten keys to the form `loop.steps`, and turn values into text."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

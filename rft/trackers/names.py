@@ -1,4 +1,4 @@
-"""The names under which trackers file a run."""
+"""Names of a run in trackers."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ PROJECT = "rft"
 
 
 def run_name(started: RunStarted) -> str:
-    """The name of a run and of its folder, as `quickstart-2026-11-28_09-30-00`."""
+    """Return the name of a run and of its folder, such as `quickstart-2026-11-28_09-30-00`."""
     return f"{started.name}-{started.folder.name}"

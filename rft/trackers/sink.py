@@ -93,12 +93,12 @@ class TrackerSink:
 
 
 def numbers_of(report: StepReport) -> dict[str, float]:
-    """The numbers of a step under the names of metrics.jsonl, its durations as `seconds/<phase>`."""
+    """Return the numbers of a step under the names of metrics.jsonl, with durations as `seconds/<phase>`."""
     return {**report.metrics, **{f"seconds/{phase}": seconds for phase, seconds in report.seconds.items()}}
 
 
 def open_tracker(name: str) -> TrackerSink:
-    """The sink of a tracker; its package is imported when the run starts.
+    """Return the sink of a tracker, whose package is imported when the run starts.
 
     Args:
         name: A key of `rft.config.trackers.TRACKERS`.

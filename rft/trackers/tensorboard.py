@@ -1,7 +1,7 @@
 """TensorBoard: event files in the run folder's `tensorboard/`.
 
-The records are written by TensorBoard's own `RecordWriter`. Its `EventFileWriter` would import TensorFlow where that is
-installed, and torch's `SummaryWriter` would import torch, which the driver does not need.
+TensorBoard's own `RecordWriter` writes the records. Its `EventFileWriter` would import TensorFlow if that is installed,
+and torch's `SummaryWriter` would import torch, which the driver does not need.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class TensorBoardSeries:
     """One event file. TensorBoard reads the files of a folder in the order of their names, which begin with the time.
 
     Args:
-        started: Of a resumed run, the steps after its checkpoint are dropped from what earlier files hold.
+        started: The run. If it is resumed, earlier files lose the steps after its checkpoint.
     """
 
     def __init__(self, started: RunStarted) -> None:
@@ -52,5 +52,5 @@ class TensorBoardSeries:
 
 
 def open_series(started: RunStarted, id: str | None) -> TensorBoardSeries:
-    """Begin an event file, beside the earlier ones of a resumed run."""
+    """Begin an event file, in addition to the earlier files of a resumed run."""
     return TensorBoardSeries(started)

@@ -1,4 +1,4 @@
-"""Trackio: a run in its local database, or wherever TRACKIO_SPACE_ID and its other environment variables say."""
+"""Trackio: a run in its local database, or in the place named by TRACKIO_SPACE_ID and other environment variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rft.trackers.names import PROJECT, run_name
 
 
 class TrackioSeries:
-    """A run of Trackio, known by its name.
+    """A run of Trackio, identified by its name.
 
     Args:
         started: The run.
@@ -35,10 +35,10 @@ class TrackioSeries:
         self._run.log(dict(numbers), step=step)
 
     def finish(self, status: str) -> None:
-        """Write what is left."""
+        """Write the remaining numbers."""
         self._run.finish()
 
 
 def open_series(started: RunStarted, id: str | None) -> TrackioSeries:
-    """Start a run of Trackio, or resume the one of a name."""
+    """Start a run of Trackio, or resume the run with a name."""
     return TrackioSeries(started, id)

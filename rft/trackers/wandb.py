@@ -1,4 +1,4 @@
-"""Weights & Biases: a run there, its local files in the run folder's `wandb/`.
+"""Weights & Biases: a run on its server, with local files in the run folder's `wandb/`.
 
 Environment variables such as WANDB_PROJECT, WANDB_ENTITY and WANDB_MODE apply.
 """
@@ -20,7 +20,7 @@ class WandbSeries:
 
     Args:
         started: The run.
-        id: Of the run of W&B that is resumed; None starts a new one.
+        id: Id of the run of W&B to resume; None starts a new run.
     """
 
     def __init__(self, started: RunStarted, id: str | None) -> None:
@@ -41,10 +41,10 @@ class WandbSeries:
         self._run.log(dict(numbers), step=step)
 
     def finish(self, status: str) -> None:
-        """Upload what is left, and end the run of W&B."""
+        """Upload the remaining numbers, and end the run of W&B."""
         self._run.finish(exit_code=int(status == "failed"))
 
 
 def open_series(started: RunStarted, id: str | None) -> WandbSeries:
-    """Start a run of W&B, or resume the one with an id."""
+    """Start a run of W&B, or resume the run with an id."""
     return WandbSeries(started, id)

@@ -49,10 +49,10 @@ def test_functions_without_a_problem(module: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("of_groups", "called with rewards that differ, it returned the shape [2]; it must return one advantage for "),
-        ("infinite", "called with rewards that differ, it returned [inf, nan, nan, inf, inf, inf, inf, nan]; "),
-        ("one_argument", "called with rewards that differ, it failed: TypeError: one_argument() takes 1 positional "),
-        ("number", "is no function but int"),
+        ("of_groups", "returned the shape [2] for rewards that differ; the function must return one advantage for "),
+        ("infinite", "returned [inf, nan, nan, inf, inf, inf, inf, nan] for rewards that differ; "),
+        ("one_argument", "failed for rewards that differ: TypeError: one_argument() takes 1 positional "),
+        ("number", "should be a function, not int"),
         ("halve", "mine.py has no 'halve' (did you mean 'half'?); it has: half, a_list, "),
     ],
 )
@@ -64,7 +64,7 @@ def test_what_is_wrong_is_said(module: str, name: str, problem: str) -> None:
 
 def test_what_names_no_file(tmp_path: Path) -> None:
     assert advantage_problems("grup") == [
-        "learner.advantage=grup: should be 'group', 'rloo', or a function of your own, as path/to/file.py:function"
+        "learner.advantage=grup: should be 'group', 'rloo', or your own function, such as path/to/file.py:function"
     ]
     (found,) = advantage_problems(f"{tmp_path}/none.py:f")
     assert "none.py does not exist" in found

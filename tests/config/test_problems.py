@@ -69,7 +69,7 @@ def test_nothing_is_wrong() -> None:
             "    = completions per step                 8\n"
             "    / learner.completions_per_micro_batch  8\n"
             "    = micro-batches per optimizer step     1\n"
-            "    x loop.steps, in all                   800 completions",
+            "    x loop.steps                           800 completions in total",
         ),
         (
             {"model": {"max_context_tokens": 256}, "sampler": {"max_completion_tokens": 256}},
@@ -87,7 +87,7 @@ def test_nothing_is_wrong() -> None:
             "    = completions per step                 12\n"
             "    / learner.completions_per_micro_batch  8\n"
             "    = micro-batches per optimizer step     1, and 4 completions left over\n"
-            "    x loop.steps, in all                   1200 completions",
+            "    x loop.steps                           1200 completions in total",
         ),
         (
             {"learner": {"kind": "ppo"}, "loop": {"prompts_per_step": 1, "completions_per_prompt": 1}},
@@ -97,7 +97,7 @@ def test_nothing_is_wrong() -> None:
             "    = completions per step                 1\n"
             "    / learner.completions_per_micro_batch  1\n"
             "    = micro-batches per optimizer step     1\n"
-            "    x loop.steps, in all                   100 completions",
+            "    x loop.steps                           100 completions in total",
         ),
         (
             {"learner": {"loss_type": "luspo"}},
@@ -136,7 +136,7 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"learner": {"advantage": "grup", "scale_rewards": "none"}},
-            "learner.advantage=grup: should be 'group', 'rloo', or a function of your own, as path/to/file.py:function",
+            "learner.advantage=grup: should be 'group', 'rloo', or your own function, such as path/to/file.py:function",
         ),
         (
             {"learner": {"kind": "gmpo", "trl": {"entropy_coef": 0.1}}},

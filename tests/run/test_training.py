@@ -41,7 +41,7 @@ def test_a_cancelled_run_leaves_a_summary_and_says_how_to_continue(
     resume = f"rft train resume={tmp_path / 'run'}" if has_checkpoint else None
     summary = summary_of(tmp_path)
     assert (summary["status"], summary["steps"], summary["resume"]) == ("interrupted", cancelled_in - 1, resume)
-    assert ("to go on: rft train resume=" in printed.getvalue()) == has_checkpoint
+    assert ("to continue: rft train resume=" in printed.getvalue()) == has_checkpoint
     assert parts.is_closed
 
 
@@ -56,7 +56,7 @@ def test_a_failed_run_leaves_a_summary_and_its_error_says_how_to_continue(
     with pytest.raises(LearnError, match="no more") as caught:
         asyncio.run(training().train())
     resume = f"rft train resume={tmp_path / 'run'}"
-    assert caught.value.__notes__ == [f"to go on from step 2: {resume}"]
+    assert caught.value.__notes__ == [f"to continue from step 2: {resume}"]
     summary = summary_of(tmp_path)
     assert (summary["status"], summary["error"], summary["resume"]) == ("failed", "no more", resume)
     assert parts.is_closed

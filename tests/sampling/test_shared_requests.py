@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from rft.sampling import shared_requests as twins
+from rft.sampling import shared_requests
 from rft.sampling.engine import Request, SamplingOptions
-from rft.sampling.shared_requests import Twins
+from rft.sampling.shared_requests import SharedRequests
 
 OPTIONS = SamplingOptions(temperature=1.0, max_completion_tokens=9)
 ONE, TWO, THREE = (Request(task_id="t", index=index, prompt_ids=(1, 2), seed=7) for index in range(3))
 
 
 def test_what_somebody_waits_for_is_not_sampled_again(make_rollout: Any) -> None:
-    asked = Twins()
+    asked = SharedRequests()
     assert asked.ask(1, [ONE, TWO], OPTIONS) == ([ONE, TWO], [])
     assert asked.ask(2, [TWO, THREE], OPTIONS) == ([THREE], [])
     assert asked.end(1, make_rollout("t", 0)) == [1]
@@ -36,7 +36,7 @@ def test_what_somebody_waits_for_is_not_sampled_again(make_rollout: Any) -> None
     ],
 )
 def test_what_differs_is_sampled(make_rollout: Any, other: Request, options: SamplingOptions) -> None:
-    asked = Twins()
+    asked = SharedRequests()
     asked.ask(1, [ONE], OPTIONS)
     assert asked.ask(2, [other], options) == ([other], [])
     asked.end(1, make_rollout("t", 0))
@@ -44,11 +44,11 @@ def test_what_differs_is_sampled(make_rollout: Any, other: Request, options: Sam
 
 
 def test_a_stream_that_asked_elsewhere_gets_its_own(make_rollout: Any) -> None:
-    assert Twins().end(5, make_rollout("t", 0)) == [5]
+    assert SharedRequests().end(5, make_rollout("t", 0)) == [5]
 
 
 def test_who_gives_up_first_leaves_what_others_wait_for(make_rollout: Any) -> None:
-    asked = Twins()
+    asked = SharedRequests()
     asked.ask(1, [ONE, TWO], OPTIONS)
     asked.ask(2, [TWO], OPTIONS)
     assert asked.leave(1) == set(), "the engine goes on with all of it, under the number of the first"
@@ -57,7 +57,7 @@ def test_who_gives_up_first_leaves_what_others_wait_for(make_rollout: Any) -> No
 
 
 def test_when_nobody_waits_any_more_the_engine_is_told() -> None:
-    asked = Twins()
+    asked = SharedRequests()
     asked.ask(1, [ONE], OPTIONS)
     asked.ask(2, [ONE], OPTIONS)
     assert asked.leave(1) == set()
@@ -68,8 +68,8 @@ def test_when_nobody_waits_any_more_the_engine_is_told() -> None:
 def test_the_newest_are_kept(make_rollout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rollouts = [make_rollout("t", index) for index in range(3)]
     num_tokens = len(rollouts[0].prompt_ids) + len(rollouts[0].completion_ids)
-    monkeypatch.setattr(twins, "KEPT_TOKENS", 3 * num_tokens - 1)
-    asked = Twins()
+    monkeypatch.setattr(shared_requests, "KEPT_TOKENS", 3 * num_tokens - 1)
+    asked = SharedRequests()
     asked.ask(1, [ONE, TWO, THREE], OPTIONS)
     for rollout in rollouts:
         asked.end(1, rollout)

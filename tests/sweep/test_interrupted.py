@@ -119,7 +119,7 @@ def test_ctrl_c_before_the_first_trial(folder: Path, fake: tuple[str, ...]) -> N
     done = rft("sweep", *fake, *words, on_line=press)
     assert (done.code, done.left) == (130, [])
     assert "Traceback" not in done.output
-    assert "to go on: rft sweep resume=" in done.output
+    assert "to continue: rft sweep resume=" in done.output
     assert set(statuses(folder / "found")) <= {"interrupted"}
 
 

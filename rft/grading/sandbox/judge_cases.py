@@ -24,7 +24,7 @@ def harness():
     dumps, write, end = json.JSONEncoder(allow_nan=False).encode, os.write, os._exit
     nonce, code, entry_point, cases = json.loads(sys.stdin.read())
     channel = os.dup(1)
-    os.dup2(2, 1)  # what the program prints is no result
+    os.dup2(2, 1)  # printed text is no result
     def say(record):
         line = (nonce + dumps(record) + "\n").encode()
         while line:
@@ -40,7 +40,7 @@ def harness():
             say([index, True, call(*json.loads(case))])
         except BaseException as error:
             say([index, False, type(error).__name__ + ": " + str(error)[:200]])
-    end(0)  # all is said, and to take the interpreter down in order takes longer than to fork it
+    end(0)  # without the interpreter's shutdown, which takes longer than its fork
 harness()
 """
 

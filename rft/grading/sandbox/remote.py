@@ -1,17 +1,18 @@
-"""The programs of `judge_asserts`: one that holds what the model wrote, one that holds the tests, and how they talk.
+"""The two programs of `judge_asserts` and their protocol: one contains the model's code, the other the tests.
 
-Each line on their channel is JSON. The tests' program asks, the other answers:
+Each line on their channel is JSON. The tests' program sends requests, and the model's program replies:
 
-    ["call", path, args, kwargs]    call what a path leads to: a name, or the number of an object, and then attributes
-    ["list", number]                the elements of an object that can be iterated over
+    ["call", path, args, kwargs]    call an object; its path is a name, or the number of an object, then attributes
+    ["list", number]                the elements of an iterable object
 
     ["value", encoded] | ["raised", type, message]
 
-Values are encoded by kind, so that a tuple stays a tuple. What is no plain value stays where it is and has a number.
+The encoding states the type of a value, so a tuple stays a tuple. Other objects stay in the
+model's program, and the tests refer to them by number.
 """
 
 CHANNEL_FD = 200
-"""The number of the channel in both programs."""
+"""File descriptor of the channel in both programs."""
 
 VALUES = (
     f"""
@@ -120,7 +121,7 @@ def harness():
 harness()
 """
 )
-"""The program with the model's code, which stdin holds as JSON."""
+"""The program with the model's code, which stdin contains as JSON."""
 
 TESTS = (
     VALUES
@@ -129,10 +130,10 @@ class Ended(Exception):
     "The other program has ended."
 
 class Unfit(BaseException):
-    "The tests need what cannot be handed over."
+    "The tests use an object that the channel cannot carry."
 
 def collected(names):
-    "The test functions and the methods of test classes, as pytest finds them, with their parameters."
+    "Return the test functions and the methods of test classes with their parameters, as pytest collects them."
     import inspect, sys
     unittest = sys.modules.get("unittest")
     cases = []
@@ -172,7 +173,7 @@ def harness():
     def answer():
         line = lines.readline(LONGEST)
         if not line.endswith(b"\n"):
-            raise Ended("the program ended, or said too much")
+            raise Ended("the program ended, or sent too long a line")
         return json.loads(line)
     asked = []
     def ask(*question):
@@ -213,7 +214,7 @@ def harness():
                 return iter(ask("list", self._path[0]))
             raise TypeError("the program's object is not iterable")
         def __bool__(self):
-            raise TypeError("what the program returned is no plain value")
+            raise TypeError("the program's result is no plain value")
     def hand_over(value):
         if isinstance(value, Remote):
             return list(value._path)
@@ -228,7 +229,7 @@ def harness():
         offered = {}
         for name, what in rest[0].items():
             if name.startswith("__"):
-                continue  # the program's harness offers none; who does wants to change what names mean here
+                continue  # the program's harness offers none; a forged one could change names of the tests
             if what[0] == "error":
                 offered[name] = error_class(what[1], what[2:])
             else:
@@ -238,7 +239,7 @@ def harness():
         os._exit(0)
 
     class Offered(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-        "Tests import the solution by whatever name its file has where they come from."
+        "Lets tests import the solution under the name of its original file."
         def find_spec(self, name, path=None, target=None):
             return importlib.machinery.ModuleSpec(name, self, is_package=True) if name in order["modules"] else None
         def exec_module(self, module):
@@ -286,4 +287,4 @@ def harness():
 harness()
 """
 )
-"""The program with the tests; stdin holds `judge_asserts`'s order, a JSON object."""
+"""The program with the tests; stdin contains the order of `judge_asserts` as a JSON object."""

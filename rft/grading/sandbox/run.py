@@ -52,15 +52,15 @@ class Sandbox:
         return self.report.rung
 
     def run(self, source: str, stdin: str = "", *, limits: Limits = DEFAULT_LIMITS) -> SandboxResult:
-        """Run a program to its end, or to the end of its limits. Whatever the program does, this does not raise.
+        """Run a program until it ends or reaches a limit. No behaviour of the program raises.
 
         Args:
-            source: The program, Python.
-            stdin: What it reads from stdin.
-            limits: What it may use up.
+            source: The program in Python.
+            stdin: The program's stdin.
+            limits: The program's limits.
 
         Raises:
-            SandboxError: No process could be started, or its walls did not stand; the program did not run.
+            SandboxError: No process could be started, or its walls failed; the program did not run.
         """
         try:
             return launch(process_zygote(), self.rung, source, stdin, limits=limits, packages=self.packages)[0]
@@ -73,16 +73,16 @@ class Sandbox:
         """Run two programs that communicate only with each other.
 
         Args:
-            first: Source and stdin of one; it has to end when the other closes their channel.
-            second: Those of the other. The channel has the descriptor `rft.grading.sandbox.remote.CHANNEL_FD` in both.
-            limits: What each of them may use up.
+            first: Source and stdin of the first program, which must end when the second closes the channel.
+            second: Source and stdin of the second program. Both use `rft.grading.sandbox.remote.CHANNEL_FD`.
+            limits: Limits of each program.
             second_has_packages: Whether the second may import installed packages.
 
         Returns:
-            What came of the second.
+            The result of the second program.
 
         Raises:
-            SandboxError: As `run`.
+            SandboxError: Like `run`.
         """
         parent, (channel, other) = process_zygote(), socket.socketpair()
         with channel, other, ThreadPoolExecutor(1, thread_name_prefix="sandbox") as beside:
@@ -97,12 +97,12 @@ class Sandbox:
                 running.result()
 
     async def arun(self, source: str, stdin: str = "", *, limits: Limits = DEFAULT_LIMITS) -> SandboxResult:
-        """Run a program without holding up the event loop, in turn with others.
+        """Run a program without blocking the event loop, within the limit of concurrent programs.
 
-        A caller that is cancelled does not wait for it any more; it ends by its limits.
+        If the caller is cancelled, the program continues until it ends or reaches a limit.
 
         Raises:
-            SandboxError: As `run`.
+            SandboxError: Like `run`.
         """
         call = partial(self.run, source, stdin, limits=limits)
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)

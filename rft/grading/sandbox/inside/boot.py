@@ -1,7 +1,7 @@
-"""The script that the sandbox's zygote starts with: imports `child` without the packages that it lies in.
+"""The start script of the sandbox's zygote: imports `child` without its parent packages.
 
-Those would import all of rft's grading, which no program may see. So empty modules stand in for them, and are gone
-again before the first fork.
+The parent packages would import all of rft's grading, which no program may see. Empty modules replace them, and are
+removed before the first fork.
 
     python -s -P -S boot.py CONTROL_FD
 """

@@ -1,10 +1,10 @@
-r"""The first thing that runs in a sandboxed process: put up the walls, run the program, watch over it, report.
+r"""The start of a sandboxed process: sets up the walls, runs the program, supervises it and reports.
 
     launcher -> zygote -> a fork of it -> (rung 2: first process of the namespaces) -> the program
-                          \__________ supervisor: deadline, kills what is left _______/
+                          \__________ supervisor: deadline, kills the rest ___________/
 
-The report goes through a pipe that the program does not inherit: one JSON object a line, `{"walls": [...]}` once they
-stand, or `{"error": "..."}`, and at the end `{"exit_code": 0, "timed_out": false, "seconds": 0.1}`.
+The report goes through a pipe that the program does not inherit, one JSON object per line: `{"walls": [...]}` after the
+walls are set up, or `{"error": "..."}`, and finally `{"exit_code": 0, "timed_out": false, "seconds": 0.1}`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Landlock: the program reads listed files, writes in its own folder, and reaches no other file.
 
 Works without root, from Linux 5.13 on. Source: the kernel's `Documentation/userspace-api/landlock.rst` and
-`include/uapi/linux/landlock.h`. Landlock does not cover looking at a file's metadata, nor chmod, chown and the like;
-`seccomp` forbids the latter.
+`include/uapi/linux/landlock.h`. Landlock does not cover reading a file's metadata, chmod, chown and similar calls;
+`seccomp` forbids those that change files.
 """
 
 from __future__ import annotations

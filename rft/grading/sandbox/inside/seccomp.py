@@ -1,9 +1,9 @@
-"""Seccomp: system calls that a grading program has no use for fail with "not permitted".
+"""Seccomp: system calls that a grading program does not need fail with "not permitted".
 
-What is refused: sockets, other processes (starting programs, tracing, reading their memory, signals), the kernel's wide
-flanks (bpf, io_uring, keys, modules, mounts, namespaces), changes to files that Landlock does not cover (modes, owners,
-times), and files in memory, which no limit of a process counts. Everything else is allowed, as Python and its libraries
-use a great many calls.
+The filter refuses sockets, other processes (starting programs, tracing, reading their memory, signals), exposed parts of the
+kernel (bpf, io_uring, keys, modules, mounts, namespaces), changes to files that Landlock does not cover (modes, owners,
+times), and files in memory, which no limit of a process counts. It allows all other calls, since Python and its
+libraries use many.
 
 Source: the kernel's `Documentation/userspace-api/seccomp_filter.rst`; the numbers are those of its tables
 `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`.

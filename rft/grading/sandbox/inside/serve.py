@@ -1,6 +1,6 @@
 r"""The zygote's loop: one interpreter, with the usual imports done, is forked for each program.
 
-The zygote learns nothing of any program: an order is a file that only the forked process reads. The messages on the
+The zygote never reads a program: an order is a file, which only the forked process reads. The messages on the
 control socket are JSON objects:
 
     {"start": true}     answered by {"pid": 7}, or by {"error": "..."}; comes with the descriptors of the order, of the
@@ -8,8 +8,8 @@ control socket are JSON objects:
     {"terminate": 7}    ask that supervisor to end its program, report, and end itself
     {"end": 7}          kill the remaining processes of its group, and collect it
 
-A supervisor that has ended remains a zombie until `end`, so its number still means the same process. When the launcher
-ends, the socket closes, the zygote ends, and the kernel signals the supervisors, as they asked it to.
+A supervisor that has ended remains a zombie until `end`, so its number still identifies the same process. When the launcher
+ends, the socket closes, the zygote ends, and the kernel signals the supervisors, as they requested.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MESSAGE_BYTES = 4096
 _MAX_DESCRIPTORS = 6
 _CHANNEL_FD = 200
 _PRELOADED = ("bisect", "collections", "copy", "functools", "heapq", "itertools", "math", "random", "re", "typing")
-"""The most common imports of solutions. A fork copies their state; `random` is seeded anew."""
+"""The most common imports of solutions. A fork copies their state; `random` gets a new seed."""
 
 
 def serve(control_fd: int) -> tuple[int, int]:
