@@ -7,8 +7,8 @@ Each line on their channel is JSON. The tests' program sends requests, and the m
 
     ["value", encoded] | ["raised", type, message]
 
-The encoding states the type of a value, so a tuple stays a tuple. Other objects stay in the
-model's program, and the tests refer to them by number.
+The encoding states the type of a value, so a tuple stays a tuple. Other objects stay in the model's program, and the
+tests refer to them by number.
 """
 
 CHANNEL_FD = 200

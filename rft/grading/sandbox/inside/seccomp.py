@@ -1,8 +1,8 @@
 """Seccomp: system calls that a grading program does not need fail with "not permitted".
 
-The filter refuses sockets, other processes (starting programs, tracing, reading their memory, signals), exposed parts of the
-kernel (bpf, io_uring, keys, modules, mounts, namespaces), changes to files that Landlock does not cover (modes, owners,
-times), and files in memory, which no limit of a process counts. It allows all other calls, since Python and its
+The filter refuses sockets, other processes (starting programs, tracing, reading their memory, signals), exposed parts
+of the kernel (bpf, io_uring, keys, modules, mounts, namespaces), changes to files that Landlock does not cover (modes,
+owners, times), and files in memory, which no limit of a process counts. It allows all other calls, since Python and its
 libraries use many.
 
 Source: the kernel's `Documentation/userspace-api/seccomp_filter.rst`; the numbers are those of its tables

@@ -8,8 +8,8 @@ control socket are JSON objects:
     {"terminate": 7}    ask that supervisor to end its program, report, and end itself
     {"end": 7}          kill the remaining processes of its group, and collect it
 
-A supervisor that has ended remains a zombie until `end`, so its number still identifies the same process. When the launcher
-ends, the socket closes, the zygote ends, and the kernel signals the supervisors, as they requested.
+A supervisor that has ended remains a zombie until `end`, so its number still identifies the same process. When the
+launcher ends, the socket closes, the zygote ends, and the kernel signals the supervisors, as they requested.
 """
 
 from __future__ import annotations
