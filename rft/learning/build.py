@@ -25,6 +25,8 @@ def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLea
     """
     # OpenMP reads this variable only once, when it is loaded.
     os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
+    if not spec.on_gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides no GPU from an actor without one
     with large_imports() if spec.run.learner.libraries else nullcontext():
         learner_class = resolve_name(spec.run.learner.target)
     if place is None:

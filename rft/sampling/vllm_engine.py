@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from rft.errors import SampleError, SyncError
-from rft.imports import large_imports
+from rft.imports import large_imports, vllm_needs_gpu
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
@@ -47,6 +47,8 @@ class VllmEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         place = spec.place
+        if not place.on_gpu and vllm_needs_gpu():
+            raise SampleError("the vLLM on this node is the build for GPUs, and this sampler has none")
         set_environment(place.on_gpu)
         with large_imports():
             from vllm.engine.arg_utils import EngineArgs

@@ -1,6 +1,7 @@
 """Counting GPUs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,25 @@ def test_gpus_are_counted_by_their_devices(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(nodes.os, "listdir", lambda folder: ["null", "nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"])
     assert num_gpus_here() == 2
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("", 0),
+        ("No devices found.\n", 0),
+        ("GPU 0: NVIDIA RTX 4090 (UUID: GPU-1)\nGPU 1: NVIDIA RTX 4090 (UUID: GPU-2)\n", 2),
+        ("GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.18gb Device 0: (UUID: MIG-1)\n  MIG 1g.18gb Device 1: (U)\n", 1),
+    ],
+)
+def test_gpus_without_devices_are_listed_by_the_driver(
+    monkeypatch: pytest.MonkeyPatch, listed: str, expected: int
+) -> None:
+    monkeypatch.setattr(nodes.shutil, "which", lambda name: "/usr/lib/wsl/lib/nvidia-smi")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(nodes.os, "listdir", lambda folder: ["null", "dxg"])
+    monkeypatch.setattr(nodes.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=listed))
+    assert num_gpus_here() == expected
 
 
 def test_without_the_driver_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,11 @@ def test_nothing_is_wrong() -> None:
             "learner.num_workers=1",
         ),
         (
+            {"learner": {"num_gpus": 2}},
+            "learner.num_gpus=2: each rank of the learner uses at most one GPU; set learner.num_gpus=1, and "
+            "learner.num_workers=2 to train on several GPUs",
+        ),
+        (
             {"learner": {"kind": "fake", "num_workers": 2}},
             "learner.num_workers=2: learner=fake has no work to share; use learner.num_workers=1",
         ),

@@ -1,10 +1,13 @@
 """The learner that only counts."""
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import safetensors.numpy
 
 from rft.learning.build import build_learner
@@ -41,3 +44,12 @@ def test_it_goes_on_from_its_checkpoint(tmp_path: Path, make_learner_spec: Calla
     resumed = FakeLearner(make_learner_spec(tmp_path, resume_from=checkpoint))
     assert resumed.steps_done == 2
     assert resumed.publish() == learner.publish()
+
+
+@pytest.mark.parametrize(("on_gpu", "visible"), [(False, ""), (True, "3")])
+def test_a_learner_without_a_gpu_sees_none(
+    tmp_path: Path, make_learner_spec: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, on_gpu: bool, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    build_learner(replace(make_learner_spec(tmp_path), on_gpu=on_gpu))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible

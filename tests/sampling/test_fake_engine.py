@@ -1,6 +1,7 @@
 """The engine that draws from a script."""
 
 import hashlib
+import os
 from dataclasses import replace
 
 import pytest
@@ -121,3 +122,10 @@ def test_at_a_slow_pace_others_get_their_turn() -> None:
     engine.add(1, [request(0, seed=0)], OPTIONS, BASE)
     assert engine.step() == []
     assert engine.has_unfinished
+
+
+@pytest.mark.parametrize(("num_gpus", "visible"), [(0.0, ""), (0.5, "3")])
+def test_an_engine_without_a_gpu_sees_none(monkeypatch: pytest.MonkeyPatch, num_gpus: float, visible: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    build_engine(replace(SPEC, place=replace(SPEC.place, num_gpus=num_gpus)))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible

@@ -225,7 +225,11 @@ class ForkServer:
     async def _start(self) -> None:
         connection, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.setblocking(False)
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            # The GPUs belong to samplers and learner, whose memory a library of a grader would take.
+            "CUDA_VISIBLE_DEVICES": "",
+        }
         for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
             environment.setdefault(threads, "false" if threads.startswith("TOKENIZERS") else "1")
         with tempfile.TemporaryFile() as entries, remote:

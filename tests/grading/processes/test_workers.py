@@ -219,6 +219,13 @@ def test_a_column_that_json_cannot_hold(bench):
     assert (scores["h"][0].value, panel.workers_replaced) == (1.0, 0)
 
 
+def test_graders_in_workers_see_no_gpu(bench, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    bench.file("import os\ndef g(completion): return float(os.environ['CUDA_VISIBLE_DEVICES'] == '')\n")
+    scores, _ = bench.grade({"g": bench.spec("g")}, ["x"])
+    assert scores["g"][0].value == 1.0
+
+
 def test_graders_that_cannot_be_loaded_in_a_worker(bench):
     bench.file("import os\nassert os.environ.pop('HERE', '1') == '1'\ndef g(completion): return 1\n")
     panel = bench.panel({"g": bench.spec("g")})

@@ -1,0 +1,53 @@
+"""The resources of this machine are checked before anything starts."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from rft.cluster import refuse_early
+from rft.config.commands import load_training
+from rft.errors import ConfigError
+
+MODULE = importlib.import_module("rft.cluster.workplace")
+"""`rft.cluster.workplace` is the function of that name."""
+
+
+@pytest.fixture(autouse=True)
+def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test of this process may have connected to Ray."""
+    monkeypatch.setattr(MODULE, "starts_ray", lambda cluster: True)
+
+
+@pytest.fixture
+def build_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "vllm_needs_gpu", lambda: True)
+
+
+def refuse(*words: str) -> None:
+    refuse_early(load_training(["experiment=quickstart", *words], "/nowhere"))
+
+
+@pytest.mark.usefixtures("build_for_gpus")
+@pytest.mark.parametrize("num_gpus", [0, 1])
+def test_vllm_for_gpus_is_refused_without_one(monkeypatch: pytest.MonkeyPatch, num_gpus: int) -> None:
+    monkeypatch.setattr("rft.cluster.nodes.num_gpus_here", lambda: num_gpus)
+    with pytest.raises(ConfigError, match=r"sampler.num_gpus=0: the installed vLLM is the build for GPUs"):
+        refuse("sampler.num_gpus=0")
+
+
+@pytest.mark.usefixtures("build_for_gpus")
+def test_vllm_for_gpus_may_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rft.cluster.nodes.num_gpus_here", lambda: 1)
+    refuse()
+
+
+@pytest.mark.usefixtures("build_for_gpus")
+def test_other_samplers_need_no_gpu() -> None:
+    refuse("sampler=transformers", "sampler.num_gpus=0")
+
+
+def test_vllm_for_cpus_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "vllm_needs_gpu", lambda: False)
+    refuse("sampler.num_gpus=0")
