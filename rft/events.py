@@ -2,6 +2,7 @@
 
     RunStarted                          once
     PhaseStarted, Notice, Warned        at any time
+    PartsStarted                        when samplers and learner are ready
     Measured                            held-out tasks: before, during and after the run
     StepTrained ... StepFinished        for each step; Measured and CheckpointSaved come between the two
     RunEnded                            once, for every outcome
@@ -64,6 +65,14 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartsStarted:
+    """Samplers and learner are ready."""
+
+    facts: Mapping[str, Any]
+    """Entries of manifest.json that are known only now, as JSON values: `samplers`, for example."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """Tasks were sampled and graded under the policy that the samplers serve."""
 
@@ -119,7 +128,18 @@ class RunEnded:
     """The command that continues the run; None for a run that finished, or that has no checkpoint."""
 
 
-Event = RunStarted | PhaseStarted | Notice | Warned | Measured | StepTrained | CheckpointSaved | StepFinished | RunEnded
+Event = (
+    RunStarted
+    | PhaseStarted
+    | Notice
+    | Warned
+    | PartsStarted
+    | Measured
+    | StepTrained
+    | CheckpointSaved
+    | StepFinished
+    | RunEnded
+)
 """Any event of a run."""
 
 Emit = Callable[[Event], None]

@@ -25,6 +25,11 @@ class Shares:
     learner_gpus: float
     """GPUs of each rank of the learner."""
 
+    @property
+    def share_gpus(self) -> bool:
+        """Whether samplers and learner may be on one GPU."""
+        return 0 < self.sampler_gpus < 1 and 0 < self.learner_gpus < 1
+
 
 def share_out(
     sampler: SamplerConfig,

@@ -6,7 +6,7 @@ streams of completions end, leaving the workplace ends all processes of the run,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
 from rft.cluster import Workplace, workplace
 from rft.config import EvaluateConfig, RunConfig
-from rft.events import Emit, Notice, PhaseStarted, Warned
+from rft.events import Emit, Notice, PartsStarted, PhaseStarted, Warned
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
@@ -127,24 +127,27 @@ async def _open(
             emit(PhaseStarted(text="waiting for the samplers, and starting the learner"))
             shared = await stack.enter_async_context(samplers)
         place = await stack.enter_async_context(_workplace(config, prepared, emit, shared_ray, bool(shared)))
-        if shared is None:
-            is_training = isinstance(config, RunConfig)
-            starting = f"starting {config.sampler.num_actors} sampler(s)" + (" and the learner" if is_training else "")
-            emit(PhaseStarted(text=starting))
-            rank = build.lora_rank(config, adapter)
-            engines = build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank), place)
-        else:
-            engines = shared.engines
+        engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit)
         fleet = build.fleet(engines, config, prepared, warn=warn)
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
+        start_samplers = shared.is_up if shared else engines.start
         learner = None
         if isinstance(config, RunConfig):
+            # On a GPU of both, vLLM would take the learner's memory for its own while it sizes its cache.
+            if in_turn := place.shares.share_gpus:
+                await start_samplers()
+                emit(PhaseStarted(text="starting the learner"))
             canaries = shared.canaries if shared else None
             learner = await build.learner(config, prepared, place, checkpoint, canaries)
             await stack.enter_async_context(_closing(learner))
-        start_samplers = shared.is_up if shared else engines.start
-        await together(start_samplers(), *([learner.start()] if learner else []))
+            await together(*([] if in_turn else [start_samplers()]), learner.start())
+        else:
+            await start_samplers()
+        emit(PartsStarted(facts={"samplers": engines.facts}))
+        if place.shares.sampler_gpus:
+            for text in _cache_texts(engines.facts):
+                emit(Notice(text=text))
         if shared is not None:
             stack.push_async_callback(fleet.leave)
         if adapter is not None:
@@ -154,6 +157,25 @@ async def _open(
             await fleet.leave()  # what this run loaded would stay in a program that outlives it
         if learner is not None:
             emit(PhaseStarted(text="closing"))
+
+
+def _own_engines(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, adapter: Adapter | None, emit: Emit
+) -> Engines:
+    what = " and the learner" if isinstance(config, RunConfig) else ""
+    emit(PhaseStarted(text=f"starting {config.sampler.num_actors} sampler(s){what}"))
+    rank = build.lora_rank(config, adapter)
+    return build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank), place)
+
+
+def _cache_texts(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Describe the size of each sampler's key-value cache, which shows how much memory vLLM has found."""
+    return [
+        f"sampler {number}: key-value cache for {one['num_cache_blocks'] * one['block_size']:,} tokens "
+        f"({one['num_cache_blocks']:,} blocks of {one['block_size']})"
+        for number, one in enumerate(facts)
+        if "num_cache_blocks" in one
+    ]
 
 
 def _workplace(

@@ -9,6 +9,7 @@ from rft.events import (
     Event,
     Measured,
     Notice,
+    PartsStarted,
     PhaseStarted,
     RunEnded,
     RunStarted,
@@ -36,6 +37,8 @@ class FolderSink:
             OutputError: The disk is full or cannot be written.
         """
         match event:
+            case PartsStarted():
+                self._recorder.add_to_manifest(event.facts)
             case StepTrained():
                 self._recorder.rollouts(event.groups, step=event.report.step, phase="train")
             case Measured():
@@ -62,6 +65,8 @@ def event_line(event: Event) -> tuple[str, dict[str, Any]]:
             return "notice", {"text": event.text}
         case Warned():
             return "warned", {"text": event.text}
+        case PartsStarted():
+            return "parts_started", dict(event.facts)
         case Measured():
             return "measured", {"phase": event.phase, "step": event.step, **event.estimate.to_json()}
         case StepTrained():

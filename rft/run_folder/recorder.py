@@ -37,6 +37,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 EVENTS = "events.jsonl"
+MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 
 
@@ -109,6 +110,11 @@ class Recorder:
         """Write a whole file, such as manifest.json, replacing an existing one."""
         _replace(self.folder / name, [text])
 
+    def add_to_manifest(self, facts: Mapping[str, Any]) -> None:
+        """Add entries to manifest.json, replacing those of the same name."""
+        manifest = read_manifest(self.folder) | dict(facts)
+        self.document(MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
     def summary(self, obj: Mapping[str, Any]) -> Path:
         """Write summary.json, replacing an existing one."""
         write_json(self.folder / SUMMARY, obj)
@@ -122,6 +128,12 @@ def write_json(path: Path, obj: Mapping[str, Any]) -> None:
         OutputError: The disk is full or cannot be written.
     """
     _replace(path, [json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a run's manifest.json."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

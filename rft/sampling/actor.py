@@ -6,10 +6,12 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import ray
 
 from rft.errors import SampleError
 from rft.sampling.build import build_engine
@@ -57,7 +59,11 @@ class SamplerActor:
         self._spec = spec
         self._canaries = spec.canaries
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._building = self._thread.submit(build, spec)
+        self._build = build
+        # Engines on one GPU start one after the other: while it sizes its cache, vLLM takes all memory for its own.
+        self._building: Future[Engine] | None = None
+        if not spec.place.shares_gpu:
+            self._building = self._thread.submit(build, spec)
         self._num_waiting = 0
         self._streams: dict[int, asyncio.Queue[Rollout | BaseException]] = {}
         self._shared_requests = SharedRequests()
@@ -67,12 +73,24 @@ class SamplerActor:
 
     @property
     def _engine(self) -> Engine:
+        assert self._building is not None  # `start` comes first
         return self._building.result()
+
+    def gpus(self) -> tuple[str, ...]:
+        """Return the node of this process, followed by the GPUs that Ray has assigned to it."""
+        context = ray.get_runtime_context()
+        return (context.get_node_id(), *context.get_accelerator_ids().get("GPU", ()))
 
     async def start(self) -> tuple[Policy, Scores]:
         """Wait for the engine; return its policy (the base model) and the base model's scores of the canaries."""
+        if self._building is None:
+            self._building = self._thread.submit(self._build, self._spec)
         await asyncio.wrap_future(self._building)
         return self._engine.policies[-1], await self._in_turn(lambda: self._engine.score(self._canaries))
+
+    async def describe(self) -> dict[str, Any]:
+        """Return facts about the engine, which has started."""
+        return await self._in_turn(self._engine.describe)
 
     async def load(self, weights: Adapter | FullWeights, run: int = 0) -> Confirmation:
         """Load this policy as the newest of a run. If it overwrites the previous one, unfinished requests finish first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rft.errors import SyncError
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout
@@ -90,6 +90,9 @@ class Engine(Protocol):
     @property
     def policies(self) -> tuple[Policy, ...]:
         """The loaded policies, the newest last."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return facts about the engine for the manifest, as JSON values; empty if there are none."""
 
     @property
     def loads_in_place(self) -> bool:

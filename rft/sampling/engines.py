@@ -26,10 +26,15 @@ class SamplerHandle:
         self.actor = actor
         self.base: Scores
         """Scores of the canaries under the base model."""
+        self.facts: dict[str, Any]
+        """Facts about its engine, by name."""
 
 
 class Engines:
-    """One or more actors with an engine each. The actors are created at once and load the model in the background.
+    """One or more actors with an engine each.
+
+    The actors are created at once and load the model in the background. Actors that share GPUs load it in `start`, and
+    those of one GPU one after the other: vLLM would take the memory of a starting neighbour for its own.
 
     Args:
         spec: The engine that every actor builds.
@@ -60,6 +65,11 @@ class Engines:
         """How the engines serve policies: adapters beside the base model, merged adapters, or whole models."""
         return "full" if self.spec.max_lora_rank is None else self.spec.serve
 
+    @property
+    def facts(self) -> list[dict[str, Any]]:
+        """Facts about the engine of each started sampler."""
+        return [sampler.facts for sampler in self.samplers]
+
     async def start(self) -> None:
         """Wait until every engine is ready.
 
@@ -67,19 +77,38 @@ class Engines:
             SampleError: An engine could not be started.
             WaitTimeout: The engines did not start in time.
         """
+        deadline_s = self.spec.sampler.start_timeout_s
         try:
-            started = await wait_for(
-                asyncio.gather(*(sampler.actor.start.remote() for sampler in self.samplers)),
+            groups = await self._by_gpu(deadline_s) if self.spec.place.shares_gpu else [[one] for one in self.samplers]
+            await wait_for(
+                asyncio.gather(*map(_start_in_turn, groups)),
                 what=f"{len(self.samplers)} sampler(s) to start",
-                deadline_s=self.spec.sampler.start_timeout_s,
+                deadline_s=deadline_s * max(map(len, groups)),
             )
         except RayError as error:
             raise SampleError(f"a sampler could not be started: {cause(error)}") from error
-        for sampler, (_, base) in zip(self.samplers, started, strict=True):
-            sampler.base = base
+
+    async def _by_gpu(self, deadline_s: float) -> list[list[SamplerHandle]]:
+        """Return the samplers of each GPU."""
+        places = await wait_for(
+            asyncio.gather(*(sampler.actor.gpus.remote() for sampler in self.samplers)),
+            what=f"the processes of {len(self.samplers)} sampler(s)",
+            deadline_s=deadline_s,
+        )
+        groups: dict[tuple[str, ...], list[SamplerHandle]] = {}
+        for sampler, place in zip(self.samplers, places, strict=True):
+            groups.setdefault(place, []).append(sampler)
+        return list(groups.values())
 
     def close(self) -> None:
         """Stop every actor."""
         self.is_closed = True
         for sampler in self.samplers:
             ray.kill(sampler.actor)
+
+
+async def _start_in_turn(samplers: Sequence[SamplerHandle]) -> None:
+    """Start samplers one after the other."""
+    for sampler in samplers:
+        _, sampler.base = await sampler.actor.start.remote()
+        sampler.facts = await sampler.actor.describe.remote()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from rft.config.samplers.fake import FakeSamplerConfig
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
@@ -40,6 +41,10 @@ class FakeEngine:
     def policies(self) -> tuple[Policy, ...]:
         """The pretended policies, the newest last."""
         return tuple(policy for _, policy in self._held)
+
+    def describe(self) -> dict[str, Any]:
+        """Return no facts."""
+        return {}
 
     @property
     def loads_in_place(self) -> bool:

@@ -96,6 +96,10 @@ class ServerEngine:
         """The policies that can be sampled, the newest last."""
         return tuple(held.policy for held in self._held)
 
+    def describe(self) -> dict[str, Any]:
+        """Return no facts: the server tells none."""
+        return {}
+
     @property
     def loads_in_place(self) -> bool:
         """The server holds several adapters side by side."""

@@ -30,6 +30,11 @@ class EnginePlace:
         """Whether the engine uses a GPU."""
         return self.num_gpus > 0
 
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether other processes may use the engine's GPU."""
+        return 0 < self.num_gpus < 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:

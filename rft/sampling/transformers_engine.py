@@ -63,6 +63,10 @@ class TransformersEngine:
         """The loaded policies, the newest last."""
         return tuple(policy for _, policy in self._held)
 
+    def describe(self) -> dict[str, Any]:
+        """Return the implementation of attention."""
+        return {"attention_backend": self._model.config._attn_implementation}
+
     @property
     def loads_in_place(self) -> bool:
         """Whether policies are whole models, which overwrite each other."""

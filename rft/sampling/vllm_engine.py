@@ -14,6 +14,7 @@ from typing import Any
 from rft.errors import SampleError, SyncError
 from rft.imports import large_imports, vllm_needs_gpu
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
+from rft.sampling.gpu_memory import wait_for_room
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
@@ -60,7 +61,10 @@ class VllmEngine:
                 use_grouped_lora()
                 inspect_here(place.model)
         base = BaseWeights(place.model)
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec, base)))
+        arguments = EngineArgs(**engine_arguments(spec, base))
+        if place.on_gpu and (place.shares_gpu or spec.num_runs > 1):
+            wait_for_room(arguments.gpu_memory_utilization)  # an engine or a learner may just have been killed
+        self._engine = LLMEngine.from_engine_args(arguments)
         as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None
         self._weights = AdapterWeights(self._engine, spec) if as_adapter else InPlaceWeights(self._engine, spec, base)
         self._stops = model_stops(place.model, self._engine.get_tokenizer())
@@ -75,6 +79,19 @@ class VllmEngine:
     def policies(self) -> tuple[Policy, ...]:
         """The loaded policies, the newest last."""
         return tuple(held.policy for held in self._held)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the parts of vLLM that compute, and the sizes of its batches and cache."""
+        config = self._engine.vllm_config
+        return {
+            "model_runner": "V2" if config.use_v2_model_runner else "V1",
+            "async_scheduling": bool(config.scheduler_config.async_scheduling),
+            "attention_backends": self._engine.collective_rpc("rft_attention_backends")[0],
+            "max_num_seqs": config.scheduler_config.max_num_seqs,
+            "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
+            "block_size": config.cache_config.block_size,
+            "num_cache_blocks": config.cache_config.num_gpu_blocks,
+        }
 
     @property
     def loads_in_place(self) -> bool:

@@ -67,6 +67,15 @@ class ReadBackWorker:
             if isinstance(module, VocabParallelEmbedding):
                 module.quant_method.process_weights_after_loading(module)
 
+    def rft_attention_backends(self) -> list[str]:
+        """Return the names of the backends that compute attention."""
+        from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
+
+        layers = self.vllm_config.compilation_config.static_forward_context.values()  # type: ignore[attr-defined]
+        return sorted(
+            {layer.get_attn_backend().get_name() for layer in layers if isinstance(layer, AttentionLayerBase)}
+        )
+
     def rft_packed_modules(self) -> Mapping[str, list[str]]:
         """Return the modules that vLLM fuses, such as `{"qkv_proj": ["q_proj", "k_proj", "v_proj"]}`."""
         model = self.model_runner.get_model()  # type: ignore[attr-defined]

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rft.cluster import Shares
 from rft.config.commands import load_training
 from rft.errors import LearnError, SampleError
+from rft.events import Event, Notice, PartsStarted
 from rft.run import parts
 from rft.run.parts import SharedRay, open_parts
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
 PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"))
+
+FACTS = [{"num_cache_blocks": 12300, "block_size": 16}]
 
 
 class World:
@@ -25,6 +30,8 @@ class World:
     def __init__(self) -> None:
         self.story: list[str] = []
         self.fails = ""
+        self.shares = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=0, learner_gpus=0)
+        self.events: list[Event] = []
 
     def does(self, what: str) -> None:
         self.story.append(what)
@@ -44,6 +51,7 @@ class World:
             leave=lambda: method("leave"),
             close=lambda: method("close"),
             canaries=((1, 2),),
+            facts=FACTS,
         )
 
 
@@ -60,10 +68,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         return world.part("learner")
 
     @asynccontextmanager
-    async def workplace(config: Any, *, part: str, **_: Any) -> AsyncIterator[None]:
+    async def workplace(config: Any, *, part: str, **_: Any) -> AsyncIterator[Any]:
         world.does(f"enter place of {part}")
         try:
-            yield
+            yield SimpleNamespace(shares=world.shares)
         finally:
             world.does("leave place")
 
@@ -74,7 +82,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def run(world: World, *, raises: Exception | None = None, **options: Any) -> None:
     async def job() -> None:
-        async with open_parts(RUN, PREPARED, lambda event: None, **options):
+        async with open_parts(RUN, PREPARED, world.events.append, **options):
             world.does("run")
             if raises is not None:
                 raise raises
@@ -96,6 +104,34 @@ def test_a_run_that_fails_does_not_wait_for_a_busy_learner(world: World, error: 
     with pytest.raises(type(error)):
         run(world, raises=error)
     assert world.story == [*OPENED, *CLOSED]
+
+
+def test_facts_about_the_samplers_are_emitted(world: World) -> None:
+    run(world)
+    assert PartsStarted(facts={"samplers": FACTS}) in world.events
+    assert not any(isinstance(event, Notice) for event in world.events)
+
+
+def test_the_cache_of_a_sampler_on_a_gpu_is_shown(world: World) -> None:
+    world.shares = replace(world.shares, sampler_gpus=1, learner_gpus=1)
+    run(world)
+    text = "sampler 0: key-value cache for 196,800 tokens (12,300 blocks of 16)"
+    assert [event for event in world.events if isinstance(event, Notice)] == [Notice(text=text)]
+
+
+@pytest.mark.parametrize(
+    ("sampler_gpus", "learner_gpus", "in_turn"),
+    [(0.5, 0.5, True), (0.25, 0.75, True), (1, 1, False), (0.5, 1, False), (1, 0.5, False), (0, 1, False)],
+)
+def test_a_learner_starts_after_the_samplers_of_its_gpu(
+    world: World, sampler_gpus: float, learner_gpus: float, in_turn: bool
+) -> None:
+    world.shares = replace(world.shares, sampler_gpus=sampler_gpus, learner_gpus=learner_gpus)
+    run(world)
+    samplers, learner = world.story.index("start samplers"), world.story.index("build learner")
+    assert (samplers < learner) is in_turn
+    assert world.story[-4:] == ["close learner", *CLOSED]
+    assert world.story.count("start samplers") == world.story.count("start learner") == 1
 
 
 @pytest.mark.parametrize("fails", ["build learner", "start samplers", "start learner"])

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from rft.errors import OutputError
-from rft.run_folder.recorder import Recorder, prepare_output, read_metrics, read_rollouts
+from rft.events import PartsStarted
+from rft.run_folder.folder_sink import FolderSink
+from rft.run_folder.recorder import Recorder, prepare_output, read_manifest, read_metrics, read_rollouts
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StepReport, StopReason, Task
 
 Usage = namedtuple("Usage", "total used free")
@@ -152,3 +154,13 @@ def test_a_nearly_full_disk_is_refused_before_anything_is_made(tmp_path: Path, m
     with pytest.raises(OutputError, match="only 12 MB free"):
         prepare_output(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_facts_known_after_the_start_join_the_manifest(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.document("manifest.json", '{"seed": 3, "samplers": []}')
+    sink = FolderSink(recorder)
+    sink.event(PartsStarted(facts={"samplers": [{"model_runner": "V2"}]}))
+    assert read_manifest(tmp_path) == {"seed": 3, "samplers": [{"model_runner": "V2"}]}
+    line = json.loads((tmp_path / "events.jsonl").read_text())
+    assert (line["event"], line["samplers"]) == ("parts_started", [{"model_runner": "V2"}])
