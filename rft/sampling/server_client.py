@@ -1,7 +1,4 @@
-"""The HTTP API of a vLLM server: completions of token ids, log-probabilities, and adapters loaded at run time.
-
-Fields beyond OpenAI's API are vLLM's own (`vllm/entrypoints/openai/completion/protocol.py` and `serve/lora/`, 0.32).
-"""
+"""Clients of running servers: the protocol that each wire format implements, and the HTTP that all share."""
 
 from __future__ import annotations
 
@@ -10,24 +7,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import openai
 
-from rft.config.samplers.server import ServerSamplerConfig
-from rft.errors import SampleError, SyncError
+from rft.config.samplers.remote import RemoteSamplerConfig
+from rft.errors import SampleError
 from rft.redaction import hide
+from rft.sampling.stops import Stops
+from rft.types import StopReason
 
-NEUTRAL = {
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-"""The whole distribution. Parameters that a request leaves out come from the model's generation_config.json."""
-HOW_TO_START = "start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora"
+SEES_FOLDER = "the server must see this folder under the same path (sampler.adapter_folder), may read it"
+NO_LOGPROBS = "no log-probabilities of a prompt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +35,108 @@ class ServedModel:
     """Longest prompt and completion together; None if the server does not say."""
 
 
-class ServerClient:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRequest:
+    """One completion to sample from the whole distribution.
+
+    Example:
+        SampleRequest(model="m", prompt_ids=(5, 9), salt="s", seed=17, temperature=1.0, max_completion_tokens=64,
+            stops=Stops(ids=frozenset({2}), strings=()))
+    """
+
+    model: str
+    """Name of the base model or of an adapter."""
+    prompt_ids: tuple[int, ...]
+    """`[P]` token ids."""
+    salt: str
+    """Separates the prefix caches of policies."""
+    seed: int
+    """Seed of this completion."""
+    temperature: float
+    """Sampling temperature; 0 selects the most likely token."""
+    max_completion_tokens: int
+    """Maximum length of the completion."""
+    stops: Stops
+    """The end conditions of the completion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A sampled completion of C tokens."""
+
+    token_ids: tuple[int, ...]
+    """`[C]` token ids, the end token among them."""
+    logprobs: tuple[float, ...]
+    """`[C]` log-probabilities at the sampling temperature."""
+    text: str
+    """Text of the completion, without end token and stop string."""
+    stop: StopReason
+    """Reason for the end of the completion."""
+
+
+class ServerClient(Protocol):
     """A client of one server. All its methods run in one event loop.
+
+    Every method raises `SampleError` if the server fails or if a reply contradicts its request.
+    """
+
+    longer_context: str
+    """The server's option for a longer context, with a place for the number of tokens."""
+    scaled_logprobs: str
+    """How to start a server that returns log-probabilities at the sampling temperature."""
+
+    async def base_model(self, *, max_lora_rank: int | None) -> ServedModel:
+        """Ask for the base model, and check the server's options as far as it reports them.
+
+        Args:
+            max_lora_rank: The highest rank of the adapters to come; None if unknown.
+        """
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        """Sample one completion.
+
+        Raises:
+            KeyError, TypeError, ValueError: The reply lacks a part of the completion.
+        """
+
+    async def score(self, model: str, ids: Sequence[int], salt: str) -> tuple[float, ...]:
+        """Compute the log-probabilities of a sequence of L tokens at temperature 1 anew, without the prefix cache.
+
+        Returns:
+            `[L - 1]`, of every token but the first.
+        """
+
+    async def score_last(self, model: str, ids: Sequence[int], salt: str) -> tuple[float, int | None]:
+        """Compute the log-probability of a sequence's last token as sampling would: through the prefix cache.
+
+        Returns:
+            The log-probability at temperature 1, and the number of tokens from the cache; None if unknown.
+        """
+
+    async def top_gap(self, model: str, ids: Sequence[int], salt: str, temperature: float) -> float:
+        """Return the difference between the log-probabilities of the two most likely next tokens."""
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """Let the server load an adapter.
+
+        Args:
+            name: A name that was never used.
+            folder: Folder with the adapter in PEFT's format, under the path that the server sees.
+
+        Raises:
+            SyncError: The server does not load it.
+        """
+
+    async def unload_adapter(self, name: str) -> None:
+        """Let the server forget an adapter.
+
+        Raises:
+            SyncError: The server failed.
+        """
+
+
+class Connection:
+    """HTTP requests to one server, and errors that do not show its key.
 
     Args:
         sampler: Address, key and timeouts.
@@ -54,8 +145,8 @@ class ServerClient:
         SampleError: The environment variable with the key is not set.
     """
 
-    def __init__(self, sampler: ServerSamplerConfig) -> None:
-        self._url = sampler.url
+    def __init__(self, sampler: RemoteSamplerConfig) -> None:
+        self.url = sampler.url
         self._key = os.environ.get(sampler.api_key_env, "").strip() if sampler.api_key_env else ""
         if sampler.api_key_env and not self._key:
             raise SampleError(f"sampler.api_key_env={sampler.api_key_env}: the environment variable is not set")
@@ -68,104 +159,33 @@ class ServerClient:
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
 
-    async def base_model(self) -> ServedModel:
-        """Ask for the base model.
+    async def get_json(self, path: str) -> Any:
+        """Return the reply to a GET request.
 
         Raises:
-            SampleError: The server cannot be reached, or serves no base model.
+            openai.OpenAIError: The server cannot be reached, or refuses.
+            ValueError: The reply is not JSON.
         """
-        try:
-            listed = json.loads(await self._client.get("/models", cast_to=str))
-        except (openai.OpenAIError, ValueError) as error:
-            raise self._failure("it does not list its models", error) from error
-        for model in listed.get("data", ()):
-            if not model.get("parent"):  # an adapter names its base model here
-                return ServedModel(name=model["id"], max_context_tokens=model.get("max_model_len"))
-        raise SampleError(f"the server at {self._url} serves no base model")
+        return json.loads(await self._client.get(path, cast_to=str))
 
-    async def complete(self, model: str, prompt_ids: Sequence[int], **parameters: Any) -> dict[str, Any]:
-        """Sample one completion of token ids; return the reply's only choice, with the reply's `usage` in it.
-
-        Args:
-            model: Name of the base model or of an adapter.
-            prompt_ids: `[P]` token ids.
-            **parameters: vLLM's `CompletionRequest`.
+    async def post_json(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the reply to a POST request that may be repeated.
 
         Raises:
-            SampleError: The server failed, sampled another model, or read other token ids.
+            openai.OpenAIError: The server cannot be reached, or refuses.
+            ValueError: The reply is not JSON.
         """
-        body = {"model": model, "prompt": list(prompt_ids), "return_token_ids": True, **NEUTRAL, **parameters}
-        try:
-            reply = json.loads(await self._client.post("/completions", cast_to=str, body=body))
-            [choice] = reply["choices"]
-        except (openai.OpenAIError, ValueError, KeyError) as error:
-            raise self._failure(f"no completion of {model}", error) from error
-        if reply.get("model") != model:
-            raise SampleError(f"the server at {self._url} sampled {reply.get('model')}, not {model}")
-        if choice.get("prompt_token_ids") != list(prompt_ids):
-            raise SampleError(
-                f"the server at {self._url} did not return the token ids of the prompt that it read "
-                "(return_token_ids); rft needs vLLM 0.32 or later"
-            )
-        return {**choice, "usage": reply.get("usage") or {}}
+        return json.loads(await self.post(path, body))
 
-    async def score(self, model: str, ids: Sequence[int], **parameters: Any) -> tuple[float, ...]:
-        """Compute the log-probabilities of a sequence anew, without the prefix cache.
-
-        Returns:
-            `[L - 1]`, of every token but the first.
+    async def post(self, path: str, body: Mapping[str, Any], *, max_retries: int = 3) -> str:
+        """Return the text of the reply to a POST request.
 
         Raises:
-            SampleError: As for `complete`.
+            openai.OpenAIError: The server cannot be reached, or refuses.
         """
-        choice = await self.complete(model, ids, max_tokens=1, temperature=1.0, prompt_logprobs=0, **parameters)
-        rows: Sequence[Mapping[str, Any] | None] = choice.get("prompt_logprobs") or ()
-        try:
-            return tuple(row[str(token)]["logprob"] for row, token in zip(rows[1:], ids[1:], strict=True))  # type: ignore[index]
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._failure("no log-probabilities of a prompt (prompt_logprobs)", error) from error
+        return await self._client.with_options(max_retries=max_retries).post(path, cast_to=str, body=dict(body))
 
-    async def load_adapter(self, name: str, folder: Path) -> None:
-        """Let the server load an adapter.
-
-        Args:
-            name: A name that was never used.
-            folder: Folder with the adapter in PEFT's format, under the path that the server sees.
-
-        Raises:
-            SyncError: The server does not load it.
-        """
-        body = {"lora_name": name, "lora_path": str(folder)}
-        try:
-            await self._client.with_options(max_retries=0).post("/load_lora_adapter", cast_to=str, body=body)
-        except openai.OpenAIError as error:
-            failure = self._failure(f"it did not load {folder}", error, what_to_do=_remedy(error))
-            raise SyncError(str(failure)) from error
-
-    async def unload_adapter(self, name: str) -> None:
-        """Let the server forget an adapter.
-
-        Raises:
-            SyncError: The server failed.
-        """
-        try:
-            await self._client.post("/unload_lora_adapter", cast_to=str, body={"lora_name": name})
-        except openai.OpenAIError as error:
-            raise SyncError(str(self._failure(f"it did not unload {name}", error))) from error
-
-    def _failure(self, what: str, error: Exception, *, what_to_do: str = "") -> SampleError:
-        """The error that a call ends with; it holds no key."""
-        text = f"the server at {self._url} failed: {what}: {type(error).__name__}: {error}" + (
-            f"; {what_to_do}" if what_to_do else ""
-        )
-        return SampleError(hide(text, [self._key] if self._key else []))
-
-
-def _remedy(error: openai.OpenAIError) -> str:
-    """What to do about an adapter that was not loaded."""
-    if isinstance(error, openai.NotFoundError) and "adapter" not in str(error).lower():
-        return HOW_TO_START
-    return (
-        "the server must see this folder under the same path (sampler.adapter_folder), may read it, and takes adapters "
-        "up to its --max-lora-rank"
-    )
+    def failure(self, problem: str, error: Exception, *, remedy: str = "") -> SampleError:
+        """Return the error of a failed request; it does not contain the key."""
+        text = f"the server at {self.url} failed: {problem}: {type(error).__name__}: {error}"
+        return SampleError(hide(f"{text}; {remedy}" if remedy else text, [self._key] if self._key else []))

@@ -1,4 +1,4 @@
-"""Sampling with a running vLLM server: token ids in and out over HTTP, adapters that it loads from a shared folder.
+"""Sampling with a running server: token ids in and out over HTTP, adapters that it loads from a shared folder.
 
 The weights are in the server's memory, where nothing can be read back. The canaries' log-probabilities prove a policy,
 as soon as it differs from the base model.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import json
 import queue
 import shutil
@@ -21,16 +22,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rft.config.samplers.server import ServerSamplerConfig
+from rft.config.samplers.remote import RemoteSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.models.base_model import load_tokenizer
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
 from rft.sampling.lora_modules import refuse, take_apart, unmatched_problem
 from rft.sampling.merging import BaseWeights, touched, unmatched
-from rft.sampling.server_client import ServerClient
+from rft.sampling.server_client import SampleRequest, ServerClient
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
-from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
+from rft.types import Adapter, FullWeights, Policy, Rollout
 
 STEP_S = 0.05
 """A step without a completion ends after this time, so that loads and aborts get their turn."""
@@ -53,10 +54,10 @@ class Held:
 
 
 class ServerEngine:
-    """A client of one vLLM server.
+    """A client of one server.
 
     Args:
-        spec: What to serve; its sampler is a `ServerSamplerConfig`.
+        spec: What to serve; its sampler is a `RemoteSamplerConfig`.
 
     Raises:
         SampleError: The server cannot be reached, or does not fit the run.
@@ -64,10 +65,10 @@ class ServerEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         sampler = spec.sampler
-        assert isinstance(sampler, ServerSamplerConfig)
+        assert isinstance(sampler, RemoteSamplerConfig)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="server-client", daemon=True).start()
-        self._client = ServerClient(sampler)
+        self._client = _client(sampler)
         self._places = asyncio.Semaphore(sampler.max_concurrency)
         self._base = BaseWeights(spec.place.model)
         self._tokenizer = load_tokenizer(spec.place.model, None, needs_template=False)
@@ -80,12 +81,12 @@ class ServerEngine:
         self._numbers = count(1)
         self._running: dict[int, tuple[int, Held, Future[Rollout]]] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
-        served = self._wait(self._client.base_model())
+        served = self._wait(self._client.base_model(max_lora_rank=spec.max_lora_rank))
         if (served.max_context_tokens or spec.max_context_tokens) < spec.max_context_tokens:
             raise SampleError(
                 f"the server takes {served.max_context_tokens} tokens of prompt and completion, the run needs "
-                f"{spec.max_context_tokens}: start the server with --max-model-len {spec.max_context_tokens}, or lower "
-                "model.max_context_tokens"
+                f"{spec.max_context_tokens}: start the server with "
+                f"{self._client.longer_context.format(spec.max_context_tokens)}, or lower model.max_context_tokens"
             )
         self._held = [Held(spec.base, served.name, f"{self._prefix}-{spec.base.name}")]
         if sampler.temperature != 1.0 and spec.canaries:
@@ -117,7 +118,7 @@ class ServerEngine:
             SyncError: It is a whole model, or the server does not load it.
         """
         if isinstance(weights, FullWeights):
-            raise SyncError(f"{weights.policy.name} is a whole model, but sampler=server serves adapters")
+            raise SyncError(f"{weights.policy.name} is a whole model, but a server serves adapters")
         refuse(weights, merged=False, max_rank=self._max_rank)
         name = f"{self._prefix}-{weights.policy.name}-{next(self._numbers)}"
         folder = self._folder / name
@@ -175,33 +176,34 @@ class ServerEngine:
         if not own:
             raise not_held(policy, self.policies)
         stops = self._stops.adding(options.stop, self._tokenizer)
-        parameters = {
-            "temperature": options.temperature,
-            "max_tokens": options.max_completion_tokens,
-            "stop": list(stops.strings),
-            "stop_token_ids": sorted(stops.ids),
-            "logprobs": 0,
-            "cache_salt": own[-1].salt,
-        }
         for request in requests:
             key = next(self._numbers)
-            future = asyncio.run_coroutine_threadsafe(self._sample(request, own[-1], parameters), self._loop)
+            asked = SampleRequest(
+                model=own[-1].name,
+                prompt_ids=request.prompt_ids,
+                salt=own[-1].salt,
+                seed=request.seed,
+                temperature=options.temperature,
+                max_completion_tokens=options.max_completion_tokens,
+                stops=stops,
+            )
+            future = asyncio.run_coroutine_threadsafe(self._sample(request, asked, own[-1].policy), self._loop)
             self._running[key] = (stream, own[-1], future)
             future.add_done_callback(lambda _, key=key: self._ended.put(key))  # type: ignore[misc]
 
-    async def _sample(self, request: Request, held: Held, parameters: dict[str, Any]) -> Rollout:
-        async with self._places:
-            choice = await self._client.complete(held.name, request.prompt_ids, seed=request.seed, **parameters)
+    async def _sample(self, request: Request, asked: SampleRequest, policy: Policy) -> Rollout:
         try:
+            async with self._places:
+                completion = await self._client.sample(asked)
             return Rollout(
                 task_id=request.task_id,
                 index=request.index,
                 prompt_ids=request.prompt_ids,
-                completion_ids=tuple(choice["token_ids"]),
-                logprobs=tuple(choice["logprobs"]["token_logprobs"]),
-                text=choice["text"],
-                stop=StopReason(choice["finish_reason"]),
-                policy=held.policy,
+                completion_ids=completion.token_ids,
+                logprobs=completion.logprobs,
+                text=completion.text,
+                stop=completion.stop,
+                policy=policy,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SampleError(
@@ -242,36 +244,36 @@ class ServerEngine:
         return self._wait(self._scores(sequences, self._held[-1]))
 
     async def _scores(self, sequences: Sequence[Sequence[int]], held: Held) -> Scores:
-        salt = {"cache_salt": held.salt}
         last: list[float] = []
-        reused: int | None = None
+        reused: int | None = 0
         for ids in sequences[:1]:
-            named = {"logprobs": 1, "logprob_token_ids": [ids[-1]], "return_tokens_as_token_ids": True}
-            choice = await self._client.complete(held.name, ids[:-1], max_tokens=1, temperature=1.0, **named, **salt)
-            last.append(choice["logprobs"]["top_logprobs"][0][f"token_id:{ids[-1]}"])
-            reused = (choice["usage"].get("prompt_tokens_details") or {}).get("cached_tokens")
-        rows = await asyncio.gather(*(self._client.score(held.name, ids, **salt) for ids in sequences))
-        return Scores(logprobs=tuple(rows), last=tuple(last), reused_tokens=reused if sequences else 0)
+            logprob, reused = await self._client.score_last(held.name, ids, held.salt)
+            last.append(logprob)
+        rows = await asyncio.gather(*(self._client.score(held.name, ids, held.salt) for ids in sequences))
+        return Scores(logprobs=tuple(rows), last=tuple(last), reused_tokens=reused)
 
     def _refuse_raw_logprobs(self, ids: Sequence[int], temperature: float) -> None:
         """Refuse a server whose log-probabilities are not those at the sampling temperature.
 
         The gap between two tokens' log-probabilities is divided by the temperature; in raw ones it stays.
         """
-        at_1, at_temperature = (self._wait(self._top_gap(ids, asked)) for asked in (1.0, temperature))
+        base = self._held[0]
+        at_1, at_temperature = (
+            self._wait(self._client.top_gap(base.name, ids, base.salt, asked)) for asked in (1.0, temperature)
+        )
         if abs(at_temperature - at_1) < abs(at_temperature - at_1 / temperature):
             raise SampleError(
-                f"sampler.temperature={temperature:g}: the server returns log-probabilities at temperature 1; start it "
-                "with --logprobs-mode processed_logprobs"
+                f"sampler.temperature={temperature:g}: the server returns log-probabilities at temperature 1; "
+                f"{self._client.scaled_logprobs}"
             )
-
-    async def _top_gap(self, ids: Sequence[int], temperature: float) -> float:
-        base = self._held[0]
-        parameters = {"max_tokens": 1, "temperature": temperature, "logprobs": 2, "cache_salt": base.salt}
-        choice = await self._client.complete(base.name, ids, **parameters)
-        best, second = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)[:2]
-        return float(best - second)
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
         """Run a call in the client's event loop; the client's timeouts bound it."""
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+
+def _client(sampler: RemoteSamplerConfig) -> ServerClient:
+    """Return the client that speaks the server's protocol."""
+    module, _, name = sampler.client_class.partition(":")
+    client: ServerClient = getattr(importlib.import_module(module), name)(sampler)
+    return client

@@ -26,7 +26,10 @@ def complete(*words: str) -> list[str]:
         (["train", "lo"], ["loop.", "logging.", "logging="]),
         (["train", "loop.st"], ["loop.steps=", "loop.staleness="]),
         (["train", "++loop.st"], ["++loop.steps=", "++loop.staleness="]),
-        (["train", "sampler="], ["sampler=fake", "sampler=server", "sampler=transformers", "sampler=vllm"]),
+        (
+            ["train", "sampler="],
+            ["sampler=fake", "sampler=server", "sampler=sglang_server", "sampler=transformers", "sampler=vllm"],
+        ),
         (["train", "experiment=q"], ["experiment=quickstart"]),
         (["train", "audit="], ["audit=refuse", "audit=warn", "audit=off"]),
         (["train", "dry_run="], ["dry_run=true", "dry_run=false"]),

@@ -163,8 +163,8 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("output_dir=???", "output_dir is missing: The run folder; it must not contain a run."),
         (
             "sampler.kind=nope",
-            "sampler.kind=nope: should be one of 'fake', 'server', 'transformers', 'vllm'; select it with "
-            "sampler=<preset>",
+            "sampler.kind=nope: should be one of 'fake', 'server', 'sglang_server', 'transformers', 'vllm'; select it "
+            "with sampler=<preset>",
         ),
     ],
 )
@@ -177,9 +177,10 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
     [
         (
             "sampler=vlm",
-            "sampler=vlm: unknown preset (did you mean vllm?); available: fake, server, transformers, vllm",
+            "sampler=vlm: unknown preset (did you mean vllm?); available: fake, server, sglang_server, transformers, "
+            "vllm",
         ),
-        ("sampler=null", "sampler=null: unknown preset; available: fake, server, transformers, vllm"),
+        ("sampler=null", "sampler=null: unknown preset; available: fake, server, sglang_server, transformers, vllm"),
         ("data=gsm9k", "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, gsm8k"),
         (
             "learner=3",

@@ -169,6 +169,10 @@ def test_nothing_is_wrong() -> None:
             "learner.lora=null: sampler=server loads adapters, no whole models; use sampler=vllm",
         ),
         (
+            {"sampler": {"kind": "sglang_server"}, "learner": {"lora": None}},
+            "learner.lora=null: sampler=sglang_server loads adapters, no whole models; use sampler=vllm",
+        ),
+        (
             {"sampler": {"kind": "server", "temperature": 3.0}},
             "sampler.temperature=3: vLLM accepts at most 2; lower it, or use sampler=transformers",
         ),

@@ -11,6 +11,7 @@ from rft.config.presets import conf_dir
 from rft.config.samplers import SAMPLERS
 from rft.config.samplers.base import SamplerConfig
 from rft.config.samplers.server import ServerSamplerConfig
+from rft.config.samplers.sglang_server import SglangServerSamplerConfig
 from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 
@@ -19,7 +20,7 @@ MIXTRAL = {"model_type": "mixtral", "num_local_experts": 8}
 
 
 def test_an_engine_is_a_file_and_a_preset() -> None:
-    assert set(SAMPLERS) == {"fake", "server", "transformers", "vllm"}
+    assert set(SAMPLERS) == {"fake", "server", "sglang_server", "transformers", "vllm"}
     for kind, sampler in SAMPLERS.items():
         assert sampler.__module__ == f"rft.config.samplers.{kind}"
         assert sampler().kind == kind
@@ -40,6 +41,7 @@ def test_an_engine_is_a_file_and_a_preset() -> None:
         (VllmSamplerConfig().shared(), LLAMA, "float32", "adapter"),
         (TransformersSamplerConfig(), GPT2, "float32", "adapter"),
         (ServerSamplerConfig(), LLAMA, "float32", "adapter"),
+        (SglangServerSamplerConfig(), GPT2, "float32", "adapter"),
     ],
 )
 def test_how_an_adapter_is_served(sampler: SamplerConfig, model: dict[str, Any], dtype: str, expected: str) -> None:
@@ -52,6 +54,7 @@ def test_how_an_adapter_is_served(sampler: SamplerConfig, model: dict[str, Any],
         (ServerSamplerConfig(), GPT2, "sampler=server: vLLM serves no adapters beside GPT-2; use sampler=vllm"),
         (ServerSamplerConfig(), MIXTRAL, "the model (mixtral) is a mixture of experts"),
         (ServerSamplerConfig(), LLAMA, None),
+        (SglangServerSamplerConfig(), GPT2, None),  # the tables are about vLLM
         (VllmSamplerConfig(), MIXTRAL, "the model (mixtral) is a mixture of experts"),
         (VllmSamplerConfig(), GPT2, None),
         (TransformersSamplerConfig(), MIXTRAL, None),

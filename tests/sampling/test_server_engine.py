@@ -345,7 +345,7 @@ def test_a_folder_that_the_server_does_not_see(
 
 
 def test_whole_models_are_refused(engine: ServerEngine) -> None:
-    with pytest.raises(SyncError, match="is a whole model, but sampler=server serves adapters"):
+    with pytest.raises(SyncError, match="is a whole model, but a server serves adapters"):
         engine.load(FullWeights(policy=BASE, tensors=b""))
 
 
