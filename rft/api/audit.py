@@ -25,7 +25,7 @@ from rft.data.tasks import read_tasks
 from rft.errors import DataError
 from rft.grading import load_grader
 from rft.grading.loading.targets import did_you_mean
-from rft.grading.verdicts import FAILED, Verdict, identities, keep_verdict
+from rft.grading.verdicts import FAILED, PASSED, Verdict, identities, keep_verdict, own_functions
 from rft.redaction import redacted
 from rft.run.grader_samples import sample_rows
 from rft.run.plan import Plan
@@ -52,8 +52,8 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether no probe failed."""
-        return bool(self.report["verdict"] != FAILED)
+        """Whether no probe failed or was inconclusive."""
+        return bool(self.report["verdict"] == PASSED)
 
     @property
     def failed_probes(self) -> list[str]:
@@ -66,8 +66,8 @@ class Audit:
         return self.folder / PAGE
 
     def __repr__(self) -> str:
-        verdict = "passed" if self.passed else f"failed {', '.join(self.failed_probes)}"
-        return f"<rft.Audit {self.folder}: {verdict}>"
+        failed = f" {', '.join(self.failed_probes)}" if self.failed_probes else ""
+        return f"<rft.Audit {self.folder}: {self.report['verdict']}{failed}>"
 
 
 def audit(*overrides: Overrides, quiet: bool = False) -> Audit:
@@ -188,6 +188,7 @@ def _keep_verdict(config: AuditConfig, audit: Audit) -> None:
             time=audit.report["time"],
             report=str(audit.folder),
             graders=identities(config.graders),
+            functions=own_functions(config.graders),
         ),
     )
 

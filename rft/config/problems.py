@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rft.config.learner_problems import learner_problems
+from rft.config.overrides import to_words
 from rft.config.schema import (
     AuditConfig,
     EvaluateConfig,
@@ -22,8 +25,9 @@ from rft.config.trackers import tracker_problems
 from rft.data.sources import local_file
 from rft.errors import UsageError
 from rft.grading import grader_problems
-from rft.grading.verdicts import verdict_problems
+from rft.grading.verdicts import FAILED, INCONCLUSIVE, Unaudited, unaudited, verdict_problems
 from rft.models.base_model import refuse_place
+from rft.redaction import hide_in_words
 from rft.storage import address_problems
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
@@ -43,6 +47,10 @@ _SET_IN_TEMPLATES = frozenset(
     | {"tokenizer_kwargs"}
 )
 """Arguments of `apply_chat_template`, which a template cannot use as variables."""
+
+
+_QUOTED = re.compile(r"='([A-Za-z_./][\w./:-]*)'$")
+"""A quoted text at the end of an override that reads the same without quotes, such as a path."""
 
 
 def run_problems(run: RunConfig) -> list[str]:
@@ -119,6 +127,36 @@ def audit_config_problems(config: AuditConfig) -> list[str]:
 def audit_problems(run: RunConfig) -> list[str]:
     """Return the problems that the last audit reported for valid graders of a run."""
     return verdict_problems(audit_folder(run.grading), run.graders)
+
+
+def audit_warnings(run: RunConfig) -> list[str]:
+    """Return one warning if users' own graders of a run have no verdict in their present state."""
+    folder = audit_folder(run.grading)
+    graders = unaudited(folder, run.graders) if folder is not None and run.audit != "off" else []
+    if not graders:
+        return []
+    return [f"{'; '.join(map(_audit_state, graders))}; run: {_audit_command(run)}"]
+
+
+def _audit_command(run: RunConfig) -> str:
+    """Return the command that audits a run's graders on its tasks."""
+    settings: dict[str, Any] = {"graders": run.graders}
+    if run.data.columns:
+        settings["data"] = {"columns": run.data.columns}
+    if run.grading.audit_folder != GradingConfig.model_fields["audit_folder"].default:
+        settings["grading"] = {"audit_folder": run.grading.audit_folder}
+    words = [_QUOTED.sub(r"=\1", word) for word in to_words([settings])]
+    return shlex.join(["rft", "audit", *hide_in_words([f"data={run.data.train}", *words], run.graders)])
+
+
+def _audit_state(grader: Unaudited) -> str:
+    name = f"graders.{grader.name} ({grader.function})"
+    if grader.last is None:
+        return f"{name} was never audited"
+    if grader.last.verdict == INCONCLUSIVE:
+        return f"{name}: its last audit ({grader.last.time}) was inconclusive"
+    failed = f" on {', '.join(grader.last.failed)}" if grader.last.verdict == FAILED else ""
+    return f"{name} has changed since its audit {grader.last.verdict}{failed} ({grader.last.time})"
 
 
 def audit_folder(grading: GradingConfig) -> Path | None:

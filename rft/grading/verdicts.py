@@ -3,7 +3,8 @@
     .rft/audits/<identity of the graders>.json     {"verdict": "failed", "graders": [...], "failed": [...], ...}
 
 The identity of a grader consists of its entry, without the keys of the panel, and of its code; its name and its weight
-are not part of it. A changed grader therefore has no audit.
+are not part of it. A changed grader therefore has no audit. A verdict also names the users' own functions, so that rft
+can tell a changed grader from a new one.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 from rft.errors import OutputError
 from rft.grading.loading.keys import KEYS
 from rft.grading.loading.registry import load_grader
-from rft.grading.loading.targets import find_target
+from rft.grading.loading.targets import BUILT_IN, find_target
 
-PASSED, FAILED = "passed", "failed"
+PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 NEVER = "never audited"
 
 
@@ -36,7 +37,7 @@ class Verdict:
     """
 
     verdict: str
-    """`passed` or `failed`."""
+    """`passed`, `failed` or `inconclusive`."""
     failed: tuple[str, ...]
     """Names of the failed probes."""
     time: str
@@ -45,6 +46,24 @@ class Verdict:
     """The folder of the report."""
     graders: tuple[str, ...]
     """The graders' identities, sorted."""
+    functions: tuple[str, ...] = ()
+    """The users' own functions among them, as `/path/to/file.py:function`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unaudited:
+    """A user's own grader whose present state has no verdict, or an inconclusive one.
+
+    Example:
+        Unaudited(name="correct", function="my_graders.py:correct", last=None)
+    """
+
+    name: str
+    """Its name in the configuration."""
+    function: str
+    """Its function, as the configuration names it."""
+    last: Verdict | None
+    """The last verdict on the function in any state; None if there is none."""
 
 
 def identities(entries: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
@@ -83,7 +102,7 @@ def last_verdict(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> Verd
 
     An unreadable file is not a verdict.
     """
-    verdicts = [verdict for file in folder.glob("*.json") if (verdict := _read(file)) is not None]
+    verdicts = _verdicts(folder)
     if not verdicts:
         return None
     current = identities(entries)
@@ -91,6 +110,32 @@ def last_verdict(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> Verd
     failures = [verdict for verdict in verdicts if verdict.verdict == FAILED and verdict.graders]
     parts = [failure for failure in failures if set(failure.graders) <= set(current)]
     return max(exact or parts, key=lambda verdict: verdict.time, default=None)
+
+
+def own_functions(entries: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the users' own functions among graders with a weight, as `/path/to/file.py:function`, sorted."""
+    weighted = [entry for entry in entries.values() if entry.get("weight", 1.0) != 0]
+    return tuple(sorted({_absolute(use) for entry in weighted for use in _own_uses(entry)}))
+
+
+def unaudited(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> list[Unaudited]:
+    """Return the users' own graders with a weight whose present state neither passed nor failed an audit.
+
+    Args:
+        folder: The folder of verdicts.
+        entries: The graders' entries, already checked.
+    """
+    verdicts = sorted(_verdicts(folder), key=lambda verdict: verdict.time)
+    covered = {identity for verdict in verdicts if verdict.verdict != INCONCLUSIVE for identity in verdict.graders}
+    missing = []
+    for name, entry in entries.items():
+        uses = _own_uses(entry)
+        if entry.get("weight", 1.0) == 0 or not uses or _identity(name, entry) in covered:
+            continue
+        functions = {_absolute(use) for use in uses}
+        last = next((verdict for verdict in reversed(verdicts) if functions & set(verdict.functions)), None)
+        missing.append(Unaudited(name=name, function=uses[0], last=last))
+    return missing
 
 
 def verdict_problems(folder: Path | None, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -107,7 +152,7 @@ def verdict_problems(folder: Path | None, entries: Mapping[str, Mapping[str, Any
 
 
 def audit_state(folder: Path | None, entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return `passed`, `failed` or `never audited`, for the provenance."""
+    """Return `passed`, `failed`, `inconclusive` or `never audited`, for the provenance."""
     verdict = last_verdict(folder, entries) if folder is not None else None
     return NEVER if verdict is None else verdict.verdict
 
@@ -119,13 +164,33 @@ def _identity(name: str, entry: Mapping[str, Any]) -> str:
 
 def _children(entry: Mapping[str, Any]) -> list[str]:
     """Return the code of a composite's graders."""
+    return [code for child in _parts(entry) for code in (find_target(child["use"]).sha256, *_children(child))]
+
+
+def _parts(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries of a composite's graders."""
     of, gate = entry.get("of"), entry.get("gate")
-    children = [*(of.values() if isinstance(of, Mapping) else ()), *([gate] if isinstance(gate, Mapping) else ())]
-    return [code for child in children for code in (find_target(child["use"]).sha256, *_children(child))]
+    return [*(of.values() if isinstance(of, Mapping) else ()), *([gate] if isinstance(gate, Mapping) else ())]
+
+
+def _own_uses(entry: Mapping[str, Any]) -> list[str]:
+    """Return the users' own functions in an entry, as it names them."""
+    use = entry.get("use")
+    own = [use] if isinstance(use, str) and use not in BUILT_IN else []
+    return [*own, *(function for child in _parts(entry) for function in _own_uses(child))]
+
+
+def _absolute(use: str) -> str:
+    path, _, name = use.rpartition(":")
+    return f"{Path(path).expanduser().resolve()}:{name}"
 
 
 def _digest(content: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _verdicts(folder: Path) -> list[Verdict]:
+    return [verdict for file in folder.glob("*.json") if (verdict := _read(file)) is not None]
 
 
 def _read(file: Path) -> Verdict | None:
@@ -137,6 +202,7 @@ def _read(file: Path) -> Verdict | None:
             time=str(content["time"]),
             report=str(content["report"]),
             graders=tuple(map(str, content["graders"])),
+            functions=tuple(map(str, content.get("functions", ()))),
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None

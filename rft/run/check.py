@@ -12,10 +12,17 @@ from rich.console import Console
 
 from rft.cluster import idle_gpus_here, num_gpus_here, refuse_early
 from rft.cluster.versions import packages_here
-from rft.config import EvaluateConfig, RunConfig, audit_folder, completions_per_micro_batch
+from rft.config import (
+    EvaluateConfig,
+    RunConfig,
+    audit_folder,
+    audit_problems,
+    audit_warnings,
+    completions_per_micro_batch,
+)
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import UsageError
-from rft.grading.verdicts import FAILED, NEVER, audit_state
+from rft.grading.verdicts import audit_state
 from rft.imports import is_installed, missing_packages
 from rft.models.architectures import tried
 from rft.models.base_model import read_config
@@ -63,10 +70,7 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     rows |= sample_rows(prepared.graders, prepared.tasks.train[0], run.grading)
     rows["audit"] = audit_state(audit_folder(run.grading), run.graders)
     rows["run folder"] = f"{folder} ({'free' if is_new else 'to continue'})"
-    warnings = list(prepared.warnings)
-    if rows["audit"] in (FAILED, NEVER) and run.audit != "off":
-        state = "have failed their last audit" if rows["audit"] == FAILED else "were never audited"
-        warnings.append(f"the graders {state}: rft audit shows how a model could exploit them")
+    warnings = [*prepared.warnings, *(audit_problems(run) if run.audit == "warn" else ()), *audit_warnings(run)]
     warnings += filter(None, (idle_gpus_here(run), forecast.warning() if forecast else None))
     missing = missing_packages("rft train", *packages_here(run))
     return Plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from rft.run_folder.provenance import manifest
 from rft.run_folder.recorder import Recorder, prepare_output
 from rft.storage import Place
 
+MANIFEST = "manifest.json"
+
 
 def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], last_step: int | None) -> Recorder:
     """Create the run folder, or cut it back to the checkpoint of `last_step`; write manifest and configuration.
@@ -30,7 +33,7 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
     if last_step is None:
         prepare_output(folder)
         recorder = Recorder(folder)
-        recorder.document("manifest.json", json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
+        recorder.document(MANIFEST, json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
     else:
         recorder = Recorder.resume(folder, last_step=last_step)
     recorder.config(run.model_dump())
@@ -55,6 +58,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
     return (
         audit
         | {"prompts": prompts}
+        | _advantage(run)
         | manifest(
             method=run.learner.kind,
             seed=run.seed,
@@ -69,3 +73,35 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
             sandbox=Sandbox(allow_unsafe=True).describe(),
         )
     )
+
+
+def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
+    """Return one warning for each grader, and for the function of advantages, that changed since a run began.
+
+    Args:
+        run: The configuration of the resumed run.
+        prepared: Its inputs.
+        folder: The run folder. Without a manifest there is nothing to compare with.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        return []
+    begun = json.loads(file.read_text(encoding="utf-8"))
+    graders = {grader.name: (f"graders.{grader.name} ({grader.use})", grader.sha256) for grader in prepared.graders}
+    changed = [name for key, (name, sha256) in graders.items() if begun["graders"].get(key, {}).get("sha256") != sha256]
+    advantage = _advantage(run).get("advantage")
+    if advantage is not None and begun.get("advantage", advantage)["sha256"] != advantage["sha256"]:
+        changed.append(f"learner.advantage ({advantage['source']})")
+    return [
+        f"{name} has changed since the run began; the remaining steps use the changed code, so the result differs from "
+        "that of an uninterrupted run"
+        for name in changed
+    ]
+
+
+def _advantage(run: RunConfig) -> dict[str, dict[str, str]]:
+    """Return the user's file with the function of advantages, and its hash; empty if rft computes the advantages."""
+    file = run.learner.user_file()
+    if file is None:
+        return {}
+    return {"advantage": {"source": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}}

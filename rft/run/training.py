@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rft.config import RunConfig, audit_problems
+from rft.config import RunConfig, audit_problems, audit_warnings
 from rft.errors import StorageError
 from rft.events import Emit, Notice, RunEnded, RunStarted, Sink
 from rft.imports import missing_packages
@@ -18,6 +18,7 @@ from rft.learning.remote import RemoteLearner
 from rft.learning.spec import COMPLETE
 from rft.redaction import redacted, secrets_in
 from rft.run.emitter import Emitter
+from rft.run.folder import code_changes
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
 from rft.run.sinks import optional_sinks
@@ -101,7 +102,9 @@ class Training:
                 last_step=self.last_step,
             )
         )
-        for problem in [*self.prepared.warnings, *(audit_problems(run) if run.audit == "warn" else ())]:
+        audit = [*(audit_problems(run) if run.audit == "warn" else ()), *audit_warnings(run)]
+        changes = code_changes(run, self.prepared, self.recorder.folder) if self.last_step else []
+        for problem in [*self.prepared.warnings, *audit, *changes]:
             self._warn(problem)
 
     def _steps(self, interrupt: Interrupt) -> Steps:

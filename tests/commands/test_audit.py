@@ -64,7 +64,12 @@ def test_a_good_grader(folder: Path, rft: Rft, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.e2e
 def test_a_bad_grader_fails_and_trains_nothing_until_it_is_mended(folder: Path, rft: Rft) -> None:
-    assert rft("train", *TRAIN)[0] == 0  # never audited
+    command = "rft audit data=embedded:chain_sum/train graders.main.use=mine.py:contains"
+    code, out, _ = rft("train", *TRAIN)
+    assert (code, f"graders.main (mine.py:contains) was never audited; run: {command}" in " ".join(out.split())) == (
+        0,
+        True,
+    )
     code, out, err = rft("audit", "data=tasks.jsonl", "graders.it.use=mine.py:contains", "output_dir=report")
     assert (code, err) == (1, "")
     assert "\nx failed: wrong gold\n  20 of 35 wrong answers are paid" in out
@@ -83,7 +88,9 @@ def test_a_bad_grader_fails_and_trains_nothing_until_it_is_mended(folder: Path, 
     assert rft("train", *TRAIN, "audit=warn")[0] == 0
     assert rft("train", *TRAIN, "grading.audit_folder=null")[0] == 0
     (folder / "mine.py").write_text(GRADERS.replace("in completion", "== completion"))
-    assert rft("train", *TRAIN)[0] == 0
+    code, out, _ = rft("train", *TRAIN)
+    warning = "has changed since its audit failed on wrong gold, enumeration, reasoning leak ("
+    assert (code, warning in " ".join(out.split()), command in " ".join(out.split())) == (0, True, True)
 
 
 def test_off_is_a_word_and_not_false(folder: Path) -> None:

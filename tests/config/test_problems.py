@@ -1,10 +1,19 @@
 """What is wrong across fields."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch, evaluate_problems, run_problems
+from rft.config import (
+    EvaluateConfig,
+    RunConfig,
+    audit_warnings,
+    completions_per_micro_batch,
+    evaluate_problems,
+    run_problems,
+)
+from rft.config.commands import load_training
 
 RUN: dict[str, Any] = {
     "output_dir": "out",
@@ -316,3 +325,20 @@ def test_an_evaluation() -> None:
 def test_completions_per_micro_batch_on_a_gpu_go_by_tokens(longest: int, expected: int) -> None:
     config = run(loop={"prompts_per_step": 8, "completions_per_prompt": 8}, sampler={"max_completion_tokens": longest})
     assert completions_per_micro_batch(config, on_gpu=True) == expected
+
+
+def test_graders_that_were_never_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def grader(completion, task, strict=False):\n    return 1.0\n")
+    words = ["experiment=quickstart", "output_dir=out"]
+    assert audit_warnings(load_training(words)) == []
+    words += ["graders.main.use=mine.py:grader", "graders.main.strict=true", "data.columns={answer: gold}"]
+    words += ["grading.audit_folder=my audits"]
+    run = load_training(words)
+    assert audit_warnings(run) == [
+        "graders.main (mine.py:grader) was never audited; run: rft audit data=embedded:chain_sum/train "
+        "graders.correct.use=reasoning_gym graders.main.use=mine.py:grader graders.main.strict=true "
+        "data.columns.answer=gold "
+        "'grading.audit_folder='\"'\"'my audits'\"'\"''"
+    ]
+    assert audit_warnings(run.model_copy(update={"audit": "off"})) == []

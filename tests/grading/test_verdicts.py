@@ -4,7 +4,17 @@ import json
 
 import pytest
 
-from rft.grading.verdicts import NEVER, Verdict, audit_state, identities, keep_verdict, last_verdict, verdict_problems
+from rft.grading.verdicts import (
+    NEVER,
+    Verdict,
+    audit_state,
+    identities,
+    keep_verdict,
+    last_verdict,
+    own_functions,
+    unaudited,
+    verdict_problems,
+)
 
 MINE = "def grader(completion, task): return 1.0\ndef other(completion, task): return 0.0\n"
 
@@ -28,6 +38,7 @@ def judged(folder, entries, verdict="failed", *, time="2026-11-20T12:00:00+00:00
         time=time,
         report="runs/audit/x",
         graders=identities(entries),
+        functions=own_functions(entries),
     )
     keep_verdict(folder, said)
     return said
@@ -98,3 +109,44 @@ def test_what_cannot_be_read_is_no_verdict(tmp_path, mine):
     for text in ("", "[]", "{}", json.dumps({"verdict": "failed", "failed": 3}), "\x00"):
         file.write_text(text)
         assert last_verdict(tmp_path, entries) is None
+
+
+def test_graders_without_an_audit(tmp_path, mine):
+    composite = {"use": "composite", "how": "mean", "of": {"a": entry("other"), "b": {"use": "exact"}}}
+    entries = {"main": entry(), "mixed": composite, "built_in": {"use": "exact"}, "watch": entry(weight=0)}
+    missing = unaudited(tmp_path / "audits", entries)
+    assert [(one.name, one.function, one.last) for one in missing] == [
+        ("main", "mine.py:grader", None),
+        ("mixed", "mine.py:other", None),
+    ]
+    judged(tmp_path, {"main": entry(), "mixed": composite}, "passed")
+    assert unaudited(tmp_path, entries) == []
+
+
+@pytest.mark.parametrize("verdict", ["passed", "failed"])
+def test_a_grader_that_changed_since_its_audit(tmp_path, mine, verdict):
+    entries = {"main": entry()}
+    old = judged(tmp_path, entries, verdict)
+    assert unaudited(tmp_path, entries) == []
+    mine.write_text(MINE + "# changed\n")
+    [grader] = unaudited(tmp_path, entries)
+    assert grader.last == old
+    judged(tmp_path, entries, "passed", time="2026-11-21T12:00:00+00:00")
+    assert unaudited(tmp_path, entries) == []
+
+
+def test_an_inconclusive_audit_does_not_count(tmp_path, mine):
+    entries = {"main": entry()}
+    judged(tmp_path, entries, "inconclusive")
+    [grader] = unaudited(tmp_path, entries)
+    assert grader.last.verdict == "inconclusive"
+    assert (verdict_problems(tmp_path, entries), audit_state(tmp_path, entries)) == ([], "inconclusive")
+
+
+def test_a_verdict_without_functions_is_read(tmp_path, mine):
+    judged(tmp_path, {"main": entry()})
+    (file,) = tmp_path.glob("*.json")
+    content = json.loads(file.read_text())
+    del content["functions"]
+    file.write_text(json.dumps(content))
+    assert last_verdict(tmp_path, {"main": entry()}).functions == ()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rft.errors import LearnError
 from rft.events import Event, StepFinished
+from rft.run.folder import code_changes
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
 
@@ -60,6 +63,34 @@ def test_a_failed_run_leaves_a_summary_and_its_error_says_how_to_continue(
     summary = summary_of(tmp_path)
     assert (summary["status"], summary["error"], summary["resume"]) == ("failed", "no more", resume)
     assert parts.is_closed
+
+
+def test_a_resumed_run_warns_of_code_that_changed(training: Callable[..., Training], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def centred(rewards_n, group_size):\n    return rewards_n.nan_to_num() - 0.5\n")
+    words = ("learner=grpo", f"learner.advantage={file}:centred", "learner.scale_rewards=none", "sampler=vllm")
+    run = training(*words, last_step=2)
+    run.prepared.graders = (SimpleNamespace(name="correct", use="mine.py:f", sha256="new"),)
+    old = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest = {"graders": {"correct": {"sha256": "new"}}, "advantage": {"source": str(file), "sha256": old}}
+    recorder = Recorder(tmp_path / "run")
+    recorder.document("manifest.json", json.dumps(manifest))
+    assert code_changes(run.run, run.prepared, recorder.folder) == []
+    file.write_text(file.read_text() + "# changed\n")
+    manifest["graders"]["correct"]["sha256"] = "old"
+    recorder.document("manifest.json", json.dumps(manifest))
+    rest = (
+        "has changed since the run began; the remaining steps use the changed code, so the result differs from that of "
+        "an uninterrupted run"
+    )
+    expected = [f"graders.correct (mine.py:f) {rest}", f"learner.advantage ({file}) {rest}"]
+    assert code_changes(run.run, run.prepared, recorder.folder) == expected
+    run._emit_start()
+    assert [text for kind, text in events_of(tmp_path) if kind == "warned"] == expected
+    del manifest["advantage"]  # rft 0.1 wrote none
+    manifest["graders"] = {"correct": {"sha256": "new"}}
+    recorder.document("manifest.json", json.dumps(manifest))
+    assert code_changes(run.run, run.prepared, recorder.folder) == []
 
 
 def events_of(folder: Path) -> list[tuple[str, Any]]:
