@@ -53,6 +53,8 @@ class AuditPanel:
         self.graders = tuple(_in_worker(grader) for grader in self.declared)
         self.seen: list[GradedCase] = []
         """All graded cases, each once."""
+        self.of_probe: list[GradedCase] = []
+        """The results that the current probe received, also those from earlier probes; `examine` empties the list."""
         self._num_workers = num_workers
         self._count = count
         self._known: dict[tuple[str, str], GradedCase] = {}
@@ -72,12 +74,12 @@ class AuditPanel:
             self._timeouts += any(score.status is Status.TIMEOUT for score in grade.scores.values())
         if self._timeouts > MAX_TIMEOUTS:
             raise TooManyTimeouts(f"{self._timeouts} calls missed their deadline")
-        return [replace(self._known[_key(case)], case=case) for case in cases]
+        return self._received([replace(self._known[_key(case)], case=case) for case in cases])
 
     async def regrade(self, cases: Sequence[Case]) -> list[GradedCase]:
         """Grade cases again, in the same worker processes."""
         grades = await self._run(self._panel, cases)
-        return [GradedCase(case=case, grade=grade) for case, grade in zip(cases, grades, strict=True)]
+        return self._received([GradedCase(case=case, grade=grade) for case, grade in zip(cases, grades, strict=True)])
 
     async def grade_apart(
         self, cases: Sequence[Case], *, one_worker: bool = False, entries: Mapping[str, Any] | None = None
@@ -94,11 +96,15 @@ class AuditPanel:
             grades = await self._run(panel, cases, in_turn=one_worker)
         finally:
             panel.close()
-        return [GradedCase(case=case, grade=grade) for case, grade in zip(cases, grades, strict=True)]
+        return self._received([GradedCase(case=case, grade=grade) for case, grade in zip(cases, grades, strict=True)])
 
     def close(self) -> None:
         """End the worker processes."""
         self._panel.close()
+
+    def _received(self, graded: list[GradedCase]) -> list[GradedCase]:
+        self.of_probe += graded
+        return graded
 
     def _new_panel(self, num_workers: int | None, entries: Mapping[str, Any] | None = None) -> Panel:
         graders = self.graders

@@ -11,13 +11,16 @@ from typing import Any
 from rft.auditing.answers import as_text, prompt_text
 from rft.auditing.audit_panel import TooManyTimeouts
 from rft.auditing.cases import GradedCase
-from rft.auditing.findings import MAX_EXAMPLES, Finding, Result, excerpt, failed, not_applicable
-from rft.auditing.grader_profile import GraderProfile
+from rft.auditing.findings import MAX_EXAMPLES, Finding, Result, excerpt, failed, inconclusive, not_applicable
+from rft.auditing.grader_profile import GraderProfile, first_per_reason, without_value
 from rft.auditing.probe import Probe
 from rft.auditing.probes import PROBES
+from rft.grading.verdicts import FAILED, INCONCLUSIVE, PASSED
 
-ORDER = (Result.FAILED, Result.WARNED, Result.PASSED, Result.NOT_APPLICABLE)
+ORDER = (Result.FAILED, Result.WARNED, Result.INCONCLUSIVE, Result.PASSED, Result.NOT_APPLICABLE)
 """The order of the results in a report."""
+NEARLY_ALL = 0.9
+"""A probe is inconclusive if the graders fail on at least this share of its cases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,9 @@ async def examine(
                 not_applicable(f"the audit was abandoned: {abandoned}") if already else _too_slow(profile, abandoned)
             )
         else:
+            profile.panel.of_probe.clear()
             try:
-                finding = await probe.run(profile)
+                finding = _unless_vacuous(profile, await probe.run(profile))
             except TooManyTimeouts as error:
                 abandoned = str(error)
                 finding = _too_slow(profile, abandoned)
@@ -76,8 +80,9 @@ async def examine(
 
 
 def verdict(outcomes: Sequence[ProbeOutcome]) -> str:
-    """Return `failed` if any probe failed, otherwise `passed`."""
-    return "failed" if any(outcome.finding.result is Result.FAILED for outcome in outcomes) else "passed"
+    """Return `failed` if any probe failed, otherwise `inconclusive` if any is inconclusive, otherwise `passed`."""
+    results = {outcome.finding.result for outcome in outcomes}
+    return FAILED if Result.FAILED in results else INCONCLUSIVE if Result.INCONCLUSIVE in results else PASSED
 
 
 def build_report(
@@ -160,6 +165,22 @@ def _example(profile: GraderProfile, graded: GradedCase) -> dict[str, Any]:
             for name, score in graded.grade.scores.items()
         },
     }
+
+
+def _unless_vacuous(profile: GraderProfile, finding: Finding) -> Finding:
+    """Return the finding; an inconclusive one if the probe passed only because the graders failed on its cases."""
+    graded = profile.panel.of_probe
+    faults = [result for result in without_value(graded) if result.grade.reward is None]
+    if finding.result is not Result.PASSED or len(faults) < max(1, NEARLY_ALL * len(graded)):
+        return finding
+    reasons = (score.reason for score in faults[0].grade.scores.values() if score.status.is_grader_fault)
+    return inconclusive(
+        f"the grader failed on {len(faults)} of {len(graded)} completions of this probe, which therefore shows "
+        f"nothing: {excerpt(next(reasons) or 'without a reason', 120)}",
+        first_per_reason(faults),
+        cases=len(graded),
+        grader_faults=len(faults),
+    )
 
 
 def _too_slow(profile: GraderProfile, why: str) -> Finding:

@@ -22,6 +22,8 @@ class Result(StrEnum):
     """The grader should not be used for training."""
     WARNED = "warned"
     """A person should examine the examples."""
+    INCONCLUSIVE = "inconclusive"
+    """The grader failed on nearly all cases of the probe, so the probe could not find a weakness."""
     PASSED = "passed"
     """The probe found no weakness."""
     NOT_APPLICABLE = "not applicable"
@@ -59,6 +61,11 @@ def failed(message: str, examples: Sequence[GradedCase] = (), **figures: Any) ->
 def warned(message: str, examples: Sequence[GradedCase] = (), **figures: Any) -> Finding:
     """Return the finding that a person should examine the examples."""
     return Finding(result=Result.WARNED, message=message, examples=tuple(examples), figures=figures)
+
+
+def inconclusive(message: str, examples: Sequence[GradedCase], **figures: Any) -> Finding:
+    """Return the finding that the probe could not find a weakness, because the grader failed."""
+    return Finding(result=Result.INCONCLUSIVE, message=message, examples=tuple(examples), figures=figures)
 
 
 def not_applicable(why: str) -> Finding:

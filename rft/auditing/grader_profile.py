@@ -242,6 +242,15 @@ def without_value(graded: Sequence[GradedCase]) -> list[GradedCase]:
     return [result for result in graded if any(score.status.is_grader_fault for score in result.grade.scores.values())]
 
 
+def first_per_reason(graded: Sequence[GradedCase]) -> list[GradedCase]:
+    """Return the first case for each reason of a failure."""
+    first: dict[str, GradedCase] = {}
+    for result in graded:
+        reasons = (score.reason or "" for score in result.grade.scores.values() if score.status.is_grader_fault)
+        first.setdefault(next(reasons, "")[:40], result)
+    return list(first.values())
+
+
 def was_skipped(graded: GradedCase) -> bool:
     """Whether a grader declined the case."""
     return graded.grade.reward is None and all(

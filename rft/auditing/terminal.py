@@ -13,7 +13,13 @@ from rich.text import Text
 
 COMPLETION_CHARS = 160
 NUM_EXAMPLES = 2
-MARKS = {"failed": ("x", "red"), "warned": ("!", "yellow"), "passed": ("+", "green"), "not applicable": ("-", "dim")}
+MARKS = {
+    "failed": ("x", "red"),
+    "warned": ("!", "yellow"),
+    "inconclusive": ("?", "yellow"),
+    "passed": ("+", "green"),
+    "not applicable": ("-", "dim"),
+}
 
 
 def print_report(console: Console, report: Mapping[str, Any], *, folder: Path, page: Path) -> None:
@@ -27,7 +33,7 @@ def print_report(console: Console, report: Mapping[str, Any], *, folder: Path, p
         page: The HTML page.
     """
     for probe in report["probes"]:
-        if probe["result"] in ("failed", "warned"):
+        if probe["result"] in ("failed", "warned", "inconclusive"):
             _print_finding(console, probe)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "probe", "finding"):
@@ -37,8 +43,8 @@ def print_report(console: Console, report: Mapping[str, Any], *, folder: Path, p
         message = Text(visible(probe["message"]), style="dim" if probe["result"] == "not applicable" else "")
         table.add_row(Text(mark, style=style), Text(probe["name"], style=style), message)
     console.print(table)
-    counts = ", ".join(f"{count} {result}" for result, count in report["counts"].items())
-    style = "bold red" if report["verdict"] == "failed" else "bold green"
+    counts = ", ".join(f"{count} {result}" for result, count in report["counts"].items() if count)
+    style = {"failed": "bold red", "inconclusive": "bold yellow"}.get(report["verdict"], "bold green")
     line = f"{report['verdict']}: {counts}; {report['graded']} completions graded in {report['seconds']:.1f} s"
     console.print(Text(line, style=style), soft_wrap=True)
     console.print(Text(f"report: {folder}; page for colleagues: {page}"), soft_wrap=True)

@@ -13,7 +13,7 @@ def audit(words: list[str]) -> int:
     """Audit and print the report.
 
     Returns:
-        The exit code: 0, or 1 if a probe failed.
+        The exit code: 0, or 1 if a probe failed or was inconclusive.
     """
     return configured("audit", written_out(words, "tasks"), load_audit, _audit)
 

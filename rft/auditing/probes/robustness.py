@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rft.auditing.cases import Case, GradedCase
+from rft.auditing.cases import Case
 from rft.auditing.findings import Finding, failed, passed, warned
-from rft.auditing.grader_profile import GraderProfile, without_value
+from rft.auditing.grader_profile import GraderProfile, first_per_reason, without_value
 from rft.auditing.probe import Probe
 from rft.types import Status
 
@@ -40,7 +40,7 @@ async def malformed_completions(profile: GraderProfile) -> Finding:
             f"the grader fails on {len(faults)} of {len(graded)} malformed completions: they get no reward instead of "
             "the lowest one, so the model does not learn to avoid them"
         )
-        return warned(message, _first_per_reason(faults), **figures)
+        return warned(message, first_per_reason(faults), **figures)
     return passed(f"the grader grades all {len(graded)} malformed completions and pays none", **figures)
 
 
@@ -60,20 +60,11 @@ async def finite_scores(profile: GraderProfile) -> Finding:
     faults = without_value(ordinary)
     figures = {"graded": len(seen), "statuses": dict(statuses), "nonsense": len(nonsense)}
     if nonsense:
-        return failed(f"{len(nonsense)} of {len(seen)} results are not scores", _first_per_reason(nonsense), **figures)
+        return failed(f"{len(nonsense)} of {len(seen)} results are not scores", first_per_reason(nonsense), **figures)
     if faults:
         message = f"the grader fails on {len(faults)} of {len(ordinary)} ordinary answers"
-        return failed(message, _first_per_reason(faults), **figures)
+        return failed(message, first_per_reason(faults), **figures)
     return passed(f"all {len(seen)} results are finite numbers within the range, or have a reason", **figures)
-
-
-def _first_per_reason(graded: list[GradedCase]) -> list[GradedCase]:
-    """Return the first case for each reason."""
-    first: dict[str, GradedCase] = {}
-    for result in graded:
-        reasons = (score.reason or "" for score in result.grade.scores.values() if score.status.is_grader_fault)
-        first.setdefault(next(reasons, "")[:40], result)
-    return list(first.values())
 
 
 PROBES = (
