@@ -24,7 +24,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
 
-from rft.errors import LearnError, RankLost
+from rft.errors import LearnError
 from rft.learning.trl_import import GRPOConfig, GRPOTrainer
 from rft.types import GradedGroup, StopReason
 
@@ -132,7 +132,7 @@ class SteppedTrainer:
             failure = self._idle.get(timeout=self._timeout_s)
         except queue.Empty:
             raise LearnError(f"timed out after {self._timeout_s:g} s waiting for {what}") from None
-        if isinstance(failure, RankLost):
+        if isinstance(failure, LearnError):
             raise failure
         if failure is not None:
             raise LearnError(f"TRL's trainer failed: {type(failure).__name__}: {failure}") from failure

@@ -28,14 +28,17 @@ as an argument. `use_vllm` makes TRL multiply by the importance ratio, and must 
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rft.errors import LearnError
 from rft.learning.importance import SamplerGap, gap_metrics, sampling_ratio
 from rft.learning.micro_batches import plan, share, take
 from rft.learning.rank_metrics import MicroBatchMetrics, combine
@@ -44,6 +47,8 @@ from rft.learning.trl_import import GRPOTrainer
 
 _BY_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 """Losses whose divisor is the number of rows of the micro-batch."""
+PARTS = "micro_batch_parts.json"
+"""File of a checkpoint with the number of parts of each micro-batch; missing while the micro-batches are whole."""
 
 
 class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
@@ -64,7 +69,12 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         self._masks_truncated = bool(self.args.mask_truncated_completions)
         self.mask_truncated_completions = False
         self._size: int = self.args.per_device_train_batch_size
-        self._micro_batches: list[dict[str, Any]] = []
+        self._batch: dict[str, Any] = {}
+        self._own_rows: list[list[int]] = []
+        self._micro_batches: list[list[dict[str, Any]]] = []
+        self._parts = 1
+        self._is_divided = False
+        self._is_repeating = False
         self._now: dict[str, Any] | None = None
         self._is_preparing = False
         self._gap = SamplerGap()
@@ -83,13 +93,70 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
-        """Run TRL's step for a micro-batch; after the last one, combine gradients, loss and metrics of all ranks."""
-        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        """Run TRL's step for a micro-batch; after the last one, combine gradients, loss and metrics of all ranks.
+
+        Raises:
+            LearnError: The GPU has too little memory for half a micro-batch.
+        """
+        try:
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        except torch.OutOfMemoryError as error:
+            if self._parts > 1 or not self._can_halve:
+                raise self._too_little_memory(error) from error
+            self._parts = 2
+            try:
+                loss = self._repeat_step(model, inputs, num_items_in_batch)
+            except torch.OutOfMemoryError as error_of_half:
+                raise self._too_little_memory(error_of_half) from error_of_half
         if self._ranks.of > 1:
             self._loss += loss.item()
         if self._step % self.args.steps_per_generation == 0:
             loss = loss + self._join_ranks(model)
         return loss
+
+    @property
+    def _can_halve(self) -> bool:
+        """Whether halves of the micro-batches have the same gradient, and the step under way can be repeated."""
+        return self.is_additive and self._is_divided and max(map(len, self._own_rows)) > 1
+
+    def _too_little_memory(self, error: torch.OutOfMemoryError) -> LearnError:
+        size = -(-max(map(len, self._own_rows), default=1) // self._parts)
+        smaller = f"learner.completions_per_micro_batch={size // 2}, " if size > 1 else ""
+        return LearnError(
+            f"the learner has too little memory for {size} completions in one pass ({str(error).splitlines()[0]}); use "
+            f"{smaller}learner.trl.gradient_checkpointing=true, or a lower sampler.max_completion_tokens"
+        )
+
+    def _repeat_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
+        """Compute the optimizer step again up to this micro-batch: its backward pass may have added to the gradients.
+
+        Return the loss of this micro-batch; TRL has counted those before it.
+        """
+        number, epoch = self._step % self.args.steps_per_generation, self._epoch
+        model.zero_grad()
+        torch.cuda.empty_cache()
+        self._gap, self._micro_batch_metrics, self._loss = SamplerGap(), [], 0.0
+        if epoch == 0:
+            self._micro_batches = [self._parts_of(self._batch, rows) for rows in self._own_rows]
+        else:  # the parts keep the log-probabilities of the first epoch
+            self._micro_batches = [
+                [half for part in parts for half in self._parts_of(part, range(len(part["prompt_ids"])))]
+                for parts in self._micro_batches
+            ]
+        self._step -= number
+        self._is_repeating = True
+        for _ in range(number):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            if self._ranks.of > 1:
+                self._loss += loss.item()
+        repeated: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self._is_repeating = False
+        return repeated
+
+    @property
+    def _epoch(self) -> int:
+        """Number of earlier optimizer steps on this batch."""
+        return int(self._step // self.args.steps_per_generation % self._epochs)
 
     def _join_ranks(self, model: Any) -> float:
         """Sum the gradients and combine the metrics of all ranks; return the loss of the other ranks on rank 0."""
@@ -100,20 +167,43 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
                     parameter.grad = torch.zeros_like(parameter)
             self._ranks.add_up([parameter.grad for parameter in weights])
         own = {"loss": self._loss, "gap": self._gap.take(), "micro_batches": self._micro_batch_metrics}
+        own["parts"] = self._parts
         ranks = self._ranks.collect(own)
         metrics = combine([each for rank in ranks for each in rank["micro_batches"]])
         for name, value in (metrics | gap_metrics(rank["gap"] for rank in ranks)).items():
             self._metrics["train"][name].append(value)
         self._micro_batch_metrics, self._loss = [], 0.0
+        self._parts = max(rank["parts"] for rank in ranks)
+        if self._parts > 1:
+            self._metrics["train"]["micro_batch_parts"].append(float(self._parts))
         return float(sum(rank["loss"] for rank in ranks[1:]))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """Return the next micro-batch; the first call of a step makes all of them. An empty one is `{}`."""
+        """Return the parts of the next micro-batch; the first call of a step makes all micro-batches."""
         number = self._step % self.args.steps_per_generation
-        if self._step % (self.args.steps_per_generation * self._epochs) == 0:
-            self._micro_batches = self._split(self._generate_and_score_completions(generation_batch))
-        inputs: dict[str, Any] = self._micro_batches[number]
-        return inputs
+        if self._epoch == number == 0 and not self._is_repeating:
+            self._is_divided = False
+            self._batch = self._generate_and_score_completions(generation_batch)
+            self._own_rows = self._split(self._batch)
+            self._micro_batches = [self._parts_of(self._batch, rows) for rows in self._own_rows]
+            self._is_divided = True
+        return {"parts": self._micro_batches[number]}
+
+    def _parts_of(self, batch: dict[str, Any], rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return some rows of a batch in as many parts as memory requires; none without rows."""
+        size = -(-len(rows) // self._parts) or 1
+        return [take(batch, rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self._parts > 1:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            (folder / PARTS).write_text(json.dumps({"micro_batch_parts": self._parts}))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (file := Path(checkpoint) / PARTS).exists():
+            self._parts = json.loads(file.read_text())["micro_batch_parts"]
 
     def _calculate_rewards(self, inputs: Any, *arguments: Any) -> Tensor:
         """Return TRL's rewards; keep them, and whether each completion was truncated."""
@@ -150,8 +240,8 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         metrics["completions/min_terminated_length"][-1] = ended.min().item()
         metrics["completions/max_terminated_length"][-1] = ended.max().item()
 
-    def _split(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return this rank's micro-batches. All ranks divide all completions alike, and each takes its share."""
+    def _split(self, batch: dict[str, Any]) -> list[list[int]]:
+        """Return the rows of this rank's micro-batches. All ranks divide all rows alike, and each takes its share."""
         counted = batch["completion_mask"].bool().any(1)
         self._metrics["train"]["completions/masked"].append(float((~counted).sum()))
         prompts, completions = (batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))
@@ -163,20 +253,30 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
             every = [numbers[start : start + self._size] for start in range(0, len(numbers), self._size)]
         self._metrics["train"]["completions/learned_from"].append(float(sum(map(len, every))))
         own = share(every, prompts, completions, ranks=self._ranks.of)[self._ranks.number]
-        return [take(batch, rows) for rows in own] + [{}] * (self.args.steps_per_generation - len(own))
+        return own + [[]] * (self.args.steps_per_generation - len(own))
 
     def _teaching(self, batch: dict[str, Any], counted: Tensor) -> Tensor:
         """Return `[N]` booleans: whether a completion has a gradient. With a KL term, all counted ones have."""
         return counted if self.beta else counted & (batch["advantages"] != 0)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        if not inputs:
+        parts = inputs["parts"]
+        if not parts:
             # Gradients of 0, not missing gradients: as in TRL, Adam continues with its momentum.
             zero: Tensor = sum(parameter.sum() * 0.0 for parameter in model.parameters() if parameter.requires_grad)
             return zero
-        loss = self._loss_of(model, inputs)
+        *earlier, last = parts
+        losses = [self._weighted_loss(model, part, is_last=False) for part in earlier]
+        return sum(losses, start=self._weighted_loss(model, last, is_last=True))
+
+    def _weighted_loss(self, model: Any, part: dict[str, Any], *, is_last: bool) -> Tensor:
+        """Return the loss of a part; add the gradients of all but the last, which TRL adds."""
+        loss = self._loss_of(model, part)
         if self.is_additive and self.loss_type in _BY_ROWS:
-            loss = loss * (len(inputs["prompt_ids"]) / self._size)
+            loss = loss * (len(part["prompt_ids"]) / self._size)
+        if not is_last:
+            self.accelerator.backward(loss)
+            loss = loss.detach()
         return loss
 
     def _loss_of(self, model: Any, inputs: dict[str, Any]) -> Tensor:
