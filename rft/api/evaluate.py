@@ -17,7 +17,6 @@ from rft.cluster.versions import require_packages_here
 from rft.config import EvaluateConfig
 from rft.config.commands import load_evaluation
 from rft.config.overrides import Overrides
-from rft.metrics.held_out import metric_bounds
 from rft.run.evaluation import Evaluation
 from rft.run.evaluation import evaluate as evaluate_tasks
 from rft.run.inputs import Prepared, read_inputs, render_prompts, with_base_model
@@ -135,7 +134,7 @@ async def _measure(
 ) -> Evaluation:
     from rft.run.parts import open_parts  # imports Ray, which the core does not install
 
-    how, tasks = config.evaluation, prepared.tasks.test
+    tasks = prepared.tasks.test
     async with open_parts(config, prepared, progress.event, adapter=adapter) as parts:
         progress.phase(f"measuring: {len(tasks)} tasks")
         return await evaluate_tasks(
@@ -143,11 +142,8 @@ async def _measure(
             parts.panel,
             tasks,
             policy=parts.fleet.policy,
-            metric=how.metric,
-            completions_per_task=how.completions_per_task,
-            temperature=how.temperature,
-            purpose="held-out",
-            bounds=metric_bounds(config.graders, how.metric),
+            how=config.evaluation,
+            graders=config.graders,
         )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rft.batches import Panel, Sampler
+from rft.config.schema import EvaluationConfig
 from rft.errors import GradeError
-from rft.metrics.held_out import metric_values
-from rft.metrics.intervals import UNIT, Estimate, estimate
+from rft.metrics.held_out import metric_bounds, metric_values
+from rft.metrics.intervals import Estimate, estimate
 from rft.types import GradedGroup, Policy, Task, count_drops
 
 
@@ -39,24 +41,31 @@ async def evaluate(
     tasks: Sequence[Task],
     *,
     policy: Policy,
-    metric: str,
-    completions_per_task: int,
-    temperature: float,
-    purpose: str,
-    bounds: tuple[float, float] = UNIT,
+    how: EvaluationConfig,
+    graders: Mapping[str, Mapping[str, Any]],
+    purpose: str = "held-out",
 ) -> Evaluation:
-    """Sample and grade held-out tasks under the current policy of the sampler.
+    """Sample and grade tasks under the current policy of the sampler.
 
-    The seeds of completions do not depend on the policy, so comparisons use the same random numbers. `bounds` is the
-    result of `metric_bounds`.
+    The seeds of completions do not depend on the policy, so comparisons with one purpose use the same random numbers.
+
+    Args:
+        sampler: Samples the completions.
+        panel: Grades the completions.
+        tasks: The tasks to measure.
+        policy: The current policy.
+        how: Metric, temperature and completions per task.
+        graders: Configuration entries of the panel's graders, by name.
+        purpose: Purpose of the completions, part of their seeds.
 
     Raises:
         GradeError: No completion could be graded.
     """
     rollouts = sampler.sample(
-        tasks, completions_per_task=completions_per_task, temperature=temperature, purpose=purpose, step=0
+        tasks, completions_per_task=how.completions_per_task, temperature=how.temperature, purpose=purpose, step=0
     )
-    groups = await panel.grade(tasks, rollouts, rollouts_per_task=completions_per_task)
+    groups = await panel.grade(tasks, rollouts, rollouts_per_task=how.completions_per_task)
+    metric = how.metric
     by_task = {group.task.id: statistics.fmean(values) for group in groups if (values := metric_values(group, metric))}
     if not by_task:
         raise GradeError(
@@ -65,7 +74,7 @@ async def evaluate(
     return Evaluation(
         policy=policy,
         metric=metric,
-        estimate=estimate(list(by_task.values()), bounds=bounds),
+        estimate=estimate(list(by_task.values()), bounds=metric_bounds(graders, metric)),
         by_task=by_task,
         groups=tuple(groups),
     )

@@ -16,7 +16,6 @@ from rft.events import CheckpointSaved, Emit, Measured, Phase, PhaseStarted, Ste
 from rft.learning.remote import RemoteLearner
 from rft.loop import train
 from rft.metrics.drift import DriftWatch, drift_metrics
-from rft.metrics.held_out import metric_bounds
 from rft.metrics.intervals import Estimate
 from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.signal import SignalWatch
@@ -188,12 +187,10 @@ class Steps:
             parts.panel,
             tasks,
             policy=parts.fleet.policy,
-            metric=how.metric,
-            completions_per_task=how.completions_per_task,
-            temperature=how.temperature,
+            how=how,
+            graders=self.run.graders,
             # Before and after use the same random numbers, so that only the policy differs.
             purpose="held-out" if phase in ("before", "after") else phase,
-            bounds=metric_bounds(self.run.graders, how.metric),
         )
         self.emit(
             Measured(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rft.config.schema import EvaluationConfig
 from rft.errors import GradeError
 from rft.metrics.held_out import caveats, metric_bounds, metric_values
 from rft.metrics.intervals import Estimate
@@ -57,10 +58,8 @@ def measure(groups: list[GradedGroup], *, metric: str = "reward", sampler: FakeS
             FakePanel(groups),
             [group.task for group in groups],
             policy=POLICY,
-            metric=metric,
-            completions_per_task=2,
-            temperature=0.5,
-            purpose="held-out",
+            how=EvaluationConfig(metric=metric, completions_per_task=2, temperature=0.5),
+            graders={"g": {"use": "exact"}, "h": {"use": "exact", "weight": 0}},
         )
     )
 
