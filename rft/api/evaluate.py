@@ -77,10 +77,11 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
         console: Shows the progress.
 
     Returns:
-        The result; 130 or 143 if a signal ended the measurement.
+        The result; 130 or 143 if a signal ended the measurement. The summary then says `interrupted`.
 
     Raises:
-        RftError: The measurement failed; the message gives reason and remedy.
+        asyncio.CancelledError: The task was cancelled. The summary says `interrupted`.
+        RftError: The measurement failed; the message gives reason and remedy. The summary says `failed`.
     """
     started = time.monotonic()
     config, adapter = with_base_model(config)
@@ -98,12 +99,19 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
         progress.start(0)
         try:
             result = run_to_end(_guarded(config, prepared, adapter, progress))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            recorder.summary(_summary(config, "interrupted", started))
+            raise
+        except BaseException as error:
+            recorder.summary(_summary(config, "failed", started) | {"error": str(error) or type(error).__name__})
+            raise
         finally:
             progress.close()
     if isinstance(result, int):
+        recorder.summary(_summary(config, "interrupted", started))
         return result
     recorder.rollouts(result.groups, step=0, phase="test")
-    summary = _summary(config, result, wall_s=time.monotonic() - started)
+    summary = _summary(config, "finished", started) | _estimated(result)
     recorder.summary(summary)
     return Measurement(
         policy=result.policy,
@@ -147,17 +155,24 @@ async def _measure(
         )
 
 
-def _summary(config: EvaluateConfig, result: Evaluation, *, wall_s: float) -> dict[str, Any]:
+def _summary(config: EvaluateConfig, status: str, started: float) -> dict[str, Any]:
+    """Return the part of summary.json that every measurement has, however it ended."""
     return {
-        "status": "finished",
-        "wall_s": wall_s,
+        "status": status,
+        "wall_s": time.monotonic() - started,
         "model": config.model.path,
         "adapter": config.adapter,
-        "policy": {"version": result.policy.version, "fingerprint": result.policy.fingerprint},
         "data": config.data.test,
-        "metric": result.metric,
+        "metric": config.evaluation.metric,
         "temperature": config.evaluation.temperature,
         "completions_per_task": config.evaluation.completions_per_task,
+    }
+
+
+def _estimated(result: Evaluation) -> dict[str, Any]:
+    """Return the part of summary.json that only a finished measurement has."""
+    return {
+        "policy": {"version": result.policy.version, "fingerprint": result.policy.fingerprint},
         **result.estimate.to_json(),
         "drops": count_drops(result.groups),
     }

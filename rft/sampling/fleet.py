@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from rft.config.samplers.base import SamplerConfig
-from rft.errors import RftError, SampleError, SyncError
+from rft.errors import LearnError, RftError, SampleError, SyncError
 from rft.sampling.actor import GATHER_S, Confirmation
 from rft.sampling.engine import Request, SamplingOptions, request_seed
 from rft.sampling.engines import Engines, SamplerHandle
@@ -90,6 +90,7 @@ class Fleet:
         Running streams keep the policy that they requested.
 
         Raises:
+            LearnError: The learner's process died, and the weights of the policy with it.
             SyncError: An actor failed, or did not pass the proof; the message lists likely causes.
             WaitTimeout: The actors did not reply in time.
         """
@@ -118,6 +119,11 @@ class Fleet:
             what=f"{len(self._samplers)} sampler(s) to load {policy.name}",
             deadline_s=self._settings.stall_timeout_s,
         )
+        if isinstance(weights, StoredWeights) and (losses := [answer for answer in answers if _is_loss(answer)]):
+            raise LearnError(
+                f"the learner's process died before the samplers had loaded {policy.name}, and took its weights along: "
+                f"{cause(losses[0])}; {GO_ON}"
+            )
         proofs: list[Proof] = []
         confirmations: list[Confirmation] = []
         failures: list[tuple[SamplerHandle, str]] = []
@@ -252,6 +258,11 @@ class Fleet:
         """
         for stream in self._open:
             await stream.aclose()
+
+
+def _is_loss(answer: object) -> bool:
+    """Whether a sampler could not fetch the weights because their owner is gone."""
+    return isinstance(answer, ObjectLostError) or isinstance(getattr(answer, "cause", None), ObjectLostError)
 
 
 def _story(error: BaseException) -> str:

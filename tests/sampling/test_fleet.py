@@ -212,6 +212,27 @@ def test_weights_go_to_the_samplers_by_reference_and_only_the_newest_are_kept(
     in_ray(with_learner(job, make_learner_spec(tmp_path)))
 
 
+def test_a_learner_that_dies_during_a_sync_is_named(
+    in_ray: Any, tmp_path: Path, make_learner_spec: Any, with_fleet: Any
+) -> None:
+    async def job(learner: RemoteLearner) -> None:
+        async def in_fleet(fleet: Fleet) -> None:
+            await learner.learn([])
+            publication = await learner.publish()
+            learner.kill()
+            while True:  # Ray ends it in its own time
+                await fleet.load(publication)
+
+        await learner.start()
+        await with_fleet(in_fleet, num_actors=2)
+
+    message = (
+        r"the learner's process died before the samplers had loaded policy-v1-.*, and took its weights along: .*resume="
+    )
+    with pytest.raises(LearnError, match=message):
+        in_ray(with_learner(job, make_learner_spec(tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("failure", "message"),
     [

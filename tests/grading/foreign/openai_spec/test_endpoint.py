@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_at_most_a_megabyte_is_sent(server):
 
 def test_the_rate_limit(monkeypatch):
     now, slept, real_sleep = 100.0, [], asyncio.sleep
-    monkeypatch.setattr("rft.grading.foreign.openai_spec.outcome.time.monotonic", lambda: now)
+    monkeypatch.setattr("rft.grading.foreign.openai_spec.outcome.time", SimpleNamespace(monotonic=lambda: now))
 
     async def sleep(seconds):
         if threading.current_thread() is not threading.main_thread():  # a server's own affairs
