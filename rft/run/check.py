@@ -59,15 +59,22 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     """
     folder = Path(run.output_dir)
     is_new = run.resume is None
+    samples: dict[str, str] = {}
     with counted(console, "checking prompts") as tell:
-        prepared = prepare(run, needs_training_tasks=True, output=folder if is_new else None, tell=tell)
+        prepared = prepare(
+            run,
+            needs_training_tasks=True,
+            output=folder if is_new else None,
+            tell=tell,
+            try_graders=lambda graders, task: samples.update(sample_rows(graders, task, run.grading)),
+        )
     refuse_early(run)
     forecast = forecast_here(run, prepared)
     refuse_memory(run, forecast)
     micro_batch = forecast.sizes.completions_per_micro_batch if forecast else completions_per_micro_batch(run)
     rows = run_rows(run, micro_batch=micro_batch) | _task_rows(run, prepared) | _model_rows(run, prepared)
     rows |= forecast.rows() if forecast else {}
-    rows |= sample_rows(prepared.graders, prepared.tasks.train[0], run.grading)
+    rows |= samples
     rows["audit"] = audit_state(audit_folder(run.grading), run.graders)
     rows["run folder"] = f"{folder} ({'free' if is_new else 'to continue'})"
     warnings = [*prepared.warnings, *(audit_problems(run) if run.audit == "warn" else ()), *audit_warnings(run)]
@@ -95,8 +102,15 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
         UsageError: With everything that is wrong.
     """
     config, _ = with_base_model(config)
+    samples: dict[str, str] = {}
     with counted(console, "checking prompts") as tell:
-        prepared = prepare(config, needs_training_tasks=False, output=Path(config.output_dir), tell=tell)
+        prepared = prepare(
+            config,
+            needs_training_tasks=False,
+            output=Path(config.output_dir),
+            tell=tell,
+            try_graders=lambda graders, task: samples.update(sample_rows(graders, task, config.grading)),
+        )
     refuse_early(config)
     how = config.evaluation
     rows = {
@@ -107,7 +121,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
         "completions": f"{how.completions_per_task} a task, temperature {how.temperature:g}",
     }
     rows |= _task_rows(config, prepared) | _model_rows(config, prepared)
-    rows |= sample_rows(prepared.graders, prepared.tasks.test[0], config.grading)
+    rows |= samples
     rows["output folder"] = f"{config.output_dir} (free)"
     missing = missing_packages("rft evaluate", *packages_here(config))
     return Plan(

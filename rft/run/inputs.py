@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
+TryGraders = Callable[[Sequence[LoadedGrader], Task], object]
+"""Tries graders on a task before a start. Raises `UsageError` if a grader fails."""
 
 FEW_VALIDATION_TASKS = 20
 """Below this number of validation tasks, `data.validation_share` causes a warning."""
@@ -111,6 +113,7 @@ def read_inputs(
     needs_training_tasks: bool,
     output: Path | None = None,
     reuse: Reuse | None = None,
+    try_graders: TryGraders | None = None,
 ) -> Inputs:
     """Find, read and check all inputs of a configuration. This takes a second or two.
 
@@ -119,6 +122,7 @@ def read_inputs(
         needs_training_tasks: Whether to read `data.train`.
         output: Folder for a new run, which must be usable.
         reuse: Cache shared with other configurations.
+        try_graders: Called with the valid graders and the first task that is trained or measured on.
 
     Raises:
         UsageError: Contains all problems of model, task files, graders and folder.
@@ -139,7 +143,12 @@ def read_inputs(
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
         problems += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
     tasks = _collect(problems, lambda: _load_tasks(config, needs_training_tasks, reuse))
+    if tasks is not None:
+        _collect(problems, lambda: _check_enough(tasks, config))
     graders = [_collect(problems, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
+    if tasks is not None and try_graders is not None:
+        first, valid = (tasks.train or tasks.test)[0], [grader for grader in graders if grader is not None]
+        _collect(problems, lambda: try_graders(valid, first))
     sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), problems)
     if isinstance(config, RunConfig) and (storage := config.storage):
         _collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
@@ -193,13 +202,16 @@ def prepare(
     output: Path | None = None,
     tell: Tell | None = None,
     reuse: Reuse | None = None,
+    try_graders: TryGraders | None = None,
 ) -> Prepared:
     """Run `read_inputs` and `render_prompts`, if nothing must start in between.
 
     Raises:
         UsageError: Like both functions.
     """
-    inputs = read_inputs(config, needs_training_tasks=needs_training_tasks, output=output, reuse=reuse)
+    inputs = read_inputs(
+        config, needs_training_tasks=needs_training_tasks, output=output, reuse=reuse, try_graders=try_graders
+    )
     return render_prompts(inputs, tell)
 
 
@@ -273,9 +285,7 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, 
         "allow_overlap": data.allow_overlap,
         "format": data.format,
     }
-    tasks = reuse.get(("tasks", repr(arguments)), lambda: load_task_sets(**arguments))
-    _check_enough(tasks, config)
-    return tasks
+    return reuse.get(("tasks", repr(arguments)), lambda: load_task_sets(**arguments))
 
 
 def _check_enough(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> None:

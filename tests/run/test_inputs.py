@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rft.config import EvaluateConfig, RunConfig
 from rft.errors import DataError, UsageError
 from rft.models.base_model import EMBEDDED_MODELS
+from rft.run.check import plan_training
 from rft.run.inputs import Reuse, prepare
 from rft.types import Policy, Split, Task
 
@@ -155,3 +157,19 @@ def test_seeds_that_split_tasks_differently_share_nothing(values: dict[str, Any]
         alone = prepare(config, needs_training_tasks=True)
         assert contents(prepared[-1].tasks.validation) == contents(alone.tasks.validation)
     assert contents(prepared[0].tasks.validation) != contents(prepared[1].tasks.validation)
+
+
+def test_a_check_reports_faults_of_graders_together_with_other_problems(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def raises(completion, task):\n    raise KeyError('gold')\n")
+    values["graders"] = {"main": {"use": "mine.py:raises"}, "correct": {"use": "exact"}}
+    with pytest.raises(UsageError) as caught:
+        plan_training(train(values, loop={"prompts_per_step": 4}, data={"long_prompts": "drop"}), Console(quiet=True))
+    enough, *faults = caught.value.problems
+    assert enough.startswith("loop.prompts_per_step=4: there are only 3 training tasks")
+    assert [fault.partition(" as the completion of ")[0] for fault in faults] == [
+        "graders.main fails on the reference",
+        "graders.main fails on nothing",
+    ]
