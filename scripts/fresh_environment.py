@@ -1,4 +1,4 @@
-"""A virtual environment in a temporary folder, made with uv, for checks of what an installation holds."""
+"""A fresh virtual environment, made with uv, for checks of an installation."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ TIMEOUT_S = 600
 
 
 def build_wheel(folder: Path) -> Path:
-    """Build rft's wheel into a folder, which holds no other."""
+    """Build rft's wheel into a folder without other wheels."""
     subprocess.run([*UV, "build", "--quiet", "--wheel", "--out-dir", str(folder), str(ROOT)], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
 class FreshEnvironment:
-    """An environment with nothing but what is installed into it.
+    """An environment that contains only the given requirements.
 
     Args:
-        folder: Where it is made.
-        requirements: What to install, as `uv pip install` takes it, options included.
+        folder: Folder of the environment.
+        requirements: Arguments of `uv pip install`, including options.
 
     Raises:
         subprocess.CalledProcessError: uv cannot install the requirements.
@@ -37,7 +37,7 @@ class FreshEnvironment:
         self.install(*requirements)
 
     def install(self, *words: str) -> None:
-        """Run `uv pip install` with these words.
+        """Run `uv pip install` with these arguments.
 
         Raises:
             subprocess.CalledProcessError: uv cannot install the requirements.
@@ -46,7 +46,7 @@ class FreshEnvironment:
         subprocess.run([*command, *words], check=True)
 
     def run(self, program: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-        """Run a program of the environment in a folder, as its user would; nothing of this checkout is on the path."""
+        """Run a program of the environment in a folder, like a user, without this checkout on the import path."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         return subprocess.run(
             [str(self.bin / program), *words],
@@ -60,7 +60,7 @@ class FreshEnvironment:
         )
 
     def versions(self) -> dict[str, str]:
-        """The versions of all distributions, by name."""
+        """Return the versions of all distributions, by name."""
         command = [*UV, "pip", "list", "--python", str(self.bin / "python"), "--format", "freeze"]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         return dict(line.split("==") for line in lines if "==" in line)

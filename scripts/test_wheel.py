@@ -1,8 +1,8 @@
-"""Build the wheel, install its core into a fresh environment, and use it there. Exits with 1 at the first fault.
+"""Build the wheel, install its core into a fresh environment, and use it there. The exit code is 1 after a fault.
 
     python scripts/test_wheel.py
 
-What `pip install rft` gives must grade, audit, check and serve without torch, Ray, vLLM, `datasets` and pyarrow.
+The core, from `pip install rft`, must grade, audit, check and serve without torch, Ray, vLLM, `datasets` and pyarrow.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from fresh_environment import ROOT, FreshEnvironment, build_wheel
 
 ABSENT = ("torch", "ray", "vllm", "trl", "peft", "accelerate", "datasets", "pyarrow", "pandas", "matplotlib", "scipy")
-"""Packages, as they are imported, that the core must not bring."""
+"""Import names of packages that the core must not install."""
 SHIPPED = {"rft": "rft", "graders": "graders", "hydra_plugins": "hydra_plugins", "conf": "rft/conf"}
-"""Folders of the checkout whose files the wheel holds, and where."""
+"""Folders of the checkout in the wheel, and their places there."""
 GRADERS = """
 def correct(completion, task):
     return completion.strip() == task.item["answer"]
@@ -35,11 +35,11 @@ print(*[name for name in {ABSENT} if importlib.util.find_spec(name)])
 
 
 class WheelError(Exception):
-    """The wheel, or what it installs, is not as it should be."""
+    """The wheel or its installation has a fault."""
 
 
 def main() -> None:
-    """Build, install, use."""
+    """Build, install and use the wheel."""
     with tempfile.TemporaryDirectory(prefix="rft-wheel-") as name:
         folder = Path(name)
         wheel = build_wheel(folder / "dist")
@@ -54,8 +54,8 @@ def main() -> None:
         (work / "tasks.parquet").write_bytes(b"PAR1")
         _check_packages(environment, work)
         _check_commands(environment, work)
-        _check_what_needs_an_extra(environment, work)
-    print("the core works, and lacks " + ", ".join(ABSENT))
+        _check_missing_extras(environment, work)
+    print("the core works without " + ", ".join(ABSENT))
 
 
 def _check_content(wheel: Path) -> None:
@@ -70,18 +70,18 @@ def _check_content(wheel: Path) -> None:
         names = {name for name in opened.namelist() if ".dist-info/" not in name}
     if names != expected:
         raise WheelError(
-            f"{wheel.name} lacks {sorted(expected - names)}, and holds too much: {sorted(names - expected)}"
+            f"{wheel.name} lacks {sorted(expected - names)}, and should not contain {sorted(names - expected)}"
         )
 
 
 def _check_packages(environment: FreshEnvironment, folder: Path) -> None:
     present = environment.run("python", "-c", FIND_ABSENT, folder=folder).stdout.split()
     if present:
-        raise WheelError(f"the core brings {', '.join(present)}")
+        raise WheelError(f"the core installs {', '.join(present)}")
 
 
 def _check_commands(environment: FreshEnvironment, folder: Path) -> None:
-    """Run what the core can do."""
+    """Run the commands of the core."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     metadata = "from importlib.metadata import version; print(version('rft'))"
     _expect(environment, folder, ["--version"], code=0, text=f"rft {version}\n")
@@ -98,8 +98,8 @@ def _check_commands(environment: FreshEnvironment, folder: Path) -> None:
         raise WheelError(f"rft grade gave the reward {summary['reward']}, not 7/8")
 
 
-def _check_what_needs_an_extra(environment: FreshEnvironment, folder: Path) -> None:
-    """Run what the core cannot do: each says which line installs what is missing."""
+def _check_missing_extras(environment: FreshEnvironment, folder: Path) -> None:
+    """Run commands that need an extra; each must print the line that installs the missing packages."""
     for words, line in (
         (["train", *RUN], "rft train needs ray, vllm, torch, peft, trl, tensorboard; run: pip install 'rft[cpu]'"),
         (["sample", "--model", "embedded:tiny", "hello"], "rft sample needs vllm, torch; run: pip install 'rft[cpu"),
@@ -115,7 +115,7 @@ def _expect(
     """Run a command, which must end with an exit code and print a text.
 
     Raises:
-        WheelError: It does not.
+        WheelError: The exit code or the text differs.
     """
     done = environment.run(program, *words, folder=folder)
     if done.returncode != code or text not in done.stdout + done.stderr:

@@ -3,9 +3,9 @@
     python scripts/try_architectures.py                 all of them, one process each; a table at the end
     python scripts/try_architectures.py gpt2 mixtral    some of them
 
-For each: the sampler samples a group under the base model, the learner takes a step on it, and what it publishes is
-loaded and proved: in vLLM as an adapter merged into the model, as an adapter beside it and as a whole model, and in
-Transformers. The table in docs/models.md is what this prints. Each architecture takes half a minute of two cores.
+For each architecture, the sampler samples a group with the base model, the learner takes a step on the group, and the
+publication is loaded and proved: in vLLM as a merged adapter, as an adapter beside the model and as a whole model, and
+in Transformers. docs/models.md contains the table. Each architecture takes half a minute on two cores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rft.types import Policy, Rollout
 
 DEADLINE_S = 900.0
-"""Of one architecture."""
+"""Deadline of one architecture."""
 TOLERANCE = 1e-4
 """Largest mean gap of log-probabilities between sampler and learner, as in a run in float32."""
 CONTEXT_TOKENS = 128
@@ -90,18 +90,18 @@ def make_checkpoint(name: str, folder: Path) -> None:
 
 
 def try_one(name: str, ways: Sequence[str]) -> dict[str, str]:
-    """What came of each way of serving: `proved`, or why not."""
+    """Return the result of each way of serving: `proved`, or the reason for its failure."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="rft-architecture-") as place:
         folder = Path(place) / "model"
         make_checkpoint(name, folder)
         for way in ways:
             try:
-                found[way] = WAYS[way](folder, Path(place) / way)
-            except Exception as error:  # the table says what went wrong, whatever it was
-                found[way] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-    return found
+                results[way] = WAYS[way](folder, Path(place) / way)
+            except Exception as error:  # the table shows any failure
+                results[way] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    return results
 
 
 def _merged(model: Path, work: Path) -> str:
@@ -126,7 +126,7 @@ WAYS: Mapping[str, Callable[[Path, Path], str]] = {
     "transformers": _transformers,
     "whole": _whole,
 }
-"""The ways of serving a policy."""
+"""Ways of serving a policy."""
 
 
 def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora: bool) -> str:
@@ -154,7 +154,7 @@ def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora
         place=EnginePlace(model=model, num_threads=1, num_gpus=0),
     )
     learner = build_learner(_learner_spec(model, work, base, canaries, lora=lora))
-    # The sampler in a process of its own, as in a run: vLLM changes Transformers where it is loaded.
+    # A separate process for the sampler, as in a run: vLLM modifies Transformers in its process.
     with ProcessPoolExecutor(1, get_context("spawn"), _start_sampler, (spec,)) as engine:
         try:
             before, rollouts = engine.submit(_sample, prompt).result()
@@ -170,7 +170,7 @@ def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora
     if proof.problems:
         return "; ".join(proof.problems)
     if proof.base_gap.mean < 10 * TOLERANCE:
-        return f"moved too little to tell: {proof.base_gap}"
+        return f"moved too little for a proof: {proof.base_gap}"
     gap = metrics.get("sampling/sampling_logp_difference/mean", float("nan"))
     return f"proved (gap {proof.gap.mean:.1g}, moved {proof.base_gap.mean:.2g}, of sampler and learner {gap:.1g})"
 
@@ -178,7 +178,7 @@ def _proved(model: Path, work: Path, *, sampler: SamplerConfig, serve: Any, lora
 def _learner_spec(
     model: Path, work: Path, base: Policy, canaries: tuple[tuple[int, ...], ...], *, lora: bool
 ) -> LearnerSpec:
-    """A learner that takes one large step."""
+    """Return the spec of a learner that takes one large step."""
     from rft.config import RunConfig
     from rft.learning.spec import LearnerSpec
 
@@ -212,7 +212,7 @@ def _learner_spec(
 
 
 _sampler: Any = None
-"""The engine of a sampler's process, and its specification."""
+"""The engine of a sampler's process, and its spec."""
 
 
 def _start_sampler(spec: EngineSpec) -> None:
@@ -223,7 +223,7 @@ def _start_sampler(spec: EngineSpec) -> None:
 
 
 def _sample(prompt: tuple[int, ...]) -> tuple[Scores, list[Rollout]]:
-    """What the base model says to the canaries, and four completions of it."""
+    """Return the base model's scores of the canaries, and four of its completions."""
     from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
 
     engine, spec = _sampler
@@ -234,26 +234,28 @@ def _sample(prompt: tuple[int, ...]) -> tuple[Scores, list[Rollout]]:
 
 
 def _load(weights: Any) -> tuple[Loaded, Scores]:
-    """What was found when the policy was read back, and what it says to the canaries."""
+    """Load a policy; return the result of reading it back, and its scores of the canaries."""
     engine, spec = _sampler
     return engine.load(weights), engine.score(spec.canaries)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try architectures; 1 when one of them did not end."""
+    """Try architectures; return 1 if one of them did not end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(CONFIGS)} (default: all)")
-    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS), help="of serving (default: all)")
-    parser.add_argument("--here", action="store_true", help="one architecture, in this process; prints JSON")
-    asked = parser.parse_args(arguments)
-    if unknown := [name for name in asked.names if name not in CONFIGS]:
+    parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(CONFIGS)} (default: all)")
+    parser.add_argument(
+        "--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS), help="ways of serving (default: all)"
+    )
+    parser.add_argument("--here", action="store_true", help="try one architecture in this process; print JSON")
+    given = parser.parse_args(arguments)
+    if unknown := [name for name in given.names if name not in CONFIGS]:
         parser.error(f"unknown: {', '.join(unknown)}; there are: {', '.join(CONFIGS)}")
-    if asked.here:
-        print(json.dumps(try_one(asked.names[0], asked.ways)))
+    if given.here:
+        print(json.dumps(try_one(given.names[0], given.ways)))
         return 0
     code = 0
-    for name in asked.names or CONFIGS:
-        command = [sys.executable, __file__, name, "--here", "--ways", *asked.ways]
+    for name in given.names or CONFIGS:
+        command = [sys.executable, __file__, name, "--here", "--ways", *given.ways]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
         except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """Hides AVX-512 and AMX from vLLM in every Python process that has this folder in PYTHONPATH.
 
-vLLM chooses its kernels by what `torch.cpu` says of the processor, and has no setting for it.
+vLLM chooses its kernels with the functions of `torch.cpu`, and has no setting for this choice.
 """
 
 import importlib.util
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class _WithoutAvx512(MetaPathFinder):
-    """Finds `torch.cpu` as it is installed, and changes what it says once it is imported."""
+    """Finds the installed `torch.cpu`, and changes its results after its import."""
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname != "torch.cpu":

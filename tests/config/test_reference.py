@@ -110,7 +110,7 @@ def test_rft_config_prints_a_key(asked: str, expected: str) -> None:
 
 def test_rft_config_prints_a_section_and_what_differs_between_commands() -> None:
     assert config_text("loop.pass_rate").count("\n  loop.pass_rate") == 4
-    assert "\n  cluster=attach        A Ray cluster" in config_text("cluster")
+    assert "\n  cluster=attach        A running Ray cluster" in config_text("cluster")
     assert config_text("output_dir").count("output_dir=") > 1
 
 
