@@ -99,56 +99,92 @@ QWEN2_5: Mapping[str, Mapping[str, int | bool]] = {
 """Sizes of Qwen2.5, from its technical report (arXiv 2412.15115, table 1) and model cards."""
 QWEN_VOCABULARY = 151_936
 DRY_VOCABULARY = 2_048
+DRY_NUMBERS: Mapping[str, int] = {"hidden": 128, "intermediate": 256, "layers": 2, "heads": 4, "kv_heads": 2}
+"""Sizes of a dry model."""
 
 
-def make_qwen(folder: Path, shape: str, *, dry: bool) -> Path:
-    """Write a Qwen2.5 with random weights in bfloat16; a dry one has two layers, a small vocabulary and float32.
+def make_qwen(folder: Path, shape: str, *, dry: bool, top_logit: float | None = None) -> Path:
+    """Write a Qwen2.5 with random weights in bfloat16; a dry one is small, and in float32.
 
-    The id of its end-of-sequence token lies beyond the vocabulary and has no logit. Every completion is therefore cut,
-    at the same length in every engine. The tokenizer merges nothing: each letter is a token.
+    The logit of its end-of-sequence token is far below all others. Every completion is therefore cut, at the same
+    length in every engine. The tokenizer merges nothing: each letter is a token.
 
     Args:
         folder: Folder of the model; an existing model is kept.
         shape: A key of `QWEN2_5`.
         dry: Whether to shrink the model for a trial on a CPU.
+        top_logit: Mean of the largest logit on random text, to which the weight of the last norm is scaled. With the
+            initial weights it is about 2.6, and rounding to 16 bits changes log-probabilities less than in a trained
+            model. None keeps the initial weights.
     """
     if (folder / "tokenizer.json").exists():
         return folder
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-    numbers, vocabulary = QWEN2_5[shape], DRY_VOCABULARY if dry else QWEN_VOCABULARY
+    numbers = {**QWEN2_5[shape], **(DRY_NUMBERS if dry else {})}
+    vocabulary = DRY_VOCABULARY if dry else QWEN_VOCABULARY
+    end = vocabulary - 1
     torch.manual_seed(MEDIUM_SEED)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"), torch.no_grad():
         model = Qwen2ForCausalLM(
             Qwen2Config(
                 vocab_size=vocabulary,
                 hidden_size=numbers["hidden"],
                 intermediate_size=numbers["intermediate"],
-                num_hidden_layers=2 if dry else numbers["layers"],
+                num_hidden_layers=numbers["layers"],
                 num_attention_heads=numbers["heads"],
                 num_key_value_heads=numbers["kv_heads"],
                 tie_word_embeddings=numbers["tied"],
                 max_position_embeddings=4096,
                 bos_token_id=None,
-                eos_token_id=vocabulary,
+                eos_token_id=end,
                 pad_token_id=0,
             )
         )
+        _never_end(model, end)
+        if top_logit is not None:
+            logits = model(torch.randint(end, (4, 32))).logits
+            model.model.norm.weight.mul_(top_logit / logits.amax(-1).mean())
     model.generation_config = GenerationConfig(
-        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=vocabulary, pad_token_id=0
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=end, pad_token_id=0
     )
     model.to(torch.float32 if dry else torch.bfloat16).save_pretrained(folder)
+    _save_letters(folder, vocabulary)
+    return folder
+
+
+def _never_end(model: Any, end: int) -> None:
+    """Give a token a logit far below all others.
+
+    The first layer's attention writes a constant to the first entry of the hidden state, no other layer writes there,
+    and the output matrix reads that entry for this token alone.
+    """
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight[0] = 0.0
+        layer.mlp.down_proj.weight[0] = 0.0
+    attention = model.model.layers[0].self_attn
+    attention.v_proj.weight[0] = 0.0
+    attention.v_proj.bias[0] = 1.0
+    attention.o_proj.weight[0, 0] = _STEADY
+    model.model.embed_tokens.weight[:, 0] = 0.0
+    model.lm_head.weight[:, 0] = 0.0
+    model.lm_head.weight[end, 0] = -10.0
+
+
+def _save_letters(folder: Path, vocabulary: int) -> None:
+    """Write the tokenizer of `make_qwen`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    names = [*letters, *(f"t{number}" for number in range(len(letters), vocabulary)), "<end>"]
+    names = [*letters, *(f"t{number}" for number in range(len(letters), vocabulary - 1)), "<end>"]
     core = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token=letters[0])
     tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 def write_prompts(file: Path, *, num_tasks: int, tokens: int) -> Path:

@@ -42,8 +42,22 @@ def test_prompts_of_the_shapes_have_as_many_tokens_as_were_asked_for(tmp_path: P
     assert len(set(prompts)) == 5
 
 
-def test_no_completion_of_a_shape_can_end_early(tmp_path: Path) -> None:
-    folder = models.make_qwen(tmp_path / "qwen", "0.5B", dry=True)
+@pytest.mark.parametrize("shape", ["0.5B", "7B"])
+def test_no_completion_of_a_shape_can_end_early(tmp_path: Path, shape: str) -> None:
+    """The one with a tied output matrix, and one without."""
+    folder = models.make_qwen(tmp_path / "qwen", shape, dry=True)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert model.generation_config.eos_token_id == models.DRY_VOCABULARY
-    assert model.get_output_embeddings().weight.shape[0] == models.DRY_VOCABULARY
+    end = model.generation_config.eos_token_id
+    assert end == AutoTokenizer.from_pretrained(folder).eos_token_id == models.DRY_VOCABULARY - 1
+    with torch.no_grad():
+        chances = model(torch.arange(64)[None]).logits.softmax(-1)[..., end]
+    assert chances.max().item() < 1e-20
+
+
+def test_the_largest_logit_is_as_asked_for(tmp_path: Path) -> None:
+    folder = models.make_qwen(tmp_path / "qwen", "0.5B", dry=True, top_logit=20.0)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        top = model(torch.randint(models.DRY_VOCABULARY - 1, (8, 32))).logits.amax(-1).mean()
+    assert top.item() == pytest.approx(20.0, rel=0.1)

@@ -1,0 +1,253 @@
+"""Parts about the learner, without an engine of vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from gpu.adapters import random_adapter
+from gpu.bench import RANK, Bench, differences
+from gpu.report import Notes, NotRun
+from rft.learning.spec import LearnerSpec, RankPlace
+
+FORECAST_TOLERANCE = 0.15
+"""How far a forecast may be off, relative to the measured peak."""
+NUM_SEQUENCES = 8
+"""Sequences of the parts that score some."""
+
+
+def steps(bench: Bench, notes: Notes, *, shape: str, cases: Sequence[Mapping[str, Any]]) -> None:
+    """Take optimizer steps of several sizes; compare the peak memory with the forecast."""
+    for case in cases:
+        name = f"{case['rows']}x({case['prompt_tokens']}+{case['completion_tokens']})"
+        name += " checkpointed" if case.get("checkpointing") else ""
+        _step(bench, notes, shape, name, **case)
+
+
+def _step(
+    bench: Bench,
+    notes: Notes,
+    shape: str,
+    name: str,
+    *,
+    rows: int,
+    prompt_tokens: int,
+    completion_tokens: int,
+    checkpointing: bool = False,
+) -> None:
+    divisor = bench.size.divisor
+    prompt, completion = max(2, prompt_tokens // divisor), max(2, completion_tokens // divisor)
+    held = bench.forget_peak() or 0
+    trl = {"gradient_checkpointing": checkpointing}
+    spec = bench.learner_spec(shape, rows=rows, completion_tokens=completion, trl=trl)
+    with open_learner(spec) as learner:
+        seconds = []
+        for _ in range(2):  # the first step compiles kernels and fills the allocator
+            group = bench.group(
+                rows=rows, prompt_tokens=prompt, completion_tokens=completion, policy=learner.publish().policy
+            )
+            with bench.timed() as took:
+                metrics = learner.learn([group])
+            seconds += took
+        peak = bench.peak_bytes()
+    forecast = _forecast_bytes(bench, shape, rows, prompt, completion, checkpointing)
+    notes.check(f"{name}: learned from all", metrics["completions/learned_from"] == rows)
+    notes.note(
+        **{
+            name: {
+                "peak_bytes": peak and peak - held,
+                "forecast_bytes": forecast,
+                "first_step_s": seconds[0],
+                "step_s": seconds[1],
+                "tokens_per_s": rows * (prompt + completion) / seconds[1],
+            }
+        }
+    )
+    if peak is not None:
+        notes.check(f"{name}: forecast", abs(forecast / (peak - held) - 1) <= FORECAST_TOLERANCE)
+
+
+def _forecast_bytes(
+    bench: Bench, shape: str, rows: int, prompt_tokens: int, completion_tokens: int, checkpointing: bool
+) -> int:
+    """The forecast of what torch allocates: without the libraries, which do not ask torch."""
+    from rft.memory import read_shape
+    from rft.memory.learner import MicroBatch, fixed_bytes, pass_bytes
+
+    batch = MicroBatch(
+        rows=rows,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        gradient_checkpointing=checkpointing,
+    )
+    sizes = read_shape(bench.model(shape))
+    how: dict[str, Any] = {"lora_rank": RANK, "dtype": bench.size.dtype, "on_gpu": not bench.dry}
+    parts = fixed_bytes(sizes, **how) | pass_bytes(sizes, batch, **how)
+    return sum(parts.values()) - parts["libraries"]
+
+
+def noise(bench: Bench, notes: Notes) -> None:
+    """Score the same sequences one by one and together, with the head of the model and with one in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rft.learning.canaries import score_canaries
+
+    model = AutoModelForCausalLM.from_pretrained(bench.model("0.5B"), dtype=getattr(torch, bench.size.dtype))
+    model = model.to(bench.device).eval()
+    for head in ("plain", "float32"):
+        if head == "float32":
+            use_float32_head(model)
+        for length in bench.size.gap_lengths:
+            sequences = bench.random_ids(NUM_SEQUENCES, length)
+            alone = [row for ids in sequences for row in score_canaries(model, [ids])]
+            together = score_canaries(model, sequences)
+            notes.note(**{f"{head} head, {length} tokens": differences(alone, together)})
+            notes.check(f"{head} head, {length} tokens: finite", all(x == x for row in together for x in row))
+
+
+def use_float32_head(model: Any) -> None:
+    """Let the output matrix of a model compute in float32, as `learner.trl.cast_lm_head_to_fp32` does."""
+    import torch
+
+    head = model.get_output_embeddings()
+
+    def forward(hidden: Any) -> Any:
+        return torch.nn.functional.linear(hidden.float(), head.weight.float(), head.bias)
+
+    head.forward = forward
+
+
+def sum_over_ranks(bench: Bench, notes: Notes) -> None:
+    """Add up over a process group of one rank, and compare the checksum with that on the CPU."""
+    import torch
+
+    from rft.learning.rank_store import open_store
+    from rft.learning.ranks import Ranks, checksum
+
+    store = open_store("127.0.0.1")
+    backend: Any = "gloo" if bench.dry else "nccl"
+    place = RankPlace(number=0, of=1, address=f"127.0.0.1:{store.port}", host="127.0.0.1", backend=backend)
+    ranks = Ranks.join(place, timeout_s=20)
+    tensors = [torch.arange(5.0, device=bench.device), torch.ones(3, 2, dtype=torch.bfloat16, device=bench.device)]
+    before = [tensor.clone() for tensor in tensors]
+    with bench.timed() as seconds:
+        ranks.add_up(tensors)
+    notes.note(backend=backend, seconds=seconds[0])
+    notes.check("the sum over one rank is its own", all(map(torch.equal, tensors, before)))
+    notes.check("checksum", checksum(tensors) == checksum([tensor.cpu() for tensor in tensors]))
+
+
+def halved_micro_batch(bench: Bench, notes: Notes) -> None:
+    """Take a step, then one with less memory than it used: the learner must halve its micro-batch.
+
+    Raises:
+        NotRun: On the CPU, where torch raises no OutOfMemoryError.
+    """
+    if bench.dry:
+        raise NotRun("torch raises OutOfMemoryError on GPUs only")
+    import torch
+
+    rows, prompt, completion = 16, 128, 128
+    spec = bench.learner_spec("0.5B", rows=rows, completion_tokens=completion)
+    with open_learner(spec) as learner:
+
+        def learn() -> dict[str, float]:
+            policy = learner.publish().policy
+            group = bench.group(rows=rows, prompt_tokens=prompt, completion_tokens=completion, policy=policy)
+            metrics: dict[str, float] = learner.learn([group])
+            return metrics
+
+        learn()
+        held = bench.forget_peak() or 0
+        learn()
+        peak = bench.peak_bytes() or 0
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction((held + 0.75 * (peak - held)) / total)
+        metrics = learn()
+    notes.note(held_bytes=held, peak_bytes=peak, parts=metrics.get("micro_batch_parts"))
+    notes.check("the micro-batch was halved", metrics.get("micro_batch_parts") == 2)
+    notes.check("the step was taken", metrics["loss"] == metrics["loss"])
+
+
+def ppo_step(bench: Bench, notes: Notes) -> None:
+    """Take a step of PPO, write a checkpoint, and go on from it."""
+    spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16, kind="ppo")
+    with open_learner(spec) as learner:
+        metrics = learner.learn([_short_group(bench, learner)])
+        checksum = learner.checksum()
+        learner.save()
+    notes.note(**{name: value for name, value in metrics.items() if name.startswith("value/")})
+    notes.check("finite loss", metrics["loss"] == metrics["loss"])
+    bench.forget_peak()
+    with open_learner(replace(spec, resume_from=spec.run_folder / "checkpoints" / "checkpoint-1")) as learner:
+        notes.check("resumes at its step", learner.steps_done == 1)
+        notes.check("resumes with its weights", learner.checksum() == checksum)
+
+
+def full_weights(bench: Bench, notes: Notes) -> None:
+    """Train all weights for a step, and publish them."""
+    from rft.types import FullWeights
+
+    spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16, lora=None, learning_rate=1e-5)
+    spec = replace(spec, canaries=tuple(bench.random_ids(3, 36)))
+    with open_learner(spec) as learner:
+        before = learner.publish()
+        with bench.timed() as seconds:
+            learner.learn([_short_group(bench, learner)])
+        with bench.timed() as publishing:
+            after = learner.publish()
+    assert isinstance(after.weights, FullWeights)
+    gap = differences(before.canary_logprobs, before.base_canary_logprobs)
+    notes.note(
+        step_s=seconds[0],
+        publish_s=publishing[0],
+        published_bytes=len(after.weights.tensors),
+        peak_bytes=bench.peak_bytes(),
+        version_0_against_base=gap,
+        moved=differences(after.canary_logprobs, before.canary_logprobs),
+    )
+    notes.check("version 0 is the base model", gap["mean"] <= 0.01)
+    notes.check("the weights changed", before.policy.fingerprint != after.policy.fingerprint)
+
+
+def transformers_engine(bench: Bench, notes: Notes) -> None:
+    """Sample with Transformers, load an adapter, and sample with it."""
+    from rft.config.samplers.transformers import TransformersSamplerConfig
+    from rft.sampling.engine import Request, SamplingOptions, sample_all
+    from rft.sampling.transformers_engine import TransformersEngine
+
+    spec = replace(bench.engine_spec("0.5B"), sampler=TransformersSamplerConfig(completions_per_batch=8))
+    engine = TransformersEngine(spec)
+    canaries = bench.random_ids(3, 36)
+    base = engine.score(canaries)
+    loaded = engine.load(random_adapter(bench, version=1, seed=1))
+    moved = differences(engine.score(canaries).logprobs, base.logprobs)
+    prompt = bench.random_ids(1, 16)[0]
+    requests = [Request(task_id="t", index=i, prompt_ids=prompt, seed=i) for i in range(8)]
+    options = SamplingOptions(temperature=1.0, max_completion_tokens=bench.size.completion_tokens // 8)
+    with bench.timed() as seconds:
+        rollouts = sample_all(engine, requests, options)
+    notes.note(moved=moved, tokens_per_s=sum(len(rollout.completion_ids) for rollout in rollouts) / seconds[0])
+    notes.check("the adapter is read back", not loaded.problems and loaded.modules_matched > 0)
+    notes.check("the adapter changes the scores", moved["mean"] > 0.01)
+    notes.check("all completions ended", len(rollouts) == len(requests))
+
+
+@contextmanager
+def open_learner(spec: LearnerSpec) -> Iterator[Any]:
+    """Build a learner in this process, and close it."""
+    from rft.learning.build import build_learner
+
+    learner = build_learner(spec)
+    try:
+        yield learner
+    finally:
+        learner.close()
+
+
+def _short_group(bench: Bench, learner: Any) -> Any:
+    return bench.group(rows=8, prompt_tokens=16, completion_tokens=16, policy=learner.publish().policy)
