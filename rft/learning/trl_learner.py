@@ -19,8 +19,8 @@ from rft.config.learners.base import LoraConfig
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
-from rft.learning.packing import pack_adapter, pack_model
 from rft.learning.publication_record import PublicationRecord
+from rft.learning.publication_weights import pack_adapter, pack_model
 from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import COMPLETE, LearnerSpec
 from rft.learning.trl_import import GRPOConfig

@@ -47,7 +47,7 @@ def test_an_adapter_with_peft(
     import torch
     from transformers import AutoTokenizer
 
-    from rft.learning.packing import pack_adapter
+    from rft.learning.publication_weights import pack_adapter
     from rft.models.base_model import load_tokenizer
     from rft.run_folder.checkpoint import save_adapter
 
