@@ -150,6 +150,7 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
         "model_name": "some/model",
         "base": Policy(version=0, fingerprint="base"),
         "completions_per_micro_batch": 2,
+        "gradient_checkpointing": False,
         "dtype": "float32",
         "on_gpu": False,
         "num_threads": 1,

@@ -91,6 +91,36 @@ def _eos_weight(model: Any, tokenizer: Any) -> float:
     return float((others + log_odds) / steady)
 
 
+def make_random(folder: Path, shape: Mapping[str, int]) -> Path:
+    """Make a Llama with random weights and the embedded model's tokenizer, in float32.
+
+    Args:
+        folder: The folder to write.
+        shape: Values of `hidden`, `intermediate`, `layers`, `heads`, `kv_heads` and `vocabulary`.
+    """
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    torch.manual_seed(MEDIUM_SEED)
+    config = LlamaConfig(
+        vocab_size=shape["vocabulary"],
+        hidden_size=shape["hidden"],
+        intermediate_size=shape["intermediate"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["kv_heads"],
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 QWEN2_5: Mapping[str, Mapping[str, int | bool]] = {
     "0.5B": {"hidden": 896, "intermediate": 4864, "layers": 24, "heads": 14, "kv_heads": 2, "tied": True},
     "1.5B": {"hidden": 1536, "intermediate": 8960, "layers": 28, "heads": 12, "kv_heads": 2, "tied": True},

@@ -94,8 +94,9 @@ def read_run(run: Path, job: Job, arm: Arm) -> Outcome:
 def first_adapter(run: Path) -> str:
     """Return the fingerprint of the run's initial adapter, from a second learner built for this purpose."""
     from rft.cluster import Workplace, share_out, this_machine
-    from rft.config import RunConfig
+    from rft.config import RunConfig, completions_per_micro_batch
     from rft.learning.build import build_learner
+    from rft.memory import Device, Sizes
     from rft.run import build
     from rft.run.inputs import prepare
 
@@ -108,8 +109,10 @@ def first_adapter(run: Path) -> str:
         sampler_options=(),
         learner_options=(),
         mirrors=(),
+        device=Device(ram_bytes=None),
     )
-    learner = build_learner(build.learner_spec(config, prepared, place, None))
+    sizes = Sizes(completions_per_micro_batch=completions_per_micro_batch(config))
+    learner = build_learner(build.learner_spec(config, prepared, place, None, sizes))
     try:
         return learner.publish().policy.fingerprint
     finally:

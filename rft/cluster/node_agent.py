@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from rft.cluster.free_memory import device_here
 from rft.errors import ClusterError, UsageError
+from rft.memory import Device
 from rft.models.base_model import fingerprint, locate
 
 READ_BYTES = 32 * 1024 * 1024
@@ -31,6 +33,10 @@ class NodeKeeper:
     def exists(self, path: str) -> bool:
         """Whether an absolute path exists, to detect file systems shared with the driver."""
         return os.path.exists(path)
+
+    def device(self) -> Device:
+        """Return the free memory of this node."""
+        return device_here()
 
     def find_model(self, path: str, name: str | None, expected: str) -> bool:
         """Search this node for the base model: stored earlier, at the driver's path, embedded, or on the hub.

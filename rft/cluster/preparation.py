@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.schema import AttachClusterConfig
 from rft.errors import ClusterError, ConfigError
+from rft.memory import Device
 
 
 async def prepare_nodes(
@@ -28,7 +30,7 @@ async def prepare_nodes(
     model: Path,
     fingerprint: str,
     num_samplers: int,
-) -> tuple[Path, tuple[Mirror | None, ...]]:
+) -> tuple[Path, tuple[Mirror | None, ...], Device]:
     """Check every node, send the base model to nodes that lack it, and detect file systems shared with the driver.
 
     Args:
@@ -40,7 +42,7 @@ async def prepare_nodes(
 
     Returns:
         The folder of the base model, the same on every node, and for each rank of the learner a mirror, or None where
-        its node sees the run folder.
+        its node sees the run folder; and the nodes' free memory.
 
     Raises:
         ConfigError: A node lacks a library, or has another version.
@@ -69,12 +71,26 @@ async def prepare_nodes(
     }
     if lacking:
         await send_model(lacking, model, fingerprint, deadline_s)
+    devices = await ask(
+        [keeper.device.remote() for keeper in keepers.values()],
+        what=f"{len(keepers)} node(s) to report their free memory",
+        deadline_s=cluster.start_timeout_s,
+    )
     ranks = [node.id for node in placement.nodes[num_samplers:]]
     mirrors: dict[str, Mirror | None] = {}
     if isinstance(config, RunConfig) and ranks:
         run_folder = Path(config.output_dir).absolute()
         mirrors = await _mirrors({id: keepers[id] for id in ranks}, folder, run_folder, deadline_s)
-    return Path(folder) / "models" / fingerprint, tuple(mirrors[id] for id in ranks)
+    return Path(folder) / "models" / fingerprint, tuple(mirrors[id] for id in ranks), _together(devices)
+
+
+def _together(devices: Sequence[Device]) -> Device:
+    """Return the main memory of all nodes, and the least of their GPUs."""
+    gpus = [device.gpu_bytes for device in devices if device.gpu_bytes is not None]
+    ram = [device.ram_bytes for device in devices]
+    return Device(
+        ram_bytes=None if None in ram else sum(each for each in ram if each), gpu_bytes=min(gpus, default=None)
+    )
 
 
 async def _check_versions(

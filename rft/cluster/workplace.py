@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rft.cluster.free_memory import device_here
 from rft.cluster.nodes import this_machine
 from rft.cluster.placement import Placement, nodes_now, reserved
 from rft.cluster.seating import Seat, idle_gpus_warning
@@ -17,6 +18,7 @@ from rft.cluster.shares import Shares, share_out, threads_of
 from rft.config import EvaluateConfig, RunConfig
 from rft.errors import ClusterError, ConfigError, WaitTimeout
 from rft.imports import vllm_needs_gpu
+from rft.memory import Device
 
 if TYPE_CHECKING:
     from rft.cluster.mirrored_learner import Mirror
@@ -44,6 +46,8 @@ class Workplace:
     """Options of the Ray actor of each rank of the learner; none where there is no learner."""
     mirrors: tuple[Mirror | None, ...]
     """Mirror of each rank's node, which transfers files if the node does not share the run folder."""
+    device: Device
+    """The free memory before the processes start: of this machine, or of the nodes of a cluster."""
     sampler_nodes: tuple[str, ...] = ()
     """Name of each sampler's node; empty if all processes run on this machine."""
 
@@ -145,6 +149,7 @@ def _placed(
         sampler_options=tuple(placement.actor_options(index) for index in range(num_samplers)),
         learner_options=tuple(placement.actor_options(num_samplers + rank) for rank in range(num_ranks)),
         mirrors=(None,) * num_ranks,
+        device=device_here(),
         sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes[:num_samplers]),
     )
 
@@ -159,10 +164,10 @@ async def _prepared(
     """Return the workplace with the base model on every node and mirrors of the ranks' folders."""
     from rft.cluster.preparation import prepare_nodes  # imports Ray, which the core does not install
 
-    model, mirrors = await prepare_nodes(
+    model, mirrors, device = await prepare_nodes(
         placement, config, model=place.model, fingerprint=fingerprint, num_samplers=num_samplers
     )
-    return replace(place, model=model, mirrors=mirrors)
+    return replace(place, model=model, mirrors=mirrors, device=device)
 
 
 @contextmanager

@@ -27,6 +27,9 @@ def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLea
     os.environ["OMP_NUM_THREADS"] = str(spec.num_threads)
     if not spec.on_gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides no GPU from an actor without one
+    if spec.on_gpu:
+        # Micro-batches differ in shape; segments that grow leave no gaps of the wrong size. torch reads this once.
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     with large_imports() if spec.run.learner.libraries else nullcontext():
         learner_class = resolve_name(spec.run.learner.target)
     if place is None:

@@ -68,10 +68,14 @@ class LearnerSpec:
     """The run folder on the learner's node; it receives the checkpoints."""
     completions_per_micro_batch: int
     """Completions in one forward and backward pass."""
+    gradient_checkpointing: bool = False
+    """Whether the backward pass computes activations again instead of keeping them."""
     dtype: str
     """float32, bfloat16 or float16."""
     on_gpu: bool
     """Whether to use an NVIDIA GPU."""
+    gpu_share: float = 1.0
+    """Share of the GPU's memory that the learner can use."""
     num_threads: int
     """CPU threads."""
     canaries: tuple[tuple[int, ...], ...] = ()

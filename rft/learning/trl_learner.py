@@ -49,6 +49,9 @@ class TrlLearner:
             config = GRPOConfig(**_arguments(spec, learner))
         except (TypeError, ValueError) as error:
             raise LearnError(f"TRL refuses learner.trl: {error}") from error
+        if spec.on_gpu and spec.gpu_share < 1:
+            # Beyond its share, the learner would take the memory of the engine on the same GPU, which then ends.
+            torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
         # Without an adapter, the weights are trained in float32, with autocast on a GPU: bfloat16 loses steps of 1e-6.
         model = AutoModelForCausalLM.from_pretrained(
             spec.model,
@@ -180,8 +183,8 @@ def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any
         "seed": run.seed,
         "use_cpu": not spec.on_gpu,
         "bf16": spec.on_gpu and spec.dtype == "bfloat16",
-        # Micro-batches are bounded by tokens; recomputing every layer would cost a third forward pass.
-        "gradient_checkpointing": False,
+        "fp16": spec.on_gpu and spec.dtype == "float16",  # with loss scaling: small gradients would round to 0
+        "gradient_checkpointing": spec.gradient_checkpointing,
         "dataloader_pin_memory": spec.on_gpu,
         "report_to": [],  # trackers are sinks of the driver
         "logging_steps": 1,

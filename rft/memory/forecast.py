@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rft.memory.device import Device, in_gb
 from rft.memory.sizes import Sizes
@@ -72,6 +73,11 @@ class Forecast:
     def ram_bytes(self) -> int:
         """Return the main memory that all processes need together."""
         return sum(process.count * process.num_bytes for process in self.processes if not process.gpus)
+
+    def facts(self) -> dict[str, Any]:
+        """Return sizes and memory as entries of manifest.json."""
+        memory = {process.name: dict(process.parts) for process in self.processes}
+        return {"sizes": asdict(self.sizes), "memory_bytes": memory}
 
     def rows(self) -> dict[str, str]:
         """Describe the memory of each process, by its name."""

@@ -8,11 +8,12 @@ from typing import Any
 
 from rft.cluster import Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
-from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
+from rft.config import EvaluateConfig, RunConfig
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
+from rft.memory import Sizes
 from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
@@ -74,6 +75,7 @@ def learner_spec(
     prepared: Prepared,
     place: Workplace,
     resume_from: Path | None,
+    sizes: Sizes,
     score: tuple[tuple[int, ...], ...] | None = None,
 ) -> LearnerSpec:
     """Return the learner's spec; `score` contains the canaries of shared samplers."""
@@ -86,9 +88,11 @@ def learner_spec(
         model_name=prepared.model_name,
         base=prepared.base,
         run_folder=Path(run.output_dir).absolute(),
-        completions_per_micro_batch=completions_per_micro_batch(run, on_gpu=on_gpu),
+        completions_per_micro_batch=sizes.completions_per_micro_batch,
+        gradient_checkpointing=sizes.gradient_checkpointing,
         dtype=run.model.weights_dtype(on_gpu=on_gpu),
         on_gpu=on_gpu,
+        gpu_share=min(1.0, place.shares.learner_gpus),
         num_threads=place.shares.learner_threads,
         canaries=canaries(prepared) if score is None else score,
         resume_from=resume_from,
@@ -112,10 +116,11 @@ async def learner(
     prepared: Prepared,
     place: Workplace,
     resume_from: Path | None,
+    sizes: Sizes,
     score: tuple[tuple[int, ...], ...] | None = None,
 ) -> RemoteLearner:
     """Return the learner, which loads its model in each rank; `score` like in `learner_spec`."""
-    spec = learner_spec(run, prepared, place, resume_from, score)
+    spec = learner_spec(run, prepared, place, resume_from, sizes, score)
     moved = {mirror: await mirror.move(spec) for mirror in dict.fromkeys(place.mirrors) if mirror is not None}
     specs = [spec if mirror is None else moved[mirror] for mirror in place.mirrors]
     options: dict[str, Any] = {

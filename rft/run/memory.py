@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rft.cluster import device_here, shares_here
 from rft.config import RunConfig
 from rft.errors import UsageError
@@ -9,6 +11,7 @@ from rft.memory import Device, Forecast, RunFacts, Sizes, forecast_run, read_sha
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
+from rft.run_folder.recorder import MANIFEST, read_manifest
 
 
 def forecast_of(
@@ -52,6 +55,16 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
     if shares is None:
         return None
     return forecast_of(run, prepared, device_here(), learner_gpus=shares.learner_gpus, sampler_gpus=shares.sampler_gpus)
+
+
+def recorded_sizes(folder: Path) -> Sizes | None:
+    """Return the sizes that a run has used before its resume; None for a new run.
+
+    Args:
+        folder: The run folder.
+    """
+    recorded = read_manifest(folder).get("sizes") if (folder / MANIFEST).is_file() else None
+    return Sizes(**recorded) if recorded else None
 
 
 def refuse_memory(run: RunConfig, forecast: Forecast | None) -> None:

@@ -18,8 +18,10 @@ from rft.events import Emit, Notice, PartsStarted, PhaseStarted, Warned
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
+from rft.memory import Forecast
 from rft.run import build
 from rft.run.inputs import Prepared
+from rft.run.memory import forecast_of, recorded_sizes, refuse_memory
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Publication
@@ -127,24 +129,25 @@ async def _open(
             emit(PhaseStarted(text="waiting for the samplers, and starting the learner"))
             shared = await stack.enter_async_context(samplers)
         place = await stack.enter_async_context(_workplace(config, prepared, emit, shared_ray, bool(shared)))
+        forecast = _forecast(config, prepared, place, emit) if isinstance(config, RunConfig) else None
         engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit)
         fleet = build.fleet(engines, config, prepared, warn=warn)
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
         start_samplers = shared.is_up if shared else engines.start
         learner = None
-        if isinstance(config, RunConfig):
+        if isinstance(config, RunConfig) and forecast is not None:
             # On a GPU of both, vLLM would take the learner's memory for its own while it sizes its cache.
             if in_turn := place.shares.share_gpus:
                 await start_samplers()
                 emit(PhaseStarted(text="starting the learner"))
             canaries = shared.canaries if shared else None
-            learner = await build.learner(config, prepared, place, checkpoint, canaries)
+            learner = await build.learner(config, prepared, place, checkpoint, forecast.sizes, canaries)
             await stack.enter_async_context(_closing(learner))
             await together(*([] if in_turn else [start_samplers()]), learner.start())
         else:
             await start_samplers()
-        emit(PartsStarted(facts={"samplers": engines.facts}))
+        emit(PartsStarted(facts={"samplers": engines.facts, **(forecast.facts() if forecast else {})}))
         if place.shares.sampler_gpus:
             for text in _cache_texts(engines.facts):
                 emit(Notice(text=text))
@@ -157,6 +160,28 @@ async def _open(
             await fleet.leave()  # what this run loaded would stay in a program that outlives it
         if learner is not None:
             emit(PhaseStarted(text="closing"))
+
+
+def _forecast(run: RunConfig, prepared: Prepared, place: Workplace, emit: Emit) -> Forecast:
+    """Forecast the memory of a run, tell it, and choose the sizes that depend on it.
+
+    Raises:
+        UsageError: Not enough memory to train all weights.
+    """
+    forecast = forecast_of(
+        run,
+        prepared,
+        place.device,
+        learner_gpus=place.shares.learner_gpus,
+        sampler_gpus=place.shares.sampler_gpus,
+        sizes=recorded_sizes(Path(run.output_dir)),
+    )
+    refuse_memory(run, forecast)
+    for name, row in forecast.rows().items():
+        emit(Notice(text=f"{name}: {row}"))
+    if warning := forecast.warning():
+        emit(Warned(text=warning))
+    return forecast
 
 
 def _own_engines(

@@ -16,6 +16,7 @@ from rft.events import CheckpointSaved, Emit, Measured, Phase, PhaseStarted, Ste
 from rft.learning.remote import RemoteLearner
 from rft.loop import train
 from rft.metrics.drift import DriftWatch, drift_metrics
+from rft.metrics.halving import HalvingWatch
 from rft.metrics.intervals import Estimate
 from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.signal import SignalWatch
@@ -66,7 +67,7 @@ class Steps:
         """
         learner = parts.learner
         tasks = await self._before_the_first_step(parts)
-        signal, drift = SignalWatch(), DriftWatch()
+        signal, drift, halving = SignalWatch(), DriftWatch(), HalvingWatch()
         drift.read(line for line in read_metrics(self.folder) if line["step"] > 0)
         self.emit(PhaseStarted(text="training"))
         on_interruptible(True)
@@ -74,7 +75,7 @@ class Steps:
             async for done, batch in steps:
                 report, warnings = drift.watched(done, drift_metrics(batch.sampled))
                 self.emit(StepTrained(report=report, groups=batch.sampled))
-                for warning in (signal.observe(batch.sampled), *warnings):
+                for warning in (signal.observe(batch.sampled), halving.observe(report.metrics), *warnings):
                     if warning:
                         self.emit(Warned(text=warning))
                 await self._finish_step(report, parts)

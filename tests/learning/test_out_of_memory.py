@@ -1,14 +1,16 @@
-"""A learner whose GPU has too little memory for a micro-batch."""
+"""The memory of a learner: halves of micro-batches, checkpointed activations, and precision."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from rft.errors import LearnError
+from rft.learning.trl_learner import _arguments
 from rft.learning.trl_trainer import LeanTrainer
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
@@ -151,3 +153,27 @@ def test_a_resumed_learner_starts_with_halves(
     resumed = build("second", **KEYS, resume_from=checkpoint)
     learn(resumed, group_for, steps=1)
     assert set(passes) == {2}
+
+
+def test_checkpointed_activations_give_the_same_gradient(
+    build: Callable[..., Learner],
+    group_for: Callable[..., Any],
+    keep_gradients: Callable[[Learner], dict[str, torch.Tensor]],
+    same_up_to_rounding: Callable[..., None],
+) -> None:
+    kept = []
+    for folder, checkpointing in (("kept", False), ("again", True)):
+        learner = build(folder, gradient_checkpointing=checkpointing, **KEYS)
+        kept.append(keep_gradients(learner))
+        learn(learner, group_for)
+        assert learner._stepped.trainer.model.is_gradient_checkpointing is checkpointing
+    same_up_to_rounding(*kept)
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float16", (True, False)), ("bfloat16", (False, True))])
+def test_float16_scales_the_loss(
+    make_learner_spec: Callable[..., Any], tmp_path: Path, dtype: str, expected: tuple[bool, bool]
+) -> None:
+    spec = make_learner_spec(tmp_path, "grpo", on_gpu=True, dtype=dtype)
+    arguments = _arguments(spec, spec.run.learner)
+    assert (arguments["fp16"], arguments["bf16"]) == expected

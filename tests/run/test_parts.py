@@ -63,7 +63,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(parts.build, "engines", lambda *_: world.part("samplers"))
     monkeypatch.setattr(parts.build, "fleet", lambda engines, *_, **__: engines)
 
-    async def learner(run: Any, prepared: Any, place: Any, checkpoint: Any, canaries: Any) -> Any:
+    async def learner(run: Any, prepared: Any, place: Any, checkpoint: Any, sizes: Any, canaries: Any) -> Any:
         world.does("build learner" if canaries is None else f"build learner with {canaries}")
         return world.part("learner")
 
@@ -75,6 +75,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         finally:
             world.does("leave place")
 
+    monkeypatch.setattr(parts, "_forecast", lambda *_: SimpleNamespace(sizes=None, facts=dict))
     monkeypatch.setattr(parts.build, "learner", learner)
     monkeypatch.setattr(parts, "workplace", workplace)
     return world

@@ -1,0 +1,81 @@
+"""The memory forecast of a run, and the sizes that it keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rft.config import RunConfig
+from rft.config.commands import load_training
+from rft.errors import UsageError
+from rft.memory import Device, Forecast, Sizes
+from rft.models.base_model import EMBEDDED_MODELS
+from rft.run.memory import forecast_here, forecast_of, recorded_sizes, refuse_memory
+
+PREPARED: Any = SimpleNamespace(
+    model=EMBEDDED_MODELS["embedded:tiny"],
+    longest_prompt_tokens=72,
+    tasks=SimpleNamespace(train=[1] * 8, validation=[], test=[]),
+    held_out=[],
+)
+
+
+def run_of(*words: str) -> RunConfig:
+    return load_training(["experiment=quickstart", *words], "/nowhere")
+
+
+@pytest.fixture
+def forecast() -> Callable[..., Forecast]:
+    """`forecast("learner.lora=null", ram_gb=1)`: of the quickstart, on a CPU."""
+
+    def make(*words: str, ram_gb: float = 10, sizes: Sizes | None = None) -> Forecast:
+        device = Device(ram_bytes=int(ram_gb * 10**9))
+        return forecast_of(run_of(*words), PREPARED, device, learner_gpus=0, sampler_gpus=0, sizes=sizes)
+
+    return make
+
+
+def test_the_quickstart(forecast: Callable[..., Forecast]) -> None:
+    made = forecast()
+    assert made.sizes == Sizes(completions_per_micro_batch=8)
+    assert [process.name for process in made.processes] == ["learner", "sampler"]
+    assert made.facts()["sizes"] == {"completions_per_micro_batch": 8, "gradient_checkpointing": False}
+    # 3 x (4 x 128 x 128 + 3 x 128 x 352 + 2 x 128) + 105 x 128 weights in float32.
+    assert made.facts()["memory_bytes"]["learner"]["weights"] == 4 * 616_320
+
+
+def test_a_cluster_has_no_forecast_before_its_nodes_are_known() -> None:
+    assert forecast_here(run_of("cluster=attach"), PREPARED) is None
+
+
+def test_earlier_sizes_are_kept(forecast: Callable[..., Forecast], tmp_path: Path) -> None:
+    assert recorded_sizes(tmp_path) is None
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"seed": 0}))
+    assert recorded_sizes(tmp_path) is None
+    sizes = Sizes(completions_per_micro_batch=2, gradient_checkpointing=True)
+    manifest.write_text(json.dumps({"seed": 0, **forecast(sizes=sizes).facts()}))
+    assert recorded_sizes(tmp_path) == sizes
+
+
+def test_all_weights_without_room_are_refused(forecast: Callable[..., Forecast]) -> None:
+    run = run_of("learner.lora=null")
+    refuse_memory(run, forecast("learner.lora=null"))
+    with pytest.raises(UsageError) as caught:
+        refuse_memory(run, forecast("learner.lora=null", ram_gb=1))
+    problem, remedy = caught.value.problems
+    assert problem.startswith("learner.lora=null: the processes need 1.4 GB of main memory (learner ")
+    assert problem.endswith("but 1.0 GB are free")
+    assert "an adapter instead of all weights: omit learner.lora=null" in remedy
+
+
+def test_an_adapter_without_room_is_not_refused(forecast: Callable[..., Forecast]) -> None:
+    made = forecast(ram_gb=1)
+    refuse_memory(run_of(), made)
+    refuse_memory(run_of(), None)
+    assert made.warning() is not None
