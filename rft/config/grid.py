@@ -15,11 +15,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from rft.config.commands import load_training
+from rft.config.comparable_scores import comparison_problems
 from rft.config.compose import initialized, usable_overrides
 from rft.config.line import quoted, read_line
 from rft.config.presets import COMPOSING, explained
 from rft.config.schema import RunConfig
-from rft.config.yardstick import comparison_problems
 from rft.errors import ConfigError, UsageError
 from rft.redaction import hide_in_words, searched_secrets
 
