@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rft.config.of_run import in_words, settings_of_run
+from rft.config.adapter_settings import in_words, settings_of_run
 from rft.config.samplers import SAMPLERS
 from rft.config.samplers.base import SamplerConfig
 from rft.data.rendering import Renderer

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from rft.commands.configured import configured
 from rft.config import EvaluateConfig
+from rft.config.adapter_settings import settings_in_words
 from rft.config.commands import load_evaluation
-from rft.config.of_run import settings_in_words
 
 if TYPE_CHECKING:
     from rft.api.evaluate import Measurement

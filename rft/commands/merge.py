@@ -12,8 +12,8 @@ from rich.text import Text
 
 from rft.commands.configured import configured
 from rft.config import MergeConfig
+from rft.config.adapter_settings import run_folder_of, settings_of_run
 from rft.config.commands import load_merge
-from rft.config.of_run import run_folder_of, settings_of_run
 from rft.errors import OutputError
 from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, find_adapter, load_adapter, whole_model

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from rft.config.adapter_settings import run_folder_of, settings_in_words
 from rft.config.commands import load_evaluation, load_training
-from rft.config.of_run import run_folder_of, settings_in_words
 from rft.errors import ConfigError, UsageError
 from rft.run.inputs import prepare
 
