@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from rft.commands.guard import guarded
 from rft.config.catalog import command_of
+from rft.config.command_line import asks_for_help, read_line
 from rft.config.commands import with_hydra
-from rft.config.line import asks_for_help, read_line
 
 Config = TypeVar("Config")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from rft.commands.configured import print_help
-from rft.config.line import asks_for_help, read_line
+from rft.config.command_line import asks_for_help, read_line
 from rft.imports import require_packages
 
 

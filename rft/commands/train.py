@@ -6,8 +6,8 @@ from rich.console import Console
 
 from rft.commands.configured import configured
 from rft.config import RunConfig
+from rft.config.command_line import asks_for_help, read_line
 from rft.config.commands import load_training
-from rft.config.line import asks_for_help, read_line
 from rft.imports import require_packages
 
 

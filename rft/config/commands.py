@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from rft.config.adapter_settings import given_keys, with_settings_of_run
 from rft.config.catalog import command_of
+from rft.config.command_line import read_line
 from rft.config.compose import load, register, usable_overrides
-from rft.config.line import read_line
 from rft.config.presets import COMPOSING, conf_dir, explained
 from rft.config.problems import (
     audit_config_problems,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rft.config.catalog import SCHEMAS, config_name_of
-from rft.config.line import OPTIONS
+from rft.config.command_line import OPTIONS
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, reference
 from rft.grading.loading.targets import BUILT_IN

@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from rft.config.command_line import quoted, read_line
 from rft.config.commands import load_training
 from rft.config.comparable_scores import comparison_problems
 from rft.config.compose import initialized, usable_overrides
-from rft.config.line import quoted, read_line
 from rft.config.presets import COMPOSING, explained
 from rft.config.schema import RunConfig
 from rft.errors import ConfigError, UsageError

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from rft.config.catalog import SCHEMAS, command_of
-from rft.config.line import OPTIONS, SHORT, read_line
+from rft.config.command_line import OPTIONS, SHORT, read_line
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, Part, reference
 from rft.errors import ConfigError

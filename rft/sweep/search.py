@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from rft.config import RunConfig
+from rft.config.command_line import quoted
 from rft.config.commands import load_training
 from rft.config.grid import check_trials
-from rft.config.line import quoted
 from rft.config.search import Search, key_of, read_search
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.redaction import HIDDEN, hide, hide_in_words, secrets_in

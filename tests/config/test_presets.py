@@ -12,10 +12,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from rft.config import compose as composing
+from rft.config.command_line import Line, read_line
 from rft.config.commands import load_evaluation, load_grading, load_training
 from rft.config.compose import compose, initialized, usable_overrides
 from rft.config.grid import read_grid
-from rft.config.line import Line, read_line
 from rft.config.presets import conf_dir
 from rft.config.search import Between, read_search
 from rft.errors import ConfigError
