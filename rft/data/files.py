@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rft.data.opening import kind_of, read_bytes
+from rft.data.file_content import kind_of, read_bytes
 from rft.errors import DataError
 from rft.imports import missing_packages
 
