@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from rft.data import opening, sources
+from rft.data import file_content, sources
 from rft.data.files import Flaw, Row
 from rft.data.sources import read_rows
 from rft.errors import DataError
@@ -154,7 +154,7 @@ def test_a_stray_zero_is_no_encoding(tmp_path: Path) -> None:
 
 
 def test_a_gzip_file_may_not_unpack_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr(file_content, "MAX_UNPACKED_BYTES", 1 << 20)
     path = tmp_path / "tasks.jsonl.gz"
     path.write_bytes(gzip.compress(b"0" * (1 << 20) + b"0"))
     assert "uncompressed size exceeds" in problem_of(str(path))
