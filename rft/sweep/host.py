@@ -76,7 +76,7 @@ class Host:
             lines.append(f"the cluster has room for {self._parallel} trial(s) at a time, not for {self._requested}")
         alone = Counter(reason for trial in self._inputs if (reason := why_alone(*trial)))
         if sets := {sharing_key(*trial) for trial in self._inputs if why_alone(*trial) is None}:
-            lines.append(f"trials share samplers; number of sets, used one after the other: {len(sets)}")
+            lines.append(f"trials share samplers; sets of samplers, used in turn: {len(sets)}")
         lines += [f"{number} trial(s) have their own samplers: {reason}" for reason, number in alone.items()]
         return lines
 

@@ -130,7 +130,7 @@ def test_a_grid_of_four_shares_a_fleet(nodes: Nodes) -> None:
     done = nodes.user.grid(*FAKE, *settings, "loop.steps=3")
     assert done.code == 0
     assert "4 trials, 2 at a time" in done.output
-    assert "trials share samplers; number of sets, used one after the other: 1" in done.output
+    assert "trials share samplers; sets of samplers, used in turn: 1" in done.output
     sweep = nodes.user.folder / "sweep"
     assert [trial["status"] for trial in json.loads((sweep / "sweep.json").read_text())["trials"]] == ["finished"] * 4
     for number in range(4):
