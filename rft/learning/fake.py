@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from rft.learning.publication_record import PublicationRecord
 from rft.learning.spec import COMPLETE, LearnerSpec
-from rft.types import Adapter, GradedGroup, Policy, Publication
+from rft.types import Adapter, GradedGroup, Logprobs, Policy, Publication
 
 
 class FakeLearner:
@@ -45,6 +45,10 @@ class FakeLearner:
         publication = self._publication()
         self._published.add(publication)
         return publication
+
+    def base_canary_logprobs(self) -> Logprobs:
+        """Return no scores."""
+        return ()
 
     def history(self) -> list[Publication]:
         """Return the last publications, oldest first."""

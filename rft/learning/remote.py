@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from rft.errors import LearnError, RankLost, RftError, UsageError, WaitTimeout
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
-from rft.types import Adapter, FullWeights, GradedGroup, Publication, StoredWeights
+from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Publication, StoredWeights
 from rft.waiting import wait_for
 
 T = TypeVar("T")
@@ -181,6 +181,12 @@ class RemoteLearner:
         weights: list[Adapter | FullWeights]
         weights = await ask_ranks([stored.reference], what, deadline_s, names=self._names)
         return weights[0]
+
+    async def base_canary_logprobs(self) -> Logprobs:
+        """Return the base model's scores of the canaries."""
+        what = "the base model's scores of the canaries"
+        scores: Logprobs = await self._ask_first("call", what, "base_canary_logprobs")
+        return scores
 
     async def history(self) -> list[Publication]:
         """Return the last publications, oldest first, with references as from `publish`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from rft.config import RunConfig
-from rft.types import GradedGroup, Policy, Publication
+from rft.types import GradedGroup, Logprobs, Policy, Publication
 
 COMPLETE = "complete.json"
 """The last file written into a checkpoint; a checkpoint without it is incomplete."""
@@ -34,6 +34,9 @@ class LocalLearner(Protocol):
 
     def publish(self) -> Publication:
         """Return the current policy as version `steps_done`."""
+
+    def base_canary_logprobs(self) -> Logprobs:
+        """Return the base model's scores of the canaries; empty without a model."""
 
     def history(self) -> list[Publication]:
         """Return the last `staleness + 1` publications, or all if there are fewer, oldest first.

@@ -19,6 +19,7 @@ from rft.config.learners.base import LoraConfig
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
+from rft.learning.float32_head import use_float32_head
 from rft.learning.publication_record import PublicationRecord
 from rft.learning.publication_weights import pack_adapter, pack_model
 from rft.learning.ranks import Ranks, checksum
@@ -26,7 +27,7 @@ from rft.learning.spec import COMPLETE, LearnerSpec
 from rft.learning.trl_import import GRPOConfig
 from rft.learning.trl_seam import SteppedTrainer
 from rft.models.base_model import load_tokenizer
-from rft.types import GradedGroup, Publication
+from rft.types import GradedGroup, Logprobs, Publication
 
 
 class TrlLearner:
@@ -52,22 +53,18 @@ class TrlLearner:
         if spec.on_gpu and spec.gpu_share < 1:
             # Beyond its share, the learner would take the memory of the engine on the same GPU, which then ends.
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
-        # Without an adapter, the weights are trained in float32, with autocast on a GPU: bfloat16 loses steps of 1e-6.
-        model = AutoModelForCausalLM.from_pretrained(
-            spec.model,
-            config=without_dropout(AutoConfig.from_pretrained(spec.model)),
-            dtype=torch.float32 if learner.lora is None else getattr(torch, spec.dtype),
-        ).to(config.device)
-        self._base_canary_logprobs = score_canaries(model, spec.canaries, self._precision())
+        model = _load_model(spec).to(config.device)
         self._stepped = SteppedTrainer(
             model=model,
             tokenizer=load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False),
             config=config,
             lora=_lora(learner.lora),
-            resume_from=spec.resume_from,
             timeout_s=learner.step_timeout_s,
             trainer_class=partial(resolve_name(learner.trainer), learner=learner, ranks=self._ranks),
         )
+        if spec.dtype != "float32" and learner.trl.get("cast_lm_head_to_fp32", True):
+            use_float32_head(self._stepped.trainer, getattr(torch, spec.dtype))
+        self._base_canary_logprobs = self._start()
         self._published = PublicationRecord(spec.base, spec.run.loop.staleness)
         if spec.resume_from is not None and self._ranks.is_first:
             self._published.load(spec.resume_from, self._publication())
@@ -96,6 +93,10 @@ class TrlLearner:
             self._published.add(publication)
         return publication
 
+    def base_canary_logprobs(self) -> Logprobs:
+        """Return the base model's scores of the canaries."""
+        return self._base_canary_logprobs
+
     def history(self) -> list[Publication]:
         """Return the last publications, oldest first."""
         return self._published.all()
@@ -117,6 +118,18 @@ class TrlLearner:
         """End the trainer."""
         self._stepped.close()
 
+    def _start(self) -> Logprobs:
+        """Start the trainer; return the base model's scores of the canaries."""
+        spec, model = self._spec, self._stepped.trainer.model
+        if spec.run.learner.lora is None:  # a checkpoint overwrites the base model
+            scores: Logprobs = score_canaries(model, spec.canaries, self._precision())
+            self._stepped.start(spec.resume_from)
+        else:
+            self._stepped.start(spec.resume_from)
+            with model.disable_adapter():  # after the start, which adds the autocast of training
+                scores = score_canaries(model, spec.canaries)
+        return scores
+
     def _publication(self) -> Publication:
         model, spec = self._stepped.trainer.model, self._spec
         return Publication(
@@ -135,6 +148,13 @@ class TrlLearner:
             autocast: AbstractContextManager[Any] = torch.autocast("cuda", dtype=dtype)
             return autocast
         return nullcontext()
+
+
+def _load_model(spec: LearnerSpec) -> Any:
+    # Without an adapter, the weights are trained in float32, with autocast on a GPU: bfloat16 loses steps of 1e-6.
+    dtype = torch.float32 if spec.run.learner.lora is None else getattr(torch, spec.dtype)
+    config = without_dropout(AutoConfig.from_pretrained(spec.model))
+    return AutoModelForCausalLM.from_pretrained(spec.model, config=config, dtype=dtype)
 
 
 def without_dropout(config: Any) -> Any:

@@ -52,7 +52,6 @@ class SteppedTrainer:
         tokenizer: The model's tokenizer.
         config: TRL's configuration, with `max_steps` and the batch sizes.
         lora: The adapter to train; None trains all weights of the model.
-        resume_from: Checkpoint to resume from, or None.
         timeout_s: Deadline for the start of the trainer and for each step, seconds.
         trainer_class: GRPOTrainer or a subclass.
     """
@@ -64,7 +63,6 @@ class SteppedTrainer:
         tokenizer: Any,
         config: GRPOConfig,
         lora: LoraConfig | None,
-        resume_from: Path | None,
         timeout_s: float,
         trainer_class: Callable[..., GRPOTrainer],
     ) -> None:
@@ -87,6 +85,14 @@ class SteppedTrainer:
         )
         # TRL must not end its training before `close`, since rft writes checkpoints after the last step.
         self.trainer.callback_handler.callbacks.insert(0, _HoldAtEnd(self._hold))
+        self._thread: threading.Thread | None = None
+
+    def start(self, resume_from: Path | None) -> None:
+        """Start the trainer's thread, and wait for its first step.
+
+        Args:
+            resume_from: Checkpoint to resume from, or None.
+        """
         self._thread = threading.Thread(target=self._train, args=(resume_from,), name="trl-trainer", daemon=True)
         self._thread.start()
         self._wait_until_idle("TRL's trainer to start")
@@ -123,7 +129,7 @@ class SteppedTrainer:
     def close(self) -> None:
         """End the trainer's thread."""
         self._closing = self._has_ended = True
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self._batches.put(None)
             self._thread.join(timeout=self._timeout_s)
 

@@ -28,12 +28,14 @@ CANARY_PROMPTS = 64
 """Maximum number of training prompts, evenly spaced, from which canaries are made."""
 
 
-def canaries(prepared: Prepared) -> tuple[tuple[int, ...], ...]:
+def canaries(config: RunConfig | EvaluateConfig, prepared: Prepared) -> tuple[tuple[int, ...], ...]:
     """Return the token sequences that learner and samplers score; empty without training tasks."""
     tasks = prepared.tasks.train
     some = tasks[:: max(1, len(tasks) // CANARY_PROMPTS)]
     return choose_canaries(
-        [prepared.renderer.render(task) for task in some], max_context_tokens=prepared.context_tokens
+        [prepared.renderer.render(task) for task in some],
+        num_tokens=config.sampler.num_canary_tokens,
+        max_context_tokens=prepared.context_tokens,
     )
 
 
@@ -62,7 +64,7 @@ def engine_spec(
         serve=config.sampler.serving(read_config(prepared.model), dtype),
         max_lora_rank=max_lora_rank,
         max_context_tokens=prepared.context_tokens,
-        canaries=canaries(prepared),
+        canaries=canaries(config, prepared),
         seed=config.seed,
         staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
         max_requests=completions_in_flight(config, prepared),
@@ -94,7 +96,7 @@ def learner_spec(
         on_gpu=on_gpu,
         gpu_share=min(1.0, place.shares.learner_gpus),
         num_threads=place.shares.learner_threads,
-        canaries=canaries(prepared) if score is None else score,
+        canaries=canaries(run, prepared) if score is None else score,
         resume_from=resume_from,
     )
 

@@ -6,7 +6,7 @@ streams of completions end, leaving the workplace ends all processes of the run,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from rft.memory import Forecast
 from rft.run import build
 from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of, recorded_sizes, refuse_memory
+from rft.run.started import cache_events, hold_tolerance
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Publication
@@ -147,10 +148,12 @@ async def _open(
             await together(*([] if in_turn else [start_samplers()]), learner.start())
         else:
             await start_samplers()
-        emit(PartsStarted(facts={"samplers": engines.facts, **(forecast.facts() if forecast else {})}))
-        if place.shares.sampler_gpus:
-            for text in _cache_texts(engines.facts):
-                emit(Notice(text=text))
+        facts = {"samplers": engines.facts, **(forecast.facts() if forecast else {})}
+        if learner is not None:
+            facts |= await hold_tolerance(fleet, learner, Path(config.output_dir) if checkpoint else None)
+        emit(PartsStarted(facts=facts))
+        for event in cache_events(engines):
+            emit(event)
         if shared is not None:
             stack.push_async_callback(fleet.leave)
         if adapter is not None:
@@ -191,16 +194,6 @@ def _own_engines(
     emit(PhaseStarted(text=f"starting {config.sampler.num_actors} sampler(s){what}"))
     rank = build.lora_rank(config, adapter)
     return build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank), place)
-
-
-def _cache_texts(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Describe the size of each sampler's key-value cache, which shows how much memory vLLM has found."""
-    return [
-        f"sampler {number}: key-value cache for {one['num_cache_blocks'] * one['block_size']:,} tokens "
-        f"({one['num_cache_blocks']:,} blocks of {one['block_size']})"
-        for number, one in enumerate(facts)
-        if "num_cache_blocks" in one
-    ]
 
 
 def _workplace(

@@ -15,7 +15,7 @@ from rft.errors import LearnError, RftError, SampleError, SyncError
 from rft.sampling.actor import GATHER_S, Confirmation
 from rft.sampling.engine import Request, SamplingOptions, request_seed
 from rft.sampling.engines import Engines, SamplerHandle
-from rft.sampling.proof import TOLERANCES, Proof, has_moved, prove
+from rft.sampling.proof import TOLERANCES, Proof, gap, has_moved, measured_tolerance, prove
 from rft.sampling.stream import GO_ON, Dispatch, RolloutStream, cause
 from rft.types import Logprobs, Policy, Publication, StoredWeights, Sync, Task
 from rft.waiting import wait_for
@@ -67,6 +67,32 @@ class Fleet:
         """The current policy of every actor."""
         return self._policy
 
+    @property
+    def tolerance(self) -> float:
+        """Largest mean gap to the learner that a proof allows."""
+        return self._tolerance
+
+    @property
+    def measures_tolerance(self) -> bool:
+        """Whether the tolerance depends on the base models: in 16 bits, unless it is configured."""
+        return self._engines.spec.dtype != "float32" and self._settings.canary_tolerance is None
+
+    def hold(self, tolerance: float) -> None:
+        """Use this tolerance in all further proofs."""
+        self._tolerance = tolerance
+
+    def measure_tolerance(self, base_canary_logprobs: Logprobs) -> None:
+        """Derive the tolerance from the gap between the base models of samplers and learner.
+
+        Args:
+            base_canary_logprobs: The learner's scores of the canaries under the base model.
+
+        Raises:
+            SyncError: A base model differs by more than limited precision explains.
+        """
+        gaps = {one.name: gap(one.base.logprobs, base_canary_logprobs) for one in self._samplers}
+        self.hold(measured_tolerance(gaps))
+
     async def leave(self) -> None:
         """End this run's use of the engines, which drop its policies and continue to serve other runs.
 
@@ -102,28 +128,8 @@ class Fleet:
 
     async def _load(self, publication: Publication) -> Sync:
         began = time.perf_counter()
-        policy = publication.policy
-        # Ray may reorder calls of an actor, so the requests under the previous policy must arrive first.
-        await wait_for(
-            asyncio.gather(*(stream.is_taken.wait() for stream in self._open if stream.is_on_its_way)),
-            what=f"{len(self._samplers)} sampler(s) to receive their requests",
-            deadline_s=self._settings.stall_timeout_s,
-        )
-        # One copy in Ray's object store serves all actors of a node.
-        weights = publication.weights
-        stored = weights.reference if isinstance(weights, StoredWeights) else ray.put(weights)
-        answers = await wait_for(
-            asyncio.gather(
-                *(sampler.actor.load.remote(stored, self._run) for sampler in self._samplers), return_exceptions=True
-            ),
-            what=f"{len(self._samplers)} sampler(s) to load {policy.name}",
-            deadline_s=self._settings.stall_timeout_s,
-        )
-        if isinstance(weights, StoredWeights) and (losses := [answer for answer in answers if _is_loss(answer)]):
-            raise LearnError(
-                f"the learner's process died before the samplers had loaded {policy.name}, and took its weights along: "
-                f"{cause(losses[0])}; {GO_ON}"
-            )
+        policy, weights = publication.policy, publication.weights
+        answers = await self._send(publication)
         proofs: list[Proof] = []
         confirmations: list[Confirmation] = []
         failures: list[tuple[SamplerHandle, str]] = []
@@ -163,6 +169,32 @@ class Fleet:
             is_proved &= moved
             metrics["sync/cache_checked"] = float(all(one.scores.reused_tokens is not None for one in confirmations))
         return Sync(policy=policy, proved=is_proved, metrics=metrics)
+
+    async def _send(self, publication: Publication) -> list[Confirmation | BaseException]:
+        """Send the weights to every actor; return their confirmations or failures."""
+        policy = publication.policy
+        # Ray may reorder calls of an actor, so the requests under the previous policy must arrive first.
+        await wait_for(
+            asyncio.gather(*(stream.is_taken.wait() for stream in self._open if stream.is_on_its_way)),
+            what=f"{len(self._samplers)} sampler(s) to receive their requests",
+            deadline_s=self._settings.stall_timeout_s,
+        )
+        # One copy in Ray's object store serves all actors of a node.
+        weights = publication.weights
+        stored = weights.reference if isinstance(weights, StoredWeights) else ray.put(weights)
+        answers = await wait_for(
+            asyncio.gather(
+                *(sampler.actor.load.remote(stored, self._run) for sampler in self._samplers), return_exceptions=True
+            ),
+            what=f"{len(self._samplers)} sampler(s) to load {policy.name}",
+            deadline_s=self._settings.stall_timeout_s,
+        )
+        if isinstance(weights, StoredWeights) and (losses := [answer for answer in answers if _is_loss(answer)]):
+            raise LearnError(
+                f"the learner's process died before the samplers had loaded {policy.name}, and took its weights along: "
+                f"{cause(losses[0])}; {GO_ON}"
+            )
+        return answers
 
     def _judge(self, policy: Policy, failures: list[tuple[SamplerHandle, str]]) -> None:
         """Stop, or continue with the sound actors, as configured.

@@ -12,16 +12,21 @@ excludes the base model. Before that, the proof rests on the first check.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from rft.errors import SyncError
 from rft.sampling.actor import Confirmation
 from rft.sampling.engine import Scores
 from rft.types import Logprobs, Publication
 
 TOLERANCES = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.05}
 """Maximum mean |difference of log-probabilities| between engine and learner, by dtype."""
+TOLERANCE_OVER_GAP = 3.0
+"""Measured tolerance, as a multiple of the gap between the base models of engine and learner."""
+MIN_MEASURED, MAX_MEASURED = 0.01, 0.1
+"""Limits of a measured tolerance. Without the upper limit, a wrong engine would widen its own proof."""
 MAX_OVER_MEAN = 20.0
 """Maximum difference of a single token, as a multiple of the tolerance of the mean."""
 
@@ -62,6 +67,35 @@ def gap(ours: Logprobs, theirs: Logprobs) -> Gap:
         return Gap(mean=0.0, largest=0.0)
     # `max` may ignore NaN; the sum does not.
     return Gap(mean=sum(differences) / len(differences), largest=max(differences))
+
+
+def measured_tolerance(base_gaps: Mapping[str, Gap]) -> float:
+    """Return the tolerance of a run in 16 bits: three times the largest gap between base models, within limits.
+
+    Args:
+        base_gaps: Gap between the base models of a sampler and the learner, by name of the sampler.
+
+    Raises:
+        SyncError: A gap is too large for limited precision.
+    """
+    problems = [
+        f"{name}: {_base_problem(gap, MAX_MEASURED)}" for name, gap in base_gaps.items() if not gap.within(MAX_MEASURED)
+    ]
+    if problems:
+        raise SyncError("\n".join(problems))
+    largest = max(gap.mean for gap in base_gaps.values())
+    return min(MAX_MEASURED, max(MIN_MEASURED, TOLERANCE_OVER_GAP * largest))
+
+
+def _base_problem(gap: Gap, tolerance: float) -> str:
+    return (
+        f"its base model differs from the learner's by {gap} {_allowed(tolerance)}: do both load the same folder in "
+        "the same dtype? does sampler.engine change the model (quantization, dtype, overrides)?"
+    )
+
+
+def _allowed(tolerance: float) -> str:
+    return f"(allowed: {tolerance:.2g} and {MAX_OVER_MEAN * tolerance:.2g})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,17 +155,13 @@ def prove(
     anew = gap(scores.logprobs, publication.canary_logprobs)
     base_gap = gap(scores.logprobs, base.logprobs)
     cached = gap((scores.last,), (tuple(row[-1] for row in scores.logprobs[: len(scores.last)]),)).largest
-    allowed = f"(allowed: {tolerance:.2g} and {MAX_OVER_MEAN * tolerance:.2g})"
     of_base = gap(base.logprobs, publication.base_canary_logprobs)
     if not of_base.within(tolerance):
-        problems.append(
-            f"its base model differs from the learner's by {of_base} {allowed}: do both load the same folder in the "
-            "same dtype? does sampler.engine change the model (quantization, dtype, overrides)?"
-        )
+        problems.append(_base_problem(of_base, tolerance))
     if not anew.within(tolerance):
         problems.append(
-            f"its log-probabilities of the canaries differ from the learner's by {anew} {allowed}, from the base "
-            f"model's by {base_gap}; {_what_it_is(scores.logprobs, base, known, tolerance)}"
+            f"its log-probabilities of the canaries differ from the learner's by {anew} {_allowed(tolerance)}, from "
+            f"the base model's by {base_gap}; {_what_it_is(scores.logprobs, base, known, tolerance)}"
         )
     elif not cached <= MAX_OVER_MEAN * tolerance:  # one token, so the limit of a single token; False for NaN
         problems.append(

@@ -56,7 +56,14 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
         **(_gpu_arguments(spec) if place.on_gpu else _cpu_arguments(spec.max_context_tokens)),
         **_sharing_arguments(sampler, place),
         **sampler.engine,
+        **(_float32_head(sampler) if spec.dtype != "float32" else {}),
     }
+
+
+def _float32_head(sampler: VllmSamplerConfig) -> dict[str, Any]:
+    # Logits in 16 bits are the largest difference between sampler and learner; the learner computes them in float32,
+    # too (rft.learning.float32_head).
+    return {"hf_overrides": {"head_dtype": "float32"} | (sampler.engine.get("hf_overrides") or {})}
 
 
 def _sharing_arguments(sampler: VllmSamplerConfig, place: EnginePlace) -> dict[str, Any]:

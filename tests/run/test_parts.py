@@ -14,13 +14,14 @@ import pytest
 from rft.cluster import Shares
 from rft.config.commands import load_training
 from rft.errors import LearnError, SampleError
-from rft.events import Event, Notice, PartsStarted
+from rft.events import Event, PartsStarted
 from rft.run import parts
 from rft.run.parts import SharedRay, open_parts
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
 PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"))
 
+FAKE_SPEC = SimpleNamespace(place=SimpleNamespace(on_gpu=False), canaries=())
 FACTS = [{"num_cache_blocks": 12300, "block_size": 16}]
 
 
@@ -52,6 +53,9 @@ class World:
             close=lambda: method("close"),
             canaries=((1, 2),),
             facts=FACTS,
+            samplers=(),
+            spec=FAKE_SPEC,
+            measures_tolerance=False,
         )
 
 
@@ -110,14 +114,6 @@ def test_a_run_that_fails_does_not_wait_for_a_busy_learner(world: World, error: 
 def test_facts_about_the_samplers_are_emitted(world: World) -> None:
     run(world)
     assert PartsStarted(facts={"samplers": FACTS}) in world.events
-    assert not any(isinstance(event, Notice) for event in world.events)
-
-
-def test_the_cache_of_a_sampler_on_a_gpu_is_shown(world: World) -> None:
-    world.shares = replace(world.shares, sampler_gpus=1, learner_gpus=1)
-    run(world)
-    text = "sampler 0: key-value cache for 196,800 tokens (12,300 blocks of 16)"
-    assert [event for event in world.events if isinstance(event, Notice)] == [Notice(text=text)]
 
 
 @pytest.mark.parametrize(

@@ -18,20 +18,24 @@ from .conftest import FAKE_SPEC
 SHARED = replace(FAKE_SPEC, place=replace(FAKE_SPEC.place, num_gpus=0.5))
 
 
-class Method:
+class FakeMethod:
     """A method of an actor, as Ray presents it."""
 
     def __init__(self, call: Any) -> None:
         self.remote = call
 
 
-class StandInActor:
+class FakeActor:
     """An engine on a GPU, which starts when the test says so."""
 
     def __init__(self, number: int, gpu: str, story: list[str]) -> None:
         self._number, self._gpu, self._story = number, gpu, story
         self.may_end = asyncio.Event()
-        self.gpus, self.start, self.describe = Method(self._gpus), Method(self._start), Method(self._describe)
+        self.gpus, self.start, self.describe = (
+            FakeMethod(self._gpus),
+            FakeMethod(self._start),
+            FakeMethod(self._describe),
+        )
 
     async def _gpus(self) -> tuple[str, ...]:
         return ("node", self._gpu)
@@ -46,7 +50,7 @@ class StandInActor:
         return {"num_cache_blocks": 100 + self._number}
 
 
-def engines_of(actors: list[StandInActor], spec: EngineSpec) -> Engines:
+def engines_of(actors: list[FakeActor], spec: EngineSpec) -> Engines:
     engines = Engines(spec, actor_options=[])
     engines.samplers = tuple(SamplerHandle(f"sampler {number}", actor) for number, actor in enumerate(actors))
     return engines
@@ -63,7 +67,7 @@ def engines_of(actors: list[StandInActor], spec: EngineSpec) -> Engines:
 def test_two_engines_on_one_gpu_and_a_third_on_another(spec: EngineSpec, expected: list[str]) -> None:
     async def job() -> None:
         story: list[str] = []
-        actors = [StandInActor(number, gpu, story) for number, gpu in enumerate(["a", "a", "b"])]
+        actors = [FakeActor(number, gpu, story) for number, gpu in enumerate(["a", "a", "b"])]
         engines = engines_of(actors, spec)
         starting = asyncio.create_task(engines.start())
         for number in (2, 0, 1):  # the order in which they could end

@@ -75,3 +75,21 @@ def test_a_gpu_samples_without_flashinfer_unless_the_user_asks_for_it(monkeypatc
     monkeypatch.setenv(name, "1")
     set_environment(on_gpu=True)
     assert os.environ[name] == "1"
+
+
+@pytest.mark.parametrize(("dtype", "overrides"), [("bfloat16", "float32"), ("float16", "float32"), ("float32", None)])
+def test_logits_of_models_in_16_bits_are_computed_in_float32(dtype: str, overrides: str | None) -> None:
+    found = arguments(ON_GPU, dtype=dtype)
+    assert found.get("hf_overrides", {}).get("head_dtype") == overrides
+
+
+def test_overrides_of_the_model_join() -> None:
+    sampler = VllmSamplerConfig(engine={"hf_overrides": {"rope_theta": 1e6}})
+    assert arguments(ON_GPU, sampler=sampler)["hf_overrides"] == {"head_dtype": "float32", "rope_theta": 1e6}
+    sampler = VllmSamplerConfig(engine={"hf_overrides": {"head_dtype": "model"}})
+    assert arguments(ON_GPU, sampler=sampler)["hf_overrides"] == {"head_dtype": "model"}
+
+
+@pytest.mark.parametrize(("engine", "expected"), [({}, 36), ({"block_size": 16}, 36), ({"block_size": 64}, 132)])
+def test_canaries_fill_two_blocks(engine: dict[str, Any], expected: int) -> None:
+    assert VllmSamplerConfig(engine=engine).num_canary_tokens == expected

@@ -56,6 +56,11 @@ class SamplerConfig(Section):
         return ()
 
     @property
+    def num_canary_tokens(self) -> int:
+        """Length of the canaries, which prove each sync."""
+        return 36
+
+    @property
     def gpus_spanned(self) -> int:
         """Number of GPUs that one engine spans; 0 if it uses none."""
         return 1

@@ -38,6 +38,11 @@ class VllmSamplerConfig(ModelSamplerConfig):
     """vLLM's own `EngineArgs` by name, such as `gpu_memory_utilization`; they override rft's settings."""
 
     @property
+    def num_canary_tokens(self) -> int:
+        """Length of the canaries: more than two blocks of the prefix cache, so that they exercise it."""
+        return max(super().num_canary_tokens, 2 * int(self.engine.get("block_size") or 0) + 4)
+
+    @property
     def gpus_spanned(self) -> int:
         """Number of GPUs that one engine spans: tensor times pipeline parallelism."""
         return int(self.engine.get("tensor_parallel_size") or 1) * int(self.engine.get("pipeline_parallel_size") or 1)
