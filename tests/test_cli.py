@@ -121,6 +121,12 @@ def test_one_key_of_the_configuration(rft: Rft) -> None:
         "",
         "rft: rft config:\n  - loop.stepz: no such key or section; did you mean loop.steps?\n",
     )
+    assert rft("config", "loop.steps=3") == (
+        2,
+        "",
+        "rft: rft config:\n"
+        "  - loop.steps=3: rft config explains keys and takes no values; write rft config loop.steps\n",
+    )
     assert rft("config", "--all")[0] == rft("config", "a", "b")[0] == 2
     assert "\n  loop            The training loop.\n" in rft("config")[1]
 
@@ -139,7 +145,7 @@ def test_a_grading(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert out == (
         "the grading can start with these settings:\n"
-        "  completions     1 of 1 prompts, from done.jsonl\n"
+        "  completions     1 of 1 prompt, from done.jsonl\n"
         "  output folder   again (free)\n"
         "  grader correct  1 for the reference, 0 for nothing (done.jsonl:1)\n"
     )
@@ -194,7 +200,7 @@ def test_a_wrong_configuration(tmp_path: Path) -> None:
     assert [line.split(";")[0] for line in err.splitlines()] == [
         "rft: configuration:",
         "  - sampler=vlm: unknown preset (did you mean vllm?)",
-        "  - seed=x: input should be a valid integer, unable to parse string as an integer",
+        "  - seed=x: should be a whole number",
         "  - loop.setps is unknown",
     ]
     assert list(tmp_path.iterdir()) == []
@@ -205,7 +211,7 @@ def test_a_grid_is_refused_before_its_first_trial(rft: Rft) -> None:
     assert (code, out) == (2, "")
     assert err.splitlines()[:2] == [
         "rft: sweep not started:",
-        "  - loop.steps=0: input should be greater than or equal to 1 (in trial 0 of 0 to 1)",
+        "  - loop.steps=0: should be at least 1 (in trial 0 of 0 to 1)",
     ]
     assert err.splitlines()[2].startswith("  - loop.stepz is unknown")
 

@@ -16,7 +16,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The words of the project: records and errors. Standard library only.
     1: (
         ("rft", "rft.types", "rft.errors"),
-        ("rft.waiting", "rft.redaction", "rft.imports"),
+        ("rft.waiting", "rft.redaction", "rft.imports", "rft.wording"),
     ),
     # What is done with the records. No torch.
     2: (("rft.grading", "rft.data", "rft.metrics", "rft.storage"),),

@@ -25,6 +25,7 @@ from rft.terminal.event_loop import run_to_end
 from rft.terminal.interrupt import Interrupt
 from rft.terminal.progress import Progress, counted
 from rft.types import Adapter, count_drops
+from rft.wording import plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -41,7 +42,8 @@ class Measurement(Evaluation):
     """The estimate, as in summary.json."""
 
     def __repr__(self) -> str:
-        return f"<rft.Measurement {self.folder}: {self.metric} {self.estimate.text()} over {self.estimate.n} tasks>"
+        over = plural(self.estimate.n, "task")
+        return f"<rft.Measurement {self.folder}: {self.metric} {self.estimate.text()} over {over}>"
 
 
 def evaluate(*overrides: Overrides, quiet: bool = False) -> Measurement:
@@ -144,7 +146,7 @@ async def _measure(
 
     tasks = prepared.tasks.test
     async with open_parts(config, prepared, progress.event, adapter=adapter) as parts:
-        progress.phase(f"measuring: {len(tasks)} tasks")
+        progress.phase(f"measuring: {plural(len(tasks), 'task')}")
         return await evaluate_tasks(
             parts.fleet,
             parts.panel,

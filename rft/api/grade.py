@@ -28,6 +28,7 @@ from rft.run_folder.recorder import Recorder, prepare_output, refuse_output
 from rft.terminal.event_loop import run_to_end
 from rft.terminal.interrupt import Interrupt
 from rft.types import GradedGroup, Rollout
+from rft.wording import plural
 
 SCORES = "scores.jsonl"
 
@@ -50,7 +51,7 @@ class Grading:
     def __repr__(self) -> str:
         reward = self.summary["reward"]
         mean = f"mean reward {reward['mean']:.3f}" if reward["n"] else "no rewards"
-        return f"<rft.Grading {self.folder}: {len(self.scores)} completions, {mean}>"
+        return f"<rft.Grading {self.folder}: {plural(len(self.scores), 'completion')}, {mean}>"
 
 
 def grade(*overrides: Overrides, quiet: bool = False) -> Grading:
@@ -126,8 +127,9 @@ def plan_grading(config: GradeConfig) -> Plan:
     source = config.data.completions or ""
     groups = read_completions(source, columns=config.data.columns, phase=config.data.phase)
     graders = [load_grader(name, spec) for name, spec in config.graders.items()]
+    num_completions = sum(len(group.rollouts) for group in groups)
     rows = {
-        "completions": f"{sum(len(group.rollouts) for group in groups):,} of {len(groups):,} prompts, from {source}",
+        "completions": f"{num_completions:,} of {plural(len(groups), 'prompt')}, from {source}",
         "output folder": f"{config.output_dir} (free)",
     }
     rows |= sample_rows(graders, groups[0].task, config.grading)

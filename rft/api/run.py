@@ -16,6 +16,7 @@ from rft.events import Phase
 from rft.imports import require_packages
 from rft.run_folder.recorder import CONFIG, SUMMARY, read_metrics, read_rollouts
 from rft.run_folder.records import RolloutRecord
+from rft.wording import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +44,8 @@ class Run:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         """The run folder."""
+        if not self.folder.exists():
+            raise OutputError("run", [f"{self.folder} does not exist{_working_directory(self.folder)}"])
         if not ((self.folder / CONFIG).is_file() and (self.folder / MANIFEST).is_file()):
             raise OutputError("run", [f"{self.folder} holds no training run{_suggestion(self.folder)}"])
 
@@ -162,7 +165,7 @@ class Run:
 
     def __repr__(self) -> str:
         summary = self.summary
-        parts = [f"{summary['status']} after {summary['steps']} steps"]
+        parts = [f"{summary['status']} after {plural(summary['steps'], 'step')}"]
         rewards = summary["reward"]
         if rewards["first"] is not None and rewards["last"] is not None:
             parts.append(f"reward {rewards['first']:.3f} to {rewards['last']:.3f}")
@@ -177,7 +180,8 @@ class Run:
         if (folder := self.folder / name).is_dir():
             return folder
         summary = self.summary
-        why = hint if (self.folder / other).is_dir() else f"it is {summary['status']} after {summary['steps']} steps"
+        status = f"it is {summary['status']} after {plural(summary['steps'], 'step')}"
+        why = hint if (self.folder / other).is_dir() else status
         raise OutputError("run", [f"{self.folder} has no {name}: {why}"])
 
     def _seconds_so_far(self, lines: list[dict[str, Any]]) -> float:
@@ -207,6 +211,11 @@ def _suggestion(folder: Path) -> str:
     """Return the newest run below a folder, as a suggestion."""
     runs = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda file: file.stat().st_mtime)
     return f"; did you mean {runs[-1].parent}?" if runs else f" (no {MANIFEST})"
+
+
+def _working_directory(folder: Path) -> str:
+    """Return the folder that a relative path starts from, as a remark."""
+    return "" if folder.is_absolute() else f" (working directory: {Path.cwd()})"
 
 
 def _refuse_unknown(name: str, given: str, allowed: Sequence[str]) -> None:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rft.wording import plural
+
 COMPLETION_CHARS = 160
 NUM_EXAMPLES = 2
 MARKS = {
@@ -45,7 +47,9 @@ def print_report(console: Console, report: Mapping[str, Any], *, folder: Path, p
     console.print(table)
     counts = ", ".join(f"{count} {result}" for result, count in report["counts"].items() if count)
     style = {"failed": "bold red", "inconclusive": "bold yellow"}.get(report["verdict"], "bold green")
-    line = f"{report['verdict']}: {counts}; {report['graded']} completions graded in {report['seconds']:.1f} s"
+    line = (
+        f"{report['verdict']}: {counts}; {plural(report['graded'], 'completion')} graded in {report['seconds']:.1f} s"
+    )
     console.print(Text(line, style=style), soft_wrap=True)
     console.print(Text(f"report: {folder}; page for colleagues: {page}"), soft_wrap=True)
 

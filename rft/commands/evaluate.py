@@ -11,6 +11,7 @@ from rft.commands.configured import configured
 from rft.config import EvaluateConfig
 from rft.config.adapter_settings import settings_in_words
 from rft.config.commands import load_evaluation
+from rft.wording import plural
 
 if TYPE_CHECKING:
     from rft.api.evaluate import Measurement
@@ -49,7 +50,7 @@ def _lines(measured: Measurement) -> list[str]:
     adapter = f" with {summary['adapter']}" if summary["adapter"] else ""
     return [
         f"{measured.metric} of {summary['model']}{adapter} on {summary['data']}:",
-        f"  {estimate.text()} over {estimate.n} tasks (mean, 95% interval)",
+        f"  {estimate.text()} over {plural(estimate.n, 'task')} (mean, 95% interval)",
         *([f"  {estimate.caveat}"] if estimate.caveat else []),
         *(f"  without a reward: {count} ({cause})" for cause, count in summary["drops"].items()),
         f"  rollouts and summary: {measured.folder}",

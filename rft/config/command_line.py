@@ -119,6 +119,8 @@ def _option(word: str, rest: Iterator[str]) -> tuple[str, str]:
 def _unknown(word: str, command: str, allowed: Collection[str]) -> str:
     (key,) = hide_in_words([word.lstrip("-")], {})
     shown = word[: len(word) - len(word.lstrip("-"))] + key
+    if key.partition("=")[0] == "resume":
+        return f"{shown}: {command} has no such option; write resume=<run folder>"
     if "." in key or "=" in key:
         as_key = key if "=" in key else f"{key}=<value>"
         return f"{shown}: {command} has no such option; write keys without dashes, as in {as_key}"

@@ -216,8 +216,7 @@ def usable_overrides(
     folders = searched_folders(override for override in parsed if isinstance(override, Override))
     for text, override, shown_text in zip(overrides, parsed, hide_in_words(overrides, {}), strict=True):
         if isinstance(override, HydraException):
-            why = f"{' '.join(str(override).split())}; " if shown_text == text else ""  # the parser quotes the text
-            problems.append(f"{shown_text}: {meant(text, config_name, folders) or why + HOW_TO_WRITE}")
+            problems.append(f"{shown_text}: {meant(text, config_name, folders) or _grammar_problem(text)}")
             continue
         key = str(override.key_or_group)
         is_group = bool(key) and any((folder / key).is_dir() for folder in folders)
@@ -232,6 +231,20 @@ def usable_overrides(
         else:
             usable.append("++" + text.lstrip("+"))
     return usable, problems
+
+
+def _grammar_problem(text: str) -> str:
+    """Return why an argument is no override, and how to write one; the parser's message names its own tokens."""
+    _, equals, value = text.partition("=")
+    if not equals:
+        why = "there is no = in it; "
+    elif any(value.count(left) != value.count(right) for left, right in ("[]", "{}", "()")):
+        why = "a bracket has no counterpart; "
+    elif any(value.count(quote) % 2 for quote in "'\""):
+        why = "a quote has no counterpart; "
+    else:
+        why = ""
+    return why + HOW_TO_WRITE
 
 
 def _parsed(text: str) -> Override | HydraException:

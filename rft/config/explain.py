@@ -11,9 +11,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from rft.redaction import redacted
+from rft.wording import expectation, listed
 
 UNIONS = ("sampler", "learner", "cluster")
 """Sections with several kinds. Pydantic includes the kind in the location of an error; the user's key does not."""
+SPLITS = ("train", "validation", "test", "tasks", "completions")
+"""Names of task files in the section `data` of one command or another."""
 
 
 def key_of(location: Sequence[str | int]) -> str:
@@ -43,8 +46,7 @@ def _sentence(schema: type[BaseModel], item: Any) -> str:
     if item["type"] in ("model_type", "model_attributes_type"):
         return f"{key}={shown(item['input'])}: this is a section; set its keys with {key}.<name>=<value>"
     given = shown(redacted({key.rpartition(".")[2]: item["input"]}).popitem()[1])
-    message = item["msg"][:1].lower() + item["msg"][1:]
-    return f"{key}={given}: {message}{_remedy(schema, item, key)}"
+    return f"{key}={given}: {expectation(item)}{_remedy(schema, item, key)}"
 
 
 def _remedy(schema: type[BaseModel], item: Any, key: str) -> str:
@@ -80,7 +82,9 @@ def _unknown(schema: type[BaseModel], location: Sequence[str | int], key: str) -
     kind = f" for {location[0]}={location[1]}" if location[0] in UNIONS and len(location) > 2 else ""
     last = key.rpartition(".")[2]
     if others := _other_kinds(schema, location):
-        hint = f"it belongs to {' and '.join(others)}; remove it with ~{key}. "
+        hint = f"it belongs to {listed(others)}; remove it with ~{key}. "
+    elif prefix == "data" and last in SPLITS:
+        hint = f"did you mean {allowed[names[0]]}? "
     elif near := difflib.get_close_matches(last, names, n=1):
         hint = f"did you mean {allowed[near[0]]}? "
     elif elsewhere := _near_elsewhere(schema, key):

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 def _no_bool(value: Any) -> Any:
     """Refuse `true` for a number, which pydantic would read as 1."""
     if isinstance(value, bool):
-        raise PydanticCustomError("no_bool", "input should be a number, not true or false")
+        raise PydanticCustomError("no_bool", "should be a number, not true or false")
     return value
 
 

@@ -12,6 +12,7 @@ from rft.config.command_line import OPTIONS, SHORT, read_line
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, Part, reference
 from rft.errors import ConfigError
+from rft.wording import listed
 
 WIDTH = 100
 USES: Mapping[str, str] = {
@@ -154,6 +155,9 @@ def _is_asked(key: Key, asked: str) -> bool:
 
 def _no_such(asked: str) -> str:
     known = all_keys()
+    name, equals, _ = asked.partition("=")
+    if equals and name in known:
+        return f"{asked}: rft config explains keys and takes no values; write rft config {name}"
     sections = [part.section for name in SCHEMAS for part in reference(name) if part.section]
     near = [name for name in known if name.rpartition(".")[2] == asked.rpartition(".")[2]]
     near += difflib.get_close_matches(asked, [*known, *dict.fromkeys(sections)], n=3, cutoff=0.7)
@@ -176,7 +180,7 @@ def _parts(parts: Sequence[Part]) -> Iterator[str]:
     for part in parts:
         title = part.section or "general"
         if part.kinds:
-            title = f"{part.section}, only of {' and '.join(f'{part.section}={kind}' for kind in part.kinds)}"
+            title = f"{part.section}, only of {listed([f'{part.section}={kind}' for kind in part.kinds])}"
         yield from textwrap.wrap(f"{title}: {part.meaning}" if part.meaning else title, WIDTH)
         for kind, meaning in part.choices:
             first = f"  {f'{part.section}={kind}':<22}"

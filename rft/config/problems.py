@@ -118,7 +118,7 @@ def audit_config_problems(config: AuditConfig) -> list[str]:
     """Return all problems of an audit, one sentence each."""
     problems = _grader_problems(config.graders, "reward")
     if config.data.tasks is None:
-        problems.append(f"data is missing: the tasks to audit on, {TASK_FILE}")
+        problems.append(f"data is missing: the tasks to audit on, {TASK_FILE}; write data=tasks.jsonl")
     if config.template is not None and "{answer}" not in config.template and "{json}" not in config.template:
         problems.append(f"template={config.template!r}: contains neither {{answer}} nor {{json}}; add one of them")
     return problems

@@ -18,6 +18,7 @@ from rft.data.tasks import grouped
 from rft.errors import DataError
 from rft.types import Task
 from rft.waiting import in_thread, waiting
+from rft.wording import plural
 
 MAX_SHOWN_REFUSALS = 20
 """Number of different refusals of the chat template to show; the rest is only counted."""
@@ -245,7 +246,7 @@ def _prompt_lengths(tasks: Sequence[Task], renderer: Renderer, tell: Tell | None
                 lengths.append(0)
                 refusals.append(refusal)
 
-    with waiting(f"the chat template, for {len(tasks)} prompts"):
+    with waiting(f"the chat template, for {plural(len(tasks), 'prompt')}"):
         _watch(in_thread(render, name="rendering prompts"), tasks, lengths, tell)
     if refusals:
         problems = grouped((refusal.where, refusal.why) for refusal in refusals)

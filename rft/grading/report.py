@@ -13,6 +13,7 @@ from typing import Any
 from rft.grading import LoadedGrader
 from rft.grading.counters import GraderCounters
 from rft.types import Grade, Score, Status
+from rft.wording import plural
 
 MAX_CAUSES = 8
 """Number of causes that are listed per grader; the most frequent come first."""
@@ -95,7 +96,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 def report_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary as text."""
     speed = f"{summary['completions_per_s']:.1f} per second" if summary["completions_per_s"] else "at once"
-    lines = [f"{summary['num_completions']} completions in {summary['wall_s']:.2f} s, {speed}"]
+    lines = [f"{plural(summary['num_completions'], 'completion')} in {summary['wall_s']:.2f} s, {speed}"]
     lines += ["", "reward", *_distribution_lines(summary["reward"])]
     for name, grader in summary["graders"].items():
         lines += ["", f"{name}  ({grader['use']}, weight {grader['weight']:g})", *_distribution_lines(grader["scores"])]

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from rft.errors import ModelError
 from rft.types import Adapter, Policy
+from rft.wording import expectation
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 MAX_SHOWN_MODULES = 3
@@ -106,9 +107,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     try:
         _Config.model_validate(config)
     except ValidationError as error:
-        details = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg'][0].lower()}{item['msg'][1:]}" for item in error.errors()
-        )
+        details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {expectation(item)}" for item in error.errors())
         raise _error(f"{file} is not the configuration of a LoRA adapter in PEFT format: {details}") from error
     return config
 

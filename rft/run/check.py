@@ -32,6 +32,7 @@ from rft.run.inputs import Prepared, prepare, with_base_model
 from rft.run.memory import forecast_here, refuse_memory
 from rft.run.plan import Plan, run_rows, sampler_row
 from rft.terminal.progress import counted
+from rft.wording import plural
 
 NOT_LOOKED_AT = (
     "whether vLLM loads the model, and the forecast of the memory is right",
@@ -150,7 +151,7 @@ def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[s
         f"{config.sampler.max_completion_tokens} for the completion",
     }
     if prepared.num_long_prompts:
-        rows["left out"] = f"{prepared.num_long_prompts:,} tasks with too long a prompt"
+        rows["left out"] = f"{plural(prepared.num_long_prompts, 'task')} with too long a prompt"
     return rows
 
 

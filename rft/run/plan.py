@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rft.config import RunConfig
 from rft.config.samplers.base import SamplerConfig
+from rft.wording import plural
 
 
 def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
@@ -34,11 +35,11 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
         "validate on": run.data.validation or share,
         "test on": run.data.test,
         "graders": ", ".join(graders),
-        "steps": f"{loop.steps} of {loop.prompts_per_step} prompts x {loop.completions_per_prompt} completions "
-        f"= {per_step} completions",
-        "optimizer step": f"{passes} micro-batch{'es' if passes > 1 else ''} of {micro_batch} completions",
-        "in all": f"{loop.steps * loop.prompts_per_step} prompts, {loop.steps * per_step} completions of at most "
-        f"{sampler.max_completion_tokens} tokens",
+        "steps": f"{loop.steps} of {plural(loop.prompts_per_step, 'prompt')} x "
+        f"{plural(loop.completions_per_prompt, 'completion')} = {plural(per_step, 'completion')}",
+        "optimizer step": f"{passes} micro-batch{'es' if passes > 1 else ''} of {plural(micro_batch, 'completion')}",
+        "in all": f"{plural(loop.steps * loop.prompts_per_step, 'prompt')}, "
+        f"{plural(loop.steps * per_step, 'completion')} of at most {sampler.max_completion_tokens} tokens",
         "samplers": sampler_row(sampler) + f", temperature {sampler.temperature:g}",
         "learner": f"{learner.kind}, {trained}, learning rate {learner.learning_rate:g}"
         + (f", {learner.num_workers} ranks" if learner.num_workers > 1 else ""),

@@ -27,6 +27,7 @@ from rft.run.parts import Parts
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import recorded_by_task
 from rft.types import Adapter, FullWeights, StepReport, Task
+from rft.wording import plural
 
 
 @dataclass(kw_only=True)
@@ -182,7 +183,7 @@ class Steps:
     ) -> Estimate:
         """Measure tasks under the current policy."""
         how = how or self.run.evaluation
-        self.emit(PhaseStarted(text=f"measuring {phase}: {len(tasks)} tasks"))
+        self.emit(PhaseStarted(text=f"measuring {phase}: {plural(len(tasks), 'task')}"))
         evaluation = await evaluate(
             parts.fleet,
             parts.panel,

@@ -14,6 +14,7 @@ from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
 from rft.redaction import redacted
 from rft.run_folder.model_snippets import QUESTION, Snippets
+from rft.wording import plural
 
 CARD = """\
 ---
@@ -269,10 +270,10 @@ def _results(summary: Mapping[str, Any]) -> str:
         if evaluation.get(name)
     ]
     if not rows:
-        return f"Trained for {summary['steps']} steps; not measured on held-out tasks."
+        return f"Trained for {plural(summary['steps'], 'step')}; not measured on held-out tasks."
     how = [f"{key.replace('_', ' ')}: {value}" for key, value in evaluation.items() if key not in labels]
     about = f" ({', '.join(how)})" if how else ""
-    intro = f"Measured on held-out tasks before and after {summary['steps']} steps{about}:"
+    intro = f"Measured on held-out tasks before and after {plural(summary['steps'], 'step')}{about}:"
     notes = "".join(f"\n\n{label}: {caveat}." for label, caveat in caveats(evaluation).items())
     return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows) + notes
 

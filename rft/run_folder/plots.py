@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rft.metrics.intervals import Estimate
 from rft.run_folder.recorder import SUMMARY, read_metrics, writing
+from rft.wording import plural
 
 INK, GREY, PALE, BLUE, RED, ROSE = "#22303c", "#7b8794", "#a9c1dd", "#1d5fa7", "#d1495b", "#e8a3ac"
 PHASE_COLOURS = ("#5b8fc7", "#f2b66d", "#7fc0bf", "#b596c9", "#a9b3bd", "#e08d99")
@@ -146,7 +147,9 @@ def _reward_figure(lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any
 def _finding(evaluation: Mapping[str, Any]) -> str:
     """Return the result of the run in one line."""
     difference = Estimate.from_json(evaluation["difference"])
-    return f"after minus before: {difference.text(signed=True)} (95% interval), paired over {difference.n} tasks"
+    return (
+        f"after minus before: {difference.text(signed=True)} (95% interval), paired over {plural(difference.n, 'task')}"
+    )
 
 
 def _draw_held_out(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from rft.run_folder.model_card import model_card
 from rft.run_folder.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
 from rft.run_folder.summary import build_summary
 from rft.types import Adapter, FullWeights
+from rft.wording import plural
 
 
 def summarize(
@@ -98,7 +99,8 @@ def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
     is_finished = file.is_file() and json.loads(file.read_text())["status"] == "finished"
     if not is_finished or last_step < run.loop.steps:
         return ""
-    return f"{run.output_dir}: finished after {last_step} steps; to continue, set loop.steps to more than {last_step}"
+    finished = f"{run.output_dir}: finished after {plural(last_step, 'step')}"
+    return f"{finished}; to continue, set loop.steps to more than {last_step}"
 
 
 def save_weights(

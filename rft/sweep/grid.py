@@ -28,6 +28,7 @@ from rft.sweep.outcome import Outcome, distinct_overrides, outcome_of, read_outc
 from rft.sweep.report import finish_sweep
 from rft.sweep.runner import Runner, Trial
 from rft.terminal.interrupt import EXIT_CODES
+from rft.wording import plural
 
 
 def run_grid(words: Sequence[str], *, console: Console) -> int:
@@ -47,7 +48,7 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
     runs = check_trials(grid.trials, grid.folder)
     if all(run.dry_run for run in runs):
         prepare_all(runs)
-        _tell(console, f"{len(runs)} trials can start; the first would be:")
+        _tell(console, f"{plural(len(runs), 'trial')} can start; the first would be:")
         rows = run_rows(runs[0], micro_batch=completions_per_micro_batch(runs[0]))
         console.print(Text("\n".join(as_table(rows))), soft_wrap=True)
         return 0
@@ -150,7 +151,7 @@ class _Sweep:
         runner = Runner(host, self._grid.searched, lambda text: _tell(self._console, text))
 
         async def work(parallel: int) -> None:
-            _tell(self._console, f"{len(trials)} trials, {parallel} at a time, in {self._grid.folder}")
+            _tell(self._console, f"{plural(len(trials), 'trial')}, {parallel} at a time, in {self._grid.folder}")
             for line in host.explain():
                 _tell(self._console, line)
             await runner.run_all(trials, parallel=parallel)

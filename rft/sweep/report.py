@@ -17,6 +17,7 @@ from rich.text import Text
 from rft.imports import missing_packages
 from rft.run_folder.recorder import write_json, writing
 from rft.sweep.outcome import Direction, Outcome, ranked, winner
+from rft.wording import plural
 
 SWEEP = "sweep.json"
 WINNER = "winner"
@@ -90,7 +91,9 @@ def _print(
 ) -> None:
     counts = ", ".join(f"{number} {status}" for status, number in sweep["counts"].items())
     console.print()
-    console.print(Text(f"{len(best_first)} trials in {sweep['wall_s']:.0f} s: {counts or 'none'}", style="bold"))
+    console.print(
+        Text(f"{plural(len(best_first), 'trial')} in {sweep['wall_s']:.0f} s: {counts or 'none'}", style="bold")
+    )
     console.print(_table(best_first, sweep["searched"]))
     for outcome in best_first:
         if outcome.error:

@@ -28,6 +28,7 @@ from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, record
 from rft.sweep.report import SWEEP, finish_sweep
 from rft.sweep.runner import Runner, Trial
 from rft.sweep.study import STUDY, Asked, Study
+from rft.wording import plural
 
 SEARCH = "search.yaml"
 MAY_CHANGE_ON_RESUME = ("sweep.trials", "sweep.parallel", "dry_run")
@@ -225,4 +226,4 @@ def _check_held_out(runs: Sequence[RunConfig], prepared: Sequence[Prepared]) -> 
 
 
 def _plan(search: Search, folder: Path) -> str:
-    return f"{search.config.sweep.trials} trials over {', '.join(search.space)}, in {folder}"
+    return f"{plural(search.config.sweep.trials, 'trial')} over {', '.join(search.space)}, in {folder}"

@@ -15,6 +15,7 @@ from rich.text import Text
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
 from rft.types import Message
+from rft.wording import plural
 
 PROMPT_CHARACTERS = 300
 COMPLETION_CHARACTERS = 600
@@ -114,7 +115,7 @@ def verdict(difference: Estimate) -> str:
 def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
     """Print the table of before and after."""
     evaluation = summary["eval"]
-    _print_text(console, f"{summary['status']} after {summary['steps']} steps", style="bold")
+    _print_text(console, f"{summary['status']} after {plural(summary['steps'], 'step')}", style="bold")
     measured = {name: evaluation.get(name) for name in ("before", "after", "difference")}
     if not any(measured.values()):
         _print_text(console, "The run has no held-out measurement, so its improvement is unknown.")

@@ -25,6 +25,7 @@ from rft.events import Event, Measured, Notice, PhaseStarted, RunEnded, RunStart
 from rft.metrics.intervals import Estimate
 from rft.types import StepReport
 from rft.waiting import current_wait
+from rft.wording import plural
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ class Progress:
     def evaluated(self, label: str, estimate: Estimate, step: int) -> None:
         """Show a held-out measurement with a label such as "before"."""
         self._held_out = f"{estimate.text()} (step {step})"
-        self._print(f"{_printable(label)}: {estimate.text()} over {estimate.n} tasks (step {step})")
+        self._print(f"{_printable(label)}: {estimate.text()} over {plural(estimate.n, 'task')} (step {step})")
 
     @_harmless
     def warn(self, text: str) -> None:

@@ -49,7 +49,7 @@ def test_every_problem_of_the_configuration_is_raised_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         rft.check("experiment=quickstart", {"loop": {"stepz": 3}}, "seed=x")
     assert [problem.partition(";")[0] for problem in caught.value.problems] == [
-        "seed=x: input should be a valid integer, unable to parse string as an integer",
+        "seed=x: should be a whole number",
         "loop.stepz is unknown",
     ]
 

@@ -120,6 +120,14 @@ def test_a_notebook_shows_the_plots(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before, "a view writes nothing"
 
 
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=rf"missing does not exist \(working directory: {tmp_path}\)"):
+        rft.open_run("missing")
+    with pytest.raises(OutputError, match=rf"{tmp_path}/missing does not exist$"):
+        rft.open_run(tmp_path / "missing")
+
+
 def test_a_folder_without_a_run_is_refused(folder: Path) -> None:
     with pytest.raises(OutputError, match=f"holds no training run; did you mean {folder}"):
         rft.open_run(folder.parent)

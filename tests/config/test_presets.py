@@ -166,6 +166,8 @@ def test_options_and_overrides(tmp_path: Path) -> None:
             ["--loop.steps=3"],
             "--loop.steps=3: rft train has no such option; write keys without dashes, as in loop.steps=3",
         ),
+        (["--resume", "runs/x"], "--resume: rft train has no such option; write resume=<run folder>"),
+        (["--resume=runs/x"], "--resume=runs/x: rft train has no such option; write resume=<run folder>"),
         (["--seed=3"], "--seed=3: rft train has no such option; write keys without dashes, as in seed=3"),
         (["-sc", "install=bash"], "-sc: use `rft completion bash`, "),
         (["--config-dir"], "--config-dir: the value is missing; write --config-dir <folder>"),

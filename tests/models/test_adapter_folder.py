@@ -48,13 +48,13 @@ def test_the_fingerprint_is_that_of_the_tensors(tmp_path: Path) -> None:
     [
         ("{", "adapter_config.json is not JSON"),
         ([], "adapter_config.json contains no JSON object"),
-        ({**CONFIG, "r": None}, "r: input should be a valid integer"),
-        ({**CONFIG, "r": 0}, "r: input should be greater than or equal to 1"),
+        ({**CONFIG, "r": None}, "r: should be a whole number"),
+        ({**CONFIG, "r": 0}, "r: should be at least 1"),
         ({key: CONFIG[key] for key in ("peft_type", "r")}, "lora_alpha: field required"),
-        ({**CONFIG, "rank_pattern": ["q_proj"]}, "rank_pattern: input should be a valid dictionary"),
-        ({**CONFIG, "alpha_pattern": {"q_proj": "x"}}, "alpha_pattern.q_proj: input should be a valid number"),
-        ({**CONFIG, "modules_to_save": "lm_head"}, "modules_to_save: input should be a valid list"),
-        ({**CONFIG, "peft_type": "PREFIX_TUNING"}, "peft_type: input should be 'LORA'"),
+        ({**CONFIG, "rank_pattern": ["q_proj"]}, "rank_pattern: should be a mapping of names to values"),
+        ({**CONFIG, "alpha_pattern": {"q_proj": "x"}}, "alpha_pattern.q_proj: should be a number"),
+        ({**CONFIG, "modules_to_save": "lm_head"}, "modules_to_save: should be a list"),
+        ({**CONFIG, "peft_type": "PREFIX_TUNING"}, "peft_type: should be 'LORA'"),
     ],
 )
 def test_a_wrong_configuration_is_named(tmp_path: Path, config: Any, said: str) -> None:

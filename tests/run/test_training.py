@@ -103,7 +103,7 @@ def test_the_events_of_a_whole_run(training: Callable[..., Training], printed: i
     assert asyncio.run(training().train()) == 0
     assert events_of(tmp_path) == [
         ("run_started", None),
-        ("phase_started", "measuring before: 1 tasks"),
+        ("phase_started", "measuring before: 1 task"),
         ("measured", 0),
         ("step_finished", 0),
         ("phase_started", "training"),
@@ -117,7 +117,7 @@ def test_the_events_of_a_whole_run(training: Callable[..., Training], printed: i
         ("step_trained", 3),
         ("step_finished", 3),
         ("checkpoint_saved", 3),
-        ("phase_started", "measuring after: 1 tasks"),
+        ("phase_started", "measuring after: 1 task"),
         ("measured", 3),
         ("run_ended", None),
     ]

@@ -14,6 +14,7 @@ from rft.grading.loading.binding import PER_COMPLETION, PER_GROUP, option_parame
 from rft.grading.loading.keys import KEYS
 from rft.grading.loading.targets import Target, did_you_mean
 from rft.grading.normalise import describe_error
+from rft.wording import expectation
 
 
 def fill_in(target: Target, options: Mapping[str, Any]) -> tuple[Callable[..., Any] | None, list[str]]:
@@ -92,8 +93,9 @@ def _checked(grader: Any, allowed: list[str], options: Mapping[str, Any]) -> tup
         try:
             values[name] = pydantic.TypeAdapter[Any](hint).validate_python(value)
         except pydantic.ValidationError as error:
-            expected = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
-            problems.append(f".{name}: {value!r} is not of type {inspect.formatannotation(hint)}: {expected}")
+            expected = dict.fromkeys(expectation(detail).removeprefix("should be ") for detail in error.errors())
+            given = f".{name}: {value!r} is not of type {inspect.formatannotation(hint)}"
+            problems.append(f"{given}: should be {' or '.join(expected)}")
         except pydantic.errors.PydanticUserError:
             problems.append(f".{name}: no configuration can hold a {inspect.formatannotation(hint)}")
     return values, problems

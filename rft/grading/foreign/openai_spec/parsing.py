@@ -12,6 +12,7 @@ from rft.grading.foreign.openai_spec.formula import FUNCTIONS, Formula, is_key
 from rft.grading.foreign.openai_spec.spec import CONTENT_FORMS, REFUSED_KEYS, TYPES, Grader
 from rft.grading.foreign.openai_spec.templates import Template
 from rft.grading.loading.targets import did_you_mean
+from rft.wording import expectation
 
 
 def parse_grader(source: Any, path: str = "$") -> Grader:
@@ -118,7 +119,7 @@ def _in_words(error: ValidationError, model: type[BaseModel], fields: Mapping[st
             )
         else:
             given = "" if "headers" in detail["loc"] else f"{detail['input']!r:.80}: "
-            problems.append(f"{where}: {given}{detail['msg']}")
+            problems.append(f"{where}: {given}{expectation(detail)}")
     return problems
 
 
