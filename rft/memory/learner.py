@@ -13,8 +13,13 @@ from rft.memory.model_shape import ModelShape
 
 LIBRARIES_ON_GPU_BYTES = 700_000_000
 """CUDA context, kernels and workspaces of cuBLAS. An estimate: it differs between GPUs."""
-LIBRARIES_ON_CPU_BYTES = 60_000_000
-"""Memory that torch, Transformers and TRL take at their first use, after their import."""
+LIBRARIES_ON_CPU_BYTES = 25_000_000
+"""Memory that torch, Transformers and TRL take at their first use, after their import; measured."""
+HEAP_BYTES = 32 * 1024 * 1024
+"""Smaller tensors on a CPU come from the heap of glibc, larger ones from the kernel."""
+HEAP_FACTOR = 1.65
+"""Memory that activations take on the heap, relative to their bytes: freed tensors between kept ones leave gaps.
+benchmarks/memory_forecast.py measured it; without the heap (MALLOC_MMAP_THRESHOLD_) there are no gaps."""
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32_768
 """TRL projects hidden states to logits in tiles of this many tokens and rows of the output matrix."""
 TILES_ON_CPU = 8.25
@@ -63,8 +68,10 @@ def fixed_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str, on_gpu:
         num_trained = shape.num_weights
     else:
         num_trained = lora_rank * shape.adapter_width
+        # A model in 16 bits keeps its output matrix in float32.
+        wide = shape.num_weights if dtype == "float32" else shape.vocabulary * shape.hidden
         parts = {
-            "weights": shape.num_weights * (4 if dtype == "float32" else 2),
+            "weights": 2 * (shape.num_weights + wide),
             "adapter": num_trained * (6 if is_mixed else 4),
         }
     libraries = LIBRARIES_ON_GPU_BYTES if on_gpu else LIBRARIES_ON_CPU_BYTES
@@ -88,9 +95,12 @@ def pass_bytes(
     else:
         # The backward pass of a layer needs about as much as the layer has saved.
         per_token = (shape.num_layers + 1) * per_layer
+    activations = batch.tokens * per_token
+    if not on_gpu and batch.tokens * shape.intermediate * 4 < HEAP_BYTES:
+        activations = int(HEAP_FACTOR * activations)
     return {
-        "activations": batch.tokens * per_token,
-        "logits": _logits_bytes(shape, batch, lora_rank=lora_rank, is_mixed=is_mixed, on_gpu=on_gpu),
+        "activations": activations,
+        "logits": _logits_bytes(shape, batch, lora_rank=lora_rank, on_gpu=on_gpu),
     }
 
 
@@ -122,11 +132,11 @@ def saved_bytes_per_layer(shape: ModelShape, *, sequence_tokens: int, lora_rank:
     return saved
 
 
-def _logits_bytes(shape: ModelShape, batch: MicroBatch, *, lora_rank: int | None, is_mixed: bool, on_gpu: bool) -> int:
+def _logits_bytes(shape: ModelShape, batch: MicroBatch, *, lora_rank: int | None, on_gpu: bool) -> int:
     # Only Triton, and so only a GPU, leaves prompts and padding out.
     scored = batch.rows * (batch.completion_tokens if on_gpu else batch.prompt_tokens + batch.completion_tokens)
     tile = min(scored, TILE_TOKENS) * min(shape.vocabulary, TILE_VOCABULARY)
-    tiles = tile * (2 if is_mixed else 4) if on_gpu else int(tile * 4 * TILES_ON_CPU)
-    # Hidden states and their gradient, and that of the output matrix if it is trained.
-    states = scored * shape.hidden * (2 + 4 if is_mixed else 8)
+    tiles = tile * 4 if on_gpu else int(tile * 4 * TILES_ON_CPU)
+    # Hidden states and their gradient, and that of the output matrix if it is trained, in float32.
+    states = scored * shape.hidden * 8
     return tiles + states + (4 * shape.vocabulary * shape.hidden if lora_rank is None else 0)
