@@ -109,9 +109,8 @@ def _cell(made: Forecast) -> str:
     if made.problems():
         return "no"
     learner, sampler = made.processes
-    cell = f"{learner.num_bytes / GB:.0f} + {sampler.num_bytes / GB:.0f} GB, {sampler.num_sequences:,}"
-    rows = made.sizes.completions_per_micro_batch
-    return f"{cell}, {rows} a pass{', checkpointing' if made.sizes.gradient_checkpointing else ''}"
+    rows = f"{made.sizes.completions_per_micro_batch}{'*' if made.sizes.gradient_checkpointing else ''}"
+    return f"{learner.num_bytes / GB:.0f} + {sampler.num_bytes / GB:.0f} GB; {sampler.num_sequences:,}; {rows}"
 
 
 def main() -> None:

@@ -6,21 +6,16 @@ from rft.config.schema import RunConfig
 
 MAX_ROWS_ON_CPU = 8
 """Completions of a micro-batch on a CPU. More would gain no speed, and exceed the caches."""
-MAX_TOKENS_ON_GPU = 16_384
-"""Completion tokens of a micro-batch on a GPU."""
 
 
-def completions_per_micro_batch(run: RunConfig, *, on_gpu: bool = False) -> int:
-    """Return the completions of a micro-batch: as configured, or the largest allowed divisor of a step's completions.
+def completions_per_micro_batch(run: RunConfig) -> int:
+    """Return the completions of a micro-batch on a CPU: as configured, or the largest divisor of a step's up to 8.
 
-    Args:
-        run: The configuration.
-        on_gpu: Whether the learner has a GPU. The limit is 16,384 tokens with a GPU, and 8 completions without.
+    `rft.memory.sizes` chooses those on a GPU by its memory.
     """
     total = _completions_per_step(run)
     configured = run.learner.completions_per_micro_batch
-    most = max(1, MAX_TOKENS_ON_GPU // run.sampler.max_completion_tokens) if on_gpu else MAX_ROWS_ON_CPU
-    return configured or max(size for size in range(1, min(most, total) + 1) if total % size == 0)
+    return configured or max(size for size in range(1, min(MAX_ROWS_ON_CPU, total) + 1) if total % size == 0)
 
 
 def learner_problems(run: RunConfig) -> list[str]:

@@ -321,12 +321,6 @@ def test_an_evaluation() -> None:
     assert evaluate_problems(right) == []
 
 
-@pytest.mark.parametrize(("longest", "expected"), [(256, 64), (2048, 8), (3000, 4), (100_000, 1)])
-def test_completions_per_micro_batch_on_a_gpu_go_by_tokens(longest: int, expected: int) -> None:
-    config = run(loop={"prompts_per_step": 8, "completions_per_prompt": 8}, sampler={"max_completion_tokens": longest})
-    assert completions_per_micro_batch(config, on_gpu=True) == expected
-
-
 def test_graders_that_were_never_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("def grader(completion, task, strict=False):\n    return 1.0\n")

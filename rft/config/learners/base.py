@@ -43,7 +43,8 @@ class LearnerConfig(Section):
     completions_per_micro_batch: Positive | None = None
     """Longest completions in one forward and backward pass; shorter ones are packed more densely.
 
-    null takes the largest divisor of a step's completions up to 8 on a CPU, and up to 16,384 tokens on a GPU.
+    null takes the largest divisor of a step's completions up to 8 on a CPU, and on a GPU the largest that fits into its
+    memory, up to 16,384 tokens with the prompts.
     """
     num_workers: Positive = 1
     """Number of ranks: processes that train together, each with the whole model and a share of every step."""
