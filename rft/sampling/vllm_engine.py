@@ -66,7 +66,7 @@ class VllmEngine:
             wait_for_room(arguments.gpu_memory_utilization)  # an engine or a learner may just have been killed
         self._engine = LLMEngine.from_engine_args(arguments)
         as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None
-        self._weights = AdapterWeights(self._engine, spec) if as_adapter else InPlaceWeights(self._engine, spec, base)
+        self._weights = AdapterWeights(self._engine, spec) if as_adapter else InPlaceWeights(self._engine, spec)
         self._stops = model_stops(place.model, self._engine.get_tokenizer())
         self._staleness = spec.staleness if as_adapter else 0
         self._is_shared = spec.num_runs > 1

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-
 from rft.errors import SyncError
 from rft.sampling.engine import Loaded, arrived
-from rft.sampling.lora_modules import refuse, some, take_apart, unmatched_problem
-from rft.sampling.merging import BaseWeights, is_embedding, merge, touched, unmatched, whole_layers
+from rft.sampling.in_place import StoredModel, of_all_workers
+from rft.sampling.lora_modules import refuse, some, unmatched_problem
 from rft.sampling.spec import EngineSpec
+from rft.sampling.vllm_worker import ReadBack
 from rft.types import Adapter, FullWeights
 
 
@@ -30,6 +31,7 @@ class AdapterWeights:
     def __init__(self, engine: Any, spec: EngineSpec) -> None:
         self._engine = engine
         self._slots = (spec.staleness + 2) * spec.num_runs
+        self._num_ranks = engine.vllm_config.parallel_config.tensor_parallel_size
         self._max_rank = engine.vllm_config.lora_config.max_lora_rank
 
     def load(self, weights: Adapter | FullWeights, number: int, num_held: int) -> tuple[Any, Loaded]:
@@ -61,10 +63,8 @@ class AdapterWeights:
         return request, self._read_back(weights, number)
 
     def _read_back(self, adapter: Adapter, number: int) -> Loaded:
-        workers = self._engine.collective_rpc("rft_read_back", args=(number, adapter))
-        matched = set.union(*(read_back.matched for read_back in workers))
-        absent = sorted(set.intersection(*(read_back.unmatched for read_back in workers)))
-        different = {name: by for read_back in workers for name, by in read_back.different.items()}
+        read_backs = self._engine.collective_rpc("rft_read_back", args=(number, adapter))
+        matched, absent, different = on_all_ranks(read_backs, self._num_ranks)
         problems = unmatched_problem(absent, len(matched))
         if different:
             largest = max(different.values())
@@ -80,63 +80,68 @@ class AdapterWeights:
             self._engine.remove_lora(lora_request.lora_int_id)
 
 
+def on_all_ranks(read_backs: Sequence[ReadBack], num_ranks: int) -> tuple[set[str], list[str], dict[str, float]]:
+    """Combine the read-backs of an engine's workers. Every tensor-parallel rank holds its slice of each module.
+
+    Args:
+        read_backs: One per worker; with pipeline parallelism, a worker has some of the layers.
+        num_ranks: Number of tensor-parallel ranks.
+
+    Returns:
+        Modules that match on all ranks, modules that do not, and the largest difference by module that differs.
+    """
+    counts = Counter(name for read_back in read_backs for name in read_back.matched)
+    matched = {name for name, count in counts.items() if count >= num_ranks}
+    absent = {name for read_back in read_backs for name in read_back.matched | read_back.unmatched} - matched
+    different: dict[str, float] = {}
+    for read_back in read_backs:
+        for name, by in read_back.different.items():
+            known = different.get(name, 0.0)
+            different[name] = by if math.isnan(by) else known if math.isnan(known) else max(known, by)
+    return matched, sorted(absent), different
+
+
 class InPlaceWeights:
     """The model's own weights, overwritten by each policy.
 
     Args:
         engine: vLLM's engine.
-        spec: What it was built from.
-        base: The base model.
+        spec: Spec of the engine.
     """
 
-    def __init__(self, engine: Any, spec: EngineSpec, base: BaseWeights) -> None:
+    def __init__(self, engine: Any, spec: EngineSpec) -> None:
         self._engine = engine
-        self._base = base
-        self._dtype = getattr(torch, spec.dtype)
-        self._packed = engine.collective_rpc("rft_packed_modules")[0]
-        self._changed: set[str] = set()
-        # Other processes get the tensors by copies of the call.
+        self._base = (str(spec.place.model), spec.dtype)
+        # Other processes would receive the bytes of a whole model through a pipe.
         self._is_one_process = engine.vllm_config.parallel_config.world_size == 1
-        self._device = "cuda" if spec.place.on_gpu and self._is_one_process else "cpu"
 
     def load(self, weights: Adapter | FullWeights, number: int, num_held: int) -> tuple[None, Loaded]:
-        """Overwrite the previous policy. No request may be in flight.
+        """Overwrite the previous policy in every worker. No request may be in flight.
 
         Raises:
             SyncError: The adapter cannot be merged, or the prefix cache could not be emptied.
         """
-        policy = arrived(weights)
-        if isinstance(weights, FullWeights):
-            arriving = safetensors.torch.load(weights.tensors)
-            tensors = {self._base.name_of(name) or name: tensor for name, tensor in arriving.items()}
-            absent, missing = sorted(tensors.keys() - self._base.names), sorted(self._base.names - tensors.keys())
-            names = [name for name in tensors if name in self._base.names]
-            problems = unmatched_problem(absent, len(names))
-            if missing:
-                problems += (f"{len(missing)} tensors of the model are missing ({some(missing)})",)
-            self._write(names, lambda name: tensors[name])
-        else:
+        if isinstance(weights, Adapter):
             refuse(weights, merged=True, max_rank=None)
-            parts = take_apart(weights)
-            names = touched(self._base, parts)
-            problems = unmatched_problem(unmatched(self._base, parts), len(names))
-            self._write(names, lambda name: merge(self._base, parts, name, self._dtype, self._device))
-        return None, Loaded(policy=policy, modules_matched=len(names), problems=problems)
-
-    def _write(self, names: list[str], make: Callable[[str], torch.Tensor]) -> None:
-        changed = set(names)
-        # Restore tensors that the previous policy changed and this one does not.
-        reloaded = whole_layers(self._base, [*changed, *self._changed], self._packed)
-        self._changed |= changed
-        # One tensor after the other, so that a second copy of the whole model never exists.
-        weights = ((name, make(name) if name in changed else self._base.tensor(name)) for name in reloaded)
-        how = {"weights_iterator": weights if self._is_one_process else list(weights)}
-        self._engine.collective_rpc("reload_weights", kwargs=how)
-        self._changed = changed
-        if any(map(is_embedding, reloaded)):
-            self._engine.collective_rpc("rft_refresh_tied_head")
+        with self._to_send(weights) as sent:
+            results = self._engine.collective_rpc("rft_load_in_place", args=(sent, *self._base))
         if not self._engine.reset_prefix_cache():
             raise SyncError("vLLM could not empty its prefix cache, which contains results of an older policy")
+        return None, of_all_workers(results)
+
+    def _to_send(self, weights: Adapter | FullWeights) -> AbstractContextManager[Adapter | FullWeights | StoredModel]:
+        if isinstance(weights, Adapter) or self._is_one_process:
+            return nullcontext(weights)
+        return _stored(weights)
 
     def drop(self, lora_request: None) -> None:
-        """Older policies leave nothing to remove."""
+        """Do nothing: older policies leave nothing to remove."""
+
+
+@contextmanager
+def _stored(weights: FullWeights) -> Iterator[StoredModel]:
+    """Write a whole model into a file for the time of the block."""
+    with tempfile.TemporaryDirectory(prefix="rft-model-") as folder:
+        file = Path(folder) / "model.safetensors"
+        file.write_bytes(weights.tensors)
+        yield StoredModel(policy=arrived(weights), file=file)

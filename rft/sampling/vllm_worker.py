@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from rft.sampling.engine import Loaded
+from rft.sampling.in_place import InPlaceModel, StoredModel
 from rft.sampling.lora_modules import ModuleUpdate, take_apart
-from rft.types import Adapter
+from rft.sampling.merging import BaseWeights
+from rft.types import Adapter, FullWeights
 
 
 @dataclass(slots=True)
@@ -31,6 +35,9 @@ class ReadBack:
 
 class ReadBackWorker:
     """Mixin for vLLM's worker."""
+
+    _rft_in_place: InPlaceModel | None = None
+    """The worker's model, once a policy was written into it."""
 
     def rft_read_back(self, lora_id: int, adapter: Adapter) -> ReadBack:
         """Compare the slot of an adapter with the published weights, bit by bit.
@@ -56,7 +63,28 @@ class ReadBackWorker:
         read_back.unmatched = (updates.keys() | parts.replaced.keys()) - read_back.matched
         return read_back
 
-    def rft_refresh_tied_head(self) -> None:
+    def rft_load_in_place(self, weights: Adapter | FullWeights | StoredModel, model: str, dtype: str) -> Loaded:
+        """Write a policy over the weights of this worker's model.
+
+        Args:
+            weights: The policy.
+            model: Folder of the base model.
+            dtype: float32, bfloat16 or float16.
+        """
+        if self._rft_in_place is None:
+            self._rft_in_place = InPlaceModel(
+                BaseWeights(Path(model)),
+                dtype=getattr(torch, dtype),
+                device=self.device.type,  # type: ignore[attr-defined]
+                packed=self._rft_packed_modules(),
+                reload=lambda tensors: self.reload_weights(weights_iterator=tensors),  # type: ignore[attr-defined]
+            )
+        loaded, has_embedding = self._rft_in_place.load(weights)
+        if has_embedding:
+            self._rft_refresh_tied_head()
+        return loaded
+
+    def _rft_refresh_tied_head(self) -> None:
         """Update an output embedding that shares the weights of the input embedding.
 
         On a CPU vLLM multiplies with a packed copy, which `reload_weights` renews only for loaded tensors.
@@ -76,7 +104,7 @@ class ReadBackWorker:
             {layer.get_attn_backend().get_name() for layer in layers if isinstance(layer, AttentionLayerBase)}
         )
 
-    def rft_packed_modules(self) -> Mapping[str, list[str]]:
+    def _rft_packed_modules(self) -> Mapping[str, list[str]]:
         """Return the modules that vLLM fuses, such as `{"qkv_proj": ["q_proj", "k_proj", "v_proj"]}`."""
         model = self.model_runner.get_model()  # type: ignore[attr-defined]
         return dict(getattr(model, "packed_modules_mapping", {}))
