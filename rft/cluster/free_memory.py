@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from rft.memory import Device
@@ -17,6 +18,14 @@ ASK_GPUS_S = 60.0
 def device_here() -> Device:
     """Return the free memory of this machine, and of its GPU with the least."""
     return Device(ram_bytes=_free_ram(), gpu_bytes=_free_gpu_memory())
+
+
+def together(devices: Sequence[Device]) -> Device:
+    """Return the main memory of all nodes, and the least of their GPUs."""
+    gpus = [device.gpu_bytes for device in devices if device.gpu_bytes is not None]
+    ram = [device.ram_bytes for device in devices if device.ram_bytes is not None]
+    is_known = len(ram) == len(devices)
+    return Device(ram_bytes=sum(ram) if is_known else None, gpu_bytes=min(gpus, default=None))
 
 
 def _free_ram() -> int | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from rft.cluster.free_memory import together
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
 from rft.cluster.nodes import Node
@@ -81,16 +81,7 @@ async def prepare_nodes(
     if isinstance(config, RunConfig) and ranks:
         run_folder = Path(config.output_dir).absolute()
         mirrors = await _mirrors({id: keepers[id] for id in ranks}, folder, run_folder, deadline_s)
-    return Path(folder) / "models" / fingerprint, tuple(mirrors[id] for id in ranks), _together(devices)
-
-
-def _together(devices: Sequence[Device]) -> Device:
-    """Return the main memory of all nodes, and the least of their GPUs."""
-    gpus = [device.gpu_bytes for device in devices if device.gpu_bytes is not None]
-    ram = [device.ram_bytes for device in devices]
-    return Device(
-        ram_bytes=None if None in ram else sum(each for each in ram if each), gpu_bytes=min(gpus, default=None)
-    )
+    return Path(folder) / "models" / fingerprint, tuple(mirrors[id] for id in ranks), together(devices)
 
 
 async def _check_versions(

@@ -28,6 +28,7 @@ as an argument. `use_vllm` makes TRL multiply by the importance ratio, and must 
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -98,16 +99,18 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         Raises:
             LearnError: The GPU has too little memory for half a micro-batch.
         """
+        loss: Tensor | None = None
         try:
-            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+            loss = super().training_step(model, inputs, num_items_in_batch)
         except torch.OutOfMemoryError as error:
             if self._parts > 1 or not self._can_halve:
                 raise self._too_little_memory(error) from error
+        if loss is None:  # after the handler, because the error's traceback holds the tensors of the failed pass
             self._parts = 2
             try:
                 loss = self._repeat_step(model, inputs, num_items_in_batch)
-            except torch.OutOfMemoryError as error_of_half:
-                raise self._too_little_memory(error_of_half) from error_of_half
+            except torch.OutOfMemoryError as error:
+                raise self._too_little_memory(error) from error
         if self._ranks.of > 1:
             self._loss += loss.item()
         if self._step % self.args.steps_per_generation == 0:
@@ -134,6 +137,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         """
         number, epoch = self._step % self.args.steps_per_generation, self._epoch
         model.zero_grad()
+        gc.collect()
         torch.cuda.empty_cache()
         self._gap, self._micro_batch_metrics, self._loss = SamplerGap(), [], 0.0
         if epoch == 0:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from rft.cluster import free_memory
+from rft.cluster.free_memory import together
 from rft.memory import Device
 
 MEMINFO = "MemTotal:       16384 kB\nMemFree:         1024 kB\nMemAvailable:    8192 kB\n"
@@ -47,3 +48,15 @@ def test_the_gpu_with_the_least(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert free_memory.device_here().gpu_bytes == expected
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ([Device(ram_bytes=5, gpu_bytes=7), Device(ram_bytes=6, gpu_bytes=3)], Device(ram_bytes=11, gpu_bytes=3)),
+        ([Device(ram_bytes=5, gpu_bytes=7), Device(ram_bytes=None)], Device(ram_bytes=None, gpu_bytes=7)),
+        ([Device(ram_bytes=5)], Device(ram_bytes=5)),
+    ],
+)
+def test_the_nodes_of_a_cluster_together(devices: list[Device], expected: Device) -> None:
+    assert together(devices) == expected

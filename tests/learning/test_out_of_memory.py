@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,26 @@ def test_the_step_is_repeated_with_halves(
     assert metrics["loss"] == pytest.approx(of_whole["loss"], rel=1e-4, abs=1e-6)
     assert passes[0] == 4
     assert set(passes[1:]) == {2}, "only the first pass was too large"
+
+
+def test_the_failed_pass_is_freed_before_the_repeat(
+    build: Callable[..., Learner], group_for: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = LeanTrainer._loss_of
+    failed: list[weakref.ref[torch.Tensor]] = []
+    kept: list[bool] = []
+
+    def limited(self: LeanTrainer, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        kept.extend(loss() is not None for loss in failed)
+        loss = whole(self, model, inputs)
+        if len(inputs["prompt_ids"]) > 2:
+            failed.append(weakref.ref(loss))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return loss
+
+    monkeypatch.setattr(LeanTrainer, "_loss_of", limited)
+    learn(build(**KEYS), group_for, steps=1)
+    assert kept == [False] * 4, "two micro-batches of two parts each"
 
 
 def test_a_later_epoch_keeps_the_probabilities_of_the_first(
