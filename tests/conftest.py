@@ -32,11 +32,17 @@ TEMPLATE = (
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out files that are end-to-end tests as a whole, where those are not wanted: their imports take seconds."""
-    if config.option.markexpr != "not e2e" or collection_path.suffix != ".py":
+    """Leave out files without a wanted test, whose imports take seconds.
+
+    These are files with end-to-end tests only under `-m "not e2e"`, and files without any under `-m "e2e ..."`.
+    """
+    wanted = config.option.markexpr
+    if collection_path.suffix != ".py" or not (wanted == "not e2e" or wanted.split()[:1] == ["e2e"]):
         return None
     source = collection_path.read_text(encoding="utf-8")
-    return ("pytestmark" in source and _is_e2e_as_a_whole(source)) or None
+    if wanted == "not e2e":
+        return ("pytestmark" in source and _is_e2e_as_a_whole(source)) or None
+    return "pytest.mark.e2e" not in source or None
 
 
 def _is_e2e_as_a_whole(source: str) -> bool:
@@ -49,19 +55,14 @@ def _is_e2e_as_a_whole(source: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its theme, and let each process of pytest-xdist take whole files of end-to-end tests.
-
-    The tests of such a file share costly starts. Files that share more name a group with `pytest.mark.xdist_group`.
-    """
+    """Mark each test with its theme."""
     for item in items:
         if theme := _theme(item.path):
             item.add_marker(theme)
-        if item.get_closest_marker("e2e") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 def _theme(path: Path) -> str | None:
-    """The folder of a test, or the name of its file if a folder bears that name: `sweep` for `e2e/test_sweep.py`."""
+    """The folder of a test, or its file if a folder bears that name: `cluster` for `e2e/test_cluster.py`."""
     names = (path.relative_to(TESTS).parts[0], path.stem.removeprefix("test_"))
     return next((name for name in names if name in THEMES), None)
 

@@ -63,7 +63,7 @@ def rank_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Rank]], None]:
     return use
 
 
-@pytest.mark.parametrize("of", [2, 3])
+@pytest.mark.parametrize("of", [pytest.param(2, marks=pytest.mark.full), 3])
 def test_the_first_rank_speaks_for_all(
     in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any, of: int
 ) -> None:

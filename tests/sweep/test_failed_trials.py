@@ -44,6 +44,7 @@ def test_trials_share_their_engines_and_a_failure_is_its_own(folder: Path, grid:
         grid("seed=0,1")
 
 
+@pytest.mark.full
 def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: tuple[str, ...]) -> None:
     words = ("graders.one.fails=choice(true,false)", "output_dir=found", "sweep.trials=6", "sweep.startup_trials=6")
     code, sweep, printed = search(*fake, *METRIC, *words)

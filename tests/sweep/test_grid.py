@@ -22,6 +22,7 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
     return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
 
 
+@pytest.mark.full
 def test_the_same_results_whoever_shares(folder: Path, grid: Command, engines: list[Any]) -> None:
     _, shared, _ = grid("seed=0,1")
     assert len(engines) == 1

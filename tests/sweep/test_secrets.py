@@ -48,6 +48,7 @@ def test_a_word_that_cannot_be_read_is_told_without_its_secret() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("running_ray")
 def test_a_trial_that_cannot_run_leaves_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("grader.py").write_text(GRADER)
