@@ -124,7 +124,7 @@ class FullWeights:
 class StoredWeights:
     """A reference to an `Adapter` or `FullWeights` in Ray's object store.
 
-    The process that stored the weights owns them: they are gone when it ends, or when nobody holds the reference.
+    The process that stored the weights owns them. They disappear when it ends, or when no process holds a reference.
 
     Example:
         StoredWeights(policy=Policy(version=3, fingerprint="9b2e..."), num_bytes=1048576, reference=ray.put(adapter))

@@ -29,8 +29,8 @@ def main() -> None:
     if backend not in FREE_GB:
         give_up(f"RFT_BACKEND={backend}: must be cpu or cuda")
     lock = ROOT / "locks" / f"{backend}.txt"
-    wanted = digest(lock, ROOT / "pyproject.toml")
-    if STAMP.exists() and STAMP.read_text() == wanted:
+    expected = digest(lock, ROOT / "pyproject.toml")
+    if STAMP.exists() and STAMP.read_text() == expected:
         return
     check_machine(backend)
     print(f"rft: installing into {VENV} for {backend} ({lock.name}); a few minutes, log in {LOG}", flush=True)
@@ -43,7 +43,7 @@ def main() -> None:
     # No dependency resolution: the lock is complete, and omitted packages must not be installed.
     pip("--no-deps", "-r", str(lock))
     pip("--no-deps", "-e", str(ROOT))
-    STAMP.write_text(wanted)
+    STAMP.write_text(expected)
 
 
 def driver_version() -> str | None:

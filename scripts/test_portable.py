@@ -86,15 +86,15 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="setting", help=f"of {', '.join(SETTINGS)}; all without one")
     parser.add_argument("--only", choices=PARTS, help="one part of the suite")
-    asked = parser.parse_args(words[:own_end])
-    if unknown := set(asked.settings) - SETTINGS.keys():
+    given = parser.parse_args(words[:own_end])
+    if unknown := set(given.settings) - SETTINGS.keys():
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(SETTINGS)}")
     outcomes = []
-    for setting in asked.settings or SETTINGS:
+    for setting in given.settings or SETTINGS:
         environment = environment_of(setting)
         with busy_cores(os.cpu_count() or 1 if setting == "busy" else 0):
             kernels = kernels_in_force(environment)
-            for part in [asked.only] if asked.only else PARTS:
+            for part in [given.only] if given.only else PARTS:
                 times, how = PARTS[part]
                 for number in range(1, times + 1):
                     outcomes.append(run(setting, kernels, part, number, (*how, *for_pytest), environment))
@@ -105,10 +105,10 @@ def main(words: list[str]) -> int:
 
 def environment_of(setting: str) -> dict[str, str]:
     """Return the environment of the tests; Ray, its actors and vLLM inherit it."""
-    found = {**os.environ, **SETTINGS[setting]}
+    environment = {**os.environ, **SETTINGS[setting]}
     paths = (SETTINGS[setting].get("PYTHONPATH"), os.environ.get("PYTHONPATH"))
-    found["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return found
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def configuration(load: Callable[[Sequence[str]], Config], overrides: Sequence[O
         overrides: Texts and mappings.
 
     Raises:
-        ConfigError: With every problem found.
+        ConfigError: Contains all problems.
     """
     config = load(to_words(overrides))
     if config.dry_run:
@@ -53,7 +53,7 @@ def pass_on_interrupt(exit_code: int | None) -> None:
     """Let the signal that ended a call take its usual effect, now that everything is closed.
 
     Args:
-        exit_code: As `Interrupt` has it; None if no signal arrived.
+        exit_code: Exit code of the `Interrupt`; None if no signal arrived.
 
     Raises:
         KeyboardInterrupt: It was Ctrl-C.

@@ -1,4 +1,4 @@
-"""`rft.parts`: the parts of a training run, for a loop of one's own."""
+"""`rft.parts`: the parts of a training run, for your own loop."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
     """
     config = configuration(load_training, overrides)
     if config.resume is not None:
-        raise ConfigError("configuration", [f"resume={config.resume}: rft.parts starts anew; rft.train resumes a run"])
+        raise ConfigError("configuration", [f"resume={config.resume}: rft.parts starts a new run; use rft.train"])
     require_packages_here(config)
     from rft.run.parts import open_parts  # imports Ray, which the core does not install
 

@@ -111,7 +111,7 @@ class Run:
         return pandas.DataFrame(rows, columns=None if rows else ["step"]).set_index("step")
 
     def rollouts(self, *, phase: Phase | None = None, step: int | None = None) -> Iterator[RolloutRecord]:
-        """Read the recorded completions with their grades, one after the other.
+        """Read the recorded completions with their grades, one after another.
 
         Args:
             phase: Only completions of this phase: `train`, `validation`, `before`, `after` or `pass rate`.

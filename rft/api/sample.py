@@ -34,7 +34,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleOptions:
-    """What to sample, and how. None stands for the setting of the adapter's run.
+    """The options of `rft.sample`. None stands for the setting of the adapter's run.
 
     Example:
         SampleOptions(prompt="What is 2 + 3?", adapter="runs/quickstart/...", num=4)
@@ -127,7 +127,7 @@ def sample(
 
 
 def with_settings_of_run(options: SampleOptions) -> tuple[SampleOptions, Adapter | None, str]:
-    """Load the adapter, and fill in what is None with the settings of the run that trained it.
+    """Load the adapter, and replace each None by the setting of the run that trained it.
 
     Returns:
         The options, the adapter, and a line that names the settings of the run; empty if none was taken.

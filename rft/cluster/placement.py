@@ -29,7 +29,7 @@ class Placement:
     group: Any
     """Ray's placement group. Its bundles are the seats, in order."""
     seats: tuple[Seat, ...]
-    """What each process needs."""
+    """The needs of each process."""
     nodes: tuple[Node, ...]
     """The node of each process."""
 
@@ -58,7 +58,7 @@ async def reserved(
     bundle, which Ray never splits, so tensor parallelism stays within one node.
 
     Args:
-        seats: What each process needs.
+        seats: The needs of each process.
         address: Address of the cluster.
         deadline_s: Seconds to wait for resources, or for nodes that have not joined yet.
         tell: Receives the plan, and the seats that do not fit.

@@ -1,4 +1,4 @@
-"""What the nodes of a cluster need before a run: the same libraries, the base model, and a way back for checkpoints."""
+"""Prepares the nodes of a cluster for a run: checks their libraries, sends the base model, mirrors checkpoints."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def plan_text(seats: Sequence[Seat], nodes: Sequence[Node], placed: Sequence[Nod
     """Return the placement as a table.
 
     Args:
-        seats: What each process needs.
+        seats: The needs of each process.
         nodes: All nodes, with their free resources without this run.
         placed: The node of each process.
         address: Address of the cluster.

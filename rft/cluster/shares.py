@@ -85,7 +85,7 @@ def threads_of(
 
     Args:
         samplers: The node of each sampler; all get the share on the fullest node.
-        learner: The node of each rank, likewise; empty without a learner.
+        learner: The node of each rank; all get the share on the fullest node. Empty without a learner.
         parallel: Number of equal runs at the same time.
         take_turns: Whether samplers and learner never work at the same time: each side then gets all cores.
     """

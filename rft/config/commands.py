@@ -190,7 +190,7 @@ class Jobs:
 
     Args:
         job: Runs one job.
-        many: Runs all jobs; None if jobs can only run one after the other.
+        many: Runs all jobs; None if jobs can only run one after another.
         searched: Overrides that come from command-line options.
     """
 

@@ -21,20 +21,20 @@ def completions_per_micro_batch(run: RunConfig) -> int:
 def learner_problems(run: RunConfig) -> list[str]:
     """Return the problems of the learner and of the batch sizes, one sentence each."""
     learner = run.learner
-    found = _size_problems(run)
-    if found:
-        found[-1] += f". {_table(run)}"
+    problems = _size_problems(run)
+    if problems:
+        problems[-1] += f". {_table(run)}"
     if learner.num_workers > 1:
         total = _completions_per_step(run)
-        found += learner.rank_problems(
+        problems += learner.rank_problems(
             completions_per_step=total, micro_batches_per_step=total // completions_per_micro_batch(run)
         )
     if learner.num_gpus is not None and learner.num_gpus > 1:
-        found.append(
+        problems.append(
             f"learner.num_gpus={learner.num_gpus:g}: each rank of the learner uses at most one GPU; set "
             f"learner.num_gpus=1, and learner.num_workers={learner.num_gpus:.0f} to train on several GPUs"
         )
-    return found + learner.problems()
+    return problems + learner.problems()
 
 
 def _completions_per_step(run: RunConfig) -> int:
@@ -43,17 +43,17 @@ def _completions_per_step(run: RunConfig) -> int:
 
 def _size_problems(run: RunConfig) -> list[str]:
     loop, total, micro = run.loop, _completions_per_step(run), run.learner.completions_per_micro_batch
-    found = run.learner.batch_problems(
+    problems = run.learner.batch_problems(
         prompts_per_step=loop.prompts_per_step, completions_per_prompt=loop.completions_per_prompt
     )
     if micro is not None and total % micro:
         divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
-        found.append(
+        problems.append(
             f"learner.completions_per_micro_batch={micro}: must divide the {total} completions of a step "
             f"(loop.prompts_per_step={loop.prompts_per_step} x loop.completions_per_prompt="
             f"{loop.completions_per_prompt}): one of {divisors}"
         )
-    return found
+    return problems
 
 
 def _table(run: RunConfig) -> str:

@@ -35,24 +35,24 @@ def trl_problems(
         instead: Keys that replace options of TRL, if their names differ from those in `SET_BY_RFT`.
     """
     known = trl_options() if is_installed("trl") else None
-    found = []
+    problems = []
     for name, value in trl.items():
         given = f"learner.trl.{name}={value}"
         if name in SET_BY_RFT:
-            found.append(f"{given}: rft sets this itself; use {instead.get(name) or _replacement(name, keys)}")
+            problems.append(f"{given}: rft sets this itself; use {instead.get(name) or _replacement(name, keys)}")
         elif is_secret(name) and value is not None:
-            found.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
+            problems.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
         elif name in WITHOUT_EFFECT:
-            found.append(f"{given}: this has no effect in rft: {WITHOUT_EFFECT[name]}")
+            problems.append(f"{given}: this has no effect in rft: {WITHOUT_EFFECT[name]}")
         elif name not in (known or PASSED_ON):
             near = difflib.get_close_matches(name, known or PASSED_ON, n=3)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
-            found.append(f"learner.trl.{name} is unknown; {hint}Allowed are the fields of TRL's GRPOConfig")
+            problems.append(f"learner.trl.{name} is unknown; {hint}Allowed are the fields of TRL's GRPOConfig")
         elif known is not None and not _fits(value, known[name]):
-            found.append(f"{given}: should be {_allowed(known[name])}")
+            problems.append(f"{given}: should be {_allowed(known[name])}")
         elif (need := _need(name, needs)) is not None and not need.is_met:
-            found.append(f"{given}: this takes effect only {need.words}")
-    return found
+            problems.append(f"{given}: this takes effect only {need.words}")
+    return problems
 
 
 def _replacement(name: str, keys: Collection[str]) -> str:

@@ -34,7 +34,7 @@ class ShuffledTasks:
         ]
 
     def refill(self, step: int, round: int, *, count: int, taken: Collection[str]) -> list[Task]:
-        """Draw up to `count` other tasks for a step, excluding the ids in `taken`; each round draws anew."""
+        """Draw up to `count` other tasks for a step, excluding the ids in `taken`; each round has its own draw."""
         draws = random.Random(f"{self.seed} {step} refill {round}")
         free = [task for task in self.tasks if task.id not in taken]
         # `random()` yields the same numbers in all Python versions.

@@ -1,7 +1,7 @@
-"""Everything about a run that can be checked before it starts, as a plan.
+"""Checks everything about a run that needs no start, and returns the plan of the run.
 
-It does what a run does first (`rft.run.inputs`), puts one sample through the graders, and says what the run would be
-and what was not checked. Nothing is written, and Ray is not started.
+The check prepares the inputs like a run (`rft.run.inputs`) and grades one sample. The plan contains the settings of the
+run and lists the remaining checks. Nothing is written, and Ray is not started.
 """
 
 from __future__ import annotations

@@ -230,20 +230,20 @@ def with_base_model(config: EvaluateConfig) -> tuple[EvaluateConfig, Adapter | N
 
 def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
     """Return the maximum tokens of prompt and completion together: the configured limit, or the model's."""
-    asked = config.model.max_context_tokens
-    if asked is None:
+    configured = config.model.max_context_tokens
+    if configured is None:
         return context_tokens(model)
     scaling = read_config(model).get("rope_scaling") or read_config(model).get("rope_parameters") or {}
     is_scaled = scaling.get("rope_type", scaling.get("type", "default")) != "default"
     try:
         seen = context_tokens(model)
     except ModelError:
-        return asked
-    if asked > seen and not is_scaled:
+        return configured
+    if configured > seen and not is_scaled:
         raise ModelError(
-            "base model", [f"model.max_context_tokens={asked}: the model sees {seen} tokens at most; lower it"]
+            "base model", [f"model.max_context_tokens={configured}: the model sees {seen} tokens at most; lower it"]
         )
-    return asked
+    return configured
 
 
 def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""The files of a run folder, and what reads and writes them.
+"""The files of a run folder, and the modules that read and write them.
 
     config.yaml, manifest.json          `recorder`, `provenance`: resolved configuration, versions, hashes, seed
     metrics.jsonl, rollouts.jsonl       `recorder`, `records`: one line per step, one line per rollout

@@ -21,7 +21,7 @@ from rft.run_folder.recorder import Recorder
 
 
 class FolderSink:
-    """Writes each event into the run folder at once.
+    """Writes each event into the run folder immediately.
 
     Args:
         recorder: Writes the files.
@@ -48,13 +48,13 @@ class FolderSink:
         self._recorder.event(*event_line(event))
 
     def close(self) -> None:
-        """Every line is on disk already."""
+        """Do nothing, since every line is already on disk."""
 
 
 def event_line(event: Event) -> tuple[str, dict[str, Any]]:
-    """The kind of an event, as `step_finished`, and the values of its line in events.jsonl.
+    """Return the kind of an event, such as `step_finished`, and the values of its line in events.jsonl.
 
-    Rollouts, metrics, configuration and summary have files of their own and are left out.
+    The line omits rollouts, metrics, configuration and summary, which have their own files.
     """
     match event:
         case RunStarted():

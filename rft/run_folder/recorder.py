@@ -2,7 +2,7 @@
 
     metrics.jsonl    one line per step             rollouts.jsonl   one line per rollout, enough to grade it again
     summary.json     the result, for scripts        config.yaml      the resolved configuration, without secrets
-    events.jsonl     one line an event
+    events.jsonl     one line per event
 
 Files contain JSON according to RFC 8259, in ASCII; numbers that are not finite become null. Readers skip a line that a
 crash left incomplete. A whole file appears under its name only when it is complete.
@@ -93,8 +93,8 @@ class Recorder:
         """Append one line to events.jsonl.
 
         Args:
-            kind: Of the event, as `step_finished`.
-            values: Its content.
+            kind: Kind of the event, such as `step_finished`.
+            values: Content of the event.
         """
         _append(self.folder / EVENTS, [_dump({"event": kind, "time": _now(), **values})])
 

@@ -8,10 +8,10 @@ from rft.types import Message
 
 
 class PolicyRecord(TypedDict):
-    """Which weights sampled a completion: `rft.types.Policy` as JSON."""
+    """The policy that sampled a completion: `rft.types.Policy` as JSON."""
 
     version: int
-    """0 is the base model."""
+    """Version of the policy; 0 is the base model."""
     fingerprint: str
     """Hash of the weights, 16 hexadecimal digits."""
 
@@ -20,15 +20,15 @@ class ScoreRecord(TypedDict):
     """One grader's result: `rft.types.Score` as JSON."""
 
     value: float | None
-    """The score; None if there is none."""
+    """The score, or None."""
     status: str
     """`ok`, `no answer`, `invalid output`, `skipped`, `grader error` or `timeout`."""
     reason: str | None
-    """Why, in words."""
+    """Reason for the score, or for its absence."""
     answer: str | None
-    """What the grader took for the answer."""
+    """The answer that the grader extracted from the completion."""
     seconds: float
-    """How long grading took."""
+    """Duration of the grading."""
 
 
 class RolloutRecord(TypedDict):
@@ -39,11 +39,11 @@ class RolloutRecord(TypedDict):
     """
 
     step: int
-    """The step that sampled it; 0 before the first."""
+    """The step that sampled the completion; 0 before the first step."""
     phase: str
-    """What it was sampled for: `train`, `validation`, `before`, `after`, `pass rate` or `test`."""
+    """Purpose of the completion: `train`, `validation`, `before`, `after`, `pass rate` or `test`."""
     task_id: str
-    """`Task.id` of its task."""
+    """`Task.id` of the task."""
     split: str
     """`train`, `validation` or `test`."""
     messages: list[Message]
@@ -51,15 +51,15 @@ class RolloutRecord(TypedDict):
     item: dict[str, Any]
     """The other columns of the task's row."""
     index: int
-    """Position in its group, from 0."""
+    """Position in the group, from 0."""
     completion: str
     """The text."""
     num_completion_tokens: int
     """Length of the completion, tokens."""
     stop: str
-    """Why it ended: `stop`, `length` or `abort`."""
+    """Reason for the end: `stop`, `length` or `abort`."""
     policy: PolicyRecord
-    """The policy that sampled it."""
+    """The policy that sampled the completion."""
     scores: dict[str, ScoreRecord]
     """Scores by grader name."""
     reward: float | None

@@ -22,15 +22,15 @@ from rft.wording import plural
 def summarize(
     recorder: Recorder, run: RunConfig, *, status: str, split: str, wall_s: float, after_s: float, **more: Any
 ) -> dict[str, Any]:
-    """Write summary.json from what is on disk, so that a resumed run adds up.
+    """Write summary.json from the files of the run, which also contain the steps before a resume.
 
     Args:
-        recorder: Of the run.
-        run: Its configuration.
-        status: How it ended.
-        split: Which tasks were measured before and after.
+        recorder: The run's recorder.
+        run: The run's configuration.
+        status: Outcome of the run.
+        split: The tasks measured before and after the run.
         wall_s: Duration of the run, seconds.
-        after_s: Duration of the measurement after it, which no line of metrics.jsonl holds.
+        after_s: Duration of the measurement after the run, which metrics.jsonl does not contain.
         more: Further keys.
     """
     summary = summary_of(
@@ -59,11 +59,11 @@ def summary_of(
     """Compute a run's summary from metrics.jsonl and rollouts.jsonl.
 
     Args:
-        folder: The run.
-        graders: `graders` of its configuration.
-        evaluation: `evaluation` of its configuration.
-        status: How it ended.
-        split: Which tasks were measured before and after.
+        folder: The run folder.
+        graders: `graders` of the run's configuration.
+        evaluation: `evaluation` of the run's configuration.
+        status: Outcome of the run.
+        split: The tasks measured before and after the run.
         wall_s: Duration of the run, seconds.
     """
     metric = evaluation["metric"]
@@ -87,13 +87,13 @@ def summary_of(
 
 
 def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
-    """What to say where a run that is to be resumed has finished already; empty where there is something left to do.
+    """Return a message if the run to resume has already finished; empty if there are steps left.
 
-    A run that was stopped after its last step, while it measured, has not finished.
+    A run that was stopped during the measurement after its last step has not finished.
 
     Args:
-        run: Its configuration, with the steps that are wanted now.
-        last_step: The step of its last checkpoint.
+        run: The run's configuration, with the requested number of steps.
+        last_step: The step of the run's last checkpoint.
     """
     file = Path(run.output_dir) / SUMMARY
     is_finished = file.is_file() and json.loads(file.read_text())["status"] == "finished"
@@ -116,16 +116,16 @@ def save_weights(
     """Write the adapter, or the fully fine-tuned model, with its card.
 
     Args:
-        folder: The run.
-        run: Its configuration.
-        summary: As `summarize` returned it.
-        weights: What was trained.
+        folder: The run folder.
+        run: The run's configuration.
+        summary: Result of `summarize`.
+        weights: The trained weights.
         base_model: Name of the base model, for the card.
-        model: Its folder.
-        tokenizer: Its tokenizer, of Transformers.
+        model: Folder of the base model.
+        tokenizer: The base model's tokenizer.
 
     Returns:
-        Where it lies, under what it is: `adapter` or `model`.
+        The folder of the result, by its kind: `adapter` or `model`.
     """
     target = folder / ("adapter" if isinstance(weights, Adapter) else "model")
     card = model_card(
@@ -143,7 +143,7 @@ def save_weights(
 
 
 def recorded_by_task(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[str, float]:
-    """Mean of the metric over each task's completions, from lines of rollouts.jsonl; as `Evaluation.by_task`."""
+    """Return the mean of the metric over each task's completions, like `Evaluation.by_task`, from rollouts.jsonl."""
     values: dict[str, list[float]] = {}
     for line in lines:
         value = line["reward"] if metric == "reward" else line["scores"][metric]["value"]

@@ -49,7 +49,7 @@ def build_summary(
 
 
 def _sums(mappings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Sum over the mappings, key by key."""
+    """Return the sums over the mappings, key by key."""
     sums: dict[str, Any] = {}
     for mapping in mappings:
         for key, value in mapping.items():

@@ -108,7 +108,7 @@ class Engines:
 
 
 async def _start_in_turn(samplers: Sequence[SamplerHandle]) -> None:
-    """Start samplers one after the other."""
+    """Start samplers one after another."""
     for sampler in samplers:
         _, sampler.base = await sampler.actor.start.remote()
         sampler.facts = await sampler.actor.describe.remote()

@@ -60,7 +60,7 @@ class EngineSpec:
     seed: int
     """Seed of the engine."""
     staleness: int = 0
-    """Policy versions that may be in flight beside the newest."""
+    """Policy versions that may be in flight besides the newest."""
     num_runs: int = 1
     """Number of runs that share the engine, each with its own policies."""
     max_requests: int = 128

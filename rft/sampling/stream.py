@@ -122,9 +122,9 @@ class RolloutStream(AsyncIterator[Rollout]):
             if not self._batch:
                 self._batch = (await self._next_batch())[::-1]
             rollout = self._batch.pop()
-            asked = self._dispatched.policy if self._dispatched else None
-            if asked is None or rollout.policy != asked:
-                raise SyncError(f"a completion was sampled by {rollout.policy.name}, not {asked and asked.name}")
+            policy = self._dispatched.policy if self._dispatched else None
+            if policy is None or rollout.policy != policy:
+                raise SyncError(f"a completion was sampled by {rollout.policy.name}, not {policy and policy.name}")
         except BaseException:  # cancelled or failed: the rest is not needed
             await self.aclose()
             raise

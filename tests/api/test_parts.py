@@ -80,7 +80,7 @@ def test_parts_know_their_tasks_and_their_folder(fake_parts: FakeLearner, folder
 
 def test_a_resume_is_refused(fake_parts: FakeLearner, folder: Path) -> None:
     asyncio.run(_open_and_close(*WORDS))
-    with pytest.raises(ConfigError, match=r"resume=run: rft\.parts starts anew"):
+    with pytest.raises(ConfigError, match=r"resume=run: rft\.parts starts a new run"):
         asyncio.run(_open_and_close("resume=run"))
 
 

@@ -18,7 +18,7 @@ PAUSES_S = (1.0, 5.0, 20.0)
 
 
 class Store:
-    """Makes copies in the background, one after the other, within one event loop.
+    """Makes copies in the background, one after another, within one event loop.
 
     Args:
         copier: Makes a copy.
@@ -51,11 +51,11 @@ class Store:
         return failed
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of a step: `storage/failed_copies`, counted since the step before."""
+        """Return metrics of a step: `storage/failed_copies`, counted since the previous step."""
         return {"storage/failed_copies": float(self.take_failed_copies())}
 
     def event(self, event: Event) -> None:
-        """Ask for a copy as soon as the line of a step with a checkpoint is written."""
+        """Request a copy after the line of a step with a checkpoint is written."""
         match event:
             case CheckpointSaved():
                 self._saved_step = event.step
@@ -63,7 +63,7 @@ class Store:
                 self.ask(event.report.step)
 
     def close(self) -> None:
-        """`finish` makes the last copy."""
+        """Do nothing, since `finish` makes the last copy."""
 
     def ask(self, last_step: int) -> None:
         """Request a copy, which starts when the current copy has ended.
