@@ -117,7 +117,10 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     presets = tuple(str(choice.input_line) for choice in choices)
     composed = copy.deepcopy(_merged_presets(config_name, presets, _conf_versions()))
     for override in values:
-        OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
+        value, key = override.value(), str(override.key_or_group)
+        # A list on top of a section replaces it, so that the schema can name what is wrong.
+        merges = isinstance(value, dict) and OmegaConf.is_dict(OmegaConf.select(composed, key))
+        OmegaConf.update(composed, key, value, merge=merges, force_add=True)
     return composed
 
 

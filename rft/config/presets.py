@@ -122,6 +122,8 @@ def explained(error: Exception) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return _unknown(group, name, sorted(error.options or ()), where="defaults of a preset: ")
     text = " ".join(str(error).split("Config search path")[0].split())
+    if missing := re.match(r"Could not delete from config\. '(.+)' does not exist", text):
+        return f"~{missing[1]}: there is no {missing[1]} to remove"
     return text.partition(" full_key: ")[0]
 
 

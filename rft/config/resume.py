@@ -95,6 +95,8 @@ def _saved(given: str) -> tuple[dict[str, Any], Place | None]:
         text = within(lambda: _read(copy), what=f"a reply of {copy}", deadline_s=ANSWER_S)
         return _plain_values(text, f"{copy}/config.yaml"), copy
     file = Path(given, "config.yaml")
+    if not Path(given).exists():
+        raise OutputError("resume", [f"resume={given}: the folder does not exist (working directory: {Path.cwd()})"])
     if not file.is_file():
         raise OutputError("resume", [f"resume={given}: the folder contains no run (no config.yaml)"])
     try:

@@ -44,6 +44,8 @@ def find_adapter(path: Path) -> Path:
     Raises:
         ModelError: The path contains no adapter.
     """
+    if not path.exists():
+        raise _error(f"{path} does not exist; name a run folder or an adapter folder")
     folder = path / "adapter" if (path / "adapter").is_dir() else path
     missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]
     if not missing:

@@ -167,6 +167,7 @@ def test_an_output_folder_below_a_file(wrong: Callable[..., list[str]], tmp_path
 
 
 def test_a_resume_without_a_run(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert wrong("resume=nowhere") == [f"resume=nowhere: the folder does not exist (working directory: {tmp_path})"]
     (tmp_path / "out").mkdir()
     assert wrong("resume=out") == ["resume=out: the folder contains no run (no config.yaml)"]
 
@@ -188,8 +189,7 @@ def test_everything_that_is_wrong_is_told_at_once(wrong: Callable[..., list[str]
 def test_an_evaluation_of_what_is_not_there(wrong: Callable[..., list[str]], tmp_path: Path) -> None:
     words = ["data.test=gone.jsonl", "graders.correct.use=exact", "output_dir=out"]
     assert wrong("adapter=nowhere", *words, command="evaluate") == [
-        "nowhere is neither a run folder nor an adapter folder: "
-        "it has no adapter_config.json and no adapter_model.safetensors"
+        "nowhere does not exist; name a run folder or an adapter folder"
     ]
     found = wrong("model.path=/nowhere/at/all", *words, command="evaluate")
     assert [problem.split(": ")[0] for problem in found] == ["model.path=/nowhere/at/all", "data.test=gone.jsonl"]

@@ -346,7 +346,7 @@ def test_removing_the_only_grader() -> None:
 
 
 def test_removing_what_is_not_there() -> None:
-    assert problems("~graders.nope") == ["Could not delete from config. 'graders.nope' does not exist."]
+    assert problems("~graders.nope") == ["~graders.nope: there is no graders.nope to remove"]
 
 
 # The other command.

@@ -30,3 +30,12 @@ def test_a_task_file_under_the_key_of_another_command() -> None:
         load_audit(["data.train=tasks.jsonl", "graders.a.use=exact"])
     [problem] = caught.value.problems
     assert problem == "data.train is unknown; did you mean data.tasks? Allowed in data: tasks, columns, max_tasks"
+
+
+def test_a_list_where_a_section_belongs() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_training(["experiment=quickstart", "data.columns=[a]", "sampler=server", "sampler.url=localhost"])
+    assert caught.value.problems == (
+        "data.columns=['a']: should be a mapping of names to values",
+        "sampler.url=localhost: should begin with http:// or https://",
+    )

@@ -90,8 +90,12 @@ def test_the_highest_rank_is_that_of_any_module(tmp_path: Path) -> None:
 def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load_adapter(tmp_path / "nothing")
+    assert caught.value.problems == (f"{tmp_path / 'nothing'} does not exist; name a run folder or an adapter folder",)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError) as caught:
+        load_adapter(tmp_path / "empty")
     assert caught.value.problems == (
-        f"{tmp_path / 'nothing'} is neither a run folder nor an adapter folder: it has no adapter_config.json "
+        f"{tmp_path / 'empty'} is neither a run folder nor an adapter folder: it has no adapter_config.json "
         "and no adapter_model.safetensors",
     )
     (write(tmp_path / "adapter") / "adapter_model.safetensors").unlink()

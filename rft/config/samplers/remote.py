@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from rft.config.fields import AbsoluteFolder, Positive, PositiveSeconds
 from rft.config.learners.base import LoraConfig
 from rft.config.samplers.base import ModelSamplerConfig
 
-ServerUrl = Annotated[str, Field(pattern=r"^https?://")]
+
+def _http(value: str) -> str:
+    """Refuse an address without its protocol."""
+    if not value.startswith(("http://", "https://")):
+        raise PydanticCustomError("http", "should begin with http:// or https://")
+    return value
+
+
+ServerUrl = Annotated[str, AfterValidator(_http)]
 
 
 class RemoteSamplerConfig(ModelSamplerConfig):
