@@ -71,6 +71,10 @@ class Worker(asyncio.Protocol):
         assert self._transport is not None
         self._transport.write(data)
 
+    def arrived_line(self) -> bytes | None:
+        """Return the next line without its end if it has arrived already, otherwise None."""
+        return self._lines.popleft() if self._lines else None
+
     async def line(self, timeout_s: float) -> bytes | None:
         """Return the next line without its end; None if no line arrives in time.
 

@@ -194,6 +194,19 @@ class Workers:
             _WorkerLost: The scores will not arrive.
         """
         call = calls[0]
+        line = worker.arrived_line()
+        if line is None:  # a batch's replies arrive together, so few calls wait
+            line = await self._awaited_line(worker, calls)
+        try:
+            scores, traceback = decode_scores(line, len(call.rollouts))
+        except ValueError as error:
+            raise _WorkerLost(f"its worker process sent an invalid reply: {error}") from None
+        before = self._seconds.get(call.grader.name, scores[0].seconds)
+        self._seconds[call.grader.name] = 0.8 * before + 0.2 * scores[0].seconds
+        return scores, traceback
+
+    async def _awaited_line(self, worker: Worker, calls: deque[_Call]) -> bytes:
+        call = calls[0]
         limit = call.grader.timeout_s
         with waiting(f"grader '{call.grader.name}' on task {call.task.id}"):
             try:
@@ -209,13 +222,7 @@ class Workers:
                 raise _WorkerLost(f"its worker process {worker.misconduct or ended}") from None
         if line is None:
             raise _WorkerLost(f"no result within {limit:g} s", Status.TIMEOUT)
-        try:
-            scores, traceback = decode_scores(line, len(call.rollouts))
-        except ValueError as error:
-            raise _WorkerLost(f"its worker process sent an invalid reply: {error}") from None
-        before = self._seconds.get(call.grader.name, scores[0].seconds)
-        self._seconds[call.grader.name] = 0.8 * before + 0.2 * scores[0].seconds
-        return scores, traceback
+        return line
 
     def _hand_back(self, calls: deque[_Call]) -> None:
         self._queue.extendleft(reversed(calls))
