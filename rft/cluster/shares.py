@@ -63,6 +63,7 @@ def share_out(
     total = sum(node.gpus for node in nodes) // parallel
     sampler_gpus, learner_gpus = _gpus_of_each(sampler, learner, ranks, total)
     _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, total)
+    _refuse_sleep(sampler, sampler_gpus, learner_gpus)
     largest = max(nodes, key=lambda node: node.cpus)
     if num_learners > 1:  # samplers of one run sample while the learner of another works
         threads = (max(1, int(largest.cpus) // parallel // processes),) * 2
@@ -138,6 +139,17 @@ def _shared_by_samplers(num_actors: int, ranks: int, total: float) -> float:
 def _largest_share(processes: int, gpus: float) -> float:
     """Return the largest fraction 1/n of a GPU that every process can get, at most 1; 0 without processes or GPUs."""
     return 1.0 / -(-processes // int(gpus)) if processes and int(gpus) else 0.0
+
+
+def _refuse_sleep(sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float) -> None:
+    if sampler.sleeps and not (0 < sampler_gpus < 1 and 0 < learner_gpus < 1):
+        raise ConfigError(
+            "cluster",
+            [
+                f"sampler.sleep=true: samplers ({sampler_gpus:g} GPUs each) and learner ({learner_gpus:g}) share no "
+                "GPU whose memory they could lend each other; remove sampler.sleep"
+            ],
+        )
 
 
 def _refuse_too_much(

@@ -58,6 +58,9 @@ class FakeLearner:
         """Return the number of steps."""
         return self._steps_done
 
+    def release_memory(self) -> None:
+        """Do nothing."""
+
     def save(self) -> None:
         """Write the number of steps and the last publications."""
         self.publish()

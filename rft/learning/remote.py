@@ -193,6 +193,10 @@ class RemoteLearner:
         publications: list[Publication] = await self._ask_first("history", "the learner's history")
         return publications
 
+    async def release_memory(self) -> None:
+        """Give GPU memory that all ranks reserve but do not use back to other processes."""
+        await self._ask_all("release_memory", "the learner to release its memory")
+
     async def save(self) -> None:
         """Write a checkpoint."""
         await self._ask_first("call", "the learner's checkpoint", "save")

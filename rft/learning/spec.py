@@ -48,6 +48,9 @@ class LocalLearner(Protocol):
     def checksum(self) -> int:
         """Return a number that is equal for learners whose trained weights are equal bit for bit."""
 
+    def release_memory(self) -> None:
+        """Give memory of the GPU that is reserved but unused back to other processes."""
+
     def save(self) -> None:
         """Write a checkpoint for `resume_from`."""
 

@@ -105,6 +105,10 @@ class TrlLearner:
         """Return a number that is equal for learners whose trained weights are equal bit for bit."""
         return checksum(self._stepped.trainer.trained())
 
+    def release_memory(self) -> None:
+        """Return the unused blocks of PyTorch's allocator to the GPU."""
+        torch.cuda.empty_cache()
+
     def save(self) -> None:
         """Write a checkpoint. Its last file marks it as complete."""
         self.publish()

@@ -18,6 +18,7 @@ from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
+from rft.run.memory import memory_share
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
@@ -67,6 +68,7 @@ def engine_spec(
         canaries=canaries(config, prepared),
         seed=config.seed,
         staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
+        sleeps=isinstance(config, RunConfig) and config.sampler.sleeps,
         max_requests=completions_in_flight(config, prepared),
         place=there,
     )
@@ -94,7 +96,7 @@ def learner_spec(
         gradient_checkpointing=sizes.gradient_checkpointing,
         dtype=run.model.weights_dtype(on_gpu=on_gpu),
         on_gpu=on_gpu,
-        gpu_share=min(1.0, place.shares.learner_gpus),
+        gpu_share=memory_share(run, place.shares),
         num_threads=place.shares.learner_threads,
         canaries=canaries(run, prepared) if score is None else score,
         resume_from=resume_from,

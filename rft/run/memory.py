@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rft.cluster import device_here, shares_here
+from rft.cluster import Shares, device_here, shares_here
 from rft.config import RunConfig
 from rft.errors import UsageError
 from rft.memory import Device, Forecast, RunFacts, Sizes, forecast_run, read_shape
@@ -12,6 +12,17 @@ from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
 from rft.run_folder.recorder import MANIFEST, read_manifest
+
+ASLEEP_SHARE = 0.15
+"""Share of a GPU that a sleeping engine keeps: CUDA context, kernels and graphs. An estimate; no GPU was measured."""
+
+
+def memory_share(run: RunConfig, shares: Shares) -> float:
+    """Return the share of a GPU's memory that each rank of the learner may use; 0 on a CPU."""
+    if not run.sampler.sleeps:
+        return min(1.0, shares.learner_gpus)
+    num_engines = round(1 / shares.sampler_gpus) - 1
+    return max(shares.learner_gpus, 1 - ASLEEP_SHARE * num_engines)
 
 
 def forecast_of(
@@ -54,7 +65,9 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
     shares = shares_here(run)
     if shares is None:
         return None
-    return forecast_of(run, prepared, device_here(), learner_gpus=shares.learner_gpus, sampler_gpus=shares.sampler_gpus)
+    return forecast_of(
+        run, prepared, device_here(), learner_gpus=memory_share(run, shares), sampler_gpus=shares.sampler_gpus
+    )
 
 
 def recorded_sizes(folder: Path) -> Sizes | None:

@@ -21,7 +21,7 @@ from rft.learning.remote import RemoteLearner
 from rft.memory import Forecast
 from rft.run import build
 from rft.run.inputs import Prepared
-from rft.run.memory import forecast_of, recorded_sizes, refuse_memory
+from rft.run.memory import forecast_of, memory_share, recorded_sizes, refuse_memory
 from rft.run.started import cache_events, hold_tolerance
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
@@ -175,7 +175,7 @@ def _forecast(run: RunConfig, prepared: Prepared, place: Workplace, emit: Emit) 
         run,
         prepared,
         place.device,
-        learner_gpus=place.shares.learner_gpus,
+        learner_gpus=memory_share(run, place.shares),
         sampler_gpus=place.shares.sampler_gpus,
         sizes=recorded_sizes(Path(run.output_dir)),
     )

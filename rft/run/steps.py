@@ -24,6 +24,7 @@ from rft.metrics.step import Stopwatch
 from rft.run.evaluation import evaluate
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
+from rft.run.turns import TurnTaking
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import recorded_by_task
 from rft.types import Adapter, FullWeights, StepReport, Task
@@ -107,7 +108,7 @@ class Steps:
         )
         return train(
             batcher,
-            parts.learner,
+            TurnTaking(parts.learner, parts.fleet) if self.run.sampler.sleeps else parts.learner,
             steps=range(self.last_step + 1, loop.steps + 1),
             staleness=loop.staleness,
             published={publication.policy.version: publication for publication in published},

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from rft.errors import SampleError
+from rft.errors import SampleError, SyncError
 from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
 from rft.sampling.shared_requests import SharedRequests
@@ -64,6 +64,7 @@ class SamplerActor:
         self._building: Future[Engine] | None = None
         if not spec.place.shares_gpu:
             self._building = self._thread.submit(build, spec)
+        self._is_asleep = False
         self._num_waiting = 0
         self._streams: dict[int, asyncio.Queue[Rollout | BaseException]] = {}
         self._shared_requests = SharedRequests()
@@ -95,12 +96,17 @@ class SamplerActor:
     async def load(self, weights: Adapter | FullWeights, run: int = 0) -> Confirmation:
         """Load this policy as the newest of a run. If it overwrites the previous one, unfinished requests finish first.
 
+        A sleeping engine wakes, so after each sleep a policy is loaded and proved anew.
+
         Raises:
             SyncError: The engine cannot serve the policy.
         """
 
         def load() -> Confirmation:
             began = time.perf_counter()
+            if self._is_asleep:
+                self._engine.wake()
+                self._is_asleep = False
             loaded = self._engine.load(weights, run)
             done = time.perf_counter()
             scores = self._engine.score(self._canaries)
@@ -110,6 +116,19 @@ class SamplerActor:
             if self._engine.loads_in_place and self._driver is not None:
                 await asyncio.wait([self._driver])
             return await self._in_turn(load)
+
+    async def sleep(self) -> None:
+        """Free the engine's memory until the next load; unfinished requests finish first."""
+
+        def sleep() -> None:
+            self._engine.sleep()
+            self._is_asleep = True
+
+        async with self._gate:
+            if self._driver is not None:
+                await asyncio.wait([self._driver])
+            if not self._is_asleep:
+                await self._in_turn(sleep)
 
     async def sample(
         self,
@@ -138,6 +157,8 @@ class SamplerActor:
         self._streams[stream] = ended
         try:
             async with self._gate:
+                if self._is_asleep:
+                    raise SyncError("this sampler sleeps until its next sync")
                 to_sample = requests
                 if self._spec.num_runs > 1 and policy == self._spec.base:
                     to_sample, there = self._shared_requests.ask(stream, requests, options)

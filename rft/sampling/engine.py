@@ -111,6 +111,16 @@ class Engine(Protocol):
             SyncError: The engine cannot serve these weights.
         """
 
+    def sleep(self) -> None:
+        """Free the memory of weights and caches until `wake`. No request may be unfinished.
+
+        Raises:
+            SampleError: The engine cannot sleep.
+        """
+
+    def wake(self) -> None:
+        """Take the memory back, with the same weights and empty caches."""
+
     def forget(self, run: int) -> None:
         """Drop all policies of a run that has ended."""
 

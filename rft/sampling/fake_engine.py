@@ -66,6 +66,12 @@ class FakeEngine:
         self._held.append((run, weights.policy))
         return Loaded(policy=arrived(weights), modules_matched=1)
 
+    def sleep(self) -> None:
+        """Do nothing."""
+
+    def wake(self) -> None:
+        """Do nothing."""
+
     def forget(self, run: int) -> None:
         """Drop all policies of a run."""
         self._held = [held for held in self._held if held[0] != run]

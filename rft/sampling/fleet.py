@@ -110,6 +110,22 @@ class Fleet:
         except RayError as error:
             raise SampleError(f"a sampler failed: {cause(error)}") from error
 
+    async def sleep(self) -> None:
+        """Free the memory of all samplers until the next load, which proves a policy anew.
+
+        Raises:
+            SampleError: A sampler failed, or cannot sleep.
+            WaitTimeout: The samplers did not reply in time.
+        """
+        try:
+            await wait_for(
+                asyncio.gather(*(sampler.actor.sleep.remote() for sampler in self._samplers)),
+                what=f"{len(self._samplers)} sampler(s) to free their memory",
+                deadline_s=self._settings.stall_timeout_s,
+            )
+        except RayError as error:
+            raise SampleError(f"a sampler could not sleep: {_story(error)}") from error
+
     async def load(self, publication: Publication) -> Sync:
         """Load a new policy into every actor, and prove each load.
 

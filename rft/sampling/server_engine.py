@@ -157,6 +157,13 @@ class ServerEngine:
             self._wait(self._client.unload_adapter(held.name))
             shutil.rmtree(held.folder)
 
+    def sleep(self) -> None:
+        """Refuse: only vLLM's engines sleep."""
+        raise SampleError("this sampler cannot free its memory")
+
+    def wake(self) -> None:
+        """Do nothing."""
+
     def forget(self, run: int) -> None:
         """Let the server unload all policies of a run, and give up its requests."""
         for stream in {stream for stream, held, _ in self._running.values() if held.run == run}:

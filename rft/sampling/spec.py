@@ -63,6 +63,8 @@ class EngineSpec:
     """Policy versions that may be in flight besides the newest."""
     num_runs: int = 1
     """Number of runs that share the engine, each with its own policies."""
+    sleeps: bool = False
+    """Whether the engine frees its GPU memory while the learner works."""
     max_requests: int = 128
     """Highest number of completions that are requested of the engine at the same time."""
     place: EnginePlace

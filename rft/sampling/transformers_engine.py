@@ -19,7 +19,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, StoppingCriteria
 
 from rft.config.samplers.transformers import TransformersSamplerConfig
-from rft.errors import SyncError
+from rft.errors import SampleError, SyncError
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.lora_modules import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.spec import EngineSpec
@@ -100,6 +100,13 @@ class TransformersEngine:
         self._insert(weights, _name(new))
         self._held.append(new)
         return self._read_back(weights, _name(new))
+
+    def sleep(self) -> None:
+        """Refuse: only vLLM's engines sleep."""
+        raise SampleError("this sampler cannot free its memory")
+
+    def wake(self) -> None:
+        """Do nothing."""
 
     def forget(self, run: int) -> None:
         """Drop all policies and requests of a run."""

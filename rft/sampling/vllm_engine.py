@@ -134,6 +134,20 @@ class VllmEngine:
         self._held.remove(held)
         self._weights.drop(held.lora_request)
 
+    def sleep(self) -> None:
+        """Copy the weights to main memory, and free them and the cache on the GPU.
+
+        Raises:
+            SampleError: Requests are unfinished.
+        """
+        if self._running:
+            raise SampleError(f"{len(self._running)} requests are unfinished, so this sampler cannot sleep")
+        self._engine.sleep(level=1)
+
+    def wake(self) -> None:
+        """Copy the weights back; vLLM has emptied the prefix cache."""
+        self._engine.wake_up()
+
     def forget(self, run: int) -> None:
         """Drop all policies and requests of a run."""
         ended = {stream for stream, _, held in self._running.values() if held.run == run}

@@ -55,6 +55,7 @@ def engine_arguments(spec: EngineSpec, base: BaseWeights) -> dict[str, Any]:
         **lora,
         **(_gpu_arguments(spec) if place.on_gpu else _cpu_arguments(spec.max_context_tokens)),
         **_sharing_arguments(sampler, place),
+        **({"enable_sleep_mode": True} if spec.sleeps else {}),
         **sampler.engine,
         **(_float32_head(sampler) if spec.dtype != "float32" else {}),
     }

@@ -180,3 +180,14 @@ def test_a_client_of_a_server_takes_no_gpu(
 ) -> None:
     shares = share_out(ServerSamplerConfig(), learner, [make_node("a", 8, 1)])
     assert (shares.sampler_gpus, shares.learner_gpus) == expected
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_sleep_needs_a_gpu_of_samplers_and_learner(make_node: MakeNode, gpus: int) -> None:
+    with pytest.raises(ConfigError, match=r"sampler.sleep=true: samplers .* share no GPU"):
+        share_out(VllmSamplerConfig(sleep=True), GrpoLearnerConfig(), [make_node("a", 4, gpus)])
+
+
+def test_sleep_on_a_gpu_of_both(make_node: MakeNode) -> None:
+    found = share_out(VllmSamplerConfig(sleep=True), GrpoLearnerConfig(), [make_node("a", 4, 1)])
+    assert (found.sampler_gpus, found.learner_gpus) == (0.5, 0.5)

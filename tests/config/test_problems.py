@@ -140,6 +140,11 @@ def test_nothing_is_wrong() -> None:
             "learner.num_workers=1",
         ),
         (
+            {"sampler": {"sleep": True}, "loop": {"staleness": 1}},
+            "sampler.sleep=true: with loop.staleness=1 the samplers work while the learner does; remove sampler.sleep, "
+            "or set loop.staleness=0",
+        ),
+        (
             {"learner": {"num_gpus": 2}},
             "learner.num_gpus=2: each rank of the learner uses at most one GPU; set learner.num_gpus=1, and "
             "learner.num_workers=2 to train on several GPUs",

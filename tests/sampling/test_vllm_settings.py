@@ -93,3 +93,8 @@ def test_overrides_of_the_model_join() -> None:
 @pytest.mark.parametrize(("engine", "expected"), [({}, 36), ({"block_size": 16}, 36), ({"block_size": 64}, 132)])
 def test_canaries_fill_two_blocks(engine: dict[str, Any], expected: int) -> None:
     assert VllmSamplerConfig(engine=engine).num_canary_tokens == expected
+
+
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_engines_that_sleep_allocate_memory_for_it(sleeps: bool) -> None:
+    assert arguments(ON_GPU, sleeps=sleeps).get("enable_sleep_mode", False) is sleeps

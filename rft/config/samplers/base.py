@@ -45,7 +45,7 @@ class SamplerConfig(Section):
     """Seconds allowed until the next completion, and for a sync."""
     canary_tolerance: Annotated[Number, Field(gt=0)] | None = None
     """Largest mean gap between the log-probabilities of sampler and learner that a sync may have; null takes 1e-4 in
-    float32, 0.02 in float16 and 0.05 in bfloat16."""
+    float32, and in 16 bits three times the gap between their base models, at least 0.01 and at most 0.1."""
     on_failed_proof: Literal["stop", "quarantine"] = "stop"
     """Reaction to a sampler that cannot prove that it serves the new policy: `stop` ends the run; `quarantine`
     continues without the sampler while at least one other is sound."""
@@ -59,6 +59,11 @@ class SamplerConfig(Section):
     def num_canary_tokens(self) -> int:
         """Length of the canaries, which prove each sync."""
         return 36
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether the engines free their memory while the learner works."""
+        return False
 
     @property
     def gpus_spanned(self) -> int:

@@ -34,6 +34,10 @@ class VllmSamplerConfig(ModelSamplerConfig):
     """How an adapter is served: `adapter` beside the base model, or `merged` into a clean copy of it, which samples
     faster and supports DoRA and any rank. null takes `merged` in float32, and `adapter` in 16 bits, in which merged
     weights would round small updates away."""
+    sleep: bool = False
+    """Whether the engines free their GPU memory while the learner works, so that it can use larger micro-batches.
+    Samplers and learner must share a GPU and take turns (`loop.staleness=0`). Each step copies the weights to main
+    memory and back."""
     engine: dict[str, Any] = {}
     """vLLM's own `EngineArgs` by name, such as `gpu_memory_utilization`; they override rft's settings."""
 
@@ -43,12 +47,28 @@ class VllmSamplerConfig(ModelSamplerConfig):
         return max(super().num_canary_tokens, 2 * int(self.engine.get("block_size") or 0) + 4)
 
     @property
+    def sleeps(self) -> bool:
+        """As configured."""
+        return self.sleep
+
+    @property
     def gpus_spanned(self) -> int:
         """Number of GPUs that one engine spans: tensor times pipeline parallelism."""
         return int(self.engine.get("tensor_parallel_size") or 1) * int(self.engine.get("pipeline_parallel_size") or 1)
 
     def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
-        """Refuse settings that are too small for the run's adapters."""
+        """Refuse settings that do not fit the run's adapters or its staleness."""
+        return [*self._sleep_problems(staleness), *self._adapter_problems(lora, staleness)]
+
+    def _sleep_problems(self, staleness: int) -> list[str]:
+        if not self.sleep or not staleness:
+            return []
+        return [
+            f"sampler.sleep=true: with loop.staleness={staleness} the samplers work while the learner does; remove "
+            "sampler.sleep, or set loop.staleness=0"
+        ]
+
+    def _adapter_problems(self, lora: LoraConfig | None, staleness: int) -> list[str]:
         if lora is None:
             if self.serve is None:
                 return []
@@ -95,6 +115,8 @@ class VllmSamplerConfig(ModelSamplerConfig):
 
     def why_alone(self, model: Mapping[str, Any]) -> str | None:
         """Return the reason why several runs cannot share the engine: merged adapters overwrite the base model."""
+        if self.sleep:
+            return "sampler.sleep=true lets the samplers sleep while one learner works; remove it to share engines"
         if self.shared().serving(model, "float32") == "adapter":
             return None
         return "sampler.serve=merged writes the adapter into the base model; sampler.serve=adapter can share engines"

@@ -1,0 +1,29 @@
+"""Samplers and learner that take turns on one GPU: the samplers sleep while the learner works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rft.learning.remote import RemoteLearner
+from rft.sampling.fleet import Fleet
+from rft.types import GradedGroup, Publication
+
+
+@dataclass(frozen=True)
+class TurnTaking:
+    """The learner of `rft.loop`, for samplers that sleep. They wake, and prove their policy anew, at the next sync."""
+
+    learner: RemoteLearner
+    fleet: Fleet
+
+    async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
+        """Let the samplers sleep, then take one optimizer step."""
+        await self.fleet.sleep()
+        return await self.learner.learn(groups)
+
+    async def publish(self) -> Publication:
+        """Return the current policy, and leave the memory of the step to the samplers."""
+        publication = await self.learner.publish()
+        await self.learner.release_memory()
+        return publication
