@@ -198,6 +198,12 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         size = -(-len(rows) // self._parts) or 1
         return [take(batch, rows[start : start + size]) for start in range(0, len(rows), size)]
 
+    def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
+        """Log like TRL; in float16 also whether an infinite gradient prevented the step and lowered the loss scale."""
+        if self.args.fp16:
+            logs["skipped_step"] = float(self.accelerator.optimizer_step_was_skipped)
+        super().log(logs, *arguments, **options)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self._parts > 1:

@@ -18,7 +18,6 @@ from rft.config import (
     audit_folder,
     audit_problems,
     audit_warnings,
-    completions_per_micro_batch,
 )
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import UsageError
@@ -29,7 +28,7 @@ from rft.models.base_model import read_config
 from rft.models.weight_files import linear_modules, read_weights
 from rft.run.grader_samples import sample_rows
 from rft.run.inputs import Prepared, prepare, with_base_model
-from rft.run.memory import forecast_here, refuse_memory
+from rft.run.memory import forecast_here, planned_micro_batch, refuse_memory
 from rft.run.plan import Plan, run_rows, sampler_row
 from rft.terminal.progress import counted
 from rft.wording import plural
@@ -72,7 +71,7 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     refuse_early(run)
     forecast = forecast_here(run, prepared)
     refuse_memory(run, forecast)
-    micro_batch = forecast.sizes.completions_per_micro_batch if forecast else completions_per_micro_batch(run)
+    micro_batch = planned_micro_batch(run, forecast)
     rows = run_rows(run, micro_batch=micro_batch) | _task_rows(run, prepared) | _model_rows(run, prepared)
     rows |= forecast.rows() if forecast else {}
     rows |= samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rft.cluster import Shares, device_here, shares_here
-from rft.config import RunConfig
+from rft.config import RunConfig, completions_per_micro_batch
 from rft.errors import UsageError
 from rft.memory import Device, Forecast, RunFacts, Sizes, forecast_run, read_shape
 from rft.models.base_model import read_config
@@ -68,6 +68,11 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
     return forecast_of(
         run, prepared, device_here(), learner_gpus=memory_share(run, shares), sampler_gpus=shares.sampler_gpus
     )
+
+
+def planned_micro_batch(run: RunConfig, forecast: Forecast | None) -> int:
+    """Return the completions of a micro-batch; without a forecast, those on a CPU."""
+    return forecast.sizes.completions_per_micro_batch if forecast else completions_per_micro_batch(run)
 
 
 def recorded_sizes(folder: Path) -> Sizes | None:

@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.text import Text
 
 from rft.api.train import train_run
-from rft.config import RunConfig, completions_per_micro_batch
+from rft.config import RunConfig
 from rft.config.commands import Job, with_hydra
 from rft.config.grid import Grid, check_trials, for_each_trial, read_grid
 from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
+from rft.run.memory import forecast_here, planned_micro_batch
 from rft.run.plan import as_table, run_rows
 from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, distinct_overrides, outcome_of, read_outcomes
@@ -47,9 +48,9 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
     grid = read_grid(words)
     runs = check_trials(grid.trials, grid.folder)
     if all(run.dry_run for run in runs):
-        prepare_all(runs)
+        forecast = forecast_here(runs[0], prepare_all(runs)[0])
         _tell(console, f"{plural(len(runs), 'trial')} can start; the first would be:")
-        rows = run_rows(runs[0], micro_batch=completions_per_micro_batch(runs[0]))
+        rows = run_rows(runs[0], micro_batch=planned_micro_batch(runs[0], forecast))
         console.print(Text("\n".join(as_table(rows))), soft_wrap=True)
         return 0
     if read_outcomes(grid.folder):

@@ -198,3 +198,11 @@ def test_float16_scales_the_loss(
     spec = make_learner_spec(tmp_path, "grpo", on_gpu=True, dtype=dtype)
     arguments = _arguments(spec, spec.run.learner)
     assert (arguments["fp16"], arguments["bf16"]) == expected
+
+
+def test_a_step_that_float16_skips_is_counted(build: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build()._stepped.trainer
+    trainer.args.fp16 = True
+    monkeypatch.setattr(type(trainer.accelerator), "optimizer_step_was_skipped", True)
+    trainer.log({"loss": 0.5})
+    assert trainer.state.log_history[-1]["skipped_step"] == 1.0
