@@ -7,6 +7,7 @@ and the learner receives `GradedGroup`s. Records are frozen; no field is filled 
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -111,13 +112,23 @@ class FullWeights:
 
     policy: Policy
     """The policy of these weights."""
-    tensors: bytes
-    """Every tensor of the model under its checkpoint name, as safetensors bytes."""
+    tensors: bytes | memoryview
+    """Every tensor of the model under its checkpoint name, as the content of a safetensors file; a read-only view of a
+    mapped file or of Ray's object store."""
 
     @property
     def num_bytes(self) -> int:
         """Size of the tensors."""
         return len(self.tensors)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Pickle the tensors as a buffer, which Ray stores and reads without further copies."""
+        tensors = pickle.PickleBuffer(self.tensors) if protocol >= 5 else bytes(self.tensors)
+        return _full_weights, (self.policy, tensors)
+
+
+def _full_weights(policy: Policy, tensors: Any) -> FullWeights:
+    return FullWeights(policy=policy, tensors=tensors if isinstance(tensors, bytes) else memoryview(tensors).cast("B"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

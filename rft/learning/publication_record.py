@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rft.errors import LearnError
+from rft.models.weight_files import mapped
 from rft.types import Adapter, FullWeights, GradedGroup, Policy, Publication, Rollout, StoredWeights
 
 FOLDER = "published"
@@ -131,11 +132,11 @@ def _to_json(publication: Publication) -> dict[str, Any]:
 
 def _from_json(entry: dict[str, Any], folder: Path) -> Publication:
     policy, config = Policy(**entry["policy"]), entry["adapter_config"]
-    tensors = (folder / f"{policy.name}.safetensors").read_bytes()
+    file = folder / f"{policy.name}.safetensors"
     weights = (
-        FullWeights(policy=policy, tensors=tensors)
+        FullWeights(policy=policy, tensors=mapped(file))
         if config is None
-        else Adapter(policy=policy, config=config, tensors=tensors)
+        else Adapter(policy=policy, config=config, tensors=file.read_bytes())
     )
     return Publication(
         weights=weights,

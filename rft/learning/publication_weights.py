@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from peft import get_peft_model_state_dict
 
+from rft.models.weight_files import mapped
 from rft.types import Adapter, FullWeights, Policy
 
 
@@ -47,11 +48,11 @@ def pack_model(model: Any, *, version: int, dtype: torch.dtype) -> FullWeights:
     # `save_pretrained` uses the names of each architecture's checkpoints, and omits tied weights.
     with tempfile.TemporaryDirectory(prefix="rft-weights-") as folder:
         model.save_pretrained(folder, state_dict=state, max_shard_size="1000GB")
-        data = (Path(folder) / "model.safetensors").read_bytes()
+        data = mapped(Path(folder) / "model.safetensors")
     return FullWeights(policy=Policy(version=version, fingerprint=fingerprint(data)), tensors=data)
 
 
-def fingerprint(tensors: bytes) -> str:
+def fingerprint(tensors: bytes | memoryview) -> str:
     """Return the hash of weights: 16 hexadecimal digits of the SHA-256 of their safetensors bytes.
 
     The format is deterministic (names, types and shapes in a header, then the data), so equal tensors have equal

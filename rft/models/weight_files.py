@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,12 @@ def read_weights(folder: Path) -> Weights:
                 f"of two models; download all files again"
             )
     return Weights(tensors, tuple(problems))
+
+
+def mapped(path: Path) -> memoryview:
+    """Return a file's content as a read-only view, without reading it. The view outlives the file's name."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _read_index(path: Path) -> dict[str, str] | str:

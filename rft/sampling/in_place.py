@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from rft.sampling.engine import Loaded, arrived
+from rft.sampling.full_weights import tensors_in
 from rft.sampling.lora_modules import some, take_apart, unmatched_problem
 from rft.sampling.merging import BaseWeights, is_embedding, merge, touched, unmatched, whole_layers
 from rft.types import Adapter, FullWeights, Policy
@@ -73,14 +74,15 @@ class InPlaceModel:
             if isinstance(weights, StoredModel):
                 policy, arriving = weights.policy, safetensors.torch.load_file(weights.file)
             else:
-                policy, arriving = arrived(weights), safetensors.torch.load(weights.tensors)
+                policy, arriving = arrived(weights), tensors_in(weights.tensors)
             tensors = {self._base.name_of(name) or name: tensor for name, tensor in arriving.items()}
             absent, missing = sorted(tensors.keys() - self._base.names), sorted(self._base.names - tensors.keys())
             names = [name for name in tensors if name in self._base.names]
             problems = unmatched_problem(absent, len(names))
             if missing:
                 problems += (f"{len(missing)} tensors of the model are missing ({some(missing)})",)
-            has_embedding = self._write(names, lambda name: tensors[name])
+            # The tensors may lie in Ray's object store, where a write would end the process, so vLLM gets copies.
+            has_embedding = self._write(names, lambda name: tensors[name].clone())
         return Loaded(policy=policy, modules_matched=len(names), problems=problems), has_embedding
 
     def _write(self, names: list[str], make: Callable[[str], torch.Tensor]) -> bool:

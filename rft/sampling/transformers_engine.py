@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
+from rft.sampling.full_weights import tensors_in
 from rft.sampling.lora_modules import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import Stops, model_stops
@@ -144,7 +145,7 @@ class TransformersEngine:
 
     def _overwrite(self, weights: FullWeights) -> Loaded:
         self._held.clear()  # if this fails half-way, no policy is loaded, and all requests are refused
-        tensors = safetensors.torch.load(weights.tensors)
+        tensors = tensors_in(weights.tensors)
         there = self._model.state_dict()
         absent = sorted(tensors.keys() - there.keys())
         self._model.load_state_dict(tensors, strict=False)

@@ -24,7 +24,7 @@ GroupFor = Callable[..., GradedGroup]
 def tensors(learner: Any) -> dict[str, torch.Tensor]:
     weights = learner.publish().weights
     assert isinstance(weights, FullWeights)
-    found: dict[str, torch.Tensor] = safetensors.torch.load(weights.tensors)
+    found: dict[str, torch.Tensor] = safetensors.torch.load(bytes(weights.tensors))
     return found
 
 
