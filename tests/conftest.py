@@ -188,6 +188,41 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return EMBEDDED if (EMBEDDED / "config.json").exists() else _untrained(tmp_path_factory.mktemp("tiny-model"))
 
 
+def _write_reward_model(folder: Path, *, num_labels: int = 1, seed: int = 0) -> Path:
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForSequenceClassification
+
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        num_labels=num_labels,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.5,
+    )
+    Qwen2ForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_reward_model() -> Callable[..., Path]:
+    """`make_reward_model(folder, num_labels=1, seed=0)`: a random sequence classifier of 15,000 weights."""
+    return _write_reward_model
+
+
+@pytest.fixture(scope="session")
+def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a reward model of random weights; nobody may change it."""
+    return _write_reward_model(tmp_path_factory.mktemp("reward-model"))
+
+
 def _untrained(folder: Path) -> Path:
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers

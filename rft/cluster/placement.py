@@ -38,6 +38,14 @@ class Placement:
         request = self.seats[index]
         return {"num_cpus": request.cpus, "num_gpus": request.gpus, **self.beside(index)}
 
+    def of(self, role: str) -> list[int]:
+        """Return the numbers of the seats of a role."""
+        return [number for number, seat in enumerate(self.seats) if seat.role == role]
+
+    def nodes_of(self, role: str) -> list[Node]:
+        """Return the node of each process of a role."""
+        return [self.nodes[number] for number in self.of(role)]
+
     def beside(self, index: int) -> dict[str, Any]:
         """Return the options of a Ray actor or task on the node of a seat that uses no resources."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy

@@ -29,16 +29,14 @@ async def prepare_nodes(
     *,
     model: Path,
     fingerprint: str,
-    num_samplers: int,
 ) -> tuple[Path, tuple[Mirror | None, ...], Device]:
     """Check every node, send the base model to nodes that lack it, and detect file systems shared with the driver.
 
     Args:
-        placement: The places of the samplers, then those of the learner's ranks.
+        placement: The places of all processes.
         config: A checked configuration.
         model: Folder of the base model on this machine.
         fingerprint: Of the base model.
-        num_samplers: How many places are for samplers.
 
     Returns:
         The folder of the base model, the same on every node, and for each rank of the learner a mirror, or None where
@@ -53,7 +51,7 @@ async def prepare_nodes(
     folder = cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")
     first = {node.id: index for index, node in reversed(list(enumerate(placement.nodes)))}
     nodes = {node.id: node for node in placement.nodes}
-    await _check_versions(placement, first, nodes, config, num_samplers)
+    await _check_versions(placement, first, nodes, config)
     keepers = {
         id: ray.remote(NodeKeeper).options(**placement.beside(index)).remote(folder) for id, index in first.items()
     }
@@ -76,7 +74,7 @@ async def prepare_nodes(
         what=f"{len(keepers)} node(s) to report their free memory",
         deadline_s=cluster.start_timeout_s,
     )
-    ranks = [node.id for node in placement.nodes[num_samplers:]]
+    ranks = [node.id for node in placement.nodes_of("learner")]
     mirrors: dict[str, Mirror | None] = {}
     if isinstance(config, RunConfig) and ranks:
         run_folder = Path(config.output_dir).absolute()
@@ -85,19 +83,17 @@ async def prepare_nodes(
 
 
 async def _check_versions(
-    placement: Placement,
-    first: dict[str, int],
-    nodes: dict[str, Node],
-    config: RunConfig | EvaluateConfig,
-    num_samplers: int,
+    placement: Placement, first: dict[str, int], nodes: dict[str, Node], config: RunConfig | EvaluateConfig
 ) -> None:
     """Refuse nodes whose rft or libraries are missing or differ from the driver's; report all nodes together."""
-    learner_nodes = {node.id for node in placement.nodes[num_samplers:]}
-    sampler_nodes = {node.id for node in placement.nodes[:num_samplers]}
+    learner_nodes, sampler_nodes, grader_nodes = (
+        {node.id for node in placement.nodes_of(role)} for role in ("learner", "sampler", "grader")
+    )
     needed = {
         id: libraries_of(
             config.sampler if id in sampler_nodes else None,
             config.learner if isinstance(config, RunConfig) and id in learner_nodes else None,
+            has_model_grader=id in grader_nodes,
         )
         for id in first
     }

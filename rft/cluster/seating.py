@@ -18,7 +18,7 @@ class Seat:
     """
 
     role: str
-    """`sampler` or `learner`."""
+    """`sampler`, `learner`, or `grader` for a grader's model."""
     cpus: float
     """CPUs to reserve."""
     gpus: float

@@ -24,6 +24,8 @@ class Shares:
     """GPUs of each sampler."""
     learner_gpus: float
     """GPUs of each rank of the learner."""
+    grader_gpus: tuple[float, ...] = ()
+    """GPUs of each grader's model."""
 
     @property
     def share_gpus(self) -> bool:
@@ -39,12 +41,14 @@ def share_out(
     parallel: int = 1,
     take_turns: bool = False,
     num_learners: int = 1,
+    graders: Sequence[float | None] = (),
 ) -> Shares:
-    """Divide the GPUs among samplers and learner, and the CPU threads as if all processes were on the largest node.
+    """Divide the GPUs among all processes, and the CPU threads as if all samplers and ranks were on the largest node.
 
     Each process gets one GPU if there are enough (with tensor parallelism, as many as it spans). Otherwise each rank of
-    the learner gets a GPU and the samplers share the other GPUs. If no GPU would remain for the samplers, all processes
-    get the largest equal fraction that fits: a half, a third, and so on. Configured values take precedence.
+    the learner gets a GPU, and the samplers and models share the other GPUs. If no GPU would remain for the samplers,
+    all processes get the largest equal fraction that fits: a half, a third, and so on. Configured values take
+    precedence.
 
     Args:
         sampler: All samplers.
@@ -52,7 +56,8 @@ def share_out(
         nodes: The nodes whose resources are divided.
         parallel: Number of parallel runs, which first divide the resources equally.
         take_turns: Whether samplers and learner never work at the same time, as at staleness 0.
-        num_learners: Number of learners that share the samplers.
+        num_learners: Number of learners that share the samplers. Each has its own graders.
+        graders: The configured GPUs of each grader's model; None divides.
 
     Raises:
         ConfigError: The configuration requests more GPUs than available, or fewer than an engine spans; or the samplers
@@ -61,8 +66,10 @@ def share_out(
     ranks = learner.num_workers * num_learners if learner else 0
     processes = sampler.num_actors + ranks
     total = sum(node.gpus for node in nodes) // parallel
-    sampler_gpus, learner_gpus = _gpus_of_each(sampler, learner, ranks, total)
-    _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, total)
+    configured = num_learners * sum(gpus or 0.0 for gpus in graders)
+    num_models = num_learners * sum(gpus is None for gpus in graders)
+    sampler_gpus, learner_gpus, model_gpus = _gpus_of_each(sampler, learner, ranks, num_models, total - configured)
+    _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, configured + num_models * model_gpus, total)
     _refuse_sleep(sampler, sampler_gpus, learner_gpus)
     largest = max(nodes, key=lambda node: node.cpus)
     if num_learners > 1:  # samplers of one run sample while the learner of another works
@@ -76,6 +83,7 @@ def share_out(
         learner_threads=(learner and learner.num_threads) or threads[1],
         sampler_gpus=sampler_gpus,
         learner_gpus=learner_gpus,
+        grader_gpus=tuple(model_gpus if gpus is None else gpus for gpus in graders),
     )
 
 
@@ -102,35 +110,39 @@ def _threads(side: Sequence[Node], at_work: Sequence[Node], parallel: int) -> in
 
 
 def _gpus_of_each(
-    sampler: SamplerConfig, learner: LearnerConfig | None, ranks: int, total: float
-) -> tuple[float, float]:
-    """Return the GPUs of each sampler and of each rank."""
+    sampler: SamplerConfig, learner: LearnerConfig | None, ranks: int, num_models: int, total: float
+) -> tuple[float, float, float]:
+    """Return the GPUs of each sampler, of each rank, and of each grader's model whose share is not configured."""
     spans = sampler.gpus_spanned
-    processes = sampler.num_actors + ranks if spans else ranks
+    processes = (sampler.num_actors if spans else 0) + ranks + num_models
     sampler_gpus, learner_gpus = sampler.num_gpus, learner.num_gpus if learner else None
     if sampler_gpus is None and learner_gpus is None and spans == 1 and ranks < total < processes:
-        return _shared_by_samplers(sampler.num_actors, ranks, total), 1.0
+        share = _shared_by_samplers(sampler.num_actors, ranks, num_models, total)
+        return share, 1.0, share
     share = _largest_share(processes, total)
     if sampler_gpus is None:
         sampler_gpus = float(spans) if spans != 1 and total else share
     if learner_gpus is None:
         learner_gpus = min(1.0, total) if spans > 1 else share
-    return sampler_gpus, learner_gpus
+    return sampler_gpus, learner_gpus, min(1.0, total) if spans > 1 else share
 
 
-def _shared_by_samplers(num_actors: int, ranks: int, total: float) -> float:
-    """Return the fraction of each sampler on the GPUs that the learner leaves."""
+def _shared_by_samplers(num_actors: int, ranks: int, num_models: int, total: float) -> float:
+    """Return the fraction of each sampler and model on the GPUs that the learner leaves."""
     left = int(total) - ranks
-    share = _largest_share(num_actors, left)
-    used = -(-num_actors // round(1 / share))
-    if used < left:
-        who = f"{num_actors} samplers" + (f" and {ranks} rank(s) of the learner" if ranks else "")
+    share = _largest_share(num_actors + num_models, left)
+    used = -(-(num_actors + num_models) // round(1 / share))
+    if used < left and num_models < left:
+        who = [f"{num_actors} samplers"]
+        who += [f"{num_models} model(s) of graders"] * (num_models > 0) + [f"{ranks} rank(s) of the learner"] * (
+            ranks > 0
+        )
         raise ConfigError(
             "cluster",
             [
-                f"{who} on {total:g} GPUs: the samplers would share {used} GPU(s) and {left - used} would stay unused; "
-                f"set sampler.num_actors={left}, which gives each sampler a GPU, or set sampler.num_gpus and "
-                "learner.num_gpus"
+                f"{' and '.join(who)} on {total:g} GPUs: the samplers would share {used} GPU(s) and {left - used} "
+                f"would stay unused; set sampler.num_actors={left - num_models}, which gives each process a GPU, or "
+                "set sampler.num_gpus and learner.num_gpus"
             ],
         )
     return share
@@ -138,7 +150,9 @@ def _shared_by_samplers(num_actors: int, ranks: int, total: float) -> float:
 
 def _largest_share(processes: int, gpus: float) -> float:
     """Return the largest fraction 1/n of a GPU that every process can get, at most 1; 0 without processes or GPUs."""
-    return 1.0 / -(-processes // int(gpus)) if processes and int(gpus) else 0.0
+    if not processes or gpus <= 0:
+        return 0.0
+    return 1.0 / -(-processes // int(gpus)) if gpus >= 1 else gpus / processes
 
 
 def _refuse_sleep(sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float) -> None:
@@ -153,7 +167,7 @@ def _refuse_sleep(sampler: SamplerConfig, sampler_gpus: float, learner_gpus: flo
 
 
 def _refuse_too_much(
-    sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float, ranks: int, total: float
+    sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float, ranks: int, grader_gpus: float, total: float
 ) -> None:
     spans = sampler.gpus_spanned
     if spans > 1 and 0 < sampler_gpus < spans:
@@ -164,7 +178,7 @@ def _refuse_too_much(
                 "times pipeline_parallel_size); set as many, or omit sampler.num_gpus"
             ],
         )
-    wanted = sampler.num_actors * sampler_gpus + ranks * learner_gpus
+    wanted = sampler.num_actors * sampler_gpus + ranks * learner_gpus + grader_gpus
     if wanted > total + 1e-9:
         who = f"{sampler.num_actors} sampler(s) with {sampler_gpus:g} GPU(s) each"
         lower = "sampler.num_actors, sampler.num_gpus"
@@ -173,6 +187,9 @@ def _refuse_too_much(
         elif ranks:
             who += f" and {ranks} learner ranks with {learner_gpus:g} each"
             lower += ", learner.num_workers"
+        if grader_gpus:
+            who += f", and models of graders with {grader_gpus:g} in all,"
+            lower += ", graders.<name>.num_gpus"
         raise ConfigError(
             "cluster",
             [f"{who} want {wanted:g}, but there are {total:g}; lower {lower} or learner.num_gpus (0 runs on the CPU)"],

@@ -17,14 +17,18 @@ Versions = Mapping[str, str | None]
 """Version by library; None if it is absent. Includes `rft` and `python`."""
 
 
-def libraries_of(sampler: SamplerConfig | None, learner: LearnerConfig | None) -> tuple[str, ...]:
+def libraries_of(
+    sampler: SamplerConfig | None, learner: LearnerConfig | None, *, has_model_grader: bool = False
+) -> tuple[str, ...]:
     """Return the libraries that a node needs for its processes.
 
     Args:
         sampler: Settings of the samplers on the node; None without samplers.
         learner: Settings of the learner on the node; None without a learner.
+        has_model_grader: Whether the node runs a grader's model.
     """
-    return tuple(dict.fromkeys(library for part in (sampler, learner) if part for library in part.libraries))
+    libraries = [library for part in (sampler, learner) if part for library in part.libraries]
+    return tuple(dict.fromkeys(libraries + ["torch", "transformers"] * has_model_grader))
 
 
 def packages_here(config: RunConfig | EvaluateConfig) -> tuple[str, ...]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rft.cluster.free_memory import device_here
-from rft.cluster.nodes import this_machine
+from rft.cluster.nodes import Node, this_machine
 from rft.cluster.placement import Placement, nodes_now, reserved
 from rft.cluster.seating import Seat, idle_gpus_warning
 from rft.cluster.session import LOCAL, ray_ahead, ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out, threads_of
 from rft.config import EvaluateConfig, RunConfig
 from rft.errors import ClusterError, ConfigError, WaitTimeout
+from rft.grading.models.model_grader import requested_gpus
 from rft.imports import vllm_needs_gpu
 from rft.memory import Device
 
@@ -48,6 +49,8 @@ class Workplace:
     """Mirror of each rank's node, which transfers files if the node does not share the run folder."""
     device: Device
     """The free memory before the processes start: of this machine, or of the nodes of a cluster."""
+    grader_options: tuple[dict[str, Any], ...] = ()
+    """Options of the Ray actor of each grader's model."""
     sampler_nodes: tuple[str, ...] = ()
     """Name of each sampler's node; empty if all processes run on this machine."""
 
@@ -81,15 +84,12 @@ async def workplace(
         ClusterError: The cluster cannot be reached, or a node failed.
         WaitTimeout: A wait exceeded its deadline.
     """
-    sampler, learner = config.sampler, config.learner if isinstance(config, RunConfig) else None
-    num_samplers, num_ranks = _num_processes(config, part)
-    session = nullcontext(address) if address else ray_session(config.cluster, num_processes=num_samplers + num_ranks)
+    numbers = _num_processes(config, part)
+    session = nullcontext(address) if address else ray_session(config.cluster, num_processes=sum(numbers))
     async with session as address:
         nodes = await nodes_now()
-        take_turns = isinstance(config, RunConfig) and config.loop.staleness == 0
-        of_all, in_common = (parallel, 1) if part == "all" else (1, parallel)
-        shares = share_out(sampler, learner, nodes, parallel=of_all, take_turns=take_turns, num_learners=in_common)
-        seats = _seats(shares, num_samplers, num_ranks)
+        shares = _shared(config, nodes, parallel=parallel, part=part)
+        seats = _seats(shares, *numbers)
         if parallel == 1 and (warning := idle_gpus_warning(seats, nodes)):
             warn(warning)
         is_local = address == LOCAL
@@ -100,10 +100,10 @@ async def workplace(
             tell=(lambda text: None) if is_local else tell,
         ) as placement:
             if part == "all":
-                shares = _with_threads(shares, placement, num_samplers, parallel=parallel, take_turns=take_turns)
-            place = _placed(placement, config, model, shares, num_samplers, is_local=is_local)
+                shares = _with_threads(shares, placement, parallel=parallel, take_turns=_take_turns(config))
+            place = _placed(placement, config, model, shares, is_local=is_local)
             if not is_local:
-                place = await _prepared(place, placement, config, fingerprint, num_samplers)
+                place = await _prepared(place, placement, config, fingerprint)
             try:
                 yield place
             finally:
@@ -112,32 +112,47 @@ async def workplace(
                         await mirror.remove()
 
 
-def _seats(shares: Shares, num_samplers: int, num_ranks: int) -> list[Seat]:
-    """Return the needs of the samplers, then those of the learner's ranks."""
-    seats = [Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * num_samplers
-    return seats + [Seat(role="learner", cpus=1, gpus=shares.learner_gpus)] * num_ranks
+def _seats(shares: Shares, num_samplers: int, num_ranks: int, num_models: int) -> list[Seat]:
+    """Return the needs of the samplers, the learner's ranks, and the graders' models."""
+    return [
+        *[Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * num_samplers,
+        *[Seat(role="learner", cpus=1, gpus=shares.learner_gpus)] * num_ranks,
+        *[Seat(role="grader", cpus=1, gpus=gpus) for gpus in shares.grader_gpus[:num_models]],
+    ]
 
 
-def _with_threads(
-    shares: Shares, placement: Placement, num_samplers: int, *, parallel: int, take_turns: bool
-) -> Shares:
+def _shared(config: RunConfig | EvaluateConfig, nodes: Sequence[Node], *, parallel: int, part: Part) -> Shares:
+    of_all, in_common = (parallel, 1) if part == "all" else (1, parallel)
+    return share_out(
+        config.sampler,
+        config.learner if isinstance(config, RunConfig) else None,
+        nodes,
+        parallel=of_all,
+        take_turns=_take_turns(config),
+        num_learners=in_common,
+        graders=requested_gpus(config.graders),
+    )
+
+
+def _take_turns(config: RunConfig | EvaluateConfig) -> bool:
+    return isinstance(config, RunConfig) and config.loop.staleness == 0
+
+
+def _with_threads(shares: Shares, placement: Placement, *, parallel: int, take_turns: bool) -> Shares:
     """Return the shares with the CPU threads of the nodes that Ray chose."""
-    samplers, ranks = placement.nodes[:num_samplers], placement.nodes[num_samplers:]
+    samplers, ranks = placement.nodes_of("sampler"), placement.nodes_of("learner")
     threads = threads_of(samplers, ranks, parallel=parallel, take_turns=take_turns)
     return replace(shares, sampler_threads=threads[0], learner_threads=threads[1])
 
 
 def _placed(
-    placement: Placement,
-    config: RunConfig | EvaluateConfig,
-    model: Path,
-    shares: Shares,
-    num_samplers: int,
-    *,
-    is_local: bool,
+    placement: Placement, config: RunConfig | EvaluateConfig, model: Path, shares: Shares, *, is_local: bool
 ) -> Workplace:
-    """The samplers in the first seats, and the ranks of the learner in the others."""
-    num_ranks = len(placement.seats) - num_samplers
+    """Return the workplace with the options of each process's Ray actor."""
+    samplers, ranks, models = (
+        tuple(placement.actor_options(number) for number in placement.of(role))
+        for role in ("sampler", "learner", "grader")
+    )
     learner_threads = config.learner.num_threads if isinstance(config, RunConfig) else None
     return Workplace(
         shares=replace(
@@ -146,27 +161,22 @@ def _placed(
             learner_threads=learner_threads or shares.learner_threads,
         ),
         model=model,
-        sampler_options=tuple(placement.actor_options(index) for index in range(num_samplers)),
-        learner_options=tuple(placement.actor_options(num_samplers + rank) for rank in range(num_ranks)),
-        mirrors=(None,) * num_ranks,
+        sampler_options=samplers,
+        learner_options=ranks,
+        mirrors=(None,) * len(ranks),
         device=device_here(),
-        sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes[:num_samplers]),
+        grader_options=models,
+        sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes_of("sampler")),
     )
 
 
 async def _prepared(
-    place: Workplace,
-    placement: Placement,
-    config: RunConfig | EvaluateConfig,
-    fingerprint: str,
-    num_samplers: int,
+    place: Workplace, placement: Placement, config: RunConfig | EvaluateConfig, fingerprint: str
 ) -> Workplace:
     """Return the workplace with the base model on every node and mirrors of the ranks' folders."""
     from rft.cluster.preparation import prepare_nodes  # imports Ray, which the core does not install
 
-    model, mirrors, device = await prepare_nodes(
-        placement, config, model=place.model, fingerprint=fingerprint, num_samplers=num_samplers
-    )
+    model, mirrors, device = await prepare_nodes(placement, config, model=place.model, fingerprint=fingerprint)
     return replace(place, model=model, mirrors=mirrors, device=device)
 
 
@@ -177,10 +187,13 @@ def ray_ahead_for(config: RunConfig | EvaluateConfig) -> Iterator[None]:
         yield
 
 
-def _num_processes(config: RunConfig | EvaluateConfig, part: Part = "all") -> tuple[int, int]:
-    """Return the number of samplers and of the learner's ranks."""
-    num_ranks = config.learner.num_workers if isinstance(config, RunConfig) and part != "samplers" else 0
-    return 0 if part == "learner" else config.sampler.num_actors, num_ranks
+def _num_processes(config: RunConfig | EvaluateConfig, part: Part = "all") -> tuple[int, int, int]:
+    """Return the number of samplers, of the learner's ranks, and of the graders' models."""
+    num_samplers = 0 if part == "learner" else config.sampler.num_actors
+    if part == "samplers":
+        return num_samplers, 0, 0
+    num_ranks = config.learner.num_workers if isinstance(config, RunConfig) else 0
+    return num_samplers, num_ranks, len(requested_gpus(config.graders))
 
 
 def idle_gpus_here(config: RunConfig | EvaluateConfig) -> str | None:
@@ -201,8 +214,7 @@ def shares_here(config: RunConfig | EvaluateConfig) -> Shares | None:
     """
     if not starts_ray(config.cluster):
         return None
-    learner = config.learner if isinstance(config, RunConfig) else None
-    return share_out(config.sampler, learner, [this_machine(sum(_num_processes(config)))])
+    return _shared(config, [this_machine(sum(_num_processes(config)))], parallel=1, part="all")
 
 
 def refuse_early(config: RunConfig | EvaluateConfig) -> None:

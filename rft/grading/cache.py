@@ -1,7 +1,7 @@
 """Keeps scores between runs for deterministic graders, so a judge is not paid twice for the same answer.
 
-The key of a score consists of its grader (the hash of its file and of `rft.grading`, and its options) and of its
-inputs. Other modules that the grader imports are not part of the key. Only scores with a value are kept.
+The key of a score consists of its grader (the hash of its file, of its model and of `rft.grading`, and its options) and
+of its inputs. Other modules that the grader imports are not part of the key. Only scores with a value are kept.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class ScoreCache:
             inputs = encode_inputs(grader, task, rollouts)
         except ValueError:
             return None
-        identity = json.dumps([_code_hash(), grader.sha256, entry, len(rollouts)], sort_keys=True)
+        model = [] if grader.model_fingerprint is None else [grader.model_fingerprint]
+        identity = json.dumps([_code_hash(), grader.sha256, entry, len(rollouts), *model], sort_keys=True)
         return hashlib.sha256(f"{identity}\n{inputs}".encode()).hexdigest()
 
     def get(self, key: str, count: int) -> list[Score] | None:

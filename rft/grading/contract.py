@@ -112,6 +112,11 @@ class LoadedGrader:
     """SHA-256 of the file, 64 hexadecimal digits, for the provenance."""
 
     @property
+    def model_fingerprint(self) -> str | None:
+        """Hash of the files of the grader's model; None without a model."""
+        return getattr(getattr(self.call, "__self__", None), "model_fingerprint", None)
+
+    @property
     def runs_in_worker(self) -> bool:
         """Whether it runs in a worker process."""
         return self.entry is not None and not self.in_process

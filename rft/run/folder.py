@@ -68,6 +68,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
             tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},
             graders={
                 grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
+                | ({"model_fingerprint": grader.model_fingerprint} if grader.model_fingerprint else {})
                 for grader in prepared.graders
             },
             sandbox=Sandbox(allow_unsafe=True).describe(),
@@ -89,6 +90,11 @@ def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
     begun = json.loads(file.read_text(encoding="utf-8"))
     graders = {grader.name: (f"graders.{grader.name} ({grader.use})", grader.sha256) for grader in prepared.graders}
     changed = [name for key, (name, sha256) in graders.items() if begun["graders"].get(key, {}).get("sha256") != sha256]
+    changed += [
+        f"graders.{grader.name}.model ({grader.use})"
+        for grader in prepared.graders
+        if grader.model_fingerprint != begun["graders"].get(grader.name, {}).get("model_fingerprint")
+    ]
     advantage = _advantage(run).get("advantage")
     if advantage is not None and begun.get("advantage", advantage)["sha256"] != advantage["sha256"]:
         changed.append(f"learner.advantage ({advantage['source']})")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rft.cluster import Shares, device_here, shares_here
 from rft.config import RunConfig, completions_per_micro_batch
 from rft.errors import UsageError
-from rft.memory import Device, Forecast, RunFacts, Sizes, forecast_run, read_shape
+from rft.grading.models.model_grader import model_graders
+from rft.memory import Device, Forecast, ProcessMemory, RunFacts, Sizes, forecast_run, read_shape
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
@@ -32,6 +34,7 @@ def forecast_of(
     *,
     learner_gpus: float,
     sampler_gpus: float,
+    grader_gpus: Sequence[float] = (),
     sizes: Sizes | None = None,
 ) -> Forecast:
     """Forecast the memory of a run.
@@ -42,6 +45,7 @@ def forecast_of(
         device: The free memory of the machine.
         learner_gpus: GPUs of each rank of the learner.
         sampler_gpus: GPUs of each sampler.
+        grader_gpus: GPUs of each grader's model.
         sizes: The sizes of an earlier start of the run; None chooses them.
     """
     dtype = run.model.weights_dtype(on_gpu=sampler_gpus > 0)
@@ -52,6 +56,10 @@ def forecast_of(
         learner_gpus=learner_gpus,
         sampler_gpus=sampler_gpus,
         max_requests=completions_in_flight(run, prepared),
+        others=tuple(
+            ProcessMemory(name=f"model of grader {name}", parts=model.memory(on_gpu=gpus > 0), gpus=gpus)
+            for (name, model), gpus in zip(model_graders(prepared.graders).items(), grader_gpus, strict=True)
+        ),
     )
     return forecast_run(run, facts, device, sizes)
 
@@ -66,7 +74,12 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
     if shares is None:
         return None
     return forecast_of(
-        run, prepared, device_here(), learner_gpus=memory_share(run, shares), sampler_gpus=shares.sampler_gpus
+        run,
+        prepared,
+        device_here(),
+        learner_gpus=memory_share(run, shares),
+        sampler_gpus=shares.sampler_gpus,
+        grader_gpus=shares.grader_gpus,
     )
 
 

@@ -20,6 +20,7 @@ from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.memory import Forecast
 from rft.run import build
+from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of, memory_share, recorded_sizes, refuse_memory
 from rft.run.started import cache_events, hold_tolerance
@@ -100,6 +101,7 @@ def open_parts(
     Raises:
         ClusterError: Ray or a node cannot be reached, or failed.
         ConfigError: The cluster has no room for the processes.
+        GradeError: The model of a grader could not be loaded.
         LearnError: The learner did not start.
         SampleError: A sampler did not start.
         SyncError: A sampler cannot serve the adapter.
@@ -131,6 +133,8 @@ async def _open(
             shared = await stack.enter_async_context(samplers)
         place = await stack.enter_async_context(_workplace(config, prepared, emit, shared_ray, bool(shared)))
         forecast = _forecast(config, prepared, place, emit) if isinstance(config, RunConfig) else None
+        # Before the engines: vLLM would take the memory of a model that loads meanwhile for its own.
+        await stack.enter_async_context(grader_models(prepared.graders, place.grader_options))
         engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit)
         fleet = build.fleet(engines, config, prepared, warn=warn)
         if shared is None:
@@ -177,6 +181,7 @@ def _forecast(run: RunConfig, prepared: Prepared, place: Workplace, emit: Emit) 
         place.device,
         learner_gpus=memory_share(run, place.shares),
         sampler_gpus=place.shares.sampler_gpus,
+        grader_gpus=place.shares.grader_gpus,
         sizes=recorded_sizes(Path(run.output_dir)),
     )
     refuse_memory(run, forecast)

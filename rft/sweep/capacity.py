@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rft.cluster import Node
 from rft.config import RunConfig
+from rft.grading.models.model_grader import requested_gpus
 
 MAX_PARALLEL_PER_NODE = 4
 """Default maximum of parallel trials per machine without a GPU."""
@@ -33,7 +34,7 @@ def default_parallel(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_
 
 
 def room_for(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_fleet: bool) -> int:
-    """Return the number of trials that fit on a cluster, with one CPU per sampler and rank; at least 1.
+    """Return the number of trials that fit on a cluster, with one CPU per sampler, rank and grader's model; at least 1.
 
     A trial that does not fit alone fails when it requests its place.
     """
@@ -46,11 +47,12 @@ _WITHOUT_END = 10**9
 
 
 def _gpus(run: RunConfig) -> tuple[float, float]:
-    """Return the GPUs that all samplers and the learner of a trial can use."""
+    """Return the GPUs that all samplers of a trial can use, and those of its learner with its graders' models."""
     sampler, learner = run.sampler, run.learner
     of_each = sampler.gpus_spanned if sampler.num_gpus is None else sampler.num_gpus
     of_rank = 1.0 if learner.num_gpus is None else learner.num_gpus
-    return sampler.num_actors * of_each, learner.num_workers * of_rank
+    of_models = sum(1.0 if gpus is None else gpus for gpus in requested_gpus(run.graders))
+    return sampler.num_actors * of_each, learner.num_workers * of_rank + of_models
 
 
 def _fit(total: float, samplers: float, learner: float, *, share_fleet: bool) -> int:

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from rft.cluster import nodes_now, ray_session, starts_ray, this_machine
 from rft.config import RunConfig
 from rft.events import Emit
+from rft.grading.models.model_grader import requested_gpus
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.run.inputs import Prepared
@@ -55,7 +56,9 @@ class Host:
         share = not any(why_alone(*one) for one in self._inputs)
         nodes = [this_machine(0)]
         parallel = self._requested or default_parallel(runs, nodes, share_fleet=share)
-        largest = min(parallel, self._at_most) * max(run.sampler.num_actors + run.learner.num_workers for run in runs)
+        largest = min(parallel, self._at_most) * max(
+            run.sampler.num_actors + run.learner.num_workers + len(requested_gpus(run.graders)) for run in runs
+        )
         with closing(ForkServers()) as self._fork_servers:
             for _, prepared in self._inputs:
                 self._fork_servers.of(prepared.graders).warm()  # while Ray starts

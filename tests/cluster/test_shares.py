@@ -86,7 +86,7 @@ def test_samplers_that_would_share_gpus_while_others_stay_unused(make_node: Make
     # Two samplers on a GPU are the most that fit seven GPUs, and then need four.
     assert caught.value.problems == (
         "8 samplers and 1 rank(s) of the learner on 8 GPUs: the samplers would share 4 GPU(s) and 3 would stay unused; "
-        "set sampler.num_actors=7, which gives each sampler a GPU, or set sampler.num_gpus and learner.num_gpus",
+        "set sampler.num_actors=7, which gives each process a GPU, or set sampler.num_gpus and learner.num_gpus",
     )
     assert share_out(VllmSamplerConfig(num_actors=7), GrpoLearnerConfig(), nodes).sampler_gpus == 1
     assert share_out(VllmSamplerConfig(num_actors=14), GrpoLearnerConfig(), nodes).sampler_gpus == 0.5
@@ -95,6 +95,42 @@ def test_samplers_that_would_share_gpus_while_others_stay_unused(make_node: Make
 def test_samplers_without_a_learner_that_would_leave_gpus_unused(make_node: MakeNode) -> None:
     with pytest.raises(ConfigError, match=r"^cluster.*\n.*5 samplers on 4 GPUs: .* share 3 GPU\(s\) and 1 would stay"):
         share_out(VllmSamplerConfig(num_actors=5), None, [make_node("a", 8, 4)])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "num_actors", "graders", "expected"),
+    [
+        (0, 1, [None], (0, 0, (0,))),
+        (1, 1, [None], (1 / 3, 1 / 3, (1 / 3,))),
+        (1, 1, [0.2], (0.4, 0.4, (0.2,))),
+        (1, 1, [0], (0.5, 0.5, (0,))),
+        (8, 6, [None], (1, 1, (1,))),
+        (8, 6, [0.2], (1, 1, (0.2,))),
+        (2, 1, [None], (0.5, 1, (0.5,))),  # the model shares the sampler's GPU
+        (4, 1, [None, 0.5], (1, 1, (1, 0.5))),
+    ],
+)
+def test_models_of_graders_get_a_share(
+    make_node: MakeNode,
+    gpus: int,
+    num_actors: int,
+    graders: list[float | None],
+    expected: tuple[float, float, tuple[float, ...]],
+) -> None:
+    sampler = VllmSamplerConfig(num_actors=num_actors)
+    found = share_out(sampler, GrpoLearnerConfig(), [make_node("a", 16, gpus)], graders=graders)
+    assert (found.sampler_gpus, found.learner_gpus) == pytest.approx(expected[:2])
+    assert found.grader_gpus == pytest.approx(expected[2])
+
+
+def test_models_of_graders_count_against_the_gpus(make_node: MakeNode) -> None:
+    with pytest.raises(ConfigError) as caught:
+        share_out(VllmSamplerConfig(num_gpus=1), GrpoLearnerConfig(num_gpus=1), [make_node("a", 4, 2)], graders=[0.5])
+    assert caught.value.problems == (
+        "1 sampler(s) with 1 GPU(s) each and a learner with 1, and models of graders with 0.5 in all, want 2.5, but "
+        "there are 2; lower sampler.num_actors, sampler.num_gpus, graders.<name>.num_gpus or learner.num_gpus (0 runs "
+        "on the CPU)",
+    )
 
 
 def test_gpus_of_all_nodes_count(make_node: MakeNode) -> None:

@@ -128,8 +128,8 @@ def sampled_once(graders: Sequence[LoadedGrader], task: Task, grading: GradingCo
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of somebody who follows a page: tasks, completions, and graders of another system."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) -> Path:
+    """The folder of somebody who follows a page: tasks, completions, a reward model, and graders of another system."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GRADER_KEY", "key-of-the-test")
     monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
@@ -140,6 +140,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     completed = [row | {"completion": row["answer"]} for row in rows]
     (tmp_path / "completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in completed))
+    (tmp_path / "my_reward_model").symlink_to(reward_model)
     (tmp_path / "their_rewards.py").write_text(
         "def accuracy_reward(prompts, completions, answer, **columns):\n"
         "    return [float(one == other) for one, other in zip(completions, answer)]\n"

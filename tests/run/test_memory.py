@@ -22,6 +22,7 @@ PREPARED: Any = SimpleNamespace(
     longest_prompt_tokens=72,
     tasks=SimpleNamespace(train=[1] * 8, validation=[], test=[]),
     held_out=[],
+    graders=(),
 )
 
 

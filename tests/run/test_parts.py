@@ -19,7 +19,7 @@ from rft.run import parts
 from rft.run.parts import SharedRay, open_parts
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
-PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"))
+PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"), graders=())
 
 FAKE_SPEC = SimpleNamespace(place=SimpleNamespace(on_gpu=False), canaries=())
 FACTS = [{"num_cache_blocks": 12300, "block_size": 16}]
@@ -75,7 +75,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     async def workplace(config: Any, *, part: str, **_: Any) -> AsyncIterator[Any]:
         world.does(f"enter place of {part}")
         try:
-            yield SimpleNamespace(shares=world.shares)
+            yield SimpleNamespace(shares=world.shares, grader_options=())
         finally:
             world.does("leave place")
 

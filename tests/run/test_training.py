@@ -70,7 +70,7 @@ def test_a_resumed_run_warns_of_code_that_changed(training: Callable[..., Traini
     file.write_text("def centred(rewards_n, group_size):\n    return rewards_n.nan_to_num() - 0.5\n")
     words = ("learner=grpo", f"learner.advantage={file}:centred", "learner.scale_rewards=none", "sampler=vllm")
     run = training(*words, last_step=2)
-    run.prepared.graders = (SimpleNamespace(name="correct", use="mine.py:f", sha256="new"),)
+    run.prepared.graders = (SimpleNamespace(name="correct", use="mine.py:f", sha256="new", model_fingerprint=None),)
     old = hashlib.sha256(file.read_bytes()).hexdigest()
     manifest = {"graders": {"correct": {"sha256": "new"}}, "advantage": {"source": str(file), "sha256": old}}
     recorder = Recorder(tmp_path / "run")

@@ -38,6 +38,7 @@ BUILT_IN: Mapping[str, str] = {
     "pattern": "graders.pattern:Pattern",
     "reasoning_gym": "graders.reasoning_gym_score:ReasoningGym",
     "repetition": "graders.repetition:Repetition",
+    "reward_model": "graders.reward_model:RewardModel",
     "sql": "graders.sql_result:SqlResult",
     "text_similarity": "graders.text_similarity:TextSimilarity",
 }

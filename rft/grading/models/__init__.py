@@ -1,0 +1,1 @@
+"""Graders whose model runs in this system, not behind an endpoint."""

@@ -1,0 +1,55 @@
+"""Graders with a model in a process of the run, which has its own share of a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rft.grading.contract import LoadedGrader
+from rft.grading.models.batches import ScoreRows
+from rft.grading.models.reward_scorer import ScorerSettings
+
+USES = ("reward_model",)
+"""Values of `use` whose graders have a model."""
+
+
+class ModelGrader:
+    """Base of graders with a model. A run starts the model in a Ray actor; other commands load it in their process."""
+
+    num_gpus: float | None
+    """GPUs of the model's process, or its share of one; None divides the GPUs among all processes of a run."""
+    start_timeout_s: float
+    """Deadline for loading the model."""
+
+    @property
+    def settings(self) -> ScorerSettings:
+        """The settings of the model."""
+        raise NotImplementedError
+
+    @property
+    def model_fingerprint(self) -> str:
+        """Hash of the model's files."""
+        raise NotImplementedError
+
+    def memory(self, *, on_gpu: bool) -> Mapping[str, int]:
+        """Bytes of the model's process by part: weights and one batch."""
+        raise NotImplementedError
+
+    def connect(self, score_rows: ScoreRows) -> None:
+        """Score with a model that is loaded elsewhere."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the use of the model."""
+        raise NotImplementedError
+
+
+def model_graders(graders: Iterable[LoadedGrader]) -> dict[str, ModelGrader]:
+    """Return the graders with a model, by name."""
+    targets = {grader.name: getattr(grader.call, "__self__", None) for grader in graders}
+    return {name: target for name, target in targets.items() if isinstance(target, ModelGrader)}
+
+
+def requested_gpus(entries: Mapping[str, Any]) -> list[float | None]:
+    """Return the configured `num_gpus` of each grader with a model, in the order of the entries."""
+    return [entry.get("num_gpus") for entry in entries.values() if entry.get("use") in USES]
