@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -40,7 +40,6 @@ class RewardModel(ModelGrader):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("torch",)
-    in_process: ClassVar[bool] = True
     deterministic: ClassVar[bool] = True
 
     model: str
@@ -108,15 +107,14 @@ class RewardModel(ModelGrader):
         """End the use of the model."""
         self._batches.close()
 
-    def grade(self, completion: str, task: Task) -> Awaitable[Score]:
-        """Score in the next batch. The first call loads the model here, unless a run has started it; this is not part
-        of the call's deadline.
-        """
+    def load_here(self) -> None:
+        """Load the model in this process, unless it is loaded here or a run has started it."""
         if self._batches.score_rows is None:
             self.connect(_scoring_here(self.settings))
-        return self._graded(Row(list(map(dict, task.messages)), final_answer(completion)))
 
-    async def _graded(self, row: Row) -> Score:
+    async def grade(self, completion: str, task: Task) -> Score:
+        """Score in the next batch."""
+        row = Row(list(map(dict, task.messages)), final_answer(completion))
         reward = await self._batches.score(row)
         if not math.isfinite(reward.value):
             return Score(value=None, status=Status.GRADER_ERROR, reason=f"the model's reward is {reward.value}")

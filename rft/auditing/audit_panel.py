@@ -11,6 +11,7 @@ from typing import Any
 from rft.auditing.cases import Case, GradedCase
 from rft.errors import GradeError
 from rft.grading import LoadedGrader, load_grader
+from rft.grading.models.model_grader import model_of
 from rft.grading.panel import Panel
 from rft.types import Grade, Policy, Rollout, Status, StopReason, Task
 
@@ -153,7 +154,8 @@ def asks_a_service(grader: LoadedGrader) -> bool:
 
 
 def _in_worker(grader: LoadedGrader) -> LoadedGrader:
-    return grader if asks_a_service(grader) or grader.entry is None else replace(grader, in_process=False)
+    stays_here = asks_a_service(grader) or model_of(grader) is not None or grader.entry is None
+    return grader if stays_here else replace(grader, in_process=False)
 
 
 def _key(case: Case) -> tuple[str, str]:

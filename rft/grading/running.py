@@ -13,6 +13,7 @@ from typing import Any
 from rft.errors import WaitTimeout
 from rft.grading.contract import LoadedGrader
 from rft.grading.grader_log import GraderLog
+from rft.grading.models.model_grader import model_of
 from rft.grading.normalise import describe_error, failed, outcome, traceback_of, within_range
 from rft.grading.processes.fork_server import ForkServers
 from rft.grading.processes.wire import arguments_of
@@ -75,6 +76,8 @@ class Runner:
         arguments, count = arguments_of(grader, task, rollouts), len(rollouts)
         started, traceback = time.perf_counter(), ""
         try:
+            if (model := model_of(grader)) is not None:
+                model.load_here()  # before the call's deadline begins
             with waiting(f"grader '{grader.name}' on task {task.id}"):
                 result = grader.call(**arguments)
                 if inspect.isawaitable(result):

@@ -11,6 +11,7 @@ import ray
 
 from rft.errors import GradeError
 from rft.grading import LoadedGrader, Score, Task, load_grader
+from rft.grading.models.model_grader import model_graders
 from rft.run import grader_models as module
 from rft.run.grader_models import grader_models
 from rft.types import Split
@@ -26,6 +27,7 @@ def grader(model: Path) -> LoadedGrader:
 
 
 async def scores(graders: LoadedGrader) -> list[Score]:
+    model_graders([graders])["quality"].load_here()
     return list(await asyncio.gather(*(graders.call(completion=text, task=TASK) for text in ("5", "6", "7"))))
 
 

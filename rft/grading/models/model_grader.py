@@ -39,6 +39,10 @@ class ModelGrader:
         """Score with a model that is loaded elsewhere."""
         raise NotImplementedError
 
+    def load_here(self) -> None:
+        """Load the model in this process, unless it is loaded here or a run has started it. Blocks."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """End the use of the model."""
         raise NotImplementedError
@@ -46,8 +50,13 @@ class ModelGrader:
 
 def model_graders(graders: Iterable[LoadedGrader]) -> dict[str, ModelGrader]:
     """Return the graders with a model, by name."""
-    targets = {grader.name: getattr(grader.call, "__self__", None) for grader in graders}
-    return {name: target for name, target in targets.items() if isinstance(target, ModelGrader)}
+    return {grader.name: model for grader in graders if (model := model_of(grader)) is not None}
+
+
+def model_of(grader: LoadedGrader) -> ModelGrader | None:
+    """Return a grader as a grader with a model; None if it has none."""
+    target = getattr(grader.call, "__self__", None)
+    return target if isinstance(target, ModelGrader) else None
 
 
 def requested_gpus(entries: Mapping[str, Any]) -> list[float | None]:

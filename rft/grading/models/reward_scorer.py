@@ -103,7 +103,9 @@ class RewardScorer:
     def __init__(self, settings: ScorerSettings, gpus: float | None = None) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         torch.set_num_threads(settings.num_threads)
         on_gpu = torch.cuda.is_available() if gpus is None else gpus > 0
         if gpus is not None and 0 < gpus < 1:
