@@ -328,16 +328,16 @@ def test_an_evaluation() -> None:
 
 def test_graders_that_were_never_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text("def grader(completion, task, strict=False):\n    return 1.0\n")
+    Path("mine.py").write_text("def grader(completion, task, strict=False, api_key=''):\n    return 1.0\n")
     words = ["experiment=quickstart", "output_dir=out"]
     assert audit_warnings(load_training(words)) == []
     words += ["graders.main.use=mine.py:grader", "graders.main.strict=true", "data.columns={answer: gold}"]
-    words += ["grading.audit_folder=my audits"]
+    words += ["grading.audit_folder=my audits", "graders.main.api_key=sk-very-secret"]
     run = load_training(words)
     assert audit_warnings(run) == [
         "graders.main (mine.py:grader) was never audited; run: rft audit data=embedded:chain_sum/train "
         "graders.correct.use=reasoning_gym graders.main.use=mine.py:grader graders.main.strict=true "
-        "data.columns.answer=gold "
+        "'graders.main.api_key=<redacted>' data.columns.answer=gold "
         "'grading.audit_folder='\"'\"'my audits'\"'\"''"
     ]
     assert audit_warnings(run.model_copy(update={"audit": "off"})) == []
