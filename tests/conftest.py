@@ -189,25 +189,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write_reward_model(folder: Path, *, num_labels: int = 1, seed: int = 0) -> Path:
-    import torch
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForSequenceClassification
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForSequenceClassification, set_seed
 
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(seed)
+    set_seed(seed)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes |= {"num_hidden_layers": 2, "max_position_embeddings": 128}
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
         num_labels=num_labels,
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.5,
+        **sizes,
     )
-    Qwen2ForSequenceClassification(config).save_pretrained(folder)
+    for part in (tokenizer, Qwen2ForSequenceClassification(config)):
+        part.save_pretrained(folder)
     return folder
 
 
