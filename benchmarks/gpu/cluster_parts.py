@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,28 @@ from gpu.report import Notes, NotRun
 from rft.imports import is_installed
 
 ARM_TIMEOUT_S = 400.0
+RANKS_TIMEOUT_S = 200.0
+RANK_PROGRAM = """
+import os, sys, torch
+from rft.errors import RankLost
+from rft.learning.ranks import Ranks
+from rft.learning.spec import RankPlace
+
+number, address, backend, device = int(sys.argv[1]), *sys.argv[2:]
+place = RankPlace(number=number, of=2, address=address, host="127.0.0.1", backend=backend, gpu=str(number))
+ranks = Ranks.join(place, timeout_s=20)
+tensor = torch.full((4,), number + 1.0, device=device)
+ranks.add_up([tensor])
+print(tensor.tolist(), flush=True)
+if number == 1:
+    ranks._store.meet()  # it arrives at the sum, and dies before it
+    os._exit(9)
+try:
+    ranks.add_up([tensor])
+except RankLost as error:
+    print(error, flush=True)
+os._exit(0)  # NCCL may wait for the other rank while it closes
+"""
 MICRO_BATCHES = {"0.5B": 16, "1.5B": 8}
 """Completions of a micro-batch beside TRL: about 12,000 and 6,000 padded tokens."""
 
@@ -50,6 +73,33 @@ def run(bench: Bench, notes: Notes, *, words: Sequence[str], num_gpus: int = 1) 
     )
     notes.check("three steps", len(steps) == 3)
     notes.check("every sync was proved", all(line["metrics"]["sync/proved"] >= 1 for line in steps))
+
+
+def lost_rank(bench: Bench, notes: Notes) -> None:
+    """Add up on two ranks, and lose one during a sum: the other must name the loss before a deadline.
+
+    Raises:
+        NotRun: There are fewer than two GPUs.
+    """
+    from rft.learning.rank_store import open_store
+
+    _need_gpus(bench, 2)
+    store = open_store("127.0.0.1")
+    backend = "gloo" if bench.dry else "nccl"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK_PROGRAM, str(number), f"127.0.0.1:{store.port}", backend, bench.device],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "" if bench.dry else str(number)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    with bench.timed() as seconds:
+        first, second = (process.communicate(timeout=RANKS_TIMEOUT_S)[0].splitlines() for process in processes)
+    notes.note(backend=backend, seconds=seconds[0], message=first[1:])
+    notes.check("both have the sum", first[:1] == second[:1] == [str([3.0] * 4)])
+    notes.check("the lost rank is named", len(first) == 2 and "lost" in first[1])
 
 
 def sample(bench: Bench, notes: Notes) -> None:
@@ -141,6 +191,10 @@ def _job(bench: Bench, shape: str, *, steps: int) -> Job:
 def _need(bench: Bench, num_gpus: int) -> None:
     if not is_installed("ray"):
         raise NotRun("Ray is not installed")
+    _need_gpus(bench, num_gpus)
+
+
+def _need_gpus(bench: Bench, num_gpus: int) -> None:
     if bench.dry:
         return
     import torch

@@ -86,6 +86,12 @@ LEARNER = (
         question="Does a PPO step run, save and load on the GPU?",
     ),
     Part(
+        name="float16",
+        target="gpu.learner_parts:float16_steps",
+        deadline_s=40,
+        question="Do steps in float16, with a scaled loss, change the weights?",
+    ),
+    Part(
         name="full_weights",
         target="gpu.learner_parts:full_weights",
         deadline_s=40,
@@ -220,6 +226,12 @@ CLUSTER = (
         target="gpu.cluster_parts:sample",
         deadline_s=120,
         question="Does `rft sample` sample on the GPU, without Ray?",
+    ),
+    Part(
+        name="lost_rank",
+        target="gpu.cluster_parts:lost_rank",
+        deadline_s=240,
+        question="Is a rank that dies during a sum of NCCL named before a deadline?",
     ),
     Part(
         name="two_ranks",
