@@ -70,12 +70,12 @@ typecheck: install
 hooks: install
 	@$(BIN)/pre-commit install
 
-# For maintainers, after a change of the dependencies in pyproject.toml.
+# For maintainers, after a change of the dependencies in pyproject.toml. Versions in the locks stay, unless pyproject.toml
+# rules them out; `make lock LOCK=--upgrade` takes the newest ones.
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 \
 	$(addprefix --extra ,dev cluster data pandas plots reasoning-gym) \
-	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock"
+	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" $(LOCK)
 lock: install
-	@$(COMPILE) --extra cpu --override locks/exclude.txt --torch-backend cpu --no-config | grep -v "'never'" > locks/cpu.new
-	@mv locks/cpu.new locks/cpu.txt
-	@$(COMPILE) --extra cuda > locks/cuda.new
-	@mv locks/cuda.new locks/cuda.txt
+	@$(COMPILE) --extra cpu --override locks/exclude.txt --torch-backend cpu --no-config --output-file locks/cpu.txt
+	@sed -i "/'never'/d" locks/cpu.txt
+	@$(COMPILE) --extra cuda --output-file locks/cuda.txt
