@@ -76,33 +76,34 @@ def prefix_cache(bench: Bench, notes: Notes) -> None:
 
 
 def gap_to_learner(bench: Bench, notes: Notes, *, float32_head: bool) -> None:
-    """Compare the scores of the engine with those of Transformers, for the base model and an adapter."""
-    import torch
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-    from safetensors.torch import load
-    from transformers import AutoModelForCausalLM
+    """Compare the scores of the engine with those of the learner, for the base model and after a step."""
+    from gpu.learner_parts import open_learner
 
-    from gpu.learner_parts import use_float32_head
-    from rft.learning.canaries import score_canaries
-
-    head = {"hf_overrides": {"head_dtype": "float32"}} if float32_head else {}
+    lengths = bench.size.gap_lengths
+    canaries = tuple(ids for length in lengths for ids in bench.random_ids(NUM_SEQUENCES, length))
+    head = {} if float32_head else {"hf_overrides": {"head_dtype": "model"}}
     engine = bench.engine("0.5B", **head)
-    adapter = random_adapter(bench, version=1, seed=1)
-    model = AutoModelForCausalLM.from_pretrained(bench.model("0.5B"), dtype=getattr(torch, bench.size.dtype))
-    model = model.to(bench.device).eval()
-    if float32_head:
-        use_float32_head(model)
-    for policy in ("base", "adapter"):
-        if policy == "adapter":
-            engine.load(adapter)
-            shape = {name: adapter.config[name] for name in ("r", "lora_alpha", "target_modules", "task_type")}
-            model = get_peft_model(model, LoraConfig(**shape)).eval()
-            set_peft_model_state_dict(model, load(adapter.tensors))
-        for length in bench.size.gap_lengths:
-            sequences = bench.random_ids(NUM_SEQUENCES, length)
-            gap = differences(engine.score(sequences).logprobs, score_canaries(model, sequences))
+    base_scores = engine.score(canaries)
+    trl = {} if float32_head else {"cast_lm_head_to_fp32": False}
+    spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16, learning_rate=0.01, trl=trl)
+    with open_learner(replace(spec, canaries=canaries)) as learner:
+        group = bench.group(rows=8, prompt_tokens=16, completion_tokens=16, policy=learner.publish().policy)
+        learner.learn([group])
+        publication = learner.publish()
+    loaded = engine.load(publication.weights)
+    scores = engine.score(canaries)
+    for number, length in enumerate(lengths):
+        rows = slice(number * NUM_SEQUENCES, (number + 1) * NUM_SEQUENCES)
+        for policy, ours, theirs in (
+            ("base", base_scores.logprobs, publication.base_canary_logprobs),
+            ("adapter", scores.logprobs, publication.canary_logprobs),
+        ):
+            gap = differences(ours[rows], theirs[rows])
             notes.note(**{f"{policy}, {length} tokens": gap})
             notes.check(f"{policy}, {length} tokens: small", gap["mean"] <= LARGEST_GAP)
+    notes.note(moved=differences(scores.logprobs, base_scores.logprobs))
+    notes.check("the adapter is read back", not loaded.problems and loaded.modules_matched > 0)
+    notes.check("the cache is empty for a new policy", scores.reused_tokens == 0)
 
 
 def seeds(bench: Bench, notes: Notes) -> None:

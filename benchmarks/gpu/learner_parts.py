@@ -94,12 +94,13 @@ def noise(bench: Bench, notes: Notes) -> None:
     from transformers import AutoModelForCausalLM
 
     from rft.learning.canaries import score_canaries
+    from rft.learning.float32_head import _compute_in_float32
 
     model = AutoModelForCausalLM.from_pretrained(bench.model("0.5B"), dtype=getattr(torch, bench.size.dtype))
     model = model.to(bench.device).eval()
     for head in ("plain", "float32"):
         if head == "float32":
-            use_float32_head(model)
+            _compute_in_float32(model.get_output_embeddings(), model.dtype)
         for length in bench.size.gap_lengths:
             sequences = bench.random_ids(NUM_SEQUENCES, length)
             alone = [row for ids in sequences for row in score_canaries(model, [ids])]
@@ -108,18 +109,6 @@ def noise(bench: Bench, notes: Notes) -> None:
             notes.check(
                 f"{head} head, {length} tokens: finite", all(math.isfinite(value) for row in together for value in row)
             )
-
-
-def use_float32_head(model: Any) -> None:
-    """Let the output matrix of a model compute in float32, as `learner.trl.cast_lm_head_to_fp32` does."""
-    import torch
-
-    head = model.get_output_embeddings()
-
-    def forward(hidden: Any) -> Any:
-        return torch.nn.functional.linear(hidden.float(), head.weight.float(), head.bias)
-
-    head.forward = forward
 
 
 def sum_over_ranks(bench: Bench, notes: Notes) -> None:
