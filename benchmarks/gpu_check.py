@@ -1,6 +1,7 @@
 """Check rft on one NVIDIA GPU, part by part, without a network.
 
-    python benchmarks/gpu_check.py learner                the learner: about 2 minutes
+    python benchmarks/gpu_check.py learner                the learner: at most 130 seconds
+    python benchmarks/gpu_check.py variants               other ways to train and sample: about 2 minutes
     python benchmarks/gpu_check.py engine                 vLLM, and both on one GPU: at most 9 minutes
     python benchmarks/gpu_check.py cluster                optional: whole runs with Ray, and TRL side by side
     python benchmarks/gpu_check.py engine --only seeds    some parts

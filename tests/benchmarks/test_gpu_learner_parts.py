@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from gpu.bench import Bench
-from gpu.plans import LEARNER, part_named
+from gpu.plans import LEARNER, VARIANTS, part_named
 from gpu.process import run_here
 from gpu.report import Outcome
 
@@ -18,7 +18,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench
 
 
-@pytest.mark.parametrize("name", [part.name for part in LEARNER if part.name not in ("models", "halving")])
+@pytest.mark.parametrize("name", [part.name for part in LEARNER + VARIANTS if part.name not in ("models", "halving")])
 def test_a_part_passes(bench: Bench, name: str) -> None:
     result = run_here(part_named(name), bench)
     assert (result.outcome, result.reason) == (Outcome.PASSED, ""), result
