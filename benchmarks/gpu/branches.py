@@ -41,7 +41,6 @@ RUN_BY: Mapping[str, tuple[str, ...]] = {
     "rft/sampling/gpu_memory.py": ("cache_beside", "run_shared"),
     "rft/sampling/transformers_engine.py": ("transformers",),
     "rft/sampling/vllm_engine.py": ("read_back", "merged"),
-    "rft/sampling/vllm_loading.py": ("merged", "run_merged"),
     "rft/sampling/vllm_settings.py": ("read_back", "graphs"),
 }
 """The parts that run a place on a GPU."""

@@ -81,11 +81,10 @@ def gap_to_learner(bench: Bench, notes: Notes, *, float32_head: bool) -> None:
 
     lengths = bench.size.gap_lengths
     canaries = tuple(ids for length in lengths for ids in bench.random_ids(NUM_SEQUENCES, length))
-    head = {} if float32_head else {"hf_overrides": {"head_dtype": "model"}}
-    engine = bench.engine("0.5B", **head)
+    engine = bench.engine("0.5B", hf_overrides={"head_dtype": "float32" if float32_head else "model"})
     base_scores = engine.score(canaries)
     trl = {} if float32_head else {"cast_lm_head_to_fp32": False}
-    spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16, learning_rate=0.01, trl=trl)
+    spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16, learning_rate=1e-3, trl=trl)
     with open_learner(replace(spec, canaries=canaries)) as learner:
         group = bench.group(rows=8, prompt_tokens=16, completion_tokens=16, policy=learner.publish().policy)
         learner.learn([group])

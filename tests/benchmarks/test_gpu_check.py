@@ -2,6 +2,7 @@
 
 import ast
 import json
+import zipfile
 from pathlib import Path
 
 import gpu_check
@@ -11,7 +12,7 @@ from gpu.bench import Bench
 from gpu.plans import PLANS, Part
 from gpu.process import run_here
 from gpu.report import Outcome, Result, summary
-from gpu.runner import run_part, run_parts
+from gpu.runner import install_wheels, run_part, run_parts
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FAKE_PARTS = """
@@ -101,6 +102,20 @@ def test_without_a_gpu_nothing_is_run(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(runner.shutil, "which", lambda name: None)
     [result] = run_parts([fake_part("passes")], work=tmp_path, limit_s=60.0, dry_run=False)
     assert (result.outcome, result.reason) == (Outcome.NOT_RUN, "no NVIDIA GPU: nvidia-smi is missing")
+
+
+def test_wheels_are_installed_without_a_network_or_dependencies(tmp_path: Path) -> None:
+    info = {
+        "METADATA": "Metadata-Version: 2.1\nName: carried\nVersion: 1.0\nRequires-Dist: not-carried\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(tmp_path / "carried-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("carried.py", "ANSWER = 42\n")
+        for name, text in info.items():
+            wheel.writestr(f"carried-1.0.dist-info/{name}", text)
+    install_wheels(tmp_path, tmp_path / "site")
+    assert (tmp_path / "site" / "carried.py").read_text() == "ANSWER = 42\n"
 
 
 def test_the_summary_counts_outcomes() -> None:

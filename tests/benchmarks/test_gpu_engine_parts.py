@@ -12,9 +12,9 @@ from gpu.report import Notes, Outcome
 
 pytestmark = pytest.mark.e2e
 
-OTHER_ENGINES = ["merged", "throughput_merged", "gap_float32_head"]
+OTHER_ENGINES = ["merged", "throughput_merged", "gap_bfloat16", "gap_float32_head"]
 """Parts whose engines serve otherwise."""
-FIRST = ["gap_bfloat16", "throughput_merged"]
+FIRST = ["seeds", "throughput_merged"]
 """Parts that need an engine as it has started."""
 
 
