@@ -26,7 +26,7 @@ ENDS = ("lowest-direct", "highest")
 """Values of uv's `--resolution`."""
 EXTRAS = ("data", "pandas", "plots", "reasoning-gym")
 FOR_TESTS = ("pytest>=9,<10", "pytest-xdist>=3.8,<4", "psutil>=7,<8", "scipy>=1.17,<2")
-FOLDERS = ("config", "data", "graders", "metrics", "models")
+FOLDERS = ("auditing", "config", "data", "graders", "grading", "metrics", "models")
 """Folders below tests/ of rooms that neither train nor sample."""
 NEED_TRAINING = ("config/test_advantage_problems.py", "config/test_trl_options.py", "config/test_trl_problems.py")
 """Files below tests/ that need torch or TRL."""

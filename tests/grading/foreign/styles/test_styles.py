@@ -10,6 +10,7 @@ import pytest
 from rft.errors import ConfigError
 from rft.grading import load_grader
 from rft.grading.normalise import to_score, to_scores
+from rft.imports import is_installed
 from rft.types import Policy, Rollout, Status, StopReason, Task
 
 FOREIGN = Path(__file__).parent / "foreign"
@@ -91,7 +92,13 @@ BOXED = r"so \boxed{4}"
             [1.0, 0.0],
         ),
         ("verl_rewards.py:batched", {"answer": "4"}, ["4", "5"], [1.0, 0.0]),
-        ("openrlhf_rewards.py:reward_func", {"label": "4"}, ["4", "5"], [1.0, 0.0]),
+        pytest.param(
+            "openrlhf_rewards.py:reward_func",
+            {"label": "4"},
+            ["4", "5"],
+            [1.0, 0.0],
+            marks=pytest.mark.skipif(not is_installed("torch"), reason="the function returns tensors of torch"),
+        ),
         ("openrlhf_rewards.py:listed", {"answer": "4"}, ["= 4", "5"], [1.0, 0.0]),
         ("verifiers_rubric.py:correct_answer", {"answer": "4"}, ["it is 4", "5"], [1.0, 0.0]),
         ("swift_orms.py:Exact trl", {"solution": "4"}, ["4", "5"], [1.0, 0.0]),
