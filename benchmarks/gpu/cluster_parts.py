@@ -45,7 +45,7 @@ MICRO_BATCHES = {"0.5B": 16, "1.5B": 8}
 """Completions of a micro-batch beside TRL: about 12,000 and 6,000 padded tokens."""
 
 
-def run(bench: Bench, notes: Notes, *, words: Sequence[str], num_gpus: int = 1) -> None:
+def run(bench: Bench, notes: Notes, *, words: Sequence[str], num_gpus: int = 1, needs_gpu: bool = False) -> None:
     """Train for a few steps with `rft train`, and check that every sync was proved.
 
     Args:
@@ -53,11 +53,14 @@ def run(bench: Bench, notes: Notes, *, words: Sequence[str], num_gpus: int = 1) 
         notes: The result.
         words: Overrides.
         num_gpus: GPUs that the run needs.
+        needs_gpu: Whether the run has no form for a CPU.
 
     Raises:
         NotRun: Ray or GPUs are missing.
     """
     _need(bench, num_gpus)
+    if needs_gpu and bench.dry:
+        raise NotRun(f"{' '.join(words)} needs a GPU")
     folder = bench.work / "runs" / "-".join(words).translate(str.maketrans("/=", "__"))
     job = _job(bench, "0.5B", steps=3)
     lora = [] if "learner.lora=null" in words else [f"learner.lora.rank={RANK}", f"learner.lora.alpha={ALPHA}"]

@@ -181,6 +181,12 @@ ENGINE = (
         options={"serve": "merged", "limits": {"max_num_seqs": 512, "max_num_batched_tokens": 8192}},
     ),
     Part(
+        name="sleep",
+        target="gpu.sharing_parts:asleep",
+        deadline_s=45,
+        question="Is the memory of a sleeping engine free, and does the engine score the same after it woke?",
+    ),
+    Part(
         name="cache_alone",
         target="gpu.sharing_parts:cache_blocks",
         deadline_s=45,
@@ -223,6 +229,13 @@ CLUSTER = (
         deadline_s=240,
         question="The same with all weights trained.",
         options={"words": ["learner.lora=null"]},
+    ),
+    Part(
+        name="run_asleep",
+        target="gpu.cluster_parts:run",
+        deadline_s=240,
+        question="The same with an engine that sleeps while the learner works.",
+        options={"words": ["sampler.sleep=true"], "needs_gpu": True},
     ),
     Part(
         name="command_sample",

@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from gpu.adapters import random_adapter
 from gpu.bench import Bench
 from gpu.learner_parts import open_learner
-from gpu.report import Notes
+from gpu.report import Notes, NotRun
 from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.gpu_memory import wait_for_room
 
@@ -45,6 +46,36 @@ def cache_blocks(bench: Bench, notes: Notes, *, beside_gb: int) -> None:
     if beside_gb and alone.exists():
         expected = json.loads(alone.read_text(encoding="utf-8"))["figures"]["num_blocks"]
         notes.check("as many blocks as alone", abs(blocks / expected - 1) <= BLOCKS_TOLERANCE)
+
+
+def asleep(bench: Bench, notes: Notes) -> None:
+    """Let an engine sleep and wake: its memory must be free meanwhile, and its scores the same afterwards.
+
+    Raises:
+        NotRun: On the CPU, where engines do not sleep.
+    """
+    if bench.dry:
+        raise NotRun("engines sleep on GPUs only")
+    import torch
+
+    from rft.sampling.build import build_engine
+
+    engine: Any = build_engine(replace(bench.engine_spec("0.5B", enforce_eager=True), sleeps=True))
+    loaded = engine.load(random_adapter(bench, version=1, seed=1))
+    sequences = bench.random_ids(8, 36)
+    awake = engine.score(sequences)
+    before = torch.cuda.mem_get_info()[0]
+    with bench.timed() as falling_asleep:
+        engine.sleep()
+    freed = torch.cuda.mem_get_info()[0] - before
+    with bench.timed() as waking:
+        engine.wake()
+    again = engine.score(sequences)
+    notes.note(sleep_s=falling_asleep[0], wake_s=waking[0], freed_bytes=freed)
+    notes.check("the adapter was read back", not loaded.problems)
+    notes.check("most of its memory was free", freed > 0.25 * torch.cuda.get_device_properties(0).total_memory)
+    notes.check("the scores are the same, bit for bit", awake.logprobs == again.logprobs)
+    notes.check("the cache is empty after waking", again.reused_tokens == 0)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     [
         pytest.param(part.name, marks=[pytest.mark.full] if part.name in OTHER_ENGINES else [])
         for part in sorted(ENGINE, key=lambda part: part.name not in FIRST)
-        if part.name != "engine_models"
+        if part.name not in ("engine_models", "sleep")
     ],
 )
 def test_a_part_passes(bench: Bench, name: str) -> None:
@@ -53,3 +53,8 @@ def test_a_part_passes(bench: Bench, name: str) -> None:
     assert (result.outcome, result.reason) == (Outcome.PASSED, ""), result
     assert result.checks and result.figures
     assert result.line().startswith(f'{{"part": "{name}", ')
+
+
+def test_an_engine_on_a_cpu_does_not_sleep(bench: Bench) -> None:
+    result = run_here(part_named("sleep"), bench)
+    assert (result.outcome, result.reason) == (Outcome.NOT_RUN, "engines sleep on GPUs only")
