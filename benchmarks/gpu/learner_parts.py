@@ -240,6 +240,28 @@ def transformers_engine(bench: Bench, notes: Notes) -> None:
     notes.check("all completions ended", len(rollouts) == len(requests))
 
 
+def reward_model(bench: Bench, notes: Notes) -> None:
+    """Score completions with a reward model of random weights, alone and together, on half of the device."""
+    from transformers import AutoTokenizer, Qwen2ForSequenceClassification
+
+    from rft.grading.models.batches import Row
+    from rft.grading.models.reward_scorer import RewardScorer, ScorerSettings
+
+    folder = bench.work / "reward-model"
+    if not folder.exists():
+        Qwen2ForSequenceClassification.from_pretrained(bench.model("0.5B"), num_labels=1).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(bench.model("0.5B")).save_pretrained(folder)
+    scorer = RewardScorer(ScorerSettings(model=str(folder)), gpus=0.0 if bench.dry else 0.5)
+    answers = [letter * 20 for letter in "abcdefgh"]
+    rows = [Row(messages=[{"role": "user", "content": "abc"}], answer=answer) for answer in answers]
+    with bench.timed() as seconds:
+        together = [reward.value for reward in scorer.score(rows)]
+    alone = [scorer.score([row])[0].value for row in rows]
+    notes.note(seconds=seconds[0], difference=differences([together], [alone]), peak_bytes=bench.peak_bytes())
+    notes.check("finite rewards", all(map(math.isfinite, together)))
+    notes.check("answers differ", len(set(together)) > 1)
+
+
 @contextmanager
 def open_learner(spec: LearnerSpec) -> Iterator[Any]:
     """Build a learner in this process, and close it."""

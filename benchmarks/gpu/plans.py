@@ -106,6 +106,12 @@ VARIANTS = (
         deadline_s=40,
         question="Does the sampler without vLLM sample, load an adapter and score it?",
     ),
+    Part(
+        name="reward_model",
+        target="gpu.learner_parts:reward_model",
+        deadline_s=40,
+        question="Does a reward model score on its share of the GPU?",
+    ),
 )
 """Other ways to train and to sample, with the models of `LEARNER`."""
 ENGINE = (
