@@ -67,7 +67,10 @@ def test_loss_and_gradient(build: Callable[..., Any], same_up_to_rounding: Any, 
     old = [row - torch.tensor(ratios) for row, ratios in zip(own, LOG_RATIOS, strict=True)]
     gradients, losses = [], []
     trainer.current_gradient_accumulation_steps = 1
-    for compute in (lambda: trainer._compute_loss(model, inputs_of(old)), lambda: by_the_paper(model, old, clip)):
+    for compute in (
+        lambda: trainer._compute_loss(model, {"parts": [inputs_of(old)]}),
+        lambda: by_the_paper(model, old, clip),
+    ):
         model.zero_grad()
         loss = compute()
         loss.backward()
@@ -83,7 +86,7 @@ def test_the_loss_by_hand(build: Callable[..., Any]) -> None:
         own = [logprobs(trainer.model, completion) for completion in COMPLETIONS]
         old = [row - torch.tensor(ratios) for row, ratios in zip(own, LOG_RATIOS, strict=True)]
         trainer.current_gradient_accumulation_steps = 1
-        loss = trainer._compute_loss(trainer.model, inputs_of(old)).item()
+        loss = trainer._compute_loss(trainer.model, {"parts": [inputs_of(old)]}).item()
     # Positive advantages: at most 0.4, so 0.1 - 0.9 + 0.4 + 0.39 and 3 x 0.4. Negative ones: at least -0.4, so
     # 0.9 - 0.3 - 0.4 + 0.1 and -0.2 - 0.4 + 0 + 0.5.
     means = (-0.01 / 4, 0.3 / 4, 0.4, -0.1 / 4)

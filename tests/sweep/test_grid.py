@@ -38,7 +38,7 @@ def test_the_same_results_whoever_shares(folder: Path, grid: Command, engines: l
 def test_other_samplers_come_one_after_the_other(grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid("model.max_context_tokens=100,110")
     assert (code, len(engines)) == (0, 2)
-    assert "number of sets, used one after the other: 2" in printed
+    assert "sets of samplers, used in turn: 2" in printed
     assert sweep["counts"] == {"finished": 2}
 
 
