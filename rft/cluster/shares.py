@@ -68,9 +68,12 @@ def share_out(
     total = sum(node.gpus for node in nodes) // parallel
     configured = num_learners * sum(gpus or 0.0 for gpus in graders)
     num_models = num_learners * sum(gpus is None for gpus in graders)
+    if total and configured >= total:
+        _refuse_models_alone(sampler, learner, configured, total)
     sampler_gpus, learner_gpus, model_gpus = _gpus_of_each(sampler, learner, ranks, num_models, total - configured)
     _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, configured + num_models * model_gpus, total)
-    _refuse_sleep(sampler, sampler_gpus, learner_gpus)
+    if learner is not None:  # a measurement never sleeps
+        _refuse_sleep(sampler, sampler_gpus, learner_gpus)
     largest = max(nodes, key=lambda node: node.cpus)
     if num_learners > 1:  # samplers of one run sample while the learner of another works
         threads = (max(1, int(largest.cpus) // parallel // processes),) * 2
@@ -129,8 +132,8 @@ def _gpus_of_each(
 
 def _shared_by_samplers(num_actors: int, ranks: int, num_models: int, total: float) -> float:
     """Return the fraction of each sampler and model on the GPUs that the learner leaves."""
+    share = _largest_share(num_actors + num_models, total - ranks)
     left = int(total) - ranks
-    share = _largest_share(num_actors + num_models, left)
     used = -(-(num_actors + num_models) // round(1 / share))
     if used < left and num_models < left:
         who = [f"{num_actors} samplers"]
@@ -153,6 +156,23 @@ def _largest_share(processes: int, gpus: float) -> float:
     if not processes or gpus <= 0:
         return 0.0
     return 1.0 / -(-processes // int(gpus)) if gpus >= 1 else gpus / processes
+
+
+def _refuse_models_alone(
+    sampler: SamplerConfig, learner: LearnerConfig | None, configured: float, total: float
+) -> None:
+    """Refuse models of graders that take all GPUs from processes whose share is not configured."""
+    without = ["sampler"] if sampler.num_gpus is None and sampler.gpus_spanned else []
+    without += ["learner"] if learner is not None and learner.num_gpus is None else []
+    if without:
+        raise ConfigError(
+            "cluster",
+            [
+                f"models of graders take {configured:g} of {total:g} GPU(s), which leaves none for "
+                f"{' and '.join(without)}; lower graders.<name>.num_gpus, or set "
+                f"{' and '.join(f'{name}.num_gpus=0' for name in without)} to run on the CPU"
+            ],
+        )
 
 
 def _refuse_sleep(sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float) -> None:

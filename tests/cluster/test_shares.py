@@ -107,6 +107,9 @@ def test_samplers_without_a_learner_that_would_leave_gpus_unused(make_node: Make
         (8, 6, [None], (1, 1, (1,))),
         (8, 6, [0.2], (1, 1, (0.2,))),
         (2, 1, [None], (0.5, 1, (0.5,))),  # the model shares the sampler's GPU
+        (2, 1, [0.2], (0.8, 1, (0.2,))),
+        (2, 2, [0.2], (0.4, 1, (0.2,))),
+        (2, 1, [1], (0.5, 0.5, (1,))),
         (4, 1, [None, 0.5], (1, 1, (1, 0.5))),
     ],
 )
@@ -121,6 +124,19 @@ def test_models_of_graders_get_a_share(
     found = share_out(sampler, GrpoLearnerConfig(), [make_node("a", 16, gpus)], graders=graders)
     assert (found.sampler_gpus, found.learner_gpus) == pytest.approx(expected[:2])
     assert found.grader_gpus == pytest.approx(expected[2])
+
+
+def test_models_of_graders_that_leave_no_gpu_are_refused(make_node: MakeNode) -> None:
+    with pytest.raises(ConfigError) as caught:
+        share_out(VllmSamplerConfig(), GrpoLearnerConfig(num_gpus=0), [make_node("a", 4, 1)], graders=[1])
+    assert caught.value.problems == (
+        "models of graders take 1 of 1 GPU(s), which leaves none for sampler; lower graders.<name>.num_gpus, or set "
+        "sampler.num_gpus=0 to run on the CPU",
+    )
+    on_cpu = share_out(
+        VllmSamplerConfig(num_gpus=0), GrpoLearnerConfig(num_gpus=0), [make_node("a", 4, 1)], graders=[1]
+    )
+    assert (on_cpu.sampler_gpus, on_cpu.learner_gpus, on_cpu.grader_gpus) == (0, 0, (1,))
 
 
 def test_models_of_graders_count_against_the_gpus(make_node: MakeNode) -> None:
@@ -227,3 +243,7 @@ def test_sleep_needs_a_gpu_of_samplers_and_learner(make_node: MakeNode, gpus: in
 def test_sleep_on_a_gpu_of_both(make_node: MakeNode) -> None:
     found = share_out(VllmSamplerConfig(sleep=True), GrpoLearnerConfig(), [make_node("a", 4, 1)])
     assert (found.sampler_gpus, found.learner_gpus) == (0.5, 0.5)
+
+
+def test_a_measurement_ignores_sleep(make_node: MakeNode) -> None:
+    assert share_out(VllmSamplerConfig(sleep=True), None, [make_node("a", 4, 1)]).sampler_gpus == 1
