@@ -15,9 +15,13 @@ ASK_GPUS_S = 60.0
 """Seconds that the driver of the GPUs has to report their memory; it may have to start first."""
 
 
-def device_here() -> Device:
-    """Return the free memory of this machine, and of its GPU with the least."""
-    return Device(ram_bytes=_free_ram(), gpu_bytes=_free_gpu_memory())
+def device_here(num_gpus: int) -> Device:
+    """Return the free memory of this machine and of its GPUs.
+
+    Args:
+        num_gpus: GPUs that the run uses here. Ray gives it free ones, so the GPUs with the most free memory count.
+    """
+    return Device(ram_bytes=_free_ram(), gpu_bytes=_free_gpu_memory(num_gpus))
 
 
 def together(devices: Sequence[Device]) -> Device:
@@ -37,9 +41,9 @@ def _free_ram() -> int | None:
     return int(available.split()[0]) * 1024 if available else None
 
 
-def _free_gpu_memory() -> int | None:
-    """Return the least free memory of the visible GPUs in bytes; None without a GPU."""
-    if shutil.which("nvidia-smi") is None:
+def _free_gpu_memory(num_gpus: int) -> int | None:
+    """Return the bytes that are free on each of the freest visible GPUs; None without a GPU."""
+    if not num_gpus or shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
     try:
@@ -53,4 +57,4 @@ def _free_gpu_memory() -> int | None:
         if mebibytes.strip().isdigit():  # partitions of a GPU report "[N/A]"
             free[index.strip()] = int(mebibytes) * 2**20
     chosen = [num_bytes for index, num_bytes in free.items() if index in visible] or list(free.values())
-    return min(chosen, default=None)
+    return min(sorted(chosen, reverse=True)[:num_gpus], default=None)

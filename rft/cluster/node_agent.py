@@ -34,9 +34,9 @@ class NodeKeeper:
         """Whether an absolute path exists, to detect file systems shared with the driver."""
         return os.path.exists(path)
 
-    def device(self) -> Device:
-        """Return the free memory of this node."""
-        return device_here()
+    def device(self, num_gpus: int) -> Device:
+        """Return the free memory of this node, and of as many of its GPUs."""
+        return device_here(num_gpus)
 
     def find_model(self, path: str, name: str | None, expected: str) -> bool:
         """Search this node for the base model: stored earlier, at the driver's path, embedded, or on the hub.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Placement:
     def nodes_of(self, role: str) -> list[Node]:
         """Return the node of each process of a role."""
         return [self.nodes[number] for number in self.of(role)]
+
+    def num_gpus_of(self, node: Node) -> int:
+        """Return the number of a node's GPUs that the processes use."""
+        gpus = sum(seat.gpus for seat, own in zip(self.seats, self.nodes, strict=True) if own.id == node.id)
+        return math.ceil(gpus - 1e-9)
 
     def beside(self, index: int) -> dict[str, Any]:
         """Return the options of a Ray actor or task on the node of a seat that uses no resources."""

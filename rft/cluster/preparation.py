@@ -70,7 +70,7 @@ async def prepare_nodes(
     if lacking:
         await send_model(lacking, model, fingerprint, deadline_s)
     devices = await ask(
-        [keeper.device.remote() for keeper in keepers.values()],
+        [keeper.device.remote(placement.num_gpus_of(nodes[id])) for id, keeper in keepers.items()],
         what=f"{len(keepers)} node(s) to report their free memory",
         deadline_s=cluster.start_timeout_s,
     )

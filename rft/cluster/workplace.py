@@ -164,7 +164,7 @@ def _placed(
         sampler_options=samplers,
         learner_options=ranks,
         mirrors=(None,) * len(ranks),
-        device=device_here(),
+        device=device_here(placement.num_gpus_of(placement.nodes[0])),  # of a local Ray, which has one node
         grader_options=models,
         sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes_of("sampler")),
     )

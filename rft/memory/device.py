@@ -19,7 +19,7 @@ class Device:
     ram_bytes: int | None
     """Free main memory; None if unknown."""
     gpu_bytes: int | None = None
-    """Free memory of the GPU with the least; None without a GPU, or if unknown."""
+    """Least free memory of the GPUs that the run can use; None without a GPU, or if unknown."""
 
 
 def in_gb(num_bytes: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,10 +74,11 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
     shares = shares_here(run)
     if shares is None:
         return None
+    gpus = run.sampler.num_actors * shares.sampler_gpus + run.learner.num_workers * shares.learner_gpus
     return forecast_of(
         run,
         prepared,
-        device_here(),
+        device_here(math.ceil(gpus + sum(shares.grader_gpus) - 1e-9)),
         learner_gpus=memory_share(run, shares),
         sampler_gpus=shares.sampler_gpus,
         grader_gpus=shares.grader_gpus,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from rft.cluster import Node
+from rft.cluster.placement import Placement
 from rft.cluster.seating import Seat, idle_gpus_warning, missing, plan_text, seat, there_is
 
 MakeNode = Callable[..., Node]
@@ -104,3 +105,11 @@ def test_a_plan_that_does_not_fit_warns_of_nothing(make_node: MakeNode) -> None:
 def test_bundles() -> None:
     assert Seat(role="sampler", cpus=1, gpus=0).to_bundle() == {"CPU": 1}
     assert Seat(role="sampler", cpus=1, gpus=0.5).to_bundle() == {"CPU": 1, "GPU": 0.5}
+
+
+def test_gpus_of_a_node_that_processes_use(make_node: MakeNode) -> None:
+    a, b, c = make_node("a", 8, 4), make_node("b", 8, 4), make_node("c", 8, 4)
+    gpus = (1, 1 / 3, 1 / 3, 1 / 3, 2, 0)
+    seats = tuple(Seat(role="sampler", cpus=1, gpus=each) for each in gpus)
+    placement = Placement(group=None, seats=seats, nodes=(a, a, a, a, b, c))
+    assert [placement.num_gpus_of(node) for node in (a, b, c)] == [2, 2, 0]
