@@ -42,7 +42,11 @@ def memory_here() -> list[GpuMemory]:
     answer = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_S, check=False)
     if answer.returncode:  # a partition of a GPU (MIG), for example
         return []
-    return [GpuMemory(*map(int, line.split(","))) for line in answer.stdout.splitlines() if line.strip()]
+    readings = [line.split(",") for line in answer.stdout.splitlines() if line.strip()]
+    try:
+        return [GpuMemory(int(free), int(total)) for free, total in readings]
+    except ValueError:  # "[N/A]": a GPU that shares the main memory
+        return []
 
 
 def wait_for_room(
@@ -69,7 +73,8 @@ def wait_for_room(
             pause(POLL_S)
             now = read()
             has_room = all(gpu.free >= share * gpu.total for gpu in now)
-            is_steady = all(new.free - old.free < STEADY_MIB for old, new in zip(before, now, strict=True))
+            # The driver may have answered only once.
+            is_steady = all(new.free - old.free < STEADY_MIB for old, new in zip(before, now, strict=False))
             if has_room and is_steady:
                 return
             before = now

@@ -34,6 +34,7 @@ class Readings:
         ([(900,), (850,)], 1),  # another process may take some
         ([(900, 100), (900, 900), (900, 900)], 2),  # both GPUs
         ([()], 1),  # nothing is known
+        ([(900,), ()], 1),  # the driver answers no more
     ],
 )
 def test_room_that_no_longer_grows(free: list[tuple[int, ...]], pauses: int) -> None:
@@ -51,7 +52,12 @@ def test_room_that_does_not_come() -> None:
 
 @pytest.mark.parametrize(
     ("printed", "code", "expected"),
-    [("80120, 81559\n", 0, [(80120, 81559)]), ("1, 2\n3, 4\n", 0, [(1, 2), (3, 4)]), ("No such device\n", 6, [])],
+    [
+        ("80120, 81559\n", 0, [(80120, 81559)]),
+        ("1, 2\n3, 4\n", 0, [(1, 2), (3, 4)]),
+        ("No such device\n", 6, []),
+        ("[N/A], [N/A]\n", 0, []),  # a GPU that shares the main memory
+    ],
 )
 def test_the_driver_is_asked_for_visible_gpus(
     monkeypatch: pytest.MonkeyPatch, printed: str, code: int, expected: list[tuple[int, int]]
