@@ -39,7 +39,7 @@ def room_for(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_fleet: b
     A trial that does not fit alone fails when it requests its place.
     """
     cpus = sum(int(node.cpus) for node in nodes)
-    sizes = [(run.sampler.num_actors, run.learner.num_workers) for run in runs]
+    sizes = [(run.sampler.num_actors, run.learner.num_workers + len(requested_gpus(run.graders))) for run in runs]
     return max(1, min(_fit(cpus, *each, share_fleet=share_fleet) for each in sizes))
 
 

@@ -60,3 +60,10 @@ def test_the_largest_trial_decides() -> None:
 def test_room_on_a_cluster(sizes: list[tuple[int, int]], shared: int, separate: int) -> None:
     assert room_for([run()], nodes(*sizes), share_fleet=True) == shared
     assert room_for([run()], nodes(*sizes), share_fleet=False) == separate
+
+
+def test_models_of_graders_need_cpus() -> None:
+    with_model = run("+graders.quality.use=reward_model", "+graders.quality.model=/nowhere")
+    # The samplers they share, then one learner and one model for each trial.
+    assert room_for([with_model], nodes((7, 0)), share_fleet=True) == 3
+    assert room_for([with_model], nodes((7, 0)), share_fleet=False) == 2
