@@ -60,21 +60,21 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="the quickstart's model alone")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure:
-        print(json.dumps(measure(CASES[given.measure], given.folder)))
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(CASES[arguments.measure], arguments.folder)))
         return
     print(f"{report.machine()}\n", flush=True)
     rows = []
-    for name in ["quickstart"] if given.dry_run else given.models:
+    for name in ["quickstart"] if arguments.dry_run else arguments.models:
         with tempfile.TemporaryDirectory(prefix="rft-memory-") as folder:
             if shape := CASES[name].shape:
                 models.make_random(Path(folder) / "model", shape)
             command = [sys.executable, __file__, "--measure", name, "--folder", folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        parts = ", ".join(f"{part} {size / 1e6:.0f}" for part, size in found["parts"].items() if size >= 5e5)
-        forecast, peak = sum(found["parts"].values()), found["peak"]
+        measured = json.loads(done.stdout.splitlines()[-1])
+        parts = ", ".join(f"{part} {size / 1e6:.0f}" for part, size in measured["parts"].items() if size >= 5e5)
+        forecast, peak = sum(measured["parts"].values()), measured["peak"]
         rows.append([name, f"{forecast / 1e6:.0f}", f"{peak / 1e6:.0f}", f"{forecast / peak - 1:+.1%}", parts])
     print(report.table(["model", "forecast, MB", "peak, MB", "difference", "parts, MB"], rows))
 

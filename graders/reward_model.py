@@ -10,7 +10,7 @@ graders:
 A run loads the model once, in a Ray actor with its own share of a GPU, and batches the completions of all calls. The
 commands `rft check`, `rft grade`, `rft audit` and `rft serve-grader` load it in their own process.
 
-A policy finds what a reward model overrates. Hold out a measure of another kind, and watch the length of completions.
+A policy exploits the errors of a reward model. Watch a grader of another kind (weight 0) and the length of completions.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class RewardModel(ModelGrader):
     normalise: Literal["sigmoid", "none"] = "sigmoid"
     """`none` scores the model's output, which has no limits."""
     max_tokens: int | None = None
-    """Limit of the input; the beginning of a longer one is cut. None uses the model's limit, at most 4096."""
+    """Limit of the input; a longer input loses its beginning. None uses the model's limit, at most 4096."""
     batch_size: int = 16
-    """Maximum number of completions in a batch. With 1, scores do not depend on the order of arrival at all."""
+    """Maximum number of completions in a batch. With 1, scores do not depend on the order of arrival."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     num_gpus: float | None = None
@@ -96,7 +96,7 @@ class RewardModel(ModelGrader):
         return self.settings.fingerprint()
 
     def memory(self, *, on_gpu: bool) -> Mapping[str, int]:
-        """Bytes of the weights and of one batch of full length."""
+        """Return the bytes of the weights and of one batch of full length."""
         return self.settings.memory(self.batch_size, on_gpu=on_gpu)
 
     def connect(self, score_rows: ScoreRows) -> None:
@@ -104,7 +104,7 @@ class RewardModel(ModelGrader):
         self._batches.score_rows = score_rows
 
     def close(self) -> None:
-        """End the use of the model."""
+        """Release the model."""
         self._batches.close()
 
     def load_here(self) -> None:
@@ -113,7 +113,7 @@ class RewardModel(ModelGrader):
             self.connect(_scoring_here(self.settings))
 
     async def grade(self, completion: str, task: Task) -> Score:
-        """Score in the next batch."""
+        """Score the completion in the next batch."""
         row = Row(list(map(dict, task.messages)), final_answer(completion))
         reward = await self._batches.score(row)
         if not math.isfinite(reward.value):

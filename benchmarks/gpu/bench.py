@@ -1,4 +1,4 @@
-"""What all parts use: sizes, base models, specs of engines and learners, and measurements of the device."""
+"""The tools of all parts: sizes, base models, specs of engines and learners, and measurements of the device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RANK, ALPHA = 32, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much the parts do."""
+    """The amount of work in the parts."""
 
     dtype: str
     """Of models and engines."""
@@ -41,13 +41,13 @@ class Size:
     num_probes: int
     """Number of sequences that are scored through the prefix cache."""
     num_busy: tuple[int, ...]
-    """Numbers of requests in flight meanwhile."""
+    """Numbers of other requests in flight during the scoring."""
     num_completions: int
     """Completions of a batch."""
     completion_tokens: int
     """Length of each."""
     divisor: int
-    """By which the tokens of a learner's step are divided."""
+    """Divisor of the tokens of a learner's step."""
 
 
 FULL = Size(
@@ -92,14 +92,14 @@ class Bench:
         self.num_threads = 1 if dry else (os.cpu_count() or 1)
 
     def folder(self, shape: str) -> Path:
-        """Return where the base model of a shape is, or will be."""
+        """Return the folder of a shape's base model, which may not exist yet."""
         return self.work / f"qwen-{shape}"
 
     def model(self, shape: str) -> Path:
         """Return the folder of a base model.
 
         Raises:
-            NotRun: No part has made it.
+            NotRun: The model is missing.
         """
         folder = self.folder(shape)
         if not (folder / "tokenizer.json").exists():
@@ -111,7 +111,7 @@ class Bench:
 
         Args:
             shape: Shape of the base model.
-            serve: How it serves adapters.
+            serve: `adapter` or `merged`.
             engine: Arguments of vLLM.
         """
         on_gpu = {} if self.dry else {"gpu_memory_utilization": 0.4}
@@ -164,7 +164,7 @@ class Bench:
         )
 
     def group(self, *, rows: int, prompt_tokens: int, completion_tokens: int, policy: Policy) -> GradedGroup:
-        """Return a group of random completions; every other one has a reward of 1, so that all of them teach."""
+        """Return a group of random completions; every other one has a reward of 1, so that all have an advantage."""
         prompt = self.random_ids(1, prompt_tokens)[0]
         rollouts = tuple(
             Rollout(
@@ -191,7 +191,7 @@ class Bench:
         return [tuple(row) for row in ids.tolist()]
 
     def peak_bytes(self) -> int | None:
-        """Return the most memory that torch has held since `forget_peak`; None on the CPU, where it counts none."""
+        """Return the peak of torch's memory since `forget_peak`; None on the CPU, which torch does not measure."""
         import torch
 
         return None if self.dry else int(torch.cuda.max_memory_allocated())
@@ -209,7 +209,7 @@ class Bench:
 
     @contextmanager
     def timed(self) -> Iterator[list[float]]:
-        """Append the seconds of a block to the yielded list, with the work that the device was given."""
+        """Append the seconds of a block, including its work on the device, to the yielded list."""
         seconds: list[float] = []
         self._finish()
         began = time.perf_counter()

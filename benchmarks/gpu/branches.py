@@ -1,4 +1,4 @@
-"""Which part of the plans runs each place in rft that behaves otherwise on a GPU, or why none does.
+"""The parts of the plans that run each place in rft that behaves differently on a GPU, or why no part does.
 
 A key is a folder (`rft/memory/`), a file, or a function of a file; `find_branches` finds the places.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 WORDS = re.compile(
     r"(?<![a-z])(cuda|nccl|num_gpus|on_gpu|is_gpu|bfloat16|float16|bf16|fp16|nvidia|flashinfer)(?![a-z])", re.IGNORECASE
 )
-"""What a name, or a string without spaces, of such a place contains."""
+"""Matches names, and strings without spaces, that refer to GPUs."""
 
 DECLARES = "declares a value that other places read"
 PLANS_RUNS = "computes with numbers of GPUs; unit tests cover it, and every part of the cluster plan uses it"
@@ -68,17 +68,17 @@ NOT_RUN: Mapping[str, str] = {
 
 
 def find_branches(root: Path) -> list[str]:
-    """Return the places of a source tree that name something of GPUs, as `rft/learning/trl_learner.py:_arguments`.
+    """Return the places of a source tree that refer to GPUs, such as `rft/learning/trl_learner.py:_arguments`.
 
     Names, attributes, arguments and strings count; documentation and messages do not.
     """
-    found: dict[str, None] = {}
+    branches: dict[str, None] = {}
     for folder in ("rft", "graders", "hydra_plugins"):
         for file in sorted((root / folder).rglob("*.py")):
             name = file.relative_to(root).as_posix()
             for place in _places(ast.parse(file.read_text(encoding="utf-8")), ""):
-                found[f"{name}:{place}" if place else name] = None
-    return list(found)
+                branches[f"{name}:{place}" if place else name] = None
+    return list(branches)
 
 
 def covers(key: str, place: str) -> bool:

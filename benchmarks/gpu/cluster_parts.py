@@ -33,7 +33,7 @@ tensor = torch.full((4,), number + 1.0, device=device)
 ranks.add_up([tensor])
 print(tensor.tolist(), flush=True)
 if number == 1:
-    ranks._store.meet()  # it arrives at the sum, and dies before it
+    ranks._store.meet()  # arrive at the sum, and die before it
     os._exit(9)
 try:
     ranks.add_up([tensor])
@@ -53,7 +53,7 @@ def run(bench: Bench, notes: Notes, *, words: Sequence[str], num_gpus: int = 1, 
         notes: The result.
         words: Overrides.
         num_gpus: GPUs that the run needs.
-        needs_gpu: Whether the run has no form for a CPU.
+        needs_gpu: Whether the run cannot work on a CPU.
 
     Raises:
         NotRun: Ray or GPUs are missing.
@@ -125,7 +125,7 @@ def sample(bench: Bench, notes: Notes) -> None:
 
 
 def beside_trl(bench: Bench, notes: Notes, *, shape: str, repeats: int = 2) -> None:
-    """Time steps of TRL with vLLM in its process and of rft on the same GPU, in turns.
+    """Time steps of TRL with vLLM in its process and of rft on the same GPU, alternately.
 
     Raises:
         NotRun: Ray or a GPU is missing.
@@ -148,7 +148,7 @@ def beside_trl(bench: Bench, notes: Notes, *, shape: str, repeats: int = 2) -> N
 
 
 def gpu_arms(micro_batch: int) -> list[Arm]:
-    """TRL with vLLM in its process, and rft with sampler and learner on the same GPU, both ways to serve."""
+    """TRL with vLLM in its process, and rft with both processes on the same GPU, merged and with adapters."""
     ours = {"learner.completions_per_micro_batch": micro_batch, "learner.trl.gradient_checkpointing": False}
     theirs = {
         "use_vllm": True,
@@ -164,7 +164,7 @@ def gpu_arms(micro_batch: int) -> list[Arm]:
 
 
 def dry_arms(micro_batch: int) -> list[Arm]:
-    """TRL with its own generate and rft, on the CPU."""
+    """TRL without vLLM, and rft, on the CPU."""
     return [
         Arm(name="TRL, generate", side="trl", options={"per_device_train_batch_size": micro_batch}),
         Arm(name="rft", side="rft", options={"learner.completions_per_micro_batch": micro_batch}),

@@ -15,11 +15,11 @@ from rft.sampling.engine import Request, SamplingOptions, sample_all
 NUM_SEQUENCES = 8
 """Sequences of the parts that score some."""
 LARGEST_GAP = 0.1
-"""Largest mean difference of log-probabilities in 16 bits between two ways to compute them."""
+"""Largest mean difference in 16 bits between two computations of the same log-probabilities."""
 
 
 def read_back(bench: Bench, notes: Notes) -> None:
-    """Note what the engine consists of; check that the read-back finds every kind of wrong adapter."""
+    """Note the engine's components; check that the read-back detects every kind of wrong adapter."""
     with bench.timed() as seconds:
         engine = bench.engine("0.5B")
     notes.note(start_s=seconds[0], peak_bytes=bench.peak_bytes(), **engine.describe())
@@ -30,14 +30,14 @@ def read_back(bench: Bench, notes: Notes) -> None:
     notes.check("an honest adapter is read back", not loaded.problems and loaded.modules_matched > 0)
     number = engine._held[-1].lora_request.lora_int_id
 
-    def is_found(published: Any) -> bool:
+    def is_detected(published: Any) -> bool:
         return bool(engine._weights._read_back(published, number).problems)
 
-    notes.check("a changed tensor is found", is_found(spoilt(first)))
+    notes.check("a changed tensor is found", is_detected(spoilt(first)))
     doubled = replace(first, config={**first.config, "lora_alpha": 2 * first.config["lora_alpha"]})
-    notes.check("another scaling is found", is_found(doubled))
-    notes.check("another adapter in the slot is found", is_found(second))
-    notes.check("the honest adapter is still there", not is_found(first))
+    notes.check("another scaling is found", is_detected(doubled))
+    notes.check("another adapter in the slot is found", is_detected(second))
+    notes.check("the honest adapter is still there", not is_detected(first))
 
 
 def prefix_cache(bench: Bench, notes: Notes) -> None:

@@ -14,7 +14,7 @@ from gpu.report import Notes, NotRun
 from rft.learning.spec import LearnerSpec, RankPlace
 
 FORECAST_TOLERANCE = 0.15
-"""How far a forecast may be off, relative to the measured peak."""
+"""Largest error of a forecast, relative to the measured peak."""
 NUM_SEQUENCES = 8
 """Sequences of the parts that score some."""
 
@@ -72,7 +72,7 @@ def _step(
 def _forecast_bytes(
     bench: Bench, shape: str, rows: int, prompt_tokens: int, completion_tokens: int, checkpointing: bool
 ) -> int:
-    """The forecast of what torch allocates: without the libraries, which do not ask torch."""
+    """Return the forecast of torch's memory: without the libraries, which allocate their own."""
     from rft.memory import read_shape
     from rft.memory.learner import MicroBatch, fixed_bytes, pass_bytes
 
@@ -83,13 +83,13 @@ def _forecast_bytes(
         gradient_checkpointing=checkpointing,
     )
     sizes = read_shape(bench.model(shape))
-    how: dict[str, Any] = {"lora_rank": RANK, "dtype": bench.size.dtype, "on_gpu": not bench.dry}
-    parts = fixed_bytes(sizes, **how) | pass_bytes(sizes, batch, **how)
+    conditions: dict[str, Any] = {"lora_rank": RANK, "dtype": bench.size.dtype, "on_gpu": not bench.dry}
+    parts = fixed_bytes(sizes, **conditions) | pass_bytes(sizes, batch, **conditions)
     return sum(parts.values()) - parts["libraries"]
 
 
 def noise(bench: Bench, notes: Notes) -> None:
-    """Score the same sequences one by one and together, with the head of the model and with one in float32."""
+    """Score the same sequences one by one and together, with logits in 16 bits and in float32."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -165,7 +165,7 @@ def halved_micro_batch(bench: Bench, notes: Notes) -> None:
 
 
 def ppo_step(bench: Bench, notes: Notes) -> None:
-    """Take a step of PPO, write a checkpoint, and go on from it."""
+    """Take a step of PPO, write a checkpoint, and resume from it."""
     spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16, kind="ppo")
     with open_learner(spec) as learner:
         metrics = learner.learn([_short_group(bench, learner)])
@@ -180,7 +180,7 @@ def ppo_step(bench: Bench, notes: Notes) -> None:
 
 
 def float16_steps(bench: Bench, notes: Notes) -> None:
-    """Take steps in float16, where the loss is scaled; the first ones may be left out until the scale fits."""
+    """Take steps in float16, where the loss is scaled; the first ones may change no weight until the scale fits."""
     spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16)
     with open_learner(spec if bench.dry else replace(spec, dtype="float16")) as learner:
         before = learner.checksum()

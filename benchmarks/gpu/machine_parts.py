@@ -1,4 +1,4 @@
-"""Parts that look at the machine and make the base models."""
+"""Parts that check the machine and make the base models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KERNELS = ("vllm._C", "vllm._C_stable_libtorch", "vllm._moe_C", "vllm.vllm_flash
 
 
 def environment(bench: Bench, notes: Notes) -> None:
-    """Note versions and devices; check what compiles and loads kernels."""
+    """Note versions and devices; check the programs that compile kernels, and load vLLM's kernels."""
     import torch
 
     notes.note(
@@ -29,8 +29,8 @@ def environment(bench: Bench, notes: Notes) -> None:
         shared_memory_gb=round(shutil.disk_usage("/dev/shm").total / 1e9, 2),
         kernels={name: _import_error(name) for name in KERNELS},
     )
-    found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    findings = [compiler(found), python_headers(Path(sysconfig.get_paths()["include"]))]
+    compiler_path = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    findings = [compiler(compiler_path), python_headers(Path(sysconfig.get_paths()["include"]))]
     if not bench.dry:
         gpus = listed("nvidia-smi")
         free, total = torch.cuda.mem_get_info()
@@ -44,7 +44,7 @@ def environment(bench: Bench, notes: Notes) -> None:
 
 
 def models_of_shapes(bench: Bench, notes: Notes) -> None:
-    """Make the base models of 0.5B and 1.5B, unless they are there."""
+    """Make the base models of 0.5B and 1.5B, unless they exist."""
     for shape in ("0.5B", "1.5B"):
         with bench.timed() as seconds:
             folder = models.make_qwen(bench.folder(shape), shape, dry=bench.dry, top_logit=bench.size.top_logit)

@@ -20,9 +20,9 @@ class Part:
     target: str
     """The function, as `module:function`. It gets the bench, the notes, and the options."""
     deadline_s: float
-    """Its process is killed after so many seconds."""
+    """Deadline of its process, in seconds."""
     question: str
-    """What it answers."""
+    """The question that it answers."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the function."""
 

@@ -37,9 +37,9 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("result", type=Path)
     parser.add_argument("--dry-run", action="store_true")
-    asked = parser.parse_args()
-    result = run_here(part_named(asked.part), Bench(asked.work, dry=asked.dry_run))
-    asked.result.write_text(result.line(), encoding="utf-8")
+    arguments = parser.parse_args()
+    result = run_here(part_named(arguments.part), Bench(arguments.work, dry=arguments.dry_run))
+    arguments.result.write_text(result.line(), encoding="utf-8")
     sys.stdout.flush()
 
 

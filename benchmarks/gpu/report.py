@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Outcome(StrEnum):
-    """How a part ended."""
+    """The outcome of a part."""
 
     PASSED = "passed"
     """All its checks hold."""
@@ -23,12 +23,12 @@ class Outcome(StrEnum):
 
 
 class NotRun(Exception):
-    """Raised by a part that lacks something; the message states the reason."""
+    """A part cannot run on this machine; the message states the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a part measured.
+    """The checks and measurements of a part.
 
     Example:
         Result(part="nccl", outcome=Outcome.PASSED, seconds=4.1, checks={"sum": True}, figures={"backend": "nccl"})
@@ -37,9 +37,9 @@ class Result:
     part: str
     """Its name."""
     outcome: Outcome
-    """How it ended."""
+    """Its outcome."""
     reason: str = ""
-    """Why it was not run, did not end, or failed; empty if it passed."""
+    """Reason if it did not pass; empty otherwise."""
     seconds: float = 0.0
     """Duration of its process."""
     checks: Mapping[str, bool] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Notes:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Return the outcome of each part with its reason, and how many there are of each outcome."""
+    """Return the outcome of each part with its reason, and the number of parts by outcome."""
     width = max(len(result.part) for result in results)
     lines = [
         f"{result.part:<{width}}  {result.outcome:<9}  {result.seconds:6.1f} s  {result.reason}".rstrip()

@@ -17,9 +17,9 @@ from gpu.report import Outcome, Result
 
 BENCHMARKS = Path(__file__).parents[1]
 MIN_PART_S = 10.0
-"""A part that would get less time is not started."""
+"""A part with less time left is not started."""
 DRY_RUN_FACTOR = 10.0
-"""How much longer a dry run may take, however busy the CPU is."""
+"""Factor of all deadlines in a dry run, for busy CPUs."""
 FREED_TIMEOUT_S = 20.0
 """Deadline for the driver to free the memory of a killed process."""
 POLL_S = 0.2
@@ -28,13 +28,13 @@ POLL_S = 0.2
 def run_parts(
     parts: Sequence[Part], *, work: Path, limit_s: float, dry_run: bool, search: Sequence[Path] = ()
 ) -> Iterator[Result]:
-    """Run parts in their order and yield the result of each.
+    """Run parts one after the other, and yield the result of each.
 
     Args:
-        parts: What to run.
-        work: Folder for models, logs and results; models that are there already are used again.
+        parts: The parts, in order.
+        work: Folder for models, logs and results; existing models are used again.
         limit_s: Seconds for all parts together. A part that no longer fits is reported as not run.
-        dry_run: Whether everything is shrunk and runs on the CPU, without hurry.
+        dry_run: Whether everything is small and runs on the CPU, with longer deadlines.
         search: Folders from which Python imports before its own packages.
     """
     slower = DRY_RUN_FACTOR if dry_run else 1.0
@@ -58,7 +58,7 @@ def run_parts(
 
 
 def run_part(part: Part, *, work: Path, deadline_s: float, dry_run: bool, search: Sequence[Path] = ()) -> Result:
-    """Run one part in a process; kill the process and all that it started at the deadline."""
+    """Run one part in a process; kill its process group at the deadline."""
     work.mkdir(parents=True, exist_ok=True)
     log, file = work / f"{part.name}.log", work / f"{part.name}.json"
     file.unlink(missing_ok=True)
@@ -110,14 +110,14 @@ def _last_line(log: Path) -> str:
 
 
 def _used_mib() -> int:
-    """Memory in use on all GPUs, MiB."""
-    question = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(question, capture_output=True, text=True, timeout=FREED_TIMEOUT_S, check=True)
-    return sum(map(int, answer.stdout.split()))
+    """Return the memory in use on all GPUs, in MiB."""
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    reply = subprocess.run(command, capture_output=True, text=True, timeout=FREED_TIMEOUT_S, check=True)
+    return sum(map(int, reply.stdout.split()))
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until the memory of a killed part is free, or the deadline is over: the next part shows the difference."""
+    """Wait until the memory of a killed part is free, or the deadline is over: the next part shows missing memory."""
     ends = time.monotonic() + FREED_TIMEOUT_S
     while not condition() and time.monotonic() < ends:
         time.sleep(POLL_S)

@@ -20,7 +20,7 @@ from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.gpu_memory import wait_for_room
 
 BLOCKS_TOLERANCE = 0.05
-"""How far the number of blocks may differ between a quiet GPU and one whose memory another process holds."""
+"""Largest relative difference in blocks between an idle GPU and a GPU on which another process holds memory."""
 HOLD_MEMORY = """
 import sys, torch
 held = torch.zeros(int(sys.argv[1]), dtype=torch.uint8, device=sys.argv[2])
@@ -30,7 +30,7 @@ sys.stdin.read()
 
 
 def cache_blocks(bench: Bench, notes: Notes, *, beside_gb: int) -> None:
-    """Start an engine, beside a process that holds memory if asked, and note the blocks of its key-value cache."""
+    """Start an engine, optionally beside a process that holds memory; note the blocks of its key-value cache."""
     num_bytes = beside_gb * 10**6 if bench.dry else beside_gb * 10**9
     with held_memory(bench, num_bytes) as other:
         engine = bench.engine("0.5B")
@@ -49,7 +49,7 @@ def cache_blocks(bench: Bench, notes: Notes, *, beside_gb: int) -> None:
 
 
 def asleep(bench: Bench, notes: Notes) -> None:
-    """Let an engine sleep and wake: its memory must be free meanwhile, and its scores the same afterwards.
+    """Let an engine sleep and wake: its memory must be free during sleep, and its scores equal afterwards.
 
     Raises:
         NotRun: On the CPU, where engines do not sleep.
@@ -80,7 +80,7 @@ def asleep(bench: Bench, notes: Notes) -> None:
 
 @contextmanager
 def held_memory(bench: Bench, num_bytes: int) -> Iterator[subprocess.Popen[str] | None]:
-    """Run a process that holds memory on the device; none if there is nothing to hold."""
+    """Run a process that holds memory on the device; yield None for 0 bytes."""
     if not num_bytes:
         yield None
         return

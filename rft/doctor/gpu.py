@@ -1,4 +1,4 @@
-"""Checks of NVIDIA GPUs: the driver, the chip, and the programs with which kernels are compiled at the first start."""
+"""Checks of NVIDIA GPUs: the driver, the chip, and the programs that compile kernels at the first start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIN_CAPABILITY = (7, 5)
 BFLOAT16_CAPABILITY = (8, 0)
 """The first chips (Ampere) with bfloat16."""
 FLASHINFER_MAJOR = 10
-"""The chips (B200 and its kin) on which vLLM prefers FlashInfer's attention."""
+"""Major compute capability of the chips, such as B200, on which vLLM prefers FlashInfer's attention."""
 WSL_DEVICE = Path("/dev/dxg")
 """The GPU of Windows inside WSL2, which has no /dev/nvidia0."""
 
@@ -80,13 +80,13 @@ def listed(command: str) -> list[Gpu]:
         command: Path of nvidia-smi.
 
     Raises:
-        OSError, SubprocessError: nvidia-smi could not be run, failed, or did not answer in time.
+        OSError, SubprocessError: nvidia-smi could not be run, failed, or exceeded its deadline.
         ValueError: nvidia-smi printed something else.
     """
-    question = [command, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
-    answer = subprocess.run(question, capture_output=True, text=True, timeout=GPU_TIMEOUT_S, check=True).stdout
+    command_line = [command, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
+    output = subprocess.run(command_line, capture_output=True, text=True, timeout=GPU_TIMEOUT_S, check=True).stdout
     gpus = []
-    for line in filter(str.strip, answer.splitlines()):
+    for line in filter(str.strip, output.splitlines()):
         fields = [field.strip() for field in line.split(",")]
         if len(fields) != len(QUERY):
             raise ValueError(f"unexpected output: {line!r}")
@@ -152,7 +152,7 @@ def chip(gpu: Gpu) -> Finding:
 
 
 def compiler(path: str | None) -> Finding:
-    """Check for a C compiler, with which Triton builds the launchers of its kernels."""
+    """Check for a C compiler: Triton builds the launchers of its kernels with it."""
     if path is None:
         remedy = "install one (Debian, Ubuntu: apt install build-essential)"
         return Finding(check="C compiler", state="fail", found="none; Triton needs one", remedy=remedy)
@@ -176,12 +176,12 @@ def python_headers(include: Path) -> Finding:
 
 
 def flashinfer() -> Finding:
-    """Warn that FlashInfer compiles its kernels at the first start, because nvcc and ninja are there."""
+    """Warn that FlashInfer compiles its kernels at the first start, because nvcc and ninja are installed."""
     return Finding(
         check="FlashInfer",
         state="warn",
         found="nvcc and ninja are on PATH, flashinfer-cubin is not installed: the first start may compile for minutes",
-        remedy="run `vllm download-kernels` beforehand, take ninja off PATH, or raise sampler.start_timeout_s",
+        remedy="run `vllm download-kernels` beforehand, remove ninja from PATH, or raise sampler.start_timeout_s",
     )
 
 

@@ -25,7 +25,7 @@ class Serving:
     dtype: str
     """Of weights and key-value cache."""
     lora_rank: int | None
-    """Rank that the adapters have room for; None if none stands beside the base model."""
+    """Rank that the adapters have room for; None without adapters."""
     num_adapters: int = 0
     """Adapters that the engine holds at once."""
     max_sequences: int

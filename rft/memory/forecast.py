@@ -55,7 +55,7 @@ class Forecast:
     sizes: Sizes
     """The sizes that the run uses."""
     remedies: tuple[str, ...] = ()
-    """What to change, the cheapest first; empty if everything fits."""
+    """Changes that help, the cheapest first; empty if everything fits."""
 
     def limit_bytes(self, process: ProcessMemory) -> int | None:
         """Return the bytes that a process can use; None if unknown."""

@@ -120,7 +120,7 @@ def saved_bytes_per_layer(shape: ModelShape, *, sequence_tokens: int, lora_rank:
     # repeated for all heads, because attention with a padding mask takes no groups of heads.
     saved = 8 * hidden + size * (4 * attention + feed_forward + sequence_tokens)
     if not is_mixed:
-        # The input of a linear layer is one tensor for all that read it; a trained norm saves its input as well.
+        # Linear layers with the same input share its tensor; a trained norm saves its input as well.
         saved += 8 * hidden if lora_rank is not None else 16 * hidden
     else:
         # Autocast gives each linear layer a copy of its own.
@@ -133,10 +133,10 @@ def saved_bytes_per_layer(shape: ModelShape, *, sequence_tokens: int, lora_rank:
 
 
 def _logits_bytes(shape: ModelShape, batch: MicroBatch, *, lora_rank: int | None, on_gpu: bool) -> int:
-    # Only Triton, and so only a GPU, leaves prompts and padding out.
+    # Only Triton's kernels, hence only GPUs, skip prompts and padding.
     scored = batch.rows * (batch.completion_tokens if on_gpu else batch.prompt_tokens + batch.completion_tokens)
     tile = min(scored, TILE_TOKENS) * min(shape.vocabulary, TILE_VOCABULARY)
     tiles = tile * 4 if on_gpu else int(tile * 4 * TILES_ON_CPU)
-    # Hidden states and their gradient, and that of the output matrix if it is trained, in float32.
+    # In float32: hidden states and their gradient, and the gradient of the output matrix if it is trained.
     states = scored * shape.hidden * 8
     return tiles + states + (4 * shape.vocabulary * shape.hidden if lora_rank is None else 0)

@@ -1,4 +1,4 @@
-"""What to change if a run does not fit into memory, the cheapest change first."""
+"""Proposes changes with which a run fits into memory, the cheapest first."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def remedies(run: RunConfig, shape: ModelShape, forecast: Forecast, prompt_token
         forecast: The forecast without remedies.
         prompt_tokens: Longest prompt.
     """
-    found: list[str] = []
+    proposals: list[str] = []
     for process in forecast.processes:
         if forecast.fits(process):
             continue
         if process.name == "learner":
-            found += _for_learner(run, shape, forecast, process, prompt_tokens)
+            proposals += _for_learner(run, shape, forecast, process, prompt_tokens)
         elif process.name == "sampler" and process.gpus:
-            found += _for_sampler(run, process)
+            proposals += _for_sampler(run, process)
     if any(not forecast.fits(process) for process in forecast.processes):
-        found.append("use a smaller model, or a machine with more memory")
-    return list(dict.fromkeys(found))
+        proposals.append("use a smaller model, or a machine with more memory")
+    return list(dict.fromkeys(proposals))
 
 
 def _for_learner(
@@ -51,24 +51,24 @@ def _for_learner(
         )
         return f"the learner then needs {in_gb(sum(parts.values()))}"
 
-    found = []
+    proposals = []
     smallest: dict[str, object] = {"completions_per_micro_batch": 1}
     if sizes.completions_per_micro_batch > 1:
-        found.append(f"learner.completions_per_micro_batch=1 ({needs(run, **smallest)})")
+        proposals.append(f"learner.completions_per_micro_batch=1 ({needs(run, **smallest)})")
     if not sizes.gradient_checkpointing:
         smallest["gradient_checkpointing"] = True
-        found.append(f"learner.trl.gradient_checkpointing=true ({needs(run, **smallest)})")
+        proposals.append(f"learner.trl.gradient_checkpointing=true ({needs(run, **smallest)})")
     if 0 < process.gpus < 1:
-        found.append("learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs")
+        proposals.append("learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs")
     if run.sampler.max_completion_tokens > 64:
         shorter = run.sampler.max_completion_tokens // 2
         sampler = run.sampler.model_copy(update={"max_completion_tokens": shorter})
         changed = run.model_copy(update={"sampler": sampler})
-        found.append(f"sampler.max_completion_tokens={shorter} ({needs(changed, **smallest)})")
+        proposals.append(f"sampler.max_completion_tokens={shorter} ({needs(changed, **smallest)})")
     if learner.lora is None:
         changed = run.model_copy(update={"learner": learner.model_copy(update={"lora": _default_lora(learner)})})
-        found.append(f"an adapter instead of all weights: omit learner.lora=null ({needs(changed, **smallest)})")
-    return found
+        proposals.append(f"an adapter instead of all weights: omit learner.lora=null ({needs(changed, **smallest)})")
+    return proposals
 
 
 def _default_lora(learner: PolicyLearnerConfig) -> object:
@@ -76,10 +76,10 @@ def _default_lora(learner: PolicyLearnerConfig) -> object:
 
 
 def _for_sampler(run: RunConfig, process: ProcessMemory) -> list[str]:
-    found = []
+    proposals = []
     if process.gpus < 1:
-        found.append("learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs")
+        proposals.append("learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs")
     if isinstance(run.sampler, VllmSamplerConfig):
         twice = 2 * max(1, run.sampler.gpus_spanned)
-        found.append(f"sampler.engine.tensor_parallel_size={twice}, which divides the model among {twice} GPUs")
-    return found
+        proposals.append(f"sampler.engine.tensor_parallel_size={twice}, which divides the model among {twice} GPUs")
+    return proposals

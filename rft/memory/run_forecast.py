@@ -27,7 +27,7 @@ from rft.memory.sizes import Sizes, choose_sizes, learner_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """Facts about a run beside its configuration.
+    """Facts about a run that its configuration lacks.
 
     Example:
         RunFacts(shape=read_shape(folder), prompt_tokens=250, serve="adapter", ...)
@@ -60,8 +60,8 @@ def forecast_run(run: RunConfig, facts: RunFacts, device: Device, sizes: Sizes |
     """
     sizes = sizes or sizes_of(run, facts, device)
     processes = [*_learner(run, facts, sizes), *_sampler(run, facts, device), *facts.others, *_weights(run, facts)]
-    found = Forecast(processes=tuple(processes), device=device, sizes=sizes)
-    return replace(found, remedies=tuple(remedies(run, facts.shape, found, facts.prompt_tokens)))
+    forecast = Forecast(processes=tuple(processes), device=device, sizes=sizes)
+    return replace(forecast, remedies=tuple(remedies(run, facts.shape, forecast, facts.prompt_tokens)))
 
 
 def sizes_of(run: RunConfig, facts: RunFacts, device: Device) -> Sizes:
@@ -120,11 +120,11 @@ def _sampler(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[Proces
 def _cache_bytes(
     sampler: SamplerConfig, options: Mapping[str, Any], other_bytes: int, gpus: float, device: Device
 ) -> int | None:
-    """Bytes of the key-value cache on each GPU, or in main memory; None if unknown."""
+    """Return the bytes of the key-value cache on each GPU, or in main memory; None if unknown."""
     if not isinstance(sampler, VllmSamplerConfig):
-        return None  # `generate` keeps keys and values of the batch under way only
-    if (given := options.get("kv_cache_memory_bytes")) is not None:
-        return int(given)
+        return None  # `generate` keeps the keys and values of the current batch only
+    if (configured := options.get("kv_cache_memory_bytes")) is not None:
+        return int(configured)
     if not gpus:
         return int(float(os.environ.get("VLLM_CPU_KVCACHE_SPACE") or CPU_CACHE_GIB) * 2**30)
     if device.gpu_bytes is None:
@@ -134,7 +134,7 @@ def _cache_bytes(
 
 
 def _weights(run: RunConfig, facts: RunFacts) -> Sequence[ProcessMemory]:
-    """Copies in main memory of the weights on their way to the samplers, if all weights are trained."""
+    """Return the copies of the weights between learner and samplers in main memory, if all weights are trained."""
     if run.learner.lora is not None or not run.learner.trains_a_model:
         return []
     once = facts.shape.num_weights * bytes_of(run.model.weights_dtype(on_gpu=facts.learner_gpus > 0))

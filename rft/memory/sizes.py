@@ -94,8 +94,8 @@ def learner_bytes(
         gradient_checkpointing=sizes.gradient_checkpointing,
     )
     rank = learner.lora.rank if learner.lora else None
-    how: dict[str, Any] = {"lora_rank": rank, "dtype": run.model.weights_dtype(on_gpu=on_gpu), "on_gpu": on_gpu}
-    parts = fixed_bytes(shape, **how) | pass_bytes(shape, batch, **how)
+    conditions: dict[str, Any] = {"lora_rank": rank, "dtype": run.model.weights_dtype(on_gpu=on_gpu), "on_gpu": on_gpu}
+    parts = fixed_bytes(shape, **conditions) | pass_bytes(shape, batch, **conditions)
     if rank is None and learner.trl_options().get("beta"):
         parts["reference"] = REFERENCE_BYTES * shape.num_weights
     if learner.kind == "ppo":

@@ -19,9 +19,9 @@ from rft.waiting import waiting
 DEADLINE_S = 120.0
 POLL_S = 0.5
 QUERY_S = 60.0
-"""Seconds that the driver has to answer."""
+"""Deadline of nvidia-smi."""
 STEADY_MIB = 64
-"""Growth of free memory between two readings that does not count as the end of another process."""
+"""Growth of free memory between two readings below which the memory counts as steady."""
 
 
 class GpuMemory(NamedTuple):
@@ -32,17 +32,17 @@ class GpuMemory(NamedTuple):
 
 
 def memory_here() -> list[GpuMemory]:
-    """Return the memory of each GPU of this process; empty if the driver's tool is absent or cannot tell."""
+    """Return the memory of each GPU of this process; empty if nvidia-smi is missing, fails or reports none."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
     query = [command, "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits"]
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         query.append(f"--id={visible}")
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_S, check=False)
-    if answer.returncode:  # a partition of a GPU (MIG), for example
+    reply = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_S, check=False)
+    if reply.returncode:  # a partition of a GPU (MIG), for example
         return []
-    readings = [line.split(",") for line in answer.stdout.splitlines() if line.strip()]
+    readings = [line.split(",") for line in reply.stdout.splitlines() if line.strip()]
     try:
         return [GpuMemory(int(free), int(total)) for free, total in readings]
     except ValueError:  # "[N/A]": a GPU that shares the main memory
@@ -65,7 +65,7 @@ def wait_for_room(
         deadline_s: Seconds until the deadline, counted in pauses.
 
     Raises:
-        WaitTimeout: The memory did not become free; the message has the figures.
+        WaitTimeout: The memory is not free at the deadline. The message contains the free memory.
     """
     before = read()
     with waiting("the memory of the GPU to be free"):

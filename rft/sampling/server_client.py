@@ -17,7 +17,7 @@ from rft.redaction import hide
 from rft.sampling.stops import Stops
 from rft.types import StopReason
 
-SEES_FOLDER = "the server must see this folder under the same path (sampler.adapter_folder), may read it"
+SEES_FOLDER = "the server must see this folder under the same path (sampler.adapter_folder), read it"
 NO_LOGPROBS = "no log-probabilities of a prompt"
 
 
@@ -32,7 +32,7 @@ class ServedModel:
     name: str
     """Name of the model in requests."""
     max_context_tokens: int | None
-    """Longest prompt and completion together; None if the server does not say."""
+    """Longest prompt and completion together; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +81,15 @@ class ServerClient(Protocol):
     """
 
     longer_context: str
-    """The server's option for a longer context, with a place for the number of tokens."""
+    """The server's option for a longer context, with a placeholder for the number of tokens."""
     scaled_logprobs: str
     """How to start a server that returns log-probabilities at the sampling temperature."""
 
     async def base_model(self, *, max_lora_rank: int | None) -> ServedModel:
-        """Ask for the base model, and check the server's options as far as it reports them.
+        """Request the base model, and check the options that the server reports.
 
         Args:
-            max_lora_rank: The highest rank of the adapters to come; None if unknown.
+            max_lora_rank: The highest rank of later adapters; None if unknown.
         """
 
     async def sample(self, request: SampleRequest) -> Completion:
@@ -117,18 +117,18 @@ class ServerClient(Protocol):
         """Return the difference between the log-probabilities of the two most likely next tokens."""
 
     async def load_adapter(self, name: str, folder: Path) -> None:
-        """Let the server load an adapter.
+        """Load an adapter into the server.
 
         Args:
             name: A name that was never used.
             folder: Folder with the adapter in PEFT's format, under the path that the server sees.
 
         Raises:
-            SyncError: The server does not load it.
+            SyncError: The server refused it.
         """
 
     async def unload_adapter(self, name: str) -> None:
-        """Let the server forget an adapter.
+        """Unload an adapter from the server.
 
         Raises:
             SyncError: The server failed.

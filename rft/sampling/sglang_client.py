@@ -49,10 +49,10 @@ class SglangClient:
         self._base_name = ""
 
     async def base_model(self, *, max_lora_rank: int | None) -> ServedModel:
-        """Ask for the base model, and check the options with which the server was started.
+        """Request the base model, and check the server's options.
 
         Raises:
-            SampleError: The server cannot be reached, or was started with other options than rft needs.
+            SampleError: The server cannot be reached, or lacks options that rft requires.
         """
         try:
             info = await self._connection.get_json("/server_info")
@@ -82,7 +82,7 @@ class SglangClient:
         rows = reply["meta_info"]["output_token_logprobs"]
         token_ids = tuple(reply["output_ids"])
         if token_ids != tuple(token for _, token, *_ in rows):
-            raise ValueError("output_token_logprobs is about other tokens than output_ids")
+            raise ValueError("output_token_logprobs and output_ids contain different tokens")
         return Completion(
             token_ids=token_ids,
             logprobs=tuple(logprob for logprob, *_ in rows),
@@ -91,12 +91,12 @@ class SglangClient:
         )
 
     async def score(self, model: str, ids: Sequence[int], salt: str) -> tuple[float, ...]:
-        """Compute the log-probabilities of a sequence anew: SGLang takes no prefix beyond `logprob_start_len`."""
+        """Compute the log-probabilities of a sequence anew: from `logprob_start_len` on, SGLang uses no cache."""
         reply = await self._generate(model, ids, salt, {"max_new_tokens": 1, "temperature": 1.0}, logprob_start_len=0)
         try:
             rows = reply["meta_info"]["input_token_logprobs"]
             if [token for _, token, *_ in rows] != list(ids):
-                raise ValueError("they are about other tokens than the prompt's")
+                raise ValueError("their tokens differ from the prompt's")
             return tuple(float(logprob) for logprob, *_ in rows[1:])  # the first token has no log-probability
         except (KeyError, TypeError, ValueError) as error:
             raise self._connection.failure(f"{NO_LOGPROBS} (input_token_logprobs)", error) from error
@@ -116,17 +116,17 @@ class SglangClient:
         return float(best - second)
 
     async def load_adapter(self, name: str, folder: Path) -> None:
-        """Let the server load an adapter."""
+        """Load an adapter into the server."""
         body = {"lora_name": name, "lora_path": str(folder)}
         try:
             await self._connection.post("/load_lora_adapter", body, max_retries=0)
         except openai.OpenAIError as error:
-            remedy = f"{SEES_FOLDER}, and takes adapters up to its --max-lora-rank for its --lora-target-modules"
+            remedy = f"{SEES_FOLDER}, and accept adapters up to its --max-lora-rank for its --lora-target-modules"
             failure = self._connection.failure(f"it did not load {folder}", error, remedy=remedy)
             raise SyncError(str(failure)) from error
 
     async def unload_adapter(self, name: str) -> None:
-        """Let the server forget an adapter."""
+        """Unload an adapter from the server."""
         try:
             await self._connection.post("/unload_lora_adapter", {"lora_name": name})
         except openai.OpenAIError as error:
@@ -147,7 +147,7 @@ class SglangClient:
         Args:
             model: Name of the base model or of an adapter.
             prompt_ids: `[P]` token ids.
-            salt: Separates the prefix caches.
+            salt: Separates the prefix caches of policies.
             sampling_params: SGLang's `SamplingParams`.
             logprob_start_len: The first token of the prompt whose log-probability SGLang returns.
             **fields: Further fields of SGLang's `GenerateReqInput`.
@@ -177,7 +177,7 @@ class SglangClient:
 
 
 def _missing_options(info: dict[str, Any], max_lora_rank: int | None) -> list[str]:
-    """Return the options that rft needs and with which the server was not started."""
+    """Return the required options that the server lacks."""
     missing = []
     if not info.get("enable_lora"):
         missing.append("--enable-lora")

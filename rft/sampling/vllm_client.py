@@ -45,16 +45,16 @@ class VllmClient:
         self._connection = Connection(sampler)
 
     async def base_model(self, *, max_lora_rank: int | None) -> ServedModel:
-        """Ask for the base model; vLLM reports no other option.
+        """Request the base model; vLLM reports no options.
 
         Raises:
             SampleError: The server cannot be reached, or serves no base model.
         """
         try:
-            listed = await self._connection.get_json("/models")
+            reply = await self._connection.get_json("/models")
         except (openai.OpenAIError, ValueError) as error:
             raise self._connection.failure("it does not list its models", error) from error
-        for model in listed.get("data", ()):
+        for model in reply.get("data", ()):
             if not model.get("parent"):  # an adapter names its base model here
                 return ServedModel(name=model["id"], max_context_tokens=model.get("max_model_len"))
         raise SampleError(f"the server at {self._connection.url} serves no base model")
@@ -90,8 +90,8 @@ class VllmClient:
 
     async def score_last(self, model: str, ids: Sequence[int], salt: str) -> tuple[float, int | None]:
         """Compute the log-probability of a sequence's last token through the prefix cache."""
-        named = {"logprobs": 1, "logprob_token_ids": [ids[-1]], "return_tokens_as_token_ids": True}
-        choice = await self._complete(model, ids[:-1], salt, max_tokens=1, temperature=1.0, **named)
+        options = {"logprobs": 1, "logprob_token_ids": [ids[-1]], "return_tokens_as_token_ids": True}
+        choice = await self._complete(model, ids[:-1], salt, max_tokens=1, temperature=1.0, **options)
         logprob = choice["logprobs"]["top_logprobs"][0][f"token_id:{ids[-1]}"]
         return logprob, (choice["usage"].get("prompt_tokens_details") or {}).get("cached_tokens")
 
@@ -102,7 +102,7 @@ class VllmClient:
         return float(best - second)
 
     async def load_adapter(self, name: str, folder: Path) -> None:
-        """Let the server load an adapter."""
+        """Load an adapter into the server."""
         body = {"lora_name": name, "lora_path": str(folder)}
         try:
             await self._connection.post("/load_lora_adapter", body, max_retries=0)
@@ -111,14 +111,14 @@ class VllmClient:
             raise SyncError(str(failure)) from error
 
     async def unload_adapter(self, name: str) -> None:
-        """Let the server forget an adapter."""
+        """Unload an adapter from the server."""
         try:
             await self._connection.post("/unload_lora_adapter", {"lora_name": name})
         except openai.OpenAIError as error:
             raise SyncError(str(self._connection.failure(f"it did not unload {name}", error))) from error
 
     async def _complete(self, model: str, prompt_ids: Sequence[int], salt: str, **parameters: Any) -> dict[str, Any]:
-        """Sample one completion of token ids; return the reply's only choice, with the reply's `usage` in it.
+        """Sample one completion of token ids; return the reply's only choice with the reply's `usage`.
 
         Args:
             model: Name of the base model or of an adapter.
@@ -157,4 +157,4 @@ def _remedy(error: openai.OpenAIError) -> str:
     """Return the likely remedy for an adapter that the server did not load."""
     if isinstance(error, openai.NotFoundError) and "adapter" not in str(error).lower():
         return HOW_TO_START
-    return f"{SEES_FOLDER}, and takes adapters up to its --max-lora-rank"
+    return f"{SEES_FOLDER}, and accept adapters up to its --max-lora-rank"

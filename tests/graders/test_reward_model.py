@@ -128,7 +128,7 @@ def test_a_label_of_several(tmp_path: Path, make_reward_model: MakeRewardModel) 
     folder = make_reward_model(tmp_path, num_labels=3, seed=1)
     [score] = grade(grader(folder, label=2, normalise="none"), ["5"])
     assert score.value == pytest.approx(logit(folder, "5")[2], abs=1e-4)
-    with pytest.raises(ValueError, match=r"has 3 labels; set label to the index of the good one"):
+    with pytest.raises(ValueError, match=r"has 3 labels; set label to the index of the label to reward"):
         RewardScorer(ScorerSettings(model=str(folder)), gpus=0)
 
 

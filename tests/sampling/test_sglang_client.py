@@ -215,7 +215,7 @@ def test_scores_come_first_through_the_cache_and_then_anew(
     ("changes", "problem"),
     [
         ({"meta_info": {"prompt_tokens": 3}}, "read 3 tokens of a prompt of 2"),
-        ({"output_ids": [20, 21, 22, 24]}, "output_token_logprobs is about other tokens than output_ids"),
+        ({"output_ids": [20, 21, 22, 24]}, "output_token_logprobs and output_ids contain different tokens"),
         ({"meta_info": {"finish_reason": None}}, "of task t lacks token ids, log-probabilities or a reason"),
         ({"meta_info": {"output_token_logprobs": []}}, "of task t lacks token ids, log-probabilities or a reason"),
     ],

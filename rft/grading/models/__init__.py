@@ -1,1 +1,1 @@
-"""Graders whose model runs in this system, not behind an endpoint."""
+"""Graders that load a model themselves instead of calling an endpoint."""

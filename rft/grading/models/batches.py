@@ -27,7 +27,7 @@ class Reward(NamedTuple):
     num_tokens: int
     """Length of the input."""
     max_tokens: int
-    """Limit of the input; the beginning of a longer one is cut."""
+    """Limit of the input; a longer input loses its beginning."""
 
 
 ScoreRows = Callable[[Sequence[Row]], Awaitable[Sequence[Reward]]]
@@ -81,7 +81,7 @@ class Batches:
                     reward.set_result(value)
 
     def _next(self) -> list[tuple[Row, asyncio.Future[Reward]]]:
-        """Take the next batch, without the rows of calls that missed their deadline."""
+        """Take the next batch, without the rows whose calls missed their deadline."""
         batch: list[tuple[Row, asyncio.Future[Reward]]] = []
         while self._waiting and len(batch) < self._size:
             row, reward = self._waiting.popleft()

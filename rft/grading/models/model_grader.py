@@ -1,4 +1,4 @@
-"""Graders with a model in a process of the run, which has its own share of a GPU."""
+"""Base of graders with a model, which has a process and a GPU share of its own in a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ModelGrader:
         raise NotImplementedError
 
     def memory(self, *, on_gpu: bool) -> Mapping[str, int]:
-        """Bytes of the model's process by part: weights and one batch."""
+        """Return the bytes of the model's process by part: weights and one batch."""
         raise NotImplementedError
 
     def connect(self, score_rows: ScoreRows) -> None:
@@ -44,7 +44,7 @@ class ModelGrader:
         raise NotImplementedError
 
     def close(self) -> None:
-        """End the use of the model."""
+        """Release the model."""
         raise NotImplementedError
 
 

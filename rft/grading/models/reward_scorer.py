@@ -150,7 +150,7 @@ class RewardScorer:
         return [Reward(value, length, self._limit) for value, (_, length) in zip(logits, encoded, strict=True)]
 
     def _encode(self, row: Row) -> tuple[dict[str, Any], int]:
-        """Return the tokens of a row, whose end counts if it is too long, and its length before the cut."""
+        """Return the tokens of a row, truncated on the left if it is too long, and its length before truncation."""
         messages = [self._harmless(message) for message in row.messages]
         answer = self._break_up(row.answer)
         options: dict[str, Any]
@@ -181,7 +181,9 @@ class RewardScorer:
 
 def _label(settings: ScorerSettings, num_labels: int) -> int:
     if settings.label is None and num_labels != 1:
-        raise ValueError(f"the model {settings.model} has {num_labels} labels; set label to the index of the good one")
+        raise ValueError(
+            f"the model {settings.model} has {num_labels} labels; set label to the index of the label to reward"
+        )
     if settings.label is not None and not 0 <= settings.label < num_labels:
         raise ValueError(f"label={settings.label}: the model {settings.model} has the labels 0 to {num_labels - 1}")
     return settings.label or 0
