@@ -66,7 +66,7 @@ def forecast_of(
 
 
 def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
-    """Forecast the memory of a new run on this machine; None if the run uses a cluster that exists already.
+    """Forecast the memory of a run on this machine; None if the run uses a cluster that exists already.
 
     Raises:
         ConfigError: The configuration requests more GPUs than available.
@@ -82,6 +82,7 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
         learner_gpus=memory_share(run, shares),
         sampler_gpus=shares.sampler_gpus,
         grader_gpus=shares.grader_gpus,
+        sizes=recorded_sizes(Path(run.output_dir)),
     )
 
 
@@ -103,10 +104,14 @@ def recorded_sizes(folder: Path) -> Sizes | None:
 def refuse_memory(run: RunConfig, forecast: Forecast | None) -> None:
     """Refuse to train all weights of a model where they do not fit. For an adapter, a warning is enough.
 
+    A resumed run is never refused: it has run before, and the killed process may still hold its memory.
+
     Raises:
         UsageError: With the sum of the memory, and what to change.
     """
-    if forecast is None or run.learner.lora is not None or not (problems := forecast.problems()):
+    if forecast is None or run.learner.lora is not None or run.resume is not None:
+        return
+    if not (problems := forecast.problems()):
         return
     remedy = f"to make room, the cheapest first: {'; '.join(forecast.remedies)}"
     raise UsageError("memory", [*(f"learner.lora=null: {problem}" for problem in problems), remedy])

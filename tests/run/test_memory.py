@@ -75,6 +75,22 @@ def test_all_weights_without_room_are_refused(forecast: Callable[..., Forecast])
     assert "an adapter instead of all weights: omit learner.lora=null" in remedy
 
 
+def test_a_resumed_run_without_room_is_not_refused(forecast: Callable[..., Forecast]) -> None:
+    resumed = run_of("learner.lora=null").model_copy(update={"resume": "/nowhere"})
+    made = forecast("learner.lora=null", ram_gb=1)
+    refuse_memory(resumed, made)
+    assert made.warning() is not None
+
+
+def test_a_check_of_a_resumed_run_shows_its_sizes(tmp_path: Path) -> None:
+    run = run_of().model_copy(update={"output_dir": str(tmp_path)})
+    sizes = {"completions_per_micro_batch": 2, "gradient_checkpointing": True}
+    (tmp_path / "manifest.json").write_text(json.dumps({"sizes": sizes}))
+    made = forecast_here(run, PREPARED)
+    assert made is not None
+    assert made.sizes == Sizes(completions_per_micro_batch=2, gradient_checkpointing=True)
+
+
 def test_an_adapter_without_room_is_not_refused(forecast: Callable[..., Forecast]) -> None:
     made = forecast(ram_gb=1)
     refuse_memory(run_of(), made)
