@@ -76,7 +76,7 @@ def _requirements(extra: str) -> list[Requirement]:
 
 
 def _libraries(check: str, requirements: Sequence[Requirement], *, extra: str) -> Finding:
-    """Compare what is installed with what is required."""
+    """Compare the installed versions with the required ones."""
     wrong = []
     for requirement in requirements:
         version = _version(requirement.name)

@@ -30,18 +30,18 @@ def run_doctor(words: Sequence[str], *, console: Console) -> int:
     Returns:
         The exit code: 1 if a check failed, else 0.
     """
-    asked = parser().parse_args(words)
+    arguments = parser().parse_args(words)
     findings = chain(
-        machine_findings(Path(asked.output)),
-        () if asked.quick or not is_installed("ray") else trial_findings(asked.cluster),
+        machine_findings(Path(arguments.output)),
+        () if arguments.quick or not is_installed("ray") else trial_findings(arguments.cluster),
     )
     results = []
     for finding in findings:
         results.append(finding)
-        if not asked.json:
+        if not arguments.json:
             _print(console, finding)
     failed = [finding.check for finding in results if finding.state == "fail"]
-    if asked.json:
+    if arguments.json:
         print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in results]}, indent=2))
     else:
         console.print(Text(f"\nfailed: {', '.join(failed)}" if failed else "\nrft can run here"), soft_wrap=True)

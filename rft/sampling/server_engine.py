@@ -185,7 +185,7 @@ class ServerEngine:
         stops = self._stops.adding(options.stop, self._tokenizer)
         for request in requests:
             key = next(self._numbers)
-            asked = SampleRequest(
+            sample_request = SampleRequest(
                 model=own[-1].name,
                 prompt_ids=request.prompt_ids,
                 salt=own[-1].salt,
@@ -194,14 +194,14 @@ class ServerEngine:
                 max_completion_tokens=options.max_completion_tokens,
                 stops=stops,
             )
-            future = asyncio.run_coroutine_threadsafe(self._sample(request, asked, own[-1].policy), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._sample(request, sample_request, own[-1].policy), self._loop)
             self._running[key] = (stream, own[-1], future)
             future.add_done_callback(lambda _, key=key: self._ended.put(key))  # type: ignore[misc]
 
-    async def _sample(self, request: Request, asked: SampleRequest, policy: Policy) -> Rollout:
+    async def _sample(self, request: Request, sample_request: SampleRequest, policy: Policy) -> Rollout:
         try:
             async with self._places:
-                completion = await self._client.sample(asked)
+                completion = await self._client.sample(sample_request)
             return Rollout(
                 task_id=request.task_id,
                 index=request.index,
@@ -246,7 +246,7 @@ class ServerEngine:
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """Score sequences under the newest policy, while other requests go on.
 
-        The first sequence's last token is asked for first, as sampling would: through the prefix cache.
+        The first request scores the first sequence's last token as sampling would: through the prefix cache.
         """
         return self._wait(self._scores(sequences, self._held[-1]))
 
@@ -266,7 +266,7 @@ class ServerEngine:
         """
         base = self._held[0]
         at_1, at_temperature = (
-            self._wait(self._client.top_gap(base.name, ids, base.salt, asked)) for asked in (1.0, temperature)
+            self._wait(self._client.top_gap(base.name, ids, base.salt, each)) for each in (1.0, temperature)
         )
         if abs(at_temperature - at_1) < abs(at_temperature - at_1 / temperature):
             raise SampleError(
