@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rft.grading import LoadedGrader, Rollout, Score, Status, Task, grader_problems, load_grader
+from rft.grading.models.model_grader import model_of
 from rft.grading.normalise import describe_error, to_score
 
 
@@ -122,6 +123,8 @@ def _unfit(path: str, entry: Mapping[str, Any], how: str) -> list[str]:
     """Return the problems of a child's entry that is valid by itself."""
     child = load_grader(path, entry)
     problems = [f"{path}.use: a grader of whole groups cannot be part of a composite"] if child.per_group else []
+    if model_of(child) is not None:  # a worker process has no model
+        problems.append(f"{path}.use: {child.use} cannot be part of a composite; list it beside the composite")
     if "weight" in entry and (path == "gate" or how in ("product", "min")):
         problems.append(f"{path}.weight: it has no effect here")
     elif child.weight < 0 and how in ("mean", "gate"):

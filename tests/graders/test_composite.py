@@ -172,6 +172,7 @@ def test_all_problems_with_their_paths(use):
         ({"how": "mean", "of": {"a": {"use": "exact", "weight": 0}}}, "the sum of the weights must be above 0"),
         ({"how": "product", "of": {"a": {"use": "exact", "weight": 2}}}, "of.a.weight: it has no effect"),
         ({"how": "most", "of": {"a": {"use": "exact"}}}, ".how: 'most'"),
+        ({"how": "sum", "of": {"a": {"use": "reward_model", "model": "m"}}}, "of.a.use: reward_model cannot be part"),
     ],
 )
 def test_problems(spec, problem):

@@ -51,8 +51,11 @@ class Batches:
         """Return the reward of a row, from the next batch with room.
 
         Raises:
+            RuntimeError: The model is not loaded.
             Exception: The error of the batch.
         """
+        if self.score_rows is None:
+            raise RuntimeError("the model is not loaded")
         reward: asyncio.Future[Reward] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, reward))
         if self._worker is None or self._worker.done():
@@ -66,11 +69,14 @@ class Batches:
         self.score_rows = None
 
     async def _work(self) -> None:
-        assert self.score_rows is not None
+        score_rows = self.score_rows
+        assert score_rows is not None
         await asyncio.sleep(0)  # calls that start together share a batch
         while batch := self._next():
             try:
-                rewards = await self.score_rows([row for row, _ in batch])
+                rewards = await score_rows([row for row, _ in batch])
+                if len(rewards) != len(batch):
+                    raise RuntimeError(f"the model returned {len(rewards)} rewards for {len(batch)} completions")
             except Exception as error:
                 for _, reward in batch:
                     if not reward.done():

@@ -49,8 +49,8 @@ class ModelGrader:
 
 
 def model_graders(graders: Iterable[LoadedGrader]) -> dict[str, ModelGrader]:
-    """Return the graders with a model, by name."""
-    return {grader.name: model for grader in graders if (model := model_of(grader)) is not None}
+    """Return the graders whose model a run starts in an actor, by name; users' own subclasses load theirs."""
+    return {grader.name: model for grader in graders if grader.use in USES and (model := model_of(grader)) is not None}
 
 
 def model_of(grader: LoadedGrader) -> ModelGrader | None:

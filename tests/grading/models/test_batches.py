@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from rft.grading import load_grader
 from rft.grading.models.batches import Batches, Reward, Row
+from rft.grading.models.model_grader import model_graders, requested_gpus
 
 
 class Model:
@@ -70,3 +73,35 @@ def test_calls_that_were_given_up_take_no_room() -> None:
         assert model.batches == [["a"], ["ccc"]]
 
     asyncio.run(job())
+
+
+def test_a_batch_with_missing_rewards_rewards_nobody() -> None:
+    async def job() -> None:
+        batches = Batches(3)
+
+        async def score(rows: Sequence[Row]) -> Sequence[Reward]:
+            return [Reward(1.0, 1, 9)] * (len(rows) - (len(rows) == 3))
+
+        batches.score_rows = score
+        calls = [batches.score(Row([], "x")) for _ in range(4)]
+        *incomplete, alone = await asyncio.gather(*calls, return_exceptions=True)
+        assert list(map(str, incomplete)) == ["the model returned 2 rewards for 3 completions"] * 3
+        assert alone == Reward(1.0, 1, 9)
+
+    asyncio.run(job())
+
+
+def test_a_model_that_is_not_loaded_fails_at_once() -> None:
+    with pytest.raises(RuntimeError, match="not loaded"):
+        asyncio.run(asyncio.wait_for(Batches(1).score(Row([], "x")), 60))
+
+
+def test_a_run_starts_the_models_of_the_built_in_grader_alone(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("from graders.reward_model import RewardModel\n\nclass Own(RewardModel):\n    pass\n")
+    entries = {
+        "built_in": {"use": "reward_model", "model": "m"},
+        "own": {"use": f"{own}:Own", "model": "m"},
+    }
+    started = model_graders([load_grader(name, entry) for name, entry in entries.items()])
+    assert len(started) == len(requested_gpus(entries)) == 1
