@@ -110,7 +110,7 @@ class RewardModel(ModelGrader):
     def load_here(self) -> None:
         """Load the model in this process, unless it is loaded here or a run has started it."""
         if self._batches.score_rows is None:
-            self.connect(_scoring_here(self.settings))
+            self.connect(_scoring_here(self.settings, gpus=0 if self.num_gpus == 0 else None))
 
     async def grade(self, completion: str, task: Task) -> Score:
         """Score the completion in the next batch."""
@@ -129,9 +129,9 @@ class RewardModel(ModelGrader):
         return Batches(self.batch_size)
 
 
-def _scoring_here(settings: ScorerSettings) -> ScoreRows:
+def _scoring_here(settings: ScorerSettings, gpus: float | None) -> ScoreRows:
     """Load the model in this process, and score in a thread."""
-    scorer = RewardScorer(settings)
+    scorer = RewardScorer(settings, gpus)
     thread = ThreadPoolExecutor(1, thread_name_prefix="reward model")
 
     async def score_rows(rows: Sequence[Row]) -> Sequence[Reward]:

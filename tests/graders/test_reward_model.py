@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from graders import reward_model
 from rft.errors import ConfigError, GradeError
 from rft.grading import LoadedGrader, Score, Status, load_grader
 from rft.grading.models.batches import Reward, Row
@@ -214,3 +215,14 @@ def test_more_tokens_than_the_model_takes(model: Path) -> None:
     limit = json.loads((model / "config.json").read_text())["max_position_embeddings"]
     with pytest.raises(ValueError, match=f"takes at most {limit}"):
         RewardScorer(ScorerSettings(model=str(model), max_tokens=limit + 1), gpus=0)
+
+
+@pytest.mark.parametrize(("num_gpus", "expected"), [(0, 0), (0.5, None), (None, None)])
+def test_no_gpu_outside_a_run_either(
+    monkeypatch: pytest.MonkeyPatch, num_gpus: float | None, expected: float | None
+) -> None:
+    loaded: list[float | None] = []
+    monkeypatch.setattr(reward_model, "RewardScorer", lambda settings, gpus: loaded.append(gpus))
+    here = load_grader("quality", {"use": "reward_model", "model": "m", "num_gpus": num_gpus})
+    model_graders([here])["quality"].load_here()
+    assert loaded == [expected]
