@@ -133,7 +133,10 @@ async def _open(
             shared = await stack.enter_async_context(samplers)
         place = await stack.enter_async_context(_workplace(config, prepared, emit, shared_ray, bool(shared)))
         forecast = _forecast(config, prepared, place, emit) if isinstance(config, RunConfig) else None
-        # Before the engines: vLLM would take the memory of a model that loads meanwhile for its own.
+        # Before the engines, or after shared ones: vLLM would take the memory of a model that loads meanwhile for its
+        # own.
+        if shared and place.grader_options:
+            await shared.is_up()
         await stack.enter_async_context(grader_models(prepared.graders, place.grader_options))
         engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit)
         fleet = build.fleet(engines, config, prepared, warn=warn)

@@ -32,6 +32,7 @@ class World:
         self.story: list[str] = []
         self.fails = ""
         self.shares = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=0, learner_gpus=0)
+        self.grader_options: tuple[dict[str, Any], ...] = ()
         self.events: list[Event] = []
 
     def does(self, what: str) -> None:
@@ -75,10 +76,17 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     async def workplace(config: Any, *, part: str, **_: Any) -> AsyncIterator[Any]:
         world.does(f"enter place of {part}")
         try:
-            yield SimpleNamespace(shares=world.shares, grader_options=())
+            yield SimpleNamespace(shares=world.shares, grader_options=world.grader_options)
         finally:
             world.does("leave place")
 
+    @asynccontextmanager
+    async def grader_models(graders: Any, options: Any) -> AsyncIterator[None]:
+        if options:
+            world.does("load models of graders")
+        yield
+
+    monkeypatch.setattr(parts, "grader_models", grader_models)
     monkeypatch.setattr(parts, "_forecast", lambda *_: SimpleNamespace(sizes=None, facts=dict))
     monkeypatch.setattr(parts.build, "learner", learner)
     monkeypatch.setattr(parts, "workplace", workplace)
@@ -147,15 +155,27 @@ def test_a_learner_that_does_not_close_leaves_nothing_else_open(world: World) ->
     assert world.story == [*OPENED, "close learner", *CLOSED]
 
 
-def test_shared_samplers_are_left_to_the_other_runs(world: World) -> None:
-    @asynccontextmanager
-    async def lease() -> AsyncIterator[Any]:
-        world.does("lease")
-        yield SimpleNamespace(engines=world.part("shared samplers"), **vars(world.part("shared samplers")))
-        world.does("return lease")
+SHARED_RAY = SharedRay(address="127.0.0.1:6379", parallel=2, fork_servers=None)  # type: ignore[arg-type]
 
-    shared_ray = SharedRay(address="127.0.0.1:6379", parallel=2, fork_servers=None)  # type: ignore[arg-type]
-    run(world, shared_ray=shared_ray, samplers=lease())
+
+@asynccontextmanager
+async def lease(world: World) -> AsyncIterator[Any]:
+    world.does("lease")
+    yield SimpleNamespace(engines=world.part("shared samplers"), **vars(world.part("shared samplers")))
+    world.does("return lease")
+
+
+def test_models_of_graders_load_while_no_engine_starts(world: World) -> None:
+    world.grader_options = ({"num_gpus": 0.2},)
+    run(world)
+    assert world.story[1:4] == ["load models of graders", "build learner", "start samplers"]
+    world.story.clear()
+    run(world, shared_ray=SHARED_RAY, samplers=lease(world))
+    assert world.story[2:5] == ["start shared samplers", "load models of graders", "build learner with ((1, 2),)"]
+
+
+def test_shared_samplers_are_left_to_the_other_runs(world: World) -> None:
+    run(world, shared_ray=SHARED_RAY, samplers=lease(world))
     assert world.story == [
         "lease",
         "enter place of learner",
