@@ -15,6 +15,7 @@ from rft.data.rendering import Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
 from rft.errors import DataError, ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
+from rft.grading.models.model_grader import model_problem
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
 from rft.run.sinks import SinkClass, load_sink
@@ -146,8 +147,11 @@ def read_inputs(
     if tasks is not None:
         _collect(problems, lambda: _check_enough(tasks, config))
     graders = [_collect(problems, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
-    if tasks is not None and try_graders is not None:
-        first, valid = (tasks.train or tasks.test)[0], [grader for grader in graders if grader is not None]
+    without_model = {grader.name: problem for grader in graders if grader and (problem := model_problem(grader))}
+    problems += without_model.values()
+    valid = [grader for grader in graders if grader and grader.name not in without_model]
+    if tasks is not None and try_graders is not None and valid:
+        first = (tasks.train or tasks.test)[0]
         _collect(problems, lambda: try_graders(valid, first))
     sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), problems)
     if isinstance(config, RunConfig) and (storage := config.storage):

@@ -173,3 +173,22 @@ def test_a_check_reports_faults_of_graders_together_with_other_problems(
         "graders.main fails on the reference",
         "graders.main fails on nothing",
     ]
+
+
+def test_models_of_graders_that_cannot_be_read(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"max_position_embeddings": 64}')
+    graders = {
+        "absent": {"use": "reward_model", "model": "/nowhere/model"},
+        "short": {"use": "reward_model", "model": str(tmp_path / "model"), "max_tokens": 65},
+    }
+    run = train(values, data={"long_prompts": "drop"}).model_copy(update={"graders": graders})
+    tried: list[Any] = []
+    with pytest.raises(UsageError) as caught:
+        prepare(run, needs_training_tasks=True, try_graders=lambda graders, task: tried.append(graders))
+    absent, short = caught.value.problems
+    assert absent.startswith("graders.absent: the model cannot be read: ")
+    assert short == (
+        f"graders.short: the model cannot be read: max_tokens=65: the model {tmp_path / 'model'} takes at most 64"
+    )
+    assert not tried

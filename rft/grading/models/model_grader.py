@@ -59,6 +59,21 @@ def model_of(grader: LoadedGrader) -> ModelGrader | None:
     return target if isinstance(target, ModelGrader) else None
 
 
+def model_problem(grader: LoadedGrader) -> str | None:
+    """Look for the files of a grader's model, and download them if they are on the hub.
+
+    Returns:
+        The reason why the model cannot be loaded; None if it can, or if the grader has no model.
+    """
+    model = model_of(grader)
+    try:
+        if model is not None:
+            model.memory(on_gpu=False)
+    except (OSError, ValueError) as error:
+        return f"graders.{grader.name}: the model cannot be read: {str(error).partition(chr(10))[0]}"
+    return None
+
+
 def requested_gpus(entries: Mapping[str, Any]) -> list[float | None]:
     """Return the configured `num_gpus` of each grader with a model, in the order of the entries."""
     return [entry.get("num_gpus") for entry in entries.values() if entry.get("use") in USES]
