@@ -104,7 +104,8 @@ def _sampler(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[Proces
     num_sequences = None
     if cache is not None:
         parts[KV_CACHE] = cache
-        num_sequences = cache * serving.gpus_spanned // (tokens * kv_bytes_per_token(shape, dtype))
+        if per_token := kv_bytes_per_token(shape, dtype):  # 0 for a `config.json` with other names
+            num_sequences = cache * serving.gpus_spanned // (tokens * per_token)
     return [
         ProcessMemory(
             name="sampler",

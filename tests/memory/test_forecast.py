@@ -11,6 +11,7 @@ import pytest
 from rft.config import RunConfig
 from rft.memory import Device, Forecast, ModelShape, ProcessMemory, RunFacts, forecast_run
 from rft.memory.engine import kv_bytes_per_token
+from rft.memory.model_shape import shape_of
 
 GB = 10**9
 MakeRun = Callable[..., RunConfig]
@@ -131,3 +132,11 @@ def test_rows(make_forecast: Callable[..., Forecast]) -> None:
     assert list(rows) == ["learner memory", "sampler memory"]
     assert rows["learner memory"].startswith("8.9 GB of 12.0 GB on 0.5 of a GPU: weights 1.3 GB + ")
     assert rows["sampler memory"].endswith("; the cache holds 654 sequences of 762 tokens")
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.5])
+def test_a_model_whose_config_has_other_names(make_forecast: Callable[..., Forecast], gpus: float) -> None:
+    unknown = shape_of({"model_type": "mpt", "d_model": 64, "n_layers": 2, "vocab_size": 100})
+    sampler = of(make_forecast(24, gpus=gpus, shape=unknown), "sampler")
+    assert sampler.num_sequences is None
+    assert sampler.parts["key-value cache"] > 0
