@@ -24,6 +24,7 @@ RUN_BY: Mapping[str, tuple[str, ...]] = {
     "rft/cluster/free_memory.py": ("run_shared",),
     "rft/cluster/nodes.py": ("run_shared",),
     "rft/cluster/session.py": ("run_shared",),
+    "rft/cluster/workplace.py:_placed": ("run_shared",),
     "rft/doctor/": ("environment",),
     "graders/reward_model.py": ("reward_model",),
     "rft/grading/models/": ("reward_model",),
@@ -50,7 +51,9 @@ RUN_BY: Mapping[str, tuple[str, ...]] = {
 """The parts that run a place on a GPU."""
 NOT_RUN: Mapping[str, str] = {
     "rft/cluster/__init__.py": DECLARES,
+    "rft/cluster/node_agent.py": "only a cluster with other machines uses it",
     "rft/cluster/placement.py": PLANS_RUNS,
+    "rft/cluster/preparation.py": "only a cluster with other machines uses it",
     "rft/cluster/shares.py": PLANS_RUNS,
     "rft/config/": DECLARES,
     "rft/learning/spec.py": DECLARES,
