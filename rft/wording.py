@@ -56,5 +56,7 @@ def expectation(error: Mapping[str, Any]) -> str:
     if error["type"] in _BOUNDS:
         (bound,) = error["ctx"].values()
         return f"should be {_BOUNDS[error['type']]} {bound:g}"
+    if error["type"] == "unexpected_keyword_argument":
+        return f"should not have '{error['loc'][-1]}'"
     message = re.sub("^(Input|String|List|Dictionary) should ", "should ", str(error["msg"]))
     return message[:1].lower() + message[1:]

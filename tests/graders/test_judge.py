@@ -247,7 +247,7 @@ def test_the_panel_caches_and_grades(model_server, make_rollout, tmp_path):
         ({"rubric": {}}, "rubric needs at least one criterion"),
         ({"rubric": " "}, "each criterion a description"),
         ({"rubric": {"a": {"description": "b", "weight": 0}}}, "weight must be above 0"),
-        ({"rubric": {"a": {"description": "b", "wieght": 2}}}, "Unexpected keyword argument"),
+        ({"rubric": {"a": {"description": "b", "wieght": 2}}}, "should be a text or should not have 'wieght'"),
         ({"votes": 0}, "votes, attempts and max_completion_chars must be at least 1"),
         ({"attempts": 0}, "votes, attempts and max_completion_chars must be at least 1"),
         ({"votes": 3}, "votes=3 repeat the same call at temperature 0"),
