@@ -82,13 +82,15 @@ class Fleet:
         self._tolerance = tolerance
 
     def measure_tolerance(self, base_canary_logprobs: Logprobs) -> None:
-        """Derive the tolerance from the gap between the base models of samplers and learner.
+        """Derive the tolerance from the smallest gap between the base models of a sampler and the learner.
+
+        A sampler with a larger gap than the tolerance fails the proof of its first load.
 
         Args:
             base_canary_logprobs: The learner's scores of the canaries under the base model.
 
         Raises:
-            SyncError: A base model differs by more than limited precision explains.
+            SyncError: Every base model differs by more than limited precision explains.
         """
         gaps = {one.name: gap(one.base.logprobs, base_canary_logprobs) for one in self._samplers}
         self.hold(measured_tolerance(gaps))

@@ -24,7 +24,7 @@ from rft.types import Logprobs, Publication
 TOLERANCES = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.05}
 """Maximum mean |difference of log-probabilities| between engine and learner, by dtype."""
 TOLERANCE_OVER_GAP = 3.0
-"""Measured tolerance, as a multiple of the gap between the base models of engine and learner."""
+"""Measured tolerance, as a multiple of the smallest gap between the base models of an engine and the learner."""
 MIN_MEASURED, MAX_MEASURED = 0.01, 0.1
 """Limits of a measured tolerance. Without the upper limit, a wrong engine would widen its own proof."""
 MAX_OVER_MEAN = 20.0
@@ -70,21 +70,21 @@ def gap(ours: Logprobs, theirs: Logprobs) -> Gap:
 
 
 def measured_tolerance(base_gaps: Mapping[str, Gap]) -> float:
-    """Return the tolerance of a run in 16 bits: three times the largest gap between base models, within limits.
+    """Return the tolerance of a run in 16 bits: three times the smallest gap between base models, within limits.
+
+    Equal engines have nearly equal gaps. A larger gap belongs to a wrong engine, which must not widen the proofs; each
+    proof judges the base model of its own sampler.
 
     Args:
         base_gaps: Gap between the base models of a sampler and the learner, by name of the sampler.
 
     Raises:
-        SyncError: A gap is too large for limited precision.
+        SyncError: All gaps are too large for limited precision.
     """
-    problems = [
-        f"{name}: {_base_problem(gap, MAX_MEASURED)}" for name, gap in base_gaps.items() if not gap.within(MAX_MEASURED)
-    ]
-    if problems:
-        raise SyncError("\n".join(problems))
-    largest = max(gap.mean for gap in base_gaps.values())
-    return min(MAX_MEASURED, max(MIN_MEASURED, TOLERANCE_OVER_GAP * largest))
+    sound = [gap.mean for gap in base_gaps.values() if gap.within(MAX_MEASURED)]
+    if not sound:
+        raise SyncError("\n".join(f"{name}: {_base_problem(gap, MAX_MEASURED)}" for name, gap in base_gaps.items()))
+    return min(MAX_MEASURED, max(MIN_MEASURED, TOLERANCE_OVER_GAP * min(sound)))
 
 
 def _base_problem(gap: Gap, tolerance: float) -> str:

@@ -14,11 +14,13 @@ from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import SyncError
 from rft.events import Notice, Warned
 from rft.run.started import cache_events, hold_tolerance
-from rft.sampling.engine import Scores
+from rft.sampling.actor import Confirmation
+from rft.sampling.engine import Loaded, Scores
 from rft.sampling.engines import Engines, SamplerHandle
 from rft.sampling.fleet import Fleet
+from rft.sampling.proof import prove
 from rft.sampling.spec import EnginePlace, EngineSpec
-from rft.types import Logprobs, Policy
+from rft.types import Adapter, Logprobs, Policy, Publication
 
 
 class FakeBaseLearner:
@@ -57,7 +59,9 @@ def hold(fleet: Fleet, resumed: Path | None = None, learner: Any = None) -> dict
     [
         ((0.001,), 0.01),  # at least
         ((0.02,), 0.06),  # three times the gap
-        ((0.02, 0.03, 0.01), 0.09),  # of the worst sampler
+        ((0.02, 0.03, 0.015), 0.045),  # of the best sampler
+        ((0.02, 0.11), 0.06),  # the second sampler's base model is wrong
+        ((0.02, float("nan")), 0.06),
         ((0.05,), 0.1),  # at most
     ],
 )
@@ -68,7 +72,24 @@ def test_a_tolerance_in_16_bits_is_measured(off: tuple[float, ...], expected: fl
 
 def test_base_models_that_differ_too_much_refuse_the_run() -> None:
     with pytest.raises(SyncError, match=r"sampler 1: its base model differs from the learner's by 0.11 on average"):
-        hold(fleet(0.01, 0.11))
+        hold(fleet(0.12, 0.11))
+
+
+def test_the_proof_of_a_wrong_base_model_fails_while_others_go_on() -> None:
+    measured = fleet(0.02, 0.08)
+    hold(measured)  # a tolerance of 0.06; three times the larger gap would have allowed the wrong base model
+    base = ((-1.0, -1.0),)
+    policy = Policy(version=1, fingerprint="one")
+    publication = Publication(
+        weights=Adapter(policy=policy, config={}, tensors=b""), canary_logprobs=base, base_canary_logprobs=base
+    )
+    problems = []
+    for sampler in measured._samplers:
+        loaded = Loaded(policy=policy, modules_matched=1, problems=())
+        confirmation = Confirmation(loaded=loaded, scores=sampler.base, load_s=0.0, proof_s=0.0)
+        problems.append(prove(publication, confirmation, sampler.base, tolerance=measured.tolerance).problems)
+    assert problems[0] == ()
+    assert problems[1][0].startswith("its base model differs from the learner's by 0.08 on average")
 
 
 def test_a_resumed_run_keeps_its_tolerance(tmp_path: Path) -> None:
