@@ -125,3 +125,14 @@ def test_without_a_learner_only_what_was_read_back_is_judged() -> None:
     assert judge(alone, logprobs=(), last=()) == ()
     assert judge(alone, loaded=Loaded(policy=POLICY, modules_matched=0))
     assert not has_moved(alone, 1e-4)
+
+
+def test_longer_scores_than_those_of_an_older_checkpoint() -> None:
+    """The canaries of an older rft are the beginnings of today's."""
+    longer = tuple((*row, -9.0) for row in LEARNER)
+    base = replace(ENGINE_BASE, logprobs=tuple((*row, -9.0) for row in BASE))
+    assert judge(base=base, logprobs=longer, last=(-9.0,)) == ()
+    [problem] = judge(base=base, logprobs=base.logprobs, last=(-9.0,), known=[("policy-v1-f1", LEARNER)])
+    assert "they equal those of the base model" in problem
+    with pytest.raises(ValueError, match="longer"):
+        judge(logprobs=((-1.0,), (-3.0,)), last=(-1.0,))
