@@ -8,6 +8,8 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass
 
+from rft.errors import WaitTimeout
+
 LIST_GPUS_S = 60.0
 """Seconds that the driver has to list its GPUs; it may have to start first."""
 
@@ -37,7 +39,11 @@ class Node:
 
 
 def num_gpus_here() -> int:
-    """Return the number of NVIDIA GPUs that the driver of this machine reports."""
+    """Return the number of NVIDIA GPUs that the driver of this machine reports.
+
+    Raises:
+        WaitTimeout: The driver did not list its GPUs in time.
+    """
     if shutil.which("nvidia-smi") is None:
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -49,7 +55,10 @@ def num_gpus_here() -> int:
 
 
 def _num_gpus_listed() -> int:
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=LIST_GPUS_S, check=False)
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=LIST_GPUS_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise WaitTimeout("nvidia-smi -L to list the GPUs (run it in a terminal)", LIST_GPUS_S) from None
     # One line for each GPU, such as "GPU 0: NVIDIA H200 (UUID: GPU-...)"; indented lines list its partitions.
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 

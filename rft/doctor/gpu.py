@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rft.cluster.nodes import num_gpus_here
 from rft.doctor.finding import Finding
+from rft.errors import WaitTimeout
 
 GPU_TIMEOUT_S = 20.0
 QUERY = ("name", "memory.total", "memory.free", "driver_version", "compute_cap")
@@ -56,12 +57,12 @@ def gpu_findings() -> Iterator[Finding]:
         yield without_driver(is_wsl=WSL_DEVICE.exists())
         return
     try:
-        gpus = listed(command)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        gpus, num_visible = listed(command), num_gpus_here()
+    except (OSError, ValueError, subprocess.SubprocessError, WaitTimeout) as error:
         remedy = "run nvidia-smi by hand; in a container, start it with the GPUs (--gpus all)"
         yield Finding(check="GPU", state="fail", found=f"nvidia-smi fails: {error}", remedy=remedy)
         return
-    yield visible(gpus, num_visible=num_gpus_here(), has_vllm=_is_installed("vllm"))
+    yield visible(gpus, num_visible=num_visible, has_vllm=_is_installed("vllm"))
     if not gpus:
         return
     yield driver(gpus[0].driver)

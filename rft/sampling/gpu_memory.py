@@ -32,14 +32,20 @@ class GpuMemory(NamedTuple):
 
 
 def memory_here() -> list[GpuMemory]:
-    """Return the memory of each GPU of this process; empty if nvidia-smi is missing, fails or reports none."""
+    """Return the memory of each GPU of this process.
+
+    Empty if nvidia-smi is missing, fails, does not answer in time or reports none.
+    """
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
     query = [command, "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits"]
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         query.append(f"--id={visible}")
-    reply = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_S, check=False)
+    try:
+        reply = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_S, check=False)
+    except subprocess.TimeoutExpired:
+        return []
     if reply.returncode:  # a partition of a GPU (MIG), for example
         return []
     readings = [line.split(",") for line in reply.stdout.splitlines() if line.strip()]

@@ -105,15 +105,23 @@ class SglangClient:
         """Compute the log-probability of a sequence's last token through the prefix cache."""
         parameters = {"max_new_tokens": 1, "temperature": 1.0}
         reply = await self._generate(model, ids[:-1], salt, parameters, token_ids_logprob=[ids[-1]])
-        [[logprob, *_]] = reply["meta_info"]["output_token_ids_logprobs"][0]
-        return float(logprob), reply["meta_info"].get("cached_tokens")
+        info = reply["meta_info"]
+        try:
+            [[logprob, *_]] = info["output_token_ids_logprobs"][0]
+            return float(logprob), info.get("cached_tokens")
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._connection.failure(_lacks("output_token_ids_logprobs", info), error) from error
 
     async def top_gap(self, model: str, ids: Sequence[int], salt: str, temperature: float) -> float:
         """Return the difference between the log-probabilities of the two most likely next tokens."""
         parameters = {"max_new_tokens": 1, "temperature": temperature}
         reply = await self._generate(model, ids, salt, parameters, top_logprobs_num=2)
-        best, second = sorted((row[0] for row in reply["meta_info"]["output_top_logprobs"][0]), reverse=True)
-        return float(best - second)
+        info = reply["meta_info"]
+        try:
+            best, second = sorted((row[0] for row in info["output_top_logprobs"][0]), reverse=True)
+            return float(best - second)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._connection.failure(_lacks("output_top_logprobs", info), error) from error
 
     async def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter into the server."""
@@ -174,6 +182,11 @@ class SglangClient:
                 f"the server at {self._connection.url} read {num_read} tokens of a prompt of {len(prompt_ids)}"
             )
         return reply
+
+
+def _lacks(name: str, info: dict[str, Any]) -> str:
+    """Return the problem of a reply without usable log-probabilities under this name."""
+    return f"its reply has no usable {name}; meta_info has the keys {', '.join(sorted(info))}"
 
 
 def _missing_options(info: dict[str, Any], max_lora_rank: int | None) -> list[str]:

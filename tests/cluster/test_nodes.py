@@ -1,11 +1,13 @@
 """Counting GPUs."""
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from rft.cluster import nodes, num_gpus_here
+from rft.errors import WaitTimeout
 
 
 @pytest.mark.parametrize(("visible", "expected"), [("", 0), ("-1", 0), ("0", 1), ("2,3", 2)])
@@ -39,6 +41,18 @@ def test_gpus_without_devices_are_listed_by_the_driver(
     monkeypatch.setattr(nodes.os, "listdir", lambda folder: ["null", "dxg"])
     monkeypatch.setattr(nodes.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=listed))
     assert num_gpus_here() == expected
+
+
+def test_a_driver_that_does_not_list_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], *, timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(nodes.shutil, "which", lambda name: "/usr/lib/wsl/lib/nvidia-smi")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(nodes.os, "listdir", lambda folder: ["null", "dxg"])
+    monkeypatch.setattr(nodes.subprocess, "run", run)
+    with pytest.raises(WaitTimeout, match="after 60 s waiting for nvidia-smi -L to list the GPUs"):
+        num_gpus_here()
 
 
 def test_without_the_driver_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -73,6 +74,15 @@ def test_the_driver_is_asked_for_visible_gpus(
     monkeypatch.setattr(gpu_memory.subprocess, "run", run)
     assert memory_here() == expected
     assert asked[0][-1] == "--id=2,GPU-5f"
+
+
+def test_a_driver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], *, timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(gpu_memory.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(gpu_memory.subprocess, "run", run)
+    assert memory_here() == []
 
 
 def test_without_the_drivers_tool_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,20 @@ def test_canary_scores_of_other_tokens(engine: ServerEngine, server: FakeSglang,
         engine.score(CANARIES[:1])
 
 
+@pytest.mark.parametrize("rows", [None, [], [[]], [[["high", 7, None]]]])
+def test_a_score_through_the_cache_in_another_format(engine: ServerEngine, server: FakeSglang, rows: Any) -> None:
+    server.changes = {"meta_info": {"output_token_ids_logprobs": rows}}
+    with pytest.raises(SampleError, match=r"no usable output_token_ids_logprobs; meta_info has the keys cached_"):
+        engine.score(CANARIES[:1])
+
+
+@pytest.mark.parametrize("rows", [None, [], [[[-0.5, 7, None]]]])
+def test_most_likely_tokens_in_another_format(server: FakeSglang, tiny_model: Path, tmp_path: Path, rows: Any) -> None:
+    server.changes = {"meta_info": {"output_top_logprobs": rows}}
+    with pytest.raises(SampleError, match=r"no usable output_top_logprobs; meta_info has the keys cached_tokens, "):
+        ServerEngine(spec_of(server, tiny_model, tmp_path, temperature=0.7))
+
+
 def test_a_server_with_other_options_than_rft_needs(server: FakeSglang, tiny_model: Path, tmp_path: Path) -> None:
     server.options |= {
         "enable_lora": None,
