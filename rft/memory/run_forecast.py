@@ -135,19 +135,13 @@ def _cache_bytes(
 
 
 def _weights(run: RunConfig, facts: RunFacts) -> Sequence[ProcessMemory]:
-    """Return the copies of the weights between learner and samplers in main memory, if all weights are trained."""
+    """Return the copies of the weights between learner and samplers in main memory, if all weights are trained.
+
+    Ray's object store holds every kept version and the one on its way. Samplers and driver read them there, tensor by
+    tensor. The learner's own copies are mapped files, whose pages the system can drop; what it copies while it packs a
+    version is freed before this version enters the store.
+    """
     if run.learner.lora is not None or not run.learner.trains_a_model:
         return []
     once = facts.shape.num_weights * bytes_of(run.model.weights_dtype(on_gpu=facts.learner_gpus > 0))
-    kept = run.loop.staleness + 1
-    return [
-        ProcessMemory(
-            name="weights in transit",
-            parts={
-                "learner": (kept + 1) * once,
-                "object store": (kept + 1) * once,
-                "samplers": 2 * run.sampler.num_actors * once,
-                "driver": once,
-            },
-        )
-    ]
+    return [ProcessMemory(name="weights in transit", parts={"object store": (run.loop.staleness + 2) * once})]
