@@ -68,10 +68,8 @@ def fixed_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str, on_gpu:
         num_trained = shape.num_weights
     else:
         num_trained = lora_rank * shape.adapter_width
-        # A model in 16 bits keeps its output matrix in float32.
-        wide = shape.num_weights if dtype == "float32" else shape.vocabulary * shape.hidden
         parts = {
-            "weights": 2 * (shape.num_weights + wide),
+            "weights": shape.num_weights * (4 if dtype == "float32" else 2),
             "adapter": num_trained * (6 if is_mixed else 4),
         }
     libraries = LIBRARIES_ON_GPU_BYTES if on_gpu else LIBRARIES_ON_CPU_BYTES
@@ -81,7 +79,10 @@ def fixed_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str, on_gpu:
 def pass_bytes(
     shape: ModelShape, batch: MicroBatch, *, lora_rank: int | None, dtype: str, on_gpu: bool
 ) -> dict[str, int]:
-    """Return the bytes of a forward and backward pass, by part. Arguments like `fixed_bytes`."""
+    """Return the bytes of a forward and backward pass, by part, or of the score of the canaries if that needs more.
+
+    Arguments like `fixed_bytes`.
+    """
     is_mixed = on_gpu and dtype != "float32"
     per_layer = saved_bytes_per_layer(
         shape,
@@ -98,10 +99,15 @@ def pass_bytes(
     activations = batch.tokens * per_token
     if not on_gpu and batch.tokens * shape.intermediate * 4 < HEAP_BYTES:
         activations = int(HEAP_FACTOR * activations)
-    return {
-        "activations": activations,
-        "logits": _logits_bytes(shape, batch, lora_rank=lora_rank, on_gpu=on_gpu),
-    }
+    logits = _logits_bytes(shape, batch, lora_rank=lora_rank, on_gpu=on_gpu)
+    if dtype != "float32":
+        if lora_rank is not None:  # the loss converts the output matrix to float32 tile by tile
+            logits += 4 * min(shape.vocabulary, TILE_VOCABULARY) * shape.hidden
+        # Canaries are scored without activations, but with the whole output matrix in float32; if it is trained, it is
+        # rounded to 16 bits before.
+        matrix = shape.vocabulary * shape.hidden * (6 if lora_rank is None else 4)
+        logits = max(logits, matrix - activations)
+    return {"activations": activations, "logits": logits}
 
 
 def saved_bytes_per_layer(shape: ModelShape, *, sequence_tokens: int, lora_rank: int | None, is_mixed: bool) -> int:
