@@ -33,6 +33,10 @@ class ProcessMemory:
     """Sequences of full length that the key-value cache holds; None without a cache of known size."""
     sequence_tokens: int = 0
     """Length of these sequences: prompt and completion."""
+    resting_bytes: int = 0
+    """Bytes that the process keeps while it waits for engines that otherwise sleep."""
+    resting_gpus: float = 0.0
+    """GPUs that these engines leave it; 0 if no engine sleeps."""
 
     @property
     def num_bytes(self) -> int:
@@ -64,11 +68,25 @@ class Forecast:
         return int(min(1.0, process.gpus) * self.device.gpu_bytes) if self.device.gpu_bytes else None
 
     def fits(self, process: ProcessMemory) -> bool:
-        """Return whether a process fits; processes in main memory share it. Unknown memory counts as enough."""
+        """Return whether a process fits, at work and at rest. Unknown memory counts as enough."""
+        return self.works(process) and self.rests(process)
+
+    def works(self, process: ProcessMemory) -> bool:
+        """Return whether a process fits while it works; processes in main memory share it."""
         needed = process.num_bytes if process.gpus else self.ram_bytes()
         limit = self.limit_bytes(process)
         has_room = process.num_sequences is None or process.num_sequences >= 1
         return has_room and (limit is None or needed <= limit)
+
+    def rests(self, process: ProcessMemory) -> bool:
+        """Return whether a process fits beside engines that are awake and otherwise sleep."""
+        limit = self._resting_limit_bytes(process)
+        return limit is None or process.resting_bytes <= limit
+
+    def _resting_limit_bytes(self, process: ProcessMemory) -> int | None:
+        if not process.resting_gpus or self.device.gpu_bytes is None:
+            return None
+        return int(process.resting_gpus * self.device.gpu_bytes)
 
     def ram_bytes(self) -> int:
         """Return the main memory that all processes need together."""
@@ -87,7 +105,12 @@ class Forecast:
         """Describe each process that does not fit, one sentence each."""
         problems = []
         for process in self.processes:
-            if self.fits(process):
+            if not self.rests(process):
+                problems.append(
+                    f"the {process.name} keeps {in_gb(process.resting_bytes)} while the samplers are awake, which "
+                    f"leave it {in_gb(self._resting_limit_bytes(process) or 0)}; they sleep only during its step"
+                )
+            if self.works(process):
                 continue
             limit = self.limit_bytes(process)
             where = _where(process)

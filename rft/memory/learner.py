@@ -27,6 +27,8 @@ TILES_ON_CPU = 8.25
 exponential values, the gradient, the mask of the targets, and two intermediate results."""
 OPTIMIZER_BYTES = 12
 """A trained weight has a gradient and two moments of Adam, all in float32."""
+MOMENTS_BYTES = 8
+"""The moments, which remain after a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,16 @@ def fixed_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str, on_gpu:
         }
     libraries = LIBRARIES_ON_GPU_BYTES if on_gpu else LIBRARIES_ON_CPU_BYTES
     return parts | {"optimizer": num_trained * OPTIMIZER_BYTES, "libraries": libraries}
+
+
+def resting_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str) -> int:
+    """Return the bytes that a learner on a GPU keeps between two steps: no activations, gradients or 16-bit copies.
+
+    Arguments like `fixed_bytes`.
+    """
+    trained = shape.num_weights if lora_rank is None else lora_rank * shape.adapter_width
+    frozen = 0 if lora_rank is None else shape.num_weights * (4 if dtype == "float32" else 2)
+    return frozen + trained * (4 + MOMENTS_BYTES) + LIBRARIES_ON_GPU_BYTES
 
 
 def pass_bytes(

@@ -26,8 +26,10 @@ def remedies(run: RunConfig, shape: ModelShape, forecast: Forecast, prompt_token
     for process in forecast.processes:
         if forecast.fits(process):
             continue
-        if process.name == "learner":
+        if process.name == "learner" and not forecast.works(process):
             proposals += _for_learner(run, shape, forecast, process, prompt_tokens)
+        elif process.name == "learner":
+            proposals += _for_resting_learner(run)
         elif process.name == "sampler" and process.gpus:
             proposals += _for_sampler(run, process)
     if any(not forecast.fits(process) for process in forecast.processes):
@@ -69,6 +71,13 @@ def _for_learner(
         changed = run.model_copy(update={"learner": learner.model_copy(update={"lora": _default_lora(learner)})})
         proposals.append(f"an adapter instead of all weights: omit learner.lora=null ({needs(changed, **smallest)})")
     return proposals
+
+
+def _for_resting_learner(run: RunConfig) -> list[str]:
+    proposals = ["a smaller sampler.num_gpus with a larger learner.num_gpus"]
+    if run.learner.lora is None:
+        proposals.append("an adapter instead of all weights: omit learner.lora=null")
+    return [*proposals, "learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs, without sampler.sleep"]
 
 
 def _default_lora(learner: PolicyLearnerConfig) -> object:

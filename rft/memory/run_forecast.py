@@ -20,6 +20,7 @@ from rft.config.samplers.vllm import (
 from rft.memory.device import Device
 from rft.memory.engine import WHOLE_GPU_UTILIZATION, Serving, bytes_of, engine_bytes, kv_bytes_per_token
 from rft.memory.forecast import KV_CACHE, Forecast, ProcessMemory
+from rft.memory.learner import resting_bytes
 from rft.memory.model_shape import ModelShape
 from rft.memory.remedies import remedies
 from rft.memory.sizes import Sizes, choose_sizes, learner_bytes
@@ -41,6 +42,8 @@ class RunFacts:
     """How the samplers serve an adapter."""
     learner_gpus: float
     """GPUs of each rank of the learner."""
+    resting_gpus: float = 0.0
+    """GPUs that sleeping samplers leave to each rank while they are awake; 0 if none sleeps."""
     sampler_gpus: float
     """GPUs of each sampler."""
     max_requests: int
@@ -80,7 +83,18 @@ def _learner(run: RunConfig, facts: RunFacts, sizes: Sizes) -> Sequence[ProcessM
     parts = learner_bytes(run, facts.shape, sizes, prompt_tokens=facts.prompt_tokens, on_gpu=facts.learner_gpus > 0)
     if not parts:
         return []
-    return [ProcessMemory(name="learner", parts=parts, gpus=facts.learner_gpus, count=run.learner.num_workers)]
+    rank = run.learner.lora.rank if run.learner.lora else None
+    dtype = run.model.weights_dtype(on_gpu=True)
+    return [
+        ProcessMemory(
+            name="learner",
+            parts=parts,
+            gpus=facts.learner_gpus,
+            count=run.learner.num_workers,
+            resting_bytes=resting_bytes(facts.shape, lora_rank=rank, dtype=dtype) + parts.get("reference", 0),
+            resting_gpus=facts.resting_gpus,
+        )
+    ]
 
 
 def _sampler(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[ProcessMemory]:

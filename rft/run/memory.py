@@ -28,6 +28,11 @@ def memory_share(run: RunConfig, shares: Shares) -> float:
     return max(shares.learner_gpus, 1 - ASLEEP_SHARE * num_engines)
 
 
+def resting_share(run: RunConfig, shares: Shares) -> float:
+    """Return the share of a GPU's memory that sleeping engines leave to each rank while they are awake, else 0."""
+    return shares.learner_gpus if run.sampler.sleeps else 0.0
+
+
 def forecast_of(
     run: RunConfig,
     prepared: Prepared,
@@ -35,6 +40,7 @@ def forecast_of(
     *,
     learner_gpus: float,
     sampler_gpus: float,
+    resting_gpus: float = 0.0,
     grader_gpus: Sequence[float] = (),
     sizes: Sizes | None = None,
 ) -> Forecast:
@@ -46,6 +52,7 @@ def forecast_of(
         device: The free memory of the machine.
         learner_gpus: GPUs of each rank of the learner.
         sampler_gpus: GPUs of each sampler.
+        resting_gpus: GPUs that sleeping samplers leave to each rank while they are awake; 0 if none sleeps.
         grader_gpus: GPUs of each grader's model.
         sizes: The sizes of an earlier start of the run; None chooses them.
     """
@@ -55,6 +62,7 @@ def forecast_of(
         prompt_tokens=prepared.longest_prompt_tokens,
         serve=run.sampler.serving(read_config(prepared.model), dtype),
         learner_gpus=learner_gpus,
+        resting_gpus=resting_gpus,
         sampler_gpus=sampler_gpus,
         max_requests=completions_in_flight(run, prepared),
         others=tuple(
@@ -80,6 +88,7 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
         prepared,
         device_here(math.ceil(gpus + sum(shares.grader_gpus) - 1e-9)),
         learner_gpus=memory_share(run, shares),
+        resting_gpus=resting_share(run, shares),
         sampler_gpus=shares.sampler_gpus,
         grader_gpus=shares.grader_gpus,
         sizes=recorded_sizes(Path(run.output_dir)),

@@ -22,7 +22,7 @@ from rft.memory import Forecast
 from rft.run import build
 from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
-from rft.run.memory import forecast_of, memory_share, recorded_sizes, refuse_memory
+from rft.run.memory import forecast_of, memory_share, recorded_sizes, refuse_memory, resting_share
 from rft.run.started import cache_events, hold_tolerance
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
@@ -183,6 +183,7 @@ def _forecast(run: RunConfig, prepared: Prepared, place: Workplace, emit: Emit) 
         prepared,
         place.device,
         learner_gpus=memory_share(run, place.shares),
+        resting_gpus=resting_share(run, place.shares),
         sampler_gpus=place.shares.sampler_gpus,
         grader_gpus=place.shares.grader_gpus,
         sizes=recorded_sizes(Path(run.output_dir)),

@@ -11,6 +11,7 @@ import pytest
 from rft.config import RunConfig
 from rft.memory import Device, Forecast, ModelShape, ProcessMemory, RunFacts, forecast_run
 from rft.memory.engine import kv_bytes_per_token
+from rft.memory.learner import resting_bytes
 from rft.memory.model_shape import shape_of
 
 GB = 10**9
@@ -28,7 +29,8 @@ def make_forecast(make_run: MakeRun, small: ModelShape) -> Callable[..., Forecas
             shape=shape,
             prompt_tokens=250,
             serve="adapter",
-            learner_gpus=gpus,
+            learner_gpus=changes.pop("learner_gpus", gpus),
+            resting_gpus=changes.pop("resting_gpus", 0.0),
             sampler_gpus=gpus,
             max_requests=320,
             others=changes.pop("others", ()),
@@ -108,6 +110,26 @@ def test_all_weights_need_copies_in_main_memory(make_forecast: Callable[..., For
     assert forecast.problems() == [
         "the processes need 2.0 GB of main memory (weights in transit 2.0 GB), but 1.5 GB are free"
     ]
+
+
+@pytest.mark.parametrize(("resting_gpus", "fits"), [(0.25, False), (0.3, True)])
+def test_a_learner_beside_engines_that_are_awake(
+    make_forecast: Callable[..., Forecast], resting_gpus: float, fits: bool
+) -> None:
+    forecast = make_forecast(24, learner_gpus=0.85, resting_gpus=resting_gpus, learner={"lora": None})
+    # 494,032,768 weights with two moments, in float32, and CUDA's libraries.
+    assert of(forecast, "learner").resting_bytes == 12 * 494_032_768 + 700_000_000
+    expected = (
+        "the learner keeps 6.6 GB while the samplers are awake, which leave it 6.0 GB; they sleep only during its step"
+    )
+    assert forecast.problems() == ([] if fits else [expected])
+    assert forecast.remedies[:1] == (() if fits else ("a smaller sampler.num_gpus with a larger learner.num_gpus",))
+
+
+def test_a_frozen_model_at_rest(small: ModelShape) -> None:
+    # In 16 bits; the adapter and its moments are in float32.
+    expected = 2 * 494_032_768 + 12 * 32 * 549_888 + 700_000_000
+    assert resting_bytes(small, lora_rank=32, dtype="bfloat16") == expected
 
 
 def test_other_processes_are_counted(make_forecast: Callable[..., Forecast]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rft.cluster import Shares
 from rft.config.commands import load_training
-from rft.run.memory import memory_share
+from rft.run.memory import memory_share, resting_share
 from rft.run.turns import TurnTaking
 
 
@@ -54,3 +54,4 @@ def test_the_learners_share_of_a_gpus_memory(words: list[str], gpus: tuple[float
     run = load_training(["experiment=quickstart", *words], "/nowhere")
     shares = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=gpus[0], learner_gpus=gpus[1])
     assert memory_share(run, shares) == pytest.approx(expected)
+    assert resting_share(run, shares) == (gpus[1] if words else 0.0)
