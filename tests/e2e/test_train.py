@@ -177,6 +177,7 @@ def test_sample_with_the_adapter_as_the_readme_says(trained: Any, rft: Rft) -> N
     assert "Traceback" not in asked.output
 
 
+@pytest.mark.full
 def test_measure_it_on_another_skill_as_the_readme_says(trained: Any, rft: Rft) -> None:
     words = (*command_of_readme("evaluate"), "evaluation.completions_per_task=1", "output_dir=skill")
     measured = rft(*words, cwd=trained.folder.parent, output_dir="skill")
