@@ -29,8 +29,8 @@ quickstart: install
 	@$(BIN)/rft train experiment=quickstart
 
 UNIT_TESTS := pytest -m "not e2e" -n auto --maxprocesses 8 --dist worksteal
-# Two files at a time: the tests of a file share costly starts, and wait much of the time for processes to start.
-END_TO_END := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time: the tests of a file share costly starts, and wait much of the time for processes to start.
+END_TO_END := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: install
 	@$(BIN)/python -m $(UNIT_TESTS)

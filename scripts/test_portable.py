@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 PARTS: dict[str, tuple[int, tuple[str, ...]]] = {
     "unit": (3, ("-m", "not e2e", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")),
-    "e2e": (1, ("-m", "e2e and not full", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")),
+    "e2e": (1, ("-m", "e2e and not full", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")),
 }
 """Repetitions and pytest arguments of each part."""
 

@@ -4,7 +4,7 @@ import pytest
 
 from rft.doctor.trials import trial_findings
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
 
 def test_ray_and_vllm_start_and_a_cluster_that_is_not_there_is_named(free_port: int) -> None:

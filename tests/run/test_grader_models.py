@@ -47,6 +47,7 @@ def test_the_actor_scores_like_a_local_model(reward_model: Path, monkeypatch: py
     asyncio.run(asyncio.wait_for(job(), 300))
 
 
+@pytest.mark.full
 def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
 

@@ -42,6 +42,7 @@ def test_other_samplers_come_one_after_the_other(grid: Command, engines: list[An
     assert sweep["counts"] == {"finished": 2}
 
 
+@pytest.mark.full
 def test_a_cluster_of_four_cpus_takes_three_learners_beside_the_samplers(grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid("seed=0,1,2,3", "hydra.launcher.max_parallel_trials=4")
     assert (code, len(engines), sweep["counts"]) == (0, 1, {"finished": 4})
