@@ -146,13 +146,10 @@ def read_inputs(
     tasks = _collect(problems, lambda: _load_tasks(config, needs_training_tasks, reuse))
     if tasks is not None:
         _collect(problems, lambda: _check_enough(tasks, config))
-    graders = [_collect(problems, lambda item=item: load_grader(*item)) for item in config.graders.items()]  # type: ignore[misc]
-    without_model = {grader.name: problem for grader in graders if grader and (problem := model_problem(grader))}
-    problems += without_model.values()
-    valid = [grader for grader in graders if grader and grader.name not in without_model]
-    if tasks is not None and try_graders is not None and valid:
+    graders, usable = _load_graders(config.graders, problems)
+    if tasks is not None and try_graders is not None and usable:
         first = (tasks.train or tasks.test)[0]
-        _collect(problems, lambda: try_graders(valid, first))
+        _collect(problems, lambda: try_graders(usable, first))
     sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), problems)
     if isinstance(config, RunConfig) and (storage := config.storage):
         _collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
@@ -168,6 +165,16 @@ def read_inputs(
         sinks=sinks,
         reuse=reuse,
     )
+
+
+def _load_graders(
+    entries: Mapping[str, Mapping[str, Any]], problems: list[str]
+) -> tuple[list[LoadedGrader | None], list[LoadedGrader]]:
+    """Return the graders, None for each that cannot be loaded, and those whose models can be read as well."""
+    graders = [_collect(problems, lambda item=item: load_grader(*item)) for item in entries.items()]  # type: ignore[misc]
+    without_model = {grader.name: problem for grader in graders if grader and (problem := model_problem(grader))}
+    problems += without_model.values()
+    return graders, [grader for grader in graders if grader and grader.name not in without_model]
 
 
 def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
