@@ -198,25 +198,38 @@ class SamplerActor:
             ended.put_nowait(SampleError("this call was aborted"))
 
     async def _drive(self) -> None:
-        """Step the engine while it has work, and deliver finished completions."""
+        """Step the engine while it has work."""
+        loop = asyncio.get_running_loop()
+
+        def deliver(ended: list[tuple[int, Rollout]]) -> None:
+            loop.call_soon_threadsafe(self._deliver, ended)
+
         while self._engine.has_unfinished:
             try:
-                for sampled_in, rollout in await self._in_turn(self._advance):
-                    for stream in self._shared_requests.end(sampled_in, rollout):
-                        if (ended := self._streams.get(stream)) is not None:
-                            ended.put_nowait(rollout)
+                await self._in_turn(partial(self._advance, deliver))
             except Exception as failure:
                 for stream, ended in list(self._streams.items()):
                     ended.put_nowait(failure)
                     for idle in self._shared_requests.leave(stream):
                         await self._in_turn(partial(self._engine.abort, idle))
 
-    def _advance(self) -> list[tuple[int, Rollout]]:
-        """Step until a completion ends or another call waits for the engine."""
-        ended = self._engine.step()
-        while not ended and self._num_waiting == 1 and self._engine.has_unfinished:
-            ended = self._engine.step()
-        return ended
+    def _advance(self, deliver: Callable[[list[tuple[int, Rollout]]], None]) -> None:
+        """Step until the engine is idle or another call waits for it.
+
+        The engine does not wait for the event loop between steps: `deliver` passes completions on as they end.
+        """
+        is_alone = True
+        while is_alone and self._engine.has_unfinished:
+            if ended := self._engine.step():
+                deliver(ended)
+            is_alone = self._num_waiting == 1
+
+    def _deliver(self, ended: list[tuple[int, Rollout]]) -> None:
+        """Put finished completions into the queues of their streams."""
+        for sampled_in, rollout in ended:
+            for stream in self._shared_requests.end(sampled_in, rollout):
+                if (queue := self._streams.get(stream)) is not None:
+                    queue.put_nowait(rollout)
 
     async def _in_turn(self, do: Callable[[], T]) -> T:
         """Run a function in the engine's thread, after earlier calls."""
