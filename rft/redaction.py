@@ -1,4 +1,4 @@
-"""Recognizes keys and passwords of a configuration by their names, and hides them wherever they would be written.
+"""Hides the keys and passwords of a configuration wherever they would be written.
 
     {api_key: sk-1}                     {api_key: <redacted>}
     {api_key: sk-1}, with JUDGE_KEY=sk-1 in the environment       {api_key: ${oc.env:JUDGE_KEY}}
@@ -6,6 +6,8 @@
     https://ada:pw@host/f?code=x        https://<redacted>@host/f?code=<redacted>
 
 A value from the environment becomes a reference, which `restored` resolves. All other secrets are removed.
+`rft.secrets` recognizes secrets. Those of graders are `Secret` objects, so code that forgets to hide them fails instead
+of writing them.
 """
 
 from __future__ import annotations
@@ -15,18 +17,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-HIDDEN = "<redacted>"
+from rft.secrets import FORMS, HIDDEN, MIN_CHARS, Secret, is_secret
 
-MIN_CHARS = 8
-"""A shorter secret is hidden at its key, but not searched for in other texts, where it would match by chance."""
-
-_SECRET = re.compile(
-    r"(^|_)((api|access|private|secret|auth|account|service|openai|judge|azure|anthropic|google|hf|wandb)_?keys?"
-    r"|(\w*_)?(token|secret|credentials?)|password|passwd|passphrase|authorization|bearer|cookie)$"
-)
-_TOKENS_OF_TEXT = re.compile(
-    r"(bos|eos|pad|unk|sep|cls|mask|stop|start|end|think|image|audio|video|max|min|num)_token$"
-)
 _HARMLESS_HEADERS = ("accept", "accept_encoding", "accept_language", "content_type", "user_agent")
 _REFERENCE = re.compile(r"\$\{oc\.env:(\w+)\}")
 _SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH")
@@ -37,11 +29,8 @@ _SECRET_IN_URL = re.compile(
 _PAIR = re.compile(r"([\w.-]+)\s*[:=]\s*(\$\{[^}]*\}|\"[^\"]*\"|'[^']*'|[^,{}\[\]]+)")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token|ApiKey)\s+", re.I)
 
-
-def is_secret(name: str) -> bool:
-    """Whether a key with this name contains a secret: `api_key`, `hub_token`, but not `api_key_env` or `pad_token`."""
-    plain = name.lower().replace("-", "_")
-    return bool(_SECRET.search(plain)) and not _TOKENS_OF_TEXT.search(plain)
+Place = tuple[str | int, ...]
+"""The keys and indices that lead to a value."""
 
 
 def redacted(values: Any) -> Any:
@@ -50,8 +39,22 @@ def redacted(values: Any) -> Any:
     Args:
         values: Plain containers.
     """
-    secrets = dict(_secrets(values))
-    return _replaced(values, {place: _hidden(value) for place, value in secrets.items()})
+    return _replaced(values, {place: _hidden(value) for place, value in _secrets(values)})
+
+
+def sealed(values: Any) -> Any:
+    """Return a copy of a configuration with its secrets as `Secret` objects.
+
+    Args:
+        values: Plain containers.
+    """
+    return _replaced(values, {place: Secret(value) for place, value in _secrets(values)})
+
+
+def revealed(values: Any) -> Any:
+    """Return a copy of a configuration with the values of its `Secret` objects, for a grader or another process."""
+    secrets = {place: leaf.reveal() for place, leaf in _leaves(values) if isinstance(leaf, Secret)}
+    return _replaced(values, secrets)
 
 
 def restored(values: Any) -> tuple[Any, list[str]]:
@@ -61,7 +64,7 @@ def restored(values: Any) -> tuple[Any, list[str]]:
         values: Result of `redacted`.
     """
     problems: list[str] = []
-    again: dict[tuple[str | int, ...], Any] = {}
+    again: dict[Place, Any] = {}
     for place, value in _secrets(values):
         key = ".".join(map(str, place))
         if HIDDEN in str(value):
@@ -99,9 +102,8 @@ def hide(text: str, secrets: Sequence[str]) -> str:
 
 
 def hide_in_message(text: str) -> str:
-    """Return a library's message without secrets of the environment and of URLs."""
-    held = [one for name, one in os.environ.items() if _SECRET_VARIABLE.search(name) and len(one) >= MIN_CHARS]
-    return _without_url_secrets(hide(text, sorted(held, key=len, reverse=True)))
+    """Return a library's message without secrets of the environment and of URLs, and without keys of known forms."""
+    return _without_url_secrets(FORMS.sub(HIDDEN, hide(text, list(_of_environment()))))
 
 
 def has_url_secret(address: str) -> bool:
@@ -117,7 +119,7 @@ def hide_in_words(words: Sequence[str], values: Any) -> list[str]:
         values: The resulting configuration.
     """
     secrets = secrets_in(values)
-    return [hide(_PAIR.sub(_without_value, word), secrets) for word in words]
+    return [FORMS.sub(HIDDEN, hide(_PAIR.sub(_without_value, word), secrets)) for word in words]
 
 
 def searched_secrets(words: Iterable[str]) -> list[str]:
@@ -135,10 +137,12 @@ def searched_secrets(words: Iterable[str]) -> list[str]:
 
 def _without_value(pair: re.Match[str]) -> str:
     name, value = pair[1].rpartition(".")[2], pair[2]
-    return pair[0].removesuffix(value) + HIDDEN if is_secret(name) and not _REFERENCE.search(value) else pair[0]
+    if _REFERENCE.search(value) or not is_secret(name, value.strip("'\"")):
+        return pair[0]
+    return pair[0].removesuffix(value) + HIDDEN
 
 
-def _leaves(values: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+def _leaves(values: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
     """Yield every value that is not a container, with its path."""
     if isinstance(values, Mapping):
         for key, value in values.items():
@@ -150,14 +154,40 @@ def _leaves(values: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
         yield place, values
 
 
-def _secrets(values: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield every value that is secret or, for a URL, contains a secret."""
-    for place, value in _leaves(values):
+def _secrets(values: Any) -> Iterator[tuple[Place, Any]]:
+    """Yield every value that is secret or contains a secret. `Secret` objects are revealed."""
+    held = _of_environment()
+    for place, leaf in _leaves(values):
+        value = leaf.reveal() if isinstance(leaf, Secret) else leaf
         if isinstance(value, bool) or value in (None, ""):
             continue
         names = [str(step) for step in (place[2:] if place[0] == "graders" else place)]  # graders have arbitrary names
-        if any(map(is_secret, names)) or _is_header(names) or _is_url_with_secret(value):
+        if (
+            isinstance(leaf, Secret)
+            or any(is_secret(name, value) for name in names)
+            or _is_header(names)
+            or (isinstance(value, str) and _has_secret(value, held))
+        ):
             yield place, value
+
+
+def _has_secret(text: str, held: Iterable[str]) -> bool:
+    """Whether a text has a secret under any name: in a URL, of a known form, of the environment, or a hidden one."""
+    return bool(
+        _is_url_with_secret(text)
+        or FORMS.search(text)
+        or HIDDEN in text
+        or _REFERENCE.search(text)
+        or any(secret in text for secret in held)
+    )
+
+
+def _of_environment() -> dict[str, str]:
+    """Return the secrets of the environment, the longest first, with the names of their variables."""
+    held = [
+        (value, name) for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= MIN_CHARS
+    ]
+    return dict(sorted(held, key=lambda one: len(one[0]), reverse=True))
 
 
 def _is_header(names: Sequence[str]) -> bool:
@@ -166,22 +196,18 @@ def _is_header(names: Sequence[str]) -> bool:
     return within and names[-1].lower().replace("-", "_") not in _HARMLESS_HEADERS
 
 
-def _is_url_with_secret(value: Any) -> bool:
-    text = value if isinstance(value, str) and "://" in value else ""
-    return bool(_USER_IN_URL.search(text) or _SECRET_IN_URL.search(text))
+def _is_url_with_secret(text: str) -> bool:
+    return "://" in text and bool(_USER_IN_URL.search(text) or _SECRET_IN_URL.search(text))
 
 
 def _hidden(value: Any) -> Any:
     text = str(value)
     if _REFERENCE.search(text):
         return value
-    held = {name: one for name, one in os.environ.items() if _SECRET_VARIABLE.search(name) and len(one) >= MIN_CHARS}
-    for name, one in sorted(held.items(), key=lambda item: len(item[1]), reverse=True):
-        if one in text:
-            return text.replace(one, f"${{oc.env:{name}}}")
-    if "://" not in text:
-        return HIDDEN
-    return _without_url_secrets(text)
+    for secret, name in _of_environment().items():
+        if secret in text:
+            return text.replace(secret, f"${{oc.env:{name}}}")
+    return _without_url_secrets(text) if _is_url_with_secret(text) else HIDDEN
 
 
 def _without_url_secrets(text: str) -> str:
@@ -191,12 +217,12 @@ def _without_url_secrets(text: str) -> str:
 def _texts(value: Any) -> list[str]:
     """Return the secret parts of a value: parts of a URL or of `Bearer ...`, otherwise the whole value."""
     text = str(value)
-    if "://" in text:
+    if _is_url_with_secret(text):
         return _USER_IN_URL.findall(text) + [match[2] for match in _SECRET_IN_URL.finditer(text)]
     return [text, _SCHEME.sub("", text, count=1)]
 
 
-def _replaced(values: Any, by_place: Mapping[tuple[str | int, ...], Any], place: tuple[str | int, ...] = ()) -> Any:
+def _replaced(values: Any, by_place: Mapping[Place, Any], place: Place = ()) -> Any:
     if isinstance(values, Mapping):
         return {key: _replaced(value, by_place, (*place, key)) for key, value in values.items()}
     if isinstance(values, (list, tuple)):

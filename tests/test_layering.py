@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The words of the project: records and errors. Standard library only.
     1: (
-        ("rft", "rft.types", "rft.errors"),
+        ("rft", "rft.types", "rft.errors", "rft.secrets"),
         ("rft.waiting", "rft.redaction", "rft.imports", "rft.wording"),
     ),
     # What is done with the records. No torch.

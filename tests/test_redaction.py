@@ -9,8 +9,9 @@ import yaml
 from rft.config.commands import load_training, with_hydra
 from rft.errors import ConfigError
 from rft.grading import grader_problems
-from rft.redaction import HIDDEN, hide, hide_in_words, is_secret, redacted, restored, secrets_in
+from rft.redaction import hide, hide_in_words, redacted, restored, secrets_in
 from rft.run_folder.recorder import Recorder
+from rft.secrets import HIDDEN, is_secret
 
 SECRET = "sk-planted-0123456789"
 
@@ -74,7 +75,7 @@ def test_a_secret_of_the_environment_becomes_a_reference_to_it(monkeypatch: pyte
 def test_what_is_hidden_must_be_given_again() -> None:
     values, problems = restored({"a": {"api_key": HIDDEN}, "url": f"https://{HIDDEN}@host", "text": HIDDEN})
     assert values == {"a": {"api_key": HIDDEN}, "url": f"https://{HIDDEN}@host", "text": HIDDEN}
-    assert [problem.partition(":")[0] for problem in problems] == ["a.api_key", "url"]
+    assert [problem.partition(":")[0] for problem in problems] == ["a.api_key", "url", "text"]
     assert "give it again, best as a.api_key='${oc.env:NAME_OF_A_VARIABLE}'" in problems[0]
 
 
@@ -118,10 +119,10 @@ def test_resume_asks_for_what_was_hidden(tmp_path: Path, monkeypatch: pytest.Mon
         load_training([f"resume={folder}"])
     (problem,) = caught.value.problems
     assert problem.startswith("graders.g.api_key: a secret, which config.yaml does not hold; give it again")
-    assert load_training([f"resume={folder}", f"graders.g.api_key={SECRET}"]).graders["g"]["api_key"] == SECRET
+    assert load_training([f"resume={folder}", f"graders.g.api_key={SECRET}"]).graders["g"]["api_key"].reveal() == SECRET
     monkeypatch.setenv("PLANTED", SECRET)
     again = load_training([f"resume={folder}", "graders.g.api_key=${oc.env:PLANTED}"])
-    assert again.graders["g"]["api_key"] == SECRET
+    assert again.graders["g"]["api_key"].reveal() == SECRET
     with pytest.raises(ConfigError, match=r"graders\.g\.use=exact: cannot be changed on resume"):
         load_training([f"resume={folder}", f"graders.g.api_key={SECRET}", "graders.g.use=exact"])
 
@@ -130,7 +131,7 @@ def test_resume_takes_from_the_environment_what_came_from_it(tmp_path: Path, mon
     monkeypatch.setenv("PLANTED_KEY", SECRET)
     folder = started(tmp_path, "graders.g.api_key=${oc.env:PLANTED_KEY}")
     monkeypatch.setenv("PLANTED_KEY", "sk-of-tomorrow")
-    assert load_training([f"resume={folder}"]).graders["g"]["api_key"] == "sk-of-tomorrow"
+    assert load_training([f"resume={folder}"]).graders["g"]["api_key"].reveal() == "sk-of-tomorrow"
 
 
 def test_what_hydra_writes_about_a_multirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

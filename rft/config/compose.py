@@ -306,7 +306,7 @@ def _without_missing(values: Any) -> Any:
 
 def _repaired(schema: type[Config], values: Mapping[str, Any], error: ValidationError) -> Config | None:
     """Return the configuration with defaults for wrong fields; None if a required field is wrong."""
-    repaired: Any = OmegaConf.to_container(OmegaConf.create(dict(values)))
+    repaired: Any = copy.deepcopy(dict(values))
     for item in error.errors():
         *path, last = key_of(item["loc"]).split(".")
         section = repaired

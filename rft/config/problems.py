@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -25,9 +26,10 @@ from rft.config.trackers import tracker_problems
 from rft.data.sources import local_file
 from rft.errors import UsageError
 from rft.grading import grader_problems
+from rft.grading.outbound.guard import is_loopback
 from rft.grading.verdicts import FAILED, INCONCLUSIVE, Unaudited, unaudited, verdict_problems
 from rft.models.base_model import refuse_place
-from rft.redaction import hide_in_words
+from rft.redaction import hide_in_words, revealed
 from rft.storage import address_problems
 
 MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
@@ -48,6 +50,9 @@ _SET_IN_TEMPLATES = frozenset(
 )
 """Arguments of `apply_chat_template`, which a template cannot use as variables."""
 
+
+MIN_TOKEN_CHARS = 16
+"""Shortest token of `rft serve-grader`."""
 
 _QUOTED = re.compile(r"='([A-Za-z_./][\w./:-]*)'$")
 """A quoted text at the end of an override that reads the same without quotes, such as a path."""
@@ -140,7 +145,7 @@ def audit_warnings(run: RunConfig) -> list[str]:
 
 def _audit_command(run: RunConfig) -> str:
     """Return the command that audits a run's graders on its tasks."""
-    settings: dict[str, Any] = {"graders": run.graders}
+    settings: dict[str, Any] = {"graders": revealed(run.graders)}
     if run.data.columns:
         settings["data"] = {"columns": run.data.columns}
     if run.grading.audit_folder != GradingConfig.model_fields["audit_folder"].default:
@@ -166,7 +171,19 @@ def audit_folder(grading: GradingConfig) -> Path | None:
 
 def serve_problems(config: ServeConfig) -> list[str]:
     """Return all problems of a grader service, one sentence each."""
-    return _grader_problems(config.graders, "reward")
+    problems = _grader_problems(config.graders, "reward")
+    variable = config.token_env
+    if variable is not None and len(os.environ.get(variable, "").strip()) < MIN_TOKEN_CHARS:
+        problems.append(
+            f"token_env={variable}: the environment variable must hold a token of at least {MIN_TOKEN_CHARS} "
+            "characters, such as the output of `openssl rand -hex 32`"
+        )
+    if variable is None and not is_loopback(config.host):
+        problems.append(
+            f"host={config.host}: other machines could use the service; name an environment variable with a token in "
+            "token_env, or listen on 127.0.0.1"
+        )
+    return problems
 
 
 def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from rft.config.fields import (
     AbsoluteFolder,
@@ -24,6 +24,15 @@ from rft.config.fields import (
 )
 from rft.config.learners import Learner
 from rft.config.samplers import Sampler
+from rft.redaction import sealed
+
+
+def _with_sealed_secrets(graders: dict[str, dict[str, Any]]) -> Any:
+    """Turn secrets among the options of graders into `Secret` objects."""
+    return sealed({"graders": graders})["graders"]
+
+
+Graders = Annotated[dict[str, dict[str, Any]], AfterValidator(_with_sealed_secrets)]
 
 
 class ModelConfig(Section):
@@ -110,6 +119,9 @@ class GradingConfig(Section):
     """Completions graded at the same time."""
     num_workers: Positive | None = None
     """Worker processes for synchronous graders; null takes one less than the number of cores, and at least 2."""
+    worker_memory_mb: Positive | None = 4096
+    """Memory in MiB that a worker process may use on top of the loaded graders. A call that needs more fails with a
+    MemoryError, and its completion gets no reward; null sets no limit."""
     cache_folder: str | None = None
     """Folder that keeps the scores of deterministic graders, so that no input is graded twice; null keeps none."""
     max_fault_share: Annotated[Number, Field(ge=0, le=1)] = 0.1
@@ -193,7 +205,7 @@ class EvaluateConfig(Section):
     model: ModelConfig
     data: DataConfig
     sampler: Sampler
-    graders: dict[str, dict[str, Any]]
+    graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -244,7 +256,7 @@ class GradeConfig(Section):
     dry_run: bool = False
     """Run every check that needs no start, print the plan and stop."""
     data: CompletionsConfig
-    graders: dict[str, dict[str, Any]]
+    graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
 
@@ -281,7 +293,7 @@ class AuditConfig(Section):
     """Completions of one prompt in the planned run."""
     completions_per_step: Positive = 64
     """Completions of one step in the planned run."""
-    graders: dict[str, dict[str, Any]]
+    graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
 
@@ -298,7 +310,17 @@ class ServeConfig(Section):
     """Address to listen on; the default accepts requests only from this machine."""
     port: Annotated[Whole, Field(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one."""
-    graders: dict[str, dict[str, Any]]
+    token_env: str | None = None
+    """Environment variable with the token that requests must send as `Authorization: Bearer <token>`; null requires no
+    token, which is possible only on a loopback address."""
+    allowed_hosts: list[str] = []
+    """Names of this service in the header `Host`, besides loopback names and `host`. An empty list allows any name on
+    other addresses than loopback, where the token protects the service."""
+    max_completions: Positive = 4096
+    """Maximum number of completions in one request."""
+    request_timeout_s: PositiveSeconds = 300.0
+    """Seconds allowed for grading one request."""
+    graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
 
 
@@ -359,7 +381,7 @@ class RunConfig(Section):
     loop: LoopConfig = LoopConfig()
     sampler: Sampler
     learner: Learner
-    graders: dict[str, dict[str, Any]]
+    graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

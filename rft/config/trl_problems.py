@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rft.config.trl_options import TrlOption, trl_options
 from rft.config.trl_support import PASSED_ON, SET_BY_RFT, WITHOUT_EFFECT
 from rft.imports import is_installed
-from rft.redaction import is_secret
+from rft.secrets import is_secret
 
 _TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a string"}
 _TYPE_NAMES |= {"list": "a list", "dict": "a mapping", "None": "null"}
@@ -40,7 +40,7 @@ def trl_problems(
         given = f"learner.trl.{name}={value}"
         if name in SET_BY_RFT:
             problems.append(f"{given}: rft sets this itself; use {instead.get(name) or _replacement(name, keys)}")
-        elif is_secret(name) and value is not None:
+        elif value is not None and is_secret(name, value):
             problems.append(f"learner.trl.{name}: TRL writes its options into the checkpoints; set HF_TOKEN instead")
         elif name in WITHOUT_EFFECT:
             problems.append(f"{given}: this has no effect in rft: {WITHOUT_EFFECT[name]}")

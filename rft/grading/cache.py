@@ -17,6 +17,7 @@ from pathlib import Path
 from rft.errors import OutputError
 from rft.grading.contract import LoadedGrader
 from rft.grading.processes.wire import decode_scores, encode_inputs, encode_scores
+from rft.redaction import revealed
 from rft.types import Rollout, Score, Task
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class ScoreCache:
     @staticmethod
     def key(grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> str | None:
         """Return the key of a call, 64 hexadecimal digits; None if JSON cannot hold its inputs."""
-        entry = {name: value for name, value in (grader.entry or {}).items() if name not in PANELS_OWN}
+        entry = {name: value for name, value in revealed(grader.entry or {}).items() if name not in PANELS_OWN}
         try:
             inputs = encode_inputs(grader, task, rollouts)
         except ValueError:

@@ -22,6 +22,7 @@ from rft.errors import OutputError
 from rft.grading.loading.keys import KEYS
 from rft.grading.loading.registry import load_grader
 from rft.grading.loading.targets import BUILT_IN, find_target
+from rft.redaction import revealed
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 NEVER = "never audited"
@@ -158,7 +159,7 @@ def audit_state(folder: Path | None, entries: Mapping[str, Mapping[str, Any]]) -
 
 
 def _identity(name: str, entry: Mapping[str, Any]) -> str:
-    scoring = {key: value for key, value in entry.items() if key not in KEYS or key in ("range", "clip")}
+    scoring = {key: value for key, value in revealed(entry).items() if key not in KEYS or key in ("range", "clip")}
     return _digest([load_grader(name, entry).sha256, scoring, _children(entry)])
 
 

@@ -19,9 +19,10 @@ from rft.config.commands import load_training
 from rft.config.grid import check_trials
 from rft.config.search import Search, key_of, read_search
 from rft.errors import ConfigError, OutputError, UsageError
-from rft.redaction import HIDDEN, hide, hide_in_words, secrets_in
+from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
 from rft.run_folder.recorder import writing
+from rft.secrets import HIDDEN
 from rft.sweep.grid import prepare_all
 from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, record

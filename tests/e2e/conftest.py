@@ -177,6 +177,8 @@ class Run:
     output: str
     orphans: list[str]
     folder: Path
+    commands: frozenset[str] = frozenset()
+    """The command lines of all processes that it started."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -190,11 +192,14 @@ class Family:
     mark: str
     process: psutil.Process
     seen: set[psutil.Process] = field(default_factory=set)
+    commands: set[str] = field(default_factory=set)
 
     def look(self) -> None:
         for process in [self.process, *self.seen]:
             try:
                 self.seen |= set(process.children(recursive=True))
+                if process != self.process:
+                    self.commands.add(" ".join(process.cmdline()))
             except psutil.NoSuchProcess:
                 continue
 
@@ -212,18 +217,22 @@ class Family:
 
 
 def _rft(
-    *words: str, cwd: Path, on_line: Callable[[str, Callable[[], None]], None] | None = None, output_dir: str = "run"
+    *words: str,
+    cwd: Path,
+    on_line: Callable[[str, Callable[[], None]], None] | None = None,
+    output_dir: str = "run",
+    environment: Mapping[str, str] | None = None,
 ) -> Run:
     """Run a command. `on_line(line, press_ctrl_c)` sees each line of its output while it runs.
 
     It gets a session of its own, so that Ctrl-C reaches all of its processes, as on a terminal.
     """
     mark = uuid.uuid4().hex
-    environment = {**os.environ, MARK: mark, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    own = {MARK: mark, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
     started = subprocess.Popen(
         [RFT, *words],
         cwd=cwd,
-        env=environment,
+        env=os.environ | own,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -244,7 +253,8 @@ def _rft(
     finally:
         overdue.cancel()
     print("".join(lines))  # pytest shows it when the test fails
-    return Run(code=code, output="".join(lines), orphans=family.left(), folder=cwd / output_dir)
+    orphans, commands = family.left(), frozenset(family.commands)
+    return Run(code=code, output="".join(lines), orphans=orphans, folder=cwd / output_dir, commands=commands)
 
 
 def _write_tasks(folder: Path) -> Path:

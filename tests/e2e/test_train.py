@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,13 +186,17 @@ def test_measure_it_on_another_skill_as_the_readme_says(trained: Any, rft: Rft) 
     assert measured.summary["n"] == 250
 
 
-SECRET = "sk-planted-0123456789"
+SECRET, PHRASE, WORD = "sk-planted-0123456789", "ghp_0123456789abcdefghijABCDEFGHIJ0123", "hunter2-of-the-environment"
+"""Secrets under a telling name, under a harmless name but of a known form, and from the environment."""
+PLANTED = {"PLANTED_WORD": WORD}
 OWN_GRADERS = (
     "sampler=transformers",
     "graders.concise.use=my_graders.py:concise",
     "graders.concise.weight=0.1",
     "graders.keyed.use=my_graders.py:keyed",
     f"graders.keyed.api_key={SECRET}",
+    f"graders.keyed.phrase={PHRASE}",
+    "graders.keyed.pwd=${oc.env:PLANTED_WORD}",
     "grading.max_fault_share=1",
     "loop.steps=2",
     "loop.checkpoint_every_steps=1",
@@ -201,18 +206,29 @@ OWN_GRADERS = (
 
 
 @pytest.fixture(scope="module")
-def own_graders(tmp_path_factory: pytest.TempPathFactory, three_steps: tuple[str, ...], rft: Rft) -> Any:
+def ray_folder() -> Iterator[Path]:
+    """Where Ray of a run keeps its logs. A short path, because sockets lie there, too."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def own_graders(
+    tmp_path_factory: pytest.TempPathFactory, three_steps: tuple[str, ...], rft: Rft, ray_folder: Path
+) -> Any:
     """Two steps with the transformers sampler, a real learner and two graders: one has a key, and tells it at times."""
     folder = tmp_path_factory.mktemp("own-graders")
     (folder / "my_graders.py").write_text(
         '"""Graders of my own."""\n\n\ndef concise(completion):\n'
         '    """1 for an empty completion, 0 from 40 characters on."""\n'
         "    return max(0.0, 1 - len(completion) / 40)\n\n\n"
-        "def keyed(completion, api_key):\n"
-        "    if len(completion) % 2:\n        raise ValueError(api_key)\n    return 1\n"
+        "def keyed(completion, api_key, phrase, pwd):\n"
+        "    print(api_key, phrase, pwd)\n"
+        "    if len(completion) % 2:\n        raise ValueError(f'{api_key} {phrase} {pwd}')\n    return 1\n"
     )
     (folder / "test.jsonl").write_text("".join((TASKS / "test.jsonl").read_text().splitlines(keepends=True)[:NUM_TEST]))
-    return rft("train", *three_steps, *OWN_GRADERS, "output_dir=run", cwd=folder)
+    environment = PLANTED | {"RAY_TMPDIR": str(ray_folder)}
+    return rft("train", *three_steps, *OWN_GRADERS, "output_dir=run", cwd=folder, environment=environment)
 
 
 def test_graders_of_ones_own_and_the_transformers_sampler(own_graders: Any) -> None:
@@ -232,18 +248,23 @@ def test_graders_of_ones_own_and_the_transformers_sampler(own_graders: Any) -> N
         assert metrics["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
 
 
-def test_a_key_is_nowhere_in_the_run_folder_nor_in_the_output(own_graders: Any) -> None:
+def test_planted_secrets_are_in_no_file_no_log_and_no_process_argument(own_graders: Any, ray_folder: Path) -> None:
     files = [path for path in own_graders.folder.rglob("*") if path.is_file()]
+    logs = [path for path in ray_folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert len(logs) > 5 and len(own_graders.commands) > 3
+    assert "grader_output.txt" in {path.name for path in files}
     assert {"config.yaml", "manifest.json", "README.md", "rollouts.jsonl"} <= {path.name for path in files}
     assert "ValueError: <redacted>" in (own_graders.folder / "rollouts.jsonl").read_text()
-    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
-    assert SECRET not in own_graders.output
+    for secret in (SECRET, PHRASE, WORD):
+        assert [path for path in [*files, *logs] if secret.encode() in path.read_bytes()] == []
+        assert secret not in own_graders.output
+        assert [command for command in own_graders.commands if secret in command] == []  # besides the typed one
 
 
 @pytest.mark.full
 def test_two_ranks_learn_what_one_learns(own_graders: Any, three_steps: tuple[str, ...], rft: Rft) -> None:
     words = (*three_steps, *OWN_GRADERS, "data.test=null", "learner.num_workers=2", "output_dir=ranks")
-    shared = rft("train", *words, cwd=own_graders.folder.parent, output_dir="ranks")
+    shared = rft("train", *words, cwd=own_graders.folder.parent, output_dir="ranks", environment=PLANTED)
     assert (shared.code, shared.orphans) == (0, [])
     alone, together = read_metrics(own_graders.folder)[1:], read_metrics(shared.folder)[1:]
     assert [line["step"] for line in together] == [1, 2]

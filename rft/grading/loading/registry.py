@@ -28,7 +28,7 @@ from rft.grading.loading.keys import take_keys
 from rft.grading.loading.options import fill_in, unknown_option
 from rft.grading.loading.targets import BUILT_IN, Target, did_you_mean, find_target
 from rft.imports import missing_packages
-from rft.redaction import hide, secrets_in
+from rft.redaction import hide, revealed, sealed, secrets_in
 
 
 def load_grader(name: str, spec: Mapping[str, Any]) -> LoadedGrader:
@@ -57,6 +57,7 @@ def _load(name: str, spec: Any) -> tuple[LoadedGrader | None, list[str]]:
     key = f"graders.{name}"
     if not isinstance(spec, Mapping):
         return None, [f"{key}: {spec!r} is not a mapping; write for example {{use: exact, weight: 1.0}}"]
+    spec = revealed(spec)
     options = dict(spec)
     use, openai, style = options.pop("use", None), options.pop("openai", None), options.pop("style", None)
     values, problems = take_keys(options)
@@ -82,7 +83,7 @@ def _load(name: str, spec: Any) -> tuple[LoadedGrader | None, list[str]]:
         takes=bound.takes,
         per_group=bound.per_group,
         in_process=in_process,
-        entry=dict(spec),
+        entry=sealed({"graders": {name: spec}})["graders"][name],
         use=use or str(openai if isinstance(openai, (str, Path)) else "openai"),
         file=target.file,
         sha256=target.sha256,
