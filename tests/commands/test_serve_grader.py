@@ -45,3 +45,31 @@ def test_everything_wrong_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_service(["port=70000", "graders.correct.use=exat"])
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["port=70000", "graders.correct.use"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "grader.example"])
+def test_other_machines_need_a_token(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [f"host='{host}'", "graders.correct.use=exact"]
+    with pytest.raises(ConfigError) as caught:
+        load_service(words)
+    assert caught.value.problems[0].startswith(
+        f"host={host}: other machines could use the service; name an environment"
+    )
+    monkeypatch.setenv("PLANTED", "0123456789abcdef")
+    assert load_service([*words, "token_env=PLANTED"]).token_env == "PLANTED"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1", "localhost"])
+def test_this_machine_needs_none(host: str) -> None:
+    assert load_service([f"host='{host}'", "graders.correct.use=exact"]).host == host
+
+
+@pytest.mark.parametrize("token", ["", "short", None])
+def test_a_token_that_is_too_short(token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLANTED", raising=False)
+    if token is not None:
+        monkeypatch.setenv("PLANTED", token)
+    with pytest.raises(ConfigError) as caught:
+        load_service(["token_env=PLANTED", "graders.correct.use=exact"])
+    [problem] = caught.value.problems
+    assert problem.startswith("token_env=PLANTED: the environment variable must hold a token of at least 16 characters")
