@@ -19,6 +19,7 @@ from typing import ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.clients.model_client import ModelCallError, ModelClient
+from rft.grading.clients.outage import OUTAGE_S
 
 MAX_REASON_CHARS = 500
 
@@ -52,6 +53,8 @@ class Embedding:
     """Deadline of one attempt in seconds."""
     backoff_s: float = 0.5
     """Seconds before the second attempt; doubled with each attempt, unless `Retry-After` asks for more (at most 30)."""
+    outage_s: float = OUTAGE_S
+    """Seconds to wait for a service that is down but has answered before. They do not count towards `timeout_s`."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -71,7 +74,13 @@ class Embedding:
         """The model."""
         retries = self.attempts - 1
         return ModelClient(
-            self.base_url, self.model, self.api_key_env, self.attempt_timeout_s, retries, backoff_s=self.backoff_s
+            self.base_url,
+            self.model,
+            self.api_key_env,
+            self.attempt_timeout_s,
+            retries,
+            backoff_s=self.backoff_s,
+            outage_s=self.outage_s,
         )
 
     async def grade(self, completion: str, task: Task) -> Score | None:

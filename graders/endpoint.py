@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from rft.grading import Rollout, Score, Status, Task
 from rft.grading.clients.http import CallFailed, Patience, post_json
+from rft.grading.clients.outage import OUTAGE_S
 from rft.grading.foreign.styles import STYLES
 from rft.grading.foreign.styles.payloads import Graded
 from rft.grading.normalise import to_score
@@ -50,6 +51,8 @@ class Endpoint:
     """Deadline of one attempt in seconds."""
     backoff_s: float = 0.5
     """Seconds before the second attempt; doubled with each attempt, unless `Retry-After` asks for more (at most 30)."""
+    outage_s: float = OUTAGE_S
+    """Seconds to wait for a service that is down but has answered before. They do not count towards `timeout_s`."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -60,8 +63,8 @@ class Endpoint:
             problems.append("url contains a user or password; put the key into an environment variable and set key_env")
         if self.key_env is not None and not os.environ.get(self.key_env):
             problems.append(f"key_env={self.key_env!r}: the environment variable is missing or empty")
-        if self.attempts < 1 or self.attempt_timeout_s <= 0 or self.backoff_s < 0:
-            problems.append("attempts must be at least 1, attempt_timeout_s above 0, backoff_s at least 0")
+        if self.attempts < 1 or self.attempt_timeout_s <= 0 or min(self.backoff_s, self.outage_s) < 0:
+            problems.append("attempts must be at least 1, attempt_timeout_s above 0, backoff_s and outage_s at least 0")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -75,7 +78,10 @@ class Endpoint:
                 self._request(completion, task, rollout),
                 headers={self.key_header: prefix + key} if key else {},
                 patience=Patience(
-                    attempts=self.attempts, attempt_timeout_s=self.attempt_timeout_s, backoff_s=self.backoff_s
+                    attempts=self.attempts,
+                    attempt_timeout_s=self.attempt_timeout_s,
+                    backoff_s=self.backoff_s,
+                    outage_s=self.outage_s,
                 ),
                 secrets=[key] if key else [],
             )

@@ -34,6 +34,7 @@ from typing import Any, ClassVar, Literal
 
 from rft.grading import Score, Status, Task, final_answer, reference
 from rft.grading.clients.model_client import ModelCallError, ModelClient, Reply, strict_object
+from rft.grading.clients.outage import OUTAGE_S
 
 MAX_REASON_CHARS = 500
 OPENERS = ("thought process", "let's solve this problem step by step", "let's think step by step", "solution", "answer")
@@ -105,6 +106,8 @@ class Judge:
     """Deadline of one attempt in seconds."""
     backoff_s: float = 0.5
     """Seconds before the second attempt; doubled with each attempt, unless `Retry-After` asks for more (at most 30)."""
+    outage_s: float = OUTAGE_S
+    """Seconds to wait for a service that is down but has answered before. They do not count towards `timeout_s`."""
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -149,7 +152,13 @@ class Judge:
         """The judge."""
         retries = self.attempts - 1
         return ModelClient(
-            self.base_url, self.model, self.api_key_env, self.attempt_timeout_s, retries, backoff_s=self.backoff_s
+            self.base_url,
+            self.model,
+            self.api_key_env,
+            self.attempt_timeout_s,
+            retries,
+            backoff_s=self.backoff_s,
+            outage_s=self.outage_s,
         )
 
     async def grade(self, completion: str, task: Task) -> Score | None:

@@ -7,6 +7,7 @@ needs no root. It does nothing if no lock has changed. One line reports a missin
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -36,13 +37,12 @@ def main() -> None:
     print(f"rft: installing into {VENV} for {backend} ({lock.name}); a few minutes, log in {LOG}", flush=True)
     if not (VENV / "bin" / "python").exists():
         run([sys.executable, "-m", "venv", "--clear", str(VENV)], "python -m venv")
-    requirements = lock.read_text().splitlines()
-    torch = [line for line in requirements if line.startswith("torch==2") and "+cpu" in line]
-    if torch:
-        install_torch_for_cpu(torch[0].split(";")[0].strip(), requirements)
-    # No dependency resolution: the lock is complete, and omitted packages must not be installed.
+    if "+cpu" in excerpt(lock, "torch").read_text():
+        install_torch_for_cpu(lock)
+    # No dependency resolution: the lock is complete, and omitted packages must not be installed. pip checks the hashes.
     pip("--no-deps", "-r", str(lock))
     pip("--no-deps", "-e", str(ROOT))
+    compile_packages()
     STAMP.write_text(expected)
 
 
@@ -90,23 +90,37 @@ def check_machine(backend: str) -> None:
         give_up(f"only {free_gb:.1f} GB free in {ROOT}; the environment needs {FREE_GB[backend]} GB")
 
 
-def install_torch_for_cpu(requirement: str, requirements: list[str]) -> None:
+def excerpt(lock: Path, package: str) -> Path:
+    """Write the entries of one package of a lock, with their hashes, into a file of its own; return the file."""
+    entries = re.split(r"\n(?=\S)", lock.read_text())
+    file = VENV / f"{package}.txt"
+    file.write_text("\n".join(entry for entry in entries if entry.startswith(f"{package}==")) + "\n")
+    return file
+
+
+def install_torch_for_cpu(lock: Path) -> None:
     """Install torch's CPU build from pip's index, or else with uv, which knows PyTorch's index."""
-    if pip("--no-deps", requirement, may_fail=True):
+    torch = str(excerpt(lock, "torch"))
+    if pip("--no-deps", "-r", torch, may_fail=True):
         return
-    uv = next(line.split(";")[0].strip() for line in requirements if line.startswith("uv=="))
-    pip("--no-deps", uv)
+    pip("--no-deps", "-r", str(excerpt(lock, "uv")))
     python = str(VENV / "bin" / "python")
     command = [python, "-m", "uv", "pip", "install", "--python", python, "--torch-backend", "cpu", "--no-deps"]
-    run([*command, requirement], f"uv pip install {requirement}")
+    run([*command, "-r", torch], "uv pip install torch")
 
 
 def pip(*arguments: str, may_fail: bool = False) -> bool:
     """Run `pip install` in the environment."""
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install"]
-    # Python compiles a module at its first import. Most modules are never imported, and compiling all takes a minute.
     options = ["--disable-pip-version-check", "--no-input", "--no-compile"]
     return run([*command, *options, *arguments], f"pip install {' '.join(arguments)}", may_fail=may_fail)
+
+
+def compile_packages() -> None:
+    """Compile the installed modules on all cores; pip compiles them one after another."""
+    [packages] = (VENV / "lib").glob("python*/site-packages")
+    command = [str(VENV / "bin" / "python"), "-W", "ignore", "-m", "compileall", "-q", "-j", "0", str(packages)]
+    run(command, "compileall", may_fail=True)  # a few packages contain files that are not valid Python
 
 
 def run(command: list[str], what: str, may_fail: bool = False) -> bool:

@@ -110,6 +110,7 @@ def audit_graders(config: AuditConfig, console: Console) -> Audit:
             config.graders,
             max_concurrency=config.grading.max_concurrency,
             num_workers=config.grading.num_workers,
+            worker_memory_mb=config.grading.worker_memory_mb,
             count=graded,
         )
         profile = GraderProfile(

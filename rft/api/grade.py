@@ -161,6 +161,7 @@ class _Grading:
             max_fault_share=how.max_fault_share,
             fault_window=how.fault_window_completions,
             num_workers=how.num_workers,
+            worker_memory_mb=how.worker_memory_mb,
             cache_folder=Path(how.cache_folder).expanduser() if how.cache_folder else None,
             log_folder=Path(self._output_dir),
         )

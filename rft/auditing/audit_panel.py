@@ -36,6 +36,7 @@ class AuditPanel:
         entries: The graders' entries in the configuration, by name.
         max_concurrency: Maximum number of completions that are graded at the same time.
         num_workers: Number of worker processes; None uses the panel's default.
+        worker_memory_mb: Memory in MiB that such a process may use beyond the loaded graders; None sets no limit.
         count: Called after each graded completion.
     """
 
@@ -45,6 +46,7 @@ class AuditPanel:
         *,
         max_concurrency: int,
         num_workers: int | None,
+        worker_memory_mb: int | None = None,
         count: Callable[[], None] = lambda: None,
     ) -> None:
         self.entries = entries
@@ -57,6 +59,7 @@ class AuditPanel:
         self.of_probe: list[GradedCase] = []
         """The results that the current probe received, also those from earlier probes; `examine` empties the list."""
         self._num_workers = num_workers
+        self._worker_memory_mb = worker_memory_mb
         self._count = count
         self._known: dict[tuple[str, str], GradedCase] = {}
         self._timeouts = 0
@@ -111,7 +114,13 @@ class AuditPanel:
         graders = self.graders
         if entries is not None:
             graders = tuple(_in_worker(load_grader(name, entry)) for name, entry in entries.items())
-        return Panel(graders, max_concurrency=self.max_concurrency, max_fault_share=1.0, num_workers=num_workers)
+        return Panel(
+            graders,
+            max_concurrency=self.max_concurrency,
+            max_fault_share=1.0,
+            num_workers=num_workers,
+            worker_memory_mb=self._worker_memory_mb,
+        )
 
     async def _run(self, panel: Panel, cases: Sequence[Case], *, in_turn: bool = False) -> list[Grade]:
         """Grade each case as a group of one, so that two cases of a task never share a group."""

@@ -77,10 +77,10 @@ class GraderLog:
         """Log the amount that was kept and the amount that did not fit."""
         faults, output = self._faults, self._output
         if faults.num_kept or faults.num_dropped:
-            left_out = f"; {faults.num_dropped} more did not fit" if faults.num_dropped else ""
+            left_out = f"; {faults.num_dropped} more {faults.loss}" if faults.num_dropped else ""
             log.warning("faults of graders, with tracebacks: %d in %s%s", faults.num_kept, faults.path, left_out)
         if output.path and (output.kept_bytes or output.dropped_bytes):
-            left_out = f"; {output.dropped_bytes:,} more bytes did not fit" if output.dropped_bytes else ""
+            left_out = f"; {output.dropped_bytes:,} more bytes {output.loss}" if output.dropped_bytes else ""
             log.warning("graders printed %s bytes: %s%s", f"{output.kept_bytes:,}", output.path, left_out)
         elif output.dropped_bytes:
             log.warning("graders printed %s more bytes than shown", f"{output.dropped_bytes:,}")
@@ -99,10 +99,17 @@ class _BoundedFile:
 
     def __init__(self, path: Path | None, max_bytes: int) -> None:
         self.path = path
+        self.error = ""
+        """The reason why the file could not be written; empty if it could."""
         self.num_kept = self.num_dropped = self.kept_bytes = self.dropped_bytes = 0
         self._room = max_bytes if path else MAX_SHOWN_BYTES
         if path and path.exists():
             self._room = max(max_bytes - path.stat().st_size, 0)
+
+    @property
+    def loss(self) -> str:
+        """The reason why texts were dropped, for messages."""
+        return f"could not be written ({self.error})" if self.error else "did not fit"
 
     @property
     def is_full(self) -> bool:
@@ -117,14 +124,24 @@ class _BoundedFile:
             self.drop(text[len(kept) :])
         if not kept:
             return
-        if self.path is None:
-            sys.stderr.write(kept.decode(errors="replace"))
-        else:
-            with self.path.open("ab") as file:
-                file.write(kept)
+        if not self._write(kept):
+            self.drop(kept)
+            return
         self._room = max(self._room - len(kept), 0)
         self.num_kept += 1
         self.kept_bytes += len(kept)
+
+    def _write(self, text: bytes) -> bool:
+        if self.path is None:
+            sys.stderr.write(text.decode(errors="replace"))
+            return True
+        try:
+            with self.path.open("ab") as file:
+                file.write(text)
+        except OSError as error:  # a full disk, or a grader that deleted the folder; the run itself reports it
+            self.error = error.strerror or str(error)
+            return False
+        return True
 
     def drop(self, text: bytes) -> None:
         """Count a text that does not fit."""

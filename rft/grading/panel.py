@@ -34,6 +34,7 @@ class Panel:
         max_fault_share: Share of its last completions that a grader may fail before the run stops.
         fault_window: Number of these last completions.
         num_workers: Processes for sync graders; None uses all CPUs but one, at least two.
+        worker_memory_mb: Memory in MiB that such a process may use beyond the loaded graders; None sets no limit.
         cache_folder: Folder for the scores of deterministic graders; None keeps no scores.
         fork_servers: Shared source of worker processes; None starts separate processes.
         log_folder: The run folder, which keeps the graders' faults and output; None keeps neither.
@@ -51,6 +52,7 @@ class Panel:
         max_fault_share: float = 0.1,
         fault_window: int = 200,
         num_workers: int | None = None,
+        worker_memory_mb: int | None = None,
         cache_folder: Path | None = None,
         fork_servers: ForkServers | None = None,
         log_folder: Path | None = None,
@@ -62,6 +64,7 @@ class Panel:
             graders,
             max_concurrency=max_concurrency,
             num_workers=num_workers,
+            worker_memory_mb=worker_memory_mb,
             fork_servers=fork_servers,
             log_folder=log_folder,
         )
@@ -80,6 +83,11 @@ class Panel:
     def workers_replaced(self) -> int:
         """Number of worker processes that were killed at a deadline or crashed."""
         return self._runner.workers.replaced
+
+    @property
+    def calls_repeated(self) -> int:
+        """Number of calls that were repeated because their worker process was killed or suspended from outside."""
+        return self._runner.workers.repeated
 
     async def grade(
         self, tasks: Sequence[Task], rollouts: AsyncIterable[Rollout], *, rollouts_per_task: int

@@ -146,6 +146,7 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: 
         max_fault_share=config.grading.max_fault_share,
         fault_window=config.grading.fault_window_completions,
         num_workers=config.grading.num_workers,
+        worker_memory_mb=config.grading.worker_memory_mb,
         cache_folder=Path(config.grading.cache_folder).expanduser() if config.grading.cache_folder else None,
         fork_servers=fork_servers,
         log_folder=Path(config.output_dir),

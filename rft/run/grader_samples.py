@@ -42,7 +42,13 @@ def sample_rows(graders: Sequence[LoadedGrader], task: Task, grading: GradingCon
 async def _graded(
     graders: Sequence[LoadedGrader], task: Task, texts: Sequence[str], grading: GradingConfig
 ) -> tuple[Grade, ...]:
-    panel = Panel(graders, max_concurrency=grading.max_concurrency, max_fault_share=1.0, num_workers=2)
+    panel = Panel(
+        graders,
+        max_concurrency=grading.max_concurrency,
+        max_fault_share=1.0,
+        num_workers=2,
+        worker_memory_mb=grading.worker_memory_mb,
+    )
 
     async def stream() -> AsyncIterator[Rollout]:
         for index, text in enumerate(texts):

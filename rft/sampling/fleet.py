@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain
-from math import ceil
 
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
@@ -14,7 +13,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskErro
 from rft.config.samplers.base import SamplerConfig
 from rft.errors import LearnError, RftError, SampleError, SyncError
 from rft.sampling.actor import GATHER_S, Confirmation
-from rft.sampling.engine import BatchShape, Request, SamplingOptions, request_seed
+from rft.sampling.engine import Request, SamplingOptions, request_seed
 from rft.sampling.engines import Engines, SamplerHandle
 from rft.sampling.proof import TOLERANCES, Proof, gap, has_moved, measured_tolerance, prove
 from rft.sampling.stream import GO_ON, Dispatch, RolloutStream, cause
@@ -248,16 +247,12 @@ class Fleet:
             purpose: "train", "validation", ...: part of the seeds, so that purposes do not share their randomness.
             step: Number of the step, also part of the seeds.
         """
-        requests = [self._requests(task, completions_per_task, purpose, step) for task in tasks]
         options = SamplingOptions(
             temperature=temperature,
             max_completion_tokens=self._settings.max_completion_tokens,
             stop=self._settings.stop_strings,
-            shape=BatchShape(
-                num_completions=ceil(len(tasks) / self._settings.num_actors) * completions_per_task,
-                num_prompt_tokens=max((len(group[0].prompt_ids) for group in requests), default=0),
-            ),
         )
+        requests = [self._requests(task, completions_per_task, purpose, step) for task in tasks]
         # If a policy overwrites the previous one, the new policy samples requests that arrive during the load.
         after = self._loaded if self._engines.serve != "adapter" and not self._loaded.is_set() else None
         stream = RolloutStream(

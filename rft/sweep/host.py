@@ -60,8 +60,8 @@ class Host:
             run.sampler.num_actors + run.learner.num_workers + len(requested_gpus(run.graders)) for run in runs
         )
         with closing(ForkServers()) as self._fork_servers:
-            for _, prepared in self._inputs:
-                self._fork_servers.of(prepared.graders).warm()  # while Ray starts
+            for run, prepared in self._inputs:
+                self._fork_servers.of(prepared.graders, run.grading.worker_memory_mb).warm()  # while Ray starts
             async with ray_session(cluster, num_processes=largest) as self._address:
                 if not starts_its_own:
                     nodes = await nodes_now()

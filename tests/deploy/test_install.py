@@ -60,3 +60,20 @@ def test_headers_are_needed_on_gpus_alone(
     assert "python3.12/Python.h is missing; install it (Debian, Ubuntu: apt install python3.12-dev)" in (
         capsys.readouterr().err
     )
+
+
+def test_the_entry_of_a_package_has_its_hashes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(HERE, "VENV", tmp_path)
+    lock = tmp_path / "lock.txt"
+    lock.write_text(
+        "# by make lock\n"
+        "torch==2.13.0 ; sys_platform == 'darwin' \\\n    --hash=sha256:aa\n"
+        "torch==2.13.0+cpu ; sys_platform == 'linux' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
+        "torchmetrics==1.0\n"
+        "uv==0.13.8\n"
+    )
+    assert INSTALL["excerpt"](lock, "torch").read_text() == (
+        "torch==2.13.0 ; sys_platform == 'darwin' \\\n    --hash=sha256:aa\n"
+        "torch==2.13.0+cpu ; sys_platform == 'linux' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
+    )
+    assert INSTALL["excerpt"](lock, "uv").read_text() == "uv==0.13.8\n"

@@ -8,7 +8,7 @@ import pytest
 
 from rft.grading import grader_log
 from rft.grading.grader_log import FAULTS, OUTPUT, GraderLog
-from rft.grading.processes import fork_server
+from rft.grading.processes import worker
 from rft.types import Score, Status
 
 from .conftest import make_rollouts
@@ -99,14 +99,14 @@ def test_the_last_output_of_a_worker_is_kept_whenever_it_is_closed(is_read_to_it
     async def close():
         read, write = os.pipe()
         output, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: fork_server._Output(printed.append),
+            lambda: worker.Output(printed.append),
             open(read, "rb", 0),  # noqa: SIM115
         )
         os.write(write, b"half a line")
         os.close(write)
         while is_read_to_its_end and output.get_protocol() is not None:
             await asyncio.sleep(0)
-        fork_server._drain(output)
+        worker.drain(output)
 
     asyncio.run(close())
     assert printed == [b"half a line\n"]

@@ -1,4 +1,7 @@
-"""JSON over HTTP to a service that may be down, slow, busy, or reply with prose. Calls are retried, then fail."""
+"""JSON over HTTP to a service that may be down, slow, busy, or reply with prose. Calls are retried, then fail.
+
+A call waits for a service that has answered before and is down now (`rft.grading.clients.outage`).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import random
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from rft.grading.clients.outage import ServiceError, circuit_of
 from rft.redaction import hide
 from rft.waiting import waiting
 
@@ -23,19 +29,23 @@ SHOWN_CHARS = 200
 
 _MAY_PASS = (408, 409, 425, 429)
 """Statuses below 500 after which a retry may succeed."""
+OUTAGE_STATUSES = (502, 503, 504)
+"""Statuses by which a proxy reports that the service behind it does not answer."""
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = weakref.WeakKeyDictionary()
 
 
-class CallFailed(Exception):
+class CallFailed(ServiceError):
     """No attempt got a usable reply. The message contains no header and no secret.
 
     Args:
         message: The reason.
-        timed_out: Whether the last attempt timed out.
+        attempted_at: `time.monotonic()` at the start of the last attempt.
+        is_outage: Whether the service did not answer it.
+        timed_out: Whether it timed out.
     """
 
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, attempted_at: float, is_outage: bool, timed_out: bool) -> None:
+        super().__init__(message, attempted_at=attempted_at, is_outage=is_outage)
         self.timed_out = timed_out
 
 
@@ -44,7 +54,7 @@ class Patience:
     """The number and the duration of attempts.
 
     Example:
-        Patience(attempts=4, attempt_timeout_s=10.0, backoff_s=0.5)
+        Patience(attempts=4, attempt_timeout_s=10.0, backoff_s=0.5, outage_s=600.0)
     """
 
     attempts: int
@@ -53,16 +63,27 @@ class Patience:
     """Deadline of one attempt in seconds."""
     backoff_s: float
     """Seconds before the second attempt; see `pause_s`."""
+    outage_s: float
+    """Seconds to wait for a service that is down."""
 
 
 class _Failed(Exception):
     """One attempt failed."""
 
-    def __init__(self, reason: str, *, may_pass: bool = True, wait_s: float = 0.0, timed_out: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        may_pass: bool = True,
+        wait_s: float = 0.0,
+        timed_out: bool = False,
+        is_outage: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.may_pass = may_pass
         self.wait_s = wait_s
         self.timed_out = timed_out
+        self.is_outage = is_outage
 
 
 async def post_json(
@@ -89,22 +110,39 @@ async def post_json(
         ValueError: JSON cannot hold the body.
     """
     content = body if isinstance(body, bytes) else as_json(body)
-    for attempt in range(1, patience.attempts + 1):
-        if before_attempt is not None:
-            await before_attempt()
-        try:
-            async with asyncio.timeout(patience.attempt_timeout_s):
-                return await _post_once(url, content, headers)
-        except _Failed as error:
-            failed = error
-        except TimeoutError:
-            failed = _Failed(f"no reply within {patience.attempt_timeout_s:g} s", timed_out=True)
-        if not failed.may_pass or attempt == patience.attempts:
-            break
-        with waiting(f"the next attempt at {url}"):
-            await asyncio.sleep(pause_s(attempt, patience.backoff_s, failed.wait_s))
-    message = f"{url}: {failed} ({attempt} of {patience.attempts} attempts)"
-    raise CallFailed(hide(message, secrets), timed_out=failed.timed_out) from None
+    service = service_of(url)
+    circuit = circuit_of(service)
+
+    async def attempt(only_once: bool) -> Any:
+        attempts = 1 if only_once else patience.attempts
+        for number in range(1, attempts + 1):
+            if before_attempt is not None:
+                await before_attempt()
+            attempted_at = monotonic()
+            try:
+                async with asyncio.timeout(patience.attempt_timeout_s):
+                    return await _post_once(url, content, headers)
+            except _Failed as error:
+                failed = error
+            except TimeoutError:
+                failed = _Failed(f"no reply within {patience.attempt_timeout_s:g} s", timed_out=True, is_outage=True)
+            is_down = failed.is_outage and patience.outage_s > 0 and circuit.seems_down(attempted_at)
+            if not failed.may_pass or number == attempts or is_down:
+                break
+            with waiting(f"the next attempt at {service}"):
+                await asyncio.sleep(pause_s(number, patience.backoff_s, failed.wait_s))
+        message = hide(f"{url}: {failed} ({number} of {attempts} attempts)", secrets)
+        raise CallFailed(
+            message, attempted_at=attempted_at, is_outage=failed.is_outage, timed_out=failed.timed_out
+        ) from None
+
+    return await circuit.call(attempt, budget_s=patience.outage_s)
+
+
+def service_of(url: str) -> str:
+    """Return the scheme, host and port of an address: an outage concerns all of its paths, and none of its secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def as_json(body: Any) -> bytes:
@@ -131,12 +169,14 @@ async def _post_once(url: str, content: bytes, headers: Mapping[str, str]) -> An
                 if len(reply) > MAX_REPLY_BYTES:
                     raise _Failed(f"the reply has more than {MAX_REPLY_BYTES} bytes", may_pass=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _Failed(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise _Failed(reason, is_outage=isinstance(error, httpx.TransportError)) from None
     shown = bytes(reply[: 4 * SHOWN_CHARS]).decode(errors="replace")[:SHOWN_CHARS]
     status = response.status_code
     if not response.is_success:
         wait_s = retry_after_s(response.headers)
-        raise _Failed(f"status {status}: {shown!r}", may_pass=may_pass(status), wait_s=wait_s)
+        reason, is_outage = f"status {status}: {shown!r}", status in OUTAGE_STATUSES
+        raise _Failed(reason, may_pass=may_pass(status), wait_s=wait_s, is_outage=is_outage)
     try:
         return json.loads(reply)
     except (ValueError, RecursionError):

@@ -3,8 +3,9 @@
     client = ModelClient("http://localhost:8000/v1", "judge", None, timeout_s=30.0, retries=3)
     reply = await client.chat([{"role": "user", "content": "..."}], schema={...}, sampling={"temperature": 0})
 
-Retries follow a broken connection, a timeout, the statuses 408, 409, 425, 429 and 5xx, and an invalid reply. The key is
-read from an environment variable at each call and appears in no message, repr or exception.
+Retries follow a broken connection, a timeout, the statuses 408, 409, 425, 429 and 5xx, and an invalid reply. A call
+waits for an endpoint that has answered before and is down now (`rft.grading.clients.outage`). The key is read from an
+environment variable at each call and appears in no message, repr or exception.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from rft.grading.answers import json_answer
-from rft.grading.clients.http import SHOWN_CHARS, may_pass, pause_s, retry_after_s
+from rft.grading.clients.http import OUTAGE_STATUSES, SHOWN_CHARS, may_pass, pause_s, retry_after_s
+from rft.grading.clients.outage import OUTAGE_S, ServiceError, circuit_of
 from rft.waiting import waiting
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ModelCallError(Exception):
+class ModelCallError(ServiceError):
     """No usable reply of a model: a fault of the grader, so the completion gets no reward."""
 
 
@@ -54,10 +57,13 @@ class Reply:
 class _Failed(Exception):
     """One attempt failed."""
 
-    def __init__(self, reason: str, *, may_pass: bool = True, retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self, reason: str, *, may_pass: bool = True, retry_after_s: float = 0.0, is_outage: bool = False
+    ) -> None:
         super().__init__(reason)
         self.may_pass = may_pass
         self.retry_after_s = retry_after_s
+        self.is_outage = is_outage
 
 
 class ModelClient:
@@ -70,6 +76,7 @@ class ModelClient:
         timeout_s: Deadline of one attempt in seconds.
         retries: Maximum number of repetitions of a failed call.
         backoff_s: Seconds before the first retry; see `rft.grading.clients.http.pause_s`.
+        outage_s: Seconds to wait for an endpoint that is down.
 
     Raises:
         ValueError: An argument is out of its range, or the address contains a password.
@@ -83,6 +90,7 @@ class ModelClient:
         timeout_s: float,
         retries: int,
         backoff_s: float = 0.5,
+        outage_s: float = OUTAGE_S,
     ) -> None:
         parts = urlsplit(base_url)
         problems = []
@@ -90,8 +98,8 @@ class ModelClient:
             problems.append("base_url contains a user or password; name an environment variable with the key instead")
         elif parts.scheme not in ("http", "https") or not parts.hostname:
             problems.append(f"base_url={base_url!r} is not an http:// or https:// address")
-        if timeout_s <= 0 or retries < 0 or backoff_s < 0:
-            problems.append("timeout_s must be above 0, retries and backoff_s must be at least 0")
+        if timeout_s <= 0 or retries < 0 or backoff_s < 0 or outage_s < 0:
+            problems.append("timeout_s must be above 0; retries, backoff_s and outage_s must be at least 0")
         if problems:
             raise ValueError("; ".join(problems))
         self.base_url = base_url
@@ -100,6 +108,7 @@ class ModelClient:
         self.timeout_s = timeout_s
         self.retries = retries
         self.backoff_s = backoff_s
+        self.outage_s = outage_s
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, AsyncOpenAI]]
         self._clients = weakref.WeakKeyDictionary()
 
@@ -148,19 +157,27 @@ class ModelClient:
         """Make a call, and repeat it while it may succeed."""
         key = self._key()
         where = f"model '{self.model}' at {self.base_url}"
-        client = self._client(key)
-        for attempt in range(1, self.retries + 2):
-            try:
-                with waiting(f"a reply of {where}"):
-                    return await _attempt(call, client, self.timeout_s)
-            except _Failed as error:
-                failed = error
-            if not failed.may_pass or attempt > self.retries:
-                break
-            with waiting(f"the next attempt at {where}"):
-                await asyncio.sleep(pause_s(attempt, self.backoff_s, failed.retry_after_s))
-        reason = str(failed).replace(key, "***") if key else str(failed)
-        raise ModelCallError(f"{where}: {reason} ({attempt} of {self.retries + 1} attempts)")
+        client, circuit = self._client(key), circuit_of(where)
+
+        async def attempt(only_once: bool) -> T:
+            attempts = 1 if only_once else self.retries + 1
+            for number in range(1, attempts + 1):
+                attempted_at = monotonic()
+                try:
+                    with waiting(f"a reply of {where}"):
+                        return await _attempt(call, client, self.timeout_s)
+                except _Failed as error:
+                    failed = error
+                is_down = failed.is_outage and self.outage_s > 0 and circuit.seems_down(attempted_at)
+                if not failed.may_pass or number == attempts or is_down:
+                    break
+                with waiting(f"the next attempt at {where}"):
+                    await asyncio.sleep(pause_s(number, self.backoff_s, failed.retry_after_s))
+            reason = str(failed).replace(key, "***") if key else str(failed)
+            message = f"{where}: {reason} ({number} of {attempts} attempts)"
+            raise ModelCallError(message, attempted_at=attempted_at, is_outage=failed.is_outage)
+
+        return await circuit.call(attempt, budget_s=self.outage_s)
 
     def _key(self) -> str:
         if self.api_key_env is None:
@@ -210,13 +227,14 @@ async def _attempt(call: Callable[[AsyncOpenAI], Awaitable[T]], client: AsyncOpe
         async with asyncio.timeout(timeout_s):
             return await call(client)
     except TimeoutError:
-        failed = _Failed(f"no reply within {timeout_s:g} s")
+        failed = _Failed(f"no reply within {timeout_s:g} s", is_outage=True)
     except openai.APIStatusError as error:
         status, shown = error.status_code, error.response.text[:SHOWN_CHARS]
         wait_s = retry_after_s(error.response.headers)
-        failed = _Failed(f"status {status}: {shown!r}", may_pass=may_pass(status), retry_after_s=wait_s)
+        reason, is_outage = f"status {status}: {shown!r}", status in OUTAGE_STATUSES
+        failed = _Failed(reason, may_pass=may_pass(status), retry_after_s=wait_s, is_outage=is_outage)
     except openai.APIConnectionError as error:
-        failed = _Failed(f"no connection ({type(error.__cause__ or error).__name__})")
+        failed = _Failed(f"no connection ({type(error.__cause__ or error).__name__})", is_outage=True)
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
         failed = _Failed(f"the reply does not follow OpenAI's API ({type(error).__name__}: {str(error)[:SHOWN_CHARS]})")
     raise failed

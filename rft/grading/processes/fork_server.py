@@ -1,4 +1,4 @@
-"""Controls `rft.grading.processes.worker_main` from the panel's process: starts workers and keeps their connections."""
+"""Controls `rft.grading.processes.worker_main` from the panel's process: starts, ends and replaces workers."""
 
 from __future__ import annotations
 
@@ -10,141 +10,37 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from rft.errors import GradeError, WaitTimeout
 from rft.grading.contract import LoadedGrader
+from rft.grading.processes.ends import FOREIGN_SIGNALS, End, is_suspended
+from rft.grading.processes.worker import MESSAGE_BYTES, Output, Worker, drain
+from rft.redaction import revealed
 from rft.waiting import wait_for
 
 START_S = 300.0
 """Deadline for the first worker, which is forked after the graders' imports."""
 FORK_S = 30.0
+FORK_ATTEMPTS = 2
 END_S = 10.0
 """A process that survives SIGKILL for this long hangs in the kernel and is abandoned."""
-MESSAGE_BYTES = 65536
-MAX_REPLY_BYTES = 1 << 24
-LINE_BYTES = 1 << 16
-
-
-class Worker(asyncio.Protocol):
-    """A worker process, which receives and sends lines."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.misconduct = ""
-        """The reason for closing the connection on this side; empty otherwise."""
-        self._lines: deque[bytes] = deque()
-        self._rest = bytearray()
-        self._is_lost = False
-        self._news: asyncio.Future[None] | None = None
-        self._transport: asyncio.WriteTransport | None = None
-        self.output: asyncio.ReadTransport | None = None
-        """Receives the graders' output; closes when all processes of the worker have ended."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Part of asyncio.Protocol."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Part of asyncio.Protocol."""
-        self._rest += data
-        if b"\n" in data:
-            *lines, self._rest = self._rest.split(b"\n")
-            self._lines.extend(map(bytes, lines))
-        if len(self._rest) > MAX_REPLY_BYTES:
-            self.misconduct = f"sent a reply of more than {MAX_REPLY_BYTES >> 20} MiB"
-            self.close()
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Part of asyncio.Protocol."""
-        self._is_lost = True
-        self._wake()
-
-    def write(self, data: bytes) -> None:
-        """Send lines."""
-        assert self._transport is not None
-        self._transport.write(data)
-
-    def arrived_line(self) -> bytes | None:
-        """Return the next line without its end if it has arrived already, otherwise None."""
-        return self._lines.popleft() if self._lines else None
-
-    async def line(self, timeout_s: float) -> bytes | None:
-        """Return the next line without its end; None if no line arrives in time.
-
-        Lines that arrive while the event loop is blocked are not late.
-
-        Raises:
-            ConnectionError: The worker has ended, and all of its lines are read.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while not self._lines and not self._is_lost:  # a long line arrives in several pieces
-            self._news = loop.create_future()
-            came, _ = await asyncio.wait([self._news], timeout=max(deadline - loop.time(), 0.0))
-            if not came:
-                break
-        if self._lines:
-            return self._lines.popleft()
-        if self._is_lost:
-            raise ConnectionError(f"worker {self.number} has ended")
-        return None
-
-    def close(self) -> None:
-        """Close the connection; the worker then ends."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
-
-class _Output(asyncio.Protocol):
-    """Receives the output of one worker line by line, so that lines of several workers do not mix.
-
-    Args:
-        printed: Called with whole lines; with parts of a line longer than `LINE_BYTES`.
-    """
-
-    def __init__(self, printed: Callable[[bytes], None]) -> None:
-        self._printed = printed
-        self._rest = b""
-
-    def data_received(self, data: bytes) -> None:
-        """Part of asyncio.Protocol."""
-        lines, end, self._rest = (self._rest + data).rpartition(b"\n")
-        if len(self._rest) > LINE_BYTES:
-            lines, end, self._rest = lines + end + self._rest, b"", b""
-        if lines:
-            self._printed(lines + end)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Part of asyncio.Protocol."""
-        self.flush()
-
-    def flush(self) -> None:
-        """Pass on an incomplete last line."""
-        if self._rest:
-            self._printed(self._rest + b"\n")
-            self._rest = b""
 
 
 class ForkServer:
-    """Starts the process that loads the graders and forks workers, and restarts it if it is killed.
+    """Starts the process that loads the graders and forks workers, and restarts it if it is killed or hangs.
 
     Args:
         graders: The graders that run in workers.
+        worker_memory_mb: Memory in MiB that a worker may use beyond the loaded graders; None sets no limit.
     """
 
-    def __init__(self, graders: Sequence[LoadedGrader]) -> None:
+    def __init__(self, graders: Sequence[LoadedGrader], worker_memory_mb: int | None = None) -> None:
         self._graders = graders
+        self._worker_memory_mb = worker_memory_mb
+        self._folder = os.getcwd()  # a grader in this process may change it later
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -166,14 +62,33 @@ class ForkServer:
                     await self._start()
 
     async def fork(self, printed: Callable[[bytes], None]) -> Worker:
-        """Fork a worker and return it when it is ready.
+        """Fork a worker and return it when it is ready. If the process that forks hangs or is killed, replace it.
 
         Args:
             printed: Called with whole lines of the graders' output.
 
         Raises:
-            GradeError: The graders cannot be loaded there, or the worker does not start in time.
+            GradeError: The graders cannot be loaded there, or no worker starts.
         """
+        reason = ""
+        for _ in range(FORK_ATTEMPTS):
+            worker = await self._forked(printed)
+            process, listening = self._process, self._listening
+            try:
+                if await worker.line(FORK_S) is not None:
+                    return worker
+            except ConnectionError:
+                reason = (await self.end(worker)).how
+                continue
+            except BaseException:
+                self.let_go(worker)
+                raise
+            reason = f"did not start within {FORK_S:g} s"
+            await _kill(process, listening)
+        raise GradeError(f"a worker process for the graders {reason} ({FORK_ATTEMPTS} attempts)")
+
+    async def _forked(self, printed: Callable[[bytes], None]) -> Worker:
+        """Order a worker, which is ready when it sends its first line."""
         async with self._starting:
             if self._cannot_load:  # a second attempt would fail as well
                 raise GradeError(self._cannot_load)
@@ -186,17 +101,9 @@ class ForkServer:
         await loop.create_unix_connection(lambda: worker, sock=connection)
         read, write = os.pipe()
         with remote, open(write, "wb") as output:
-            worker.output, _ = await loop.connect_read_pipe(lambda: _Output(printed), open(read, "rb", 0))  # noqa: SIM115
+            worker.output, _ = await loop.connect_read_pipe(lambda: Output(printed), open(read, "rb", 0))  # noqa: SIM115
             self._workers[worker.number] = worker
             self._order({"fork": worker.number}, remote.fileno(), output.fileno())
-        try:
-            if await worker.line(FORK_S) is None:
-                raise GradeError(f"no worker process for the graders started within {FORK_S:g} s")
-        except ConnectionError:
-            raise GradeError("the process that forks the graders' worker processes was killed") from None
-        except BaseException:
-            self.let_go(worker)
-            raise
         return worker
 
     def let_go(self, worker: Worker) -> None:
@@ -204,13 +111,19 @@ class ForkServer:
         self._order({"kill": worker.number})
         worker.close()
 
-    async def end(self, worker: Worker) -> str:
+    async def end(self, worker: Worker) -> End:
         """Kill a worker and all of its processes; return how it ended if it had ended before."""
+        process, listening = self._process, self._listening
         self.let_go(worker)
         try:
-            return await wait_for(worker.ended, what=f"grader worker {worker.number} to end", deadline_s=END_S)
+            # The wait must not cancel the future, which `_listen` sets.
+            ended = asyncio.shield(worker.ended)
+            return await wait_for(ended, what=f"grader worker {worker.number} to end", deadline_s=END_S)
         except WaitTimeout:
-            return "hangs in the kernel and cannot be killed"
+            if process is not None and is_suspended(process.pid):
+                await _kill(process, listening)
+                return End("was killed with the suspended process that forked it", from_outside=True)
+            return End("hangs in the kernel and cannot be killed", from_outside=False)
 
     def close(self) -> None:
         """End all workers and the process that forks them."""
@@ -224,43 +137,71 @@ class ForkServer:
         self._lost("was closed")
         for worker in workers:
             if worker.output is not None:
-                _drain(worker.output)
+                drain(worker.output)
 
     async def _start(self) -> None:
-        connection, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.setblocking(False)
+        """Start the process and wait until it has loaded the graders; repeat this once if something else ended it.
+
+        Raises:
+            GradeError: The graders cannot be loaded there.
+            WaitTimeout: They are not loaded in time.
+        """
+        for attempt in range(1, FORK_ATTEMPTS + 1):
+            process = self._process = self._started()
+            assert self._control is not None
+            receiving = asyncio.get_running_loop().sock_recv(self._control, MESSAGE_BYTES)
+            try:
+                message = await wait_for(receiving, what="the graders to be loaded for the workers", deadline_s=START_S)
+            except BaseException as error:
+                suspended = is_suspended(process.pid)
+                process.kill()
+                self._lost("did not start")
+                if isinstance(error, WaitTimeout) and suspended and attempt < FORK_ATTEMPTS:
+                    continue
+                raise
+            if not message:
+                self._lost("did not start")
+                if process.returncode in {-number for number in FOREIGN_SIGNALS} and attempt < FORK_ATTEMPTS:
+                    continue
+            self._cannot_load = self._problem(
+                json.loads(message or b'{"failed": "the process ended before it was ready"}')
+            )
+            if self._cannot_load:
+                process.kill()
+                self._lost("did not start")
+                raise GradeError(self._cannot_load)
+            self._listening = asyncio.create_task(self._listen(self._control))
+            return
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """Start the process, with its graders as its stdin."""
+        control, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control.setblocking(False)
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            "PYTHONPATH": os.pathsep.join(path or self._folder for path in sys.path),
             # The GPUs belong to samplers and learner, whose memory a library of a grader would take.
             "CUDA_VISIBLE_DEVICES": "",
         }
         for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
             environment.setdefault(threads, "false" if threads.startswith("TOKENIZERS") else "1")
-        with tempfile.TemporaryFile() as entries, remote:
-            entries.write(json.dumps({"graders": {grader.name: grader.entry for grader in self._graders}}).encode())
-            entries.seek(0)
-            self._process = subprocess.Popen(
+        start = {
+            "graders": {grader.name: revealed(grader.entry) for grader in self._graders},
+            "worker_memory_mb": self._worker_memory_mb,
+        }
+        with tempfile.TemporaryFile() as order, remote:
+            order.write(json.dumps(start).encode())
+            order.seek(0)
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "rft.grading.processes.worker_main", str(remote.fileno())],
-                stdin=entries,
+                stdin=order,
                 stdout=2,  # the graders' output goes to the same place as the log
                 pass_fds=[remote.fileno()],
                 start_new_session=True,
+                cwd=self._folder,
                 env=environment,
             )
-        self._control = connection
-        receiving = asyncio.get_running_loop().sock_recv(connection, MESSAGE_BYTES)
-        try:
-            message = await wait_for(receiving, what="the graders to be loaded for the workers", deadline_s=START_S)
-            self._cannot_load = self._problem(
-                json.loads(message or b'{"failed": "the process ended before it was ready"}')
-            )
-            if self._cannot_load:
-                raise GradeError(self._cannot_load)
-        except BaseException:
-            self._process.kill()
-            self._lost("did not start")
-            raise
-        self._listening = asyncio.create_task(self._listen(connection))
+        self._control = control
+        return process
 
     def _problem(self, hello: dict[str, Any]) -> str:
         """Return why a process with this first message cannot be used; empty if it can."""
@@ -273,14 +214,10 @@ class ForkServer:
 
     async def _listen(self, control: socket.socket) -> None:
         """Receive the ends of workers until the process itself ends."""
-        message = b" "
-        while message:
-            with suppress(ConnectionError):
-                message = await asyncio.get_running_loop().sock_recv(control, MESSAGE_BYTES)
-            if message:
+        with suppress(ConnectionError):  # the process was killed before it had read all orders
+            while message := await asyncio.get_running_loop().sock_recv(control, MESSAGE_BYTES):
                 news = json.loads(message)
-                worker = self._workers.pop(news["ended"])
-                worker.ended.set_result(news["how"])
+                self._workers.pop(news["ended"]).ended.set_result(End(news["how"], news["from_outside"]))
         self._lost("was killed together with the process that forked it")
 
     def _order(self, order: dict[str, int], *descriptors: int) -> None:
@@ -295,7 +232,7 @@ class ForkServer:
             self._control = None
         for worker in self._workers.values():
             if not worker.ended.done():
-                worker.ended.set_result(how)
+                worker.ended.set_result(End(how, from_outside=True))
         self._workers.clear()
         if self._process is not None:
             try:
@@ -304,30 +241,25 @@ class ForkServer:
                 self._process.kill()
 
 
-def _drain(output: asyncio.ReadTransport) -> None:
-    """Read the remaining lines of an ended worker and close it; a worker that closed its connection has none."""
-    if output.is_closing():
-        return
-    protocol, pipe = output.get_protocol(), output.get_extra_info("pipe")
-    assert isinstance(protocol, _Output)
-    with suppress(BlockingIOError):
-        while data := os.read(pipe.fileno(), MESSAGE_BYTES):
-            protocol.data_received(data)
-    protocol.flush()
-    output.close()
+async def _kill(process: subprocess.Popen[bytes] | None, listening: asyncio.Task[None] | None) -> None:
+    """Kill a process that forks workers; its workers end with it, and the next fork starts another one."""
+    if process is not None and listening is not None:
+        process.kill()
+        await asyncio.wait({listening}, timeout=END_S)
 
 
 class ForkServers:
-    """Fork servers of several panels in one event loop. Panels with the same graders share one."""
+    """Fork servers of several panels in one event loop. Panels with the same graders and limit share one."""
 
     def __init__(self) -> None:
         self._servers: dict[str, ForkServer] = {}
 
-    def of(self, graders: Sequence[LoadedGrader]) -> ForkServer:
+    def of(self, graders: Sequence[LoadedGrader], worker_memory_mb: int | None) -> ForkServer:
         """Return the shared fork server for those of the graders that run in workers."""
         in_workers = [grader for grader in graders if grader.runs_in_worker]
-        key = json.dumps([(grader.name, grader.sha256, grader.entry) for grader in in_workers], sort_keys=True)
-        return self._servers.setdefault(key, ForkServer(in_workers))
+        entries = [(grader.name, grader.sha256, revealed(grader.entry)) for grader in in_workers]
+        key = json.dumps([worker_memory_mb, entries], sort_keys=True)
+        return self._servers.setdefault(key, ForkServer(in_workers, worker_memory_mb))
 
     def close(self) -> None:
         """End all fork servers with their workers."""

@@ -30,6 +30,7 @@ from rft.errors import ConfigError
 from rft.grading.contract import LoadedGrader
 from rft.grading.loading.registry import load_grader
 from rft.grading.normalise import describe_error, failed, outcome, traceback_of
+from rft.grading.processes.ends import FOREIGN_SIGNALS, End, is_suspended
 from rft.grading.processes.wire import decode_call, encode_scores
 from rft.types import Score, Status
 
@@ -58,7 +59,7 @@ def main() -> NoReturn:
         os._exit(1)
     signal.alarm(0)
     gc.freeze()  # workers share this memory; untouched reference counts keep it shared
-    server = _ForkServer(control, graders, parent)
+    server = _ForkServer(control, graders, parent, start["worker_memory_mb"])
     control.send(json.dumps({"loaded": {name: grader.sha256 for name, grader in graders.items()}}).encode())
     try:
         server.serve()
@@ -79,11 +80,16 @@ def _load(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, LoadedGrader]:
 class _ForkServer:
     """Forks and kills workers, and leaves no process of an ended worker behind."""
 
-    def __init__(self, control: socket.socket, graders: Mapping[str, LoadedGrader], parent: int) -> None:
+    def __init__(
+        self, control: socket.socket, graders: Mapping[str, LoadedGrader], parent: int, worker_memory_mb: int | None
+    ) -> None:
         self._control = control
         self._graders = graders
         self._parent = parent
+        self._worker_memory_mb = worker_memory_mb
+        self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         self._numbers: dict[int, int] = {}  # worker's number by its process id
+        self._killed: dict[int, bool] = {}  # whether a worker was suspended when it was killed, by its process id
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._spared = self._children()  # processes that the graders' imports started
@@ -116,14 +122,20 @@ class _ForkServer:
 
     def _fork(self, number: int, connection: socket.socket, output: int) -> None:
         server = os.getpid()
-        process = os.fork()
+        try:
+            process = os.fork()
+        except OSError as error:  # the limit of processes, or of memory
+            os.close(output)
+            connection.close()
+            self._report(number, End(f"could not be started: {error.strerror}", from_outside=True))
+            return
         if process == 0:
             try:
                 self._become_worker(server)
                 for stream in (1, 2):  # the graders' output
                     os.dup2(output, stream)
                 os.close(output)
-                _work(connection, self._graders)
+                _work(connection, self._graders, self._folder)
             finally:
                 os._exit(0)
         with suppress(OSError):  # the first of both processes creates the group
@@ -143,12 +155,16 @@ class _ForkServer:
         for end in (self._control, self._woken, self._wake):
             end.close()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if self._worker_memory_mb is not None:
+            _limit_memory(self._worker_memory_mb)
         with suppress(OSError):  # if memory runs out, the kernel kills the worker, not the run
             Path("/proc/self/oom_score_adj").write_text("1000")
 
     def _kill(self, number: int) -> None:
         for process, known in self._numbers.items():
             if known == number:
+                if (suspended := is_suspended(process)) is not None:
+                    self._killed.setdefault(process, suspended)
                 _kill_group(process)
 
     def _bury(self) -> None:
@@ -167,7 +183,10 @@ class _ForkServer:
             _, status = os.waitpid(ended.si_pid, 0)
             if number is not None:
                 self._kill_strays(sparing=self._spared | set(self._numbers))
-                self._control.send(json.dumps({"ended": number, "how": _how(status)}).encode())
+                self._report(number, _end(status, self._killed.pop(ended.si_pid, None)))
+
+    def _report(self, number: int, end: End) -> None:
+        self._control.send(json.dumps({"ended": number, "how": end.how, "from_outside": end.from_outside}).encode())
 
     def _kill_strays(self, sparing: set[int]) -> None:
         """Kill the processes that a worker started outside its group, which became children of this process."""
@@ -191,17 +210,38 @@ def _kill_group(process: int) -> None:
             kill(process, signal.SIGKILL)
 
 
-def _how(status: int) -> str:
+def _end(status: int, was_suspended: bool | None) -> End:
+    """Describe the end of a worker.
+
+    Args:
+        status: From `os.waitpid`.
+        was_suspended: For a worker that this process killed, whether it was suspended; None for any other.
+    """
     code = os.waitstatus_to_exitcode(status)
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended itself with exit code {code}"
+    if code >= 0:
+        return End(f"ended itself with exit code {code}", from_outside=False)
+    foreign = -code in FOREIGN_SIGNALS if was_suspended is None else was_suspended
+    return End(f"was ended by {signal.Signals(-code).name}", from_outside=foreign)
 
 
-def _work(connection: socket.socket, graders: Mapping[str, LoadedGrader]) -> None:
-    """Serve calls one after another until the other end closes."""
+def _limit_memory(more_mb: int) -> None:
+    """Limit the memory of this process; beyond the limit an allocation fails, so Python raises MemoryError.
+
+    The limit covers private memory. Unlike the address space, that excludes reservations of libraries.
+    """
+    pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
+    limit = pages * resource.getpagesize() + (more_mb << 20)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _work(connection: socket.socket, graders: Mapping[str, LoadedGrader], folder: int) -> None:
+    """Serve calls one after another until the other end closes. Each begins in the folder of this descriptor."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it may be killed at any time
     connection.sendall(b"\n")
     for line in connection.makefile("rb"):
         connection.sendall(_answer(line, graders))
+        os.fchdir(folder)
 
 
 def _answer(line: bytes, graders: Mapping[str, LoadedGrader]) -> bytes:

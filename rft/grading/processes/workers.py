@@ -1,7 +1,8 @@
 """Worker processes for sync graders: a queue of calls and a few processes that serve it.
 
 A worker receives several quick calls at a time and runs them one after another. At a call's deadline the worker is
-killed and replaced. Only that call fails; the calls after it return to the head of the queue.
+killed and replaced. Only that call fails; the calls after it return to the head of the queue. A call whose worker was
+killed or suspended from outside is repeated once, because it may not be to blame.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from dataclasses import dataclass, field
 from rft.errors import GradeError
 from rft.grading.contract import LoadedGrader
 from rft.grading.normalise import failed
-from rft.grading.processes.fork_server import ForkServer, Worker
+from rft.grading.processes.fork_server import ForkServer
 from rft.grading.processes.wire import decode_scores, encode_call, encode_inputs
+from rft.grading.processes.worker import Worker
 from rft.types import Rollout, Score, Status, Task
 from rft.waiting import waiting
 
@@ -51,6 +53,7 @@ class _Call:
     task: Task
     rollouts: Sequence[Rollout]
     line: bytes = b""
+    is_repeat: bool = False
     scores: asyncio.Future[Scored] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def settle(self, scores: list[Score], traceback: str = "") -> None:
@@ -63,38 +66,38 @@ class _Call:
 
 
 class _WorkerLost(Exception):
-    """A worker will not serve its call; with the reason and the call's status."""
+    """A worker will not serve its call.
 
-    def __init__(self, reason: str, status: Status = Status.GRADER_ERROR) -> None:
+    Args:
+        reason: The reason for the call's score.
+        status: The call's status.
+        from_outside: Whether the call may not be to blame.
+    """
+
+    def __init__(self, reason: str, status: Status = Status.GRADER_ERROR, *, from_outside: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.from_outside = from_outside
 
 
 class Workers:
     """Runs graders in worker processes. Starts with the first call; belongs to one event loop.
 
     Args:
-        graders: All graders that run in workers.
         num_workers: Number of processes; None uses `default_num_workers()`.
-        server: The shared fork server; None starts a separate one.
+        server: The fork server; several panels may share one.
         printed: Called with whole lines of the graders' output.
     """
 
-    def __init__(
-        self,
-        graders: Sequence[LoadedGrader],
-        num_workers: int | None = None,
-        server: ForkServer | None = None,
-        *,
-        printed: Callable[[bytes], None],
-    ) -> None:
+    def __init__(self, server: ForkServer, num_workers: int | None = None, *, printed: Callable[[bytes], None]) -> None:
         self.replaced = 0
         """Number of workers that were killed at a deadline or crashed."""
+        self.repeated = 0
+        """Number of calls that were repeated because their worker was killed or suspended from outside."""
         self._num_workers = num_workers or default_num_workers()
-        self._server = server or ForkServer(graders)
+        self._server = server
         self._printed = printed
-        self._owns_server = server is None
         self._queue: deque[_Call] = deque()
         self._arrived = asyncio.Event()
         self._slots: list[asyncio.Task[None]] = []
@@ -113,8 +116,6 @@ class Workers:
         """End all worker processes. Waiting calls are cancelled."""
         for slot in self._slots:
             slot.cancel()  # and the worker ends
-        if self._owns_server:
-            self._server.close()
 
     async def _serve(self) -> None:
         """Serve the queue with one worker, which is replaced when it is lost."""
@@ -123,7 +124,8 @@ class Workers:
             while True:
                 calls = await self._next_calls()
                 try:
-                    worker = worker or await self._server.fork(self._printed)
+                    if worker is None or worker.is_lost:  # lost without a call, for example with the process that forks
+                        worker = await self._server.fork(self._printed)
                     if not await self._run(worker, calls):
                         worker = None
                 except GradeError as error:
@@ -179,13 +181,23 @@ class Workers:
                 calls.popleft().settle(scores, traceback)
                 served += 1
         except _WorkerLost as lost:
-            calls.popleft().fail(lost.reason, lost.status)
+            if not self._is_repeated(calls[0], lost):
+                calls.popleft().fail(lost.reason, lost.status)
         if served == sent:
             return True
         self._hand_back(calls)
         self.replaced += 1
         await self._server.end(worker)
         return False
+
+    def _is_repeated(self, call: _Call, lost: _WorkerLost) -> bool:
+        """Whether a call is repeated after the loss of its worker."""
+        if call.is_repeat or not lost.from_outside:
+            return False
+        call.is_repeat = True
+        self.repeated += 1
+        log.warning("grader '%s' on task %s: %s; the call is repeated", call.grader.name, call.task.id, lost.reason)
+        return True
 
     async def _reply(self, worker: Worker, calls: deque[_Call]) -> Scored:
         """Wait for the first call's scores. After a while, the calls behind it return to the queue.
@@ -219,9 +231,12 @@ class Workers:
                     line = await worker.line(limit - SLOW_S)
             except ConnectionError:
                 ended = await self._server.end(worker)
-                raise _WorkerLost(f"its worker process {worker.misconduct or ended}") from None
+                foreign = ended.from_outside and not worker.misconduct
+                reason = f"its worker process {worker.misconduct or ended.how}"
+                raise _WorkerLost(reason, from_outside=foreign) from None
         if line is None:
-            raise _WorkerLost(f"no result within {limit:g} s", Status.TIMEOUT)
+            ended = await self._server.end(worker)
+            raise _WorkerLost(f"no result within {limit:g} s", Status.TIMEOUT, from_outside=ended.from_outside)
         return line
 
     def _hand_back(self, calls: deque[_Call]) -> None:

@@ -286,8 +286,9 @@ def test_panels_with_the_same_graders_load_them_once_and_end_apart(bench):
         with closing(ForkServers()) as servers:
             first, second = (bench.panel(specs, num_workers=1, fork_servers=servers) for _ in range(2))
             other = bench.panel({"g": bench.spec("right", timeout_s=SAFETY_S)}, num_workers=1, fork_servers=servers)
-            assert servers.of(first.graders) is servers.of(second.graders) is not servers.of(other.graders)
-            servers.of(first.graders).warm()
+            of_first, of_second, of_other = (servers.of(one.graders, None) for one in (first, second, other))
+            assert of_first is of_second is not of_other
+            of_first.warm()
             before = Path("loaded").read_text()
             stuck = asyncio.create_task(bench.graded(first, make_task(), ["sleep"]))
             [group] = await bench.graded(second, make_task("b"), ["fine"])

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from rft.grading.clients.http import CallFailed, Patience, as_json, post_json
+from rft.grading.clients.outage import OUTAGE_S
 from rft.grading.foreign.openai_spec.faults import Fault, Flag
 from rft.grading.foreign.openai_spec.outcome import Case, Outcome, Services
 from rft.grading.foreign.openai_spec.spec import Endpoint
@@ -42,7 +43,9 @@ async def grade(spec: Endpoint, case: Case, services: Services) -> Outcome:
             spec.url,
             body,
             headers=spec.headers,
-            patience=Patience(attempts=ATTEMPTS, attempt_timeout_s=TIMEOUT_S, backoff_s=services.backoff_s),
+            patience=Patience(
+                attempts=ATTEMPTS, attempt_timeout_s=TIMEOUT_S, backoff_s=services.backoff_s, outage_s=OUTAGE_S
+            ),
             secrets=secrets_in({"url": spec.url, "headers": spec.headers}),
             before_attempt=turn,
         )
