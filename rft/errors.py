@@ -10,7 +10,8 @@
     |-- SampleError          a sampler failed
     |-- GradeError           a grader failed too often
     |-- LearnError           the learner failed
-    |   `-- RankLost         a rank misses another rank, which may report its own error
+    |   `-- LearnerLost      a process of the learner died or does not answer; it can start again
+    |       `-- RankLost     a rank misses another rank, which may report its own error
     |-- SyncError            a new policy did not reach a sampler
     |-- ClusterError         the cluster cannot be reached, or one of its nodes failed
     |-- StorageError         the storage for copies of the run cannot be written or read
@@ -81,7 +82,11 @@ class LearnError(RftError):
     """The learner failed."""
 
 
-class RankLost(LearnError):
+class LearnerLost(LearnError):
+    """A process of the learner died or does not answer. Its error would not come back after a new start."""
+
+
+class RankLost(LearnerLost):
     """A rank of the learner died, hangs, or cannot be reached by another rank."""
 
 

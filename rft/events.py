@@ -5,6 +5,7 @@
     PartsStarted                        when samplers and learner are ready
     Measured                            held-out tasks: before, during and after the run
     StepTrained ... StepFinished        for each step; Measured and CheckpointSaved come between the two
+    LearnerRestarted                    after the loss of a process of the learner
     RunEnded                            once, for every outcome
 
 A sink is any object with the two methods of `Sink`. Events are frozen; a sink must not change what they refer to.
@@ -105,6 +106,16 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerRestarted:
+    """The learner starts again after the loss of a process; a warning states the reason."""
+
+    from_step: int
+    """The step of the checkpoint from which it continues; 0 for the base model."""
+    redone_steps: int
+    """Number of steps that it takes again from recorded batches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepFinished:
     """A step is complete, including its measurement and checkpoint. Step 0 covers the work before the first step."""
 
@@ -137,6 +148,7 @@ Event = (
     | Measured
     | StepTrained
     | CheckpointSaved
+    | LearnerRestarted
     | StepFinished
     | RunEnded
 )

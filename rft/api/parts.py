@@ -24,7 +24,7 @@ from rft.run_folder.recorder import Recorder
 from rft.terminal.progress import Progress
 
 if TYPE_CHECKING:
-    from rft.learning.remote import RemoteLearner
+    from rft.run.recovery import RecoveringLearner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -32,14 +32,14 @@ class Parts:
     """The parts of a training run, started.
 
     Example:
-        Parts(sampler=Fleet(...), panel=Panel(...), learner=RemoteLearner(...), tasks=TaskSets(...), ...)
+        Parts(sampler=RenewingSampler(...), panel=Panel(...), learner=RecoveringLearner(...), tasks=TaskSets(...), ...)
     """
 
     sampler: Sampler
     """Samples completions under one policy. `load` brings a policy to every engine and proves that each serves it."""
     panel: Panel
     """Grades completions while others are sampled."""
-    learner: RemoteLearner
+    learner: RecoveringLearner
     """Takes optimizer steps, publishes its policy, and saves checkpoints."""
     tasks: TaskSets
     """The training, validation and test tasks."""
@@ -89,7 +89,8 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
     if config.resume is not None:
         raise ConfigError("configuration", [f"resume={config.resume}: rft.parts starts a new run; use rft.train"])
     require_packages_here(config)
-    from rft.run.parts import open_parts  # imports Ray, which the core does not install
+    from rft.run.parts import open_parts  # these two import Ray, which the core does not install
+    from rft.run.recovery import RenewingSampler
 
     refuse_early(config)
     inputs = read_inputs(config, needs_training_tasks=True, output=Path(config.output_dir))
@@ -98,7 +99,7 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
         recorder = open_recorder(config, prepared, ["rft.parts", *to_words(overrides)], None)
         async with open_parts(config, prepared, Progress(make_console(quiet=quiet)).event) as opened:
             yield Parts(
-                sampler=opened.fleet,
+                sampler=RenewingSampler(fleet=opened.fleet, learner=opened.learner),
                 panel=opened.panel,
                 learner=opened.learner,
                 tasks=prepared.tasks,

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
-from rft.errors import LearnError, RankLost, RftError, UsageError, WaitTimeout
+from rft.errors import LearnError, LearnerLost, RankLost, RftError, UsageError, WaitTimeout
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
 from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Publication, StoredWeights
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 FIRST_FAILURE_S = 10.0
 """Seconds allowed for a rank's own failure to arrive after another rank has lost contact with it."""
+
+_RAYS_GUESSES = " Some common causes include:"
+"""Start of a list in Ray's message about a dead process, which is the same for every cause."""
 
 
 class LearnerActor:
@@ -148,6 +151,7 @@ class RemoteLearner:
 
         Raises:
             LearnError: A rank failed, or the ranks start from different weights.
+            LearnerLost: A process died or did not start in time.
         """
         what, deadline_s = "the learner to start", self._start_timeout_s
         if self._places:
@@ -254,9 +258,8 @@ async def ask_ranks(
         names: Name of every rank for messages; a learner of one process has one.
 
     Raises:
-        LearnError: The learner failed, or its process died. Names the rank if there are several; also if an answer of
-            several ranks did not come in time.
-        WaitTimeout: The answer of a learner of one process did not come in time.
+        LearnError: The learner failed. Names the rank if there are several.
+        LearnerLost: A process died, or an answer did not come in time. Names the rank if there are several.
     """
     is_alone = len(names) == 1
     tasks = [
@@ -267,13 +270,13 @@ async def ask_ranks(
         try:
             await wait_for(_all_or_a_failure(tasks), what=what, deadline_s=deadline_s)
         except WaitTimeout as expired:
-            if is_alone:
-                raise
-            raise LearnError(_without_answer(str(expired), tasks, names)) from expired
+            text = str(expired)
+            raise LearnerLost(text if is_alone else _without_answer(text, tasks, names)) from expired
         if failures := [error for task in tasks if task.done() and (error := task.exception())]:
-            first = min(failures, key=lambda error: isinstance(error, RankLost))
+            # A rank's own error explains the loss of others, and a lost process explains a missed one.
+            first = min(failures, key=lambda error: (isinstance(error, LearnerLost), isinstance(error, RankLost)))
             if isinstance(first, RankLost):
-                raise LearnError(_without_answer(str(first), tasks, names)) from first
+                raise LearnerLost(_without_answer(str(first), tasks, names)) from first
             raise first
         return [task.result() for task in tasks]
     finally:
@@ -296,8 +299,8 @@ async def _all_or_a_failure(tasks: Sequence[asyncio.Task[T]]) -> None:
 async def _answer(reference: Awaitable[T], name: str, *, is_alone: bool) -> T:
     """Await the answer of one rank.
 
-    A failure becomes a LearnError that names the rank. RankLost, UsageError, and every error of rft in a learner of one
-    process pass unchanged.
+    A failure becomes a LearnError or LearnerLost that names the rank. RankLost, UsageError, and every error of rft in a
+    learner of one process pass unchanged.
     """
     try:
         return await reference
@@ -305,10 +308,18 @@ async def _answer(reference: Awaitable[T], name: str, *, is_alone: bool) -> T:
         cause = error.cause
         if isinstance(cause, RftError):
             is_enough = is_alone or isinstance(cause, RankLost | UsageError)
-            raise (cause if is_enough else LearnError(f"{name}: {cause}")) from None
+            kind = LearnerLost if isinstance(cause, LearnerLost) else LearnError
+            raise (cause if is_enough else kind(f"{name}: {cause}")) from None
         raise LearnError(f"{name} failed: {type(cause).__name__}: {cause}") from error
     except RayError as error:
         reason = str(error).strip().splitlines()[-1]
-        if isinstance(error, RayActorError) and not is_alone:
-            raise LearnError(f"{name} is lost: its process ended: {reason}") from error
+        if _is_loss(error):
+            raise LearnerLost(f"{name} is lost: its process ended: {reason.partition(_RAYS_GUESSES)[0]}") from error
         raise LearnError(f"{name} failed: {reason}") from error
+
+
+def _is_loss(error: RayError) -> bool:
+    """Whether a process or a node died; an actor whose constructor raised would raise again."""
+    if isinstance(error, RayActorError):
+        return not error.actor_init_failed
+    return isinstance(error, NodeDiedError | ObjectLostError | WorkerCrashedError)

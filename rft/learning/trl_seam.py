@@ -15,6 +15,7 @@ Assumptions about TRL 1.16 (a test fails if one of them changes):
 from __future__ import annotations
 
 import queue
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
 
-from rft.errors import LearnError
+from rft.errors import LearnError, LearnerLost
 from rft.learning.trl_import import GRPOConfig, GRPOTrainer
 from rft.types import GradedGroup, StopReason
 
@@ -120,8 +121,9 @@ class SteppedTrainer:
 
     def save(self) -> Path:
         """Write a checkpoint and return its folder. The trainer's thread waits meanwhile."""
-        self.trainer._save_checkpoint(self.trainer.model, trial=None)
         folder = Path(self.trainer.args.output_dir) / f"checkpoint-{self.trainer.state.global_step}"
+        shutil.rmtree(folder, ignore_errors=True)  # a killed process may have written a part of it
+        self.trainer._save_checkpoint(self.trainer.model, trial=None)
         for filler in (folder.parent, folder):  # model cards of TRL and PEFT without information about the run
             (filler / "README.md").unlink(missing_ok=True)
         return folder
@@ -137,7 +139,7 @@ class SteppedTrainer:
         try:
             failure = self._idle.get(timeout=self._timeout_s)
         except queue.Empty:
-            raise LearnError(f"timed out after {self._timeout_s:g} s waiting for {what}") from None
+            raise LearnerLost(f"timed out after {self._timeout_s:g} s waiting for {what}") from None
         if isinstance(failure, LearnError):
             raise failure
         if failure is not None:

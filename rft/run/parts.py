@@ -6,9 +6,10 @@ streams of completions end, leaving the workplace ends all processes of the run,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
@@ -23,13 +24,14 @@ from rft.run import build
 from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of, memory_share, recorded_sizes, refuse_memory, resting_share
+from rft.run.recovery import RecoveringLearner
 from rft.run.started import cache_events, hold_tolerance
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Publication
 from rft.waiting import together
 
-L = TypeVar("L", RemoteLearner, None)
+L = TypeVar("L", RecoveringLearner, None)
 
 
 class Parts(NamedTuple, Generic[L]):
@@ -76,7 +78,7 @@ def open_parts(
     checkpoint: Path | None = None,
     shared_ray: SharedRay | None = None,
     samplers: AbstractAsyncContextManager[SharedSamplers] | None = None,
-) -> AbstractAsyncContextManager[Parts[RemoteLearner]]: ...
+) -> AbstractAsyncContextManager[Parts[RecoveringLearner]]: ...
 
 
 @overload
@@ -150,7 +152,13 @@ async def _open(
                 await start_samplers()
                 emit(PhaseStarted(text="starting the learner"))
             canaries = shared.canaries if shared else None
-            learner = await build.learner(config, prepared, place, checkpoint, forecast.sizes, canaries)
+            learner = await _learner(
+                config,
+                partial(build.learner, config, prepared, place, sizes=forecast.sizes, score=canaries),
+                checkpoint,
+                fleet,
+                emit,
+            )
             await stack.enter_async_context(_closing(learner))
             await together(*([] if in_turn else [start_samplers()]), learner.start())
         else:
@@ -222,8 +230,25 @@ def _workplace(
     )
 
 
+async def _learner(
+    run: RunConfig,
+    build_from: Callable[[Path | None], Awaitable[RemoteLearner]],
+    checkpoint: Path | None,
+    fleet: Fleet,
+    emit: Emit,
+) -> RecoveringLearner:
+    return RecoveringLearner(
+        await build_from(checkpoint),
+        build=build_from,
+        folder=Path(run.output_dir),
+        max_restarts=run.learner.max_restarts,
+        emit=emit,
+        resting=fleet if run.sampler.sleeps else None,
+    )
+
+
 @asynccontextmanager
-async def _closing(learner: RemoteLearner) -> AsyncIterator[None]:
+async def _closing(learner: RecoveringLearner) -> AsyncIterator[None]:
     """End the learner's trainer in order, unless the block raises: a busy learner would not answer."""
     yield
     await learner.close()

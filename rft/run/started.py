@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from rft.events import Notice, Warned
-from rft.learning.remote import RemoteLearner
+from rft.run.recovery import RecoveringLearner
 from rft.run_folder.recorder import read_manifest
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 
 
-async def hold_tolerance(fleet: Fleet, learner: RemoteLearner, resumed: Path | None) -> dict[str, Any]:
+async def hold_tolerance(fleet: Fleet, learner: RecoveringLearner, resumed: Path | None) -> dict[str, Any]:
     """Set the tolerance of proofs if it depends on the base models. A resumed run keeps the tolerance of its start.
 
     Args:

@@ -13,7 +13,6 @@ from rft.config import RunConfig
 from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
 from rft.events import CheckpointSaved, Emit, Measured, Phase, PhaseStarted, StepFinished, StepTrained, Warned
-from rft.learning.remote import RemoteLearner
 from rft.loop import train
 from rft.metrics.drift import DriftWatch, drift_metrics
 from rft.metrics.halving import HalvingWatch
@@ -24,6 +23,7 @@ from rft.metrics.step import Stopwatch
 from rft.run.evaluation import evaluate
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
+from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.turns import TurnTaking
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import recorded_by_task
@@ -60,7 +60,7 @@ class Steps:
         self.after_s = 0.0
         """Duration of the measurement after the last step, seconds."""
 
-    async def train(self, parts: Parts[RemoteLearner], *, on_interruptible: Callable[[bool], None]) -> None:
+    async def train(self, parts: Parts[RecoveringLearner], *, on_interruptible: Callable[[bool], None]) -> None:
         """Train from the step after `last_step` to the end.
 
         Args:
@@ -94,12 +94,12 @@ class Steps:
             self.after_s = watch.seconds["evaluate"]
 
     async def _loop(
-        self, parts: Parts[RemoteLearner], tasks: Sequence[Task]
+        self, parts: Parts[RecoveringLearner], tasks: Sequence[Task]
     ) -> AsyncGenerator[tuple[StepReport, Batch]]:
         loop = self.run.loop
         published = await parts.learner.history() if self.last_step else []
         batcher = Batcher(
-            sampler=parts.fleet,
+            sampler=RenewingSampler(fleet=parts.fleet, learner=parts.learner),
             panel=parts.panel,
             order=ShuffledTasks(tasks, loop.prompts_per_step, self.run.seed),
             completions_per_prompt=loop.completions_per_prompt,
@@ -114,7 +114,7 @@ class Steps:
             published={publication.policy.version: publication for publication in published},
         )
 
-    async def _before_the_first_step(self, parts: Parts[RemoteLearner]) -> Sequence[Task]:
+    async def _before_the_first_step(self, parts: Parts[RecoveringLearner]) -> Sequence[Task]:
         """Measure the base model and return the training tasks. The line of step 0 marks this as complete."""
         if self.last_step:
             return self._training_tasks()[0]
@@ -150,7 +150,7 @@ class Steps:
         )
         return filtered.tasks, dict(filtered.metrics)
 
-    async def _finish_step(self, report: StepReport, parts: Parts[RemoteLearner]) -> None:
+    async def _finish_step(self, report: StepReport, parts: Parts[RecoveringLearner]) -> None:
         """Measure and save if this step is due for it, then emit the complete step."""
         how, step = self.run.evaluation, report.step
         watch = Stopwatch()
@@ -168,14 +168,14 @@ class Steps:
         seconds = {**report.seconds, **watch.seconds}
         self.emit(StepFinished(report=replace(report, metrics=metrics, seconds=seconds)))
 
-    async def _save(self, learner: RemoteLearner, step: int | None = None) -> None:
+    async def _save(self, learner: RecoveringLearner, step: int | None = None) -> None:
         await learner.save()
         self.saved_step = self.last_step if step is None else step
         self.emit(CheckpointSaved(step=self.saved_step))
 
     async def _measure(
         self,
-        parts: Parts[RemoteLearner],
+        parts: Parts[RecoveringLearner],
         phase: Phase,
         tasks: Sequence[Task],
         *,

@@ -14,13 +14,14 @@ from rft.config import RunConfig, audit_problems, audit_warnings
 from rft.errors import StorageError
 from rft.events import Emit, Notice, RunEnded, RunStarted, Sink
 from rft.imports import missing_packages
-from rft.learning.remote import RemoteLearner
 from rft.learning.spec import COMPLETE
 from rft.redaction import redacted, secrets_in
 from rft.run.emitter import Emitter
 from rft.run.folder import code_changes
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
+from rft.run.recovery import RecoveringLearner
+from rft.run.recovery_counts import RecoveryCounts
 from rft.run.sinks import optional_sinks
 from rft.run.steps import Steps
 from rft.run_folder.copies import Copier, State, Store
@@ -39,7 +40,7 @@ class Training:
     """The configuration."""
     prepared: Prepared
     """The inputs."""
-    parts: Callable[[Emit], AbstractAsyncContextManager[Parts[RemoteLearner]]]
+    parts: Callable[[Emit], AbstractAsyncContextManager[Parts[RecoveringLearner]]]
     """Opens the parts that the run samples, grades and learns with, and closes them at the end."""
     recorder: Recorder
     """Writes the run folder."""
@@ -55,12 +56,13 @@ class Training:
     """`time.monotonic()` at the start."""
 
     def __post_init__(self) -> None:
+        self._recovered = RecoveryCounts()
         self._store: Store | None = None
         if self.run.storage:
             copier = Copier(self.recorder.folder, Place(self.run.storage), self.fetched)
             self._store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self._warn)
         # The folder is the first sink, since other sinks and the copies may rely on its content.
-        required = [FolderSink(self.recorder), *self.sinks, *([self._store] if self._store else [])]
+        required = [FolderSink(self.recorder), *self.sinks, self._recovered, *([self._store] if self._store else [])]
         optional = optional_sinks(self.run, self.prepared.sinks)
         self._emitter = Emitter(required, optional, secrets=secrets_in(self.run.model_dump()))
 
@@ -116,8 +118,11 @@ class Training:
             last_step=self.last_step,
             started=self.started,
             should_end=lambda: interrupt.requested or self.should_prune(),
-            more_metrics=self._store.metrics if self._store else dict,
+            more_metrics=self._more_metrics,
         )
+
+    def _more_metrics(self) -> dict[str, float]:
+        return self._recovered.take_metrics() | (self._store.metrics() if self._store else {})
 
     async def _train(self, steps: Steps, interrupt: Interrupt) -> str:
         """Open the parts and train; return the status of the run. A signal may end this at once."""
@@ -209,9 +214,10 @@ class Training:
         return f"rft train resume={folder}" if any((folder / "checkpoints").glob(f"*/{COMPLETE}")) else None
 
     def _summarize(self, status: str, steps: Steps, **more: Any) -> dict[str, Any]:
-        folder = self.recorder.folder
+        lines = read_metrics(self.recorder.folder)
+        more["recovery"] = self._recovered.totals(lines)
         if self._store is not None:
-            counted = [line["metrics"].get("storage/failed_copies", 0.0) for line in read_metrics(folder)]
+            counted = [line["metrics"].get("storage/failed_copies", 0.0) for line in lines]
             failed = int(sum(counted)) + self._store.failed_copies
             more["storage"] = {"place": self._store.place.address, "failed_copies": failed}
         if status != "finished":

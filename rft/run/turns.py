@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rft.learning.remote import RemoteLearner
+from rft.run.recovery import RecoveringLearner
 from rft.sampling.fleet import Fleet
 from rft.types import GradedGroup, Publication
 
@@ -14,7 +14,7 @@ from rft.types import GradedGroup, Publication
 class TurnTaking:
     """The learner of `rft.loop`, for samplers that sleep. They wake, and prove their policy anew, at the next sync."""
 
-    learner: RemoteLearner
+    learner: RecoveringLearner
     fleet: Fleet
 
     async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 from rft.events import (
     CheckpointSaved,
     Event,
+    LearnerRestarted,
     Measured,
     Notice,
     PartsStarted,
@@ -73,6 +74,8 @@ def event_line(event: Event) -> tuple[str, dict[str, Any]]:
             return "step_trained", {"step": event.report.step}
         case CheckpointSaved():
             return "checkpoint_saved", {"step": event.step}
+        case LearnerRestarted():
+            return "learner_restarted", {"from_step": event.from_step, "redone_steps": event.redone_steps}
         case StepFinished():
             return "step_finished", {"step": event.report.step}
         case RunEnded():

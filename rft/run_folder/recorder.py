@@ -39,6 +39,8 @@ ROLLOUTS = "rollouts.jsonl"
 EVENTS = "events.jsonl"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+TOKENS = "tokens"
+"""Folder of the recorded batches (`rft.run_folder.token_shards`)."""
 
 
 class Recorder:

@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from rft.config.samplers.base import SamplerConfig
-from rft.errors import LearnError, RftError, SampleError, SyncError
+from rft.errors import LearnerLost, RftError, SampleError, SyncError
 from rft.sampling.actor import GATHER_S, Confirmation
 from rft.sampling.engine import Request, SamplingOptions, request_seed
 from rft.sampling.engines import Engines, SamplerHandle
@@ -134,7 +134,7 @@ class Fleet:
         Running streams keep the policy that they requested.
 
         Raises:
-            LearnError: The learner's process died, and the weights of the policy with it.
+            LearnerLost: The learner's process died, and the weights of the policy with it.
             SyncError: An actor failed, or did not pass the proof; the message lists likely causes.
             WaitTimeout: The actors did not reply in time.
         """
@@ -208,7 +208,7 @@ class Fleet:
             deadline_s=self._settings.stall_timeout_s,
         )
         if isinstance(weights, StoredWeights) and (losses := [answer for answer in answers if _is_loss(answer)]):
-            raise LearnError(
+            raise LearnerLost(
                 f"the learner's process died before the samplers had loaded {policy.name}, and took its weights along: "
                 f"{cause(losses[0])}; {GO_ON}"
             )

@@ -16,9 +16,9 @@ from rft.config import RunConfig
 from rft.events import Emit
 from rft.grading.models.model_grader import requested_gpus
 from rft.grading.processes.fork_server import ForkServers
-from rft.learning.remote import RemoteLearner
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts, SharedRay, open_parts
+from rft.run.recovery import RecoveringLearner
 from rft.sweep.capacity import default_parallel, room_for
 from rft.sweep.shared_engines import SharedEngines, sharing_key, why_alone
 
@@ -85,7 +85,7 @@ class Host:
 
     def open_parts(
         self, run: RunConfig, prepared: Prepared, emit: Emit
-    ) -> AbstractAsyncContextManager[Parts[RemoteLearner]]:
+    ) -> AbstractAsyncContextManager[Parts[RecoveringLearner]]:
         """Open the parts of a trial. Shared samplers stay open when the block ends."""
         shared_ray = SharedRay(address=self._address, parallel=self._parallel, fork_servers=self._fork_servers)
         samplers = None

@@ -35,6 +35,8 @@ class FakeSampler:
 class FakeLearner:
     """Remembers what it learns from."""
 
+    max_restarts = 0
+
     def __init__(self) -> None:
         self.batches: list[Sequence[GradedGroup]] = []
         self.saved_steps: list[int] = []

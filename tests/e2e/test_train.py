@@ -165,6 +165,51 @@ def test_evaluate_finds_the_same_as_the_run(trained: Any, rft: Rft) -> None:
     assert abs(measured.summary["mean"] - trained.summary["eval"]["after"]["mean"]) <= num_different / len(in_run)
 
 
+DEADLY = '''"""Advantages relative to the group; the learner is killed in its second step, and again in its third."""
+
+import os
+import signal
+from pathlib import Path
+
+from rft.learning.advantages import group_relative
+
+steps = 0
+
+
+def deadly(rewards_n, group_size):
+    global steps
+    if len(rewards_n) == 16:  # a step, not the check before the start
+        steps += 1
+        mark = Path(__file__).with_name(f"killed in step {steps} of a process")
+        if steps > 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return group_relative(rewards_n, group_size)
+'''
+KILLED = ("learner.advantage=deadly.py:deadly", "learner.scale_rewards=none")
+"""The function scales rewards itself, like `learner.scale_rewards=group`."""
+
+
+def results(run: Path) -> tuple[bytes, list[str], list[tuple[Any, ...]]]:
+    """The adapter, the fingerprint of every policy, and the completions with their rewards."""
+    keys = ("phase", "step", "task_id", "index", "completion", "reward")
+    rollouts = sorted(tuple(map(line.get, keys)) for line in read_rollouts(run))
+    fingerprints = [line["policy"]["fingerprint"] for line in read_metrics(run)]
+    return (run / "adapter" / "adapter_model.safetensors").read_bytes(), fingerprints, rollouts
+
+
+def test_a_learner_that_is_killed_twice_changes_nothing(
+    folder: Path, trained: Any, three_steps: tuple[str, ...], rft: Rft
+) -> None:
+    (folder / "deadly.py").write_text(DEADLY)
+    killed = rft("train", *three_steps, *KILLED, "output_dir=run", cwd=folder)
+    assert (killed.code, killed.orphans) == (0, [])
+    # From the base model, so that step 1 is taken again; then from the checkpoint of step 2.
+    assert killed.summary["recovery"] == {"learner_restarts": 2, "redone_steps": 1}
+    assert results(killed.folder) == results(trained.folder)
+    assert [path.name for path in (killed.folder / "tokens").iterdir()] == ["step-000003.safetensors"]
+
+
 def command_of_readme(name: str) -> list[str]:
     """The line of README.md that begins with `rft <name>`, for the run of these tests."""
     [line] = [line for line in README.read_text().splitlines() if line.startswith(f"rft {name} ")]
@@ -261,24 +306,44 @@ def test_planted_secrets_are_in_no_file_no_log_and_no_process_argument(own_grade
         assert [command for command in own_graders.commands if secret in command] == []  # besides the typed one
 
 
+TWO_RANKS = (*OWN_GRADERS, "data.test=null", "learner.num_workers=2")
+
+
+@pytest.fixture(scope="module")
+def two_ranks(own_graders: Any, three_steps: tuple[str, ...], rft: Rft) -> Any:
+    """The run of `own_graders` with a learner of two ranks."""
+    words = (*three_steps, *TWO_RANKS, "output_dir=ranks")
+    return rft("train", *words, cwd=own_graders.folder.parent, output_dir="ranks", environment=PLANTED)
+
+
 @pytest.mark.full
-def test_two_ranks_learn_what_one_learns(own_graders: Any, three_steps: tuple[str, ...], rft: Rft) -> None:
-    words = (*three_steps, *OWN_GRADERS, "data.test=null", "learner.num_workers=2", "output_dir=ranks")
-    shared = rft("train", *words, cwd=own_graders.folder.parent, output_dir="ranks", environment=PLANTED)
-    assert (shared.code, shared.orphans) == (0, [])
-    alone, together = read_metrics(own_graders.folder)[1:], read_metrics(shared.folder)[1:]
+def test_two_ranks_learn_what_one_learns(own_graders: Any, two_ranks: Any) -> None:
+    assert (two_ranks.code, two_ranks.orphans) == (0, [])
+    alone, together = read_metrics(own_graders.folder)[1:], read_metrics(two_ranks.folder)[1:]
     assert [line["step"] for line in together] == [1, 2]
     names = ("reward/mean", "learner/loss", "learner/grad_norm", "learner/entropy", "learner/completions/learned_from")
     for one, two in zip(alone, together, strict=True):
         expected = {name: one["metrics"][name] for name in names}
         assert {name: two["metrics"][name] for name in names} == pytest.approx(expected, rel=1e-2, abs=1e-4)
-    adapters = [load_adapter(run.folder) for run in (own_graders, shared)]
+    adapters = [load_adapter(run.folder) for run in (own_graders, two_ranks)]
     one, two = (safetensors.numpy.load(adapter.tensors) for adapter in adapters)
     # Two steps of Adam, each of the learning rate, 1e-3. Where a gradient is nearly 0, its sign is chance, so that a
     # weight may end two steps up here and two steps down there; nearly all of them must not.
     differences = np.concatenate([np.abs(two[name] - one[name]).ravel() for name in one])
     assert differences.max() <= 4.1e-3
     assert np.quantile(differences, 0.99) < 1e-4
+
+
+@pytest.mark.full
+def test_a_rank_that_is_killed_changes_nothing(two_ranks: Any, three_steps: tuple[str, ...], rft: Rft) -> None:
+    folder = two_ranks.folder.parent
+    (folder / "deadly.py").write_text(DEADLY)
+    words = (*three_steps, *TWO_RANKS, *KILLED, "output_dir=killed")
+    killed = rft("train", *words, cwd=folder, output_dir="killed", environment=PLANTED)
+    assert (killed.code, killed.orphans) == (0, [])
+    assert killed.summary["recovery"] == {"learner_restarts": 1, "redone_steps": 0}
+    assert re.search(r"warning: rank [01] of 2 of the learner .* is lost: its process ended", killed.output)
+    assert results(killed.folder) == results(two_ranks.folder)
 
 
 def test_two_trials_share_a_fleet_and_do_what_each_would_do_alone(

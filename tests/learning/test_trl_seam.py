@@ -220,6 +220,18 @@ def test_old_checkpoints_are_removed(build: Build, group_for: GroupFor, tmp_path
     assert names == ["checkpoint-2", "checkpoint-3"], "TRL changed: save_total_limit is not kept"
 
 
+def test_a_checkpoint_that_a_killed_process_left_unfinished_is_replaced(
+    build: Build, group_for: GroupFor, tmp_path: Path
+) -> None:
+    learner = build()
+    learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
+    checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-1"
+    (checkpoint / "published").mkdir(parents=True)
+    (checkpoint / "published" / "publications.json").write_text("[{")
+    learner.save()
+    assert build(resume_from=checkpoint).publish() == learner.publish()
+
+
 def test_a_run_can_be_prolonged_from_its_last_checkpoint(build: Build, group_for: GroupFor, tmp_path: Path) -> None:
     learner = build(steps=1)
     learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])

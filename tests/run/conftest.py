@@ -44,6 +44,7 @@ class FakeParts:
     def __init__(self, folder: Path, make_group: Callable[..., GradedGroup]) -> None:
         self.policy = BASE
         self.is_closed = False
+        self.max_restarts = 0
         self.learning: Callable[[int], None] = lambda step: None
         """Called with the number of each step that the learner begins."""
         self.step = 0

@@ -43,8 +43,9 @@ class World:
     def part(self, name: str) -> Any:
         """An object whose methods only record that they were called."""
 
-        async def method(what: str) -> None:
+        async def method(what: str) -> int:
             self.does(f"{what} {name}")
+            return 0
 
         return SimpleNamespace(
             start=lambda: method("start"),

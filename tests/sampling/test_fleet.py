@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import ray
 
-from rft.errors import LearnError, RftError, SampleError, WaitTimeout
+from rft.errors import LearnError, LearnerLost, SampleError, WaitTimeout
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner
@@ -167,7 +167,7 @@ def test_a_learner_in_its_own_process(in_ray: Any, tmp_path: Path, make_learner_
         published = await learner.publish()
         assert published.policy.version == 1
         await learner.close()
-        with pytest.raises(LearnError, match="the learner failed: "):
+        with pytest.raises(LearnerLost, match="the learner is lost: its process ended: "):
             while True:  # Ray ends it in its own time
                 await learner.publish()
 
@@ -229,7 +229,7 @@ def test_a_learner_that_dies_during_a_sync_is_named(
     message = (
         r"the learner's process died before the samplers had loaded policy-v1-.*, and took its weights along: .*resume="
     )
-    with pytest.raises(LearnError, match=message):
+    with pytest.raises(LearnerLost, match=message):
         in_ray(with_learner(job, make_learner_spec(tmp_path)))
 
 
@@ -260,8 +260,9 @@ def test_a_learner_that_cannot_be_built(in_ray: Any, tmp_path: Path, make_learne
             raise LearnError("TRL refuses learner.trl: no such option")
 
     learner_kind(BrokenLearner)
-    with pytest.raises(RftError, match=r"TRL refuses learner.trl: no such option"):
+    with pytest.raises(LearnError, match=r"TRL refuses learner.trl: no such option") as caught:
         in_ray(with_learner(lambda learner: learner.start(), make_learner_spec(tmp_path)))
+    assert not isinstance(caught.value, LearnerLost)  # it would fail again
 
 
 def test_a_learner_that_dies(in_ray: Any, tmp_path: Path, make_learner_spec: Any, learner_kind: Any) -> None:
@@ -270,7 +271,7 @@ def test_a_learner_that_dies(in_ray: Any, tmp_path: Path, make_learner_spec: Any
             os._exit(7)
 
     learner_kind(DyingLearner)
-    with pytest.raises(LearnError, match="the learner failed: "):
+    with pytest.raises(LearnerLost, match="the learner is lost: its process ended: "):
         in_ray(with_learner(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
 
 
@@ -286,5 +287,5 @@ def test_a_learner_that_stalls(in_ray: Any, tmp_path: Path, make_learner_spec: A
         await learner.learn([])
 
     learner_kind(StallingLearner)
-    with pytest.raises(WaitTimeout, match=r"timed out after 0.2 s waiting for the learner's step"):
+    with pytest.raises(LearnerLost, match=r"timed out after 0.2 s waiting for the learner's step"):
         in_ray(with_learner(job, make_learner_spec(tmp_path)))

@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
-from rft.errors import LearnError
+from rft.errors import LearnError, LearnerLost
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner
@@ -111,7 +111,7 @@ def test_a_rank_that_dies_is_named_not_the_one_that_noticed(
             return super().learn(groups)
 
     rank_kind(Dying)
-    with pytest.raises(LearnError, match=r"^rank 1 of 2 of the learner \([0-9.]+\) is lost: its process ended: "):
+    with pytest.raises(LearnerLost, match=r"^rank 1 of 2 of the learner \([0-9.]+\) is lost: its process ended: "):
         in_ray(with_ranks(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
 
 
@@ -132,7 +132,7 @@ def test_a_rank_that_stalls(
     monkeypatch.setattr(remote, "FIRST_FAILURE_S", 0.1)
     one, other = (rf"rank {number} of 2 of the learner \([0-9.]+\)" for number in (0, 1))
     message = rf"^{other} is lost: {one} waited 5 s$"
-    with pytest.raises(LearnError, match=message):
+    with pytest.raises(LearnerLost, match=message):
         in_ray(with_ranks(job, make_learner_spec(tmp_path, step_timeout_s=5.0)))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from rft.config.fields import Number, Positive, PositiveSeconds, Section, Share, Whole
+from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section, Share, Whole
 
 
 class LoraConfig(Section):
@@ -57,6 +57,9 @@ class LearnerConfig(Section):
     """Seconds allowed for loading the model."""
     step_timeout_s: PositiveSeconds = 1800.0
     """Seconds allowed for one optimizer step, and for a checkpoint."""
+    max_restarts: NotNegative = 5
+    """Number of times that the learner may start again after one of its processes died or did not answer. It continues
+    from the last checkpoint, and takes the later steps again from recorded batches. 0 ends the run instead."""
 
     def user_file(self) -> Path | None:
         """Return the user's Python file that the learner's process imports, or None."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from rft.learning.spec import COMPLETE
+from rft.run_folder.recorder import TOKENS
 
 CHECKPOINTS = "checkpoints"
 UNFINISHED = (".unfinished", ".tmp", ".part")
@@ -22,8 +23,9 @@ def state_of(file: Path) -> State:
 
 
 def travels(name: str) -> bool:
-    """Whether a file (relative path) belongs to the run: neither unfinished nor hidden."""
-    return not any(part.startswith(".") or part.endswith(UNFINISHED) for part in PurePosixPath(name).parts)
+    """Whether a file (relative path) belongs to the copy: neither unfinished nor hidden, and no recorded batch."""
+    parts = PurePosixPath(name).parts
+    return parts[0] != TOKENS and not any(part.startswith(".") or part.endswith(UNFINISHED) for part in parts)
 
 
 def checkpoint_of(name: str) -> int | None:

@@ -1,0 +1,245 @@
+"""A learner that survives the loss of its processes, and the sampler that loads its weights.
+
+If the learner, or one of its ranks, dies or does not answer, all ranks start again from the newest checkpoint, or from
+the base model. They take the later steps again, from the batches that the run folder records, and each policy must have
+the same fingerprint as before. The loop waits meanwhile, and batches in flight stay.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from rft.errors import LearnError, LearnerLost
+from rft.events import Emit, LearnerRestarted, Notice, Warned
+from rft.learning.remote import RemoteLearner
+from rft.learning.spec import COMPLETE
+from rft.run_folder.recorder import read_metrics
+from rft.run_folder.token_shards import read_shard, remove_shards, write_shard
+from rft.sampling.fleet import Fleet
+from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Policy, Publication, Rollout, Sync, Task
+
+T = TypeVar("T")
+
+
+class RecoveringLearner:
+    """The learner of a run, which starts again after the loss of a process.
+
+    Args:
+        learner: The learner, which may still be starting.
+        build: Builds another one in the same places, from a checkpoint or from the base model.
+        folder: The run folder, with checkpoints and recorded batches.
+        max_restarts: Number of restarts; a further loss ends the run.
+        emit: Receives warnings and restarts.
+        resting: The samplers, if they sleep while the learner works, which then needs the memory of their GPU.
+    """
+
+    def __init__(
+        self,
+        learner: RemoteLearner,
+        *,
+        build: Callable[[Path | None], Awaitable[RemoteLearner]],
+        folder: Path,
+        max_restarts: int,
+        emit: Emit,
+        resting: Fleet | None = None,
+    ) -> None:
+        self.max_restarts = max_restarts
+        """Number of restarts; a further loss ends the run."""
+        self._learner = learner
+        self._build = build
+        self._folder = folder
+        self._emit = emit
+        self._resting = resting
+        self._num_restarts = 0
+        self._steps_done = 0
+        self._restored_step: int | None = None
+        self._policies: dict[int, Policy] = {}
+
+    async def start(self) -> None:
+        """Wait until all ranks have started.
+
+        Raises:
+            LearnError: A rank failed, or the ranks start from different weights.
+        """
+        try:
+            self._steps_done = await self._learner.start()
+        except LearnerLost as lost:
+            await self._recover(lost)
+
+    async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
+        """Record these groups, take one optimizer step on them, and return the learner's metrics."""
+        write_shard(self._folder, self._steps_done + 1, groups)
+        metrics = await self._call(lambda learner: learner.learn(groups))
+        self._steps_done += 1
+        return metrics
+
+    async def publish(self) -> Publication:
+        """Publish the current policy. Its weights are a reference, valid while the process lives."""
+        publication = await self._call(lambda learner: learner.publish())
+        self._policies[publication.policy.version] = publication.policy
+        return publication
+
+    async def history(self) -> list[Publication]:
+        """Return the last publications, oldest first, with references as from `publish`."""
+        return await self._call(lambda learner: learner.history())
+
+    async def weights(self) -> Adapter | FullWeights:
+        """Fetch the weights of the current policy into this process."""
+        return await self._call(lambda learner: learner.weights(), wakes=True)
+
+    async def base_canary_logprobs(self) -> Logprobs:
+        """Return the base model's scores of the canaries."""
+        return await self._call(lambda learner: learner.base_canary_logprobs())
+
+    async def release_memory(self) -> None:
+        """Give GPU memory that all ranks reserve but do not use back to other processes."""
+        await self._call(lambda learner: learner.release_memory())
+
+    async def save(self) -> None:
+        """Write a checkpoint, and remove the recorded batches that no checkpoint needs any more."""
+        await self._call(self._save, wakes=True)
+        remove_shards(self._folder, up_to=min(_checkpoints(self._folder), default=0))
+
+    async def _save(self, learner: RemoteLearner) -> None:
+        if self._restored_step != self._steps_done:  # else the lost process had written the checkpoint
+            await learner.save()
+
+    async def close(self) -> None:
+        """Close the learner, then kill its processes. The loss of a process is only a warning here."""
+        try:
+            await self._learner.close()
+        except LearnerLost as lost:
+            self._emit(Warned(text=f"{lost}, while it closed after its last step"))
+
+    async def _call(self, call: Callable[[RemoteLearner], Awaitable[T]], *, wakes: bool = False) -> T:
+        """Call the learner, and call it again after each restart.
+
+        Args:
+            call: The call.
+            wakes: Whether resting samplers are awake during this call, and must be so after a restart.
+        """
+        while True:
+            try:
+                return await call(self._learner)
+            except LearnerLost as lost:
+                await self._recover(lost, wakes=wakes)
+
+    async def _recover(self, lost: LearnerLost, *, wakes: bool = False) -> None:
+        """Restart the learner until it has taken all steps again.
+
+        Raises:
+            LearnError: A step cannot be taken again, or leads to other weights.
+            LearnerLost: The learner has used up its restarts.
+        """
+        while True:
+            self._learner.kill()
+            if not self.max_restarts:
+                raise lost
+            if self._num_restarts == self.max_restarts:
+                raise LearnerLost(
+                    f"{lost}. The learner may not start again: {self._num_restarts} restarts, as many as "
+                    "learner.max_restarts allows"
+                ) from lost
+            self._num_restarts += 1
+            try:
+                await self._restart(lost, wakes=wakes)
+                return
+            except LearnerLost as another:
+                lost = another
+
+    async def _restart(self, lost: LearnerLost, *, wakes: bool) -> None:
+        """Start the learner from the newest checkpoint, and take the later steps again."""
+        began = time.monotonic()
+        saved = _checkpoints(self._folder)
+        step = max(saved, default=0)
+        redone_steps = max(0, self._steps_done - step)
+        origin = f"the checkpoint of step {step}" if saved else "the base model"
+        restart = f"restart {self._num_restarts} of {self.max_restarts}"
+        self._emit(Warned(text=f"{lost}. The learner starts again from {origin} ({restart})"))
+        self._emit(LearnerRestarted(from_step=step, redone_steps=redone_steps))
+        resting = self._resting if redone_steps else None
+        if resting is not None:
+            await resting.sleep()
+        self._learner = await self._build(saved.get(step))
+        self._restored_step = await self._learner.start()
+        self._steps_done = max(self._steps_done, self._restored_step)
+        await self._redo(range(self._restored_step + 1, self._steps_done + 1))
+        if resting is not None:
+            await self._learner.release_memory()
+            if wakes:
+                await resting.load(_with_policy(resting.policy, await self._learner.history()))
+        seconds = time.monotonic() - began
+        self._emit(Notice(text=f"the learner is back at step {self._steps_done} after {seconds:.0f} s"))
+
+    async def _redo(self, steps: range) -> None:
+        """Take recorded steps again, and publish each policy, so that the learner accepts rollouts of all of them.
+
+        Raises:
+            LearnError: A recorded batch is missing or damaged, or a policy differs from the recorded one.
+        """
+        recorded = {line["step"]: Policy(**line["policy"]) for line in read_metrics(self._folder)} | self._policies
+        for step in steps:
+            await self._learner.learn(read_shard(self._folder, step))
+            policy = (await self._learner.publish()).policy
+            expected = recorded.setdefault(step, policy)
+            if policy != expected:
+                raise LearnError(
+                    f"step {step} led to other weights when the learner took it again from the recorded batch: "
+                    f"fingerprint {policy.fingerprint}, not {expected.fingerprint}. The learner's operations are not "
+                    "deterministic on this machine; continue from the last checkpoint with resume=<run folder>"
+                )
+            self._policies[step] = policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewingSampler:
+    """The sampler of `rft.loop`: a fleet that loads a policy again if the learner took its weights along."""
+
+    fleet: Fleet
+    """Samples completions."""
+    learner: RecoveringLearner
+    """Publishes the policies."""
+
+    def sample(
+        self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int
+    ) -> AsyncIterator[Rollout]:
+        """Sample completions under the current policy, like `Fleet.sample`."""
+        return self.fleet.sample(
+            tasks, completions_per_task=completions_per_task, temperature=temperature, purpose=purpose, step=step
+        )
+
+    async def load(self, publication: Publication) -> Sync:
+        """Load a policy like `Fleet.load`. If its weights are lost, load those of the running learner's publication."""
+        for _ in range(self.learner.max_restarts):
+            try:
+                return await self.fleet.load(publication)
+            except LearnerLost:
+                publication = _with_policy(publication.policy, await self.learner.history())
+        return await self.fleet.load(publication)
+
+
+def _checkpoints(run_folder: Path) -> dict[int, Path]:
+    """Return the complete checkpoints of a run, by their step."""
+    return {
+        json.loads((folder / COMPLETE).read_text())["step"]: folder
+        for folder in (run_folder / "checkpoints").glob("checkpoint-*")
+        if (folder / COMPLETE).exists()
+    }
+
+
+def _with_policy(policy: Policy, history: Sequence[Publication]) -> Publication:
+    """Return the publication of a policy.
+
+    Raises:
+        LearnError: The learner does not keep this policy.
+    """
+    for publication in history:
+        if publication.policy == policy:
+            return publication
+    names = ", ".join(publication.policy.name for publication in history)
+    raise LearnError(f"the learner does not keep the weights of {policy.name}; it keeps {names or 'none'}")

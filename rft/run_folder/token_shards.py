@@ -1,0 +1,145 @@
+"""Records the batch of each step exactly as the learner receives it, so that the learner can take the step again.
+
+    tokens/step-000007.safetensors
+
+A shard contains the token ids, the float32 log-probabilities, the rewards, the stop reasons and the policies of a step's
+rollouts, and a SHA-256 of all of them. Texts and scores are in rollouts.jsonl. A shard that no kept checkpoint needs is
+removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from rft.errors import LearnError
+from rft.run_folder.recorder import TOKENS, writing
+from rft.types import Grade, GradedGroup, Policy, Rollout, Split, StopReason, Task
+
+_SHA256 = "sha256"
+_STOPS = tuple(StopReason)
+
+
+def shard_of(run_folder: Path, step: int) -> Path:
+    """Return the path of a step's shard."""
+    return run_folder / TOKENS / f"step-{step:06}.safetensors"
+
+
+def write_shard(run_folder: Path, step: int, groups: Sequence[GradedGroup]) -> None:
+    """Write the shard of a step, completely or not at all.
+
+    Args:
+        run_folder: The run folder.
+        step: Number of the step.
+        groups: The groups that the learner is about to receive.
+
+    Raises:
+        OutputError: The disk is full or cannot be written.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    policies = list(dict.fromkeys(rollout.policy for rollout in rollouts))
+    rewards = [math.nan if reward is None else reward for group in groups for reward in group.rewards]
+    tensors = {
+        "group_sizes": np.array([len(group.rollouts) for group in groups], dtype=np.int32),
+        "indices": np.array([rollout.index for rollout in rollouts], dtype=np.int32),
+        "policies": np.array([policies.index(rollout.policy) for rollout in rollouts], dtype=np.int32),
+        "stops": np.array([_STOPS.index(rollout.stop) for rollout in rollouts], dtype=np.int32),
+        "rewards": np.array(rewards, dtype=np.float64),
+        "prompt_lengths": np.array([len(rollout.prompt_ids) for rollout in rollouts], dtype=np.int32),
+        "prompt_ids": _joined((rollout.prompt_ids for rollout in rollouts), np.int32),
+        "completion_lengths": np.array([len(rollout.completion_ids) for rollout in rollouts], dtype=np.int32),
+        "completion_ids": _joined((rollout.completion_ids for rollout in rollouts), np.int32),
+        # The learner computes in float32, so it receives the same values again.
+        "logprobs": _joined((rollout.logprobs for rollout in rollouts), np.float32),
+    }
+    about = {
+        "step": str(step),
+        "task_ids": json.dumps([group.task.id for group in groups]),
+        "policies": json.dumps([asdict(policy) for policy in policies]),
+    }
+    content = safetensors.numpy.save(tensors, about | {_SHA256: _digest(tensors, about)})
+    path = shard_of(run_folder, step)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+
+
+def read_shard(run_folder: Path, step: int) -> list[GradedGroup]:
+    """Read the groups of a step. Tasks have only their id, rollouts no text, and grades no scores.
+
+    Raises:
+        LearnError: The shard is missing or damaged.
+    """
+    path = shard_of(run_folder, step)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    except (OSError, SafetensorError) as error:
+        raise LearnError(f"step {step} cannot be made again: {path} cannot be read: {error}") from error
+    digest = about.pop(_SHA256, "")
+    if digest != _digest(tensors, about) or about["step"] != str(step):
+        raise LearnError(f"step {step} cannot be made again: {path} is damaged: its content does not match its SHA-256")
+    return _groups(tensors, about)
+
+
+def remove_shards(run_folder: Path, *, up_to: int) -> None:
+    """Remove the shards of all steps up to this one."""
+    for path in (run_folder / TOKENS).glob("step-*.safetensors"):
+        if int(path.stem.removeprefix("step-")) <= up_to:
+            path.unlink()
+
+
+def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[GradedGroup]:
+    policies = [Policy(**policy) for policy in json.loads(about["policies"])]
+    prompts = iter(tensors["prompt_ids"].tolist())
+    completions = iter(tensors["completion_ids"].tolist())
+    logprobs = iter(tensors["logprobs"].tolist())
+    names = ("indices", "policies", "stops", "rewards", "prompt_lengths", "completion_lengths")
+    rows = zip(*(tensors[name].tolist() for name in names), strict=True)
+    groups = []
+    for task_id, size in zip(json.loads(about["task_ids"]), tensors["group_sizes"].tolist(), strict=True):
+        rollouts, grades = [], []
+        for index, policy, stop, reward, prompt_length, completion_length in islice(rows, size):
+            rollouts.append(
+                Rollout(
+                    task_id=task_id,
+                    index=index,
+                    prompt_ids=tuple(islice(prompts, prompt_length)),
+                    completion_ids=tuple(islice(completions, completion_length)),
+                    logprobs=tuple(islice(logprobs, completion_length)),
+                    text="",
+                    stop=_STOPS[stop],
+                    policy=policies[policy],
+                )
+            )
+            grades.append(Grade(scores={}, reward=None if math.isnan(reward) else reward))
+        task = Task(id=task_id, messages=(), item={}, split=Split.TRAIN)
+        groups.append(GradedGroup(task=task, rollouts=tuple(rollouts), grades=tuple(grades)))
+    return groups
+
+
+def _joined(rows: Iterable[Iterable[float]], dtype: type[np.generic]) -> Any:
+    return np.fromiter(chain.from_iterable(rows), dtype=dtype)
+
+
+def _digest(tensors: Mapping[str, Any], about: Mapping[str, str]) -> str:
+    """Return the SHA-256 of the texts, and of the tensors with their names, types and shapes."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()

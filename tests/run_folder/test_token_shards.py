@@ -1,0 +1,109 @@
+"""The batch of a step on disk: the learner must receive it again bit for bit, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from rft.errors import LearnError
+from rft.run_folder.token_shards import read_shard, remove_shards, shard_of, write_shard
+from rft.types import GradedGroup, Policy, StopReason
+
+OLD, NEW = Policy(version=6, fingerprint="six"), Policy(version=7, fingerprint="seven")
+THIRD = float(np.float32(-1 / 3))
+"""A log-probability as a sampler computes it, in float32."""
+
+Make = Callable[..., GradedGroup]
+
+
+def batch(make_group: Make) -> list[GradedGroup]:
+    """Two groups of different sizes, prompts, policies and stop reasons; one completion is empty."""
+    first = make_group([1.0, None], "a", policy=OLD, completion_ids=(7, 8, 2), logprobs=(THIRD, -0.0, -1e-30))
+    last = make_group([0.1 + 0.2], "b", policy=NEW, prompt_ids=(1,), completion_ids=(), logprobs=())
+    cut = make_group([-2.5], "c", policy=NEW, stop=StopReason.LENGTH, completion_ids=(151_642,), logprobs=(-0.5,))
+    return [first, last, cut]
+
+
+def test_a_batch_comes_back_as_the_learner_reads_it(tmp_path: Path, make_group: Make) -> None:
+    groups = batch(make_group)
+    write_shard(tmp_path, 8, groups)
+    again = read_shard(tmp_path, 8)
+    assert [path.name for path in (tmp_path / "tokens").iterdir()] == ["step-000008.safetensors"]
+    assert [group.rewards for group in again] == [[1.0, None], [0.1 + 0.2], [-2.5]]
+    for group, expected in zip(again, groups, strict=True):
+        assert group.task.id == expected.task.id
+        for rollout, of in zip(group.rollouts, expected.rollouts, strict=True):
+            ours = (rollout.task_id, rollout.index, rollout.prompt_ids, rollout.completion_ids, rollout.stop)
+            assert ours == (of.task_id, of.index, of.prompt_ids, of.completion_ids, of.stop)
+            assert rollout.policy == of.policy
+            expected_bits = np.array(of.logprobs, dtype=np.float32).tobytes()
+            assert np.array(rollout.logprobs, dtype=np.float32).tobytes() == expected_bits
+
+
+def test_a_shard_holds_plain_tensors(tmp_path: Path, make_group: Make) -> None:
+    write_shard(tmp_path, 8, batch(make_group))
+    tensors = load_file(shard_of(tmp_path, 8))
+    assert tensors["completion_lengths"].tolist() == [3, 3, 0, 1]
+    assert tensors["prompt_ids"].tolist() == [5, 6, 5, 6, 1, 5, 6]
+    assert tensors["logprobs"].dtype == np.float32
+    assert tensors["logprobs"][:3].tolist() == pytest.approx([-1 / 3, 0.0, -1e-30])
+    assert tensors["rewards"].tolist()[0] == 1.0
+    assert np.isnan(tensors["rewards"][1])
+
+
+def test_a_second_attempt_at_a_step_replaces_its_shard(tmp_path: Path, make_group: Make) -> None:
+    write_shard(tmp_path, 1, batch(make_group))
+    write_shard(tmp_path, 1, [make_group([0.5], "d")])
+    assert [group.task.id for group in read_shard(tmp_path, 1)] == ["d"]
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path, make_group: Make) -> None:
+    write_shard(tmp_path, 1, [make_group([0.5], "d")])
+    path = shard_of(tmp_path, 1)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(LearnError, match=r"step 1 cannot be made again: .*step-000001.safetensors "):
+            read_shard(tmp_path, 1)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100])
+def test_a_shard_that_was_cut_short(tmp_path: Path, make_group: Make, kept: int) -> None:
+    write_shard(tmp_path, 1, batch(make_group))
+    path = shard_of(tmp_path, 1)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(LearnError, match="step-000001.safetensors cannot be read"):
+        read_shard(tmp_path, 1)
+
+
+def test_a_missing_shard(tmp_path: Path) -> None:
+    with pytest.raises(LearnError, match=r"step 3 cannot be made again: .*step-000003.safetensors cannot be read"):
+        read_shard(tmp_path, 3)
+
+
+def test_the_shard_of_another_step(tmp_path: Path, make_group: Make) -> None:
+    write_shard(tmp_path, 1, batch(make_group))
+    shard_of(tmp_path, 1).rename(shard_of(tmp_path, 2))
+    with pytest.raises(LearnError, match="step 2 cannot be made again"):
+        read_shard(tmp_path, 2)
+
+
+def test_a_file_of_someone_else(tmp_path: Path, make_group: Make) -> None:
+    write_shard(tmp_path, 1, batch(make_group))
+    save_file({"a": np.ones(1)}, shard_of(tmp_path, 1))
+    with pytest.raises(LearnError, match="is damaged"):
+        read_shard(tmp_path, 1)
+
+
+def test_old_shards_are_removed(tmp_path: Path, make_group: Make) -> None:
+    remove_shards(tmp_path, up_to=5)  # nothing is recorded yet
+    for step in (1, 2, 9, 10):
+        write_shard(tmp_path, step, batch(make_group))
+    remove_shards(tmp_path, up_to=9)
+    assert [path.name for path in (tmp_path / "tokens").iterdir()] == ["step-000010.safetensors"]
