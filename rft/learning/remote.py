@@ -16,7 +16,7 @@ from rft.errors import LearnError, LearnerLost, RankLost, RftError, UsageError, 
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
 from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Publication, StoredWeights
-from rft.waiting import wait_for
+from rft.waiting import blocking, wait_for
 
 T = TypeVar("T")
 
@@ -163,7 +163,8 @@ class RemoteLearner:
 
     async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
         """Take one optimizer step on these groups; return the learner's metrics."""
-        sent = ray.put(list(groups))
+        what = "Ray to store a batch"
+        sent = await blocking(lambda: ray.put(list(groups)), what=what, deadline_s=self._step_timeout_s)
         metrics: list[dict[str, float]] = await self._ask_all("learn", "the learner's step", sent)
         return metrics[0]
 

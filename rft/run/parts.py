@@ -152,14 +152,8 @@ async def _open(
                 await start_samplers()
                 emit(PhaseStarted(text="starting the learner"))
             canaries = shared.canaries if shared else None
-            learner = await _learner(
-                config,
-                partial(build.learner, config, prepared, place, sizes=forecast.sizes, score=canaries),
-                checkpoint,
-                fleet,
-                emit,
-            )
-            await stack.enter_async_context(_closing(learner))
+            build_from = partial(build.learner, config, prepared, place, sizes=forecast.sizes, score=canaries)
+            learner = await stack.enter_async_context(_learner(config, build_from, checkpoint, fleet, emit))
             await together(*([] if in_turn else [start_samplers()]), learner.start())
         else:
             await start_samplers()
@@ -230,14 +224,16 @@ def _workplace(
     )
 
 
+@asynccontextmanager
 async def _learner(
     run: RunConfig,
     build_from: Callable[[Path | None], Awaitable[RemoteLearner]],
     checkpoint: Path | None,
     fleet: Fleet,
     emit: Emit,
-) -> RecoveringLearner:
-    return RecoveringLearner(
+) -> AsyncIterator[RecoveringLearner]:
+    """Build the learner; end its trainer in order, unless the block raises: a busy learner would not answer."""
+    learner = RecoveringLearner(
         await build_from(checkpoint),
         build=build_from,
         folder=Path(run.output_dir),
@@ -245,10 +241,5 @@ async def _learner(
         emit=emit,
         resting=fleet if run.sampler.sleeps else None,
     )
-
-
-@asynccontextmanager
-async def _closing(learner: RecoveringLearner) -> AsyncIterator[None]:
-    """End the learner's trainer in order, unless the block raises: a busy learner would not answer."""
-    yield
+    yield learner
     await learner.close()

@@ -69,8 +69,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(parts.build, "engines", lambda *_: world.part("samplers"))
     monkeypatch.setattr(parts.build, "fleet", lambda engines, *_, **__: engines)
 
-    async def learner(run: Any, prepared: Any, place: Any, checkpoint: Any, sizes: Any, canaries: Any) -> Any:
-        world.does("build learner" if canaries is None else f"build learner with {canaries}")
+    async def learner(run: Any, prepared: Any, place: Any, checkpoint: Any, *, sizes: Any, score: Any) -> Any:
+        world.does("build learner" if score is None else f"build learner with {score}")
         return world.part("learner")
 
     @asynccontextmanager
