@@ -1,4 +1,4 @@
-"""Counts the recoveries of a run for its metrics and its summary."""
+"""Counts the recoveries of a run: restarts of the learner, and steps that it took again."""
 
 from __future__ import annotations
 
@@ -8,37 +8,40 @@ from typing import Any
 
 from rft.events import Event, LearnerRestarted
 
-NAMES = ("learner_restarts", "redone_steps")
-"""Names of the counts, `recovery/...` in metrics."""
+PREFIX = "recovery/"
+"""Beginning of the metrics' names."""
 
 
 class RecoveryCounts:
-    """A sink that counts recoveries."""
+    """A sink that counts recoveries between two steps."""
 
     def __init__(self) -> None:
-        self._since_last_step: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def event(self, event: Event) -> None:
-        """Count a restart of the learner; ignore other events."""
-        if isinstance(event, LearnerRestarted):
-            self._since_last_step.update(learner_restarts=1, redone_steps=event.redone_steps)
+        """Count an event."""
+        match event:
+            case LearnerRestarted():
+                self._counts.update(learner_restarts=1, redone_steps=event.redone_steps)
 
     def close(self) -> None:
-        """Do nothing."""
+        """Hold nothing."""
 
     def take_metrics(self) -> dict[str, float]:
-        """Return the metrics of a step, counted since the previous step."""
-        counts, self._since_last_step = self._since_last_step, Counter()
-        return {f"recovery/{name}": float(counts[name]) for name in NAMES}
+        """Return the metrics of a step, counted since the previous one; empty without a recovery."""
+        metrics = {PREFIX + name: float(number) for name, number in self._counts.items() if number}
+        self._counts.clear()
+        return metrics
 
     def totals(self, lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-        """Return the counts of the whole run.
+        """Return the counts of the whole run; empty without a recovery.
 
         Args:
             lines: The lines of metrics.jsonl.
         """
-        totals = Counter({name: self._since_last_step[name] for name in NAMES})
+        totals = Counter({name: number for name, number in self._counts.items() if number})
         for line in lines:
-            for name in NAMES:
-                totals[name] += int(line["metrics"].get(f"recovery/{name}", 0))
+            for name, number in line["metrics"].items():
+                if name.startswith(PREFIX):
+                    totals[name.removeprefix(PREFIX)] += int(number)
         return dict(totals)

@@ -56,13 +56,13 @@ class Training:
     """`time.monotonic()` at the start."""
 
     def __post_init__(self) -> None:
-        self._recovered = RecoveryCounts()
         self._store: Store | None = None
         if self.run.storage:
             copier = Copier(self.recorder.folder, Place(self.run.storage), self.fetched)
             self._store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self._warn)
+        self._recoveries = RecoveryCounts()
         # The folder is the first sink, since other sinks and the copies may rely on its content.
-        required = [FolderSink(self.recorder), *self.sinks, self._recovered, *([self._store] if self._store else [])]
+        required = [FolderSink(self.recorder), self._recoveries, *self.sinks, *([self._store] if self._store else [])]
         optional = optional_sinks(self.run, self.prepared.sinks)
         self._emitter = Emitter(required, optional, secrets=secrets_in(self.run.model_dump()))
 
@@ -122,7 +122,8 @@ class Training:
         )
 
     def _more_metrics(self) -> dict[str, float]:
-        return self._recovered.take_metrics() | (self._store.metrics() if self._store else {})
+        """Return the metrics of a step that its own parts do not know."""
+        return self._recoveries.take_metrics() | (self._store.metrics() if self._store else {})
 
     async def _train(self, steps: Steps, interrupt: Interrupt) -> str:
         """Open the parts and train; return the status of the run. A signal may end this at once."""
@@ -214,12 +215,13 @@ class Training:
         return f"rft train resume={folder}" if any((folder / "checkpoints").glob(f"*/{COMPLETE}")) else None
 
     def _summarize(self, status: str, steps: Steps, **more: Any) -> dict[str, Any]:
-        lines = read_metrics(self.recorder.folder)
-        more["recovery"] = self._recovered.totals(lines)
+        folder = self.recorder.folder
         if self._store is not None:
-            counted = [line["metrics"].get("storage/failed_copies", 0.0) for line in lines]
+            counted = [line["metrics"].get("storage/failed_copies", 0.0) for line in read_metrics(folder)]
             failed = int(sum(counted)) + self._store.failed_copies
             more["storage"] = {"place": self._store.place.address, "failed_copies": failed}
+        if recoveries := self._recoveries.totals(read_metrics(folder)):
+            more["recovery"] = recoveries
         if status != "finished":
             more["resume"] = self._resume_command()
         return summarize(

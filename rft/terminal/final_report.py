@@ -95,8 +95,8 @@ def final_report(
         _print_pairs(console, "Policy syncs", {"proved": share})
     if summary["drops"]:
         _print_pairs(console, "Rollouts without a reward", {cause: str(n) for cause, n in summary["drops"].items()})
-    if recovered := {name.replace("_", " "): str(n) for name, n in summary.get("recovery", {}).items() if n}:
-        _print_pairs(console, "Recovered from lost processes", recovered)
+    if recovery := summary.get("recovery"):
+        _print_pairs(console, "Recovery", {name.replace("_", " "): str(number) for name, number in recovery.items()})
     times = {name.replace("_", " "): f"{seconds:.1f} s" for name, seconds in summary["time_s"].items()}
     _print_pairs(console, "Time", {**times, "whole run": f"{summary['wall_s']:.1f} s"})
     _print_pairs(console, "Files", {name: str(path) for name, path in paths.items()})

@@ -19,10 +19,10 @@ from rft.learning.fake import FakeLearner
 from rft.learning.spec import LearnerSpec
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner
-from rft.run.recovery_counts import NAMES
 from rft.run_folder.recorder import read_metrics
 from rft.types import Adapter, FullWeights, GradedGroup, Policy, Publication, StoredWeights, Sync, Task
 
+NAMES = ("learner_restarts", "redone_steps")
 LOST = "the learner is lost: its process ended"
 
 
@@ -197,14 +197,14 @@ class World:
     @property
     def counts(self) -> tuple[int, int]:
         """Restarts and steps taken again, from the summary."""
-        recovery = json.loads((self.folder / "summary.json").read_text())["recovery"]
-        return tuple(recovery[name] for name in NAMES)  # type: ignore[return-value]
+        recovery = json.loads((self.folder / "summary.json").read_text()).get("recovery", {})
+        return tuple(recovery.get(name, 0) for name in NAMES)  # type: ignore[return-value]
 
     @property
     def counts_of_steps(self) -> tuple[int, int]:
         """Restarts and steps taken again, from the metrics."""
         lines = [line["metrics"] for line in read_metrics(self.folder)[1:]]
-        return tuple(sum(line[f"recovery/{name}"] for line in lines) for name in NAMES)  # type: ignore[return-value]
+        return tuple(sum(line.get(f"recovery/{name}", 0) for line in lines) for name in NAMES)  # type: ignore[return-value]
 
     @property
     def shards(self) -> list[str]:
