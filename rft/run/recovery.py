@@ -7,6 +7,7 @@ the same fingerprint as before. The loop waits meanwhile, and batches in flight 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -55,6 +56,7 @@ class RecoveringLearner:
         self._folder = folder
         self._emit = emit
         self._resting = resting
+        self._recovering = asyncio.Lock()
         self._num_restarts = 0
         self._steps_done = 0
         self._restored_step: int | None = None
@@ -87,6 +89,14 @@ class RecoveringLearner:
     async def history(self) -> list[Publication]:
         """Return the last publications, oldest first, with references as from `publish`."""
         return await self._call(lambda learner: learner.history())
+
+    async def published(self, policy: Policy) -> Publication:
+        """Return one of the last publications again, with a reference that is valid now.
+
+        Raises:
+            LearnError: The learner does not keep this policy.
+        """
+        return _with_policy(policy, await self.history())
 
     async def weights(self) -> Adapter | FullWeights:
         """Fetch the weights of the current policy into this process."""
@@ -124,10 +134,14 @@ class RecoveringLearner:
             wakes: Whether resting samplers are awake during this call, and must be so after a restart.
         """
         while True:
+            async with self._recovering:
+                learner = self._learner
             try:
-                return await call(self._learner)
+                return await call(learner)
             except LearnerLost as lost:
-                await self._recover(lost, wakes=wakes)
+                async with self._recovering:
+                    if learner is self._learner:  # another call may have restarted it
+                        await self._recover(lost, wakes=wakes)
 
     async def _recover(self, lost: LearnerLost, *, wakes: bool = False) -> None:
         """Restart the learner until it has taken all steps again.
@@ -142,8 +156,8 @@ class RecoveringLearner:
                 raise lost
             if self._num_restarts == self.max_restarts:
                 raise LearnerLost(
-                    f"{lost}. The learner may not start again: {self._num_restarts} restarts, as many as "
-                    "learner.max_restarts allows"
+                    f"{str(lost).rstrip('.')}; the learner may not start again after {self._num_restarts} restarts, "
+                    "since learner.max_restarts allows no more"
                 ) from lost
             self._num_restarts += 1
             try:
@@ -160,7 +174,7 @@ class RecoveringLearner:
         redone_steps = max(0, self._steps_done - step)
         origin = f"the checkpoint of step {step}" if saved else "the base model"
         restart = f"restart {self._num_restarts} of {self.max_restarts}"
-        self._emit(Warned(text=f"{lost}. The learner starts again from {origin} ({restart})"))
+        self._emit(Warned(text=f"{str(lost).rstrip('.')}; the learner starts again from {origin} ({restart})"))
         self._emit(LearnerRestarted(from_step=step, redone_steps=redone_steps))
         resting = self._resting if redone_steps else None
         if resting is not None:
@@ -219,7 +233,7 @@ class RenewingSampler:
             try:
                 return await self.fleet.load(publication)
             except LearnerLost:
-                publication = _with_policy(publication.policy, await self.learner.history())
+                publication = await self.learner.published(publication.policy)
         return await self.fleet.load(publication)
 
 

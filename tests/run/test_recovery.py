@@ -128,7 +128,7 @@ def test_a_learner_that_is_lost_while_it_recovers(
     ("max_restarts", "message"),
     [
         (0, LOST),
-        (2, f"{LOST}. The learner may not start again: 2 restarts, as many as learner.max_restarts allows"),
+        (2, f"{LOST}; the learner may not start again after 2 restarts, since learner.max_restarts allows no more"),
     ],
 )
 def test_the_number_of_restarts_is_bounded(
@@ -182,6 +182,38 @@ def test_a_damaged_batch_ends_the_run(training: Callable[..., Training], parts: 
         asyncio.run(run.train())
 
 
+def test_two_calls_that_lose_the_learner_restart_it_once(parts: World) -> None:
+    events: list[Event] = []
+
+    async def job() -> None:
+        learner = parts.recovering(events.append)
+        await learner.start()
+        await learner.learn([])
+        policy = (await learner.publish()).policy
+        parts.remotes[0].kill()
+        fresh, _, published = await asyncio.gather(learner.published(policy), learner.learn([]), learner.history())
+        assert (fresh.policy, len(published)) == (policy, 1)
+
+    parts.folder.mkdir()
+    asyncio.run(job())
+    assert [event for event in events if isinstance(event, LearnerRestarted)] == [
+        LearnerRestarted(from_step=0, redone_steps=1)
+    ]
+
+
+def test_a_policy_that_the_learner_does_not_keep(parts: World) -> None:
+    async def job() -> None:
+        learner = parts.recovering(print)
+        await learner.start()
+        await learner.learn([])
+        await learner.publish()
+        await learner.published(Policy(version=0, fingerprint="base"))
+
+    parts.folder.mkdir()
+    with pytest.raises(LearnError, match=r"does not keep the weights of policy-v0-base; it keeps policy-v1-\w{16}$"):
+        asyncio.run(job())
+
+
 def test_a_restart_is_an_event(training: Callable[..., Training], parts: World) -> None:
     parts.deaths = [("learn", 3, "before")]
     asyncio.run(training(STEPS).train())
@@ -189,7 +221,7 @@ def test_a_restart_is_an_event(training: Callable[..., Training], parts: World) 
     kinds = [line["event"] for line in lines]
     number = kinds.index("learner_restarted")
     assert (lines[number]["from_step"], lines[number]["redone_steps"]) == (2, 1)
-    expected = f"{LOST}. The learner starts again from the checkpoint of step 2 (restart 1 of 5)"
+    expected = f"{LOST}; the learner starts again from the checkpoint of step 2 (restart 1 of 5)"
     assert lines[number - 1]["text"] == expected
     assert lines[number + 1]["text"].startswith("the learner is back at step 3 after ")
 
