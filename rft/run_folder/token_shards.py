@@ -2,9 +2,8 @@
 
     tokens/step-000007.safetensors
 
-A shard contains the token ids, the float32 log-probabilities, the rewards, the stop reasons and the policies of a step's
-rollouts, and a SHA-256 of all of them. Texts and scores are in rollouts.jsonl. A shard that no kept checkpoint needs is
-removed.
+A shard contains token ids, float32 log-probabilities, rewards, stop reasons and policies of the rollouts of a step, and
+a SHA-256 of all of them. Texts and scores are in rollouts.jsonl. rft removes a shard that no kept checkpoint needs.
 """
 
 from __future__ import annotations

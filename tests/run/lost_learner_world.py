@@ -203,8 +203,9 @@ class World:
     @property
     def counts_of_steps(self) -> tuple[int, int]:
         """Restarts and steps taken again, from the metrics."""
-        lines = [line["metrics"] for line in read_metrics(self.folder)[1:]]
-        return tuple(sum(line.get(f"recovery/{name}", 0) for line in lines) for name in NAMES)  # type: ignore[return-value]
+        lines = [line["metrics"] for line in read_metrics(self.folder)]
+        names = [f"recovery/{name}" for name in NAMES]
+        return tuple(sum(line.get(name, 0) for line in lines) for name in names)  # type: ignore[return-value]
 
     @property
     def shards(self) -> list[str]:
