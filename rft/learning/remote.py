@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
-from rft.errors import LearnError, LearnerLost, RankLost, RftError, UsageError, WaitTimeout
+from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, WaitTimeout
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
 from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Publication, StoredWeights

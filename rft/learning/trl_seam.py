@@ -25,7 +25,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
 
-from rft.errors import LearnError, LearnerLost
+from rft.errors import LearnerLost, LearnError
 from rft.learning.trl_import import GRPOConfig, GRPOTrainer
 from rft.types import GradedGroup, StopReason
 

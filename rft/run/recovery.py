@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rft.errors import LearnError, LearnerLost
+from rft.errors import LearnerLost, LearnError
 from rft.events import Emit, LearnerRestarted, Notice, Warned
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import COMPLETE

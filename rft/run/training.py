@@ -62,7 +62,12 @@ class Training:
             self._store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self._warn)
         self._recoveries = RecoveryCounts()
         # The folder is the first sink, since other sinks and the copies may rely on its content.
-        required = [FolderSink(self.recorder), self._recoveries, *self.sinks, *([self._store] if self._store else [])]
+        required: list[Sink] = [
+            FolderSink(self.recorder),
+            self._recoveries,
+            *self.sinks,
+            *([self._store] if self._store else []),
+        ]
         optional = optional_sinks(self.run, self.prepared.sinks)
         self._emitter = Emitter(required, optional, secrets=secrets_in(self.run.model_dump()))
 

@@ -210,4 +210,3 @@ class World:
     @property
     def shards(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "tokens").iterdir())
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rft.errors import LearnError, LearnerLost
+from rft.errors import LearnerLost, LearnError
 from rft.events import Emit, Event, LearnerRestarted, Notice, Warned
 from rft.run.parts import Parts
 from rft.run.training import Training
@@ -106,7 +107,7 @@ def test_a_resumed_run_recovers_before_its_first_step(
     parts.staleness = 1
     expected = undisturbed("loop.staleness=1")
     (tmp_path / "undisturbed").rename(parts.folder)
-    (parts.folder / "checkpoints" / "checkpoint-5" / "complete.json").unlink()
+    shutil.rmtree(parts.folder / "checkpoints" / "checkpoint-5")
     parts.checkpoint = parts.folder / "checkpoints" / "checkpoint-4"
     parts.deaths = [("start", 4, "before"), ("history", 4, "before"), ("load", 3, "before"), ("learn", 4, "before")]
     recorder = Recorder.resume(parts.folder, last_step=4)

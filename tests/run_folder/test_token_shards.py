@@ -78,7 +78,7 @@ def test_a_shard_that_was_cut_short(tmp_path: Path, make_group: Make, kept: int)
     write_shard(tmp_path, 1, batch(make_group))
     path = shard_of(tmp_path, 1)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(LearnError, match="step-000001.safetensors cannot be read"):
+    with pytest.raises(LearnError, match=r"step-000001\.safetensors cannot be read"):
         read_shard(tmp_path, 1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import ray
 
-from rft.errors import LearnError, LearnerLost, SampleError, WaitTimeout
+from rft.errors import LearnerLost, LearnError, SampleError, WaitTimeout
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner

@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
-from rft.errors import LearnError, LearnerLost
+from rft.errors import LearnerLost, LearnError
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner

@@ -73,9 +73,7 @@ def recovering(
             options = [{"num_cpus": (RAYS_CPUS / 2 + 0.2) / of}] * of
             return RemoteLearner([spec] * of, actor_options=options, start_timeout_s=300)
 
-        learner = RecoveringLearner(
-            await build(None), build=build, folder=tmp_path, max_restarts=2, emit=events.append
-        )
+        learner = RecoveringLearner(await build(None), build=build, folder=tmp_path, max_restarts=2, emit=events.append)
         try:
             await learner.start()
             await job(learner, events)
@@ -134,4 +132,3 @@ def test_samplers_load_the_weights_of_the_next_process(recovering: Any, with_fle
         await with_fleet(in_fleet, num_actors=2)
 
     assert recovering(job, MortalLearner) == [LearnerRestarted(from_step=0, redone_steps=1)]
-
