@@ -37,6 +37,7 @@ def test_recorded_batches_lead_to_the_same_weights(
 
     checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-1"
     again = build(kind=kind, folder="again", resume_from=checkpoint if from_checkpoint else None)
+    again.publish()  # the policy of the first rollouts; in a run that is the base model
     assert again.steps_done == int(from_checkpoint)
     for step in range(again.steps_done + 1, 4):
         again.learn(read_shard(tmp_path, step))
