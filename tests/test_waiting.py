@@ -7,7 +7,17 @@ from collections.abc import Callable
 import pytest
 
 from rft.errors import WaitTimeout
-from rft.waiting import blocking, current_wait, together, wait_for, waiting, within
+from rft.waiting import (
+    Wait,
+    blocking,
+    current_wait,
+    current_waits,
+    timeouts_observed,
+    together,
+    wait_for,
+    waiting,
+    within,
+)
 
 
 def what() -> str | None:
@@ -130,3 +140,49 @@ def test_where_one_fails_the_others_are_cancelled_before_its_error_is_raised() -
         assert ended == ["endless"]
 
     asyncio.run(asyncio.wait_for(job(), 60))
+
+
+def test_a_wait_is_long_after_a_quarter_of_its_deadline_and_5_seconds() -> None:
+    wait = Wait("1 of 64 completions", since=10.0, deadline_s=300.0)
+    assert [wait.quarters(10.0 + waited_s) for waited_s in (0, 74, 75, 149, 150, 225, 300)] == [0, 0, 1, 1, 2, 3, 4]
+    assert [Wait("a file", 10.0, 8.0).quarters(10.0 + waited_s) for waited_s in (2, 4.9, 5)] == [0, 0, 2]
+    assert Wait("trials to end", 10.0).quarters(1e6) == 0
+    assert wait.text(85.0) == "waiting 75 of 300 s for 1 of 64 completions"
+    assert Wait("a model", 10.0).text(85.0) == "waiting 75 s for a model"
+
+
+def test_the_name_of_a_wait_can_change() -> None:
+    missing = ["task 417", "task 9"]
+    with waiting(lambda: f"{len(missing)} completions: {', '.join(missing)}"):
+        assert what() == "2 completions: task 417, task 9"
+        missing.pop()
+        assert what() == "1 completions: task 417"
+
+    with pytest.raises(WaitTimeout, match=r"^timed out after 0\.01 s waiting for task 417$"):
+        asyncio.run(wait_for(asyncio.sleep(60), what=lambda: missing[0], deadline_s=0.01))
+
+
+def test_a_timeout_calls_the_observer_of_its_context_before_it_is_raised() -> None:
+    seen: list[tuple[str, list[str]]] = []
+
+    async def observe(wait: Wait) -> None:
+        seen.append((wait.what, [one.what for one in current_waits()]))
+        with pytest.raises(WaitTimeout):  # a timeout of the observer itself calls no observer
+            await wait_for(asyncio.sleep(60), what="an answer", deadline_s=0.01)
+
+    async def in_time() -> None:
+        await wait_for(asyncio.sleep(0), what="a nap", deadline_s=60)
+
+    async def too_late(name: str) -> None:
+        with pytest.raises(WaitTimeout, match=name):
+            await wait_for(asyncio.sleep(60), what=name, deadline_s=0.01)
+
+    async def job() -> None:
+        with timeouts_observed(observe):
+            await in_time()
+            await asyncio.create_task(too_late("a task of the block"))
+            await too_late("the block")
+        await too_late("after the block")
+
+    asyncio.run(job())
+    assert seen == [("a task of the block", ["a task of the block"]), ("the block", ["the block"])]

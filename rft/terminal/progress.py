@@ -24,7 +24,7 @@ from rich.text import Text
 from rft.events import Event, Measured, Notice, PhaseStarted, RunEnded, RunStarted, StepTrained, Warned
 from rft.metrics.intervals import Estimate
 from rft.types import StepReport
-from rft.waiting import current_wait
+from rft.waiting import Wait, current_wait, current_waits
 from rft.wording import plural
 
 P = ParamSpec("P")
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 SILENCE_S = 30.0
 """Without a terminal, a line reports the current wait after this number of seconds without output."""
+LONG_WAIT_LINE_S = 10.0
+"""Seconds between two lines about long waits."""
 
 RECENT_STEPS = 20
 """Number of steps for the speed and for the sparkline of rewards."""
@@ -99,6 +101,8 @@ class Progress:
         self._held_out = ""
         self._rewards: deque[float] = deque(maxlen=RECENT_STEPS)
         self._step_ends: deque[float] = deque(maxlen=RECENT_STEPS + 1)
+        self._told_quarters: dict[Wait, int] = {}
+        self._last_wait_line = -math.inf
 
     @_harmless
     def start(self, total_steps: int) -> None:
@@ -184,20 +188,30 @@ class Progress:
     def _break_silence(self) -> None:
         """Report waits until `close`, in a separate thread."""
         while not self._stopped.wait(1.0):
-            self._say_wait()
+            self._tell_wait()
 
     @_harmless
-    def _say_wait(self) -> None:
-        """Print the current wait after `SILENCE_S` without output."""
-        if self._clock() - self._last_line >= SILENCE_S:
+    def _tell_wait(self) -> None:
+        """Print a wait that has used another quarter of its deadline, or the current wait after `SILENCE_S`."""
+        now = self._clock()
+        quarters = {wait: wait.quarters(now) for wait in current_waits()}
+        told = {wait: number for wait, number in self._told_quarters.items() if wait in quarters}
+        new = [wait for wait, number in quarters.items() if number > told.get(wait, 0)]
+        if new and now - self._last_wait_line >= LONG_WAIT_LINE_S:
+            self._last_wait_line = now
+            wait = max(new, key=lambda one: quarters[one])
+            told[wait] = quarters[wait]
+            self._print(f"{self._phase}; {_printable(wait.text(now))}")
+        elif now - self._last_line >= SILENCE_S:
             self._print(self._now())
+        self._told_quarters = told
 
     def _now(self) -> str:
-        """Return the current activity and wait."""
-        wait = current_wait()
-        if wait is None:
-            return self._phase
-        return f"{self._phase}; waiting for {_printable(wait.what)} ({max(0.0, self._clock() - wait.since):.0f} s)"
+        """Return the current activity, and its longest wait or else its latest."""
+        now = self._clock()
+        longest = max(current_waits(), key=lambda one: one.quarters(now), default=None)
+        wait = longest if longest is not None and longest.quarters(now) else current_wait()
+        return self._phase if wait is None else f"{self._phase}; {_printable(wait.text(now))}"
 
     def _step_s(self) -> float:
         """Return recent seconds per step, including measurements."""

@@ -67,17 +67,53 @@ def test_texts_are_neither_markup_nor_control_characters(clock: Clock) -> None:
     assert file.getvalue() == "warning: a [bold]b[/bold] [31mc d " + "x" * 100 + "\n"
 
 
-def test_silence_is_broken_by_what_is_waited_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[Wait]:
+    """The waits in progress."""
+    waits: list[Wait] = []
+    monkeypatch.setattr("rft.terminal.progress.current_waits", lambda: tuple(waits))
+    monkeypatch.setattr("rft.terminal.progress.current_wait", lambda: waits[-1] if waits else None)
+    return waits
+
+
+def test_silence_is_broken_by_the_current_wait(clock: Clock, waits: list[Wait]) -> None:
     to, file = console()
     progress = Progress(to, clock=clock)
     progress.phase("starting 1 sampler")
-    monkeypatch.setattr("rft.terminal.progress.current_wait", lambda: Wait("an engine", since=88.0))
+    waits.append(Wait("an engine", since=88.0))
     clock.now += 29
-    progress._say_wait()
+    progress._tell_wait()
     clock.now += 1
-    progress._say_wait()
-    progress._say_wait()
-    assert file.getvalue().splitlines() == ["starting 1 sampler", "starting 1 sampler; waiting for an engine (42 s)"]
+    progress._tell_wait()
+    progress._tell_wait()
+    assert file.getvalue().splitlines() == ["starting 1 sampler", "starting 1 sampler; waiting 42 s for an engine"]
+
+
+def test_a_long_wait_gets_a_line_for_each_quarter_of_its_deadline(clock: Clock, waits: list[Wait]) -> None:
+    to, file = console()
+    progress = Progress(to, clock=clock)
+    waits += [Wait("1 of 64 completions", since=100.0, deadline_s=40.0), Wait("a grader", since=100.0, deadline_s=20.0)]
+    for seconds in (4, 1, 5, 1, 9):  # the waits are then 4, 5, 10, 11 and 20 s old
+        clock.now += seconds
+        progress._tell_wait()
+    waits.pop()
+    clock.now += 1
+    progress._tell_wait()
+    clock.now += 9
+    progress._tell_wait()
+    assert file.getvalue().splitlines() == [
+        "starting; waiting 5 of 20 s for a grader",
+        "starting; waiting 20 of 20 s for a grader",  # at 10 s the last line is too young
+        "starting; waiting 30 of 40 s for 1 of 64 completions",
+    ]
+
+
+def test_a_terminal_shows_the_wait_that_has_used_most_of_its_deadline(clock: Clock, waits: list[Wait]) -> None:
+    progress = Progress(console()[0], clock=clock)
+    waits += [Wait("the learner's step", since=80.0, deadline_s=40.0), Wait("a file", since=99.0, deadline_s=60.0)]
+    assert progress._now() == "starting; waiting 20 of 40 s for the learner's step"
+    waits.pop(0)
+    assert progress._now() == "starting; waiting 1 of 60 s for a file"
 
 
 def test_a_terminal_gets_a_panel(clock: Clock) -> None:
@@ -97,7 +133,7 @@ def test_a_terminal_gets_a_panel(clock: Clock) -> None:
     assert "0.900  \u2581\u2585 \u2588" in text
     assert "held-out  0.620 [0.560, 0.680] (step 0)" in text
     assert "0:08 elapsed, 1:52 left, 2.0 s/step" in text  # 56 steps of 2 s
-    assert "training; waiting for 8 completions on sampler 0 (" in text
+    assert re.search(r"training; waiting \d+ s for 8 completions on sampler 0", text)
     assert "warning: look out" in text
 
 
