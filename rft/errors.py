@@ -14,6 +14,7 @@
     |       `-- RankLost     a rank misses another rank, which may report its own error
     |-- SyncError            a new policy did not reach a sampler
     |-- ClusterError         the cluster cannot be reached, or one of its nodes failed
+    |   `-- RayLost          exit code 69: a process of Ray died or hangs, so nothing can go on
     |-- StorageError         the storage for copies of the run cannot be written or read
     `-- WaitTimeout          a wait exceeded its deadline
 
@@ -96,6 +97,12 @@ class SyncError(RftError):
 
 class ClusterError(RftError):
     """The cluster cannot be reached, or one of its nodes failed."""
+
+
+class RayLost(ClusterError):
+    """A process of Ray died or hangs, and with it the processes that it manages."""
+
+    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 class StorageError(RftError):

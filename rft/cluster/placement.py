@@ -13,7 +13,6 @@ from typing import Any
 from rft.cluster.head_check import check_alive
 from rft.cluster.nodes import Node, nodes_of_cluster
 from rft.cluster.seating import Seat, missing, plan_text, there_is
-from rft.cluster.session import LOCAL
 from rft.errors import ClusterError, ConfigError, WaitTimeout
 from rft.waiting import blocking, wait_for
 
@@ -80,6 +79,7 @@ async def reserved(
     Raises:
         ConfigError: The cluster had no room for all processes before the deadline.
     """
+    import ray
     from ray.exceptions import RayError
     from ray.util import placement_group, placement_group_table, remove_placement_group
 
@@ -107,9 +107,8 @@ async def reserved(
         yield Placement(group=group, seats=tuple(seats), nodes=placed)
     finally:
         with contextlib.suppress(RayError, ClusterError, WaitTimeout):  # the head is dead, so nothing remains to free
-            if address != LOCAL:
-                check = partial(check_alive, address, deadline_s=FREE_S)
-                await blocking(check, what="the Ray head", deadline_s=FREE_S + 1)
+            check = partial(check_alive, ray.get_runtime_context().gcs_address, deadline_s=FREE_S)
+            await blocking(check, what="the Ray head", deadline_s=FREE_S + 1)
             await blocking(lambda: remove_placement_group(group), what="the places to be freed", deadline_s=FREE_S)
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import rft
 from rft.cluster.head_check import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.nodes import num_gpus_here
-from rft.cluster.watch import watched
+from rft.cluster.watch import RayProcess, own_processes, watched
 from rft.config.schema import AttachClusterConfig, LocalClusterConfig
-from rft.errors import ClusterError, WaitTimeout
+from rft.errors import ClusterError, RayLost, WaitTimeout
 from rft.terminal.interrupt import listen_again
 from rft.waiting import blocking, in_thread, wait_for, waiting
 
@@ -63,11 +63,9 @@ async def ray_session(config: LocalClusterConfig | AttachClusterConfig, *, num_p
     global _ahead
     starting, _ahead = _ahead, None
     if starting is not None:
-        try:
-            await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=config.start_timeout_s)
-            yield LOCAL
-        finally:
-            ray.shutdown()
+        with _stopping_ray():
+            async with _own_ray(starting, config.start_timeout_s):
+                yield LOCAL
     elif ray.is_initialized():
         yield ray.get_runtime_context().gcs_address
     elif not starts_ray(config):
@@ -78,22 +76,14 @@ async def ray_session(config: LocalClusterConfig | AttachClusterConfig, *, num_p
         )
         address = await _attach(attach)
         listen_again()
-        is_reachable = True
-        try:
-            async with watched(address):
+        with _stopping_ray(unless=ClusterError):  # stops the connection; the cluster stays
+            async with watched([RayProcess(name="Ray head", address=address)]):
                 yield address
-        except ClusterError:
-            is_reachable = False  # disconnecting would wait for a missing head
-            raise
-        finally:
-            if is_reachable:
-                ray.shutdown()  # of the connection; the cluster stays
     else:
         with ray_ahead(config, num_processes=num_processes) as starting:
             _ahead = None
-            await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=config.start_timeout_s)
-            listen_again()
-            yield LOCAL
+            async with _own_ray(starting, config.start_timeout_s):
+                yield LOCAL
 
 
 @contextmanager
@@ -131,17 +121,48 @@ def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes
         in_thread(start, name="Ray")
         _ahead = started
         try:
-            yield started
+            with _stopping_ray():
+                try:
+                    yield started
+                finally:
+                    _ahead = None
+                    with waiting("the start of Ray, to stop it again", deadline_s=config.start_timeout_s):
+                        wait([started], timeout=config.start_timeout_s)
         finally:
-            _ahead = None
-            with waiting("the start of Ray, to stop it again"):
-                wait([started], timeout=config.start_timeout_s)
-            ray.shutdown()
             ended.set()
 
 
 _ahead: Future[None] | None = None
 """Future of the Ray of `ray_ahead`. A process has at most one Ray."""
+
+
+@contextmanager
+def _stopping_ray(*, unless: type[ClusterError] = RayLost) -> Iterator[None]:
+    """Stop Ray, or disconnect from it, at the end of the block.
+
+    Args:
+        unless: Error after which Ray is left as it is, because it would wait for a lost process.
+    """
+    import ray
+
+    try:
+        yield
+    except unless:
+        raise
+    except BaseException:
+        ray.shutdown()
+        raise
+    else:
+        ray.shutdown()
+
+
+@asynccontextmanager
+async def _own_ray(starting: Future[None], deadline_s: float) -> AsyncIterator[None]:
+    """Wait until the Ray of this process has started, and watch its processes."""
+    await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=deadline_s)
+    listen_again()
+    async with watched(own_processes()):
+        yield
 
 
 def starts_ray(config: LocalClusterConfig | AttachClusterConfig) -> bool:

@@ -1,58 +1,170 @@
-"""Ends a run with a message if Ray's head dies; Ray itself would end the process without a message."""
+"""Ends a run with a message if Ray dies or hangs. Ray itself would end the process without one, or hang."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
+import signal
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from rft.cluster.head_check import check_alive
-from rft.errors import ClusterError, RftError
-from rft.waiting import blocking
+from rft.errors import ClusterError, RayLost
+from rft.waiting import in_thread
 
 SILENCE_S = 20.0
-"""Seconds that the head may be silent. After 60 s, Ray ends this process."""
+"""Seconds that a process may be silent. After 60 s without its head, Ray ends this process."""
 POLL_S = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayProcess:
+    """A process of Ray that a run cannot do without.
+
+    Example:
+        RayProcess(name="raylet", address="127.0.0.1:41234", pid=4177)
+    """
+
+    name: str
+    """Name in messages."""
+    address: str
+    """`host:port` of its gRPC server."""
+    pid: int | None = None
+    """Its number, if this process has started it."""
+
+    def __str__(self) -> str:
+        return f"the {self.name} at {self.address}" + (f" (process {self.pid})" if self.pid else "")
+
+
+def own_processes() -> list[RayProcess]:
+    """Return the head and the raylet of the Ray that this process has started; empty if it started none."""
+    from ray._private import worker
+
+    node = worker._global_node
+    if node is None or not node.is_head():
+        return []
+    pids = {kind: infos[0].process.pid for kind, infos in node.all_processes.items()}
+    return [
+        RayProcess(name="Ray head", address=node.gcs_address, pid=pids["gcs_server"]),
+        RayProcess(name="raylet", address=f"{node.node_ip_address}:{node.node_manager_port}", pid=pids["raylet"]),
+    ]
+
+
 @asynccontextmanager
-async def watched(address: str) -> AsyncIterator[None]:
-    """Check the head repeatedly for the duration of the block.
+async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
+    """Watch processes of Ray for the duration of the block.
+
+    If one is lost, those that this process has started are killed. Otherwise the head would report the loss to Ray's
+    core worker, which then ends this process.
 
     Args:
-        address: The head's `host:port`.
+        processes: Whose death or silence ends the block.
 
     Raises:
-        ClusterError: The head was silent for `SILENCE_S`.
+        RayLost: A process died, or was silent for `SILENCE_S`.
     """
-    task = asyncio.current_task()
+    if not processes:
+        yield
+        return
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
-    lost = False
+    losses: list[RayLost] = []
+    is_over = False
 
-    async def watch() -> None:
-        nonlocal lost
-        heard = time.monotonic()
-        while time.monotonic() - heard < SILENCE_S:
-            await asyncio.sleep(POLL_S)
-            try:
-                await blocking(lambda: check_alive(address, deadline_s=POLL_S), what="the head", deadline_s=2 * POLL_S)
-                heard = time.monotonic()
-            except RftError:
-                continue
-        lost = True
-        task.cancel()
+    def cancel() -> None:
+        if not is_over:
+            task.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def lose(loss: RayLost) -> None:
+        losses.append(loss)
+        for process in processes:
+            if process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+        loop.call_soon_threadsafe(cancel)
+
+    watcher = Watcher(processes, lose)
     try:
         yield
     except asyncio.CancelledError:
-        if lost and task.uncancel() <= 0:
-            raise ClusterError(
-                f"the Ray head at {address} has been silent for {SILENCE_S:g} s while the run was under way: it is "
-                "dead or cannot be reached; restart the cluster and continue from the last checkpoint with "
-                "resume=<run folder>"
-            ) from None
+        if losses and task.uncancel() <= 0:
+            raise losses[0] from None
+        raise
+    except Exception as error:  # a part has noticed the loss, too
+        if losses:
+            raise losses[0] from error
         raise
     finally:
-        watcher.cancel()
+        is_over = True
+        watcher.stop()
+
+
+class Watcher:
+    """A thread that waits for the first loss of a process. It also works while the event loop is blocked.
+
+    Args:
+        processes: The processes.
+        lose: Called in the thread with the first loss.
+    """
+
+    def __init__(self, processes: Sequence[RayProcess], lose: Callable[[RayLost], None]) -> None:
+        self._processes = processes
+        self._lose = lose
+        self._stopped = threading.Event()
+        self._wake_read, self._wake_write = os.pipe()
+        in_thread(self._watch, name="watch over Ray")
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        os.close(self._wake_write)
+
+    def _watch(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            handles = {handle: process for process in self._processes if (handle := _handle(process)) is not None}
+            for handle in handles:
+                selector.register(handle, selectors.EVENT_READ)
+            try:
+                if (loss := self._first_loss(selector, handles)) is not None:
+                    self._lose(loss)
+            finally:
+                for handle in (self._wake_read, *handles):
+                    os.close(handle)
+
+    def _first_loss(self, selector: selectors.BaseSelector, handles: dict[int, RayProcess]) -> RayLost | None:
+        heard = dict.fromkeys(self._processes, time.monotonic())
+        while not self._stopped.is_set():
+            for key, _ in selector.select(POLL_S):
+                if not self._stopped.is_set() and (ended := handles.get(key.fd)) is not None:
+                    return _loss(ended, "has ended")
+            for process in self._processes:
+                try:
+                    check_alive(process.address, deadline_s=POLL_S)
+                    heard[process] = time.monotonic()
+                except ClusterError:
+                    if time.monotonic() - heard[process] >= SILENCE_S:
+                        return _loss(process, f"has been silent for {SILENCE_S:g} s")
+        return None
+
+
+def _handle(process: RayProcess) -> int | None:
+    """Return a file descriptor that becomes readable when the process ends; None where the system has none."""
+    if process.pid is None or not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(process.pid)
+    except OSError:  # an old kernel, or the process has ended already: then it is silent
+        return None
+
+
+def _loss(process: RayProcess, problem: str) -> RayLost:
+    remedy = "" if process.pid else "restart the cluster and "
+    return RayLost(
+        f"{process} {problem} while the run was under way; {remedy}continue from the last checkpoint with "
+        "resume=<run folder>"
+    )

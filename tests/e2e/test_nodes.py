@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import rft
+from rft.errors import RayLost
 from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.e2e
@@ -188,7 +189,7 @@ def test_a_head_that_dies(nodes: Nodes) -> None:
     killed = time.monotonic()
     done = run.end()
     waited_s = time.monotonic() - killed
-    assert done.code == 1
+    assert done.code == RayLost.exit_code
     silent = f"the Ray head at {nodes.user.address} has been silent for {SILENCE_S:g} s while the run was under way"
     assert silent in done.message
     assert waited_s > SILENCE_S - 5, "a head that is slow for a moment is not given up"
