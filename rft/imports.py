@@ -19,6 +19,7 @@ EXTRA_OF: Mapping[str, str] = {
     "optuna": "train",
     "pandas": "pandas",
     "peft": "train",
+    "prometheus_client": "prometheus",
     "psutil": "train",
     "ray": "train",
     "reasoning_gym": "reasoning-gym",

@@ -16,7 +16,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The words of the project: records and errors. Standard library only.
     1: (
         ("rft", "rft.types", "rft.errors", "rft.secrets"),
-        ("rft.waiting", "rft.redaction", "rft.imports", "rft.wording"),
+        ("rft.waiting", "rft.redaction", "rft.imports", "rft.stacks", "rft.wording"),
     ),
     # What is done with the records. No torch.
     2: (("rft.grading", "rft.data", "rft.metrics", "rft.storage"),),
@@ -30,7 +30,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # One page that a stranger reads first: sample, grade, learn, sync.
     5: (("rft.batches",), ("rft.loop",)),
     # What surrounds the loop.
-    6: (("rft.events",), ("rft.terminal", "rft.trackers"), ("rft.run_folder", "rft.auditing")),
+    6: (("rft.events",), ("rft.terminal", "rft.trackers"), ("rft.run_folder", "rft.auditing"), ("rft.health",)),
     # The composition root: the only place that knows concrete classes.
     7: (
         ("rft.cluster",),

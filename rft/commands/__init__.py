@@ -52,6 +52,7 @@ COMMANDS = (
     Command(name="train", summary="train an adapter on tasks that a grader scores"),
     Command(name="check", summary="check everything that a training run needs, without starting it"),
     Command(name="sweep", summary="search for good settings with many runs"),
+    Command(name="status", summary="show what a run does right now", has_options=True),
     Command(name="evaluate", summary="measure a base model or an adapter on a task file"),
     Command(
         name="sample",

@@ -22,7 +22,7 @@ from rft.config.schema import (
     RunConfig,
     ServeConfig,
 )
-from rft.config.trackers import tracker_problems
+from rft.config.trackers import prometheus_problems, tracker_problems
 from rft.data.sources import local_file
 from rft.errors import UsageError
 from rft.grading import grader_problems
@@ -71,6 +71,7 @@ def run_problems(run: RunConfig) -> list[str]:
             or (audit_problems(run) if run.audit == "refuse" else [])
         ),
         *tracker_problems(run.logging.report_to),
+        *prometheus_problems(run.logging.prometheus_port),
         *(address_problems("storage", run.storage) if run.storage else []),
     ]
 

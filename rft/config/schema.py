@@ -154,6 +154,8 @@ class LoggingConfig(Section):
     """Trackers: `tensorboard`, `wandb`, `mlflow`, `trackio`."""
     sinks: list[str] = []
     """Your own classes with the methods `event` and `close`, such as `my_sinks.py:MySink`; see docs/sinks.md."""
+    prometheus_port: Annotated[Whole, Field(ge=0, le=65535)] | None = None
+    """Port on 127.0.0.1 that serves the run's metrics for Prometheus; 0 takes a free one, null serves none."""
 
 
 class ClusterConfig(Section):

@@ -1,4 +1,4 @@
-"""The trackers of `logging.report_to`, and whether their packages are installed."""
+"""The trackers of `logging.report_to` and the metrics for Prometheus, and whether their packages are installed."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ def tracker_problems(names: Sequence[str]) -> list[str]:
         elif EXTRA_OF[name] != "train" and (problem := missing_packages(f"logging.report_to={name}", name)):
             problems.append(problem)
     return problems
+
+
+def prometheus_problems(port: int | None) -> list[str]:
+    """Problems of `logging.prometheus_port`."""
+    if port is None:
+        return []
+    missing = missing_packages(f"logging.prometheus_port={port}", "prometheus_client")
+    return [missing] if missing else []

@@ -15,6 +15,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayErr
 from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, WaitTimeout
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
+from rft.stacks import write_stacks_on_signal
 from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Publication, StoredWeights
 from rft.waiting import blocking, wait_for
 
@@ -38,6 +39,7 @@ class LearnerActor:
     """The last publication, by reference. The object store keeps its weights until the next publication."""
 
     def __init__(self, spec: LearnerSpec) -> None:
+        write_stacks_on_signal()
         self._learner = build_learner(spec)
 
     def steps_done(self) -> int:
@@ -72,6 +74,7 @@ class RankActor(LearnerActor):
     """
 
     def __init__(self, spec: LearnerSpec) -> None:
+        write_stacks_on_signal()
         self._spec = spec
         self._store: Any = None
 

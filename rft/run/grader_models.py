@@ -13,8 +13,17 @@ from rft.errors import GradeError
 from rft.grading import LoadedGrader
 from rft.grading.models.batches import Reward, Row, ScoreRows
 from rft.grading.models.model_grader import model_graders
-from rft.grading.models.reward_scorer import RewardScorer
+from rft.grading.models.reward_scorer import RewardScorer, ScorerSettings
+from rft.stacks import write_stacks_on_signal
 from rft.waiting import together, wait_for
+
+
+class ScorerActor(RewardScorer):
+    """A reward model in its own process."""
+
+    def __init__(self, settings: ScorerSettings, gpus: float) -> None:
+        write_stacks_on_signal()
+        super().__init__(settings, gpus)
 
 
 @asynccontextmanager
@@ -33,7 +42,7 @@ async def grader_models(
     """
     models = model_graders(graders)
     actors = {
-        name: ray.remote(RewardScorer).options(**options).remote(model.settings, options["num_gpus"])
+        name: ray.remote(ScorerActor).options(**options).remote(model.settings, options["num_gpus"])
         for (name, model), options in zip(models.items(), actor_options, strict=True)
     }
     try:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig, audit_problems, audit_warnings
 from rft.errors import StorageError
 from rft.events import Emit, Notice, RunEnded, RunStarted, Sink
+from rft.health.heartbeat import Heartbeat
+from rft.health.prometheus import metrics_served
 from rft.imports import missing_packages
 from rft.learning.spec import COMPLETE
-from rft.redaction import redacted, secrets_in
+from rft.redaction import hide, redacted, secrets_in
 from rft.run.emitter import Emitter
 from rft.run.folder import code_changes
 from rft.run.inputs import Prepared
@@ -24,12 +27,14 @@ from rft.run.recovery import RecoveringLearner
 from rft.run.recovery_counts import RecoveryCounts
 from rft.run.sinks import optional_sinks
 from rft.run.steps import Steps
+from rft.run.timeouts import StackWriter
 from rft.run_folder.copies import Copier, State, Store
 from rft.run_folder.folder_sink import FolderSink
 from rft.run_folder.recorder import Recorder, read_metrics
 from rft.run_folder.results import save_weights, summarize
 from rft.storage import Place
 from rft.terminal.interrupt import Interrupt
+from rft.waiting import timeouts_observed
 
 
 @dataclass(kw_only=True)
@@ -60,16 +65,19 @@ class Training:
         if self.run.storage:
             copier = Copier(self.recorder.folder, Place(self.run.storage), self.fetched)
             self._store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self._warn)
+        secrets = secrets_in(self.run.model_dump())
         self._recoveries = RecoveryCounts()
+        self._heartbeat = Heartbeat(self.recorder.folder, hide=partial(hide, secrets=secrets))
         # The folder is the first sink, since other sinks and the copies may rely on its content.
         required: list[Sink] = [
             FolderSink(self.recorder),
             self._recoveries,
+            self._heartbeat,
             *self.sinks,
             *([self._store] if self._store else []),
         ]
         optional = optional_sinks(self.run, self.prepared.sinks)
-        self._emitter = Emitter(required, optional, secrets=secrets_in(self.run.model_dump()))
+        self._emitter = Emitter(required, optional, secrets=secrets)
 
     async def train(self) -> int:
         """Train to the end, and leave a summary however the run ends.
@@ -82,8 +90,8 @@ class Training:
             RftError: The run failed. The summary says `failed`, and the error's notes say how to continue.
         """
         try:
-            self._emit_start()
-            with Interrupt(self._warn) as interrupt:
+            with self._observed() as metrics_at, Interrupt(self._warn) as interrupt:
+                self._emit_start(metrics_at)
                 steps = self._steps(interrupt)
                 try:
                     status = await self._train(steps, interrupt)
@@ -98,7 +106,20 @@ class Training:
     def _warn(self, text: str) -> None:
         self._emitter.warn(text)
 
-    def _emit_start(self) -> None:
+    def _tell(self, text: str) -> None:
+        self._emitter.emit(Notice(text=text))
+
+    @contextmanager
+    def _observed(self) -> Iterator[str | None]:
+        """Write stacks at timeouts during the block. Serve metrics, if configured; yield their address."""
+        port = self.run.logging.prometheus_port
+        with ExitStack() as stack:
+            stack.enter_context(timeouts_observed(StackWriter(self.recorder.folder, self._tell).write))
+            address = None if port is None else stack.enter_context(metrics_served(self._heartbeat, port))
+            self._heartbeat.add(metrics_at=address)
+            yield address
+
+    def _emit_start(self, metrics_at: str | None = None) -> None:
         run = self.run
         self._emitter.emit(
             RunStarted(
@@ -113,6 +134,8 @@ class Training:
         changes = code_changes(run, self.prepared, self.recorder.folder) if self.last_step else []
         for problem in [*self.prepared.warnings, *audit, *changes]:
             self._warn(problem)
+        if metrics_at is not None:
+            self._tell(f"metrics for Prometheus: {metrics_at}")
 
     def _steps(self, interrupt: Interrupt) -> Steps:
         return Steps(

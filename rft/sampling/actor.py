@@ -18,6 +18,7 @@ from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
 from rft.sampling.shared_requests import SharedRequests
 from rft.sampling.spec import EngineSpec
+from rft.stacks import write_stacks_on_signal
 from rft.types import Adapter, FullWeights, Policy, Rollout
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class SamplerActor:
     """
 
     def __init__(self, spec: EngineSpec, build: Callable[[EngineSpec], Engine] = build_engine) -> None:
+        write_stacks_on_signal()
         self._spec = spec
         self._canaries = spec.canaries
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")

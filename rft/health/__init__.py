@@ -1,0 +1,1 @@
+"""The health of a run, for other processes: heartbeat.json, `rft status`, and metrics for Prometheus."""

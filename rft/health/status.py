@@ -1,0 +1,134 @@
+"""Reads the state of a run from its folder, from any process or host that sees the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from rft.errors import OutputError
+from rft.health.heartbeat import HEARTBEAT
+from rft.health.process import lives
+from rft.run_folder.recorder import SUMMARY
+from rft.wording import plural
+
+State = Literal["running", "silent", "dead", "finished", "interrupted", "pruned", "failed"]
+
+SILENT_BEATS = 6
+"""Number of missing heartbeats after which a run counts as silent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """The state of a run.
+
+    Example:
+        RunStatus(state="running", age_s=2.0, heartbeat={"step": 7, ...}, folder_bytes=45_000_000)
+    """
+
+    state: State
+    """`running`; `silent` without a recent heartbeat; `dead` if its process has ended without a summary; or how the run
+    ended."""
+    age_s: float | None
+    """Seconds since the last heartbeat; None without one."""
+    heartbeat: Mapping[str, Any]
+    """Content of heartbeat.json, or of summary.json for a run without a heartbeat."""
+    folder_bytes: int
+    """Size of the run folder."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the run is running or finished."""
+        return self.state in ("running", "finished")
+
+
+def read_status(folder: Path) -> RunStatus:
+    """Read the state of a run.
+
+    Raises:
+        OutputError: The folder holds neither a heartbeat nor a summary.
+    """
+    num_bytes = sum(size for size in _sizes(folder))
+    file = folder / HEARTBEAT
+    if not file.is_file():
+        if not (folder / SUMMARY).is_file():
+            problem = f"{folder} has no {HEARTBEAT}: give the folder of a run, such as runs/quickstart/<time>"
+            raise OutputError("status", [problem])
+        summary = json.loads((folder / SUMMARY).read_text(encoding="ascii"))
+        ended = {"step": summary["steps"], "resume": summary.get("resume")}
+        return RunStatus(state=summary["status"], age_s=None, heartbeat=ended, folder_bytes=num_bytes)
+    heartbeat = json.loads(file.read_text(encoding="ascii"))
+    age_s = max(0.0, time.time() - datetime.fromisoformat(heartbeat["written_at"]).timestamp())
+    return RunStatus(state=_state(heartbeat, age_s), age_s=age_s, heartbeat=heartbeat, folder_bytes=num_bytes)
+
+
+def _state(heartbeat: Mapping[str, Any], age_s: float) -> State:
+    if heartbeat["status"] != "running":
+        ended: State = heartbeat["status"]
+        return ended
+    if is_here(heartbeat) and not lives(heartbeat["pid"], heartbeat["process_start_ticks"]):
+        return "dead"
+    return "silent" if age_s > SILENT_BEATS * heartbeat["every_s"] else "running"
+
+
+def is_here(heartbeat: Mapping[str, Any]) -> bool:
+    """Whether the process of the run belongs to this host."""
+    return bool(heartbeat["host"] == socket.gethostname())
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    for top, _, names in os.walk(folder):
+        for name in names:
+            try:
+                yield os.lstat(os.path.join(top, name)).st_size
+            except FileNotFoundError:  # removed meanwhile
+                continue
+
+
+def status_lines(status: RunStatus, folder: Path) -> list[tuple[str, str]]:
+    """Return the state of a run as pairs of a label and a text."""
+    beat = status.heartbeat
+    lines = [("run", str(folder)), ("state", _state_text(status, folder))]
+    if status.state in ("running", "silent", "dead"):
+        lines.append(("phase", beat["phase"]))
+    steps = f" of {beat['steps']}" if beat.get("steps") else ""
+    speed = ""
+    if beat.get("step_s"):
+        speed = f", {beat['step_s']:.1f} s/step, {3600 / beat['step_s']:.0f} steps/hour"
+    lines.append(("step", f"{beat['step']}{steps}{speed}"))
+    if status.state in ("running", "silent"):
+        lines += [("waiting", _wait_text(wait, status.age_s or 0.0)) for wait in beat["waits"]]
+    if counts := {name: int(number) for name, number in beat.get("recovery", {}).items() if number}:
+        lines.append(("recovery", ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in counts.items())))
+    lines += [("warning", f"{warning['time']} {warning['text']}") for warning in beat.get("warnings", ())]
+    free = f", {beat['disk_free_bytes'] / 1e9:.1f} GB free on its disk" if "disk_free_bytes" in beat else ""
+    lines.append(("disk", f"{status.folder_bytes / 1e6:.1f} MB{free}"))
+    if beat.get("metrics_at"):
+        lines.append(("metrics", beat["metrics_at"]))
+    return lines
+
+
+def _state_text(status: RunStatus, folder: Path) -> str:
+    beat = status.heartbeat
+    if status.age_s is None or status.state not in ("running", "silent", "dead"):
+        resume = f"; to continue: {beat['resume']}" if beat.get("resume") else ""
+        return f"{status.state}{resume}"
+    process = f"process {beat['pid']} on {beat['host']}"
+    ago = f"last heartbeat {plural(round(status.age_s), 'second')} ago"
+    if status.state == "running":
+        return f"running: {process}, {ago}"
+    if status.state == "silent":
+        where = "hangs or is stopped" if is_here(beat) else "cannot be seen from this host"
+        return f"silent: {process} {where}, {ago}"
+    return f"dead: {process} has ended without a summary, {ago}; to continue: rft train resume={folder}"
+
+
+def _wait_text(wait: Mapping[str, Any], age_s: float) -> str:
+    limit = f"of {wait['deadline_s']:.0f} " if wait["deadline_s"] is not None else ""
+    return f"{wait['waited_s'] + age_s:.0f} {limit}s for {wait['what']}"

@@ -1,0 +1,77 @@
+"""Writes the stacks of a run's processes into its folder when a wait times out."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import io
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rft.cluster.stacks import actor_stacks
+from rft.errors import OutputError
+from rft.run_folder.recorder import writing
+from rft.waiting import Wait, current_waits
+
+STACKS = "stacks"
+"""Folder of the run folder with one folder for each timeout."""
+MAX_TIMEOUTS = 10
+"""Number of timeouts whose stacks are kept; the oldest are removed."""
+
+
+class StackWriter:
+    """Observes the timeouts of a run.
+
+    Args:
+        folder: The run folder.
+        tell: Receives the place of the stacks, and the processes without an answer.
+        actors: Returns the stacks of the actors by process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tell: Callable[[str], None],
+        actors: Callable[[], Awaitable[Mapping[str, str]]] = actor_stacks,
+    ) -> None:
+        self._folder = folder / STACKS
+        self._tell = tell
+        self._actors = actors
+
+    async def write(self, wait: Wait) -> None:
+        """Write `stacks/<time>/<process>.txt` for the driver and each actor."""
+        tasks = _tasks()
+        stacks = await self._actors()
+        name = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
+        try:
+            self._write(self._folder / name, wait, tasks, stacks)
+        except OutputError as error:
+            self._tell(f"the stacks at the timeout of {wait.what} are lost: {error}")
+            return
+        silent = [process for process, text in stacks.items() if text.startswith("no answer")]
+        missing = f"; without an answer: {', '.join(silent)}" if silent else ""
+        self._tell(f"timeout of {wait.what}: the stacks of all processes are in {self._folder / name}{missing}")
+
+    def _write(self, folder: Path, wait: Wait, tasks: str, stacks: Mapping[str, str]) -> None:
+        with writing(folder):
+            folder.mkdir(parents=True)
+            for process, text in stacks.items():
+                (folder / f"{process}.txt").write_text(text, encoding="utf-8")
+            now = time.monotonic()
+            with (folder / "driver.txt").open("w", encoding="utf-8") as file:
+                print(f"timeout: {wait.text(now)}", *(one.text(now) for one in current_waits()), sep="\n", file=file)
+                print(f"\n{tasks}\nThreads:\n", file=file, flush=True)
+                faulthandler.dump_traceback(file, all_threads=True)
+            for old in sorted(self._folder.iterdir())[:-MAX_TIMEOUTS]:
+                shutil.rmtree(old)
+
+
+def _tasks() -> str:
+    """Return the stacks of all tasks of this event loop."""
+    text = io.StringIO()
+    for task in asyncio.all_tasks():
+        task.print_stack(file=text)
+    return text.getvalue()
