@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ray.exceptions import RayError
 
 from rft.cluster.node_agent import READ_BYTES
 from rft.errors import ClusterError
-from rft.waiting import wait_for
+from rft.waiting import blocking, wait_for
 
 
 async def send(keepers: Mapping[str, Any], files: Mapping[str, Path], *, deadline_s: float) -> None:
@@ -31,7 +32,7 @@ async def send(keepers: Mapping[str, Any], files: Mapping[str, Path], *, deadlin
         with file.open("rb") as opened:
             is_first = True
             while (data := opened.read(READ_BYTES)) or is_first:
-                part = ray.put(data)
+                part = await blocking(partial(ray.put, data), what="the object store", deadline_s=deadline_s)
                 await ask(
                     [keeper.write.remote(f"{to}/{path}", part, is_first=is_first) for to, keeper in keepers.items()],
                     what=f"{file.name} to reach {len(keepers)} node(s)",

@@ -1,0 +1,70 @@
+"""The stacks that a timeout leaves in the run folder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from rft.errors import WaitTimeout
+from rft.run import timeouts
+from rft.run.timeouts import StackWriter
+from rft.waiting import Wait, timeouts_observed, wait_for
+
+ACTORS = {"SamplerActor-11": "Thread 0x1\n", "LearnerActor-12": "no answer within 2 s: the process is stopped\n"}
+
+
+async def actors() -> Mapping[str, str]:
+    return ACTORS
+
+
+def test_a_timeout_writes_the_stacks_of_all_processes(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def job() -> None:
+        with timeouts_observed(StackWriter(tmp_path, said.append, actors).write), pytest.raises(WaitTimeout):
+            await wait_for(asyncio.Event().wait(), what="the learner's step", deadline_s=0.01)
+
+    asyncio.run(job())
+    [folder] = (tmp_path / "stacks").iterdir()
+    assert said == [
+        f"timeout of the learner's step: the stacks of all processes are in {folder}; without an answer: LearnerActor-12"
+    ]
+    files = {file.stem: file.read_text() for file in folder.iterdir()}
+    assert files.keys() == {"driver", *ACTORS}
+    assert files["SamplerActor-11"] == ACTORS["SamplerActor-11"]
+    driver = files["driver"]
+    assert driver.startswith("timeout: waiting 0 of 0 s for the learner's step\n")
+    assert "in job" in driver, "the stack of the waiting task"
+    assert "most recent call first" in driver, "the stacks of the threads"
+
+
+def test_the_newest_timeouts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "MAX_TIMEOUTS", 2)
+    said: list[str] = []
+    writer = StackWriter(tmp_path, said.append, actors)
+
+    async def job() -> None:
+        for number in range(3):
+            await writer.write(Wait(f"wait {number}", since=0.0, deadline_s=1.0))
+
+    asyncio.run(job())
+    kept = sorted(folder.name for folder in (tmp_path / "stacks").iterdir())
+    assert kept == [Path(text.partition(" are in ")[2].partition(";")[0]).name for text in said[1:]]
+
+
+def test_stacks_that_cannot_be_written_do_not_hide_the_timeout(tmp_path: Path) -> None:
+    (tmp_path / "stacks").write_text("a file")
+    said: list[str] = []
+
+    async def job() -> None:
+        with (
+            timeouts_observed(StackWriter(tmp_path, said.append, actors).write),
+            pytest.raises(WaitTimeout, match="the learner's step"),
+        ):
+            await wait_for(asyncio.Event().wait(), what="the learner's step", deadline_s=0.01)
+
+    asyncio.run(job())
+    assert said[0].startswith("the stacks at the timeout of the learner's step are lost: ")
