@@ -6,6 +6,7 @@ import asyncio
 import os
 import selectors
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,6 +20,8 @@ from rft.waiting import in_thread
 SILENCE_S = 20.0
 """Seconds that a process may be silent. After 60 s without its head, Ray ends this process."""
 POLL_S = 2.0
+BLOCKED_S = 15.0
+"""Seconds after a loss in which the event loop must react; otherwise the process ends without a summary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +77,10 @@ async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
     assert task is not None
     losses: list[RayLost] = []
     is_over = False
+    is_heard = threading.Event()
 
     def cancel() -> None:
+        is_heard.set()
         if not is_over:
             task.cancel()
 
@@ -86,6 +91,9 @@ async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
         loop.call_soon_threadsafe(cancel)
+        if not is_heard.wait(BLOCKED_S):  # the event loop is blocked, perhaps in a call of Ray
+            print(f"rft: {loss}", file=sys.stderr, flush=True)
+            os._exit(loss.exit_code)
 
     watcher = Watcher(processes, lose)
     try:

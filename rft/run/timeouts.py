@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import io
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from rft.cluster.stacks import actor_stacks
-from rft.errors import OutputError
+from rft.errors import RftError
 from rft.run_folder.recorder import writing
 from rft.waiting import Wait, current_waits
 
@@ -48,7 +49,7 @@ class StackWriter:
         name = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
         try:
             self._write(self._folder / name, wait, tasks, stacks)
-        except OutputError as error:
+        except RftError as error:
             self._tell(f"the stacks at the timeout of {wait.what} are lost: {error}")
             return
         silent = [process for process, text in stacks.items() if text.startswith("no answer")]
@@ -70,8 +71,26 @@ class StackWriter:
 
 
 def _tasks() -> str:
-    """Return the stacks of all tasks of this event loop."""
-    text = io.StringIO()
+    """Return the stack of each task of this event loop, the oldest call first."""
+    lines = []
     for task in asyncio.all_tasks():
-        task.print_stack(file=text)
-    return text.getvalue()
+        lines += [f"Task {task.get_name()}:", *_calls(task.get_coro()), ""]
+    return "\n".join(lines)
+
+
+def _calls(coroutine: Any) -> list[str]:
+    """Return a line for each call in a chain of awaits."""
+    lines = []
+    while (frame := _frame_of(coroutine)) is not None:
+        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
+        coroutine = next(filter(None, (getattr(coroutine, name, None) for name in AWAITED)), None)
+    return lines
+
+
+AWAITED = ("cr_await", "ag_await", "gi_yieldfrom")
+"""Attributes of coroutines and generators that hold the awaited object."""
+
+
+def _frame_of(coroutine: Any) -> FrameType | None:
+    names = ("cr_frame", "ag_frame", "gi_frame")
+    return next(filter(None, (getattr(coroutine, name, None) for name in names)), None)

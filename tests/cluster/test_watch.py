@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -142,3 +143,28 @@ def test_a_ray_of_others_has_no_process_to_watch() -> None:
             return "done"
 
     assert asyncio.run(job()) == "done"
+
+
+def test_a_blocked_event_loop_does_not_keep_the_process(
+    own: tuple[RayProcess, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = threading.Event()
+    codes: list[int] = []
+
+    def end(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    monkeypatch.setattr(watch, "BLOCKED_S", 0.05)
+    monkeypatch.setattr("os._exit", end)
+
+    async def job() -> None:
+        async with watched([own[0]]):
+            own[1].kill()
+            assert ended.wait(60)  # blocks the event loop
+            await asyncio.Event().wait()
+
+    with pytest.raises(RayLost):
+        asyncio.run(asyncio.wait_for(job(), 60))
+    assert codes == [69]
+    assert capsys.readouterr().err.startswith("rft: the raylet at 127.0.0.1:1 ")
