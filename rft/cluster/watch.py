@@ -108,6 +108,7 @@ async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
         raise
     finally:
         is_over = True
+        is_heard.set()
         watcher.stop()
 
 
