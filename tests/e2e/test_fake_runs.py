@@ -5,12 +5,16 @@ A test waits for lines of output; a deadline only ends what hangs.
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from rft.errors import RayLost
 from rft.run_folder.checkpoint import last_checkpoint
 from rft.run_folder.recorder import read_metrics, read_rollouts
 
@@ -130,3 +134,41 @@ def test_a_grader_that_always_raises(folder: Path, rft_here: Rft) -> None:
     assert "broken" in message
     assert "no such column" in message
     assert failed.summary["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "problem"),
+    [
+        ("raylet", signal.SIGKILL, "has ended"),
+        pytest.param("gcs_server", signal.SIGKILL, "has ended", marks=pytest.mark.full),
+        pytest.param("raylet", signal.SIGSTOP, "has been silent for 20 s", marks=pytest.mark.full),
+        pytest.param("gcs_server", signal.SIGSTOP, "has been silent for 20 s", marks=pytest.mark.full),
+    ],
+)
+def test_a_ray_that_is_lost(
+    folder: Path, rft: Rft, rft_here: Rft, name: str, number: signal.Signals, problem: str
+) -> None:
+    lost: list[int] = []
+
+    def lose(line: str, _: Callable[[], None]) -> None:
+        if line.startswith("step 2/") and not lost:
+            driver = json.loads((folder / "run" / "heartbeat.json").read_text())["pid"]
+            [process] = [child for child in psutil.Process(driver).children() if child.name() == name]
+            lost.append(process.pid)
+            process.send_signal(number)
+
+    fake = (*SMALL, *FAKE, "graders.correct.use=exact", "loop.checkpoint_every_steps=1", "evaluation.every_steps=null")
+    run = rft("train", *fake, "loop.steps=1000000", "output_dir=run", cwd=folder, on_line=lose)
+    assert (run.code, run.orphans) == (RayLost.exit_code, [])
+    assert "Traceback" not in run.output
+    message = run.output[run.output.index("rft: ") :]
+    assert f"(process {lost[0]}) {problem} while the run was under way" in message
+    assert (run.summary["status"], run.summary["resume"]) == ("failed", "rft train resume=run")
+    done = run.summary["steps"]
+    assert f"to continue from step {done}: rft train resume=run" in message
+    status = rft_here("status", "run", "--json", cwd=folder)
+    assert (status.code, json.loads(status.output)["state"]) == (1, "failed")
+
+    resumed = rft_here("train", "resume=run", f"loop.steps={done + 2}", cwd=folder)
+    assert resumed.code == 0
+    assert [line["step"] for line in read_metrics(resumed.folder)] == list(range(done + 3))
