@@ -10,8 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rft.cluster.nodes import Node
-from rft.cluster.placement import nodes_now
+from rft.cluster.nodes import Node, nodes_of_cluster
 from rft.errors import RftError
 from rft.waiting import blocking
 
@@ -37,7 +36,7 @@ async def actor_stacks() -> dict[str, str]:
         if node.is_head():  # started by this process
             raylet, logs = node.all_processes["raylet"][0].process.pid, Path(node.get_logs_dir_path())
             return await blocking(lambda: stacks_below(raylet, logs), what="the actors' stacks", deadline_s=NODE_S)
-        nodes = await nodes_now()
+        nodes = await blocking(nodes_of_cluster, what="the nodes of the cluster", deadline_s=NODE_S)
     except RftError as error:
         return {"actors": f"no answer: {error}\n"}
     answers = await asyncio.gather(*map(_stacks_on, nodes))
@@ -103,8 +102,12 @@ def stacks_below(raylet: int, logs: Path) -> dict[str, str]:
     """
     import psutil
 
+    try:
+        processes = psutil.Process(raylet).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return {"raylet": "no answer: it has ended\n"}
     asked = []
-    for process in psutil.Process(raylet).children(recursive=True):
+    for process in processes:
         try:
             title = ACTOR.match(" ".join(process.cmdline()))
             log = next(logs.glob(f"worker-*-{process.pid}.err"), None)

@@ -53,6 +53,8 @@ class Workplace:
     """Options of the Ray actor of each grader's model."""
     sampler_nodes: tuple[str, ...] = ()
     """Name of each sampler's node; empty if all processes run on this machine."""
+    learner_node: str = ""
+    """Name of the node of a learner of one process; empty if it runs on this machine. Ranks name their hosts."""
 
 
 @asynccontextmanager
@@ -167,6 +169,7 @@ def _placed(
         device=device_here(placement.num_gpus_of(placement.nodes[0])),  # of a local Ray, which has one node
         grader_options=models,
         sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes_of("sampler")),
+        learner_node="" if is_local or len(ranks) != 1 else placement.nodes_of("learner")[0].name,
     )
 
 

@@ -118,6 +118,7 @@ class RemoteLearner:
         specs: Spec of the learner for each rank.
         actor_options: Ray's options for the actor of each rank: its resources and its node.
         start_timeout_s: Deadline for loading the model, seconds.
+        node: Name of the node of a learner of one process, for messages; empty on this machine.
         backend: Backend that sums the gradients of several ranks.
     """
 
@@ -127,6 +128,7 @@ class RemoteLearner:
         *,
         actor_options: Sequence[Mapping[str, Any]],
         start_timeout_s: float,
+        node: str = "",
         backend: Backend = "gloo",
     ) -> None:
         self._step_timeout_s = specs[0].run.learner.step_timeout_s
@@ -139,7 +141,7 @@ class RemoteLearner:
         self._first = self._actors[0]
         self._places: list[Any] = []
         if of == 1:
-            self._names = ["the learner"]
+            self._names = [f"the learner on node {node}" if node else "the learner"]
             self._started = [self._first.steps_done.remote()]
         else:
             self._names = [rank_name(number, of) for number in range(of)]

@@ -130,6 +130,7 @@ async def learner(
     options: dict[str, Any] = {
         "actor_options": place.learner_options,
         "start_timeout_s": run.learner.start_timeout_s,
+        "node": place.learner_node,
         # NCCL refuses two ranks on one GPU.
         "backend": "nccl" if place.shares.learner_gpus >= 1 else "gloo",
     }
