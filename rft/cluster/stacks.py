@@ -106,22 +106,25 @@ def stacks_below(raylet: int, logs: Path) -> dict[str, str]:
         processes = psutil.Process(raylet).children(recursive=True)
     except psutil.NoSuchProcess:
         return {"raylet": "no answer: it has ended\n"}
-    asked = []
+    asked: list[_Asked] = []
+    stacks: dict[str, str] = {}
     for process in processes:
         try:
-            title = ACTOR.match(" ".join(process.cmdline()))
-            log = next(logs.glob(f"worker-*-{process.pid}.err"), None)
-            if title is None or log is None or not handles_signal(process.pid):
+            if (title := ACTOR.match(" ".join(process.cmdline()))) is None:
+                continue
+            name, log = f"{title[1]}-{process.pid}", next(logs.glob(f"worker-*-{process.pid}.err"), None)
+            if log is None or not handles_signal(process.pid):
+                stacks[name] = "no answer: the process is starting or ending\n"
                 continue
             size = log.stat().st_size
-            asked.append(_Asked(f"{title[1]}-{process.pid}", process.pid, log, size, size, time.monotonic()))
+            asked.append(_Asked(name, process.pid, log, size, size, time.monotonic()))
             os.kill(process.pid, signal.SIGUSR1)
-        except (psutil.NoSuchProcess, ProcessLookupError):
+        except (psutil.Error, ProcessLookupError):  # it has ended
             continue
     ends = time.monotonic() + ANSWER_S
     while time.monotonic() < ends and not all([one.is_done() for one in asked]):
         time.sleep(POLL_S)
-    return {one.name: one.answer() or _silence(one.pid) for one in asked}
+    return stacks | {one.name: one.answer() or _silence(one.pid) for one in asked}
 
 
 def handles_signal(pid: int) -> bool:

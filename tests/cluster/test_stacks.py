@@ -76,7 +76,7 @@ def test_a_stopped_process_does_not_answer(tmp_path: Path, monkeypatch: pytest.M
 def test_a_process_without_a_handler_is_left_alone(tmp_path: Path) -> None:
     with process("print('ready', flush=True); input()", tmp_path) as pid:
         assert not handles_signal(pid)
-        assert stacks_below(os.getpid(), tmp_path) == {}
+        assert stacks_below(os.getpid(), tmp_path) == {f"python-{pid}": "no answer: the process is starting or ending\n"}
         os.kill(pid, 0)
 
 
