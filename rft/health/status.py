@@ -54,7 +54,7 @@ def read_status(folder: Path) -> RunStatus:
     Raises:
         OutputError: The folder holds neither a heartbeat nor a summary.
     """
-    num_bytes = sum(size for size in _sizes(folder))
+    num_bytes = sum(_sizes(folder))
     file = folder / HEARTBEAT
     if not file.is_file():
         if not (folder / SUMMARY).is_file():
