@@ -99,8 +99,6 @@ def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes
     Yields:
         A future that completes when Ray is ready, or fails with the reason.
     """
-    import ray
-
     global _ahead
     started: Future[None] = Future()
     started.set_running_or_notify_cancel()  # a cancelled wait does not cancel the start

@@ -122,7 +122,7 @@ def stacks_below(raylet: int, logs: Path) -> dict[str, str]:
         except (psutil.Error, ProcessLookupError):  # it has ended
             continue
     ends = time.monotonic() + ANSWER_S
-    while time.monotonic() < ends and not all([one.is_done() for one in asked]):
+    while time.monotonic() < ends and [one for one in asked if not one.is_done()]:
         time.sleep(POLL_S)
     return stacks | {one.name: one.answer() or _silence(one.pid) for one in asked}
 

@@ -61,7 +61,9 @@ def test_a_process_that_hangs_in_c_code_writes_its_stacks(tmp_path: Path, monkey
     with process(HANGING, tmp_path) as pid:
         found = stacks_below(os.getpid(), tmp_path)
     assert found.keys() == {f"python-{pid}"}
-    assert re.search(r'File "<string>", line 7 in hang\n.*File "<string>", line 8 in <module>', *found.values(), re.DOTALL)
+    assert re.search(
+        r'File "<string>", line 7 in hang\n.*File "<string>", line 8 in <module>', *found.values(), re.DOTALL
+    )
 
 
 def test_a_stopped_process_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,9 +76,11 @@ def test_a_stopped_process_does_not_answer(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_process_without_a_handler_is_left_alone(tmp_path: Path) -> None:
-    with process("print('ready', flush=True); input()", tmp_path) as pid:
+    with process("import time; print('ready', flush=True); time.sleep(1000)", tmp_path) as pid:
         assert not handles_signal(pid)
-        assert stacks_below(os.getpid(), tmp_path) == {f"python-{pid}": "no answer: the process is starting or ending\n"}
+        assert stacks_below(os.getpid(), tmp_path) == {
+            f"python-{pid}": "no answer: the process is starting or ending\n"
+        }
         os.kill(pid, 0)
 
 

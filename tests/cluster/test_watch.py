@@ -98,9 +98,7 @@ def test_the_death_of_a_process_ends_the_run_at_once_and_the_others(
         assert head.wait(60) == -signal.SIGKILL
 
 
-def test_a_process_that_hangs_is_killed(
-    own: tuple[RayProcess, subprocess.Popen[bytes]], answers: list[bool]
-) -> None:
+def test_a_process_that_hangs_is_killed(own: tuple[RayProcess, subprocess.Popen[bytes]], answers: list[bool]) -> None:
     raylet, process = own
     process.send_signal(signal.SIGSTOP)
     answers[:] = [False]
@@ -109,9 +107,7 @@ def test_a_process_that_hangs_is_killed(
     assert process.wait(60) == -signal.SIGKILL
 
 
-def test_an_error_that_follows_from_the_loss_names_the_loss(
-    own: tuple[RayProcess, subprocess.Popen[bytes]]
-) -> None:
+def test_an_error_that_follows_from_the_loss_names_the_loss(own: tuple[RayProcess, subprocess.Popen[bytes]]) -> None:
     raylet, process = own
 
     async def job() -> None:

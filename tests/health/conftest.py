@@ -44,7 +44,9 @@ def started() -> Callable[..., RunStarted]:
 
 def _finished(step: int, **metrics: float) -> StepFinished:
     named = {name.replace("__", "/"): value for name, value in metrics.items()}
-    return StepFinished(report=StepReport(step=step, policy=Policy(version=step, fingerprint="f"), metrics=named, seconds={}))
+    return StepFinished(
+        report=StepReport(step=step, policy=Policy(version=step, fingerprint="f"), metrics=named, seconds={})
+    )
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ def test_a_timeout_writes_the_stacks_of_all_processes(tmp_path: Path) -> None:
     asyncio.run(job())
     [folder] = (tmp_path / "stacks").iterdir()
     assert said == [
-        f"timeout of the learner's step: the stacks of all processes are in {folder}; without an answer: LearnerActor-12"
+        f"timeout of the learner's step: the stacks of all processes are in {folder}; "
+        "without an answer: LearnerActor-12"
     ]
     files = {file.stem: file.read_text() for file in folder.iterdir()}
     assert files.keys() == {"driver", *ACTORS}
