@@ -14,7 +14,7 @@ from rft.commands.guard import guarded
 from rft.config.learners.grpo import GrpoLearnerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.config.schema import LoopConfig, RunConfig
-from rft.errors import LearnError
+from rft.errors import LearnError, RayLost
 
 # Commands with `then` in between, in a process of their own, which tells last what it imported. All but the last must
 # succeed.
@@ -77,6 +77,20 @@ def test_a_failure_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None
 
     assert guarded(fail, []) == 1
     assert capsys.readouterr().err == "rft: the learner is gone\nto continue from step 6: rft train resume=runs/x\n"
+
+
+def test_after_the_loss_of_ray_the_process_ends_without_ray(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", codes.append)
+
+    def fail(words: list[str]) -> int:
+        raise RayLost("the raylet has ended")
+
+    guarded(fail, [])
+    assert codes == [69]
+    assert capsys.readouterr().err == "rft: the raylet has ended\n"
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

@@ -52,7 +52,6 @@ COMMANDS = (
     Command(name="train", summary="train an adapter on tasks that a grader scores"),
     Command(name="check", summary="check everything that a training run needs, without starting it"),
     Command(name="sweep", summary="search for good settings with many runs"),
-    Command(name="status", summary="show what a run does right now", has_options=True),
     Command(name="evaluate", summary="measure a base model or an adapter on a task file"),
     Command(
         name="sample",
@@ -66,6 +65,7 @@ COMMANDS = (
         summary="probe graders before training, to discover how a model could exploit them",
     ),
     Command(name="serve-grader", summary="serve rewards over HTTP"),
+    Command(name="status", summary="show what a run does right now", has_options=True),
     Command(name="config", summary="explain a key of the configuration"),
     Command(name="completion", summary="print a script for tab completion in bash, zsh or fish"),
     Command(

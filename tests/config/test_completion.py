@@ -21,7 +21,7 @@ def complete(*words: str) -> list[str]:
     ("words", "expected"),
     [
         (["tr"], ["train"]),
-        (["s"], ["sweep", "sample", "serve-grader"]),
+        (["s"], ["sweep", "sample", "serve-grader", "status"]),
         (["train", "--c"], ["--config-dir", "--cfg"]),
         (["train", "lo"], ["loop.", "logging.", "logging="]),
         (["train", "loop.st"], ["loop.steps=", "loop.staleness="]),
