@@ -157,8 +157,10 @@ def test_a_ray_that_is_lost(
             lost.append(process.pid)
             process.send_signal(number)
 
-    fake = (*SMALL, *FAKE, "graders.correct.use=exact", "loop.checkpoint_every_steps=1", "evaluation.every_steps=null")
-    run = rft("train", *fake, "loop.steps=1000000", "output_dir=run", cwd=folder, on_line=lose)
+    # A step takes a second, nearly all of it in the sampler.
+    fake = (*SMALL, *FAKE, "graders.correct.use=exact", "sampler.completions_per_s=16")
+    saving = ("loop.checkpoint_every_steps=1", "evaluation.every_steps=null")
+    run = rft("train", *fake, *saving, "loop.steps=1000000", "output_dir=run", cwd=folder, on_line=lose)
     assert (run.code, run.orphans) == (RayLost.exit_code, [])
     assert "Traceback" not in run.output
     message = run.output[run.output.index("rft: ") :]
@@ -167,7 +169,7 @@ def test_a_ray_that_is_lost(
     done = run.summary["steps"]
     assert f"to continue from step {done}: rft train resume=run" in message
     status = rft_here("status", "run", "--json", cwd=folder)
-    assert (status.code, json.loads(status.output)["state"]) == (1, "failed")
+    assert (status.code, json.loads(status.output[status.output.index("{\n") :])["state"]) == (1, "failed")
 
     resumed = rft_here("train", "resume=run", f"loop.steps={done + 2}", cwd=folder)
     assert resumed.code == 0
