@@ -11,8 +11,50 @@ ENDLESS = {"wait", "join", "get", "result", "acquire"}
 """Methods that wait without limit if they are called without arguments."""
 BOUNDED = {"wait_for", "blocking", "within", "ask", "ask_ranks"}
 """Functions that bound the waits among their arguments."""
+NO_WAITS = {"HydraConfig", "_observer", "_zygotes"}
+"""Objects whose `get` returns at once."""
 
-WITHOUT_DEADLINE: dict[str, str] = {}
+IDLE = "waits for work, or for the end of its owner"
+BOUNDED_BY_CALLER = "its caller waits with a deadline"
+DONE = "its result is there already"
+
+WITHOUT_DEADLINE: dict[str, str] = {
+    "rft/cluster/session.py: ended.wait()": IDLE,
+    "rft/cluster/stacks.py: task.remote()": BOUNDED_BY_CALLER,
+    "rft/grading/outbound/export.py: asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()": (
+        "each worker process is killed after a deadline"
+    ),
+    "rft/grading/outbound/export.py: asyncio.run_coroutine_threadsafe(self._grade(groups), self._loop).result()": (
+        "each grader has a deadline"
+    ),
+    "rft/grading/outbound/export.py: self._thread.join()": "its event loop was stopped",
+    "rft/grading/outbound/service.py: work.result()": DONE,
+    "rft/grading/processes/workers.py: self._arrived.wait()": IDLE,
+    "rft/grading/running.py: work.result()": DONE,
+    "rft/grading/sandbox/run.py: running.result()": "each sandboxed program has a deadline",
+    "rft/grading/sandbox/zygote.py: self._process.wait()": "the process was killed",
+    "rft/learning/ranks.py: self._group.allreduce([summed]).wait()": "the process group has a timeout",
+    "rft/learning/remote.py: asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)": BOUNDED_BY_CALLER,
+    "rft/learning/remote.py: task.result()": DONE,
+    "rft/learning/trl_seam.py: self._batches.get()": IDLE,
+    "rft/run/emitter.py: self._events.get()": IDLE,
+    "rft/run/grader_models.py: actor.score.remote(list(rows))": "the grader has a deadline",
+    "rft/sampling/actor.py: asyncio.wait([self._driver])": BOUNDED_BY_CALLER,
+    "rft/sampling/actor.py: ended.get()": BOUNDED_BY_CALLER,
+    "rft/sampling/actor.py: self._building.result()": DONE,
+    "rft/sampling/engines.py: sampler.actor.describe.remote()": BOUNDED_BY_CALLER,
+    "rft/sampling/engines.py: sampler.actor.start.remote()": BOUNDED_BY_CALLER,
+    "rft/sampling/server_engine.py: asyncio.run_coroutine_threadsafe(call, self._loop).result()": (
+        "each request to the server has a deadline"
+    ),
+    "rft/sampling/server_engine.py: future.result()": DONE,
+    "rft/sampling/stream.py: after.wait()": "the load that it waits for has a deadline",
+    "rft/sweep/shared_engines.py: asyncio.wait([self.starting])": "the start was cancelled",
+    "rft/terminal/event_loop.py: _Background(main).result()": "the whole run",
+    "rft/terminal/event_loop.py: in_thread(lambda: asyncio.run(self._run()), name='event loop').result()": (
+        "the whole run"
+    ),
+}
 """Waits without a deadline of their own, and why they end."""
 
 
@@ -39,7 +81,7 @@ def _endless(node: ast.AST) -> ast.Call | None:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return None
     owner = ast.unparse(node.func.value)
-    if node.func.attr in ENDLESS and not node.args and not node.keywords:
+    if node.func.attr in ENDLESS and not node.args and not node.keywords and owner not in NO_WAITS:
         return node
     takes_timeout = (owner, node.func.attr) in {("asyncio", "wait"), ("ray", "get"), ("ray", "wait")}
     return node if takes_timeout and not any(keyword.arg == "timeout" for keyword in node.keywords) else None
