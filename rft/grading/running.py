@@ -87,7 +87,7 @@ class Runner:
         try:
             if (model := model_of(grader)) is not None:
                 model.load_here()  # before the call's deadline begins
-            with waiting(f"grader '{grader.name}' on task {task.id}"):
+            with waiting(f"grader '{grader.name}' on task {task.id}", deadline_s=grader.timeout_s):
                 result = grader.call(**arguments)
                 if inspect.isawaitable(result):
                     result = await self._awaited(grader, result)

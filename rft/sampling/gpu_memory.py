@@ -74,7 +74,7 @@ def wait_for_room(
         WaitTimeout: The memory is not free at the deadline. The message contains the free memory.
     """
     before = read()
-    with waiting("the memory of the GPU to be free"):
+    with waiting("the memory of the GPU to be free", deadline_s=deadline_s):
         for _ in range(int(deadline_s / POLL_S)):
             pause(POLL_S)
             now = read()

@@ -164,7 +164,7 @@ class ModelClient:
             for number in range(1, attempts + 1):
                 attempted_at = monotonic()
                 try:
-                    with waiting(f"a reply of {where}"):
+                    with waiting(f"a reply of {where}", deadline_s=self.timeout_s):
                         return await _attempt(call, client, self.timeout_s)
                 except _Failed as error:
                     failed = error

@@ -127,7 +127,7 @@ class Circuit:
                         raise
                     self._down_since = self._down_since or monotonic()
             what = f"{self._service} to answer again"
-            with waiting(what), waited.counted(), _downtime.get(Downtime()).counted():
+            with waiting(what, deadline_s=budget_s), waited.counted(), _downtime.get(Downtime()).counted():
                 async with self._turn:
                     if not self._is_down():
                         continue

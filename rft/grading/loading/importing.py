@@ -112,6 +112,6 @@ def watched_import(file: Path) -> Iterator[ImportWatch]:
         ImportEnded: The import took longer than `IMPORT_S`, or called `os._exit`.
     """
     watch = ImportWatch(file)
-    with ExitStack() as stack, waiting(f"the import of {file}"):
+    with ExitStack() as stack, waiting(f"the import of {file}", deadline_s=IMPORT_S):
         watch.guard(stack)
         yield watch

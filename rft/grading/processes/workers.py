@@ -220,7 +220,7 @@ class Workers:
     async def _awaited_line(self, worker: Worker, calls: deque[_Call]) -> bytes:
         call = calls[0]
         limit = call.grader.timeout_s
-        with waiting(f"grader '{call.grader.name}' on task {call.task.id}"):
+        with waiting(f"grader '{call.grader.name}' on task {call.task.id}", deadline_s=limit):
             try:
                 line = await worker.line(min(limit, SLOW_S))
                 if line is None and limit > SLOW_S:

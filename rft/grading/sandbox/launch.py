@@ -119,7 +119,7 @@ def _start_and_read(
         theirs.close()
         run = _Run(parent, supervisor, limits.output_bytes, time.monotonic() + limits.wall_s + STARTUP_S)
         try:
-            with waiting("a sandboxed program"):
+            with waiting("a sandboxed program", deadline_s=limits.wall_s + STARTUP_S):
                 _read(run, {name: read for name, (read, _) in ends.items()})
         finally:
             parent.end(supervisor)

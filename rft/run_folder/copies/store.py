@@ -83,7 +83,10 @@ class Store:
         """
         self._requested_step = None
         try:
-            with waiting(f"the copy of the run to {self.place}"), Interrupt(self._warn) as interrupt:
+            with (
+                waiting(f"the copy of the run to {self.place}", deadline_s=2 * self._timeout_s),
+                Interrupt(self._warn) as interrupt,
+            ):
                 if self._task is not None:
                     await self._task
                 await self._counted(last_step)
