@@ -1,7 +1,7 @@
 # All targets use .venv, which `make install` creates from the locks. They need no root, and only Python and make.
 .DEFAULT_GOAL := help
-.PHONY: help install hooks quickstart test test-full test-portable test-wheel test-ranges coverage lint format typecheck \
-	lock
+.PHONY: help install hooks quickstart test test-full test-portable test-wheel test-ranges fuzz coverage lint format \
+	typecheck lock sbom
 
 # The first supported Python; `make PYTHON=/path/to/python quickstart` selects another one.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -16,6 +16,7 @@ help:
 	@echo "make test-portable  run the tests with older instruction sets and on busy cores; prints a table, takes hours"
 	@echo "make test-wheel   build the wheel, install its core into a fresh environment, and use it there"
 	@echo "make test-ranges  run the core's unit tests with the oldest and newest libraries of pyproject.toml's ranges"
+	@echo "make fuzz         run 10,000 hostile inputs with new seeds; make test runs a few hundred with fixed seeds"
 	@echo "make coverage     run the unit tests and report missed lines and branches; details in htmlcov/"
 	@echo "make lint         ruff; make format applies it"
 	@echo "make typecheck    mypy"
@@ -49,6 +50,10 @@ test-wheel: install
 test-ranges: install
 	@$(BIN)/python scripts/test_ranges.py
 
+# Each property of tests/hostile runs this number of cases.
+fuzz: install
+	@RFT_FUZZ_CASES=1000 $(BIN)/python -m pytest tests/hostile -n auto --dist worksteal
+
 coverage: install
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m $(UNIT_TESTS)
@@ -71,11 +76,20 @@ hooks: install
 	@$(BIN)/pre-commit install
 
 # For maintainers, after a change of the dependencies in pyproject.toml. Versions in the locks stay, unless pyproject.toml
-# rules them out; `make lock LOCK=--upgrade` takes the newest ones.
+# rules them out; `make lock LOCK=--upgrade` takes the newest ones. pip checks the hashes when it installs from a lock.
+# locks/cpu.txt needs PyTorch's package index, and has no hashes until it is compiled where that index can be reached.
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 \
 	$(addprefix --extra ,dev cluster data pandas plots reasoning-gym) \
-	--no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" $(LOCK)
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" $(LOCK)
 lock: install
 	@$(COMPILE) --extra cpu --override locks/exclude.txt --torch-backend cpu --no-config --output-file locks/cpu.txt
-	@sed -i "/'never'/d" locks/cpu.txt
+	@sed -i "/'never'/,/[^\\\\]$$/d" locks/cpu.txt
 	@$(COMPILE) --extra cuda --output-file locks/cuda.txt
+
+# For scanners of vulnerabilities and licenses: a bill of materials in CycloneDX format for each lock.
+SBOM := $(BIN)/python -m uv tool run --from 'cyclonedx-bom>=7.5,<8' cyclonedx-py requirements \
+	--pyproject pyproject.toml --output-reproducible --output-format JSON
+sbom: install
+	@mkdir -p dist
+	@$(SBOM) --output-file dist/sbom-cpu.json locks/cpu.txt
+	@$(SBOM) --output-file dist/sbom-cuda.json locks/cuda.txt

@@ -92,7 +92,7 @@ def check_machine(backend: str) -> None:
 
 def excerpt(lock: Path, package: str) -> Path:
     """Write the entries of one package of a lock, with their hashes, into a file of its own; return the file."""
-    entries = re.split(r"\n(?=\S)", lock.read_text())
+    entries = re.split(r"\n(?=\S)", lock.read_text().strip())
     file = VENV / f"{package}.txt"
     file.write_text("\n".join(entry for entry in entries if entry.startswith(f"{package}==")) + "\n")
     return file

@@ -44,7 +44,7 @@ class Run:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         """The run folder."""
-        if not self.folder.exists():
+        if not os.path.exists(self.folder):  # unlike Path.exists, it does not raise for names that are too long
             raise OutputError("run", [f"{self.folder} does not exist{_working_directory(self.folder)}"])
         if not ((self.folder / CONFIG).is_file() and (self.folder / MANIFEST).is_file()):
             raise OutputError("run", [f"{self.folder} holds no training run{_suggestion(self.folder)}"])

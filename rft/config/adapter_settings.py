@@ -6,6 +6,7 @@ prompts from the run, unless the user sets them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def run_folder_of(path: Path) -> Path | None:
         folders.append(path.parent)
     if path.parent.name == "checkpoints":
         folders.append(path.parent.parent)
-    return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+    return next((folder for folder in folders if os.path.isfile(folder / "config.yaml")), None)
 
 
 def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, Any]:
@@ -59,8 +60,8 @@ def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, An
     run = run_folder_of(adapter)
     values = {} if run is None else _read(run / "config.yaml")
     settings = {key: value for key, empty in KEYS.items() if (value := _get(values, key)) not in (None, empty)}
-    folder = adapter / "adapter" if (adapter / "adapter").is_dir() else adapter
-    if (folder / _TEMPLATE).is_file():
+    folder = adapter / "adapter" if os.path.isdir(adapter / "adapter") else adapter
+    if os.path.isfile(folder / _TEMPLATE):
         settings["model.chat_template"] = str(folder / _TEMPLATE)
     base = _get(values, "model.path")
     if isinstance(base, str) and base.startswith("embedded:"):

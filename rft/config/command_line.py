@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,10 +133,12 @@ def _unknown(word: str, command: str, allowed: Collection[str]) -> str:
 
 
 def _folder_problems(given: str, folder: Path) -> list[str]:
-    if folder.is_dir():
+    if os.path.isdir(folder):  # unlike Path.is_dir, it does not raise for names that are too long
         return []
-    beside = sorted(path.name for path in folder.parent.glob("*") if path.is_dir()) if folder.parent.is_dir() else []
+    beside = (
+        sorted(path.name for path in folder.parent.glob("*") if path.is_dir()) if os.path.isdir(folder.parent) else []
+    )
     near = difflib.get_close_matches(folder.name, beside, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    what = "this is a file" if folder.exists() else "no such folder"
+    what = "this is a file" if os.path.exists(folder) else "no such folder"
     return [f"--config-dir {given}: {what} ({folder}){hint}"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,7 +143,7 @@ def _conf_versions() -> tuple[tuple[Path, int], ...]:
 
 
 def _is_group(override: Override) -> bool:
-    return (conf_dir() / str(override.key_or_group)).is_dir()
+    return os.path.isdir(conf_dir() / str(override.key_or_group))
 
 
 def _is_value(override: Override) -> bool:
@@ -222,7 +223,7 @@ def usable_overrides(
             problems.append(f"{shown_text}: {meant(text, config_name, folders) or _grammar_problem(text)}")
             continue
         key = str(override.key_or_group)
-        is_group = bool(key) and any((folder / key).is_dir() for folder in folders)
+        is_group = bool(key) and any(os.path.isdir(folder / key) for folder in folders)
         if not key or (override.is_sweep_override() and not allow_sweeps):
             problems.append(f"{shown_text}: {HOW_TO_WRITE if not key else ONE_VALUE}")
         elif is_group and (problem := preset_problem(override, config_name, folders)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -101,8 +102,8 @@ def meant(word: str, config_name: str, folders: Sequence[Path]) -> str | None:
             return f"did you mean the preset {group}={word}?"
     if word.partition(".")[0] in SCHEMAS[config_name].model_fields:
         return f"the value is missing; write {word}=<value>"
-    if Path(word).exists():
-        kind = "folder" if Path(word).is_dir() else "file"
+    if os.path.exists(word):  # unlike Path.exists, it does not raise for names that are too long
+        kind = "folder" if os.path.isdir(word) else "file"
         return f"this is a {kind}; write <key>={word} with the key that takes it"
     return None
 
@@ -132,7 +133,7 @@ def _unknown(group: str, name: str, names: Sequence[str], where: str = "") -> st
     hint = f" (did you mean {near[0]}?)" if near else ""
     choices = f"; available: {', '.join(names)}" if names else ""
     line = f"{where}{group}={name}: unknown preset{hint}{choices}"
-    if group == "data" and Path(name).is_file():
+    if group == "data" and os.path.isfile(name):
         return f"{line}; for a task file write data.train={name}"
     file = Path(name if name.endswith(".yaml") else f"{name}.yaml").name
     elsewhere = next((match for match in sorted(Path.cwd().glob(f"*/{group}/{file}"))), None)
@@ -146,7 +147,7 @@ def _lacks_package(group: str, name: str, folders: Sequence[Path]) -> str | None
     """Return the problem of an experiment without `@package`, whose keys would be ignored below `experiment`."""
     if group != "experiment":
         return None
-    file = next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
+    file = next(path for folder in folders if os.path.isfile(path := folder / group / f"{name}.yaml"))
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,9 @@ def _saved(given: str) -> tuple[dict[str, Any], Place | None]:
         text = within(lambda: _read(copy), what=f"a reply of {copy}", deadline_s=ANSWER_S)
         return _plain_values(text, f"{copy}/config.yaml"), copy
     file = Path(given, "config.yaml")
-    if not Path(given).exists():
+    if not os.path.exists(given):  # unlike Path.exists, it does not raise for names that are too long
         raise OutputError("resume", [f"resume={given}: the folder does not exist (working directory: {Path.cwd()})"])
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise OutputError("resume", [f"resume={given}: the folder contains no run (no config.yaml)"])
     try:
         text = file.read_bytes()
@@ -141,7 +142,7 @@ def with_place(run: RunConfig, num_names: int = 1) -> RunConfig:
 def _is_preset(override: Override) -> bool:
     """Whether the override selects a preset of a group that may change on resume, such as `cluster=attach`."""
     group = str(override.key_or_group)
-    return _may_change(f"{group}.", MAY_CHANGE_ON_RESUME) and (conf_dir() / group).is_dir()
+    return _may_change(f"{group}.", MAY_CHANGE_ON_RESUME) and os.path.isdir(conf_dir() / group)
 
 
 def _preset(override: Override) -> Any:

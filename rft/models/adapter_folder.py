@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,7 +45,7 @@ def find_adapter(path: Path) -> Path:
     Raises:
         ModelError: The path contains no adapter.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, it does not raise for names that are too long
         raise _error(f"{path} does not exist; name a run folder or an adapter folder")
     folder = path / "adapter" if (path / "adapter").is_dir() else path
     missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]

@@ -5,6 +5,7 @@ All problems are reported together.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
     fitting, num_long_prompts, longest = _fitting(inputs, renderer, tell)
     return Prepared(
         model=inputs.model,
-        model_name=path if not (Path(path).exists() or path.startswith("embedded:")) else str(inputs.model.resolve()),
+        model_name=path if not (os.path.exists(path) or path.startswith("embedded:")) else str(inputs.model.resolve()),
         base=Policy(version=0, fingerprint=inputs.reuse.get(("base", inputs.model), lambda: fingerprint(inputs.model))),
         context_tokens=inputs.context_tokens,
         tokenizer=inputs.tokenizer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_completions(source: str, *, columns: Mapping[str, str], phase: Phase | 
         DataError: Contains every flaw of the source, or the reason why the source is unreadable.
     """
     of_run = Path(source).expanduser() / ROLLOUTS
-    file = str(of_run) if of_run.is_file() else source
+    file = str(of_run) if os.path.isfile(of_run) else source
     groups: dict[str, RecordedGroup] = {}
     flaws: list[Flaw] = []
     for row in read_rows(file, key="data"):
@@ -70,7 +71,7 @@ def read_completions(source: str, *, columns: Mapping[str, str], phase: Phase | 
                 _add(content, row.where, groups)
         except BadRow as error:
             flaws.append(Flaw(row.where, str(error)))
-    if flaws and of_run.is_file() and flaws[-1].where == f"{file}:{_unfinished_line(of_run)}":
+    if flaws and os.path.isfile(of_run) and flaws[-1].where == f"{file}:{_unfinished_line(of_run)}":
         flaws.pop()
     refuse_flaws(flaws, file)
     if not groups:

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def import_file(path: Path) -> ModuleType:
         ValueError: The file does not exist, or importing it fails.
     """
     path = path.expanduser().resolve()
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it does not raise for names that are too long
         raise ValueError(f"the file {shown_path(str(path))} does not exist (working directory: {Path.cwd()})")
     is_in_package = (path.parent / "__init__.py").is_file()
     if is_in_package and any(name.startswith(".") for name in imported_modules(path)):

@@ -1,0 +1,170 @@
+"""Overrides, presets, run folders and adapters of strangers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("hypothesis")
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rft.config.commands import load_evaluation, load_training
+from rft.config.presets import conf_dir
+from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
+
+from .harness import PAYLOADS, cases, damaged, harmless, mutated, texts, values
+
+QUICK = "experiment=quickstart"
+KEYS = [
+    "seed",
+    "name",
+    "loop.steps",
+    "loop",
+    "learner.lora",
+    "learner.trl",
+    "graders.g",
+    "graders.g.use",
+    "data.columns",
+    "sampler",
+    "learner",
+    "model.chat_template_kwargs",
+    "storage",
+    "output_dir",
+    "cluster.address",
+]
+SIGNS = ["", "+", "++", "~", "-", "--"]
+PRESET = yaml.safe_load((conf_dir() / "experiment" / "quickstart.yaml").read_text())
+PRESET_KEYS = [
+    "defaults",
+    "loop",
+    "steps",
+    "graders",
+    "use",
+    "sampler",
+    "learner",
+    "override /sampler",
+    "data",
+    "hydra",
+    "_target_",
+]
+BROKEN = [
+    "loop: [",
+    "a:\tb",
+    "seed: 1\nseed: 2",
+    "\x00",
+    "- a\n- b",
+    "&a [*a]",
+    "*b",
+    "!!python/object/apply:os.system ['touch code_ran']",
+    "!!python/name:os.system",
+    "hydra: {run: {dir: /}}",
+    "_target_: os.system",
+    "seed: ${oc.env:NO_SUCH}",
+    "seed: ${seed}",
+    "defaults: [nope]",
+    "defaults: {a: b}",
+    "defaults: [{override /sampler: nope}]",
+    "? {a: b}\n: c",
+    "seed: 0o17",
+    "seed: 1_000",
+]
+
+ADAPTER = {
+    "peft_type": "LORA",
+    "base_model_name_or_path": "some/model",
+    "r": 2,
+    "lora_alpha": 4,
+    "rank_pattern": {"q_proj": 4},
+    "alpha_pattern": {},
+    "target_modules": ["q_proj"],
+}
+TENSORS = safetensors.numpy.save(
+    {
+        "base_model.model.layers.0.q_proj.lora_A.weight": np.ones((2, 3), dtype=np.float32),
+        "base_model.model.layers.0.q_proj.lora_B.weight": np.ones((4, 2), dtype=np.float32),
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    load_training([QUICK])  # the first composition imports libraries
+    return tmp_path
+
+
+@st.composite
+def overrides(draw: st.DrawFn) -> str:
+    sign, key = draw(st.sampled_from(SIGNS)), draw(st.sampled_from(KEYS) | texts())
+    value = draw(
+        st.sampled_from(["0", "null", "[1", "{a: b", "a,b", "'x", "range(1,9)", "${seed}"]) | values().map(str)
+    )
+    return f"{sign}{key}={value}" if draw(st.integers(0, 9)) else f"{sign}{key}"
+
+
+@cases(40)
+@given(words=st.lists(overrides(), max_size=3))
+def test_overrides(words: list[str], folder: Path) -> None:
+    with harmless(folder):
+        load_training([QUICK, *words])
+
+
+@cases(20)
+@given(
+    text=st.sampled_from(BROKEN)
+    | texts()
+    | mutated([PRESET], PRESET_KEYS, max_changes=2).map(lambda one: yaml.dump(one)),
+    head=st.sampled_from(["# @package _global_\n", ""]),
+)
+def test_presets(text: str, head: str, folder: Path) -> None:
+    Path("experiment").mkdir(exist_ok=True)
+    Path("experiment", "mine.yaml").write_text(head + text, encoding="utf-8", errors="surrogatepass")
+    with harmless(folder):
+        load_training([f"hydra.searchpath=[file://{folder}]", "experiment=mine"])
+
+
+@cases(40)
+@given(data=st.data())
+def test_run_folders(data: st.DataObject, folder: Path) -> None:
+    saved = load_training([QUICK], str(folder / "run")).model_dump()
+    saved["graders"] = {"g": {"use": "exact"}}  # a grader file that a run folder names is code, and is run
+    changed = data.draw(mutated([saved], ["loop", "seed", "graders", "storage", "output_dir"]))
+    Path("run").mkdir(exist_ok=True)
+    Path("run", "config.yaml").write_bytes(data.draw(damaged([yaml.dump(changed).encode("utf-8", "replace")])))
+    with harmless(folder):
+        load_training(["resume=run"])
+
+
+@cases(80)
+@given(
+    config=mutated([ADAPTER], list(ADAPTER)).map(lambda one: json.dumps(one).encode())
+    | damaged([json.dumps(ADAPTER).encode()]),
+    tensors=damaged([TENSORS]),
+)
+def test_adapters(config: bytes, tensors: bytes, folder: Path) -> None:
+    Path("adapter_config.json").write_bytes(config)
+    Path("adapter_model.safetensors").write_bytes(tensors)
+    with harmless(folder):
+        adapter = load_adapter(folder)
+        assert max_rank(adapter) >= 1
+        assert base_model_of(adapter, folder)
+
+
+@pytest.mark.parametrize("name", [name for name in PAYLOADS if "/" in name or ".." in name])
+def test_names_that_would_leave_their_folder(name: str, folder: Path) -> None:
+    with harmless(folder):
+        run = load_training([QUICK, f"name='{name}'"])
+        assert Path(run.output_dir).resolve().is_relative_to(folder)
+
+
+@cases(30)
+@given(adapter=st.sampled_from(["nope", "..", "/etc", "\x00", "run"]), test=texts())
+def test_evaluations(adapter: str, test: str, folder: Path) -> None:
+    with harmless(folder):
+        load_evaluation([f"adapter='{adapter}'", f"data.test='{test}'", "graders.g.use=exact"])

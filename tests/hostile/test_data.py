@@ -1,0 +1,98 @@
+"""Task files and recorded completions of strangers."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("hypothesis")
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rft.data.tasks import read_tasks
+from rft.run_folder.completions import read_completions
+from rft.types import Split
+
+from .harness import as_json, cases, damaged, harmless, mutated, values
+
+KEYS = [
+    "prompt",
+    "messages",
+    "role",
+    "content",
+    "id",
+    "answer",
+    "completion",
+    "item",
+    "stop",
+    "policy",
+    "step",
+    "split",
+]
+ROWS: list[Any] = [
+    {"prompt": "2 + 2 = ?", "answer": "4"},
+    {"id": 7, "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "?"}]},
+]
+LINES: list[Any] = [
+    {"prompt": "2 + 2 = ?", "completion": "4", "answer": "4", "num_completion_tokens": 3},
+    {
+        "step": 1,
+        "phase": "train",
+        "task_id": "t",
+        "split": "train",
+        "messages": [{"role": "user", "content": "?"}],
+        "item": {"answer": "4"},
+        "index": 0,
+        "completion": "4",
+        "num_completion_tokens": 1,
+        "stop": "stop",
+        "policy": {"version": 0, "fingerprint": "f"},
+        "scores": {},
+        "reward": 1.0,
+    },
+]
+CSV = [b"prompt,answer\n2 + 2 = ?,4\n", b'prompt;answer\n"a";b\n', "prompt\tanswer\n\u2028\t4\n".encode()]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@cases(60)
+@given(
+    rows=st.lists(mutated(ROWS, KEYS) | values(KEYS), min_size=1, max_size=4),
+    columns=mutated([{}, {"prompt": "answer"}]),
+)
+def test_rows(rows: list[Any], columns: Any, folder: Path) -> None:
+    Path("tasks.jsonl").write_bytes(b"\n".join(map(as_json, rows)))
+    names = {str(ours): str(theirs) for ours, theirs in columns.items()} if isinstance(columns, dict) else {}
+    with harmless(folder):
+        tasks = read_tasks("tasks.jsonl", key="data.train", split=Split.TRAIN, columns=names, system="Be brief.")
+        assert all(task.id and task.messages for task in tasks)
+
+
+@cases(60)
+@given(
+    content=damaged([*CSV, b"\n".join(map(as_json, ROWS)), gzip.compress(as_json(ROWS[0]), mtime=0)]),
+    suffix=st.sampled_from([".jsonl", ".csv", ".tsv", ".json", ".jsonl.gz", ".csv.gz"]),
+)
+def test_bytes(content: bytes, suffix: str, folder: Path) -> None:
+    Path(f"tasks{suffix}").write_bytes(content)
+    with harmless(folder):
+        read_tasks(f"tasks{suffix}", key="data.train", split=Split.TRAIN, columns={}, system=None)
+
+
+@cases(60)
+@given(lines=st.lists(mutated(LINES, KEYS), min_size=1, max_size=4), phase=st.sampled_from([None, "train"]))
+def test_recorded_completions(lines: list[Any], phase: Any, folder: Path) -> None:
+    os.makedirs("run", exist_ok=True)
+    Path("run", "rollouts.jsonl").write_bytes(b"".join(as_json(line) + b"\n" for line in lines))
+    with harmless(folder):
+        groups = read_completions("run", columns={}, phase=phase)
+        assert sum(len(group.rollouts) for group in groups) <= len(lines)
