@@ -16,6 +16,7 @@
     |-- ClusterError         the cluster cannot be reached, or one of its nodes failed
     |   `-- RayLost          exit code 69: a process of Ray died or hangs, so nothing can go on
     |-- StorageError         the storage for copies of the run cannot be written or read
+    |-- WriteError           exit code 74: a file of the run cannot be written, such as on a full disk
     `-- WaitTimeout          a wait exceeded its deadline
 
 Standard library only.
@@ -64,7 +65,7 @@ class ModelError(UsageError):
 
 
 class OutputError(UsageError):
-    """The folder that a run writes to cannot be used, or its disk is full."""
+    """The folder that a run would write to cannot be used."""
 
 
 class InstallError(UsageError):
@@ -107,6 +108,12 @@ class RayLost(ClusterError):
 
 class StorageError(RftError):
     """The storage for copies of the run cannot be written or read."""
+
+
+class WriteError(RftError):
+    """A file of the run cannot be written, such as on a full disk. What was written before is whole."""
+
+    exit_code = 74  # EX_IOERR of sysexits.h
 
 
 class WaitTimeout(RftError):

@@ -4,7 +4,8 @@
     PhaseStarted, Notice, Warned        at any time
     PartsStarted                        when samplers and learner are ready
     Measured                            held-out tasks: before, during and after the run
-    StepTrained ... StepFinished        for each step; Measured and CheckpointSaved come between the two
+    StepTrained ... StepFinished        for each step; Measured comes between the two
+    CheckpointSaved                     after the StepFinished of its step
     LearnerRestarted                    after the loss of a process of the learner
     RunEnded                            once, for every outcome
 
@@ -117,7 +118,7 @@ class LearnerRestarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFinished:
-    """A step is complete, including its measurement and checkpoint. Step 0 covers the work before the first step."""
+    """A step is complete, including its measurement. Step 0 covers the work before the first step."""
 
     report: StepReport
     """The step's line in metrics.jsonl."""

@@ -32,8 +32,8 @@ def test_pickle_keeps_everything(kind: type[RftError]) -> None:
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_exit_codes(kind: type[RftError]) -> None:
-    expected = 2 if issubclass(kind, UsageError) else 69 if kind is errors.RayLost else 1
-    assert make(kind).exit_code == expected
+    codes = {errors.RayLost: 69, errors.WriteError: 74}
+    assert make(kind).exit_code == (2 if issubclass(kind, UsageError) else codes.get(kind, 1))
 
 
 def test_every_problem_is_a_bullet() -> None:

@@ -16,7 +16,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The words of the project: records and errors. Standard library only.
     1: (
         ("rft", "rft.types", "rft.errors", "rft.secrets"),
-        ("rft.waiting", "rft.redaction", "rft.imports", "rft.stacks", "rft.wording"),
+        ("rft.waiting", "rft.redaction", "rft.imports", "rft.stacks", "rft.wording", "rft.durable"),
     ),
     # What is done with the records. No torch.
     2: (("rft.grading", "rft.data", "rft.metrics", "rft.storage"),),

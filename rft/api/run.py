@@ -185,10 +185,10 @@ class Run:
         raise OutputError("run", [f"{self.folder} has no {name}: {why}"])
 
     def _seconds_so_far(self, lines: list[dict[str, Any]]) -> float:
-        """Return the seconds from the start of the run to its last step."""
+        """Return the seconds from the start of the run to its last step; 0 if the clock was set back in between."""
         started = json.loads((self.folder / MANIFEST).read_text())["started_at"]
         last = lines[-1]["time"] if lines else started
-        return (datetime.fromisoformat(last) - datetime.fromisoformat(started)).total_seconds()
+        return max(0.0, (datetime.fromisoformat(last) - datetime.fromisoformat(started)).total_seconds())
 
 
 def open_run(folder: str | os.PathLike[str]) -> Run:

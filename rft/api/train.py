@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +17,11 @@ from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.overrides import Overrides, to_words
-from rft.run.folder import open_recorder
+from rft.run.folder import Start, open_recorder, start_of
 from rft.run.inputs import read_inputs, render_prompts
 from rft.run.terminal import Terminal
-from rft.run_folder.checkpoint import last_checkpoint
-from rft.run_folder.copies import State, fetch_run
 from rft.run_folder.results import nothing_left_to_do
-from rft.storage import Place
+from rft.run_folder.run_lock import RunLock
 from rft.terminal.event_loop import run_to_end
 from rft.terminal.progress import counted
 
@@ -67,38 +66,48 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
         console: Shows the progress and the final report.
 
     Returns:
-        The run, and the exit code: 0, or 130 or 143 when a signal interrupted the run.
+        The run, and the exit code: 0, or one of `rft.terminal.interrupt` when a signal or a notice stopped the run.
 
     Raises:
         RftError: The run failed; the message gives reason and remedy.
     """
+    folder = Path(run.output_dir)
     is_here = run.resume == run.output_dir
-    checkpoint, last_step = last_checkpoint(Path(run.output_dir)) if is_here else (None, 0)
-    if is_here and run.storage is None and (notice := nothing_left_to_do(run, last_step)):
-        console.print(Text(notice), soft_wrap=True)
-        return Run(run.output_dir), 0
-    require_packages_here(run)
-    from rft.run.parts import open_parts  # these two import Ray, which the core does not install
-    from rft.run.training import Training
+    warnings: list[str] = []
 
-    refuse_early(run)
-    inputs = read_inputs(run, needs_training_tasks=True, output=None if run.resume else Path(run.output_dir))
-    with ray_ahead_for(run):
-        with counted(console, "checking prompts") as tell:
-            prepared = render_prompts(inputs, tell)
-        fetched: dict[str, State] = {}
-        if run.resume and not is_here:
-            console.print(Text(f"bringing the run from {run.resume} to {run.output_dir}"), soft_wrap=True)
-            fetched = fetch_run(Place(run.resume), Path(run.output_dir), deadline_s=run.storage_timeout_s)
-            checkpoint, last_step = last_checkpoint(Path(run.output_dir))
-        training = Training(
-            run=run,
-            prepared=prepared,
-            parts=partial(open_parts, run, prepared, checkpoint=checkpoint),
-            recorder=open_recorder(run, prepared, command, last_step if checkpoint else None),
-            sinks=[Terminal(console, Path(run.output_dir))],
-            last_step=last_step,
-            fetched=fetched,
-        )
-        exit_code = run_to_end(training.train())
-    return Run(run.output_dir), exit_code
+    def say(text: str) -> None:
+        console.print(Text(text), soft_wrap=True)
+
+    with ExitStack() as held:
+        lock = RunLock(folder, key="resume" if run.resume else "output_dir")
+        start = Start()
+        if is_here:
+            held.enter_context(lock)
+            start = start_of(run, say=say, warn=warnings.append)
+            if start.last_step and run.storage is None and (notice := nothing_left_to_do(run, start.last_step)):
+                say(notice)
+                return Run(folder), 0
+        require_packages_here(run)
+        from rft.run.parts import open_parts  # these two import Ray, which the core does not install
+        from rft.run.training import Training
+
+        refuse_early(run)
+        inputs = read_inputs(run, needs_training_tasks=True, output=None if run.resume else folder)
+        with ray_ahead_for(run):
+            with counted(console, "checking prompts") as tell:
+                prepared = render_prompts(inputs, tell)
+            if not is_here:
+                held.enter_context(lock)
+                start = start_of(run, say=say, warn=warnings.append)
+            training = Training(
+                run=run,
+                prepared=prepared,
+                parts=partial(open_parts, run, prepared, checkpoint=start.checkpoint),
+                recorder=open_recorder(run, prepared, command, start.last_step),
+                sinks=[Terminal(console, folder)],
+                last_step=start.last_step or 0,
+                fetched=start.fetched,
+                warnings=[*warnings, *filter(None, [lock.warning])],
+            )
+            exit_code = run_to_end(training.train())
+    return Run(folder), exit_code

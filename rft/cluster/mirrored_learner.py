@@ -10,8 +10,11 @@ from typing import Any
 
 from rft.cluster.transfer import ask, fetch, send
 from rft.data.chat_templates import TEMPLATE_NAMES
+from rft.durable import sync_tree, writing
+from rft.errors import ClusterError
+from rft.learning.checkpoints import CHECKPOINTS, damage, move_into_place, remove, unfinished_folder
 from rft.learning.remote import RemoteLearner
-from rft.learning.spec import COMPLETE, LearnerSpec
+from rft.learning.spec import LearnerSpec
 
 
 class Mirror:
@@ -60,16 +63,36 @@ class Mirror:
         return replace(spec, run=run, **changed)
 
     async def bring_back(self) -> None:
-        """Copy new and changed files here, the completion mark of a checkpoint last; remove deleted checkpoints."""
+        """Copy the new checkpoints here, each completely or not at all; remove deleted checkpoints.
+
+        Raises:
+            ClusterError: A checkpoint arrived damaged.
+        """
         there = await self._list()
-        new = [path for path, state in there.items() if self._seen.get(path) != state]
-        for path in sorted(new, key=lambda path: path.endswith(COMPLETE)):
-            await fetch(self._keeper, f"{self._there}/{path}", self._here / path, deadline_s=self._deadline_s)
+        new = {
+            name for path, state in there.items() if (name := _checkpoint_of(path)) and self._seen.get(path) != state
+        }
+        for name in sorted(new):
+            await self._bring(name, [path for path in there if _checkpoint_of(path) == name])
         self._seen = there
-        kept = {Path(path).parts[1] for path in there if path.startswith("checkpoints/")}
-        for checkpoint in (self._here / "checkpoints").glob("checkpoint-*"):
+        kept = {_checkpoint_of(path) for path in there} - {None}
+        for checkpoint in (self._here / CHECKPOINTS).glob("checkpoint-*"):
             if kept and checkpoint.name not in kept:
-                shutil.rmtree(checkpoint)
+                remove(checkpoint)
+
+    async def _bring(self, name: str, paths: Sequence[str]) -> None:
+        """Copy a checkpoint aside, verify it, and move it to its place."""
+        aside = unfinished_folder(self._here)
+        with writing(aside):
+            shutil.rmtree(aside, ignore_errors=True)
+            for path in paths:
+                inside = Path(path).relative_to(CHECKPOINTS)
+                await fetch(self._keeper, f"{self._there}/{path}", aside / inside, deadline_s=self._deadline_s)
+            if problems := damage(aside / name):
+                raise ClusterError(f"{name} arrived damaged from the learner's node: {', '.join(problems)}")
+            sync_tree(aside / name)
+            move_into_place(aside / name, self._here / CHECKPOINTS / name)
+            shutil.rmtree(aside)
 
     async def remove(self) -> None:
         """Remove the run's files from the node."""
@@ -98,3 +121,9 @@ class MirroredLearner(RemoteLearner):
         """Write a checkpoint and copy it here."""
         await super().save()
         await self._mirror.bring_back()
+
+
+def _checkpoint_of(path: str) -> str | None:
+    """Return the name of a file's checkpoint; None for a file outside of published checkpoints."""
+    parts = Path(path).parts
+    return parts[1] if len(parts) > 2 and parts[0] == CHECKPOINTS and parts[1].startswith("checkpoint-") else None

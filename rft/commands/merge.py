@@ -18,9 +18,9 @@ from rft.errors import OutputError
 from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, find_adapter, load_adapter, whole_model
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate
-from rft.run_folder.checkpoint import whole_folder
 from rft.run_folder.model_card import merged_card
 from rft.run_folder.model_snippets import Snippets
+from rft.run_folder.result_folders import whole_folder
 
 if TYPE_CHECKING:
     from rft.run.merge import Merged

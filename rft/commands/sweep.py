@@ -13,7 +13,7 @@ def sweep(words: list[str]) -> int:
     """Search, and print each trial at its end."""
     if asks_for_help(words):
         return print_help("sweep", words)
-    line = read_line(words, "rft sweep", allowed=("--help", "--config-dir"))
+    line = read_line(words, "rft sweep")
     require_packages("rft sweep", "ray", "optuna")
     from rft.sweep.search import run_search
 

@@ -12,6 +12,7 @@ from rft.config.presets import SEARCHPATH
 from rft.errors import ConfigError
 from rft.redaction import hide_in_words
 
+OR_RESUME = "--or-resume"
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "--help": ("", "print this help"),
     "--config-dir": ("<folder>", "also search this folder for presets; may be repeated"),
@@ -19,6 +20,7 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
     "--resolve": ("", "with --cfg: resolve ${...} references"),
     "--package": ("<section>", "with --cfg: print only this section"),
     "--multirun": ("", "run every combination of keys with several values, such as seed=0,1"),
+    OR_RESUME: ("", "continue the run in output_dir if there is one, or else start it (or_resume=true)"),
 }
 """Options of commands with a configuration, each with its argument and its meaning. Most belong to Hydra."""
 SHORT = {"-h": "--help", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-m": "--multirun"}
@@ -66,13 +68,19 @@ def asks_for_help(words: Sequence[str]) -> bool:
     return not {"-h", "--help"}.isdisjoint(words)
 
 
-def read_line(words: Sequence[str], command: str, allowed: Collection[str] = tuple(OPTIONS)) -> Line:
+def allowed_options(command: str) -> list[str]:
+    """Return the options of a command, such as `rft train`."""
+    if command == "rft sweep":
+        return ["--help", "--config-dir", OR_RESUME]
+    return [name for name in OPTIONS if name != OR_RESUME or command == "rft train"]
+
+
+def read_line(words: Sequence[str], command: str) -> Line:
     """Parse the arguments of a command.
 
     Args:
         words: The arguments.
         command: The name of the command, such as `rft train`.
-        allowed: The options of the command.
 
     Raises:
         ConfigError: Options are unknown or lack their value, or folders do not exist.
@@ -82,6 +90,7 @@ def read_line(words: Sequence[str], command: str, allowed: Collection[str] = tup
     folders: list[Path] = []
     problems: list[str] = []
     rest = iter(words)
+    allowed = allowed_options(command)
     for word in rest:
         if not word.startswith("-"):
             overrides.append(word)
@@ -94,6 +103,8 @@ def read_line(words: Sequence[str], command: str, allowed: Collection[str] = tup
         elif name == "--config-dir":
             folders.append(folder := Path(value).expanduser().absolute())
             problems += _folder_problems(value, folder)
+        elif name == OR_RESUME:
+            overrides.append("or_resume=true")
         elif name == "--multirun" and name in options:
             continue
         else:

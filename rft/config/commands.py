@@ -20,6 +20,7 @@ from rft.config.adapter_settings import given_keys, with_settings_of_run
 from rft.config.catalog import command_of
 from rft.config.command_line import read_line
 from rft.config.compose import load, register, usable_overrides
+from rft.config.or_resume import resumed_if_begun
 from rft.config.presets import COMPOSING, conf_dir, explained
 from rft.config.problems import (
     audit_config_problems,
@@ -41,6 +42,8 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 def load_training(overrides: Sequence[str], output_dir: str | None = None) -> RunConfig:
     """Load the configuration of a training run. `resume=<run folder or copy>` loads that run's configuration.
 
+    With `or_resume=true`, the configuration has `resume` if the run has begun.
+
     Args:
         overrides: As on the command line.
         output_dir: The run folder, if it does not come from the configuration.
@@ -55,7 +58,10 @@ def load_training(overrides: Sequence[str], output_dir: str | None = None) -> Ru
         others = [word for word in overrides if not word.lstrip("+").startswith("resume=")]
         return load_resumed(resumed[-1].strip("'\""), others)
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
-    return with_place(load(RunConfig, "train", words, run_problems), num_names=2 if output_dir else 1)
+    run = with_place(load(RunConfig, "train", words, run_problems), num_names=2 if output_dir else 1)
+    if not run.or_resume:
+        return run
+    return resumed_if_begun(run, has_own_folder="output_dir" in given_keys(words))
 
 
 def load_evaluation(overrides: Sequence[str], output_dir: str | None = None) -> EvaluateConfig:

@@ -11,8 +11,8 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rft.config.catalog import SCHEMAS, config_name_of
-from rft.config.command_line import OPTIONS
+from rft.config.catalog import SCHEMAS, command_of, config_name_of
+from rft.config.command_line import allowed_options
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, reference
 from rft.grading.loading.targets import BUILT_IN
@@ -77,7 +77,7 @@ def candidates(words: Sequence[str], commands: Mapping[str, Callable[[], Argumen
         parser = commands.get(command)
         return _begin(_options(parser()), current) if parser and current.startswith("-") else _files(current)
     if current.startswith("-"):
-        return _begin(list(OPTIONS), current)
+        return _begin(allowed_options(command_of(config_name)), current)
     return _overrides(config_name, before, current)
 
 

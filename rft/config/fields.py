@@ -29,6 +29,13 @@ def _folder_name(value: str) -> str:
     return value
 
 
+def _notice(value: str) -> str:
+    """Refuse addresses that rft cannot poll."""
+    if "://" in value and not value.startswith(("http://", "https://")):
+        raise PydanticCustomError("notice", "should be a file, or an address with http:// or https://")
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
@@ -38,6 +45,7 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 Temperature = Annotated[Number, Field(ge=0)]
 AbsoluteFolder = Annotated[str, AfterValidator(_absolute)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
+FileOrUrl = Annotated[str, AfterValidator(_notice)]
 
 
 class Section(BaseModel):

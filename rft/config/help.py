@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from rft.config.catalog import SCHEMAS, command_of
-from rft.config.command_line import OPTIONS, SHORT, read_line
+from rft.config.command_line import OPTIONS, SHORT, allowed_options, read_line
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, Part, reference
 from rft.errors import ConfigError
@@ -23,6 +23,7 @@ rft train: train an adapter on tasks whose completions graders score.
   rft train model.path=... data.train=tasks.jsonl graders.correct.use=exact
   rft check experiment=quickstart                   check everything that the run needs, and start nothing
   rft train resume=runs/quickstart/<time>           continue from the last checkpoint
+  rft train --or-resume output_dir=runs/a ...       continue the run in this folder, or else start it
   rft train -m experiment=quickstart seed=0,1,2     a run for each value, and a table that compares them
   rft train --config-dir mine experiment=mine       a preset of your own, mine/experiment/mine.yaml
 """,
@@ -169,9 +170,8 @@ def _no_such(asked: str) -> str:
 
 def _options(config_name: str) -> Iterator[str]:
     short = {full: name for name, full in SHORT.items()}
-    for name, (value, meaning) in OPTIONS.items():
-        if config_name == "sweep" and name not in ("--help", "--config-dir"):
-            continue
+    for name in allowed_options(command_of(config_name)):
+        value, meaning = OPTIONS[name]
         form = ", ".join(word for word in (short.get(name), f"{name} {value}".strip()) if word)
         yield f"  {form:<28} {meaning}"
 

@@ -29,6 +29,8 @@ MAY_CHANGE_ON_RESUME = (
     "loop.steps",
     "loop.checkpoint_every_steps",
     "loop.keep_checkpoints",
+    "loop.notice",
+    "loop.stop_timeout_s",
     "evaluation.",
     "logging.",
     "cluster.",
@@ -54,6 +56,7 @@ def load_resumed(given: str, overrides: Sequence[str]) -> RunConfig:
     hidden = hidden_keys(values)
     allowed = MAY_CHANGE_ON_RESUME if copy is None else (*MAY_CHANGE_ON_RESUME, "output_dir")
     values["resume"] = given if copy is None else copy.address
+    values["or_resume"] = False
     if copy is None:
         values["output_dir"] = given
     else:
@@ -65,7 +68,7 @@ def load_resumed(given: str, overrides: Sequence[str]) -> RunConfig:
         if override.key_or_group in hidden and not override.is_delete():
             _put(values, [*sections, last], override.value())
             continue
-        if override.is_delete() or not (_is_preset(override) or _may_change(override.key_or_group, allowed)):
+        if override.is_delete() or not (_is_preset(override) or may_change(override.key_or_group, allowed)):
             names = ", ".join(f"{key}*" if key.endswith(".") else key for key in allowed)
             (word,) = hide_in_words([str(override.input_line).lstrip("+")], {})
             refused.append(f"{word}: cannot be changed on resume; allowed are {names}")
@@ -93,21 +96,41 @@ def _saved(given: str) -> tuple[dict[str, Any], Place | None]:
         if problems := address_problems("resume", given):
             raise ConfigError("configuration", problems)
         copy = Place(given)
-        text = within(lambda: _read(copy), what=f"a reply of {copy}", deadline_s=ANSWER_S)
-        return _plain_values(text, f"{copy}/config.yaml"), copy
+        return read_copy(copy), copy
     file = Path(given, "config.yaml")
     if not os.path.exists(given):  # unlike Path.exists, it does not raise for names that are too long
         raise OutputError("resume", [f"resume={given}: the folder does not exist (working directory: {Path.cwd()})"])
     if not os.path.isfile(file):
         raise OutputError("resume", [f"resume={given}: the folder contains no run (no config.yaml)"])
+    values = read_config_of(file)
+    storage = values.get("storage")
+    is_copy = isinstance(storage, str) and not address_problems("storage", storage) and Place(storage) == Place(given)
+    return values, Place(given) if is_copy else None
+
+
+def read_config_of(file: Path) -> dict[str, Any]:
+    """Return the content of a run's config.yaml.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
     try:
         text = file.read_bytes()
     except OSError as error:
         raise UsageError("resume", [f"{file} cannot be read: {error.strerror or error}"]) from error
-    values = _plain_values(text, str(file))
-    storage = values.get("storage")
-    is_copy = isinstance(storage, str) and not address_problems("storage", storage) and Place(storage) == Place(given)
-    return values, Place(given) if is_copy else None
+    return _plain_values(text, str(file))
+
+
+def read_copy(copy: Place) -> dict[str, Any]:
+    """Return the content of the config.yaml of a copy in storage.
+
+    Raises:
+        OutputError: The storage contains no run.
+        StorageError: The storage cannot be read.
+        WaitTimeout: The storage did not answer.
+    """
+    text = within(lambda: _read(copy), what=f"a reply of {copy}", deadline_s=ANSWER_S)
+    return _plain_values(text, f"{copy}/config.yaml")
 
 
 def _read(copy: Place) -> bytes:
@@ -142,7 +165,7 @@ def with_place(run: RunConfig, num_names: int = 1) -> RunConfig:
 def _is_preset(override: Override) -> bool:
     """Whether the override selects a preset of a group that may change on resume, such as `cluster=attach`."""
     group = str(override.key_or_group)
-    return _may_change(f"{group}.", MAY_CHANGE_ON_RESUME) and os.path.isdir(conf_dir() / group)
+    return may_change(f"{group}.", MAY_CHANGE_ON_RESUME) and os.path.isdir(conf_dir() / group)
 
 
 def _preset(override: Override) -> Any:
@@ -158,5 +181,6 @@ def _put(values: Any, path: Sequence[str], value: Any) -> None:
     values[path[-1]] = value
 
 
-def _may_change(key: str, allowed: Sequence[str]) -> bool:
+def may_change(key: str, allowed: Sequence[str]) -> bool:
+    """Whether a key is among the allowed ones; those that end in a dot stand for a section."""
     return any(key.startswith(name) if name.endswith(".") else key == name for name in allowed)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from rft.config.fields import (
     AbsoluteFolder,
+    FileOrUrl,
     FolderName,
     NotNegative,
     Number,
@@ -110,6 +111,10 @@ class LoopConfig(Section):
     """Steps between two checkpoints; the end of the run adds another."""
     keep_checkpoints: Positive = 2
     """Number of checkpoints kept; older ones are removed."""
+    notice: FileOrUrl | None = None
+    """A file or an address that announces the end of this machine; rft then saves, and exits with code 75."""
+    stop_timeout_s: PositiveSeconds = 60.0
+    """Seconds for the current step after `notice`, SIGTERM or SIGHUP; then rft drops a step still being sampled."""
 
 
 class GradingConfig(Section):
@@ -267,8 +272,7 @@ class AuditDataConfig(Section):
     """The tasks of a grader audit."""
 
     tasks: str | None = None
-    """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file, a hub dataset, or `embedded:family/split`; `data=<file>` sets it,
-    too."""
+    """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file, a hub dataset, or `embedded:family/split`; also `data=<file>`."""
     columns: dict[str, str] = {}
     """Names of columns in the file, by rft's name for them: `{prompt: question}`."""
     max_tasks: Positive = 30
@@ -353,6 +357,8 @@ class SweepConfig(Section):
     """Folder of the sweep, with the run folders of the trials; null takes `runs/<name>/sweep_<time>`."""
     resume: str | None = None
     """Folder of a sweep to continue."""
+    or_resume: bool = False
+    """Whether to continue the sweep in `output_dir` if it has begun; also as `--or-resume`."""
     dry_run: bool = False
     """Run every check that needs no start, print the plan and stop."""
     sweep: SearchConfig = SearchConfig()
@@ -369,6 +375,8 @@ class RunConfig(Section):
     """The run folder; it must not contain a run."""
     resume: str | None = None
     """A run folder, or its copy in storage, to continue from its last checkpoint with its own configuration."""
+    or_resume: bool = False
+    """Whether to continue the run in `output_dir`, or else its copy, if it has begun; also as `--or-resume`."""
     storage: str | None = None
     """Path or address for a copy of the run, any that fsspec supports, such as `s3://bucket/runs`. rft updates the copy
     after each checkpoint and at the end of the run; null makes no copy."""

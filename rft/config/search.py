@@ -16,7 +16,7 @@ from rft.config.schema import SweepConfig
 from rft.errors import ConfigError
 from rft.redaction import hide_in_words, searched_secrets
 
-OF_THE_SWEEP = r"\+*(sweep|sweep\..*|output_dir|resume|dry_run|hydra\.searchpath)="
+OF_THE_SWEEP = r"\+*(sweep|sweep\..*|output_dir|resume|or_resume|dry_run|hydra\.searchpath)="
 """Pattern of the sweep's own arguments; all others belong to its trials."""
 NO_SPACE = (
     "sweep.space is empty: select a preset such as sweep=lr_optuna, or give a key several values, as in "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 
 import numpy as np
 import safetensors.numpy
 
+from rft.learning.checkpoints import new_checkpoint, step_of
 from rft.learning.publication_record import PublicationRecord
-from rft.learning.spec import COMPLETE, LearnerSpec
+from rft.learning.spec import LearnerSpec
 from rft.types import Adapter, GradedGroup, Logprobs, Policy, Publication
 
 
@@ -26,7 +26,7 @@ class FakeLearner:
         self._steps_done = 0
         self._published = PublicationRecord(spec.base, spec.run.loop.staleness)
         if spec.resume_from is not None:
-            self._steps_done = json.loads((spec.resume_from / COMPLETE).read_text())["step"]
+            self._steps_done = step_of(spec.resume_from)
             self._published.load(spec.resume_from, self._publication())
 
     @property
@@ -64,10 +64,11 @@ class FakeLearner:
     def save(self) -> None:
         """Write the number of steps and the last publications."""
         self.publish()
-        folder = self._spec.run_folder / "checkpoints" / f"checkpoint-{self._steps_done}"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._published.save(folder)
-        (folder / COMPLETE).write_text(json.dumps({"step": self._steps_done}))
+        spec = self._spec
+        with new_checkpoint(spec.run_folder, step=self._steps_done, keep=spec.run.loop.keep_checkpoints) as aside:
+            folder = aside / f"checkpoint-{self._steps_done}"
+            folder.mkdir()
+            self._published.save(folder)
 
     def close(self) -> None:
         """Do nothing."""

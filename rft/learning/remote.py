@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
-from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, WaitTimeout
+from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, WaitTimeout, WriteError
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
 from rft.stacks import write_stacks_on_signal
@@ -305,15 +305,15 @@ async def _all_or_a_failure(tasks: Sequence[asyncio.Task[T]]) -> None:
 async def _answer(reference: Awaitable[T], name: str, *, is_alone: bool) -> T:
     """Await the answer of one rank.
 
-    A failure becomes a LearnError or LearnerLost that names the rank. RankLost, UsageError, and every error of rft in a
-    learner of one process pass unchanged.
+    A failure becomes a LearnError or LearnerLost that names the rank. RankLost, UsageError, WriteError, and every error
+    of rft in a learner of one process pass unchanged.
     """
     try:
         return await reference
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, RftError):
-            is_enough = is_alone or isinstance(cause, RankLost | UsageError)
+            is_enough = is_alone or isinstance(cause, RankLost | UsageError | WriteError)
             kind = LearnerLost if isinstance(cause, LearnerLost) else LearnError
             raise (cause if is_enough else kind(f"{name}: {cause}")) from None
         raise LearnError(f"{name} failed: {type(cause).__name__}: {cause}") from error

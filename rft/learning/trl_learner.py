@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,11 +18,12 @@ from rft.config.learners.base import LoraConfig
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
+from rft.learning.checkpoints import new_checkpoint, unfinished_folder
 from rft.learning.float32_head import use_float32_head
 from rft.learning.publication_record import PublicationRecord
 from rft.learning.publication_weights import pack_adapter, pack_model
 from rft.learning.ranks import Ranks, checksum
-from rft.learning.spec import COMPLETE, LearnerSpec
+from rft.learning.spec import LearnerSpec
 from rft.learning.trl_import import GRPOConfig
 from rft.learning.trl_seam import SteppedTrainer
 from rft.models.base_model import load_tokenizer
@@ -110,13 +110,11 @@ class TrlLearner:
         torch.cuda.empty_cache()
 
     def save(self) -> None:
-        """Write a checkpoint. Its last file marks it as complete."""
+        """Write a checkpoint. It appears in its place when it is complete."""
         self.publish()
-        folder = self._stepped.save()
-        self._published.save(folder)
-        temporary = folder / (COMPLETE + ".tmp")
-        temporary.write_text(json.dumps({"step": self.steps_done}))
-        temporary.replace(folder / COMPLETE)
+        spec = self._spec
+        with new_checkpoint(spec.run_folder, step=self.steps_done, keep=spec.run.loop.keep_checkpoints):
+            self._published.save(self._stepped.save())
 
     def close(self) -> None:
         """End the trainer."""
@@ -191,7 +189,7 @@ def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any
     completions_per_step = loop.prompts_per_step * loop.completions_per_prompt
     accumulation = completions_per_step // spec.completions_per_micro_batch
     return {
-        "output_dir": str(spec.run_folder / "checkpoints"),
+        "output_dir": str(unfinished_folder(spec.run_folder)),
         "max_steps": loop.steps * learner.epochs,
         "num_iterations": learner.epochs,
         # PPO compares no groups, but TRL requires groups of at least 2.
@@ -213,7 +211,6 @@ def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any
         "report_to": [],  # trackers are sinks of the driver
         "logging_steps": 1,
         "save_strategy": "no",
-        "save_total_limit": loop.keep_checkpoints,
         "disable_tqdm": True,
         "shuffle_dataset": False,
         "ignore_data_skip": True,

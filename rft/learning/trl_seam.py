@@ -117,7 +117,10 @@ class SteppedTrainer:
         if self.steps_done != before + 1:
             taken = self.trainer.state.global_step - before * self._epochs
             raise LearnError(f"TRL took {taken} optimizer steps on one batch, not {self._epochs}")
-        return _numbers(self.trainer.state.log_history, after=before * self._epochs)
+        history = self.trainer.state.log_history
+        numbers = _numbers(history, after=before * self._epochs)
+        history.clear()  # metrics.jsonl keeps the numbers; every checkpoint would hold them all again
+        return numbers
 
     def save(self) -> Path:
         """Write a checkpoint and return its folder. The trainer's thread waits meanwhile."""

@@ -26,6 +26,7 @@ from rft.imports import is_installed, missing_packages
 from rft.models.architectures import tried
 from rft.models.base_model import read_config
 from rft.models.weight_files import linear_modules, read_weights
+from rft.run.disk_forecast import disk_row
 from rft.run.grader_samples import sample_rows
 from rft.run.inputs import Prepared, prepare, with_base_model
 from rft.run.memory import forecast_here, planned_micro_batch, refuse_memory
@@ -155,11 +156,11 @@ def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[s
 
 
 def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[str, str]:
-    """Describe the model, the layers of an adapter, and the way of serving."""
+    """Describe the model, the layers of an adapter, the way of serving, and the disk space of a run."""
     described = read_config(prepared.model)
     known = tried(described)
     weights = read_weights(prepared.model)
-    total = sum(tensor.num_values for tensor in weights.tensors.values())
+    total = trained = sum(tensor.num_values for tensor in weights.tensors.values())
     dtypes = sorted({tensor.dtype for tensor in weights.tensors.values()})
     name = known.name if known else described.get("model_type", "unknown")
     rows = {"architecture": f"{name}, {_in_short(total)} weights ({', '.join(dtypes)}), whole"}
@@ -178,6 +179,11 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
         dtype = config.model.weights_dtype(on_gpu=num_gpus_here() > 0)
         serve = config.sampler.serving(described, dtype)
         rows["served"] = "merged into the base model" if serve == "merged" else "as an adapter beside the base model"
+    if isinstance(config, RunConfig):
+        num_validation = len(prepared.tasks.validation[: config.evaluation.max_validation_tasks])
+        rows["disk"] = disk_row(
+            config, num_trained=trained, num_validation=num_validation, num_held_out=len(prepared.held_out)
+        )
     return rows
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.redaction import hide_in_words, redacted
 from rft.run.inputs import Prepared
-from rft.run_folder.copies import check_copy
+from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
+from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
 from rft.run_folder.provenance import manifest
 from rft.run_folder.recorder import Recorder, prepare_output
 from rft.storage import Place
@@ -21,11 +23,64 @@ from rft.storage import Place
 MANIFEST = "manifest.json"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where a run starts or continues.
+
+    Example:
+        Start(checkpoint=Path("runs/a/checkpoints/checkpoint-20"), last_step=20)
+    """
+
+    checkpoint: Path | None = None
+    """The checkpoint to continue from; None to begin."""
+    last_step: int | None = None
+    """The step of the checkpoint; 0 for a run that was stopped before its first checkpoint and begins again; None for
+    a new run."""
+    fetched: Mapping[str, State] = field(default_factory=dict)
+    """Files that were fetched from the copy in storage, by their path in the run folder."""
+
+
+def start_of(run: RunConfig, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Start:
+    """Find the checkpoint of a run that continues, and fetch the run from storage if its folder holds none of it.
+
+    Args:
+        run: The configuration. With `or_resume`, a run without a checkpoint begins again.
+        say: Receives a message before the run is fetched.
+        warn: Receives a sentence about damaged checkpoints.
+
+    Raises:
+        OutputError: The run has no whole checkpoint.
+        StorageError: The copy cannot be read.
+    """
+    folder, fetched = Path(run.output_dir), dict[str, State]()
+    if run.resume is None:
+        return Start()
+    if run.resume == run.output_dir:
+        has_checkpoint = can_be_resumed(folder) or not run.or_resume
+    else:
+        copy = Place(run.resume)
+        has_checkpoint = not run.or_resume or holds_checkpoint(copy)
+        if has_checkpoint:
+            say(f"bringing the run from {copy} to {folder}")
+            fetched = fetch_run(copy, folder, deadline_s=run.storage_timeout_s)
+    if not has_checkpoint:
+        return Start(last_step=0)
+    checkpoint, step = last_checkpoint(folder, warn)
+    return Start(checkpoint=checkpoint, last_step=step, fetched=fetched)
+
+
 def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], last_step: int | None) -> Recorder:
     """Create the run folder, or cut it back to the checkpoint of `last_step`; write manifest and configuration.
 
+    Args:
+        run: The configuration.
+        prepared: Its inputs.
+        command: The command line, for the manifest.
+        last_step: `Start.last_step`.
+
     Raises:
         OutputError: The folder, or the place of its copy, holds another run or cannot be written.
+        WriteError: The folder of a resumed run cannot be written.
     """
     if run.storage:
         check_copy(Place(run.storage), last_step)
@@ -33,9 +88,11 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
     if last_step is None:
         prepare_output(folder)
         recorder = Recorder(folder)
-        recorder.document(MANIFEST, json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
     else:
-        recorder = Recorder.resume(folder, last_step=last_step)
+        set_aside_later_checkpoints(folder, last_step)
+        recorder = Recorder.resume(folder, last_step=last_step or None)
+    if not last_step:
+        recorder.document(MANIFEST, json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
     recorder.config(run.model_dump())
     return recorder
 

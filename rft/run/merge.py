@@ -19,7 +19,7 @@ from rft.errors import ModelError, OutputError
 from rft.learning.canaries import score_canaries
 from rft.models.adapter_folder import TENSORS
 from rft.models.base_model import context_tokens
-from rft.run_folder.checkpoint import save_tokenizer
+from rft.run_folder.result_folders import save_tokenizer
 from rft.sampling.lora_modules import unmatched_problem
 from rft.sampling.proof import MAX_OVER_MEAN, TOLERANCES, Gap, gap
 from rft.types import Logprobs

@@ -8,7 +8,6 @@ the same fingerprint as before. The loop waits meanwhile, and batches in flight 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from typing import TypeVar
 
 from rft.errors import LearnerLost, LearnError
 from rft.events import Emit, LearnerRestarted, Notice, Warned
+from rft.learning.checkpoints import complete_checkpoints, damage
 from rft.learning.remote import RemoteLearner
-from rft.learning.spec import COMPLETE
 from rft.run_folder.recorder import read_metrics
 from rft.run_folder.token_shards import read_shard, remove_shards, write_shard
 from rft.sampling.fleet import Fleet
@@ -113,7 +112,7 @@ class RecoveringLearner:
     async def save(self) -> None:
         """Write a checkpoint, and remove the recorded batches that no checkpoint needs any more."""
         await self._call(self._save, wakes=True)
-        remove_shards(self._folder, up_to=min(_checkpoints(self._folder), default=0))
+        remove_shards(self._folder, up_to=min((step for step, _ in complete_checkpoints(self._folder)), default=0))
 
     async def _save(self, learner: RemoteLearner) -> None:
         if self._restored_step != self._steps_done:  # else the lost process had written the checkpoint
@@ -169,7 +168,7 @@ class RecoveringLearner:
     async def _restart(self, lost: LearnerLost, *, wakes: bool) -> None:
         """Start the learner from the newest checkpoint, and take the later steps again."""
         began = time.monotonic()
-        saved = _checkpoints(self._folder)
+        saved = {step: folder for step, folder in complete_checkpoints(self._folder) if not damage(folder)}
         step = max(saved, default=0)
         redone_steps = max(0, self._steps_done - step)
         origin = f"the checkpoint of step {step}" if saved else "the base model"
@@ -235,15 +234,6 @@ class RenewingSampler:
             except LearnerLost:
                 publication = await self.learner.published(publication.policy)
         return await self.fleet.load(publication)
-
-
-def _checkpoints(run_folder: Path) -> dict[int, Path]:
-    """Return the complete checkpoints of a run, by their step."""
-    return {
-        json.loads((folder / COMPLETE).read_text())["step"]: folder
-        for folder in (run_folder / "checkpoints").glob("checkpoint-*")
-        if (folder / COMPLETE).exists()
-    }
 
 
 def _with_policy(policy: Policy, history: Sequence[Publication]) -> Publication:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from rft.batches import Batch, Batcher
 from rft.config import RunConfig
@@ -24,7 +26,7 @@ from rft.run.evaluation import evaluate
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
-from rft.run.turns import TurnTaking
+from rft.run.turns import AnnouncedSteps, TurnTaking
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import recorded_by_task
 from rft.types import Adapter, FullWeights, StepReport, Task
@@ -51,6 +53,8 @@ class Steps:
     """Called after each step; True ends the run after a checkpoint."""
     more_metrics: Callable[[], dict[str, float]]
     """Returns further metrics of a step, such as the failed copies to storage."""
+    has_dropped_step: Callable[[], bool] = lambda: False
+    """Whether this task was cancelled to drop a step that is still being sampled. The step before it is saved."""
 
     def __post_init__(self) -> None:
         self.saved_step = self.last_step
@@ -59,6 +63,10 @@ class Steps:
         """The trained weights; None until the last step is complete."""
         self.after_s = 0.0
         """Duration of the measurement after the last step, seconds."""
+        self.is_past_sampling = False
+        """Whether the learner is ahead of `last_step`: it learns the current step, or the step is not recorded yet."""
+        self.checkpoint_s = 0.0
+        """Duration of the last checkpoint in seconds, until the line of the next step records it."""
 
     async def train(self, parts: Parts[RecoveringLearner], *, on_interruptible: Callable[[bool], None]) -> None:
         """Train from the step after `last_step` to the end.
@@ -69,20 +77,14 @@ class Steps:
         """
         learner = parts.learner
         tasks = await self._before_the_first_step(parts)
-        signal, drift, halving = SignalWatch(), DriftWatch(), HalvingWatch()
-        drift.read(line for line in read_metrics(self.folder) if line["step"] > 0)
         self.emit(PhaseStarted(text="training"))
         on_interruptible(True)
-        async with aclosing(await self._loop(parts, tasks)) as steps:
-            async for done, batch in steps:
-                report, warnings = drift.watched(done, drift_metrics(batch.sampled))
-                self.emit(StepTrained(report=report, groups=batch.sampled))
-                for warning in (signal.observe(batch.sampled), halving.observe(report.metrics), *warnings):
-                    if warning:
-                        self.emit(Warned(text=warning))
-                await self._finish_step(report, parts)
-                if self.should_end():
-                    break
+        try:
+            await self._train_steps(parts, tasks)
+        except asyncio.CancelledError:
+            if not self.has_dropped_step():
+                raise
+            cast("asyncio.Task[object]", asyncio.current_task()).uncancel()
         on_interruptible(False)
         if self.saved_step != self.last_step:
             await self._save(learner)
@@ -93,11 +95,27 @@ class Steps:
             watch.lap("evaluate")
             self.after_s = watch.seconds["evaluate"]
 
+    async def _train_steps(self, parts: Parts[RecoveringLearner], tasks: Sequence[Task]) -> None:
+        """Train step by step, until the last step or until the run should end."""
+        signal, drift, halving = SignalWatch(), DriftWatch(), HalvingWatch()
+        drift.read(line for line in read_metrics(self.folder) if line["step"] > 0)
+        async with aclosing(await self._loop(parts, tasks)) as steps:
+            async for done, batch in steps:
+                report, warnings = drift.watched(done, drift_metrics(batch.sampled))
+                self.emit(StepTrained(report=report, groups=batch.sampled))
+                for warning in (signal.observe(batch.sampled), halving.observe(report.metrics), *warnings):
+                    if warning:
+                        self.emit(Warned(text=warning))
+                await self._finish_step(report, parts)
+                if self.should_end():
+                    break
+
     async def _loop(
         self, parts: Parts[RecoveringLearner], tasks: Sequence[Task]
     ) -> AsyncGenerator[tuple[StepReport, Batch]]:
         loop = self.run.loop
         published = await parts.learner.history() if self.last_step else []
+        learner = TurnTaking(parts.learner, parts.fleet) if self.run.sampler.sleeps else parts.learner
         batcher = Batcher(
             sampler=RenewingSampler(fleet=parts.fleet, learner=parts.learner),
             panel=parts.panel,
@@ -108,11 +126,14 @@ class Steps:
         )
         return train(
             batcher,
-            TurnTaking(parts.learner, parts.fleet) if self.run.sampler.sleeps else parts.learner,
+            AnnouncedSteps(learner, self._begin_learning),
             steps=range(self.last_step + 1, loop.steps + 1),
             staleness=loop.staleness,
             published={publication.policy.version: publication for publication in published},
         )
+
+    def _begin_learning(self) -> None:
+        self.is_past_sampling = True
 
     async def _before_the_first_step(self, parts: Parts[RecoveringLearner]) -> Sequence[Task]:
         """Measure the base model and return the training tasks. The line of step 0 marks this as complete."""
@@ -151,26 +172,35 @@ class Steps:
         return filtered.tasks, dict(filtered.metrics)
 
     async def _finish_step(self, report: StepReport, parts: Parts[RecoveringLearner]) -> None:
-        """Measure and save if this step is due for it, then emit the complete step."""
+        """Measure if this step is due for it, emit the complete step, and save if it is due for that.
+
+        The line of a step precedes its checkpoint: if the run is killed between the two, the older checkpoint counts,
+        and the step is done again. The time of a checkpoint is in the line of the next step.
+        """
         how, step = self.run.evaluation, report.step
         watch = Stopwatch()
         extra: dict[str, float] = {}
+        seconds = dict(report.seconds)
+        if self.checkpoint_s:
+            seconds["checkpoint"], self.checkpoint_s = self.checkpoint_s, 0.0
         validation = self.prepared.tasks.validation[: how.max_validation_tasks]
         is_time = how.every_steps is not None and step % how.every_steps == 0
         if validation and is_time and not self.should_end():
             extra = (await self._measure(parts, "validation", validation, step=step)).to_metrics("eval")
             watch.lap("evaluate")
-        if step % self.run.loop.checkpoint_every_steps == 0:
-            await self._save(parts.learner, step)
-            watch.lap("checkpoint")
-        self.last_step = step
         metrics = {**report.metrics, **extra, **self.more_metrics()}
-        seconds = {**report.seconds, **watch.seconds}
-        self.emit(StepFinished(report=replace(report, metrics=metrics, seconds=seconds)))
+        self.emit(StepFinished(report=replace(report, metrics=metrics, seconds=seconds | watch.seconds)))
+        self.last_step = step
+        if step % self.run.loop.checkpoint_every_steps == 0:
+            await self._save(parts.learner)
+        self.is_past_sampling = False
 
-    async def _save(self, learner: RecoveringLearner, step: int | None = None) -> None:
+    async def _save(self, learner: RecoveringLearner) -> None:
+        watch = Stopwatch()
         await learner.save()
-        self.saved_step = self.last_step if step is None else step
+        watch.lap("checkpoint")
+        self.checkpoint_s = watch.seconds["checkpoint"]
+        self.saved_step = self.last_step
         self.emit(CheckpointSaved(step=self.saved_step))
 
     async def _measure(

@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig, audit_problems, audit_warnings
-from rft.errors import StorageError
+from rft.errors import StorageError, WriteError
 from rft.events import Emit, Notice, RunEnded, RunStarted, Sink
 from rft.health.heartbeat import Heartbeat
 from rft.health.prometheus import metrics_served
 from rft.imports import missing_packages
-from rft.learning.spec import COMPLETE
 from rft.redaction import hide, redacted, secrets_in
 from rft.run.emitter import Emitter
 from rft.run.folder import code_changes
 from rft.run.inputs import Prepared
+from rft.run.machine_notice import watched
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner
 from rft.run.recovery_counts import RecoveryCounts
 from rft.run.sinks import optional_sinks
 from rft.run.steps import Steps
 from rft.run.timeouts import StackWriter
+from rft.run_folder.checkpoint import can_be_resumed
 from rft.run_folder.copies import Copier, State, Store
 from rft.run_folder.folder_sink import FolderSink
 from rft.run_folder.recorder import Recorder, read_metrics
@@ -57,6 +58,8 @@ class Training:
     """Files of the run folder that were fetched from its copy in storage, by their path in the folder."""
     should_prune: Callable[[], bool] = lambda: False
     """Asked after each step; a run that should be pruned saves and ends as `pruned`."""
+    warnings: Sequence[str] = ()
+    """Warnings about the start, such as a damaged checkpoint."""
     started: float = field(default_factory=time.monotonic)
     """`time.monotonic()` at the start."""
 
@@ -83,18 +86,20 @@ class Training:
         """Train to the end, and leave a summary however the run ends.
 
         Returns:
-            The exit code: 0, or 130 or 143 when the run was interrupted by a signal.
+            The exit code: 0, or one of `rft.terminal.interrupt` when a signal or a notice stopped the run.
 
         Raises:
             asyncio.CancelledError: The task was cancelled. The summary says `interrupted`.
             RftError: The run failed. The summary says `failed`, and the error's notes say how to continue.
         """
         try:
-            with self._observed() as metrics_at, Interrupt(self._warn) as interrupt:
+            limit_s = self.run.loop.stop_timeout_s
+            with self._observed() as metrics_at, Interrupt(self._warn, step_timeout_s=limit_s) as interrupt:
                 self._emit_start(metrics_at)
                 steps = self._steps(interrupt)
                 try:
-                    status = await self._train(steps, interrupt)
+                    async with watched(self.run.loop.notice, self._warn):
+                        status = await self._train(steps, interrupt)
                 except BaseException as error:
                     await self._end_early(error, steps, interrupt)
                     raise
@@ -132,13 +137,14 @@ class Training:
         )
         audit = [*(audit_problems(run) if run.audit == "warn" else ()), *audit_warnings(run)]
         changes = code_changes(run, self.prepared, self.recorder.folder) if self.last_step else []
-        for problem in [*self.prepared.warnings, *audit, *changes]:
+        damage = self.recorder.damage
+        for problem in [*self.warnings, *damage, *self.prepared.warnings, *audit, *changes]:
             self._warn(problem)
         if metrics_at is not None:
             self._tell(f"metrics for Prometheus: {metrics_at}")
 
     def _steps(self, interrupt: Interrupt) -> Steps:
-        return Steps(
+        steps = Steps(
             run=self.run,
             prepared=self.prepared,
             folder=self.recorder.folder,
@@ -147,7 +153,10 @@ class Training:
             started=self.started,
             should_end=lambda: interrupt.requested or self.should_prune(),
             more_metrics=self._more_metrics,
+            has_dropped_step=lambda: interrupt.has_dropped_step,
         )
+        interrupt.can_drop_step = lambda: not steps.is_past_sampling
+        return steps
 
     def _more_metrics(self) -> dict[str, float]:
         """Return the metrics of a step that its own parts do not know."""
@@ -172,13 +181,18 @@ class Training:
         if isinstance(error, asyncio.CancelledError):
             await self._emit_end(self._summarize("interrupted", steps), steps)
             return
-        await self._emit_end(self._summarize("failed", steps, error=str(error) or type(error).__name__), steps)
         if resume := self._resume_command():
             error.add_note(f"to continue from step {steps.saved_step}: {resume}")
+        try:
+            await self._emit_end(self._summarize("failed", steps, error=str(error) or type(error).__name__), steps)
+            if self._store is not None:
+                self._emitter.emit(Notice(text=f"copying the run to {self._store.place}"))
+        except WriteError as also:  # the disk is still full; the run reports its first error, not this one
+            error.add_note(str(also))
         if self._store is not None and isinstance(error, Exception):
             interrupt.can_wait = False
-            if (why := await self._copy(self._store, steps)) is not None:
-                self._warn(f"the copy of the run is not complete: {why}")
+            if (why := await self._store.finish(steps.last_step)) is not None:
+                error.add_note(f"the copy of the run is not complete: {why}")
 
     async def _finish(self, status: str, steps: Steps) -> None:
         """Write summary, plots and weights, and make the last copy.
@@ -235,12 +249,13 @@ class Training:
     async def _copy(self, store: Store, steps: Steps) -> str | None:
         """Make the last copy; return why it is not complete, None if it is."""
         self._emitter.emit(Notice(text=f"copying the run to {store.place}"))
+        self.recorder.close()  # a segment that is still being compressed would be copied in both forms
         return await store.finish(steps.last_step)
 
     def _resume_command(self) -> str | None:
         """The command that continues the run; None where it has no checkpoint yet."""
         folder = self.recorder.folder
-        return f"rft train resume={folder}" if any((folder / "checkpoints").glob(f"*/{COMPLETE}")) else None
+        return f"rft train resume={folder}" if can_be_resumed(folder) else None
 
     def _summarize(self, status: str, steps: Steps, **more: Any) -> dict[str, Any]:
         folder = self.recorder.folder
@@ -259,5 +274,6 @@ class Training:
             split="test" if self.prepared.tasks.test else "validation",
             wall_s=time.monotonic() - self.started,
             after_s=steps.after_s,
+            checkpoint_s=steps.checkpoint_s,
             **more,
         )

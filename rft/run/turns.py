@@ -1,10 +1,11 @@
-"""Samplers and learner that take turns on one GPU: the samplers sleep while the learner works."""
+"""Learners of the loop with something more: samplers that sleep while the learner works, and announced steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rft.loop import Learner
 from rft.run.recovery import RecoveringLearner
 from rft.sampling.fleet import Fleet
 from rft.types import GradedGroup, Publication
@@ -27,3 +28,20 @@ class TurnTaking:
         publication = await self.learner.publish()
         await self.learner.release_memory()
         return publication
+
+
+@dataclass(frozen=True)
+class AnnouncedSteps:
+    """The learner of `rft.loop`, which announces each optimizer step before it begins."""
+
+    learner: Learner
+    begin: Callable[[], None]
+
+    async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
+        """Announce the optimizer step, and take it."""
+        self.begin()
+        return await self.learner.learn(groups)
+
+    async def publish(self) -> Publication:
+        """Return the current policy."""
+        return await self.learner.publish()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from rft.data.messages import BadRow, to_messages, type_name
 from rft.data.sources import read_rows
 from rft.data.tasks import refuse_flaws, renamed, to_task
 from rft.events import Phase
-from rft.run_folder.recorder import ROLLOUTS
+from rft.run_folder.rollout_files import rollout_paths
 from rft.types import Policy, Rollout, Split, StopReason, Task
 
 COLUMNS = ("completion", "output", "response")
@@ -57,11 +56,11 @@ def read_completions(source: str, *, columns: Mapping[str, str], phase: Phase | 
     Raises:
         DataError: Contains every flaw of the source, or the reason why the source is unreadable.
     """
-    of_run = Path(source).expanduser() / ROLLOUTS
-    file = str(of_run) if os.path.isfile(of_run) else source
+    of_run = rollout_paths(Path(source).expanduser())
+    files = [str(path) for path in of_run] or [source]
     groups: dict[str, RecordedGroup] = {}
     flaws: list[Flaw] = []
-    for row in read_rows(file, key="data"):
+    for row in (row for file in files for row in read_rows(file, key="data")):
         if isinstance(row, Flaw):
             flaws.append(row)
             continue
@@ -71,9 +70,9 @@ def read_completions(source: str, *, columns: Mapping[str, str], phase: Phase | 
                 _add(content, row.where, groups)
         except BadRow as error:
             flaws.append(Flaw(row.where, str(error)))
-    if flaws and os.path.isfile(of_run) and flaws[-1].where == f"{file}:{_unfinished_line(of_run)}":
+    if flaws and of_run and flaws[-1].where == f"{files[-1]}:{_unfinished_line(of_run[-1])}":
         flaws.pop()
-    refuse_flaws(flaws, file)
+    refuse_flaws(flaws, files[-1])
     if not groups:
         of_phase = f" of the phase {phase}" if phase else ""
         raise data_error(f"data={source}: it contains no completion{of_phase}")

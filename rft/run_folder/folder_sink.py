@@ -35,7 +35,7 @@ class FolderSink:
         """Write an event.
 
         Raises:
-            OutputError: The disk is full or cannot be written.
+            WriteError: The disk is full or cannot be written.
         """
         match event:
             case PartsStarted():
@@ -44,12 +44,15 @@ class FolderSink:
                 self._recorder.rollouts(event.groups, step=event.report.step, phase="train")
             case Measured():
                 self._recorder.rollouts(event.groups, step=event.step, phase=event.phase)
+            case CheckpointSaved():
+                self._recorder.sync()
             case StepFinished():
                 self._recorder.metrics(event.report)
         self._recorder.event(*event_line(event))
 
     def close(self) -> None:
-        """Do nothing, since every line is already on disk."""
+        """Finish the compression of rollouts; every line is already on disk."""
+        self._recorder.close()
 
 
 def event_line(event: Event) -> tuple[str, dict[str, Any]]:

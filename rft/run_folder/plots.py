@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from rft.durable import writing
 from rft.metrics.intervals import Estimate
-from rft.run_folder.recorder import SUMMARY, read_metrics, writing
+from rft.run_folder.recorder import SUMMARY, read_metrics
 from rft.wording import plural
 
 INK, GREY, PALE, BLUE, RED, ROSE = "#22303c", "#7b8794", "#a9c1dd", "#1d5fa7", "#d1495b", "#e8a3ac"
@@ -82,7 +83,7 @@ def plot_rewards(folder: Path) -> Path:
         Path of `plots/reward.png`; `plots/training.png` is beside it.
 
     Raises:
-        OutputError: The disk is full or cannot be written.
+        WriteError: The disk is full or cannot be written.
     """
     plots = folder / "plots"
     with writing(plots):

@@ -5,7 +5,8 @@
     events.jsonl     one line per event
 
 Files contain JSON according to RFC 8259, in ASCII; numbers that are not finite become null. Readers skip a line that a
-crash left incomplete. A whole file appears under its name only when it is complete.
+crash left incomplete. A whole file appears under its name only when it is complete. `rollout_files` holds long
+rollouts.jsonl in compressed segments.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ import json
 import math
 import numbers
 import os
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,17 +24,21 @@ from typing import Any
 
 import yaml
 
-from rft.errors import OutputError
+from rft.durable import append, free_mb, replace_file, sync_file, writing
+from rft.errors import OutputError, WriteError
 from rft.events import Phase
 from rft.redaction import redacted
+from rft.run_folder.json_lines import cut_back, read_lines
+from rft.run_folder.rollout_files import ROLLOUTS, RolloutFiles, cut_back_rollouts, read_rollout_lines
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task
 
 MIN_FREE_MB = 200
 """Minimum free disk space to start a run, in millions of bytes."""
+ONLY_OWNER = 0o700
+"""Rights of a run folder: completions and configuration may hold what other users must not read."""
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
-ROLLOUTS = "rollouts.jsonl"
 EVENTS = "events.jsonl"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
@@ -46,29 +49,42 @@ TOKENS = "tokens"
 class Recorder:
     """Writes metrics and rollouts into the run folder, which `prepare_output` creates.
 
-    Every method raises `OutputError` when the disk is full or cannot be written.
+    Every method raises `WriteError` when the disk is full or cannot be written.
+
+    Args:
+        folder: The run folder.
+        damage: Sentences about lines that a crash damaged, and that a resume removed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, damage: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.damage = damage
+        self._rollouts = RolloutFiles(folder)
 
     @classmethod
-    def resume(cls, folder: Path, *, last_step: int) -> Recorder:
+    def resume(cls, folder: Path, *, last_step: int | None) -> Recorder:
         """Continue a run from a checkpoint. Later lines are dropped, because the run will produce them again.
 
         These are the lines of later steps, of the measurement after the run, and an incomplete line.
 
         Args:
             folder: The run folder.
-            last_step: The step of the checkpoint; its lines are kept.
+            last_step: The step of the checkpoint; its lines are kept. None drops all lines: the run starts again.
         """
-        for path in (folder / METRICS, folder / ROLLOUTS):
-            if path.exists():
-                kept = (line for line in _read(path) if line["step"] <= last_step and line.get("phase") != "after")
-                _replace(path, (_dump(line) for line in kept))
-        if (events := folder / EVENTS).exists():  # a history: only a line cut short goes
-            _replace(events, (_dump(line) for line in _read(events)))
-        return cls(folder)
+        damage: list[str] = []
+
+        def keep(line: Mapping[str, Any]) -> bool:
+            step = line.get("step")
+            return (
+                last_step is not None and isinstance(step, int) and step <= last_step and line.get("phase") != "after"
+            )
+
+        if (metrics := folder / METRICS).exists():
+            cut_back(metrics, keep, damage.append)
+        cut_back_rollouts(folder, keep, damage.append)
+        if (events := folder / EVENTS).exists():  # a history: only damaged lines go
+            cut_back(events, lambda _: True, damage.append)
+        return cls(folder, damage)
 
     def metrics(self, report: StepReport) -> None:
         """Append one line to metrics.jsonl."""
@@ -80,7 +96,7 @@ class Recorder:
             "seconds": report.seconds,
             "time": _now(),
         }
-        _append(self.folder / METRICS, [_dump(line)])
+        append(self.folder / METRICS, _dump(line))
 
     def rollouts(self, groups: Sequence[GradedGroup], *, step: int, phase: Phase) -> None:
         """Append one line per rollout to rollouts.jsonl."""
@@ -89,7 +105,7 @@ class Recorder:
             for group in groups
             for rollout, grade in zip(group.rollouts, group.grades, strict=True)
         ]
-        _append(self.folder / ROLLOUTS, lines)
+        self._rollouts.append(b"".join(lines))
 
     def event(self, kind: str, values: Mapping[str, Any]) -> None:
         """Append one line to events.jsonl.
@@ -98,7 +114,14 @@ class Recorder:
             kind: Kind of the event, such as `step_finished`.
             values: Content of the event.
         """
-        _append(self.folder / EVENTS, [_dump({"event": kind, "time": _now(), **values})])
+        append(self.folder / EVENTS, _dump({"event": kind, "time": _now(), **values}))
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk, where they survive a loss of power."""
+        for path in (self.folder / ROLLOUTS, self.folder / METRICS):
+            if path.exists():
+                with writing(path):
+                    sync_file(path)
 
     def config(self, values: Mapping[str, Any]) -> None:
         """Write config.yaml without secrets, replacing an existing one.
@@ -110,7 +133,7 @@ class Recorder:
 
     def document(self, name: str, text: str) -> None:
         """Write a whole file, such as manifest.json, replacing an existing one."""
-        _replace(self.folder / name, [text])
+        replace_file(self.folder / name, [text.encode("ascii")])
 
     def add_to_manifest(self, facts: Mapping[str, Any]) -> None:
         """Add entries to manifest.json, replacing those of the same name."""
@@ -122,14 +145,18 @@ class Recorder:
         write_json(self.folder / SUMMARY, obj)
         return self.folder / SUMMARY
 
+    def close(self) -> None:
+        """Finish the compression of rollouts."""
+        self._rollouts.close()
+
 
 def write_json(path: Path, obj: Mapping[str, Any]) -> None:
     """Write a whole JSON file, replacing an existing one.
 
     Raises:
-        OutputError: The disk is full or cannot be written.
+        WriteError: The disk is full or cannot be written.
     """
-    _replace(path, [json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"])
+    replace_file(path, [(json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n").encode("ascii")])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -141,14 +168,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics.jsonl, in order; empty without the file."""
     path = folder / METRICS
-    return list(_read(path)) if path.exists() else []
+    return list(read_lines(path)) if path.exists() else []
 
 
 def read_rollouts(folder: Path, phase: Phase | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a run's rollouts.jsonl, in order; only those of `phase`, if given."""
-    path = folder / ROLLOUTS
-    if path.exists():
-        yield from (line for line in _read(path) if phase is None or line["phase"] == phase)
+    """Yield the lines of a run's rollouts, in order, also from compressed segments; only those of `phase`, if given."""
+    yield from (line for line in read_rollout_lines(folder) if phase is None or line["phase"] == phase)
 
 
 def refuse_output(folder: Path) -> None:
@@ -166,10 +191,9 @@ def refuse_output(folder: Path) -> None:
     if not os.access(ancestor, os.W_OK | os.X_OK):
         problem = f"{folder} cannot be written: you may not write to {ancestor}; choose another output_dir"
         raise OutputError("output folder", [problem])
-    free_mb = shutil.disk_usage(ancestor).free / 1e6
-    if free_mb < MIN_FREE_MB:
+    if (free := free_mb(ancestor)) < MIN_FREE_MB:
         problem = (
-            f"{folder}: only {free_mb:.0f} MB free, a run needs {MIN_FREE_MB} MB at least; make room on its disk, or "
+            f"{folder}: only {free:.0f} MB free, a run needs {MIN_FREE_MB} MB at least; make room on its disk, or "
             "choose another output_dir"
         )
         raise OutputError("output folder", [problem])
@@ -182,25 +206,22 @@ def prepare_output(folder: Path) -> None:
         OutputError: The folder already contains a run, is a file, is not writable, or its disk is nearly full.
     """
     refuse_output(folder)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"can this folder be written?")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an operating system error for `path` into an `OutputError` with a remedy."""
     try:
-        yield
-    except OSError as error:
-        ancestor = next(parent for parent in path.absolute().parents if parent.exists())
-        free_mb = shutil.disk_usage(ancestor).free / 1e6
-        problem = (
-            f"{path} cannot be written: {error.strerror or error} ({free_mb:.0f} MB free on its disk); make room, or "
-            "get the right to write there, or choose another output_dir"
-        )
-        raise OutputError("output folder", [problem]) from error
+        make_private(folder)
+        with writing(folder), tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"can this folder be written?")
+    except WriteError as error:
+        raise OutputError("output folder", [f"{error}, or choose another output_dir"]) from error
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder that only its owner can read, and its parents. An existing folder keeps its rights.
+
+    Raises:
+        WriteError: The disk is full or cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(mode=ONLY_OWNER, parents=True, exist_ok=True)
 
 
 def _rollout_line(task: Task, rollout: Rollout, grade: Grade) -> dict[str, Any]:
@@ -243,31 +264,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _dump(value: Mapping[str, Any]) -> str:
+def _dump(value: Mapping[str, Any]) -> bytes:
     """Return one line of JSON with its newline."""
-    return json.dumps(_plain(value), allow_nan=False) + "\n"
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a JSON Lines file, without an incomplete last line."""
-    with path.open(encoding="ascii", errors="replace") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
-
-
-def _append(path: Path, lines: Sequence[str]) -> None:
-    """Append lines to a file and flush them to the operating system."""
-    with writing(path), path.open("a", encoding="ascii") as file:
-        file.writelines(lines)
-
-
-def _replace(path: Path, lines: Iterable[str]) -> None:
-    """Write a file under another name, then rename it, so that readers never see half a file."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with writing(path):
-        with unfinished.open("w", encoding="ascii") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+    return (json.dumps(_plain(value), allow_nan=False) + "\n").encode("ascii")

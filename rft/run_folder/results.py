@@ -11,16 +11,24 @@ from typing import Any
 from rft.config import RunConfig
 from rft.metrics.held_out import metric_bounds
 from rft.metrics.intervals import estimate, paired_difference
-from rft.run_folder.checkpoint import save_adapter, save_model
 from rft.run_folder.model_card import model_card
 from rft.run_folder.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
+from rft.run_folder.result_folders import save_adapter, save_model
 from rft.run_folder.summary import build_summary
 from rft.types import Adapter, FullWeights
 from rft.wording import plural
 
 
 def summarize(
-    recorder: Recorder, run: RunConfig, *, status: str, split: str, wall_s: float, after_s: float, **more: Any
+    recorder: Recorder,
+    run: RunConfig,
+    *,
+    status: str,
+    split: str,
+    wall_s: float,
+    after_s: float,
+    checkpoint_s: float,
+    **more: Any,
 ) -> dict[str, Any]:
     """Write summary.json from the files of the run, which also contain the steps before a resume.
 
@@ -31,6 +39,7 @@ def summarize(
         split: The tasks measured before and after the run.
         wall_s: Duration of the run, seconds.
         after_s: Duration of the measurement after the run, which metrics.jsonl does not contain.
+        checkpoint_s: Duration of the last checkpoint, which metrics.jsonl does not contain either.
         more: Further keys.
     """
     summary = summary_of(
@@ -41,7 +50,8 @@ def summarize(
         split=split,
         wall_s=wall_s,
     )
-    summary["time_s"]["evaluate"] = summary["time_s"].get("evaluate", 0.0) + after_s
+    for phase, seconds in (("evaluate", after_s), ("checkpoint", checkpoint_s)):
+        summary["time_s"][phase] = summary["time_s"].get(phase, 0.0) + seconds
     summary |= more
     recorder.summary(summary)
     return summary

@@ -21,8 +21,9 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from rft.durable import writing
 from rft.errors import LearnError
-from rft.run_folder.recorder import TOKENS, writing
+from rft.run_folder.recorder import TOKENS
 from rft.types import Grade, GradedGroup, Policy, Rollout, Split, StopReason, Task
 
 _SHA256 = "sha256"
@@ -43,7 +44,7 @@ def write_shard(run_folder: Path, step: int, groups: Sequence[GradedGroup]) -> N
         groups: The groups that the learner is about to receive.
 
     Raises:
-        OutputError: The disk is full or cannot be written.
+        WriteError: The disk is full or cannot be written.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     policies = list(dict.fromkeys(rollout.policy for rollout in rollouts))

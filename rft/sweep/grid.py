@@ -24,6 +24,7 @@ from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
 from rft.run.memory import forecast_here, planned_micro_batch
 from rft.run.plan import as_table, run_rows
+from rft.run_folder.run_lock import RunLock
 from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, distinct_overrides, outcome_of, read_outcomes
 from rft.sweep.report import finish_sweep
@@ -47,25 +48,29 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
     """
     grid = read_grid(words)
     runs = check_trials(grid.trials, grid.folder)
+    if runs[0].or_resume and not any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in words):
+        problem = "or_resume=true: give hydra.sweep.dir=<folder>, too; the default folder is a new one at every start"
+        raise ConfigError("configuration", [problem])
     if all(run.dry_run for run in runs):
         forecast = forecast_here(runs[0], prepare_all(runs)[0])
         _tell(console, f"{plural(len(runs), 'trial')} can start; the first would be:")
         rows = run_rows(runs[0], micro_batch=planned_micro_batch(runs[0], forecast))
         console.print(Text("\n".join(as_table(rows))), soft_wrap=True)
         return 0
-    if read_outcomes(grid.folder):
+    if read_outcomes(grid.folder) and not runs[0].or_resume:
         raise OutputError("sweep folder", [f"{grid.folder} already holds a sweep; set another hydra.sweep.dir"])
     sweep = _Sweep(grid, runs, console)
     started = time.monotonic()
     # The folder's name contains the time, so Hydra would compute another one.
     fixed = [word for word in words if not word.lstrip("+").startswith("hydra.sweep.dir=")]
-    try:
-        return with_hydra("train", [*fixed, f"hydra.sweep.dir='{grid.folder}'"], sweep.one, sweep.many)
-    except KeyboardInterrupt:  # between two trials of hydra/launcher=basic
-        return EXIT_CODES[signal.SIGINT]
-    finally:
-        if sweep.has_begun:
-            sweep.finish(wall_s=time.monotonic() - started)
+    with RunLock(grid.folder, key="hydra.sweep.dir"):
+        try:
+            return with_hydra("train", [*fixed, f"hydra.sweep.dir='{grid.folder}'"], sweep.one, sweep.many)
+        except KeyboardInterrupt:  # between two trials of hydra/launcher=basic
+            return EXIT_CODES[signal.SIGINT]
+        finally:
+            if sweep.has_begun:
+                sweep.finish(wall_s=time.monotonic() - started)
 
 
 def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[Prepared]:
@@ -84,6 +89,12 @@ def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[P
     )
 
 
+def _in_folder(run: RunConfig, folder: str) -> RunConfig:
+    """Return the run in the folder that Hydra chose, which it also continues from if it has begun there."""
+    resume = folder if run.resume == run.output_dir else run.resume
+    return run.model_copy(update={"output_dir": folder, "resume": resume})
+
+
 class _Sweep:
     """The trials of a grid, as Hydra's launchers run them."""
 
@@ -93,6 +104,7 @@ class _Sweep:
         self._prepared = prepare_all(runs)
         self._console = console
         self._stopped: int | None = None
+        self._finished = {outcome.number for outcome in read_outcomes(grid.folder) if outcome.status == "finished"}
         self.has_begun = False
         """Whether there is a trial to report."""
 
@@ -101,9 +113,11 @@ class _Sweep:
         self.has_begun = True
         number = int(HydraConfig.get().job.num)
         overrides = self._grid.trials[number]
+        if number in self._finished:
+            return 0
         if self._stopped is not None:
             return self._stopped
-        run = self._runs[number].model_copy(update={"output_dir": str(folder)})
+        run = _in_folder(self._runs[number], str(folder))
         hidden = hide_in_words(overrides, run.model_dump())
         _tell(self._console, f"trial {number} of {len(self._runs)}: {distinct_overrides(hidden, self._grid.searched)}")
         started, error, code = time.monotonic(), None, 1
@@ -131,24 +145,29 @@ class _Sweep:
                 "configuration",
                 [f"hydra.launcher.max_parallel_trials={parallel}: must be an integer from 1, or null"],
             )
+        self.has_begun = True
         trials = [
             Trial(
                 number=job.number,
                 overrides=tuple(self._grid.trials[job.number]),
-                run=self._runs[job.number].model_copy(update={"output_dir": job.folder}),
+                run=_in_folder(self._runs[job.number], job.folder),
                 prepared=self._prepared[job.number],
             )
             for job in jobs
+            if job.number not in self._finished
         ]
+        if not trials:
+            return [0 for _ in jobs]
         host = Host(
             [(trial.run, trial.prepared) for trial in trials],
             parallel=parallel,
             at_most=len(trials),
         )
-        self.has_begun = True
-        return asyncio.run(self._run(host, trials))
+        stopped, failed = asyncio.run(self._run(host, trials))
+        return [stopped or int(job.number in failed) for job in jobs]
 
-    async def _run(self, host: Host, trials: Sequence[Trial]) -> list[int]:
+    async def _run(self, host: Host, trials: Sequence[Trial]) -> tuple[int | None, set[int]]:
+        """Run the trials; return the exit code of a requested stop, and the numbers of failed trials."""
         runner = Runner(host, self._grid.searched, lambda text: _tell(self._console, text))
 
         async def work(parallel: int) -> None:
@@ -159,7 +178,7 @@ class _Sweep:
 
         stopped = await runner.on_host(work)
         failed = {outcome.number for outcome in read_outcomes(self._grid.folder) if outcome.status == "failed"}
-        return [stopped or int(trial.number in failed) for trial in trials]
+        return stopped, failed
 
     def finish(self, *, wall_s: float) -> None:
         """Compare the trials in files, plots and a table."""

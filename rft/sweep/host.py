@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
 
 from rft.cluster import nodes_now, ray_session, starts_ray, this_machine
 from rft.config import RunConfig
@@ -84,11 +85,18 @@ class Host:
         return lines
 
     def open_parts(
-        self, run: RunConfig, prepared: Prepared, emit: Emit
+        self, run: RunConfig, prepared: Prepared, emit: Emit, *, checkpoint: Path | None = None
     ) -> AbstractAsyncContextManager[Parts[RecoveringLearner]]:
-        """Open the parts of a trial. Shared samplers stay open when the block ends."""
+        """Open the parts of a trial. Shared samplers stay open when the block ends.
+
+        Args:
+            run: The configuration of the trial.
+            prepared: Its inputs.
+            emit: Receives the events of the trial.
+            checkpoint: The checkpoint that a continued trial starts from.
+        """
         shared_ray = SharedRay(address=self._address, parallel=self._parallel, fork_servers=self._fork_servers)
         samplers = None
         if why_alone(run, prepared) is None:
             samplers = self._engines.lease(run, prepared, shared_ray)
-        return open_parts(run, prepared, emit, shared_ray=shared_ray, samplers=samplers)
+        return open_parts(run, prepared, emit, checkpoint=checkpoint, shared_ray=shared_ray, samplers=samplers)

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from rft.durable import writing
 from rft.run_folder.plots import BLUE, GREY, PALE, RED, STYLE
-from rft.run_folder.recorder import read_metrics, writing
+from rft.run_folder.recorder import read_metrics
 from rft.sweep.outcome import Outcome
 
 MAX_LABEL_CHARACTERS = 48
@@ -28,7 +29,7 @@ def plot_sweep(folder: Path, best_first: Sequence[Outcome], searched: Sequence[s
         searched: The keys that differ between trials.
 
     Raises:
-        OutputError: The disk is full or cannot be written.
+        WriteError: The disk is full or cannot be written.
     """
     scored = [outcome for outcome in best_first if outcome.score is not None]
     courses = {outcome: course for outcome in best_first if (course := _course(outcome))}

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rft.durable import writing
 from rft.imports import missing_packages
-from rft.run_folder.recorder import write_json, writing
+from rft.run_folder.recorder import write_json
 from rft.sweep.outcome import Direction, Outcome, ranked, winner
 from rft.wording import plural
 
@@ -46,7 +47,7 @@ def finish_sweep(
         The content of sweep.json.
 
     Raises:
-        OutputError: The disk is full or cannot be written.
+        WriteError: The disk is full or cannot be written.
     """
     best = winner(outcomes, direction)
     with writing(folder):

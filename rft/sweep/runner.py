@@ -13,15 +13,17 @@ from pathlib import Path
 from rich.console import Console
 
 from rft.config import RunConfig
+from rft.durable import writing
 from rft.errors import RftError
 from rft.events import Event, Measured
 from rft.metrics.intervals import Estimate
 from rft.redaction import hide, hide_in_words, secrets_in
-from rft.run.folder import open_recorder
+from rft.run.folder import open_recorder, start_of
 from rft.run.inputs import Prepared
 from rft.run.terminal import Terminal
 from rft.run.training import Training
-from rft.run_folder.recorder import writing
+from rft.run_folder.results import nothing_left_to_do
+from rft.run_folder.run_lock import RunLock
 from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, distinct_overrides, outcome_of
 from rft.terminal.interrupt import SweepInterrupt
@@ -128,18 +130,28 @@ class Runner:
 
     async def _train(self, trial: Trial, folder: Path, go_on: GoOn | None) -> None:
         run, prepared = trial.run, trial.prepared
-        recorder = open_recorder(run, prepared, ["rft", "train", *trial.overrides], None)
+        warnings: list[str] = []
         validation = ValidationSink(lambda text: self._say(f"trial {trial.number}, {text}"), go_on)
-        with writing(folder / LOG), (folder / LOG).open("w", encoding="utf-8") as log:
-            training = Training(
-                run=run,
-                prepared=prepared,
-                parts=partial(self._host.open_parts, run, prepared),
-                recorder=recorder,
-                sinks=[Terminal(Console(file=log, width=LOG_COLUMNS), folder), validation],
-                should_prune=lambda: validation.is_pruned,
-            )
-            await training.train()
+        with RunLock(folder):
+            start = start_of(run, say=self._say, warn=warnings.append)
+            if start.last_step and nothing_left_to_do(run, start.last_step):
+                return
+            recorder = open_recorder(run, prepared, ["rft", "train", *trial.overrides], start.last_step)
+            with writing(folder / LOG):
+                log = (folder / LOG).open("a", encoding="utf-8")
+            with log:
+                training = Training(
+                    run=run,
+                    prepared=prepared,
+                    parts=partial(self._host.open_parts, run, prepared, checkpoint=start.checkpoint),
+                    recorder=recorder,
+                    sinks=[Terminal(Console(file=log, width=LOG_COLUMNS), folder), validation],
+                    should_prune=lambda: validation.is_pruned,
+                    last_step=start.last_step or 0,
+                    fetched=start.fetched,
+                    warnings=warnings,
+                )
+                await training.train()
 
 
 class ValidationSink:

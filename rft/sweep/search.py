@@ -18,23 +18,24 @@ from rft.config.command_line import quoted
 from rft.config.commands import load_training
 from rft.config.grid import check_trials
 from rft.config.search import Search, key_of, read_search
+from rft.durable import replace_file
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.inputs import Prepared, Reuse, prepare
-from rft.run_folder.recorder import writing
+from rft.run_folder.run_lock import RunLock
 from rft.secrets import HIDDEN
 from rft.sweep.grid import prepare_all
 from rft.sweep.host import Host
-from rft.sweep.outcome import Outcome, outcome_of, read_outcomes, record
+from rft.sweep.outcome import outcome_of, read_outcomes
 from rft.sweep.report import SWEEP, finish_sweep
 from rft.sweep.runner import Runner, Trial
 from rft.sweep.study import STUDY, Asked, Study
 from rft.wording import plural
 
 SEARCH = "search.yaml"
-MAY_CHANGE_ON_RESUME = ("sweep.trials", "sweep.parallel", "dry_run")
+MAY_CHANGE_ON_RESUME = ("sweep.trials", "sweep.parallel", "dry_run", "or_resume")
 COUNTED = ("finished", "pruned", "failed")
-"""Statuses that count towards `sweep.trials`; other trials are repeated."""
+"""Statuses that count towards `sweep.trials`; other trials are continued."""
 
 
 def run_search(words: Sequence[str], *, console: Console) -> int:
@@ -51,6 +52,9 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
         UsageError: Contains all problems; no trial was started.
     """
     search = _resumed(words) or read_search(words)
+    if search.config.or_resume and search.config.output_dir is None:
+        problem = "or_resume=true: give output_dir=<folder>, too; the default folder is a new one at every start"
+        raise ConfigError("configuration", [problem])
     folder = _folder(search)
     runs = check_trials(search.corners(), folder)
     reuse = Reuse()
@@ -60,27 +64,28 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
         console.print(Text(f"no problems; the search would be: {_plan(search, folder)}"), soft_wrap=True)
         return 0
     hidden = hide_in_words(words, runs[0].model_dump())
-    if search.config.resume is None and not _is_begun(folder, hidden):
-        _begin(folder, hidden)
     host = Host(
         list(zip(runs, prepared, strict=True)),
         parallel=search.config.sweep.parallel,
         at_most=search.config.sweep.trials,
         are_all=False,
     )
-    started = time.monotonic()
-    searching = _Searching(search, folder, host, console, runs[0].model_dump(), reuse)
-    try:
-        code = asyncio.run(searching.run())
-    finally:
-        sweep = finish_sweep(
-            folder,
-            read_outcomes(folder),
-            searched=list(search.space),
-            wall_s=time.monotonic() - started,
-            console=console,
-            direction=search.config.sweep.direction,
-        )
+    with RunLock(folder, key="resume" if search.config.resume else "output_dir"):
+        if search.config.resume is None and not _is_begun(folder, hidden):
+            _begin(folder, hidden)
+        started = time.monotonic()
+        searching = _Searching(search, folder, host, console, runs[0].model_dump(), reuse)
+        try:
+            code = asyncio.run(searching.run())
+        finally:
+            sweep = finish_sweep(
+                folder,
+                read_outcomes(folder),
+                searched=list(search.space),
+                wall_s=time.monotonic() - started,
+                console=console,
+                direction=search.config.sweep.direction,
+            )
     if code:
         console.print(Text(f"\nto continue: rft sweep resume={folder}"), soft_wrap=True)
     return code or int(sweep["winner"] is None)
@@ -98,22 +103,21 @@ class _Searching:
         self._values = values
         self._reuse = reuse
         self._study = Study(folder, search.config.sweep, search.space)
-        self._catch_up()
+        self._unfinished = self._catch_up()
         self._num_done = sum(outcome.status in COUNTED for outcome in read_outcomes(folder))
         self._to_begin = search.config.sweep.trials - self._num_done
         self._runner = Runner(host, list(search.space), self._tell)
 
-    def _catch_up(self) -> None:
-        """Report outcomes to the study that were missing when the sweep was killed."""
-        ended = {outcome.number: outcome for outcome in read_outcomes(self._folder)}
-        for number, settings in self._study.running().items():
-            lost = Outcome(
-                number=number,
-                overrides=tuple(hide_in_words(self._search.overrides(settings), {})),
-                folder=self._folder / str(number),
-                status="interrupted",
-            )
-            self._study.tell(ended.get(number) or record(lost))
+    def _catch_up(self) -> list[Asked]:
+        """Report outcomes to the study that were missing when the sweep was killed; return the trials to continue."""
+        ended = {outcome.number: outcome for outcome in read_outcomes(self._folder) if outcome.status in COUNTED}
+        unfinished = []
+        for asked in self._study.running():
+            if asked.number in ended:
+                self._study.tell(ended[asked.number])
+            else:
+                unfinished.append(asked)
+        return unfinished
 
     async def run(self) -> int:
         """Run trials up to their number; return the exit code."""
@@ -129,13 +133,17 @@ class _Searching:
     async def _one_after_another(self) -> None:
         while self._to_begin > 0 and self._runner.stopped is None:
             self._to_begin -= 1
-            await self._one(self._study.ask())
+            if self._unfinished:
+                await self._one(self._unfinished.pop(0), has_begun=True)
+            else:
+                await self._one(self._study.ask())
 
-    async def _one(self, asked: Asked) -> None:
+    async def _one(self, asked: Asked, *, has_begun: bool = False) -> None:
+        """Run a trial; one that has begun before continues from its last checkpoint."""
         overrides = self._search.overrides(asked.settings)
         folder = self._folder / str(asked.number)
         try:
-            run = load_training(overrides, quoted(folder))
+            run = load_training([*overrides, f"or_resume={str(has_begun).lower()}"], quoted(folder))
             prepared = prepare(run, needs_training_tasks=True, reuse=self._reuse)
         except UsageError as error:  # settings that are valid individually, but not together
             hidden = hide_in_words(overrides, self._values)
@@ -145,7 +153,8 @@ class _Searching:
         else:
             trial = Trial(number=asked.number, overrides=tuple(overrides), run=run, prepared=prepared)
             outcome = await self._runner.run(trial, asked.go_on)
-        self._study.tell(outcome)
+        if outcome.status in COUNTED:  # an interrupted trial continues when the sweep does
+            self._study.tell(outcome)
 
     def _tell(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
@@ -173,19 +182,18 @@ def _fixed(words: Sequence[str]) -> list[str]:
 
 
 def _begin(folder: Path, words: Sequence[str]) -> None:
-    """Create the folder, and store the command line without secrets for a resume.
+    """Store the command line without secrets for a resume.
 
     Raises:
-        OutputError: The folder contains another sweep, or cannot be written.
+        OutputError: The folder contains another sweep.
+        WriteError: The folder cannot be written.
     """
     if any((folder / name).exists() for name in (SEARCH, SWEEP, STUDY)):
         raise OutputError(
             "output folder",
             [f"{folder} holds another sweep; continue that sweep with resume={folder}, or use another output_dir"],
         )
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SEARCH).write_text(yaml.safe_dump({"words": list(words)}), encoding="utf-8")
+    replace_file(folder / SEARCH, [yaml.safe_dump({"words": list(words)}).encode()])
 
 
 def _resumed(words: Sequence[str]) -> Search | None:

@@ -69,25 +69,23 @@ class Study:
             constant_liar=True,
         )
 
-    def running(self) -> dict[int, dict[str, str]]:
-        """Settings of started trials without a reported end, by number."""
-        states = (TrialState.RUNNING,)
-        running = self._study.get_trials(deepcopy=False, states=states)
-        return {int(trial.number): _settings(trial) for trial in running}
+    def running(self) -> list[Asked]:
+        """Return the trials that have started, and whose end was not reported, by number."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        # Optuna has no public way to a running trial of an earlier process.
+        return [Asked(optuna.Trial(self._study, trial._trial_id)) for trial in running]
 
     def ask(self) -> Asked:
         """Return the next trial."""
         return Asked(self._study.ask(self._space))
 
     def tell(self, outcome: Outcome) -> None:
-        """Record the outcome of a trial."""
+        """Record the end of a trial. An interrupted trial has not ended: it continues when the sweep does."""
         number = outcome.number
         if outcome.status == "finished" and outcome.score is not None:
             self._study.tell(number, outcome.score.mean)
             return
         self._study.tell(number, state=TrialState.PRUNED if outcome.status == "pruned" else TrialState.FAIL)
-        if outcome.status == "interrupted":  # a resume begins with the same settings
-            self._study.enqueue_trial(self._study.get_trials(deepcopy=False)[number].params)
 
 
 def database(folder: Path) -> str:
@@ -95,7 +93,7 @@ def database(folder: Path) -> str:
     return URL.create("sqlite", database=str((folder / STUDY).absolute())).render_as_string(hide_password=False)
 
 
-def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial) -> dict[str, str]:
+def _settings(trial: optuna.Trial) -> dict[str, str]:
     return {key: text_of(value) for key, value in trial.params.items()}
 
 

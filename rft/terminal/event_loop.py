@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
-from rft.terminal.interrupt import EXIT_CODES, tell_listeners
+from rft.terminal.interrupt import handled_signals, tell_listeners
 from rft.waiting import in_thread
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 def run_to_end(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine as `asyncio.run` does; inside a running event loop, run it on a loop in another thread.
 
-    The calling thread waits for the result either way. If it is the main thread, SIGINT and SIGTERM go to every
+    The calling thread waits for the result either way. If it is the main thread, signals go to every
     `Interrupt` that listens. If none listens, they cancel the coroutine and then take their usual effect.
 
     Args:
@@ -66,7 +66,7 @@ class _Background(Generic[T]):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._receive) for number in EXIT_CODES}
+        before = {number: signal.signal(number, self._receive) for number in list(handled_signals())}
         try:
             yield
         finally:

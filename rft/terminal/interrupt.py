@@ -1,17 +1,32 @@
-"""Handles Ctrl-C: the first finishes and saves the current step, the second stops at once.
+"""Ends a run in order: on Ctrl-C, when the system asks for it, or when the machine will be taken away.
 
-If one process has several runs, a signal reaches each run, and their sweep.
+    SIGINT     exit code 130    Ctrl-C: the current step is finished and saved; the second Ctrl-C stops at once
+    SIGTERM    exit code 143    as Ctrl-C, but the step has a deadline
+    SIGHUP     exit code 129    the terminal is closed: as SIGTERM; not if the command runs under nohup
+    a notice   exit code 75     `loop.notice` announces the end of the machine: as SIGTERM
+
+If one process has several runs, a signal or a notice reaches each run, and their sweep.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+NOTICE_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h
+"""Exit code of a run that was saved because of a notice: start it again."""
 _listening: list[Interrupt] = []
+
+
+def handled_signals() -> Iterator[signal.Signals]:
+    """Yield the signals to handle. `nohup` ignores SIGHUP, so that a command survives its terminal."""
+    for number in EXIT_CODES:
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            yield number
 
 
 def listen_again() -> None:
@@ -23,24 +38,32 @@ def listen_again() -> None:
     Only the main thread can install handlers. On other threads, `tell_listeners` forwards signals.
     """
     if _listening and _on_main_thread():
-        for number in EXIT_CODES:
+        for number in handled_signals():
             asyncio.get_running_loop().add_signal_handler(number, tell_listeners, number)
 
 
 class Interrupt:
-    """Listens for SIGINT and SIGTERM during the block; use it within the running event loop.
+    """Listens for signals and notices during the block; use it within the running event loop.
 
     Args:
         say: Receives a message about the next action.
+        step_timeout_s: Seconds that the current step may take after a signal other than SIGINT, or after a notice; None
+            sets no limit.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], *, step_timeout_s: float | None = None) -> None:
         self._say = say
+        self._step_timeout_s = step_timeout_s
+        self._deadline: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self.exit_code: int | None = None
         """Exit code of a requested stop, or None."""
         self.can_wait = False
         """Whether the run can stop at the end of a step; otherwise the first signal stops at once."""
+        self.can_drop_step: Callable[[], bool] = lambda: False
+        """Whether the current step can be dropped, and the step before it saved."""
+        self.has_dropped_step = False
+        """Whether the deadline of the current step has passed, and its task was cancelled."""
 
     def __enter__(self) -> Interrupt:
         self._task = asyncio.current_task()
@@ -50,9 +73,11 @@ class Interrupt:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
         _listening.remove(self)
         if not _listening and _on_main_thread():
-            for number in EXIT_CODES:
+            for number in handled_signals():
                 asyncio.get_running_loop().remove_signal_handler(number)
 
     @property
@@ -62,12 +87,36 @@ class Interrupt:
 
     def receive(self, number: signal.Signals) -> None:
         """Request a stop at the end of the step, or at once if that is impossible or was requested before."""
+        self._request(EXIT_CODES[number], has_deadline=number is not signal.SIGINT)
+
+    def notice(self, text: str) -> None:
+        """Request a stop at the end of the step, unless a stop was requested before.
+
+        Args:
+            text: What announced the end of the machine.
+        """
+        if not self.requested:
+            self._say(text)
+            self._request(NOTICE_EXIT_CODE, has_deadline=True)
+
+    def _request(self, exit_code: int, *, has_deadline: bool) -> None:
         first = not self.requested
-        self.exit_code = EXIT_CODES[number]
-        if first and self.can_wait:
-            self._say("stopping after the current step is finished and saved (press again to stop at once)")
-        else:
+        self.exit_code = exit_code
+        if not (first and self.can_wait):
             self._stop()
+            return
+        limit = ""
+        if has_deadline and (timeout_s := self._step_timeout_s) is not None:
+            self._deadline = asyncio.get_running_loop().call_later(timeout_s, self._drop_step)
+            limit = f", for which it has {timeout_s:g} s"
+        self._say(f"stopping after the current step is finished and saved{limit} (press again to stop at once)")
+
+    def _drop_step(self) -> None:
+        """Drop a step that is still being sampled. A step that is being learned ends soon, and is saved."""
+        if self.can_wait and self.can_drop_step() and self._task is not None:
+            self._say(f"the current step took longer than {self._step_timeout_s:g} s; saving the step before it")
+            self.has_dropped_step = True
+            self._task.cancel()
 
     def _stop(self) -> None:
         if self._task is not None:
@@ -78,10 +127,10 @@ class Interrupt:
 class SweepInterrupt(Interrupt):
     """Listens for a whole sweep. Trials also listen and stop themselves. Without trials, the sweep stops at once."""
 
-    def receive(self, number: signal.Signals) -> None:
-        """Request a stop: no further trial starts."""
+    def _request(self, exit_code: int, *, has_deadline: bool) -> None:
+        """Request a stop: no further trial starts. Each trial has its own deadline."""
         first = not self.requested
-        self.exit_code = EXIT_CODES[number]
+        self.exit_code = exit_code
         if all(listening is self for listening in _listening):
             self._stop()
         elif first:
@@ -96,10 +145,31 @@ class SweepInterrupt(Interrupt):
 def tell_listeners(number: signal.Signals) -> bool:
     """Forward a signal to every listening `Interrupt`; return whether any listens. Call it on their event loop."""
     signal.alarm(0)  # Ray's handler may have set an alarm that aborts the process
+    if number is signal.SIGHUP:
+        _leave_terminal()
     listening = list(_listening)
     for interrupt in listening:
         interrupt.receive(number)
     return bool(listening)
+
+
+def tell_listeners_of_notice(text: str) -> None:
+    """Forward a notice to every listening `Interrupt`. Call it on their event loop.
+
+    Args:
+        text: What announced the end of the machine.
+    """
+    for interrupt in list(_listening):
+        interrupt.notice(text)
+
+
+def _leave_terminal() -> None:
+    """Write the rest of the output nowhere, since writing to a closed terminal fails."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        if os.isatty(descriptor):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _on_main_thread() -> bool:

@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -18,10 +19,11 @@ import pytest
 import rft
 from rft.config import RunConfig
 from rft.config.commands import load_training
-from rft.errors import LearnError
+from rft.errors import LearnError, OutputError, UsageError
 from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.run_lock import RunLock
 from rft.types import GradedGroup, Rollout
-from tests.run.conftest import FakeParts
+from tests.run.conftest import BASE, FakeParts
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "quickstart.ipynb"
 SMALL = ("sampler=fake", "learner=fake", "loop.prompts_per_step=2", "loop.completions_per_prompt=2", "logging=none")
@@ -32,6 +34,7 @@ TASKS = (
     "data.validation=null",
     "evaluation.every_steps=null",
 )
+TRAIN_WORD = "experiment=quickstart"
 TRAIN = 'rft.train("experiment=quickstart", {"loop.steps": 3}, quiet=True)'
 
 
@@ -147,3 +150,85 @@ def test_a_failure_is_raised_and_the_run_stays_on_disk(parts: FakeParts) -> None
     run = rft.open_run("run")
     assert (run.status, run.summary["steps"], run.summary["error"]) == ("failed", 1, "the learner is gone")
     assert parts.is_closed
+
+
+def reset(parts: FakeParts, step: int) -> None:
+    """Let the parts start anew from a checkpoint; step 0 is the base model."""
+    parts.step, parts.policy, parts.learning = step, BASE, lambda step: None
+
+
+OR_RESUME = ("experiment=quickstart", {"loop.steps": 3, "loop.checkpoint_every_steps": 1, "or_resume": True})
+
+
+@pytest.mark.parametrize("fails_in", [1, 3])
+def test_the_same_call_starts_a_run_and_continues_it(parts: FakeParts, fails_in: int) -> None:
+    rft.train(*OR_RESUME, quiet=True)
+    expected = [rollout["completion"] for rollout in rft.open_run("run").rollouts()]
+    shutil.rmtree("run")
+    reset(parts, 0)
+
+    def fail(step: int) -> None:
+        if step == fails_in:
+            raise LearnError("the learner is gone")
+
+    parts.learning = fail
+    with pytest.raises(LearnError):
+        rft.train(*OR_RESUME, quiet=True)
+    manifest = json.loads(Path("run/manifest.json").read_text())
+    Path("run/manifest.json").write_text(json.dumps(manifest | {"mark": "of the first start"}))
+    reset(parts, fails_in - 1)
+    resumed = rft.train(*OR_RESUME, quiet=True)
+    assert (resumed.status, resumed.summary["steps"]) == ("finished", 3)
+    assert [rollout["completion"] for rollout in resumed.rollouts()] == expected
+    is_same_start = "mark" in json.loads(Path("run/manifest.json").read_text())
+    assert is_same_start == (fails_in == 3), "without a checkpoint, the run begins again"
+    before = Path("run/summary.json").stat().st_mtime_ns
+    assert rft.train(*OR_RESUME, quiet=True).status == "finished"
+    assert Path("run/summary.json").stat().st_mtime_ns == before, "a finished run stays as it is"
+
+
+def test_a_second_process_is_refused_while_a_run_continues(parts: FakeParts) -> None:
+    refusals: list[str] = []
+
+    def start_another(step: int) -> None:
+        for words in ((TRAIN_WORD, {"loop.steps": 3}), ("resume=run",)):
+            with pytest.raises(UsageError) as caught:
+                rft.train(*words, quiet=True)
+            refusals.extend(caught.value.problems)
+
+    parts.learning = lambda step: start_another(step) if step == 2 else None
+    rft.train(TRAIN_WORD, {"loop.steps": 3, "loop.checkpoint_every_steps": 1}, quiet=True)
+    assert refusals[0].startswith("run already holds a run")
+    assert refusals[1].startswith(f"resume=run: process {os.getpid()} on ")
+    run = rft.open_run("run")
+    assert (run.status, list(run.metrics.index)) == ("finished", [0, 1, 2, 3])
+    assert not Path("run/run.lock").exists()
+
+
+def test_of_two_starts_at_once_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one looks for a run before the first has written its configuration."""
+    monkeypatch.setattr("rft.run.inputs.refuse_output", lambda folder: None)
+    with RunLock(Path("run")), pytest.raises(OutputError, match=r"output_dir=run: process .* uses the folder since"):
+        rft.train(TRAIN_WORD, quiet=True)
+
+
+def test_a_damaged_checkpoint_is_a_warning_of_the_resumed_run(
+    parts: FakeParts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(step: int) -> None:
+        if step == 4:
+            raise LearnError("the learner is gone")
+
+    parts.learning = fail
+    with pytest.raises(LearnError):
+        rft.train(TRAIN_WORD, {"loop.steps": 4, "loop.checkpoint_every_steps": 1}, quiet=True)
+    Path("run/checkpoints/checkpoint-3/step").write_text("X")
+    reset(parts, 2)
+    run = rft.train("resume=run")
+    warning = (
+        "warning: run/checkpoints/checkpoint-3 is damaged: step has another content than when it was written; "
+        "the run continues from checkpoint-2"
+    )
+    assert warning in capsys.readouterr().out.replace("\n", " ")
+    assert (run.status, list(run.metrics.index)) == ("finished", [0, 1, 2, 3, 4])
+    assert Path("run/checkpoints/damaged-checkpoint-3").is_dir()

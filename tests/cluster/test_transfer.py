@@ -19,6 +19,7 @@ from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
 from rft.cluster.preparation import send_model
 from rft.errors import ClusterError
+from rft.learning.checkpoints import seal
 from rft.learning.spec import COMPLETE
 from rft.models.base_model import fingerprint
 
@@ -140,23 +141,24 @@ def test_checkpoints_come_back_and_old_ones_go(node: Path, tmp_path: Path, make_
     assert not there.exists()
 
 
-def test_the_mark_of_a_whole_checkpoint_comes_last(
-    node: Path, tmp_path: Path, make_learner_spec: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_that_arrives_damaged_is_refused(node: Path, tmp_path: Path, make_learner_spec: Any) -> None:
     run = tmp_path / "run"
     run.mkdir()
     mirror = mirror_of(node, run)
-    made = checkpoint(asyncio.run(mirror.move(make_learner_spec(run))).run_folder, 1, b"x")
-    (made / "zzz").write_bytes(b"sorted after the mark")
-    arrived = []
-    monkeypatch.setattr("rft.cluster.mirrored_learner.fetch", lambda keeper, path, *_, **__: _note(arrived, path))
+    there = asyncio.run(mirror.move(make_learner_spec(run))).run_folder
+    seal(checkpoint(there, 1, b"old"), 1)
     asyncio.run(mirror.bring_back())
-    assert arrived[-1].endswith(f"checkpoint-1/{COMPLETE}")
-    assert len(arrived) == 3
-
-
-async def _note(arrived: list[str], path: str) -> None:
-    arrived.append(path)
+    made = checkpoint(there, 2, b"new")
+    seal(made, 2)
+    (made / "weights").write_bytes(b"NEW")
+    with pytest.raises(ClusterError, match=r"checkpoint-2 arrived damaged .*: weights has another content"):
+        asyncio.run(mirror.bring_back())
+    assert [folder.name for folder in (run / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
+    (made / "weights").write_bytes(b"new")
+    asyncio.run(mirror.bring_back())
+    assert [folder.name for folder in (run / "checkpoints").iterdir() if folder.name != "checkpoint-1"] == [
+        "checkpoint-2"
+    ]
 
 
 def test_a_resumed_learner_finds_its_checkpoint_and_its_template(

@@ -21,7 +21,7 @@ from rft.config.commands import load_merge
 from rft.errors import ConfigError, ModelError, OutputError
 from rft.learning.publication_weights import pack_adapter
 from rft.models.base_model import load_tokenizer, locate
-from rft.run_folder.checkpoint import save_adapter
+from rft.run_folder.result_folders import save_adapter
 from rft.sampling.proof import TOLERANCES, Gap
 
 IDS = torch.arange(5, 35).unsqueeze(0)

@@ -15,7 +15,7 @@ from rft.errors import ConfigError, OutputError, UsageError
 
 ALLOWED = (
     "dry_run, audit, storage, storage_timeout_s, loop.steps, loop.checkpoint_every_steps, loop.keep_checkpoints, "
-    "evaluation.*, logging.*, cluster.*"
+    "loop.notice, loop.stop_timeout_s, evaluation.*, logging.*, cluster.*"
 )
 
 

@@ -24,8 +24,8 @@ def complete(*words: str) -> list[str]:
         (["s"], ["sweep", "sample", "serve-grader", "status"]),
         (["train", "--c"], ["--config-dir", "--cfg"]),
         (["train", "lo"], ["loop.", "logging.", "logging="]),
-        (["train", "loop.st"], ["loop.steps=", "loop.staleness="]),
-        (["train", "++loop.st"], ["++loop.steps=", "++loop.staleness="]),
+        (["train", "loop.st"], ["loop.steps=", "loop.staleness=", "loop.stop_timeout_s="]),
+        (["train", "++loop.st"], ["++loop.steps=", "++loop.staleness=", "++loop.stop_timeout_s="]),
         (
             ["train", "sampler="],
             ["sampler=fake", "sampler=server", "sampler=sglang_server", "sampler=transformers", "sampler=vllm"],
@@ -43,7 +43,7 @@ def complete(*words: str) -> list[str]:
         (["grade", "da"], ["data.", "data="]),
         (["evaluate", "exp"], []),
         (["serve-grader", "po"], ["port="]),
-        (["check", "loop.st"], ["loop.steps=", "loop.staleness="]),
+        (["check", "loop.st"], ["loop.steps=", "loop.staleness=", "loop.stop_timeout_s="]),
         (["config", "loop.pass_rate.m"], ["loop.pass_rate.min", "loop.pass_rate.max"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["doctor", "--q"], ["--quick"]),
@@ -89,7 +89,7 @@ done
     assert done.stdout.splitlines() == [
         "complete -F _rft rft",
         "train",
-        "loop.steps= loop.staleness=",
+        "loop.steps= loop.staleness= loop.stop_timeout_s=",
         "transformers",
         "refuse warn off",
     ]

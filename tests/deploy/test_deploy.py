@@ -17,6 +17,7 @@ import yaml
 from rft.cluster import Node, share_out
 from rft.cluster.seating import Seat, idle_gpus_warning, missing
 from rft.config import RunConfig
+from rft.config.command_line import read_line
 from rft.config.commands import load_training
 from rft.config.schema import AttachClusterConfig
 
@@ -85,7 +86,10 @@ def test_the_claim_is_there() -> None:
 def test_the_job_runs_what_rft_takes() -> None:
     command, subcommand, *words = shlex.split(JOB["spec"]["entrypoint"])
     assert (command, subcommand) == ("rft", "train")
-    run = load_training([*words, "logging=none"])
+    assert words[0] == "--or-resume", "a retry of the job continues the run"
+    assert JOB["spec"]["backoffLimit"] > 0
+    run = load_training([*read_line(words, "rft train").words, "logging=none"])
+    assert (run.or_resume, run.resume) == (True, None)
     assert run.cluster == AttachClusterConfig()
     # The samplers and the learner get one GPU each, so that none of the rented GPUs is idle.
     [group] = JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"]
@@ -123,14 +127,16 @@ def test_the_slurm_script_is_bash() -> None:
     assert "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK" in text
     directives = re.findall(r"^#SBATCH (--[a-z-]+)=", text, re.MULTILINE)
     assert {"--nodes", "--ntasks-per-node", "--cpus-per-task", "--time", "--signal"} <= set(directives)
+    assert "#SBATCH --requeue" in text
     assert "RAY_AUTH_MODE=token" in text
     assert "--dashboard-host" not in text
 
 
 def test_the_slurm_script_runs_what_rft_takes() -> None:
-    [words] = re.findall(r'rft train (cluster=.*) "\$@"', SBATCH.read_text())
-    values = words.replace('"$address:$PORT"', "10.0.0.1:20000").split()
-    run = load_training(["experiment=quickstart", *values])
+    [words] = re.findall(r'rft train (.*) "\$@"', SBATCH.read_text().replace(" \\\n", " "))
+    values = words.replace("$address:$PORT", "10.0.0.1:20000").replace("$output_dir", "out").replace("$notice", "note")
+    run = load_training(["experiment=quickstart", *read_line(shlex.split(values), "rft train").words])
+    assert (run.or_resume, run.output_dir, run.loop.notice) == (True, "out", "note")
     assert run.cluster == AttachClusterConfig(address="10.0.0.1:20000", placement_timeout_s=600.0)
 
 

@@ -157,7 +157,7 @@ def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: 
     assert re.search(f"rft: the copy of the run is not complete: {failure}", run.output)
     assert f"rft train resume={folder}/first/run copies what is missing" in run.output
     summary = json.loads((folder / "first" / "run" / "summary.json").read_text())
-    assert (summary["status"], summary["storage"]["failed_copies"]) == ("finished", 2)
+    assert (summary["status"], summary["storage"]["failed_copies"]) == ("finished", 3)
 
     (folder / "first" / "spoil").unlink()
     (folder / "bucket").unlink()

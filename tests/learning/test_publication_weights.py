@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from rft.learning.publication_weights import fingerprint, pack_adapter
 from rft.models.base_model import load_tokenizer
-from rft.run_folder.checkpoint import save_adapter
+from rft.run_folder.result_folders import save_adapter
 from rft.types import Adapter
 
 pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test

@@ -5,6 +5,7 @@ When one of these fails after an update of TRL, the message begins with "TRL cha
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -217,7 +218,9 @@ def test_old_checkpoints_are_removed(build: Build, group_for: GroupFor, tmp_path
         learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.0])])
         learner.save()
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
-    assert names == ["checkpoint-2", "checkpoint-3"], "TRL changed: save_total_limit is not kept"
+    assert names == ["checkpoint-2", "checkpoint-3"]
+    state = json.loads((tmp_path / "run" / "checkpoints" / "checkpoint-3" / "trainer_state.json").read_text())
+    assert state["log_history"] == [], "it would grow with every step, and stand in every checkpoint"
 
 
 def test_a_checkpoint_that_a_killed_process_left_unfinished_is_replaced(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from rich.console import Console
 from rft.config.commands import load_training
 from rft.data.splits import TaskSets
 from rft.events import Emit
+from rft.learning.checkpoints import new_checkpoint
 from rft.run.parts import Parts
 from rft.run.terminal import Terminal
 from rft.run.training import Training
@@ -38,6 +38,10 @@ WORDS = (
 )
 
 
+async def _nothing() -> None:
+    """Wait for nothing."""
+
+
 class FakeParts:
     """Samplers, graders and a learner at once. A rollout's reward is its index: 0, 1, 0, 1."""
 
@@ -45,6 +49,9 @@ class FakeParts:
         self.policy = BASE
         self.is_closed = False
         self.max_restarts = 0
+        self.num_saves = 0
+        self.grading: Callable[[], Awaitable[None]] = _nothing
+        """Awaited before each grading of a batch."""
         self.learning: Callable[[int], None] = lambda step: None
         """Called with the number of each step that the learner begins."""
         self.step = 0
@@ -55,6 +62,7 @@ class FakeParts:
         return tasks
 
     async def grade(self, tasks: Sequence[Task], rollouts: Any, *, rollouts_per_task: int) -> list[GradedGroup]:
+        await self.grading()
         rewards = [float(index % 2) for index in range(rollouts_per_task)]
         return [self._make_group(rewards, task.id, policy=self.policy) for task in tasks]
 
@@ -79,9 +87,10 @@ class FakeParts:
         return Adapter(policy=self.policy, config={}, tensors=b"")
 
     async def save(self) -> None:
-        checkpoint = self._folder / "checkpoints" / f"checkpoint-{self.step}"
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        (checkpoint / "complete.json").write_text(json.dumps({"step": self.step}))
+        self.num_saves += 1
+        with new_checkpoint(self._folder, step=self.step, keep=2) as aside:
+            (aside / "state").mkdir()
+            (aside / "state" / "step").write_text(str(self.step))
 
     @asynccontextmanager
     async def open(self, emit: Emit) -> AsyncIterator[Parts[Any]]:

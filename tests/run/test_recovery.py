@@ -82,8 +82,8 @@ def test_a_loss_changes_nothing(
     assert parts.deaths == []
     assert parts.policies == expected
     assert parts.counts == counts
-    # The oldest checkpoint is that of step 2.
-    assert parts.shards == [f"step-00000{step}.safetensors" for step in (3, 4, 5)]
+    # The checkpoints of steps 4 and 5 are kept.
+    assert parts.shards == ["step-000005.safetensors"]
     # The summary also counts restarts after the last step, which no line of metrics can contain.
     assert parts.counts_of_steps == ((0, 0) if death[1] == 5 else counts)
 

@@ -1,24 +1,14 @@
-"""Which checkpoint a run goes on from, and the results that it writes."""
+"""The checkpoint that a run goes on from, and the list of all of them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import safetensors.numpy
 
 from rft.errors import OutputError
-from rft.models.adapter_folder import load_adapter
-from rft.models.base_model import load_tokenizer
-from rft.run_folder.checkpoint import last_checkpoint, save_adapter, save_model
-from rft.types import Adapter, FullWeights, Policy
-
-ADAPTER = Adapter(
-    policy=Policy(version=7, fingerprint="f7"),
-    config={"r": 16, "lora_alpha": 32, "peft_type": "LORA"},
-    tensors=safetensors.numpy.save({"a": np.ones(1, dtype=np.float32)}),
-)
+from rft.learning.checkpoints import seal
+from rft.run_folder.checkpoint import described, last_checkpoint, list_checkpoints, set_aside_later_checkpoints
 
 
 @pytest.fixture
@@ -27,18 +17,19 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model: Path) -> Any:
-    return load_tokenizer(tiny_model, None)
-
-
-def add_checkpoint(run: Path, step: int, *, whole: bool = True) -> Path:
+def add_checkpoint(run: Path, step: int, *, whole: bool = True, sealed: bool = False) -> Path:
     folder = run / "checkpoints" / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "optimizer.pt").write_text("weights")
-    if whole:
+    if sealed:
+        seal(folder, step)
+    elif whole:
         (folder / "complete.json").write_text(json.dumps({"step": step}))
     return folder
+
+
+def add_lines(run: Path, *steps: int) -> None:
+    (run / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in steps))
 
 
 def test_the_newest_by_number_not_by_name(run: Path) -> None:
@@ -50,7 +41,9 @@ def test_the_newest_by_number_not_by_name(run: Path) -> None:
 def test_an_interrupted_checkpoint_is_passed_over(run: Path) -> None:
     whole = add_checkpoint(run, 20)
     add_checkpoint(run, 40, whole=False)
-    assert last_checkpoint(run) == (whole, 20)
+    said: list[str] = []
+    assert last_checkpoint(run, said.append) == (whole, 20)
+    assert said == []
 
 
 def test_no_whole_checkpoint(run: Path) -> None:
@@ -62,74 +55,70 @@ def test_no_whole_checkpoint(run: Path) -> None:
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=rf"resume={tmp_path}: the folder contains no run \(no config.yaml\)"):
         last_checkpoint(tmp_path)
+    with pytest.raises(OutputError, match=r"the folder contains no run \(no config.yaml\)"):
+        list_checkpoints(tmp_path)
 
 
-def test_an_adapter_is_replaced_whole(tokenizer: Any, tmp_path: Path) -> None:
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "left_over.bin").write_text("of an earlier version")
-    (tmp_path / "adapter.tmp").mkdir()
-    (tmp_path / "adapter.tmp" / "half").write_text("of an interrupted write")
-    save_adapter(folder, ADAPTER, tokenizer, "")
-    assert sorted(file.name for file in folder.iterdir()) == [
-        "README.md",
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "chat_template.jinja",
-        "tokenizer.json",
-        "tokenizer_config.json",
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda file: file.write_text("wEights"), "optimizer.pt has another content than when it was written"),
+        (lambda file: file.unlink(), "optimizer.pt is missing"),
+        (lambda file: (file.parent / "complete.json").write_text(""), "complete.json is torn or altered"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    run: Path, spoil: Callable[[Path], object], problem: str
+) -> None:
+    older, newer = add_checkpoint(run, 6, sealed=True), add_checkpoint(run, 9, sealed=True)
+    spoil(newer / "optimizer.pt")
+    said: list[str] = []
+    assert last_checkpoint(run, said.append) == (older, 6)
+    assert said == [f"{newer} is damaged: {problem}; the run continues from checkpoint-6"]
+
+
+def test_no_checkpoint_is_whole(run: Path) -> None:
+    for step in (6, 9):
+        (add_checkpoint(run, step, sealed=True) / "optimizer.pt").unlink()
+    with pytest.raises(OutputError, match=r"optimizer.pt is missing") as caught:
+        last_checkpoint(run)
+    assert [problem.split(": ")[-1] for problem in caught.value.problems] == [
+        "optimizer.pt is missing",
+        "optimizer.pt is missing",
+        "no checkpoint is whole; resume from a copy of the run, or start a new run",
     ]
-    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
-def test_a_failed_write_leaves_the_old_adapter(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "adapter"
-    save_adapter(folder, ADAPTER, tokenizer, "the old one")
-
-    def disk_full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", disk_full)
-    with pytest.raises(OutputError, match="No space left on device"):
-        save_adapter(folder, ADAPTER, tokenizer, "the new one")
-    assert (folder / "README.md").read_text() == "the old one"
-    assert load_adapter(tmp_path).tensors == ADAPTER.tensors
+def test_a_checkpoint_whose_line_was_lost_is_passed_over(run: Path) -> None:
+    older, newer = add_checkpoint(run, 6, sealed=True), add_checkpoint(run, 9, sealed=True)
+    add_lines(run, *range(8))
+    said: list[str] = []
+    assert last_checkpoint(run, said.append) == (older, 6)
+    assert said == [f"{newer} is damaged: metrics.jsonl has no line for step 9; the run continues from checkpoint-6"]
+    add_lines(run, *range(10))
+    assert last_checkpoint(run) == (newer, 9)
 
 
-def test_the_tokenizer_of_a_result_has_the_template_of_the_run(tiny_model: Path, tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
-    (tmp_path / "own.jinja").write_text("{{ messages[0].content }}=", encoding="utf-8")
-    own = load_tokenizer(tiny_model, str(tmp_path / "own.jinja"))
-    weights = FullWeights(policy=ADAPTER.policy, tensors=ADAPTER.tensors)
-    save_adapter(tmp_path / "adapter", ADAPTER, own, "")
-    save_model(tmp_path / "model", weights, tiny_model, own, "")
-    chat = [{"role": "user", "content": "1+1"}]
-    for folder in (tmp_path / "adapter", tmp_path / "model"):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        assert tokenizer.apply_chat_template(chat, tokenize=False) == "1+1="
-        assert tokenizer("1+1=").input_ids == AutoTokenizer.from_pretrained(tiny_model)("1+1=").input_ids
-        assert "local" not in (folder / "tokenizer_config.json").read_text()
+def test_later_checkpoints_are_set_aside_where_they_harm_nothing(run: Path) -> None:
+    for step in (6, 9):
+        add_checkpoint(run, step, sealed=True)
+    set_aside_later_checkpoints(run, 6)
+    add_checkpoint(run, 9, sealed=True)
+    set_aside_later_checkpoints(run, 6)
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["checkpoint-6", "damaged-checkpoint-9", "damaged-checkpoint-9-2"]
 
 
-def test_a_whole_model_has_the_configuration_and_tokenizer_of_its_base(tiny_model: Path, tmp_path: Path) -> None:
-    import safetensors.torch
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    tensors = safetensors.torch.load_file(tiny_model / "model.safetensors")
-    doubled = {name: tensor.float() * 2 for name, tensor in tensors.items()}
-    weights = FullWeights(
-        policy=Policy(version=3, fingerprint="f3"),
-        tensors=safetensors.torch.save(doubled, metadata={"format": "pt"}),
-    )
-    for _ in range(2):  # one that is there already is replaced
-        save_model(tmp_path / "model", weights, tiny_model, load_tokenizer(tiny_model, None), "# Card\n")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
-    name = "model.layers.0.mlp.up_proj.weight"
-    assert torch.equal(model.state_dict()[name], base.state_dict()[name] * 2)
-    text = "1+1="
-    assert AutoTokenizer.from_pretrained(tmp_path / "model")(text) == AutoTokenizer.from_pretrained(tiny_model)(text)
-    assert (tmp_path / "model" / "README.md").read_text() == "# Card\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+def test_the_list_verifies_each(run: Path) -> None:
+    add_checkpoint(run, 3)
+    add_checkpoint(run, 6, sealed=True)
+    (add_checkpoint(run, 9, sealed=True) / "optimizer.pt").write_text("Weights")
+    add_checkpoint(run, 12, whole=False)
+    found = list_checkpoints(run)
+    assert [(one.step, described(one)) for one in found] == [
+        (12, "incomplete: the run was stopped while it wrote the checkpoint"),
+        (9, "damaged: optimizer.pt has another content than when it was written"),
+        (6, "whole"),
+        (3, "not verified: rft 0.1 wrote it, without checksums"),
+    ]
+    assert found[3].num_bytes == len("weights") + len('{"step": 3}')

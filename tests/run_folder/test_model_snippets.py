@@ -49,7 +49,7 @@ def test_an_adapter_with_peft(
 
     from rft.learning.publication_weights import pack_adapter
     from rft.models.base_model import load_tokenizer
-    from rft.run_folder.checkpoint import save_adapter
+    from rft.run_folder.result_folders import save_adapter
 
     model = make_peft_model(seed=1)
     adapter = pack_adapter(model, version=1, base_model_name=str(tiny_model))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rft.errors import OutputError
+from rft.errors import OutputError, WriteError
 from rft.events import PartsStarted
 from rft.run_folder.folder_sink import FolderSink
 from rft.run_folder.recorder import Recorder, prepare_output, read_manifest, read_metrics, read_rollouts
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StepReport, StopReason, Task
+from tests.kill_points import at_every_change
 
 Usage = namedtuple("Usage", "total used free")
 POLICY = Policy(version=1, fingerprint="9b2e51c07d44a1f0")
@@ -113,14 +114,14 @@ def test_a_summary_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> 
     recorder.summary({"status": "running", "loss": math.nan})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"status": "running", "loss": None}
     (tmp_path / "summary.json.unfinished").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match="No space left on device"):
+    with pytest.raises(WriteError, match="No space left on device"):
         recorder.summary({"status": "finished"})
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "running"
 
 
 def test_a_full_disk_is_explained(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=r"metrics\.jsonl cannot be written: No space left .* MB free .*output_dir"):
+    with pytest.raises(WriteError, match=r"metrics\.jsonl cannot be written: No space left .* MB free .*make room"):
         Recorder(tmp_path).metrics(report(1))
 
 
@@ -164,3 +165,67 @@ def test_facts_known_after_the_start_join_the_manifest(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == {"seed": 3, "samplers": [{"model_runner": "V2"}]}
     line = json.loads((tmp_path / "events.jsonl").read_text())
     assert (line["event"], line["samplers"]) == ("parts_started", [{"model_runner": "V2"}])
+
+
+def test_a_run_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    prepare_output(tmp_path / "runs" / "a")
+    assert (tmp_path / "runs" / "a").stat().st_mode & 0o777 == 0o700
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o750)
+    prepare_output(shared)
+    assert shared.stat().st_mode & 0o777 == 0o750, "who makes the folder decides"
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 30, b"\xff\xfe", b'{"step": 2, ', b"[2]"])
+def test_a_damaged_line_is_reported_and_left_out(tmp_path: Path, damage: bytes) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.metrics(report(1))
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(damage + b"\n")
+    recorder.metrics(report(3))
+    expected = f"{tmp_path}/metrics.jsonl:2: the line is damaged; rft leaves it out"
+    with pytest.warns(UserWarning, match="metrics.jsonl:2: the line is damaged"):
+        assert [line["step"] for line in read_metrics(tmp_path)] == [1, 3]
+    resumed = Recorder.resume(tmp_path, last_step=3)
+    assert resumed.damage == [expected]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 3]
+
+
+def test_a_run_that_starts_again_in_its_folder_keeps_its_events_alone(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.metrics(report(0))
+    recorder.rollouts([group()], step=0, phase="before")
+    recorder.event("warned", {"text": "slow"})
+    Recorder.resume(tmp_path, last_step=None)
+    assert (read_metrics(tmp_path), list(read_rollouts(tmp_path))) == ([], [])
+    assert "slow" in (tmp_path / "events.jsonl").read_text()
+
+
+@pytest.mark.parametrize("last_step", [2, 3])
+def test_a_resume_that_is_killed_can_be_made_again(tmp_path: Path, last_step: int) -> None:
+    def before(folder: Path) -> None:
+        recorder = Recorder(folder)
+        for step in (1, 2, 3):
+            recorder.rollouts([group()], step=step, phase="train")
+            recorder.metrics(report(step))
+
+    for folder in at_every_change(lambda folder: Recorder.resume(folder, last_step=last_step), before, tmp_path):
+        Recorder.resume(folder, last_step=last_step)
+        assert [line["step"] for line in read_metrics(folder)] == list(range(1, last_step + 1))
+        assert [line["step"] for line in read_rollouts(folder)] == list(range(1, last_step + 1))
+
+
+def test_whenever_the_process_dies_lines_are_whole(tmp_path: Path) -> None:
+    def act(folder: Path) -> None:
+        Recorder(folder).rollouts([group("two"), group("three")], step=2, phase="train")
+        Recorder(folder).metrics(report(2))
+
+    def before(folder: Path) -> None:
+        Recorder(folder).metrics(report(1))
+
+    seen = set()
+    for folder in at_every_change(act, before, tmp_path):
+        texts = tuple(line["completion"] for line in read_rollouts(folder))
+        seen.add((texts, tuple(line["step"] for line in read_metrics(folder))))
+    # A killed append leaves whole lines and at most one incomplete line, which readers skip.
+    assert seen == {((), (1,)), (("two",), (1,)), (("two", "three"), (1,)), (("two", "three"), (1, 2))}

@@ -107,6 +107,15 @@ def test_ctrl_c_during_a_grid(folder: Path, fake: tuple[str, ...], presses: int)
     for number in ("0", "1"):
         assert json.loads((folder / "sweep" / number / "summary.json").read_text())["status"] == "interrupted"
         assert list((folder / "sweep" / number / "checkpoints").glob("checkpoint-*")) or presses == 2
+    if presses == 2:
+        return
+    steps = max(json.loads((folder / "sweep" / number / "summary.json").read_text())["steps"] for number in "01") + 1
+    again = rft("train", "-m", "--or-resume", *fake, f"loop.steps={steps}", long[1], *side_by_side)
+    assert (again.code, again.left) == (0, [])
+    assert statuses(folder / "sweep") == ["finished", "finished", "finished"]
+    for number in ("0", "1", "2"):
+        lines = (folder / "sweep" / number / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(steps + 1))
 
 
 @pytest.mark.full
@@ -140,6 +149,5 @@ def test_a_search_that_is_killed_goes_on_by_the_same_command(folder: Path, fake:
     assert "1 of them have ended before and are not run again" in done.output
     assert "trial 0 begins" not in done.output
     assert (folder / "found" / "0" / "summary.json").stat().st_mtime_ns == before
-    assert statuses(folder / "found") == ["finished", "interrupted", "finished"]
-    lost, again = trials(folder / "found")[1:3]
-    assert again["overrides"] == lost["overrides"], "what was lost is run anew"
+    assert "trial 1 begins" in done.output
+    assert statuses(folder / "found") == ["finished", "finished"], "what was lost is continued under its number"

@@ -82,19 +82,20 @@ def test_without_pruning_none_is(tmp_path: Path) -> None:
         searching.tell(ended(number, 0.5))
 
 
-def test_after_a_kill_it_goes_on_and_tries_again_what_was_running(tmp_path: Path) -> None:
+def test_a_killed_study_continues_the_trials_that_were_running(tmp_path: Path) -> None:
     searching = study(tmp_path)
     searching.ask()
     searching.tell(ended(0, 0.5))
     lost = searching.ask()
+    assert lost.go_on(1, estimate(0.25))
     again = study(tmp_path)
-    assert again.running() == {1: lost.settings}
-    again.tell(ended(1, None, "interrupted"))
-    assert again.running() == {}
-    asked = again.ask()
-    assert (asked.number, asked.settings) == (2, lost.settings)
-    assert again.ask().settings != lost.settings
-    assert states(tmp_path) == ["COMPLETE", "FAIL", "RUNNING", "RUNNING"]
+    [running] = again.running()
+    assert (running.number, running.settings) == (1, lost.settings)
+    assert running.go_on(2, estimate(0.5))
+    again.tell(ended(1, 0.75))
+    assert again.running() == []
+    assert again.ask().number == 2
+    assert states(tmp_path) == ["COMPLETE", "COMPLETE", "RUNNING"]
 
 
 @pytest.mark.parametrize("name", ["lr?1", "x%20y", "ws%2Fmain", "a#b", "a b", "a=b,c", "ü"])

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from rft.terminal.interrupt import Interrupt, listen_again
+from rft.terminal import interrupt as interrupt_module
+from rft.terminal.interrupt import Interrupt, SweepInterrupt, handled_signals, listen_again, tell_listeners_of_notice
 
 
 async def send(number: signal.Signals) -> None:
@@ -20,12 +21,14 @@ async def send(number: signal.Signals) -> None:
         await asyncio.sleep(0.001)
 
 
-def run(job: Callable[[Interrupt], Awaitable[str]]) -> tuple[str, Interrupt, list[str]]:
+def run(
+    job: Callable[[Interrupt], Awaitable[str]], step_timeout_s: float | None = None
+) -> tuple[str, Interrupt, list[str]]:
     """Run a job as the app does; what it returned, or "cancelled"."""
     said: list[str] = []
 
     async def guarded() -> tuple[str, Interrupt]:
-        with Interrupt(said.append) as interrupt:
+        with Interrupt(said.append, step_timeout_s=step_timeout_s) as interrupt:
             try:
                 return await job(interrupt), interrupt
             except asyncio.CancelledError:
@@ -35,7 +38,7 @@ def run(job: Callable[[Interrupt], Awaitable[str]]) -> tuple[str, Interrupt, lis
     return result, interrupt, said
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_first_signal_waits_for_the_step(number: signal.Signals, exit_code: int) -> None:
     async def job(interrupt: Interrupt) -> str:
         interrupt.can_wait = True
@@ -98,3 +101,99 @@ def test_where_nobody_listens_the_handlers_stay() -> None:
     before = signal.getsignal(signal.SIGTERM)
     listen_again()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_under_nohup_the_end_of_the_terminal_is_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+
+        async def job(interrupt: Interrupt) -> str:
+            await send(signal.SIGHUP)
+            return "goes on"
+
+        result, interrupt, said = run(job)
+        assert (result, interrupt.exit_code, said) == ("goes on", None, [])
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert list(handled_signals()) == [signal.SIGINT, signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_output_to_a_closed_terminal_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = os.pipe()
+    saved = os.dup(1)
+    try:
+        os.dup2(second, 1)
+        monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 1)
+        interrupt_module._leave_terminal()
+        os.write(1, b"the final report")
+        os.close(second)
+        os.set_blocking(first, False)
+        assert os.read(first, 100) == b""
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(first)
+
+
+def test_a_notice_ends_the_run_after_the_step_with_an_exit_code_of_its_own() -> None:
+    async def job(interrupt: Interrupt) -> str:
+        interrupt.can_wait = True
+        tell_listeners_of_notice("the machine goes")
+        tell_listeners_of_notice("the machine goes")  # another run of the process watches, too
+        await asyncio.sleep(0)
+        return "the step was finished"
+
+    result, interrupt, said = run(job, step_timeout_s=3600)
+    assert (result, interrupt.exit_code) == ("the step was finished", 75)
+    assert said == [
+        "the machine goes",
+        "stopping after the current step is finished and saved, for which it has 3600 s (press again to stop at once)",
+    ]
+
+
+@pytest.mark.parametrize(("can_drop", "result"), [(True, "cancelled"), (False, "the step was finished")])
+def test_a_step_that_takes_too_long_is_dropped_while_it_can_be(can_drop: bool, result: str) -> None:
+    async def job(interrupt: Interrupt) -> str:
+        interrupt.can_wait = True
+        interrupt.can_drop_step = lambda: can_drop
+        await send(signal.SIGTERM)
+        # Without the drop, the job ends once the deadline has passed.
+        deadline = interrupt._deadline
+        assert deadline is not None
+        while asyncio.get_running_loop().time() <= deadline.when() or interrupt.has_dropped_step:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)
+        return "the step was finished"
+
+    got, interrupt, said = run(job, step_timeout_s=0.01)
+    assert (got, interrupt.exit_code, interrupt.has_dropped_step) == (result, 143, can_drop)
+    dropped = "the current step took longer than 0.01 s; saving the step before it"
+    assert (dropped in said) == can_drop
+
+
+def test_ctrl_c_waits_for_the_step_however_long_it_takes() -> None:
+    async def job(interrupt: Interrupt) -> str:
+        interrupt.can_wait = True
+        await send(signal.SIGINT)
+        assert interrupt._deadline is None
+        return "the step was finished"
+
+    result, _, said = run(job, step_timeout_s=0.0)
+    assert (result, said) == (
+        "the step was finished",
+        ["stopping after the current step is finished and saved (press again to stop at once)"],
+    )
+
+
+def test_a_notice_stops_a_sweep_with_its_trials() -> None:
+    said: list[str] = []
+
+    async def job() -> tuple[int | None, int | None]:
+        with SweepInterrupt(said.append) as sweep, Interrupt(said.append) as trial:
+            trial.can_wait = True
+            tell_listeners_of_notice("the machine goes")
+            return sweep.exit_code, trial.exit_code
+
+    assert asyncio.run(job()) == (75, 75)
+    assert any("no further trial starts" in line for line in said)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from rft.learning.checkpoints import DAMAGED
 from rft.learning.spec import COMPLETE
 from rft.run_folder.recorder import TOKENS
 
 CHECKPOINTS = "checkpoints"
 UNFINISHED = (".unfinished", ".tmp", ".part")
 """Suffixes of files and folders that are still being written."""
+
+OF_THE_PROCESS = ("run.lock",)
+"""Files about the process of a run instead of the run."""
 
 State = tuple[int, int]
 """Size in bytes and modification time in nanoseconds of a file."""
@@ -23,9 +27,13 @@ def state_of(file: Path) -> State:
 
 
 def travels(name: str) -> bool:
-    """Whether a file (relative path) belongs to the copy: neither unfinished nor hidden, and no recorded batch."""
+    """Whether a file (relative path) belongs to the copy of a run.
+
+    These are whole and visible files, without those about the process of the run, and without recorded batches.
+    """
     parts = PurePosixPath(name).parts
-    return parts[0] != TOKENS and not any(part.startswith(".") or part.endswith(UNFINISHED) for part in parts)
+    is_whole = not any(part.startswith((".", DAMAGED)) or part.endswith(UNFINISHED) for part in parts)
+    return is_whole and name not in OF_THE_PROCESS and parts[0] != TOKENS
 
 
 def checkpoint_of(name: str) -> int | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rft.errors import OutputError
 from rft.run_folder.copies.copied_files import State, checkpoint_of, state_of, travels, whole_checkpoints
-from rft.run_folder.recorder import CONFIG, prepare_output
+from rft.run_folder.recorder import CONFIG, METRICS, prepare_output
 from rft.storage import ANSWER_S, Place
 from rft.waiting import within
 
@@ -35,6 +35,15 @@ def check_copy(place: Place, last_step: int | None) -> None:
             f"resume={place} continues from there; storage=null makes no copies"
         )
         raise OutputError("storage", [problem])
+
+
+def holds_checkpoint(place: Place) -> bool:
+    """Whether a copy has a complete checkpoint.
+
+    Raises:
+        StorageError: The copy cannot be read.
+    """
+    return bool(whole_checkpoints(within(place.files, what=f"the files of {place}", deadline_s=ANSWER_S)))
 
 
 def fetch_run(place: Place, folder: Path, *, deadline_s: float) -> dict[str, State]:
@@ -66,6 +75,8 @@ def fetch_run(place: Place, folder: Path, *, deadline_s: float) -> dict[str, Sta
     ]
     if outside := [name for name in needed if not (folder / name).resolve().is_relative_to(folder.resolve())]:
         raise OutputError("resume", [f"resume={place}: {outside[0]} would be outside {folder}"])
+    if not (folder / CONFIG).exists():
+        (folder / METRICS).unlink(missing_ok=True)  # of an interrupted fetch
     prepare_output(folder)
 
     def get() -> None:

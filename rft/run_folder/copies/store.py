@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from rft.errors import StorageError, WaitTimeout
-from rft.events import CheckpointSaved, Event, StepFinished
+from rft.events import CheckpointSaved, Event
 from rft.run_folder.copies.copying import Copier
 from rft.storage import Place
 from rft.terminal.interrupt import Interrupt
@@ -34,7 +34,6 @@ class Store:
         self._timeout_s = timeout_s
         self._warn = warn
         self._pauses_s = pauses_s
-        self._saved_step: int | None = None
         self._requested_step: int | None = None
         self._task: asyncio.Task[None] | None = None
         self.failed_copies = 0
@@ -55,12 +54,10 @@ class Store:
         return {"storage/failed_copies": float(self.take_failed_copies())}
 
     def event(self, event: Event) -> None:
-        """Request a copy after the line of a step with a checkpoint is written."""
+        """Request a copy of each checkpoint. The line of its step is already written."""
         match event:
             case CheckpointSaved():
-                self._saved_step = event.step
-            case StepFinished() if event.report.step == self._saved_step:
-                self.ask(event.report.step)
+                self.ask(event.step)
 
     def close(self) -> None:
         """Do nothing, since `finish` makes the last copy."""

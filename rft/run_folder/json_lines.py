@@ -1,0 +1,121 @@
+"""JSON Lines files of a run, plain or compressed: reads them, and cuts them back to a step.
+
+An incomplete last line, which a killed run leaves, is skipped. A damaged line is skipped and reported.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from rft.durable import replace_file, writing
+
+COMPRESSED = ".gz"
+
+Tell = Callable[[str], None]
+"""Receives a sentence about each damaged line."""
+Keep = Callable[[dict[str, Any]], bool]
+"""Whether a line is kept."""
+
+
+def warn_reader(text: str) -> None:
+    """Warn the caller of a function that reads a run folder."""
+    warnings.warn(text, stacklevel=2)
+
+
+def read_lines(path: Path, tell: Tell = warn_reader) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a file.
+
+    Args:
+        path: The file; `.gz` is decompressed.
+        tell: Receives a sentence about each damaged line.
+    """
+    return (line for _, line in _whole_lines(path, tell))
+
+
+def cut_back(path: Path, keep: Keep, tell: Tell) -> bool:
+    """Remove lines from a file, and those that are incomplete or damaged. Kept lines stay equal to the byte.
+
+    Args:
+        path: The file.
+        keep: Whether a line is kept.
+        tell: Receives a sentence about each damaged line.
+
+    Returns:
+        Whether a line was removed.
+
+    Raises:
+        WriteError: The file cannot be written. It keeps its content.
+    """
+    size = 0
+
+    def kept(tell: Tell) -> Iterator[bytes]:
+        nonlocal size
+        for raw, line in _whole_lines(path, tell):
+            if keep(line):
+                size += len(raw)
+                yield raw
+
+    if not path.name.endswith(COMPRESSED):
+        before = path.stat().st_size
+        replace_file(path, kept(tell))
+        return size != before
+    if all(keep(line) for _, line in _whole_lines(path, tell)):
+        return False
+    replace_file(path, compressed(kept(lambda _: None)))
+    return True
+
+
+def compressed(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Compress data as gzip does, without a name and a time."""
+    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    for part in parts:
+        yield packer.compress(part)
+    yield packer.flush()
+
+
+def compress_file(path: Path) -> Path:
+    """Replace a file by its compressed copy; return the path of the copy.
+
+    Raises:
+        WriteError: The copy cannot be written. The file stays.
+    """
+    target = path.with_name(path.name + COMPRESSED)
+    with path.open("rb") as file:
+        replace_file(target, compressed(iter(lambda: file.read(2**20), b"")))
+    with writing(path):
+        path.unlink()
+    return target
+
+
+def _whole_lines(path: Path, tell: Tell) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield the bytes and the content of each whole line."""
+    number = 0
+    with _opened(path) as file:
+        try:
+            for number, raw in enumerate(file, start=1):
+                if not raw.endswith(b"\n"):
+                    continue
+                if (line := _parsed(raw)) is not None:
+                    yield raw, line
+                else:
+                    tell(f"{path}:{number}: the line is damaged; rft leaves it out")
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            tell(f"{path} is damaged after line {number} ({error}); rft leaves out the rest")
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.name.endswith(COMPRESSED) else path.open("rb")
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(raw)
+    except ValueError:  # also for bytes that are not UTF-8
+        return None
+    return line if isinstance(line, dict) else None

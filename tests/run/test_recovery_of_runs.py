@@ -1,0 +1,155 @@
+"""Runs that are killed, asked to end, or out of disk: they leave whole files, and continue to the same end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.durable import writing
+from rft.errors import WriteError
+from rft.run.training import Training
+from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, list_checkpoints
+from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
+from rft.types import Policy
+from tests.kill_points import killed_at
+from tests.run.conftest import BASE
+
+NEVER = "loop.checkpoint_every_steps=1000"
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the plots, which take longer than the run."""
+    monkeypatch.setattr("rft.run_folder.plots.plot_rewards", lambda folder: folder / "plots")
+
+
+def course(run: Path) -> list[tuple[Any, ...]]:
+    """What each step did, without the times."""
+    return [(line["step"], line["policy"], line["metrics"], line["drops"]) for line in read_metrics(run)]
+
+
+def rollouts(run: Path) -> list[dict[str, Any]]:
+    return list(read_rollouts(run))
+
+
+def resume(training: Callable[..., Training], parts: Any, run: Path, *words: str) -> int:
+    """Continue a run in the folder of the fixtures as `rft train --or-resume` does; return the exit code."""
+    run.mkdir(exist_ok=True)
+    (run / "config.yaml").touch()
+    step = last_checkpoint(run)[1] if can_be_resumed(run) else None
+    parts.policy = Policy(version=step, fingerprint=f"step {step}") if step else BASE
+    recorder = Recorder.resume(run, last_step=step)
+    return asyncio.run(training(*words, last_step=step or 0, recorder=recorder).train())
+
+
+OTHERS = [pytest.param(first, marks=pytest.mark.full) for first in range(12) if first not in (0, 6)]
+
+
+@pytest.mark.parametrize("first", [0, 6, *OTHERS])
+def test_a_run_that_is_killed_at_any_change_of_the_disk_ends_the_same(
+    training: Callable[..., Training], parts: Any, tmp_path: Path, first: int
+) -> None:
+    run = tmp_path / "run"
+    words = ("loop.steps=2", "loop.checkpoint_every_steps=1", "evaluation.every_steps=1")
+    assert asyncio.run(training(*words).train()) == 0
+    expected = course(run), rollouts(run)
+    for number in range(first, 10_000, 12):
+        shutil.rmtree(run)
+        parts.policy = BASE
+        with killed_at(number) as point:
+            asyncio.run(training(*words).train())
+        if not point.is_dead:
+            return
+        assert resume(training, parts, run, *words) == 0
+        assert (course(run), rollouts(run)) == expected, f"killed at change {number}"
+        assert all(not checkpoint.damage for checkpoint in list_checkpoints(run))
+    raise AssertionError("the run does not end")
+
+
+def full_disk(path: Path, *_: object) -> None:
+    with writing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_ends_the_run_with_the_first_file_that_failed(
+    training: Callable[..., Training], parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    assert asyncio.run(training().train()) == 0
+    expected = course(run), rollouts(run)
+    shutil.rmtree(run)
+
+    def fill_disk(step: int) -> None:
+        if step == 3:
+            for name in ("rollout_files.append", "recorder.append", "recorder.replace_file"):
+                patch.setattr(f"rft.run_folder.{name}", full_disk)
+
+    parts.learning, parts.policy = fill_disk, BASE
+    message = rf"{run}/rollouts.jsonl cannot be written: No space left"
+    with monkeypatch.context() as patch, pytest.raises(WriteError, match=message) as caught:
+        asyncio.run(training().train())
+    assert caught.value.exit_code == 74
+    first, second = caught.value.__notes__
+    assert first == f"to continue from step 2: rft train resume={run}"
+    assert second.startswith(f"{run}/summary.json cannot be written: No space left on device")
+    assert parts.is_closed
+
+    parts.learning = lambda step: None
+    assert resume(training, parts, run) == 0
+    assert (course(run), rollouts(run)) == expected
+
+
+def test_a_step_that_takes_too_long_is_dropped_and_the_one_before_saved(
+    training: Callable[..., Training], parts: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert asyncio.run(training(NEVER).train()) == 0
+    expected = course(run), rollouts(run)
+    shutil.rmtree(run)
+
+    async def terminate_in_step_3() -> None:
+        if parts.step == 2 and parts.policy.version == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(3600)
+
+    parts.grading, parts.policy = terminate_in_step_3, BASE
+    assert asyncio.run(training(NEVER, "evaluation.every_steps=null", "loop.stop_timeout_s=0.01").train()) == 143
+    assert (last_checkpoint_step(run), [line["step"] for line in read_metrics(run)]) == (2, [0, 1, 2])
+    assert parts.num_saves == 2, "once by the undisturbed run"
+
+    async def nothing() -> None: ...
+
+    parts.grading = nothing
+    assert resume(training, parts, run, NEVER, "evaluation.every_steps=null") == 0
+    got = course(run), rollouts(run)
+    assert [step[:2] for step in got[0]] == [step[:2] for step in expected[0]]
+    assert got[1] == [line for line in expected[1] if line["phase"] != "validation"]
+
+
+def last_checkpoint_step(run: Path) -> int:
+    (run / "config.yaml").touch()
+    return last_checkpoint(run)[1]
+
+
+def test_a_step_that_is_being_learned_is_finished_and_saved(
+    training: Callable[..., Training], parts: Any, tmp_path: Path
+) -> None:
+    parts.learning = lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None
+    assert asyncio.run(training(NEVER, "loop.stop_timeout_s=3600").train()) == 143
+    assert last_checkpoint_step(tmp_path / "run") in (2, 3)
+
+
+def test_the_time_of_a_checkpoint_is_in_the_line_of_the_next_step(
+    training: Callable[..., Training], tmp_path: Path
+) -> None:
+    assert asyncio.run(training("loop.checkpoint_every_steps=1").train()) == 0
+    lines = read_metrics(tmp_path / "run")
+    assert ["checkpoint" in line["seconds"] for line in lines] == [False, False, True, True]
