@@ -1,7 +1,7 @@
 # All targets use .venv, which `make install` creates from the locks. They need no root, and only Python and make.
 .DEFAULT_GOAL := help
-.PHONY: help install hooks quickstart test test-full test-portable test-wheel test-ranges fuzz coverage lint format \
-	typecheck lock sbom
+.PHONY: help install hooks quickstart test test-full test-portable test-wheel test-ranges fuzz chaos coverage lint \
+	format typecheck lock sbom
 
 # The first supported Python; `make PYTHON=/path/to/python quickstart` selects another one.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -17,6 +17,7 @@ help:
 	@echo "make test-wheel   build the wheel, install its core into a fresh environment, and use it there"
 	@echo "make test-ranges  run the core's unit tests with the oldest and newest libraries of pyproject.toml's ranges"
 	@echo "make fuzz         run 10,000 hostile inputs with new seeds; make test runs a few hundred with fixed seeds"
+	@echo "make chaos        strike every process of a run at every moment, and compare the results; up to two hours"
 	@echo "make coverage     run the unit tests and report missed lines and branches; details in htmlcov/"
 	@echo "make lint         ruff; make format applies it"
 	@echo "make typecheck    mypy"
@@ -53,6 +54,9 @@ test-ranges: install
 # Each property of tests/hostile runs this number of cases.
 fuzz: install
 	@RFT_FUZZ_CASES=1000 $(BIN)/python -m pytest tests/hostile -n auto --dist worksteal
+
+chaos: install
+	@$(BIN)/python -m tests.chaos
 
 coverage: install
 	@$(BIN)/coverage erase
