@@ -8,6 +8,8 @@
     |   |-- OutputError      the folder that the run writes to
     |   `-- InstallError     a library that only an extra of rft installs
     |-- SampleError          a sampler failed
+    |   |-- SamplersLost     too few samplers remain, and no replacement could be started
+    |   `-- ServerLost       the server of a remote sampler cannot be reached, or was restarted
     |-- GradeError           a grader failed too often
     |-- LearnError           the learner failed
     |   `-- LearnerLost      a process of the learner died or does not answer; it can start again
@@ -74,6 +76,14 @@ class InstallError(UsageError):
 
 class SampleError(RftError):
     """A sampler failed."""
+
+
+class SamplersLost(SampleError):
+    """Too few samplers remain, and no replacement could be started."""
+
+
+class ServerLost(SampleError):
+    """The server of a remote sampler cannot be reached, or was restarted and lost its adapters."""
 
 
 class GradeError(RftError):

@@ -2,6 +2,8 @@
 
     RunStarted                          once
     PhaseStarted, Notice, Warned        at any time
+    SamplerLost, SamplerReplaced,       at any time
+    DuplicatesDropped
     PartsStarted                        when samplers and learner are ready
     Measured                            held-out tasks: before, during and after the run
     StepTrained ... StepFinished        for each step; Measured comes between the two
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rft.metrics.intervals import Estimate
+from rft.sampling.losses import DuplicatesDropped, SamplerLost, SamplerReplaced
 from rft.types import GradedGroup, StepReport
 
 Phase = Literal["pass rate", "train", "validation", "before", "after", "test"]
@@ -145,6 +148,9 @@ Event = (
     | PhaseStarted
     | Notice
     | Warned
+    | SamplerLost
+    | SamplerReplaced
+    | DuplicatesDropped
     | PartsStarted
     | Measured
     | StepTrained

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util import placement_group_table
 
 from rft.cluster.free_memory import together
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
 from rft.cluster.nodes import Node
-from rft.cluster.placement import Placement
+from rft.cluster.placement import ANSWER_S, Placement, nodes_now
 from rft.cluster.transfer import ask, send
 from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.schema import AttachClusterConfig
 from rft.errors import ClusterError, ConfigError
 from rft.memory import Device
+from rft.waiting import blocking
 
 
 async def prepare_nodes(
@@ -48,27 +51,15 @@ async def prepare_nodes(
         WaitTimeout: A node did not answer in time.
     """
     cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
-    folder = cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")
+    folder = _folder(cluster)
     first = {node.id: index for index, node in reversed(list(enumerate(placement.nodes)))}
     nodes = {node.id: node for node in placement.nodes}
-    await _check_versions(placement, first, nodes, config)
+    await _check_versions(placement, first, nodes, _needed_libraries(placement, first, config), config)
     keepers = {
         id: ray.remote(NodeKeeper).options(**placement.beside(index)).remote(folder) for id, index in first.items()
     }
     deadline_s = cluster.transfer_timeout_s
-    name = None if Path(config.model.path or "").expanduser().exists() else config.model.path
-    has_model = await ask(
-        [keeper.find_model.remote(str(model.resolve()), name, fingerprint) for keeper in keepers.values()],
-        what=f"{len(keepers)} node(s) to search for the base model",
-        deadline_s=deadline_s,
-    )
-    lacking = {
-        f"arriving/{uuid.uuid4().hex}": keeper
-        for keeper, has in zip(keepers.values(), has_model, strict=True)
-        if not has
-    }
-    if lacking:
-        await send_model(lacking, model, fingerprint, deadline_s)
+    await _provide_model(list(keepers.values()), config, model, fingerprint, deadline_s)
     devices = await ask(
         [keeper.device.remote(placement.num_gpus_of(nodes[id])) for id, keeper in keepers.items()],
         what=f"{len(keepers)} node(s) to report their free memory",
@@ -82,14 +73,83 @@ async def prepare_nodes(
     return Path(folder) / "models" / fingerprint, tuple(mirrors[id] for id in ranks), together(devices)
 
 
-async def _check_versions(
-    placement: Placement, first: dict[str, int], nodes: dict[str, Node], config: RunConfig | EvaluateConfig
+async def prepare_replacement(
+    sampler: int,
+    *,
+    placement: Placement,
+    config: RunConfig | EvaluateConfig,
+    model: Path,
+    fingerprint: str,
+) -> str:
+    """Prepare the node of a sampler's replacement. If the sampler's node is gone, wait until Ray finds another one.
+
+    Args:
+        sampler: Number of the sampler.
+        placement: The places of all processes.
+        config: A checked configuration.
+        model: Folder of the base model on this machine.
+        fingerprint: Of the base model.
+
+    Returns:
+        The name of the node.
+
+    Raises:
+        ConfigError: The node lacks a library, or has another version.
+        ClusterError: The node failed.
+        WaitTimeout: No node had room in time, or it did not answer.
+    """
+    cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
+    index = placement.of("sampler")[sampler]
+    keeper = ray.remote(NodeKeeper).options(**placement.beside(index)).remote(_folder(cluster))
+    await ask(
+        [keeper.exists.remote(os.sep)],
+        what=f"a node for sampler {sampler} (sampler.replacement_timeout_s)",
+        deadline_s=config.sampler.replacement_timeout_s,
+    )
+    table = await blocking(
+        lambda: placement_group_table(placement.group), what="the placement", deadline_s=ANSWER_S
+    )
+    node = next((one for one in await nodes_now() if one.id == table["bundles_to_node_id"][index]), None)
+    if node is None:
+        raise ClusterError(f"the node that Ray chose for sampler {sampler} died")
+    if node.id == placement.nodes[index].id:
+        return node.name
+    needed = libraries_of(config.sampler, None, has_model_grader=False)
+    await _check_versions(placement, {node.id: index}, {node.id: node}, {node.id: needed}, config)
+    await _provide_model([keeper], config, model, fingerprint, cluster.transfer_timeout_s)
+    return node.name
+
+
+def _folder(cluster: AttachClusterConfig) -> str:
+    """Return the folder for all files that rft stores on a node."""
+    return cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")
+
+
+async def _provide_model(
+    keepers: Sequence[Any], config: RunConfig | EvaluateConfig, model: Path, fingerprint: str, deadline_s: float
 ) -> None:
-    """Refuse nodes whose rft or libraries are missing or differ from the driver's; report all nodes together."""
+    """Send the base model to the nodes that lack it."""
+    name = None if Path(config.model.path or "").expanduser().exists() else config.model.path
+    has_model = await ask(
+        [keeper.find_model.remote(str(model.resolve()), name, fingerprint) for keeper in keepers],
+        what=f"{len(keepers)} node(s) to search for the base model",
+        deadline_s=deadline_s,
+    )
+    lacking = {
+        f"arriving/{uuid.uuid4().hex}": keeper for keeper, has in zip(keepers, has_model, strict=True) if not has
+    }
+    if lacking:
+        await send_model(lacking, model, fingerprint, deadline_s)
+
+
+def _needed_libraries(
+    placement: Placement, first: Mapping[str, int], config: RunConfig | EvaluateConfig
+) -> dict[str, Any]:
+    """Return the libraries that the processes of each node need."""
     learner_nodes, sampler_nodes, grader_nodes = (
         {node.id for node in placement.nodes_of(role)} for role in ("learner", "sampler", "grader")
     )
-    needed = {
+    return {
         id: libraries_of(
             config.sampler if id in sampler_nodes else None,
             config.learner if isinstance(config, RunConfig) and id in learner_nodes else None,
@@ -97,6 +157,16 @@ async def _check_versions(
         )
         for id in first
     }
+
+
+async def _check_versions(
+    placement: Placement,
+    first: Mapping[str, int],
+    nodes: Mapping[str, Node],
+    needed: Mapping[str, Any],
+    config: RunConfig | EvaluateConfig,
+) -> None:
+    """Refuse nodes whose rft or libraries are missing or differ from the driver's; report all nodes together."""
     answers = await ask(
         [
             ray.remote(version_reader(needed[id])).options(**placement.beside(index), max_retries=0).remote()

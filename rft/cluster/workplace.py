@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,6 +56,8 @@ class Workplace:
     """Name of each sampler's node; empty if all processes run on this machine."""
     learner_node: str = ""
     """Name of the node of a learner of one process; empty if it runs on this machine. Ranks name their hosts."""
+    prepare_replacement: Callable[[int], Awaitable[str]] | None = None
+    """Prepares the node of a sampler's replacement and returns the node's name; None if all run on this machine."""
 
 
 @asynccontextmanager
@@ -177,10 +180,14 @@ async def _prepared(
     place: Workplace, placement: Placement, config: RunConfig | EvaluateConfig, fingerprint: str
 ) -> Workplace:
     """Return the workplace with the base model on every node and mirrors of the ranks' folders."""
-    from rft.cluster.preparation import prepare_nodes  # imports Ray, which the core does not install
+    # These import Ray, which the core does not install.
+    from rft.cluster.preparation import prepare_nodes, prepare_replacement
 
+    again = partial(
+        prepare_replacement, placement=placement, config=config, model=place.model, fingerprint=fingerprint
+    )
     model, mirrors, device = await prepare_nodes(placement, config, model=place.model, fingerprint=fingerprint)
-    return replace(place, model=model, mirrors=mirrors, device=device)
+    return replace(place, model=model, mirrors=mirrors, device=device, prepare_replacement=again)
 
 
 @contextmanager

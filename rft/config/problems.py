@@ -207,6 +207,11 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
             for key, value in given.items()
             if value
         ]
+    if sampler.min_actors > sampler.num_actors:
+        problems.append(
+            f"sampler.min_actors={sampler.min_actors}: must be at most sampler.num_actors={sampler.num_actors}, or the "
+            "run would never start"
+        )
     temperatures = {"sampler.temperature": sampler.temperature} if isinstance(config, RunConfig) else {}
     temperatures["evaluation.temperature"] = config.evaluation.temperature
     return problems + sampler.temperature_problems(temperatures)

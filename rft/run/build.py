@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rft.cluster import Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
 from rft.config import EvaluateConfig, RunConfig
+from rft.events import Emit, Warned
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
@@ -103,16 +103,27 @@ def learner_spec(
     )
 
 
-def engines(spec: EngineSpec, place: Workplace) -> Engines:
+def engines(spec: EngineSpec, place: Workplace, emit: Emit = lambda event: None) -> Engines:
     """Return the engines, which load the model in the background."""
-    return Engines(spec, actor_options=place.sampler_options, nodes=place.sampler_nodes)
+    return Engines(
+        spec,
+        actor_options=place.sampler_options,
+        nodes=place.sampler_nodes,
+        prepare=place.prepare_replacement,
+        tell=emit,
+    )
 
 
-def fleet(
-    engines: Engines, config: RunConfig | EvaluateConfig, prepared: Prepared, *, warn: Callable[[str], None]
-) -> Fleet:
+def fleet(engines: Engines, config: RunConfig | EvaluateConfig, prepared: Prepared, emit: Emit) -> Fleet:
     """Return the fleet: a run's use of the engines."""
-    return Fleet(engines, config.sampler, render=prepared.renderer.render, seed=config.seed, warn=warn)
+    return Fleet(
+        engines,
+        config.sampler,
+        render=prepared.renderer.render,
+        seed=config.seed,
+        warn=lambda text: emit(Warned(text=text)),
+        tell=emit,
+    )
 
 
 async def learner(

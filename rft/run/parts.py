@@ -123,9 +123,6 @@ async def _open(
     shared_ray: SharedRay | None = None,
     samplers: AbstractAsyncContextManager[SharedSamplers] | None = None,
 ) -> AsyncIterator[Parts[Any]]:
-    def warn(text: str) -> None:
-        emit(Warned(text=text))
-
     async with AsyncExitStack() as stack:
         panel = build.panel(config, prepared, shared_ray.fork_servers if shared_ray else None)
         stack.callback(panel.close)
@@ -141,7 +138,7 @@ async def _open(
             await shared.is_up()
         await stack.enter_async_context(grader_models(prepared.graders, place.grader_options))
         engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit)
-        fleet = build.fleet(engines, config, prepared, warn=warn)
+        fleet = build.fleet(engines, config, prepared, emit)
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
         start_samplers = shared.is_up if shared else engines.start
@@ -204,7 +201,7 @@ def _own_engines(
     what = " and the learner" if isinstance(config, RunConfig) else ""
     emit(PhaseStarted(text=f"starting {config.sampler.num_actors} sampler(s){what}"))
     rank = build.lora_rank(config, adapter)
-    return build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank), place)
+    return build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank), place, emit)
 
 
 def _workplace(

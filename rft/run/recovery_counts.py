@@ -1,4 +1,4 @@
-"""Counts the recoveries of a run: restarts of the learner, and steps that it took again."""
+"""Counts the recoveries of a run: restarts of learner and samplers, and the steps and completions made again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rft.events import Event, LearnerRestarted
+from rft.events import DuplicatesDropped, Event, LearnerRestarted, SamplerLost, SamplerReplaced
 
 PREFIX = "recovery/"
 """Beginning of the metrics' names."""
@@ -23,6 +23,12 @@ class RecoveryCounts:
         match event:
             case LearnerRestarted():
                 self._counts.update(learner_restarts=1, redone_steps=event.redone_steps)
+            case SamplerLost():
+                self._counts["redone_completions"] += event.num_completions
+            case SamplerReplaced():
+                self._counts["sampler_restarts"] += 1
+            case DuplicatesDropped():
+                self._counts["duplicate_completions"] += event.num_completions
 
     def close(self) -> None:
         """Hold nothing."""

@@ -14,6 +14,7 @@ from rft.batches import Batch, Batcher
 from rft.config import RunConfig
 from rft.config.schema import EvaluationConfig
 from rft.data.order import ShuffledTasks
+from rft.errors import SamplersLost
 from rft.events import CheckpointSaved, Emit, Measured, Phase, PhaseStarted, StepFinished, StepTrained, Warned
 from rft.loop import train
 from rft.metrics.drift import DriftWatch, drift_metrics
@@ -85,6 +86,10 @@ class Steps:
             if not self.has_dropped_step():
                 raise
             cast("asyncio.Task[object]", asyncio.current_task()).uncancel()
+        except SamplersLost:
+            if not self.is_past_sampling and self.saved_step != self.last_step:
+                await self._save(learner)
+            raise
         on_interruptible(False)
         if self.saved_step != self.last_step:
             await self._save(learner)

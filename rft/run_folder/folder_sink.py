@@ -6,6 +6,7 @@ from typing import Any
 
 from rft.events import (
     CheckpointSaved,
+    DuplicatesDropped,
     Event,
     LearnerRestarted,
     Measured,
@@ -14,6 +15,8 @@ from rft.events import (
     PhaseStarted,
     RunEnded,
     RunStarted,
+    SamplerLost,
+    SamplerReplaced,
     StepFinished,
     StepTrained,
     Warned,
@@ -69,6 +72,13 @@ def event_line(event: Event) -> tuple[str, dict[str, Any]]:
             return "notice", {"text": event.text}
         case Warned():
             return "warned", {"text": event.text}
+        case SamplerLost():
+            values = {"sampler": event.sampler, "reason": event.reason, "num_completions": event.num_completions}
+            return "sampler_lost", values
+        case SamplerReplaced():
+            return "sampler_replaced", {"sampler": event.sampler, "seconds": event.seconds}
+        case DuplicatesDropped():
+            return "duplicates_dropped", {"sampler": event.sampler, "num_completions": event.num_completions}
         case PartsStarted():
             return "parts_started", dict(event.facts)
         case Measured():

@@ -68,6 +68,7 @@ class SamplerActor:
             self._building = self._thread.submit(build, spec)
         self._is_asleep = False
         self._num_waiting = 0
+        self._progress_s = time.monotonic()
         self._streams: dict[int, asyncio.Queue[Rollout | BaseException]] = {}
         self._shared_requests = SharedRequests()
         # Held by a load that waits for an idle engine, so that no new request precedes it.
@@ -90,6 +91,10 @@ class SamplerActor:
             self._building = self._thread.submit(self._build, self._spec)
         await asyncio.wrap_future(self._building)
         return self._engine.policies[-1], await self._in_turn(lambda: self._engine.score(self._canaries))
+
+    async def pulse(self) -> float:
+        """Return the seconds since the engine last completed a step or began a call; 0 while it has no work."""
+        return time.monotonic() - self._progress_s if self._num_waiting else 0.0
 
     async def describe(self) -> dict[str, Any]:
         """Return facts about the engine, which has started."""
@@ -224,6 +229,7 @@ class SamplerActor:
         while is_alone and self._engine.has_unfinished:
             if ended := self._engine.step():
                 deliver(ended)
+            self._progress_s = time.monotonic()
             is_alone = self._num_waiting == 1
 
     def _deliver(self, ended: list[tuple[int, Rollout]]) -> None:
@@ -235,9 +241,14 @@ class SamplerActor:
 
     async def _in_turn(self, do: Callable[[], T]) -> T:
         """Run a function in the engine's thread, after earlier calls."""
+
+        def begin() -> T:
+            self._progress_s = time.monotonic()
+            return do()
+
         self._num_waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, do)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, begin)
         finally:
             self._num_waiting -= 1
 

@@ -1,9 +1,11 @@
-"""Engines on Ray: one actor each, started and closed together, used by one or several runs."""
+"""Engines on Ray: one actor each, used by one or several runs, and replaced when lost."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import count
 from typing import Any, Literal
 
@@ -13,9 +15,16 @@ from ray.exceptions import RayError
 from rft.errors import SampleError
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Scores
+from rft.sampling.failures import cause, is_loss, loss
+from rft.sampling.losses import SamplerEvent, SamplerLost
 from rft.sampling.spec import EngineSpec
-from rft.sampling.stream import cause
-from rft.waiting import wait_for
+from rft.types import Adapter, FullWeights
+from rft.waiting import blocking, wait_for
+
+START_ATTEMPTS = 3
+"""Starts of one replacement. An engine that dies at each start would die at the next, too."""
+RECONNECT_S = 5.0
+"""Seconds between two attempts to reach a lost server."""
 
 
 class SamplerHandle:
@@ -24,10 +33,16 @@ class SamplerHandle:
     def __init__(self, name: str, actor: Any) -> None:
         self.name = name
         self.actor = actor
+        self.is_lost = False
+        """Whether the actor was given up; a replacement has its own handle."""
         self.base: Scores
         """Scores of the canaries under the base model."""
         self.facts: dict[str, Any]
         """Facts about its engine, by name."""
+
+
+Listener = Callable[[SamplerHandle, str], None]
+"""Receives a lost sampler, and the reason."""
 
 
 class Engines:
@@ -40,25 +55,37 @@ class Engines:
         spec: The engine that every actor builds.
         actor_options: Ray's options of each actor: resources and placement.
         nodes: Name of each actor's node, for messages; empty if all run on this machine.
+        prepare: Prepares the node for the replacement of the sampler with this number, and returns the node's name.
+        tell: Receives the samplers that die during `start`.
     """
 
     def __init__(
-        self, spec: EngineSpec, *, actor_options: Sequence[Mapping[str, Any]], nodes: Sequence[str] = ()
+        self,
+        spec: EngineSpec,
+        *,
+        actor_options: Sequence[Mapping[str, Any]],
+        nodes: Sequence[str] = (),
+        prepare: Callable[[int], Awaitable[str]] | None = None,
+        tell: Callable[[SamplerEvent], None] = lambda event: None,
     ) -> None:
         self.spec = spec
+        self._prepare = prepare
+        self._tell = tell
+        self._actor_options = actor_options
         names = [f"sampler {number}" for number in range(len(actor_options))]
         if nodes:
             names = [f"{name} on node {node}" for name, node in zip(names, nodes, strict=True)]
-        actor = ray.remote(SamplerActor)
-        self.samplers = tuple(
-            SamplerHandle(name, actor.options(**options).remote(spec))
-            for name, options in zip(names, actor_options, strict=True)
-        )
+        self.samplers = tuple(SamplerHandle(name, self._create(number)) for number, name in enumerate(names))
         self.is_closed = False
         self.run_numbers = count()
         """Numbers of the runs, by which an engine separates policies."""
         self.stream_numbers = count()
         """Numbers of `SamplerActor.sample` calls of all runs."""
+        self.listeners: list[Listener] = []
+        """Called for each lost sampler; every run that uses the engines has one."""
+        self._num_restarts = 0
+        self._replacements: dict[SamplerHandle, asyncio.Task[SamplerHandle]] = {}
+        self._one_start = asyncio.Lock()
 
     @property
     def serve(self) -> Literal["adapter", "merged", "full"]:
@@ -69,6 +96,23 @@ class Engines:
     def facts(self) -> list[dict[str, Any]]:
         """Facts about the engine of each started sampler."""
         return [sampler.facts for sampler in self.samplers]
+
+    def _create(self, place: int) -> Any:
+        """Create the actor of a place."""
+        return ray.remote(SamplerActor).options(**self._actor_options[place]).remote(self.spec)
+
+    def _kill(self, actor: Any) -> None:
+        """Kill an actor, even if it hangs."""
+        ray.kill(actor)
+
+    async def store(self, weights: Adapter | FullWeights) -> Any:
+        """Store the weights of a policy: one copy in Ray's object store serves all actors of a node.
+
+        Raises:
+            WaitTimeout: Ray did not take them in time.
+        """
+        deadline_s = self.spec.sampler.stall_timeout_s
+        return await blocking(lambda: ray.put(weights), what="Ray to store a policy", deadline_s=deadline_s)
 
     async def start(self) -> None:
         """Wait until every engine is ready.
@@ -81,12 +125,27 @@ class Engines:
         try:
             groups = await self._by_gpu(deadline_s) if self.spec.place.shares_gpu else [[one] for one in self.samplers]
             await wait_for(
-                asyncio.gather(*map(_start_in_turn, groups)),
+                asyncio.gather(*map(self._start_in_turn, groups)),
                 what=f"{len(self.samplers)} sampler(s) to start",
                 deadline_s=deadline_s * max(map(len, groups)),
             )
         except RayError as error:
             raise SampleError(f"a sampler could not be started: {cause(error)}") from error
+
+    async def _start_in_turn(self, samplers: Sequence[SamplerHandle]) -> None:
+        """Start samplers one after another. One whose process dies meanwhile starts again."""
+        for sampler in samplers:
+            for attempt in range(1, START_ATTEMPTS + 1):
+                try:
+                    await _start(sampler)
+                    break
+                except RayError as error:
+                    if not is_loss(error) or self.spec.sampler.is_remote or attempt == START_ATTEMPTS:
+                        raise
+                    self._tell(SamplerLost(sampler=sampler.name, reason=loss(sampler.name, error), num_completions=0))
+                self._count_restart()
+                self._kill(sampler.actor)
+                sampler.actor = self._create(self.samplers.index(sampler))
 
     async def _by_gpu(self, deadline_s: float) -> list[list[SamplerHandle]]:
         """Return the samplers of each GPU."""
@@ -100,15 +159,95 @@ class Engines:
             groups.setdefault(place, []).append(sampler)
         return list(groups.values())
 
+    def lose(self, sampler: SamplerHandle, reason: str) -> None:
+        """Give up a sampler that died, hangs, or failed a proof, for all runs that use it.
+
+        Args:
+            sampler: The sampler; its actor is killed.
+            reason: The reason, with the sampler's name.
+        """
+        if sampler.is_lost or self.is_closed:
+            return
+        sampler.is_lost = True
+        self._kill(sampler.actor)
+        for listener in list(self.listeners):
+            listener(sampler, reason)
+
+    async def replacement(self, lost: SamplerHandle) -> SamplerHandle:
+        """Return the started sampler in the place of a lost one. All runs that ask receive the same one.
+
+        Raises:
+            SampleError: The replacement could not be started, or all restarts are used up.
+            WaitTimeout: It had no place, or did not start, in time.
+        """
+        if lost not in self._replacements:
+            self._replacements[lost] = asyncio.create_task(self._replace(lost), name=f"replacement of {lost.name}")
+        return await asyncio.shield(self._replacements[lost])
+
+    async def _replace(self, lost: SamplerHandle) -> SamplerHandle:
+        place = self.samplers.index(lost)
+        ends_s = time.monotonic() + self.spec.sampler.replacement_timeout_s
+        num_attempts = 0
+        while True:
+            num_attempts += 1
+            self._count_restart()
+            try:
+                # On one GPU, vLLM would take the memory of another starting engine for its own.
+                async with self._one_start if self.spec.place.shares_gpu else nullcontext():
+                    sampler = await self._start_in(place, lost.name)
+            except RayError as error:
+                is_unreachable = self.spec.sampler.is_remote and time.monotonic() < ends_s
+                if not is_loss(error) or (num_attempts >= START_ATTEMPTS and not is_unreachable):
+                    raise SampleError(f"its replacement could not be started: {cause(error)}") from error
+                if is_unreachable:
+                    self._num_restarts -= 1  # the server, not a sampler, failed
+                    await asyncio.sleep(RECONNECT_S)
+                continue
+            self.samplers = tuple(sampler if one is lost else one for one in self.samplers)
+            return sampler
+
+    def _count_restart(self) -> None:
+        limit = self.spec.sampler.max_restarts
+        if self._num_restarts >= limit:
+            raise SampleError(f"it is not replaced, since sampler.max_restarts={limit} allows no further restart")
+        self._num_restarts += 1
+
+    async def _start_in(self, place: int, name: str) -> SamplerHandle:
+        """Start a sampler in a place, which may have to wait for a node."""
+        settings = self.spec.sampler
+        if self._prepare is not None:
+            name = f"sampler {place} on node {await self._prepare(place)}"
+        sampler = SamplerHandle(name, self._create(place))
+        try:
+            await wait_for(
+                sampler.actor.gpus.remote(),
+                what=f"a place for a replacement of {name} (sampler.replacement_timeout_s)",
+                deadline_s=settings.replacement_timeout_s,
+            )
+            await wait_for(
+                _start(sampler), what=f"a replacement of {name} to start", deadline_s=settings.start_timeout_s
+            )
+        except BaseException:
+            self._kill(sampler.actor)
+            raise
+        return sampler
+
+    async def end_replacements(self) -> None:
+        """Cancel the starts of replacements. Call it before the end of the Ray session."""
+        for task in self._replacements.values():
+            task.cancel()
+        await asyncio.gather(*self._replacements.values(), return_exceptions=True)
+
     def close(self) -> None:
         """Stop every actor."""
         self.is_closed = True
+        for task in self._replacements.values():
+            task.cancel()
         for sampler in self.samplers:
-            ray.kill(sampler.actor)
+            self._kill(sampler.actor)
 
 
-async def _start_in_turn(samplers: Sequence[SamplerHandle]) -> None:
-    """Start samplers one after another."""
-    for sampler in samplers:
-        _, sampler.base = await sampler.actor.start.remote()
-        sampler.facts = await sampler.actor.describe.remote()
+async def _start(sampler: SamplerHandle) -> None:
+    """Wait until a sampler has started."""
+    _, sampler.base = await sampler.actor.start.remote()
+    sampler.facts = await sampler.actor.describe.remote()

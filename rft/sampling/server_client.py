@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import openai
 
 from rft.config.samplers.remote import RemoteSamplerConfig
-from rft.errors import SampleError
+from rft.errors import SampleError, ServerLost
 from rft.redaction import hide
 from rft.sampling.stops import Stops
 from rft.types import StopReason
@@ -186,6 +186,11 @@ class Connection:
         return await self._client.with_options(max_retries=max_retries).post(path, cast_to=str, body=dict(body))
 
     def failure(self, problem: str, error: Exception, *, remedy: str = "") -> SampleError:
-        """Return the error of a failed request; it does not contain the key."""
+        """Return the error of a failed request; it does not contain the key.
+
+        A server that cannot be reached, fails internally, or lacks an adapter that it has loaded is lost.
+        """
         text = f"the server at {self.url} failed: {problem}: {type(error).__name__}: {error}"
-        return SampleError(hide(f"{text}; {remedy}" if remedy else text, [self._key] if self._key else []))
+        is_lost = isinstance(error, openai.APIConnectionError | openai.InternalServerError | openai.NotFoundError)
+        kind = ServerLost if is_lost else SampleError
+        return kind(hide(f"{text}; {remedy}" if remedy else text, [self._key] if self._key else []))

@@ -1,120 +1,218 @@
-"""Streams completions from several actors to one consumer."""
+"""Streams completions from several actors to one consumer, and keeps the requests that a lost actor has left."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 
-from rft.errors import RftError, SampleError, SyncError
+from rft.errors import RftError, SampleError, SyncError, WaitTimeout
+from rft.sampling.engine import Request, SamplingOptions
+from rft.sampling.engines import SamplerHandle
 from rft.types import Policy, Rollout
 from rft.waiting import wait_for
 
-Source = AsyncIterator[Awaitable[list[Rollout]]]
-"""The stream of one actor: an empty list after the receipt of requests, then completions."""
+Messages = AsyncIterator[Awaitable[list[Rollout]]]
+"""The messages of one actor: an empty list after the receipt of requests, then completions."""
+Key = tuple[str, int]
+"""Task id and index, which identify a completion within a stream."""
 
-_PYDANTIC_LINK = "For further information visit https://errors.pydantic.dev/"
-_PYDANTIC_INPUT = re.compile(r" \[type=\w+, input_value=.*\]$")
-
-GO_ON = "continue from the last checkpoint with resume=<run folder>"
-"""Remedy for a lost actor."""
+MAX_LOSSES = 5
+"""Samplers with which one request may be lost. A request that ends every engine would otherwise end all replacements,
+too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Requests that have been sent."""
+class Unfinished:
+    """Requests without a completion. A step with few tasks may contain equal requests.
 
-    policy: Policy
-    """The required policy of all completions."""
-    sources: Sequence[tuple[str, Source]]
-    """The stream of each actor, with the actor's name in messages."""
-    give_up: Callable[[], None]
-    """Cancels the remaining requests."""
+    Args:
+        requests: The requests.
+    """
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self._by_key: dict[Key, list[Request]] = {}
+        for request in requests:
+            self._by_key.setdefault((request.task_id, request.index), []).append(request)
+
+    def end(self, rollout: Rollout) -> bool:
+        """Remove the request of a completion; return False if there is none."""
+        key = (rollout.task_id, rollout.index)
+        waiting = self._by_key.get(key)
+        if waiting is None:
+            return False
+        waiting.pop()
+        if not waiting:
+            del self._by_key[key]
+        return True
+
+    def take_all(self) -> list[Request]:
+        """Remove and return all requests."""
+        requests = list(self)
+        self._by_key.clear()
+        return requests
+
+    def __iter__(self) -> Iterator[Request]:
+        return (request for requests in self._by_key.values() for request in requests)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_key)
+
+
+@dataclass(eq=False, kw_only=True)
+class Call:
+    """The requests of a stream that one sampler works on."""
+
+    sampler: SamplerHandle
+    """The sampler."""
+    unfinished: Unfinished
+    """Requests whose completions have not arrived."""
+    abort: Callable[[], None]
+    """Cancels the unfinished requests."""
+    is_received: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set after the sampler has received the requests, failed, or was lost."""
+    heard_s: float = field(default_factory=time.monotonic)
+    """`time.monotonic()` of the last message, or of the request."""
+
+
+class StreamOwner(Protocol):
+    """Sends the requests of a stream to samplers, and handles the failures of samplers."""
+
+    def assign(self, stream: RolloutStream) -> None:
+        """Send the unassigned requests of a stream to samplers; called once at its start."""
+
+    def sampler_failed(self, stream: RolloutStream, sampler: SamplerHandle, error: RayError) -> None:
+        """Handle the failure of a sampler that works for a stream."""
+
+    def duplicates_dropped(self, sampler: SamplerHandle, num_completions: int) -> None:
+        """Count completions that nobody requested, or that have arrived before."""
+
+    async def is_alive(self, sampler: SamplerHandle) -> bool:
+        """Ask a silent sampler for a sign of life; one without is lost, and its requests are reassigned."""
 
 
 class RolloutStream(AsyncIterator[Rollout]):
     """The completions of one sample call, as they end. Construction sends the requests, not iteration.
 
     Args:
-        dispatch: Sends the requests.
-        after: If given, the requests wait for this event.
-        total: Number of completions.
+        owner: Sends the requests.
+        requests: What to sample.
+        options: Sampling options.
+        ready: If given, the requests wait until it returns.
         deadline_s: Seconds until the next completion.
     """
 
     def __init__(
-        self, dispatch: Callable[[], Dispatch], *, after: asyncio.Event | None, total: int, deadline_s: float
+        self,
+        owner: StreamOwner,
+        requests: Sequence[Request],
+        *,
+        options: SamplingOptions,
+        ready: Callable[[], Awaitable[None]] | None,
+        deadline_s: float,
     ) -> None:
-        self._arrived: asyncio.Queue[list[Rollout] | RftError] = asyncio.Queue()
-        self._total = self._remaining = total
+        self.options = options
+        self.policy: Policy | None = None
+        """The required policy of all completions; None before the requests are assigned."""
+        self.unassigned = list(requests)
+        """Requests that no sampler works on."""
+        self.calls: list[Call] = []
+        self._owner = owner
+        self._total = self._remaining = len(requests)
         self._deadline_s = deadline_s
+        self._arrived: asyncio.Queue[list[Rollout] | RftError] = asyncio.Queue()
         self._batch: list[Rollout] = []
-        self._dispatched: Dispatch | None = None
-        self._num_not_taken = 0
-        self.is_taken = asyncio.Event()
-        """Set after every actor has received its requests or failed."""
+        self._num_losses: Counter[Key] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
-        self._pumps: dict[asyncio.Task[None], str] = {}
-        if after is None:
-            self._open(dispatch)
+        self._pumps: dict[Call, asyncio.Task[None]] = {}
+        if ready is None:
+            owner.assign(self)
         else:
-            self._tasks.append(asyncio.create_task(self._open_after(after, dispatch)))
-
-    @property
-    def is_on_its_way(self) -> bool:
-        """Whether an actor has not yet received its requests."""
-        return self._dispatched is not None and not self.is_taken.is_set()
+            self._tasks.append(asyncio.create_task(self._assign_after(ready)))
 
     @property
     def is_over(self) -> bool:
         """Whether all work of the stream has ended."""
-        return all(task.done() for task in self._tasks)
+        return not self.unassigned and all(task.done() for task in self._tasks)
 
-    async def _open_after(self, after: asyncio.Event, dispatch: Callable[[], Dispatch]) -> None:
-        await after.wait()
-        self._open(dispatch)
-
-    def _open(self, dispatch: Callable[[], Dispatch]) -> None:
-        self._dispatched = dispatch()
-        self._num_not_taken = len(self._dispatched.sources)
-        self._pumps = {asyncio.create_task(self._pump(*one)): one[0] for one in self._dispatched.sources}
-        self._tasks += self._pumps
-        if not self._tasks:
-            self.is_taken.set()
-
-    async def _pump(self, name: str, source: Source) -> None:
-        """Put the completions of one actor, or its failure, into the shared queue."""
-        taken = False
+    async def _assign_after(self, ready: Callable[[], Awaitable[None]]) -> None:
         try:
-            async for reference in source:
-                batch = await reference
-                if not taken:
-                    taken = True
-                    self._take()
-                else:
-                    self._arrived.put_nowait(batch)
-        except RayError as error:
-            self._arrived.put_nowait(_failure(name, error))
-        finally:
-            if not taken:
-                self._take()
+            await ready()
+        except RftError as error:
+            self.fail(error)
+        else:
+            self._owner.assign(self)
 
-    def _take(self) -> None:
-        self._num_not_taken -= 1
-        if not self._num_not_taken:
-            self.is_taken.set()
+    def send(
+        self, sampler: SamplerHandle, requests: Sequence[Request], messages: Messages, abort: Callable[[], None]
+    ) -> None:
+        """Receive the completions of requests that were sent to a sampler.
+
+        Args:
+            sampler: The sampler.
+            requests: The requests, which are no longer unassigned.
+            messages: The sampler's messages.
+            abort: Cancels the requests.
+        """
+        call = Call(sampler=sampler, unfinished=Unfinished(requests), abort=abort)
+        self.calls.append(call)
+        self._pumps[call] = asyncio.create_task(self._pump(call, messages))
+        self._tasks.append(self._pumps[call])
+
+    async def _pump(self, call: Call, messages: Messages) -> None:
+        """Put the completions of one sampler into the shared queue."""
+        try:
+            async for reference in messages:
+                batch = await reference
+                call.heard_s = time.monotonic()
+                if not call.is_received.is_set():
+                    call.is_received.set()
+                    continue
+                new = [rollout for rollout in batch if call.unfinished.end(rollout)]
+                if len(new) < len(batch):
+                    self._owner.duplicates_dropped(call.sampler, len(batch) - len(new))
+                if new:
+                    self._arrived.put_nowait(new)
+        except RayError as error:
+            self._owner.sampler_failed(self, call.sampler, error)
+        finally:
+            call.is_received.set()
+
+    def lose(self, sampler: SamplerHandle) -> int:
+        """Take back the unfinished requests of a lost sampler; return their number."""
+        lost: list[Request] = []
+        for call in [call for call in self.calls if call.sampler is sampler]:
+            self.calls.remove(call)
+            self._pumps.pop(call).cancel()
+            call.is_received.set()
+            lost += call.unfinished.take_all()
+        self.unassigned += lost
+        self._num_losses.update((request.task_id, request.index) for request in lost)
+        if max(self._num_losses.values(), default=0) >= MAX_LOSSES:
+            (task_id, index), num_losses = self._num_losses.most_common(1)[0]
+            self.fail(
+                SampleError(
+                    f"{num_losses} samplers were lost while they sampled completion {index} of task {task_id}; its "
+                    "prompt may end the engine, or a step takes longer than sampler.stall_timeout_s"
+                )
+            )
+        return len(lost)
+
+    def fail(self, error: RftError) -> None:
+        """Let the consumer raise an error."""
+        self._arrived.put_nowait(error)
 
     async def __anext__(self) -> Rollout:
         """Return the next completion.
 
         Raises:
-            SampleError: An actor failed.
+            SampleError: A sampler failed, or too few samplers remain.
             SyncError: Another policy sampled a completion.
-            WaitTimeout: No completion arrived in time.
+            WaitTimeout: No completion arrived in time, although the samplers are alive.
         """
         if not self._remaining:
             raise StopAsyncIteration
@@ -122,9 +220,9 @@ class RolloutStream(AsyncIterator[Rollout]):
             if not self._batch:
                 self._batch = (await self._next_batch())[::-1]
             rollout = self._batch.pop()
-            policy = self._dispatched.policy if self._dispatched else None
-            if policy is None or rollout.policy != policy:
-                raise SyncError(f"a completion was sampled by {rollout.policy.name}, not {policy and policy.name}")
+            if rollout.policy != self.policy:
+                expected = self.policy.name if self.policy else None
+                raise SyncError(f"a completion was sampled by {rollout.policy.name}, not {expected}")
         except BaseException:  # cancelled or failed: the rest is not needed
             await self.aclose()
             raise
@@ -132,46 +230,52 @@ class RolloutStream(AsyncIterator[Rollout]):
         return rollout
 
     async def _next_batch(self) -> list[Rollout]:
-        names = ", ".join(name for pump, name in self._pumps.items() if not pump.done())
-        batch = await wait_for(
-            self._arrived.get(),
-            what=f"{self._remaining} of {self._total} completions" + (f" from {names}" if names else ""),
-            deadline_s=self._deadline_s,
-        )
-        if isinstance(batch, RftError):
-            raise batch
-        return batch
+        since_s = time.monotonic()
+        while True:
+            busy = [call for call in self.calls if call.unfinished]
+            # Without a busy sampler, the requests wait for a replacement, which has its own deadlines.
+            heard_s = min((call.heard_s for call in busy), default=time.monotonic())
+            try:
+                batch = await wait_for(
+                    self._arrived.get(),
+                    what=self._what(busy),
+                    deadline_s=max(0.0, heard_s + self._deadline_s - time.monotonic()),
+                )
+            except WaitTimeout:
+                if await self._has_living(busy):
+                    if time.monotonic() - since_s >= self._deadline_s:
+                        raise WaitTimeout(self._what(busy), self._deadline_s) from None
+                else:
+                    since_s = time.monotonic()
+                continue
+            if isinstance(batch, RftError):
+                raise batch
+            return batch
+
+    async def _has_living(self, busy: Sequence[Call]) -> bool:
+        """Whether one of the samplers that were silent until the deadline is alive. The others are lost."""
+        now = time.monotonic()
+        silent = [call for call in busy if now - call.heard_s >= self._deadline_s]
+        are_alive = await asyncio.gather(*(self._owner.is_alive(call.sampler) for call in silent))
+        for call, is_alive in zip(silent, are_alive, strict=True):
+            if is_alive:
+                call.heard_s = time.monotonic()
+        return any(are_alive)
+
+    def _what(self, busy: Sequence[Call]) -> str:
+        names = ", ".join(call.sampler.name for call in busy)
+        return f"{self._remaining} of {self._total} completions" + (f" from {names}" if names else "")
 
     async def aclose(self) -> None:
         """Cancel outstanding completions, and wait for the end of all work."""
         if self._remaining:
             self._remaining = 0
-            self._batch = []
-            if self._dispatched is not None:
-                self._dispatched.give_up()
+            self._batch, self.unassigned = [], []
+            for call in self.calls:
+                if call.unfinished:
+                    call.abort()
         for task in self._tasks:
             task.cancel()
-        self.is_taken.set()
+        for call in self.calls:
+            call.is_received.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _failure(name: str, error: RayError) -> RftError:
-    """Return the error for a failed sampler: rft's own error, or the sampler's name and the cause."""
-    if isinstance(error, RayTaskError) and isinstance(error.cause, RftError):
-        return error.cause
-    failure = SampleError(
-        f"{name} is gone: {cause(error)}; {GO_ON}"
-        if isinstance(error, RayActorError)
-        else f"{name} failed: {cause(error)}"
-    )
-    failure.__cause__ = error
-    return failure
-
-
-def cause(error: Any) -> str:
-    """Return the last line of a failure, its cause; Ray puts the traceback before it.
-
-    Pydantic, which checks vLLM's arguments, appends a link and the input to the cause.
-    """
-    lines = [line.strip() for line in str(error).strip().splitlines() if not line.strip().startswith(_PYDANTIC_LINK)]
-    return _PYDANTIC_INPUT.sub("", lines[-1])

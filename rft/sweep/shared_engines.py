@@ -68,6 +68,7 @@ class Shared:
         """Stop the engines."""
         self.starting.cancel()
         await asyncio.wait([self.starting])
+        await self.engines.end_replacements()
         self.engines.close()
         await self.place.aclose()
 

@@ -21,7 +21,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rft.events import Event, Measured, Notice, PhaseStarted, RunEnded, RunStarted, StepTrained, Warned
+from rft.events import (
+    DuplicatesDropped,
+    Event,
+    Measured,
+    Notice,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    SamplerLost,
+    SamplerReplaced,
+    StepTrained,
+    Warned,
+)
 from rft.metrics.intervals import Estimate
 from rft.types import StepReport
 from rft.waiting import Wait, current_wait, current_waits
@@ -126,6 +138,13 @@ class Progress:
                 self.note(event.text)
             case Warned():
                 self.warn(event.text)
+            case SamplerLost():
+                again = f"; {plural(event.num_completions, 'completion')} will be sampled again"
+                self.warn(event.reason + again * bool(event.num_completions))
+            case SamplerReplaced():
+                self.note(f"{event.sampler} was replaced and proved its policy after {event.seconds:.0f} s")
+            case DuplicatesDropped():
+                self.warn(f"{event.sampler} returned {plural(event.num_completions, 'completion')} twice; dropped")
             case Measured():
                 self.evaluated(event.phase, event.estimate, event.step)
             case StepTrained():

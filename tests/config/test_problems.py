@@ -174,6 +174,10 @@ def test_nothing_is_wrong() -> None:
             "learner.trl.loss_type=grpo: rft sets this itself; use learner=grpo, which has learner.loss_type",
         ),
         (
+            {"sampler": {"num_actors": 2, "min_actors": 3}},
+            "sampler.min_actors=3: must be at most sampler.num_actors=2, or the run would never start",
+        ),
+        (
             {"sampler": {"kind": "server", "num_actors": 2}},
             "sampler.num_actors=2: sampler=server needs one client; use sampler.num_actors=1, and raise "
             "sampler.max_concurrency",

@@ -105,6 +105,12 @@ class Command:
             assert self.code is None and time.monotonic() < self._ends, f"no step {step}; it says:\n{self.output}"
             time.sleep(POLL_S)
 
+    def until_line(self, pattern: str) -> None:
+        """Wait until it says something that matches."""
+        while not re.search(pattern, self.output):
+            assert self.code is None and time.monotonic() < self._ends, f"no {pattern}; it says:\n{self.output}"
+            time.sleep(POLL_S)
+
     def end(self) -> Command:
         """Wait for its end; past the deadline it is killed, with all that it has started."""
         try:

@@ -84,7 +84,7 @@ def test_the_proof_of_a_wrong_base_model_fails_while_others_go_on() -> None:
         weights=Adapter(policy=policy, config={}, tensors=b""), canary_logprobs=base, base_canary_logprobs=base
     )
     problems = []
-    for sampler in measured._samplers:
+    for sampler in measured.samplers:
         loaded = Loaded(policy=policy, modules_matched=1, problems=())
         confirmation = Confirmation(loaded=loaded, scores=sampler.base, load_s=0.0, proof_s=0.0)
         problems.append(prove(publication, confirmation, sampler.base, tolerance=measured.tolerance).problems)

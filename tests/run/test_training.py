@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from rft.errors import LearnError
-from rft.events import Event, StepFinished
+from rft.errors import LearnError, SamplersLost
+from rft.events import Event, SamplerLost, SamplerReplaced, StepFinished
 from rft.run.folder import code_changes
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
@@ -63,6 +63,45 @@ def test_a_failed_run_leaves_a_summary_and_its_error_says_how_to_continue(
     summary = summary_of(tmp_path)
     assert (summary["status"], summary["error"], summary["resume"]) == ("failed", "no more", resume)
     assert parts.is_closed
+
+
+def test_a_run_that_has_lost_its_samplers_saves_the_last_complete_step(
+    training: Callable[..., Training], parts: Any, tmp_path: Path
+) -> None:
+    grade = parts.grade
+
+    async def lose(*arguments: Any, **options: Any) -> Any:
+        if parts.step == 1:
+            raise SamplersLost("sampler 0 is gone")
+        return await grade(*arguments, **options)
+
+    parts.grade = lose
+    with pytest.raises(SamplersLost) as caught:
+        asyncio.run(training("loop.checkpoint_every_steps=100").train())
+    assert caught.value.__notes__ == [f"to continue from step 1: rft train resume={tmp_path / 'run'}"]
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0, 1]
+
+
+def test_recoveries_are_counted(training: Callable[..., Training], parts: Any, printed: Any, tmp_path: Path) -> None:
+    def lose(step: int) -> None:
+        if step < 3:
+            parts.emit(SamplerLost(sampler="sampler 1", reason="sampler 1 is gone: killed", num_completions=2 * step))
+            parts.emit(SamplerReplaced(sampler="sampler 1", seconds=7.0))
+
+    parts.learning = lose
+    assert asyncio.run(training().train()) == 0
+    recoveries = [
+        {name: value for name, value in line["metrics"].items() if name.startswith("recovery/")}
+        for line in read_metrics(tmp_path / "run")
+    ]
+    counts = [(2.0, 1.0), (4.0, 1.0)]
+    names = ("recovery/redone_completions", "recovery/sampler_restarts")
+    assert recoveries == [{}, *(dict(zip(names, count, strict=True)) for count in counts), {}]
+    assert summary_of(tmp_path)["recovery"] == {"redone_completions": 6, "sampler_restarts": 2}
+    assert "warning: sampler 1 is gone: killed; 2 completions will be sampled again" in printed.getvalue()
+    assert "sampler 1 was replaced and proved its policy after 7 s" in printed.getvalue()
+    kinds = [kind for kind, _ in events_of(tmp_path)]
+    assert (kinds.count("sampler_lost"), kinds.count("sampler_replaced")) == (2, 2)
 
 
 def test_a_resumed_run_warns_of_code_that_changed(training: Callable[..., Training], tmp_path: Path) -> None:

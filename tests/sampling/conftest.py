@@ -67,6 +67,7 @@ def with_fleet() -> Callable[..., Coroutine[Any, Any, Any]]:
             await engines.start()
             return await job(of_run(engines, warn=warn))
         finally:
+            await engines.end_replacements()
             engines.close()
 
     return run

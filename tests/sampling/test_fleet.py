@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,12 @@ from typing import Any
 import pytest
 import ray
 
-from rft.errors import LearnerLost, LearnError, SampleError, WaitTimeout
+from rft.errors import LearnerLost, LearnError, SampleError, SamplersLost
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
+from rft.sampling import contact
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EngineSpec
@@ -107,23 +111,78 @@ def test_an_engine_that_fails_names_its_cause(in_ray: Any, engine: Any, tasks: l
         in_ray(with_fleet(lambda fleet: sample(fleet, tasks)))
 
 
-def test_an_actor_that_dies_ends_the_sampling(in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any) -> None:
+def test_actors_that_die_end_the_sampling_where_none_may_be_restarted(in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any) -> None:
     class DyingEngine(FakeEngine):
         def step(self) -> list[tuple[int, Rollout]]:
             os._exit(7)
 
     engine(DyingEngine)
-    with pytest.raises(SampleError, match=r"sampler [01] is gone: "):
-        in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=2))
+    with pytest.raises(SamplersLost, match=r"sampler [01] is gone: (.|\n)*resume="):
+        in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=2, max_restarts=0))
 
 
-def test_a_killed_actor_ends_the_sampling(in_ray: Any, tasks: list[Task], with_fleet: Any) -> None:
-    async def job(fleet: Fleet) -> None:
-        ray.kill(fleet._samplers[1].actor)
-        await sample(fleet, tasks)
+@pytest.mark.parametrize(
+    ("fault", "moment"),
+    [
+        (signal.SIGKILL, "sampling"),
+        (signal.SIGSTOP, "loading"),
+        pytest.param(signal.SIGSTOP, "sampling", marks=pytest.mark.full),
+        pytest.param(signal.SIGKILL, "loading", marks=pytest.mark.full),
+    ],
+)
+def test_a_lost_process_changes_no_completion(
+    in_ray: Any,
+    engine: Any,
+    tasks: list[Task],
+    with_fleet: Any,
+    published: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: signal.Signals,
+    moment: str,
+) -> None:
+    monkeypatch.setattr(contact, "PULSE_S", 1.0)
 
-    with pytest.raises(SampleError, match=r"sampler 1 on node b is gone: .* resume="):
-        in_ray(with_fleet(job, num_actors=2, nodes=("a", "b")))
+    class PausingEngine(FakeEngine):
+        """Waits for the fault at its moment."""
+
+        def __init__(self, spec: EngineSpec) -> None:
+            super().__init__(spec)
+            (tmp_path / f"{time.monotonic_ns()}").write_text(str(os.getpid()))
+
+        def load(self, weights: Any, run: int = 0) -> Any:
+            self._pause("loading")
+            return super().load(weights, run)
+
+        def step(self) -> list[tuple[int, Rollout]]:
+            self._pause("sampling")
+            return super().step()
+
+        def _pause(self, here: str) -> None:
+            if here == moment:
+                (tmp_path / f"pausing-{os.getpid()}").touch()
+                while not (tmp_path / "fault").exists():
+                    time.sleep(0.01)
+
+    async def job(fleet: Fleet) -> list[Rollout]:
+        work = asyncio.create_task(load_and_sample(fleet))
+        while len(pausing := sorted(tmp_path.glob("pausing-*"))) < 2:
+            await asyncio.sleep(0.01)
+        os.kill(int(pausing[0].name.partition("-")[2]), fault)
+        (tmp_path / "fault").touch()
+        rollouts = await work
+        while len(fleet.samplers) < 2:
+            await asyncio.sleep(0.01)
+        return rollouts
+
+    async def load_and_sample(fleet: Fleet) -> list[Rollout]:
+        await fleet.load(published(1, -2.0, -1.0))
+        return sorted(await sample(fleet, tasks), key=lambda one: (one.task_id, one.index))
+
+    undisturbed = in_ray(with_fleet(load_and_sample))
+    engine(PausingEngine)
+    assert in_ray(with_fleet(job, num_actors=2, stall_timeout_s=5.0)) == undisturbed
+    assert len([file for file in tmp_path.iterdir() if file.name.isdigit()]) == 3, "one was started again"
 
 
 def test_an_engine_that_stalls(in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any) -> None:
@@ -133,8 +192,8 @@ def test_an_engine_that_stalls(in_ray: Any, engine: Any, tasks: list[Task], with
             return []
 
     engine(StallingEngine)
-    with pytest.raises(WaitTimeout, match=r"after 0.2 s waiting for 15 of 15 completions from sampler 0, sampler 1"):
-        in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=2, stall_timeout_s=0.2))
+    with pytest.raises(SamplersLost, match=r"sampler 0 hangs: its engine has completed no step for"):
+        in_ray(with_fleet(lambda fleet: sample(fleet, tasks), stall_timeout_s=0.2, max_restarts=0))
 
 
 async def with_learner(job: Callable[[RemoteLearner], Coroutine[Any, Any, Any]], spec: LearnerSpec) -> Any:

@@ -138,7 +138,7 @@ def test_a_run_whose_proof_fails_leaves_the_others_sound(in_ray: Any, with_fleet
         assert (sync.proved, (await sampled(second))[0]) == (True, {published(1).policy})
         assert (first.policy, (await sampled(first))[0]) == (BASE, {BASE})
 
-    in_ray(with_fleet(job, num_runs=2))
+    in_ray(with_fleet(job, num_runs=2, on_failed_proof="stop"))
 
 
 @pytest.mark.e2e

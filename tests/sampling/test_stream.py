@@ -9,29 +9,44 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError, field_validator
 
-from rft.sampling.stream import Dispatch, RolloutStream, cause
+from rft.sampling.engine import Request, SamplingOptions
+from rft.sampling.engines import SamplerHandle
+from rft.sampling.failures import cause
+from rft.sampling.stream import RolloutStream, Unfinished
 from rft.types import Rollout
 
 
-async def never_ending(batches: list[list[Rollout]]) -> AsyncIterator[Awaitable[list[Rollout]]]:
-    """An actor that has handed everything over and does not end, as when it is killed meanwhile."""
-    for batch in ([], *batches):
-        answer: asyncio.Future[list[Rollout]] = asyncio.get_running_loop().create_future()
-        answer.set_result(batch)
-        yield answer
-    await asyncio.Event().wait()
+class FakeOwner:
+    """One sampler, which hands over these completions and does not end, as when it is killed meanwhile."""
+
+    def __init__(self, rollouts: list[Rollout]) -> None:
+        self._rollouts = rollouts
+        self.num_aborts = 0
+
+    def assign(self, stream: RolloutStream) -> None:
+        requests, stream.unassigned, stream.policy = stream.unassigned, [], self._rollouts[0].policy
+        stream.send(SamplerHandle("sampler 0", None), requests, self._messages(), self._abort)
+
+    def _abort(self) -> None:
+        self.num_aborts += 1
+
+    async def _messages(self) -> AsyncIterator[Awaitable[list[Rollout]]]:
+        for batch in ([], self._rollouts):
+            answer: asyncio.Future[list[Rollout]] = asyncio.get_running_loop().create_future()
+            answer.set_result(batch)
+            yield answer
+        await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("num_read", [0, 1, 2])
 def test_a_stream_that_was_closed_has_nothing_at_work(make_rollout: Any, num_read: int) -> None:
     rollouts = [make_rollout("t", index) for index in range(2)]
-    gave_up = []
+    requests = [Request(task_id="t", index=index, prompt_ids=(5, 6), seed=index) for index in range(2)]
+    options = SamplingOptions(temperature=1.0, max_completion_tokens=2)
+    owner = FakeOwner(rollouts)
 
     async def job() -> None:
-        dispatch = Dispatch(
-            rollouts[0].policy, [("sampler 0", never_ending([rollouts]))], lambda: gave_up.append("given up")
-        )
-        stream = RolloutStream(lambda: dispatch, after=None, total=2, deadline_s=60)
+        stream = RolloutStream(owner, requests, options=options, ready=None, deadline_s=60)  # type: ignore[arg-type]
         assert [await anext(stream) for _ in range(num_read)] == rollouts[:num_read]
         assert not stream.is_over
         await stream.aclose()
@@ -39,7 +54,15 @@ def test_a_stream_that_was_closed_has_nothing_at_work(make_rollout: Any, num_rea
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(job())
-    assert len(gave_up) == (num_read < 2), "an actor is told only where something is missing"
+    assert owner.num_aborts == (num_read == 0), "only where completions have not arrived"
+
+
+def test_equal_requests_of_a_small_step_each_get_a_completion(make_rollout: Any) -> None:
+    request = Request(task_id="t", index=0, prompt_ids=(5, 6), seed=1)
+    unfinished = Unfinished([request, request])
+    rollout = make_rollout("t", 0)
+    assert [unfinished.end(rollout) for _ in range(3)] == [True, True, False]
+    assert not unfinished
 
 
 class Context(BaseModel):

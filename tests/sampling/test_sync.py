@@ -99,7 +99,7 @@ def test_a_stream_given_up_is_not_sampled_further(
         await fleet.load(published(1))
 
     engine(StrictEngine)
-    in_ray(with_fleet(job))
+    in_ray(with_fleet(job, on_failed_proof="stop"))
 
 
 def test_scores_that_agree_are_a_proof(in_ray: Any, with_fleet: Any, published: Any) -> None:
@@ -155,7 +155,7 @@ def test_a_load_that_fails(in_ray: Any, with_fleet: Any, engine: Any, published:
     engine(RefusingEngine)
     name = published(1).policy.name
     with pytest.raises(SyncError, match=rf"sampler 0 was given {name} .*could not load it: .*rank 8 is too high"):
-        in_ray(with_fleet(lambda fleet: fleet.load(published(1))))
+        in_ray(with_fleet(lambda fleet: fleet.load(published(1)), on_failed_proof="stop"))
 
 
 class DroppedSyncEngine(FakeEngine):
@@ -222,7 +222,7 @@ def test_a_sync_that_is_not_what_it_says(
     with pytest.raises(
         SyncError, match=f"sampler 0 was given {published(1).policy.name} after policy-v0-base: .*{why}"
     ):
-        in_ray(with_fleet(job))
+        in_ray(with_fleet(job, on_failed_proof="stop"))
 
 
 def test_one_that_fails_is_left_out_when_so_configured(
@@ -270,7 +270,7 @@ def test_an_actor_that_was_started_anew_refuses(
 
     async def job(fleet: Fleet) -> None:
         await fleet.load(published(1))
-        actor = fleet._samplers[0].actor
+        actor = fleet.samplers[0].actor
         ray.kill(actor, no_restart=False)
         while (await actor.start.remote())[0] != BASE:
             pass  # the kill has not reached it yet

@@ -39,6 +39,9 @@ class FakeEngines:
         if self._fails:
             raise SampleError("no engine")
 
+    async def end_replacements(self) -> None:
+        pass
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from rft.config.fields import Number, Positive, PositiveSeconds, Section
+from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section
 from rft.config.learners.base import LoraConfig
 
 OF_THE_RUN = {"temperature", "max_completion_tokens", "stop"}
@@ -46,9 +46,16 @@ class SamplerConfig(Section):
     canary_tolerance: Annotated[Number, Field(gt=0)] | None = None
     """Largest mean gap between the log-probabilities of sampler and learner that a sync may have; null takes 1e-4 in
     float32, and in 16 bits three times the gap between their base models, at least 0.01 and at most 0.1."""
-    on_failed_proof: Literal["stop", "quarantine"] = "stop"
-    """Reaction to a sampler that cannot prove that it serves the new policy: `stop` ends the run; `quarantine`
-    continues without the sampler while at least one other is sound."""
+    on_failed_proof: Literal["replace", "quarantine", "stop"] = "replace"
+    """Reaction to a sampler that cannot prove that it serves the new policy: `replace` starts another in its place;
+    `quarantine` continues without it while at least one other is sound; `stop` ends the run. A replacement that cannot
+    prove the policy either is not replaced again."""
+    min_actors: Positive = 1
+    """Fewest samplers with which a run continues. With fewer, it waits for replacements."""
+    max_restarts: NotNegative = 20
+    """Number of times that a run may start a sampler in place of one that died, hangs, or failed a proof."""
+    replacement_timeout_s: PositiveSeconds = 600.0
+    """Seconds that a replacement may wait for its place, such as a node that joins the cluster, or for its server."""
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

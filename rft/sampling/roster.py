@@ -1,0 +1,355 @@
+"""The roster of a run: the samplers that serve it now, and those that are being replaced.
+
+A sampler that died, hangs, or failed a proof leaves the roster. Its unfinished requests go to samplers that hold the
+same policy. A new sampler starts in its place, loads and proves the policies that requests without a sampler still
+need, the oldest first, then the current policy, and joins the roster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+from ray.exceptions import RayError
+
+from rft.config.samplers.base import SamplerConfig
+from rft.errors import LearnerLost, RftError, SamplersLost, SyncError
+from rft.sampling.actor import GATHER_S
+from rft.sampling.contact import Contact
+from rft.sampling.engine import Request
+from rft.sampling.engines import Engines, SamplerHandle
+from rft.sampling.failures import GO_ON, failure, is_loss, loss
+from rft.sampling.loader import Loader
+from rft.sampling.losses import DuplicatesDropped, SamplerEvent, SamplerLost, SamplerReplaced
+from rft.sampling.members import Member
+from rft.sampling.stream import RolloutStream
+from rft.types import Policy, Publication
+from rft.waiting import waiting
+
+MESSAGES_PER_S = 600
+"""Maximum messages per second from all samplers to the driver. Each message costs the driver 0.7 ms of CPU time,
+regardless of its completions. With more samplers, completions are therefore collected for longer."""
+
+
+class Roster:
+    """The samplers that serve one run. Implements `StreamOwner`.
+
+    Args:
+        engines: The actors, which may still be starting.
+        settings: The run's settings of its samplers.
+        loader: Loads policies of the run.
+        tell: Receives losses and replacements.
+        warn: Shows a warning for an excluded sampler.
+    """
+
+    def __init__(
+        self,
+        engines: Engines,
+        settings: SamplerConfig,
+        loader: Loader,
+        *,
+        tell: Callable[[SamplerEvent], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.policy = engines.spec.base
+        """The policy of new streams, which every member holds."""
+        self.streams: list[RolloutStream] = []
+        """Streams that may still have unfinished requests."""
+        self._engines = engines
+        self._settings = settings
+        self._loader = loader
+        self._contact: Contact = loader.contact
+        self._tell = tell
+        self._warn = warn
+        self.renew: Callable[[Policy], Awaitable[Publication]] | None = None
+        """Publishes a policy again whose weights were lost with the learner's process."""
+        self._target = engines.spec.base
+        """The policy that every sampler must prove."""
+        self._publications: dict[Policy, Publication] = {}
+        """The publications of the target and of the policies of streams; none of the base model."""
+        self._syncing = asyncio.Lock()
+        self._may_start = asyncio.Event()
+        self._may_start.set()
+        self._replacing: set[asyncio.Task[None]] = set()
+        self._renewing: set[asyncio.Task[None] | None] = set()
+        self._failures: list[RftError] = []
+        engines.listeners.append(self._on_loss)
+        self.members = [
+            Member(sampler=sampler, held=[engines.spec.base]) for sampler in engines.samplers if not sampler.is_lost
+        ]
+        """The samplers that hold the current policy."""
+        for sampler in engines.samplers:
+            if sampler.is_lost:  # another run that uses the engines lost it
+                self._start_replacement(sampler, f"{sampler.name} was lost by another run")
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether at least `sampler.min_actors` samplers serve."""
+        return len(self.members) >= self._settings.min_actors
+
+    async def until_enough(self, at_least: int | None = None) -> None:
+        """Wait until enough samplers serve.
+
+        Args:
+            at_least: Number of samplers; `sampler.min_actors` by default.
+
+        Raises:
+            SamplersLost: Too few remain, and no replacement could be started in time.
+            SyncError: The replacements could not prove the current policy.
+        """
+        number = self._settings.min_actors if at_least is None else at_least
+        while (num_missing := number - len(self.members)) > 0:
+            if not self._replacing:
+                raise self._lack()
+            with waiting(f"{num_missing} of {number} sampler(s) to be replaced"):
+                await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(0)  # lets `_replacement_ended` run
+
+    def _lack(self) -> RftError:
+        """Return the error of a run that has too few samplers."""
+        reasons = "\n".join(map(str, self._failures)) or "no sampler holds the requested policy any more"
+        kind = SyncError if self._failures and isinstance(self._failures[-1], SyncError) else SamplersLost
+        return kind(
+            f"{reasons}\n{len(self.members)} sampler(s) remain (sampler.min_actors={self._settings.min_actors}); "
+            f"{GO_ON}"
+        )
+
+    # Streams
+
+    def assign(self, stream: RolloutStream, members: Sequence[Member] | None = None) -> None:
+        """Send the unassigned requests of a stream to samplers that hold its policy.
+
+        If there is none, the requests wait for a replacement; without a replacement, the stream fails.
+
+        Args:
+            stream: The stream. A new one gets the current policy.
+            members: The samplers to choose from; all members by default.
+        """
+        stream.policy = stream.policy or self.policy
+        holders = [member for member in (self.members if members is None else members) if stream.policy in member.held]
+        if not stream.unassigned:
+            return
+        if not holders:
+            if members is None and not self._replacing:
+                stream.fail(self._lack())
+            return
+        # One actor samples all completions of a task, so that it computes the prompt only once.
+        tasks = [list(requests) for _, requests in groupby(stream.unassigned, key=lambda request: request.task_id)]
+        stream.unassigned = []
+        gather_s = max(GATHER_S, len(holders) / MESSAGES_PER_S)
+        for place, member in enumerate(holders):
+            share = [request for requests in tasks[place :: len(holders)] for request in requests]
+            if share:
+                self._send(stream, member.sampler, share, gather_s)
+
+    def _send(
+        self, stream: RolloutStream, sampler: SamplerHandle, requests: Sequence[Request], gather_s: float
+    ) -> None:
+        number = next(self._engines.stream_numbers)
+        messages = sampler.actor.sample.options(num_returns="streaming").remote(
+            number, requests, stream.options, stream.policy, self._loader.run, gather_s
+        )
+
+        def abort() -> None:
+            if not self._engines.is_closed:
+                sampler.actor.abort.remote(number)
+
+        stream.send(sampler, requests, messages, abort)
+
+    def _assign_all(self, members: Sequence[Member] | None = None) -> None:
+        """Assign the requests of all streams that have started."""
+        for stream in self.streams:
+            if stream.policy is not None:
+                self.assign(stream, members)
+
+    def sampler_failed(self, stream: RolloutStream, sampler: SamplerHandle, error: RayError) -> None:
+        """Give up a sampler that is lost. Any other failure would come back, so the stream fails."""
+        if is_loss(error):
+            self._engines.lose(sampler, loss(sampler.name, error))
+        else:
+            stream.fail(failure(sampler.name, error))
+
+    def duplicates_dropped(self, sampler: SamplerHandle, num_completions: int) -> None:
+        """Report dropped completions."""
+        self._tell(DuplicatesDropped(sampler=sampler.name, num_completions=num_completions))
+
+    async def is_alive(self, sampler: SamplerHandle) -> bool:
+        """Ask a silent sampler for a sign of life; one without is given up."""
+        return await self._contact.is_alive(sampler)
+
+    # Losses
+
+    def _on_loss(self, sampler: SamplerHandle, reason: str) -> None:
+        """Take a sampler off the roster, and let others sample its unfinished requests."""
+        num_redone = sum(stream.lose(sampler) for stream in self.streams)
+        was_member = any(member.sampler is sampler for member in self.members)
+        self.members = [member for member in self.members if member.sampler is not sampler]
+        if was_member or num_redone:
+            self._tell(SamplerLost(sampler=sampler.name, reason=reason, num_completions=num_redone))
+        if was_member:
+            self._start_replacement(sampler, reason)
+        self._assign_all()
+
+    def _start_replacement(self, lost: SamplerHandle, reason: str) -> None:
+        task = asyncio.create_task(self._replace(lost, reason), name=f"replacement of {lost.name}")
+        self._replacing.add(task)
+        task.add_done_callback(self._replacement_ended)
+
+    def _replacement_ended(self, task: asyncio.Task[None]) -> None:
+        self._replacing.discard(task)
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self._failures.append(SamplersLost(f"{task.get_name()}: {type(error).__name__}: {error}"))
+        self._assign_all()
+
+    async def _replace(self, lost: SamplerHandle, reason: str) -> None:
+        """Let a new sampler join the roster in the place of a lost one."""
+        began_s = time.monotonic()
+        try:
+            is_joined = False
+            while not is_joined:
+                await self._may_start.wait()
+                sampler = await self._engines.replacement(lost)
+                is_joined = await self._bring_in(Member(sampler=sampler, held=[self._engines.spec.base]))
+                lost = sampler
+        except RftError as error:
+            kind = SyncError if isinstance(error, SyncError) else SamplersLost
+            self._failures.append(kind(f"{reason}; {error}"))
+            if self.members:
+                self._warn(f"{reason}; {error}; {len(self.members)} sampler(s) continue")
+        else:
+            self._tell(SamplerReplaced(sampler=lost.name, seconds=time.monotonic() - began_s))
+
+    async def _bring_in(self, member: Member) -> bool:
+        """Let a new sampler join, also if the learner is lost meanwhile; return False if the sampler is lost."""
+        while True:
+            try:
+                return await self._join(member)
+            except LearnerLost:
+                if self.renew is None:
+                    raise
+            task = asyncio.current_task()
+            self._renewing.add(task)
+            try:
+                for policy in list(self._publications):
+                    self._publications[policy] = await self.renew(policy)
+            finally:
+                self._renewing.discard(task)
+
+    async def _join(self, member: Member) -> bool:
+        """Bring a new sampler to the policies that it must serve; return False if it is lost meanwhile.
+
+        Raises:
+            LearnerLost: The weights of a policy were lost with the learner's process.
+            SyncError: The sampler could not prove a policy.
+        """
+        async with self._syncing:
+            while not member.sampler.is_lost:
+                self._assign_all([member])
+                publication = self._next_policy(member)
+                if publication is None:
+                    self.members.append(member)
+                    return True
+                await self._until_received()
+                for _, problem in await self._loader.load([member], publication):
+                    problem = f"its replacement was given {publication.policy.name}: {problem}"
+                    if self._engines.spec.num_runs == 1:  # other runs may prove their policies with it
+                        self._engines.lose(member.sampler, problem)
+                    raise SyncError(problem)
+        return False
+
+    def _next_policy(self, member: Member) -> Publication | None:
+        """Return the oldest policy that requests without a sampler need, then the target; None if it holds all.
+
+        An engine loads versions in order, so requests for a version before its newest wait for another sampler.
+        """
+        newest = max((policy.version for policy in member.held), default=-1)
+        needed = {stream.policy for stream in self.streams if stream.unassigned}
+        older = [policy for policy in self._publications if policy in needed and policy.version > newest]
+        policy = min(older, key=lambda policy: policy.version, default=self._target)
+        return None if policy in member.held else self._publications[policy]
+
+    # Policies
+
+    async def load(self, publication: Publication) -> None:
+        """Load a policy into all members, and let lost samplers be replaced under it.
+
+        Raises:
+            LearnerLost: The learner's process died, and the weights of the policy with it.
+            SamplersLost: No sampler remains.
+            SyncError: Samplers did not pass the proof.
+            WaitTimeout: Samplers that are alive did not reply in time.
+        """
+        before, self._target = self._target, publication.policy
+        needed = {before, *(stream.policy for stream in self.streams if not stream.is_over)}
+        self._publications = {policy: one for policy, one in self._publications.items() if policy in needed}
+        self._publications[publication.policy] = publication
+        self._may_start.set()
+        try:
+            async with self._syncing:
+                await self._until_received()
+                self._judge(publication.policy, await self._loader.load(tuple(self.members), publication))
+            # The next batch waits for enough samplers: at the end of a step, not within it, the run can be saved.
+            await self.until_enough(1)
+        except BaseException:
+            self._target = before
+            raise
+        self.policy = publication.policy
+
+    async def _until_received(self) -> None:
+        """Wait until the samplers have received all requests.
+
+        Ray may reorder calls of an actor, so the requests under the previous policy must arrive before a load.
+        """
+        calls: dict[SamplerHandle, list[Awaitable[Any]]] = {}
+        for call in (call for stream in self.streams for call in stream.calls if not call.is_received.is_set()):
+            calls.setdefault(call.sampler, []).append(call.is_received.wait())
+        receipts = {sampler: asyncio.gather(*waits) for sampler, waits in calls.items()}
+        await self._contact.ask(receipts, "to receive their requests")
+
+    def _judge(self, policy: Policy, failed: Sequence[tuple[Member, str]]) -> None:
+        """Stop, replace the samplers that failed, or continue without them, as configured.
+
+        Raises:
+            SyncError: Contains the failure of every actor.
+        """
+        if not failed:
+            return
+        reaction = self._settings.on_failed_proof
+        messages = [
+            f"{member.sampler.name} was given {policy.name} after {self.policy.name}: {why}" for member, why in failed
+        ]
+        if reaction == "replace":
+            for (member, _), message in zip(failed, messages, strict=True):
+                self._engines.lose(member.sampler, message)
+            return
+        if reaction == "stop" or len(failed) == len(self.members):
+            raise SyncError("\n".join(messages))
+        excluded = [member for member, _ in failed]
+        self.members = [member for member in self.members if member not in excluded]
+        # They finish running requests under older, proved policies.
+        for message in messages:
+            self._warn(f"{message}. It is excluded; {len(self.members)} sampler(s) continue")
+
+    async def pause_starts(self) -> None:
+        """Wait for the replacements under way; later ones start only with the next load."""
+        if not self._may_start.is_set():
+            return
+        while starting := self._replacing - self._renewing:  # the others wait for the learner, who may wait for this
+            with waiting(f"{len(starting)} sampler(s) to be replaced"):
+                await asyncio.wait(starting)
+        self._may_start.clear()
+
+    async def end(self) -> None:
+        """Cancel all streams and replacements."""
+        if self._on_loss in self._engines.listeners:
+            self._engines.listeners.remove(self._on_loss)
+        for task in self._replacing:
+            task.cancel()
+        await asyncio.gather(*self._replacing, return_exceptions=True)
+        for stream in self.streams:
+            await stream.aclose()
