@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rft.metrics.intervals import Estimate
-from rft.sampling.losses import DuplicatesDropped, SamplerLost, SamplerReplaced
+from rft.sampling.losses import DuplicatesDropped as DuplicatesDropped
+from rft.sampling.losses import SamplerLost as SamplerLost
+from rft.sampling.losses import SamplerReplaced as SamplerReplaced
 from rft.types import GradedGroup, StepReport
 
 Phase = Literal["pass rate", "train", "validation", "before", "after", "test"]

@@ -106,9 +106,7 @@ async def prepare_replacement(
         what=f"a node for sampler {sampler} (sampler.replacement_timeout_s)",
         deadline_s=config.sampler.replacement_timeout_s,
     )
-    table = await blocking(
-        lambda: placement_group_table(placement.group), what="the placement", deadline_s=ANSWER_S
-    )
+    table = await blocking(lambda: placement_group_table(placement.group), what="the placement", deadline_s=ANSWER_S)
     node = next((one for one in await nodes_now() if one.id == table["bundles_to_node_id"][index]), None)
     if node is None:
         raise ClusterError(f"the node that Ray chose for sampler {sampler} died")

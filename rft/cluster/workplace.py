@@ -183,9 +183,7 @@ async def _prepared(
     # These import Ray, which the core does not install.
     from rft.cluster.preparation import prepare_nodes, prepare_replacement
 
-    again = partial(
-        prepare_replacement, placement=placement, config=config, model=place.model, fingerprint=fingerprint
-    )
+    again = partial(prepare_replacement, placement=placement, config=config, model=place.model, fingerprint=fingerprint)
     model, mirrors, device = await prepare_nodes(placement, config, model=place.model, fingerprint=fingerprint)
     return replace(place, model=model, mirrors=mirrors, device=device, prepare_replacement=again)
 

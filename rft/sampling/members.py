@@ -65,9 +65,7 @@ class Proofs:
         """Check a sampler's report on a policy."""
         return prove(publication, confirmation, sampler.base, tolerance=self.tolerance, known=self._known)
 
-    def sync(
-        self, publication: Publication, members: Sequence[Member], *, num_samplers: int, total_s: float
-    ) -> Sync:
+    def sync(self, publication: Publication, members: Sequence[Member], *, num_samplers: int, total_s: float) -> Sync:
         """Return the result of a sync, which all members have proved.
 
         Args:

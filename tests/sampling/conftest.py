@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,3 +105,11 @@ def published() -> Callable[..., Publication]:
         return Publication(weights=Adapter(policy=policy, config={}, tensors=tensors), **scored)
 
     return publish
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """Lets the engines hand over what they hold."""
+    event = threading.Event()
+    yield event
+    event.set()

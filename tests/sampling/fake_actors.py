@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
@@ -52,9 +52,9 @@ class FakeActor:
         """End the process."""
         self._dead.set()
 
-    async def alive(self, call: Awaitable[Any]) -> Any:
+    async def alive(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """The answer to a call, unless the process ends first."""
-        task, death = asyncio.ensure_future(call), asyncio.ensure_future(self._dead.wait())
+        task, death = asyncio.ensure_future(call()), asyncio.ensure_future(self._dead.wait())
         try:
             await asyncio.wait([task, death], return_when=asyncio.FIRST_COMPLETED)
             if self.is_frozen:
@@ -82,8 +82,8 @@ class FakeMethod:
         if self._name == "sample":
             return self._messages(*arguments)
         if self._name == "gpus":
-            return asyncio.ensure_future(self._owner.alive(asyncio.sleep(0, ())))
-        return asyncio.ensure_future(self._owner.alive(self._call(arguments)))
+            return asyncio.ensure_future(self._owner.alive(lambda: asyncio.sleep(0, ())))
+        return asyncio.ensure_future(self._owner.alive(lambda: self._call(arguments)))
 
     async def _call(self, arguments: tuple[Any, ...]) -> Any:
         fetched = [one.get() if isinstance(one, FakeReference) else one for one in arguments]
@@ -95,7 +95,7 @@ class FakeMethod:
         async def following() -> list[Rollout] | None:
             return await anext(messages, None)
 
-        while (batch := await self._owner.alive(following())) is not None:
+        while (batch := await self._owner.alive(following)) is not None:
             yield asyncio.sleep(0, batch)
 
 

@@ -111,7 +111,9 @@ def test_an_engine_that_fails_names_its_cause(in_ray: Any, engine: Any, tasks: l
         in_ray(with_fleet(lambda fleet: sample(fleet, tasks)))
 
 
-def test_actors_that_die_end_the_sampling_where_none_may_be_restarted(in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any) -> None:
+def test_actors_that_die_end_the_sampling_where_none_may_be_restarted(
+    in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any
+) -> None:
     class DyingEngine(FakeEngine):
         def step(self) -> list[tuple[int, Rollout]]:
             os._exit(7)

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-import openai
 import pytest
 import safetensors.torch
 import torch
@@ -21,10 +19,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from rft.config.samplers.server import ServerSamplerConfig
-from rft.errors import SampleError, ServerLost, SyncError
+from rft.errors import SampleError, SyncError
 from rft.sampling import engine as engine_module
 from rft.sampling.engine import SamplingOptions, arrived, sample_all
-from rft.sampling.server_client import Connection
 from rft.sampling.server_engine import ServerEngine
 from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter, FullWeights, Policy, StopReason
@@ -378,25 +375,3 @@ def test_log_probabilities_of_another_temperature_are_refused(
     ServerEngine(spec_of(server, tiny_model, tmp_path, temperature=1.0))
     with pytest.raises(SampleError, match=r"sampler.temperature=0.7: .* --logprobs-mode processed_logprobs"):
         ServerEngine(spec_of(server, tiny_model, tmp_path, temperature=0.7))
-
-
-ASKED = httpx.Request("POST", "http://127.0.0.1:8000/v1/completions")
-
-
-@pytest.mark.parametrize(
-    ("error", "is_lost"),
-    [
-        (openai.APIConnectionError(request=ASKED), True),
-        (openai.APITimeoutError(request=ASKED), True),
-        (openai.InternalServerError("died", response=httpx.Response(500, request=ASKED), body=None), True),
-        # A server that was restarted does not know the adapter.
-        (openai.NotFoundError("no such model", response=httpx.Response(404, request=ASKED), body=None), True),
-        (openai.BadRequestError("too long", response=httpx.Response(400, request=ASKED), body=None), False),
-        (ValueError("no JSON"), False),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_a_server_is_lost_if_it_cannot_be_reached_or_was_restarted(error: Exception, is_lost: bool) -> None:
-    failure = Connection(ServerSamplerConfig()).failure("no completion of m", error)
-    assert isinstance(failure, ServerLost) is is_lost
-    assert str(failure).startswith("the server at http://127.0.0.1:8000/v1 failed: no completion of m: ")
