@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from rft.errors import RftError, SampleError, ServerLost
 
@@ -39,7 +46,7 @@ def is_loss(error: BaseException) -> bool:
     """
     if isinstance(error, RayTaskError):
         return isinstance(error.cause, ServerLost)
-    return isinstance(error, RayActorError | NodeDiedError | WorkerCrashedError | ObjectLostError)
+    return isinstance(error, RayActorError | NodeDiedError | WorkerCrashedError | OutOfMemoryError | ObjectLostError)
 
 
 def is_without_weights(error: BaseException) -> bool:
