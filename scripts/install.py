@@ -42,7 +42,6 @@ def main() -> None:
     # No dependency resolution: the lock is complete, and omitted packages must not be installed. pip checks the hashes.
     pip("--no-deps", "-r", str(lock))
     pip("--no-deps", "-e", str(ROOT))
-    compile_packages()
     STAMP.write_text(expected)
 
 
@@ -112,15 +111,9 @@ def install_torch_for_cpu(lock: Path) -> None:
 def pip(*arguments: str, may_fail: bool = False) -> bool:
     """Run `pip install` in the environment."""
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install"]
+    # Python compiles a module at its first import. Most modules are never imported, and compiling all takes a minute.
     options = ["--disable-pip-version-check", "--no-input", "--no-compile"]
     return run([*command, *options, *arguments], f"pip install {' '.join(arguments)}", may_fail=may_fail)
-
-
-def compile_packages() -> None:
-    """Compile the installed modules on all cores; pip compiles them one after another."""
-    [packages] = (VENV / "lib").glob("python*/site-packages")
-    command = [str(VENV / "bin" / "python"), "-W", "ignore", "-m", "compileall", "-q", "-j", "0", str(packages)]
-    run(command, "compileall", may_fail=True)  # a few packages contain files that are not valid Python
 
 
 def run(command: list[str], what: str, may_fail: bool = False) -> bool:

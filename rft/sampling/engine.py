@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rft.errors import SyncError
@@ -33,6 +33,23 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchShape:
+    """Upper bounds of a sample call, from which an engine can choose the shape of its batches.
+
+    Log-probabilities are rounded differently in batches of different shapes. The bounds depend neither on the number of
+    samplers that are alive nor on the requests that arrived first, so neither does a completion.
+
+    Example:
+        BatchShape(num_completions=32, num_prompt_tokens=41)
+    """
+
+    num_completions: int
+    """Completions of one sampler, if all samplers take part."""
+    num_prompt_tokens: int
+    """Tokens of the longest prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingOptions:
     """Sampling options. Sampling uses the whole distribution (no top-p, no top-k), so that log-probabilities of sampler
     and learner agree.
@@ -44,6 +61,8 @@ class SamplingOptions:
     """Maximum length of a completion."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion, in addition to the model's end tokens; the text ends before them."""
+    shape: BatchShape | None = field(default=None, compare=False)
+    """The bounds of the call that sends the requests; None leaves the shape of batches to the requests at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

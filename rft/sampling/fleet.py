@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
+from math import ceil
 
 from rft.config.samplers.base import SamplerConfig
 from rft.errors import SampleError, SamplersLost, SyncError
 from rft.sampling.contact import Contact
-from rft.sampling.engine import Request, SamplingOptions, request_seed
+from rft.sampling.engine import BatchShape, Request, SamplingOptions, request_seed
 from rft.sampling.engines import Engines, SamplerHandle
 from rft.sampling.failures import explain, is_loss, loss
 from rft.sampling.loader import Loader
@@ -170,12 +171,16 @@ class Fleet:
             purpose: "train", "validation", ...: part of the seeds, so that purposes do not share their randomness.
             step: Number of the step, also part of the seeds.
         """
+        requests = [self._requests(task, completions_per_task, purpose, step) for task in tasks]
         options = SamplingOptions(
             temperature=temperature,
             max_completion_tokens=self._settings.max_completion_tokens,
             stop=self._settings.stop_strings,
+            shape=BatchShape(
+                num_completions=ceil(len(tasks) / self._settings.num_actors) * completions_per_task,
+                num_prompt_tokens=max((len(group[0].prompt_ids) for group in requests), default=0),
+            ),
         )
-        requests = [self._requests(task, completions_per_task, purpose, step) for task in tasks]
         # An engine that drops the previous policy during a load samples later requests under the new one.
         holds_one = self._engines.serve != "adapter" or not self._engines.spec.staleness
         must_wait = (holds_one and not self._loaded.is_set()) or not self._roster.has_enough

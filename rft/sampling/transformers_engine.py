@@ -1,6 +1,7 @@
 """Sampling with `generate` of Transformers, for machines where vLLM cannot be installed.
 
-It samples batch by batch, so completions of a batch end together. All other behaviour equals that of vLLM.
+It samples batch by batch, so completions of a batch end together. Each completion has its own random numbers, as with
+vLLM. Beyond vLLM, its log-probabilities are equal bit for bit in every batch of a call.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any
 import safetensors.torch
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, StoppingCriteria
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.errors import SampleError, SyncError
+from rft.sampling.draws import Draws
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.full_weights import tensors_in
 from rft.sampling.lora_modules import scaling_of, some, take_apart, unmatched_problem
@@ -168,13 +170,14 @@ class TransformersEngine:
 
     def step(self) -> list[tuple[int, Rollout]]:
         """Sample one batch: requests of one stream, in order. Runs that share the engine take turns."""
+        if not self._waiting:
+            return []
         batch: list[_Waiting] = []
-        while self._waiting and len(batch) < self._completions_per_batch:
+        max_completions = self._num_rows(self._waiting[0][2])
+        while self._waiting and len(batch) < max_completions:
             if batch and (self._waiting[0][0], self._waiting[0][3]) != (batch[0][0], batch[0][3]):
                 break
             batch.append(self._waiting.popleft())
-        if not batch:
-            return []
         stream, _, options, held = batch[0]
         others = [place for place, waiting in enumerate(self._waiting) if waiting[0] != stream]
         if self._is_shared and others:
@@ -208,14 +211,18 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _sample(self, requests: Sequence[Request], options: SamplingOptions, held: _Held) -> list[Rollout]:
-        # One generator serves the batch, so a completion here depends on its neighbours, unlike with vLLM.
-        torch.manual_seed(requests[0].seed)
-        longest = max(len(request.prompt_ids) for request in requests)
+        longest, num_rows = max(len(request.prompt_ids) for request in requests), len(requests)
+        if options.shape is not None:
+            # Rounding depends on a batch's shape, and with it the log-probabilities. So the shape depends on the call
+            # alone: copies fill up the rows. One more column pads every prompt: Transformers computes batches without
+            # padding differently.
+            longest, num_rows = options.shape.num_prompt_tokens + 1, self._num_rows(options)
+        filled = [*requests, *[requests[-1]] * (num_rows - len(requests))]
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else 0
-        rows = [[pad] * (longest - len(request.prompt_ids)) + list(request.prompt_ids) for request in requests]
-        mask = [[0] * (longest - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in requests]
+        rows = [[pad] * (longest - len(request.prompt_ids)) + list(request.prompt_ids) for request in filled]
+        mask = [[0] * (longest - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in filled]
         stops = self._stops.adding(options.stop, self._tokenizer)
-        sampled = {"do_sample": True, "temperature": options.temperature, "top_k": 0, "top_p": 1.0}
+        draws = Draws([request.seed for request in filled], options, self._device)
         with self._under(held):
             output = self._model.generate(
                 input_ids=torch.tensor(rows, device=self._device),
@@ -224,16 +231,20 @@ class TransformersEngine:
                 pad_token_id=pad,
                 eos_token_id=sorted(stops.ids) or None,
                 stopping_criteria=[_StopStrings(stops, self._tokenizer, longest)] if stops.strings else None,
-                return_dict_in_generate=True,
-                output_scores=True,
-                **(sampled if options.temperature > 0 else {"do_sample": False}),
+                logits_processor=LogitsProcessorList([draws]),
+                do_sample=False,
             )
-        logprobs = self._model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
-        completions = output.sequences[:, longest:]
+        completions, logprobs = output[:, longest:].tolist(), draws.logprobs.tolist()
         return [
-            self._rollout(request, held[1], stops, ids.tolist(), row.tolist())
-            for request, ids, row in zip(requests, completions, logprobs, strict=True)
+            self._rollout(request, held[1], stops, ids, row)
+            for request, ids, row in zip(requests, completions, logprobs, strict=False)
         ]
+
+    def _num_rows(self, options: SamplingOptions) -> int:
+        """Return the largest number of completions in a batch."""
+        if options.shape is None:
+            return self._completions_per_batch
+        return min(self._completions_per_batch, options.shape.num_completions)
 
     def _rollout(
         self, request: Request, policy: Policy, stops: Stops, ids: list[int], logprobs: list[float]

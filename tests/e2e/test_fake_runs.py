@@ -104,6 +104,7 @@ def test_sampling_ahead_refilling_and_pass_rates(folder: Path, rft_here: Rft) ->
         assert metrics[step]["groups/put_aside"] == dull == len(groups) - 4
 
 
+@pytest.mark.full
 def test_ctrl_c_twice_stops_at_once(folder: Path, rft: Rft) -> None:
     presses = []
 

@@ -96,6 +96,7 @@ def test_vllm_on_two_nodes_and_the_learners_ranks_on_two(nodes: Nodes) -> None:
         assert line["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
 
 
+@pytest.mark.full
 def test_more_than_there_is_room_for(nodes: Nodes) -> None:
     done = nodes.user.train(*FAKE, "sampler.num_actors=5", "cluster.placement_timeout_s=2", "loop.steps=1", run="large")
     assert done.code == 2
@@ -151,6 +152,7 @@ def test_a_grid_of_four_shares_a_fleet(nodes: Nodes) -> None:
         assert len(list(read_rollouts(sweep / str(number), "train"))) == 3 * 2 * 4
 
 
+@pytest.mark.full
 def test_a_node_with_another_rft_and_without_vllm(nodes: Nodes, tmp_path: Path) -> None:
     with foreign_node(nodes.cluster.address, tmp_path):
         # Of its two places at least one is a sampler's.

@@ -18,7 +18,7 @@ from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.learning.publication_weights import pack_adapter
 from rft.models.base_model import fingerprint
 from rft.sampling.build import build_engine
-from rft.sampling.engine import Engine, Request, SamplingOptions
+from rft.sampling.engine import BatchShape, Engine, Request, SamplingOptions
 from rft.sampling.spec import EnginePlace, EngineSpec
 from rft.types import Adapter, Policy, Rollout, StopReason
 
@@ -293,6 +293,17 @@ def test_a_completion_does_not_depend_on_its_neighbours(
     together = {(rollout.task_id, rollout.index): rollout for rollout in sample(engine, requests)}
     alone = [rollout for request in requests for rollout in sample(engine, [request])]
     assert num_different(alone, [together[rollout.task_id, rollout.index] for rollout in alone]) <= 1
+
+
+def test_with_transformers_neighbours_change_no_bit(engines: Callable[[str], Engine], requests: list[Request]) -> None:
+    engine = engines("transformers")
+    shape = BatchShape(num_completions=3, num_prompt_tokens=max(len(request.prompt_ids) for request in requests))
+    options = replace(OPTIONS, shape=shape)
+    together = sample(engine, requests, options)
+    alone = [rollout for request in requests for rollout in sample(engine, [request], options)]
+    mixed = sample(engine, [*requests[1::2], *requests[-2::-2]], options)
+    assert len({len(request.prompt_ids) for request in requests[:3]}) == 2
+    assert together == alone == mixed
 
 
 def test_vllm_lets_completions_leave_one_by_one(engines: Callable[[str], Engine], requests: list[Request]) -> None:

@@ -43,7 +43,7 @@ def tasks(make_task: Callable[..., Task]) -> list[Task]:
     return [make_task(f"t{number}") for number in range(5)]
 
 
-@pytest.mark.parametrize("num_actors", [1, 3, 7])  # with 7, two have nothing to do
+@pytest.mark.parametrize("num_actors", [1, 3, pytest.param(7, marks=pytest.mark.full)])  # with 7, two are idle
 def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actors: int, with_fleet: Any) -> None:
     rollouts = in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=num_actors))
     assert sorted((rollout.task_id, rollout.index) for rollout in rollouts) == [

@@ -35,6 +35,7 @@ def test_the_same_results_whoever_shares(folder: Path, grid: Command, engines: l
         assert completions(folder / "sweep" / number) == completions(folder / "shared" / number)
 
 
+@pytest.mark.full
 def test_other_samplers_come_one_after_the_other(grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid("model.max_context_tokens=100,110")
     assert (code, len(engines)) == (0, 2)
@@ -58,6 +59,7 @@ def test_an_unknown_key_is_refused_before_the_first_trial(folder: Path, grid: Co
     assert not (folder / "sweep").exists() and not (folder / "found").exists()
 
 
+@pytest.mark.full
 def test_a_search_with_pruning_asks_for_more_trials_on_resume(search: Command, fake: tuple[str, ...]) -> None:
     words = (*fake, *SPACE, "output_dir=found", "sweep.parallel=2")
     code, sweep, _ = search(*words, "sweep.trials=2")

@@ -84,7 +84,8 @@ def trials(sweep: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("presses", [1, pytest.param(2, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_during_a_grid(folder: Path, fake: tuple[str, ...], presses: int) -> None:
     training: set[str] = set()
 
