@@ -23,8 +23,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 TESTS = Path(__file__).parent
 THEMES = sorted(folder.name for folder in TESTS.iterdir() if any(folder.rglob("test_*.py")) and folder.name != "e2e")
 """The folders of tests; each is a mark, so `pytest -m sweep` runs the tests of sweeps."""
-LONGEST = ("e2e", "sweep")
-"""Folders whose tests run whole commands."""
+LONGEST = ("e2e", "sweep")  # their tests run whole commands
 EMBEDDED = Path(__file__).parents[1] / "rft" / "embedded" / "model"
 SPECIAL = ["<unk>", "<pad>", "<|end|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
@@ -58,9 +57,8 @@ def _is_e2e_as_a_whole(source: str) -> bool:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its theme, and put the longest files first: a long file at the end would run alone."""
-    for item in items:
-        if theme := _theme(item.path):
-            item.add_marker(theme)
+    for item, theme in [(item, theme) for item in items if (theme := _theme(item.path))]:
+        item.add_marker(theme)
     items.sort(key=lambda item: item.path.parent.name not in LONGEST)
 
 

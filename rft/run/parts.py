@@ -238,5 +238,6 @@ async def _learner(
         emit=emit,
         resting=fleet if run.sampler.sleeps else None,
     )
+    fleet.renew_with(learner.published)
     yield learner
     await learner.close()

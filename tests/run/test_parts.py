@@ -52,6 +52,7 @@ class World:
             is_up=lambda: method("start"),
             end_streams=lambda: method("end streams of"),
             leave=lambda: method("leave"),
+            renew_with=lambda renew: None,
             close=lambda: method("close"),
             canaries=((1, 2),),
             facts=FACTS,
