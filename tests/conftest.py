@@ -23,7 +23,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 TESTS = Path(__file__).parent
 THEMES = sorted(folder.name for folder in TESTS.iterdir() if any(folder.rglob("test_*.py")) and folder.name != "e2e")
 """The folders of tests; each is a mark, so `pytest -m sweep` runs the tests of sweeps."""
-LONGEST = ("e2e", "sweep")  # their tests run whole commands
 EMBEDDED = Path(__file__).parents[1] / "rft" / "embedded" / "model"
 SPECIAL = ["<unk>", "<pad>", "<|end|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
@@ -59,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its theme, and put the longest files first: a long file at the end would run alone."""
     for item, theme in [(item, theme) for item in items if (theme := _theme(item.path))]:
         item.add_marker(theme)
-    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+    items.sort(key=lambda item: item.path.parent.name not in ("e2e", "sweep"))  # whole commands
 
 
 def _theme(path: Path) -> str | None:
