@@ -48,6 +48,7 @@ class ChainLearner(FakeLearner):
         return metrics
 
     def save(self) -> None:
+        self._spec.run_folder.mkdir(parents=True, exist_ok=True)
         (self._spec.run_folder / f"state of checkpoint-{self.steps_done}").write_text(self.state)
         super().save()
 
@@ -60,9 +61,9 @@ class ChainLearner(FakeLearner):
 class FakeRemote:
     """Stands for `RemoteLearner`. It dies in the calls that `world.deaths` lists; a dead one answers no call."""
 
-    def __init__(self, world: World, checkpoint: Path | None) -> None:
+    def __init__(self, world: World, spec: LearnerSpec) -> None:
         self.world = world
-        self.learner = ChainLearner(world.spec(checkpoint), salt=world.salt if world.remotes else "")
+        self.learner = ChainLearner(spec, salt=world.salt if world.remotes else "")
         self.is_dead = False
         world.remotes.append(self)
 
@@ -109,6 +110,8 @@ class FakeRemote:
             (self.world.folder / "checkpoints" / f"checkpoint-{self.learner.steps_done}").mkdir(parents=True)
         self.meet("save", "half")
         self.call("save")
+        if self.world.mirror is not None:
+            await self.world.mirror.bring_back()
 
     async def close(self) -> None:
         self.call("close")
@@ -143,6 +146,8 @@ class World:
         self.max_restarts = 5
         self.staleness = 0
         self.checkpoint: Path | None = None
+        self.mirror: Any = None
+        """Of the learner's node, if that does not see the run folder."""
         self.step = 0
         self.weights: Any = None
 
@@ -169,12 +174,13 @@ class World:
         self.policy = publication.policy
         return Sync(policy=self.policy, proved=True, metrics={})
 
-    def recovering(self, emit: Emit, **options: Any) -> RecoveringLearner:
+    async def recovering(self, emit: Emit, **options: Any) -> RecoveringLearner:
         async def build(checkpoint: Path | None) -> FakeRemote:
-            return FakeRemote(self, checkpoint)
+            spec = self.spec(checkpoint)
+            return FakeRemote(self, spec if self.mirror is None else await self.mirror.move(spec))
 
         return RecoveringLearner(
-            FakeRemote(self, self.checkpoint),  # type: ignore[arg-type]
+            await build(self.checkpoint),  # type: ignore[arg-type]
             build=build,  # type: ignore[arg-type]
             folder=self.folder,
             max_restarts=self.max_restarts,
@@ -184,7 +190,7 @@ class World:
 
     @asynccontextmanager
     async def open(self, emit: Emit) -> AsyncIterator[Parts[Any]]:
-        learner = self.recovering(emit)
+        learner = await self.recovering(emit)
         await learner.start()
         yield Parts(self, self, learner)  # type: ignore[arg-type]
         await learner.close()

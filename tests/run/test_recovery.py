@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from rft.cluster.mirrored_learner import Mirror
+from rft.cluster.node_agent import NodeKeeper
 from rft.errors import LearnerLost, LearnError
 from rft.events import Emit, Event, LearnerRestarted, Notice, Warned
 from rft.run.parts import Parts
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder
 from rft.types import GradedGroup, Policy, Publication, StoredWeights, Sync
+from tests.cluster.test_transfer import Remote
 
 from .lost_learner_world import LOST, FakeRemote, World
 
@@ -101,6 +104,29 @@ def test_batches_in_flight_stay_when_samplers_run_ahead(
     assert parts.counts[0] == 1
 
 
+@pytest.mark.parametrize("death", [("learn", 3, "before"), ("save", 4, "half"), ("save", 4, "after")], ids=str)
+def test_a_learner_on_a_node_that_does_not_see_the_run_folder(
+    training: Callable[..., Training],
+    parts: World,
+    undisturbed: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    death: tuple[str, int, str],
+) -> None:
+    expected = undisturbed()
+    monkeypatch.setattr("rft.cluster.transfer.ray.put", lambda data: data)
+    node = tmp_path / "node"
+    keeper = Remote(NodeKeeper(str(node)))
+    parts.mirror = Mirror(keeper, node_folder=str(node), run="r", run_folder=parts.folder, deadline_s=60)
+    parts.deaths = [death]
+    assert asyncio.run(training(STEPS).train()) == 0
+    assert (parts.deaths, parts.policies, parts.counts[0]) == ([], expected, 1)
+    here, there = (
+        sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (parts.folder, node / "runs" / "r")
+    )
+    assert here == there
+
+
 def test_a_resumed_run_recovers_before_its_first_step(
     training: Callable[..., Training], parts: World, undisturbed: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -174,8 +200,8 @@ def test_a_damaged_batch_ends_the_run(training: Callable[..., Training], parts: 
 
     @asynccontextmanager
     async def open_parts(emit: Emit) -> AsyncIterator[Parts[Any]]:
-        learner = parts.recovering(emit)
-        learner._learner = Damaging(parts, None)  # type: ignore[assignment]
+        learner = await parts.recovering(emit)
+        learner._learner = Damaging(parts, parts.spec(None))  # type: ignore[assignment]
         yield Parts(parts, parts, learner)  # type: ignore[arg-type]
 
     run.parts = open_parts
@@ -187,7 +213,7 @@ def test_two_calls_that_lose_the_learner_restart_it_once(parts: World) -> None:
     events: list[Event] = []
 
     async def job() -> None:
-        learner = parts.recovering(events.append)
+        learner = await parts.recovering(events.append)
         await learner.start()
         await learner.learn([])
         policy = (await learner.publish()).policy
@@ -204,7 +230,7 @@ def test_two_calls_that_lose_the_learner_restart_it_once(parts: World) -> None:
 
 def test_a_policy_that_the_learner_does_not_keep(parts: World) -> None:
     async def job() -> None:
-        learner = parts.recovering(print)
+        learner = await parts.recovering(print)
         await learner.start()
         await learner.learn([])
         await learner.publish()
@@ -260,7 +286,7 @@ def test_samplers_on_the_same_gpu_sleep_while_steps_are_taken_again(
 
     async def job() -> list[str]:
         resting = FakeRestingFleet(Policy(version=0, fingerprint="base"))
-        learner = parts.recovering(events.append, resting=resting)
+        learner = await parts.recovering(events.append, resting=resting)
         await learner.start()
         for _ in range(2):
             await learner.learn([make_group([0.0, 1.0], policy=resting.policy)])
