@@ -15,7 +15,6 @@ Assumptions about TRL 1.16 (a test fails if one of them changes):
 from __future__ import annotations
 
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -125,7 +124,6 @@ class SteppedTrainer:
     def save(self) -> Path:
         """Write a checkpoint and return its folder. The trainer's thread waits meanwhile."""
         folder = Path(self.trainer.args.output_dir) / f"checkpoint-{self.trainer.state.global_step}"
-        shutil.rmtree(folder, ignore_errors=True)  # a killed process may have written a part of it
         self.trainer._save_checkpoint(self.trainer.model, trial=None)
         for filler in (folder.parent, folder):  # model cards of TRL and PEFT without information about the run
             (filler / "README.md").unlink(missing_ok=True)

@@ -168,17 +168,16 @@ class RecoveringLearner:
     async def _restart(self, lost: LearnerLost, *, wakes: bool) -> None:
         """Start the learner from the newest checkpoint, and take the later steps again."""
         began = time.monotonic()
-        saved = {step: folder for step, folder in complete_checkpoints(self._folder) if not damage(folder)}
-        step = max(saved, default=0)
+        checkpoint, step = self._newest_checkpoint()
         redone_steps = max(0, self._steps_done - step)
-        origin = f"the checkpoint of step {step}" if saved else "the base model"
+        origin = f"the checkpoint of step {step}" if checkpoint else "the base model"
         restart = f"restart {self._num_restarts} of {self.max_restarts}"
         self._emit(Warned(text=f"{str(lost).rstrip('.')}; the learner starts again from {origin} ({restart})"))
         self._emit(LearnerRestarted(from_step=step, redone_steps=redone_steps))
         resting = self._resting if redone_steps else None
         if resting is not None:
             await resting.sleep()
-        self._learner = await self._build(saved.get(step))
+        self._learner = await self._build(checkpoint)
         self._restored_step = await self._learner.start()
         self._steps_done = max(self._steps_done, self._restored_step)
         await self._redo(range(self._restored_step + 1, self._steps_done + 1))
@@ -188,6 +187,15 @@ class RecoveringLearner:
                 await resting.load(_with_policy(resting.policy, await self._learner.history()))
         seconds = time.monotonic() - began
         self._emit(Notice(text=f"the learner is back at step {self._steps_done} after {seconds:.0f} s"))
+
+    def _newest_checkpoint(self) -> tuple[Path | None, int]:
+        """Return the newest whole checkpoint and its step; None and 0 without one. Warn of newer, damaged ones."""
+        for step, folder in sorted(complete_checkpoints(self._folder), reverse=True):
+            problems = damage(folder)
+            if not problems:
+                return folder, step
+            self._emit(Warned(text=f"{folder} is damaged: {', '.join(problems)}; the learner does not start from it"))
+        return None, 0
 
     async def _redo(self, steps: range) -> None:
         """Take recorded steps again, and publish each policy, so that the learner accepts rollouts of all of them.

@@ -86,8 +86,7 @@ class FakeRemote:
         return self.learner.steps_done
 
     async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        if self.world.error is not None:
-            raise self.world.error
+        self.world.learning(self.learner.steps_done)
         await asyncio.sleep(0)
         metrics: dict[str, float] = self.call("learn", groups)
         return metrics
@@ -141,7 +140,8 @@ class World:
         self.policy = Policy(version=0, fingerprint="base")
         self.remotes: list[FakeRemote] = []
         self.deaths: list[tuple[str, int, str]] = []
-        self.error: Exception | None = None
+        self.learning: Callable[[int], None] = lambda steps_done: None
+        """Called before each step, also of those that are taken again."""
         self.salt = ""
         self.max_restarts = 5
         self.staleness = 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ import pytest
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
 from rft.errors import LearnerLost, LearnError
-from rft.events import Emit, Event, LearnerRestarted, Notice, Warned
-from rft.run.parts import Parts
+from rft.events import Event, LearnerRestarted, Notice, Warned
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder
 from rft.types import GradedGroup, Policy, Publication, StoredWeights, Sync
 from tests.cluster.test_transfer import Remote
 
-from .lost_learner_world import LOST, FakeRemote, World
+from .lost_learner_world import LOST, World
 
 STEPS = "loop.steps=5"
 """With a checkpoint after every second step."""
@@ -174,7 +173,10 @@ def test_the_number_of_restarts_is_bounded(
 def test_an_error_that_would_come_back_ends_the_run(
     training: Callable[..., Training], parts: World, error: Exception
 ) -> None:
-    parts.error = error
+    def fail(steps_done: int) -> None:
+        raise error
+
+    parts.learning = fail
     with pytest.raises(type(error), match=str(error)):
         asyncio.run(training(STEPS).train())
     assert parts.counts == (0, 0)
@@ -188,25 +190,32 @@ def test_a_step_that_leads_to_other_weights_ends_the_run(training: Callable[...,
 
 
 def test_a_damaged_batch_ends_the_run(training: Callable[..., Training], parts: World) -> None:
-    class Damaging(FakeRemote):
-        async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-            if self.learner.steps_done == 3:
-                path = parts.folder / "tokens" / "step-000003.safetensors"
-                path.write_bytes(path.read_bytes()[:-1] + b"?")
-            return await super().learn(groups)
+    def damage(steps_done: int) -> None:
+        if steps_done == 3:
+            path = parts.folder / "tokens" / "step-000003.safetensors"
+            path.write_bytes(path.read_bytes()[:-1] + b"?")
 
+    parts.learning = damage
     parts.deaths = [("learn", 3, "before")]
-    run = training(STEPS)
-
-    @asynccontextmanager
-    async def open_parts(emit: Emit) -> AsyncIterator[Parts[Any]]:
-        learner = await parts.recovering(emit)
-        learner._learner = Damaging(parts, parts.spec(None))  # type: ignore[assignment]
-        yield Parts(parts, parts, learner)  # type: ignore[arg-type]
-
-    run.parts = open_parts
     with pytest.raises(LearnError, match=r"step 3 cannot be made again: .*step-000003.safetensors is damaged"):
-        asyncio.run(run.train())
+        asyncio.run(training(STEPS).train())
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    training: Callable[..., Training], parts: World, undisturbed: Callable[..., list[str]], printed: io.StringIO
+) -> None:
+    expected = undisturbed()
+    file = parts.folder / "checkpoints" / "checkpoint-4" / "published" / "publications.json"
+
+    def damage(steps_done: int) -> None:
+        if steps_done == 4:
+            file.write_text("[]")
+
+    parts.learning = damage
+    parts.deaths = [("learn", 4, "before")]
+    assert asyncio.run(training(STEPS).train()) == 0
+    assert (parts.policies, parts.counts) == (expected, (1, 2))
+    assert "checkpoint-4 is damaged: published/publications.json has 2 bytes instead of " in printed.getvalue()
 
 
 def test_two_calls_that_lose_the_learner_restart_it_once(parts: World) -> None:
