@@ -9,6 +9,7 @@
     StepTrained ... StepFinished        for each step; Measured comes between the two
     CheckpointSaved                     after the StepFinished of its step
     LearnerRestarted                    after the loss of a process of the learner
+    GraderCallRepeated                  after the loss of a worker process of graders
     RunEnded                            once, for every outcome
 
 A sink is any object with the two methods of `Sink`. Events are frozen; a sink must not change what they refer to.
@@ -122,6 +123,18 @@ class LearnerRestarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GraderCallRepeated:
+    """A call of a grader is repeated, because its worker process was killed or suspended from outside."""
+
+    grader: str
+    """The grader's name."""
+    task_id: str
+    """The task of the graded completions."""
+    reason: str
+    """The end of the worker process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepFinished:
     """A step is complete, including its measurement. Step 0 covers the work before the first step."""
 
@@ -158,6 +171,7 @@ Event = (
     | StepTrained
     | CheckpointSaved
     | LearnerRestarted
+    | GraderCallRepeated
     | StepFinished
     | RunEnded
 )

@@ -16,6 +16,7 @@ from rft.grading.cache import ScoreCache
 from rft.grading.contract import LoadedGrader
 from rft.grading.counters import GraderCounters
 from rft.grading.processes.fork_server import ForkServers
+from rft.grading.processes.workers import OnRepeat
 from rft.grading.running import Runner
 from rft.types import Grade, GradedGroup, Rollout, Score, Task
 from rft.waiting import waiting
@@ -38,6 +39,7 @@ class Panel:
         cache_folder: Folder for the scores of deterministic graders; None keeps no scores.
         fork_servers: Shared source of worker processes; None starts separate processes.
         log_folder: The run folder, which keeps the graders' faults and output; None keeps neither.
+        on_repeat: Called with the grader, the task and the reason when a call in a worker process is repeated.
 
     Raises:
         ValueError: Two graders have the same name.
@@ -56,6 +58,7 @@ class Panel:
         cache_folder: Path | None = None,
         fork_servers: ForkServers | None = None,
         log_folder: Path | None = None,
+        on_repeat: OnRepeat | None = None,
     ) -> None:
         self.graders = tuple(graders)
         self.counters = {grader.name: GraderCounters() for grader in graders}
@@ -67,6 +70,7 @@ class Panel:
             worker_memory_mb=worker_memory_mb,
             fork_servers=fork_servers,
             log_folder=log_folder,
+            on_repeat=on_repeat,
         )
         self._limits = {
             grader.name: asyncio.Semaphore(grader.max_concurrency) if grader.max_concurrency else nullcontext()

@@ -20,7 +20,7 @@ from rft.grading.models.model_grader import model_of
 from rft.grading.normalise import describe_error, failed, outcome, traceback_of, within_range
 from rft.grading.processes.fork_server import ForkServers
 from rft.grading.processes.wire import arguments_of
-from rft.grading.processes.workers import Scored, Workers
+from rft.grading.processes.workers import OnRepeat, Scored, Workers
 from rft.redaction import hide, secrets_in
 from rft.types import Rollout, Score, Status, Task
 from rft.waiting import waiting
@@ -39,6 +39,7 @@ class Runner:
         worker_memory_mb: Memory in MiB that a worker process may use beyond the loaded graders; None sets no limit.
         fork_servers: Shared source of worker processes, if several panels share one.
         log_folder: Folder for faults and the output of graders; None keeps neither.
+        on_repeat: Called with the grader, the task and the reason when a call in a worker process is repeated.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class Runner:
         worker_memory_mb: int | None = None,
         fork_servers: ForkServers | None = None,
         log_folder: Path | None = None,
+        on_repeat: OnRepeat | None = None,
     ) -> None:
         self._secrets = {grader.name: secrets_in(grader.entry or {}) for grader in graders}
         every_secret = {secret for secrets in self._secrets.values() for secret in secrets}
         self._log = GraderLog(log_folder, sorted(every_secret, key=len, reverse=True))
         self._own_servers = ForkServers()
         server = (fork_servers or self._own_servers).of(graders, worker_memory_mb)
-        self.workers = Workers(server, num_workers, printed=self._log.printed)
+        self.workers = Workers(server, num_workers, printed=self._log.printed, on_repeat=on_repeat)
         self._slots = asyncio.Semaphore(max_concurrency)
 
     async def run(self, grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout]) -> list[Score]:

@@ -8,7 +8,7 @@ from typing import Any
 from rft.cluster import Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
 from rft.config import EvaluateConfig, RunConfig
-from rft.events import Emit, Warned
+from rft.events import Emit, GraderCallRepeated, Warned
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
@@ -150,7 +150,9 @@ async def learner(
     return RemoteLearner(specs, **options)
 
 
-def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: ForkServers | None = None) -> Panel:
+def panel(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, emit: Emit, fork_servers: ForkServers | None = None
+) -> Panel:
     """Return the panel of graders; the panels of a sweep share the processes that load graders."""
     return Panel(
         prepared.graders,
@@ -162,4 +164,5 @@ def panel(config: RunConfig | EvaluateConfig, prepared: Prepared, fork_servers: 
         cache_folder=Path(config.grading.cache_folder).expanduser() if config.grading.cache_folder else None,
         fork_servers=fork_servers,
         log_folder=Path(config.output_dir),
+        on_repeat=lambda name, task, reason: emit(GraderCallRepeated(grader=name, task_id=task, reason=reason)),
     )

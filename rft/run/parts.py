@@ -124,7 +124,7 @@ async def _open(
     samplers: AbstractAsyncContextManager[SharedSamplers] | None = None,
 ) -> AsyncIterator[Parts[Any]]:
     async with AsyncExitStack() as stack:
-        panel = build.panel(config, prepared, shared_ray.fork_servers if shared_ray else None)
+        panel = build.panel(config, prepared, emit, shared_ray.fork_servers if shared_ray else None)
         stack.callback(panel.close)
         shared = None
         if samplers is not None:

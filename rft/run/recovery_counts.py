@@ -1,4 +1,4 @@
-"""Counts the recoveries of a run: restarts of learner and samplers, and the steps and completions made again."""
+"""Counts the recoveries of a run: restarts of learner and samplers, and repeated steps, completions and grades."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rft.events import DuplicatesDropped, Event, LearnerRestarted, SamplerLost, SamplerReplaced
+from rft.events import (
+    DuplicatesDropped,
+    Event,
+    GraderCallRepeated,
+    LearnerRestarted,
+    SamplerLost,
+    SamplerReplaced,
+)
 
 PREFIX = "recovery/"
 """Beginning of the metrics' names."""
@@ -29,6 +36,8 @@ class RecoveryCounts:
                 self._counts["sampler_restarts"] += 1
             case DuplicatesDropped():
                 self._counts["duplicate_completions"] += event.num_completions
+            case GraderCallRepeated():
+                self._counts["repeated_grader_calls"] += 1
 
     def close(self) -> None:
         """Hold nothing."""

@@ -8,6 +8,7 @@ from rft.events import (
     CheckpointSaved,
     DuplicatesDropped,
     Event,
+    GraderCallRepeated,
     LearnerRestarted,
     Measured,
     Notice,
@@ -89,6 +90,8 @@ def event_line(event: Event) -> tuple[str, dict[str, Any]]:
             return "checkpoint_saved", {"step": event.step}
         case LearnerRestarted():
             return "learner_restarted", {"from_step": event.from_step, "redone_steps": event.redone_steps}
+        case GraderCallRepeated():
+            return "grader_call_repeated", {"grader": event.grader, "task_id": event.task_id, "reason": event.reason}
         case StepFinished():
             return "step_finished", {"step": event.report.step}
         case RunEnded():

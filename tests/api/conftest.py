@@ -61,7 +61,7 @@ def fake_parts(monkeypatch: pytest.MonkeyPatch, make_rollout: Callable[..., Roll
 
     @asynccontextmanager
     async def open_fakes(config: RunConfig, prepared: Any, emit: Any) -> AsyncIterator[Parts[Any]]:
-        panel = build.panel(config, prepared)
+        panel = build.panel(config, prepared, lambda _: None)
         try:
             yield Parts(FakeSampler(learner, make_rollout), panel, learner)  # type: ignore[arg-type]
         finally:

@@ -44,6 +44,9 @@ def default_num_workers() -> int:
 Scored = tuple[list[Score], str]
 """The scores of a call, and the traceback of an exception."""
 
+OnRepeat = Callable[[str, str, str], None]
+"""Receives the grader, the task and the reason of a repeated call."""
+
 
 @dataclass(slots=True, eq=False)
 class _Call:
@@ -88,9 +91,17 @@ class Workers:
         num_workers: Number of processes; None uses `default_num_workers()`.
         server: The fork server; several panels may share one.
         printed: Called with whole lines of the graders' output.
+        on_repeat: Called with the grader, the task and the reason when a call is repeated.
     """
 
-    def __init__(self, server: ForkServer, num_workers: int | None = None, *, printed: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        server: ForkServer,
+        num_workers: int | None = None,
+        *,
+        printed: Callable[[bytes], None],
+        on_repeat: OnRepeat | None = None,
+    ) -> None:
         self.replaced = 0
         """Number of workers that were killed at a deadline or crashed."""
         self.repeated = 0
@@ -98,6 +109,7 @@ class Workers:
         self._num_workers = num_workers or default_num_workers()
         self._server = server
         self._printed = printed
+        self._on_repeat = on_repeat
         self._queue: deque[_Call] = deque()
         self._arrived = asyncio.Event()
         self._slots: list[asyncio.Task[None]] = []
@@ -197,6 +209,8 @@ class Workers:
         call.is_repeat = True
         self.repeated += 1
         log.warning("grader '%s' on task %s: %s; the call is repeated", call.grader.name, call.task.id, lost.reason)
+        if self._on_repeat is not None:
+            self._on_repeat(call.grader.name, call.task.id, lost.reason)
         return True
 
     async def _reply(self, worker: Worker, calls: deque[_Call]) -> Scored:

@@ -93,8 +93,11 @@ def test_the_limit_comes_on_top_of_the_loaded_graders(bench):
 
 def test_a_worker_that_is_killed_from_outside_costs_no_reward(bench, caplog):
     bench.file(HOSTILE)
-    scores, panel = bench.grade({"g": bench.spec("harm")}, ["fine", "killed", "fine"])
+    repeated = []
+    specs, texts = {"g": bench.spec("harm")}, ["fine", "killed", "fine"]
+    scores, panel = bench.grade(specs, texts, on_repeat=lambda *call: repeated.append(call))
     assert values(scores) == [0.5] * 3
+    assert repeated == [("g", "a", "its worker process was ended by SIGKILL")]
     assert (panel.workers_replaced, panel.calls_repeated) == (1, 1)
     assert "grader 'g' on task a: its worker process was ended by SIGKILL; the call is repeated" in caplog.text
 
