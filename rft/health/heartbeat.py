@@ -14,7 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rft.events import Event, PhaseStarted, RunEnded, RunStarted, StepFinished, StepTrained, Warned
+from rft.events import (
+    Event,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    SamplerLost,
+    SamplerReplaced,
+    StepFinished,
+    StepTrained,
+    Warned,
+)
 from rft.health.process import start_of
 from rft.waiting import current_waits, in_thread
 
@@ -60,6 +70,7 @@ class Heartbeat:
         self._warnings: deque[dict[str, str]] = deque(maxlen=MAX_WARNINGS)
         self._metrics: dict[str, float] = {}
         self._recovery: dict[str, float] = {}
+        self._lost: dict[str, str] = {}
         self._failed_writes = 0
         self._facts: dict[str, Any] = {
             "host": socket.gethostname(),
@@ -109,6 +120,7 @@ class Heartbeat:
                     for wait in waits
                 ],
                 "recovery": dict(self._recovery),
+                "lost": dict(self._lost),
                 "warnings": list(self._warnings),
                 "disk_free_bytes": shutil.disk_usage(self._folder).free,
                 "failed_writes": self._failed_writes,
@@ -142,6 +154,10 @@ class Heartbeat:
             case Warned():
                 time_text = datetime.now(UTC).isoformat(timespec="seconds")
                 self._warnings.append({"time": time_text, "text": event.text})
+            case SamplerLost():
+                self._lost[event.sampler] = event.reason
+            case SamplerReplaced():
+                self._lost.pop(event.sampler, None)
             case StepTrained():
                 self._facts["phase"] = "training"
             case StepFinished():

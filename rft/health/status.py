@@ -104,6 +104,7 @@ def status_lines(status: RunStatus, folder: Path) -> list[tuple[str, str]]:
     lines.append(("step", f"{beat['step']}{steps}{speed}"))
     if status.state in ("running", "silent"):
         lines += [("waiting", _wait_text(wait, status.age_s or 0.0)) for wait in beat["waits"]]
+    lines += [("lost", reason) for reason in beat.get("lost", {}).values()]
     if counts := {name: int(number) for name, number in beat.get("recovery", {}).items() if number}:
         lines.append(("recovery", ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in counts.items())))
     lines += [("warning", f"{warning['time']} {warning['text']}") for warning in beat.get("warnings", ())]

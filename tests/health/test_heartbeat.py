@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from rft.events import PhaseStarted, RunEnded, RunStarted, StepFinished, StepTrained, Warned
+from rft.events import (
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    SamplerLost,
+    SamplerReplaced,
+    StepFinished,
+    StepTrained,
+    Warned,
+)
 from rft.health import heartbeat
 from rft.health.heartbeat import Heartbeat
 from rft.health.process import start_of
@@ -50,12 +59,16 @@ def test_steps_phases_and_recoveries(
         clock.now += seconds
         beat.event(finished(step, reward__mean=step / 4, recovery__sampler_restarts=float(step == 2)))
     beat.event(PhaseStarted(text="measuring validation: 2 tasks"))
-    beat.event(Warned(text="sampler 1 is gone"))
+    beat.event(SamplerLost(sampler="sampler 0", reason="sampler 0 is gone: killed", num_completions=3))
+    beat.event(SamplerLost(sampler="sampler 1", reason="sampler 1 hangs", num_completions=0))
+    beat.event(SamplerReplaced(sampler="sampler 0", seconds=8.0))
+    beat.event(Warned(text="the disk is slow"))
     content = beat.snapshot()
     assert (content["step"], content["step_s"]) == (3, 5.0)  # (4 s + 6 s) / 2
     assert content["phase"] == "measuring validation: 2 tasks"
     assert content["recovery"] == {"sampler_restarts": 1.0}
-    assert [warning["text"] for warning in content["warnings"]] == ["sampler 1 is gone"]
+    assert [warning["text"] for warning in content["warnings"]] == ["the disk is slow"]
+    assert content["lost"] == {"sampler 1": "sampler 1 hangs"}
     assert beat.metrics() == {"reward/mean": 0.75, "recovery/sampler_restarts": 0.0}
     beat.event(StepTrained(report=finished(4).report, groups=()))
     assert beat.snapshot()["phase"] == "training"

@@ -36,6 +36,7 @@ def write(folder: Path, *, age_s: float = 0.0, **changes: Any) -> Path:
         "step_s": 4.0,
         "waits": WAITS,
         "recovery": {"sampler_restarts": 2.0, "learner_restarts": 0.0},
+        "lost": {"sampler 1": "sampler 1 on node gpu-2 hangs"},
         "warnings": [{"time": "2026-11-28T10:15:00+00:00", "text": "sampler 1 is gone"}],
         "disk_free_bytes": 12_340_000_000,
         "resume": None,
@@ -55,11 +56,12 @@ def test_a_run_that_is_running(tmp_path: Path) -> None:
     assert [label for label, _ in lines[4:6]] == ["waiting", "waiting"]
     assert lines[4][1].endswith(" of 300 s for 1 of 64 completions")
     assert lines[5][1].endswith(" s for trials to end")
-    assert lines[6:8] == [
+    assert lines[6:9] == [
+        ("lost", "sampler 1 on node gpu-2 hangs"),
         ("recovery", "sampler restarts 2"),
         ("warning", "2026-11-28T10:15:00+00:00 sampler 1 is gone"),
     ]
-    assert lines[8] == ("disk", "2.0 MB, 12.3 GB free on its disk")
+    assert lines[9] == ("disk", "2.0 MB, 12.3 GB free on its disk")
 
 
 def test_waits_have_gone_on_since_the_heartbeat(tmp_path: Path) -> None:
