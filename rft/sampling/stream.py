@@ -22,6 +22,8 @@ Messages = AsyncIterator[Awaitable[list[Rollout]]]
 Key = tuple[str, int]
 """Task id and index, which identify a completion within a stream."""
 
+MAX_NAMED = 3
+"""Largest number of missing completions whose tasks a wait names."""
 MAX_LOSSES = 5
 """Samplers with which one request may be lost. A request that ends every engine would otherwise end all replacements,
 too."""
@@ -57,7 +59,8 @@ class Unfinished:
         return requests
 
     def __iter__(self) -> Iterator[Request]:
-        return (request for requests in self._by_key.values() for request in requests)
+        # Of copies: the progress display iterates in another thread.
+        return (request for requests in list(self._by_key.values()) for request in list(requests))
 
     def __bool__(self) -> bool:
         return bool(self._by_key)
@@ -238,13 +241,13 @@ class RolloutStream(AsyncIterator[Rollout]):
             try:
                 batch = await wait_for(
                     self._arrived.get(),
-                    what=self._what(busy),
+                    what=self._what,
                     deadline_s=max(0.0, heard_s + self._deadline_s - time.monotonic()),
                 )
             except WaitTimeout:
                 if await self._has_living(busy):
                     if time.monotonic() - since_s >= self._deadline_s:
-                        raise WaitTimeout(self._what(busy), self._deadline_s) from None
+                        raise WaitTimeout(self._what(), self._deadline_s) from None
                 else:
                     since_s = time.monotonic()
                 continue
@@ -262,9 +265,19 @@ class RolloutStream(AsyncIterator[Rollout]):
                 call.heard_s = time.monotonic()
         return any(are_alive)
 
-    def _what(self, busy: Sequence[Call]) -> str:
-        names = ", ".join(call.sampler.name for call in busy)
-        return f"{self._remaining} of {self._total} completions" + (f" from {names}" if names else "")
+    def _what(self) -> str:
+        """Name what is missing: "1 of 64 completions from sampler 3: task 417, sampling". Any thread may call this."""
+        missing = [(call, list(call.unfinished)) for call in list(self.calls)]
+        names = ", ".join(call.sampler.name for call, requests in missing if requests)
+        text = f"{self._remaining} of {self._total} completions" + (f" from {names}" if names else "")
+        if 0 < sum(len(requests) for _, requests in missing) <= MAX_NAMED:
+            named = [
+                f"task {request.task_id}, {'sampling' if call.is_received.is_set() else 'not received yet'}"
+                for call, requests in missing
+                for request in requests
+            ]
+            text += f": {'; '.join(dict.fromkeys(named))}"
+        return text
 
     async def aclose(self) -> None:
         """Cancel outstanding completions, and wait for the end of all work."""

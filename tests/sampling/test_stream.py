@@ -14,6 +14,7 @@ from rft.sampling.engines import SamplerHandle
 from rft.sampling.failures import cause
 from rft.sampling.stream import RolloutStream, Unfinished
 from rft.types import Rollout
+from rft.waiting import current_wait
 
 
 class FakeOwner:
@@ -63,6 +64,34 @@ def test_equal_requests_of_a_small_step_each_get_a_completion(make_rollout: Any)
     rollout = make_rollout("t", 0)
     assert [unfinished.end(rollout) for _ in range(3)] == [True, True, False]
     assert not unfinished
+
+
+@pytest.mark.parametrize(
+    ("num_read", "expected"),
+    [
+        (1, "4 of 5 completions from sampler 0"),
+        (3, "2 of 5 completions from sampler 0: task t, sampling; task u, sampling"),
+    ],
+)
+def test_a_wait_names_the_last_missing_tasks(make_rollout: Any, num_read: int, expected: str) -> None:
+    pairs = [("t", 0), ("t", 1), ("t", 2), ("t", 3), ("u", 0)]
+    requests = [Request(task_id=task_id, index=index, prompt_ids=(5, 6), seed=index) for task_id, index in pairs]
+    owner = FakeOwner([make_rollout("t", index) for index in range(num_read)])
+    options = SamplingOptions(temperature=1.0, max_completion_tokens=2)
+
+    async def job() -> None:
+        stream = RolloutStream(owner, requests, options=options, ready=None, deadline_s=60)  # type: ignore[arg-type]
+        for _ in range(num_read):
+            await anext(stream)
+        waiting = asyncio.create_task(anext(stream))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        wait = current_wait()
+        assert wait is not None and wait.what == expected
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(job())
 
 
 class Context(BaseModel):
