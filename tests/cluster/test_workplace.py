@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from rft.cluster import refuse_early
+from rft.cluster import Node, refuse_early
+from rft.cluster.placement import Placement
+from rft.cluster.seating import Seat
 from rft.config.commands import load_training
 from rft.errors import ConfigError
 
@@ -51,3 +55,16 @@ def test_other_samplers_need_no_gpu() -> None:
 def test_vllm_for_cpus_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MODULE, "vllm_needs_gpu", lambda: False)
     refuse("sampler.num_gpus=0")
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_processes_on_other_nodes_are_named(make_node: Callable[..., Node], is_local: bool) -> None:
+    run = load_training(["experiment=quickstart", "sampler=fake", "learner=fake"], "/nowhere")
+    shares = MODULE.shares_here(run)
+    placement = Placement(
+        group=object(),
+        seats=(Seat(role="sampler", cpus=1, gpus=0), Seat(role="learner", cpus=1, gpus=0)),
+        nodes=(make_node("rollouts", 2), make_node("training", 2)),
+    )
+    place = MODULE._placed(placement, run, Path("model"), shares, is_local=is_local)
+    assert (place.sampler_nodes, place.learner_node) == (((), "") if is_local else (("rollouts",), "training"))
