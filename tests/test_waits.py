@@ -17,6 +17,7 @@ NO_WAITS = {"HydraConfig", "_observer", "_zygotes"}
 IDLE = "waits for work, or for the end of its owner"
 BOUNDED_BY_CALLER = "its caller waits with a deadline"
 DONE = "its result is there already"
+REPLACEMENT = "a replacement has a deadline (sampler.replacement_timeout_s) for its place, and one for its start"
 
 WITHOUT_DEADLINE: dict[str, str] = {
     "rft/cluster/session.py: ended.wait()": IDLE,
@@ -43,13 +44,18 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/sampling/actor.py: asyncio.wait([self._driver])": BOUNDED_BY_CALLER,
     "rft/sampling/actor.py: ended.get()": BOUNDED_BY_CALLER,
     "rft/sampling/actor.py: self._building.result()": DONE,
+    "rft/sampling/contact.py: task.result()": DONE,
     "rft/sampling/engines.py: sampler.actor.describe.remote()": BOUNDED_BY_CALLER,
     "rft/sampling/engines.py: sampler.actor.start.remote()": BOUNDED_BY_CALLER,
+    "rft/sampling/fleet.py: self._loaded.wait()": "the load has a deadline",
+    "rft/sampling/roster.py: asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)": REPLACEMENT,
+    "rft/sampling/roster.py: asyncio.wait(starting)": REPLACEMENT,
+    "rft/sampling/roster.py: call.is_received.wait()": BOUNDED_BY_CALLER,
+    "rft/sampling/roster.py: self._may_start.wait()": "the next load has a deadline",
     "rft/sampling/server_engine.py: asyncio.run_coroutine_threadsafe(call, self._loop).result()": (
         "each request to the server has a deadline"
     ),
     "rft/sampling/server_engine.py: future.result()": DONE,
-    "rft/sampling/stream.py: after.wait()": "the load that it waits for has a deadline",
     "rft/sweep/shared_engines.py: asyncio.wait([self.starting])": "the start was cancelled",
     "rft/terminal/event_loop.py: _Background(main).result()": "the whole run",
     "rft/terminal/event_loop.py: in_thread(lambda: asyncio.run(self._run()), name='event loop').result()": (
