@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -118,16 +118,13 @@ def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes
     with _on_loopback():
         in_thread(start, name="Ray")
         _ahead = started
-        try:
-            with _stopping_ray():
-                try:
-                    yield started
-                finally:
-                    _ahead = None
-                    with waiting("the start of Ray, to stop it again", deadline_s=config.start_timeout_s):
-                        wait([started], timeout=config.start_timeout_s)
-        finally:
-            ended.set()
+        with _stopping_ray(then=ended.set):
+            try:
+                yield started
+            finally:
+                _ahead = None
+                with waiting("the start of Ray, to stop it again", deadline_s=config.start_timeout_s):
+                    wait([started], timeout=config.start_timeout_s)
 
 
 _ahead: Future[None] | None = None
@@ -135,11 +132,12 @@ _ahead: Future[None] | None = None
 
 
 @contextmanager
-def _stopping_ray(*, unless: type[ClusterError] = RayLost) -> Iterator[None]:
+def _stopping_ray(*, unless: type[ClusterError] = RayLost, then: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Stop Ray, or disconnect from it, at the end of the block.
 
     Args:
         unless: Error after which Ray is left as it is, because it would wait for a lost process.
+        then: Called after Ray was stopped.
     """
     import ray
 
@@ -149,9 +147,11 @@ def _stopping_ray(*, unless: type[ClusterError] = RayLost) -> Iterator[None]:
         raise
     except BaseException:
         ray.shutdown()
+        then()
         raise
     else:
         ray.shutdown()
+        then()
 
 
 @asynccontextmanager

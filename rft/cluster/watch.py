@@ -38,6 +38,8 @@ class RayProcess:
     """`host:port` of its gRPC server."""
     pid: int | None = None
     """Its number, if this process has started it."""
+    holds_objects: bool = False
+    """Whether the object store is in it. If it ends while this process uses an object, Ray ends this process, too."""
 
     def __str__(self) -> str:
         return f"the {self.name} at {self.address}" + (f" (process {self.pid})" if self.pid else "")
@@ -53,7 +55,12 @@ def own_processes() -> list[RayProcess]:
     pids = {kind: infos[0].process.pid for kind, infos in node.all_processes.items()}
     return [
         RayProcess(name="Ray head", address=node.gcs_address, pid=pids["gcs_server"]),
-        RayProcess(name="raylet", address=f"{node.node_ip_address}:{node.node_manager_port}", pid=pids["raylet"]),
+        RayProcess(
+            name="raylet",
+            address=f"{node.node_ip_address}:{node.node_manager_port}",
+            pid=pids["raylet"],
+            holds_objects=True,
+        ),
     ]
 
 
@@ -61,8 +68,8 @@ def own_processes() -> list[RayProcess]:
 async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
     """Watch processes of Ray for the duration of the block.
 
-    If one is lost, those that this process has started are killed. Otherwise the head would report the loss to Ray's
-    core worker, which then ends this process.
+    If one is lost, a head that this process has started is killed, so that it does not report the loss of actors. The
+    raylet remains, even if it hangs; the kernel ends it together with this process.
 
     Args:
         processes: Whose death or silence ends the block.
@@ -87,7 +94,7 @@ async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
     def lose(loss: RayLost) -> None:
         losses.append(loss)
         for process in processes:
-            if process.pid is not None:
+            if process.pid is not None and not process.holds_objects:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
         loop.call_soon_threadsafe(cancel)
