@@ -68,8 +68,8 @@ def own_processes() -> list[RayProcess]:
 async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
     """Watch processes of Ray for the duration of the block.
 
-    If one is lost, a head that this process has started is killed, so that it does not report the loss of actors. The
-    raylet remains, even if it hangs; the kernel ends it together with this process.
+    If the raylet of this process ends, its head is killed, so that it does not report the loss of actors. A raylet that
+    hangs remains; the kernel ends it together with this process.
 
     Args:
         processes: Whose death or silence ends the block.
@@ -93,10 +93,6 @@ async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
 
     def lose(loss: RayLost) -> None:
         losses.append(loss)
-        for process in processes:
-            if process.pid is not None and not process.holds_objects:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
         loop.call_soon_threadsafe(cancel)
         if not is_heard.wait(BLOCKED_S):  # the event loop is blocked, perhaps in a call of Ray
             print(f"rft: {loss}", file=sys.stderr, flush=True)
@@ -157,6 +153,7 @@ class Watcher:
         while not self._stopped.is_set():
             for key, _ in selector.select(POLL_S):
                 if not self._stopped.is_set() and (ended := handles.get(key.fd)) is not None:
+                    self._kill_others(ended)
                     return _loss(ended, "has ended")
             for process in self._processes:
                 try:
@@ -166,6 +163,12 @@ class Watcher:
                     if time.monotonic() - heard[process] >= SILENCE_S:
                         return _loss(process, f"has been silent for {SILENCE_S:g} s")
         return None
+
+    def _kill_others(self, ended: RayProcess) -> None:
+        for process in self._processes:
+            if process is not ended and process.pid is not None and not process.holds_objects:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
 
 
 def _handle(process: RayProcess) -> int | None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from rft.errors import GradeError
+from rft.errors import GradeError, WaitTimeout
 from rft.grading import LoadedGrader
 from rft.grading.models.batches import Reward, Row, ScoreRows
 from rft.grading.models.model_grader import model_graders
 from rft.grading.models.reward_scorer import RewardScorer, ScorerSettings
 from rft.stacks import write_stacks_on_signal
-from rft.waiting import together, wait_for
+from rft.waiting import blocking, together, wait_for
+
+KILL_S = 10.0
+"""Seconds that Ray has to accept that a process is killed."""
 
 
 class ScorerActor(RewardScorer):
@@ -53,7 +57,9 @@ async def grader_models(
     finally:
         for name, model in models.items():
             model.close()
-            ray.kill(actors[name])
+            with suppress(WaitTimeout):  # without its head, Ray does not return
+                what = f"the model of grader '{name}' to end"
+                await blocking(partial(ray.kill, actors[name]), what=what, deadline_s=KILL_S)
 
 
 async def _loaded(name: str, actor: Any, deadline_s: float) -> None:
