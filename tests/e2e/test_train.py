@@ -289,8 +289,11 @@ def test_graders_of_ones_own_and_the_transformers_sampler(own_graders: Any) -> N
             assert (line["scores"]["keyed"]["value"], line["reward"]) == (None, None)
         else:
             assert line["reward"] == pytest.approx(line["scores"]["correct"]["value"] + 0.1 * concise + 1)
-    for metrics in read_metrics(own_graders.folder)[1:]:
-        assert metrics["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
+    # A step whose groups have no difference in reward learns from nothing.
+    steps = [line["metrics"] for line in read_metrics(own_graders.folder)[1:]]
+    learned = [metrics for metrics in steps if metrics["learner/completions/learned_from"]]
+    assert learned
+    assert all(metrics["learner/sampling/sampling_logp_difference/max"] < 1e-3 for metrics in learned)
 
 
 def test_planted_secrets_are_in_no_file_no_log_and_no_process_argument(own_graders: Any, ray_folder: Path) -> None:

@@ -1,7 +1,8 @@
-"""Overrides, presets, run folders and adapters of strangers."""
+"""Overrides, presets, run folders, checkpoints and adapters of strangers."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from rft.config.commands import load_evaluation, load_training
 from rft.config.presets import conf_dir
 from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
+from rft.run_folder.checkpoint import described, last_checkpoint, list_checkpoints
 
-from .harness import PAYLOADS, cases, damaged, harmless, mutated, texts, values
+from .harness import PAYLOADS, as_json, cases, damaged, harmless, mutated, texts, values
 
 QUICK = "experiment=quickstart"
 KEYS = [
@@ -168,3 +170,28 @@ def test_names_that_would_leave_their_folder(name: str, folder: Path) -> None:
 def test_evaluations(adapter: str, test: str, folder: Path) -> None:
     with harmless(folder):
         load_evaluation([f"adapter='{adapter}'", f"data.test='{test}'", "graders.g.use=exact"])
+
+
+MARK = {"step": 2, "files": {"a.bin": {"bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}}}
+
+
+@pytest.mark.filterwarnings("ignore:.*the line is damaged")
+@cases(40)
+@given(
+    mark=mutated([{"step": 2, "files": {"a.bin": {"bytes": 3, "sha256": "0" * 64}}}], ["step", "files", "bytes"]).map(
+        as_json
+    )
+    | damaged([b'{"step": 2}']),
+    lines=damaged([b'{"step": 1, "metrics": {}}\n{"step": 2, "metrics": {"a": 1.0}}\n']),
+)
+def test_checkpoints_and_metrics(mark: bytes, lines: bytes, folder: Path) -> None:
+    checkpoint = Path("run", "checkpoints", "checkpoint-2")
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    Path("run", "config.yaml").write_text("seed: 0\n")
+    Path("run", "metrics.jsonl").write_bytes(lines)
+    (checkpoint / "a.bin").write_bytes(b"abc")
+    (checkpoint / "complete.json").write_bytes(mark)
+    with harmless(folder):
+        for one in list_checkpoints(Path("run")):
+            assert described(one)
+        last_checkpoint(Path("run"))
