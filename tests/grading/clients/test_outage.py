@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 
 import pytest
 
@@ -16,19 +17,22 @@ from ..conftest import make_rollouts, make_task, stream
 
 
 class FakeTime:
-    """A clock that `asyncio.sleep` moves."""
+    """A clock that `asyncio.sleep` moves, in the thread of the test."""
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
         self.pauses = []
         self._sleep = asyncio.sleep
+        self._thread = threading.get_ident()
         for module in (http, outage, running):
             monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
     async def sleep(self, seconds):
+        if threading.get_ident() != self._thread:  # a server of another test
+            return await self._sleep(seconds)
         self.pauses.append(seconds)
         self.now += seconds
-        await self._sleep(0)
+        return await self._sleep(0)
 
 
 @pytest.fixture
