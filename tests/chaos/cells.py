@@ -98,7 +98,7 @@ class Cell:
         if self.kind == "disk full":
             return (74,) if self.target == "driver" else (1, 74)
         if self.target in RAY:
-            return (69,)
+            return (69, 1) if self.is_too_quick else (69,)
         by_signal = {"kill": (-9,), "torn file": (-9,), "segfault": (-11, -6), "exit": (143,)}
         return by_signal[self.kind] if self.target == "driver" else (1,)
 
@@ -107,11 +107,18 @@ class Cell:
         """Pattern in the output of the command that was struck."""
         if self.ending == "goes on" or (self.target == "driver" and self.kind != "disk full"):
             return "resume" if self.kind == "exit" and self.target == "driver" and self.has_checkpoint else ""
+        if self.is_too_quick:
+            return ""
         if self.kind == "disk full":
             return r"(?i)disk|space|too large"
         if self.kind == "lying weights":
             return r"(?s)(weights|fingerprint).*resume"
         return "rft: .*resume" if self.has_checkpoint else "rft: "
+
+    @property
+    def is_too_quick(self) -> bool:
+        """Whether Ray ends the driver before rft can: a raylet that ends in order signs off at the head first."""
+        return (self.kind, self.target) == ("exit", "raylet")
 
     @property
     def has_checkpoint(self) -> bool:
