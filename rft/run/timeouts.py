@@ -29,6 +29,7 @@ class StackWriter:
     Args:
         folder: The run folder.
         tell: Receives the place of the stacks, and the processes without an answer.
+        hide: Hides secrets in the names of waits.
         actors: Returns the stacks of the actors by process.
     """
 
@@ -36,10 +37,12 @@ class StackWriter:
         self,
         folder: Path,
         tell: Callable[[str], None],
+        hide: Callable[[str], str] = str,
         actors: Callable[[], Awaitable[Mapping[str, str]]] = actor_stacks,
     ) -> None:
         self._folder = folder / STACKS
         self._tell = tell
+        self._hide = hide
         self._actors = actors
 
     async def write(self, wait: Wait) -> None:
@@ -62,8 +65,9 @@ class StackWriter:
             for process, text in stacks.items():
                 (folder / f"{process}.txt").write_text(text, encoding="utf-8")
             now = time.monotonic()
+            waits = [f"timeout: {wait.text(now)}", *(one.text(now) for one in current_waits())]
             with (folder / "driver.txt").open("w", encoding="utf-8") as file:
-                print(f"timeout: {wait.text(now)}", *(one.text(now) for one in current_waits()), sep="\n", file=file)
+                print(*map(self._hide, waits), sep="\n", file=file)
                 print(f"\n{tasks}\nThreads:\n", file=file, flush=True)
                 faulthandler.dump_traceback(file, all_threads=True)
             for old in sorted(self._folder.iterdir())[:-MAX_TIMEOUTS]:

@@ -70,7 +70,8 @@ class Training:
             self._store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self._warn)
         secrets = secrets_in(self.run.model_dump())
         self._recoveries = RecoveryCounts()
-        self._heartbeat = Heartbeat(self.recorder.folder, hide=partial(hide, secrets=secrets))
+        self._hide = partial(hide, secrets=secrets)
+        self._heartbeat = Heartbeat(self.recorder.folder, hide=self._hide)
         # The folder is the first sink, since other sinks and the copies may rely on its content.
         required: list[Sink] = [
             FolderSink(self.recorder),
@@ -119,7 +120,7 @@ class Training:
         """Write stacks at timeouts during the block. Serve metrics, if configured; yield their address."""
         port = self.run.logging.prometheus_port
         with ExitStack() as stack:
-            stack.enter_context(timeouts_observed(StackWriter(self.recorder.folder, self._tell).write))
+            stack.enter_context(timeouts_observed(StackWriter(self.recorder.folder, self._tell, self._hide).write))
             address = None if port is None else stack.enter_context(metrics_served(self._heartbeat, port))
             self._heartbeat.add(metrics_at=address)
             yield address

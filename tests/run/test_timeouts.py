@@ -11,7 +11,7 @@ import pytest
 from rft.errors import WaitTimeout
 from rft.run import timeouts
 from rft.run.timeouts import StackWriter
-from rft.waiting import Wait, timeouts_observed, wait_for
+from rft.waiting import Wait, timeouts_observed, wait_for, waiting
 
 ACTORS = {"SamplerActor-11": "Thread 0x1\n", "LearnerActor-12": "no answer within 2 s: the process is stopped\n"}
 
@@ -24,7 +24,8 @@ def test_a_timeout_writes_the_stacks_of_all_processes(tmp_path: Path) -> None:
     said: list[str] = []
 
     async def job() -> None:
-        with timeouts_observed(StackWriter(tmp_path, said.append, actors).write), pytest.raises(WaitTimeout):
+        writer = StackWriter(tmp_path, said.append, lambda text: text.replace("hunter2", "***"), actors)
+        with waiting("http://user:hunter2@judge"), timeouts_observed(writer.write), pytest.raises(WaitTimeout):
             await wait_for(asyncio.Event().wait(), what="the learner's step", deadline_s=0.01)
 
     asyncio.run(job())
@@ -38,6 +39,7 @@ def test_a_timeout_writes_the_stacks_of_all_processes(tmp_path: Path) -> None:
     assert files["SamplerActor-11"] == ACTORS["SamplerActor-11"]
     driver = files["driver"]
     assert driver.startswith("timeout: waiting 0 of 0 s for the learner's step\n")
+    assert "http://user:***@judge" in driver
     assert "in job" in driver, "the stack of the waiting task"
     assert "most recent call first" in driver, "the stacks of the threads"
 
@@ -45,7 +47,7 @@ def test_a_timeout_writes_the_stacks_of_all_processes(tmp_path: Path) -> None:
 def test_the_newest_timeouts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeouts, "MAX_TIMEOUTS", 2)
     said: list[str] = []
-    writer = StackWriter(tmp_path, said.append, actors)
+    writer = StackWriter(tmp_path, said.append, actors=actors)
 
     async def job() -> None:
         for number in range(3):
@@ -62,7 +64,7 @@ def test_stacks_that_cannot_be_written_do_not_hide_the_timeout(tmp_path: Path) -
 
     async def job() -> None:
         with (
-            timeouts_observed(StackWriter(tmp_path, said.append, actors).write),
+            timeouts_observed(StackWriter(tmp_path, said.append, actors=actors).write),
             pytest.raises(WaitTimeout, match="the learner's step"),
         ):
             await wait_for(asyncio.Event().wait(), what="the learner's step", deadline_s=0.01)
