@@ -105,6 +105,10 @@ class Command:
             assert self.code is None and time.monotonic() < self._ends, f"no step {step}; it says:\n{self.output}"
             time.sleep(POLL_S)
 
+    def press_ctrl_c(self) -> None:
+        """Ask it to stop, as on a terminal."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
     def until_line(self, pattern: str) -> None:
         """Wait until it says something that matches."""
         while not re.search(pattern, self.output):
