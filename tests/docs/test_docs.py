@@ -41,6 +41,7 @@ NOT_RUN = {
     "rft serve-grader": "does not end; tests/commands/test_serve_grader.py runs it",
     "curl localhost:8000/grade": "needs that service; tests/commands/test_serve_grader.py asks it",
     "rft sweep resume=": "needs a search; tests/sweep/test_grid.py resumes one",
+    "rft checkpoints": "needs a run; tests/commands/test_checkpoints.py lists some",
     "rft status": "needs a run; tests/commands/test_status.py reads some",
     "python benchmarks/": TAKES_MINUTES,
     "make": "runs this test, too; that the target is there is checked",
