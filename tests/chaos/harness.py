@@ -35,8 +35,8 @@ MAX_STARTS = 4
 LEFTOVER_S = 10.0
 """Seconds after the end of a command until which its processes may end."""
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""Processes of Ray that report the death of the raylet to the head before they end. They take longer if the head is gone
-as well, after a kill of the driver; they do not count as left over."""
+"""Processes of Ray that report the death of the raylet to the head before they end. After a kill of the driver the head
+is gone as well, so they end late; they do not count as left over."""
 LOOK_S = 0.5
 LOOKS_PER_PORTS = 8
 """The list of ports takes more time than that of processes."""
