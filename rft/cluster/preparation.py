@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from rft.cluster.free_memory import together
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
 from rft.cluster.nodes import Node
-from rft.cluster.placement import ANSWER_S, Placement, nodes_now
+from rft.cluster.placement import ANSWER_S, POLL_S, Placement, nodes_now
 from rft.cluster.transfer import ask, send
 from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
@@ -100,12 +102,7 @@ async def prepare_replacement(
     """
     cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
     index = placement.of("sampler")[sampler]
-    keeper = ray.remote(NodeKeeper).options(**placement.beside(index)).remote(_folder(cluster))
-    await ask(
-        [keeper.exists.remote(os.sep)],
-        what=f"a node for sampler {sampler} (sampler.replacement_timeout_s)",
-        deadline_s=config.sampler.replacement_timeout_s,
-    )
+    keeper = await _placed_keeper(placement, index, _folder(cluster), config.sampler.replacement_timeout_s)
     table = await blocking(lambda: placement_group_table(placement.group), what="the placement", deadline_s=ANSWER_S)
     node = next((one for one in await nodes_now() if one.id == table["bundles_to_node_id"][index]), None)
     if node is None:
@@ -116,6 +113,29 @@ async def prepare_replacement(
     await _check_versions(placement, {node.id: index}, {node.id: node}, {node.id: needed}, config)
     await _provide_model([keeper], config, model, fingerprint, cluster.transfer_timeout_s)
     return node.name
+
+
+async def _placed_keeper(placement: Placement, index: int, folder: str, deadline_s: float) -> Any:
+    """Start a keeper on the node of a seat. If that node is gone, wait until Ray has found another one.
+
+    Ray cancels the keeper if it notices only then that the node is gone, so this starts another keeper.
+    """
+    ends_s = time.monotonic() + deadline_s
+    while True:
+        keeper = ray.remote(NodeKeeper).options(**placement.beside(index)).remote(folder)
+        left_s = ends_s - time.monotonic()
+        try:
+            await ask(
+                [keeper.exists.remote(os.sep)],
+                what="a node with room (sampler.replacement_timeout_s)",
+                deadline_s=left_s,
+            )
+        except ClusterError:
+            if time.monotonic() + POLL_S >= ends_s:
+                raise
+            await asyncio.sleep(POLL_S)
+        else:
+            return keeper
 
 
 def _folder(cluster: AttachClusterConfig) -> str:
