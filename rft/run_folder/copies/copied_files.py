@@ -13,7 +13,7 @@ CHECKPOINTS = "checkpoints"
 UNFINISHED = (".unfinished", ".tmp", ".part")
 """Suffixes of files and folders that are still being written."""
 
-OF_THE_PROCESS = ("run.lock",)
+OF_THE_PROCESS = ("run.lock", "heartbeat.json")
 """Files about the process of a run instead of the run."""
 
 State = tuple[int, int]

@@ -174,6 +174,7 @@ def test_the_checkpoint_of_a_file(name: str, step: int | None) -> None:
 
 def test_what_travels() -> None:
     names = ["metrics.jsonl", "a/b.part", "adapter.tmp/x", ".git/x", "config.yaml.unfinished", "run.lock", "a/b"]
+    names.append("heartbeat.json")
     names += ["checkpoints/.unfinished/checkpoint-3/x", "checkpoints/damaged-checkpoint-3/x"]
     names.append("tokens/step-000001.safetensors")  # a run that continues elsewhere samples these steps again
     assert list(filter(travels, names)) == ["metrics.jsonl", "a/b"]
