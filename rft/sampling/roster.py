@@ -235,8 +235,10 @@ class Roster:
             task = asyncio.current_task()
             self._renewing.add(task)
             try:
-                for policy in list(self._publications):
-                    self._publications[policy] = await self.renew(policy)
+                if lost := self._next_policy(member):  # the learner may keep no older one
+                    renewed = await self.renew(lost.policy)
+                    if renewed.policy in self._publications:
+                        self._publications[renewed.policy] = renewed
             finally:
                 self._renewing.discard(task)
 
@@ -285,8 +287,6 @@ class Roster:
             WaitTimeout: Samplers that are alive did not reply in time.
         """
         before, self._target = self._target, publication.policy
-        needed = {before, *(stream.policy for stream in self.streams if not stream.is_over)}
-        self._publications = {policy: one for policy, one in self._publications.items() if policy in needed}
         self._publications[publication.policy] = publication
         self._may_start.set()
         try:
@@ -299,6 +299,8 @@ class Roster:
             self._target = before
             raise
         self.policy = publication.policy
+        needed = {self.policy, *(stream.policy for stream in self.streams if not stream.is_over)}
+        self._publications = {policy: one for policy, one in self._publications.items() if policy in needed}
 
     async def _until_received(self) -> None:
         """Wait until the samplers have received all requests.

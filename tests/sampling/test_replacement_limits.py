@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rft.errors import SampleError, SamplersLost
+from rft.errors import LearnError, SampleError, SamplersLost
 from rft.sampling.engines import START_ATTEMPTS
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.losses import SamplerEvent, SamplerLost, SamplerReplaced
@@ -170,6 +170,38 @@ def test_the_weights_of_a_replacement_may_have_died_with_the_learner(published: 
     run(job, make_spec())
 
 
+def test_a_learner_that_keeps_only_the_newest_policy_renews_it(published: Any) -> None:
+    """The open stream of version 1 has all its completions, so no sampler needs this version."""
+    references: list[FakeReference] = []
+
+    def stored(version: int) -> Publication:
+        given = published(version, -1.0 - version, -1.0)
+        references.append(FakeReference(given.weights))
+        weights = StoredWeights(policy=given.policy, num_bytes=given.weights.num_bytes, reference=references[-1])
+        return replace(given, weights=weights)
+
+    async def renew(policy: Policy) -> Publication:
+        if policy != published(2).policy:
+            raise LearnError(f"the learner does not keep the weights of {policy.name}")
+        return stored(2)
+
+    async def job(world: World) -> None:
+        world.fleet.renew_with(renew)
+        await world.fleet.load(stored(1))
+        older = start(world.fleet)
+        await received(older)
+        await world.fleet.load(stored(2))
+        for reference in references:
+            reference.is_lost = True
+        while any(call.unfinished for call in older.calls):
+            await asyncio.sleep(0)
+        world.engines.created[0].die()
+        assert {one.policy for one in await rest(start(world.fleet, step=2))} == {published(2).policy}
+        assert len(await rest(older)) == 15
+
+    run(job, make_spec())
+
+
 def test_a_run_ends_while_a_replacement_starts() -> None:
     building = threading.Event()
 
@@ -207,8 +239,7 @@ def test_policies_of_ended_streams_are_not_kept(published: Any) -> None:
         for version in (1, 2, 3):
             await world.fleet.load(published(version, -1.0 - version, -1.0))
             await rest(start(world.fleet, step=version))
-        kept: list[Policy] = list(world.fleet._roster._publications)
-        assert len(kept) <= 2 and kept[-1] == published(3).policy
+        assert list(world.fleet._roster._publications) == [published(3).policy]
 
     run(job, make_spec(staleness=1))
 
