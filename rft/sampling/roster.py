@@ -316,6 +316,8 @@ class Roster:
     def _judge(self, policy: Policy, failed: Sequence[tuple[Member, str]]) -> None:
         """Stop, replace the samplers that failed, or continue without them, as configured.
 
+        Runs that share the samplers do not replace each other's, and continue without those that failed.
+
         Raises:
             SyncError: Contains the failure of every actor.
         """
@@ -325,7 +327,7 @@ class Roster:
         messages = [
             f"{member.sampler.name} was given {policy.name} after {self.policy.name}: {why}" for member, why in failed
         ]
-        if reaction == "replace":
+        if reaction == "replace" and self._engines.spec.num_runs == 1:  # other runs may have proved their policies
             for (member, _), message in zip(failed, messages, strict=True):
                 self._engines.lose(member.sampler, message)
             return

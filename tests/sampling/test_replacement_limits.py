@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from rft.errors import LearnError, SampleError, SamplersLost
+from rft.errors import LearnError, SampleError, SamplersLost, SyncError
+from rft.sampling.engine import Loaded
 from rft.sampling.engines import START_ATTEMPTS
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.losses import SamplerEvent, SamplerLost, SamplerReplaced
@@ -89,6 +91,35 @@ def test_two_runs_replace_a_shared_engine_once(release: threading.Event, publish
     rollouts = run(job, make_spec(num_runs=2), builds=[partial(HoldingEngine, release=release)])
     assert rollouts[0] == undisturbed(published(1))
     assert {one.policy for one in rollouts[1]} == {published(2).policy}
+
+
+def test_a_failed_proof_of_one_run_leaves_the_samplers_to_the_others(published: Any) -> None:
+    def partly_lying(spec: EngineSpec, *, versions: Sequence[int]) -> FakeEngine:
+        """Build an engine that confirms these versions without loading them."""
+
+        class PartlyLyingEngine(FakeEngine):
+            def load(self, weights: Any, run: int = 0) -> Loaded:
+                if weights.policy.version in versions:
+                    return Loaded(policy=weights.policy, modules_matched=1)
+                return super().load(weights, run)
+
+        return PartlyLyingEngine(spec)
+
+    async def job(world: World) -> None:
+        other = world.join(seed=1)
+        await other.load(published(2, -3.0, -1.0))
+        await world.fleet.load(published(1, -2.0, -1.0))
+        assert [sampler.name for sampler in world.fleet.samplers] == ["sampler 1"]
+        assert [warning.endswith("; 1 sampler(s) continue") for warning in world.warnings] == [True]
+        with pytest.raises(SyncError, match="sampler 1 was given"):
+            await world.fleet.load(published(3, -4.0, -1.0))
+        assert len(world.engines.created) == len(other.samplers) == 2
+        assert {one.policy for one in await rest(start(other))} == {published(2).policy}
+        assert not world.events
+        await other.leave()
+
+    builds = [partial(partly_lying, versions=[1]), partial(partly_lying, versions=[3])]
+    run(job, make_spec(num_runs=2), num_actors=2, builds=builds)
 
 
 def test_a_run_that_joins_after_a_loss_waits_for_the_same_replacement() -> None:
