@@ -76,6 +76,7 @@ class Roster:
         self._replacing: set[asyncio.Task[None]] = set()
         self._renewing: set[asyncio.Task[None] | None] = set()
         self._failures: list[RftError] = []
+        self._report_error: RftError | None = None
         engines.listeners.append(self._on_loss)
         self.members = [
             Member(sampler=sampler, held=[engines.spec.base]) for sampler in engines.samplers if not sampler.is_lost
@@ -128,6 +129,9 @@ class Roster:
             stream: The stream. A new one gets the current policy.
             members: The samplers to choose from; all members by default.
         """
+        if self._report_error:
+            stream.fail(self._report_error)
+            return
         stream.policy = stream.policy or self.policy
         holders = [member for member in (self.members if members is None else members) if stream.policy in member.held]
         if not stream.unassigned:
@@ -174,7 +178,7 @@ class Roster:
 
     def duplicates_dropped(self, sampler: SamplerHandle, num_completions: int) -> None:
         """Report dropped completions."""
-        self._tell(DuplicatesDropped(sampler=sampler.name, num_completions=num_completions))
+        self._report(DuplicatesDropped(sampler=sampler.name, num_completions=num_completions))
 
     async def is_alive(self, sampler: SamplerHandle) -> bool:
         """Ask a silent sampler for a sign of life; one without is given up."""
@@ -187,11 +191,23 @@ class Roster:
         num_redone = sum(stream.lose(sampler) for stream in self.streams)
         was_member = any(member.sampler is sampler for member in self.members)
         self.members = [member for member in self.members if member.sampler is not sampler]
-        if was_member or num_redone:
-            self._tell(SamplerLost(sampler=sampler.name, reason=reason, num_completions=num_redone))
         if was_member:
             self._start_replacement(sampler, reason)
         self._assign_all()
+        if was_member or num_redone:
+            self._report(SamplerLost(sampler=sampler.name, reason=reason, num_completions=num_redone))
+
+    def _report(self, event: SamplerEvent) -> None:
+        """Report an event. If it cannot be written, the open streams, the next stream, and the next load fail.
+
+        It is reported from tasks whose errors nothing receives, and other runs must learn of a loss all the same.
+        """
+        try:
+            self._tell(event)
+        except RftError as error:
+            self._report_error = error
+            for stream in self.streams:
+                stream.fail(error)
 
     def _start_replacement(self, lost: SamplerHandle, reason: str) -> None:
         task = asyncio.create_task(self._replace(lost, reason), name=f"replacement of {lost.name}")
@@ -222,7 +238,7 @@ class Roster:
             if self.members:
                 self._warn(f"{reason}; {error}; {len(self.members)} sampler(s) continue")
         else:
-            self._tell(SamplerReplaced(sampler=lost.name, seconds=time.monotonic() - began_s))
+            self._report(SamplerReplaced(sampler=lost.name, seconds=time.monotonic() - began_s))
 
     async def _bring_in(self, member: Member) -> bool:
         """Let a new sampler join, also if the learner is lost meanwhile; return False if the sampler is lost."""
@@ -285,7 +301,10 @@ class Roster:
             SamplersLost: No sampler remains.
             SyncError: Samplers did not pass the proof.
             WaitTimeout: Samplers that are alive did not reply in time.
+            WriteError: An event of a sampler could not be written.
         """
+        if self._report_error:
+            raise self._report_error
         before, self._target = self._target, publication.policy
         self._publications[publication.policy] = publication
         self._may_start.set()

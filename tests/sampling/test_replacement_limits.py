@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rft.errors import LearnError, SampleError, SamplersLost, SyncError
+from rft.errors import LearnError, SampleError, SamplersLost, SyncError, WriteError
 from rft.sampling.engine import Loaded
 from rft.sampling.engines import START_ATTEMPTS
 from rft.sampling.fake_engine import FakeEngine
@@ -120,6 +120,46 @@ def test_a_failed_proof_of_one_run_leaves_the_samplers_to_the_others(published: 
 
     builds = [partial(partly_lying, versions=[1]), partial(partly_lying, versions=[3])]
     run(job, make_spec(num_runs=2), num_actors=2, builds=builds)
+
+
+def test_a_loss_that_cannot_be_written_ends_the_run(release: threading.Event, published: Any) -> None:
+    def refuse(event: SamplerEvent) -> None:
+        raise WriteError("no space is left for events.jsonl")
+
+    async def job(world: World) -> None:
+        world.fleet._roster._tell = refuse
+        stream = start(world.fleet)
+        await received(stream)
+        world.engines.created[0].die()
+        with pytest.raises(WriteError, match="no space is left"):
+            await rest(stream)
+        with pytest.raises(WriteError, match="no space is left"):
+            await rest(start(world.fleet))
+        with pytest.raises(WriteError, match="no space is left"):
+            await world.fleet.load(published(1))
+
+    run(job, make_spec(), num_actors=2, builds=[partial(HoldingEngine, release=release)])
+
+
+def test_a_loss_that_one_run_cannot_write_reaches_the_other_run(release: threading.Event) -> None:
+    def refuse(event: SamplerEvent) -> None:
+        raise WriteError("no space is left for events.jsonl")
+
+    async def job(world: World) -> None:
+        other = world.join(seed=1)
+        world.fleet._roster._tell = refuse
+        streams = [start(world.fleet), start(other)]
+        for stream in streams:
+            await received(stream)
+        world.engines.created[0].die()
+        await world.until(SamplerReplaced)
+        release.set()
+        with pytest.raises(WriteError):
+            await rest(streams[0])
+        assert len(await rest(streams[1])) == 15
+        await other.leave()
+
+    run(job, make_spec(num_runs=2), builds=[partial(HoldingEngine, release=release)])
 
 
 def test_a_run_that_joins_after_a_loss_waits_for_the_same_replacement() -> None:
