@@ -12,7 +12,7 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError
 
-from rft.errors import SampleError
+from rft.errors import SampleError, WaitTimeout
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Scores
 from rft.sampling.failures import cause, is_loss, loss
@@ -39,6 +39,10 @@ class SamplerHandle:
         """Scores of the canaries under the base model."""
         self.facts: dict[str, Any]
         """Facts about its engine, by name."""
+
+
+class StartTimeout(WaitTimeout):
+    """A sampler that had its place did not start in time."""
 
 
 Listener = Callable[[SamplerHandle, str], None]
@@ -178,7 +182,7 @@ class Engines:
 
         Raises:
             SampleError: The replacement could not be started, or all restarts are used up.
-            WaitTimeout: It had no place, or did not start, in time.
+            WaitTimeout: It had no place in time.
         """
         if lost not in self._replacements:
             self._replacements[lost] = asyncio.create_task(self._replace(lost), name=f"replacement of {lost.name}")
@@ -195,9 +199,10 @@ class Engines:
                 # On one GPU, vLLM would take the memory of another starting engine for its own.
                 async with self._one_start if self.spec.place.shares_gpu else nullcontext():
                     sampler = await self._start_in(place, lost.name)
-            except RayError as error:
+            except (RayError, StartTimeout) as error:
+                may_pass = isinstance(error, StartTimeout) or is_loss(error)
                 is_unreachable = self.spec.sampler.is_remote and time.monotonic() < ends_s
-                if not is_loss(error) or (num_attempts >= START_ATTEMPTS and not is_unreachable):
+                if not may_pass or (num_attempts >= START_ATTEMPTS and not is_unreachable):
                     raise SampleError(f"its replacement could not be started: {cause(error)}") from error
                 if is_unreachable:
                     self._num_restarts -= 1  # the server, not a sampler, failed
@@ -213,7 +218,12 @@ class Engines:
         self._num_restarts += 1
 
     async def _start_in(self, place: int, name: str) -> SamplerHandle:
-        """Start a sampler in a place, which may have to wait for a node."""
+        """Start a sampler in a place, which may have to wait for a node.
+
+        Raises:
+            StartTimeout: The sampler had its place, and did not start in time.
+            WaitTimeout: It had no place in time.
+        """
         settings = self.spec.sampler
         if self._prepare is not None:
             name = f"sampler {place} on node {await self._prepare(place)}"
@@ -224,9 +234,7 @@ class Engines:
                 what=f"a place for a replacement of {name} (sampler.replacement_timeout_s)",
                 deadline_s=settings.replacement_timeout_s,
             )
-            await wait_for(
-                _start(sampler), what=f"a replacement of {name} to start", deadline_s=settings.start_timeout_s
-            )
+            await _start_in_time(sampler, what=f"a replacement of {name} to start", deadline_s=settings.start_timeout_s)
         except BaseException:
             self._kill(sampler.actor)
             raise
@@ -245,6 +253,13 @@ class Engines:
             task.cancel()
         for sampler in self.samplers:
             self._kill(sampler.actor)
+
+
+async def _start_in_time(sampler: SamplerHandle, *, what: str, deadline_s: float) -> None:
+    try:
+        await wait_for(_start(sampler), what=what, deadline_s=deadline_s)
+    except WaitTimeout as error:
+        raise StartTimeout(what, deadline_s) from error
 
 
 async def _start(sampler: SamplerHandle) -> None:

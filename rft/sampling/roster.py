@@ -230,7 +230,12 @@ class Roster:
             while not is_joined:
                 await self._may_start.wait()
                 sampler = await self._engines.replacement(lost)
-                is_joined = await self._bring_in(Member(sampler=sampler, held=[self._engines.spec.base]))
+                try:
+                    is_joined = await self._bring_in(Member(sampler=sampler, held=[self._engines.spec.base]))
+                except RftError as error:
+                    if self._engines.spec.num_runs == 1:  # other runs may serve with it
+                        self._engines.lose(sampler, str(error))
+                    raise
                 lost = sampler
         except RftError as error:
             kind = SyncError if isinstance(error, SyncError) else SamplersLost
@@ -274,10 +279,7 @@ class Roster:
                     return True
                 await self._until_received()
                 for _, problem in await self._loader.load([member], publication):
-                    problem = f"its replacement was given {publication.policy.name}: {problem}"
-                    if self._engines.spec.num_runs == 1:  # other runs may prove their policies with it
-                        self._engines.lose(member.sampler, problem)
-                    raise SyncError(problem)
+                    raise SyncError(f"its replacement was given {publication.policy.name}: {problem}")
         return False
 
     def _next_policy(self, member: Member) -> Publication | None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from rft.errors import LearnError, SampleError, SamplersLost, SyncError, WriteError
+from rft.errors import LearnError, SampleError, SamplersLost, SyncError, WaitTimeout, WriteError
+from rft.sampling import engines as engines_module
 from rft.sampling.engine import Loaded
-from rft.sampling.engines import START_ATTEMPTS
+from rft.sampling.engines import START_ATTEMPTS, SamplerHandle
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.losses import SamplerEvent, SamplerLost, SamplerReplaced
 from rft.sampling.spec import EngineSpec
@@ -288,6 +289,42 @@ def test_a_run_ends_while_a_replacement_starts() -> None:
         building.set()
 
     run(job, make_spec(), builds=[FakeEngine, late(building)])
+
+
+def test_a_replacement_whose_start_hangs_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = engines_module._start
+
+    async def job(world: World) -> None:
+        async def hang_once(sampler: SamplerHandle) -> None:
+            if sampler.actor is world.engines.created[1]:
+                raise WaitTimeout("the start", 1800.0)
+            await begin(sampler)
+
+        monkeypatch.setattr(engines_module, "_start", hang_once)
+        world.engines.created[0].die()
+        assert len(await rest(start(world.fleet))) == 15
+        assert [actor._dead.is_set() for actor in world.engines.created] == [True, True, False]
+
+    run(job, make_spec())
+
+
+def test_a_replacement_that_fails_to_join_is_ended(published: Any) -> None:
+    async def job(world: World) -> None:
+        await world.fleet.load(published(1, -2.0, -1.0))
+        loader = world.fleet._roster._loader
+
+        async def silent(*_: Any) -> Any:
+            raise WaitTimeout("1 sampler(s) to load policy-v1", 300.0)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(loader), "load", silent)
+            world.engines.lose(world.engines.samplers[0], "sampler 0 is gone")
+            while not world.warnings:
+                await asyncio.sleep(0)
+        assert "1 sampler(s) to load policy-v1" in world.warnings[0]
+        assert [actor._dead.is_set() for actor in world.engines.created] == [True, False, True]
+
+    run(job, make_spec(), num_actors=2)
 
 
 def test_an_error_of_the_engine_is_no_loss() -> None:
