@@ -1,9 +1,12 @@
 """Ends a run in order: on Ctrl-C, when the system asks for it, or when the machine will be taken away.
 
-    SIGINT     exit code 130    Ctrl-C: the current step is finished and saved; the second Ctrl-C stops at once
+    SIGINT     exit code 130    Ctrl-C: the current step is finished and saved
     SIGTERM    exit code 143    as Ctrl-C, but the step has a deadline
     SIGHUP     exit code 129    the terminal is closed: as SIGTERM; not if the command runs under nohup
     a notice   exit code 75     `loop.notice` announces the end of the machine: as SIGTERM
+
+The first of them sets the exit code. After that, Ctrl-C stops at once, and anything else only sets the deadline:
+schedulers often repeat SIGTERM, or send it after their notice.
 
 If one process has several runs, a signal or a notice reaches each run, and their sweep.
 """
@@ -86,30 +89,41 @@ class Interrupt:
         return self.exit_code is not None
 
     def receive(self, number: signal.Signals) -> None:
-        """Request a stop at the end of the step, or at once if that is impossible or was requested before."""
-        self._request(EXIT_CODES[number], has_deadline=number is not signal.SIGINT)
+        """Request a stop at the end of the step, or at once if that is impossible; a later Ctrl-C stops at once."""
+        if self.requested and number is signal.SIGINT:
+            self._stop()
+        else:
+            self._request(EXIT_CODES[number], has_deadline=number is not signal.SIGINT)
 
     def notice(self, text: str) -> None:
-        """Request a stop at the end of the step, unless a stop was requested before.
+        """Request a stop at the end of the step, or at once if that is impossible.
 
         Args:
             text: What announced the end of the machine.
         """
         if not self.requested:
             self._say(text)
-            self._request(NOTICE_EXIT_CODE, has_deadline=True)
+        self._request(NOTICE_EXIT_CODE, has_deadline=True)
 
     def _request(self, exit_code: int, *, has_deadline: bool) -> None:
-        first = not self.requested
+        """Request a stop; if one was requested before, only set the deadline."""
+        if self.requested:
+            if has_deadline and self._set_deadline():
+                self._say(f"the current step has {self._step_timeout_s:g} s")
+            return
         self.exit_code = exit_code
-        if not (first and self.can_wait):
+        if not self.can_wait:
             self._stop()
             return
-        limit = ""
-        if has_deadline and (timeout_s := self._step_timeout_s) is not None:
-            self._deadline = asyncio.get_running_loop().call_later(timeout_s, self._drop_step)
-            limit = f", for which it has {timeout_s:g} s"
+        limit = f", for which it has {self._step_timeout_s:g} s" if has_deadline and self._set_deadline() else ""
         self._say(f"stopping after the current step is finished and saved{limit} (press again to stop at once)")
+
+    def _set_deadline(self) -> bool:
+        """Set the deadline of the current step; return False without a limit, or if a deadline is set already."""
+        if self._step_timeout_s is None or self._deadline is not None:
+            return False
+        self._deadline = asyncio.get_running_loop().call_later(self._step_timeout_s, self._drop_step)
+        return True
 
     def _drop_step(self) -> None:
         """Drop a step that is still being sampled. A step that is being learned ends soon, and is saved."""
@@ -129,17 +143,26 @@ class SweepInterrupt(Interrupt):
 
     def _request(self, exit_code: int, *, has_deadline: bool) -> None:
         """Request a stop: no further trial starts. Each trial has its own deadline."""
-        first = not self.requested
+        if self.requested:
+            return
         self.exit_code = exit_code
-        if all(listening is self for listening in _listening):
+        if self._is_alone():
             self._stop()
-        elif first:
+        else:
             self._say(
                 "stopping: running trials finish their step and save, and no further trial starts "
                 "(press again to stop at once)"
             )
+
+    def _stop(self) -> None:
+        """Stop at once. Running trials stop themselves, and the sweep ends with them."""
+        if self._is_alone():
+            super()._stop()
         else:
             self._say("stopping at once")
+
+    def _is_alone(self) -> bool:
+        return all(listening is self for listening in _listening)
 
 
 def tell_listeners(number: signal.Signals) -> bool:

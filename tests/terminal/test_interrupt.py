@@ -52,16 +52,44 @@ def test_the_first_signal_waits_for_the_step(number: signal.Signals, exit_code: 
     assert said == ["stopping after the current step is finished and saved (press again to stop at once)"]
 
 
-def test_the_second_signal_stops_at_once() -> None:
+@pytest.mark.parametrize(("first", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_after_another_signal_stops_at_once(first: signal.Signals, exit_code: int) -> None:
     async def job(interrupt: Interrupt) -> str:
         interrupt.can_wait = True
+        await send(first)
         await send(signal.SIGINT)
-        await send(signal.SIGTERM)
         return "not reached"
 
     result, interrupt, said = run(job)
-    assert (result, interrupt.exit_code) == ("cancelled", 143)
+    assert (result, interrupt.exit_code) == ("cancelled", exit_code)
     assert said[1:] == ["stopping at once"]
+
+
+@pytest.mark.parametrize(
+    ("first", "exit_code"), [(None, 75), (signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_only_ctrl_c_stops_before_the_step_is_saved(first: signal.Signals | None, exit_code: int) -> None:
+    async def job(interrupt: Interrupt) -> str:
+        interrupt.can_wait = True
+        if first is None:
+            tell_listeners_of_notice("the machine goes")
+        else:
+            await send(first)
+        deadline = interrupt._deadline
+        assert (deadline is None) == (first is signal.SIGINT)
+        await send(signal.SIGTERM)
+        await send(signal.SIGHUP)
+        tell_listeners_of_notice("the machine goes")
+        assert interrupt._deadline is not None
+        assert deadline in (None, interrupt._deadline), "a second signal does not extend the deadline"
+        interrupt.can_wait = False  # the step is complete and is being saved
+        await send(signal.SIGTERM)
+        return "the step was saved"
+
+    result, interrupt, said = run(job, step_timeout_s=3600)
+    assert (result, interrupt.exit_code) == ("the step was saved", exit_code)
+    assert ("the current step has 3600 s" in said) == (first is signal.SIGINT)
+    assert "stopping at once" not in said
 
 
 def test_before_there_is_a_step_to_finish_the_first_stops_at_once() -> None:
