@@ -68,6 +68,8 @@ class Steps:
         """Whether the learner is ahead of `last_step`: it learns the current step, or the step is not recorded yet."""
         self.checkpoint_s = 0.0
         """Duration of the last checkpoint in seconds, until the line of the next step records it."""
+        self._validation: asyncio.Timeout | None = None
+        """The measurement of the current step, if one is in progress."""
 
     async def train(self, parts: Parts[RecoveringLearner], *, on_interruptible: Callable[[bool], None]) -> None:
         """Train from the step after `last_step` to the end.
@@ -191,7 +193,7 @@ class Steps:
         validation = self.prepared.tasks.validation[: how.max_validation_tasks]
         is_time = how.every_steps is not None and step % how.every_steps == 0
         if validation and is_time and not self.should_end():
-            extra = (await self._measure(parts, "validation", validation, step=step)).to_metrics("eval")
+            extra = await self._validate(parts, validation, step=step)
             watch.lap("evaluate")
         metrics = {**report.metrics, **extra, **self.more_metrics()}
         self.emit(StepFinished(report=replace(report, metrics=metrics, seconds=seconds | watch.seconds)))
@@ -199,6 +201,23 @@ class Steps:
         if step % self.run.loop.checkpoint_every_steps == 0:
             await self._save(parts.learner)
         self.is_past_sampling = False
+
+    def stop_measuring(self) -> None:
+        """End the measurement of the current step, if one is in progress. The step completes without its metrics."""
+        if self._validation is not None:
+            self._validation.reschedule(asyncio.get_running_loop().time())
+
+    async def _validate(self, parts: Parts[RecoveringLearner], tasks: Sequence[Task], *, step: int) -> dict[str, float]:
+        """Return the metrics of a measurement; none if `stop_measuring` ends it."""
+        try:
+            async with asyncio.timeout(None) as self._validation:
+                return (await self._measure(parts, "validation", tasks, step=step)).to_metrics("eval")
+        except TimeoutError:
+            if self._validation is None or not self._validation.expired():  # raised by the measurement itself
+                raise
+            return {}
+        finally:
+            self._validation = None
 
     async def _save(self, learner: RecoveringLearner) -> None:
         watch = Stopwatch()

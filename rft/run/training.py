@@ -157,6 +157,7 @@ class Training:
             has_dropped_step=lambda: interrupt.has_dropped_step,
         )
         interrupt.can_drop_step = lambda: not steps.is_past_sampling
+        interrupt.on_request = steps.stop_measuring
         return steps
 
     def _more_metrics(self) -> dict[str, float]:

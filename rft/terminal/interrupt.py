@@ -65,6 +65,8 @@ class Interrupt:
         """Whether the run can stop at the end of a step; otherwise the first signal stops at once."""
         self.can_drop_step: Callable[[], bool] = lambda: False
         """Whether the current step can be dropped, and the step before it saved."""
+        self.on_request: Callable[[], None] = lambda: None
+        """Called when a stop at the end of the step is requested."""
         self.has_dropped_step = False
         """Whether the deadline of the current step has passed, and its task was cancelled."""
 
@@ -117,6 +119,7 @@ class Interrupt:
             return
         limit = f", for which it has {self._step_timeout_s:g} s" if has_deadline and self._set_deadline() else ""
         self._say(f"stopping after the current step is finished and saved{limit} (press again to stop at once)")
+        self.on_request()
 
     def _set_deadline(self) -> bool:
         """Set the deadline of the current step; return False without a limit, or if a deadline is set already."""

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,8 @@ from rft.events import Event, SamplerLost, SamplerReplaced, StepFinished
 from rft.run.folder import code_changes
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
+from rft.terminal.interrupt import NOTICE_EXIT_CODE, tell_listeners_of_notice
+from rft.types import GradedGroup, Task
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -202,6 +204,27 @@ def test_a_resumed_run_continues_its_history(training: Callable[..., Training], 
         ("step_trained", 3),
     ]
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0, 1, 2, 3]
+
+
+def test_a_notice_during_a_measurement_saves_the_step_without_it(
+    training: Callable[..., Training], parts: Any, tmp_path: Path
+) -> None:
+    async def hang_in_measurement(tasks: Sequence[Task], rollouts: Any, **options: Any) -> list[GradedGroup]:
+        if parts.step and tasks[0].id == "validation 0":
+            tell_listeners_of_notice("the machine goes")
+            await asyncio.Event().wait()
+        return list(await grade(tasks, rollouts, **options))
+
+    grade = parts.grade
+    parts.grade = hang_in_measurement
+    code = asyncio.run(training("loop.checkpoint_every_steps=100").train())
+    assert code == NOTICE_EXIT_CODE
+    lines = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert not [name for name in lines[-1]["metrics"] if name.startswith("eval/")]
+    summary = summary_of(tmp_path)
+    assert (summary["status"], summary["resume"]) == ("interrupted", f"rft train resume={tmp_path / 'run'}")
+    assert parts.num_saves == 1
 
 
 def test_a_run_that_should_be_pruned_saves_and_measures_no_more(
