@@ -291,4 +291,5 @@ class RolloutStream(AsyncIterator[Rollout]):
             task.cancel()
         for call in self.calls:
             call.is_received.set()
+        self.calls = []  # the loss of a sampler takes nothing back from a closed stream
         await asyncio.gather(*self._tasks, return_exceptions=True)
