@@ -15,7 +15,7 @@ from rft.errors import RftError, SampleError, SyncError, WaitTimeout
 from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.engines import SamplerHandle
 from rft.types import Policy, Rollout
-from rft.waiting import wait_for
+from rft.waiting import wait_for, waiting
 
 Messages = AsyncIterator[Awaitable[list[Rollout]]]
 """The messages of one actor: an empty list after the receipt of requests, then completions."""
@@ -161,6 +161,7 @@ class RolloutStream(AsyncIterator[Rollout]):
             messages: The sampler's messages.
             abort: Cancels the requests.
         """
+        self._wake()
         call = Call(sampler=sampler, unfinished=Unfinished(requests), abort=abort)
         self.calls.append(call)
         self._pumps[call] = asyncio.create_task(self._pump(call, messages))
@@ -194,6 +195,7 @@ class RolloutStream(AsyncIterator[Rollout]):
             call.is_received.set()
             lost += call.unfinished.take_all()
         self.unassigned += lost
+        self._wake()
         self._num_losses.update((request.task_id, request.index) for request in lost)
         if max(self._num_losses.values(), default=0) >= MAX_LOSSES:
             (task_id, index), num_losses = self._num_losses.most_common(1)[0]
@@ -204,6 +206,10 @@ class RolloutStream(AsyncIterator[Rollout]):
                 )
             )
         return len(lost)
+
+    def _wake(self) -> None:
+        """Let the consumer determine its deadline again: an empty batch."""
+        self._arrived.put_nowait([])
 
     def fail(self, error: RftError) -> None:
         """Let the consumer raise an error."""
@@ -236,14 +242,8 @@ class RolloutStream(AsyncIterator[Rollout]):
         since_s = time.monotonic()
         while True:
             busy = [call for call in self.calls if call.unfinished]
-            # Without a busy sampler, the requests wait for a replacement, which has its own deadlines.
-            heard_s = min((call.heard_s for call in busy), default=time.monotonic())
             try:
-                batch = await wait_for(
-                    self._arrived.get(),
-                    what=self._what,
-                    deadline_s=max(0.0, heard_s + self._deadline_s - time.monotonic()),
-                )
+                batch = await self._next_arrival(busy)
             except WaitTimeout:
                 if await self._has_living(busy):
                     if time.monotonic() - since_s >= self._deadline_s:
@@ -253,7 +253,21 @@ class RolloutStream(AsyncIterator[Rollout]):
                 continue
             if isinstance(batch, RftError):
                 raise batch
-            return batch
+            if batch:
+                return batch
+            since_s = time.monotonic()
+
+    async def _next_arrival(self, busy: Sequence[Call]) -> list[Rollout] | RftError:
+        """Wait for a batch, an error, or a change of the busy samplers.
+
+        Raises:
+            WaitTimeout: A busy sampler was silent until the deadline.
+        """
+        if not busy:  # the requests wait for a replacement, which has its own deadlines
+            with waiting(self._what):
+                return await self._arrived.get()
+        deadline_s = min(call.heard_s for call in busy) + self._deadline_s - time.monotonic()
+        return await wait_for(self._arrived.get(), what=self._what, deadline_s=max(0.0, deadline_s))
 
     async def _has_living(self, busy: Sequence[Call]) -> bool:
         """Whether one of the samplers that were silent until the deadline is alive. The others are lost."""
