@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rft.sampling.actor import Confirmation
 from rft.sampling.engines import SamplerHandle
-from rft.sampling.proof import TOLERANCES, Proof, gap, has_moved, measured_tolerance, prove
+from rft.sampling.proof import TOLERANCES, Proof, base_problem, gap, has_moved, measured_tolerance, prove
 from rft.sampling.spec import EngineSpec
 from rft.types import Logprobs, Policy, Publication, Sync
 
@@ -64,6 +64,20 @@ class Proofs:
     def prove(self, publication: Publication, confirmation: Confirmation, sampler: SamplerHandle) -> Proof:
         """Check a sampler's report on a policy."""
         return prove(publication, confirmation, sampler.base, tolerance=self.tolerance, known=self._known)
+
+    def base_problem(self, sampler: SamplerHandle, publication: Publication | None, other: SamplerHandle) -> str:
+        """Compare the base model of a new sampler with the learner's; return the problem, or an empty text.
+
+        Args:
+            sampler: The new sampler.
+            publication: A publication, which contains the learner's scores; None before the first.
+            other: An older sampler, whose base model takes the place of the learner's before the first publication.
+        """
+        if publication and publication.base_canary_logprobs:
+            theirs, whose = publication.base_canary_logprobs, "the learner's"
+        else:
+            theirs, whose = other.base.logprobs, f"that of the former {other.name}"
+        return base_problem(sampler.base.logprobs, theirs, whose=whose, tolerance=self.tolerance)
 
     def sync(self, publication: Publication, members: Sequence[Member], *, num_samplers: int, total_s: float) -> Sync:
         """Return the result of a sync, which all members have proved.

@@ -87,9 +87,22 @@ def measured_tolerance(base_gaps: Mapping[str, Gap]) -> float:
     return min(MAX_MEASURED, max(MIN_MEASURED, TOLERANCE_OVER_GAP * min(sound)))
 
 
-def _base_problem(gap: Gap, tolerance: float) -> str:
+def base_problem(ours: Logprobs, theirs: Logprobs, *, whose: str, tolerance: float) -> str:
+    """Compare the scores of the canaries under two base models; return the problem, or an empty text.
+
+    Args:
+        ours: Scores of a sampler.
+        theirs: Scores of the learner, or of another sampler.
+        whose: Owner of the other base model, in the genitive, for the message.
+        tolerance: Tolerance of the mean gap.
+    """
+    difference = _learners_gap(ours, theirs) if theirs else Gap(mean=0.0, largest=0.0)
+    return "" if difference.within(tolerance) else _base_problem(difference, tolerance, whose)
+
+
+def _base_problem(gap: Gap, tolerance: float, whose: str = "the learner's") -> str:
     return (
-        f"its base model differs from the learner's by {gap} {_allowed(tolerance)}: do both load the same folder in "
+        f"its base model differs from {whose} by {gap} {_allowed(tolerance)}: do both load the same folder in "
         "the same dtype? does sampler.engine change the model (quantization, dtype, overrides)?"
     )
 

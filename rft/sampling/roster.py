@@ -231,6 +231,7 @@ class Roster:
                 await self._may_start.wait()
                 sampler = await self._engines.replacement(lost)
                 try:
+                    self._check_base(sampler, lost)
                     is_joined = await self._bring_in(Member(sampler=sampler, held=[self._engines.spec.base]))
                 except RftError as error:
                     if self._engines.spec.num_runs == 1:  # other runs may serve with it
@@ -244,6 +245,16 @@ class Roster:
                 self._warn(f"{reason}; {error}; {len(self.members)} sampler(s) continue")
         else:
             self._report(SamplerReplaced(sampler=lost.name, seconds=time.monotonic() - began_s))
+
+    def _check_base(self, sampler: SamplerHandle, lost: SamplerHandle) -> None:
+        """Compare the base model of a new sampler, which serves it from the start, with one that is known.
+
+        Raises:
+            SyncError: They differ.
+        """
+        publication = self._publications.get(self._target)
+        if problem := self._loader.proofs.base_problem(sampler, publication, lost):
+            raise SyncError(f"its replacement cannot serve: {problem}")
 
     async def _bring_in(self, member: Member) -> bool:
         """Let a new sampler join, also if the learner is lost meanwhile; return False if the sampler is lost."""
