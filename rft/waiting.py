@@ -110,7 +110,7 @@ def waiting(what: Name, *, deadline_s: float | None = None) -> Iterator[Wait]:
 def timeouts_observed(observer: Observer) -> Iterator[None]:
     """Call `observer` at each timeout of `wait_for` in this block, and in tasks that it starts.
 
-    The wait raises its error after the observer has returned. The observer must not raise.
+    The wait raises its error after the observer has returned. An error of the observer becomes a note of it.
     """
     before = _observer.set(observer)
     try:
@@ -140,18 +140,23 @@ async def wait_for(awaitable: Awaitable[T], *, what: Name, deadline_s: float) ->
             if not limit.expired():  # the call raised its own timeout
                 raise
             error = WaitTimeout(wait.what, deadline_s)
-            await _observe(wait)
+            if (failure := await _observe(wait)) is not None:
+                error.add_note(f"the timeout could not be reported: {type(failure).__name__}: {failure}")
             raise error from None
 
 
-async def _observe(wait: Wait) -> None:
-    """Call the observer of the context. Waits of the observer itself have none."""
-    if (observer := _observer.get()) is not None:
-        before = _observer.set(None)
-        try:
-            await observer(wait)
-        finally:
-            _observer.reset(before)
+async def _observe(wait: Wait) -> Exception | None:
+    """Call the observer of the context, and return its error. Waits of the observer itself have no observer."""
+    if (observer := _observer.get()) is None:
+        return None
+    before = _observer.set(None)
+    try:
+        await observer(wait)
+    except Exception as error:  # the caller raises the timeout, which matters more
+        return error
+    finally:
+        _observer.reset(before)
+    return None
 
 
 async def together(*awaitables: Awaitable[object]) -> None:

@@ -48,11 +48,11 @@ class StackWriter:
     async def write(self, wait: Wait) -> None:
         """Write `stacks/<time>/<process>.txt` for the driver and each actor."""
         tasks = _tasks()
-        stacks = await self._actors()
         name = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
         try:
+            stacks = await self._actors()
             self._write(self._folder / name, wait, tasks, stacks)
-        except RftError as error:
+        except (RftError, OSError) as error:  # OSError: a log of Ray is gone, for example
             self._tell(f"the stacks at the timeout of {wait.what} are lost: {error}")
             return
         silent = [process for process, text in stacks.items() if text.startswith("no answer")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rft.errors import WaitTimeout
+from rft.errors import WaitTimeout, WriteError
 from rft.run import timeouts
 from rft.run.timeouts import StackWriter
 from rft.waiting import Wait, timeouts_observed, wait_for, waiting
@@ -71,3 +71,34 @@ def test_stacks_that_cannot_be_written_do_not_hide_the_timeout(tmp_path: Path) -
 
     asyncio.run(job())
     assert said[0].startswith("the stacks at the timeout of the learner's step are lost: ")
+
+
+def test_a_missing_log_does_not_hide_the_timeout(tmp_path: Path) -> None:
+    async def gone() -> Mapping[str, str]:
+        raise FileNotFoundError(2, "No such file or directory", "worker-1-11.err")
+
+    async def job() -> None:
+        with timeouts_observed(StackWriter(tmp_path, said.append, actors=gone).write), pytest.raises(WaitTimeout):
+            await wait_for(asyncio.Event().wait(), what="the learner's step", deadline_s=0.01)
+
+    said: list[str] = []
+    asyncio.run(job())
+    assert said == [
+        "the stacks at the timeout of the learner's step are lost: "
+        "[Errno 2] No such file or directory: 'worker-1-11.err'"
+    ]
+
+
+def test_an_error_of_the_observer_is_a_note_of_the_timeout(tmp_path: Path) -> None:
+    def full(text: str) -> None:
+        raise WriteError("no space left")
+
+    async def job() -> None:
+        with (
+            timeouts_observed(StackWriter(tmp_path, full, actors=actors).write),
+            pytest.raises(WaitTimeout, match="the learner's step") as caught,
+        ):
+            await wait_for(asyncio.Event().wait(), what="the learner's step", deadline_s=0.01)
+        assert caught.value.__notes__ == ["the timeout could not be reported: WriteError: no space left"]
+
+    asyncio.run(job())
