@@ -65,6 +65,7 @@ class Heartbeat:
         self._clock = clock
         self._beat_s = beat_s
         self._lock = threading.Lock()
+        self._writing = threading.RLock()
         self._stopped = threading.Event()
         self._step_ends: deque[float] = deque(maxlen=RECENT_STEPS + 1)
         self._warnings: deque[dict[str, str]] = deque(maxlen=MAX_WARNINGS)
@@ -135,15 +136,18 @@ class Heartbeat:
         """Replace heartbeat.json."""
         file = self._folder / HEARTBEAT
         unfinished = file.with_name(f"{HEARTBEAT}.unfinished")
-        try:
-            unfinished.write_text(json.dumps(self.snapshot(), indent=2) + "\n", encoding="ascii")
-            unfinished.replace(file)
-        except OSError:  # the disk is full, for example; the recorder reports it
-            self._failed_writes += 1
+        with self._writing:
+            try:
+                unfinished.write_text(json.dumps(self.snapshot(), indent=2) + "\n", encoding="ascii")
+                unfinished.replace(file)
+            except OSError:  # the disk is full, for example; the recorder reports it
+                self._failed_writes += 1
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._beat_s):
-            self.write()
+            with self._writing:
+                if not self._stopped.is_set():  # the last heartbeat stays
+                    self.write()
 
     def _take(self, event: Event) -> None:
         match event:

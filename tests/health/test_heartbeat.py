@@ -130,3 +130,32 @@ def test_a_thread_writes_while_nothing_else_happens(tmp_path: Path, started: Cal
     for _ in range(3):  # the first one is written by the event
         assert written.acquire(timeout=60)
     beat.close()
+
+
+def test_the_thread_does_not_replace_the_last_heartbeat(
+    beat: Heartbeat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close_meanwhile(_: float) -> bool:
+        """Return that the time is up; the run ends before the thread goes on."""
+        was_stopped = beat._stopped.is_set()
+        beat.event(RunEnded(status="finished", last_step=4, summary={}, paths={}, resume=None))
+        (tmp_path / "heartbeat.json").write_text("the last one")
+        return was_stopped
+
+    monkeypatch.setattr(beat._stopped, "wait", close_meanwhile)
+    beat._beat()
+    assert (tmp_path / "heartbeat.json").read_text() == "the last one"
+
+
+def test_one_thread_writes_at_a_time(beat: Heartbeat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, could_write = Path.replace, []
+
+    def replaced(path: Path, target: Path) -> Path:
+        other = threading.Thread(target=lambda: could_write.append(beat._writing.acquire(blocking=False)))
+        other.start()
+        other.join()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    beat.write()
+    assert could_write == [False]
