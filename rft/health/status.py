@@ -52,7 +52,7 @@ def read_status(folder: Path) -> RunStatus:
     """Read the state of a run.
 
     Raises:
-        OutputError: The folder holds neither a heartbeat nor a summary.
+        OutputError: The folder holds no training run, or its heartbeat or summary is damaged.
     """
     num_bytes = sum(_sizes(folder))
     file = folder / HEARTBEAT
@@ -60,12 +60,25 @@ def read_status(folder: Path) -> RunStatus:
         if not (folder / SUMMARY).is_file():
             problem = f"{folder} has no {HEARTBEAT}: give the folder of a run, such as runs/quickstart/<time>"
             raise OutputError("status", [problem])
-        summary = json.loads((folder / SUMMARY).read_text(encoding="ascii"))
+        summary = _read(folder / SUMMARY)
+        if "steps" not in summary:
+            problem = f"{folder} holds no training run but a measurement, whose result is in {SUMMARY}"
+            raise OutputError("status", [problem])
         ended = {"step": summary["steps"], "resume": summary.get("resume")}
         return RunStatus(state=summary["status"], age_s=None, heartbeat=ended, folder_bytes=num_bytes)
-    heartbeat = json.loads(file.read_text(encoding="ascii"))
+    heartbeat = _read(file)
     age_s = max(0.0, time.time() - datetime.fromisoformat(heartbeat["written_at"]).timestamp())
     return RunStatus(state=_state(heartbeat, age_s), age_s=age_s, heartbeat=heartbeat, folder_bytes=num_bytes)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="ascii"))
+    except ValueError as error:
+        raise OutputError("status", [f"{file} is damaged: {error}"]) from error
+    if not isinstance(content, dict):
+        raise OutputError("status", [f"{file} is damaged: it is no JSON object"])
+    return content
 
 
 def _state(heartbeat: Mapping[str, Any], age_s: float) -> State:

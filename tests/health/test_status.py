@@ -105,3 +105,18 @@ def test_a_run_without_heartbeats_has_its_summary(tmp_path: Path) -> None:
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"has no heartbeat\.json: give the folder of a run"):
         read_status(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("summary.json", '{"status": "finished", "metric": "reward"}', "a measurement, whose result is in summary"),
+        ("summary.json", '{"status": "fini', r"summary\.json is damaged: "),
+        ("heartbeat.json", "", r"heartbeat\.json is damaged: "),
+        ("heartbeat.json", "[]", "it is no JSON object"),
+    ],
+)
+def test_a_folder_without_the_state_of_a_run(tmp_path: Path, file: str, content: str, words: str) -> None:
+    (tmp_path / file).write_text(content)
+    with pytest.raises(OutputError, match=words):
+        read_status(tmp_path)
