@@ -75,6 +75,8 @@ class Roster:
         self._may_start.set()
         self._replacing: set[asyncio.Task[None]] = set()
         self._renewing: set[asyncio.Task[None] | None] = set()
+        self._replacing_changed = asyncio.Event()
+        """Set when a replacement ends, or begins to wait for the learner."""
         self._failures: list[RftError] = []
         self._report_error: RftError | None = None
         engines.listeners.append(self._on_loss)
@@ -216,6 +218,7 @@ class Roster:
 
     def _replacement_ended(self, task: asyncio.Task[None]) -> None:
         self._replacing.discard(task)
+        self._replacing_changed.set()
         if task.cancelled():
             return
         if error := task.exception():
@@ -266,6 +269,7 @@ class Roster:
                     raise
             task = asyncio.current_task()
             self._renewing.add(task)
+            self._replacing_changed.set()
             try:
                 if lost := self._next_policy(member):  # the learner may keep no older one
                     renewed = await self.renew(lost.policy)
@@ -376,8 +380,9 @@ class Roster:
         if not self._may_start.is_set():
             return
         while starting := self._replacing - self._renewing:  # the others wait for the learner, who may wait for this
+            self._replacing_changed.clear()
             with waiting(f"{len(starting)} sampler(s) to be replaced"):
-                await asyncio.wait(starting)
+                await self._replacing_changed.wait()
         self._may_start.clear()
 
     async def end(self) -> None:
