@@ -6,10 +6,11 @@ import asyncio
 import inspect
 import queue
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from rft.errors import WaitTimeout
-from rft.events import Event, Notice, PhaseStarted, Sink, Warned
+from rft.events import Event, Sink, Warned
 from rft.grading.normalise import describe_error
 from rft.redaction import hide
 from rft.waiting import in_thread, wait_for
@@ -47,8 +48,11 @@ class Emitter:
 
     def emit(self, event: Event) -> None:
         """Pass an event to every sink."""
-        if isinstance(event, PhaseStarted | Notice | Warned):
-            event = replace(event, text=hide(event.text, self._secrets))
+        texts = {field.name: getattr(event, field.name) for field in fields(event)}
+        hidden: dict[str, Any] = {
+            name: hide(text, self._secrets) for name, text in texts.items() if isinstance(text, str)
+        }
+        event = replace(event, **hidden)
         for sink in self._required:
             sink.event(event)
         for optional in self._optional:

@@ -186,7 +186,8 @@ class Training:
         if resume := self._resume_command():
             error.add_note(f"to continue from step {steps.saved_step}: {resume}")
         try:
-            await self._emit_end(self._summarize("failed", steps, error=str(error) or type(error).__name__), steps)
+            text = self._hide(str(error) or type(error).__name__)
+            await self._emit_end(self._summarize("failed", steps, error=text), steps)
             if self._store is not None:
                 self._emitter.emit(Notice(text=f"copying the run to {self._store.place}"))
         except WriteError as also:  # the disk is still full; the run reports its first error, not this one

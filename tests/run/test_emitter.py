@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from rft.errors import OutputError
-from rft.events import Event, Notice, Warned
+from rft.events import Event, GraderCallRepeated, Notice, SamplerLost, Warned
 from rft.run.emitter import Emitter
 
 
@@ -129,3 +129,23 @@ def test_texts_are_without_secrets() -> None:
     emitter = Emitter([sink], secrets=["sk-123"])
     emitter.warn("the judge refuses the key sk-123")
     assert sink.texts == ["the judge refuses the key <redacted>"]
+
+
+def test_every_text_of_an_event_is_without_secrets() -> None:
+    class Kept:
+        def event(self, event: Event) -> None:
+            events.append(event)
+
+        def close(self) -> None:
+            pass
+
+    events: list[Event] = []
+    emitter = Emitter([Kept()], secrets=["hunter2"])
+    emitter.emit(SamplerLost(sampler="sampler 0", reason="the key hunter2 is refused", num_completions=3))
+    emitter.emit(GraderCallRepeated(grader="judge", task_id="3f1c", reason="killed: hunter2"))
+    emitter.warn("hunter2")
+    assert events == [
+        SamplerLost(sampler="sampler 0", reason="the key <redacted> is refused", num_completions=3),
+        GraderCallRepeated(grader="judge", task_id="3f1c", reason="killed: <redacted>"),
+        Warned(text="<redacted>"),
+    ]

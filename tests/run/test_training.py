@@ -67,6 +67,19 @@ def test_a_failed_run_leaves_a_summary_and_its_error_says_how_to_continue(
     assert parts.is_closed
 
 
+def test_the_error_in_a_summary_is_without_secrets(
+    training: Callable[..., Training], parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(step: int) -> None:
+        raise LearnError("the key hunter2-hunter2 is refused")
+
+    monkeypatch.setattr("rft.run.training.secrets_in", lambda _: ("hunter2-hunter2",))
+    parts.learning = fail
+    with pytest.raises(LearnError):
+        asyncio.run(training().train())
+    assert summary_of(tmp_path)["error"] == "the key <redacted> is refused"
+
+
 def test_a_run_that_has_lost_its_samplers_saves_the_last_complete_step(
     training: Callable[..., Training], parts: Any, tmp_path: Path
 ) -> None:
