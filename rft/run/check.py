@@ -182,7 +182,11 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
     if isinstance(config, RunConfig):
         num_validation = len(prepared.tasks.validation[: config.evaluation.max_validation_tasks])
         rows["disk"] = disk_row(
-            config, num_trained=trained, num_validation=num_validation, num_held_out=len(prepared.held_out)
+            config,
+            num_trained=trained,
+            num_validation=num_validation,
+            num_held_out=len(prepared.held_out),
+            prompt_tokens=prepared.longest_prompt_tokens,
         )
     return rows
 

@@ -15,7 +15,11 @@ BYTES_PER_TRAINED_WEIGHT = 12
 """A weight and Adam's two moments in float32."""
 
 
-def disk_row(run: RunConfig, *, num_trained: int, num_validation: int, num_held_out: int) -> str:
+BYTES_PER_RECORDED_TOKEN = 4
+"""A token id in `tokens/`. A token of a completion also has a log-probability of the same size."""
+
+
+def disk_row(run: RunConfig, *, num_trained: int, num_validation: int, num_held_out: int, prompt_tokens: int) -> str:
     """Return the disk space of a run in words.
 
     Args:
@@ -23,18 +27,25 @@ def disk_row(run: RunConfig, *, num_trained: int, num_validation: int, num_held_
         num_trained: Number of trained weights.
         num_validation: Number of validation tasks of one measurement.
         num_held_out: Number of tasks measured before and after the run.
+        prompt_tokens: Longest prompt.
     """
     loop, how = run.loop, run.evaluation
     measured = 2 * num_held_out + (loop.steps // how.every_steps * num_validation if how.every_steps else 0)
-    completions = loop.steps * loop.prompts_per_step * loop.completions_per_prompt + measured * how.completions_per_task
+    per_step = loop.prompts_per_step * loop.completions_per_prompt
+    completions = loop.steps * per_step + measured * how.completions_per_task
     rollouts = completions * (run.sampler.max_completion_tokens * BYTES_PER_TOKEN + BYTES_PER_ROLLOUT)
     # A new checkpoint is complete before the oldest one goes. Sampling ahead keeps the policies of its versions.
     checkpoint = num_trained * (BYTES_PER_TRAINED_WEIGHT + 4 * loop.staleness)
+    # The batches since the oldest kept checkpoint, just before a new one replaces it.
+    batches = min(loop.steps, loop.keep_checkpoints * loop.checkpoint_every_steps)
+    recorded = (prompt_tokens + 2 * run.sampler.max_completion_tokens) * BYTES_PER_RECORDED_TOKEN
+    tokens = batches * per_step * recorded
     metrics = loop.steps * BYTES_PER_STEP
-    total = rollouts + (loop.keep_checkpoints + 1) * checkpoint + metrics
+    total = rollouts + (loop.keep_checkpoints + 1) * checkpoint + tokens + metrics
     checkpoints = f"{plural(loop.keep_checkpoints + 1, 'checkpoint')} of {in_bytes(checkpoint)}"
     lines = f"{in_bytes(rollouts)} of rollouts before compression, {in_bytes(metrics)} of metrics"
-    return f"at most about {in_bytes(total)}: {checkpoints}, {lines}"
+    shards = f"{in_bytes(tokens)} of tokens of {plural(batches, 'step')}"
+    return f"at most about {in_bytes(total)}: {checkpoints}, {shards}, {lines}"
 
 
 def in_bytes(number: float) -> str:
