@@ -17,10 +17,16 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
     """
     try:
         return command(words)
-    except RftError as error:
-        print("\n".join([f"rft: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
-        if isinstance(error, RayLost):
+    except RayLost as error:
+        try:
+            _say(error)
             sys.stdout.flush()
-            sys.stderr.flush()
+        finally:  # even if nobody reads the output
             os._exit(error.exit_code)
+    except RftError as error:
+        _say(error)
         return error.exit_code
+
+
+def _say(error: RftError) -> None:
+    print("\n".join([f"rft: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr, flush=True)
