@@ -28,7 +28,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rft.config.samplers.vllm import VllmSamplerConfig
-from rft.learning.publication_weights import pack_adapter
+from rft.learning.pack_weights import pack_adapter
 from rft.sampling.actor import SamplerActor
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engine import Request, SamplingOptions

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The words of the project: records and errors. Standard library only.
     1: (
-        ("rft", "rft.types", "rft.errors", "rft.secrets"),
-        ("rft.waiting", "rft.redaction", "rft.imports", "rft.stacks", "rft.wording", "rft.durable"),
+        ("rft", "rft.types", "rft.errors"),
+        ("rft.waiting", "rft.redaction", "rft.imports", "rft.wording", "rft.reliability"),
     ),
     # What is done with the records. No torch.
     2: (("rft.grading", "rft.data", "rft.metrics", "rft.storage"),),
@@ -28,7 +28,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The two halves of a run, neither of which knows the other, and the memory that both need.
     4: (("rft.memory",), ("rft.sampling", "rft.learning")),
     # One page that a stranger reads first: sample, grade, learn, sync.
-    5: (("rft.batches",), ("rft.loop",)),
+    5: (("rft.batches",), ("rft.loop", "rft.episodes")),
     # What surrounds the loop.
     6: (("rft.events",), ("rft.terminal", "rft.trackers"), ("rft.run_folder", "rft.auditing"), ("rft.health",)),
     # The composition root: the only place that knows concrete classes.

@@ -79,4 +79,4 @@ def test_a_graders_worker_process_imports_no_event_loop() -> None:
 
 
 def test_a_samplers_weights_need_torch_and_no_more() -> None:
-    assert loaded_by("rft.sampling.vllm_loading", "rft.sampling.vllm_worker") & HEAVY == {"torch"}
+    assert loaded_by("rft.sampling.vllm_policies", "rft.sampling.vllm_worker") & HEAVY == {"torch"}

@@ -43,7 +43,7 @@ def run(job: Job, name: str, options: dict[str, Any], threads: int) -> Outcome:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from rft.learning.publication_weights import pack_adapter
+    from rft.learning.pack_weights import pack_adapter
     from rft.models.base_model import fingerprint
 
     torch.set_num_threads(threads)

@@ -18,8 +18,8 @@ from rft.config.overrides import Overrides, to_words
 from rft.data.order import ShuffledTasks
 from rft.data.splits import TaskSets
 from rft.errors import ConfigError
-from rft.run.folder import open_recorder
 from rft.run.inputs import read_inputs, render_prompts
+from rft.run.open_folder import open_recorder
 from rft.run_folder.recorder import Recorder
 from rft.terminal.progress import Progress
 

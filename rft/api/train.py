@@ -17,8 +17,8 @@ from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.overrides import Overrides, to_words
-from rft.run.folder import Start, open_recorder, start_of
 from rft.run.inputs import read_inputs, render_prompts
+from rft.run.open_folder import Start, open_recorder, start_of
 from rft.run.terminal import Terminal
 from rft.run_folder.results import nothing_left_to_do
 from rft.run_folder.run_lock import RunLock

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rft.cluster.transfer import ask, fetch, send
+from rft.cluster.file_transfer import ask, fetch, send
 from rft.data.chat_templates import TEMPLATE_NAMES
-from rft.durable import sync_tree, writing
 from rft.errors import ClusterError
 from rft.learning.checkpoints import CHECKPOINTS, damage, move_into_place, remove, unfinished_folder
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
+from rft.reliability.durable import sync_tree, writing
 
 
 class Mirror:

@@ -14,12 +14,12 @@ from typing import Any
 import ray
 from ray.util import placement_group_table
 
+from rft.cluster.file_transfer import ask, send
 from rft.cluster.free_memory import together
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
 from rft.cluster.nodes import Node
 from rft.cluster.placement import ANSWER_S, POLL_S, Placement, nodes_now
-from rft.cluster.transfer import ask, send
 from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.schema import AttachClusterConfig

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rft.config.trl_options import TrlOption, trl_options
 from rft.config.trl_support import PASSED_ON, SET_BY_RFT, WITHOUT_EFFECT
 from rft.imports import is_installed
-from rft.secrets import is_secret
+from rft.redaction.secret import is_secret
 
 _TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a string"}
 _TYPE_NAMES |= {"list": "a list", "dict": "a mapping", "None": "null"}

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rft.durable import UNFINISHED, free_mb, replace_file, sync_folder, sync_tree, writing
 from rft.errors import WriteError
 from rft.learning.spec import COMPLETE
+from rft.reliability.durable import UNFINISHED, free_mb, replace_file, sync_folder, sync_tree, writing
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run with its checkpoints."""

@@ -15,7 +15,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayErr
 from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, WaitTimeout, WriteError
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
-from rft.stacks import write_stacks_on_signal
+from rft.reliability.stacks import write_stacks_on_signal
 from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Publication, StoredWeights
 from rft.waiting import blocking, wait_for
 

@@ -20,8 +20,8 @@ from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
 from rft.learning.checkpoints import new_checkpoint, unfinished_folder
 from rft.learning.float32_head import use_float32_head
+from rft.learning.pack_weights import pack_adapter, pack_model
 from rft.learning.publication_record import PublicationRecord
-from rft.learning.publication_weights import pack_adapter, pack_model
 from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import LearnerSpec
 from rft.learning.trl_import import GRPOConfig

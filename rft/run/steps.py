@@ -24,10 +24,10 @@ from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.signal import SignalWatch
 from rft.metrics.step import Stopwatch
 from rft.run.evaluation import evaluate
+from rft.run.gpu_turns import AnnouncedSteps, TurnTaking
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
-from rft.run.turns import AnnouncedSteps, TurnTaking
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import recorded_by_task
 from rft.types import Adapter, FullWeights, StepReport, Task

@@ -13,8 +13,8 @@ from types import FrameType
 from typing import Any
 
 from rft.cluster.stacks import actor_stacks
-from rft.durable import writing
 from rft.errors import RftError
+from rft.reliability.durable import writing
 from rft.waiting import Wait, current_waits
 
 STACKS = "stacks"

@@ -19,9 +19,9 @@ from rft.health.prometheus import metrics_served
 from rft.imports import missing_packages
 from rft.redaction import hide, redacted, secrets_in
 from rft.run.emitter import Emitter
-from rft.run.folder import code_changes
 from rft.run.inputs import Prepared
 from rft.run.machine_notice import watched
+from rft.run.open_folder import code_changes
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner
 from rft.run.recovery_counts import RecoveryCounts

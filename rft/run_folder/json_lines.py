@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from rft.durable import replace_file, writing
+from rft.reliability.durable import replace_file, writing
 
 COMPRESSED = ".gz"
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from rft.durable import writing
 from rft.metrics.intervals import Estimate
+from rft.reliability.durable import writing
 from rft.run_folder.recorder import SUMMARY, read_metrics
 from rft.wording import plural
 

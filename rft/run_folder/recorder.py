@@ -24,10 +24,10 @@ from typing import Any
 
 import yaml
 
-from rft.durable import append, free_mb, replace_file, sync_file, writing
 from rft.errors import OutputError, WriteError
 from rft.events import Phase
 from rft.redaction import redacted
+from rft.reliability.durable import append, free_mb, replace_file, sync_file, writing
 from rft.run_folder.json_lines import cut_back, read_lines
 from rft.run_folder.rollout_files import ROLLOUTS, RolloutFiles, cut_back_rollouts, read_rollout_lines
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rft.durable import sync_folder, sync_tree, writing
+from rft.reliability.durable import sync_folder, sync_tree, writing
 from rft.types import Adapter, FullWeights
 
 if TYPE_CHECKING:

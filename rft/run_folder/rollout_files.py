@@ -16,7 +16,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
-from rft.durable import append, sync_folder, writing
+from rft.reliability.durable import append, sync_folder, writing
 from rft.run_folder.json_lines import COMPRESSED, Keep, Tell, compress_file, cut_back, read_lines
 from rft.waiting import in_thread
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from rft.durable import writing
 from rft.errors import OutputError
+from rft.reliability.durable import writing
 from rft.run_folder.recorder import make_private
 
 LOCK = "run.lock"

@@ -21,8 +21,8 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from rft.durable import writing
 from rft.errors import LearnError
+from rft.reliability.durable import writing
 from rft.run_folder.recorder import TOKENS
 from rft.types import Grade, GradedGroup, Policy, Rollout, Split, StopReason, Task
 

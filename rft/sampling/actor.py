@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import ray
 
 from rft.errors import SampleError, SyncError
+from rft.reliability.stacks import write_stacks_on_signal
 from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
 from rft.sampling.shared_requests import SharedRequests
 from rft.sampling.spec import EngineSpec
-from rft.stacks import write_stacks_on_signal
 from rft.types import Adapter, FullWeights, Policy, Rollout
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from rft.sampling.gpu_memory import wait_for_room
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
-from rft.sampling.vllm_loading import AdapterWeights, InPlaceWeights
+from rft.sampling.vllm_policies import AdapterWeights, InPlaceWeights
 from rft.sampling.vllm_settings import engine_arguments, inspect_here, set_environment
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
 

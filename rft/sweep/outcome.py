@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rft.durable import writing
 from rft.metrics.intervals import Estimate
+from rft.reliability.durable import writing
 from rft.run_folder.recorder import SUMMARY, write_json
 
 RECORD = "trial.json"

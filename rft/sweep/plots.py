@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from rft.durable import writing
+from rft.reliability.durable import writing
 from rft.run_folder.plots import BLUE, GREY, PALE, RED, STYLE
 from rft.run_folder.recorder import read_metrics
 from rft.sweep.outcome import Outcome

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rft.durable import writing
 from rft.imports import missing_packages
+from rft.reliability.durable import writing
 from rft.run_folder.recorder import write_json
 from rft.sweep.outcome import Direction, Outcome, ranked, winner
 from rft.wording import plural

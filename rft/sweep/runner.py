@@ -13,13 +13,13 @@ from pathlib import Path
 from rich.console import Console
 
 from rft.config import RunConfig
-from rft.durable import writing
 from rft.errors import RftError
 from rft.events import Event, Measured
 from rft.metrics.intervals import Estimate
 from rft.redaction import hide, hide_in_words, secrets_in
-from rft.run.folder import open_recorder, start_of
+from rft.reliability.durable import writing
 from rft.run.inputs import Prepared
+from rft.run.open_folder import open_recorder, start_of
 from rft.run.terminal import Terminal
 from rft.run.training import Training
 from rft.run_folder.results import nothing_left_to_do

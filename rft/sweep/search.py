@@ -18,12 +18,12 @@ from rft.config.command_line import quoted
 from rft.config.commands import load_training
 from rft.config.grid import check_trials
 from rft.config.search import Search, key_of, read_search
-from rft.durable import replace_file
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
+from rft.redaction.secret import HIDDEN
+from rft.reliability.durable import replace_file
 from rft.run.inputs import Prepared, Reuse, prepare
 from rft.run_folder.run_lock import RunLock
-from rft.secrets import HIDDEN
 from rft.sweep.grid import prepare_all
 from rft.sweep.host import Host
 from rft.sweep.outcome import outcome_of, read_outcomes

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 # A regular expression holds the interpreter's lock for hours; a handler in Python would never run.
 HANGING = """
 import re
-from rft.stacks import write_stacks_on_signal
+from rft.reliability.stacks import write_stacks_on_signal
 write_stacks_on_signal()
 print("ready", flush=True)
 def hang():
@@ -88,7 +88,7 @@ def test_a_process_without_a_handler_is_left_alone(tmp_path: Path) -> None:
 def test_the_actors_of_a_ray(running_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from rft.stacks import write_stacks_on_signal
+    from rft.reliability.stacks import write_stacks_on_signal
 
     monkeypatch.undo()
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from rft.commands.merge import run_merge
 from rft.config.commands import load_merge
 from rft.errors import ConfigError, ModelError, OutputError
-from rft.learning.publication_weights import pack_adapter
+from rft.learning.pack_weights import pack_adapter
 from rft.models.base_model import load_tokenizer, locate
 from rft.run_folder.result_folders import save_adapter
 from rft.sampling.proof import TOLERANCES, Gap

@@ -12,7 +12,7 @@ from rich.console import Console
 import rft
 from rft.commands.sample import run_sample
 from rft.errors import ModelError
-from rft.learning.publication_weights import pack_adapter
+from rft.learning.pack_weights import pack_adapter
 from rft.models.base_model import load_tokenizer
 from rft.run_folder.result_folders import save_adapter
 from rft.sampling.engine import Request, SamplingOptions

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from rft.config.samplers.server import ServerSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.learning.canaries import score_canaries
-from rft.learning.publication_weights import pack_adapter
+from rft.learning.pack_weights import pack_adapter
 from rft.models.base_model import fingerprint
 from rft.run_folder.recorder import read_metrics
 from rft.sampling.actor import SamplerActor

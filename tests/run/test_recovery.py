@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cluster.test_transfer import Remote
 
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
@@ -19,7 +20,6 @@ from rft.events import Event, LearnerRestarted, Notice, Warned
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder
 from rft.types import GradedGroup, Policy, Publication, StoredWeights, Sync
-from tests.cluster.test_transfer import Remote
 
 from .lost_learner_world import LOST, World
 
@@ -113,7 +113,7 @@ def test_a_learner_on_a_node_that_does_not_see_the_run_folder(
     death: tuple[str, int, str],
 ) -> None:
     expected = undisturbed()
-    monkeypatch.setattr("rft.cluster.transfer.ray.put", lambda data: data)
+    monkeypatch.setattr("rft.cluster.file_transfer.ray.put", lambda data: data)
     node = tmp_path / "node"
     keeper = Remote(NodeKeeper(str(node)))
     parts.mirror = Mirror(keeper, node_folder=str(node), run="r", run_folder=parts.folder, deadline_s=60)

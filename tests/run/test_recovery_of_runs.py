@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from rft.durable import writing
 from rft.errors import WriteError
+from rft.reliability.durable import writing
 from rft.run.training import Training
 from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, list_checkpoints
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts

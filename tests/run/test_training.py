@@ -15,7 +15,7 @@ import pytest
 
 from rft.errors import LearnError, SamplersLost
 from rft.events import Event, SamplerLost, SamplerReplaced, StepFinished
-from rft.run.folder import code_changes
+from rft.run.open_folder import code_changes
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
 from rft.terminal.interrupt import NOTICE_EXIT_CODE, tell_listeners_of_notice

@@ -47,7 +47,7 @@ def test_an_adapter_with_peft(
     import torch
     from transformers import AutoTokenizer
 
-    from rft.learning.publication_weights import pack_adapter
+    from rft.learning.pack_weights import pack_adapter
     from rft.models.base_model import load_tokenizer
     from rft.run_folder.result_folders import save_adapter
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
-from rft.learning.publication_weights import pack_adapter
+from rft.learning.pack_weights import pack_adapter
 from rft.models.base_model import fingerprint
 from rft.sampling.build import build_engine
 from rft.sampling.engine import BatchShape, Engine, Request, SamplingOptions

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import SyncError
 from rft.learning.canaries import score_canaries
-from rft.learning.publication_weights import pack_adapter
+from rft.learning.pack_weights import pack_adapter
 from rft.models.base_model import fingerprint
 from rft.sampling.actor import SamplerActor
 from rft.sampling.build import build_engine

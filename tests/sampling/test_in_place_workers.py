@@ -13,7 +13,7 @@ import torch
 from rft.sampling.engine import Loaded
 from rft.sampling.in_place import InPlaceModel, StoredModel, of_all_workers
 from rft.sampling.merging import BaseWeights
-from rft.sampling.vllm_loading import _stored, on_all_ranks
+from rft.sampling.vllm_policies import _stored, on_all_ranks
 from rft.sampling.vllm_worker import ReadBack
 from rft.types import FullWeights, Policy
 

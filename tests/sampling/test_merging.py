@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from rft.errors import ModelError
-from rft.learning.publication_weights import pack_adapter
+from rft.learning.pack_weights import pack_adapter
 from rft.sampling.lora_modules import Parts, take_apart
 from rft.sampling.merging import BaseWeights, merge, touched, unmatched, whole_layers
 

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from rft.config.samplers.vllm import VllmSamplerConfig
-from rft.learning.publication_weights import pack_adapter
+from rft.learning.pack_weights import pack_adapter
 from rft.models.base_model import fingerprint
 from rft.sampling.actor import SamplerActor
 from rft.sampling.build import build_engine

@@ -12,7 +12,7 @@ from rich.console import Console
 from rft.config.grid import read_grid
 from rft.config.search import read_search
 from rft.errors import ConfigError
-from rft.secrets import HIDDEN
+from rft.redaction.secret import HIDDEN
 from rft.sweep.search import run_search
 
 SECRET = "sk-planted-0123456789"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from rft.cluster import file_transfer as travel
 from rft.cluster import node_agent as keeper_module
-from rft.cluster import transfer as travel
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
 from rft.cluster.preparation import send_model

@@ -6,8 +6,8 @@
     https://ada:pw@host/f?code=x        https://<redacted>@host/f?code=<redacted>
 
 A value from the environment becomes a reference, which `restored` resolves. All other secrets are removed.
-`rft.secrets` recognizes secrets. Those of graders are `Secret` objects, so code that forgets to hide them fails instead
-of writing them.
+`rft.redaction.secret` recognizes secrets. Those of graders are `Secret` objects, so code that forgets to hide them fails
+instead of writing them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rft.secrets import FORMS, HIDDEN, MIN_CHARS, Secret, is_secret
+from rft.redaction.secret import FORMS, HIDDEN, MIN_CHARS, Secret, is_secret
 
 _HARMLESS_HEADERS = ("accept", "accept_encoding", "accept_language", "content_type", "user_agent")
 _REFERENCE = re.compile(r"\$\{oc\.env:(\w+)\}")

@@ -10,8 +10,8 @@ from rft.config.commands import load_training, with_hydra
 from rft.errors import ConfigError
 from rft.grading import grader_problems
 from rft.redaction import hide, hide_in_words, redacted, restored, secrets_in
+from rft.redaction.secret import HIDDEN, is_secret
 from rft.run_folder.recorder import Recorder
-from rft.secrets import HIDDEN, is_secret
 
 SECRET = "sk-planted-0123456789"
 

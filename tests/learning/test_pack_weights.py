@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
-from rft.learning.publication_weights import fingerprint, pack_adapter
+from rft.learning.pack_weights import fingerprint, pack_adapter
 from rft.models.base_model import load_tokenizer
 from rft.run_folder.result_folders import save_adapter
 from rft.types import Adapter

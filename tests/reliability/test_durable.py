@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rft.durable import append, replace_file, sync_tree, writing
 from rft.errors import WriteError
+from rft.reliability.durable import append, replace_file, sync_tree, writing
 from tests.kill_points import at_every_change
 
 

@@ -11,7 +11,7 @@ import yaml
 from rft.config.commands import load_training
 from rft.grading import load_grader
 from rft.redaction import hide_in_message, hide_in_words, redacted, restored, revealed, sealed
-from rft.secrets import HIDDEN, Secret, is_secret
+from rft.redaction.secret import HIDDEN, Secret, is_secret
 
 SECRET = "sk-planted-0123456789"
 OPAQUE = "q7Zr-t2_9uXw"

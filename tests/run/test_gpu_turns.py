@@ -10,8 +10,8 @@ import pytest
 
 from rft.cluster import Shares
 from rft.config.commands import load_training
+from rft.run.gpu_turns import TurnTaking
 from rft.run.memory import memory_share, resting_share
-from rft.run.turns import TurnTaking
 
 
 class FakeWorld:
