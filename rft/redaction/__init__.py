@@ -6,8 +6,8 @@
     https://ada:pw@host/f?code=x        https://<redacted>@host/f?code=<redacted>
 
 A value from the environment becomes a reference, which `restored` resolves. All other secrets are removed.
-`rft.redaction.secret` recognizes secrets. Those of graders are `Secret` objects, so code that forgets to hide them fails
-instead of writing them.
+`rft.redaction.secret` recognizes secrets. Those of graders are `Secret` objects, so code that forgets to hide them
+fails instead of writing them.
 """
 
 from __future__ import annotations
