@@ -98,7 +98,9 @@ class Cell:
         if self.kind == "disk full":
             return (74,) if self.target == "driver" else (1, 74)
         if self.target in RAY:
-            return (69, 1) if self.is_too_quick else (69,)
+            # A raylet that ends in order signs off at the head, and Ray then ends the driver before rft can. A head
+            # that ends in order lives on for seconds, in which a short run may finish.
+            return {"raylet": (69, 1), "head": (69, 0)}[self.target] if self.kind == "exit" else (69,)
         by_signal = {"kill": (-9,), "torn file": (-9,), "segfault": (-11, -6), "exit": (143,)}
         return by_signal[self.kind] if self.target == "driver" else (1,)
 
@@ -107,18 +109,13 @@ class Cell:
         """Pattern in the output of the command that was struck."""
         if self.ending == "goes on" or (self.target == "driver" and self.kind != "disk full"):
             return "resume" if self.kind == "exit" and self.target == "driver" and self.has_checkpoint else ""
-        if self.is_too_quick:
+        if self.kind == "exit" and self.target in RAY:
             return ""
         if self.kind == "disk full":
             return r"(?i)disk|space|too large"
         if self.kind == "lying weights":
             return r"(?s)(weights|fingerprint).*resume"
         return "rft: .*resume" if self.has_checkpoint else "rft: "
-
-    @property
-    def is_too_quick(self) -> bool:
-        """Whether Ray ends the driver before rft can: a raylet that ends in order signs off at the head first."""
-        return (self.kind, self.target) == ("exit", "raylet")
 
     @property
     def has_checkpoint(self) -> bool:

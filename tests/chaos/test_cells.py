@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from itertools import product
 
+import pytest
+
 from tests.chaos.cells import CELLS, KINDS, MOMENTS, TARGETS, Cell, pairs, reason, why_none
+from tests.chaos.harness import INSIDE, ROOT
 
 ALL = list(product(KINDS, TARGETS, MOMENTS))
 
@@ -44,3 +49,17 @@ def test_what_must_happen() -> None:
     assert (head.ending, head.exit_codes, head.message) == ("resumes", (69,), "rft: .*resume")
     lie = Cell("lying weights", "sampler", "proving")
     assert (lie.ending, lie.restarts) == ("goes on", "sampler")
+
+
+def test_the_marks_of_moments_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(INSIDE))
+    import fault_plan
+
+    marks = fault_plan.MARKS
+    for name in ("fault_plan", "lies", "strikes"):
+        sys.modules.pop(name)
+    for module, (class_name, _, methods) in marks.items():
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        [marked] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name]
+        defined = {node.name for node in marked.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert methods.keys() <= defined, module
