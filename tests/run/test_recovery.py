@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.test_transfer import Remote
 
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
@@ -20,6 +19,7 @@ from rft.events import Event, LearnerRestarted, Notice, Warned
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder
 from rft.types import GradedGroup, Policy, Publication, StoredWeights, Sync
+from tests.cluster.test_file_transfer import Remote
 
 from .lost_learner_world import LOST, World
 
