@@ -124,4 +124,4 @@ def _free_name(folder: Path) -> Path:
 
 def _require_run(run_folder: Path, given: str) -> None:
     if not (run_folder / CONFIG).exists():
-        raise OutputError("resume", [f"{given}: the folder contains no run (no config.yaml)"])
+        raise OutputError("run folder", [f"{given}: the folder contains no run (no config.yaml)"])
