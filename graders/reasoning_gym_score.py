@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar
 
 from rft.grading import Score, Status, Task, final_answer, reference
@@ -58,7 +60,7 @@ class ReasoningGym:
 
     def warm_up(self) -> None:
         """Import reasoning-gym before the workers are forked; otherwise each worker needs a second for it."""
-        import reasoning_gym  # noqa: F401
+        _import_reasoning_gym()
 
     def grade(self, completion: str, task: Task) -> Score:
         """Call the scorer."""
@@ -88,7 +90,14 @@ class ReasoningGym:
 @functools.cache
 def _scorer(family: str) -> Callable[[str, Mapping[str, Any]], float]:
     """Return a family's scorer."""
-    from reasoning_gym import get_score_answer_fn
-
-    score: Callable[[str, Mapping[str, Any]], float] = get_score_answer_fn(family)
+    score: Callable[[str, Mapping[str, Any]], float] = _import_reasoning_gym().get_score_answer_fn(family)
     return score
+
+
+def _import_reasoning_gym() -> ModuleType:
+    """Import reasoning-gym without the warnings about the syntax of a library of its."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # cellpylib compares with `is`; shown when it is first compiled
+        import reasoning_gym
+    module: ModuleType = reasoning_gym
+    return module

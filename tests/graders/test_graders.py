@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import warnings
 
 import pytest
 
@@ -176,3 +177,14 @@ def test_reasoning_gym_is_imported_before_the_workers_are_forked(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(ImportError, match="reasoning_gym"):
         ReasoningGym().warm_up()
+
+
+def test_reasoning_gym_is_imported_without_warnings_about_its_syntax(monkeypatch, tmp_path):
+    (tmp_path / "reasoning_gym.py").write_text("is_odd = 1 is 'odd'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "reasoning_gym", raising=False)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        ReasoningGym().warm_up()
+    del sys.modules["reasoning_gym"]
+    assert shown == []
