@@ -106,10 +106,11 @@ def time_to_checkpoint(words: list[str], run: Path) -> float:
     if process.poll() is not None:
         raise SystemExit(f"rft {' '.join(words)} ended with exit code {process.returncode}")
     family = psutil.Process(process.pid).children(recursive=True)
-    for one in (process, *family):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
+    process.kill()
     process.wait()
+    for child in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     psutil.wait_procs(family, timeout=30)
     return wall_s
 
