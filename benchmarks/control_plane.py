@@ -27,8 +27,8 @@ from harness.control_plane_picture import draw
 from harness.machine_load import busy_s
 
 from rft.cluster import ray_session
+from rft.config.clusters import LocalClusterConfig
 from rft.config.samplers.fake import FakeSamplerConfig
-from rft.config.schema import LocalClusterConfig
 from rft.grading import Task, load_grader
 from rft.grading.panel import Panel
 from rft.sampling.engines import Engines

@@ -22,7 +22,7 @@ from rft.cluster.nodes import Node
 from rft.cluster.placement import ANSWER_S, POLL_S, Placement, nodes_now
 from rft.cluster.versions import libraries_of, version_problems, version_reader
 from rft.config import EvaluateConfig, RunConfig
-from rft.config.schema import AttachClusterConfig
+from rft.config.clusters import AttachClusterConfig
 from rft.errors import ClusterError, ConfigError
 from rft.memory import Device
 from rft.waiting import blocking

@@ -17,7 +17,7 @@ import rft
 from rft.cluster.head_check import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.nodes import num_gpus_here
 from rft.cluster.watch import RayProcess, own_processes, watched
-from rft.config.schema import AttachClusterConfig, LocalClusterConfig
+from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ClusterError, RayLost, WaitTimeout
 from rft.terminal.interrupt import listen_again
 from rft.waiting import blocking, in_thread, wait_for, waiting

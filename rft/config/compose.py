@@ -26,17 +26,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
+from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.config.explain import explain, key_of
 from rft.config.learners import LEARNERS
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
 from rft.config.samplers import SAMPLERS
 from rft.config.schema import (
-    AttachClusterConfig,
     AuditConfig,
     EvaluateConfig,
     GradeConfig,
-    LocalClusterConfig,
     MergeConfig,
     RunConfig,
     ServeConfig,

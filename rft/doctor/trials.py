@@ -16,7 +16,7 @@ CLUSTER_TIMEOUT_S = 60.0
 RAY_PROGRAM = """
 import asyncio
 from rft.cluster import ray_session
-from rft.config.schema import LocalClusterConfig
+from rft.config.clusters import LocalClusterConfig
 
 async def main():
     import ray
@@ -36,7 +36,7 @@ import asyncio, sys
 from rft.cluster import ray_session
 from rft.cluster.nodes import nodes_of_cluster
 from rft.cluster.seating import there_is
-from rft.config.schema import AttachClusterConfig
+from rft.config.clusters import AttachClusterConfig
 from rft.errors import RftError
 
 async def main():

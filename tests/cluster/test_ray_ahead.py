@@ -10,7 +10,7 @@ import ray
 
 from rft.cluster import ray_session, session
 from rft.cluster.session import LOCAL, ray_ahead
-from rft.config.schema import LocalClusterConfig
+from rft.config.clusters import LocalClusterConfig
 
 
 class FakeRay:

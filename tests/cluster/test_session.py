@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from rft.cluster import ray_session
-from rft.config.schema import LocalClusterConfig
+from rft.config.clusters import LocalClusterConfig
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_ray")]
 

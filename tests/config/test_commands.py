@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from rft.config.clusters import AttachClusterConfig
 from rft.config.commands import load_training, with_hydra
 from rft.config.resume import MAY_CHANGE_ON_RESUME
-from rft.config.schema import AttachClusterConfig, RunConfig
+from rft.config.schema import RunConfig
 from rft.errors import ConfigError, OutputError, UsageError
 
 ALLOWED = (

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from rft.config import RunConfig
+from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.config.commands import load_evaluation, load_training
 from rft.config.learners.grpo import GrpoLearnerConfig
 from rft.config.presets import conf_dir
 from rft.config.samplers.transformers import TransformersSamplerConfig
-from rft.config.schema import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ConfigError
 
 QUICKSTART = "experiment=quickstart"

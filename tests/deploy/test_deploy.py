@@ -17,9 +17,9 @@ import yaml
 from rft.cluster import Node, share_out
 from rft.cluster.seating import Seat, idle_gpus_warning, missing
 from rft.config import RunConfig
+from rft.config.clusters import AttachClusterConfig
 from rft.config.command_line import read_line
 from rft.config.commands import load_training
-from rft.config.schema import AttachClusterConfig
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCHEMA = json.loads((Path(__file__).parent / "kuberay_schema.json").read_text())
