@@ -25,6 +25,7 @@ from rft.sampling.failures import GO_ON, failure, is_loss, loss
 from rft.sampling.loader import Loader
 from rft.sampling.losses import DuplicatesDropped, SamplerEvent, SamplerLost, SamplerReplaced
 from rft.sampling.members import Member
+from rft.sampling.replacements import Replacements
 from rft.sampling.stream import RolloutStream
 from rft.types import Policy, Publication
 from rft.waiting import waiting
@@ -71,13 +72,7 @@ class Roster:
         self._publications: dict[Policy, Publication] = {}
         """The publications of the target and of the policies of streams; none of the base model."""
         self._syncing = asyncio.Lock()
-        self._may_start = asyncio.Event()
-        self._may_start.set()
-        self._replacing: set[asyncio.Task[None]] = set()
-        self._renewing: set[asyncio.Task[None] | None] = set()
-        self._replacing_changed = asyncio.Event()
-        """Set when a replacement ends, or begins to wait for the learner."""
-        self._failures: list[RftError] = []
+        self._replacements = Replacements(self._replace, on_end=self._assign_all)
         self._report_error: RftError | None = None
         engines.listeners.append(self._on_loss)
         self.members = [
@@ -86,7 +81,7 @@ class Roster:
         """The samplers that hold the current policy."""
         for sampler in engines.samplers:
             if sampler.is_lost:  # another run that uses the engines lost it
-                self._start_replacement(sampler, f"{sampler.name} was lost by another run")
+                self._replacements.start(sampler, f"{sampler.name} was lost by another run")
 
     @property
     def has_enough(self) -> bool:
@@ -105,16 +100,16 @@ class Roster:
         """
         number = self._settings.min_actors if at_least is None else at_least
         while (num_missing := number - len(self.members)) > 0:
-            if not self._replacing:
+            if not self._replacements:
                 raise self._lack()
             with waiting(f"{num_missing} of {number} sampler(s) to be replaced"):
-                await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.sleep(0)  # lets `_replacement_ended` run
+                await self._replacements.until_one_ends()
 
     def _lack(self) -> RftError:
         """Return the error of a run that has too few samplers."""
-        reasons = "\n".join(map(str, self._failures)) or "no sampler holds the requested policy any more"
-        kind = SyncError if self._failures and isinstance(self._failures[-1], SyncError) else SamplersLost
+        failures = self._replacements.failures
+        reasons = "\n".join(map(str, failures)) or "no sampler holds the requested policy any more"
+        kind = SyncError if failures and isinstance(failures[-1], SyncError) else SamplersLost
         return kind(
             f"{reasons}\n{len(self.members)} sampler(s) remain (sampler.min_actors={self._settings.min_actors}); "
             f"{GO_ON}"
@@ -139,7 +134,7 @@ class Roster:
         if not stream.unassigned:
             return
         if not holders:
-            if members is None and not self._replacing:
+            if members is None and not self._replacements:
                 stream.fail(self._lack())
             return
         # One actor samples all completions of a task, so that it computes the prompt only once.
@@ -194,7 +189,7 @@ class Roster:
         was_member = any(member.sampler is sampler for member in self.members)
         self.members = [member for member in self.members if member.sampler is not sampler]
         if was_member:
-            self._start_replacement(sampler, reason)
+            self._replacements.start(sampler, reason)
         self._assign_all()
         if was_member or num_redone:
             self._report(SamplerLost(sampler=sampler.name, reason=reason, num_completions=num_redone))
@@ -211,27 +206,13 @@ class Roster:
             for stream in self.streams:
                 stream.fail(error)
 
-    def _start_replacement(self, lost: SamplerHandle, reason: str) -> None:
-        task = asyncio.create_task(self._replace(lost, reason), name=f"replacement of {lost.name}")
-        self._replacing.add(task)
-        task.add_done_callback(self._replacement_ended)
-
-    def _replacement_ended(self, task: asyncio.Task[None]) -> None:
-        self._replacing.discard(task)
-        self._replacing_changed.set()
-        if task.cancelled():
-            return
-        if error := task.exception():
-            self._failures.append(SamplersLost(f"{task.get_name()}: {type(error).__name__}: {error}"))
-        self._assign_all()
-
     async def _replace(self, lost: SamplerHandle, reason: str) -> None:
         """Let a new sampler join the roster in the place of a lost one."""
         began_s = time.monotonic()
         try:
             is_joined = False
             while not is_joined:
-                await self._may_start.wait()
+                await self._replacements.until_allowed()
                 sampler = await self._engines.replacement(lost)
                 try:
                     self._check_base(sampler, lost)
@@ -243,7 +224,7 @@ class Roster:
                 lost = sampler
         except RftError as error:
             kind = SyncError if isinstance(error, SyncError) else SamplersLost
-            self._failures.append(kind(f"{reason}; {error}"))
+            self._replacements.failures.append(kind(f"{reason}; {error}"))
             if self.members:
                 self._warn(f"{reason}; {error}; {len(self.members)} sampler(s) continue")
         else:
@@ -267,16 +248,11 @@ class Roster:
             except LearnerLost:
                 if self.renew is None:
                     raise
-            task = asyncio.current_task()
-            self._renewing.add(task)
-            self._replacing_changed.set()
-            try:
+            with self._replacements.renewing():
                 if lost := self._next_policy(member):  # the learner may keep no older one
                     renewed = await self.renew(lost.policy)
                     if renewed.policy in self._publications:
                         self._publications[renewed.policy] = renewed
-            finally:
-                self._renewing.discard(task)
 
     async def _join(self, member: Member) -> bool:
         """Bring a new sampler to the policies that it must serve; return False if it is lost meanwhile.
@@ -324,7 +300,7 @@ class Roster:
             raise self._report_error
         before, self._target = self._target, publication.policy
         self._publications[publication.policy] = publication
-        self._may_start.set()
+        self._replacements.allow()
         try:
             async with self._syncing:
                 await self._until_received()
@@ -377,20 +353,12 @@ class Roster:
 
     async def pause_starts(self) -> None:
         """Wait for the replacements under way; later ones start only with the next load."""
-        if not self._may_start.is_set():
-            return
-        while starting := self._replacing - self._renewing:  # the others wait for the learner, who may wait for this
-            self._replacing_changed.clear()
-            with waiting(f"{len(starting)} sampler(s) to be replaced"):
-                await self._replacing_changed.wait()
-        self._may_start.clear()
+        await self._replacements.pause()
 
     async def end(self) -> None:
         """Cancel all streams and replacements."""
         if self._on_loss in self._engines.listeners:
             self._engines.listeners.remove(self._on_loss)
-        for task in self._replacing:
-            task.cancel()
-        await asyncio.gather(*self._replacing, return_exceptions=True)
+        await self._replacements.cancel()
         for stream in self.streams:
             await stream.aclose()

@@ -1,0 +1,99 @@
+"""The replacements of a run's lost samplers, while they start and join."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rft.errors import RftError, SamplersLost
+from rft.sampling.engines import SamplerHandle
+from rft.waiting import waiting
+
+
+class Replacements:
+    """One task for each lost sampler, which ends when a new sampler has joined in its place, or cannot join.
+
+    Args:
+        replace: Lets a new sampler join in the place of a lost one. Receives the reason of the loss, too.
+        on_end: Called after the end of each task.
+    """
+
+    def __init__(
+        self, replace: Callable[[SamplerHandle, str], Coroutine[Any, Any, None]], *, on_end: Callable[[], None]
+    ) -> None:
+        self.failures: list[RftError] = []
+        """The errors of replacements that could not join."""
+        self._replace = replace
+        self._on_end = on_end
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._renewing: set[asyncio.Task[None] | None] = set()
+        self._changed = asyncio.Event()
+        """Set when a replacement ends, or begins to wait for the learner."""
+        self._may_start = asyncio.Event()
+        self._may_start.set()
+
+    def __bool__(self) -> bool:
+        """Whether any replacement is under way."""
+        return bool(self._tasks)
+
+    def start(self, lost: SamplerHandle, reason: str) -> None:
+        """Begin to replace a lost sampler.
+
+        Args:
+            lost: The sampler.
+            reason: Why it is lost.
+        """
+        task = asyncio.create_task(self._replace(lost, reason), name=f"replacement of {lost.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._changed.set()
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self.failures.append(SamplersLost(f"{task.get_name()}: {type(error).__name__}: {error}"))
+        self._on_end()
+
+    async def until_one_ends(self) -> None:
+        """Wait for the end of one replacement under way."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)  # lets `_ended` run
+
+    @contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Mark the replacement of the current task as waiting for the learner during the block."""
+        task = asyncio.current_task()
+        self._renewing.add(task)
+        self._changed.set()
+        try:
+            yield
+        finally:
+            self._renewing.discard(task)
+
+    async def until_allowed(self) -> None:
+        """Wait while starts are paused."""
+        await self._may_start.wait()
+
+    def allow(self) -> None:
+        """Let replacements start again."""
+        self._may_start.set()
+
+    async def pause(self) -> None:
+        """Wait for the replacements under way; later ones wait for `allow`."""
+        if not self._may_start.is_set():
+            return
+        while starting := self._tasks - self._renewing:  # the others wait for the learner, who may wait for this
+            self._changed.clear()
+            with waiting(f"{len(starting)} sampler(s) to be replaced"):
+                await self._changed.wait()
+        self._may_start.clear()
+
+    async def cancel(self) -> None:
+        """Cancel the replacements under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
