@@ -67,17 +67,21 @@ class RankStore:
         finally:
             self._ends_s = None
 
-    def meet(self) -> None:
-        """Wait until every rank has called this method as often as this rank.
+    def meet(self, text: str = "") -> list[str]:
+        """Wait until every rank has called this method as often as this rank; return the texts of all ranks.
+
+        Args:
+            text: This rank's text.
 
         Raises:
             RankLost: Names the ranks that did not arrive in time.
         """
         meeting = next(self._meetings)
-        self.send(f"meeting/{meeting}", "")
-        self._wait(f"meeting/{meeting}")
+        self.send(f"meeting/{meeting}", text)
+        texts = self.receive(f"meeting/{meeting}")
         if meeting:  # all ranks have left the last meeting
             self.client.delete_key(_key(f"meeting/{meeting - 1}", self._number))
+        return texts
 
     def send(self, topic: str, text: str) -> None:
         """Store this rank's text under a topic."""

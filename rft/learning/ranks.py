@@ -83,18 +83,22 @@ class Ranks:
         return nullcontext() if self._store is None else self._store.step()
 
     @torch.no_grad()
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def add_up(self, tensors: Sequence[Tensor], *, value: int = 0) -> int:
         """Replace each tensor by its sum over all ranks, bit for bit the same on each rank.
 
         Args:
             tensors: Floating-point tensors on one device, with the same shapes in the same order on every rank.
+            value: A number of this rank, which travels with the tensors.
+
+        Returns:
+            The largest value of all ranks.
 
         Raises:
             RankLost: Another rank has died, or did not join the sum in time.
         """
         if self._store is None:
-            return
-        self._store.meet()
+            return value
+        values = self._store.meet(str(value))
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.reshape(-1).float() for tensor in bucket])
             summed = flat if self._device is None else flat.to(self._device)
@@ -103,6 +107,7 @@ class Ranks:
             parts = summed.split([tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
+        return max(map(int, values))
 
     def collect(self, own: Any) -> list[Any]:
         """Return the values of all ranks, by number; on ranks above 0 only the rank's own value.

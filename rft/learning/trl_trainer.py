@@ -73,7 +73,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         self._batch: dict[str, Any] = {}
         self._own_rows: list[list[int]] = []
         self._micro_batches: list[list[dict[str, Any]]] = []
-        self._parts = 1
+        self._parts = self._next_parts = 1
         self._is_divided = False
         self._is_repeating = False
         self._now: dict[str, Any] | None = None
@@ -164,22 +164,22 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
 
     def _join_ranks(self, model: Any) -> float:
         """Sum the gradients and combine the metrics of all ranks; return the loss of the other ranks on rank 0."""
+        self._next_parts = self._parts
         if self._ranks.of > 1:
             weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
             for parameter in weights:
                 if parameter.grad is None:  # this rank's share is empty
                     parameter.grad = torch.zeros_like(parameter)
-            self._ranks.add_up([parameter.grad for parameter in weights])
+            # If one rank has halved its micro-batches, all ranks do so from the next batch on, as after a resume.
+            self._next_parts = self._ranks.add_up([parameter.grad for parameter in weights], value=self._parts)
         own = {"loss": self._loss, "gap": self._gap.take(), "micro_batches": self._micro_batch_metrics}
-        own["parts"] = self._parts
         ranks = self._ranks.collect(own)
         metrics = combine([each for rank in ranks for each in rank["micro_batches"]])
         for name, value in (metrics | gap_metrics(rank["gap"] for rank in ranks)).items():
             self._metrics["train"][name].append(value)
         self._micro_batch_metrics, self._loss = [], 0.0
-        self._parts = max(rank["parts"] for rank in ranks)
-        if self._parts > 1:
-            self._metrics["train"]["micro_batch_parts"].append(float(self._parts))
+        if self._next_parts > 1:
+            self._metrics["train"]["micro_batch_parts"].append(float(self._next_parts))
         return float(sum(rank["loss"] for rank in ranks[1:]))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
@@ -187,6 +187,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         number = self._step % self.args.steps_per_generation
         if self._epoch == number == 0 and not self._is_repeating:
             self._is_divided = False
+            self._parts = self._next_parts
             self._batch = self._generate_and_score_completions(generation_batch)
             self._own_rows = self._split(self._batch)
             self._micro_batches = [self._parts_of(self._batch, rows) for rows in self._own_rows]
@@ -206,14 +207,14 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self._parts > 1:
+        if self._next_parts > 1:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            (folder / PARTS).write_text(json.dumps({"micro_batch_parts": self._parts}))
+            (folder / PARTS).write_text(json.dumps({"micro_batch_parts": self._next_parts}))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and (file := Path(checkpoint) / PARTS).exists():
-            self._parts = json.loads(file.read_text())["micro_batch_parts"]
+            self._next_parts = json.loads(file.read_text())["micro_batch_parts"]
 
     def _calculate_rewards(self, inputs: Any, *arguments: Any) -> Tensor:
         """Return TRL's rewards; keep them, and whether each completion was truncated."""

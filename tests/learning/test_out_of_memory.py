@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from rft.errors import LearnError
-from rft.learning.trl_learner import _arguments
+from rft.learning.ranks import Ranks
+from rft.learning.trl_learner import TrlLearner, _arguments
 from rft.learning.trl_trainer import LeanTrainer
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
@@ -174,6 +176,32 @@ def test_a_resumed_learner_starts_with_halves(
     resumed = build("second", **KEYS, resume_from=checkpoint)
     learn(resumed, group_for, steps=1)
     assert set(passes) == {2}
+
+
+def test_halves_of_one_rank_are_halves_of_all(
+    make_learner_spec: Callable[..., Any],
+    tiny_model: Path,
+    tmp_path: Path,
+    group_for: Callable[..., Any],
+    limit_rows: Callable[[int], list[int]],
+) -> None:
+    class FakeRanks(Ranks):
+        """The first of two ranks; the other one halves its micro-batches in the first step."""
+
+        def add_up(self, tensors: Sequence[torch.Tensor], *, value: int = 0) -> int:
+            return max(value, 2)
+
+    passes = limit_rows(4)
+    spec = make_learner_spec(tmp_path, "grpo", model=tiny_model, completions_per_prompt=4, **KEYS)
+    learner = TrlLearner(spec, FakeRanks(of=2))
+    metrics = learn(learner, group_for, steps=1)
+    assert (passes, metrics["micro_batch_parts"]) == ([4], 2)
+    learn(learner, group_for, steps=1)
+    assert passes[1:] == [2, 2]
+    learner.save()
+    [checkpoint] = (tmp_path / "checkpoints").glob("checkpoint-*")
+    assert json.loads((checkpoint / "micro_batch_parts.json").read_text()) == {"micro_batch_parts": 2}
+    learner.close()
 
 
 def test_checkpointed_activations_give_the_same_gradient(

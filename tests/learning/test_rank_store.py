@@ -51,8 +51,9 @@ def test_the_ranks_know_each_others_places(three: list[Ranks]) -> None:
 
 def test_sums_and_values_of_all(three: list[Ranks]) -> None:
     tensors = [torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0]), torch.tensor([100.0, 200.0])]
-    for _ in range(2):
-        on_each(lambda ranks, tensor: ranks.add_up([tensor]), three, tensors)
+    for values in ([1, 1, 1], [1, 2, 1]):
+        largest = on_each(lambda ranks, tensor, value: ranks.add_up([tensor], value=value), three, tensors, values)
+        assert largest == [max(values)] * 3
     # 111 and 222 after the first sum, three times as much after the second.
     assert [tensor.tolist() for tensor in tensors] == [[333.0, 666.0]] * 3
     assert on_each(lambda ranks: ranks.collect(ranks.number), three) == [[0, 1, 2], [1], [2]]
