@@ -81,7 +81,7 @@ hooks: install
 
 # For maintainers, after a change of the dependencies in pyproject.toml. Versions in the locks stay, unless pyproject.toml
 # rules them out; `make lock LOCK=--upgrade` takes the newest ones. pip checks the hashes when it installs from a lock.
-# locks/cpu.txt needs PyTorch's package index, and has no hashes until it is compiled where that index can be reached.
+# locks/cpu.txt needs PyTorch's package index. Its torch has no hash until it is compiled where that index can be reached.
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 \
 	$(addprefix --extra ,dev cluster data pandas plots reasoning-gym) \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" $(LOCK)

@@ -37,10 +37,13 @@ def main() -> None:
     print(f"rft: installing into {VENV} for {backend} ({lock.name}); a few minutes, log in {LOG}", flush=True)
     if not (VENV / "bin" / "python").exists():
         run([sys.executable, "-m", "venv", "--clear", str(VENV)], "python -m venv")
-    if "+cpu" in excerpt(lock, "torch").read_text():
-        install_torch_for_cpu(lock)
-    # No dependency resolution: the lock is complete, and omitted packages must not be installed. pip checks the hashes.
-    pip("--no-deps", "-r", str(lock))
+    torch, rest = split(lock, "torch")
+    # No dependency resolution: the lock is complete, and omitted packages must not be installed.
+    if "+cpu" in torch.read_text():
+        install_torch_for_cpu(torch, lock)
+    else:
+        pip("--no-deps", "-r", str(torch))
+    pip("--no-deps", "--require-hashes", "-r", str(rest))
     pip("--no-deps", "-e", str(ROOT))
     STAMP.write_text(expected)
 
@@ -89,23 +92,24 @@ def check_machine(backend: str) -> None:
         give_up(f"only {free_gb:.1f} GB free in {ROOT}; the environment needs {FREE_GB[backend]} GB")
 
 
-def excerpt(lock: Path, package: str) -> Path:
-    """Write the entries of one package of a lock, with their hashes, into a file of its own; return the file."""
+def split(lock: Path, package: str) -> tuple[Path, Path]:
+    """Write the entries of one package of a lock, with their hashes, and all others into two files; return both."""
     entries = re.split(r"\n(?=\S)", lock.read_text().strip())
-    file = VENV / f"{package}.txt"
-    file.write_text("\n".join(entry for entry in entries if entry.startswith(f"{package}==")) + "\n")
-    return file
+    of_package = [entry for entry in entries if entry.startswith(f"{package}==")]
+    files = VENV / f"{package}.txt", VENV / f"without-{package}.txt"
+    for file, chosen in zip(files, (of_package, [entry for entry in entries if entry not in of_package]), strict=True):
+        file.write_text("\n".join(chosen) + "\n")
+    return files
 
 
-def install_torch_for_cpu(lock: Path) -> None:
+def install_torch_for_cpu(torch: Path, lock: Path) -> None:
     """Install torch's CPU build from pip's index, or else with uv, which knows PyTorch's index."""
-    torch = str(excerpt(lock, "torch"))
-    if pip("--no-deps", "-r", torch, may_fail=True):
+    if pip("--no-deps", "-r", str(torch), may_fail=True):
         return
-    pip("--no-deps", "-r", str(excerpt(lock, "uv")))
+    pip("--no-deps", "-r", str(split(lock, "uv")[0]))
     python = str(VENV / "bin" / "python")
     command = [python, "-m", "uv", "pip", "install", "--python", python, "--torch-backend", "cpu", "--no-deps"]
-    run([*command, "-r", torch], "uv pip install torch")
+    run([*command, "-r", str(torch)], "uv pip install torch")
 
 
 def pip(*arguments: str, may_fail: bool = False) -> bool:
