@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -13,6 +11,7 @@ import torch
 from peft import get_peft_model_state_dict
 
 from rft.models.weight_files import mapped
+from rft.reliability.temporary import temporary_folder
 from rft.types import Adapter, FullWeights, Policy
 
 
@@ -46,9 +45,9 @@ def pack_model(model: Any, *, version: int, dtype: torch.dtype) -> FullWeights:
         for name, tensor in model.state_dict().items()
     }
     # `save_pretrained` uses the names of each architecture's checkpoints, and omits tied weights.
-    with tempfile.TemporaryDirectory(prefix="rft-weights-") as folder:
+    with temporary_folder("weights") as folder:
         model.save_pretrained(folder, state_dict=state, max_shard_size="1000GB")
-        data = mapped(Path(folder) / "model.safetensors")
+        data = mapped(folder / "model.safetensors")
     return FullWeights(policy=Policy(version=version, fingerprint=fingerprint(data)), tensors=data)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -16,6 +14,7 @@ from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, 
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
 from rft.reliability.stacks import write_stacks_on_signal
+from rft.reliability.temporary import temporary_folder
 from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Publication, StoredWeights
 from rft.waiting import blocking, wait_for
 
@@ -105,8 +104,8 @@ class RankActor(LearnerActor):
         if place.number == 0:
             self._learner = build_learner(self._spec, place)
         else:
-            with tempfile.TemporaryDirectory(prefix="rft-rank-") as folder:  # TRL requires a folder; it stays empty
-                quiet = replace(self._spec, run_folder=Path(folder), canaries=())
+            with temporary_folder("rank") as folder:  # TRL requires a folder; it stays empty
+                quiet = replace(self._spec, run_folder=folder, canaries=())
                 self._learner = build_learner(quiet, place)
         return self._learner.steps_done
 

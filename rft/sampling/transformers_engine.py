@@ -7,11 +7,9 @@ vLLM. Beyond vLLM, its log-probabilities are equal bit for bit in every batch of
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -21,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.errors import SampleError, SyncError
+from rft.reliability.temporary import temporary_folder
 from rft.sampling.draws import Draws
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.full_weights import tensors_in
@@ -118,13 +117,13 @@ class TransformersEngine:
             self._remove(held)
 
     def _insert(self, adapter: Adapter, name: str) -> None:
-        with tempfile.TemporaryDirectory(prefix="rft-adapter-") as folder:
-            (Path(folder) / "adapter_config.json").write_text(json.dumps(adapter.config))
-            (Path(folder) / "adapter_model.safetensors").write_bytes(adapter.tensors)
+        with temporary_folder("adapter") as folder:
+            (folder / "adapter_config.json").write_text(json.dumps(adapter.config))
+            (folder / "adapter_model.safetensors").write_bytes(adapter.tensors)
             if isinstance(self._model, PeftModel):
-                self._model.load_adapter(folder, adapter_name=name)
+                self._model.load_adapter(str(folder), adapter_name=name)
             else:
-                self._model = PeftModel.from_pretrained(self._model, folder, adapter_name=name)
+                self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
         self._model.eval()
 
     def _remove(self, held: _Held) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 from rft.errors import SyncError
+from rft.reliability.temporary import temporary_folder
 from rft.sampling.engine import Loaded, arrived
 from rft.sampling.in_place import StoredModel, of_all_workers
 from rft.sampling.lora_modules import refuse, some, unmatched_problem
@@ -54,10 +53,10 @@ class AdapterWeights:
             raise SyncError(
                 f"{num_held} policies are in flight, more than loop.staleness allows: there is room for {self._slots}"
             )
-        with tempfile.TemporaryDirectory(prefix="rft-adapter-") as folder:
-            (Path(folder) / "adapter_config.json").write_text(json.dumps(weights.config))
-            (Path(folder) / "adapter_model.safetensors").write_bytes(weights.tensors)
-            request = LoRARequest(f"{weights.policy.name}-{number}", number, folder)
+        with temporary_folder("adapter") as folder:
+            (folder / "adapter_config.json").write_text(json.dumps(weights.config))
+            (folder / "adapter_model.safetensors").write_bytes(weights.tensors)
+            request = LoRARequest(f"{weights.policy.name}-{number}", number, str(folder))
             # The files are removed at once. If vLLM ever drops a needed adapter, it fails instead of reloading it.
             self._engine.add_lora(request)
         return request, self._read_back(weights, number)
@@ -141,7 +140,7 @@ class InPlaceWeights:
 @contextmanager
 def _stored(weights: FullWeights) -> Iterator[StoredModel]:
     """Write a whole model into a file for the time of the block."""
-    with tempfile.TemporaryDirectory(prefix="rft-model-") as folder:
-        file = Path(folder) / "model.safetensors"
+    with temporary_folder("model") as folder:
+        file = folder / "model.safetensors"
         file.write_bytes(weights.tensors)
         yield StoredModel(policy=arrived(weights), file=file)

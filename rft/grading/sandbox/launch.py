@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import selectors
-import shutil
 import signal
 import socket
 import sysconfig
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from rft.grading.sandbox.limits import Limits, SandboxError, SandboxResult
 from rft.grading.sandbox.zygote import Zygote
+from rft.reliability.temporary import temporary_folder
 from rft.waiting import waiting
 
 STARTUP_S = 20.0
@@ -71,16 +71,15 @@ def launch(
     Raises:
         SandboxError: The rung does not work on this machine; the program did not run.
     """
-    base, started = tempfile.mkdtemp(prefix="rft-sandbox-"), time.monotonic()
-    try:
-        order = {"rung": rung, "source": source, "base": base, "uid": _unused_uid()}
+    started = time.monotonic()
+    with ExitStack() as cleaning:
+        if channel is not None:
+            cleaning.enter_context(channel)
+        base = cleaning.enter_context(temporary_folder("sandbox"))
+        order = {"rung": rung, "source": source, "base": str(base), "uid": _unused_uid()}
         order["packages"] = site_packages() if packages else []
         with _spool(json.dumps({**order, **asdict(limits)})) as order_file, _spool(stdin) as stdin_file:
             run = _start_and_read(parent, order_file, stdin_file, limits, channel)
-    finally:
-        if channel is not None:
-            channel.close()
-        shutil.rmtree(base, ignore_errors=True)
     records = _records(run.reports)
     if "walls" not in records:
         raise SandboxError(

@@ -1,0 +1,58 @@
+"""Temporary folders that do not outlive a killed process for long: the next process of rft removes them.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def temporary_folder(kind: str) -> Iterator[Path]:
+    """Yield a new folder in the system's temporary folder, and remove it after the block.
+
+    A process that is killed in the block leaves its folder behind. The first folder of the same kind that another
+    process makes on this machine removes it.
+
+    Args:
+        kind: First part of the folder's name: `adapter` for `rft-adapter-...`.
+    """
+    _remove_abandoned(kind)
+    folder, lock = _locked_folder(kind)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(kind: str) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"rft-{kind}-"))
+        with suppress(FileNotFoundError):  # another process took the folder, still unlocked, for an abandoned one
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
+@functools.cache
+def _remove_abandoned(kind: str) -> None:
+    """Remove the folders whose process has died: the operating system has released their locks."""
+    for folder in Path(tempfile.gettempdir()).glob(f"rft-{kind}-*"):
+        with suppress(OSError):  # locked, removed in the meantime, or another user's
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(lock)
