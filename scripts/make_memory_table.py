@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rft.config import RunConfig
-from rft.memory import Device, Forecast, RunFacts, forecast_run
+from rft.memory import Device, RunFacts, RunForecast, forecast_run
 from rft.memory.device import GB
 from rft.memory.model_shape import ModelShape, shape_of
 
@@ -70,7 +70,7 @@ def shape(model: str) -> ModelShape:
     )
 
 
-def forecast(model: str, gpu_gb: int, *, gpus: float) -> Forecast:
+def forecast(model: str, gpu_gb: int, *, gpus: float) -> RunForecast:
     """Return the forecast of a LoRA run in bfloat16; learner and sampler have this part of a GPU each."""
     run = RunConfig.model_validate(
         {
@@ -105,7 +105,7 @@ def _rows(head: list[str], *, gpus: float) -> Iterator[list[str]]:
         yield [model, *(_cell(forecast(model, size, gpus=gpus)) for size in GPU_GB)]
 
 
-def _cell(made: Forecast) -> str:
+def _cell(made: RunForecast) -> str:
     if made.problems():
         return "no"
     learner, sampler = made.processes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from rft.errors import ModelError
 from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, load_tokenizer, locate
-from rft.run.local_engine import open_local_engine
+from rft.run.local_engine import forecast_local_engine, open_local_engine
 from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
 from rft.types import Adapter, Rollout, Split, Task
 
@@ -147,8 +147,15 @@ def with_settings_of_run(options: SampleOptions) -> tuple[SampleOptions, Adapter
     return options, adapter, in_words(folder, taken)
 
 
-def sample_prompt(options: SampleOptions, adapter: Adapter | None) -> list[Rollout]:
+def sample_prompt(
+    options: SampleOptions, adapter: Adapter | None, tell: Callable[[str], None] = lambda text: None
+) -> list[Rollout]:
     """Sample with all options given; return `[num]` completions.
+
+    Args:
+        options: The options.
+        adapter: The adapter; None samples from the base model.
+        tell: Receives the memory forecast, line by line, before anything is loaded.
 
     Raises:
         ModelError: The model or the adapter cannot be used, or the prompt is too long.
@@ -159,11 +166,21 @@ def sample_prompt(options: SampleOptions, adapter: Adapter | None) -> list[Rollo
     context = context_tokens(model)
     if len(prompt_ids) >= context:
         raise ModelError("sample", [f"the prompt has {len(prompt_ids)} tokens, the model sees {context}"])
+    longest = min(options.max_tokens or SamplerConfig().max_completion_tokens, context - len(prompt_ids))
+    forecast = forecast_local_engine(
+        options.sampler,
+        model,
+        adapter,
+        num_completions=options.num,
+        prompt_tokens=len(prompt_ids),
+        max_completion_tokens=longest,
+    )
+    for line in forecast.lines():
+        tell(line)
     engine = open_local_engine(options.sampler, model, adapter, seed=options.seed, num_completions=options.num)
-    longest = options.max_tokens or SamplerConfig().max_completion_tokens
     sampling = SamplingOptions(
         temperature=options.temperature,
-        max_completion_tokens=min(longest, context - len(prompt_ids)),
+        max_completion_tokens=longest,
         stop=tuple(options.stop or ()),
     )
     requests = [

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -41,7 +42,7 @@ def run_sample(words: Sequence[str], *, console: Console) -> int:
     options, adapter, settings = with_settings_of_run(options)
     if settings:
         print(settings, file=sys.stderr)
-    for rollout in sample_prompt(options, adapter):
+    for rollout in sample_prompt(options, adapter, tell=partial(print, file=sys.stderr)):
         text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in rollout.text)
         cut = "  (cut)" if rollout.stop == "length" else ""
         console.print(Text(text + cut), soft_wrap=True)

@@ -7,9 +7,10 @@ run's configuration. They import neither torch nor vLLM.
 from __future__ import annotations
 
 from rft.memory.device import Device
-from rft.memory.forecast import Forecast, ProcessMemory
+from rft.memory.forecast import Forecast, ProcessMemory, RunForecast
 from rft.memory.model_shape import ModelShape, read_shape
-from rft.memory.run_forecast import RunFacts, forecast_run
+from rft.memory.run_forecast import RunFacts, forecast_measurement, forecast_run
+from rft.memory.sampler import SamplerFacts
 from rft.memory.sizes import Sizes
 
 __all__ = [
@@ -18,7 +19,10 @@ __all__ = [
     "ModelShape",
     "ProcessMemory",
     "RunFacts",
+    "RunForecast",
+    "SamplerFacts",
     "Sizes",
+    "forecast_measurement",
     "forecast_run",
     "read_shape",
 ]

@@ -1,4 +1,4 @@
-"""The forecast of a run's memory: the bytes of each process, and whether they fit."""
+"""The memory forecast of a command: the bytes of each process, and whether they fit."""
 
 from __future__ import annotations
 
@@ -46,18 +46,16 @@ class ProcessMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """The memory that a run needs, by process.
+    """The memory that a command needs, by process.
 
     Example:
-        Forecast(processes=(ProcessMemory(name="learner", ...), ...), device=Device(...), sizes=Sizes(...))
+        Forecast(processes=(ProcessMemory(name="sampler", ...),), device=Device(...))
     """
 
     processes: tuple[ProcessMemory, ...]
-    """The processes of the run."""
+    """The processes of the command."""
     device: Device
     """The memory that they can use."""
-    sizes: Sizes
-    """The sizes that the run uses."""
     remedies: tuple[str, ...] = ()
     """Changes that help, the cheapest first; empty if everything fits."""
 
@@ -91,11 +89,6 @@ class Forecast:
     def ram_bytes(self) -> int:
         """Return the main memory that all processes need together."""
         return sum(process.count * process.num_bytes for process in self.processes if not process.gpus)
-
-    def facts(self) -> dict[str, Any]:
-        """Return sizes and memory as entries of manifest.json."""
-        memory = {process.name: dict(process.parts) for process in self.processes}
-        return {"sizes": asdict(self.sizes), "memory_bytes": memory}
 
     def rows(self) -> dict[str, str]:
         """Describe the memory of each process, by its name."""
@@ -140,6 +133,11 @@ class Forecast:
         remedy = f"; the cheapest first: {'; '.join(self.remedies)}" if self.remedies else ""
         return f"memory: {'; '.join(problems)}{remedy}"
 
+    def lines(self) -> list[str]:
+        """Return one line for each process, and a warning if one does not fit."""
+        warning = self.warning()
+        return [f"{name}: {row}" for name, row in self.rows().items()] + ([f"warning: {warning}"] if warning else [])
+
     def _row(self, process: ProcessMemory) -> str:
         limit = self.limit_bytes(process)
         of_limit = f" of {in_gb(limit)}" if limit is not None and process.gpus else ""
@@ -148,6 +146,23 @@ class Forecast:
         if process.num_sequences is not None:
             row += f"; the cache holds {process.num_sequences:,} sequences of {process.sequence_tokens} tokens"
         return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunForecast(Forecast):
+    """The memory that a training run needs, and the sizes that depend on it.
+
+    Example:
+        RunForecast(processes=(ProcessMemory(name="learner", ...), ...), device=Device(...), sizes=Sizes(...))
+    """
+
+    sizes: Sizes
+    """The sizes that the run uses."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return sizes and memory as entries of manifest.json."""
+        memory = {process.name: dict(process.parts) for process in self.processes}
+        return {"sizes": asdict(self.sizes), "memory_bytes": memory}
 
 
 def _where(process: ProcessMemory) -> str:

@@ -6,14 +6,18 @@ from dataclasses import replace
 
 from rft.config import RunConfig
 from rft.config.learners.policy import PolicyLearnerConfig
+from rft.config.samplers.base import SamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.memory.device import in_gb
-from rft.memory.forecast import Forecast, ProcessMemory
+from rft.memory.forecast import ProcessMemory, RunForecast
 from rft.memory.model_shape import ModelShape
 from rft.memory.sizes import learner_bytes
 
+LEARNER_ELSEWHERE = "learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs"
+SMALLER_MODEL = "use a smaller model, or a machine with more memory"
 
-def remedies(run: RunConfig, shape: ModelShape, forecast: Forecast, prompt_tokens: int) -> list[str]:
+
+def remedies(run: RunConfig, shape: ModelShape, forecast: RunForecast, prompt_tokens: int) -> list[str]:
     """Return the changes that help, each with the memory that it needs; empty if everything fits.
 
     Args:
@@ -31,14 +35,14 @@ def remedies(run: RunConfig, shape: ModelShape, forecast: Forecast, prompt_token
         elif process.name == "learner":
             proposals += _for_resting_learner(run)
         elif process.name == "sampler" and process.gpus:
-            proposals += _for_sampler(run, process)
+            proposals += sampler_remedies(run.sampler, process, alone=LEARNER_ELSEWHERE)
     if any(not forecast.fits(process) for process in forecast.processes):
-        proposals.append("use a smaller model, or a machine with more memory")
+        proposals.append(SMALLER_MODEL)
     return list(dict.fromkeys(proposals))
 
 
 def _for_learner(
-    run: RunConfig, shape: ModelShape, forecast: Forecast, process: ProcessMemory, prompt_tokens: int
+    run: RunConfig, shape: ModelShape, forecast: RunForecast, process: ProcessMemory, prompt_tokens: int
 ) -> list[str]:
     learner, sizes = run.learner, forecast.sizes
     assert isinstance(learner, PolicyLearnerConfig)  # no other learner needs memory
@@ -61,7 +65,7 @@ def _for_learner(
         smallest["gradient_checkpointing"] = True
         proposals.append(f"learner.trl.gradient_checkpointing=true ({needs(run, **smallest)})")
     if 0 < process.gpus < 1:
-        proposals.append("learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs")
+        proposals.append(LEARNER_ELSEWHERE)
     if run.sampler.max_completion_tokens > 64:
         shorter = run.sampler.max_completion_tokens // 2
         sampler = run.sampler.model_copy(update={"max_completion_tokens": shorter})
@@ -77,18 +81,25 @@ def _for_resting_learner(run: RunConfig) -> list[str]:
     proposals = ["a smaller sampler.num_gpus with a larger learner.num_gpus"]
     if run.learner.lora is None:
         proposals.append("an adapter instead of all weights: omit learner.lora=null")
-    return [*proposals, "learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs, without sampler.sleep"]
+    return [*proposals, f"{LEARNER_ELSEWHERE}, without sampler.sleep"]
 
 
 def _default_lora(learner: PolicyLearnerConfig) -> object:
     return type(learner).model_fields["lora"].default
 
 
-def _for_sampler(run: RunConfig, process: ProcessMemory) -> list[str]:
+def sampler_remedies(sampler: SamplerConfig, process: ProcessMemory, *, alone: str) -> list[str]:
+    """Return the changes that help a sampler that does not fit on its GPU.
+
+    Args:
+        sampler: Its settings.
+        process: Its memory.
+        alone: The change that gives it a GPU of its own.
+    """
     proposals = []
     if process.gpus < 1:
-        proposals.append("learner.num_gpus=1 with sampler.num_gpus=1, on two GPUs")
-    if isinstance(run.sampler, VllmSamplerConfig):
-        twice = 2 * max(1, run.sampler.gpus_spanned)
+        proposals.append(alone)
+    if isinstance(sampler, VllmSamplerConfig):
+        twice = 2 * max(1, sampler.gpus_spanned)
         proposals.append(f"sampler.engine.tensor_parallel_size={twice}, which divides the model among {twice} GPUs")
     return proposals

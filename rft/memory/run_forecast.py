@@ -1,28 +1,19 @@
-"""Forecasts the memory of a training run from its configuration and the shape of its model."""
+"""Forecasts the memory of a training run or a measurement from its configuration and the shape of its model."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from rft.config import RunConfig
-from rft.config.samplers.base import SamplerConfig
-from rft.config.samplers.vllm import (
-    BATCHED_TOKENS_ON_GPU,
-    CPU_CACHE_GIB,
-    LORA_RANKS,
-    MAX_SEQUENCES_ON_GPU,
-    SHARED_GPU_UTILIZATION,
-    VllmSamplerConfig,
-)
 from rft.memory.device import Device
-from rft.memory.engine import WHOLE_GPU_UTILIZATION, Serving, bytes_of, engine_bytes, kv_bytes_per_token
-from rft.memory.forecast import KV_CACHE, Forecast, ProcessMemory
+from rft.memory.engine import bytes_of
+from rft.memory.forecast import Forecast, ProcessMemory, RunForecast
 from rft.memory.learner import resting_bytes
 from rft.memory.model_shape import ModelShape
-from rft.memory.remedies import remedies
+from rft.memory.remedies import SMALLER_MODEL, remedies, sampler_remedies
+from rft.memory.sampler import SamplerFacts, sampler_memory
 from rft.memory.sizes import Sizes, choose_sizes, learner_bytes
 
 
@@ -52,7 +43,7 @@ class RunFacts:
     """Processes beside learner and samplers, such as reward models."""
 
 
-def forecast_run(run: RunConfig, facts: RunFacts, device: Device, sizes: Sizes | None = None) -> Forecast:
+def forecast_run(run: RunConfig, facts: RunFacts, device: Device, sizes: Sizes | None = None) -> RunForecast:
     """Forecast the memory of a run.
 
     Args:
@@ -62,9 +53,30 @@ def forecast_run(run: RunConfig, facts: RunFacts, device: Device, sizes: Sizes |
         sizes: The sizes of an earlier start of the run; None chooses them.
     """
     sizes = sizes or sizes_of(run, facts, device)
-    processes = [*_learner(run, facts, sizes), *_sampler(run, facts, device), *facts.others, *_weights(run, facts)]
-    forecast = Forecast(processes=tuple(processes), device=device, sizes=sizes)
+    processes = [*_learner(run, facts, sizes), *_samplers(run, facts, device), *facts.others, *_weights(run, facts)]
+    forecast = RunForecast(processes=tuple(processes), device=device, sizes=sizes)
     return replace(forecast, remedies=tuple(remedies(run, facts.shape, forecast, facts.prompt_tokens)))
+
+
+def forecast_measurement(
+    shape: ModelShape, facts: SamplerFacts, device: Device, others: Sequence[ProcessMemory] = ()
+) -> Forecast:
+    """Forecast the memory of a command that samples without a learner.
+
+    Args:
+        shape: Of the base model.
+        facts: What the samplers do.
+        device: The free memory of the machine.
+        others: Further processes, such as reward models.
+    """
+    sampler = sampler_memory(shape, facts, device)
+    forecast = Forecast(processes=(*([sampler] if sampler else []), *others), device=device)
+    proposals: list[str] = []
+    if sampler and sampler.gpus and not forecast.fits(sampler):
+        proposals += sampler_remedies(facts.config, sampler, alone="sampler.num_gpus=1 with fewer samplers")
+    if any(not forecast.fits(process) for process in forecast.processes):
+        proposals.append(SMALLER_MODEL)
+    return replace(forecast, remedies=tuple(proposals))
 
 
 def sizes_of(run: RunConfig, facts: RunFacts, device: Device) -> Sizes:
@@ -97,55 +109,19 @@ def _learner(run: RunConfig, facts: RunFacts, sizes: Sizes) -> Sequence[ProcessM
     ]
 
 
-def _sampler(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[ProcessMemory]:
-    sampler, shape, gpus = run.sampler, facts.shape, facts.sampler_gpus
-    if not sampler.has_model or sampler.is_remote:
-        return []
-    options = sampler.engine if isinstance(sampler, VllmSamplerConfig) else {}
-    dtype = run.model.weights_dtype(on_gpu=gpus > 0)
-    rank = run.learner.lora.rank if run.learner.lora and facts.serve == "adapter" else None
-    serving = Serving(
-        dtype=dtype,
-        lora_rank=next(allowed for allowed in LORA_RANKS if allowed >= rank) if rank else None,
+def _samplers(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[ProcessMemory]:
+    of_samplers = SamplerFacts(
+        config=run.sampler,
+        dtype=run.model.weights_dtype(on_gpu=facts.sampler_gpus > 0),
+        lora_rank=run.learner.lora.rank if run.learner.lora and facts.serve == "adapter" else None,
         num_adapters=run.loop.staleness + 2,
-        max_sequences=int(options.get("max_num_seqs") or min(MAX_SEQUENCES_ON_GPU, facts.max_requests + 1)),
-        batched_tokens=int(options.get("max_num_batched_tokens") or BATCHED_TOKENS_ON_GPU),
-        gpus_spanned=max(1, sampler.gpus_spanned),
+        max_requests=facts.max_requests,
+        prompt_tokens=facts.prompt_tokens,
+        max_completion_tokens=run.sampler.max_completion_tokens,
+        gpus=facts.sampler_gpus,
     )
-    parts = engine_bytes(shape, serving, on_gpu=gpus > 0)
-    cache = _cache_bytes(sampler, options, sum(parts.values()), gpus, device)
-    tokens = facts.prompt_tokens + sampler.max_completion_tokens
-    num_sequences = None
-    if cache is not None:
-        parts[KV_CACHE] = cache
-        if per_token := kv_bytes_per_token(shape, dtype):  # 0 for a `config.json` with other names
-            num_sequences = cache * serving.gpus_spanned // (tokens * per_token)
-    return [
-        ProcessMemory(
-            name="sampler",
-            parts=parts,
-            gpus=gpus,
-            count=sampler.num_actors,
-            num_sequences=num_sequences,
-            sequence_tokens=tokens,
-        )
-    ]
-
-
-def _cache_bytes(
-    sampler: SamplerConfig, options: Mapping[str, Any], other_bytes: int, gpus: float, device: Device
-) -> int | None:
-    """Return the bytes of the key-value cache on each GPU, or in main memory; None if unknown."""
-    if not isinstance(sampler, VllmSamplerConfig):
-        return None  # `generate` keeps the keys and values of the current batch only
-    if (configured := options.get("kv_cache_memory_bytes")) is not None:
-        return int(configured)
-    if not gpus:
-        return int(float(os.environ.get("VLLM_CPU_KVCACHE_SPACE") or CPU_CACHE_GIB) * 2**30)
-    if device.gpu_bytes is None:
-        return None
-    default = SHARED_GPU_UTILIZATION * gpus if gpus < 1 else WHOLE_GPU_UTILIZATION
-    return max(0, int(float(options.get("gpu_memory_utilization") or default) * device.gpu_bytes) - other_bytes)
+    memory = sampler_memory(facts.shape, of_samplers, device)
+    return [] if memory is None else [memory]
 
 
 def _weights(run: RunConfig, facts: RunFacts) -> Sequence[ProcessMemory]:

@@ -14,11 +14,10 @@ from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
 from rft.memory import Sizes
-from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
-from rft.run.memory import memory_share
+from rft.run.memory import memory_share, served_rank
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
@@ -49,7 +48,7 @@ def lora_rank(config: RunConfig | EvaluateConfig, adapter: Adapter | None = None
     """
     if isinstance(config, RunConfig):
         return config.learner.lora.rank if config.learner.lora else None
-    return max_rank(adapter) if adapter else 1
+    return served_rank(adapter)
 
 
 def engine_spec(

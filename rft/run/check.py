@@ -29,7 +29,7 @@ from rft.models.weight_files import linear_modules, read_weights
 from rft.run.disk_forecast import disk_row
 from rft.run.grader_samples import sample_rows
 from rft.run.inputs import Prepared, prepare, with_base_model
-from rft.run.memory import forecast_here, planned_micro_batch, refuse_memory
+from rft.run.memory import forecast_evaluation_here, forecast_here, planned_micro_batch, refuse_memory
 from rft.run.plan import Plan, run_rows, sampler_row
 from rft.terminal.progress import counted
 from rft.wording import plural
@@ -102,7 +102,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
     Raises:
         UsageError: With everything that is wrong.
     """
-    config, _ = with_base_model(config)
+    config, adapter = with_base_model(config)
     samples: dict[str, str] = {}
     with counted(console, "checking prompts") as tell:
         prepared = prepare(
@@ -113,6 +113,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
             try_graders=lambda graders, task: samples.update(sample_rows(graders, task, config.grading)),
         )
     refuse_early(config)
+    forecast = forecast_evaluation_here(config, prepared, adapter)
     how = config.evaluation
     rows = {
         "base model": config.model.path,
@@ -122,13 +123,15 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
         "completions": f"{how.completions_per_task} a task, temperature {how.temperature:g}",
     }
     rows |= _task_rows(config, prepared) | _model_rows(config, prepared)
+    rows |= forecast.rows() if forecast else {}
     rows |= samples
     rows["output folder"] = f"{config.output_dir} (free)"
     missing = missing_packages("rft evaluate", *packages_here(config))
+    warnings = (missing, idle_gpus_here(config), forecast.warning() if forecast else None)
     return Plan(
         title=_title("measurement", missing),
         rows=rows,
-        warnings=(*filter(None, (missing, idle_gpus_here(config))), *_model_warnings(prepared)),
+        warnings=(*filter(None, warnings), *_model_warnings(prepared)),
         not_checked=NOT_LOOKED_AT[:2],
     )
 

@@ -1,4 +1,4 @@
-"""The memory forecast of a run, from its configuration, inputs and places."""
+"""The memory forecast of a run or a measurement, from its configuration, inputs and places."""
 
 from __future__ import annotations
 
@@ -7,14 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rft.cluster import Shares, device_here, shares_here
-from rft.config import RunConfig, completions_per_micro_batch
+from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
 from rft.errors import UsageError
 from rft.grading.models.model_grader import model_graders
-from rft.memory import Device, Forecast, ProcessMemory, RunFacts, Sizes, forecast_run, read_shape
+from rft.memory import (
+    Device,
+    Forecast,
+    ProcessMemory,
+    RunFacts,
+    RunForecast,
+    SamplerFacts,
+    Sizes,
+    forecast_measurement,
+    forecast_run,
+    read_shape,
+)
+from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
 from rft.run_folder.recorder import MANIFEST, read_manifest
+from rft.types import Adapter
 
 ASLEEP_SHARE = 0.15
 """Share of a GPU that a sleeping engine keeps: CUDA context, kernels and graphs. An estimate; no GPU was measured."""
@@ -43,7 +56,7 @@ def forecast_of(
     resting_gpus: float = 0.0,
     grader_gpus: Sequence[float] = (),
     sizes: Sizes | None = None,
-) -> Forecast:
+) -> RunForecast:
     """Forecast the memory of a run.
 
     Args:
@@ -65,15 +78,64 @@ def forecast_of(
         resting_gpus=resting_gpus,
         sampler_gpus=sampler_gpus,
         max_requests=completions_in_flight(run, prepared),
-        others=tuple(
-            ProcessMemory(name=f"model of grader {name}", parts=model.memory(on_gpu=gpus > 0), gpus=gpus)
-            for (name, model), gpus in zip(model_graders(prepared.graders).items(), grader_gpus, strict=True)
-        ),
+        others=_grader_models(prepared, grader_gpus),
     )
     return forecast_run(run, facts, device, sizes)
 
 
-def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
+def _grader_models(prepared: Prepared, grader_gpus: Sequence[float]) -> tuple[ProcessMemory, ...]:
+    return tuple(
+        ProcessMemory(name=f"model of grader {name}", parts=model.memory(on_gpu=gpus > 0), gpus=gpus)
+        for (name, model), gpus in zip(model_graders(prepared.graders).items(), grader_gpus, strict=True)
+    )
+
+
+def forecast_of_evaluation(
+    config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None, device: Device, shares: Shares
+) -> Forecast:
+    """Forecast the memory of a measurement: its samplers, and the models of its graders.
+
+    Args:
+        config: The configuration.
+        prepared: Its inputs.
+        adapter: The adapter that is measured; None measures the base model.
+        device: The free memory of the machine.
+        shares: The share of each process.
+    """
+    dtype = config.model.weights_dtype(on_gpu=shares.sampler_gpus > 0)
+    serve = config.sampler.serving(read_config(prepared.model), dtype)
+    facts = SamplerFacts(
+        config=config.sampler,
+        dtype=dtype,
+        lora_rank=served_rank(adapter) if serve == "adapter" else None,
+        num_adapters=2,
+        max_requests=completions_in_flight(config, prepared),
+        prompt_tokens=prepared.longest_prompt_tokens,
+        max_completion_tokens=config.sampler.max_completion_tokens,
+        gpus=shares.sampler_gpus,
+    )
+    return forecast_measurement(read_shape(prepared.model), facts, device, _grader_models(prepared, shares.grader_gpus))
+
+
+def served_rank(adapter: Adapter | None) -> int:
+    """Return the rank that a measurement's engines have room for."""
+    return max_rank(adapter) if adapter else 1
+
+
+def forecast_evaluation_here(config: EvaluateConfig, prepared: Prepared, adapter: Adapter | None) -> Forecast | None:
+    """Forecast the memory of a measurement on this machine; None if it uses a cluster that exists already.
+
+    Raises:
+        ConfigError: The configuration requests more GPUs than available.
+    """
+    shares = shares_here(config)
+    if shares is None:
+        return None
+    gpus = config.sampler.num_actors * shares.sampler_gpus + sum(shares.grader_gpus)
+    return forecast_of_evaluation(config, prepared, adapter, device_here(math.ceil(gpus - 1e-9)), shares)
+
+
+def forecast_here(run: RunConfig, prepared: Prepared) -> RunForecast | None:
     """Forecast the memory of a run on this machine; None if the run uses a cluster that exists already.
 
     Raises:
@@ -95,7 +157,7 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> Forecast | None:
     )
 
 
-def planned_micro_batch(run: RunConfig, forecast: Forecast | None) -> int:
+def planned_micro_batch(run: RunConfig, forecast: RunForecast | None) -> int:
     """Return the completions of a micro-batch; without a forecast, those on a CPU."""
     return forecast.sizes.completions_per_micro_batch if forecast else completions_per_micro_batch(run)
 

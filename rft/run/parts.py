@@ -19,11 +19,18 @@ from rft.events import Emit, Notice, PartsStarted, PhaseStarted, Warned
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
-from rft.memory import Forecast
+from rft.memory import Forecast, RunForecast
 from rft.run import build
 from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
-from rft.run.memory import forecast_of, memory_share, recorded_sizes, refuse_memory, resting_share
+from rft.run.memory import (
+    forecast_of,
+    forecast_of_evaluation,
+    memory_share,
+    recorded_sizes,
+    refuse_memory,
+    resting_share,
+)
 from rft.run.recovery import RecoveringLearner
 from rft.run.started import cache_events, hold_tolerance
 from rft.sampling.engines import Engines
@@ -131,7 +138,11 @@ async def _open(
             emit(PhaseStarted(text="waiting for the samplers, and starting the learner"))
             shared = await stack.enter_async_context(samplers)
         place = await stack.enter_async_context(_workplace(config, prepared, emit, shared_ray, bool(shared)))
-        forecast = _forecast(config, prepared, place, emit) if isinstance(config, RunConfig) else None
+        forecast = None
+        if isinstance(config, RunConfig):
+            forecast = _forecast(config, prepared, place, emit)
+        else:
+            _tell(forecast_of_evaluation(config, prepared, adapter, place.device, place.shares), emit)
         # Before the engines, or after shared ones: vLLM would take the memory of a model that loads meanwhile for its
         # own.
         if shared and place.grader_options:
@@ -171,7 +182,7 @@ async def _open(
             emit(PhaseStarted(text="closing"))
 
 
-def _forecast(run: RunConfig, prepared: Prepared, place: Workplace, emit: Emit) -> Forecast:
+def _forecast(run: RunConfig, prepared: Prepared, place: Workplace, emit: Emit) -> RunForecast:
     """Forecast the memory of a run, tell it, and choose the sizes that depend on it.
 
     Raises:
@@ -188,11 +199,15 @@ def _forecast(run: RunConfig, prepared: Prepared, place: Workplace, emit: Emit) 
         sizes=recorded_sizes(Path(run.output_dir)),
     )
     refuse_memory(run, forecast)
+    _tell(forecast, emit)
+    return forecast
+
+
+def _tell(forecast: Forecast, emit: Emit) -> None:
     for name, row in forecast.rows().items():
         emit(Notice(text=f"{name}: {row}"))
     if warning := forecast.warning():
         emit(Warned(text=warning))
-    return forecast
 
 
 def _own_engines(

@@ -66,6 +66,7 @@ def test_the_settings_are_those_of_the_run(
     assert (options.max_completion_tokens, options.stop, options.temperature) == (12, ("=",), 1.0)
     said = capsys.readouterr().err
     assert said.startswith(f"settings of {run}: data.system=Be brief., sampler.max_completion_tokens=12, sampler.stop=")
+    assert "\nsampler memory: " in said
 
 
 def test_what_is_given_stays(run: Path, tiny_model: Path, asked: Asked) -> None:

@@ -10,12 +10,20 @@ from typing import Any
 
 import pytest
 
-from rft.config import RunConfig
-from rft.config.commands import load_training
+from rft.cluster import Shares
+from rft.config import EvaluateConfig, RunConfig
+from rft.config.commands import load_evaluation, load_training
 from rft.errors import UsageError
 from rft.memory import Device, Forecast, Sizes
 from rft.models.base_model import EMBEDDED_MODELS
-from rft.run.memory import forecast_here, forecast_of, recorded_sizes, refuse_memory
+from rft.run.memory import (
+    forecast_evaluation_here,
+    forecast_here,
+    forecast_of,
+    forecast_of_evaluation,
+    recorded_sizes,
+    refuse_memory,
+)
 
 PREPARED: Any = SimpleNamespace(
     model=EMBEDDED_MODELS["embedded:tiny"],
@@ -48,6 +56,42 @@ def test_the_quickstart(forecast: Callable[..., Forecast]) -> None:
     assert made.facts()["sizes"] == {"completions_per_micro_batch": 8, "gradient_checkpointing": False}
     # 3 x (4 x 128 x 128 + 3 x 128 x 352 + 2 x 128) + 105 x 128 weights in float32.
     assert made.facts()["memory_bytes"]["learner"]["weights"] == 4 * 616_320
+
+
+def evaluation(*words: str) -> EvaluateConfig:
+    of_all = ["model.path=embedded:tiny", "data.test=test.jsonl", "graders.correct.use=exact"]
+    return load_evaluation([*of_all, "sampler.max_completion_tokens=48", *words], "/nowhere")
+
+
+def measured(*words: str, sampler_gpus: float = 0.0, ram_gb: float = 10, gpu_gb: float | None = None) -> Forecast:
+    shares = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=sampler_gpus, learner_gpus=0.0)
+    device = Device(ram_bytes=int(ram_gb * 10**9), gpu_bytes=int(gpu_gb * 10**9) if gpu_gb else None)
+    return forecast_of_evaluation(evaluation(*words), PREPARED, None, device, shares)
+
+
+def test_a_measurement_loads_samplers_only() -> None:
+    made = measured("sampler.num_actors=2")
+    [sampler] = made.processes
+    assert (sampler.name, sampler.count, sampler.parts["key-value cache"]) == ("sampler", 2, 2**30)
+    assert made.warning() is None
+    [problem] = measured("sampler.num_actors=2", ram_gb=2).problems()
+    assert problem.startswith("the processes need ")
+    assert problem.endswith("but 2.0 GB are free")
+
+
+def test_samplers_of_a_measurement_that_share_a_gpu() -> None:
+    words = ("sampler.num_actors=2", "sampler.engine.kv_cache_memory_bytes=1000")
+    made = measured(*words, sampler_gpus=0.5, gpu_gb=24)
+    assert made.problems() == ["the sampler's key-value cache of 0.0 MB holds no sequence of 120 tokens"]
+    assert made.remedies == (
+        "sampler.num_gpus=1 with fewer samplers",
+        "sampler.engine.tensor_parallel_size=2, which divides the model among 2 GPUs",
+        "use a smaller model, or a machine with more memory",
+    )
+
+
+def test_a_measurement_on_a_cluster_has_no_forecast_before_its_nodes_are_known() -> None:
+    assert forecast_evaluation_here(evaluation("cluster=attach"), PREPARED, None) is None
 
 
 def test_a_cluster_has_no_forecast_before_its_nodes_are_known() -> None:
