@@ -30,16 +30,16 @@ install:
 quickstart: install
 	@$(BIN)/rft train experiment=quickstart
 
-UNIT_TESTS := pytest -m "not e2e" -n auto --maxprocesses 8 --dist worksteal
+UNIT_TESTS := pytest -n auto --maxprocesses 8 --dist worksteal
 # Three files at a time: the tests of a file share costly starts, and wait much of the time for processes to start.
 END_TO_END := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: install
-	@$(BIN)/python -m $(UNIT_TESTS)
+	@$(BIN)/python -m $(UNIT_TESTS) -m "not e2e and not full"
 	@$(END_TO_END) -m "e2e and not full"
 
 test-full: install
-	@$(BIN)/python -m $(UNIT_TESTS)
+	@$(BIN)/python -m $(UNIT_TESTS) -m "not e2e"
 	@$(END_TO_END) -m e2e
 
 test-portable: install
@@ -60,7 +60,7 @@ chaos: install
 
 coverage: install
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m $(UNIT_TESTS)
+	@$(BIN)/coverage run -m $(UNIT_TESTS) -m "not e2e"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage html --quiet
 	@$(BIN)/coverage report

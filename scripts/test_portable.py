@@ -43,7 +43,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "busy": {},
 }
 PARTS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "unit": (3, ("-m", "not e2e", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")),
+    "unit": (3, ("-m", "not e2e and not full", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")),
     "e2e": (1, ("-m", "e2e and not full", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")),
 }
 """Repetitions and pytest arguments of each part."""

@@ -16,21 +16,12 @@ from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.config.schema import LoopConfig, RunConfig
 from rft.errors import LearnError, RayLost
 
-# Commands with `then` in between, in a process of their own, which tells last what it imported. All but the last must
-# succeed.
+# A command in a process of its own, which prints last what it imported.
 PROGRAM = """
 import sys
 from rft.cli import main
-words = sys.argv[1:]
 try:
-    while "then" in words:
-        first, words = words[: words.index("then")], words[words.index("then") + 1 :]
-        try:
-            main(first)
-        except SystemExit as end:
-            assert end.code == 0, end.code
-        print("then:", flush=True)
-    main(words)
+    main(sys.argv[1:])
 finally:
     heavy = ("torch", "ray", "vllm", "trl", "transformers", "peft", "datasets", "accelerate")
     print("imported:", *(name for name in heavy if name in sys.modules), file=sys.stderr)
@@ -40,7 +31,7 @@ Rft = Callable[..., tuple[int, str, str]]
 
 
 def rft_alone(folder: Path, *words: str, imports: str = "") -> tuple[int, str, str]:
-    """The same in a process of its own, without anything heavy imported but `imports`; `then` parts commands."""
+    """The same in a process of its own, without anything heavy imported but `imports`."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, cwd=folder)
     *said, imported = done.stderr.splitlines(keepends=True)
     assert imported.split() == ["imported:", *imports.split()]
@@ -145,17 +136,17 @@ def test_one_key_of_the_configuration(rft: Rft) -> None:
     assert "\n  loop            The training loop.\n" in rft("config")[1]
 
 
-# Commands that must import nothing heavy, each in a process of its own.
+# Commands that must import nothing heavy run in a process of their own; it takes a second.
 
 
-def test_a_grading(tmp_path: Path) -> None:
+def test_a_grading(tmp_path: Path, rft: Rft) -> None:
     (tmp_path / "done.jsonl").write_text('{"prompt": "1 + 1 =", "answer": "2", "completion": "2"}\n')
     words = ["grade", "data=done.jsonl", "graders.correct.use=exact"]
     code, out, err = rft_alone(tmp_path, *words, "output_dir=out")
     assert (code, err) == (0, "")
     assert "\n  mean 1  sd 0  min 1  median 1  max 1  (n 1)\n" in out
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.yaml", "scores.jsonl", "summary.json"]
-    code, out, err = rft_alone(tmp_path, *words, "dry_run=true", "output_dir=again")
+    code, out, err = rft(*words, "dry_run=true", "output_dir=again")
     assert (code, err) == (0, "")
     assert out == (
         "the grading can start with these settings:\n"
@@ -165,24 +156,26 @@ def test_a_grading(tmp_path: Path) -> None:
     )
 
 
-def test_a_grading_of_bad_lines(tmp_path: Path) -> None:
+def test_a_grading_of_bad_lines(tmp_path: Path, rft: Rft) -> None:
     (tmp_path / "bad.jsonl").write_text('{"prompt": \n{"prompt": "a", "completion": "b"}\n{}\n')
-    code, out, err = rft_alone(tmp_path, "grade", "data=bad.jsonl", "graders.correct.use=exact", "output_dir=out")
+    code, out, err = rft("grade", "data=bad.jsonl", "graders.correct.use=exact", "output_dir=out")
     assert (code, out) == (2, "")
     assert [line.split(": ")[0] for line in err.splitlines()[1:]] == ["  - bad.jsonl:1", "  - bad.jsonl:3"]
     assert [file.name for file in tmp_path.iterdir()] == ["bad.jsonl"]
 
 
-def test_a_check(tmp_path: Path) -> None:
+def without_progress(out: str) -> list[str]:
+    """The lines of an output without those of progress, which a busy machine prints every 20 seconds."""
+    return [line for line in out.splitlines() if not line.startswith("checking prompts:")]
+
+
+def test_a_check(tmp_path: Path, rft: Rft) -> None:
     words = ["experiment=quickstart", "output_dir=out"]
-    both = ["check", *words, "then", "train", *words, "dry_run=true"]
-    code, out, err = rft_alone(tmp_path, *both, imports="transformers")
+    code, out, err = rft_alone(tmp_path, "check", *words, imports="transformers")
     assert (code, err) == (0, "")
-    # On a busy machine progress is shown: one line each 20 seconds.
-    out = "".join(line for line in out.splitlines(keepends=True) if not line.startswith("checking prompts:"))
-    out, of_dry_run = out.split("then:\n")
-    assert of_dry_run == out
-    title, *lines = out.splitlines()
+    title, *lines = without_progress(out)
+    code, of_dry_run, err = rft("train", *words, "dry_run=true")
+    assert (code, err, without_progress(of_dry_run)) == (0, "", [title, *lines])
     assert title == "the run can start with these settings:"
     told = dict(re.split("  +", line.strip(), maxsplit=1) for line in lines if re.match("  .+?  ", line))
     assert told["steps"] == "40 of 8 prompts x 8 completions = 64 completions"
@@ -196,8 +189,8 @@ def test_a_check(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_configuration_as_yaml(tmp_path: Path) -> None:
-    code, out, err = rft_alone(tmp_path, "train", "--cfg", "job", "experiment=quickstart")
+def test_the_configuration_as_yaml(tmp_path: Path, rft: Rft) -> None:
+    code, out, err = rft("train", "--cfg", "job", "experiment=quickstart")
     assert (code, err) == (0, "")
     printed = yaml.safe_load(out)
     assert printed.keys() == RunConfig.model_fields.keys()

@@ -4,8 +4,6 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 from rft.commands import COMMANDS
 from rft.imports import EXTRA_OF
 
@@ -29,9 +27,8 @@ def loaded_by(*modules: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["rft", "rft.types", "rft.errors", "rft.waiting", "rft.cli"])
-def test_nothing_but_the_standard_library(module: str) -> None:
-    assert loaded_by(module) == {"rft"}
+def test_nothing_but_the_standard_library() -> None:
+    assert loaded_by("rft", "rft.types", "rft.errors", "rft.waiting", "rft.cli") == {"rft"}
 
 
 def test_opening_a_run_needs_a_reader_of_yaml() -> None:
@@ -39,30 +36,31 @@ def test_opening_a_run_needs_a_reader_of_yaml() -> None:
     assert packages == {"rft", "yaml"}
 
 
-def test_the_configuration_and_the_graders_are_light() -> None:
-    graders = ["graders.exact", "graders.numeric", "graders.pattern", "graders.length", "graders.reasoning_gym_score"]
-    loaded = loaded_by("rft.config", "rft.config.commands", "rft.grading", "graders", *graders)
-    assert {"rft", "graders", "pydantic", "hydra"} <= loaded
-    assert loaded & HEAVY == set()
+GRADERS = ("exact", "numeric", "pattern", "length", "reasoning_gym_score")
+LIGHT_COMMANDS = (
+    "train",
+    "sweep",
+    "check",
+    "evaluate",
+    "merge",
+    "grade",
+    "audit",
+    "serve_grader",
+    "config",
+    "completion",
+)
 
 
-def test_commands_are_light_until_they_run() -> None:
-    names = ("train", "sweep", "check", "evaluate", "merge", "grade", "audit", "serve_grader", "config", "completion")
-    assert loaded_by(*(f"rft.commands.{name}" for name in names)) & (HEAVY | {"uvicorn", "fastapi"}) == set()
-
-
-def test_the_loop_and_what_it_is_made_of_are_light() -> None:
+def test_the_configuration_the_graders_the_commands_and_the_loop_are_light() -> None:
     loaded = loaded_by(
-        "rft.loop",
-        "rft.run.evaluation",
-        "rft.data.splits",
-        "rft.run_folder.recorder",
-        "rft.terminal.final_report",
-        "rft.run.plan",
-        "rft.run.inputs",
-        "rft.commands.grade",
+        *("rft.config", "rft.config.commands", "rft.grading", "graders"),
+        *(f"graders.{name}" for name in GRADERS),
+        *(f"rft.commands.{name}" for name in LIGHT_COMMANDS),
+        *("rft.loop", "rft.run.evaluation", "rft.data.splits", "rft.run_folder.recorder"),
+        *("rft.terminal.final_report", "rft.run.plan", "rft.run.inputs"),
     )
-    assert loaded & HEAVY == set()
+    assert {"rft", "graders", "pydantic", "hydra"} <= loaded
+    assert loaded & (HEAVY | {"uvicorn", "fastapi"}) == set()
 
 
 def test_the_commands_import_nothing_that_an_extra_installs() -> None:

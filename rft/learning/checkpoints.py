@@ -165,10 +165,16 @@ def _mark(checkpoint: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     is_mark = isinstance(mark, dict) and type(mark.get("step")) is int and isinstance(mark.get("files", {}), dict)
-    is_whole = is_mark and all(
-        isinstance(sealed, dict) and sealed.keys() == {"bytes", "sha256"} for sealed in mark.get("files", {}).values()
+    return mark if is_mark and all(map(_is_seal, mark.get("files", {}).values())) else None
+
+
+def _is_seal(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.keys() == {"bytes", "sha256"}
+        and type(entry["bytes"]) is int
+        and isinstance(entry["sha256"], str)
     )
-    return mark if is_whole else None
 
 
 def _files(checkpoint: Path) -> dict[str, Path]:

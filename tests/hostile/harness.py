@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -141,15 +142,19 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 class Watch:
-    """Records forbidden events while it is active. Audit hooks cannot be removed, so there is one for all tests."""
+    """Records forbidden events of one thread while it is active.
+
+    Audit hooks cannot be removed, so there is one for all tests. Threads of other tests may still run.
+    """
 
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self.thread = 0
         self.events: list[str] = []
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.folder is None:
+        if self.folder is None or self.thread != threading.get_ident():
             return
         if event in FORBIDDEN or (event == "open" and self._is_escape(*arguments[:3])):
             self.events.append(f"{event}{arguments}")
@@ -169,7 +174,7 @@ WATCH = Watch()
 @contextmanager
 def harmless(folder: Path) -> Iterator[None]:
     """Check that a block ends well or with an error of rft, and touches nothing outside of the folder."""
-    WATCH.events, WATCH.folder = [], folder
+    WATCH.events, WATCH.folder, WATCH.thread = [], folder, threading.get_ident()
     lines: set[tuple[str, int]] = set()
     try:
         with _counted_lines(lines) if FUZZ_CASES else nullcontext():

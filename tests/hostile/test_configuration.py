@@ -110,14 +110,14 @@ def overrides(draw: st.DrawFn) -> str:
     return f"{sign}{key}={value}" if draw(st.integers(0, 9)) else f"{sign}{key}"
 
 
-@cases(40)
+@cases(20)
 @given(words=st.lists(overrides(), max_size=3))
 def test_overrides(words: list[str], folder: Path) -> None:
     with harmless(folder):
         load_training([QUICK, *words])
 
 
-@cases(20)
+@cases(10)
 @given(
     text=st.sampled_from(BROKEN)
     | texts()
@@ -131,7 +131,7 @@ def test_presets(text: str, head: str, folder: Path) -> None:
         load_training([f"hydra.searchpath=[file://{folder}]", "experiment=mine"])
 
 
-@cases(40)
+@cases(20)
 @given(data=st.data())
 def test_run_folders(data: st.DataObject, folder: Path) -> None:
     saved = load_training([QUICK], str(folder / "run")).model_dump()
@@ -143,7 +143,7 @@ def test_run_folders(data: st.DataObject, folder: Path) -> None:
         load_training(["resume=run"])
 
 
-@cases(80)
+@cases(40)
 @given(
     config=mutated([ADAPTER], list(ADAPTER)).map(lambda one: json.dumps(one).encode())
     | damaged([json.dumps(ADAPTER).encode()]),
@@ -165,7 +165,7 @@ def test_names_that_would_leave_their_folder(name: str, folder: Path) -> None:
         assert Path(run.output_dir).resolve().is_relative_to(folder)
 
 
-@cases(30)
+@cases(15)
 @given(adapter=st.sampled_from(["nope", "..", "/etc", "\x00", "run"]), test=texts())
 def test_evaluations(adapter: str, test: str, folder: Path) -> None:
     with harmless(folder):
@@ -176,7 +176,7 @@ MARK = {"step": 2, "files": {"a.bin": {"bytes": 3, "sha256": hashlib.sha256(b"ab
 
 
 @pytest.mark.filterwarnings("ignore:.*the line is damaged")
-@cases(40)
+@cases(20)
 @given(
     mark=mutated([{"step": 2, "files": {"a.bin": {"bytes": 3, "sha256": "0" * 64}}}], ["step", "files", "bytes"]).map(
         as_json

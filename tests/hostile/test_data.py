@@ -64,7 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@cases(60)
+@cases(30)
 @given(
     rows=st.lists(mutated(ROWS, KEYS) | values(KEYS), min_size=1, max_size=4),
     columns=mutated([{}, {"prompt": "answer"}]),
@@ -77,7 +77,7 @@ def test_rows(rows: list[Any], columns: Any, folder: Path) -> None:
         assert all(task.id and task.messages for task in tasks)
 
 
-@cases(60)
+@cases(30)
 @given(
     content=damaged([*CSV, b"\n".join(map(as_json, ROWS)), gzip.compress(as_json(ROWS[0]), mtime=0)]),
     suffix=st.sampled_from([".jsonl", ".csv", ".tsv", ".json", ".jsonl.gz", ".csv.gz"]),
@@ -88,7 +88,7 @@ def test_bytes(content: bytes, suffix: str, folder: Path) -> None:
         read_tasks(f"tasks{suffix}", key="data.train", split=Split.TRAIN, columns={}, system=None)
 
 
-@cases(60)
+@cases(30)
 @given(lines=st.lists(mutated(LINES, KEYS), min_size=1, max_size=4), phase=st.sampled_from([None, "train"]))
 def test_recorded_completions(lines: list[Any], phase: Any, folder: Path) -> None:
     os.makedirs("run", exist_ok=True)

@@ -98,7 +98,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@cases(60)
+@cases(30)
 @given(
     spec=mutated(SPECS, SPEC_KEYS),
     formula=st.none() | st.sampled_from(FORMULAS) | texts(),
@@ -116,7 +116,7 @@ def test_openai_graders(spec: Any, formula: str | None, text: str, item: Any, fo
         assert error.problems and all(problem.startswith("$") for problem in error.problems)
 
 
-@cases(60)
+@cases(30)
 @given(entry=mutated(ENTRIES, ENTRY_KEYS) | values(ENTRY_KEYS))
 def test_entries_of_graders(entry: Any, folder: Path) -> None:
     with harmless(folder):
@@ -138,7 +138,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
-@cases(80)
+@cases(40)
 @given(body=mutated(BODIES, BODY_KEYS).map(as_json) | damaged([as_json(body) for body in BODIES]))
 def test_bodies_of_requests(body: bytes, client: TestClient, folder: Path) -> None:
     with harmless(folder):

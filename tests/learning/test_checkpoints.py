@@ -89,6 +89,12 @@ def flip(file: Path) -> None:
         (lambda folder: (folder / "complete.json").write_bytes(b"\0" * 40), "complete.json is torn or altered"),
         (lambda folder: (folder / "complete.json").write_text('{"files": {}}'), "complete.json is torn or altered"),
         (
+            lambda folder: (folder / "complete.json").write_text(
+                '{"step": 7, "files": {"a": {"bytes": null, "sha256": ""}}}'
+            ),
+            "complete.json is torn or altered",
+        ),
+        (
             lambda folder: (folder / "complete.json").write_text('{"step": 7, "files": {"a": 3}}'),
             "complete.json is torn or altered",
         ),

@@ -101,6 +101,12 @@ class FakeParts:
             self.is_closed = True
 
 
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all other work of these runs."""
+    monkeypatch.setattr("rft.run_folder.plots.plot_rewards", lambda folder: folder / "plots" / "reward.png")
+
+
 @pytest.fixture
 def parts(tmp_path: Path, make_group: Callable[..., GradedGroup]) -> FakeParts:
     """The parts of `training`."""

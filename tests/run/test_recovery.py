@@ -27,12 +27,6 @@ STEPS = "loop.steps=5"
 """With a checkpoint after every second step."""
 
 
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than all other work of these runs."""
-    monkeypatch.setattr("rft.run_folder.plots.plot_rewards", lambda folder: folder / "plots" / "reward.png")
-
-
 @pytest.fixture
 def parts(tmp_path: Path, make_group: Callable[..., GradedGroup], make_learner_spec: Callable[..., Any]) -> World:
     """The parts of `training`."""

@@ -25,18 +25,6 @@ from tests.run.conftest import BASE
 NEVER = "loop.checkpoint_every_steps=1000"
 
 
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than all other work of these runs."""
-    monkeypatch.setattr("rft.run_folder.plots.plot_rewards", lambda folder: folder / "plots" / "reward.png")
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the plots, which take longer than the run."""
-    monkeypatch.setattr("rft.run_folder.plots.plot_rewards", lambda folder: folder / "plots")
-
-
 def course(run: Path) -> list[tuple[Any, ...]]:
     """What each step did, without the times."""
     return [(line["step"], line["policy"], line["metrics"], line["drops"]) for line in read_metrics(run)]

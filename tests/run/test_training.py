@@ -140,6 +140,7 @@ def test_a_resumed_run_warns_of_code_that_changed(training: Callable[..., Traini
     expected = [f"graders.correct (mine.py:f) {rest}", f"learner.advantage ({file}) {rest}"]
     assert code_changes(run.run, run.prepared, recorder.folder) == expected
     run._emit_start()
+    run._heartbeat.close()
     assert [text for kind, text in events_of(tmp_path) if kind == "warned"] == expected
     del manifest["advantage"]  # rft 0.1 wrote none
     manifest["graders"] = {"correct": {"sha256": "new"}}

@@ -63,38 +63,42 @@ class Unprintable(Exception):
 """
 
 
+TIMEOUTS = dict.fromkeys(["regex", "sleep", "stopped", "deaf"], (Status.TIMEOUT, "no result within 2 s"))
+DEATHS = {
+    "exit": (Status.GRADER_ERROR, "its worker process ended itself with exit code 7"),
+    "segfault": (Status.GRADER_ERROR, "its worker process was ended by SIGSEGV"),
+    "killed": (Status.GRADER_ERROR, "its worker process was ended by SIGKILL"),
+    "forged": (Status.GRADER_ERROR, "its worker process sent an invalid reply"),
+}
+FAULTS = {
+    "sys.exit": (Status.GRADER_ERROR, "the grader called sys.exit(3) (mine.py:"),
+    "interrupt": (Status.GRADER_ERROR, "KeyboardInterrupt"),
+    "raise": (Status.GRADER_ERROR, "KeyError: 'no such key' (mine.py:"),
+    "deep": (Status.GRADER_ERROR, "RecursionError: "),
+    "nan": (Status.GRADER_ERROR, "returned the float nan"),
+    "text": (Status.GRADER_ERROR, "returned the str '1.0'"),
+    "unprintable": (Status.GRADER_ERROR, "Unprintable: (its message cannot be shown)"),
+    "noise": (Status.OK, ""),
+    "input": (Status.GRADER_ERROR, "EOFError"),
+}
+
+
 @pytest.mark.parametrize(
-    ("completion", "status", "reason"),
-    [
-        ("regex", Status.TIMEOUT, "no result within 2 s"),
-        ("sleep", Status.TIMEOUT, "no result within 2 s"),
-        ("stopped", Status.TIMEOUT, "no result within 2 s"),
-        ("deaf", Status.TIMEOUT, "no result within 2 s"),
-        ("exit", Status.GRADER_ERROR, "its worker process ended itself with exit code 7"),
-        ("segfault", Status.GRADER_ERROR, "its worker process was ended by SIGSEGV"),
-        ("killed", Status.GRADER_ERROR, "its worker process was ended by SIGKILL"),
-        ("sys.exit", Status.GRADER_ERROR, "the grader called sys.exit(3) (mine.py:"),
-        ("interrupt", Status.GRADER_ERROR, "KeyboardInterrupt"),
-        ("raise", Status.GRADER_ERROR, "KeyError: 'no such key' (mine.py:"),
-        ("deep", Status.GRADER_ERROR, "RecursionError: "),
-        ("nan", Status.GRADER_ERROR, "returned the float nan"),
-        ("text", Status.GRADER_ERROR, "returned the str '1.0'"),
-        ("unprintable", Status.GRADER_ERROR, "Unprintable: (its message cannot be shown)"),
-        ("noise", Status.OK, None),
-        ("input", Status.GRADER_ERROR, "EOFError"),
-        ("forged", Status.GRADER_ERROR, "its worker process sent an invalid reply"),
-    ],
+    ("expected", "limit_s", "ends_workers"),
+    [(TIMEOUTS, 2.0, True), (DEATHS, SAFETY_S, True), (FAULTS, SAFETY_S, False)],
+    ids=["timeouts", "deaths", "faults"],
 )
-def test_what_a_grader_may_do(bench, completion, status, reason):
+def test_what_a_grader_may_do(bench, expected, limit_s, ends_workers):
     bench.file(BAD)
-    texts = ["fine"] * 4 + [completion] + ["fine"] * 40
-    limit_s = 2.0 if status is Status.TIMEOUT else SAFETY_S
+    texts = [text for completion in expected for text in (*["fine"] * 4, completion, *["fine"] * 20)]
     scores, panel = bench.grade({"g": bench.spec("bad", timeout_s=limit_s)}, texts)
-    bad = scores["g"].pop(4)
-    assert [score.value for score in scores["g"]] == [0.5] * 44
-    assert (bad.status, bad.value) == (status, 0.5 if status is Status.OK else None)
-    assert (bad.reason or "").startswith(reason or "")
-    assert (panel.workers_replaced > 0) == (status is Status.TIMEOUT or "worker process" in (reason or ""))
+    by_text = dict(zip(texts, scores["g"], strict=True))
+    assert {score.value for text, score in zip(texts, scores["g"], strict=True) if text == "fine"} == {0.5}
+    assert {text: by_text[text].status for text in expected} == {text: status for text, (status, _) in expected.items()}
+    for text, (status, reason) in expected.items():
+        assert by_text[text].value == (0.5 if status is Status.OK else None)
+        assert (by_text[text].reason or "").startswith(reason), text
+    assert (panel.workers_replaced >= len(expected)) if ends_workers else (panel.workers_replaced == 0)
     assert psutil.Process().children(recursive=True) == []
 
 
