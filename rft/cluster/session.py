@@ -16,6 +16,7 @@ from typing import Any
 import rft
 from rft.cluster.head_check import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.nodes import num_gpus_here
+from rft.cluster.own_ray import few_processes
 from rft.cluster.watch import RayProcess, own_processes, watched
 from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ClusterError, RayLost, WaitTimeout
@@ -30,11 +31,6 @@ LOCAL = "local"
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable that Ray sets for the entrypoint of `ray job submit`."""
-
-
-HELPERS = ("start_api_server", "start_monitor", "start_log_monitor")
-"""Methods of Ray's `Node` that start processes without use on one machine: the dashboard's server, for which `ray.init`
-would wait, the autoscaler, and the forwarding of workers' output to the driver."""
 
 REFUSED = (
     "the head is alive, so the token or the version differs: set RAY_AUTH_MODE=token, put the head's token "
@@ -173,7 +169,7 @@ def starts_ray(config: LocalClusterConfig | AttachClusterConfig) -> bool:
 def _start(num_processes: int) -> None:
     import ray
 
-    with _without_helpers():
+    with few_processes():
         ray.init(
             address="local",
             num_cpus=max(num_processes, os.cpu_count() or 1),
@@ -183,21 +179,6 @@ def _start(num_processes: int) -> None:
             logging_level="ERROR",
             configure_logging=True,
         )
-
-
-@contextmanager
-def _without_helpers() -> Iterator[None]:
-    """Make Ray start none of `HELPERS`."""
-    from ray._private.node import Node
-
-    before = {name: getattr(Node, name) for name in HELPERS}
-    for name in HELPERS:
-        setattr(Node, name, lambda self, **_: None)
-    try:
-        yield
-    finally:
-        for name, method in before.items():
-            setattr(Node, name, method)
 
 
 async def _attach(config: AttachClusterConfig) -> str:

@@ -34,9 +34,6 @@ DEADLINE_S = 300.0
 MAX_STARTS = 4
 LEFTOVER_S = 10.0
 """Seconds after the end of a command until which its processes may end."""
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""Processes of Ray that report the death of the raylet to the head before they end. After a kill of the driver the head
-is gone as well, so they end late; they do not count as left over."""
 LOOK_S = 0.5
 LOOKS_PER_PORTS = 8
 """The list of ports takes more time than that of processes."""
@@ -223,10 +220,9 @@ class Family:
         """Return the processes and ports that are still there after `LEFTOVER_S`, and end the processes."""
         _, alive = psutil.wait_procs(self.seen, timeout=LEFTOVER_S)
         remaining = {*alive, *_marked(self.mark)}
-        found = {process for process in remaining if not _title(process).startswith(AGENTS)}
-        pids = {process.pid for process in found}
+        pids = {process.pid for process in remaining}
         ports = {port for port, pid in _listening() if port in self.ports and pid in pids}
-        names = [f"process {_title(process)}" for process in found] + [f"port {port}" for port in sorted(ports)]
+        names = [f"process {_title(process)}" for process in remaining] + [f"port {port}" for port in sorted(ports)]
         for process in remaining:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

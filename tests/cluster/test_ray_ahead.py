@@ -8,7 +8,7 @@ import threading
 import pytest
 import ray
 
-from rft.cluster import ray_session, session
+from rft.cluster import own_ray, ray_session, session
 from rft.cluster.session import LOCAL, ray_ahead
 from rft.config.clusters import LocalClusterConfig
 
@@ -81,11 +81,11 @@ def test_inside_of_a_ray_job_nothing_is_started(fake: FakeRay, monkeypatch: pyte
 def test_rays_node_has_the_methods_that_are_left_out() -> None:
     from ray._private.node import Node
 
-    before = [getattr(Node, name) for name in session.HELPERS]
-    with session._without_helpers():
-        assert [getattr(Node, name) is method for name, method in zip(session.HELPERS, before, strict=True)] == [
+    before = [getattr(Node, name) for name in own_ray.HELPERS]
+    with own_ray.few_processes():
+        assert [getattr(Node, name) is method for name, method in zip(own_ray.HELPERS, before, strict=True)] == [
             False,
             False,
             False,
         ]
-    assert [getattr(Node, name) for name in session.HELPERS] == before
+    assert [getattr(Node, name) for name in own_ray.HELPERS] == before
