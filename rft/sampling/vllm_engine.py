@@ -6,6 +6,10 @@ ends, so that it is graded while others are sampled, and can add requests and po
 
 from __future__ import annotations
 
+import multiprocessing.connection
+import os
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -65,6 +69,8 @@ class VllmEngine:
         if place.on_gpu and (place.shares_gpu or spec.num_runs > 1):
             wait_for_room(arguments.gpu_memory_utilization)  # an engine or a learner may just have been killed
         self._engine = LLMEngine.from_engine_args(arguments)
+        if arguments.distributed_executor_backend == "mp":
+            exit_with_workers(self._engine.engine_core.engine_core.model_executor.workers)
         as_adapter = spec.serve == "adapter" and spec.max_lora_rank is not None
         self._weights = AdapterWeights(self._engine, spec) if as_adapter else InPlaceWeights(self._engine, spec)
         self._stops = model_stops(place.model, self._engine.get_tokenizer())
@@ -258,6 +264,24 @@ class VllmEngine:
             elif output.finished:
                 others[output.request_id] = output
         return others
+
+
+def exit_with_workers(workers: Sequence[Any]) -> None:
+    """End this process at once when a worker process of the engine dies, so that a new sampler takes its place.
+
+    vLLM itself raises errors that do not tell a dead worker from a fault that a new engine would have, too.
+
+    Args:
+        workers: Handles of vLLM's workers; the sentinel of `proc` is ready when the process has ended.
+    """
+
+    def wait() -> None:
+        multiprocessing.connection.wait([worker.proc.sentinel for worker in workers])
+        sys.stderr.write("rft: a worker process of vLLM died, so this sampler ends\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="exit-with-workers", daemon=True).start()
 
 
 def _rollout(request: Request, policy: Policy, output: Any) -> Rollout:
