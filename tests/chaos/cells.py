@@ -140,6 +140,8 @@ def why_none(kind: str, target: str, moment: str) -> str | None:
     """Return why a combination cannot happen, or means nothing; None if it can."""
     if target == "grader worker" and moment in ("starting", "idle"):
         return "workers are forked for the first completion"
+    if (target, moment) == ("fork server", "starting"):
+        return "it starts after the samplers and the learner"
     return {"lying weights": _no_lie, "disk full": _no_full_disk, "torn file": _no_torn_file}.get(
         kind, lambda target, moment: None
     )(target, moment)
