@@ -138,10 +138,8 @@ class Cell:
 
 def why_none(kind: str, target: str, moment: str) -> str | None:
     """Return why a combination cannot happen, or means nothing; None if it can."""
-    if target == "grader worker" and moment in ("starting", "idle"):
-        return "workers are forked for the first completion"
-    if (target, moment) == ("fork server", "starting"):
-        return "it starts after the samplers and the learner"
+    if target in ("fork server", "grader worker") and moment in ("starting", "idle"):
+        return "it starts for the first completion"
     return {"lying weights": _no_lie, "disk full": _no_full_disk, "torn file": _no_torn_file}.get(
         kind, lambda target, moment: None
     )(target, moment)
@@ -209,6 +207,8 @@ def _chosen() -> Iterator[Cell]:
     # A process that is there but silent.
     yield from (Cell("freeze", target, "sampling") for target in SAMPLERS)
     yield from (Cell("freeze", target, "learning") for target in (*LEARNERS, *RAY))
+    yield Cell("freeze", "sampler", "starting")
+    yield Cell("slow", "learner", "idle")
 
 
 CELLS = tuple(dict.fromkeys(cell for cell in _chosen() if why_none(cell.kind, cell.target, cell.moment) is None))

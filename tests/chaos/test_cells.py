@@ -34,7 +34,7 @@ def test_every_combination_is_a_cell_or_has_a_reason() -> None:
 def test_reasons() -> None:
     assert reason("lying weights", "driver", "loading") == "it holds no weights"
     assert reason("torn file", "learner", "starting") == "no checkpoint and no line is written"
-    assert reason("kill", "grader worker", "idle") == "workers are forked for the first completion"
+    assert reason("kill", "grader worker", "idle") == "it starts for the first completion"
     assert reason("kill", "learner", "learning") is None
 
 
