@@ -48,14 +48,14 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/sampling/engines.py: sampler.actor.describe.remote()": BOUNDED_BY_CALLER,
     "rft/sampling/engines.py: sampler.actor.start.remote()": BOUNDED_BY_CALLER,
     "rft/sampling/fleet.py: self._loaded.wait()": "the load has a deadline",
-    "rft/sampling/roster.py: asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)": REPLACEMENT,
+    "rft/sampling/replacements.py: self._changed.wait()": REPLACEMENT,
+    "rft/sampling/replacements.py: self._may_start.wait()": "the next load or restart of the learner has deadlines",
     "rft/sampling/roster.py: call.is_received.wait()": BOUNDED_BY_CALLER,
-    "rft/sampling/roster.py: self._may_start.wait()": "the next load has a deadline",
-    "rft/sampling/roster.py: self._replacing_changed.wait()": REPLACEMENT,
     "rft/sampling/server_engine.py: asyncio.run_coroutine_threadsafe(call, self._loop).result()": (
         "each request to the server has a deadline"
     ),
     "rft/sampling/server_engine.py: future.result()": DONE,
+    "rft/sampling/stream.py: asyncio.wait(at_work)": "the consumer of the completions gives up silent samplers",
     "rft/sampling/stream.py: self._arrived.get()": REPLACEMENT,
     "rft/sweep/shared_engines.py: asyncio.wait([self.starting])": "the start was cancelled",
     "rft/terminal/event_loop.py: _Background(main).result()": "the whole run",

@@ -253,6 +253,6 @@ async def _learner(
         emit=emit,
         resting=fleet if run.sampler.sleeps else None,
     )
-    fleet.renew_with(learner.published)
+    fleet.renew_with(learner.renewed)
     yield learner
     await learner.close()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rft.errors import LearnerLost, LearnError
+from rft.errors import LearnerLost, LearnError, RftError
 from rft.events import Emit, LearnerRestarted, Notice, Warned
 from rft.learning.checkpoints import complete_checkpoints, damage
 from rft.learning.remote import RemoteLearner
@@ -35,7 +35,8 @@ class RecoveringLearner:
         folder: The run folder, with checkpoints and recorded batches.
         max_restarts: Number of restarts; a further loss ends the run.
         emit: Receives warnings and restarts.
-        resting: The samplers, if they sleep while the learner works, which then needs the memory of their GPU.
+        resting: The samplers, if they sleep while the learner works, which then needs the memory of their GPU. A
+            restart that takes steps again lets them sleep, and wakes them afterwards if they were awake.
     """
 
     def __init__(
@@ -95,11 +96,19 @@ class RecoveringLearner:
         Raises:
             LearnError: The learner does not keep this policy.
         """
-        return _with_policy(policy, await self.history())
+        history = await self.history()
+        if (publication := _find(policy, history)) is not None:
+            return publication
+        names = ", ".join(publication.policy.name for publication in history)
+        raise LearnError(f"the learner does not keep the weights of {policy.name}; it keeps {names or 'none'}")
+
+    async def renewed(self, policy: Policy) -> Publication | None:
+        """Return one of the last publications again like `published`; None if the learner does not keep it."""
+        return _find(policy, await self.history())
 
     async def weights(self) -> Adapter | FullWeights:
         """Fetch the weights of the current policy into this process."""
-        return await self._call(lambda learner: learner.weights(), wakes=True)
+        return await self._call(lambda learner: learner.weights())
 
     async def base_canary_logprobs(self) -> Logprobs:
         """Return the base model's scores of the canaries."""
@@ -111,7 +120,7 @@ class RecoveringLearner:
 
     async def save(self) -> None:
         """Write a checkpoint, and remove the recorded batches that no checkpoint needs any more."""
-        await self._call(self._save, wakes=True)
+        await self._call(self._save)
         remove_shards(self._folder, up_to=min((step for step, _ in complete_checkpoints(self._folder)), default=0))
 
     async def _save(self, learner: RemoteLearner) -> None:
@@ -125,13 +134,8 @@ class RecoveringLearner:
         except LearnerLost as lost:
             self._emit(Warned(text=f"{lost}, while it closed after its last step"))
 
-    async def _call(self, call: Callable[[RemoteLearner], Awaitable[T]], *, wakes: bool = False) -> T:
-        """Call the learner, and call it again after each restart.
-
-        Args:
-            call: The call.
-            wakes: Whether resting samplers are awake during this call, and must be so after a restart.
-        """
+    async def _call(self, call: Callable[[RemoteLearner], Awaitable[T]]) -> T:
+        """Call the learner, and call it again after each restart."""
         while True:
             async with self._recovering:
                 learner = self._learner
@@ -140,30 +144,45 @@ class RecoveringLearner:
             except LearnerLost as lost:
                 async with self._recovering:
                     if learner is self._learner:  # another call may have restarted it
-                        await self._recover(lost, wakes=wakes)
+                        await self._recover(lost)
 
-    async def _recover(self, lost: LearnerLost, *, wakes: bool = False) -> None:
+    async def _recover(self, lost: LearnerLost) -> None:
         """Restart the learner until it has taken all steps again.
 
         Raises:
             LearnError: A step cannot be taken again, or leads to other weights.
             LearnerLost: The learner has used up its restarts.
         """
-        while True:
-            self._learner.kill()
-            if not self.max_restarts:
-                raise lost
-            if self._num_restarts == self.max_restarts:
-                raise LearnerLost(
-                    f"{str(lost).rstrip('.')}; the learner may not start again after {self._num_restarts} restarts, "
-                    "since learner.max_restarts allows no more"
-                ) from lost
-            self._num_restarts += 1
-            try:
-                await self._restart(lost, wakes=wakes)
-                return
-            except LearnerLost as another:
-                lost = another
+        wakes = self._resting is not None and not self._resting.is_asleep
+        try:
+            while True:
+                self._learner.kill()
+                self._count_restart(lost)
+                try:
+                    await self._restart(lost, wakes=wakes)
+                    return
+                except LearnerLost as another:
+                    lost = another
+        except RftError as error:
+            self._learner.kill()  # it may lack steps
+            if self._resting is not None:  # which may sleep, although requests wait
+                self._resting.fail(error)
+            raise
+
+    def _count_restart(self, lost: LearnerLost) -> None:
+        """Count a restart, or refuse it.
+
+        Raises:
+            LearnerLost: All restarts are used up.
+        """
+        if not self.max_restarts:
+            raise lost
+        if self._num_restarts == self.max_restarts:
+            raise LearnerLost(
+                f"{str(lost).rstrip('.')}; the learner may not start again after {self._num_restarts} restarts, "
+                "since learner.max_restarts allows no more"
+            ) from lost
+        self._num_restarts += 1
 
     async def _restart(self, lost: LearnerLost, *, wakes: bool) -> None:
         """Start the learner from the newest checkpoint, and take the later steps again."""
@@ -183,8 +202,9 @@ class RecoveringLearner:
         await self._redo(range(self._restored_step + 1, self._steps_done + 1))
         if resting is not None:
             await self._learner.release_memory()
-            if wakes:
-                await resting.load(_with_policy(resting.policy, await self._learner.history()))
+            current = _find(resting.policy, await self._learner.history())
+            if wakes and current is not None:  # else the load of a newer policy follows
+                await resting.wake(current)
         seconds = time.monotonic() - began
         self._emit(Notice(text=f"the learner is back at step {self._steps_done} after {seconds:.0f} s"))
 
@@ -244,14 +264,6 @@ class RenewingSampler:
         return await self.fleet.load(publication)
 
 
-def _with_policy(policy: Policy, history: Sequence[Publication]) -> Publication:
-    """Return the publication of a policy.
-
-    Raises:
-        LearnError: The learner does not keep this policy.
-    """
-    for publication in history:
-        if publication.policy == policy:
-            return publication
-    names = ", ".join(publication.policy.name for publication in history)
-    raise LearnError(f"the learner does not keep the weights of {policy.name}; it keeps {names or 'none'}")
+def _find(policy: Policy, history: Sequence[Publication]) -> Publication | None:
+    """Return the publication of a policy; None without one."""
+    return next((publication for publication in history if publication.policy == policy), None)

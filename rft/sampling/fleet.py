@@ -9,7 +9,7 @@ from itertools import chain
 from math import ceil
 
 from rft.config.samplers.base import SamplerConfig
-from rft.errors import SampleError, SamplersLost, SyncError
+from rft.errors import RftError, SampleError, SamplersLost, SyncError
 from rft.sampling.contact import Contact
 from rft.sampling.engine import BatchShape, Request, SamplingOptions, request_seed
 from rft.sampling.engines import Engines, SamplerHandle
@@ -96,10 +96,11 @@ class Fleet:
         """
         self._proofs.measure_tolerance(self.samplers, base_canary_logprobs)
 
-    def renew_with(self, renew: Callable[[Policy], Awaitable[Publication]]) -> None:
+    def renew_with(self, renew: Callable[[Policy], Awaitable[Publication | None]]) -> None:
         """Set the function that publishes a policy again whose weights were lost with the learner's process.
 
-        A replaced sampler may need the weights of a policy long after the sync of that policy.
+        A replaced sampler may need the weights of a policy long after the sync of that policy. The function returns
+        None if the learner no longer keeps the policy, because it has published a newer one.
         """
         self._roster.renew = renew
 
@@ -111,20 +112,47 @@ class Fleet:
             WaitTimeout: Samplers that are alive did not reply in time.
         """
         await self.end_streams()
-        present = [sampler for sampler in self._engines.samplers if not sampler.is_lost]
-        await self._ask_all(present, "forget", "to drop a run", self._run)
+        await self._ask_all(self._present(), "forget", "to drop a run", self._run)
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the samplers sleep, or are about to."""
+        return self._roster.is_asleep
 
     async def sleep(self) -> None:
-        """Free the memory of all samplers until the next load, which proves a policy anew.
+        """Free the memory of all samplers until the next `load` or `wake`, which proves a policy anew.
 
-        A sampler that is lost meanwhile is replaced only then, because the learner uses the memory.
+        Requests under way finish first; others wait. A sampler that is lost meanwhile is replaced only after the sleep,
+        because the learner uses the memory.
 
         Raises:
             SampleError: A sampler failed, or cannot sleep.
             WaitTimeout: Samplers that are alive did not reply in time.
         """
-        await self._roster.pause_starts()
-        await self._ask_all(self.samplers, "sleep", "to free their memory")
+        await self._roster.pause()
+        # Also those that have no policy yet, or are excluded.
+        await self._ask_all(self._present(), "sleep", "to free their memory")
+
+    async def wake(self, publication: Publication) -> None:
+        """Wake all samplers under the current policy. Requests that waited continue.
+
+        Args:
+            publication: A publication of the current policy.
+
+        Raises:
+            LearnerLost: The learner's process died, and the weights of the policy with it.
+            SyncError: An actor failed, or did not pass the proof.
+            WaitTimeout: Actors that are alive did not reply in time.
+        """
+        await self._roster.wake(publication)
+
+    def fail(self, error: RftError) -> None:
+        """Let open streams, the next stream, and the next load raise an error: the run cannot continue."""
+        self._roster.fail(error)
+
+    def _present(self) -> list[SamplerHandle]:
+        """Return the engines' samplers that are not lost, including those that do not serve this run."""
+        return [sampler for sampler in self._engines.samplers if not sampler.is_lost]
 
     async def _ask_all(self, samplers: Sequence[SamplerHandle], method: str, what: str, *arguments: object) -> None:
         """Call a method of all samplers; give up those that are lost."""
@@ -183,7 +211,8 @@ class Fleet:
         )
         # An engine that drops the previous policy during a load samples later requests under the new one.
         holds_one = self._engines.serve != "adapter" or not self._engines.spec.staleness
-        must_wait = (holds_one and not self._loaded.is_set()) or not self._roster.has_enough
+        is_loading = holds_one and not self._loaded.is_set()
+        must_wait = is_loading or self._roster.is_asleep or not self._roster.has_enough
         stream = RolloutStream(
             self._roster,
             list(chain.from_iterable(requests)),
@@ -195,8 +224,9 @@ class Fleet:
         return stream
 
     async def _until_ready(self) -> None:
-        """Wait for a load under way, and for enough samplers."""
+        """Wait for a load under way, for the end of a sleep, and for enough samplers."""
         await self._loaded.wait()
+        await self._roster.until_awake()
         await self._roster.until_enough()
 
     def _requests(self, task: Task, completions_per_task: int, purpose: str, step: int) -> list[Request]:

@@ -30,7 +30,7 @@ class Replacements:
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewing: set[asyncio.Task[None] | None] = set()
         self._changed = asyncio.Event()
-        """Set when a replacement ends, or begins to wait for the learner."""
+        """Set when a replacement ends, or begins to wait for the learner, and by `allow`."""
         self._may_start = asyncio.Event()
         self._may_start.set()
 
@@ -58,10 +58,16 @@ class Replacements:
             self.failures.append(SamplersLost(f"{task.get_name()}: {type(error).__name__}: {error}"))
         self._on_end()
 
-    async def until_one_ends(self) -> None:
-        """Wait for the end of one replacement under way."""
-        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.sleep(0)  # lets `_ended` run
+    @property
+    def are_paused(self) -> bool:
+        """Whether no replacement may start or join."""
+        return not self._may_start.is_set()
+
+    async def until(self, is_true: Callable[[], bool]) -> None:
+        """Wait until a condition is true, which is checked whenever replacements change."""
+        while not is_true():
+            self._changed.clear()
+            await self._changed.wait()
 
     @contextmanager
     def renewing(self) -> Iterator[None]:
@@ -79,17 +85,18 @@ class Replacements:
         await self._may_start.wait()
 
     def allow(self) -> None:
-        """Let replacements start again."""
+        """Let replacements start and join again."""
         self._may_start.set()
+        self._changed.set()
 
     async def pause(self) -> None:
         """Wait for the replacements under way; later ones wait for `allow`."""
-        if not self._may_start.is_set():
+        if self.are_paused:
             return
-        while starting := self._tasks - self._renewing:  # the others wait for the learner, who may wait for this
-            self._changed.clear()
+        # The others wait for the learner, which may wait for this.
+        if starting := self._tasks - self._renewing:
             with waiting(f"{len(starting)} sampler(s) to be replaced"):
-                await self._changed.wait()
+                await self.until(lambda: not self._tasks - self._renewing)
         self._may_start.clear()
 
     async def cancel(self) -> None:

@@ -25,6 +25,7 @@ from rft.sampling.failures import GO_ON, failure, is_loss, loss
 from rft.sampling.loader import Loader
 from rft.sampling.losses import DuplicatesDropped, SamplerEvent, SamplerLost, SamplerReplaced
 from rft.sampling.members import Member
+from rft.sampling.published import Published
 from rft.sampling.replacements import Replacements
 from rft.sampling.stream import RolloutStream
 from rft.types import Policy, Publication
@@ -65,15 +66,14 @@ class Roster:
         self._contact: Contact = loader.contact
         self._tell = tell
         self._warn = warn
-        self.renew: Callable[[Policy], Awaitable[Publication]] | None = None
-        """Publishes a policy again whose weights were lost with the learner's process."""
-        self._target = engines.spec.base
-        """The policy that every sampler must prove."""
-        self._publications: dict[Policy, Publication] = {}
-        """The publications of the target and of the policies of streams; none of the base model."""
+        self.renew: Callable[[Policy], Awaitable[Publication | None]] | None = None
+        """Publishes a policy again whose weights were lost with the learner's process; None if the learner no longer
+        keeps it, because it has published a newer one."""
+        self._published = Published(engines.spec.base)
         self._syncing = asyncio.Lock()
         self._replacements = Replacements(self._replace, on_end=self._assign_all)
-        self._report_error: RftError | None = None
+        self._error: RftError | None = None
+        """The reason why the run cannot continue."""
         engines.listeners.append(self._on_loss)
         self.members = [
             Member(sampler=sampler, held=[engines.spec.base]) for sampler in engines.samplers if not sampler.is_lost
@@ -99,11 +99,11 @@ class Roster:
             SyncError: The replacements could not prove the current policy.
         """
         number = self._settings.min_actors if at_least is None else at_least
-        while (num_missing := number - len(self.members)) > 0:
-            if not self._replacements:
-                raise self._lack()
-            with waiting(f"{num_missing} of {number} sampler(s) to be replaced"):
-                await self._replacements.until_one_ends()
+        if len(self.members) < number and self._replacements:
+            with waiting(lambda: f"{number - len(self.members)} of {number} sampler(s) to be replaced"):
+                await self._replacements.until(lambda: len(self.members) >= number or not self._replacements)
+        if len(self.members) < number:
+            raise self._lack()
 
     def _lack(self) -> RftError:
         """Return the error of a run that has too few samplers."""
@@ -126,13 +126,13 @@ class Roster:
             stream: The stream. A new one gets the current policy.
             members: The samplers to choose from; all members by default.
         """
-        if self._report_error:
-            stream.fail(self._report_error)
+        if self._error:
+            stream.fail(self._error)
             return
         stream.policy = stream.policy or self.policy
-        holders = [member for member in (self.members if members is None else members) if stream.policy in member.held]
-        if not stream.unassigned:
+        if not stream.unassigned or self.is_asleep:
             return
+        holders = [member for member in (self.members if members is None else members) if stream.policy in member.held]
         if not holders:
             if members is None and not self._replacements:
                 stream.fail(self._lack())
@@ -195,16 +195,20 @@ class Roster:
             self._report(SamplerLost(sampler=sampler.name, reason=reason, num_completions=num_redone))
 
     def _report(self, event: SamplerEvent) -> None:
-        """Report an event. If it cannot be written, the open streams, the next stream, and the next load fail.
+        """Report an event. If it cannot be written, the run fails.
 
         It is reported from tasks whose errors nothing receives, and other runs must learn of a loss all the same.
         """
         try:
             self._tell(event)
         except RftError as error:
-            self._report_error = error
-            for stream in self.streams:
-                stream.fail(error)
+            self.fail(error)
+
+    def fail(self, error: RftError) -> None:
+        """Let the open streams, the next stream, and the next load raise an error."""
+        self._error = error
+        for stream in self.streams:
+            stream.fail(error)
 
     async def _replace(self, lost: SamplerHandle, reason: str) -> None:
         """Let a new sampler join the roster in the place of a lost one."""
@@ -236,23 +240,30 @@ class Roster:
         Raises:
             SyncError: They differ.
         """
-        publication = self._publications.get(self._target)
-        if problem := self._loader.proofs.base_problem(sampler, publication, lost):
+        if problem := self._loader.proofs.base_problem(sampler, self._published.of_target, lost):
             raise SyncError(f"its replacement cannot serve: {problem}")
 
     async def _bring_in(self, member: Member) -> bool:
         """Let a new sampler join, also if the learner is lost meanwhile; return False if the sampler is lost."""
         while True:
+            await self._replacements.until_allowed()
             try:
                 return await self._join(member)
             except LearnerLost:
                 if self.renew is None:
                     raise
             with self._replacements.renewing():
-                if lost := self._next_policy(member):  # the learner may keep no older one
-                    renewed = await self.renew(lost.policy)
-                    if renewed.policy in self._publications:
-                        self._publications[renewed.policy] = renewed
+                await self._renew_for(member, self.renew)
+
+    async def _renew_for(self, member: Member, renew: Callable[[Policy], Awaitable[Publication | None]]) -> None:
+        """Get the weights that a sampler needs next from the learner's new process."""
+        target, lost = self._published.target, self._next_policy(member)
+        if lost is None:
+            return
+        if renewed := await renew(lost.policy):
+            self._published.renew(renewed)
+        else:  # the load of a newer policy follows
+            await self._replacements.until(lambda: self._published.target != target)
 
     async def _join(self, member: Member) -> bool:
         """Bring a new sampler to the policies that it must serve; return False if it is lost meanwhile.
@@ -274,15 +285,8 @@ class Roster:
         return False
 
     def _next_policy(self, member: Member) -> Publication | None:
-        """Return the oldest policy that requests without a sampler need, then the target; None if it holds all.
-
-        An engine loads versions in order, so requests for a version before its newest wait for another sampler.
-        """
-        newest = max((policy.version for policy in member.held), default=-1)
-        needed = {stream.policy for stream in self.streams if stream.unassigned}
-        older = [policy for policy in self._publications if policy in needed and policy.version > newest]
-        policy = min(older, key=lambda policy: policy.version, default=self._target)
-        return None if policy in member.held else self._publications[policy]
+        """Return the policy that a new sampler must load next; None if it holds all."""
+        return self._published.next_for(member.held, {stream.policy for stream in self.streams if stream.unassigned})
 
     # Policies
 
@@ -296,23 +300,21 @@ class Roster:
             WaitTimeout: Samplers that are alive did not reply in time.
             WriteError: An event of a sampler could not be written.
         """
-        if self._report_error:
-            raise self._report_error
-        before, self._target = self._target, publication.policy
-        self._publications[publication.policy] = publication
+        if self._error:
+            raise self._error
+        # It stays the target after a loss of the learner, since this load is then repeated.
+        self._published.aim_at(publication)
         self._replacements.allow()
-        try:
-            async with self._syncing:
-                await self._until_received()
-                self._judge(publication.policy, await self._loader.load(tuple(self.members), publication))
-            # The next batch waits for enough samplers: at the end of a step, not within it, the run can be saved.
-            await self.until_enough(1)
-        except BaseException:
-            self._target = before
-            raise
+        await self._load_members(publication)
+        # The next batch waits for enough samplers: at the end of a step, not within it, the run can be saved.
+        await self.until_enough(1)
         self.policy = publication.policy
-        needed = {self.policy, *(stream.policy for stream in self.streams if not stream.is_over)}
-        self._publications = {policy: one for policy, one in self._publications.items() if policy in needed}
+        self._published.keep([stream.policy for stream in self.streams if stream.policy and not stream.is_over])
+
+    async def _load_members(self, publication: Publication) -> None:
+        async with self._syncing:
+            await self._until_received()
+            self._judge(publication.policy, await self._loader.load(tuple(self.members), publication))
 
     async def _until_received(self) -> None:
         """Wait until the samplers have received all requests.
@@ -351,9 +353,42 @@ class Roster:
         for message in messages:
             self._warn(f"{message}. It is excluded; {len(self.members)} sampler(s) continue")
 
-    async def pause_starts(self) -> None:
-        """Wait for the replacements under way; later ones start only with the next load."""
+    # Sleep
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the samplers sleep, or are about to. They receive no requests, and none is replaced."""
+        return self._replacements.are_paused
+
+    async def until_awake(self) -> None:
+        """Wait while the samplers sleep.
+
+        Raises:
+            RftError: The run cannot continue.
+        """
+        if self._error:
+            raise self._error
+        with waiting("the samplers to wake"):
+            await self._replacements.until_allowed()
+
+    async def pause(self) -> None:
+        """Wait for replacements and requests under way; others wait for the next `load` or `wake`."""
         await self._replacements.pause()
+        for stream in self.streams:
+            await stream.until_idle()
+
+    async def wake(self, publication: Publication) -> None:
+        """Wake the samplers under the current policy. Lost samplers are replaced later.
+
+        Raises:
+            LearnerLost: The learner's process died, and the weights of the policy with it.
+            SyncError: Samplers did not pass the proof.
+            WaitTimeout: Samplers that are alive did not reply in time.
+        """
+        self._published.aim_at(publication)
+        await self._load_members(publication)
+        self._replacements.allow()
+        self._assign_all()
 
     async def end(self) -> None:
         """Cancel all streams and replacements."""

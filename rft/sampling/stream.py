@@ -207,6 +207,12 @@ class RolloutStream(AsyncIterator[Rollout]):
             )
         return len(lost)
 
+    async def until_idle(self) -> None:
+        """Wait until no sampler works on requests."""
+        while at_work := [pump for pump in self._pumps.values() if not pump.done()]:
+            with waiting(self._what):
+                await asyncio.wait(at_work)
+
     def _wake(self) -> None:
         """Let the consumer determine its deadline again: an empty batch."""
         self._arrived.put_nowait([])

@@ -18,7 +18,7 @@ from rft.errors import LearnerLost, LearnError
 from rft.events import Event, LearnerRestarted, Notice, Warned
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder
-from rft.types import GradedGroup, Policy, Publication, StoredWeights, Sync
+from rft.types import GradedGroup, Policy, Publication, StoredWeights
 from tests.cluster.test_file_transfer import Remote
 
 from .lost_learner_world import LOST, World
@@ -267,23 +267,25 @@ class FakeRestingFleet:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.is_asleep = False
         self.story: list[str] = []
 
     async def sleep(self) -> None:
+        self.is_asleep = True
         self.story.append("sleep")
 
-    async def load(self, publication: Publication) -> Sync:
+    async def wake(self, publication: Publication) -> None:
         assert isinstance(publication.weights, StoredWeights)
         assert not publication.weights.reference.is_dead
-        self.story.append(f"load version {publication.policy.version}")
-        return Sync(policy=publication.policy, proved=True, metrics={})
+        self.is_asleep = False
+        self.story.append(f"wake under version {publication.policy.version}")
 
 
 @pytest.mark.parametrize(
     ("death", "story"),
     [
-        (("learn", 1, "before"), ["sleep"]),  # the sync after the step wakes the samplers
-        (("save", 2, "before"), ["sleep", "load version 2"]),
+        (("learn", 1, "before"), ["sleep"]),  # they sleep already; the sync after the step wakes them
+        (("save", 2, "before"), ["sleep", "wake under version 2"]),
         (("save", 2, "after"), []),  # no step is taken again
     ],
     ids=str,
@@ -298,7 +300,9 @@ def test_samplers_on_the_same_gpu_sleep_while_steps_are_taken_again(
         learner = await parts.recovering(events.append, resting=resting)
         await learner.start()
         for _ in range(2):
+            resting.is_asleep = True
             await learner.learn([make_group([0.0, 1.0], policy=resting.policy)])
+            resting.is_asleep = False
             resting.policy = (await learner.publish()).policy
         await learner.save()
         return resting.story

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from rft.errors import LearnError, SampleError, SamplersLost, SyncError, WaitTimeout, WriteError
+from rft.errors import SampleError, SamplersLost, SyncError, WaitTimeout, WriteError
 from rft.sampling import engines as engines_module
 from rft.sampling.engine import Loaded
 from rft.sampling.engines import START_ATTEMPTS, SamplerHandle
@@ -19,9 +18,9 @@ from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.losses import SamplerEvent, SamplerLost, SamplerReplaced
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stream import MAX_LOSSES
-from rft.types import Policy, Publication, Rollout, StoredWeights
+from rft.types import Rollout
 
-from .fake_actors import FakeEngines, FakeReference, HoldingEngine
+from .fake_actors import FakeEngines, HoldingEngine
 from .fake_fleets import World, late, make_spec, received, rest, run, start, undisturbed
 
 
@@ -212,68 +211,6 @@ def test_a_sampler_that_is_lost_in_its_sleep_is_replaced_at_the_next_load(publis
     run(job, make_spec())
 
 
-@pytest.mark.parametrize("can_renew", [True, False])
-def test_the_weights_of_a_replacement_may_have_died_with_the_learner(published: Any, can_renew: bool) -> None:
-    references: list[FakeReference] = []
-
-    def publication() -> Publication:
-        given = published(1, -2.0, -1.0)
-        references.append(FakeReference(given.weights))
-        stored = StoredWeights(policy=given.policy, num_bytes=given.weights.num_bytes, reference=references[-1])
-        return replace(given, weights=stored)
-
-    async def renew(policy: Policy) -> Publication:
-        assert policy == published(1).policy
-        return publication()
-
-    async def job(world: World) -> None:
-        if can_renew:
-            world.fleet.renew_with(renew)
-        await world.fleet.load(publication())
-        references[0].is_lost = True
-        world.engines.created[0].die()
-        if can_renew:
-            assert len(await rest(start(world.fleet))) == 15
-            assert len(references) == 2
-        else:
-            with pytest.raises(SamplersLost, match=r"the learner's process died .* and took its weights along"):
-                await rest(start(world.fleet))
-
-    run(job, make_spec())
-
-
-def test_a_learner_that_keeps_only_the_newest_policy_renews_it(published: Any) -> None:
-    """The open stream of version 1 has all its completions, so no sampler needs this version."""
-    references: list[FakeReference] = []
-
-    def stored(version: int) -> Publication:
-        given = published(version, -1.0 - version, -1.0)
-        references.append(FakeReference(given.weights))
-        weights = StoredWeights(policy=given.policy, num_bytes=given.weights.num_bytes, reference=references[-1])
-        return replace(given, weights=weights)
-
-    async def renew(policy: Policy) -> Publication:
-        if policy != published(2).policy:
-            raise LearnError(f"the learner does not keep the weights of {policy.name}")
-        return stored(2)
-
-    async def job(world: World) -> None:
-        world.fleet.renew_with(renew)
-        await world.fleet.load(stored(1))
-        older = start(world.fleet)
-        await received(older)
-        await world.fleet.load(stored(2))
-        for reference in references:
-            reference.is_lost = True
-        while any(call.unfinished for call in older.calls):
-            await asyncio.sleep(0)
-        world.engines.created[0].die()
-        assert {one.policy for one in await rest(start(world.fleet, step=2))} == {published(2).policy}
-        assert len(await rest(older)) == 15
-
-    run(job, make_spec())
-
-
 def test_a_run_ends_while_a_replacement_starts() -> None:
     building = threading.Event()
 
@@ -347,7 +284,7 @@ def test_policies_of_ended_streams_are_not_kept(published: Any) -> None:
         for version in (1, 2, 3):
             await world.fleet.load(published(version, -1.0 - version, -1.0))
             await rest(start(world.fleet, step=version))
-        assert list(world.fleet._roster._publications) == [published(3).policy]
+        assert world.fleet._roster._published.policies == [published(3).policy]
 
     run(job, make_spec(staleness=1))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +13,9 @@ from rft.errors import SyncError
 from rft.sampling.engine import Scores
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.losses import SamplerLost, SamplerReplaced
-from rft.types import Policy, Publication, StoredWeights
 from rft.waiting import Wait, timeouts_observed
 
-from .fake_actors import FakeReference, HoldingEngine
+from .fake_actors import HoldingEngine
 from .fake_fleets import World, late, make_spec, received, rest, run, start
 
 
@@ -90,35 +88,3 @@ def test_a_replacement_with_another_base_model_serves_nothing(
         assert world.engines.created[1]._dead.is_set()
 
     run(job, make_spec(), builds=[partial(HoldingEngine, release=release), ForeignEngine])
-
-
-def test_samplers_fall_asleep_while_a_replacement_waits_for_the_learner(published: Any) -> None:
-    """The replacement finds only during `sleep` that the learner took the weights along."""
-    building, learner_is_back = threading.Event(), asyncio.Event()
-    references: list[FakeReference] = []
-
-    def stored() -> Publication:
-        given = published(1, -2.0, -1.0)
-        references.append(FakeReference(given.weights))
-        weights = StoredWeights(policy=given.policy, num_bytes=given.weights.num_bytes, reference=references[-1])
-        return replace(given, weights=weights)
-
-    async def renew(policy: Policy) -> Publication:
-        await learner_is_back.wait()
-        return stored()
-
-    async def job(world: World) -> None:
-        world.fleet.renew_with(renew)
-        await world.fleet.load(stored())
-        references[0].is_lost = True
-        world.engines.lose(world.engines.samplers[0], "sampler 0 is gone")
-        falling_asleep = asyncio.create_task(world.fleet.sleep())
-        while len(world.engines.created) < 2:
-            await asyncio.sleep(0)
-        building.set()
-        await falling_asleep
-        learner_is_back.set()
-        await world.until(SamplerReplaced)
-        assert len(references) == 2
-
-    run(job, make_spec(), builds=[FakeEngine, late(building)])
