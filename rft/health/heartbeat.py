@@ -159,9 +159,9 @@ class Heartbeat:
                 time_text = datetime.now(UTC).isoformat(timespec="seconds")
                 self._warnings.append({"time": time_text, "text": event.text})
             case SamplerLost():
-                self._lost[event.sampler] = event.reason
-            case SamplerReplaced():
-                self._lost.pop(event.sampler, None)
+                self._lost[_place(event.sampler)] = event.reason
+            case SamplerReplaced():  # perhaps on another node
+                self._lost.pop(_place(event.sampler), None)
             case StepTrained():
                 self._facts["phase"] = "training"
             case StepFinished():
@@ -174,3 +174,8 @@ class Heartbeat:
                         self._recovery[key] = self._recovery.get(key, 0.0) + value
             case RunEnded():
                 self._facts |= {"status": event.status, "step": event.last_step, "resume": event.resume}
+
+
+def _place(sampler: str) -> str:
+    """Return the name of a sampler without its node."""
+    return sampler.partition(" on node ")[0]

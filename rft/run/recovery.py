@@ -51,6 +51,8 @@ class RecoveringLearner:
     ) -> None:
         self.max_restarts = max_restarts
         """Number of restarts; a further loss ends the run."""
+        self.is_restarting = False
+        """Whether the learner starts again after the loss of a process."""
         self._learner = learner
         self._build = build
         self._folder = folder
@@ -154,6 +156,7 @@ class RecoveringLearner:
             LearnerLost: The learner has used up its restarts.
         """
         wakes = self._resting is not None and not self._resting.is_asleep
+        self.is_restarting = True
         try:
             while True:
                 self._learner.kill()
@@ -168,6 +171,8 @@ class RecoveringLearner:
             if self._resting is not None:  # which may sleep, although requests wait
                 self._resting.fail(error)
             raise
+        finally:
+            self.is_restarting = False
 
     def _count_restart(self, lost: LearnerLost) -> None:
         """Count a restart, or refuse it.

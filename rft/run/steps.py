@@ -68,8 +68,14 @@ class Steps:
         """Whether the learner is ahead of `last_step`: it learns the current step, or the step is not recorded yet."""
         self.checkpoint_s = 0.0
         """Duration of the last checkpoint in seconds, until the line of the next step records it."""
+        self._learner: RecoveringLearner | None = None
         self._validation: asyncio.Timeout | None = None
         """The measurement of the current step, if one is in progress."""
+
+    @property
+    def is_learner_restarting(self) -> bool:
+        """Whether the learner starts again after the loss of a process."""
+        return self._learner is not None and self._learner.is_restarting
 
     async def train(self, parts: Parts[RecoveringLearner], *, on_interruptible: Callable[[bool], None]) -> None:
         """Train from the step after `last_step` to the end.
@@ -78,7 +84,7 @@ class Steps:
             parts: The opened parts.
             on_interruptible: Receives whether an interrupted run can now wait for the end of a step.
         """
-        learner = parts.learner
+        self._learner = learner = parts.learner
         tasks = await self._before_the_first_step(parts)
         self.emit(PhaseStarted(text="training"))
         on_interruptible(True)

@@ -157,6 +157,7 @@ class Training:
             has_dropped_step=lambda: interrupt.has_dropped_step,
         )
         interrupt.can_drop_step = lambda: not steps.is_past_sampling
+        interrupt.is_learner_restarting = lambda: steps.is_learner_restarting
         interrupt.on_request = steps.stop_measuring
         return steps
 

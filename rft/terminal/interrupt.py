@@ -20,6 +20,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+OVERDUE_CHECK_S = 1.0
+"""Seconds between two checks of a step whose deadline has passed."""
 NOTICE_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h
 """Exit code of a run that was saved because of a notice: start it again."""
 _listening: list[Interrupt] = []
@@ -65,6 +67,8 @@ class Interrupt:
         """Whether the run can stop at the end of a step; otherwise the first signal stops at once."""
         self.can_drop_step: Callable[[], bool] = lambda: False
         """Whether the current step can be dropped, and the step before it saved."""
+        self.is_learner_restarting: Callable[[], bool] = lambda: False
+        """Whether the learner starts again. It can neither finish a step nor save soon, so a deadline ends the run."""
         self.on_request: Callable[[], None] = lambda: None
         """Called when a stop at the end of the step is requested."""
         self.has_dropped_step = False
@@ -125,15 +129,29 @@ class Interrupt:
         """Set the deadline of the current step; return False without a limit, or if a deadline is set already."""
         if self._step_timeout_s is None or self._deadline is not None:
             return False
-        self._deadline = asyncio.get_running_loop().call_later(self._step_timeout_s, self._drop_step)
+        self._deadline = asyncio.get_running_loop().call_later(self._step_timeout_s, self._end_overdue_step)
         return True
 
-    def _drop_step(self) -> None:
-        """Drop a step that is still being sampled. A step that is being learned ends soon, and is saved."""
-        if self.can_wait and self.can_drop_step() and self._task is not None:
+    def _end_overdue_step(self) -> None:
+        """Drop a step that is still being sampled, and save the step before it.
+
+        A step that is being learned ends soon, and is saved. If the learner starts again, the run ends at once, with
+        its last checkpoint.
+        """
+        if self._task is None:
+            return
+        if self.is_learner_restarting():
+            self._say(
+                f"the current step took longer than {self._step_timeout_s:g} s, and the learner starts again; "
+                "stopping with the last checkpoint"
+            )
+            self._task.cancel()
+            return
+        if not self.has_dropped_step and self.can_wait and self.can_drop_step():
             self._say(f"the current step took longer than {self._step_timeout_s:g} s; saving the step before it")
             self.has_dropped_step = True
             self._task.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(OVERDUE_CHECK_S, self._end_overdue_step)
 
     def _stop(self) -> None:
         if self._task is not None:

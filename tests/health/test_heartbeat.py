@@ -59,9 +59,9 @@ def test_steps_phases_and_recoveries(
         clock.now += seconds
         beat.event(finished(step, reward__mean=step / 4, recovery__sampler_restarts=float(step == 2)))
     beat.event(PhaseStarted(text="measuring validation: 2 tasks"))
-    beat.event(SamplerLost(sampler="sampler 0", reason="sampler 0 is gone: killed", num_completions=3))
+    beat.event(SamplerLost(sampler="sampler 0 on node a", reason="sampler 0 is gone: killed", num_completions=3))
     beat.event(SamplerLost(sampler="sampler 1", reason="sampler 1 hangs", num_completions=0))
-    beat.event(SamplerReplaced(sampler="sampler 0", seconds=8.0))
+    beat.event(SamplerReplaced(sampler="sampler 0 on node b", seconds=8.0))
     beat.event(Warned(text="the disk is slow"))
     content = beat.snapshot()
     assert (content["step"], content["step_s"]) == (3, 5.0)  # (4 s + 6 s) / 2

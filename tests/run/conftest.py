@@ -49,6 +49,7 @@ class FakeParts:
         self.policy = BASE
         self.is_closed = False
         self.max_restarts = 0
+        self.is_restarting = False
         self.num_saves = 0
         self.grading: Callable[[], Awaitable[None]] = _nothing
         """Awaited before each grading of a batch."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from rft.cluster.node_agent import NodeKeeper
 from rft.errors import LearnerLost, LearnError
 from rft.events import Event, LearnerRestarted, Notice, Warned
 from rft.run.training import Training
+from rft.run_folder.checkpoint import last_checkpoint
 from rft.run_folder.recorder import Recorder
 from rft.types import GradedGroup, Policy, Publication, StoredWeights
 from tests.cluster.test_file_transfer import Remote
 
-from .lost_learner_world import LOST, World
+from .lost_learner_world import LOST, FakeRemote, World
 
 STEPS = "loop.steps=5"
 """With a checkpoint after every second step."""
@@ -148,6 +151,33 @@ def test_a_learner_that_is_lost_while_it_recovers(
     assert asyncio.run(training(STEPS).train()) == 0
     assert (parts.deaths, parts.policies) == ([], expected)
     assert parts.counts == (4, 4)  # each restart from step 2 takes step 3 again, or tries to
+
+
+def test_a_stop_does_not_wait_for_a_learner_that_starts_again(
+    training: Callable[..., Training],
+    parts: World,
+    undisturbed: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = undisturbed()
+    start = FakeRemote.start
+
+    async def hang(remote: FakeRemote) -> int:
+        if len(parts.remotes) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(3600)
+        return await start(remote)
+
+    monkeypatch.setattr(FakeRemote, "start", hang)
+    parts.deaths = [("learn", 3, "before")]
+    assert asyncio.run(training(STEPS, "loop.stop_timeout_s=0.01").train()) == 143
+    assert json.loads((parts.folder / "summary.json").read_text())["status"] == "interrupted"
+
+    (parts.folder / "config.yaml").touch()
+    parts.checkpoint, step = last_checkpoint(parts.folder)
+    recorder = Recorder.resume(parts.folder, last_step=step)
+    assert asyncio.run(training(STEPS, last_step=step, recorder=recorder).train()) == 0
+    assert (step, parts.policies) == (2, expected)
 
 
 @pytest.mark.parametrize(

@@ -225,3 +225,27 @@ def test_a_notice_stops_a_sweep_with_its_trials() -> None:
 
     assert asyncio.run(job()) == (75, 75)
     assert any("no further trial starts" in line for line in said)
+
+
+@pytest.mark.parametrize("can_drop", [False, True])
+def test_a_learner_that_starts_again_gets_no_further_time(monkeypatch: pytest.MonkeyPatch, can_drop: bool) -> None:
+    """It is lost in its step, or when the step before a dropped one is to be saved."""
+    monkeypatch.setattr(interrupt_module, "OVERDUE_CHECK_S", 0.001)
+
+    async def job(interrupt: Interrupt) -> str:
+        interrupt.can_wait = True
+        interrupt.can_drop_step = lambda: can_drop
+        interrupt.is_learner_restarting = lambda: interrupt.has_dropped_step or not can_drop
+        await send(signal.SIGTERM)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if not interrupt.has_dropped_step:
+                raise
+            await asyncio.sleep(3600)
+        return "the learner is back"
+
+    got, interrupt, said = run(job, step_timeout_s=0.01)
+    assert (got, interrupt.exit_code, interrupt.has_dropped_step) == ("cancelled", 143, can_drop)
+    end = "the current step took longer than 0.01 s, and the learner starts again; stopping with the last checkpoint"
+    assert said[-1] == end
