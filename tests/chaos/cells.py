@@ -100,7 +100,9 @@ class Cell:
         if self.target in RAY:
             # A raylet that ends in order signs off at the head, and Ray then ends the driver before rft can. A head
             # that ends in order lives on for seconds, in which a short run may finish.
-            return {"raylet": (69, 1), "head": (69, 0)}[self.target] if self.kind == "exit" else (69,)
+            if self.kind == "exit":
+                return {"raylet": (69, 1), "head": (69, 0)}[self.target]
+            return (69, 1) if self.loses_its_store else (69,)
         by_signal = {"kill": (-9,), "torn file": (-9,), "segfault": (-11, -6), "exit": (143,)}
         return by_signal[self.kind] if self.target == "driver" else (1,)
 
@@ -109,13 +111,18 @@ class Cell:
         """Pattern in the output of the command that was struck."""
         if self.ending == "goes on" or (self.target == "driver" and self.kind != "disk full"):
             return "resume" if self.kind == "exit" and self.target == "driver" and self.has_checkpoint else ""
-        if self.kind == "exit" and self.target in RAY:
+        if self.target in RAY and (self.kind == "exit" or self.loses_its_store):
             return ""
         if self.kind == "disk full":
             return r"(?i)disk|space|too large"
         if self.kind == "lying weights":
             return r"(?s)(weights|fingerprint).*resume"
         return "rft: .*resume" if self.has_checkpoint else "rft: "
+
+    @property
+    def loses_its_store(self) -> bool:
+        """Whether the driver may be storing objects in the raylet when it dies: then Ray ends the driver at once."""
+        return self.target == "raylet" and self.moment == "grading"  # the graded batch is stored next
 
     @property
     def has_checkpoint(self) -> bool:
