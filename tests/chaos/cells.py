@@ -98,11 +98,7 @@ class Cell:
         if self.kind == "disk full":
             return (74,) if self.target == "driver" else (1, 74)
         if self.target in RAY:
-            # A raylet that ends in order signs off at the head, and Ray then ends the driver before rft can. A head
-            # that ends in order lives on for seconds, in which a short run may finish.
-            if self.kind == "exit":
-                return {"raylet": (69, 1), "head": (69, 0)}[self.target]
-            return (69, 1) if self.loses_its_store else (69,)
+            return self._exit_codes_without_ray
         by_signal = {"kill": (-9,), "torn file": (-9,), "segfault": (-11, -6), "exit": (143,)}
         return by_signal[self.kind] if self.target == "driver" else (1,)
 
@@ -111,7 +107,7 @@ class Cell:
         """Pattern in the output of the command that was struck."""
         if self.ending == "goes on" or (self.target == "driver" and self.kind != "disk full"):
             return "resume" if self.kind == "exit" and self.target == "driver" and self.has_checkpoint else ""
-        if self.target in RAY and (self.kind == "exit" or self.loses_its_store):
+        if self.target in RAY and self.exit_codes != (69,):
             return ""
         if self.kind == "disk full":
             return r"(?i)disk|space|too large"
@@ -120,9 +116,14 @@ class Cell:
         return "rft: .*resume" if self.has_checkpoint else "rft: "
 
     @property
-    def loses_its_store(self) -> bool:
-        """Whether the driver may be storing objects in the raylet when it dies: then Ray ends the driver at once."""
-        return self.target == "raylet" and self.moment == "grading"  # the graded batch is stored next
+    def _exit_codes_without_ray(self) -> tuple[int, ...]:
+        if self.kind == "exit":
+            # A raylet that ends in order signs off at the head, and Ray then ends the driver before rft can. A head
+            # that ends in order lives on for seconds, in which a short run may finish.
+            return {"raylet": (69, 1), "head": (69, 0)}[self.target]
+        if (self.target, self.moment) == ("raylet", "grading"):
+            return (69, 1)  # the driver stores the graded batch next; without the object store, Ray ends it at once
+        return (69, 0) if self.moment == "closing" else (69,)  # the result may be complete
 
     @property
     def has_checkpoint(self) -> bool:
