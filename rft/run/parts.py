@@ -143,8 +143,7 @@ async def _open(
             forecast = _forecast(config, prepared, place, emit)
         else:
             _tell(forecast_of_evaluation(config, prepared, adapter, place.device, place.shares), emit)
-        # Before the engines, or after shared ones: vLLM would take the memory of a model that loads meanwhile for its
-        # own.
+        # Before the engines, or after shared ones: vLLM would take the memory of a model that is still loading.
         if shared and place.grader_options:
             await shared.is_up()
         await stack.enter_async_context(grader_models(prepared.graders, place.grader_options))

@@ -25,7 +25,7 @@ PROBES = (
 )
 
 
-@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.full)])
 def test_math_passes_on_competition_maths(audit, half):
     tasks = make_tasks([{"prompt": prompt, "answer": answer} for prompt, answer in ROWS[half::2]])
     found = audit({"main": {"use": "math"}}, *PROBES, tasks=tasks)

@@ -86,13 +86,13 @@ def of_folder(folder: Path) -> torch.Tensor:
     "options",
     [
         {},
-        {"use_rslora": True},
         {"use_dora": True},
-        {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 3}},
         {"target_modules": ["q_proj", "lm_head"]},
-        {"target_modules": ["q_proj", "embed_tokens"]},
         {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
-        {"target_modules": ["q_proj"], "bias": "lora_only"},
+        pytest.param({"use_rslora": True}, marks=pytest.mark.full),
+        pytest.param({"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 3}}, marks=pytest.mark.full),
+        pytest.param({"target_modules": ["q_proj", "embed_tokens"]}, marks=pytest.mark.full),
+        pytest.param({"target_modules": ["q_proj"], "bias": "lora_only"}, marks=pytest.mark.full),
     ],
     ids=lambda options: "+".join(f"{name}" for name in options) or "plain",
 )

@@ -52,7 +52,7 @@ def saved_bytes(num_layers: int, *, lora_rank: int | None, is_mixed: bool) -> in
 
 
 @pytest.mark.parametrize("lora_rank", [8, None])
-@pytest.mark.parametrize("is_mixed", [True, False])
+@pytest.mark.parametrize("is_mixed", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_the_bytes_of_a_layer(lora_rank: int | None, is_mixed: bool) -> None:
     of_layer = saved_bytes(2, lora_rank=lora_rank, is_mixed=is_mixed) - saved_bytes(
         1, lora_rank=lora_rank, is_mixed=is_mixed

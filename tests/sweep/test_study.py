@@ -98,7 +98,7 @@ def test_a_killed_study_continues_the_trials_that_were_running(tmp_path: Path) -
     assert states(tmp_path) == ["COMPLETE", "COMPLETE", "RUNNING"]
 
 
-@pytest.mark.parametrize("name", ["lr?1", "x%20y", "ws%2Fmain", "a#b", "a b", "a=b,c", "ü"])
+@pytest.mark.parametrize("name", ["lr?1#a b=ü,c", "x%20y%2Fz"])
 def test_a_folder_of_any_name_holds_its_own_study(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
