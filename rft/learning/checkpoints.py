@@ -56,7 +56,8 @@ def new_checkpoint(run_folder: Path, *, step: int, keep: int) -> Iterator[Path]:
     try:
         with writing(aside):
             shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            aside.parent.mkdir(exist_ok=True)  # a run folder that was deleted is not created again
+            aside.mkdir()
             yield aside
             (written,) = aside.iterdir()
             seal(written, step)

@@ -28,9 +28,12 @@ _REMEDIES = {
     errno.EROFS: "mount the disk for writing",
     errno.EMFILE: _TOO_MANY,
     errno.ENFILE: _TOO_MANY,
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.ENOENT: "its folder was deleted or moved: restore the folder, or run the command again to start anew",
 }
 """Remedies by error number of the operating system."""
 _OTHER_REMEDY = "check the disk and the rights of the folder"
+_LACKS_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -44,8 +47,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY)
-        why = f"{error.strerror or error} ({free_mb(path):.0f} MB free on its disk)"
-        raise WriteError(f"{path} cannot be written: {why}; {remedy}") from error
+        free = f" ({free_mb(path):.0f} MB free on its disk)" if error.errno in _LACKS_SPACE else ""
+        raise WriteError(f"{path} cannot be written: {error.strerror or error}{free}; {remedy}") from error
 
 
 def free_mb(path: Path) -> float:

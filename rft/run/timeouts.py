@@ -61,7 +61,8 @@ class StackWriter:
 
     def _write(self, folder: Path, wait: Wait, tasks: str, stacks: Mapping[str, str]) -> None:
         with writing(folder):
-            folder.mkdir(parents=True)
+            self._folder.mkdir(exist_ok=True)  # a run folder that was deleted is not created again
+            folder.mkdir()
             for process, text in stacks.items():
                 (folder / f"{process}.txt").write_text(text, encoding="utf-8")
             now = time.monotonic()

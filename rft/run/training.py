@@ -184,14 +184,14 @@ class Training:
         if isinstance(error, asyncio.CancelledError):
             await self._emit_end(self._summarize("interrupted", steps), steps)
             return
-        if resume := self._resume_command():
+        if resume := self._resume_command(steps):
             error.add_note(f"to continue from step {steps.saved_step}: {resume}")
         try:
             text = self._hide(str(error) or type(error).__name__)
             await self._emit_end(self._summarize("failed", steps, error=text), steps)
             if self._store is not None:
                 self._emitter.emit(Notice(text=f"copying the run to {self._store.place}"))
-        except WriteError as also:  # the disk is still full; the run reports its first error, not this one
+        except (WriteError, OSError) as also:  # still no space or no file handle; the run reports its first error
             error.add_note(str(also))
         if self._store is not None and isinstance(error, Exception):
             interrupt.can_wait = False
@@ -256,10 +256,14 @@ class Training:
         self.recorder.close()  # a segment that is still being compressed would be copied in both forms
         return await store.finish(steps.last_step)
 
-    def _resume_command(self) -> str | None:
+    def _resume_command(self, steps: Steps) -> str | None:
         """The command that continues the run; None where it has no checkpoint yet."""
         folder = self.recorder.folder
-        return f"rft train resume={folder}" if can_be_resumed(folder) else None
+        try:
+            has_checkpoint = can_be_resumed(folder)
+        except OSError:  # no file handle is left to read the folder
+            has_checkpoint = steps.saved_step > 0
+        return f"rft train resume={folder}" if has_checkpoint else None
 
     def _summarize(self, status: str, steps: Steps, **more: Any) -> dict[str, Any]:
         folder = self.recorder.folder
@@ -270,7 +274,7 @@ class Training:
         if recoveries := self._recoveries.totals(read_metrics(folder)):
             more["recovery"] = recoveries
         if status != "finished":
-            more["resume"] = self._resume_command()
+            more["resume"] = self._resume_command(steps)
         return summarize(
             self.recorder,
             self.run,

@@ -65,16 +65,18 @@ def test_an_append_on_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "make room on this disk"),
-        (errno.EDQUOT, "get a larger quota"),
+        (errno.ENOSPC, r"\(\d+ MB free on its disk\); make room on this disk"),
+        (errno.EDQUOT, r"\(\d+ MB free on its disk\); make room, or get a larger quota"),
         (errno.EACCES, "get the right to write there"),
         (errno.EROFS, "mount the disk for writing"),
         (errno.EMFILE, r"raise the limit of open files \(ulimit -n\)"),
+        (errno.EFBIG, r"raise the limit of file sizes \(ulimit -f\)"),
+        (errno.ENOENT, "its folder was deleted or moved"),
         (errno.EIO, "check the disk"),
     ],
 )
 def test_the_remedy_fits_the_error(tmp_path: Path, number: int, remedy: str) -> None:
-    message = rf"{tmp_path}/a/b cannot be written: .* MB free on its disk\); .*{remedy}"
+    message = rf"{tmp_path}/a/b cannot be written: {os.strerror(number)}[ ;]+{remedy}"
     with pytest.raises(WriteError, match=message), writing(tmp_path / "a" / "b"):
         raise OSError(number, os.strerror(number))
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
+import resource
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +102,91 @@ def test_a_full_disk_ends_the_run_with_the_first_file_that_failed(
     parts.learning = lambda step: None
     assert resume(training, parts, run) == 0
     assert (course(run), rollouts(run)) == expected
+
+
+@contextmanager
+def limited(limit: int, soft: Callable[[], int]) -> Iterator[Callable[[], None]]:
+    """Yield a function that lowers a limit of this process until the end of the block."""
+    before = resource.getrlimit(limit)
+    try:
+        yield lambda: resource.setrlimit(limit, (soft(), before[1]))
+    finally:
+        resource.setrlimit(limit, before)
+
+
+def lowest_free_handle() -> int:
+    """Return the number that the next file of this process would get."""
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+
+@contextmanager
+def read_only_disk() -> Iterator[Callable[[], None]]:
+    """Yield a function that makes opening files for writing fail, as on a disk that became read-only.
+
+    A fake, because rights do not bind root, and mounts need privileges.
+    """
+    open_file = io.open
+
+    def open_read_only(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
+        return open_file(file, mode, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        yield lambda: patch.setattr(io, "open", open_read_only)
+
+
+SCARCITY = {
+    "no file handles": (
+        lambda: limited(resource.RLIMIT_NOFILE, lowest_free_handle),
+        r"Too many open files; raise the limit of open files \(ulimit -n\)",
+    ),
+    "small files": (
+        lambda: limited(resource.RLIMIT_FSIZE, lambda: 64),
+        r"File too large; raise the limit of file sizes \(ulimit -f\)",
+    ),
+    "read-only disk": (read_only_disk, "Read-only file system; mount the disk for writing"),
+}
+
+
+@pytest.mark.parametrize(("scarce", "problem"), SCARCITY.values(), ids=SCARCITY)
+def test_a_scarce_resource_ends_the_run_with_its_remedy(
+    training: Callable[..., Training], parts: Any, tmp_path: Path, scarce: Any, problem: str
+) -> None:
+    run = tmp_path / "run"
+    assert asyncio.run(training().train()) == 0
+    expected = course(run), rollouts(run)
+    shutil.rmtree(run)
+    parts.policy = BASE
+    with (
+        scarce() as strike,
+        pytest.raises(WriteError, match=rf"^{run}/rollouts.jsonl cannot be written: {problem}\n") as caught,
+    ):
+        parts.learning = lambda step: strike() if step == 3 else None
+        asyncio.run(training().train())
+    assert caught.value.exit_code == 74
+    assert caught.value.__notes__[0] == f"to continue from step 2: rft train resume={run}"
+    assert parts.is_closed
+
+    parts.learning = lambda step: None
+    assert resume(training, parts, run) == 0
+    assert (course(run), rollouts(run)) == expected
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_run_folder_that_is_deleted_ends_the_run_and_is_not_created_again(
+    training: Callable[..., Training], parts: Any, tmp_path: Path, step: int
+) -> None:
+    run = tmp_path / "run"
+    parts.learning = lambda number: shutil.rmtree(run) if number == step else None
+    with pytest.raises(
+        WriteError, match="its folder was deleted or moved: restore the folder, or run the command again"
+    ):
+        asyncio.run(training().train())
+    assert list(tmp_path.iterdir()) == []
+    assert parts.is_closed
 
 
 def test_a_step_that_takes_too_long_is_dropped_and_the_one_before_saved(
