@@ -3,6 +3,7 @@
     RunStarted                          once
     PhaseStarted, Notice, Warned        at any time
     SamplerLost, SamplerReplaced,       at any time
+    SamplerJoined,
     DuplicatesDropped
     PartsStarted                        when samplers and learner are ready
     Measured                            held-out tasks: before, during and after the run
@@ -24,6 +25,7 @@ from typing import Any, Literal, Protocol
 
 from rft.metrics.intervals import Estimate
 from rft.sampling.losses import DuplicatesDropped as DuplicatesDropped
+from rft.sampling.losses import SamplerJoined as SamplerJoined
 from rft.sampling.losses import SamplerLost as SamplerLost
 from rft.sampling.losses import SamplerReplaced as SamplerReplaced
 from rft.types import GradedGroup, StepReport
@@ -165,6 +167,7 @@ Event = (
     | Warned
     | SamplerLost
     | SamplerReplaced
+    | SamplerJoined
     | DuplicatesDropped
     | PartsStarted
     | Measured

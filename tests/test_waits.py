@@ -52,7 +52,7 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/sampling/fleet.py: self._loaded.wait()": "the load has a deadline",
     "rft/sampling/replacements.py: self._changed.wait()": REPLACEMENT,
     "rft/sampling/replacements.py: self._may_start.wait()": "the next load or restart of the learner has deadlines",
-    "rft/sampling/roster.py: call.is_received.wait()": BOUNDED_BY_CALLER,
+    "rft/sampling/stream.py: call.is_received.wait()": BOUNDED_BY_CALLER,
     "rft/sampling/server_engine.py: asyncio.run_coroutine_threadsafe(call, self._loop).result()": (
         "each request to the server has a deadline"
     ),

@@ -103,11 +103,12 @@ async def prepare_replacement(
     cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
     index = placement.of("sampler")[sampler]
     keeper = await _placed_keeper(placement, index, _folder(cluster), config.sampler.replacement_timeout_s)
-    table = await blocking(lambda: placement_group_table(placement.group), what="the placement", deadline_s=ANSWER_S)
-    node = next((one for one in await nodes_now() if one.id == table["bundles_to_node_id"][index]), None)
+    group, bundle = placement.bundle(index)
+    table = await blocking(lambda: placement_group_table(group), what="the placement", deadline_s=ANSWER_S)
+    node = next((one for one in await nodes_now() if one.id == table["bundles_to_node_id"][bundle]), None)
     if node is None:
         raise ClusterError(f"the node that Ray chose for sampler {sampler} died")
-    if node.id == placement.nodes[index].id:
+    if node.id in [one.id for one in placement.nodes_of("sampler")]:
         return node.name
     needed = libraries_of(config.sampler, None, has_model_grader=False)
     await _check_versions(placement, {node.id: index}, {node.id: node}, {node.id: needed}, config)

@@ -85,6 +85,14 @@ def missing(seats: Sequence[Seat], nodes: Sequence[Node]) -> str | None:
     )
 
 
+def samplers_with_place(seats: Sequence[Seat], nodes: Sequence[Node]) -> int:
+    """Return how many samplers fit into the free resources beside all other processes; 0 if those do not fit."""
+    samplers = [seat for seat in seats if seat.role == "sampler"]
+    others = [seat for seat in seats if seat.role != "sampler"]
+    numbers = range(len(samplers), 0, -1)
+    return next((number for number in numbers if missing([*samplers[:number], *others], nodes) is None), 0)
+
+
 def there_is(nodes: Sequence[Node]) -> str:
     """Describe the total and free resources of each node."""
     return "; ".join(

@@ -42,6 +42,7 @@ def share_out(
     take_turns: bool = False,
     num_learners: int = 1,
     graders: Sequence[float | None] = (),
+    min_samplers: int | None = None,
 ) -> Shares:
     """Divide the GPUs among all processes, and the CPU threads as if all samplers and ranks were on the largest node.
 
@@ -58,6 +59,7 @@ def share_out(
         take_turns: Whether samplers and learner never work at the same time, as at staleness 0.
         num_learners: Number of learners that share the samplers. Each has its own graders.
         graders: The configured GPUs of each grader's model; None divides.
+        min_samplers: Samplers for which there must be enough GPUs; None for all of them.
 
     Raises:
         ConfigError: The configuration requests more GPUs than available, or fewer than an engine spans; or the samplers
@@ -71,7 +73,8 @@ def share_out(
     if total and configured >= total:
         _refuse_models_alone(sampler, learner, configured, total)
     sampler_gpus, learner_gpus, model_gpus = _gpus_of_each(sampler, learner, ranks, num_models, total - configured)
-    _refuse_too_much(sampler, sampler_gpus, learner_gpus, ranks, configured + num_models * model_gpus, total)
+    needed = sampler.num_actors if min_samplers is None else min_samplers
+    _refuse_too_much(sampler, needed, sampler_gpus, learner_gpus, ranks, configured + num_models * model_gpus, total)
     if learner is not None:  # a measurement never sleeps
         _refuse_sleep(sampler, sampler_gpus, learner_gpus)
     largest = max(nodes, key=lambda node: node.cpus)
@@ -187,7 +190,13 @@ def _refuse_sleep(sampler: SamplerConfig, sampler_gpus: float, learner_gpus: flo
 
 
 def _refuse_too_much(
-    sampler: SamplerConfig, sampler_gpus: float, learner_gpus: float, ranks: int, grader_gpus: float, total: float
+    sampler: SamplerConfig,
+    num_samplers: int,
+    sampler_gpus: float,
+    learner_gpus: float,
+    ranks: int,
+    grader_gpus: float,
+    total: float,
 ) -> None:
     spans = sampler.gpus_spanned
     if spans > 1 and 0 < sampler_gpus < spans:
@@ -198,9 +207,9 @@ def _refuse_too_much(
                 "times pipeline_parallel_size); set as many, or omit sampler.num_gpus"
             ],
         )
-    wanted = sampler.num_actors * sampler_gpus + ranks * learner_gpus + grader_gpus
+    wanted = num_samplers * sampler_gpus + ranks * learner_gpus + grader_gpus
     if wanted > total + 1e-9:
-        who = f"{sampler.num_actors} sampler(s) with {sampler_gpus:g} GPU(s) each"
+        who = f"{num_samplers} sampler(s) with {sampler_gpus:g} GPU(s) each"
         lower = "sampler.num_actors, sampler.num_gpus"
         if ranks == 1:
             who += f" and a learner with {learner_gpus:g}"

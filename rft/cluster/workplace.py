@@ -58,6 +58,10 @@ class Workplace:
     """Name of the node of a learner of one process; empty if it runs on this machine. Ranks name their hosts."""
     prepare_replacement: Callable[[int], Awaitable[str]] | None = None
     """Prepares the node of a sampler's replacement and returns the node's name; None if all run on this machine."""
+    num_late_samplers: int = 0
+    """Number of samplers, the last ones, that have no place yet."""
+    until_placed: Callable[[int], Awaitable[None]] | None = None
+    """Waits until a sampler has a place; None if all run on this machine."""
 
 
 @asynccontextmanager
@@ -93,16 +97,17 @@ async def workplace(
     session = nullcontext(address) if address else ray_session(config.cluster, num_processes=sum(numbers))
     async with session as address:
         nodes = await nodes_now()
-        shares = _shared(config, nodes, parallel=parallel, part=part)
+        is_local = address == LOCAL
+        shares = _shared(config, nodes, parallel=parallel, part=part, may_start_with_fewer=not is_local)
         seats = _seats(shares, *numbers)
         if parallel == 1 and (warning := idle_gpus_warning(seats, nodes)):
             warn(warning)
-        is_local = address == LOCAL
         async with reserved(
             seats,
             address=address,
             deadline_s=config.cluster.placement_timeout_s,
             tell=(lambda text: None) if is_local else tell,
+            min_samplers=numbers[0] if is_local else config.sampler.min_actors,
         ) as placement:
             if part == "all":
                 shares = _with_threads(shares, placement, parallel=parallel, take_turns=_take_turns(config))
@@ -126,7 +131,14 @@ def _seats(shares: Shares, num_samplers: int, num_ranks: int, num_models: int) -
     ]
 
 
-def _shared(config: RunConfig | EvaluateConfig, nodes: Sequence[Node], *, parallel: int, part: Part) -> Shares:
+def _shared(
+    config: RunConfig | EvaluateConfig,
+    nodes: Sequence[Node],
+    *,
+    parallel: int,
+    part: Part,
+    may_start_with_fewer: bool = False,
+) -> Shares:
     of_all, in_common = (parallel, 1) if part == "all" else (1, parallel)
     return share_out(
         config.sampler,
@@ -136,6 +148,7 @@ def _shared(config: RunConfig | EvaluateConfig, nodes: Sequence[Node], *, parall
         take_turns=_take_turns(config),
         num_learners=in_common,
         graders=requested_gpus(config.graders),
+        min_samplers=config.sampler.min_actors if may_start_with_fewer else config.sampler.num_actors,
     )
 
 
@@ -172,6 +185,8 @@ def _placed(
         device=device_here(placement.num_gpus_of(placement.nodes[0])),  # of a local Ray, which has one node
         grader_options=models,
         sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes_of("sampler")),
+        num_late_samplers=len(placement.late_groups),
+        until_placed=None if is_local else placement.until_placed,
         learner_node="" if is_local or len(ranks) != 1 else placement.nodes_of("learner")[0].name,
     )
 

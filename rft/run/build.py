@@ -109,6 +109,8 @@ def engines(spec: EngineSpec, place: Workplace, emit: Emit = lambda event: None)
         actor_options=place.sampler_options,
         nodes=place.sampler_nodes,
         prepare=place.prepare_replacement,
+        num_late=place.num_late_samplers,
+        until_placed=place.until_placed,
         tell=emit,
     )
 

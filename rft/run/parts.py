@@ -170,6 +170,7 @@ async def _open(
         emit(PartsStarted(facts=facts))
         for event in cache_events(engines):
             emit(event)
+        fleet.admit()
         if shared is not None:
             stack.push_async_callback(fleet.leave)
         if adapter is not None:
@@ -213,7 +214,8 @@ def _own_engines(
     config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, adapter: Adapter | None, emit: Emit
 ) -> Engines:
     what = " and the learner" if isinstance(config, RunConfig) else ""
-    emit(PhaseStarted(text=f"starting {config.sampler.num_actors} sampler(s){what}"))
+    number = config.sampler.num_actors - place.num_late_samplers
+    emit(PhaseStarted(text=f"starting {number} sampler(s){what}"))
     rank = build.lora_rank(config, adapter)
     return build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank), place, emit)
 

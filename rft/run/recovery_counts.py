@@ -11,6 +11,7 @@ from rft.events import (
     Event,
     GraderCallRepeated,
     LearnerRestarted,
+    SamplerJoined,
     SamplerLost,
     SamplerReplaced,
 )
@@ -34,6 +35,8 @@ class RecoveryCounts:
                 self._counts["redone_completions"] += event.num_completions
             case SamplerReplaced():
                 self._counts["sampler_restarts"] += 1
+            case SamplerJoined():
+                self._counts["joined_samplers"] += 1
             case DuplicatesDropped():
                 self._counts["duplicate_completions"] += event.num_completions
             case GraderCallRepeated():

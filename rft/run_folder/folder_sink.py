@@ -16,6 +16,7 @@ from rft.events import (
     PhaseStarted,
     RunEnded,
     RunStarted,
+    SamplerJoined,
     SamplerLost,
     SamplerReplaced,
     StepFinished,
@@ -78,6 +79,8 @@ def event_line(event: Event) -> tuple[str, dict[str, Any]]:
             return "sampler_lost", values
         case SamplerReplaced():
             return "sampler_replaced", {"sampler": event.sampler, "seconds": event.seconds}
+        case SamplerJoined():
+            return "sampler_joined", {"sampler": event.sampler, "seconds": event.seconds}
         case DuplicatesDropped():
             return "duplicates_dropped", {"sampler": event.sampler, "num_completions": event.num_completions}
         case PartsStarted():

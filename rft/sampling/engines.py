@@ -33,11 +33,12 @@ class SamplerHandle:
     def __init__(self, name: str, actor: Any) -> None:
         self.name = name
         self.actor = actor
+        """The actor; None without a place."""
         self.is_lost = False
-        """Whether the actor was given up; a replacement has its own handle."""
+        """Whether the actor was given up, or has no place yet. The actor that follows has its own handle."""
         self.base: Scores
         """Scores of the canaries under the base model."""
-        self.facts: dict[str, Any]
+        self.facts: dict[str, Any] = {}
         """Facts about its engine, by name."""
 
 
@@ -58,9 +59,11 @@ class Engines:
     Args:
         spec: The engine that every actor builds.
         actor_options: Ray's options of each actor: resources and placement.
-        nodes: Name of each actor's node, for messages; empty if all run on this machine.
+        nodes: Name of each present actor's node, for messages; empty if all run on this machine.
         prepare: Prepares the node for the replacement of the sampler with this number, and returns the node's name.
         tell: Receives the samplers that die during `start`.
+        num_late: Number of actors, the last ones, that have no place yet.
+        until_placed: Waits until the sampler with this number has a place.
     """
 
     def __init__(
@@ -71,15 +74,25 @@ class Engines:
         nodes: Sequence[str] = (),
         prepare: Callable[[int], Awaitable[str]] | None = None,
         tell: Callable[[SamplerEvent], None] = lambda event: None,
+        num_late: int = 0,
+        until_placed: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self.spec = spec
         self._prepare = prepare
         self._tell = tell
         self._actor_options = actor_options
+        self._until_placed = until_placed
         names = [f"sampler {number}" for number in range(len(actor_options))]
+        present, late = names[: len(names) - num_late], names[len(names) - num_late :]
         if nodes:
-            names = [f"{name} on node {node}" for name, node in zip(names, nodes, strict=True)]
-        self.samplers = tuple(SamplerHandle(name, self._create(number)) for number, name in enumerate(names))
+            present = [f"{name} on node {node}" for name, node in zip(present, nodes, strict=True)]
+        self.late = tuple(map(_without_place, late))
+        """The samplers without a place at the start, which join later."""
+        self.samplers = (
+            *(SamplerHandle(name, self._create(number)) for number, name in enumerate(present)),
+            *self.late,
+        )
+        """The sampler of each place."""
         self.is_closed = False
         self.run_numbers = count()
         """Numbers of the runs, by which an engine separates policies."""
@@ -99,7 +112,17 @@ class Engines:
     @property
     def facts(self) -> list[dict[str, Any]]:
         """Facts about the engine of each started sampler."""
-        return [sampler.facts for sampler in self.samplers]
+        return [sampler.facts for sampler in self.present]
+
+    @property
+    def present(self) -> list[SamplerHandle]:
+        """The samplers that are not lost, and have a place."""
+        return [sampler for sampler in self.samplers if not sampler.is_lost]
+
+    @property
+    def num_started(self) -> int:
+        """Number of samplers that have started, including those that were lost since."""
+        return sum(sampler not in self.late for sampler in self.samplers)
 
     def _create(self, place: int) -> Any:
         """Create the actor of a place."""
@@ -127,14 +150,16 @@ class Engines:
         """
         deadline_s = self.spec.sampler.start_timeout_s
         try:
-            groups = await self._by_gpu(deadline_s) if self.spec.place.shares_gpu else [[one] for one in self.samplers]
+            groups = await self._by_gpu(deadline_s) if self.spec.place.shares_gpu else [[one] for one in self.present]
             await wait_for(
                 asyncio.gather(*map(self._start_in_turn, groups)),
-                what=f"{len(self.samplers)} sampler(s) to start",
+                what=f"{len(self.present)} sampler(s) to start",
                 deadline_s=deadline_s * max(map(len, groups)),
             )
         except RayError as error:
             raise SampleError(f"a sampler could not be started: {cause(error)}") from error
+        for late in self.late:  # its base model must equal that of the others
+            late.base = self.samplers[0].base
 
     async def _start_in_turn(self, samplers: Sequence[SamplerHandle]) -> None:
         """Start samplers one after another. One whose process dies meanwhile starts again."""
@@ -154,12 +179,12 @@ class Engines:
     async def _by_gpu(self, deadline_s: float) -> list[list[SamplerHandle]]:
         """Return the samplers of each GPU."""
         places = await wait_for(
-            asyncio.gather(*(sampler.actor.gpus.remote() for sampler in self.samplers)),
-            what=f"the processes of {len(self.samplers)} sampler(s)",
+            asyncio.gather(*(sampler.actor.gpus.remote() for sampler in self.present)),
+            what=f"the processes of {len(self.present)} sampler(s)",
             deadline_s=deadline_s,
         )
         groups: dict[tuple[str, ...], list[SamplerHandle]] = {}
-        for sampler, place in zip(self.samplers, places, strict=True):
+        for sampler, place in zip(self.present, places, strict=True):
             groups.setdefault(place, []).append(sampler)
         return list(groups.values())
 
@@ -176,6 +201,11 @@ class Engines:
         self._kill(sampler.actor)
         for listener in list(self.listeners):
             listener(sampler, reason)
+
+    async def until_placed(self, late: SamplerHandle) -> None:
+        """Wait until a sampler that had no place at the start has one; `replacement` then starts it."""
+        if self._until_placed is not None:
+            await self._until_placed(self.late.index(late) + len(self.samplers) - len(self.late))
 
     async def replacement(self, lost: SamplerHandle) -> SamplerHandle:
         """Return the started sampler in the place of a lost one. All runs that ask receive the same one.
@@ -194,7 +224,8 @@ class Engines:
         num_attempts = 0
         while True:
             num_attempts += 1
-            self._count_restart()
+            if num_attempts > 1 or lost not in self.late:
+                self._count_restart()
             try:
                 # On one GPU, vLLM would take the memory of another starting engine for its own.
                 async with self._one_start if self.spec.place.shares_gpu else nullcontext():
@@ -252,7 +283,14 @@ class Engines:
         for task in self._replacements.values():
             task.cancel()
         for sampler in self.samplers:
-            self._kill(sampler.actor)
+            if sampler.actor is not None:
+                self._kill(sampler.actor)
+
+
+def _without_place(name: str) -> SamplerHandle:
+    sampler = SamplerHandle(name, None)
+    sampler.is_lost = True
+    return sampler
 
 
 async def _start_in_time(sampler: SamplerHandle, *, what: str, deadline_s: float) -> None:

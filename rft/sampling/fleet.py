@@ -104,6 +104,10 @@ class Fleet:
         """
         self._roster.renew = renew
 
+    def admit(self) -> None:
+        """Let samplers that had no place at the start join as soon as they have one. Call it once all parts run."""
+        self._roster.admit()
+
     async def leave(self) -> None:
         """End this run's use of the engines, which drop its policies and continue to serve other runs.
 
@@ -112,7 +116,7 @@ class Fleet:
             WaitTimeout: Samplers that are alive did not reply in time.
         """
         await self.end_streams()
-        await self._ask_all(self._present(), "forget", "to drop a run", self._run)
+        await self._ask_all(self._engines.present, "forget", "to drop a run", self._run)
 
     @property
     def is_asleep(self) -> bool:
@@ -131,7 +135,7 @@ class Fleet:
         """
         await self._roster.pause()
         # Also those that have no policy yet, or are excluded.
-        await self._ask_all(self._present(), "sleep", "to free their memory")
+        await self._ask_all(self._engines.present, "sleep", "to free their memory")
 
     async def wake(self, publication: Publication) -> None:
         """Wake all samplers under the current policy. Requests that waited continue.
@@ -149,10 +153,6 @@ class Fleet:
     def fail(self, error: RftError) -> None:
         """Let open streams, the next stream, and the next load raise an error: the run cannot continue."""
         self._roster.fail(error)
-
-    def _present(self) -> list[SamplerHandle]:
-        """Return the engines' samplers that are not lost, including those that do not serve this run."""
-        return [sampler for sampler in self._engines.samplers if not sampler.is_lost]
 
     async def _ask_all(self, samplers: Sequence[SamplerHandle], method: str, what: str, *arguments: object) -> None:
         """Call a method of all samplers; give up those that are lost."""
@@ -182,7 +182,7 @@ class Fleet:
             raise SyncError(str(error)) from error
         finally:
             self._loaded.set()
-        num_samplers, total_s = len(self._engines.samplers), time.perf_counter() - began_s
+        num_samplers, total_s = self._engines.num_started, time.perf_counter() - began_s
         return self._proofs.sync(publication, self._roster.members, num_samplers=num_samplers, total_s=total_s)
 
     def sample(

@@ -1,4 +1,4 @@
-"""Records of samplers that were lost and replaced. They are events of the run."""
+"""Records of samplers that were lost, were replaced, or joined later. They are events of the run."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ class SamplerReplaced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerJoined:
+    """A sampler that had no place when the run started has one, and has proved its policy."""
+
+    sampler: str
+    """Name of the sampler."""
+    seconds: float
+    """Seconds since it got its place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicatesDropped:
     """A sampler returned completions that nobody requested, or that had arrived before; they were dropped."""
 
@@ -37,5 +47,5 @@ class DuplicatesDropped:
     """Number of dropped completions."""
 
 
-SamplerEvent = SamplerLost | SamplerReplaced | DuplicatesDropped
+SamplerEvent = SamplerLost | SamplerReplaced | SamplerJoined | DuplicatesDropped
 """Any of these events."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ class Replacements:
         self._replace = replace
         self._on_end = on_end
         self._tasks: set[asyncio.Task[None]] = set()
+        self._later: list[asyncio.Task[None]] = []
         self._renewing: set[asyncio.Task[None] | None] = set()
         self._changed = asyncio.Event()
         """Set when a replacement ends, or begins to wait for the learner, and by `allow`."""
@@ -48,6 +49,15 @@ class Replacements:
         task = asyncio.create_task(self._replace(lost, reason), name=f"replacement of {lost.name}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def start_later(self, lost: SamplerHandle, reason: str, ready: Awaitable[None]) -> None:
+        """Begin to replace a lost sampler when `ready` returns. Until then, no replacement is under way."""
+
+        async def start() -> None:
+            await ready
+            self.start(lost, reason)
+
+        self._later.append(asyncio.create_task(start(), name=f"place of {lost.name}"))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -100,7 +110,8 @@ class Replacements:
         self._may_start.clear()
 
     async def cancel(self) -> None:
-        """Cancel the replacements under way."""
-        for task in self._tasks:
+        """Cancel all replacements."""
+        tasks = [*self._later, *self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
-from typing import Any
 
 from ray.exceptions import RayError
 
@@ -23,11 +22,11 @@ from rft.sampling.engine import Request
 from rft.sampling.engines import Engines, SamplerHandle
 from rft.sampling.failures import GO_ON, failure, is_loss, loss
 from rft.sampling.loader import Loader
-from rft.sampling.losses import DuplicatesDropped, SamplerEvent, SamplerLost, SamplerReplaced
+from rft.sampling.losses import DuplicatesDropped, SamplerEvent, SamplerJoined, SamplerLost, SamplerReplaced
 from rft.sampling.members import Member
 from rft.sampling.published import Published
 from rft.sampling.replacements import Replacements
-from rft.sampling.stream import RolloutStream
+from rft.sampling.stream import RolloutStream, until_received
 from rft.types import Policy, Publication
 from rft.waiting import waiting
 
@@ -75,12 +74,10 @@ class Roster:
         self._error: RftError | None = None
         """The reason why the run cannot continue."""
         engines.listeners.append(self._on_loss)
-        self.members = [
-            Member(sampler=sampler, held=[engines.spec.base]) for sampler in engines.samplers if not sampler.is_lost
-        ]
+        self.members = [Member(sampler=sampler, held=[engines.spec.base]) for sampler in engines.present]
         """The samplers that hold the current policy."""
         for sampler in engines.samplers:
-            if sampler.is_lost:  # another run that uses the engines lost it
+            if sampler.is_lost and sampler not in engines.late:  # another run that uses the engines lost it
                 self._replacements.start(sampler, f"{sampler.name} was lost by another run")
 
     @property
@@ -210,16 +207,34 @@ class Roster:
         for stream in self.streams:
             stream.fail(error)
 
+    def admit(self) -> None:
+        """Let samplers that had no place at the start join as soon as they have one.
+
+        They wait for it as long as the run lasts. The run does not wait for them.
+        """
+        late = [sampler for sampler in self._engines.late if sampler in self._engines.samplers]
+        for sampler in late:
+            reason = f"{sampler.name} had no place when the run started"
+            self._replacements.start_later(sampler, reason, self._engines.until_placed(sampler))
+        if late:
+            self._warn(
+                f"only {len(self.members)} of {len(self._engines.samplers)} samplers have a place "
+                f"(sampler.min_actors={self._settings.min_actors}); each of the others joins when there is room for it"
+            )
+
     async def _replace(self, lost: SamplerHandle, reason: str) -> None:
         """Let a new sampler join the roster in the place of a lost one."""
         began_s = time.monotonic()
+        event = SamplerJoined if lost in self._engines.late else SamplerReplaced
         try:
             is_joined = False
             while not is_joined:
                 await self._replacements.until_allowed()
                 sampler = await self._engines.replacement(lost)
                 try:
-                    self._check_base(sampler, lost)
+                    # It serves the base model from the start.
+                    if problem := self._loader.proofs.base_problem(sampler, self._published.of_target, lost):
+                        raise SyncError(f"its replacement cannot serve: {problem}")
                     is_joined = await self._bring_in(Member(sampler=sampler, held=[self._engines.spec.base]))
                 except RftError as error:
                     if self._engines.spec.num_runs == 1:  # other runs may serve with it
@@ -232,16 +247,7 @@ class Roster:
             if self.members:
                 self._warn(f"{reason}; {error}; {len(self.members)} sampler(s) continue")
         else:
-            self._report(SamplerReplaced(sampler=lost.name, seconds=time.monotonic() - began_s))
-
-    def _check_base(self, sampler: SamplerHandle, lost: SamplerHandle) -> None:
-        """Compare the base model of a new sampler, which serves it from the start, with one that is known.
-
-        Raises:
-            SyncError: They differ.
-        """
-        if problem := self._loader.proofs.base_problem(sampler, self._published.of_target, lost):
-            raise SyncError(f"its replacement cannot serve: {problem}")
+            self._report(event(sampler=lost.name, seconds=time.monotonic() - began_s))
 
     async def _bring_in(self, member: Member) -> bool:
         """Let a new sampler join, also if the learner is lost meanwhile; return False if the sampler is lost."""
@@ -279,7 +285,7 @@ class Roster:
                 if publication is None:
                     self.members.append(member)
                     return True
-                await self._until_received()
+                await until_received(self.streams, self._contact)
                 for _, problem in await self._loader.load([member], publication):
                     raise SyncError(f"its replacement was given {publication.policy.name}: {problem}")
         return False
@@ -313,19 +319,8 @@ class Roster:
 
     async def _load_members(self, publication: Publication) -> None:
         async with self._syncing:
-            await self._until_received()
+            await until_received(self.streams, self._contact)
             self._judge(publication.policy, await self._loader.load(tuple(self.members), publication))
-
-    async def _until_received(self) -> None:
-        """Wait until the samplers have received all requests.
-
-        Ray may reorder calls of an actor, so the requests under the previous policy must arrive before a load.
-        """
-        calls: dict[SamplerHandle, list[Awaitable[Any]]] = {}
-        for call in (call for stream in self.streams for call in stream.calls if not call.is_received.is_set()):
-            calls.setdefault(call.sampler, []).append(call.is_received.wait())
-        receipts = {sampler: asyncio.gather(*waits) for sampler, waits in calls.items()}
-        await self._contact.ask(receipts, "to receive their requests")
 
     def _judge(self, policy: Policy, failed: Sequence[tuple[Member, str]]) -> None:
         """Stop, replace the samplers that failed, or continue without them, as configured.

@@ -12,6 +12,7 @@ from typing import Protocol
 from ray.exceptions import RayError
 
 from rft.errors import RftError, SampleError, SyncError, WaitTimeout
+from rft.sampling.contact import Contact
 from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.engines import SamplerHandle
 from rft.types import Policy, Rollout
@@ -313,3 +314,15 @@ class RolloutStream(AsyncIterator[Rollout]):
             call.is_received.set()
         self.calls = []  # the loss of a sampler takes nothing back from a closed stream
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def until_received(streams: Iterable[RolloutStream], contact: Contact) -> None:
+    """Wait until the samplers have received all requests of streams.
+
+    Ray may reorder calls of an actor, so the requests under the previous policy must arrive before a load.
+    """
+    calls: dict[SamplerHandle, list[Awaitable[object]]] = {}
+    for call in (call for stream in streams for call in stream.calls if not call.is_received.is_set()):
+        calls.setdefault(call.sampler, []).append(call.is_received.wait())
+    receipts = {sampler: asyncio.gather(*waits) for sampler, waits in calls.items()}
+    await contact.ask(receipts, "to receive their requests")

@@ -29,6 +29,7 @@ from rft.events import (
     PhaseStarted,
     RunEnded,
     RunStarted,
+    SamplerJoined,
     SamplerLost,
     SamplerReplaced,
     StepTrained,
@@ -143,6 +144,8 @@ class Progress:
                 self.warn(event.reason + again * bool(event.num_completions))
             case SamplerReplaced():
                 self.note(f"{event.sampler} was replaced and proved its policy after {event.seconds:.0f} s")
+            case SamplerJoined():
+                self.note(f"{event.sampler} joined and proved its policy after {event.seconds:.0f} s")
             case DuplicatesDropped():
                 self.warn(f"{event.sampler} returned {plural(event.num_completions, 'completion')} twice; dropped")
             case Measured():

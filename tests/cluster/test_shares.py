@@ -190,6 +190,14 @@ def test_more_gpus_than_there_are_is_refused(make_node: MakeNode) -> None:
     )
 
 
+def test_a_run_that_may_start_with_fewer_samplers(make_node: MakeNode) -> None:
+    sampler, nodes = VllmSamplerConfig(num_actors=3, num_gpus=1), [make_node("a", 4, 3)]
+    found = share_out(sampler, GrpoLearnerConfig(num_gpus=1), nodes, min_samplers=2)
+    assert (found.sampler_gpus, found.learner_gpus) == (1, 1)
+    with pytest.raises(ConfigError, match=r"3 sampler\(s\) with 1 GPU\(s\) each and a learner with 1 want 4, but "):
+        share_out(sampler, GrpoLearnerConfig(num_gpus=1), nodes, min_samplers=3)
+
+
 def test_more_gpus_than_there_are_for_the_ranks(make_node: MakeNode) -> None:
     with pytest.raises(ConfigError) as caught:
         share_out(VllmSamplerConfig(num_gpus=1), GrpoLearnerConfig(num_workers=2, num_gpus=1), [make_node("a", 4, 2)])

@@ -98,7 +98,8 @@ def test_vllm_on_two_nodes_and_the_learners_ranks_on_two(nodes: Nodes) -> None:
 
 @pytest.mark.full
 def test_more_than_there_is_room_for(nodes: Nodes) -> None:
-    done = nodes.user.train(*FAKE, "sampler.num_actors=5", "cluster.placement_timeout_s=2", "loop.steps=1", run="large")
+    many = ("sampler.num_actors=5", "sampler.min_actors=5")
+    done = nodes.user.train(*FAKE, *many, "cluster.placement_timeout_s=2", "loop.steps=1", run="large")
     assert done.code == 2
     message = done.message
     assert "no place for 2 of 5 sampler(s), which need 1 CPU each on one node" in message or (
@@ -108,6 +109,31 @@ def test_more_than_there_is_room_for(nodes: Nodes) -> None:
     assert message.count("1 of 1 CPUs") == 4
     assert "lower sampler.num_actors" in message
     assert json.loads((nodes.user.folder / "large" / "summary.json").read_text())["status"] == "failed"
+
+
+def test_a_node_that_comes_later(nodes: Nodes) -> None:
+    """Four samplers and a learner start on four nodes."""
+    run = nodes.user.begin_training(
+        *FAKE, "sampler.num_actors=4", "cluster.placement_timeout_s=1", "loop.steps=1000000", run="growing"
+    )
+    run.until_step(2, "growing")
+    nodes.add("later", num_cpus=1)
+    run.until_line(r"sampler 3 on node later joined and proved its policy")
+    run.until_step(len(read_metrics(nodes.user.folder / "growing")) + 2, "growing")
+    run.press_ctrl_c()
+    done = run.end()
+    nodes.kill("later")
+    assert done.code == 130
+    assert "warning: only 3 of 4 samplers have a place (sampler.min_actors=1)" in done.output
+    assert "Traceback" not in done.output
+    lines = read_metrics(nodes.user.folder / "growing")
+    num_samplers = [line["metrics"]["sync/actors"] for line in lines if line["step"]]
+    assert (num_samplers[0], num_samplers[-1]) == (3.0, 4.0)
+    assert [
+        line["metrics"]["recovery/joined_samplers"] for line in lines if "recovery/joined_samplers" in line["metrics"]
+    ] == [1.0]
+    summary = json.loads((nodes.user.folder / "growing" / "summary.json").read_text())
+    assert summary["recovery"] == {"joined_samplers": 1}
 
 
 def test_a_rollout_node_that_dies(nodes: Nodes) -> None:

@@ -53,6 +53,7 @@ class World:
             end_streams=lambda: method("end streams of"),
             leave=lambda: method("leave"),
             renew_with=lambda renew: None,
+            admit=lambda: None,
             close=lambda: method("close"),
             canaries=((1, 2),),
             facts=FACTS,
@@ -78,7 +79,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     async def workplace(config: Any, *, part: str, **_: Any) -> AsyncIterator[Any]:
         world.does(f"enter place of {part}")
         try:
-            yield SimpleNamespace(shares=world.shares, grader_options=world.grader_options)
+            yield SimpleNamespace(shares=world.shares, grader_options=world.grader_options, num_late_samplers=0)
         finally:
             world.does("leave place")
 

@@ -106,13 +106,28 @@ class FakeEngines(Engines):
         spec: The engine.
         num_actors: Number of actors.
         builds: Builds the engine of each actor in the order of their creation; the last one builds all further engines.
+        late: Set when the actors without a place at the start have one.
+        num_late: Number of these actors.
     """
 
-    def __init__(self, spec: EngineSpec, *, num_actors: int, builds: Sequence[Callable[[EngineSpec], Engine]]) -> None:
+    def __init__(
+        self,
+        spec: EngineSpec,
+        *,
+        num_actors: int,
+        builds: Sequence[Callable[[EngineSpec], Engine]],
+        late: asyncio.Event | None = None,
+        num_late: int = 0,
+    ) -> None:
         self.created: list[FakeActor] = []
         """All actors in the order of their creation; replacements follow."""
         self._builds = builds
-        super().__init__(spec, actor_options=[{}] * num_actors)
+
+        async def until_placed(place: int) -> None:
+            assert late is not None
+            await late.wait()
+
+        super().__init__(spec, actor_options=[{}] * num_actors, num_late=num_late, until_placed=until_placed)
 
     def _create(self, place: int) -> FakeActor:
         build = self._builds[min(len(self.created), len(self._builds) - 1)]

@@ -31,8 +31,12 @@ def make_spec(*, staleness: int = 0, num_runs: int = 1, serve: Any = "adapter", 
 class World:
     """Engines, and the fleet of one run."""
 
-    def __init__(self, spec: EngineSpec, num_actors: int, builds: Sequence[Callable[[EngineSpec], Any]]) -> None:
-        self.engines = FakeEngines(spec, num_actors=num_actors, builds=builds)
+    def __init__(
+        self, spec: EngineSpec, num_actors: int, builds: Sequence[Callable[[EngineSpec], Any]], num_late: int = 0
+    ) -> None:
+        self.late = asyncio.Event()
+        """Set when the samplers without a place have one."""
+        self.engines = FakeEngines(spec, num_actors=num_actors, builds=builds, late=self.late, num_late=num_late)
         self.events: list[SamplerEvent] = []
         self.warnings: list[str] = []
         self.fleet = self.join()
@@ -82,11 +86,12 @@ def run(
     *,
     num_actors: int = 1,
     builds: Sequence[Callable[[EngineSpec], Any]] = (FakeEngine,),
+    num_late: int = 0,
 ) -> Any:
     """Run a job on engines that have started."""
 
     async def work() -> Any:
-        world = World(spec, num_actors, builds)
+        world = World(spec, num_actors, builds, num_late)
         await world.engines.start()
         try:
             return await job(world)
