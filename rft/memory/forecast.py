@@ -158,6 +158,15 @@ class RunForecast(Forecast):
 
     sizes: Sizes
     """The sizes that the run uses."""
+    why_sleep: str = ""
+    """Reason why the samplers sleep while the learner works, or why not; empty if the question does not arise."""
+
+    def rows(self) -> dict[str, str]:
+        """Describe the memory of each process, by its name, and whether the samplers sleep."""
+        if not self.why_sleep:
+            return Forecast.rows(self)
+        when = "during each step of the learner" if self.sizes.samplers_sleep else "never"
+        return Forecast.rows(self) | {"samplers sleep": f"{when}: {self.why_sleep}"}
 
     def facts(self) -> dict[str, Any]:
         """Return sizes and memory as entries of manifest.json."""

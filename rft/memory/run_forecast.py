@@ -82,13 +82,14 @@ def forecast_measurement(
 def sizes_of(run: RunConfig, facts: RunFacts, device: Device) -> Sizes:
     """Choose the sizes of the learner's step for this device."""
     share = min(1.0, facts.learner_gpus)
-    return choose_sizes(
+    sizes = choose_sizes(
         run,
         facts.shape,
         prompt_tokens=facts.prompt_tokens,
         on_gpu=share > 0,
         gpu_bytes=int(share * device.gpu_bytes) if share and device.gpu_bytes else None,
     )
+    return replace(sizes, samplers_sleep=facts.resting_gpus > 0)
 
 
 def _learner(run: RunConfig, facts: RunFacts, sizes: Sizes) -> Sequence[ProcessMemory]:

@@ -93,10 +93,12 @@ def _cache_bytes(
     """Return the bytes of the key-value cache on each GPU, or in main memory; None if unknown."""
     if not isinstance(sampler, VllmSamplerConfig):
         return None  # `generate` keeps the keys and values of the current batch only
-    if (configured := options.get("kv_cache_memory_bytes")) is not None:
+    from_environment = None if gpus else os.environ.get("VLLM_CPU_KVCACHE_SPACE")
+    configured = options.get("kv_cache_memory_bytes")
+    if configured is not None and not from_environment:
         return int(configured)
     if not gpus:
-        return int(float(os.environ.get("VLLM_CPU_KVCACHE_SPACE") or CPU_CACHE_GIB) * 2**30)
+        return int(from_environment or CPU_CACHE_GIB) * 2**30
     if device.gpu_bytes is None:
         return None
     default = SHARED_GPU_UTILIZATION * gpus if gpus < 1 else WHOLE_GPU_UTILIZATION

@@ -25,7 +25,7 @@ REFERENCE_BYTES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """The sizes of a learner's step.
+    """The sizes of a learner's step, and the memory that it may use for them.
 
     Example:
         Sizes(completions_per_micro_batch=8, gradient_checkpointing=False)
@@ -35,6 +35,8 @@ class Sizes:
     """Completions in one forward and backward pass if all were as long as the longest."""
     gradient_checkpointing: bool = False
     """Whether the backward pass computes activations again instead of keeping them."""
+    samplers_sleep: bool = False
+    """Whether the samplers free their GPU memory while the learner works."""
 
 
 def choose_sizes(

@@ -52,9 +52,14 @@ def lora_rank(config: RunConfig | EvaluateConfig, adapter: Adapter | None = None
 
 
 def engine_spec(
-    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, *, max_lora_rank: int | None
+    config: RunConfig | EvaluateConfig,
+    prepared: Prepared,
+    place: Workplace,
+    *,
+    max_lora_rank: int | None,
+    sleeps: bool = False,
 ) -> EngineSpec:
-    """Return the spec of every sampler's engine."""
+    """Return the spec of every sampler's engine; `sleeps`: whether it frees its memory while the learner works."""
     there = EnginePlace(model=place.model, num_threads=place.shares.sampler_threads, num_gpus=place.shares.sampler_gpus)
     dtype = config.model.weights_dtype(on_gpu=there.on_gpu)
     return EngineSpec(
@@ -67,7 +72,7 @@ def engine_spec(
         canaries=canaries(config, prepared),
         seed=config.seed,
         staleness=config.loop.staleness if isinstance(config, RunConfig) else 0,
-        sleeps=isinstance(config, RunConfig) and config.sampler.sleeps,
+        sleeps=sleeps,
         max_requests=completions_in_flight(config, prepared),
         place=there,
     )
@@ -95,7 +100,7 @@ def learner_spec(
         gradient_checkpointing=sizes.gradient_checkpointing,
         dtype=run.model.weights_dtype(on_gpu=on_gpu),
         on_gpu=on_gpu,
-        gpu_share=memory_share(run, place.shares),
+        gpu_share=memory_share(place.shares, samplers_sleep=sizes.samplers_sleep),
         num_threads=place.shares.learner_threads,
         canaries=canaries(run, prepared) if score is None else score,
         resume_from=resume_from,

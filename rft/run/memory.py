@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rft.cluster import Shares, device_here, shares_here
@@ -22,6 +23,7 @@ from rft.memory import (
     forecast_run,
     read_shape,
 )
+from rft.memory.device import in_gb
 from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
@@ -33,17 +35,12 @@ ASLEEP_SHARE = 0.15
 """Share of a GPU that a sleeping engine keeps: CUDA context, kernels and graphs. An estimate; no GPU was measured."""
 
 
-def memory_share(run: RunConfig, shares: Shares) -> float:
+def memory_share(shares: Shares, *, samplers_sleep: bool) -> float:
     """Return the share of a GPU's memory that each rank of the learner may use; 0 on a CPU."""
-    if not run.sampler.sleeps:
+    if not samplers_sleep:
         return min(1.0, shares.learner_gpus)
     num_engines = round(1 / shares.sampler_gpus) - 1
     return max(shares.learner_gpus, 1 - ASLEEP_SHARE * num_engines)
-
-
-def resting_share(run: RunConfig, shares: Shares) -> float:
-    """Return the share of a GPU's memory that sleeping engines leave to each rank while they are awake, else 0."""
-    return shares.learner_gpus if run.sampler.sleeps else 0.0
 
 
 def forecast_of(
@@ -81,6 +78,58 @@ def forecast_of(
         others=_grader_models(prepared, grader_gpus),
     )
     return forecast_run(run, facts, device, sizes)
+
+
+def forecast_with_sleep(
+    run: RunConfig, prepared: Prepared, device: Device, shares: Shares, *, has_own_samplers: bool = True
+) -> RunForecast:
+    """Forecast the memory of a run, and decide whether its samplers sleep if `sampler.sleep=auto` leaves it open.
+
+    They sleep if the learner fits only then. A resumed run keeps the decision of its first start.
+
+    Args:
+        run: The configuration.
+        prepared: Its inputs.
+        device: The free memory of the machine.
+        shares: The share of each process.
+        has_own_samplers: Whether no other run uses the samplers.
+    """
+    recorded = recorded_sizes(Path(run.output_dir))
+
+    def forecast(samplers_sleep: bool, why: str = "") -> RunForecast:
+        made = forecast_of(
+            run,
+            prepared,
+            device,
+            learner_gpus=memory_share(shares, samplers_sleep=samplers_sleep),
+            resting_gpus=shares.learner_gpus if samplers_sleep else 0.0,
+            sampler_gpus=shares.sampler_gpus,
+            grader_gpus=shares.grader_gpus,
+            sizes=replace(recorded, samplers_sleep=samplers_sleep) if recorded else None,
+        )
+        return replace(made, why_sleep=why)
+
+    if run.sampler.sleeps is not None:
+        return forecast(run.sampler.sleeps)
+    if not (shares.sampler_gpus and shares.learner_gpus):
+        return forecast(False)
+    if recorded is not None:
+        return forecast(recorded.samplers_sleep, "as at the first start of this run")
+    if not shares.share_gpus:
+        return forecast(False, "samplers and learner share no GPU")
+    if run.loop.staleness:
+        return forecast(False, f"with loop.staleness={run.loop.staleness} they work while the learner does")
+    if not has_own_samplers:
+        return forecast(False, "other runs use them as well")
+    awake = forecast(False, "the learner fits beside them")
+    learner = next(process for process in awake.processes if process.name == "learner")
+    if awake.works(learner):
+        return awake
+    needed, share = in_gb(learner.num_bytes), in_gb(awake.limit_bytes(learner) or 0)
+    asleep = forecast(True, f"beside them, the learner would need {needed} and have {share}")
+    if asleep.problems():
+        return replace(awake, why_sleep="the run would not fit either")
+    return asleep
 
 
 def _grader_models(prepared: Prepared, grader_gpus: Sequence[float]) -> tuple[ProcessMemory, ...]:
@@ -145,16 +194,7 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> RunForecast | None:
     if shares is None:
         return None
     gpus = run.sampler.num_actors * shares.sampler_gpus + run.learner.num_workers * shares.learner_gpus
-    return forecast_of(
-        run,
-        prepared,
-        device_here(math.ceil(gpus + sum(shares.grader_gpus) - 1e-9)),
-        learner_gpus=memory_share(run, shares),
-        resting_gpus=resting_share(run, shares),
-        sampler_gpus=shares.sampler_gpus,
-        grader_gpus=shares.grader_gpus,
-        sizes=recorded_sizes(Path(run.output_dir)),
-    )
+    return forecast_with_sleep(run, prepared, device_here(math.ceil(gpus + sum(shares.grader_gpus) - 1e-9)), shares)
 
 
 def planned_micro_batch(run: RunConfig, forecast: RunForecast | None) -> int:

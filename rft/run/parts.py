@@ -23,14 +23,7 @@ from rft.memory import Forecast, RunForecast
 from rft.run import build
 from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
-from rft.run.memory import (
-    forecast_of,
-    forecast_of_evaluation,
-    memory_share,
-    recorded_sizes,
-    refuse_memory,
-    resting_share,
-)
+from rft.run.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
 from rft.run.recovery import RecoveringLearner
 from rft.run.started import cache_events, hold_tolerance
 from rft.sampling.engines import Engines
@@ -47,6 +40,8 @@ class Parts(NamedTuple, Generic[L]):
     fleet: Fleet
     panel: Panel
     learner: L
+    samplers_sleep: bool = False
+    """Whether the samplers sleep while the learner works."""
 
 
 class SharedSamplers(Protocol):
@@ -138,16 +133,13 @@ async def _open(
             emit(PhaseStarted(text="waiting for the samplers, and starting the learner"))
             shared = await stack.enter_async_context(samplers)
         place = await stack.enter_async_context(_workplace(config, prepared, emit, shared_ray, bool(shared)))
-        forecast = None
-        if isinstance(config, RunConfig):
-            forecast = _forecast(config, prepared, place, emit)
-        else:
-            _tell(forecast_of_evaluation(config, prepared, adapter, place.device, place.shares), emit)
+        forecast = _forecast(config, prepared, place, adapter, emit, has_own_samplers=shared is None)
         # Before the engines, or after shared ones: vLLM would take the memory of a model that is still loading.
         if shared and place.grader_options:
             await shared.is_up()
         await stack.enter_async_context(grader_models(prepared.graders, place.grader_options))
-        engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit)
+        sleeps = forecast is not None and forecast.sizes.samplers_sleep
+        engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit, sleeps=sleeps)
         fleet = build.fleet(engines, config, prepared, emit)
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
@@ -160,7 +152,8 @@ async def _open(
                 emit(PhaseStarted(text="starting the learner"))
             canaries = shared.canaries if shared else None
             build_from = partial(build.learner, config, prepared, place, sizes=forecast.sizes, score=canaries)
-            learner = await stack.enter_async_context(_learner(config, build_from, checkpoint, fleet, emit))
+            opening = _learner(config, build_from, checkpoint, fleet, emit, samplers_sleep=sleeps)
+            learner = await stack.enter_async_context(opening)
             await together(*([] if in_turn else [start_samplers()]), learner.start())
         else:
             await start_samplers()
@@ -175,30 +168,32 @@ async def _open(
             stack.push_async_callback(fleet.leave)
         if adapter is not None:
             await fleet.load(Publication(weights=adapter))
-        yield Parts(fleet, panel, learner)
+        yield Parts(fleet, panel, learner, sleeps)
         if shared is None and config.sampler.is_remote:
             await fleet.leave()  # what this run loaded would stay in a program that outlives it
         if learner is not None:
             emit(PhaseStarted(text="closing"))
 
 
-def _forecast(run: RunConfig, prepared: Prepared, place: Workplace, emit: Emit) -> RunForecast:
-    """Forecast the memory of a run, tell it, and choose the sizes that depend on it.
+def _forecast(
+    config: RunConfig | EvaluateConfig,
+    prepared: Prepared,
+    place: Workplace,
+    adapter: Adapter | None,
+    emit: Emit,
+    *,
+    has_own_samplers: bool,
+) -> RunForecast | None:
+    """Forecast the memory and tell it. Return the forecast of a run, which has the sizes; None for a measurement.
 
     Raises:
         UsageError: Not enough memory to train all weights.
     """
-    forecast = forecast_of(
-        run,
-        prepared,
-        place.device,
-        learner_gpus=memory_share(run, place.shares),
-        resting_gpus=resting_share(run, place.shares),
-        sampler_gpus=place.shares.sampler_gpus,
-        grader_gpus=place.shares.grader_gpus,
-        sizes=recorded_sizes(Path(run.output_dir)),
-    )
-    refuse_memory(run, forecast)
+    if isinstance(config, EvaluateConfig):
+        _tell(forecast_of_evaluation(config, prepared, adapter, place.device, place.shares), emit)
+        return None
+    forecast = forecast_with_sleep(config, prepared, place.device, place.shares, has_own_samplers=has_own_samplers)
+    refuse_memory(config, forecast)
     _tell(forecast, emit)
     return forecast
 
@@ -211,13 +206,19 @@ def _tell(forecast: Forecast, emit: Emit) -> None:
 
 
 def _own_engines(
-    config: RunConfig | EvaluateConfig, prepared: Prepared, place: Workplace, adapter: Adapter | None, emit: Emit
+    config: RunConfig | EvaluateConfig,
+    prepared: Prepared,
+    place: Workplace,
+    adapter: Adapter | None,
+    emit: Emit,
+    *,
+    sleeps: bool,
 ) -> Engines:
     what = " and the learner" if isinstance(config, RunConfig) else ""
     number = config.sampler.num_actors - place.num_late_samplers
     emit(PhaseStarted(text=f"starting {number} sampler(s){what}"))
     rank = build.lora_rank(config, adapter)
-    return build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank), place, emit)
+    return build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank, sleeps=sleeps), place, emit)
 
 
 def _workplace(
@@ -244,6 +245,8 @@ async def _learner(
     checkpoint: Path | None,
     fleet: Fleet,
     emit: Emit,
+    *,
+    samplers_sleep: bool,
 ) -> AsyncIterator[RecoveringLearner]:
     """Build the learner; end its trainer in order, unless the block raises: a busy learner would not answer."""
     learner = RecoveringLearner(
@@ -252,7 +255,7 @@ async def _learner(
         folder=Path(run.output_dir),
         max_restarts=run.learner.max_restarts,
         emit=emit,
-        resting=fleet if run.sampler.sleeps else None,
+        resting=fleet if samplers_sleep else None,
     )
     fleet.renew_with(learner.renewed)
     yield learner

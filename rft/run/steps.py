@@ -128,7 +128,7 @@ class Steps:
     ) -> AsyncGenerator[tuple[StepReport, Batch]]:
         loop = self.run.loop
         published = await parts.learner.history() if self.last_step else []
-        learner = TurnTaking(parts.learner, parts.fleet) if self.run.sampler.sleeps else parts.learner
+        learner = TurnTaking(parts.learner, parts.fleet) if parts.samplers_sleep else parts.learner
         batcher = Batcher(
             sampler=RenewingSampler(fleet=parts.fleet, learner=parts.learner),
             panel=parts.panel,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.imports import large_imports, vllm_needs_gpu
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
@@ -54,7 +55,8 @@ class VllmEngine:
         place = spec.place
         if not place.on_gpu and vllm_needs_gpu():
             raise SampleError("the vLLM on this node is the build for GPUs, and this sampler has none")
-        set_environment(place.on_gpu)
+        assert isinstance(spec.sampler, VllmSamplerConfig)
+        set_environment(place.on_gpu, has_cache_size="kv_cache_memory_bytes" in spec.sampler.engine)
         with large_imports():
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine

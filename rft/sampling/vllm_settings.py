@@ -93,8 +93,13 @@ def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:
     }
 
 
-def set_environment(on_gpu: bool) -> None:
-    """Set the environment that vLLM reads during its import, without changing the user's values."""
+def set_environment(on_gpu: bool, *, has_cache_size: bool = False) -> None:
+    """Set the environment that vLLM reads during its import, without changing the user's values.
+
+    Args:
+        on_gpu: Whether the engine has a GPU.
+        has_cache_size: Whether `sampler.engine` sets the size of the key-value cache, which the environment overrides.
+    """
     defaults = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
@@ -109,7 +114,7 @@ def set_environment(on_gpu: bool) -> None:
         # Threads bound to cores stop whenever another process has the core: the learner, or a second engine.
         # Compiling costs 3 s and a C++ compiler, to gather log-probabilities a little faster.
         defaults |= {
-            "VLLM_CPU_KVCACHE_SPACE": str(CPU_CACHE_GIB),
+            **({} if has_cache_size else {"VLLM_CPU_KVCACHE_SPACE": str(CPU_CACHE_GIB)}),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "TORCHDYNAMO_DISABLE": "1",
         }

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from rft.cluster import Shares
-from rft.config.commands import load_training
 from rft.run.gpu_turns import TurnTaking
-from rft.run.memory import memory_share, resting_share
+from rft.run.memory import memory_share
 
 
 class FakeWorld:
@@ -40,18 +39,16 @@ def test_the_samplers_sleep_before_a_step_and_the_learner_makes_room_after_it() 
 
 
 @pytest.mark.parametrize(
-    ("words", "gpus", "expected"),
+    ("samplers_sleep", "gpus", "expected"),
     [
-        ([], (0.5, 0.5), 0.5),
-        ([], (1, 1), 1.0),
-        ([], (0, 0), 0.0),
-        (["sampler.sleep=true"], (0.5, 0.5), 0.85),
-        (["sampler.sleep=true"], (1 / 3, 1 / 3), 0.7),  # two engines sleep
-        (["sampler.sleep=true"], (0.25, 0.75), 0.75),  # at least its own share
+        (False, (0.5, 0.5), 0.5),
+        (False, (1, 1), 1.0),
+        (False, (0, 0), 0.0),
+        (True, (0.5, 0.5), 0.85),
+        (True, (1 / 3, 1 / 3), 0.7),  # two engines sleep
+        (True, (0.25, 0.75), 0.75),  # at least its own share
     ],
 )
-def test_the_learners_share_of_a_gpus_memory(words: list[str], gpus: tuple[float, float], expected: float) -> None:
-    run = load_training(["experiment=quickstart", *words], "/nowhere")
+def test_the_learners_share_of_a_gpus_memory(samplers_sleep: bool, gpus: tuple[float, float], expected: float) -> None:
     shares = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=gpus[0], learner_gpus=gpus[1])
-    assert memory_share(run, shares) == pytest.approx(expected)
-    assert resting_share(run, shares) == (gpus[1] if words else 0.0)
+    assert memory_share(shares, samplers_sleep=samplers_sleep) == pytest.approx(expected)

@@ -14,13 +14,15 @@ from rft.cluster import Shares
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.commands import load_evaluation, load_training
 from rft.errors import UsageError
-from rft.memory import Device, Forecast, Sizes
+from rft.memory import Device, Forecast, ModelShape, RunForecast, Sizes
+from rft.memory.model_shape import shape_of
 from rft.models.base_model import EMBEDDED_MODELS
 from rft.run.memory import (
     forecast_evaluation_here,
     forecast_here,
     forecast_of,
     forecast_of_evaluation,
+    forecast_with_sleep,
     recorded_sizes,
     refuse_memory,
 )
@@ -53,7 +55,11 @@ def test_the_quickstart(forecast: Callable[..., Forecast]) -> None:
     made = forecast()
     assert made.sizes == Sizes(completions_per_micro_batch=8)
     assert [process.name for process in made.processes] == ["learner", "sampler"]
-    assert made.facts()["sizes"] == {"completions_per_micro_batch": 8, "gradient_checkpointing": False}
+    assert made.facts()["sizes"] == {
+        "completions_per_micro_batch": 8,
+        "gradient_checkpointing": False,
+        "samplers_sleep": False,
+    }
     # 3 x (4 x 128 x 128 + 3 x 128 x 352 + 2 x 128) + 105 x 128 weights in float32.
     assert made.facts()["memory_bytes"]["learner"]["weights"] == 4 * 616_320
 
@@ -106,6 +112,94 @@ def test_earlier_sizes_are_kept(forecast: Callable[..., Forecast], tmp_path: Pat
     sizes = Sizes(completions_per_micro_batch=2, gradient_checkpointing=True)
     manifest.write_text(json.dumps({"seed": 0, **forecast(sizes=sizes).facts()}))
     assert recorded_sizes(tmp_path) == sizes
+
+
+QWEN2_5_3B = {
+    "model_type": "qwen2",
+    "num_hidden_layers": 36,
+    "hidden_size": 2048,
+    "intermediate_size": 11_008,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151_936,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunForecast]:
+    """`on_gpu("learner.lora=null", gpu_gb=80)`: of Qwen2.5 3B, with half a GPU for sampler and learner each."""
+
+    def shape(folder: Path) -> ModelShape:
+        return shape_of(QWEN2_5_3B)
+
+    monkeypatch.setattr("rft.run.memory.read_shape", shape)
+
+    def make(
+        *words: str,
+        gpu_gb: float = 80,
+        gpus: tuple[float, float] = (0.5, 0.5),
+        folder: Path = Path("new"),
+        **options: Any,
+    ) -> RunForecast:
+        shares = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=gpus[0], learner_gpus=gpus[1])
+        device = Device(ram_bytes=10**12, gpu_bytes=int(gpu_gb * 10**9))
+        run = run_of(*words).model_copy(update={"output_dir": str(folder)})
+        return forecast_with_sleep(run, PREPARED, device, shares, **options)
+
+    return make
+
+
+ALL_WEIGHTS = "learner.lora=null"
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "row"),
+    [
+        ([], {}, "never: the learner fits beside them"),
+        ([ALL_WEIGHTS], {"gpu_gb": 40}, "never: the run would not fit either"),
+        ([ALL_WEIGHTS], {"gpus": (1, 1)}, "never: samplers and learner share no GPU"),
+        (
+            [ALL_WEIGHTS, "loop.staleness=1"],
+            {},
+            "never: with loop.staleness=1 they work while the learner does",
+        ),
+        ([ALL_WEIGHTS], {"has_own_samplers": False}, "never: other runs use them as well"),
+        (["sampler.sleep=false", ALL_WEIGHTS], {}, None),
+        ([], {"gpus": (0, 0)}, None),
+        (["sampler=transformers"], {}, None),
+    ],
+)
+def test_samplers_that_stay_awake(
+    on_gpu: Callable[..., RunForecast], words: list[str], options: dict[str, Any], row: str | None
+) -> None:
+    made = on_gpu(*words, **options)
+    assert not made.sizes.samplers_sleep
+    assert made.rows().get("samplers sleep") == row
+
+
+def test_samplers_sleep_if_the_learner_fits_only_then(on_gpu: Callable[..., RunForecast]) -> None:
+    made = on_gpu(ALL_WEIGHTS)
+    assert made.sizes.samplers_sleep
+    assert made.warning() is None
+    # Of 80 GB, the sleeping engine keeps 15%. Weights in float32 and 16 bits, gradient and moments take 18 bytes each.
+    [learner] = [process for process in made.processes if process.name == "learner"]
+    assert made.limit_bytes(learner) == 68 * 10**9
+    assert learner.parts["weights"] + learner.parts["optimizer"] == 18 * 3_085_938_688 > 40 * 10**9
+    row = made.rows()["samplers sleep"]
+    assert row.startswith("during each step of the learner: beside them, the learner would need ")
+    assert row.endswith(" and have 40.0 GB")
+
+
+def test_a_configured_sleep_and_that_of_an_earlier_start(on_gpu: Callable[..., RunForecast], tmp_path: Path) -> None:
+    made = on_gpu("sampler.sleep=true")
+    assert made.sizes.samplers_sleep
+    assert "samplers sleep" not in made.rows()
+    (tmp_path / "manifest.json").write_text(json.dumps(made.facts()))
+    resumed = on_gpu(folder=tmp_path)
+    assert resumed.sizes == made.sizes
+    assert resumed.rows()["samplers sleep"] == "during each step of the learner: as at the first start of this run"
+    assert not on_gpu("sampler.sleep=false", folder=tmp_path).sizes.samplers_sleep
 
 
 def test_all_weights_without_room_are_refused(forecast: Callable[..., Forecast]) -> None:

@@ -15,6 +15,7 @@ from rft.cluster import Shares
 from rft.config.commands import load_training
 from rft.errors import LearnError, SampleError
 from rft.events import Event, PartsStarted
+from rft.memory import Sizes
 from rft.run import parts
 from rft.run.parts import SharedRay, open_parts
 
@@ -22,6 +23,7 @@ RUN = load_training(["experiment=quickstart"], "/nowhere")
 PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"), graders=())
 
 FAKE_SPEC = SimpleNamespace(place=SimpleNamespace(on_gpu=False), canaries=())
+SIZES = Sizes(completions_per_micro_batch=1)
 FACTS = [{"num_cache_blocks": 12300, "block_size": 16}]
 
 
@@ -90,7 +92,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         yield
 
     monkeypatch.setattr(parts, "grader_models", grader_models)
-    monkeypatch.setattr(parts, "_forecast", lambda *_: SimpleNamespace(sizes=None, facts=dict))
+    monkeypatch.setattr(parts, "_forecast", lambda *_, **__: SimpleNamespace(sizes=SIZES, facts=dict))
     monkeypatch.setattr(parts.build, "learner", learner)
     monkeypatch.setattr(parts, "workplace", workplace)
     return world

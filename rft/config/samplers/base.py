@@ -71,8 +71,8 @@ class SamplerConfig(Section):
         return 36
 
     @property
-    def sleeps(self) -> bool:
-        """Whether the engines free their memory while the learner works."""
+    def sleeps(self) -> bool | None:
+        """Whether the engines free their memory while the learner works; None leaves it to the memory forecast."""
         return False
 
     @property

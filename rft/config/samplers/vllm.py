@@ -34,10 +34,10 @@ class VllmSamplerConfig(ModelSamplerConfig):
     """How an adapter is served: `adapter` beside the base model, or `merged` into a clean copy of it, which samples
     faster and supports DoRA and any rank. null takes `merged` in float32, and `adapter` in 16 bits, in which merged
     weights would round small updates away."""
-    sleep: bool = False
-    """Whether the engines free their GPU memory while the learner works, so that it can use larger micro-batches.
-    Samplers and learner must share a GPU and take turns (`loop.staleness=0`). Each step copies the weights to main
-    memory and back."""
+    sleep: bool | Literal["auto"] = "auto"
+    """Whether the engines free their GPU memory while the learner works. Each step then copies their weights to main
+    memory and back. Samplers and learner must share a GPU and take turns (`loop.staleness=0`). `auto` lets them sleep
+    if the learner does not fit beside them otherwise."""
     engine: dict[str, Any] = {}
     """vLLM's own `EngineArgs` by name, such as `gpu_memory_utilization`; they override rft's settings."""
 
@@ -47,9 +47,9 @@ class VllmSamplerConfig(ModelSamplerConfig):
         return max(super().num_canary_tokens, 2 * int(self.engine.get("block_size") or 0) + 4)
 
     @property
-    def sleeps(self) -> bool:
-        """As configured."""
-        return self.sleep
+    def sleeps(self) -> bool | None:
+        """As configured; None for `auto`."""
+        return None if self.sleep == "auto" else self.sleep
 
     @property
     def gpus_spanned(self) -> int:
@@ -61,7 +61,7 @@ class VllmSamplerConfig(ModelSamplerConfig):
         return [*self._sleep_problems(staleness), *self._adapter_problems(lora, staleness)]
 
     def _sleep_problems(self, staleness: int) -> list[str]:
-        if not self.sleep or not staleness:
+        if not self.sleeps or not staleness:
             return []
         return [
             f"sampler.sleep=true: with loop.staleness={staleness} the samplers work while the learner does; remove "
@@ -115,7 +115,7 @@ class VllmSamplerConfig(ModelSamplerConfig):
 
     def why_alone(self, model: Mapping[str, Any]) -> str | None:
         """Return the reason why several runs cannot share the engine: merged adapters overwrite the base model."""
-        if self.sleep:
+        if self.sleeps:
             return "sampler.sleep=true lets the samplers sleep while one learner works; remove it to share engines"
         if self.shared().serving(model, "float32") == "adapter":
             return None
