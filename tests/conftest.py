@@ -19,16 +19,14 @@ from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status,
 # OpenMP reads it once, when torch is imported: tests build engines and learners in this very process, from threads of
 # their own, and vLLM does not stand it when those differ in their number of OpenMP threads.
 os.environ["OMP_NUM_THREADS"] = "1"
+# These change the output of commands.
+for name in ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "PYTHONWARNINGS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
 
 TESTS = Path(__file__).parent
 THEMES = sorted(folder.name for folder in TESTS.iterdir() if any(folder.rglob("test_*.py")) and folder.name != "e2e")
 """The folders of tests; each is a mark, so `pytest -m sweep` runs the tests of sweeps."""
 EMBEDDED = Path(__file__).parents[1] / "rft" / "embedded" / "model"
-SPECIAL = ["<unk>", "<pad>", "<|end|>", "<|user|>", "<|assistant|>"]
-TEMPLATE = (
-    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -183,9 +181,9 @@ def make_learner_spec() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a model with a character tokenizer: the embedded one, or an untrained one while there is none."""
-    return EMBEDDED if (EMBEDDED / "config.json").exists() else _untrained(tmp_path_factory.mktemp("tiny-model"))
+def tiny_model() -> Path:
+    """Folder of the embedded model, which has a character tokenizer."""
+    return EMBEDDED
 
 
 def _write_reward_model(folder: Path, *, num_labels: int = 1, seed: int = 0) -> Path:
@@ -217,41 +215,6 @@ def make_reward_model() -> Callable[..., Path]:
 def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a reward model of random weights; nobody may change it."""
     return _write_reward_model(tmp_path_factory.mktemp("reward-model"))
-
-
-def _untrained(folder: Path) -> Path:
-    import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, "\n", *map(chr, range(32, 127))])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[0]))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    core.decoder = decoders.Fuse()
-    core.add_special_tokens(SPECIAL)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token=SPECIAL[0], pad_token=SPECIAL[1], eos_token=SPECIAL[2], chat_template=TEMPLATE
-    )
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            initializer_range=0.1,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

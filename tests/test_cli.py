@@ -32,7 +32,9 @@ Rft = Callable[..., tuple[int, str, str]]
 
 def rft_alone(folder: Path, *words: str, imports: str = "") -> tuple[int, str, str]:
     """The same in a process of its own, without anything heavy imported but `imports`."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, cwd=folder)
+    # The first import of a library compiles it, and may warn of its syntax.
+    python = [sys.executable, "-W", "ignore::SyntaxWarning"]
+    done = subprocess.run([*python, "-c", PROGRAM, *words], capture_output=True, text=True, cwd=folder)
     *said, imported = done.stderr.splitlines(keepends=True)
     assert imported.split() == ["imported:", *imports.split()]
     return done.returncode, done.stdout, "".join(said)

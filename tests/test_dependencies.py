@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from rft.imports import EXTRA_OF
-from tests.parsed import parsed
+from tests.parsed import parsed, statements
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -48,7 +48,7 @@ def imported() -> Iterator[tuple[str, Path]]:
     """Every package of others that the code imports, wherever it does."""
     own = {"rft", "graders", "hydra_plugins"}
     for file in [*ROOT.glob("rft/**/*.py"), *ROOT.glob("graders/**/*.py"), *ROOT.glob("hydra_plugins/**/*.py")]:
-        for node in ast.walk(parsed(file)):
+        for node in statements(parsed(file)):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from tests.parsed import parsed
+from tests.parsed import STATEMENTS, parsed
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,8 +67,10 @@ def part_of(module: str) -> str:
 
 
 def nodes_of(tree: ast.AST, *, on_import: bool) -> Iterator[ast.AST]:
-    """All nodes, or only those that run on import: not those in functions or for type checkers."""
+    """All statements, or only those that run on import: not those in functions or for type checkers."""
     for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, STATEMENTS):
+            continue
         is_typing = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
         if not (on_import and (is_typing or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))):
             yield node

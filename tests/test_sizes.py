@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parsed import parsed
+from tests.parsed import parsed, statements
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("rft", "graders", "hydra_plugins", "tests", "benchmarks", "scripts")
@@ -30,7 +30,7 @@ def lines_of(file: Path) -> int:
 
 def functions_of(file: Path) -> Iterator[tuple[str, int]]:
     """Each function of a file, as `rft/loop.py:39 train`, with its number of lines."""
-    for node in ast.walk(parsed(file)):
+    for node in statements(parsed(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             yield f"{name_of(file)}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
