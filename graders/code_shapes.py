@@ -218,7 +218,7 @@ def _entry_point(item: Mapping[str, Any]) -> str:
     if isinstance(metadata, str):
         try:
             metadata = json.loads(metadata)
-        except ValueError:
+        except (ValueError, RecursionError):
             metadata = None
     named = [item.get("entry_point"), item.get("fn_name")]
     named += [metadata.get("func_name")] if isinstance(metadata, Mapping) else []

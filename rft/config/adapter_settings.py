@@ -125,7 +125,7 @@ def given_keys(overrides: Sequence[str]) -> set[str]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, ValueError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError("run", [f"{file} cannot be read: {' '.join(str(error).split())}"]) from error
     if not isinstance(values, dict):
         raise UsageError("run", [f"{file} contains no configuration; rft did not write it"])

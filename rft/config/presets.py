@@ -116,7 +116,7 @@ def explained(error: Exception) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         return f"{error.name}: invalid YAML: {error.reason} at position {error.position}"
     if isinstance(error, RecursionError):
-        return "a preset's defaults refer to the preset itself; remove that line"
+        return "a preset's defaults refer to the preset itself, or a preset nests too deeply; remove that part"
     if isinstance(error, UnicodeDecodeError):
         return f"a preset is not UTF-8 text: {error}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:

@@ -142,7 +142,7 @@ def _read(copy: Place) -> bytes:
 def _plain_values(text: bytes, where: str) -> dict[str, Any]:
     try:
         values: Any = yaml.safe_load(text.decode("utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError("resume", [f"{where} cannot be read: {' '.join(str(error).split())}"]) from error
     if not isinstance(values, dict):
         raise UsageError("resume", [f"{where} contains no configuration; rft did not write it"])

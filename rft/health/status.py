@@ -74,7 +74,7 @@ def read_status(folder: Path) -> RunStatus:
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="ascii"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OutputError("status", [f"{file} is damaged: {error}"]) from error
     if not isinstance(content, dict):
         raise OutputError("status", [f"{file} is damaged: it is no JSON object"])

@@ -163,18 +163,19 @@ def _mark(checkpoint: Path) -> dict[str, Any] | None:
     """Return the content of `complete.json`; None if it is damaged."""
     try:
         mark = json.loads((checkpoint / COMPLETE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     is_mark = isinstance(mark, dict) and type(mark.get("step")) is int and isinstance(mark.get("files", {}), dict)
     return mark if is_mark and all(map(_is_seal, mark.get("files", {}).values())) else None
 
 
-def _is_seal(entry: object) -> bool:
+def _is_seal(seal: Any) -> bool:
+    """Whether an entry of `complete.json` has the size and the SHA-256 of a file."""
     return (
-        isinstance(entry, dict)
-        and entry.keys() == {"bytes", "sha256"}
-        and type(entry["bytes"]) is int
-        and isinstance(entry["sha256"], str)
+        isinstance(seal, dict)
+        and seal.keys() == {"bytes", "sha256"}
+        and type(seal["bytes"]) is int
+        and isinstance(seal["sha256"], str)
     )
 
 

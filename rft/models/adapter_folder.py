@@ -103,7 +103,7 @@ def max_rank(adapter: Adapter) -> int:
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _error(f"{file} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise _error(f"{file} contains no JSON object; copy the adapter again")

@@ -250,7 +250,7 @@ def _read_template(path: Path) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _error(f"{path} cannot be read: {error}; copy or download the model again") from error
     if not isinstance(content, dict):
         raise _error(f"{path} contains no JSON object; copy or download the model again")

@@ -111,7 +111,7 @@ def _read_index(path: Path) -> dict[str, str] | str:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{path.name} cannot be read: {error}; {_AGAIN}"
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
@@ -136,7 +136,7 @@ def _read_header(path: Path) -> dict[str, Tensor] | str:
             header = json.loads(file.read(length))
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"has a header that is not JSON ({error}); {_AGAIN}"
     try:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}

@@ -116,6 +116,6 @@ def _opened(path: Path) -> BinaryIO:
 def _parsed(raw: bytes) -> dict[str, Any] | None:
     try:
         line = json.loads(raw)
-    except ValueError:  # also for bytes that are not UTF-8
+    except (ValueError, RecursionError):  # ValueError also for bytes that are not UTF-8
         return None
     return line if isinstance(line, dict) else None

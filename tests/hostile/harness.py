@@ -1,8 +1,8 @@
 """Hostile values, and a watch over what the code under test does with them.
 
-Every property says: a clear error or success, no code run, no file touched outside of the folder of the test. The tests
-run a few hundred cases from fixed seeds. `make fuzz` takes new seeds, and RFT_FUZZ_CASES is its number of cases of each
-property.
+Every property requires a clear error or success, no code run, and no file touched outside the working folder. pytest
+runs a few hundred cases from fixed seeds. `make fuzz` (`tests/hostile/__main__.py`) runs 10,000 cases, guided by the
+coverage of rft.
 """
 
 from __future__ import annotations
@@ -10,21 +10,29 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-from hypothesis import HealthCheck, settings, target
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.database import DirectoryBasedExampleDatabase
 
-import rft
+from rft.config.commands import load_training
 from rft.errors import RftError
 
-FUZZ_CASES = int(os.environ.get("RFT_FUZZ_CASES", "0"))
+CASE_S = 60
+"""Seconds after which a case counts as a hang."""
+FAILURES = os.environ.get("RFT_FUZZ_FAILURES")
+"""Folder with failing cases of the fuzzer. If it is set, pytest repeats and shrinks them instead of the usual cases."""
+
+TARGET = "/etc/passwd"
+"""A file that no stranger's data may make rft read."""
 
 PAYLOADS = (
     "",
@@ -32,8 +40,8 @@ PAYLOADS = (
     "\ud800",
     "..",
     "../../../etc/passwd",
-    "/etc/passwd",
-    "file:///etc/passwd",
+    TARGET,
+    f"file://{TARGET}",
     "~root",
     "${oc.env:HOME}",
     "${oc.create:${oc.env:HOME}}",
@@ -53,24 +61,56 @@ PAYLOADS = (
 )
 """Texts that have broken parsers, templates, shells and paths."""
 
+
+class Deep(bytes):
+    """JSON or YAML that nests more deeply than Python's parsers follow. Prints in short."""
+
+    def __new__(cls, opening: bytes) -> Deep:
+        return super().__new__(cls, opening * 20_000)
+
+    def __repr__(self) -> str:
+        return f"Deep({self[: len(self) // 20_000]!r})"
+
+
+DEEP = (Deep(b"["), Deep(b'{"a":'))
+
 FORBIDDEN = (
-    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn", "subprocess.Popen"),
-    *("socket.connect", "socket.getaddrinfo", "pickle.find_class", "os.remove", "os.rename", "shutil.rmtree"),
+    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.spawn", "subprocess.Popen", "os.putenv"),
+    *("socket.connect", "socket.getaddrinfo", "pickle.find_class", "ctypes.dlopen"),
 )
-"""Audit events of Python that reading a stranger's data must not cause."""
+"""Audit events of Python, by their beginning, that reading a stranger's data must not cause."""
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
+"""Audit events that change a folder; allowed in the working folder."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-def cases(in_ci: int) -> Callable[[Any], Any]:
-    """The number of cases of a property: `in_ci` from a fixed seed, or those of `make fuzz`."""
-    return settings(
-        max_examples=FUZZ_CASES or in_ci,
-        derandomize=not FUZZ_CASES,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        print_blob=True,
-    )
+def cases(in_ci: int, *, in_fuzz: int) -> Callable[[Any], Any]:
+    """Set the number of cases of a property.
+
+    Args:
+        in_ci: Cases of pytest, from a fixed seed.
+        in_fuzz: Cases of `make fuzz`: fewer if a case takes long.
+    """
+
+    def decorate(test: Any) -> Any:
+        test.fuzz_cases = in_fuzz
+        return settings(
+            max_examples=in_ci,
+            derandomize=FAILURES is None,
+            database=DirectoryBasedExampleDatabase(FAILURES) if FAILURES else None,
+            phases=(Phase.reuse, Phase.shrink) if FAILURES else (Phase.explicit, Phase.generate, Phase.shrink),
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        )(test)
+
+    return decorate
+
+
+@cache
+def warm_up() -> None:
+    """Import the libraries that the first composition imports, so that no case does."""
+    load_training(["experiment=quickstart"])
 
 
 def texts() -> st.SearchStrategy[str]:
@@ -125,7 +165,7 @@ def damaged(draw: st.DrawFn, whole: Sequence[bytes]) -> bytes:
                 content[at:at] = draw(st.binary(max_size=8))
             case _:
                 del content[at:]
-    return bytes(content) if draw(st.integers(0, 9)) else draw(st.binary(max_size=64))
+    return bytes(content) if draw(st.integers(0, 9)) else draw(st.binary(max_size=64) | st.sampled_from(DEEP))
 
 
 def as_json(value: Any) -> bytes:
@@ -144,11 +184,11 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 class Watch:
     """Records forbidden events of one thread while it is active.
 
-    Audit hooks cannot be removed, so there is one for all tests. Threads of other tests may still run.
+    Audit hooks cannot be removed, so all tests share one. Threads of other tests may still run.
     """
 
     def __init__(self) -> None:
-        self.folder: Path | None = None
+        self.folder: str | None = None
         self.thread = 0
         self.events: list[str] = []
         sys.addaudithook(self._hook)
@@ -156,53 +196,57 @@ class Watch:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.folder is None or self.thread != threading.get_ident():
             return
-        if event in FORBIDDEN or (event == "open" and self._is_escape(*arguments[:3])):
+        match event:
+            case "open":
+                path, _, flags = arguments
+                writes = isinstance(flags, int) and bool(flags & _WRITING)
+                is_harmful = self._is_outside(path) if writes else self._climbs(path) or self._real(path) == TARGET
+            case _ if event in CHANGES:
+                is_harmful = any(map(self._is_outside, arguments[:2]))
+            case _:
+                is_harmful = event.startswith(FORBIDDEN)
+        if is_harmful:
             self.events.append(f"{event}{arguments}")
 
-    def _is_escape(self, path: object, _: object, flags: object) -> bool:
-        if not isinstance(path, (str, bytes)) or not isinstance(flags, int) or not flags & _WRITING:
+    def _climbs(self, path: object) -> bool:
+        """Whether a path leads out of the working folder by `..`."""
+        if not isinstance(path, str) or ".." not in Path(path).parts:
             return False
-        name = os.fsdecode(path)
-        return (
-            ".pyc" not in name and name != os.devnull and not Path(name).absolute().is_relative_to(self.folder or "/")
+        return Path(os.path.join(self.folder or "/", path)).is_relative_to(self.folder or "/") and self._is_outside(
+            path
         )
+
+    def _is_outside(self, path: object) -> bool:
+        name = self._real(path)
+        return name not in ("", os.devnull) and ".pyc" not in name and not Path(name).is_relative_to(self.folder or "/")
+
+    def _real(self, path: object) -> str:
+        """Return the absolute path behind links; empty for a file descriptor, and for a name that no file has."""
+        if not isinstance(path, (str, bytes)) or "\x00" in (name := os.fsdecode(path)):
+            return ""
+        return os.path.realpath(name)
 
 
 WATCH = Watch()
 
 
 @contextmanager
-def harmless(folder: Path) -> Iterator[None]:
-    """Check that a block ends well or with an error of rft, and touches nothing outside of the folder."""
-    WATCH.events, WATCH.folder, WATCH.thread = [], folder, threading.get_ident()
-    lines: set[tuple[str, int]] = set()
+def harmless() -> Iterator[None]:
+    """Check that a block ends well or with an error of rft, and touches nothing outside the working folder."""
+    WATCH.events, WATCH.folder, WATCH.thread = [], os.path.realpath("."), threading.get_ident()
+    before = signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(CASE_S)
     try:
-        with _counted_lines(lines) if FUZZ_CASES else nullcontext():
-            yield
+        yield
     except RftError as error:
         assert str(error) and "Traceback" not in str(error)
     finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
         WATCH.folder = None
-    if FUZZ_CASES:
-        target(float(len(lines)), label="lines of rft")  # guides the search: a case that runs more code is better
     assert WATCH.events == []
     assert not Path("code_ran").exists()
 
 
-@contextmanager
-def _counted_lines(lines: set[tuple[str, int]]) -> Iterator[None]:
-    """Collect the lines of rft that a block runs."""
-    root = str(Path(rft.__file__).parent)
-
-    def trace(frame: FrameType, _: str, __: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(root):
-            return None
-        lines.add((frame.f_code.co_filename, frame.f_lineno))
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
+def _give_up(*_: object) -> NoReturn:
+    raise AssertionError(f"the case did not end within {CASE_S} s")

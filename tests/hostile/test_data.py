@@ -58,41 +58,35 @@ LINES: list[Any] = [
 CSV = [b"prompt,answer\n2 + 2 = ?,4\n", b'prompt;answer\n"a";b\n', "prompt\tanswer\n\u2028\t4\n".encode()]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@cases(30)
+@cases(30, in_fuzz=900)
 @given(
     rows=st.lists(mutated(ROWS, KEYS) | values(KEYS), min_size=1, max_size=4),
     columns=mutated([{}, {"prompt": "answer"}]),
 )
-def test_rows(rows: list[Any], columns: Any, folder: Path) -> None:
+def test_rows(rows: list[Any], columns: Any) -> None:
     Path("tasks.jsonl").write_bytes(b"\n".join(map(as_json, rows)))
     names = {str(ours): str(theirs) for ours, theirs in columns.items()} if isinstance(columns, dict) else {}
-    with harmless(folder):
+    with harmless():
         tasks = read_tasks("tasks.jsonl", key="data.train", split=Split.TRAIN, columns=names, system="Be brief.")
         assert all(task.id and task.messages for task in tasks)
 
 
-@cases(30)
+@cases(30, in_fuzz=900)
 @given(
     content=damaged([*CSV, b"\n".join(map(as_json, ROWS)), gzip.compress(as_json(ROWS[0]), mtime=0)]),
     suffix=st.sampled_from([".jsonl", ".csv", ".tsv", ".json", ".jsonl.gz", ".csv.gz"]),
 )
-def test_bytes(content: bytes, suffix: str, folder: Path) -> None:
+def test_bytes(content: bytes, suffix: str) -> None:
     Path(f"tasks{suffix}").write_bytes(content)
-    with harmless(folder):
+    with harmless():
         read_tasks(f"tasks{suffix}", key="data.train", split=Split.TRAIN, columns={}, system=None)
 
 
-@cases(30)
+@cases(30, in_fuzz=900)
 @given(lines=st.lists(mutated(LINES, KEYS), min_size=1, max_size=4), phase=st.sampled_from([None, "train"]))
-def test_recorded_completions(lines: list[Any], phase: Any, folder: Path) -> None:
+def test_recorded_completions(lines: list[Any], phase: Any) -> None:
     os.makedirs("run", exist_ok=True)
     Path("run", "rollouts.jsonl").write_bytes(b"".join(as_json(line) + b"\n" for line in lines))
-    with harmless(folder):
+    with harmless():
         groups = read_completions("run", columns={}, phase=phase)
         assert sum(len(group.rollouts) for group in groups) <= len(lines)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("hypothesis")
-from fastapi.testclient import TestClient
+import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,34 +90,28 @@ BODIES: list[Any] = [
 BODY_KEYS = ["prompt", "messages", "completion", "completions", "item", "answer", "role", "content"]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@cases(30)
+@cases(30, in_fuzz=900)
 @given(
     spec=mutated(SPECS, SPEC_KEYS),
     formula=st.none() | st.sampled_from(FORMULAS) | texts(),
     text=texts(),
     item=mutated([{"answer": "4"}]),
 )
-def test_openai_graders(spec: Any, formula: str | None, text: str, item: Any, folder: Path) -> None:
+def test_openai_graders(spec: Any, formula: str | None, text: str, item: Any) -> None:
     if formula is not None and isinstance(spec, dict) and spec.get("type") == "multi":
         spec["calculate_output"] = formula
     try:
-        with harmless(folder):
+        with harmless():
             result = run({"grader": spec, "model_sample": text, "item": item})
             assert result["reward"] is None or math.isfinite(result["reward"])
     except SpecError as error:
         assert error.problems and all(problem.startswith("$") for problem in error.problems)
 
 
-@cases(30)
+@cases(30, in_fuzz=900)
 @given(entry=mutated(ENTRIES, ENTRY_KEYS) | values(ENTRY_KEYS))
-def test_entries_of_graders(entry: Any, folder: Path) -> None:
-    with harmless(folder):
+def test_entries_of_graders(entry: Any) -> None:
+    with harmless():
         problems = grader_problems("g", entry)
         assert all(isinstance(problem, str) and problem.startswith("graders.g") for problem in problems)
         if not problems:
@@ -129,19 +121,26 @@ def test_entries_of_graders(entry: Any, folder: Path) -> None:
                 load_grader("g", entry)
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    file = tmp_path_factory.mktemp("graders") / "mine.py"
-    file.write_text("async def g(completion, task): return float(completion == task.item.get('answer'))\n")
-    app = create_app([load_grader("g", {"use": f"{file}:g"})], limits=ServiceLimits(max_completions=5))
-    with TestClient(app, base_url="http://localhost") as client:
-        yield client
+@cache
+def service() -> tuple[asyncio.Runner, httpx.AsyncClient]:
+    """The grader service in this thread, where `harmless` watches it."""
+    runner = asyncio.Runner()
+    atexit.register(runner.close)
+    grader = load_grader("g", {"use": f"{Path(__file__).with_name('exact_grader.py')}:grade"})
+    app = create_app([grader], limits=ServiceLimits(max_completions=5))
+
+    async def start() -> httpx.AsyncClient:
+        await app.router.lifespan_context(app).__aenter__()
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost")
+
+    return runner, runner.run(start())
 
 
-@cases(40)
+@cases(40, in_fuzz=900)
 @given(body=mutated(BODIES, BODY_KEYS).map(as_json) | damaged([as_json(body) for body in BODIES]))
-def test_bodies_of_requests(body: bytes, client: TestClient, folder: Path) -> None:
-    with harmless(folder):
-        response = client.post("/grade", content=body)
+def test_bodies_of_requests(body: bytes) -> None:
+    runner, client = service()
+    with harmless():
+        response = runner.run(client.post("/grade", content=body))
     assert response.status_code in (200, 400, 413, 422)
     assert response.status_code == 200 or response.json()["detail"]

@@ -98,6 +98,12 @@ def flip(file: Path) -> None:
             lambda folder: (folder / "complete.json").write_text('{"step": 7, "files": {"a": 3}}'),
             "complete.json is torn or altered",
         ),
+        (
+            lambda folder: (folder / "complete.json").write_text(
+                '{"step": 7, "files": {"model.safetensors": {"bytes": null, "sha256": ""}}}'
+            ),
+            "complete.json is torn or altered",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, spoil: Callable[[Path], object], problem: str) -> None:
