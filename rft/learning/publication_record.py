@@ -86,19 +86,21 @@ class PublicationRecord:
             newest: Publication of the learner after its weights were restored.
 
         Raises:
-            LearnError: The restored weights differ from the saved ones.
+            LearnError: The restored weights differ from the saved ones, or the record is damaged.
         """
         folder = checkpoint / FOLDER
-        record: list[dict[str, Any]] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        saved = Policy(**record[-1]["policy"])
+        try:
+            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            saved = Policy(**record[-1]["policy"])
+            older = [_from_json(entry, folder) for entry in record[:-1]]
+        except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+            raise LearnError(f"{folder / _RECORD} is damaged: {type(error).__name__}: {error}") from error
         if saved != newest.policy:
             raise LearnError(
                 f"the weights restored from {checkpoint} differ from the saved ones: saved was {_named([saved])}, "
                 f"restored was {_named([newest.policy])}; restore the run's base model, or start a new run"
             )
-        for entry in record[:-1]:
-            self._kept.append(_from_json(entry, folder))
-        self._kept.append(newest)
+        self._kept.extend([*older, newest])
 
 
 def _refusal(wrong: Sequence[Rollout], *, known: Iterable[Policy], oldest: int, steps_done: int) -> str:
@@ -133,6 +135,8 @@ def _to_json(publication: Publication) -> dict[str, Any]:
 def _from_json(entry: dict[str, Any], folder: Path) -> Publication:
     policy, config = Policy(**entry["policy"]), entry["adapter_config"]
     file = folder / f"{policy.name}.safetensors"
+    if file.parent != folder:
+        raise ValueError(f"the fingerprint {policy.fingerprint!r} leads out of the folder")
     weights = (
         FullWeights(policy=policy, tensors=mapped(file))
         if config is None

@@ -90,9 +90,14 @@ def read_shard(run_folder: Path, step: int) -> list[GradedGroup]:
     except (OSError, SafetensorError) as error:
         raise LearnError(f"step {step} cannot be made again: {path} cannot be read: {error}") from error
     digest = about.pop(_SHA256, "")
-    if digest != _digest(tensors, about) or about["step"] != str(step):
+    if digest != _digest(tensors, about) or about.get("step") != str(step):
         raise LearnError(f"step {step} cannot be made again: {path} is damaged: its content does not match its SHA-256")
-    return _groups(tensors, about)
+    try:
+        return _groups(tensors, about)
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise LearnError(
+            f"step {step} cannot be made again: {path} is no batch of rft: {type(error).__name__}: {error}"
+        ) from error
 
 
 def remove_shards(run_folder: Path, *, up_to: int) -> None:

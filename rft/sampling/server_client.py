@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from rft.types import StopReason
 
 SEES_FOLDER = "the server must see this folder under the same path (sampler.adapter_folder), read it"
 NO_LOGPROBS = "no log-probabilities of a prompt"
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""Errors from reading a reply that does not follow the server's protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,14 @@ class Completion:
     stop: StopReason
     """Reason for the end of the completion."""
 
+    def __post_init__(self) -> None:
+        if not all(type(token) is int for token in self.token_ids):
+            raise TypeError("a token id is not an integer")
+        if not all(isinstance(logprob, int | float) and math.isfinite(logprob) for logprob in self.logprobs):
+            raise ValueError("a log-probability is not a finite number")
+        if not isinstance(self.text, str):
+            raise TypeError("the text is not a string")
+
 
 class ServerClient(Protocol):
     """A client of one server. All its methods run in one event loop.
@@ -96,7 +107,8 @@ class ServerClient(Protocol):
         """Sample one completion.
 
         Raises:
-            KeyError, TypeError, ValueError: The reply lacks a part of the completion.
+            LookupError, TypeError, ValueError, AttributeError, RecursionError: The reply lacks a part of the
+                completion (`MALFORMED`).
         """
 
     async def score(self, model: str, ids: Sequence[int], salt: str) -> tuple[float, ...]:

@@ -28,7 +28,7 @@ from rft.models.base_model import load_tokenizer
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
 from rft.sampling.lora_modules import refuse, take_apart, unmatched_problem
 from rft.sampling.merging import BaseWeights, touched, unmatched
-from rft.sampling.server_client import SampleRequest, ServerClient
+from rft.sampling.server_client import MALFORMED, SampleRequest, ServerClient
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
 from rft.types import Adapter, FullWeights, Policy, Rollout
@@ -212,7 +212,7 @@ class ServerEngine:
                 stop=completion.stop,
                 policy=policy,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise SampleError(
                 f"the server's completion of task {request.task_id} lacks token ids, log-probabilities or a reason for "
                 f"its end: {type(error).__name__}: {error}"

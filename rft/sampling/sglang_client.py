@@ -15,7 +15,15 @@ import openai
 
 from rft.config.samplers.remote import RemoteSamplerConfig
 from rft.errors import SampleError, SyncError
-from rft.sampling.server_client import NO_LOGPROBS, SEES_FOLDER, Completion, Connection, SampleRequest, ServedModel
+from rft.sampling.server_client import (
+    MALFORMED,
+    NO_LOGPROBS,
+    SEES_FOLDER,
+    Completion,
+    Connection,
+    SampleRequest,
+    ServedModel,
+)
 from rft.types import StopReason
 
 NEUTRAL = {
@@ -57,10 +65,10 @@ class SglangClient:
         try:
             info = await self._connection.get_json("/server_info")
             self._base_name = info["model_path"]
-        except (openai.OpenAIError, ValueError, KeyError, TypeError) as error:
+            missing = _missing_options(info, max_lora_rank)
+        except (openai.OpenAIError, *MALFORMED) as error:
             remedy = "sampler.url is the address of SGLang's native API, without /v1"
             raise self._connection.failure("it does not report its options", error, remedy=remedy) from error
-        missing = _missing_options(info, max_lora_rank)
         if missing:
             raise SampleError(f"the server at {self._connection.url}: start it with {' '.join(missing)}")
         return ServedModel(name=self._base_name, max_context_tokens=info.get("context_length"))
@@ -98,7 +106,7 @@ class SglangClient:
             if [token for _, token, *_ in rows] != list(ids):
                 raise ValueError("their tokens differ from the prompt's")
             return tuple(float(logprob) for logprob, *_ in rows[1:])  # the first token has no log-probability
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise self._connection.failure(f"{NO_LOGPROBS} (input_token_logprobs)", error) from error
 
     async def score_last(self, model: str, ids: Sequence[int], salt: str) -> tuple[float, int | None]:
@@ -109,7 +117,7 @@ class SglangClient:
         try:
             [[logprob, *_]] = info["output_token_ids_logprobs"][0]
             return float(logprob), info.get("cached_tokens")
-        except (LookupError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise self._connection.failure(_lacks("output_token_ids_logprobs", info), error) from error
 
     async def top_gap(self, model: str, ids: Sequence[int], salt: str, temperature: float) -> float:
@@ -120,7 +128,7 @@ class SglangClient:
         try:
             best, second = sorted((row[0] for row in info["output_top_logprobs"][0]), reverse=True)
             return float(best - second)
-        except (LookupError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise self._connection.failure(_lacks("output_top_logprobs", info), error) from error
 
     async def load_adapter(self, name: str, folder: Path) -> None:
@@ -175,7 +183,7 @@ class SglangClient:
         try:
             reply: dict[str, Any] = await self._connection.post_json("/generate", body)
             num_read = reply["meta_info"]["prompt_tokens"]
-        except (openai.OpenAIError, ValueError, KeyError, TypeError) as error:
+        except (openai.OpenAIError, *MALFORMED) as error:
             raise self._connection.failure(f"no completion of {model}", error) from error
         if num_read != len(prompt_ids):
             raise SampleError(

@@ -5,7 +5,7 @@ Fields beyond OpenAI's API are vLLM's own (`vllm/entrypoints/openai/completion/p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ import openai
 
 from rft.config.samplers.remote import RemoteSamplerConfig
 from rft.errors import SampleError, SyncError
-from rft.sampling.server_client import NO_LOGPROBS, SEES_FOLDER, Completion, Connection, SampleRequest, ServedModel
+from rft.sampling.server_client import (
+    MALFORMED,
+    NO_LOGPROBS,
+    SEES_FOLDER,
+    Completion,
+    Connection,
+    SampleRequest,
+    ServedModel,
+)
 from rft.types import StopReason
 
 NEUTRAL = {
@@ -52,11 +60,11 @@ class VllmClient:
         """
         try:
             reply = await self._connection.get_json("/models")
-        except (openai.OpenAIError, ValueError) as error:
+            for model in reply.get("data", ()):
+                if not model.get("parent"):  # an adapter names its base model here
+                    return ServedModel(name=model["id"], max_context_tokens=model.get("max_model_len"))
+        except (openai.OpenAIError, *MALFORMED) as error:
             raise self._connection.failure("it does not list its models", error) from error
-        for model in reply.get("data", ()):
-            if not model.get("parent"):  # an adapter names its base model here
-                return ServedModel(name=model["id"], max_context_tokens=model.get("max_model_len"))
         raise SampleError(f"the server at {self._connection.url} serves no base model")
 
     async def sample(self, request: SampleRequest) -> Completion:
@@ -82,24 +90,30 @@ class VllmClient:
     async def score(self, model: str, ids: Sequence[int], salt: str) -> tuple[float, ...]:
         """Compute the log-probabilities of a sequence anew: `prompt_logprobs` bypasses the prefix cache."""
         choice = await self._complete(model, ids, salt, max_tokens=1, temperature=1.0, prompt_logprobs=0)
-        rows: Sequence[Mapping[str, Any] | None] = choice.get("prompt_logprobs") or ()
+        rows = choice.get("prompt_logprobs") or ()
         try:
-            return tuple(row[str(token)]["logprob"] for row, token in zip(rows[1:], ids[1:], strict=True))  # type: ignore[index]
-        except (KeyError, TypeError, ValueError) as error:
+            return tuple(float(row[str(token)]["logprob"]) for row, token in zip(rows[1:], ids[1:], strict=True))
+        except MALFORMED as error:
             raise self._connection.failure(f"{NO_LOGPROBS} (prompt_logprobs)", error) from error
 
     async def score_last(self, model: str, ids: Sequence[int], salt: str) -> tuple[float, int | None]:
         """Compute the log-probability of a sequence's last token through the prefix cache."""
         options = {"logprobs": 1, "logprob_token_ids": [ids[-1]], "return_tokens_as_token_ids": True}
         choice = await self._complete(model, ids[:-1], salt, max_tokens=1, temperature=1.0, **options)
-        logprob = choice["logprobs"]["top_logprobs"][0][f"token_id:{ids[-1]}"]
-        return logprob, (choice["usage"].get("prompt_tokens_details") or {}).get("cached_tokens")
+        try:
+            logprob = float(choice["logprobs"]["top_logprobs"][0][f"token_id:{ids[-1]}"])
+            return logprob, (choice["usage"].get("prompt_tokens_details") or {}).get("cached_tokens")
+        except MALFORMED as error:
+            raise self._connection.failure(f"{NO_LOGPROBS} (top_logprobs)", error) from error
 
     async def top_gap(self, model: str, ids: Sequence[int], salt: str, temperature: float) -> float:
         """Return the difference between the log-probabilities of the two most likely next tokens."""
         choice = await self._complete(model, ids, salt, max_tokens=1, temperature=temperature, logprobs=2)
-        best, second = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)[:2]
-        return float(best - second)
+        try:
+            best, second = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)[:2]
+            return float(best - second)
+        except MALFORMED as error:
+            raise self._connection.failure(f"{NO_LOGPROBS} (top_logprobs)", error) from error
 
     async def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter into the server."""
@@ -140,12 +154,13 @@ class VllmClient:
         try:
             reply = await self._connection.post_json("/completions", body)
             [choice] = reply["choices"]
-        except (openai.OpenAIError, ValueError, KeyError) as error:
+            sampled, read_ids = reply.get("model"), choice.get("prompt_token_ids")
+        except (openai.OpenAIError, *MALFORMED) as error:
             raise self._connection.failure(f"no completion of {model}", error) from error
         url = self._connection.url
-        if reply.get("model") != model:
-            raise SampleError(f"the server at {url} sampled {reply.get('model')}, not {model}")
-        if choice.get("prompt_token_ids") != list(prompt_ids):
+        if sampled != model:
+            raise SampleError(f"the server at {url} sampled {sampled}, not {model}")
+        if read_ids != list(prompt_ids):
             raise SampleError(
                 f"the server at {url} did not return the token ids of the prompt that it read (return_token_ids); rft "
                 "needs vLLM 0.32 or later"
