@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import math
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
