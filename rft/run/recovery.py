@@ -131,6 +131,7 @@ class RecoveringLearner:
 
     async def close(self) -> None:
         """Close the learner, then kill its processes. The loss of a process is only a warning here."""
+        self.max_restarts = 0  # a sampler that is replaced at the end may still ask for weights
         try:
             await self._learner.close()
         except LearnerLost as lost:
@@ -166,10 +167,11 @@ class RecoveringLearner:
                     return
                 except LearnerLost as another:
                     lost = another
-        except RftError as error:
+        except Exception as error:
             self._learner.kill()  # it may lack steps
             if self._resting is not None:  # which may sleep, although requests wait
-                self._resting.fail(error)
+                text = f"the learner cannot start again: {type(error).__name__}: {error}"
+                self._resting.fail(error if isinstance(error, RftError) else LearnError(text))
             raise
         finally:
             self.is_restarting = False
@@ -207,9 +209,9 @@ class RecoveringLearner:
         await self._redo(range(self._restored_step + 1, self._steps_done + 1))
         if resting is not None:
             await self._learner.release_memory()
-            current = _find(resting.policy, await self._learner.history())
-            if wakes and current is not None:  # else the load of a newer policy follows
-                await resting.wake(current)
+            target = _find(resting.target, await self._learner.history())
+            if wakes and target is not None:  # else the load of a newer policy follows
+                await resting.wake(target)
         seconds = time.monotonic() - began
         self._emit(Notice(text=f"the learner is back at step {self._steps_done} after {seconds:.0f} s"))
 

@@ -65,6 +65,11 @@ class Fleet:
         return self._roster.policy
 
     @property
+    def target(self) -> Policy:
+        """The policy of the last load, which may still be under way."""
+        return self._roster.target
+
+    @property
     def samplers(self) -> tuple[SamplerHandle, ...]:
         """The samplers that serve this run now."""
         return tuple(member.sampler for member in self._roster.members)
@@ -138,10 +143,10 @@ class Fleet:
         await self._ask_all(self._engines.present, "sleep", "to free their memory")
 
     async def wake(self, publication: Publication) -> None:
-        """Wake all samplers under the current policy. Requests that waited continue.
+        """Wake all samplers under the target. Requests that waited continue.
 
         Args:
-            publication: A publication of the current policy.
+            publication: A publication of the target.
 
         Raises:
             LearnerLost: The learner's process died, and the weights of the policy with it.

@@ -81,6 +81,11 @@ class Roster:
                 self._replacements.start(sampler, f"{sampler.name} was lost by another run")
 
     @property
+    def target(self) -> Policy:
+        """The policy of the last load, which may still be under way."""
+        return self._published.target
+
+    @property
     def has_enough(self) -> bool:
         """Whether at least `sampler.min_actors` samplers serve."""
         return len(self.members) >= self._settings.min_actors
@@ -373,7 +378,7 @@ class Roster:
             await stream.until_idle()
 
     async def wake(self, publication: Publication) -> None:
-        """Wake the samplers under the current policy. Lost samplers are replaced later.
+        """Wake the samplers under the target. Lost samplers are replaced later.
 
         Raises:
             LearnerLost: The learner's process died, and the weights of the policy with it.

@@ -300,6 +300,10 @@ class FakeRestingFleet:
         self.is_asleep = False
         self.story: list[str] = []
 
+    @property
+    def target(self) -> Policy:
+        return self.policy
+
     async def sleep(self) -> None:
         self.is_asleep = True
         self.story.append("sleep")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ObjectLostError
 
-from rft.errors import LearnerLost
+from rft.errors import LearnerLost, LearnError
 from rft.events import Event, LearnerRestarted
 from rft.run.gpu_turns import TurnTaking
 from rft.run.recovery import RecoveringLearner, RenewingSampler
@@ -66,6 +66,16 @@ class Pair:
         self.release = release
         """Set when completions may end."""
 
+    async def learn(self) -> Publication:
+        """Take a step."""
+        turns = TurnTaking(self.learner, self.fleet)
+        await turns.learn([self.world.make_group([0.0, 1.0], policy=self.fleet.policy)])
+        return await turns.publish()
+
+    async def load(self, publication: Publication) -> None:
+        """Load the policy of a step into the samplers."""
+        await RenewingSampler(fleet=self.fleet, learner=self.learner).load(publication)
+
     def kill_learner(self) -> None:
         self.world.remotes[-1].kill()
 
@@ -99,10 +109,9 @@ def paired(
             )
             samplers.fleet.renew_with(learner.renewed)
             await learner.start()
-            turns = TurnTaking(learner, samplers.fleet)
-            await turns.learn([make_group([0.0, 1.0], policy=samplers.fleet.policy)])
-            await RenewingSampler(fleet=samplers.fleet, learner=learner).load(await turns.publish())
-            await job(Pair(world, samplers, learner, release))
+            pair = Pair(world, samplers, learner, release)
+            await pair.load(await pair.learn())
+            await job(pair)
 
         def sleeper(spec: EngineSpec) -> Sleeper:
             return Sleeper(spec, release)
@@ -152,6 +161,40 @@ def test_a_replacement_that_restarts_the_learner_leaves_no_sampler_asleep(
         assert not pair.samplers.warnings
 
     assert paired(job, num_actors=num_actors) == [LearnerRestarted(from_step=0, redone_steps=1)]
+
+
+def test_the_only_sampler_and_the_learner_are_lost_before_a_load(paired: Callable[..., list[Event]]) -> None:
+    """The load waits for the replacement, which restarts the learner and then needs the loaded policy."""
+
+    async def job(pair: Pair) -> None:
+        pair.release.set()
+        publication = await pair.learn()
+        pair.kill_learner()
+        pair.samplers.engines.lose(pair.fleet.samplers[0], "sampler 0 is gone")
+        await pair.load(publication)
+        assert pair.fleet.policy.version == 2
+        assert len(await rest(start(pair.fleet, step=3))) == 15
+
+    assert paired(job, num_actors=1) == [LearnerRestarted(from_step=0, redone_steps=2)]
+
+
+def test_requests_do_not_wait_for_a_learner_whose_restart_fails(paired: Callable[..., list[Event]]) -> None:
+    """For a reason that nobody expects."""
+
+    async def job(pair: Pair) -> None:
+        stream = start(pair.fleet, step=2)
+        await received(stream)
+
+        def fail(steps_done: int) -> None:
+            raise ValueError("a bug")
+
+        pair.world.learning = fail
+        pair.kill_learner()
+        pair.samplers.engines.created[0].die()
+        with pytest.raises(LearnError, match="the learner cannot start again: ValueError: a bug"):
+            await rest(stream)
+
+    assert len(paired(job, num_actors=1)) == 1
 
 
 def test_requests_do_not_wait_for_a_learner_that_cannot_restart(
