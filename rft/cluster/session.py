@@ -26,6 +26,9 @@ from rft.waiting import blocking, in_thread, wait_for, waiting
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, Ray's processes listen on 127.0.0.1 only. This is Ray's default on other systems than Linux."""
 
+STOP_S = 60.0
+"""Deadline of Ray's end, which takes about a second."""
+
 LOCAL = "local"
 """Replaces the address if rft started Ray for the run."""
 
@@ -135,19 +138,39 @@ def _stopping_ray(*, unless: type[ClusterError] = RayLost, then: Callable[[], ob
         unless: Error after which Ray is left as it is, because it would wait for a lost process.
         then: Called after Ray was stopped.
     """
-    import ray
-
     try:
         yield
     except unless:
         raise
-    except BaseException:
-        ray.shutdown()
+    except BaseException as error:
+        try:
+            _shut_down()
+        except RayLost as lost:
+            lost.add_note(f"Before that: {str(error) or type(error).__name__}")
+            raise
         then()
         raise
     else:
-        ray.shutdown()
+        _shut_down()
         then()
+
+
+def _shut_down() -> None:
+    """Stop Ray, or disconnect from it.
+
+    Raises:
+        RayLost: A process of Ray hangs; Ray itself would wait for it forever.
+    """
+    import ray
+
+    with waiting("Ray to stop", deadline_s=STOP_S):
+        try:
+            in_thread(ray.shutdown, name="end of Ray").result(timeout=STOP_S)
+        except TimeoutError as error:
+            raise RayLost(
+                f"Ray did not stop within {STOP_S:g} s, so one of its processes hangs; if the run is not complete, "
+                "continue from the last checkpoint with resume=<run folder>"
+            ) from error
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import ray
 from rft.cluster import own_ray, ray_session, session
 from rft.cluster.session import LOCAL, ray_ahead
 from rft.config.clusters import LocalClusterConfig
+from rft.errors import RayLost
 
 
 class FakeRay:
@@ -89,3 +90,16 @@ def test_rays_node_has_the_methods_that_are_left_out() -> None:
             False,
         ]
     assert [getattr(Node, name) for name in own_ray.HELPERS] == before
+
+
+def test_a_ray_that_does_not_stop_is_lost(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.may_start.set()
+    is_over = threading.Event()
+    monkeypatch.setattr(ray, "shutdown", is_over.wait)
+    monkeypatch.setattr(session, "STOP_S", 0.0)
+    with pytest.raises(RayLost, match="did not stop within 0 s"), ray_ahead(LocalClusterConfig(), num_processes=3):
+        pass
+    with pytest.raises(RayLost) as lost, ray_ahead(LocalClusterConfig(), num_processes=3):
+        raise ValueError("a bad task")
+    assert lost.value.__notes__ == ["Before that: a bad task"]
+    is_over.set()
