@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 
 from rft.errors import RayLost, RftError
+from rft.reliability.limits import remedy_of_limit
 
 
 def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
-    """Run a command; turn rft's own errors into a message and an exit code.
+    """Run a command; turn rft's own errors, and limits of the operating system, into a message and an exit code.
 
     After the loss of Ray, the process ends here: at Python's end Ray would wait for the lost process, and may replace
     the exit code.
@@ -26,7 +27,13 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
     except RftError as error:
         _say(error)
         return error.exit_code
+    except (OSError, RuntimeError) as error:
+        if (remedy := remedy_of_limit(error)) is None:
+            raise
+        error.add_note(remedy)
+        _say(error)
+        return 1
 
 
-def _say(error: RftError) -> None:
+def _say(error: Exception) -> None:
     print("\n".join([f"rft: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr, flush=True)

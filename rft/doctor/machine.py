@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from rft.doctor.finding import Finding
 from rft.doctor.gpu import gpu_findings
+from rft.doctor.limits import limit_findings
 
 GIB = 1024**3
 MIN_MEMORY_GIB = 8.0
@@ -38,6 +39,7 @@ def machine_findings(output_folder: Path) -> Iterator[Finding]:
     yield from gpu_findings()
     yield memory(_available_memory())
     yield shared_memory(shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0)
+    yield from limit_findings()
     yield disk(output_folder)
     for name, folder in (("the run folder", output_folder), ("the temporary folder", Path(tempfile.gettempdir()))):
         yield writable(name, folder)

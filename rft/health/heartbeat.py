@@ -114,6 +114,7 @@ class Heartbeat:
             ends = self._step_ends
             return {
                 "written_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "written_at_uptime_s": now,  # a change of the clock does not affect it
                 **self._facts,
                 "step_s": (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else None,
                 "waits": [

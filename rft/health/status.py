@@ -67,7 +67,7 @@ def read_status(folder: Path) -> RunStatus:
         ended = {"step": summary["steps"], "resume": summary.get("resume")}
         return RunStatus(state=summary["status"], age_s=None, heartbeat=ended, folder_bytes=num_bytes)
     heartbeat = _read(file)
-    age_s = max(0.0, time.time() - datetime.fromisoformat(heartbeat["written_at"]).timestamp())
+    age_s = _age_s(heartbeat)
     return RunStatus(state=_state(heartbeat, age_s), age_s=age_s, heartbeat=heartbeat, folder_bytes=num_bytes)
 
 
@@ -79,6 +79,14 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise OutputError("status", [f"{file} is damaged: it is no JSON object"])
     return content
+
+
+def _age_s(heartbeat: Mapping[str, Any]) -> float:
+    """Return the seconds since a heartbeat. A changed clock matters only for a process that cannot be seen."""
+    uptime_s = heartbeat.get("written_at_uptime_s")
+    if uptime_s is not None and is_here(heartbeat) and lives(heartbeat["pid"], heartbeat["process_start_ticks"]):
+        return max(0.0, time.monotonic() - float(uptime_s))
+    return max(0.0, time.time() - datetime.fromisoformat(heartbeat["written_at"]).timestamp())
 
 
 def _state(heartbeat: Mapping[str, Any], age_s: float) -> State:

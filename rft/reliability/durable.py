@@ -14,20 +14,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rft.errors import WriteError
+from rft.reliability.limits import MORE_FILES
 
 UNFINISHED = ".unfinished"
 """Suffix of files and folders that are still being written."""
 
 _NO_RIGHT = "get the right to write there"
-_TOO_MANY = "raise the limit of open files (ulimit -n)"
 _REMEDIES = {
     errno.ENOSPC: "make room on this disk",
     errno.EDQUOT: "make room, or get a larger quota",
     errno.EACCES: _NO_RIGHT,
     errno.EPERM: _NO_RIGHT,
     errno.EROFS: "mount the disk for writing",
-    errno.EMFILE: _TOO_MANY,
-    errno.ENFILE: _TOO_MANY,
+    errno.EMFILE: MORE_FILES,
+    errno.ENFILE: MORE_FILES,
     errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
     errno.ENOENT: "its folder was deleted or moved: restore the folder, or run the command again to start anew",
 }

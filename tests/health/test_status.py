@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,17 @@ def test_a_run_that_is_running(tmp_path: Path) -> None:
         ("warning", "2026-11-28T10:15:00+00:00 sampler 1 is gone"),
     ]
     assert lines[9] == ("disk", "2.0 MB, 12.3 GB free on its disk")
+
+
+def test_a_clock_that_jumps_does_not_change_the_age_of_a_heartbeat(tmp_path: Path) -> None:
+    status = read_status(write(tmp_path, age_s=3600.0, written_at_uptime_s=time.monotonic()))
+    assert status.state == "running"
+    assert status.age_s is not None
+    assert status.age_s < 3600.0
+    status = read_status(write(tmp_path, age_s=-3600.0, written_at_uptime_s=time.monotonic() - 7200.0))
+    assert status.state == "silent"
+    assert status.age_s is not None
+    assert 7200.0 <= status.age_s < 10800.0
 
 
 def test_waits_have_gone_on_since_the_heartbeat(tmp_path: Path) -> None:
