@@ -12,7 +12,7 @@ from typing import Any
 
 from rft.cluster.head_check import check_alive
 from rft.cluster.nodes import Node, nodes_of_cluster
-from rft.cluster.seating import Seat, missing, plan_text, samplers_with_place, there_is
+from rft.cluster.seating import Seat, missing, plan_text, there_is, without_late_samplers
 from rft.errors import ClusterError, ConfigError, WaitTimeout
 from rft.waiting import blocking, wait_for
 
@@ -95,7 +95,7 @@ async def reserved(
     If some samplers have no place by the deadline, each of them gets a placement group of its own, for later.
 
     Args:
-        seats: The needs of each process, the samplers first.
+        seats: The needs of each process.
         address: Address of the cluster.
         deadline_s: Seconds to wait for resources, or for nodes that have not joined yet.
         tell: Receives the plan, and the seats that do not fit.
@@ -110,28 +110,27 @@ async def reserved(
     lacking = missing(seats, nodes)
     if lacking:
         tell(f"cluster {address}: {lacking}; there is {there_is(nodes)}; waiting up to {deadline_s:g} s for room")
-    groups = [await _group(seats)]
+    present, late = list(seats), list[Seat]()
+    groups = [await _group(present)]
     try:
-        present = len(seats)
         try:
-            await _until_placed(groups[0], present, deadline_s)
+            await _until_placed(groups[0], len(present), deadline_s)
         except WaitTimeout as error:
             nodes = await nodes_now()
-            num_samplers, number = sum(seat.role == "sampler" for seat in seats), samplers_with_place(seats, nodes)
-            if not min_samplers <= number < num_samplers:
+            present, late = without_late_samplers(seats, nodes)
+            if not late or sum(seat.role == "sampler" for seat in present) < min_samplers:
                 raise ConfigError("cluster", [_no_room(seats, nodes, address, deadline_s)]) from error
             await _remove(groups)
-            seats = [*seats[:number], *seats[num_samplers:], *seats[number:num_samplers]]
-            present -= num_samplers - number
-            groups = [await _group(seats[:present]), *[await _group([seat]) for seat in seats[present:]]]
-            await _until_placed(groups[0], present, ANSWER_S)
+            groups = [await _group(present)]
+            await _until_placed(groups[0], len(present), ANSWER_S)
+            groups += [await _group([seat]) for seat in late]  # only now, or they would compete for the room
         table = await blocking(lambda: placement_group_table(groups[0]), what="the placement", deadline_s=ANSWER_S)
         # Nodes may have joined since.
         known = {node.id: node for node in await nodes_now()}
         known |= {node.id: node for node in nodes}
-        placed = tuple(known[table["bundles_to_node_id"][index]] for index in range(present))
-        tell(plan_text(seats[:present], list(known.values()), placed, address))
-        yield Placement(group=groups[0], seats=tuple(seats), nodes=placed, late_groups=tuple(groups[1:]))
+        placed = tuple(known[table["bundles_to_node_id"][index]] for index in range(len(present)))
+        tell(plan_text(present, list(known.values()), placed, address))
+        yield Placement(group=groups[0], seats=(*present, *late), nodes=placed, late_groups=tuple(groups[1:]))
     finally:
         await _remove(groups)
 

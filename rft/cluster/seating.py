@@ -85,12 +85,16 @@ def missing(seats: Sequence[Seat], nodes: Sequence[Node]) -> str | None:
     )
 
 
-def samplers_with_place(seats: Sequence[Seat], nodes: Sequence[Node]) -> int:
-    """Return how many samplers fit into the free resources beside all other processes; 0 if those do not fit."""
-    samplers = [seat for seat in seats if seat.role == "sampler"]
-    others = [seat for seat in seats if seat.role != "sampler"]
-    numbers = range(len(samplers), 0, -1)
-    return next((number for number in numbers if missing([*samplers[:number], *others], nodes) is None), 0)
+def without_late_samplers(seats: Sequence[Seat], nodes: Sequence[Node]) -> tuple[list[Seat], list[Seat]]:
+    """Divide the seats into those that fit into the free resources, and the samplers that do not fit beside them.
+
+    If the other processes do not fit, no sampler is left among the first.
+    """
+    present, late = list(seats), []
+    while missing(present, nodes) and (samplers := [seat for seat in present if seat.role == "sampler"]):
+        present.remove(samplers[0])
+        late.append(samplers[0])
+    return present, late
 
 
 def there_is(nodes: Sequence[Node]) -> str:

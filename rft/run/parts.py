@@ -160,8 +160,7 @@ async def _open(
         facts = {"samplers": engines.facts, **(forecast.facts() if forecast else {})}
         if learner is not None:
             facts |= await hold_tolerance(fleet, learner, Path(config.output_dir) if checkpoint else None)
-        emit(PartsStarted(facts=facts))
-        for event in cache_events(engines):
+        for event in (PartsStarted(facts=facts), *cache_events(engines)):
             emit(event)
         fleet.admit()
         if shared is not None:

@@ -6,7 +6,7 @@ import pytest
 
 from rft.cluster import Node
 from rft.cluster.placement import Placement
-from rft.cluster.seating import Seat, idle_gpus_warning, missing, plan_text, samplers_with_place, seat, there_is
+from rft.cluster.seating import Seat, idle_gpus_warning, missing, plan_text, seat, there_is, without_late_samplers
 
 MakeNode = Callable[..., Node]
 
@@ -121,11 +121,12 @@ def test_gpus_of_a_node_that_processes_use(make_node: MakeNode) -> None:
     ("num_samplers", "num_ranks", "expected"), [(2, 1, 2), (3, 1, 3), (5, 1, 3), (5, 3, 1), (5, 4, 0), (5, 5, 0)]
 )
 def test_the_samplers_that_fit_beside_the_learner(
-    make_node: Callable[..., Node], num_samplers: int, num_ranks: int, expected: int
+    make_node: MakeNode, num_samplers: int, num_ranks: int, expected: int
 ) -> None:
     """There are four CPUs."""
-    seats = [
-        *[Seat(role="sampler", cpus=1, gpus=0)] * num_samplers,
-        *[Seat(role="learner", cpus=1, gpus=0)] * num_ranks,
-    ]
-    assert samplers_with_place(seats, [make_node("a", 3), make_node("b", 1)]) == expected
+    sampler, rank = Seat(role="sampler", cpus=1, gpus=0), Seat(role="learner", cpus=1, gpus=0)
+    seats = [*[sampler] * num_samplers, *[rank] * num_ranks]
+    assert without_late_samplers(seats, [make_node("a", 3), make_node("b", 1)]) == (
+        [*[sampler] * expected, *[rank] * num_ranks],
+        [sampler] * (num_samplers - expected),
+    )

@@ -52,7 +52,9 @@ class SamplerConfig(Section):
     prove the policy either is not replaced again. In a sweep whose trials share samplers, `replace` acts like
     `quarantine` for the trial, because the other trials still use the sampler."""
     min_actors: Positive = 1
-    """Fewest samplers with which a run continues. With fewer, it waits for replacements."""
+    """Fewest samplers with which a run starts on a cluster, and continues. With fewer, it waits: at the start for
+    `cluster.placement_timeout_s`, later for replacements. Samplers without a place at the start join when there is
+    room."""
     max_restarts: NotNegative = 20
     """Number of times that a run may start a sampler in place of one that died, hangs, or failed a proof."""
     replacement_timeout_s: PositiveSeconds = 600.0
