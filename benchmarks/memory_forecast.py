@@ -1,10 +1,11 @@
-"""The forecast of memory against the peak of a learner's process, on a CPU.
+"""The forecast of memory against the peak of the processes of learner and samplers, on a CPU.
 
-    python benchmarks/memory_forecast.py [--models quickstart 30M 135M]
-    python benchmarks/memory_forecast.py --dry-run            the quickstart's model alone, one step
+    python benchmarks/memory_forecast.py [--models quickstart 30M 135M] [--processes learner transformers]
+    python benchmarks/memory_forecast.py --dry-run            the quickstart's model alone
 
-Each learner runs in a process of its own: it takes two optimizer steps on full-length completions and publishes after
-each. The peak is that of the kernel (VmHWM) above the level after the imports.
+Each measurement is a process of its own. A learner takes two optimizer steps on full-length completions and publishes
+after each. A sampler loads two policies, and serves eight completions of each. The peak is that of the kernel (VmHWM)
+above the level after the imports.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import models, report
+from harness.sampler_memory import ENGINES, Load, measure_sampler, status
 
 TIMEOUT_S = 600.0
+PROCESSES = ("learner", *ENGINES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +60,14 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--processes", nargs="+", choices=PROCESSES, default=PROCESSES)
     parser.add_argument("--dry-run", action="store_true", help="the quickstart's model alone")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(CASES[arguments.measure], arguments.folder)))
+        process, name = arguments.measure
+        print(json.dumps(measure(process, CASES[name], arguments.folder)))
         return
     print(f"{report.machine()}\n", flush=True)
     rows = []
@@ -70,16 +75,46 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="rft-memory-") as folder:
             if shape := CASES[name].shape:
                 models.make_random(Path(folder) / "model", shape)
-            command = [sys.executable, __file__, "--measure", name, "--folder", folder]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=True)
-        measured = json.loads(done.stdout.splitlines()[-1])
-        parts = ", ".join(f"{part} {size / 1e6:.0f}" for part, size in measured["parts"].items() if size >= 5e5)
-        forecast, peak = sum(measured["parts"].values()), measured["peak"]
-        rows.append([name, f"{forecast / 1e6:.0f}", f"{peak / 1e6:.0f}", f"{forecast / peak - 1:+.1%}", parts])
-    print(report.table(["model", "forecast, MB", "peak, MB", "difference", "parts, MB"], rows))
+            rows += [row(process, name, Path(folder)) for process in arguments.processes]
+    print(report.table(["process", "model", "forecast, MB", "peak, MB", "difference", "parts, MB"], rows))
 
 
-def measure(case: Case, folder: Path) -> dict[str, Any]:
+def row(process: str, name: str, folder: Path) -> list[str]:
+    """Measure in another process; return a row of the table."""
+    measured = measure_apart(process, name, folder)
+    parts = ", ".join(f"{part} {size / 1e6:.0f}" for part, size in measured["parts"].items() if size >= 5e5)
+    forecast, peak = sum(measured["parts"].values()), measured["peak"]
+    return [process, name, f"{forecast / 1e6:.0f}", f"{peak / 1e6:.0f}", f"{forecast / peak - 1:+.1%}", parts]
+
+
+def measure_apart(process: str, name: str, folder: Path) -> dict[str, Any]:
+    """Measure in another process; return the forecast's parts and the peak above the imports, in bytes.
+
+    Args:
+        process: One of `PROCESSES`.
+        name: One of `CASES`.
+        folder: Holds the model of a case with random weights.
+    """
+    command = [sys.executable, __file__, "--measure", process, name, "--folder", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=True)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def measure(process: str, case: Case, folder: Path) -> dict[str, Any]:
+    """Measure in this process. Arguments like `measure_apart`."""
+    if process == "learner":
+        return measure_learner(case, folder)
+    load = Load(
+        model=models.TINY if case.shape is None else folder / "model",
+        prompt_tokens=case.prompt_tokens,
+        completion_tokens=case.completion_tokens,
+        lora_rank=case.lora_rank,
+    )
+    return measure_sampler(process, load)
+
+
+def measure_learner(case: Case, folder: Path) -> dict[str, Any]:
     """Train two steps in this process; return the forecast's parts and the peak above the imports, in bytes."""
     import peft  # noqa: F401
     import torch
@@ -155,12 +190,6 @@ def full_length_group(case: Case, policy: Any) -> Any:
     rewards = [float(index % 2) for index in range(8)]
     grades = tuple(Grade(scores={"g": Score(value=each, status=Status.OK)}, reward=each) for each in rewards)
     return GradedGroup(task=task, rollouts=rollouts, grades=grades)
-
-
-def status(name: str) -> int:
-    """Return a size of this process in bytes, by its name in /proc/self/status."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[name].split()[0]) * 1024
 
 
 if __name__ == "__main__":

@@ -1,15 +1,28 @@
-"""The memory of one sampler's engine, part by part."""
+"""The memory of one sampler's engine, part by part.
+
+benchmarks/memory_forecast.py measured the constants of CPUs.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rft.memory.forecast import KV_CACHE
+from rft.memory.learner import HEAP_FACTOR, LIBRARIES_ON_GPU_BYTES
 from rft.memory.model_shape import ModelShape
 
 GRAPHS_BYTES = 1_500_000_000
 """CUDA context, kernels, graphs and buffers of vLLM. An estimate: it differs between GPUs and models."""
-LIBRARIES_ON_CPU_BYTES = 200_000_000
-"""Memory that vLLM or Transformers take at their first use, after their import. An estimate."""
+VLLM_ON_CPU_BYTES = 120_000_000
+"""Memory that vLLM takes on a CPU after its import: modules, kernels compiled for each shape of a batch, and gaps."""
+GAPS_OF_PACKING = 0.25
+"""Memory that packing leaves unused on the heap, relative to the linear layers: vLLM packs and frees one by one."""
+TRANSFORMERS_ON_CPU_BYTES = 35_000_000
+"""Memory that Transformers takes after its import."""
+ADAPTERS_IN_LOADING = 2
+"""Copies of an adapter during its loading beside those in the engine: the bytes that arrive, and its file's tensors."""
+SCORED_TOKENS = 36
+"""Length of a canary."""
 WHOLE_GPU_UTILIZATION = 0.92
 """vLLM's default of `gpu_memory_utilization`, for an engine that has a GPU alone."""
 
@@ -32,8 +45,26 @@ class Serving:
     """Sequences that the engine samples at once."""
     batched_tokens: int
     """Tokens that the engine computes in one step."""
+    merges: bool = False
+    """Whether adapters are merged into the weights."""
     gpus_spanned: int = 1
     """GPUs among which the model is divided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A batch that Transformers generates.
+
+    Example:
+        Generation(rows=64, prompt_tokens=72, completion_tokens=48)
+    """
+
+    rows: int
+    """Completions."""
+    prompt_tokens: int
+    """Longest prompt."""
+    completion_tokens: int
+    """Longest completion."""
 
 
 def kv_bytes_per_token(shape: ModelShape, dtype: str) -> int:
@@ -46,19 +77,49 @@ def bytes_of(dtype: str) -> int:
     return 4 if dtype == "float32" else 2
 
 
-def engine_bytes(shape: ModelShape, serving: Serving, *, on_gpu: bool) -> dict[str, int]:
-    """Return the bytes of an engine on each of its GPUs, or in main memory, without the key-value cache, by part."""
+def vllm_bytes(shape: ModelShape, serving: Serving, *, on_gpu: bool) -> dict[str, int]:
+    """Return the bytes of vLLM on each of its GPUs, or in main memory, without the key-value cache, by part."""
     span, size = serving.gpus_spanned, bytes_of(serving.dtype)
     parts = {"weights": shape.num_weights * size // span}
     if serving.lora_rank is not None:
         parts["adapter"] = serving.num_adapters * serving.lora_rank * shape.adapter_width * size // span
     if not on_gpu:
-        return parts | {"libraries": LIBRARIES_ON_CPU_BYTES}
-    # One layer at a time: the feed-forward layer's two branches and their product, queries, keys, values and states.
-    per_token = size * (3 * shape.intermediate // span + 4 * shape.hidden + 2 * shape.attention // span)
+        linear = shape.num_linear_weights * size
+        # The linear layers are packed in place of their matrices; the embedding and the output matrix beside them.
+        parts["packed weights"] = int(2 * shape.vocabulary * shape.hidden * size + GAPS_OF_PACKING * linear)
+        if serving.merges:
+            # Each merge reads the files of the base model, and packs the layers again.
+            parts["merging"] = int((1 + GAPS_OF_PACKING) * linear)
     return parts | {
-        "activations": serving.batched_tokens * per_token,
+        "activations": serving.batched_tokens * _bytes_per_token(shape, size, span),
         # In float32: the logits, their normalized values, and a copy for sampling.
         "logits": 3 * 4 * serving.max_sequences * shape.vocabulary,
-        "libraries": GRAPHS_BYTES,
+        "libraries": GRAPHS_BYTES if on_gpu else VLLM_ON_CPU_BYTES,
     }
+
+
+def transformers_bytes(shape: ModelShape, serving: Serving, batch: Generation, *, on_gpu: bool) -> dict[str, int]:
+    """Return the bytes of Transformers' `generate`, by part, with the keys and values of the batch."""
+    size, rows = bytes_of(serving.dtype), batch.rows
+    parts = {"weights": shape.num_weights * size}
+    if serving.lora_rank is not None:
+        held = serving.num_adapters + ADAPTERS_IN_LOADING
+        parts["adapter"] = held * serving.lora_rank * shape.adapter_width * size
+    per_token = kv_bytes_per_token(shape, serving.dtype)
+    prefill = rows * batch.prompt_tokens * _bytes_per_token(shape, size, 1)
+    if not on_gpu:
+        prefill = int(HEAP_FACTOR * prefill)
+    # The logits of the drawn tokens: two copies, three results of the softmax, and its sum in float64; or those of a
+    # canary and their softmax.
+    logits = 4 * shape.vocabulary * max(7 * rows, 3 * SCORED_TOKENS)
+    return parts | {
+        KV_CACHE: rows * (batch.prompt_tokens + batch.completion_tokens) * per_token,
+        # The prompts are computed before the completions have keys and values.
+        "activations": max(logits, prefill - rows * batch.completion_tokens * per_token),
+        "libraries": LIBRARIES_ON_GPU_BYTES if on_gpu else TRANSFORMERS_ON_CPU_BYTES,
+    }
+
+
+def _bytes_per_token(shape: ModelShape, size: int, span: int) -> int:
+    # One layer at a time: the feed-forward layer's two branches and their product, queries, keys, values and states.
+    return size * (3 * shape.intermediate // span + 4 * shape.hidden + 2 * shape.attention // span)

@@ -52,6 +52,12 @@ class ModelShape:
     adapter_width: int
     """Inputs plus outputs of all these layers: an adapter of rank r has r times as many weights."""
 
+    @property
+    def num_linear_weights(self) -> int:
+        """Weights of the linear layers of all decoder layers, without biases."""
+        feed_forward = (3 if self.is_gated else 2) * self.intermediate
+        return self.num_layers * self.hidden * (2 * self.attention + 2 * self.kv + feed_forward)
+
 
 def read_shape(folder: Path) -> ModelShape:
     """Read the shape of a model in a folder; weights and linear layers are counted from its files.

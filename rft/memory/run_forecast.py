@@ -115,6 +115,7 @@ def _samplers(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[Proce
         config=run.sampler,
         dtype=run.model.weights_dtype(on_gpu=facts.sampler_gpus > 0),
         lora_rank=run.learner.lora.rank if run.learner.lora and facts.serve == "adapter" else None,
+        merges=run.learner.lora is not None and facts.serve == "merged",
         num_adapters=run.loop.staleness + 2,
         max_requests=facts.max_requests,
         prompt_tokens=facts.prompt_tokens,

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rft.config.samplers.base import SamplerConfig
+from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.config.samplers.vllm import (
+    BATCHED_TOKENS_ON_CPU,
     BATCHED_TOKENS_ON_GPU,
     CPU_CACHE_GIB,
     LORA_RANKS,
@@ -17,7 +19,14 @@ from rft.config.samplers.vllm import (
     VllmSamplerConfig,
 )
 from rft.memory.device import Device
-from rft.memory.engine import WHOLE_GPU_UTILIZATION, Serving, engine_bytes, kv_bytes_per_token
+from rft.memory.engine import (
+    WHOLE_GPU_UTILIZATION,
+    Generation,
+    Serving,
+    kv_bytes_per_token,
+    transformers_bytes,
+    vllm_bytes,
+)
 from rft.memory.forecast import KV_CACHE, ProcessMemory
 from rft.memory.model_shape import ModelShape
 
@@ -36,6 +45,8 @@ class SamplerFacts:
     """Of the model: float32, bfloat16 or float16."""
     lora_rank: int | None
     """Highest rank of the adapters beside the base model; None if the samplers serve none."""
+    merges: bool = False
+    """Whether the samplers merge adapters into the base model."""
     num_adapters: int
     """Adapters that an engine holds at once."""
     max_requests: int
@@ -61,16 +72,28 @@ def sampler_memory(shape: ModelShape, facts: SamplerFacts, device: Device) -> Pr
         return None
     options = config.engine if isinstance(config, VllmSamplerConfig) else {}
     rank = facts.lora_rank
+    batched_tokens = (
+        BATCHED_TOKENS_ON_GPU if gpus else min(BATCHED_TOKENS_ON_CPU, facts.max_requests * facts.prompt_tokens)
+    )
     serving = Serving(
         dtype=facts.dtype,
         lora_rank=next(allowed for allowed in LORA_RANKS if allowed >= rank) if rank else None,
         num_adapters=facts.num_adapters,
         max_sequences=int(options.get("max_num_seqs") or min(MAX_SEQUENCES_ON_GPU, facts.max_requests + 1)),
-        batched_tokens=int(options.get("max_num_batched_tokens") or BATCHED_TOKENS_ON_GPU),
+        batched_tokens=int(options.get("max_num_batched_tokens") or batched_tokens),
+        merges=facts.merges,
         gpus_spanned=max(1, config.gpus_spanned),
     )
-    parts = engine_bytes(shape, serving, on_gpu=gpus > 0)
-    cache = _cache_bytes(config, options, sum(parts.values()), gpus, device)
+    if isinstance(config, TransformersSamplerConfig):
+        batch = Generation(
+            rows=min(config.completions_per_batch, facts.max_requests),
+            prompt_tokens=facts.prompt_tokens,
+            completion_tokens=facts.max_completion_tokens,
+        )
+        parts = transformers_bytes(shape, serving, batch, on_gpu=gpus > 0)
+        return ProcessMemory(name="sampler", parts=parts, gpus=gpus, count=config.num_actors)
+    parts = vllm_bytes(shape, serving, on_gpu=gpus > 0)
+    cache = _cache_bytes(options, sum(parts.values()), gpus, device)
     tokens = facts.prompt_tokens + facts.max_completion_tokens
     num_sequences = None
     if cache is not None:
@@ -87,12 +110,8 @@ def sampler_memory(shape: ModelShape, facts: SamplerFacts, device: Device) -> Pr
     )
 
 
-def _cache_bytes(
-    sampler: SamplerConfig, options: Mapping[str, Any], other_bytes: int, gpus: float, device: Device
-) -> int | None:
+def _cache_bytes(options: Mapping[str, Any], other_bytes: int, gpus: float, device: Device) -> int | None:
     """Return the bytes of the key-value cache on each GPU, or in main memory; None if unknown."""
-    if not isinstance(sampler, VllmSamplerConfig):
-        return None  # `generate` keeps the keys and values of the current batch only
     from_environment = None if gpus else os.environ.get("VLLM_CPU_KVCACHE_SPACE")
     configured = options.get("kv_cache_memory_bytes")
     if configured is not None and not from_environment:

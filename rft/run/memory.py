@@ -157,6 +157,7 @@ def forecast_of_evaluation(
         config=config.sampler,
         dtype=dtype,
         lora_rank=served_rank(adapter) if serve == "adapter" else None,
+        merges=adapter is not None and serve == "merged",
         num_adapters=2,
         max_requests=completions_in_flight(config, prepared),
         prompt_tokens=prepared.longest_prompt_tokens,

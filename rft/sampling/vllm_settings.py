@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rft.config.samplers.vllm import (
+    BATCHED_TOKENS_ON_CPU,
     BATCHED_TOKENS_ON_GPU,
     CPU_CACHE_GIB,
     LORA_RANKS,
@@ -87,7 +88,7 @@ def _cpu_arguments(max_context_tokens: int) -> dict[str, Any]:
     return {
         "enforce_eager": True,
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(2048, max_context_tokens),
+        "max_num_batched_tokens": max(BATCHED_TOKENS_ON_CPU, max_context_tokens),
         # The smallest that the attention kernel takes: only whole blocks of a prompt are computed once for its group.
         "block_size": 32,
     }

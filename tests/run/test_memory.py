@@ -208,7 +208,7 @@ def test_all_weights_without_room_are_refused(forecast: Callable[..., Forecast])
     with pytest.raises(UsageError) as caught:
         refuse_memory(run, forecast("learner.lora=null", ram_gb=1))
     problem, remedy = caught.value.problems
-    assert problem.startswith("learner.lora=null: the processes need 1.4 GB of main memory (learner ")
+    assert problem.startswith("learner.lora=null: the processes need 1.3 GB of main memory (learner ")
     assert problem.endswith("but 1.0 GB are free")
     assert "an adapter instead of all weights: omit learner.lora=null" in remedy
 

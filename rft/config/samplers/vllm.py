@@ -17,6 +17,8 @@ MAX_SEQUENCES_ON_GPU = 1024
 """Highest `max_num_seqs` on a GPU: vLLM's own value for its `LLM` class on large GPUs."""
 BATCHED_TOKENS_ON_GPU = 8192
 """`max_num_batched_tokens` on a GPU. `LLMEngine.from_engine_args` would take 2,048, and 128 sequences."""
+BATCHED_TOKENS_ON_CPU = 2048
+"""`max_num_batched_tokens` on a CPU, if no prompt is longer."""
 SHARED_GPU_UTILIZATION = 0.8
 """Share of its fraction of a GPU that an engine takes if other processes use the GPU as well."""
 CPU_CACHE_GIB = 1
