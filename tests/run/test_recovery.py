@@ -280,6 +280,22 @@ def test_a_policy_that_the_learner_does_not_keep(parts: World) -> None:
         asyncio.run(job())
 
 
+def test_a_sampler_that_is_replaced_while_the_run_closes_restarts_no_learner(parts: World) -> None:
+    async def job() -> None:
+        learner = await parts.recovering(print)
+        await learner.start()
+        await learner.learn([])
+        policy = (await learner.publish()).policy
+        await learner.close()
+        parts.remotes[0].kill()
+        with pytest.raises(LearnerLost):
+            await learner.renewed(policy)
+
+    parts.folder.mkdir()
+    asyncio.run(job())
+    assert len(parts.remotes) == 1
+
+
 def test_a_restart_is_an_event(training: Callable[..., Training], parts: World) -> None:
     parts.deaths = [("learn", 3, "before")]
     asyncio.run(training(STEPS).train())
