@@ -7,7 +7,10 @@ from gpu.plans import CLUSTER, part_named
 from gpu.process import run_here
 from gpu.report import Notes, Outcome
 
-pytestmark = [pytest.mark.e2e, pytest.mark.full]
+pytestmark = pytest.mark.e2e
+
+WHOLE_RUNS = [part.name for part in CLUSTER if part.target.endswith((":run", ":beside_trl"))]
+"""Parts that start Ray, each its own: about 20 s for each."""
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +20,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench
 
 
-@pytest.mark.parametrize("name", [part.name for part in CLUSTER if part.name != "run_asleep"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(part.name, marks=[pytest.mark.full] if part.name in WHOLE_RUNS else [])
+        for part in CLUSTER
+        if part.name != "run_asleep"
+    ],
+)
 def test_a_part_passes(bench: Bench, name: str) -> None:
     result = run_here(part_named(name), bench)
     assert (result.outcome, result.reason) == (Outcome.PASSED, ""), result

@@ -77,6 +77,17 @@ def test_a_gpu_samples_without_flashinfer_unless_the_user_asks_for_it(monkeypatc
     assert os.environ[name] == "1"
 
 
+@pytest.mark.parametrize(("has_cache_size", "expected"), [(False, "1"), (True, None)])
+def test_the_environment_leaves_a_configured_cache_alone(
+    monkeypatch: pytest.MonkeyPatch, has_cache_size: bool, expected: str | None
+) -> None:
+    for variable in ("VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND", "TORCHDYNAMO_DISABLE"):
+        monkeypatch.setenv(variable, "restored afterwards")
+        monkeypatch.delenv(variable)
+    set_environment(on_gpu=False, has_cache_size=has_cache_size)
+    assert os.environ.get("VLLM_CPU_KVCACHE_SPACE") == expected
+
+
 @pytest.mark.parametrize(("dtype", "overrides"), [("bfloat16", "float32"), ("float16", "float32"), ("float32", None)])
 def test_logits_of_models_in_16_bits_are_computed_in_float32(dtype: str, overrides: str | None) -> None:
     found = arguments(ON_GPU, dtype=dtype)
