@@ -37,7 +37,6 @@ run=(
     graders.correct.use=my_graders.py:correct
     loop.steps=2 loop.prompts_per_step=4 loop.completions_per_prompt=4 output_dir=run
 )
-rft check "${run[@]}"
 rft train "${run[@]}"
 rft merge adapter=run output_dir=merged
 

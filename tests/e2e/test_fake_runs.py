@@ -137,13 +137,14 @@ def test_a_grader_that_always_raises(folder: Path, rft_here: Rft) -> None:
     assert failed.summary["status"] == "failed"
 
 
+@pytest.mark.full  # tests/chaos/test_real_ray.py kills a raylet
 @pytest.mark.parametrize(
     ("name", "number", "problem"),
     [
         ("raylet", signal.SIGKILL, "has ended"),
-        pytest.param("gcs_server", signal.SIGKILL, "has ended", marks=pytest.mark.full),
-        pytest.param("raylet", signal.SIGSTOP, "has been silent for 20 s", marks=pytest.mark.full),
-        pytest.param("gcs_server", signal.SIGSTOP, "has been silent for 20 s", marks=pytest.mark.full),
+        ("gcs_server", signal.SIGKILL, "has ended"),
+        ("raylet", signal.SIGSTOP, "has been silent for 20 s"),
+        ("gcs_server", signal.SIGSTOP, "has been silent for 20 s"),
     ],
 )
 def test_a_ray_that_is_lost(

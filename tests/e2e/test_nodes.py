@@ -81,14 +81,16 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, make_user: Callable[..., Any
     made.end()
 
 
-def test_vllm_on_two_nodes_and_the_learners_ranks_on_two(nodes: Nodes) -> None:
-    words = ("learner.num_workers=2", "learner.completions_per_micro_batch=4", "loop.steps=2")
-    done = nodes.user.train(*words, "sampler.num_actors=2", "sampler.num_threads=1", "learner.num_threads=1")
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.full)])
+def test_samplers_on_two_nodes_and_the_learners_ranks_on_two(nodes: Nodes, engine: str) -> None:
+    words = ("learner.num_workers=2", "learner.completions_per_micro_batch=4", "loop.steps=2", f"sampler={engine}")
+    threads = ("sampler.num_threads=1", "learner.num_threads=1")
+    done = nodes.user.train(*words, "sampler.num_actors=2", *threads, run=engine)
     assert done.code == 0
     gets = done.gets
     assert gets.pop("head") == "the driver and the graders"
     assert sorted(gets.values()) == ["1 learner (1 CPU each)"] * 2 + ["1 sampler (1 CPU each)"] * 2
-    steps = read_metrics(nodes.user.folder / "run")[1:]
+    steps = read_metrics(nodes.user.folder / engine)[1:]
     assert [line["policy"]["version"] for line in steps] == [1, 2]
     for line in steps:
         assert line["metrics"]["sync/actors"] == 2.0

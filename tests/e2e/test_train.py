@@ -198,6 +198,7 @@ def results(run: Path) -> tuple[bytes, list[str], list[tuple[Any, ...]]]:
     return (run / "adapter" / "adapter_model.safetensors").read_bytes(), fingerprints, rollouts
 
 
+@pytest.mark.full  # tests/chaos/test_real_ray.py kills one once
 def test_a_learner_that_is_killed_twice_changes_nothing(
     folder: Path, trained: Any, three_steps: tuple[str, ...], rft: Rft
 ) -> None:

@@ -137,7 +137,7 @@ def main(model: str, number: str, of: str, address: str, out: str) -> None:
     place = RankPlace(number=int(number), of=int(of), address=address, host="127.0.0.1", backend="gloo")
     ranks = Ranks.join(place, timeout_s=60) if place.of > 1 else Ranks()
     tensors: dict[str, torch.Tensor] = {}
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"vllm": [module for module in sys.modules if module.partition(".")[0] == "vllm"]}
     for name, case in CASES.items():
         spec = spec_of(Path(model), Path(out).with_suffix("") / name, case)
         learner = TrlLearner(spec, ranks)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Done:
     """What a process left behind."""
 
     def __init__(self, path: Path) -> None:
+        self.stderr = path.with_suffix(".err").read_text()
         self.tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
         self.told: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
 
@@ -39,19 +41,29 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     address = f"127.0.0.1:{store.port}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2])}
     paths = {"alone": (0, 1), "0": (0, 2), "1": (1, 2)}
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, PROGRAM, tiny_model, str(number), str(of), address, folder / f"{name}.safetensors"],
-            env=environment,
-        )
-        for name, (number, of) in paths.items()
-    }
+    with ExitStack() as logs:
+        started = {
+            name: subprocess.Popen(
+                [sys.executable, PROGRAM, tiny_model, str(number), str(of), address, folder / f"{name}.safetensors"],
+                env=environment,
+                stderr=logs.enter_context((folder / f"{name}.err").open("wb")),
+            )
+            for name, (number, of) in paths.items()
+        }
     try:
         assert {name: process.wait(timeout=600) for name, process in started.items()} == dict.fromkeys(paths, 0)
     finally:
         for process in started.values():
             process.kill()
+        for name in paths:
+            print((folder / f"{name}.err").read_text())
     yield {name: Done(folder / f"{name}.safetensors") for name in paths}
+
+
+def test_the_learner_imports_trl_without_vllm(done: dict[str, Done]) -> None:
+    """TRL warns of versions of vLLM that it does not know."""
+    assert done["alone"].told["vllm"] == []
+    assert "vLLM" not in done["alone"].stderr
 
 
 def starting_with(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -126,8 +126,8 @@ def test_actors_that_die_end_the_sampling_where_none_may_be_restarted(
 @pytest.mark.parametrize(
     ("fault", "moment"),
     [
-        (signal.SIGKILL, "sampling"),
         (signal.SIGSTOP, "loading"),
+        pytest.param(signal.SIGKILL, "sampling", marks=pytest.mark.full),  # as in tests/chaos/test_real_ray.py
         pytest.param(signal.SIGSTOP, "sampling", marks=pytest.mark.full),
         pytest.param(signal.SIGKILL, "loading", marks=pytest.mark.full),
     ],

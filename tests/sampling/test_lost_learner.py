@@ -109,7 +109,7 @@ async def two_steps(learner: RecoveringLearner, freezes: bool) -> None:
 
 
 @pytest.mark.parametrize("of", [1, pytest.param(2, marks=pytest.mark.full)])
-@pytest.mark.parametrize("kind", [MortalLearner, FreezingLearner])
+@pytest.mark.parametrize("kind", [pytest.param(MortalLearner, marks=pytest.mark.full), FreezingLearner])
 def test_a_process_that_dies_or_freezes_is_replaced(recovering: Any, kind: type[MortalLearner], of: int) -> None:
     async def job(learner: RecoveringLearner, events: list[Event]) -> None:
         await two_steps(learner, freezes=kind is FreezingLearner)
