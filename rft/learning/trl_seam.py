@@ -8,7 +8,8 @@ Assumptions about TRL 1.16 (a test fails if one of them changes):
 - TRL calls `rollout_func(prompts, trainer)` once for each optimizer step if `steps_per_generation` equals
   `gradient_accumulation_steps`, and passes its further keys to the reward functions as columns;
 - TRL excludes a reward of None from the group's baseline and gives it an advantage of 0;
-- `trainer._save_checkpoint(model, trial)` writes a checkpoint;
+- `trainer._save_checkpoint(model, trial)` writes a checkpoint, and `trainer._load_rng_state(checkpoint)` restores its
+  random state;
 - TRL calls `trainer.callback_handler.callbacks` in the order of the list.
 """
 
@@ -96,6 +97,8 @@ class SteppedTrainer:
         self._thread = threading.Thread(target=self._train, args=(resume_from,), name="trl-trainer", daemon=True)
         self._thread.start()
         self._wait_until_idle("TRL's trainer to start")
+        if resume_from is not None:  # Transformers restores it only at the beginning of an epoch
+            self.trainer._load_rng_state(str(resume_from))
 
     @property
     def steps_done(self) -> int:

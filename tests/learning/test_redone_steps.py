@@ -43,3 +43,16 @@ def test_recorded_batches_lead_to_the_same_weights(
         again.learn(read_shard(tmp_path, step))
         assert again.publish() == published[step - 1]
     assert again.checksum() == whole.checksum()  # includes PPO's value function
+
+
+def test_a_resumed_learner_draws_the_same_dropout(
+    build: Callable[..., Any], group_for: Callable[..., GradedGroup], tmp_path: Path
+) -> None:
+    options = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+    whole = build(**options)
+    whole.learn([group_for(whole, REWARDS[0])])
+    batch = [group_for(whole, REWARDS[1])]
+    whole.save()
+    expected = (whole.learn(batch)["loss"], whole.publish())
+    resumed = build(folder="again", resume_from=tmp_path / "run" / "checkpoints" / "checkpoint-1", **options)
+    assert (resumed.learn(batch)["loss"], resumed.publish()) == expected
