@@ -215,7 +215,7 @@ def _chosen() -> Iterator[Cell]:
     # A process that is there but silent.
     yield from (Cell("freeze", target, "sampling") for target in SAMPLERS)
     yield from (Cell("freeze", target, "learning") for target in (*LEARNERS, *RAY))
-    yield Cell("freeze", "sampler", "starting")
+    yield Cell("freeze", "driver", "starting")
     yield Cell("slow", "learner", "idle")
 
 

@@ -252,8 +252,8 @@ def _new_shared_memory(before: set[str]) -> list[str]:
 
 
 def _folders(temporary: Path) -> list[str]:
-    """Return what is left in the temporary folder, besides the logs of Ray and the cache of torch."""
-    kept = ("ray", "torchinductor_")
+    """Return what is left in the temporary folder, besides Ray's logs, torch's cache, and vLLM's file for its ranks."""
+    kept = ("ray", "torchinductor_", "vllm_dist_")
     return [f"temporary {path.name}" for path in sorted(temporary.iterdir()) if not path.name.startswith(kept)]
 
 

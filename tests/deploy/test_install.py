@@ -43,12 +43,14 @@ def test_the_backend_follows_the_driver(capsys: pytest.CaptureFixture[str]) -> N
 def test_headers_are_needed_on_gpus_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    paths = HERE["sysconfig"].get_paths()
+
     def machine(headers: bool) -> Any:
         include = tmp_path / str(headers) / "python3.12"
         include.mkdir(parents=True)
         if headers:
             (include / "Python.h").touch()
-        monkeypatch.setattr(HERE["sysconfig"], "get_paths", lambda: {"include": str(include)})
+        monkeypatch.setattr(HERE["sysconfig"], "get_paths", lambda *_: {**paths, "include": str(include)})
         return INSTALL["check_machine"]
 
     monkeypatch.setattr(HERE["shutil"], "which", lambda name: f"/usr/bin/{name}")
@@ -62,7 +64,7 @@ def test_headers_are_needed_on_gpus_alone(
     )
 
 
-def test_the_entry_of_a_package_has_its_hashes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_lock_is_split_with_its_hashes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(HERE, "VENV", tmp_path)
     lock = tmp_path / "lock.txt"
     lock.write_text(
@@ -72,8 +74,9 @@ def test_the_entry_of_a_package_has_its_hashes(monkeypatch: pytest.MonkeyPatch, 
         "torchmetrics==1.0\n"
         "uv==0.13.8\n"
     )
-    assert INSTALL["excerpt"](lock, "torch").read_text() == (
+    torch, rest = INSTALL["split"](lock, "torch")
+    assert torch.read_text() == (
         "torch==2.13.0 ; sys_platform == 'darwin' \\\n    --hash=sha256:aa\n"
         "torch==2.13.0+cpu ; sys_platform == 'linux' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
     )
-    assert INSTALL["excerpt"](lock, "uv").read_text() == "uv==0.13.8\n"
+    assert rest.read_text() == "# by make lock\ntorchmetrics==1.0\nuv==0.13.8\n"

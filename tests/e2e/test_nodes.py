@@ -139,15 +139,15 @@ def test_a_node_that_comes_later(nodes: Nodes) -> None:
 
 
 def test_a_rollout_node_that_dies(nodes: Nodes) -> None:
-    """The fourth node, which has no process of the run, takes over."""
+    """A node that has no process of the run takes over."""
     run = nodes.user.begin_training(
         *FAKE, "sampler.num_actors=2", "loop.steps=1000000", f"sampler.stall_timeout_s={STALL_S}", run="widowed"
     )
     run.until_step(3, "widowed")
     lost = next(name for name, gets in run.gets.items() if "sampler" in gets)
-    [spare] = [name for name, gets in run.gets.items() if gets == "nothing"]
+    spare = "|".join(name for name, gets in run.gets.items() if gets == "nothing")
     nodes.kill(lost)
-    run.until_line(rf"sampler [01] on node {spare} was replaced and proved its policy")
+    run.until_line(rf"sampler [01] on node ({spare}) was replaced and proved its policy")
     run.press_ctrl_c()
     done = run.end()
     nodes.add(lost, num_cpus=1)
