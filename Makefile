@@ -16,7 +16,7 @@ help:
 	@echo "make test-portable  run the tests with older instruction sets and on busy cores; prints a table, takes hours"
 	@echo "make test-wheel   build the wheel, install its core into a fresh environment, and use it there"
 	@echo "make test-ranges  run the core's unit tests with the oldest and newest libraries of pyproject.toml's ranges"
-	@echo "make fuzz         run 10,000 hostile inputs, guided by coverage; make test runs a few hundred with fixed seeds"
+	@echo "make fuzz         run 15,000 hostile inputs, guided by coverage; make test runs a few hundred with fixed seeds"
 	@echo "make chaos        strike every process of a run at every moment, and compare the results; up to two hours"
 	@echo "make coverage     run the unit tests and report missed lines and branches; details in htmlcov/"
 	@echo "make lint         ruff; make format applies it"

@@ -23,7 +23,7 @@ def temporary_folder(kind: str) -> Iterator[Path]:
     process makes on this machine removes it.
 
     Args:
-        kind: First part of the folder's name: `adapter` for `rft-adapter-...`.
+        kind: Part of the folder's name: `adapter` for `rft-tmp-adapter-...`.
     """
     _remove_abandoned(kind)
     folder, lock = _locked_folder(kind)
@@ -34,9 +34,14 @@ def temporary_folder(kind: str) -> Iterator[Path]:
         os.close(lock)
 
 
+def _prefix(kind: str) -> str:
+    """Return the first part of a folder's name, which nobody gives to a folder of their own."""
+    return f"rft-tmp-{kind}-"
+
+
 def _locked_folder(kind: str) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f"rft-{kind}-"))
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(kind)))
         with suppress(FileNotFoundError):  # another process took the folder, still unlocked, for an abandoned one
             lock = os.open(folder, os.O_RDONLY)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -48,7 +53,7 @@ def _locked_folder(kind: str) -> tuple[Path, int]:
 @functools.cache
 def _remove_abandoned(kind: str) -> None:
     """Remove the folders whose process has died: the operating system has released their locks."""
-    for folder in Path(tempfile.gettempdir()).glob(f"rft-{kind}-*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{_prefix(kind)}*"):
         with suppress(OSError):  # locked, removed in the meantime, or another user's
             lock = os.open(folder, os.O_RDONLY)
             try:

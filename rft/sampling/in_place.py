@@ -28,7 +28,7 @@ class StoredModel:
     """A whole model in a file, which every worker reads.
 
     Example:
-        StoredModel(policy=Policy(version=3, fingerprint="9b2e..."), file=Path("/tmp/rft-model-x1/model.safetensors"))
+        StoredModel(policy=Policy(version=3, fingerprint="9b2e..."), file=Path("/tmp/x1/model.safetensors"))
     """
 
     policy: Policy

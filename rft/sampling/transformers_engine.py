@@ -49,7 +49,8 @@ class TransformersEngine:
         # `generate` would use the model's own defaults, such as a repetition penalty, which the learner and
         # vLLM do not know.
         model.generation_config = GenerationConfig()
-        self._model: Any = model.to(self._device).eval()
+        # Frozen at once, not by PEFT with the first adapter: torch rounds otherwise for weights that need gradients.
+        self._model: Any = model.to(self._device).eval().requires_grad_(False)
         self._tokenizer = AutoTokenizer.from_pretrained(place.model)
         self._stops = model_stops(place.model, self._tokenizer)
         self._in_place = spec.max_lora_rank is None

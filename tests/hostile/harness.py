@@ -1,7 +1,7 @@
 """Hostile values, and a watch over what the code under test does with them.
 
 Every property requires a clear error or success, no code run, and no file touched outside the working folder. pytest
-runs a few hundred cases from fixed seeds. `make fuzz` (`tests/hostile/__main__.py`) runs 10,000 cases, guided by the
+runs a few hundred cases from fixed seeds. `make fuzz` (`tests/hostile/__main__.py`) runs 15,000 cases, guided by the
 coverage of rft.
 """
 

@@ -32,7 +32,7 @@ def test_the_folder_is_removed_after_the_block(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), temporary_folder("trial") as folder:
         (folder / "file").write_text("text")
         assert folder.parent == tmp_path
-        assert folder.name.startswith("rft-trial-")
+        assert folder.name.startswith("rft-tmp-trial-")
         assert folder.stat().st_mode & 0o777 == 0o700
         1 / 0  # noqa: B018
     assert list(tmp_path.iterdir()) == []
@@ -42,15 +42,16 @@ def test_a_killed_process_leaves_its_folder_to_the_next_one(tmp_path: Path) -> N
     process = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     of_other = Path(process.stdout.readline().strip())
-    other_kind = tmp_path / "rft-triangle-1"
-    other_kind.mkdir()
+    foreign = {tmp_path / "rft-tmp-triangle-1", tmp_path / "rft-trial-1"}
+    for one in foreign:
+        one.mkdir()
     with temporary_folder("trial") as folder:
-        assert set(tmp_path.iterdir()) == {of_other, other_kind, folder}  # in use
+        assert set(tmp_path.iterdir()) == {of_other, *foreign, folder}  # in use
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert of_other.exists()
     with temporary_folder("trial") as folder:
-        assert set(tmp_path.iterdir()) == {other_kind, folder}
+        assert set(tmp_path.iterdir()) == {*foreign, folder}
 
 
 def test_a_folder_that_was_removed_before_its_lock_is_made_again(

@@ -306,6 +306,20 @@ def test_with_transformers_neighbours_change_no_bit(engines: Callable[[str], Eng
     assert together == alone == mixed
 
 
+def test_with_transformers_the_first_adapter_changes_no_bit_of_the_base_model(
+    spec: EngineSpec, adapters: list[tuple[Any, Adapter]], requests: list[Request]
+) -> None:
+    """Two trials share an engine: one still samples from the base model when the other has loaded its first policy."""
+    engine = build_engine(replace(spec, sampler=TransformersSamplerConfig(), num_runs=2))
+    before = sample(engine, requests)
+    engine.load(adapters[0][1], run=1)
+    engine.add(0, requests, OPTIONS, spec.base)
+    after = []
+    while engine.has_unfinished:
+        after += [rollout for _, rollout in engine.step()]
+    assert [one.logprobs for one in after] == [one.logprobs for one in before]
+
+
 def test_vllm_lets_completions_leave_one_by_one(engines: Callable[[str], Engine], requests: list[Request]) -> None:
     many = [Request(task_id="t", index=index, prompt_ids=requests[0].prompt_ids, seed=index) for index in range(16)]
     batches = batches_of(engines("vllm"), many, SamplingOptions(temperature=1.0, max_completion_tokens=64))
