@@ -30,9 +30,10 @@ install:
 quickstart: install
 	@$(BIN)/rft train experiment=quickstart
 
-UNIT_TESTS := pytest -n auto --maxprocesses 8 --dist worksteal
+# A test process that dies is a failure. pytest-xdist would replace it, and may then wait forever for the last tests.
+UNIT_TESTS := pytest -n auto --maxprocesses 8 --dist worksteal --max-worker-restart 0
 # Three files at a time: the tests of a file share costly starts, and wait much of the time for processes to start.
-END_TO_END := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+END_TO_END := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test: install
 	@$(BIN)/python -m $(UNIT_TESTS) -m "not e2e and not full"
