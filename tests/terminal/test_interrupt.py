@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from rft.terminal import interrupt as interrupt_module
 from rft.terminal.interrupt import Interrupt, SweepInterrupt, handled_signals, listen_again, tell_listeners_of_notice
+
+
+@pytest.fixture(autouse=True)
+def no_nohup() -> Iterator[None]:
+    """Without it, SIGHUP is ignored in tests that were started with `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 async def send(number: signal.Signals) -> None:
