@@ -144,7 +144,7 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
 
     loop = {"steps": 3, "prompts_per_step": 1, "completions_per_prompt": 2, "staleness": 0, "keep_checkpoints": 2}
     sampler = {"kind": "transformers", "max_completion_tokens": 8, "temperature": 1.0}
-    facts = {
+    facts = dict.fromkeys(("start", "resume_from")) | {
         "model": Path("nowhere"),
         "model_name": "some/model",
         "base": Policy(version=0, fingerprint="base"),
@@ -154,7 +154,6 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
         "on_gpu": False,
         "num_threads": 1,
         "canaries": (),
-        "resume_from": None,
     }
     others = {"seed": 0, "chat_template": None}
     given = loop | sampler | facts | others | changes

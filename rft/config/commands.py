@@ -32,6 +32,7 @@ from rft.config.problems import (
 )
 from rft.config.resume import load_resumed, with_place
 from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, MergeConfig, RunConfig, ServeConfig
+from rft.config.start_settings import with_start
 from rft.errors import ConfigError, RftError
 from rft.redaction import hide_in_words
 
@@ -58,7 +59,8 @@ def load_training(overrides: Sequence[str], output_dir: str | None = None) -> Ru
         others = [word for word in overrides if not word.lstrip("+").startswith("resume=")]
         return load_resumed(resumed[-1].strip("'\""), others)
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
-    run = with_place(load(RunConfig, "train", words, run_problems), num_names=2 if output_dir else 1)
+    run = with_start(load(RunConfig, "train", words, run_problems))
+    run = with_place(run, num_names=2 if output_dir else 1)
     if not run.or_resume:
         return run
     return resumed_if_begun(run, has_own_folder="output_dir" in given_keys(words))

@@ -28,6 +28,7 @@ from rft.errors import UsageError
 from rft.grading import grader_problems
 from rft.grading.outbound.guard import is_loopback
 from rft.grading.verdicts import FAILED, INCONCLUSIVE, Unaudited, unaudited, verdict_problems
+from rft.models.adapter_folder import find_adapter
 from rft.models.base_model import refuse_place
 from rft.redaction import hide_in_words, revealed
 from rft.storage import address_problems
@@ -92,6 +93,11 @@ def place_problems(config: BaseModel) -> list[str]:
                 refuse_place(path)
             except UsageError as error:
                 problems += error.problems
+    if isinstance(config, RunConfig) and config.start is not None:
+        try:
+            find_adapter(Path(config.start))
+        except UsageError as error:
+            problems += error.problems
     return problems
 
 
@@ -219,7 +225,7 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
 
 def _data_problems(run: RunConfig) -> list[str]:
     data = run.data
-    problems = [] if run.model.path else [f"model.path is missing: {MODEL_PATH}"]
+    problems = [] if run.model.path or run.start else [f"model.path is missing: {MODEL_PATH}"]
     if data.train is None:
         problems.append(f"data.train is missing: the training tasks, {TASK_FILE}")
     if data.validation is not None and data.validation_share > 0:

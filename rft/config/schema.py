@@ -344,6 +344,9 @@ class RunConfig(Section):
     """A run folder, or its copy in storage, to continue from its last checkpoint with its own configuration."""
     or_resume: bool = False
     """Whether to continue the run in `output_dir`, or else its copy, if it has begun; also as `--or-resume`."""
+    start: str | None = None
+    """A run folder, adapter folder or checkpoint folder whose adapter this run trains further; null starts from the
+    base model. Results before the run, and the KL divergence, then refer to that adapter."""
     storage: str | None = None
     """Path or address for a copy of the run, any that fsspec supports, such as `s3://bucket/runs`. rft updates the copy
     after each checkpoint and at the end of the run; null makes no copy."""

@@ -24,7 +24,7 @@ class FakeLearner:
     def __init__(self, spec: LearnerSpec) -> None:
         self._spec = spec
         self._steps_done = 0
-        self._published = PublicationRecord(spec.base, spec.run.loop.staleness)
+        self._published = PublicationRecord(spec.version_0, spec.run.loop.staleness)
         if spec.resume_from is not None:
             self._steps_done = step_of(spec.resume_from)
             self._published.load(spec.resume_from, self._publication())
@@ -45,6 +45,10 @@ class FakeLearner:
         publication = self._publication()
         self._published.add(publication)
         return publication
+
+    def start_publication(self) -> Publication | None:
+        """Return the adapter that the run started from, unchanged."""
+        return None if self._spec.start is None else Publication(weights=self._spec.start)
 
     def base_canary_logprobs(self) -> Logprobs:
         """Return no scores."""

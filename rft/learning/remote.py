@@ -53,6 +53,11 @@ class LearnerActor:
         """Publish the current policy; its weights stay in the object store of this node."""
         return self._by_reference(self._learner.publish())
 
+    def start_publication(self) -> Publication | None:
+        """Return the adapter that the run started from; its weights stay in the object store of this node."""
+        start = self._learner.start_publication()
+        return None if start is None else self._by_reference(start)
+
     def history(self) -> list[Publication]:
         """Return the last publications, oldest first; their weights stay in the object store of this node."""
         return [self._by_reference(publication) for publication in self._learner.history()]
@@ -196,6 +201,11 @@ class RemoteLearner:
         what = "the base model's scores of the canaries"
         scores: Logprobs = await self._ask_first("call", what, "base_canary_logprobs")
         return scores
+
+    async def start_publication(self) -> Publication | None:
+        """Return the adapter that the run started from, with a reference as from `publish`; None for the base model."""
+        publication: Publication | None = await self._ask_first("start_publication", "the start of the run")
+        return publication
 
     async def history(self) -> list[Publication]:
         """Return the last publications, oldest first, with references as from `publish`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from rft.config import RunConfig
-from rft.types import GradedGroup, Logprobs, Policy, Publication
+from rft.types import Adapter, GradedGroup, Logprobs, Policy, Publication
 
 COMPLETE = "complete.json"
 """The last file written into a checkpoint; a checkpoint without it is incomplete."""
@@ -34,6 +34,9 @@ class LocalLearner(Protocol):
 
     def publish(self) -> Publication:
         """Return the current policy as version `steps_done`."""
+
+    def start_publication(self) -> Publication | None:
+        """Return the adapter that the run started from, as version 0; None if it started from the base model."""
 
     def base_canary_logprobs(self) -> Logprobs:
         """Return the base model's scores of the canaries; empty without a model."""
@@ -86,8 +89,15 @@ class LearnerSpec:
     """CPU threads."""
     canaries: tuple[tuple[int, ...], ...] = ()
     """`[N][L]` token ids, scored for every publication."""
+    start: Adapter | None = None
+    """The adapter to train further, as version 0; None trains a new one."""
     resume_from: Path | None = None
     """Checkpoint folder to resume from."""
+
+    @property
+    def version_0(self) -> Policy:
+        """The policy that the run starts from: that of `start`, or the base model."""
+        return self.base if self.start is None else self.start.policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import peft
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
@@ -20,10 +21,12 @@ from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
 from rft.learning.checkpoints import new_checkpoint, unfinished_folder
 from rft.learning.float32_head import use_float32_head
+from rft.learning.guards import TrainingGuard
 from rft.learning.pack_weights import pack_adapter, pack_model
 from rft.learning.publication_record import PublicationRecord
 from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import LearnerSpec
+from rft.learning.start_policy import StartPolicy, continued, disable_dropout_of_reference
 from rft.learning.trl_import import GRPOConfig
 from rft.learning.trl_seam import SteppedTrainer
 from rft.models.base_model import load_tokenizer
@@ -54,18 +57,30 @@ class TrlLearner:
             # Beyond its share, the learner would take the memory of the engine on the same GPU, which then ends.
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
         model = _load_model(spec).to(config.device)
+        self._start_policy: StartPolicy | None = None
+        lora = learner.lora
+        if spec.start is not None and lora is not None:
+            model = continued(model, spec.start, dropout=lora.dropout)
+            self._start_policy = StartPolicy(spec.start, model, base_model_name=spec.model_name)
         self._stepped = SteppedTrainer(
             model=model,
             tokenizer=load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False),
             config=config,
-            lora=_lora(learner.lora),
+            lora=None if self._start_policy else _lora(lora),
             timeout_s=learner.step_timeout_s,
             trainer_class=partial(resolve_name(learner.trainer), learner=learner, ranks=self._ranks),
         )
+        disable_dropout_of_reference(self._stepped.trainer.model)
         if spec.dtype != "float32" and learner.trl.get("cast_lm_head_to_fp32", True):
             use_float32_head(self._stepped.trainer, getattr(torch, spec.dtype))
         self._base_canary_logprobs = self._start()
-        self._published = PublicationRecord(spec.base, spec.run.loop.staleness)
+        self._guard = TrainingGuard(self._trained)
+        self._start_publication: Publication | None = None
+        if self._start_policy is not None:
+            self._start_publication = self._start_policy.publication(
+                self._stepped.trainer.model, spec.canaries, self._base_canary_logprobs
+            )
+        self._published = PublicationRecord(spec.version_0, spec.run.loop.staleness)
         if spec.resume_from is not None and self._ranks.is_first:
             self._published.load(spec.resume_from, self._publication())
 
@@ -83,7 +98,9 @@ class TrlLearner:
         if self._ranks.is_first:
             self._published.check(groups, steps_done=self.steps_done)
         with self._ranks.step():
-            return self._stepped.step(groups)
+            metrics = self._stepped.step(groups)
+        self._guard.check(metrics)
+        return metrics
 
     def publish(self) -> Publication:
         """Return the current policy as version `steps_done`."""
@@ -92,6 +109,10 @@ class TrlLearner:
             publication = self._publication()
             self._published.add(publication)
         return publication
+
+    def start_publication(self) -> Publication | None:
+        """Return the adapter that the run started from, as version 0; None if it started from the base model."""
+        return self._start_publication
 
     def base_canary_logprobs(self) -> Logprobs:
         """Return the base model's scores of the canaries."""
@@ -131,6 +152,11 @@ class TrlLearner:
             with model.disable_adapter():  # after the start, which adds the autocast of training
                 scores = score_canaries(model, spec.canaries)
         return scores
+
+    def _trained(self) -> list[Tensor]:
+        """Return the weights that the optimizer trains. PEFT may mark others as trainable later."""
+        groups = self._stepped.trainer.optimizer.param_groups
+        return [weight for group in groups for weight in group["params"]]
 
     def _publication(self) -> Publication:
         model, spec = self._stepped.trainer.model, self._spec

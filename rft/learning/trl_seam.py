@@ -16,6 +16,7 @@ Assumptions about TRL 1.16 (a test fails if one of them changes):
 from __future__ import annotations
 
 import queue
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -130,6 +131,9 @@ class SteppedTrainer:
         self.trainer._save_checkpoint(self.trainer.model, trial=None)
         for filler in (folder.parent, folder):  # model cards of TRL and PEFT without information about the run
             (filler / "README.md").unlink(missing_ok=True)
+        # TRL's frozen copy of the adapter that the run started from. Transformers would restore it instead of the
+        # trained adapter; the learner has it from the start.
+        shutil.rmtree(folder / "ref", ignore_errors=True)
         return folder
 
     def close(self) -> None:

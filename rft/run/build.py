@@ -103,6 +103,7 @@ def learner_spec(
         gpu_share=memory_share(place.shares, samplers_sleep=sizes.samplers_sleep),
         num_threads=place.shares.learner_threads,
         canaries=canaries(run, prepared) if score is None else score,
+        start=prepared.parent.adapter if prepared.parent else None,
         resume_from=resume_from,
     )
 

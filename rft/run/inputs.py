@@ -19,6 +19,7 @@ from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
+from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
 from rft.run.sinks import SinkClass, load_sink
 from rft.run_folder.recorder import refuse_output
 from rft.storage import Place, check_place
@@ -66,6 +67,8 @@ class Prepared:
     """Prompt and completion together."""
     tokenizer: PreTrainedTokenizerBase
     """The base model's, with the chat template of the run."""
+    parent: Parent | None = None
+    """The adapter that the run starts from; None for the base model."""
     renderer: Renderer
     """From a task to the token ids of its prompt."""
     tasks: TaskSets
@@ -99,6 +102,8 @@ class Inputs:
     """Prompt and completion together."""
     tokenizer: PreTrainedTokenizerBase
     """The base model's, with the chat template of the run."""
+    parent: Parent | None
+    """The adapter that the run starts from; None for the base model."""
     tasks: TaskSets
     """All tasks, including those whose prompts are too long."""
     graders: tuple[LoadedGrader, ...]
@@ -144,6 +149,7 @@ def read_inputs(
     if model is not None:
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
         problems += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
+    parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
     tasks = _collect(problems, lambda: _load_tasks(config, needs_training_tasks, reuse))
     if tasks is not None:
         _collect(problems, lambda: _check_enough(tasks, config))
@@ -161,11 +167,24 @@ def read_inputs(
         model=model,
         context_tokens=context,
         tokenizer=tokenizer,
+        parent=parent,
         tasks=tasks,
         graders=tuple(grader for grader in graders if grader is not None),
         sinks=sinks,
         reuse=reuse,
     )
+
+
+def _read_parent(run: RunConfig, model: Path | None, reuse: Reuse, problems: list[str]) -> Parent | None:
+    """Return the adapter that the run starts from, or None; collect its problems."""
+    parent = _collect(problems, lambda: read_parent(run))
+    if parent is not None and model is not None and run.learner.trains_a_model:
+        problems += parent_problems(parent, model, _fingerprint(model, reuse))
+    return parent
+
+
+def _fingerprint(model: Path, reuse: Reuse) -> str:
+    return reuse.get(("base", model), lambda: fingerprint(model))
 
 
 def _load_graders(
@@ -194,7 +213,8 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
     return Prepared(
         model=inputs.model,
         model_name=path if not (os.path.exists(path) or path.startswith("embedded:")) else str(inputs.model.resolve()),
-        base=Policy(version=0, fingerprint=inputs.reuse.get(("base", inputs.model), lambda: fingerprint(inputs.model))),
+        base=Policy(version=0, fingerprint=_fingerprint(inputs.model, inputs.reuse)),
+        parent=inputs.parent,
         context_tokens=inputs.context_tokens,
         tokenizer=inputs.tokenizer,
         renderer=renderer,
@@ -203,7 +223,10 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         longest_prompt_tokens=longest,
         graders=inputs.graders,
         sinks=inputs.sinks,
-        warnings=tuple(_split_warnings(inputs.tasks, config)),
+        warnings=(
+            *_split_warnings(inputs.tasks, config),
+            *(parent_warnings(inputs.parent, renderer.template_sha256) if inputs.parent else ()),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.redaction import hide_in_words, redacted
 from rft.run.inputs import Prepared
+from rft.run.parent import save_parent
 from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
 from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
 from rft.run_folder.provenance import manifest
@@ -93,6 +94,8 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
         recorder = Recorder.resume(folder, last_step=last_step or None)
     if not last_step:
         recorder.document(MANIFEST, json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
+        if prepared.parent is not None:
+            save_parent(folder, prepared.parent)
     recorder.config(run.model_dump())
     return recorder
 
@@ -115,6 +118,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
     return (
         audit
         | {"prompts": prompts}
+        | ({"start": dict(prepared.parent.origin)} if prepared.parent else {})
         | _advantage(run)
         | manifest(
             method=run.learner.kind,

@@ -24,7 +24,7 @@ from rft.run import build
 from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
-from rft.run.recovery import RecoveringLearner
+from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.started import cache_events, hold_tolerance
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
@@ -165,8 +165,7 @@ async def _open(
         fleet.admit()
         if shared is not None:
             stack.push_async_callback(fleet.leave)
-        if adapter is not None:
-            await fleet.load(Publication(weights=adapter))
+        await _load_adapter(fleet, learner, adapter)
         yield Parts(fleet, panel, learner, sleeps)
         if shared is None and config.sampler.is_remote:
             await fleet.leave()  # what this run loaded would stay in a program that outlives it
@@ -235,6 +234,14 @@ def _workplace(
         parallel=shared_ray.parallel if shared_ray else 1,
         part="learner" if only_learner else "all",
     )
+
+
+async def _load_adapter(fleet: Fleet, learner: RecoveringLearner | None, adapter: Adapter | None) -> None:
+    """Load the adapter that a measurement measures, or the one that a run starts from, and prove that one."""
+    if adapter is not None:
+        await fleet.load(Publication(weights=adapter))
+    elif learner is not None and (start := await learner.start_publication()) is not None:
+        await RenewingSampler(fleet=fleet, learner=learner).load(start)
 
 
 @asynccontextmanager

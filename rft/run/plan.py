@@ -31,6 +31,7 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
     ]
     rows: dict[str, str | None] = {
         "base model": run.model.path,
+        **({"start": run.start} if run.start else {}),
         "train on": run.data.train,
         "validate on": run.data.validation or share,
         "test on": run.data.test,

@@ -1,8 +1,8 @@
 """A learner that survives the loss of its processes, and the sampler that loads its weights.
 
 If the learner, or one of its ranks, dies or does not answer, all ranks start again from the newest checkpoint, or from
-the base model. They take the later steps again, from the batches that the run folder records, and each policy must have
-the same fingerprint as before. The loop waits meanwhile, and batches in flight stay.
+the start of the run. They take the later steps again, from the batches that the run folder records, and each policy
+must have the same fingerprint as before. The loop waits meanwhile, and batches in flight stay.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RecoveringLearner:
 
     Args:
         learner: The learner, which may still be starting.
-        build: Builds another one in the same places, from a checkpoint or from the base model.
+        build: Builds another one in the same places, from a checkpoint or from the start of the run.
         folder: The run folder, with checkpoints and recorded batches.
         max_restarts: Number of restarts; a further loss ends the run.
         emit: Receives warnings and restarts.
@@ -88,25 +88,34 @@ class RecoveringLearner:
         self._policies[publication.policy.version] = publication.policy
         return publication
 
+    async def start_publication(self) -> Publication | None:
+        """Return the adapter that the run started from, with a reference as from `publish`; None for the base model."""
+        return await self._call(lambda learner: learner.start_publication())
+
     async def history(self) -> list[Publication]:
         """Return the last publications, oldest first, with references as from `publish`."""
         return await self._call(lambda learner: learner.history())
 
     async def published(self, policy: Policy) -> Publication:
-        """Return one of the last publications again, with a reference that is valid now.
+        """Return one of the last publications, or the start of the run, again, with a reference that is valid now.
 
         Raises:
             LearnError: The learner does not keep this policy.
         """
-        history = await self.history()
-        if (publication := _find(policy, history)) is not None:
+        kept = await self._kept()
+        if (publication := _find(policy, kept)) is not None:
             return publication
-        names = ", ".join(publication.policy.name for publication in history)
+        names = ", ".join(publication.policy.name for publication in kept)
         raise LearnError(f"the learner does not keep the weights of {policy.name}; it keeps {names or 'none'}")
 
     async def renewed(self, policy: Policy) -> Publication | None:
         """Return one of the last publications again like `published`; None if the learner does not keep it."""
-        return _find(policy, await self.history())
+        return _find(policy, await self._kept())
+
+    async def _kept(self) -> list[Publication]:
+        """Return the start of the run, if it is an adapter, and the last publications."""
+        start = await self.start_publication()
+        return [*([start] if start else []), *await self.history()]
 
     async def weights(self) -> Adapter | FullWeights:
         """Fetch the weights of the current policy into this process."""
@@ -196,7 +205,7 @@ class RecoveringLearner:
         began = time.monotonic()
         checkpoint, step = self._newest_checkpoint()
         redone_steps = max(0, self._steps_done - step)
-        origin = f"the checkpoint of step {step}" if checkpoint else "the base model"
+        origin = f"the checkpoint of step {step}" if checkpoint else "the start of the run"
         restart = f"restart {self._num_restarts} of {self.max_restarts}"
         self._emit(Warned(text=f"{str(lost).rstrip('.')}; the learner starts again from {origin} ({restart})"))
         self._emit(LearnerRestarted(from_step=step, redone_steps=redone_steps))

@@ -28,7 +28,7 @@ CARD = """\
 
 {data}
 
-Base model: `{base_model}`, fingerprint `{base_fingerprint}`.
+Base model: `{base_model}`, fingerprint `{base_fingerprint}`.{start}
 
 ## Graders
 
@@ -155,6 +155,7 @@ def model_card(
         what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
         use=_use(config, folder.absolute(), base_model),
         base_fingerprint=manifest["base_model"]["fingerprint"],
+        start=_start(manifest),
         version=manifest["rft"],
         data=_data(manifest),
         graders=_graders(manifest),
@@ -234,6 +235,18 @@ def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
         question=QUESTION,
         peft=snippets.peft(),
         vllm=snippets.vllm_with_adapter(base_model, lora["rank"]),
+    )
+
+
+def _start(manifest: Mapping[str, Any]) -> str:
+    """Return where the training began, if that was an adapter instead of the base model."""
+    start = manifest.get("start")
+    if not start:
+        return ""
+    origin = f", step {start['step']} of a {start['method'].upper()} run" if start.get("method") else ""
+    return (
+        f"\n\nThe training continued the adapter `{start['path']}` (fingerprint `{start['fingerprint']}`{origin}). "
+        "Results before the run, and a KL divergence, refer to that adapter."
     )
 
 

@@ -17,6 +17,7 @@ class Published:
     def __init__(self, base: Policy) -> None:
         self.target = base
         """The policy that every sampler must prove."""
+        self._base = base
         self._by_policy: dict[Policy, Publication] = {}
 
     @property
@@ -54,7 +55,8 @@ class Published:
             held: The policies that the sampler holds.
             needed: The policies of requests that no sampler works on.
         """
-        newest = max((policy.version for policy in held), default=-1)
+        # The start of a run that continues an adapter has version 0, too, and follows the base model.
+        newest = max((policy.version for policy in held if policy != self._base), default=-1)
         older = [policy for policy in self._by_policy if policy in needed and policy.version > newest]
         policy = min(older, key=lambda policy: policy.version, default=self.target)
         return None if policy in held else self._by_policy[policy]

@@ -37,6 +37,8 @@ NOT_RUN = {
     "rft merge adapter=": "needs an adapter; tests/commands/test_merge.py merges some",
     "rft train experiment=quickstart storage=s3:": "needs a bucket; tests/e2e/test_storage.py has one of its own",
     "rft train resume=": "needs a run; tests/e2e/test_train.py resumes one",
+    "rft train experiment=quickstart start=": "needs a run; tests/e2e/test_start.py starts from one",
+    "rft train experiment=quickstart model.path=merged": "needs a merged model",
     "rft doctor": "starts Ray and vLLM; tests/doctor/test_trials.py starts them",
     "rft serve-grader": "does not end; tests/commands/test_serve_grader.py runs it",
     "curl localhost:8000/grade": "needs that service; tests/commands/test_serve_grader.py asks it",

@@ -94,6 +94,9 @@ class FakeRemote:
     async def publish(self) -> Publication:
         return self.by_reference(self.call("publish"))
 
+    async def start_publication(self) -> Publication | None:
+        return None
+
     async def history(self) -> list[Publication]:
         return list(map(self.by_reference, self.call("history")))
 

@@ -35,6 +35,8 @@ class World:
         self.fails = ""
         self.shares = Shares(sampler_threads=1, learner_threads=1, sampler_gpus=0, learner_gpus=0)
         self.grader_options: tuple[dict[str, Any], ...] = ()
+        self.start: Any = None
+        """The publication of the adapter that the run starts from."""
         self.events: list[Event] = []
 
     def does(self, what: str) -> None:
@@ -49,8 +51,17 @@ class World:
             self.does(f"{what} {name}")
             return 0
 
+        async def start_publication() -> Any:
+            return self.start
+
+        async def load(publication: Any) -> None:
+            self.does(f"load {publication}")
+
         return SimpleNamespace(
             start=lambda: method("start"),
+            start_publication=start_publication,
+            load=load,
+            max_restarts=0,
             is_up=lambda: method("start"),
             end_streams=lambda: method("end streams of"),
             leave=lambda: method("leave"),
@@ -115,6 +126,12 @@ CLOSED = ["end streams of samplers", "leave place", "close panel"]
 def test_a_run_closes_everything_backwards(world: World) -> None:
     run(world)
     assert world.story == [*OPENED, "close learner", *CLOSED]
+
+
+def test_the_start_is_loaded_before_anything_is_sampled(world: World) -> None:
+    world.start = "version 0"
+    run(world)
+    assert world.story[:6] == [*OPENED[:-1], "load version 0", "run"]
 
 
 @pytest.mark.parametrize("error", [LearnError("no more"), asyncio.CancelledError()])

@@ -17,7 +17,8 @@ class GroupLearnerConfig(PolicyLearnerConfig):
     trainer: ClassVar[str] = "rft.learning.group_trainer:GroupTrainer"
 
     beta: Annotated[Number, Field(ge=0)] = 0.0
-    """Weight of the KL divergence from the base model in the loss; docs/algorithms.md has its formula."""
+    """Weight of the KL divergence from the start of the run (the base model, or the adapter of `start`) in the loss;
+    docs/algorithms.md has its formula."""
 
     def advantage_function(self) -> tuple[str, dict[str, Any]]:
         """Return the function from `[N]` rewards and a group size to `[N]` advantages, and its further arguments.

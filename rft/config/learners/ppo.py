@@ -23,7 +23,8 @@ class PpoLearnerConfig(PolicyLearnerConfig):
     gae_lambda: Annotated[Number, Field(ge=0, le=1)] = 0.95
     """Lambda of generalized advantage estimation (arXiv 1506.02438): 1 trusts the rewards, 0 the value function."""
     kl_coef: Annotated[Number, Field(ge=0)] = 0.0
-    """Weight of the KL divergence from the base model, subtracted from each token's reward."""
+    """Weight of the KL divergence from the start of the run (the base model, or the adapter of `start`), subtracted
+    from each token's reward."""
     value_clip: Annotated[Number, Field(gt=0)] = 0.2
     """Largest change of a value within a step."""
     value_learning_rate: Annotated[Number, Field(gt=0)] = 1e-3

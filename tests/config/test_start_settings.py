@@ -1,0 +1,74 @@
+"""A run that starts from an adapter takes its rank, alpha and base model, and refuses settings that contradict it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import yaml
+
+from rft.config import RunConfig
+from rft.config.commands import load_training
+from rft.errors import ConfigError, ModelError
+
+QUICK = ("experiment=quickstart", "logging=none")
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A run folder whose adapter has rank 4 and alpha 12, on the embedded model."""
+    folder = tmp_path / "first"
+    (folder / "adapter").mkdir(parents=True)
+    config = {"peft_type": "LORA", "base_model_name_or_path": "/gone/model", "r": 4, "lora_alpha": 12}
+    (folder / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {
+        f"{module}.lora_A.weight": np.ones((4, 8), dtype=np.float32),
+        f"{module}.lora_B.weight": np.ones((8, 4), dtype=np.float32),
+    }
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(safetensors.numpy.save(tensors))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"path": "embedded:tiny"}}))
+    return folder
+
+
+@pytest.fixture
+def load(adapter: Path) -> Callable[..., RunConfig]:
+    """`load("loop.steps=2")`: the quickstart from this adapter."""
+    return lambda *words: load_training([*QUICK, f"start={adapter}", *words], "/nowhere")
+
+
+def test_rank_alpha_and_base_model_are_those_of_the_adapter(load: Callable[..., Any], adapter: Path) -> None:
+    run = load("model.path=null")
+    assert (run.start, run.model.path) == (str(adapter), "embedded:tiny")
+    assert run.learner.lora.model_dump() == {"rank": 4, "alpha": 12.0, "dropout": 0.0}
+    assert load("learner.lora.rank=4", "learner.lora.dropout=0.1").learner.lora.dropout == 0.1
+    assert load_training(QUICK, "/nowhere").learner.lora.rank != 4
+
+
+def test_settings_that_contradict_the_adapter_are_refused_together(load: Callable[..., Any], adapter: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load("learner.lora.rank=8", "learner.lora.alpha=5")
+    assert list(refused.value.problems) == [
+        f"learner.lora.rank=8: the adapter of start={adapter} has 4, and the run continues it; leave "
+        "learner.lora.rank out",
+        f"learner.lora.alpha=5: the adapter of start={adapter} has 12, and the run continues it; leave "
+        "learner.lora.alpha out",
+    ]
+    with pytest.raises(ConfigError, match="continues an adapter, and this learner trains all weights"):
+        load("learner.lora=null")
+
+
+def test_a_start_that_is_gone_is_reported_with_everything_else(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(ModelError, match="gone does not exist"):
+        load_training([*QUICK, f"start={gone}"], "/nowhere")
+    with pytest.raises(ConfigError) as refused:
+        load_training([*QUICK, f"start={gone}", "loop.steps=0"], "/nowhere")
+    assert [problem for problem in refused.value.problems if str(gone) in problem] == [
+        f"{gone} does not exist; name a run folder or an adapter folder"
+    ]

@@ -1,0 +1,44 @@
+"""A run that trains the adapter of another run further."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rft.run_folder.recorder import read_metrics, read_rollouts
+
+pytestmark = pytest.mark.e2e
+
+GO_ON = (
+    "loop.steps=1",
+    "loop.prompts_per_step=2",
+    "learner.completions_per_micro_batch=8",
+    "learner.beta=0.1",
+    "data.validation=null",
+    "evaluation.every_steps=null",
+)
+
+
+def test_a_run_goes_on_from_the_adapter_of_another(
+    trained: Any, three_steps: tuple[str, ...], rft: Callable[..., Any]
+) -> None:
+    words = (*three_steps, *GO_ON, f"start={trained.folder}", "output_dir=on")
+    done = rft("train", *words, cwd=trained.folder.parent, output_dir="on")
+    assert (done.code, done.orphans) == (0, [])
+    end = read_metrics(trained.folder)[-1]["policy"]["fingerprint"]
+    before, step = read_metrics(done.folder)
+    assert before["policy"] == {"version": 0, "fingerprint": end} != step["policy"]
+    assert step["metrics"]["sync/proved"] == 1.0
+    assert step["metrics"]["learner/kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is the start, not the base
+    # Version 0 is the policy that the first run was measured with last, so it answers the same.
+    answers = [
+        {(line["task_id"], line["index"]): line["completion"] for line in read_rollouts(folder, phase)}
+        for folder, phase in ((trained.folder, "after"), (done.folder, "before"))
+    ]
+    assert answers[0] == answers[1] != {}
+    start = json.loads((done.folder / "manifest.json").read_text())["start"]
+    assert (start["fingerprint"], start["step"], start["method"]) == (end, 3, "grpo")
+    assert f"The training continued the adapter `{trained.folder}`" in (done.folder / "adapter/README.md").read_text()
