@@ -30,7 +30,7 @@ from rft.sampling.losses import SamplerLost as SamplerLost
 from rft.sampling.losses import SamplerReplaced as SamplerReplaced
 from rft.types import GradedGroup, StepReport
 
-Phase = Literal["pass rate", "train", "validation", "before", "after", "test"]
+Phase = Literal["demonstrations", "pass rate", "train", "validation", "before", "after", "test"]
 """The purpose of a rollout."""
 
 

@@ -39,7 +39,7 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/learning/ranks.py: self._group.allreduce([summed]).wait()": "the process group has a timeout",
     "rft/learning/remote.py: asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)": BOUNDED_BY_CALLER,
     "rft/learning/remote.py: task.result()": DONE,
-    "rft/learning/trl_seam.py: self._batches.get()": IDLE,
+    "rft/learning/trainer_thread.py: self._batches.get()": IDLE,
     "rft/run/emitter.py: self._events.get()": IDLE,
     "rft/run/grader_models.py: actor.score.remote(list(rows))": "the grader has a deadline",
     "rft/run_folder/rollout_files.py: self._compression.result()": DONE,

@@ -1,6 +1,6 @@
 """The configuration of a run: schema, composition with Hydra, and checks that report all problems together."""
 
-from rft.config.learner_problems import completions_per_micro_batch
+from rft.config.learner_problems import completions_per_micro_batch, sequences_per_step
 from rft.config.problems import (
     audit_config_problems,
     audit_folder,
@@ -30,5 +30,6 @@ __all__ = [
     "grade_problems",
     "merge_problems",
     "run_problems",
+    "sequences_per_step",
     "serve_problems",
 ]

@@ -13,7 +13,7 @@ def completions_per_micro_batch(run: RunConfig) -> int:
 
     `rft.memory.sizes` chooses those on a GPU by its memory.
     """
-    total = _completions_per_step(run)
+    total = sequences_per_step(run)
     configured = run.learner.completions_per_micro_batch
     return configured or max(size for size in range(1, min(MAX_ROWS_ON_CPU, total) + 1) if total % size == 0)
 
@@ -22,10 +22,10 @@ def learner_problems(run: RunConfig) -> list[str]:
     """Return the problems of the learner and of the batch sizes, one sentence each."""
     learner = run.learner
     problems = _size_problems(run)
-    if problems:
+    if problems and learner.takes == "groups":
         problems[-1] += f". {_table(run)}"
     if learner.num_workers > 1:
-        total = _completions_per_step(run)
+        total = sequences_per_step(run)
         problems += learner.rank_problems(
             completions_per_step=total, micro_batches_per_step=total // completions_per_micro_batch(run)
         )
@@ -34,15 +34,39 @@ def learner_problems(run: RunConfig) -> list[str]:
             f"learner.num_gpus={learner.num_gpus:g}: each rank of the learner uses at most one GPU; set "
             f"learner.num_gpus=1, and learner.num_workers={learner.num_gpus:.0f} to train on several GPUs"
         )
+    if learner.takes == "demonstrations":
+        problems += _demonstration_problems(run)
     return problems + learner.problems()
 
 
-def _completions_per_step(run: RunConfig) -> int:
+def _demonstration_problems(run: RunConfig) -> list[str]:
+    """Refuse settings of sampling during the training of a run that learns from demonstrations."""
+    loop, kind = run.loop, run.learner.kind
+    given = {
+        "loop.staleness": loop.staleness,
+        "loop.refill_rounds": loop.refill_rounds,
+        "loop.pass_rate": loop.pass_rate and loop.pass_rate.model_dump(),
+        "sampler.sleep": run.sampler.sleeps,
+    }
+    return [
+        f"{key}={str(value).lower()}: learner={kind} learns from demonstrations, and samples nothing for training; "
+        f"leave {key} out"
+        for key, value in given.items()
+        if value
+    ]
+
+
+def sequences_per_step(run: RunConfig) -> int:
+    """Return the completions, or the demonstrations, that the learner gets in a step."""
+    if run.learner.takes == "demonstrations":
+        return run.loop.prompts_per_step
     return run.loop.prompts_per_step * run.loop.completions_per_prompt
 
 
 def _size_problems(run: RunConfig) -> list[str]:
-    loop, total, micro = run.loop, _completions_per_step(run), run.learner.completions_per_micro_batch
+    loop, total, micro = run.loop, sequences_per_step(run), run.learner.completions_per_micro_batch
+    if run.learner.takes == "demonstrations":
+        return [] if micro is None or total % micro == 0 else [_row_problem(total, micro)]
     problems = run.learner.batch_problems(
         prompts_per_step=loop.prompts_per_step, completions_per_prompt=loop.completions_per_prompt
     )
@@ -56,9 +80,17 @@ def _size_problems(run: RunConfig) -> list[str]:
     return problems
 
 
+def _row_problem(total: int, micro: int) -> str:
+    divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
+    return (
+        f"learner.completions_per_micro_batch={micro}: must divide the {total} demonstrations of a step "
+        f"(loop.prompts_per_step): one of {divisors}"
+    )
+
+
 def _table(run: RunConfig) -> str:
     """Return a table of the batch sizes and of the sizes that follow from them."""
-    loop, learner, total = run.loop, run.learner, _completions_per_step(run)
+    loop, learner, total = run.loop, run.learner, sequences_per_step(run)
     micro = learner.completions_per_micro_batch or completions_per_micro_batch(run)
     passes, rest = divmod(total, micro)
     rows = {

@@ -252,11 +252,29 @@ def _loop_problems(run: RunConfig) -> list[str]:
         problems.append(
             f"loop.pass_rate.min={loop.pass_rate.min:g}: must be less than loop.pass_rate.max={loop.pass_rate.max:g}"
         )
+    problems += _measurement_problems(run)
     context = run.model.max_context_tokens
     if context is not None and run.sampler.max_completion_tokens >= context:
         problems.append(
             f"sampler.max_completion_tokens={run.sampler.max_completion_tokens}: leaves no room for a prompt in "
             f"model.max_context_tokens={context}"
+        )
+    return problems
+
+
+def _measurement_problems(run: RunConfig) -> list[str]:
+    """Refuse settings of measurements that cannot take effect."""
+    data, how = run.data, run.evaluation
+    problems = []
+    if how.patience is not None and not (how.every_steps and (data.validation or data.validation_share)):
+        problems.append(
+            f"evaluation.patience={how.patience}: nothing is measured during the run; give validation tasks in "
+            "data.validation or data.validation_share, and evaluation.every_steps"
+        )
+    if data.check_demonstrations and run.learner.takes != "demonstrations":
+        problems.append(
+            f"data.check_demonstrations=true: learner={run.learner.kind} does not learn from demonstrations; use "
+            "learner=sft, or leave it out"
         )
     return problems
 

@@ -77,7 +77,10 @@ class DataConfig(Section):
     allow_overlap: bool = False
     """Whether a prompt of the training tasks may also be a validation or test prompt."""
     long_prompts: Literal["error", "drop"] = "error"
-    """Treatment of prompts that leave no room for a completion."""
+    """Treatment of prompts that leave no room for a completion, and of demonstrations longer than the context."""
+    check_demonstrations: bool = False
+    """Whether to grade the answers of demonstrations before the first step, and to list those that score below the best
+    of them."""
 
 
 class PassRateConfig(Section):
@@ -150,6 +153,9 @@ class EvaluationConfig(Section):
     """Reported value: `reward`, or the name of a grader."""
     max_validation_tasks: Positive | None = None
     """Number of validation tasks measured during the run, from the first; null measures all."""
+    patience: Positive | None = None
+    """Number of measurements of the validation tasks without a better one after which the run ends. The result is then
+    the policy that was measured best, not the last one. null trains to the last step."""
 
 
 class LoggingConfig(Section):
@@ -216,7 +222,7 @@ class CompletionsConfig(Section):
     """A run folder, or a `.jsonl`, `.csv`, `.tsv` or `.parquet` file; `data=<file>` sets it, too."""
     columns: dict[str, str] = {}
     """Names of columns in the file, by rft's name for them: `{completion: text, prompt: question}`."""
-    phase: Literal["pass rate", "train", "validation", "before", "after", "test"] | None = None
+    phase: Literal["demonstrations", "pass rate", "train", "validation", "before", "after", "test"] | None = None
     """Phase of a run whose completions are graded; null grades all."""
 
 

@@ -26,21 +26,31 @@ def to_messages(prompt: Any, *, column: str) -> tuple[Message, ...]:
     Raises:
         BadRow: The value is not a prompt that a model can complete.
     """
-    if isinstance(prompt, str) and column == "prompt":
-        prompt = [{"role": "user", "content": prompt}]
-    if not isinstance(prompt, list):
-        allowed = 'a list of {"role", "content"}' + (" or a string" if column == "prompt" else "")
-        raise BadRow(f'"{column}" must be {allowed}, not {type_name(prompt)}')
-    if not prompt:
-        raise BadRow(f'"{column}" is empty; it needs at least one user message')
-    messages = tuple(_to_message(message, f'"{column}"[{index}]') for index, message in enumerate(prompt))
-    for text in texts(messages):
-        _refuse_surrogates(text, column)
+    messages = to_chat(prompt, column=column)
     last = messages[-1]
     if last["role"] == "assistant":
         raise BadRow(f'"{column}" ends with the assistant\'s message; remove it, because the model must write it')
     if not last["content"].strip():
         raise BadRow(f'"{column}" is empty: the {last["role"]}\'s last message has no text')
+    return messages
+
+
+def to_chat(chat: Any, *, column: str) -> tuple[Message, ...]:
+    """Check and normalise messages like `to_messages`, whoever wrote the last one.
+
+    Raises:
+        BadRow: The value is not a chat.
+    """
+    if isinstance(chat, str) and column == "prompt":
+        chat = [{"role": "user", "content": chat}]
+    if not isinstance(chat, list):
+        allowed = 'a list of {"role", "content"}' + (" or a string" if column == "prompt" else "")
+        raise BadRow(f'"{column}" must be {allowed}, not {type_name(chat)}')
+    if not chat:
+        raise BadRow(f'"{column}" is empty; it needs at least one user message')
+    messages = tuple(_to_message(message, f'"{column}"[{index}]') for index, message in enumerate(chat))
+    for text in texts(messages):
+        _refuse_surrogates(text, column)
     return messages
 
 

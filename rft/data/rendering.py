@@ -12,11 +12,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from jinja2 import TemplateSyntaxError
 
-from rft.data.control_tokens import CannotSeparate, ControlTokens, unmarked
+from rft.data.control_tokens import CannotSeparate, ControlTokens, Span, unmarked
+from rft.data.demonstration_records import Demonstration
 from rft.data.messages import texts
 from rft.data.tasks import grouped
 from rft.errors import DataError
-from rft.types import Task
+from rft.types import Message, Task
 from rft.waiting import in_thread, waiting
 from rft.wording import plural
 
@@ -102,9 +103,30 @@ class Renderer:
             TemplateRefusal: The chat template refuses the task, or a control token cannot be kept as text.
             DataError: The chat template cannot be parsed.
         """
-        chat, tools = [dict(message) for message in task.messages], task.item.get("tools")
+        return self._rendered(task, task.messages, self._prompt)
+
+    def render_answer(self, demonstration: Demonstration, index: int) -> tuple[int, ...]:
+        """Render a message of the assistant, as the template writes it after the prompt.
+
+        Args:
+            demonstration: The chat.
+            index: Position of the message.
+
+        Returns:
+            `[C]` token ids, with everything that the template writes after the message.
+
+        Raises:
+            TemplateRefusal: Like `render`; or the template does not write the message after the prompt.
+            DataError: The chat template cannot be parsed.
+        """
+        return self._rendered(demonstration, demonstration.chat[: index + 1], self._answer)
+
+    def _rendered(
+        self, task: Task, messages: Sequence[Message], render: Callable[[list[dict[str, Any]], Any], list[int]]
+    ) -> tuple[int, ...]:
+        chat, tools = [dict(message) for message in messages], task.item.get("tools")
         try:
-            return tuple(self._raw(chat[-1]["content"]) if self._is_raw else self._chat(chat, tools))
+            return tuple(render(chat, tools))
         except CannotSeparate as problem:
             spelled = next((name for name in self._control.names for text in texts([chat, tools]) if name in text), "")
             raise TemplateRefusal(
@@ -117,24 +139,46 @@ class Renderer:
                 [f"the model's chat template cannot be parsed: line {error.lineno}: {error.message}; {OTHER_TEMPLATE}"],
             ) from error
         except Exception as error:  # a template may raise any exception
-            roles = ", ".join(message["role"] for message in task.messages)
+            roles = ", ".join(message["role"] for message in messages)
             raise TemplateRefusal(
                 task,
                 f"the model's chat template refuses the chat ({roles}): {error}; change the messages, or "
                 f"{OTHER_TEMPLATE}",
             ) from error
 
-    def _chat(self, chat: list[dict[str, Any]], tools: Any) -> list[int]:
+    def _prompt(self, chat: list[dict[str, Any]], tools: Any) -> list[int]:
+        if self._is_raw:
+            return self._beginning + self._plain(chat[-1]["content"])
         if not self._spells_control_tokens(chat, tools):
             ids: list[int] = self._apply(chat, tools, tokenize=True)
             return ids
-        text = self._apply(chat, tools, tokenize=False)
-        without_marks, spelled = unmarked(
-            self._apply(self._control.marked(chat), self._control.marked(tools), tokenize=False)
-        )
+        return self._control.encode(*self._text(chat, tools, begins_answer=True))
+
+    def _answer(self, chat: list[dict[str, Any]], tools: Any) -> list[int]:
+        """Return the tokens of the last message, as the template writes it after the prompt."""
+        if self._is_raw:
+            return self._plain(chat[-1]["content"])
+        begun, _ = self._text(chat[:-1], tools, begins_answer=True)
+        whole, spelled = self._text(chat, tools, begins_answer=False)
+        if not whole.startswith(begun) or not whole[len(begun) :].strip():
+            raise ValueError("it does not write the assistant's message after the prompt that a sampler would complete")
+        prompt, ids = self._prompt(chat[:-1], tools), self._encode(whole, spelled)
+        if ids[: len(prompt)] == prompt:
+            return ids[len(prompt) :]
+        # A token spans the end of the prompt. A sampler would begin anew there.
+        rest = [(max(0, start - len(begun)), end - len(begun)) for start, end in spelled if end > len(begun)]
+        return self._encode(whole[len(begun) :], rest)
+
+    def _text(self, chat: list[dict[str, Any]], tools: Any, *, begins_answer: bool) -> tuple[str, list[Span]]:
+        """Return the rendered chat, and the spans in which it spells control tokens that are plain text."""
+        text: str = self._apply(chat, tools, tokenize=False, begins_answer=begins_answer)
+        if not self._spells_control_tokens(chat, tools):
+            return text, []
+        marked = self._control.marked(chat), self._control.marked(tools)
+        without_marks, spelled = unmarked(self._apply(*marked, tokenize=False, begins_answer=begins_answer))
         if without_marks != text:
             raise CannotSeparate("the chat template looks into the text")
-        return self._control.encode(text, spelled)
+        return text, spelled
 
     def _spells_control_tokens(self, chat: list[dict[str, Any]], tools: Any) -> bool:
         for message in chat:
@@ -143,18 +187,26 @@ class Renderer:
                     return True
         return tools is not None and self._control.spelled_in_any(tools)
 
-    def _apply(self, chat: list[dict[str, Any]], tools: Any, *, tokenize: bool) -> Any:
+    def _apply(self, chat: list[dict[str, Any]], tools: Any, *, tokenize: bool, begins_answer: bool = True) -> Any:
         return self._tokenizer.apply_chat_template(
-            chat, tools=tools, add_generation_prompt=True, tokenize=tokenize, return_dict=False, **self._variables
+            chat,
+            tools=tools,
+            add_generation_prompt=begins_answer,
+            tokenize=tokenize,
+            return_dict=False,
+            **self._variables,
         )
 
-    def _raw(self, text: str) -> list[int]:
-        plain: list[int] = (
-            self._control.encode(text, [(0, len(text))])
-            if self._control.spelled_in(text)
-            else self._tokenizer.encode(text, add_special_tokens=False)
-        )
-        return self._beginning + plain
+    def _plain(self, text: str) -> list[int]:
+        """Return the tokens of a text in which control tokens are plain text."""
+        return self._encode(text, [(0, len(text))] if self._control.spelled_in(text) else [])
+
+    def _encode(self, text: str, plain: list[Span]) -> list[int]:
+        """Return the tokens of a text, without control tokens in the given spans."""
+        if plain:
+            return self._control.encode(text, plain)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
 
     @cached_property
     def _beginning(self) -> list[int]:
@@ -212,18 +264,63 @@ def fit_context(
     made_up = f"{limit} = {context_tokens} of context - sampler.max_completion_tokens={max_completion_tokens}"
     if limit < 1:
         raise DataError("prompts", [f"no room for a prompt: {made_up} tokens; lower sampler.max_completion_tokens"])
-    lengths = _prompt_lengths(tasks, renderer, tell)
+    return _fitting(
+        tasks,
+        lambda task: len(renderer.render(task)),
+        limit,
+        on_long=on_long,
+        what=("prompts", f"{made_up} tokens", "lower sampler.max_completion_tokens"),
+        tell=tell,
+    )
+
+
+def fit_rows(
+    demonstrations: Sequence[Task],
+    length: Callable[[Task], int],
+    *,
+    context_tokens: int,
+    on_long: Literal["error", "drop"],
+    tell: Tell | None = None,
+) -> FittingTasks:
+    """Separate demonstrations whose rows are longer than the model's context.
+
+    Args:
+        demonstrations: The demonstrations.
+        length: Returns the tokens of a demonstration's longest row.
+        context_tokens: Maximum tokens of a row.
+        on_long: Whether a demonstration that is too long is an error or is dropped.
+        tell: Receives the progress twice a second.
+
+    Raises:
+        DataError: Like `fit_context`.
+    """
+    what = ("demonstrations", f"the {context_tokens} tokens of context", "shorten them")
+    return _fitting(demonstrations, length, context_tokens, on_long=on_long, what=what, tell=tell)
+
+
+def _fitting(
+    tasks: Sequence[Task],
+    length_of: Callable[[Task], int],
+    limit: int,
+    *,
+    on_long: Literal["error", "drop"],
+    what: tuple[str, str, str],
+    tell: Tell | None,
+) -> FittingTasks:
+    """Separate tasks that are too long; `what` is their name, the limit in words, and a remedy."""
+    name, words, remedy = what
+    lengths = _lengths(tasks, length_of, name, tell)
     kept = [task for task, length in zip(tasks, lengths, strict=True) if length <= limit]
     num_long = len(tasks) - len(kept)
     if num_long and (on_long == "error" or not kept):
         first = next(task for task, length in zip(tasks, lengths, strict=True) if length > limit)
         longest, length = max(zip(tasks, lengths, strict=True), key=lambda pair: pair[1])
-        remedy = ", or drop them with data.long_prompts=drop" if kept else ", or use a model with a longer context"
+        other = ", or drop them with data.long_prompts=drop" if kept else ", or use a model with a longer context"
         raise DataError(
             "prompts",
             [
-                f"{num_long} of {len(tasks)} prompts are longer than {made_up} tokens; the first is {_place(first)}, "
-                f"the longest {_place(longest)} with {length} tokens; lower sampler.max_completion_tokens{remedy}"
+                f"{num_long} of {len(tasks)} {name} are longer than {words}; the first is {_place(first)}, "
+                f"the longest {_place(longest)} with {length} tokens; {remedy}{other}"
             ],
         )
     return FittingTasks(kept, num_long, max((length for length in lengths if length <= limit), default=0))
@@ -233,20 +330,20 @@ def _place(task: Task) -> str:
     return task.where or f"task {task.id}"
 
 
-def _prompt_lengths(tasks: Sequence[Task], renderer: Renderer, tell: Tell | None) -> list[int]:
-    """Return the tokens of each prompt, `[len(tasks)]`; collect refusals of the template into one error."""
+def _lengths(tasks: Sequence[Task], length_of: Callable[[Task], int], name: str, tell: Tell | None) -> list[int]:
+    """Return the tokens of each task, `[len(tasks)]`; collect refusals of the template into one error."""
     lengths: list[int] = []
     refusals: list[TemplateRefusal] = []
 
     def render() -> None:
         for task in tasks:
             try:
-                lengths.append(len(renderer.render(task)))
+                lengths.append(length_of(task))
             except TemplateRefusal as refusal:
                 lengths.append(0)
                 refusals.append(refusal)
 
-    with waiting(f"the chat template, for {plural(len(tasks), 'prompt')}"):
+    with waiting(f"the chat template, for {plural(len(tasks), name.removesuffix('s'))}"):
         _watch(in_thread(render, name="rendering prompts"), tasks, lengths, tell)
     if refusals:
         problems = grouped((refusal.where, refusal.why) for refusal in refusals)

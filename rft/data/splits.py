@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -45,6 +45,7 @@ def load_task_sets(
     seed: int,
     allow_overlap: bool,
     format: Literal["chat", "raw"] = "chat",
+    read_train: Callable[..., list[Task]] = read_tasks,
 ) -> TaskSets:
     """Read the task files of a run and check them against each other.
 
@@ -59,6 +60,7 @@ def load_task_sets(
         seed: Selects the training tasks that become validation tasks.
         allow_overlap: Whether a prompt may occur in two of the three sets.
         format: With `raw`, prompts must be texts.
+        read_train: Reads the training tasks, like `read_tasks`; `read_demonstrations` reads worked answers, too.
 
     Raises:
         DataError: Contains the problems of all files.
@@ -69,7 +71,7 @@ def load_task_sets(
         tasks[split] = []
         if source is not None:
             try:
-                tasks[split] = read_tasks(
+                tasks[split] = (read_train if split is Split.TRAIN else read_tasks)(
                     source, key=f"data.{split}", split=split, columns=columns, system=system, format=format
                 )
             except DataError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from rft.data.files import Flaw, data_error
@@ -48,6 +48,24 @@ def read_tasks(
     Raises:
         DataError: Contains every flaw of the source, or the reason why the source is unreadable.
     """
+    return read_with(to_task, source, key=key, split=split, columns=columns, system=system, format=format)
+
+
+def read_with(
+    convert: Callable[..., Task], source: str, *, key: str, columns: Mapping[str, str], **options: Any
+) -> list[Task]:
+    """Read all rows of a source, and convert each.
+
+    Args:
+        convert: `to_task`, or another function with its arguments.
+        source: See `rft.data.sources.read_rows`.
+        key: The configuration key that names the source.
+        columns: Maps rft's column names to those of the source.
+        options: Arguments of `convert`.
+
+    Raises:
+        DataError: Contains every flaw of the source, or the reason why the source is unreadable.
+    """
     tasks: list[Task] = []
     flaws: list[Flaw] = []
     seen: dict[str, str] = {}
@@ -58,7 +76,7 @@ def read_tasks(
         try:
             content = renamed(row.content, columns)
             _refuse_repetition(content, row.where, seen)
-            tasks.append(to_task(content, split=split, system=system, where=row.where, format=format))
+            tasks.append(convert(content, where=row.where, **options))
         except BadRow as error:
             flaws.append(Flaw(row.where, str(error)))
     refuse_flaws(flaws, source)
@@ -119,7 +137,7 @@ def renamed(content: Any, columns: Mapping[str, str]) -> dict[str, Any]:
 
 def _refuse_repetition(content: Mapping[str, Any], where: str, seen: dict[str, str]) -> None:
     """Refuse a row whose content or id is in `seen` (the first place of each); otherwise add both."""
-    same = "row " + _digest({name: value for name, value in content.items() if name != "id"})
+    same = "row " + digest({name: value for name, value in content.items() if name != "id"})
     if first := seen.get(same):
         raise BadRow(f"the same row as {first}; remove one of them")
     seen[same] = where
@@ -142,19 +160,34 @@ def to_task(
     Raises:
         BadRow: The row is not a valid task.
     """
-    column = _prompt_column(content)
+    column = prompt_column(content)
     messages = (raw_prompt if format == "raw" else to_messages)(content[column], column=column)
     item = {name: value for name, value in content.items() if name not in ("messages", "prompt")}
     # Hashed without the system message, so that two runs that differ in `data.system` can be compared task by task.
-    task_id = _digest({"messages": messages, "item": item})
-    if (row_id := item.get("id")) is not None:
-        if isinstance(row_id, bool) or not isinstance(row_id, (str, int)) or row_id == "":
-            raise BadRow(f'"id" must be a non-empty string or an integer, not {json.dumps(row_id)}')
-        task_id = str(row_id)
+    task_id = id_of(item, default=digest({"messages": messages, "item": item}))
     return Task(id=task_id, messages=with_system(messages, system), item=item, split=split, where=where)
 
 
-def _prompt_column(content: Mapping[str, Any]) -> str:
+def id_of(item: Mapping[str, Any], *, default: str) -> str:
+    """Return the row's own id, or a default.
+
+    Raises:
+        BadRow: The id is no text or integer.
+    """
+    row_id = item.get("id")
+    if row_id is None:
+        return default
+    if isinstance(row_id, bool) or not isinstance(row_id, (str, int)) or row_id == "":
+        raise BadRow(f'"id" must be a non-empty string or an integer, not {json.dumps(row_id)}')
+    return str(row_id)
+
+
+def prompt_column(content: Mapping[str, Any]) -> str:
+    """Return the column with the prompt: `messages` or `prompt`.
+
+    Raises:
+        BadRow: The row has none, or both.
+    """
     # Null means an absent column: Arrow, and so Parquet and the hub, cannot omit one.
     present = [column for column in ("messages", "prompt") if content.get(column) is not None]
     if len(present) == 2:
@@ -174,7 +207,7 @@ def _names(content: Mapping[str, Any]) -> str:
     return ", ".join(content) or "no columns"
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the content as canonical JSON."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

@@ -75,7 +75,7 @@ class PublicationRecord:
             weights = publication.weights
             assert not isinstance(weights, StoredWeights)  # a learner keeps its own weights
             (folder / f"{publication.policy.name}.safetensors").write_bytes(weights.tensors)
-        text = json.dumps([_to_json(publication) for publication in kept])
+        text = json.dumps([publication_to_json(publication) for publication in kept])
         (folder / _RECORD).write_text(text, encoding="utf-8")
 
     def load(self, checkpoint: Path, newest: Publication) -> None:
@@ -92,7 +92,7 @@ class PublicationRecord:
         try:
             record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
             saved = Policy(**record[-1]["policy"])
-            older = [_from_json(entry, folder) for entry in record[:-1]]
+            older = [publication_from_json(entry, folder) for entry in record[:-1]]
         except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise LearnError(f"{folder / _RECORD} is damaged: {type(error).__name__}: {error}") from error
         if saved != newest.policy:
@@ -122,7 +122,8 @@ def _named(policies: Iterable[Policy]) -> str:
     return ", ".join(f"version {policy.version} ({policy.fingerprint})" for policy in policies)
 
 
-def _to_json(publication: Publication) -> dict[str, Any]:
+def publication_to_json(publication: Publication) -> dict[str, Any]:
+    """Return everything of a publication but its tensors, as JSON values."""
     weights = publication.weights
     return {
         "policy": asdict(publication.policy),
@@ -132,7 +133,12 @@ def _to_json(publication: Publication) -> dict[str, Any]:
     }
 
 
-def _from_json(entry: dict[str, Any], folder: Path) -> Publication:
+def publication_from_json(entry: dict[str, Any], folder: Path) -> Publication:
+    """Return a publication whose tensors are in `<policy name>.safetensors` of a folder.
+
+    Raises:
+        ValueError: The fingerprint is no file name.
+    """
     policy, config = Policy(**entry["policy"]), entry["adapter_config"]
     file = folder / f"{policy.name}.safetensors"
     if file.parent != folder:

@@ -27,10 +27,11 @@ from rft.learning.publication_record import PublicationRecord
 from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import LearnerSpec
 from rft.learning.start_policy import StartPolicy, continued, disable_dropout_of_reference
+from rft.learning.trainer_thread import TrainerThread
 from rft.learning.trl_import import GRPOConfig
 from rft.learning.trl_seam import SteppedTrainer
 from rft.models.base_model import load_tokenizer
-from rft.types import GradedGroup, Logprobs, Publication
+from rft.types import Logprobs, Publication
 
 
 class TrlLearner:
@@ -45,34 +46,20 @@ class TrlLearner:
         torch.set_num_threads(spec.num_threads)
         warnings.filterwarnings("ignore", message=".*rollout_func.*experimental.*")
         transformers_logging.disable_progress_bar()
-        learner = spec.run.learner
-        assert isinstance(learner, PolicyLearnerConfig)  # no other configuration names this class
         self._spec = spec
         self._ranks = ranks or Ranks()
-        try:
-            config = GRPOConfig(**_arguments(spec, learner))
-        except (TypeError, ValueError) as error:
-            raise LearnError(f"TRL refuses learner.trl: {error}") from error
         if spec.on_gpu and spec.gpu_share < 1:
             # Beyond its share, the learner would take the memory of the engine on the same GPU, which then ends.
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
-        model = _load_model(spec).to(config.device)
+        model = _load_model(spec).to("cuda" if spec.on_gpu else "cpu")
         self._start_policy: StartPolicy | None = None
-        lora = learner.lora
+        lora = spec.run.learner.lora
         if spec.start is not None and lora is not None:
             model = continued(model, spec.start, dropout=lora.dropout)
             self._start_policy = StartPolicy(spec.start, model, base_model_name=spec.model_name)
-        self._stepped = SteppedTrainer(
-            model=model,
-            tokenizer=load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False),
-            config=config,
-            lora=None if self._start_policy else _lora(lora),
-            timeout_s=learner.step_timeout_s,
-            trainer_class=partial(resolve_name(learner.trainer), learner=learner, ranks=self._ranks),
-        )
+        tokenizer = load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False)
+        self._stepped = self._stepped_trainer(model, tokenizer, None if self._start_policy else _lora(lora))
         disable_dropout_of_reference(self._stepped.trainer.model)
-        if spec.dtype != "float32" and learner.trl.get("cast_lm_head_to_fp32", True):
-            use_float32_head(self._stepped.trainer, getattr(torch, spec.dtype))
         self._base_canary_logprobs = self._start()
         self._guard = TrainingGuard(self._trained)
         self._start_publication: Publication | None = None
@@ -84,23 +71,47 @@ class TrlLearner:
         if spec.resume_from is not None and self._ranks.is_first:
             self._published.load(spec.resume_from, self._publication())
 
+    def _stepped_trainer(self, model: Any, tokenizer: Any, lora: peft.LoraConfig | None) -> TrainerThread[Any]:
+        """Return the trainer of graded groups."""
+        spec, learner = self._spec, self._spec.run.learner
+        assert isinstance(learner, PolicyLearnerConfig)  # no other configuration names this class
+        try:
+            config = GRPOConfig(**_arguments(spec, learner))
+        except (TypeError, ValueError) as error:
+            raise LearnError(f"TRL refuses learner.trl: {error}") from error
+        stepped = SteppedTrainer(
+            model=model,
+            tokenizer=tokenizer,
+            config=config,
+            lora=lora,
+            timeout_s=learner.step_timeout_s,
+            trainer_class=partial(resolve_name(learner.trainer), learner=learner, ranks=self._ranks),
+        )
+        if spec.dtype != "float32" and learner.trl.get("cast_lm_head_to_fp32", True):
+            use_float32_head(stepped.trainer, getattr(torch, spec.dtype))
+        return stepped
+
     @property
     def steps_done(self) -> int:
         """Completed optimizer steps, including those before a resume."""
         return self._stepped.steps_done
 
-    def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Take one optimizer step on these groups; return TRL's metrics.
+    def learn(self, batch: Sequence[Any]) -> dict[str, float]:
+        """Take one optimizer step on graded groups, or on what a subclass learns from; return TRL's metrics.
 
         Raises:
             LearnError: A rollout has a policy that this learner did not publish, or that is too old.
         """
         if self._ranks.is_first:
-            self._published.check(groups, steps_done=self.steps_done)
+            self._check(batch)
         with self._ranks.step():
-            metrics = self._stepped.step(groups)
+            metrics = self._stepped.step(batch)
         self._guard.check(metrics)
         return metrics
+
+    def _check(self, batch: Sequence[Any]) -> None:
+        """Refuse rollouts of other policies."""
+        self._published.check(batch, steps_done=self.steps_done)
 
     def publish(self) -> Publication:
         """Return the current policy as version `steps_done`."""
@@ -229,6 +240,15 @@ def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any
         # Without `warmup_steps` it equals `constant`, which would ignore them.
         "lr_scheduler_type": "constant_with_warmup",
         "seed": run.seed,
+        "shuffle_dataset": False,
+        **precision_options(spec),
+        **learner.trl_options(),
+    }
+
+
+def precision_options(spec: LearnerSpec) -> dict[str, Any]:
+    """Return the arguments of all of TRL's trainers: device and precision, and what rft does itself."""
+    return {
         "use_cpu": not spec.on_gpu,
         "bf16": spec.on_gpu and spec.dtype == "bfloat16",
         "fp16": spec.on_gpu and spec.dtype == "float16",  # with loss scaling: small gradients would round to 0
@@ -238,7 +258,5 @@ def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any
         "logging_steps": 1,
         "save_strategy": "no",
         "disable_tqdm": True,
-        "shuffle_dataset": False,
         "ignore_data_skip": True,
-        **learner.trl_options(),
     }

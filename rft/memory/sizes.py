@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rft.config import RunConfig, completions_per_micro_batch
+from rft.config import RunConfig, completions_per_micro_batch, sequences_per_step
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.memory.learner import MicroBatch, fixed_bytes, pass_bytes
 from rft.memory.model_shape import ModelShape
@@ -61,13 +61,13 @@ def choose_sizes(
             completions_per_micro_batch=completions_per_micro_batch(run), gradient_checkpointing=bool(checkpointing)
         )
     row_tokens = prompt_tokens + run.sampler.max_completion_tokens
-    total = run.loop.prompts_per_step * run.loop.completions_per_prompt
+    total = sequences_per_step(run)
     largest = max(1, min(total, MAX_TOKENS // row_tokens))
     rows = [size for size in range(largest, 0, -1) if total % size == 0]
     useful = next(size for size in rows if size * row_tokens <= USEFUL_TOKENS or size == 1)
     if configured := learner.completions_per_micro_batch:
         rows, useful = [configured], configured
-    if gpu_bytes is None or not isinstance(learner, PolicyLearnerConfig):
+    if gpu_bytes is None or not learner.trains_a_model:
         return Sizes(completions_per_micro_batch=rows[0], gradient_checkpointing=bool(checkpointing))
     budget = USED_SHARE * gpu_bytes
 
@@ -87,7 +87,7 @@ def learner_bytes(
 ) -> dict[str, int]:
     """Return the bytes of one rank of the learner, by part. Arguments like `choose_sizes`."""
     learner = run.learner
-    if not isinstance(learner, PolicyLearnerConfig):
+    if not learner.trains_a_model:
         return {}
     batch = MicroBatch(
         rows=sizes.completions_per_micro_batch,
@@ -98,7 +98,7 @@ def learner_bytes(
     rank = learner.lora.rank if learner.lora else None
     conditions: dict[str, Any] = {"lora_rank": rank, "dtype": run.model.weights_dtype(on_gpu=on_gpu), "on_gpu": on_gpu}
     parts = fixed_bytes(shape, **conditions) | pass_bytes(shape, batch, **conditions)
-    if rank is None and learner.trl_options().get("beta"):
+    if rank is None and isinstance(learner, PolicyLearnerConfig) and learner.trl_options().get("beta"):
         parts["reference"] = REFERENCE_BYTES * shape.num_weights
     if learner.kind == "ppo":
         # The value function is fitted on the hidden states of all completions of a step, in float32.

@@ -18,8 +18,11 @@ from rft.config import (
     audit_folder,
     audit_problems,
     audit_warnings,
+    sequences_per_step,
 )
 from rft.config.learners.policy import PolicyLearnerConfig
+from rft.data.demonstration_records import Demonstration
+from rft.data.demonstration_rows import NUM_SHOWN
 from rft.errors import UsageError
 from rft.grading.verdicts import audit_state
 from rft.imports import is_installed, missing_packages
@@ -75,7 +78,7 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     micro_batch = planned_micro_batch(run, forecast)
     rows = run_rows(run, micro_batch=micro_batch) | _task_rows(run, prepared) | _model_rows(run, prepared)
     rows |= forecast.rows() if forecast else {}
-    rows |= samples
+    rows |= samples | _trained_rows(run, prepared)
     rows["audit"] = audit_state(audit_folder(run.grading), run.graders)
     rows["run folder"] = f"{folder} ({'free' if is_new else 'to continue'})"
     warnings = [*prepared.warnings, *(audit_problems(run) if run.audit == "warn" else ()), *audit_warnings(run)]
@@ -156,6 +159,23 @@ def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[s
     if prepared.num_long_prompts:
         rows["left out"] = f"{plural(prepared.num_long_prompts, 'task')} with too long a prompt"
     return rows
+
+
+def _trained_rows(run: RunConfig, prepared: Prepared) -> dict[str, str]:
+    """Show what the learner trains of the first demonstrations."""
+    renderer = prepared.rows
+    if renderer is None:
+        return {}
+    some = [task for task in prepared.tasks.train[:NUM_SHOWN] if isinstance(task, Demonstration)]
+    num_rows = len(prepared.tasks.train)
+    rows = {
+        "passes": f"{run.loop.steps * sequences_per_step(run) / num_rows:.3g} over {plural(num_rows, 'demonstration')}",
+        "rows": f"at most {prepared.longest_row_tokens} tokens, of {prepared.context_tokens} of context",
+    }
+    return rows | {
+        f"trained text {number}": f"{renderer.trained_text(task, prepared.tokenizer)!r} ({task.where or task.id})"
+        for number, task in enumerate(some, start=1)
+    }
 
 
 def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[str, str]:

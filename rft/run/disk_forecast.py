@@ -31,7 +31,7 @@ def disk_row(run: RunConfig, *, num_trained: int, num_validation: int, num_held_
     """
     loop, how = run.loop, run.evaluation
     measured = 2 * num_held_out + (loop.steps // how.every_steps * num_validation if how.every_steps else 0)
-    per_step = loop.prompts_per_step * loop.completions_per_prompt
+    per_step = loop.prompts_per_step * loop.completions_per_prompt if run.learner.takes == "groups" else 0
     completions = loop.steps * per_step + measured * how.completions_per_task
     rollouts = completions * (run.sampler.max_completion_tokens * BYTES_PER_TOKEN + BYTES_PER_ROLLOUT)
     # A new checkpoint is complete before the oldest one goes. Sampling ahead keeps the policies of its versions.

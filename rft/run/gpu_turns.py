@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rft.loop import Learner
 from rft.run.recovery import RecoveringLearner
@@ -34,13 +35,13 @@ class TurnTaking:
 class AnnouncedSteps:
     """The learner of `rft.loop`, which announces each optimizer step before it begins."""
 
-    learner: Learner
+    learner: Learner | RecoveringLearner
     begin: Callable[[], None]
 
-    async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
+    async def learn(self, batch: Sequence[Any]) -> dict[str, float]:
         """Announce the optimizer step, and take it."""
         self.begin()
-        return await self.learner.learn(groups)
+        return await self.learner.learn(batch)
 
     async def publish(self) -> Publication:
         """Return the current policy."""

@@ -39,6 +39,21 @@ def sample_rows(graders: Sequence[LoadedGrader], task: Task, grading: GradingCon
     }
 
 
+def as_rollout(task: Task, index: int, text: str) -> Rollout:
+    """Return a text as a completion that no policy sampled. For graders of length, four characters are one token."""
+    num_tokens = len(text) // 4 + 1
+    return Rollout(
+        task_id=task.id,
+        index=index,
+        prompt_ids=(),
+        completion_ids=(-1,) * num_tokens,
+        logprobs=(0.0,) * num_tokens,
+        text=text,
+        stop=StopReason.STOP,
+        policy=Policy(version=0, fingerprint="none"),
+    )
+
+
 async def _graded(
     graders: Sequence[LoadedGrader], task: Task, texts: Sequence[str], grading: GradingConfig
 ) -> tuple[Grade, ...]:
@@ -52,18 +67,7 @@ async def _graded(
 
     async def stream() -> AsyncIterator[Rollout]:
         for index, text in enumerate(texts):
-            # These completions have no token ids; for graders of length, four characters count as one token.
-            num_tokens = len(text) // 4 + 1
-            yield Rollout(
-                task_id=task.id,
-                index=index,
-                prompt_ids=(),
-                completion_ids=(-1,) * num_tokens,
-                logprobs=(0.0,) * num_tokens,
-                text=text,
-                stop=StopReason.STOP,
-                policy=Policy(version=0, fingerprint="none"),
-            )
+            yield as_rollout(task, index, text)
 
     try:
         (group,) = await panel.grade([task], stream(), rollouts_per_task=len(texts))

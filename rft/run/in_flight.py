@@ -15,7 +15,8 @@ def completions_in_flight(config: RunConfig | EvaluateConfig, prepared: Prepared
     if isinstance(config, EvaluateConfig):
         return _per_engine(config, len(tasks.test), how.completions_per_task)
     loop = config.loop
-    batch = _per_engine(config, loop.prompts_per_step, loop.completions_per_prompt)
+    is_sampled = config.learner.takes == "groups"
+    batch = _per_engine(config, loop.prompts_per_step, loop.completions_per_prompt) if is_sampled else 0
     num_held_out = max(len(tasks.validation[: how.max_validation_tasks]), len(prepared.held_out))
     phases = [batch, _per_engine(config, num_held_out, how.completions_per_task)]
     if loop.pass_rate is not None:

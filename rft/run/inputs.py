@@ -6,22 +6,27 @@ All problems are reported together.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
-from rft.data.rendering import Renderer, Tell, fit_context
+from rft.data.demonstration_rows import RowRenderer
+from rft.data.demonstrations import read_demonstrations
+from rft.data.rendering import Renderer, Tell
 from rft.data.splits import TaskSets, load_task_sets
-from rft.errors import DataError, ModelError, UsageError
+from rft.data.tasks import read_tasks
+from rft.errors import ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
+from rft.run.fitting import Fitter, Reuse, check_enough, collect
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
 from rft.run.sinks import SinkClass, load_sink
 from rft.run_folder.recorder import refuse_output
+from rft.sampling.stops import model_stops
 from rft.storage import Place, check_place
 from rft.types import Adapter, Policy, Task
 
@@ -34,23 +39,6 @@ TryGraders = Callable[[Sequence[LoadedGrader], Task], object]
 
 FEW_VALIDATION_TASKS = 20
 """Below this number of validation tasks, `data.validation_share` causes a warning."""
-
-
-class Reuse:
-    """Caches task files, prompt lengths and the base model's fingerprint for other configurations.
-
-    The trials of a sweep share one cache, because they differ in few keys, and large files take long to read and hash.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[Hashable, Any] = {}
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value of a key; compute it if it is missing. Errors are not cached."""
-        if key not in self._made:
-            self._made[key] = make()
-        value: T = self._made[key]
-        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +65,10 @@ class Prepared:
     """Number of dropped tasks."""
     longest_prompt_tokens: int
     """Longest prompt of the remaining tasks, in tokens."""
+    rows: RowRenderer | None = None
+    """Renders demonstrations; None if the learner learns from sampled completions."""
+    longest_row_tokens: int = 0
+    """Longest row of the demonstrations, in tokens."""
     warnings: tuple[str, ...] = ()
     """Warnings about valid but unusual settings."""
     graders: tuple[LoadedGrader, ...]
@@ -137,29 +129,29 @@ def read_inputs(
     reuse = reuse or Reuse()
     problems: list[str] = []
     if output is not None:
-        _collect(problems, lambda: refuse_output(output))
-    model = _collect(problems, lambda: locate(config.model.path or ""))
+        collect(problems, lambda: refuse_output(output))
+    model = collect(problems, lambda: locate(config.model.path or ""))
     is_chat = config.data.format == "chat"
     tokenizer = (
-        _collect(problems, lambda: load_tokenizer(model, config.model.chat_template, needs_template=is_chat))
+        collect(problems, lambda: load_tokenizer(model, config.model.chat_template, needs_template=is_chat))
         if model
         else None
     )
-    context = _collect(problems, lambda: _context(config, model)) if model else None
+    context = collect(problems, lambda: _context(config, model)) if model else None
     if model is not None:
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
         problems += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
-    tasks = _collect(problems, lambda: _load_tasks(config, needs_training_tasks, reuse))
+    tasks = collect(problems, lambda: _load_tasks(config, needs_training_tasks, reuse))
     if tasks is not None:
-        _collect(problems, lambda: _check_enough(tasks, config))
+        collect(problems, lambda: check_enough(tasks.train, config))
     graders, usable = _load_graders(config.graders, problems)
     if tasks is not None and try_graders is not None and usable:
         first = (tasks.train or tasks.test)[0]
-        _collect(problems, lambda: try_graders(usable, first))
+        collect(problems, lambda: try_graders(usable, first))
     sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), problems)
     if isinstance(config, RunConfig) and (storage := config.storage):
-        _collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
+        collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
     if problems or model is None or tokenizer is None or context is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", problems)
     return Inputs(
@@ -177,7 +169,7 @@ def read_inputs(
 
 def _read_parent(run: RunConfig, model: Path | None, reuse: Reuse, problems: list[str]) -> Parent | None:
     """Return the adapter that the run starts from, or None; collect its problems."""
-    parent = _collect(problems, lambda: read_parent(run))
+    parent = collect(problems, lambda: read_parent(run))
     if parent is not None and model is not None and run.learner.trains_a_model:
         problems += parent_problems(parent, model, _fingerprint(model, reuse))
     return parent
@@ -191,7 +183,7 @@ def _load_graders(
     entries: Mapping[str, Mapping[str, Any]], problems: list[str]
 ) -> tuple[list[LoadedGrader | None], list[LoadedGrader]]:
     """Return the graders, None for each that cannot be loaded, and those whose models can be read as well."""
-    graders = [_collect(problems, lambda item=item: load_grader(*item)) for item in entries.items()]  # type: ignore[misc]
+    graders = [collect(problems, lambda item=item: load_grader(*item)) for item in entries.items()]  # type: ignore[misc]
     without_model = {grader.name: problem for grader in graders if grader and (problem := model_problem(grader))}
     problems += without_model.values()
     return graders, [grader for grader in graders if grader and grader.name not in without_model]
@@ -209,7 +201,17 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
     """
     config, path = inputs.config, inputs.config.model.path or ""
     renderer = Renderer(inputs.tokenizer, format=config.data.format, variables=config.model.chat_template_kwargs)
-    fitting, num_long_prompts, longest = _fitting(inputs, renderer, tell)
+    rows = _row_renderer(inputs, renderer)
+    fitted = Fitter(
+        config=config,
+        model=inputs.model,
+        context_tokens=inputs.context_tokens,
+        renderer=renderer,
+        rows=rows,
+        reuse=inputs.reuse,
+        tell=tell,
+    ).fit(inputs.tasks)
+    check_enough(fitted.tasks.train, config)
     return Prepared(
         model=inputs.model,
         model_name=path if not (os.path.exists(path) or path.startswith("embedded:")) else str(inputs.model.resolve()),
@@ -218,9 +220,11 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         context_tokens=inputs.context_tokens,
         tokenizer=inputs.tokenizer,
         renderer=renderer,
-        tasks=fitting,
-        num_long_prompts=num_long_prompts,
-        longest_prompt_tokens=longest,
+        tasks=fitted.tasks,
+        num_long_prompts=fitted.num_dropped,
+        longest_prompt_tokens=fitted.longest_prompt,
+        rows=rows,
+        longest_row_tokens=fitted.longest_row,
         graders=inputs.graders,
         sinks=inputs.sinks,
         warnings=(
@@ -292,18 +296,9 @@ def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list
     ]
 
 
-def _collect(problems: list[str], get: Callable[[], T]) -> T | None:
-    """Compute a value; collect its problems instead of raising them."""
-    try:
-        return get()
-    except UsageError as error:
-        problems += error.problems
-        return None
-
-
 def _load_sinks(uses: Sequence[str], problems: list[str]) -> dict[str, SinkClass]:
     """Return the classes of the user's sinks; collect their problems."""
-    loaded = {use: _collect(problems, lambda use=use: load_sink(use)) for use in uses}  # type: ignore[misc]
+    loaded = {use: collect(problems, lambda use=use: load_sink(use)) for use in uses}  # type: ignore[misc]
     return {use: sink for use, sink in loaded.items() if sink is not None}
 
 
@@ -319,51 +314,26 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, 
         "seed": config.seed if data.validation_share else 0,  # runs without a split read the same tasks
         "allow_overlap": data.allow_overlap,
         "format": data.format,
+        "read_train": read_demonstrations if _takes_demonstrations(config) else read_tasks,
     }
     return reuse.get(("tasks", repr(arguments)), lambda: load_task_sets(**arguments))
 
 
-def _check_enough(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> None:
-    """Refuse steps with more tasks than available."""
-    if isinstance(config, RunConfig) and len(tasks.train) < config.loop.prompts_per_step:
-        only = f"are only {len(tasks.train)} training tasks" if len(tasks.train) != 1 else "is only 1 training task"
-        raise DataError(
-            "task files",
-            [f"loop.prompts_per_step={config.loop.prompts_per_step}: there {only}; lower it or give more tasks"],
-        )
+def _takes_demonstrations(config: RunConfig | EvaluateConfig) -> bool:
+    return isinstance(config, RunConfig) and config.learner.takes == "demonstrations"
 
 
-def _fitting(inputs: Inputs, renderer: Renderer, tell: Tell | None) -> tuple[TaskSets, int, int]:
-    """Return the tasks whose prompts fit, the number of other tasks, and the tokens of the longest prompt."""
-    config, reuse = inputs.config, inputs.reuse
-    dropped = longest = 0
-    kept: dict[str, list[Task]] = {}
-    problems: list[str] = []
-    rendering = (inputs.model, config.model.chat_template, config.data.format, repr(config.model.chat_template_kwargs))
-    limits: dict[str, Any] = {
-        "context_tokens": inputs.context_tokens,
-        "max_completion_tokens": config.sampler.max_completion_tokens,
-        "on_long": config.data.long_prompts,
-    }
-    for split in ("train", "validation", "test"):
-        before: list[Task] = getattr(inputs.tasks, split)
-        kept[split] = []
-        if not before:
-            continue
-        # `reuse` holds the tasks, too, so no other list can get this id.
-        key = ("fitting", id(before), rendering, *limits.values())
-        fitting = _collect(
-            problems,
-            lambda key=key, before=before: reuse.get(  # type: ignore[misc]
-                key, lambda: fit_context(before, renderer, tell=tell, **limits)
-            ),
-        )
-        if fitting is not None:
-            kept[split] = fitting.kept
-            dropped += fitting.num_dropped
-            longest = max(longest, fitting.longest)
-    if problems:
-        raise DataError("prompts", list(dict.fromkeys(problems)))
-    fitting_tasks = TaskSets(**kept)
-    _check_enough(fitting_tasks, config)
-    return fitting_tasks, dropped, longest
+def _row_renderer(inputs: Inputs, renderer: Renderer) -> RowRenderer | None:
+    """Return the renderer of demonstrations, if the learner takes some.
+
+    Raises:
+        ModelError: The model has no end token.
+    """
+    if not _takes_demonstrations(inputs.config):
+        return None
+    stops = model_stops(inputs.model, inputs.tokenizer)
+    end_ids = stops.adding(inputs.config.sampler.stop_strings, inputs.tokenizer).ids
+    if not end_ids:
+        raise ModelError("base model", ["it has no end token (eos_token), so an answer would never end; set one"])
+    eos_id = inputs.tokenizer.eos_token_id
+    return RowRenderer(renderer=renderer, end_ids=end_ids, eos_id=min(end_ids) if eos_id is None else eos_id)

@@ -67,9 +67,11 @@ def forecast_of(
         sizes: The sizes of an earlier start of the run; None chooses them.
     """
     dtype = run.model.weights_dtype(on_gpu=sampler_gpus > 0)
+    # The learner's sequences are a prompt and a completion; rows of demonstrations may be longer.
+    longest = max(prepared.longest_prompt_tokens, prepared.longest_row_tokens - run.sampler.max_completion_tokens)
     facts = RunFacts(
         shape=read_shape(prepared.model),
-        prompt_tokens=prepared.longest_prompt_tokens,
+        prompt_tokens=longest,
         serve=run.sampler.serving(read_config(prepared.model), dtype),
         learner_gpus=learner_gpus,
         resting_gpus=resting_gpus,
@@ -111,6 +113,8 @@ def forecast_with_sleep(
 
     if run.sampler.sleeps is not None:
         return forecast(run.sampler.sleeps)
+    if run.learner.takes == "demonstrations":
+        return forecast(False)
     if not (shares.sampler_gpus and shares.learner_gpus):
         return forecast(False)
     if recorded is not None:

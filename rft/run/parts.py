@@ -21,6 +21,7 @@ from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.memory import Forecast, RunForecast
 from rft.run import build
+from rft.run.demonstration_loop import ComputedBatches, demonstrations_of
 from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
@@ -152,7 +153,7 @@ async def _open(
                 emit(PhaseStarted(text="starting the learner"))
             canaries = shared.canaries if shared else None
             build_from = partial(build.learner, config, prepared, place, sizes=forecast.sizes, score=canaries)
-            opening = _learner(config, build_from, checkpoint, fleet, emit, samplers_sleep=sleeps)
+            opening = _learner(config, prepared, build_from, checkpoint, fleet, emit, samplers_sleep=sleeps)
             learner = await stack.enter_async_context(opening)
             await together(*([] if in_turn else [start_samplers()]), learner.start())
         else:
@@ -247,6 +248,7 @@ async def _load_adapter(fleet: Fleet, learner: RecoveringLearner | None, adapter
 @asynccontextmanager
 async def _learner(
     run: RunConfig,
+    prepared: Prepared,
     build_from: Callable[[Path | None], Awaitable[RemoteLearner]],
     checkpoint: Path | None,
     fleet: Fleet,
@@ -255,12 +257,14 @@ async def _learner(
     samplers_sleep: bool,
 ) -> AsyncIterator[RecoveringLearner]:
     """Build the learner; end its trainer in order, unless the block raises: a busy learner would not answer."""
+    rows = prepared.rows
     learner = RecoveringLearner(
         await build_from(checkpoint),
         build=build_from,
         folder=Path(run.output_dir),
         max_restarts=run.learner.max_restarts,
         emit=emit,
+        batches=ComputedBatches(demonstrations_of(run, prepared.tasks.train, rows)) if rows is not None else None,
         resting=fleet if samplers_sleep else None,
     )
     fleet.renew_with(learner.renewed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from rft.config import RunConfig
+from rft.config import RunConfig, sequences_per_step
 from rft.config.samplers.base import SamplerConfig
 from rft.wording import plural
 
@@ -21,7 +21,7 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
         micro_batch: Completions in one forward and backward pass.
     """
     loop, sampler, learner = run.loop, run.sampler, run.learner
-    per_step = loop.prompts_per_step * loop.completions_per_prompt
+    per_step = sequences_per_step(run)
     passes = per_step // micro_batch
     trained = f"LoRA rank {learner.lora.rank}" if learner.lora else "all weights"
     share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
@@ -36,11 +36,7 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
         "validate on": run.data.validation or share,
         "test on": run.data.test,
         "graders": ", ".join(graders),
-        "steps": f"{loop.steps} of {plural(loop.prompts_per_step, 'prompt')} x "
-        f"{plural(loop.completions_per_prompt, 'completion')} = {plural(per_step, 'completion')}",
-        "optimizer step": f"{passes} micro-batch{'es' if passes > 1 else ''} of {plural(micro_batch, 'completion')}",
-        "in all": f"{plural(loop.steps * loop.prompts_per_step, 'prompt')}, "
-        f"{plural(loop.steps * per_step, 'completion')} of at most {sampler.max_completion_tokens} tokens",
+        **_step_rows(run, micro_batches=f"{passes} micro-batch{'es' if passes > 1 else ''}", micro_batch=micro_batch),
         "samplers": sampler_row(sampler) + f", temperature {sampler.temperature:g}",
         "learner": f"{learner.kind}, {trained}, learning rate {learner.learning_rate:g}"
         + (f", {learner.num_workers} ranks" if learner.num_workers > 1 else ""),
@@ -53,6 +49,24 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
             f"{(loop.staleness + 1) * per_step} completions in flight"
         )
     return rows
+
+
+def _step_rows(run: RunConfig, *, micro_batches: str, micro_batch: int) -> dict[str, str]:
+    """Describe the steps."""
+    loop, per_step = run.loop, sequences_per_step(run)
+    if run.learner.takes == "demonstrations":
+        return {
+            "steps": f"{loop.steps} of {plural(per_step, 'demonstration')}",
+            "optimizer step": f"{micro_batches} of {plural(micro_batch, 'row')}",
+            "in all": plural(loop.steps * per_step, "demonstration"),
+        }
+    return {
+        "steps": f"{loop.steps} of {plural(loop.prompts_per_step, 'prompt')} x "
+        f"{plural(loop.completions_per_prompt, 'completion')} = {plural(per_step, 'completion')}",
+        "optimizer step": f"{micro_batches} of {plural(micro_batch, 'completion')}",
+        "in all": f"{plural(loop.steps * loop.prompts_per_step, 'prompt')}, "
+        f"{plural(loop.steps * per_step, 'completion')} of at most {run.sampler.max_completion_tokens} tokens",
+    }
 
 
 def sampler_row(sampler: SamplerConfig) -> str:

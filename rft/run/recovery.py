@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rft.errors import LearnerLost, LearnError, RftError
 from rft.events import Emit, LearnerRestarted, Notice, Warned
@@ -26,6 +26,39 @@ from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Policy, Publi
 T = TypeVar("T")
 
 
+class BatchRecord(Protocol):
+    """Records batches, so that a learner can take a step again."""
+
+    def write(self, step: int, batch: Sequence[Any]) -> None:
+        """Record the batch of a step."""
+
+    def read(self, step: int) -> Sequence[Any]:
+        """Return the batch of a step."""
+
+    def remove(self, *, up_to: int) -> None:
+        """Remove the batches of all steps up to this one."""
+
+
+@dataclass(frozen=True)
+class GroupShards:
+    """Records graded groups as token shards in a run folder."""
+
+    folder: Path
+    """The run folder."""
+
+    def write(self, step: int, batch: Sequence[GradedGroup]) -> None:
+        """Write the shard of a step."""
+        write_shard(self.folder, step, batch)
+
+    def read(self, step: int) -> Sequence[GradedGroup]:
+        """Read the groups of a step."""
+        return read_shard(self.folder, step)
+
+    def remove(self, *, up_to: int) -> None:
+        """Remove the shards of all steps up to this one."""
+        remove_shards(self.folder, up_to=up_to)
+
+
 class RecoveringLearner:
     """The learner of a run, which starts again after the loss of a process.
 
@@ -35,6 +68,7 @@ class RecoveringLearner:
         folder: The run folder, with checkpoints and recorded batches.
         max_restarts: Number of restarts; a further loss ends the run.
         emit: Receives warnings and restarts.
+        batches: Records the batches since the last checkpoint; by default as token shards.
         resting: The samplers, if they sleep while the learner works, which then needs the memory of their GPU. A
             restart that takes steps again lets them sleep, and wakes them afterwards if they were awake.
     """
@@ -47,6 +81,7 @@ class RecoveringLearner:
         folder: Path,
         max_restarts: int,
         emit: Emit,
+        batches: BatchRecord | None = None,
         resting: Fleet | None = None,
     ) -> None:
         self.max_restarts = max_restarts
@@ -57,6 +92,7 @@ class RecoveringLearner:
         self._build = build
         self._folder = folder
         self._emit = emit
+        self._batches = batches or GroupShards(folder)
         self._resting = resting
         self._recovering = asyncio.Lock()
         self._num_restarts = 0
@@ -75,10 +111,10 @@ class RecoveringLearner:
         except LearnerLost as lost:
             await self._recover(lost)
 
-    async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
-        """Record these groups, take one optimizer step on them, and return the learner's metrics."""
-        write_shard(self._folder, self._steps_done + 1, groups)
-        metrics = await self._call(lambda learner: learner.learn(groups))
+    async def learn(self, batch: Sequence[Any]) -> dict[str, float]:
+        """Record this batch, take one optimizer step on it, and return the learner's metrics."""
+        self._batches.write(self._steps_done + 1, batch)
+        metrics = await self._call(lambda learner: learner.learn(batch))
         self._steps_done += 1
         return metrics
 
@@ -132,7 +168,7 @@ class RecoveringLearner:
     async def save(self) -> None:
         """Write a checkpoint, and remove the recorded batches that no checkpoint needs any more."""
         await self._call(self._save)
-        remove_shards(self._folder, up_to=min((step for step, _ in complete_checkpoints(self._folder)), default=0))
+        self._batches.remove(up_to=min((step for step, _ in complete_checkpoints(self._folder)), default=0))
 
     async def _save(self, learner: RemoteLearner) -> None:
         if self._restored_step != self._steps_done:  # else the lost process had written the checkpoint
@@ -241,7 +277,7 @@ class RecoveringLearner:
         """
         recorded = {line["step"]: Policy(**line["policy"]) for line in read_metrics(self._folder)} | self._policies
         for step in steps:
-            await self._learner.learn(read_shard(self._folder, step))
+            await self._learner.learn(self._batches.read(step))
             policy = (await self._learner.publish()).policy
             expected = recorded.setdefault(step, policy)
             if policy != expected:

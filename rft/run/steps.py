@@ -13,9 +13,10 @@ from typing import cast
 from rft.batches import Batch, Batcher
 from rft.config import RunConfig
 from rft.config.schema import EvaluationConfig
+from rft.data.demonstration_rows import RowRenderer
 from rft.data.order import ShuffledTasks
 from rft.errors import SamplersLost
-from rft.events import CheckpointSaved, Emit, Measured, Phase, PhaseStarted, StepFinished, StepTrained, Warned
+from rft.events import CheckpointSaved, Emit, Measured, Notice, Phase, PhaseStarted, StepFinished, StepTrained, Warned
 from rft.loop import train
 from rft.metrics.drift import DriftWatch, drift_metrics
 from rft.metrics.halving import HalvingWatch
@@ -23,14 +24,17 @@ from rft.metrics.intervals import Estimate
 from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.signal import SignalWatch
 from rft.metrics.step import Stopwatch
+from rft.run.demonstration_check import graded_demonstrations
+from rft.run.demonstration_loop import demonstrations_of, train_on_demonstrations
 from rft.run.evaluation import evaluate
 from rft.run.gpu_turns import AnnouncedSteps, TurnTaking
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
+from rft.run_folder.best_step import SCORE, BestStep
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import recorded_by_task
-from rft.types import Adapter, FullWeights, StepReport, Task
+from rft.types import Adapter, FullWeights, StepReport, StoredWeights, Task
 from rft.wording import plural
 
 
@@ -68,6 +72,8 @@ class Steps:
         """Whether the learner is ahead of `last_step`: it learns the current step, or the step is not recorded yet."""
         self.checkpoint_s = 0.0
         """Duration of the last checkpoint in seconds, until the line of the next step records it."""
+        self.best = BestStep(self.folder, self.run.evaluation.patience)
+        """The step that was measured best, if the run may end early."""
         self._learner: RecoveringLearner | None = None
         self._validation: asyncio.Timeout | None = None
         """The measurement of the current step, if one is in progress."""
@@ -102,6 +108,7 @@ class Steps:
         if self.saved_step != self.last_step:
             await self._save(learner)
         self.weights = await learner.weights()  # here already: who interrupts the measurement keeps the adapter
+        await self._return_to_best(parts)
         if self.prepared.held_out and not self.should_end():
             watch = Stopwatch()
             await self._measure(parts, "after", self.prepared.held_out)
@@ -110,6 +117,9 @@ class Steps:
 
     async def _train_steps(self, parts: Parts[RecoveringLearner], tasks: Sequence[Task]) -> None:
         """Train step by step, until the last step or until the run should end."""
+        if self.prepared.rows is not None:
+            await self._train_on_demonstrations(parts, self.prepared.rows)
+            return
         signal, drift, halving = SignalWatch(), DriftWatch(), HalvingWatch()
         drift.read(line for line in read_metrics(self.folder) if line["step"] > 0)
         async with aclosing(await self._loop(parts, tasks)) as steps:
@@ -120,8 +130,38 @@ class Steps:
                     if warning:
                         self.emit(Warned(text=warning))
                 await self._finish_step(report, parts)
-                if self.should_end():
+                if self.should_end() or self.best.is_over:
                     break
+
+    async def _train_on_demonstrations(self, parts: Parts[RecoveringLearner], rows: RowRenderer) -> None:
+        """Train like `_train_steps`, on demonstrations."""
+        halving = HalvingWatch()
+        loop = train_on_demonstrations(
+            demonstrations_of(self.run, self.prepared.tasks.train, rows),
+            AnnouncedSteps(parts.learner, self._begin_learning),
+            RenewingSampler(fleet=parts.fleet, learner=parts.learner),
+            steps=self._remaining,
+            is_measured=lambda step: step == self.run.loop.steps or self._is_validated(step),
+        )
+        async with aclosing(loop) as steps:
+            async for report in steps:
+                self.emit(StepTrained(report=report, groups=()))
+                if warning := halving.observe(report.metrics):
+                    self.emit(Warned(text=warning))
+                await self._finish_step(report, parts)
+                if self.should_end() or self.best.is_over:
+                    break
+
+    @property
+    def _remaining(self) -> range:
+        """The steps that are left; none for a resumed run whose patience is used up."""
+        last = self.last_step if self.best.is_over else self.run.loop.steps
+        return range(self.last_step + 1, last + 1)
+
+    def _is_validated(self, step: int) -> bool:
+        """Whether the validation tasks are measured after a step."""
+        every = self.run.evaluation.every_steps
+        return bool(self.prepared.tasks.validation) and every is not None and step % every == 0
 
     async def _loop(
         self, parts: Parts[RecoveringLearner], tasks: Sequence[Task]
@@ -140,7 +180,7 @@ class Steps:
         return train(
             batcher,
             AnnouncedSteps(learner, self._begin_learning),
-            steps=range(self.last_step + 1, loop.steps + 1),
+            steps=self._remaining,
             staleness=loop.staleness,
             published={publication.policy.version: publication for publication in published},
         )
@@ -155,6 +195,9 @@ class Steps:
         watch = Stopwatch()
         seconds = {"start": time.monotonic() - self.started}
         metrics: dict[str, float] = {}
+        if self.run.data.check_demonstrations:
+            await self._check_demonstrations(parts)
+            watch.lap("demonstrations")
         if held_out := self.prepared.held_out:
             metrics = (await self._measure(parts, "before", held_out)).to_metrics("before")
             watch.lap("evaluate")
@@ -169,6 +212,15 @@ class Steps:
         report = StepReport(step=0, policy=policy, metrics=metrics | counts, seconds=seconds | watch.seconds)
         self.emit(StepFinished(report=report))
         return tasks
+
+    async def _check_demonstrations(self, parts: Parts[RecoveringLearner]) -> None:
+        """Grade the demonstrations themselves."""
+        tasks = self.prepared.tasks.train
+        self.emit(PhaseStarted(text=f"grading demonstrations: {len(tasks)}"))
+        measured, warning = await graded_demonstrations(parts.panel, tasks, self.run.graders)
+        self.emit(measured)
+        if warning:
+            self.emit(Warned(text=warning))
 
     def _training_tasks(self) -> tuple[Sequence[Task], dict[str, float]]:
         """Return the training tasks, filtered by recorded pass rates if configured, and the counts of the filter."""
@@ -197,9 +249,10 @@ class Steps:
         if self.checkpoint_s:
             seconds["checkpoint"], self.checkpoint_s = self.checkpoint_s, 0.0
         validation = self.prepared.tasks.validation[: how.max_validation_tasks]
-        is_time = how.every_steps is not None and step % how.every_steps == 0
-        if validation and is_time and not self.should_end():
+        if self._is_validated(step) and not self.should_end():
             extra = await self._validate(parts, validation, step=step)
+            if SCORE in extra and self.best.observe(step, extra[SCORE]):
+                await self._keep_best(parts.learner, step)
             watch.lap("evaluate")
         metrics = {**report.metrics, **extra, **self.more_metrics()}
         self.emit(StepFinished(report=replace(report, metrics=metrics, seconds=seconds | watch.seconds)))
@@ -225,12 +278,28 @@ class Steps:
         finally:
             self._validation = None
 
+    async def _keep_best(self, learner: RecoveringLearner, step: int) -> None:
+        """Write the current policy into the run folder as the best one so far."""
+        publication = await learner.publish()
+        self.best.keep(step, replace(publication, weights=await learner.weights()))
+
+    async def _return_to_best(self, parts: Parts[RecoveringLearner]) -> None:
+        """Let the result be the policy of the best step, and let the samplers serve it; an interrupted run goes on."""
+        best = None if self.should_end() else self.best.publication()
+        if best is None or best.policy.version == self.last_step:
+            return
+        assert not isinstance(best.weights, StoredWeights)  # read from the run folder
+        self.emit(Notice(text=f"the result is the policy of step {self.best.step}, which was measured best"))
+        self.weights = best.weights
+        await parts.fleet.load(best)
+
     async def _save(self, learner: RecoveringLearner) -> None:
         watch = Stopwatch()
         await learner.save()
         watch.lap("checkpoint")
         self.checkpoint_s = watch.seconds["checkpoint"]
         self.saved_step = self.last_step
+        self.best.forget_others()
         self.emit(CheckpointSaved(step=self.saved_step))
 
     async def _measure(

@@ -271,6 +271,8 @@ class Training:
             counted = [line["metrics"].get("storage/failed_copies", 0.0) for line in read_metrics(folder)]
             failed = int(sum(counted)) + self._store.failed_copies
             more["storage"] = {"place": self._store.place.address, "failed_copies": failed}
+        if steps.best.step is not None:
+            more["best"] = {"step": steps.best.step, "stopped_early": steps.best.is_over}
         if recoveries := self._recoveries.totals(read_metrics(folder)):
             more["recovery"] = recoveries
         if status != "finished":

@@ -142,7 +142,7 @@ def model_card(
         **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
         "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["rft", *(["lora"] if is_adapter else []), "reinforcement-learning", manifest["method"]],
+        "tags": ["rft", *(["lora"] if is_adapter else []), *_tags(manifest["method"])],
     }
     git = manifest["git"]
     return CARD.format(
@@ -150,6 +150,8 @@ def model_card(
         title=f"{_last_name(path)}, fine-tuned with rft",
         training="NOT TRAINED: written by `learner=fake`"
         if manifest["method"] == "fake"
+        else "trained by supervised fine-tuning on demonstrations"
+        if manifest["method"] == "sft"
         else f"trained by reinforcement fine-tuning ({manifest['method'].upper()})",
         base_model=path,
         what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
@@ -250,6 +252,11 @@ def _start(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _tags(method: str) -> list[str]:
+    """Return the hub's tags of a method."""
+    return ["supervised-fine-tuning", "sft"] if method == "sft" else ["reinforcement-learning", method]
+
+
 def _last_name(path: str) -> str:
     """Return the last part of a hub id or a path."""
     return path.rstrip("/").rpartition("/")[2]
@@ -286,7 +293,9 @@ def _results(summary: Mapping[str, Any]) -> str:
         return f"Trained for {plural(summary['steps'], 'step')}; not measured on held-out tasks."
     how = [f"{key.replace('_', ' ')}: {value}" for key, value in evaluation.items() if key not in labels]
     about = f" ({', '.join(how)})" if how else ""
-    intro = f"Measured on held-out tasks before and after {plural(summary['steps'], 'step')}{about}:"
+    best = summary.get("best")
+    kept = f". The result is the policy of step {best['step']}, which the validation tasks rated best" if best else ""
+    intro = f"Measured on held-out tasks before and after {plural(summary['steps'], 'step')}{about}{kept}:"
     notes = "".join(f"\n\n{label}: {caveat}." for label, caveat in caveats(evaluation).items())
     return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows) + notes
 

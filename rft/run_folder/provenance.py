@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rft import __version__
+from rft.data.demonstration_records import Demonstration
 from rft.types import Task
 
 LIBRARIES = (
@@ -69,10 +70,12 @@ def manifest(
 
 
 def sha256_of_tasks(tasks: Sequence[Task]) -> str:
-    """Return the hexadecimal SHA-256 over messages and items of tasks, in order."""
+    """Return the hexadecimal SHA-256 over messages and items of tasks, and answers of demonstrations, in order."""
     digest = hashlib.sha256()
     for task in tasks:
         content = {"messages": task.messages, "item": dict(task.item)}
+        if isinstance(task, Demonstration):
+            content |= {"chat": task.chat, "trained": task.trained}
         digest.update(json.dumps(content, sort_keys=True, default=str).encode() + b"\n")
     return digest.hexdigest()
 

@@ -11,6 +11,7 @@ from typing import Any
 from rft.config import RunConfig
 from rft.metrics.held_out import metric_bounds
 from rft.metrics.intervals import estimate, paired_difference
+from rft.run_folder.best_step import BestStep
 from rft.run_folder.model_card import model_card
 from rft.run_folder.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
 from rft.run_folder.result_folders import save_adapter, save_model
@@ -107,9 +108,12 @@ def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
     """
     file = Path(run.output_dir) / SUMMARY
     is_finished = file.is_file() and json.loads(file.read_text())["status"] == "finished"
-    if not is_finished or last_step < run.loop.steps:
+    is_over = BestStep(Path(run.output_dir), run.evaluation.patience).is_over
+    if not is_finished or (last_step < run.loop.steps and not is_over):
         return ""
     finished = f"{run.output_dir}: finished after {plural(last_step, 'step')}"
+    if is_over:
+        return f"{finished} without a better measurement; to continue, raise evaluation.patience"
     return f"{finished}; to continue, set loop.steps to more than {last_step}"
 
 

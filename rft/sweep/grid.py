@@ -21,7 +21,8 @@ from rft.config.commands import Job, with_hydra
 from rft.config.grid import Grid, check_trials, for_each_trial, read_grid
 from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
-from rft.run.inputs import Prepared, Reuse, prepare
+from rft.run.fitting import Reuse
+from rft.run.inputs import Prepared, prepare
 from rft.run.memory import forecast_here, planned_micro_batch
 from rft.run.plan import as_table, run_rows
 from rft.run_folder.run_lock import RunLock

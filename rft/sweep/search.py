@@ -22,7 +22,8 @@ from rft.errors import ConfigError, OutputError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.redaction.secret import HIDDEN
 from rft.reliability.durable import replace_file
-from rft.run.inputs import Prepared, Reuse, prepare
+from rft.run.fitting import Reuse
+from rft.run.inputs import Prepared, prepare
 from rft.run_folder.run_lock import RunLock
 from rft.sweep.grid import prepare_all
 from rft.sweep.host import Host

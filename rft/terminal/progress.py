@@ -112,7 +112,8 @@ class Progress:
         self._phase = "starting"
         self._last: StepReport | None = None
         self._held_out = ""
-        self._rewards: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._curve: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._curve_name = "reward"
         self._step_ends: deque[float] = deque(maxlen=RECENT_STEPS + 1)
         self._told_quarters: dict[Wait, int] = {}
         self._last_wait_line = -math.inf
@@ -171,12 +172,16 @@ class Progress:
         self._last = report
         self._phase = "training"
         self._step_ends.append(self._clock())
-        self._rewards.append(report.metrics.get("reward/mean", math.nan))
+        # A run that samples nothing has a loss instead of a reward.
+        self._curve_name, metric = (
+            ("loss", "learner/loss") if "demonstrations/rows" in report.metrics else ("reward", "reward/mean")
+        )
+        self._curve.append(report.metrics.get(metric, math.nan))
         if not self._is_live:
-            reward = _reward_text(self._rewards[-1])
+            last = f"{self._curve_name} {_number_text(self._curve[-1])}"
             held_out = f"  held-out {self._held_out}" if self._held_out else ""
             speed = f"left {_clock_time(self._left_s())}  {self._step_s():.1f} s/step"
-            self._print(f"step {report.step}/{self._total_steps}  reward {reward}{held_out}  {speed}")
+            self._print(f"step {report.step}/{self._total_steps}  {last}{held_out}  {speed}")
 
     @_harmless
     def evaluated(self, label: str, estimate: Estimate, step: int) -> None:
@@ -256,9 +261,9 @@ class Progress:
         bar.add_column(ratio=1)
         bar.add_row(f"{done} of {self._total_steps}", ProgressBar(total=max(1, self._total_steps), completed=done))
         rows.add_row("step", bar)
-        if rewards := tuple(self._rewards):
-            spark = _sparkline(rewards, ascii_only=self.console.options.ascii_only)
-            rows.add_row("reward", Text.assemble((_reward_text(rewards[-1]), "bold"), "  ", (spark, "cyan")))
+        if curve := tuple(self._curve):
+            spark = _sparkline(curve, ascii_only=self.console.options.ascii_only)
+            rows.add_row(self._curve_name, Text.assemble((_number_text(curve[-1]), "bold"), "  ", (spark, "cyan")))
         if self._held_out:
             rows.add_row("held-out", Text(self._held_out))
         times = f"{_clock_time(self._clock() - self._started)} elapsed"
@@ -284,9 +289,9 @@ class _Renderable:
             return Text("rft")
 
 
-def _reward_text(reward: float) -> str:
-    """Format with three decimals; `none` without a reward."""
-    return "none" if math.isnan(reward) else f"{reward:.3f}"
+def _number_text(number: float) -> str:
+    """Format with three decimals; `none` if missing."""
+    return "none" if math.isnan(number) else f"{number:.3f}"
 
 
 def _sparkline(values: Sequence[float], *, ascii_only: bool) -> str:

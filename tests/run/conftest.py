@@ -140,6 +140,7 @@ def training(
             test=[make_task("test 0")],
         )
         prepared: Any = SimpleNamespace(
+            rows=None,
             warnings=(),
             sinks=user_sinks or {},
             tasks=tasks,

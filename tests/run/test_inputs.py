@@ -11,7 +11,8 @@ from rft.config import EvaluateConfig, RunConfig
 from rft.errors import DataError, UsageError
 from rft.models.base_model import EMBEDDED_MODELS
 from rft.run.check import plan_training
-from rft.run.inputs import Reuse, prepare
+from rft.run.fitting import Reuse
+from rft.run.inputs import prepare
 from rft.types import Policy, Split, Task
 
 

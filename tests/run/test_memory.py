@@ -28,6 +28,7 @@ from rft.run.memory import (
 )
 
 PREPARED: Any = SimpleNamespace(
+    longest_row_tokens=0,
     model=EMBEDDED_MODELS["embedded:tiny"],
     longest_prompt_tokens=72,
     tasks=SimpleNamespace(train=[1] * 8, validation=[], test=[]),

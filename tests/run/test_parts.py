@@ -20,7 +20,7 @@ from rft.run import parts
 from rft.run.parts import SharedRay, open_parts
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
-PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"), graders=())
+PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"), graders=(), rows=None)
 
 FAKE_SPEC = SimpleNamespace(place=SimpleNamespace(on_gpu=False), canaries=())
 SIZES = Sizes(completions_per_micro_batch=1)

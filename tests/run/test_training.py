@@ -286,3 +286,17 @@ def test_trackers_and_sinks_of_the_users_receive_a_run_of_the_fake_learner(
     assert list(failed) == ["mine.py:Mine"]
     assert "no more disk at home" in failed["mine.py:Mine"]["error"]
     assert [kind for kind, _ in events_of(tmp_path)].count("warned") == 1
+
+
+def test_a_run_ends_early_and_its_result_is_the_step_that_was_measured_best(
+    training: Callable[..., Training], parts: Any, tmp_path: Path
+) -> None:
+    """Its measurements are all equal, so the first is the best."""
+    words = ("loop.steps=9", "evaluation.every_steps=1", "evaluation.patience=2")
+    assert asyncio.run(training(*words).train()) == 0
+    summary = summary_of(tmp_path)
+    assert (summary["status"], summary["steps"]) == ("finished", 3)
+    assert summary["best"] == {"step": 1, "stopped_early": True}
+    after = list(read_rollouts(tmp_path / "run", "after"))
+    assert {line["policy"]["version"] for line in after} == {1}
+

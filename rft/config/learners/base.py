@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -33,6 +33,8 @@ class LearnerConfig(Section):
     """Libraries that the learner's process imports."""
     trains_a_model: ClassVar[bool] = True
     """Whether the learner trains a model, and therefore needs completions in that model's tokens."""
+    takes: ClassVar[Literal["groups", "demonstrations"]] = "groups"
+    """What the learner learns from: graded groups of sampled completions, or demonstrations from a file."""
     if TYPE_CHECKING:
         kind: str = ""
 

@@ -1,0 +1,34 @@
+"""`learner=sft`: supervised fine-tuning on demonstrations."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from rft.config.fields import NotNegative, Number
+from rft.config.learners.base import LearnerConfig
+
+
+class SftLearnerConfig(LearnerConfig):
+    """Supervised fine-tuning: raises the likelihood of what the assistant says in the rows of `data.train`."""
+
+    target: ClassVar[str] = "rft.learning.sft_learner:SftLearner"
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft", "trl")
+    takes: ClassVar[Literal["groups", "demonstrations"]] = "demonstrations"
+
+    kind: Literal["sft"] = "sft"
+    learning_rate: Annotated[Number, Field(gt=0)] = 2e-4
+    """Peak learning rate. An adapter needs about ten times the rate of a whole model."""
+    schedule: Literal["constant_with_warmup", "linear", "cosine"] = "linear"
+    """Course of the learning rate after the warm-up: constant, or to 0 at the last step."""
+    warmup_steps: NotNegative = 0
+    """Optimizer steps over which the learning rate rises from 0."""
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
+    """Weight decay of AdamW."""
+    max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
+    """Largest norm of the gradients; larger ones are scaled down."""
+
+    def rank_problems(self, *, completions_per_step: int, micro_batches_per_step: int) -> list[str]:
+        """Refuse several ranks, which do not share demonstrations yet."""
+        return [f"learner.num_workers={self.num_workers}: learner=sft trains on one rank; use learner.num_workers=1"]

@@ -1,0 +1,48 @@
+"""The records of supervised fine-tuning: demonstrations, and the token rows that a learner trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rft.types import Message, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration(Task):
+    """A task with a worked answer: a chat in which the assistant's messages are trained.
+
+    `messages` is the chat before its last message, so a demonstration can be sampled and graded like any task.
+
+    Example:
+        Demonstration(id="3f1c...", messages=({"role": "user", "content": "2 + 2 = ?"},), item={}, split="train",
+                      chat=({"role": "user", "content": "2 + 2 = ?"}, {"role": "assistant", "content": "4"}),
+                      trained=(False, True))
+    """
+
+    chat: tuple[Message, ...]
+    """The whole chat; the last message is the assistant's."""
+    trained: tuple[bool, ...]
+    """Whether the learner trains each message of the chat; only messages of the assistant are."""
+
+    @property
+    def answer(self) -> str:
+        """The last message."""
+        return str(self.chat[-1]["content"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """A token sequence, of which a learner trains some tokens.
+
+    Example:
+        TokenRow(ids=(5, 9, 7, 2), trained=(False, False, True, True))
+    """
+
+    ids: tuple[int, ...]
+    """`[T]` token ids."""
+    trained: tuple[bool, ...]
+    """`[T]` whether the learner raises the likelihood of the token."""
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.trained):
+            raise ValueError(f"a row has {len(self.ids)} tokens but {len(self.trained)} marks")

@@ -1,0 +1,50 @@
+"""The learner of `learner=sft`: trains a policy on demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from peft import LoraConfig
+
+from rft.config.learners.sft import SftLearnerConfig
+from rft.learning.checkpoints import unfinished_folder
+from rft.learning.sft_trainer import SteppedSftTrainer
+from rft.learning.trl_learner import TrlLearner, precision_options
+
+
+class SftLearner(TrlLearner):
+    """Trains a policy on token rows in this process."""
+
+    def _stepped_trainer(self, model: Any, tokenizer: Any, lora: LoraConfig | None) -> SteppedSftTrainer:
+        learner = self._spec.run.learner
+        assert isinstance(learner, SftLearnerConfig)  # no other configuration names this class
+        return SteppedSftTrainer(
+            model=model,
+            tokenizer=tokenizer,
+            options=self._arguments(learner),
+            lora=lora,
+            timeout_s=learner.step_timeout_s,
+            rows_per_micro_batch=self._spec.completions_per_micro_batch,
+        )
+
+    def _check(self, batch: Sequence[Any]) -> None:
+        """Do nothing: demonstrations belong to no policy."""
+
+    def _arguments(self, learner: SftLearnerConfig) -> dict[str, Any]:
+        """Return the arguments of `SFTConfig`."""
+        spec = self._spec
+        return {
+            "output_dir": str(unfinished_folder(spec.run_folder)),
+            "max_steps": spec.run.loop.steps,
+            "per_device_train_batch_size": spec.completions_per_micro_batch,
+            "learning_rate": learner.learning_rate,
+            "lr_scheduler_type": learner.schedule,
+            "warmup_steps": learner.warmup_steps,
+            "weight_decay": learner.weight_decay,
+            "max_grad_norm": learner.max_grad_norm,
+            "max_length": None,  # rft refuses rows that are too long, and TRL would cut them
+            "dataset_kwargs": {"skip_prepare_dataset": True},
+            "seed": spec.run.seed,
+            **precision_options(spec),
+        }

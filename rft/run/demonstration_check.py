@@ -1,0 +1,79 @@
+"""Grades the answers of demonstrations with the graders of the run, and lists those that score below the best.
+
+A demonstration that its own grader fails is suspect: the model would learn what the grader rejects.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from rft.batches import Panel
+from rft.data.demonstration_records import Demonstration
+from rft.errors import GradeError
+from rft.events import Measured
+from rft.metrics.held_out import metric_bounds
+from rft.metrics.intervals import estimate
+from rft.run.grader_samples import as_rollout
+from rft.types import EQUAL_REWARDS, GradedGroup, Rollout, Task, count_drops
+from rft.wording import plural
+
+MAX_SHOWN = 10
+"""Number of demonstrations to list; rollouts.jsonl holds all of them."""
+
+
+async def graded_demonstrations(
+    panel: Panel, tasks: Sequence[Task], graders: Mapping[str, Mapping[str, Any]]
+) -> tuple[Measured, str]:
+    """Grade the answer of each demonstration.
+
+    Args:
+        panel: Grades the answers.
+        tasks: The demonstrations.
+        graders: Configuration entries of the panel's graders, by name.
+
+    Returns:
+        The scores as a measurement, and a warning about low or missing ones; an empty text without any.
+
+    Raises:
+        GradeError: No answer could be graded.
+    """
+    demonstrations = [task for task in tasks if isinstance(task, Demonstration)]
+
+    async def answers() -> AsyncIterator[Rollout]:
+        for demonstration in demonstrations:
+            yield as_rollout(demonstration, 0, demonstration.answer)
+
+    groups = await panel.grade(demonstrations, answers(), rollouts_per_task=1)
+    rewards = [reward for group in groups for reward in group.rewards if reward is not None]
+    if not rewards:
+        raise GradeError(f"none of the {len(groups)} demonstrations could be graded: {count_drops(groups)}")
+    measured = Measured(
+        phase="demonstrations",
+        step=0,
+        estimate=estimate(rewards, bounds=metric_bounds(graders, "reward")),
+        groups=tuple(groups),
+    )
+    return measured, _warning(groups, best=max(rewards))
+
+
+def _warning(groups: Sequence[GradedGroup], *, best: float) -> str:
+    """List the demonstrations that score below the best, and count those without a reward."""
+    scored = [(group.task, reward) for group in groups for reward in group.rewards if reward is not None]
+    low = sorted(
+        ((reward, task.where or task.id) for task, reward in scored if reward < best - EQUAL_REWARDS * abs(best)),
+        key=lambda pair: pair[0],
+    )
+    parts = []
+    if low:
+        mean = statistics.fmean(reward for reward, _ in low)
+        some = ", ".join(f"{where} ({reward:g})" for reward, where in low[:MAX_SHOWN])
+        more = ", ..." if len(low) > MAX_SHOWN else ""
+        parts.append(
+            f"{len(low)} of {plural(len(scored), 'demonstration')} score below {best:g}, {mean:.3g} on average: "
+            f"{some}{more}; remove them from data.train unless their grader is wrong"
+        )
+    if num_missing := len(groups) - len(scored):
+        parts.append(f"{plural(num_missing, 'demonstration')} without a score: {count_drops(groups)}")
+    return "; ".join(parts)

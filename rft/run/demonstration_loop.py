@@ -1,0 +1,99 @@
+"""The steps of a run that learns from demonstrations: learn, and sync when something is to be measured.
+
+`rft.loop` samples what it learns from. Demonstrations are there already, so samplers need a new policy only for
+measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rft.config import RunConfig
+from rft.data.demonstration_records import TokenRow
+from rft.data.demonstration_rows import DemonstrationOrder, RowRenderer
+from rft.data.order import ShuffledTasks
+from rft.metrics.step import Stopwatch
+from rft.types import Publication, StepReport, Sync, Task
+
+
+@dataclass(frozen=True)
+class ComputedBatches:
+    """The batches of a run that learns from demonstrations. They are computed again instead of recorded."""
+
+    order: DemonstrationOrder
+    """The rows of each step."""
+
+    def write(self, step: int, batch: Sequence[TokenRow]) -> None:
+        """Do nothing."""
+
+    def read(self, step: int) -> Sequence[TokenRow]:
+        """Return the rows of a step."""
+        return self.order.of_step(step)
+
+    def remove(self, *, up_to: int) -> None:
+        """Do nothing."""
+
+
+def demonstrations_of(run: RunConfig, tasks: Sequence[Task], rows: RowRenderer) -> DemonstrationOrder:
+    """Return the order of a run's demonstrations."""
+    return DemonstrationOrder(order=ShuffledTasks(tasks, run.loop.prompts_per_step, run.seed), renderer=rows)
+
+
+class RowLearner(Protocol):
+    """Trains the policy on token rows."""
+
+    async def learn(self, batch: Sequence[TokenRow]) -> dict[str, float]:
+        """Take one optimizer step; return metrics."""
+
+    async def publish(self) -> Publication:
+        """Return the current policy."""
+
+
+class Loads(Protocol):
+    """Serves policies."""
+
+    async def load(self, publication: Publication) -> Sync:
+        """Load this policy into all samplers and prove it."""
+
+
+async def train_on_demonstrations(
+    order: DemonstrationOrder,
+    learner: RowLearner,
+    sampler: Loads,
+    *,
+    steps: range,
+    is_measured: Callable[[int], bool],
+) -> AsyncGenerator[StepReport]:
+    """Train, and yield the report of each step. Stop iterating to stop training: a yielded step is complete.
+
+    Args:
+        order: The rows of each step.
+        learner: Learns from the rows.
+        sampler: Loads the policy of each step after which something is measured.
+        steps: Numbers of the steps, from 1 for a new run.
+        is_measured: Whether a measurement follows a step.
+    """
+    if steps.start > 1:  # a resumed run, which may have nothing left but its last measurement
+        await sampler.load(await learner.publish())
+    for step in steps:
+        watch = Stopwatch()
+        rows = order.of_step(step)
+        watch.lap("render")
+        learned = await learner.learn(rows)
+        publication = await learner.publish()
+        watch.lap("learn")
+        synced: Mapping[str, float] = {}
+        if is_measured(step):
+            sync = await sampler.load(publication)
+            synced = {"sync/proved": float(sync.proved), **sync.metrics}
+            watch.lap("sync")
+        metrics = {
+            "demonstrations/rows": float(len(rows)),
+            "demonstrations/tokens": float(sum(len(row.ids) for row in rows)),
+            "demonstrations/trained_tokens": float(sum(sum(row.trained) for row in rows)),
+            **synced,
+            **{f"learner/{name}": value for name, value in learned.items()},
+        }
+        yield StepReport(step=step, policy=publication.policy, metrics=metrics, seconds=watch.seconds)

@@ -1,0 +1,150 @@
+"""Selects the tasks whose prompts, and the demonstrations whose rows, fit into the model's context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rft.config import EvaluateConfig, RunConfig
+from rft.data.demonstration_rows import RowRenderer
+from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context, fit_rows
+from rft.data.splits import TaskSets
+from rft.errors import DataError, UsageError
+from rft.types import Task
+
+T = TypeVar("T")
+
+
+class Reuse:
+    """Caches task files, prompt lengths and the base model's fingerprint for other configurations.
+
+    The trials of a sweep share one cache, because they differ in few keys, and large files take long to read and hash.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the value of a key; compute it if it is missing. Errors are not cached."""
+        if key not in self._made:
+            self._made[key] = make()
+        value: T = self._made[key]
+        return value
+
+
+def collect(problems: list[str], get: Callable[[], T]) -> T | None:
+    """Compute a value; collect its problems instead of raising them."""
+    try:
+        return get()
+    except UsageError as error:
+        problems += error.problems
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """The tasks that fit.
+
+    Example:
+        Fitted(tasks=TaskSets(...), num_dropped=2, longest_prompt=120, longest_row=0)
+    """
+
+    tasks: TaskSets
+    """The tasks that fit, in order."""
+    num_dropped: int
+    """Number of other tasks."""
+    longest_prompt: int
+    """Tokens of the longest prompt; 0 without one."""
+    longest_row: int
+    """Tokens of the longest row of a demonstration; 0 without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitter:
+    """Selects the tasks of a run."""
+
+    config: RunConfig | EvaluateConfig
+    """The configuration."""
+    model: Path
+    """Folder of the base model."""
+    context_tokens: int
+    """Prompt and completion together."""
+    renderer: Renderer
+    """Renders prompts."""
+    rows: RowRenderer | None
+    """Renders the training tasks if they are demonstrations."""
+    reuse: Reuse
+    """Caches the lengths of prompts."""
+    tell: Tell | None
+    """Receives the number of rendered prompts."""
+
+    def fit(self, tasks: TaskSets) -> Fitted:
+        """Select the tasks of all splits.
+
+        Raises:
+            DataError: The chat template refuses tasks, or some are too long.
+        """
+        kept: dict[str, list[Task]] = {}
+        dropped, longest = 0, {"prompt": 0, "row": 0}
+        problems: list[str] = []
+        for split in ("train", "validation", "test"):
+            before: list[Task] = getattr(tasks, split)
+            kept[split] = []
+            if not before:
+                continue
+            rows = self.rows if split == "train" else None
+            fitting = collect(problems, partial(self._fitting, before, rows))
+            if fitting is not None:
+                kept[split] = fitting.kept
+                dropped += fitting.num_dropped
+                what = "prompt" if rows is None else "row"
+                longest[what] = max(longest[what], fitting.longest)
+        if problems:
+            raise DataError("prompts", list(dict.fromkeys(problems)))
+        return Fitted(
+            tasks=TaskSets(**kept), num_dropped=dropped, longest_prompt=longest["prompt"], longest_row=longest["row"]
+        )
+
+    def _fitting(self, tasks: list[Task], rows: RowRenderer | None) -> FittingTasks:
+        """Return the tasks of a split that fit."""
+        config, on_long = self.config, self.config.data.long_prompts
+        max_completion_tokens = config.sampler.max_completion_tokens
+        rendering = (
+            self.model,
+            config.model.chat_template,
+            config.data.format,
+            repr(config.model.chat_template_kwargs),
+        )
+
+        def fit() -> FittingTasks:
+            if rows is not None:
+                return fit_rows(tasks, rows.length, context_tokens=self.context_tokens, on_long=on_long, tell=self.tell)
+            return fit_context(
+                tasks,
+                self.renderer,
+                context_tokens=self.context_tokens,
+                max_completion_tokens=max_completion_tokens,
+                on_long=on_long,
+                tell=self.tell,
+            )
+
+        # `reuse` holds the tasks, too, so no other list can get this id.
+        limits = (self.context_tokens, max_completion_tokens, on_long)
+        return self.reuse.get(("fitting", id(tasks), rendering, rows is None, *limits), fit)
+
+
+def check_enough(tasks: Sequence[Task], config: RunConfig | EvaluateConfig) -> None:
+    """Refuse steps with more tasks than available.
+
+    Raises:
+        DataError: There are too few training tasks.
+    """
+    if isinstance(config, RunConfig) and len(tasks) < config.loop.prompts_per_step:
+        only = f"are only {len(tasks)} training tasks" if len(tasks) != 1 else "is only 1 training task"
+        raise DataError(
+            "task files",
+            [f"loop.prompts_per_step={config.loop.prompts_per_step}: there {only}; lower it or give more tasks"],
+        )

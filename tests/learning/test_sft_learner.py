@@ -1,0 +1,123 @@
+"""Supervised fine-tuning: the loss is that of the marked tokens, and the steps are those of TRL's own trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.data.demonstration_records import TokenRow
+from rft.errors import LearnError
+
+pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
+
+
+def row(prompt: Sequence[int], answer: Sequence[int]) -> TokenRow:
+    return TokenRow(ids=(*prompt, *answer), trained=(*[False] * len(prompt), *[True] * len(answer)))
+
+
+ROWS = [row((10, 11, 12), (20, 21, 2)), row((10, 13), (30, 2)), row((10, 14, 15, 16), (40, 41, 42, 43, 2))]
+
+
+@pytest.fixture
+def build_sft(tiny_model: Path, tmp_path: Path, make_learner_spec: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """`build_sft(steps=4, ...)`: a learner of demonstrations; closed at the end."""
+    from rft.learning.sft_learner import SftLearner
+
+    with ExitStack() as stack:
+
+        def make(folder: str = "run", **changes: Any) -> Any:
+            values: dict[str, Any] = {
+                "model": tiny_model,
+                "steps": 4,
+                "completions_per_micro_batch": 4,
+                "learning_rate": 1e-2,
+                "lora": {"rank": 4, "alpha": 8},
+            }
+            learner = SftLearner(make_learner_spec(tmp_path / folder, "sft", **(values | changes)))
+            stack.callback(learner.close)
+            return learner
+
+        yield make
+
+
+def mean_nll(model: Any, rows: Sequence[TokenRow]) -> float:
+    """Mean negative log-likelihood of the marked tokens, row by row and without padding."""
+    import torch
+
+    values = []
+    for each in rows:
+        ids = torch.tensor([each.ids])
+        with torch.no_grad():
+            scores = torch.log_softmax(model(ids).logits[0, :-1].float(), dim=-1)
+        chosen = scores.gather(1, ids[0, 1:, None])[:, 0]
+        values += chosen[torch.tensor(each.trained[1:])].tolist()
+    return -sum(values) / len(values)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_loss_is_the_mean_over_the_marked_tokens(build_sft: Callable[..., Any], size: int) -> None:
+    learner = build_sft(completions_per_micro_batch=size)
+    expected = mean_nll(learner._stepped.trainer.model, ROWS)
+    assert learner.learn(ROWS)["loss"] == pytest.approx(expected, rel=1e-5)
+    assert learner.learn(ROWS)["loss"] < expected
+    assert learner.steps_done == 2
+
+
+def test_the_steps_are_those_of_trls_own_trainer(build_sft: Callable[..., Any], tmp_path: Path) -> None:
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    learner = build_sft(steps=3, completions_per_micro_batch=2)
+    ours = [learner.learn(ROWS) for _ in range(3)]
+
+    columns = {
+        "input_ids": [list(each.ids) for each in ROWS],
+        "labels": [[id if on else -100 for id, on in zip(each.ids, each.trained, strict=True)] for each in ROWS],
+    }
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(learner._spec.model, dtype=torch.float32),
+        args=SFTConfig(
+            output_dir=str(tmp_path / "trl"),
+            max_steps=3,
+            per_device_train_batch_size=3,
+            learning_rate=1e-2,
+            lr_scheduler_type="linear",
+            seed=0,
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            logging_steps=1,
+            save_strategy="no",
+            max_length=None,
+        ),
+        train_dataset=Dataset.from_dict(columns),
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    theirs = [line for line in trainer.state.log_history if "loss" in line]
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert [line[name] for line in ours] == pytest.approx([line[name] for line in theirs], rel=1e-3), name
+
+
+def test_a_resumed_learner_takes_the_same_steps(build_sft: Callable[..., Any], tmp_path: Path) -> None:
+    options = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+    whole = build_sft(**options)
+    whole.learn(ROWS)
+    whole.save()
+    expected = [(whole.learn(ROWS)["loss"], whole.publish()) for _ in range(3)]
+    resumed = build_sft(folder="again", resume_from=tmp_path / "run" / "checkpoints" / "checkpoint-1", **options)
+    assert [(resumed.learn(ROWS)["loss"], resumed.publish()) for _ in range(3)] == expected
+    with pytest.raises(LearnError, match="TRL has taken all 4 steps"):
+        resumed.learn(ROWS)
+
+
+def test_a_row_marks_each_of_its_tokens() -> None:
+    with pytest.raises(ValueError, match="a row has 2 tokens but 1 marks"):
+        TokenRow(ids=(1, 2), trained=(True,))
