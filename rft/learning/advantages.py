@@ -76,6 +76,29 @@ def reinforce_pp_baseline(rewards_n: Tensor, group_size: int) -> Tensor:
     return _with_exact_zeros(whitened(centred_n, ~rewards_n.isnan()), rewards_n, group_size)
 
 
+def best_of_group(
+    rewards_n: Tensor, group_size: int, *, min_reward: float | None = None, max_per_group: int = 1
+) -> Tensor:
+    """Return RAFT's weights (arXiv 2304.06767): 1 for the best completions of a group, 0 for all others.
+
+    Args:
+        rewards_n: `[N]` rewards.
+        group_size: Completions of a group.
+        min_reward: Lowest reward of a completion to select; None sets no limit.
+        max_per_group: Number of equally good completions to select, from the first.
+
+    Returns:
+        `[N]` weights.
+    """
+    groups = rewards_n.view(-1, group_size)
+    highest = groups.nan_to_num(-torch.inf, posinf=torch.inf, neginf=-torch.inf).amax(1, keepdim=True)
+    is_best = groups >= highest - EQUAL_REWARDS * highest.abs()
+    if min_reward is not None:
+        is_best &= groups >= min_reward
+    selected = is_best & (is_best.cumsum(1) <= max_per_group)
+    return _with_exact_zeros(selected.float().flatten(), rewards_n, group_size)
+
+
 def in_groups_of_equals(rewards_n: Tensor, group_size: int) -> Tensor:
     """Return whether each completion belongs to a group of equal rewards, and is therefore no better than others.
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rft.learning.advantages import (
+    best_of_group,
     generalized_advantages,
     group_relative,
     in_groups_of_equals,
@@ -47,6 +48,20 @@ def test_rewards_that_are_missing_or_equal_give_exactly_0(scale: Any) -> None:
     # What is missing counts in no mean.
     known = group_relative(torch.tensor([0.0, 1.0, 1.0]), 3, scale="none").tolist()
     assert group_relative(torch.tensor([0.0, NAN, 1.0, 1.0]), 4, scale="none").tolist() == [known[0], 0.0, *known[1:]]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 1, 0, 0] + [0, 0, 1, 0] + [0] * 12),
+        ({"max_per_group": 2}, [0, 1, 0, 1] + [0, 0, 1, 0] + [0] * 12),
+        ({"min_reward": 0.5, "max_per_group": 9}, [0, 1, 0, 1] + [0] * 16),
+    ],
+)
+def test_best_of_group(options: Any, expected: list[int]) -> None:
+    """Groups: two best ones, a negative best one, equal rewards, a single reward, no reward."""
+    rewards = [0.0, 0.3 * 3, 0.5, 0.9, -1.0, NAN, -0.5, -2.0, 0.7, 0.7, 0.7, 0.7, NAN, 1.0, NAN, NAN, *[NAN] * 4]
+    assert best_of_group(torch.tensor(rewards), 4, **options).tolist() == expected
 
 
 def test_reinforce_pp_baseline() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from rft.config.learners import LEARNERS
@@ -62,6 +63,12 @@ def test_the_options_of_trl() -> None:
     )
 
 
+def likelihood(model: Any, prompt: Sequence[int], completion: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities of a completion's tokens, with a gradient, at the temperature of tests/learning/conftest.py."""
+    logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
+    return torch.log_softmax(logits.float() / 0.7, dim=-1)[range(len(completion)), list(completion)]
+
+
 LOSSES = {
     # The mean over all 15 tokens.
     "grpo": -(4 * GROUP[0] + 4 * GROUP[1] + 3 * GROUP[2] + 4 * GROUP[3]) / 15,
@@ -75,6 +82,8 @@ LOSSES = {
     # The mean over all 15 tokens.
     "reinforce_pp_baseline": -(4 * REINFORCE_PP[0] + 4 * REINFORCE_PP[1] + 3 * REINFORCE_PP[2] + 4 * REINFORCE_PP[3])
     / 15,
+    # The first completion, which is the best, with an advantage of 1: the mean over its tokens.
+    "raft": -1.0,
     "rloo": -(4 * RLOO[0] + 4 * RLOO[1] + 3 * RLOO[2] + 4 * RLOO[3]) / (4 * 8),
 }
 
@@ -91,4 +100,28 @@ def test_a_step_of_each_preset(
     assert metrics["loss"] == pytest.approx(LOSSES[name], abs=2e-5)
     assert metrics["grad_norm"] > 0.01
     assert built.publish().policy.fingerprint != before
-    assert metrics["completions/masked"] == (1 if name == "dapo" else 0)
+    assert metrics["completions/masked"] == {"dapo": 1, "raft": 3}.get(name, 0)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("size", [4, 1])
+def test_the_gradient_of_raft_is_that_of_the_likelihood(
+    build: Callable[..., Any],
+    group_for: Callable[..., GradedGroup],
+    keep_gradients: Any,
+    same_up_to_rounding: Any,
+    size: int,
+) -> None:
+    """Of the two best completions, with 4 and 3 tokens, at the sampling temperature."""
+    built = build(**preset("raft"), max_per_prompt=2, completions_per_micro_batch=size, trl={"max_grad_norm": 1e9})
+    group = group_for(built, [1.0, 0.0, 1.0, 0.5])
+    found = keep_gradients(built)
+    model = built._stepped.trainer.model
+    chosen = [group.rollouts[0], group.rollouts[2]]
+    scores = [likelihood(model, rollout.prompt_ids, rollout.completion_ids) for rollout in chosen]
+    (-torch.cat(scores).mean()).backward()
+    expected = {name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad}
+    model.zero_grad()
+    metrics = built.learn([group])
+    same_up_to_rounding(found, expected)
+    assert metrics["nll"] == pytest.approx(-torch.cat(scores).mean().item(), rel=1e-5)
