@@ -73,7 +73,7 @@ def sha256_of_tasks(tasks: Sequence[Task]) -> str:
     """Return the hexadecimal SHA-256 over messages and items of tasks, and answers of demonstrations, in order."""
     digest = hashlib.sha256()
     for task in tasks:
-        content = {"messages": task.messages, "item": dict(task.item)}
+        content: dict[str, Any] = {"messages": task.messages, "item": dict(task.item)}
         if isinstance(task, Demonstration):
             content |= {"chat": task.chat, "trained": task.trained}
         digest.update(json.dumps(content, sort_keys=True, default=str).encode() + b"\n")

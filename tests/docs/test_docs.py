@@ -141,7 +141,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) 
     monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
     monkeypatch.setattr("rft.run.check.sample_rows", sampled_once)
     monkeypatch.setattr("rft.run.inputs.load_task_sets", read_once)
-    monkeypatch.setattr("rft.run.inputs.fit_context", fitted_once)
+    monkeypatch.setattr("rft.run.fitting.fit_context", fitted_once)
     rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     completed = [row | {"completion": row["answer"]} for row in rows]

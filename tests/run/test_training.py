@@ -299,4 +299,3 @@ def test_a_run_ends_early_and_its_result_is_the_step_that_was_measured_best(
     assert summary["best"] == {"step": 1, "stopped_early": True}
     after = list(read_rollouts(tmp_path / "run", "after"))
     assert {line["policy"]["version"] for line in after} == {1}
-
