@@ -35,7 +35,7 @@ RUN_BY: Mapping[str, tuple[str, ...]] = {
     "rft/learning/trl_learner.py:TrlLearner._precision": ("full_weights", "run_all_weights"),
     "rft/learning/trl_learner.py:TrlLearner.__init__": ("run_shared",),
     "rft/learning/trl_learner.py:TrlLearner.release_memory": ("run_asleep",),
-    "rft/learning/trl_learner.py:_arguments": ("step_0_5b", "ppo_step", "float16"),
+    "rft/learning/trl_learner.py:precision_options": ("step_0_5b", "ppo_step", "float16"),
     "rft/learning/trl_trainer.py:LeanTrainer._own_randomness": ("two_ranks",),
     "rft/learning/trl_trainer.py:LeanTrainer._repeat_step": ("halving",),
     "rft/learning/trl_trainer.py:LeanTrainer.log": ("float16",),
@@ -71,7 +71,7 @@ NOT_RUN: Mapping[str, str] = {
 
 
 def find_branches(root: Path) -> list[str]:
-    """Return the places of a source tree that refer to GPUs, such as `rft/learning/trl_learner.py:_arguments`.
+    """Return the places of a source tree that refer to GPUs, such as `rft/learning/trl_learner.py:precision_options`.
 
     Names, attributes, arguments and strings count; documentation and messages do not.
     """
