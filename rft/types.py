@@ -47,6 +47,8 @@ class Task:
     """All other columns of the row, unchanged, for the graders."""
     split: Split
     """Purpose of the task."""
+    family: str = ""
+    """Name of its family in `data.mixture`; empty without a mixture."""
     where: str = field(default="", compare=False)
     """Origin in messages, such as `tasks.jsonl:17`; empty without a source."""
 

@@ -16,6 +16,7 @@ from rft.cluster import ray_ahead_for, refuse_early
 from rft.cluster.versions import require_packages_here
 from rft.config import EvaluateConfig
 from rft.config.commands import load_evaluation
+from rft.config.mixture import graders_by_family, sources
 from rft.config.overrides import Overrides
 from rft.run.evaluation import Evaluation
 from rft.run.evaluation import evaluate as evaluate_tasks
@@ -121,6 +122,7 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
         estimate=result.estimate,
         by_task=result.by_task,
         groups=result.groups,
+        families=result.families,
         folder=folder,
         summary=summary,
     )
@@ -154,6 +156,7 @@ async def _measure(
             policy=parts.fleet.policy,
             how=config.evaluation,
             graders=config.graders,
+            families=graders_by_family(config.data),
         )
 
 
@@ -164,7 +167,7 @@ def _summary(config: EvaluateConfig, status: str, started: float) -> dict[str, A
         "wall_s": time.monotonic() - started,
         "model": config.model.path,
         "adapter": config.adapter,
-        "data": config.data.test,
+        "data": ", ".join(sources(config.data, "test").values()),
         "metric": config.evaluation.metric,
         "temperature": config.evaluation.temperature,
         "completions_per_task": config.evaluation.completions_per_task,
@@ -176,5 +179,6 @@ def _estimated(result: Evaluation) -> dict[str, Any]:
     return {
         "policy": {"version": result.policy.version, "fingerprint": result.policy.fingerprint},
         **result.estimate.to_json(),
+        **({"families": {name: one.to_json() for name, one in result.families.items()}} if result.families else {}),
         "drops": count_drops(result.groups),
     }

@@ -15,11 +15,11 @@ from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.overrides import Overrides, to_words
-from rft.data.order import ShuffledTasks
 from rft.data.splits import TaskSets
 from rft.errors import ConfigError
 from rft.run.inputs import read_inputs, render_prompts
 from rft.run.open_folder import open_recorder
+from rft.run.task_order import task_order
 from rft.run_folder.recorder import Recorder
 from rft.terminal.progress import Progress
 
@@ -103,7 +103,7 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
                 panel=opened.panel,
                 learner=opened.learner,
                 tasks=prepared.tasks,
-                order=ShuffledTasks(prepared.tasks.train, config.loop.prompts_per_step, config.seed),
+                order=task_order(config, prepared.tasks.train),
                 recorder=recorder,
                 config=config,
             )

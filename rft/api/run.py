@@ -70,12 +70,15 @@ class Run:
         from rft.run_folder.results import summary_of
 
         config = self.config
+        mixture = config["data"].get("mixture", {})  # absent from runs of earlier versions
+        has_test = config["data"]["test"] or any(family["test"] for family in mixture.values())
         return summary_of(
             self.folder,
             graders=config["graders"],
+            families={name: family["graders"] for name, family in mixture.items()},
             evaluation=config["evaluation"],
             status="unfinished",
-            split="test" if config["data"]["test"] else "validation",
+            split="test" if has_test else "validation",
             wall_s=self._seconds_so_far(lines),
         )
 

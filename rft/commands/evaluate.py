@@ -52,6 +52,10 @@ def _lines(measured: Measurement) -> list[str]:
         f"{measured.metric} of {summary['model']}{adapter} on {summary['data']}:",
         f"  {estimate.text()} over {plural(estimate.n, 'task')} (mean, 95% interval)",
         *([f"  {estimate.caveat}"] if estimate.caveat else []),
+        *(
+            f"  {name}: {of_family.text()} over {plural(of_family.n, 'task')}"
+            for name, of_family in measured.families.items()
+        ),
         *(f"  without a reward: {count} ({cause})" for cause, count in summary["drops"].items()),
         f"  rollouts and summary: {measured.folder}",
     ]

@@ -119,6 +119,8 @@ def _section(schema: type[BaseModel], location: Sequence[str | int]) -> type[Bas
         name = str(parts.pop(0))
         field = section.model_fields.get(name)
         models = _models(field.annotation) if field else []
+        if field and typing.get_origin(field.annotation) is dict and models and parts:
+            parts.pop(0)  # the name that the user gives the section
         if len(models) > 1 and parts:
             kind = str(parts.pop(0))
             models = [model for model in models if model.model_fields["kind"].default == kind]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from rft.config.learner_problems import learner_problems
+from rft.config.mixture import SPLITS, mixture_problems, sources, trained_families
 from rft.config.overrides import to_words
 from rft.config.schema import (
     AuditConfig,
@@ -63,6 +64,7 @@ def run_problems(run: RunConfig) -> list[str]:
     """Return all problems of a training run, one sentence each."""
     return [
         *_data_problems(run),
+        *mixture_problems(run),
         *_prompt_problems(run),
         *_loop_problems(run),
         *run.sampler.problems(lora=run.learner.lora, staleness=run.loop.staleness),
@@ -81,13 +83,12 @@ def place_problems(config: BaseModel) -> list[str]:
     """Return a configuration's missing files and folders, without reading them or asking the hub."""
     problems: list[str] = []
     if isinstance(config, RunConfig | EvaluateConfig):
-        splits = ("train", "validation", "test") if isinstance(config, RunConfig) else ("test",)
-        for split in splits:
-            if source := getattr(config.data, split):
-                try:
-                    local_file(source, key=f"data.{split}")
-                except UsageError as error:
-                    problems += error.problems
+        splits = SPLITS if isinstance(config, RunConfig) else ("test",)
+        for key, source in (item for split in splits for item in sources(config.data, split).items()):
+            try:
+                local_file(source, key=key)
+            except UsageError as error:
+                problems += error.problems
         if path := config.model.path:
             try:
                 refuse_place(path)
@@ -104,9 +105,10 @@ def place_problems(config: BaseModel) -> list[str]:
 def evaluate_problems(config: EvaluateConfig) -> list[str]:
     """Return all problems of an evaluation, one sentence each."""
     problems = _grader_problems(config.graders, config.evaluation.metric) + _prompt_problems(config)
+    problems += mixture_problems(config)
     if not (config.model.path or config.adapter):
         problems.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
-    if config.data.test is None:
+    if not sources(config.data, "test"):
         problems.append(f"data.test is missing: the tasks to measure on, {TASK_FILE}")
     return problems
 
@@ -147,18 +149,24 @@ def audit_warnings(run: RunConfig) -> list[str]:
     graders = unaudited(folder, run.graders) if folder is not None and run.audit != "off" else []
     if not graders:
         return []
-    return [f"{'; '.join(map(_audit_state, graders))}; run: {_audit_command(run)}"]
+    return [f"{'; '.join(map(_audit_state, graders))}; run: {_audit_command(run, {grader.name for grader in graders})}"]
 
 
-def _audit_command(run: RunConfig) -> str:
-    """Return the command that audits a run's graders on its tasks."""
-    settings: dict[str, Any] = {"graders": revealed(run.graders)}
-    if run.data.columns:
-        settings["data"] = {"columns": run.data.columns}
+def _audit_command(run: RunConfig, names: Collection[str]) -> str:
+    """Return the command that audits a run's graders on its tasks; with a mixture, those of one family with `names`."""
+    source, columns, graders = run.data.train, run.data.columns, run.graders
+    for family in trained_families(run.data).values():
+        if set(names) & set(family.graders):
+            source, graders = family.source, {name: run.graders[name] for name in family.graders}
+            columns = columns if family.columns is None else family.columns
+            break
+    settings: dict[str, Any] = {"graders": revealed(graders)}
+    if columns:
+        settings["data"] = {"columns": columns}
     if run.grading.audit_folder != GradingConfig.model_fields["audit_folder"].default:
         settings["grading"] = {"audit_folder": run.grading.audit_folder}
     words = [_QUOTED.sub(r"=\1", word) for word in to_words([settings])]
-    return shlex.join(["rft", "audit", *hide_in_words([f"data={run.data.train}", *words], run.graders)])
+    return shlex.join(["rft", "audit", *hide_in_words([f"data={source}", *words], run.graders)])
 
 
 def _audit_state(grader: Unaudited) -> str:
@@ -226,7 +234,7 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
 def _data_problems(run: RunConfig) -> list[str]:
     data = run.data
     problems = [] if run.model.path or run.start else [f"model.path is missing: {MODEL_PATH}"]
-    if data.train is None:
+    if data.train is None and not data.mixture:
         problems.append(f"data.train is missing: the training tasks, {TASK_FILE}")
     if data.validation is not None and data.validation_share > 0:
         problems.append(
@@ -266,7 +274,8 @@ def _measurement_problems(run: RunConfig) -> list[str]:
     """Refuse settings of measurements that cannot take effect."""
     data, how = run.data, run.evaluation
     problems = []
-    if how.patience is not None and not (how.every_steps and (data.validation or data.validation_share)):
+    is_measured = how.every_steps and (sources(data, "validation") or data.validation_share)
+    if how.patience is not None and not is_measured:
         problems.append(
             f"evaluation.patience={how.patience}: nothing is measured during the run; give validation tasks in "
             "data.validation or data.validation_share, and evaluation.every_steps"

@@ -159,6 +159,9 @@ class _Reader:
                 default = _text(self._defaults[key])
             values = tuple(_values(field))
             yield Key(name=key, type=_type(field), default=default, meaning=meaning, values=values)
+            entry = field.get("additionalProperties")  # true for entries of any kind
+            for member in self._members(entry) if isinstance(entry, Mapping) else ():
+                yield from self._keys(member, f"{key}.<name>")
 
     def _members(self, field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Return the schemas of the sections that a field may contain."""

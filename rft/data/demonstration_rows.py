@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rft.data.demonstration_records import Demonstration, TokenRow
+from rft.data.mixture import MixedTasks
 from rft.data.order import ShuffledTasks
 from rft.data.rendering import Renderer
 from rft.types import Task
@@ -85,7 +86,7 @@ class RowRenderer:
 class DemonstrationOrder:
     """The rows of each step, as a pure function of seed and step."""
 
-    order: ShuffledTasks
+    order: ShuffledTasks | MixedTasks
     """The order of the demonstrations."""
     renderer: RowRenderer
     """Renders them."""

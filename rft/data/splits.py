@@ -77,8 +77,7 @@ def load_task_sets(
             except DataError as error:
                 problems += error.problems
     if not allow_overlap:
-        for one, other in combinations(Split, 2):
-            problems += _overlap(one, tasks[one], other, tasks[other])
+        problems += overlaps(tasks, {split: f"data.{split}" for split in Split})
     if validation is None and validation_share != 0 and tasks[Split.TRAIN]:
         try:
             tasks[Split.TRAIN], tasks[Split.VALIDATION] = split_off(
@@ -126,7 +125,18 @@ def _draw(text: str) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
-def _overlap(one_split: Split, one: Sequence[Task], other_split: Split, other: Sequence[Task]) -> list[str]:
+def overlaps(tasks: Mapping[Split, Sequence[Task]], keys: Mapping[Split, str]) -> list[str]:
+    """Return one problem for each two splits that share prompts.
+
+    Args:
+        tasks: The tasks of each split.
+        keys: The configuration key of each split, for messages.
+    """
+    pairs = combinations(Split, 2)
+    return [problem for one, other in pairs for problem in _overlap(keys[one], tasks[one], keys[other], tasks[other])]
+
+
+def _overlap(one_key: str, one: Sequence[Task], other_key: str, other: Sequence[Task]) -> list[str]:
     """Return the problem of prompts that two splits share, or an empty list."""
     where = {prompt_key(known.messages): known.where for known in reversed(one)}
     shared = [(new.where, where[key]) for new in other if (key := prompt_key(new.messages)) in where]
@@ -135,6 +145,6 @@ def _overlap(one_split: Split, one: Sequence[Task], other_split: Split, other: S
     examples = ", ".join(f"{new} = {known}" for new, known in shared[:MAX_SHOWN_OVERLAPS])
     more = ", ..." if len(shared) > MAX_SHOWN_OVERLAPS else ""
     return [
-        f"{len(shared)} of the {len(other)} prompts of data.{other_split} are also in data.{one_split} "
+        f"{len(shared)} of the {len(other)} prompts of {other_key} are also in {one_key} "
         f"({examples}{more}); remove them from one of the files, or set data.allow_overlap=true"
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,8 @@ class Panel:
         fork_servers: Shared source of worker processes; None starts separate processes.
         log_folder: The run folder, which keeps the graders' faults and output; None keeps neither.
         on_repeat: Called with the grader, the task and the reason when a call in a worker process is repeated.
+        families: Names of the graders that score the tasks of each family, by family; without it, all graders score all
+            tasks.
 
     Raises:
         ValueError: Two graders have the same name.
@@ -59,8 +61,13 @@ class Panel:
         fork_servers: ForkServers | None = None,
         log_folder: Path | None = None,
         on_repeat: OnRepeat | None = None,
+        families: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self.graders = tuple(graders)
+        self._families = {
+            family: tuple(grader for grader in graders if grader.name in names)
+            for family, names in (families or {}).items()
+        }
         self.counters = {grader.name: GraderCounters() for grader in graders}
         """The counts of each grader."""
         self._runner = Runner(
@@ -122,7 +129,7 @@ class Panel:
                         )
                     group = groups[rollout.task_id]
                     group.add(rollout)
-                    for grader in self.graders:
+                    for grader in self._graders_of(group.task):
                         if not grader.per_group:
                             grading.create_task(self._grade(grader, group, [rollout]))
                         elif group.is_complete:
@@ -169,30 +176,15 @@ class Panel:
                 break
         return scores
 
+    def _graders_of(self, task: Task) -> tuple[LoadedGrader, ...]:
+        return self._families[task.family] if self._families else self.graders
+
     def _graded(self, group: _Group) -> GradedGroup:
-        grades = []
+        graders, grades = self._graders_of(group.task), []
         for rollout in group.in_order():
-            scores = {grader.name: group.scores[rollout.index, grader.name] for grader in self.graders}
-            grades.append(Grade(scores=scores, reward=self._reward(scores)))
+            scores = {grader.name: group.scores[rollout.index, grader.name] for grader in graders}
+            grades.append(Grade(scores=scores, reward=_reward(graders, scores)))
         return GradedGroup(task=group.task, rollouts=tuple(group.in_order()), grades=tuple(grades))
-
-    def _reward(self, scores: Mapping[str, Score]) -> float | None:
-        """Return the weighted sum; None if a grader with a weight has no value."""
-        reward = 0.0
-        for grader in self.graders:
-            value = scores[grader.name].value
-            if grader.weight == 0:
-                continue
-            if value is None:
-                return None
-            reward += grader.weight * value
-        if not math.isfinite(reward):
-            values = ", ".join(f"{name} {score.value:g}" for name, score in scores.items() if score.value is not None)
-            raise GradeError(
-                f"the weighted sum of the scores is too large for a number: {values}; give the graders a range"
-            )
-        return reward
-
 
 @dataclass(slots=True)
 class _Group:
@@ -216,6 +208,24 @@ class _Group:
 
     def in_order(self) -> list[Rollout]:
         return [self.rollouts[index] for index in sorted(self.rollouts)]
+
+
+def _reward(graders: Iterable[LoadedGrader], scores: Mapping[str, Score]) -> float | None:
+    """Return the weighted sum; None if a grader with a weight has no value."""
+    reward = 0.0
+    for grader in graders:
+        value = scores[grader.name].value
+        if grader.weight == 0:
+            continue
+        if value is None:
+            return None
+        reward += grader.weight * value
+    if not math.isfinite(reward):
+        values = ", ".join(f"{name} {score.value:g}" for name, score in scores.items() if score.value is not None)
+        raise GradeError(
+            f"the weighted sum of the scores is too large for a number: {values}; give the graders a range"
+        )
+    return reward
 
 
 def _require_complete(groups: Iterable[_Group]) -> None:

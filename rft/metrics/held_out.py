@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rft.metrics.intervals import UNIT
@@ -15,13 +15,19 @@ def metric_values(group: GradedGroup, metric: str) -> list[float]:
     return [score for score in scores if score is not None]
 
 
-def metric_bounds(graders: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[float, float]:
+def metric_bounds(
+    graders: Mapping[str, Mapping[str, Any]], metric: str, families: Mapping[str, Collection[str]] | None = None
+) -> tuple[float, float]:
     """Return the lowest and highest possible value of a metric. A grader without `range` scores in [0, 1].
 
     Args:
         graders: Configuration entries of graders, by name.
         metric: `reward`, or the name of a grader.
+        families: Names of the graders of each family of a mixture. The bounds then hold for the reward of each family.
     """
+    if families and metric == "reward":
+        bounds = [metric_bounds(graders_of(graders, names), metric) for names in families.values()]
+        return min(low for low, _ in bounds), max(high for _, high in bounds)
     if metric != "reward":
         low, high = graders[metric].get("range") or UNIT
         return float(low), float(high)
@@ -30,6 +36,11 @@ def metric_bounds(graders: Mapping[str, Mapping[str, Any]], metric: str) -> tupl
         for spec in graders.values()
     ]
     return sum(low for low, _ in weighted), sum(high for _, high in weighted)
+
+
+def graders_of(graders: Mapping[str, Mapping[str, Any]], names: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the configuration entries of the named graders."""
+    return {name: spec for name, spec in graders.items() if name in names}
 
 
 def caveats(evaluation: Mapping[str, Any]) -> dict[str, str]:

@@ -29,7 +29,9 @@ def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
     Returns:
         `reward/mean` and `reward/std` over completions with a reward, `score/<grader>` means over scored completions,
         `completion/tokens_mean`, `completion/truncated_share`, `groups/informative_share` (groups with different
-        rewards; other groups teach nothing) and `rollouts/dropped_share`. Metrics without a value are absent.
+        rewards; other groups teach nothing) and `rollouts/dropped_share`. For each family of a mixture:
+        `family_reward/<family>`, `family_informative_share/<family>` and `family_groups/<family>`, their number.
+        Metrics without a value are absent.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     grades = [grade for group in groups for grade in group.grades]
@@ -47,6 +49,19 @@ def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
         known = [value for value in values if value is not None]
         if known:
             metrics[f"score/{name}"] = statistics.fmean(known)
+    return metrics | _family_metrics(groups)
+
+
+def _family_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
+    """Return the metrics of each family; none without a mixture."""
+    metrics: dict[str, float] = {}
+    for name in dict.fromkeys(group.task.family for group in groups if group.task.family):
+        of_family = [group for group in groups if group.task.family == name]
+        rewards = [reward for group in of_family for reward in group.rewards if reward is not None]
+        if rewards:
+            metrics[f"family_reward/{name}"] = statistics.fmean(rewards)
+        metrics[f"family_informative_share/{name}"] = _share(group.is_informative for group in of_family)
+        metrics[f"family_groups/{name}"] = float(len(of_family))
     return metrics
 
 

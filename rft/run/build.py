@@ -8,6 +8,7 @@ from typing import Any
 from rft.cluster import Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
 from rft.config import EvaluateConfig, RunConfig
+from rft.config.mixture import graders_by_family
 from rft.events import Emit, GraderCallRepeated, Warned
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
@@ -172,4 +173,5 @@ def panel(
         fork_servers=fork_servers,
         log_folder=Path(config.output_dir),
         on_repeat=lambda name, task, reason: emit(GraderCallRepeated(grader=name, task_id=task, reason=reason)),
+        families=graders_by_family(config.data),
     )

@@ -6,6 +6,7 @@ run and lists the remaining checks. Nothing is written, and Ray is not started.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rft.config import (
     sequences_per_step,
 )
 from rft.config.learners.policy import PolicyLearnerConfig
+from rft.config.mixture import graders_by_family, sources
 from rft.data.demonstration_records import Demonstration
 from rft.data.demonstration_rows import NUM_SHOWN
 from rft.errors import UsageError
@@ -34,6 +36,7 @@ from rft.run.grader_samples import sample_rows
 from rft.run.inputs import Prepared, prepare, with_base_model
 from rft.run.memory import forecast_evaluation_here, forecast_here, planned_micro_batch, refuse_memory
 from rft.run.plan import Plan, run_rows, sampler_row
+from rft.run.task_order import shares_of
 from rft.terminal.progress import counted
 from rft.wording import plural
 
@@ -121,7 +124,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
     rows = {
         "base model": config.model.path,
         "adapter": config.adapter or "none",
-        "measure on": config.data.test,
+        "measure on": ", ".join(sources(config.data, "test").values()),
         "samplers": sampler_row(config.sampler),
         "completions": f"{how.completions_per_task} a task, temperature {how.temperature:g}",
     }
@@ -156,8 +159,22 @@ def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[s
         "prompts": f"at most {prepared.longest_prompt_tokens} tokens, of {prepared.context_tokens} of context less "
         f"{config.sampler.max_completion_tokens} for the completion",
     }
+    rows |= _family_rows(config, prepared)
     if prepared.num_long_prompts:
         rows["left out"] = f"{plural(prepared.num_long_prompts, 'task')} with too long a prompt"
+    return rows
+
+
+def _family_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[str, str]:
+    """Describe each family of a mixture: its part of a step, its held-out tasks, its graders."""
+    sets = {"train": prepared.tasks.train, "validation": prepared.tasks.validation, "test": prepared.tasks.test}
+    numbers = {split: Counter(task.family for task in of_split) for split, of_split in sets.items()}
+    shares = shares_of(config.data, prepared.tasks.train) if isinstance(config, RunConfig) else None
+    rows = {}
+    for name, graders in graders_by_family(config.data).items():
+        tasks = [f"{of_split[name]:,} {split}" for split, of_split in numbers.items() if of_split[name]]
+        share = [] if shares is None else [f"{shares.get(name, 0.0):.1%} of each step"]
+        rows[f"family {name}"] = f"{', '.join([*share, *tasks])}, graded by {', '.join(graders)}"
     return rows
 
 

@@ -6,7 +6,7 @@ A demonstration that its own grader fails is suspect: the model would learn what
 from __future__ import annotations
 
 import statistics
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 from rft.batches import Panel
@@ -24,7 +24,10 @@ MAX_SHOWN = 10
 
 
 async def graded_demonstrations(
-    panel: Panel, tasks: Sequence[Task], graders: Mapping[str, Mapping[str, Any]]
+    panel: Panel,
+    tasks: Sequence[Task],
+    graders: Mapping[str, Mapping[str, Any]],
+    families: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Measured, str]:
     """Grade the answer of each demonstration.
 
@@ -32,6 +35,7 @@ async def graded_demonstrations(
         panel: Grades the answers.
         tasks: The demonstrations.
         graders: Configuration entries of the panel's graders, by name.
+        families: Names of the graders of each family of a mixture.
 
     Returns:
         The scores as a measurement, and a warning about low or missing ones; an empty text without any.
@@ -52,26 +56,34 @@ async def graded_demonstrations(
     measured = Measured(
         phase="demonstrations",
         step=0,
-        estimate=estimate(rewards, bounds=metric_bounds(graders, "reward")),
+        estimate=estimate(rewards, bounds=metric_bounds(graders, "reward", families)),
         groups=tuple(groups),
     )
-    return measured, _warning(groups, best=max(rewards))
+    return measured, _warning(groups)
 
 
-def _warning(groups: Sequence[GradedGroup], *, best: float) -> str:
-    """List the demonstrations that score below the best, and count those without a reward."""
+def _warning(groups: Sequence[GradedGroup]) -> str:
+    """List the demonstrations that score below the best of their family, and count those without a reward."""
     scored = [(group.task, reward) for group in groups for reward in group.rewards if reward is not None]
+    best: dict[str, float] = {}
+    for task, reward in scored:
+        best[task.family] = max(reward, best.get(task.family, reward))
     low = sorted(
-        ((reward, task.where or task.id) for task, reward in scored if reward < best - EQUAL_REWARDS * abs(best)),
+        (
+            (reward, task.where or task.id)
+            for task, reward in scored
+            if reward < best[task.family] - EQUAL_REWARDS * abs(best[task.family])
+        ),
         key=lambda pair: pair[0],
     )
     parts = []
     if low:
+        limit = f"{best['']:g}" if "" in best else "the best of their family"
         mean = statistics.fmean(reward for reward, _ in low)
         some = ", ".join(f"{where} ({reward:g})" for reward, where in low[:MAX_SHOWN])
         more = ", ..." if len(low) > MAX_SHOWN else ""
         parts.append(
-            f"{len(low)} of {plural(len(scored), 'demonstration')} score below {best:g}, {mean:.3g} on average: "
+            f"{len(low)} of {plural(len(scored), 'demonstration')} score below {limit}, {mean:.3g} on average: "
             f"{some}{more}; remove them from data.train unless their grader is wrong"
         )
     if num_missing := len(groups) - len(scored):

@@ -13,8 +13,8 @@ from typing import Protocol
 from rft.config import RunConfig
 from rft.data.demonstration_records import TokenRow
 from rft.data.demonstration_rows import DemonstrationOrder, RowRenderer
-from rft.data.order import ShuffledTasks
 from rft.metrics.step import Stopwatch
+from rft.run.task_order import task_order
 from rft.types import Publication, StepReport, Sync, Task
 
 
@@ -38,7 +38,7 @@ class ComputedBatches:
 
 def demonstrations_of(run: RunConfig, tasks: Sequence[Task], rows: RowRenderer) -> DemonstrationOrder:
     """Return the order of a run's demonstrations."""
-    return DemonstrationOrder(order=ShuffledTasks(tasks, run.loop.prompts_per_step, run.seed), renderer=rows)
+    return DemonstrationOrder(order=task_order(run, tasks), renderer=rows)
 
 
 class RowLearner(Protocol):

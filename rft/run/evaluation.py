@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rft.batches import Panel, Sampler
 from rft.config.schema import EvaluationConfig
 from rft.errors import GradeError
-from rft.metrics.held_out import metric_bounds, metric_values
+from rft.metrics.held_out import graders_of, metric_bounds, metric_values
 from rft.metrics.intervals import Estimate, estimate
 from rft.types import GradedGroup, Policy, Task, count_drops
 
@@ -33,6 +33,15 @@ class Evaluation:
     """Mean over the completions of each task, by task id; tasks without a graded completion are absent."""
     groups: tuple[GradedGroup, ...]
     """All sampled and graded groups."""
+    families: Mapping[str, Estimate] = field(default_factory=dict)
+    """Mean over the tasks of each family of a mixture; families without a graded completion are absent."""
+
+    def to_metrics(self, prefix: str) -> dict[str, float]:
+        """Return entries for metrics.jsonl: `{"eval/mean": 0.8, ..., "eval/gcd/mean": 0.7, ...}`."""
+        metrics = self.estimate.to_metrics(prefix)
+        for name, of_family in self.families.items():
+            metrics |= of_family.to_metrics(f"{prefix}/{name}")
+        return metrics
 
 
 async def evaluate(
@@ -43,6 +52,7 @@ async def evaluate(
     policy: Policy,
     how: EvaluationConfig,
     graders: Mapping[str, Mapping[str, Any]],
+    families: Mapping[str, Collection[str]] | None = None,
     purpose: str = "held-out",
 ) -> Evaluation:
     """Sample and grade tasks under the current policy of the sampler.
@@ -56,6 +66,7 @@ async def evaluate(
         policy: The current policy.
         how: Metric, temperature and completions per task.
         graders: Configuration entries of the panel's graders, by name.
+        families: Names of the graders of each family of a mixture.
         purpose: Purpose of the completions, part of their seeds.
 
     Raises:
@@ -74,7 +85,12 @@ async def evaluate(
     return Evaluation(
         policy=policy,
         metric=metric,
-        estimate=estimate(list(by_task.values()), bounds=metric_bounds(graders, metric)),
+        estimate=estimate(list(by_task.values()), bounds=metric_bounds(graders, metric, families)),
         by_task=by_task,
         groups=tuple(groups),
+        families={
+            name: estimate(values, bounds=metric_bounds(graders_of(graders, names), metric))
+            for name, names in (families or {}).items()
+            if (values := [by_task[task.id] for task in tasks if task.family == name and task.id in by_task])
+        },
     )

@@ -13,6 +13,7 @@ from rft.data.demonstration_rows import RowRenderer
 from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context, fit_rows
 from rft.data.splits import TaskSets
 from rft.errors import DataError, UsageError
+from rft.run.task_order import mixture_shortages
 from rft.types import Task
 
 T = TypeVar("T")
@@ -148,3 +149,5 @@ def check_enough(tasks: Sequence[Task], config: RunConfig | EvaluateConfig) -> N
             "task files",
             [f"loop.prompts_per_step={config.loop.prompts_per_step}: there {only}; lower it or give more tasks"],
         )
+    if isinstance(config, RunConfig) and (shortages := mixture_shortages(config, tasks)):
+        raise DataError("task files", shortages)

@@ -31,7 +31,7 @@ def sample_rows(graders: Sequence[LoadedGrader], task: Task, grading: GradingCon
     if problems:
         raise UsageError("the run cannot start", list(dict.fromkeys(problems)))
     return {
-        f"grader {grader.name}": ", ".join(
+        f"grader {grader.name}{f' of {task.family}' if task.family else ''}": ", ".join(
             f"{_worth(grade.scores[grader.name].value)} for {what}" for what, grade in zip(samples, grades, strict=True)
         )
         + f" ({task.where or task.id})"

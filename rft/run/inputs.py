@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rft.config import EvaluateConfig, RunConfig
 from rft.data.demonstration_rows import RowRenderer
 from rft.data.demonstrations import read_demonstrations
+from rft.data.mixture_sets import load_mixture
 from rft.data.rendering import Renderer, Tell
 from rft.data.splits import TaskSets, load_task_sets
 from rft.data.tasks import read_tasks
@@ -22,6 +23,7 @@ from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
+from rft.run.family_tasks import family_sources, first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
 from rft.run.sinks import SinkClass, load_sink
@@ -147,8 +149,9 @@ def read_inputs(
         collect(problems, lambda: check_enough(tasks.train, config))
     graders, usable = _load_graders(config.graders, problems)
     if tasks is not None and try_graders is not None and usable:
-        first = (tasks.train or tasks.test)[0]
-        collect(problems, lambda: try_graders(usable, first))
+        for task in first_tasks(tasks):
+            if own := [grader for grader in usable if grader.name in graders_of(config, task)]:
+                collect(problems, lambda task=task, own=own: try_graders(own, task))  # type: ignore[misc]
     sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), problems)
     if isinstance(config, RunConfig) and (storage := config.storage):
         collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
@@ -288,7 +291,7 @@ def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
 def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list[str]:
     """Return a warning about a split with few validation tasks."""
     share, num = config.data.validation_share, len(tasks.validation)
-    if not num or config.data.validation or num >= FEW_VALIDATION_TASKS:
+    if not num or not share or config.data.validation or num >= FEW_VALIDATION_TASKS:
         return []
     return [
         f"data.validation_share={share:g} splits off {num} of {num + len(tasks.train)} training tasks, too few to tell "
@@ -305,16 +308,21 @@ def _load_sinks(uses: Sequence[str], problems: list[str]) -> dict[str, SinkClass
 def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, reuse: Reuse) -> TaskSets:
     data = config.data
     arguments: dict[str, Any] = {
-        "train": data.train if needs_training_tasks else None,
-        "validation": data.validation if needs_training_tasks else None,
-        "test": data.test,
-        "columns": data.columns,
         "system": data.system,
         "validation_share": data.validation_share,
         "seed": config.seed if data.validation_share else 0,  # runs without a split read the same tasks
         "allow_overlap": data.allow_overlap,
         "format": data.format,
         "read_train": read_demonstrations if _takes_demonstrations(config) else read_tasks,
+    }
+    if data.mixture:
+        families = family_sources(config, needs_training_tasks=needs_training_tasks)
+        return reuse.get(("tasks", repr((families, arguments))), lambda: load_mixture(families, **arguments))
+    arguments |= {
+        "train": data.train if needs_training_tasks else None,
+        "validation": data.validation if needs_training_tasks else None,
+        "test": data.test,
+        "columns": data.columns,
     }
     return reuse.get(("tasks", repr(arguments)), lambda: load_task_sets(**arguments))
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig, audit_folder
+from rft.config.mixture import SPLITS, sources
 from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.redaction import hide_in_words, redacted
 from rft.run.inputs import Prepared
 from rft.run.parent import save_parent
+from rft.run.task_order import shares_of
 from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
 from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
 from rft.run_folder.provenance import manifest
@@ -103,11 +105,16 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
 def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> dict[str, Any]:
     """Return the content of manifest.json for a run that starts now."""
     tasks, data = prepared.tasks, run.data
-    share = f"{data.validation_share:g} of {data.train}"
-    sources = {
-        "train": (data.train, tasks.train),
-        "validation": (data.validation or share, tasks.validation),
-        "test": (data.test, tasks.test),
+    named = {split: ", ".join(sources(data, split).values()) for split in SPLITS}
+    share = f"{data.validation_share:g} of {named['train']}"
+    origins = {
+        "train": (named["train"], tasks.train),
+        "validation": (named["validation"] or share, tasks.validation),
+        "test": (named["test"], tasks.test),
+    }
+    shares = shares_of(data, tasks.train)
+    mixture = {
+        name: {"share": shares.get(name, 0.0), "graders": family.graders} for name, family in data.mixture.items()
     }
     audit = {"audit": {"graders": audit_state(audit_folder(run.grading), run.graders), "policy": run.audit}}
     prompts = {
@@ -118,6 +125,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
     return (
         audit
         | {"prompts": prompts}
+        | ({"mixture": mixture} if mixture else {})
         | ({"start": dict(prepared.parent.origin)} if prepared.parent else {})
         | _advantage(run)
         | manifest(
@@ -126,7 +134,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
             command=hide_in_words(command, run.model_dump()),
             base_model=run.model.path or "",
             base_fingerprint=prepared.base.fingerprint,
-            tasks={split: (str(source), of_split) for split, (source, of_split) in sources.items() if of_split},
+            tasks={split: (source, of_split) for split, (source, of_split) in origins.items() if of_split},
             graders={
                 grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
                 | ({"model_fingerprint": grader.model_fingerprint} if grader.model_fingerprint else {})

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rft.config import RunConfig, sequences_per_step
+from rft.config.mixture import SPLITS, sources
 from rft.config.samplers.base import SamplerConfig
 from rft.wording import plural
 
@@ -24,6 +25,7 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
     per_step = sequences_per_step(run)
     passes = per_step // micro_batch
     trained = f"LoRA rank {learner.lora.rank}" if learner.lora else "all weights"
+    named = {split: ", ".join(sources(run.data, split).values()) for split in SPLITS}
     share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
     graders = [
         f"{name} ({spec.get('use', 'openai')}, weight {spec.get('weight', 1.0):g})"
@@ -32,9 +34,9 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
     rows: dict[str, str | None] = {
         "base model": run.model.path,
         **({"start": run.start} if run.start else {}),
-        "train on": run.data.train,
-        "validate on": run.data.validation or share,
-        "test on": run.data.test,
+        "train on": named["train"],
+        "validate on": named["validation"] or share,
+        "test on": named["test"],
         "graders": ", ".join(graders),
         **_step_rows(run, micro_batches=f"{passes} micro-batch{'es' if passes > 1 else ''}", micro_batch=micro_batch),
         "samplers": sampler_row(sampler) + f", temperature {sampler.temperature:g}",

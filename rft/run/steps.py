@@ -12,25 +12,26 @@ from typing import cast
 
 from rft.batches import Batch, Batcher
 from rft.config import RunConfig
+from rft.config.mixture import graders_by_family
 from rft.config.schema import EvaluationConfig
 from rft.data.demonstration_rows import RowRenderer
-from rft.data.order import ShuffledTasks
 from rft.errors import SamplersLost
 from rft.events import CheckpointSaved, Emit, Measured, Notice, Phase, PhaseStarted, StepFinished, StepTrained, Warned
 from rft.loop import train
 from rft.metrics.drift import DriftWatch, drift_metrics
 from rft.metrics.halving import HalvingWatch
-from rft.metrics.intervals import Estimate
 from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.signal import SignalWatch
 from rft.metrics.step import Stopwatch
 from rft.run.demonstration_check import graded_demonstrations
 from rft.run.demonstration_loop import demonstrations_of, train_on_demonstrations
-from rft.run.evaluation import evaluate
+from rft.run.evaluation import Evaluation, evaluate
+from rft.run.fitting import check_enough
 from rft.run.gpu_turns import AnnouncedSteps, TurnTaking
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
+from rft.run.task_order import task_order
 from rft.run_folder.best_step import SCORE, BestStep
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import recorded_by_task
@@ -172,7 +173,7 @@ class Steps:
         batcher = Batcher(
             sampler=RenewingSampler(fleet=parts.fleet, learner=parts.learner),
             panel=parts.panel,
-            order=ShuffledTasks(tasks, loop.prompts_per_step, self.run.seed),
+            order=task_order(self.run, tasks),
             completions_per_prompt=loop.completions_per_prompt,
             temperature=self.run.sampler.temperature,
             refill_rounds=loop.refill_rounds,
@@ -217,7 +218,9 @@ class Steps:
         """Grade the demonstrations themselves."""
         tasks = self.prepared.tasks.train
         self.emit(PhaseStarted(text=f"grading demonstrations: {len(tasks)}"))
-        measured, warning = await graded_demonstrations(parts.panel, tasks, self.run.graders)
+        measured, warning = await graded_demonstrations(
+            parts.panel, tasks, self.run.graders, graders_by_family(self.run.data)
+        )
         self.emit(measured)
         if warning:
             self.emit(Warned(text=warning))
@@ -234,6 +237,7 @@ class Steps:
             max=bounds.max,
             at_least=self.run.loop.prompts_per_step,
         )
+        check_enough(filtered.tasks, self.run)
         return filtered.tasks, dict(filtered.metrics)
 
     async def _finish_step(self, report: StepReport, parts: Parts[RecoveringLearner]) -> None:
@@ -310,7 +314,7 @@ class Steps:
         *,
         step: int | None = None,
         how: EvaluationConfig | None = None,
-    ) -> Estimate:
+    ) -> Evaluation:
         """Measure tasks under the current policy."""
         how = how or self.run.evaluation
         self.emit(PhaseStarted(text=f"measuring {phase}: {plural(len(tasks), 'task')}"))
@@ -321,6 +325,7 @@ class Steps:
             policy=parts.fleet.policy,
             how=how,
             graders=self.run.graders,
+            families=graders_by_family(self.run.data),
             # Before and after use the same random numbers, so that only the policy differs.
             purpose="held-out" if phase in ("before", "after") else phase,
         )
@@ -332,4 +337,4 @@ class Steps:
                 groups=evaluation.groups,
             )
         )
-        return evaluation.estimate
+        return evaluation

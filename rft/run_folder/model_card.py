@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from rft import __version__
+from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
 from rft.redaction import redacted
@@ -297,7 +298,9 @@ def _results(summary: Mapping[str, Any]) -> str:
     kept = f". The result is the policy of step {best['step']}, which the validation tasks rated best" if best else ""
     intro = f"Measured on held-out tasks before and after {plural(summary['steps'], 'step')}{about}{kept}:"
     notes = "".join(f"\n\n{label}: {caveat}." for label, caveat in caveats(evaluation).items())
-    return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows) + notes
+    families = family_rows(summary.get("families") or {})
+    by_family = "\n\nBy task family:\n\n" + _table(FAMILY_COLUMNS, families) if families else ""
+    return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows) + notes + by_family
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

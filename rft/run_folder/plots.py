@@ -62,6 +62,8 @@ PANELS = (
     Panel("completion/tokens_mean", "Completion length", "tokens, mean"),
     Panel("groups/informative_share", "Groups that teach", "share of groups", is_share=True),
     Panel("score/", "Scores", "mean, by grader"),
+    Panel("family_reward/", "Rewards", "mean, by family"),
+    Panel("family_groups/", "Groups", "number, by family"),
     Panel("drift/unread_share/", "Answers not read", "share, by grader", is_share=True),
     Panel("drift/duplicate_share", "Answers rewarded for several tasks", "share of rewarded", is_share=True),
     Panel("learner/loss", "Loss", "loss"),

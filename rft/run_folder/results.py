@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig
+from rft.config.mixture import graders_by_family
+from rft.metrics.families import family_results
 from rft.metrics.held_out import metric_bounds
 from rft.metrics.intervals import estimate, paired_difference
 from rft.run_folder.best_step import BestStep
@@ -46,6 +48,7 @@ def summarize(
     summary = summary_of(
         recorder.folder,
         graders=run.graders,
+        families=graders_by_family(run.data),
         evaluation=run.evaluation.model_dump(),
         status=status,
         split=split,
@@ -62,6 +65,7 @@ def summary_of(
     folder: Path,
     *,
     graders: Mapping[str, Mapping[str, Any]],
+    families: Mapping[str, Collection[str]],
     evaluation: Mapping[str, Any],
     status: str,
     split: str,
@@ -72,6 +76,7 @@ def summary_of(
     Args:
         folder: The run folder.
         graders: `graders` of the run's configuration.
+        families: Names of the graders of each family of the run's mixture; empty without a mixture.
         evaluation: `evaluation` of the run's configuration.
         status: Outcome of the run.
         split: The tasks measured before and after the run.
@@ -80,8 +85,8 @@ def summary_of(
     metric = evaluation["metric"]
     before = recorded_by_task(read_rollouts(folder, "before"), metric)
     after = recorded_by_task(read_rollouts(folder, "after"), metric)
-    bounds = metric_bounds(graders, metric)
-    return build_summary(
+    bounds = metric_bounds(graders, metric, families)
+    summary = build_summary(
         read_metrics(folder),
         status=status,
         wall_s=wall_s,
@@ -95,6 +100,9 @@ def summary_of(
             "completions_per_task": evaluation["completions_per_task"],
         },
     )
+    if families:
+        summary["families"] = family_results(before, after, metric=metric, graders=graders, families=families)
+    return summary
 
 
 def nothing_left_to_do(run: RunConfig, last_step: int) -> str:

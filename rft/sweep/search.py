@@ -231,7 +231,10 @@ def _check_held_out(runs: Sequence[RunConfig], prepared: Sequence[Prepared]) -> 
     if not all(one.held_out for one in prepared):
         raise ConfigError(
             "configuration",
-            ["a search needs held-out tasks; set data.test, data.validation or both"],
+            [
+                "a search needs held-out tasks; set data.test, data.validation or both, or those of a family in "
+                "data.mixture"
+            ],
         )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
 from rft.types import Message
@@ -142,6 +143,19 @@ def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
         _print_text(console, f"{label}: {caveat}")
     if measured["difference"]:
         _print_text(console, verdict(Estimate.from_json(measured["difference"])), style="bold")
+    _print_families(console, summary.get("families") or {})
+
+
+def _print_families(console: Console, families: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the table of task families."""
+    if not families:
+        return
+    table = Table(box=box.ROUNDED)
+    for column in FAMILY_COLUMNS:
+        table.add_column(column, justify="left" if column == "family" else "right")
+    for row in family_rows(families):
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def _print_samples(console: Console, samples: Sequence[SampleComparison]) -> None:

@@ -370,3 +370,30 @@ def test_scores_are_kept_whole():
     score = Score(value=0.5, reason="half", answer="4")
     kept = grade_one(grader(lambda: score)).scores["g"]
     assert dataclasses.replace(kept, seconds=0.0) == score
+
+
+def test_the_graders_of_a_family_score_its_tasks():
+    called = []
+
+    def counted(name, value):
+        def call(task):
+            called.append((name, task.id))
+            return value
+
+        return grader(call, name=name, weight=2.0)
+
+    async def main():
+        panel = Panel(
+            [counted("exact", 1.0), counted("style", 0.25)],
+            families={"sums": ["exact"], "essays": ["style", "exact"]},
+        )
+        tasks = [dataclasses.replace(task(name), family=name.partition("/")[0]) for name in ("sums/1", "essays/1")]
+        try:
+            return await panel.grade(tasks, stream(rollout("sums/1", 0), rollout("essays/1", 0)), rollouts_per_task=1)
+        finally:
+            panel.close()
+
+    sums, essays = asyncio.run(main())
+    assert [list(group.grades[0].scores) for group in (sums, essays)] == [["exact"], ["exact", "style"]]
+    assert (sums.rewards, essays.rewards) == ([2.0], [2.5])
+    assert sorted(called) == [("exact", "essays/1"), ("exact", "sums/1"), ("style", "essays/1")]

@@ -1,6 +1,7 @@
 """Numbers about groups, worked out by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +24,31 @@ def test_numbers_of_a_step(make_group: Callable[..., GradedGroup]) -> None:
             "completion/truncated_share": 0.5,
             "groups/informative_share": 0.5,
             "rollouts/dropped_share": 1 / 6,
+        }
+    )
+
+
+def test_numbers_of_each_family(make_group: Callable[..., GradedGroup]) -> None:
+    groups = [
+        replace(group, task=replace(group.task, family=family))
+        for family, group in (
+            ("sums", make_group([1.0, 0.0])),
+            ("gcd", make_group([0.5, 0.5])),
+            ("sums", make_group([1.0, None])),
+            ("bits", make_group([None])),
+        )
+    ]
+    metrics = step_metrics(groups)
+    assert {name: value for name, value in metrics.items() if name.startswith("family_")} == pytest.approx(
+        {
+            "family_reward/sums": 2 / 3,
+            "family_informative_share/sums": 0.5,
+            "family_groups/sums": 2.0,
+            "family_reward/gcd": 0.5,
+            "family_informative_share/gcd": 0.0,
+            "family_groups/gcd": 1.0,
+            "family_informative_share/bits": 0.0,
+            "family_groups/bits": 1.0,
         }
     )
 

@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,7 +66,7 @@ class FakeParts:
     async def grade(self, tasks: Sequence[Task], rollouts: Any, *, rollouts_per_task: int) -> list[GradedGroup]:
         await self.grading()
         rewards = [float(index % 2) for index in range(rollouts_per_task)]
-        return [self._make_group(rewards, task.id, policy=self.policy) for task in tasks]
+        return [replace(self._make_group(rewards, task.id, policy=self.policy), task=task) for task in tasks]
 
     async def load(self, publication: Publication) -> Sync:
         self.policy = publication.policy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from rft.config.schema import EvaluationConfig
 from rft.errors import GradeError
+from rft.metrics.families import family_results, family_rows
 from rft.metrics.held_out import caveats, metric_bounds, metric_values
-from rft.metrics.intervals import Estimate
+from rft.metrics.intervals import Estimate, estimate, paired_difference
 from rft.run.evaluation import Evaluation, evaluate
 from rft.run_folder.recorder import Recorder, read_rollouts
 from rft.run_folder.results import recorded_by_task
@@ -120,3 +122,52 @@ def test_caveats_name_the_row_that_they_belong_to() -> None:
     assert caveats({"before": sound, "after": None, "difference": doubted, "metric": "reward"}) == {
         "after - before": "few"
     }
+
+
+def test_each_family_has_its_own_estimate_and_bounds(make_group: Callable[..., GradedGroup]) -> None:
+    rewards = {"sums/a": [1.0, 0.0], "sums/b": [1.0, 1.0], "essays/a": [-0.5, -0.5], "essays/b": [None, None]}
+    groups = [
+        dataclasses.replace(group, task=dataclasses.replace(group.task, family=name.partition("/")[0]))
+        for name, group in ((name, make_group(values, name)) for name, values in rewards.items())
+    ]
+    graders = {"correct": {"use": "exact"}, "style": {"use": "a.py:b", "weight": 0.5, "range": [-1, 1]}}
+    families = {"sums": ["correct"], "essays": ["style"], "unmeasured": ["style"]}
+    result = asyncio.run(
+        evaluate(
+            FakeSampler(),
+            FakePanel(groups),
+            [group.task for group in groups],
+            policy=POLICY,
+            how=EvaluationConfig(completions_per_task=2),
+            graders=graders,
+            families=families,
+        )
+    )
+    assert {name: (value.mean, value.n) for name, value in result.families.items()} == {
+        "sums": (0.75, 2),
+        "essays": (-0.5, 1),
+    }
+    metrics = result.to_metrics("eval")
+    assert metrics["eval/mean"] == pytest.approx((0.5 + 1.0 - 0.5) / 3)
+    assert (metrics["eval/sums/mean"], metrics["eval/essays/mean"]) == (0.75, -0.5)
+    # The reward of a family has the bounds of its own graders; that of all tasks lies within the widest.
+    assert metric_bounds(graders, "reward", families) == (-0.5, 1.0)
+    assert metrics["eval/essays/low"] == -0.5
+
+
+def test_results_by_family_pair_the_tasks_of_each() -> None:
+    before = {"sums/a": 0.0, "sums/b": 1.0, "gcd/a": 1.0, "gcd/b": 1.0}
+    after = {"sums/a": 1.0, "sums/b": 1.0, "gcd/a": 0.0, "gcd/b": 1.0}
+    families = {"sums": ["correct"], "gcd": ["correct"], "bits": ["correct"]}
+    results = family_results(
+        before, after, metric="reward", graders={"correct": {"use": "exact"}}, families=families
+    )
+    assert list(results) == ["sums", "gcd"]
+    for name, changes in (("sums", {"a": 0.0, "b": 1.0}), ("gcd", {"a": 1.0, "b": 1.0})):
+        assert results[name]["before"] == estimate(list(changes.values())).to_json()
+    assert results["gcd"]["difference"] == paired_difference({"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 1.0}).to_json()
+    assert [row[0] for row in family_rows(results)] == ["sums", "gcd"]
+    assert family_rows(results)[1][3].startswith("-0.500 [")
+    assert family_rows({"new": {"before": None, "after": results["gcd"]["after"], "difference": None}}) == [
+        ("new", "-", family_rows(results)[1][2], "-", "2")
+    ]

@@ -36,6 +36,8 @@ def encode_inputs(grader: LoadedGrader, task: Task, rollouts: Sequence[Rollout])
     inputs: dict[str, Any] = {}
     if "task" in grader.takes:
         inputs["task"] = {"id": task.id, "messages": task.messages, "item": task.item, "split": task.split}
+        if task.family:
+            inputs["task"]["family"] = task.family
     if "rollout" in grader.takes or "rollouts" in grader.takes:
         inputs["rollouts"] = [_rollout(rollout) for rollout in rollouts]
     else:
