@@ -30,8 +30,8 @@ from rft.sampling.losses import SamplerLost as SamplerLost
 from rft.sampling.losses import SamplerReplaced as SamplerReplaced
 from rft.types import GradedGroup, StepReport
 
-Phase = Literal["demonstrations", "pass rate", "train", "validation", "before", "after", "test"]
-"""The purpose of a rollout."""
+Phase = Literal["demonstrations", "pass rate", "reference", "train", "validation", "before", "after", "test"]
+"""The purpose of a rollout. `reference` is the measurement of guarded validation tasks before the first step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

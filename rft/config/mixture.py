@@ -115,3 +115,28 @@ def _share_problems(data: DataConfig) -> Iterator[str]:
         for name in weighted:
             if group[name].cap is not None:
                 yield f"data.mixture.{name}.cap={group[name].cap}: has no effect beside weight; keep one of the two"
+
+
+def guard_problems(run: RunConfig) -> list[str]:
+    """Return the problems of `evaluation.guard`, one sentence each."""
+    how, families = run.evaluation, run.data.mixture
+    if not how.guard:
+        unused = "evaluation.guard_action=stop: has no effect without evaluation.guard; leave it out, or set a limit"
+        return [unused] if how.guard_action == "stop" else []
+    return [problem for name in how.guard for problem in _guard_problems(name, families.get(name), run)]
+
+
+def _guard_problems(name: str, family: FamilyConfig | None, run: RunConfig) -> Iterator[str]:
+    how, data, key = run.evaluation, run.data, f"evaluation.guard.{name}"
+    if family is None:
+        known = f"it has {listed(list(data.mixture))}" if data.mixture else "there is no mixture"
+        yield f"{key}: data.mixture has no family of this name; {known}"
+        return
+    has_validation = bool(family.validation or (data.validation_share and name in trained_families(data)))
+    if how.guard_action == "stop" and not (has_validation and how.every_steps):
+        yield (
+            f"{key}: evaluation.guard_action=stop needs measurements during the run; give validation tasks in "
+            f"data.mixture.{name}.validation, and evaluation.every_steps"
+        )
+    elif not (has_validation or family.test):
+        yield f"{key}: the family is never measured; give data.mixture.{name}.validation or data.mixture.{name}.test"

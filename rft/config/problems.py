@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rft.config.learner_problems import learner_problems
-from rft.config.mixture import SPLITS, mixture_problems, sources, trained_families
+from rft.config.mixture import SPLITS, guard_problems, mixture_problems, sources, trained_families
 from rft.config.overrides import to_words
 from rft.config.schema import (
     AuditConfig,
@@ -65,6 +65,7 @@ def run_problems(run: RunConfig) -> list[str]:
     return [
         *_data_problems(run),
         *mixture_problems(run),
+        *guard_problems(run),
         *_prompt_problems(run),
         *_loop_problems(run),
         *run.sampler.problems(lora=run.learner.lora, staleness=run.loop.staleness),

@@ -163,6 +163,10 @@ class EvaluationConfig(Section):
     patience: Positive | None = None
     """Number of measurements of the validation tasks without a better one after which the run ends. The result is then
     the policy that was measured best, not the last one. null trains to the last step."""
+    guard: dict[str, Annotated[Number, Field(ge=0)]] = {}
+    """Largest drop of the mean score of a family of `data.mixture` since before the run: `{gcd: 0.05}`."""
+    guard_action: Literal["warn", "stop"] = "warn"
+    """Reaction to a larger drop: warn, or end the run if the interval of the drop excludes 0."""
 
 
 class LoggingConfig(Section):
@@ -229,7 +233,9 @@ class CompletionsConfig(Section):
     """A run folder, or a `.jsonl`, `.csv`, `.tsv` or `.parquet` file; `data=<file>` sets it, too."""
     columns: dict[str, str] = {}
     """Names of columns in the file, by rft's name for them: `{completion: text, prompt: question}`."""
-    phase: Literal["demonstrations", "pass rate", "train", "validation", "before", "after", "test"] | None = None
+    phase: (
+        Literal["demonstrations", "pass rate", "reference", "train", "validation", "before", "after", "test"] | None
+    ) = None
     """Phase of a run whose completions are graded; null grades all."""
 
 

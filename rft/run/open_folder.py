@@ -21,6 +21,7 @@ from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside
 from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
 from rft.run_folder.provenance import manifest
 from rft.run_folder.recorder import Recorder, prepare_output
+from rft.run_folder.retention_file import keep_stages_of
 from rft.storage import Place
 
 MANIFEST = "manifest.json"
@@ -98,6 +99,7 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
         recorder.document(MANIFEST, json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
         if prepared.parent is not None:
             save_parent(folder, prepared.parent)
+            keep_stages_of(str(run.start), folder)
     recorder.config(run.model_dump())
     return recorder
 

@@ -34,9 +34,13 @@ from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.task_order import task_order
 from rft.run_folder.best_step import SCORE, BestStep
 from rft.run_folder.recorder import read_metrics, read_rollouts
-from rft.run_folder.results import recorded_by_task
+from rft.run_folder.results import guard_of
+from rft.run_folder.recorded_scores import recorded_by_task
 from rft.types import Adapter, FullWeights, StepReport, StoredWeights, Task
 from rft.wording import plural
+
+PURPOSES = {"before": "held-out", "after": "held-out", "reference": "validation"}
+"""Measurements that are compared use the same random numbers, so that only the policy differs."""
 
 
 @dataclass(kw_only=True)
@@ -75,6 +79,9 @@ class Steps:
         """Duration of the last checkpoint in seconds, until the line of the next step records it."""
         self.best = BestStep(self.folder, self.run.evaluation.patience)
         """The step that was measured best, if the run may end early."""
+        self.guard = guard_of(self.run)
+        """Watches the families of `evaluation.guard`."""
+        self.guard.read(read_metrics(self.folder) if self.guard.families and self.last_step else ())
         self._learner: RecoveringLearner | None = None
         self._validation: asyncio.Timeout | None = None
         """The measurement of the current step, if one is in progress."""
@@ -131,7 +138,7 @@ class Steps:
                     if warning:
                         self.emit(Warned(text=warning))
                 await self._finish_step(report, parts)
-                if self.should_end() or self.best.is_over:
+                if self.should_end() or self._is_over:
                     break
 
     async def _train_on_demonstrations(self, parts: Parts[RecoveringLearner], rows: RowRenderer) -> None:
@@ -150,14 +157,25 @@ class Steps:
                 if warning := halving.observe(report.metrics):
                     self.emit(Warned(text=warning))
                 await self._finish_step(report, parts)
-                if self.should_end() or self.best.is_over:
+                if self.should_end() or self._is_over:
                     break
 
     @property
+    def _is_over(self) -> bool:
+        """Whether patience or guard end the run before its last step."""
+        return self.best.is_over or self.guard.is_over
+
+    @property
     def _remaining(self) -> range:
-        """The steps that are left; none for a resumed run whose patience is used up."""
-        last = self.last_step if self.best.is_over else self.run.loop.steps
+        """The steps that are left; none for a resumed run that is over."""
+        last = self.last_step if self._is_over else self.run.loop.steps
         return range(self.last_step + 1, last + 1)
+
+    @property
+    def _validation_tasks(self) -> Sequence[Task]:
+        """The validation tasks that are measured during the run; none without such measurements."""
+        how = self.run.evaluation
+        return self.prepared.tasks.validation[: how.max_validation_tasks] if how.every_steps else []
 
     def _is_validated(self, step: int) -> bool:
         """Whether the validation tasks are measured after a step."""
@@ -192,6 +210,8 @@ class Steps:
     async def _before_the_first_step(self, parts: Parts[RecoveringLearner]) -> Sequence[Task]:
         """Measure the base model and return the training tasks. The line of step 0 marks this as complete."""
         if self.last_step:
+            reference = read_rollouts(self.folder, "reference") if self.guard.families else ()
+            self.guard.refer_to(recorded_by_task(reference, self.run.evaluation.metric))
             return self._training_tasks()[0]
         watch = Stopwatch()
         seconds = {"start": time.monotonic() - self.started}
@@ -202,6 +222,9 @@ class Steps:
         if held_out := self.prepared.held_out:
             metrics = (await self._measure(parts, "before", held_out)).to_metrics("before")
             watch.lap("evaluate")
+        if guarded := [task for task in self._validation_tasks if task.family in self.guard.families]:
+            self.guard.refer_to((await self._measure(parts, "reference", guarded)).by_task)
+            watch.lap("reference")
         if (bounds := self.run.loop.pass_rate) is not None:
             how = EvaluationConfig(
                 completions_per_task=bounds.completions_per_task, temperature=self.run.sampler.temperature
@@ -246,15 +269,14 @@ class Steps:
         The line of a step precedes its checkpoint: if the run is killed between the two, the older checkpoint counts,
         and the step is done again. The time of a checkpoint is in the line of the next step.
         """
-        how, step = self.run.evaluation, report.step
+        step = report.step
         watch = Stopwatch()
         extra: dict[str, float] = {}
         seconds = dict(report.seconds)
         if self.checkpoint_s:
             seconds["checkpoint"], self.checkpoint_s = self.checkpoint_s, 0.0
-        validation = self.prepared.tasks.validation[: how.max_validation_tasks]
         if self._is_validated(step) and not self.should_end():
-            extra = await self._validate(parts, validation, step=step)
+            extra = await self._validate(parts, self._validation_tasks, step=step)
             if SCORE in extra and self.best.observe(step, extra[SCORE]):
                 await self._keep_best(parts.learner, step)
             watch.lap("evaluate")
@@ -274,13 +296,17 @@ class Steps:
         """Return the metrics of a measurement; none if `stop_measuring` ends it."""
         try:
             async with asyncio.timeout(None) as self._validation:
-                return (await self._measure(parts, "validation", tasks, step=step)).to_metrics("eval")
+                measured = await self._measure(parts, "validation", tasks, step=step)
         except TimeoutError:
             if self._validation is None or not self._validation.expired():  # raised by the measurement itself
                 raise
             return {}
         finally:
             self._validation = None
+        drops, warnings = self.guard.observe(measured.by_task)
+        for warning in warnings:
+            self.emit(Warned(text=warning))
+        return measured.to_metrics("eval") | drops
 
     async def _keep_best(self, learner: RecoveringLearner, step: int) -> None:
         """Write the current policy into the run folder as the best one so far."""
@@ -326,8 +352,7 @@ class Steps:
             how=how,
             graders=self.run.graders,
             families=graders_by_family(self.run.data),
-            # Before and after use the same random numbers, so that only the policy differs.
-            purpose="held-out" if phase in ("before", "after") else phase,
+            purpose=PURPOSES.get(phase, phase),
         )
         self.emit(
             Measured(

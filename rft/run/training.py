@@ -17,6 +17,7 @@ from rft.events import Emit, Notice, RunEnded, RunStarted, Sink
 from rft.health.heartbeat import Heartbeat
 from rft.health.prometheus import metrics_served
 from rft.imports import missing_packages
+from rft.metrics.retention_report import guard_warnings
 from rft.redaction import hide, redacted, secrets_in
 from rft.run.emitter import Emitter
 from rft.run.inputs import Prepared
@@ -206,6 +207,8 @@ class Training:
         """
         folder = self.recorder.folder
         summary = self._summarize(status, steps)
+        for warning in guard_warnings(summary.get("retention")):
+            self._warn(warning)
         paths = {"run": folder}
         if problem := missing_packages(f"{folder}/plots", "matplotlib"):
             self._warn(problem)
@@ -273,6 +276,8 @@ class Training:
             more["storage"] = {"place": self._store.place.address, "failed_copies": failed}
         if steps.best.step is not None:
             more["best"] = {"step": steps.best.step, "stopped_early": steps.best.is_over}
+        if steps.guard.is_over:
+            more["guard"] = {"stopped_at_step": steps.last_step}
         if recoveries := self._recoveries.totals(read_metrics(folder)):
             more["recovery"] = recoveries
         if status != "finished":

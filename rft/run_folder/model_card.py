@@ -13,6 +13,7 @@ from rft import __version__
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
+from rft.metrics.retention_report import retention_header, retention_notes, retention_rows
 from rft.redaction import redacted
 from rft.run_folder.model_snippets import QUESTION, Snippets
 from rft.wording import plural
@@ -298,9 +299,20 @@ def _results(summary: Mapping[str, Any]) -> str:
     kept = f". The result is the policy of step {best['step']}, which the validation tasks rated best" if best else ""
     intro = f"Measured on held-out tasks before and after {plural(summary['steps'], 'step')}{about}{kept}:"
     notes = "".join(f"\n\n{label}: {caveat}." for label, caveat in caveats(evaluation).items())
-    families = family_rows(summary.get("families") or {})
-    by_family = "\n\nBy task family:\n\n" + _table(FAMILY_COLUMNS, families) if families else ""
-    return f"{intro}\n\n" + _table(["", "mean and 95% interval", "tasks"], rows) + notes + by_family
+    table = _table(["", "mean and 95% interval", "tasks"], rows)
+    return f"{intro}\n\n{table}{notes}{_family_results(summary)}"
+
+
+def _family_results(summary: Mapping[str, Any]) -> str:
+    """Return the results of task families, and how much of earlier stages is retained; empty without a mixture."""
+    parts = []
+    if families := summary.get("families"):
+        parts += ["By task family:", _table(FAMILY_COLUMNS, family_rows(families))]
+    if retained := summary.get("retention"):
+        if len(retained["stages"]) > 2:  # otherwise, the table above shows both
+            parts += ["Mean score after each stage:", _table(retention_header(retained), retention_rows(retained))]
+        parts += [f"{note}." for note in retention_notes(retained)]
+    return "".join(f"\n\n{part}" for part in parts)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

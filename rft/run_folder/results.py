@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,14 @@ from typing import Any
 from rft.config import RunConfig
 from rft.config.mixture import graders_by_family
 from rft.metrics.families import family_results
-from rft.metrics.held_out import metric_bounds
+from rft.metrics.held_out import graders_of, metric_bounds
 from rft.metrics.intervals import estimate, paired_difference
+from rft.metrics.retention_guard import RetentionGuard
 from rft.run_folder.best_step import BestStep
 from rft.run_folder.model_card import model_card
+from rft.run_folder.recorded_scores import recorded_by_task
 from rft.run_folder.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
+from rft.run_folder.retention_file import retention_of
 from rft.run_folder.result_folders import save_adapter, save_model
 from rft.run_folder.summary import build_summary
 from rft.types import Adapter, FullWeights
@@ -56,6 +58,8 @@ def summarize(
     )
     for phase, seconds in (("evaluate", after_s), ("checkpoint", checkpoint_s)):
         summary["time_s"][phase] = summary["time_s"].get(phase, 0.0) + seconds
+    if (retained := retention_of(recorder.folder, run)) is not None:
+        summary["retention"] = retained
     summary |= more
     recorder.summary(summary)
     return summary
@@ -105,6 +109,15 @@ def summary_of(
     return summary
 
 
+def guard_of(run: RunConfig) -> RetentionGuard:
+    """Return the guard of a run, without its state."""
+    metric, how = run.evaluation.metric, run.evaluation
+    bounds = {
+        name: metric_bounds(graders_of(run.graders, run.data.mixture[name].graders), metric) for name in how.guard
+    }
+    return RetentionGuard(how.guard, stops=how.guard_action == "stop", bounds=bounds)
+
+
 def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
     """Return a message if the run to resume has already finished; empty if there are steps left.
 
@@ -117,11 +130,15 @@ def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
     file = Path(run.output_dir) / SUMMARY
     is_finished = file.is_file() and json.loads(file.read_text())["status"] == "finished"
     is_over = BestStep(Path(run.output_dir), run.evaluation.patience).is_over
-    if not is_finished or (last_step < run.loop.steps and not is_over):
+    guard = guard_of(run)
+    guard.read(read_metrics(Path(run.output_dir)))
+    if not is_finished or (last_step < run.loop.steps and not (is_over or guard.is_over)):
         return ""
     finished = f"{run.output_dir}: finished after {plural(last_step, 'step')}"
     if is_over:
         return f"{finished} without a better measurement; to continue, raise evaluation.patience"
+    if guard.is_over:
+        return f"{finished} by evaluation.guard; to continue, raise its limit, or set evaluation.guard_action=warn"
     return f"{finished}; to continue, set loop.steps to more than {last_step}"
 
 
@@ -162,13 +179,3 @@ def save_weights(
     else:
         save_model(target, weights, model, tokenizer, card)
     return {target.name: target}
-
-
-def recorded_by_task(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[str, float]:
-    """Return the mean of the metric over each task's completions, like `Evaluation.by_task`, from rollouts.jsonl."""
-    values: dict[str, list[float]] = {}
-    for line in lines:
-        value = line["reward"] if metric == "reward" else line["scores"][metric]["value"]
-        if value is not None:
-            values.setdefault(line["task_id"], []).append(value)
-    return {task_id: statistics.fmean(of_task) for task_id, of_task in values.items()}

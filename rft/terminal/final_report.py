@@ -15,6 +15,7 @@ from rich.text import Text
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
+from rft.metrics.retention_report import retention_header, retention_notes, retention_rows
 from rft.types import Message
 from rft.wording import plural
 
@@ -143,17 +144,26 @@ def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
         _print_text(console, f"{label}: {caveat}")
     if measured["difference"]:
         _print_text(console, verdict(Estimate.from_json(measured["difference"])), style="bold")
-    _print_families(console, summary.get("families") or {})
+    _print_families(console, summary)
 
 
-def _print_families(console: Console, families: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print the table of task families."""
-    if not families:
-        return
+def _print_families(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print the results of task families, and how much of earlier stages is retained."""
+    if families := summary.get("families"):
+        _print_table(console, FAMILY_COLUMNS, family_rows(families))
+    if retained := summary.get("retention"):
+        if len(retained["stages"]) > 2:  # otherwise, the table above shows both
+            _print_table(console, retention_header(retained), retention_rows(retained))
+        for note in retention_notes(retained):
+            _print_text(console, note)
+
+
+def _print_table(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose first column has names and whose other columns have numbers."""
     table = Table(box=box.ROUNDED)
-    for column in FAMILY_COLUMNS:
-        table.add_column(column, justify="left" if column == "family" else "right")
-    for row in family_rows(families):
+    for number, column in enumerate(header):
+        table.add_column(Text(column), justify="right" if number else "left")
+    for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
 

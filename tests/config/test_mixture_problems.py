@@ -120,3 +120,32 @@ def test_an_evaluation_measures_families() -> None:
     assert list(config.data.mixture) == ["gcd"]
     with pytest.raises(ConfigError, match="data.test is missing"):
         load_evaluation([*RUN[:3], GCD, BOUND[1]], "/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            ("evaluation.guard={bits: 0.1}",),
+            "evaluation.guard.bits: data.mixture has no family of this name; it has sums and gcd",
+        ),
+        (
+            ("evaluation.guard={gcd: 0.1}",),
+            "evaluation.guard.gcd: the family is never measured; give data.mixture.gcd.validation or "
+            "data.mixture.gcd.test",
+        ),
+        (
+            ("evaluation.guard={gcd: 0.1}", "evaluation.guard_action=stop", "data.mixture.gcd.test=embedded:gcd/test"),
+            "evaluation.guard.gcd: evaluation.guard_action=stop needs measurements during the run; give validation tasks "
+            "in data.mixture.gcd.validation, and evaluation.every_steps",
+        ),
+        (
+            ("evaluation.guard_action=stop",),
+            "evaluation.guard_action=stop: has no effect without evaluation.guard; leave it out, or set a limit",
+        ),
+    ],
+)
+def test_a_guard_needs_measurements(words: tuple[str, ...], problem: str) -> None:
+    assert problems(SUMS, GCD, *BOUND, *words) == [problem]
+    guarded = load(SUMS, GCD, *BOUND, "data.validation_share=0.1", "evaluation.guard={gcd: 0.1}")
+    assert guarded.evaluation.guard == {"gcd": 0.1}

@@ -18,7 +18,7 @@ from rft.metrics.held_out import caveats, metric_bounds, metric_values
 from rft.metrics.intervals import Estimate, estimate, paired_difference
 from rft.run.evaluation import Evaluation, evaluate
 from rft.run_folder.recorder import Recorder, read_rollouts
-from rft.run_folder.results import recorded_by_task
+from rft.run_folder.recorded_scores import recorded_by_task
 from rft.types import Adapter, Grade, GradedGroup, Policy, Rollout, Score, Status, Task
 
 POLICY = Policy(version=2, fingerprint="f2")

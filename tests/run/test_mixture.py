@@ -18,7 +18,8 @@ from rft.errors import UsageError
 from rft.run.inputs import prepare
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
-from rft.types import Task
+from rft.run_folder.results import nothing_left_to_do
+from rft.types import GradedGroup, Task
 
 MIXTURE = (
     *("data.train=null", "data.validation=null", "data.test=null"),
@@ -38,9 +39,9 @@ def mixed(training: Callable[..., Training], make_task: Callable[..., Task]) -> 
         names = [f"{family}/{split} {index}" for family in ("sums", "gcd") for index in range(number)]
         return [replace(make_task(name), family=name.partition("/")[0]) for name in names]
 
-    def make(*words: str, **options: Any) -> Training:
+    def make(*words: str, num_held_out: int = 3, **options: Any) -> Training:
         run = training(*MIXTURE, "loop.prompts_per_step=4", *words, **options)
-        tasks = TaskSets(train=of_split("train", 6), validation=of_split("validation", 2), test=of_split("test", 3))
+        tasks = TaskSets(train=of_split("train", 6), validation=of_split("validation", num_held_out), test=of_split("test", num_held_out))
         run.prepared.tasks = tasks  # type: ignore[misc]
         run.prepared.held_out = tasks.test  # type: ignore[misc]
         return run
@@ -106,3 +107,43 @@ def test_a_family_must_have_enough_tasks_for_a_step(tmp_path: Path) -> None:
         "data.mixture.gcd: a step takes up to 6 of its tasks, and there are 3; give more, or lower its weight or "
         "loop.prompts_per_step"
     ]
+
+
+@pytest.mark.parametrize(("number", "steps"), [(2, 6), (20, 2)])
+def test_a_guard_ends_a_run_that_forgets_a_family(
+    mixed: Callable[..., Training],
+    parts: Any,
+    make_group: Callable[..., GradedGroup],
+    tmp_path: Path,
+    number: int,
+    steps: int,
+) -> None:
+    """With two tasks, the interval of the drop contains 0, so the guard only warns."""
+
+    async def grade(tasks: list[Task], rollouts: Any, *, rollouts_per_task: int) -> list[GradedGroup]:
+        return [
+            replace(
+                make_group(
+                    [float(task.family != "gcd" or parts.policy.version == 0)] * rollouts_per_task,
+                    task.id,
+                    policy=parts.policy,
+                ),
+                task=task,
+            )
+            for task in tasks
+        ]
+
+    parts.grade = grade
+    words = ("loop.steps=6", "evaluation.guard={gcd: 0.1}", "evaluation.guard_action=stop", "audit=off")
+    run = mixed(*words, num_held_out=number)
+    asyncio.run(run.train())
+    folder = tmp_path / "run"
+    assert [line["task_id"] for line in read_rollouts(folder, "reference")] == [
+        f"gcd/validation {index}" for index in range(number)
+    ]
+    lines = {line["step"]: line["metrics"] for line in read_metrics(folder)}
+    assert (max(lines), lines[2]["guard/gcd/mean"]) == (steps, 1.0)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["retention"]["guard"]["gcd"]["is_exceeded"]
+    assert summary.get("guard") == ({"stopped_at_step": 2} if steps == 2 else None)
+    assert nothing_left_to_do(run.run, steps).startswith(f"{folder}: finished after {steps} steps")

@@ -1,0 +1,136 @@
+"""`retention.json` of a run folder: the scores of each task family after each stage, from the first run to this one.
+
+    retention.json          the stages, with the score of every task
+    start/retention.json    the same of the run that this one starts from
+
+Only runs with a mixture have it. A run takes over the stages of its parent, so the parent's folder may disappear.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rft.config import RunConfig
+from rft.config.adapter_settings import run_folder_of
+from rft.config.mixture import trained_families
+from rft.events import Phase
+from rft.metrics.families import of_family
+from rft.metrics.held_out import graders_of, metric_bounds
+from rft.metrics.intervals import ROUNDING, paired_difference
+from rft.metrics.retention import Cell, Stage, retention
+from rft.redaction import redacted
+from rft.run_folder.recorded_scores import recorded_by_task
+from rft.run_folder.recorder import MANIFEST, read_manifest, read_rollouts, write_json
+
+RETENTION = "retention.json"
+START = "start"
+
+
+def keep_stages_of(parent: str, run_folder: Path) -> None:
+    """Copy the stages of the run that trained an adapter into the folder of the run that starts from it.
+
+    Args:
+        parent: `start` of the configuration. An adapter outside a run has no stages.
+        run_folder: The new run folder.
+    """
+    folder = run_folder_of(Path(parent))
+    if folder is not None and (folder / RETENTION).is_file():
+        (run_folder / START).mkdir(exist_ok=True)
+        write_json(run_folder / START / RETENTION, json.loads((folder / RETENTION).read_text(encoding="ascii")))
+
+
+def retention_of(folder: Path, run: RunConfig) -> dict[str, Any] | None:
+    """Compute `retention` of summary.json from a run folder, and write retention.json.
+
+    Args:
+        folder: The run folder.
+        run: The configuration.
+
+    Returns:
+        Result of `rft.metrics.retention.retention`, and `guard`: for each guarded family `max_drop`, `drop` and
+        `is_exceeded`. None without a mixture, or without a measurement after the run.
+
+    Raises:
+        WriteError: The disk is full or cannot be written.
+    """
+    if not run.data.mixture:
+        return None
+    before = _measured(folder, run, "before")
+    after = _measured(folder, run, "after")
+    if before is None or after is None:
+        return None
+    after = replace(after, name=folder.absolute().name, trained=tuple(trained_families(run.data)))
+    stages = [*_earlier(folder, before), after]
+    write_json(folder / RETENTION, {"stages": [stage.to_json() for stage in stages]})
+    bounds = {
+        name: metric_bounds(graders_of(run.graders, family.graders), run.evaluation.metric)
+        for name, family in run.data.mixture.items()
+        if name in after.cells
+    }
+    return retention(stages, bounds) | {"guard": _guarded(before, after, run.evaluation.guard, bounds)}
+
+
+def _earlier(folder: Path, before: Stage) -> list[Stage]:
+    """Return the stages before the run. The run's own measurement of its start replaces that of its parent."""
+    file = folder / START / RETENTION
+    if not file.is_file():
+        return [before]
+    *earlier, last = (Stage.from_json(obj) for obj in json.loads(file.read_text(encoding="ascii"))["stages"])
+    if last.fingerprint != before.fingerprint:  # the run starts from a checkpoint of its parent
+        return [*earlier, replace(before, name=f"{last.name}, an earlier step", trained=last.trained)]
+    return [*earlier, replace(last, cells={**last.cells, **before.cells})]
+
+
+def _measured(folder: Path, run: RunConfig, phase: Phase) -> Stage | None:
+    """Return the measurement before or after a run; None without one."""
+    lines = list(read_rollouts(folder, phase))
+    if not lines:
+        return None
+    by_task = recorded_by_task(lines, run.evaluation.metric)
+    shas = {}
+    if (folder / MANIFEST).is_file():
+        shas = {name: grader["sha256"] for name, grader in read_manifest(folder)["graders"].items()}
+    cells = {
+        name: Cell(identity=_identity(run, name, lines, shas), by_task=of_task)
+        for name in run.data.mixture
+        if (of_task := of_family(by_task, name))
+    }
+    return Stage(name=phase, fingerprint=lines[0]["policy"]["fingerprint"], trained=(), cells=cells)
+
+
+def _identity(run: RunConfig, family: str, lines: Sequence[Mapping[str, Any]], shas: Mapping[str, str]) -> str:
+    """Return a hash of everything besides the policy that decides a family's scores, 16 hexadecimal digits."""
+    names = run.data.mixture[family].graders
+    content = {
+        "tasks": sorted(
+            [line["task_id"], line["messages"], line["item"]]
+            for line in lines
+            if line["index"] == 0 and line["task_id"].startswith(f"{family}/")
+        ),
+        "graders": redacted({"graders": graders_of(run.graders, names)})["graders"],
+        "code": {name: shas.get(name) for name in names},
+        "metric": run.evaluation.metric,
+        "temperature": run.evaluation.temperature,
+        "completions_per_task": run.evaluation.completions_per_task,
+        "max_completion_tokens": run.sampler.max_completion_tokens,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _guarded(
+    before: Stage, after: Stage, max_drops: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]
+) -> dict[str, dict[str, Any]]:
+    """Return the drop of each guarded family from before to after the run."""
+    results = {}
+    for name, max_drop in max_drops.items():
+        if name not in before.cells or name not in after.cells:
+            continue
+        drop = paired_difference(after.cells[name].by_task, before.cells[name].by_task, bounds=bounds[name])
+        is_exceeded = drop.mean > max_drop + ROUNDING
+        results[name] = {"max_drop": max_drop, "drop": drop.to_json(), "is_exceeded": is_exceeded}
+    return results
