@@ -77,13 +77,16 @@ def _family_problems(name: str, family: FamilyConfig, config: RunConfig | Evalua
         )
     elif all(config.graders[grader].get("weight", 1.0) == 0 for grader in family.graders):
         yield f"{key}.graders: every weight is 0, so every reward would be 0; add a grader with a weight"
-    is_measured = bool(family.validation or family.test or (family.source and config.data.validation_share))
+    is_measured = family.test or _has_validation(name, config.data)
     if is_measured and family.graders and metric not in ("reward", *family.graders):
-        yield (
-            f"evaluation.metric={metric}: {key} is not scored by it; use reward, or add it to {key}.graders"
-        )
+        yield f"evaluation.metric={metric}: {key} is not scored by it; use reward, or add it to {key}.graders"
     if family.validation and config.data.validation_share:
         yield f"data.validation_share={config.data.validation_share}: {key}.validation is given as well; keep one"
+
+
+def _has_validation(name: str, data: DataConfig) -> bool:
+    """Whether a family has validation tasks: a file, or a share of its training tasks."""
+    return bool(data.mixture[name].validation or (data.validation_share and name in trained_families(data)))
 
 
 def _unbound_graders(config: RunConfig | EvaluateConfig) -> list[str]:
@@ -132,7 +135,7 @@ def _guard_problems(name: str, family: FamilyConfig | None, run: RunConfig) -> I
         known = f"it has {listed(list(data.mixture))}" if data.mixture else "there is no mixture"
         yield f"{key}: data.mixture has no family of this name; {known}"
         return
-    has_validation = bool(family.validation or (data.validation_share and name in trained_families(data)))
+    has_validation = _has_validation(name, data)
     if how.guard_action == "stop" and not (has_validation and how.every_steps):
         yield (
             f"{key}: evaluation.guard_action=stop needs measurements during the run; give validation tasks in "

@@ -30,8 +30,9 @@ def names_in(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The dotted name of every field that is not a section, found by walking the classes."""
     for name, field in schema.model_fields.items():
         models = models_in(field.annotation)
+        named = "<name>." if typing.get_origin(field.annotation) is dict else ""
         for model in models:
-            yield from names_in(model, f"{prefix}{name}.")
+            yield from names_in(model, f"{prefix}{name}.{named}")
         if not models and name not in ("kind", "graders"):
             yield f"{prefix}{name}"
 
@@ -61,6 +62,8 @@ def test_every_key_of_the_schema_is_there_with_a_meaning(config_name: str) -> No
         ("train", "learner.lora", ("section or null", "as below", ())),
         ("train", "learner.lora.rank", ("int >= 1 and <= 512", "16", ())),
         ("train", "output_dir", ("str", "runs/<name>/<time>", ())),
+        ("train", "data.mixture", ("mapping", "{}", ())),
+        ("train", "data.mixture.<name>.weight", ("float > 0 or null", "null", ("null",))),
         ("train", "graders.<name>.weight", ("float", "1.0", ())),
         ("train", "graders.<name>.clip", ("bool", "false", ("true", "false"))),
         ("train", "dry_run", ("bool", "false", ("true", "false"))),
