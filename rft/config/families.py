@@ -28,3 +28,12 @@ class FamilyConfig(Section):
     """Whether these are tasks of an earlier stage, from which only `data.replay` takes training tasks."""
     columns: dict[str, str] | None = None
     """Names of columns in the files of this family; null takes `data.columns`."""
+
+
+class CurriculumConfig(Section):
+    """Weights the share of each family with the share of its groups that teach, measured during training."""
+
+    every_steps: Positive = 10
+    """Steps between two updates of the shares."""
+    floor: Annotated[Number, Field(gt=0, lt=1)] = 0.05
+    """Lowest share of each family."""

@@ -35,17 +35,15 @@ def mixture_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     """Return the problems of the task families, one sentence each."""
     data = config.data
     if not data.mixture:
-        unused = {"data.temperature": data.temperature != 1, "data.replay": data.replay != 0}
+        unused = {"temperature": data.temperature != 1, "replay": data.replay, "curriculum": data.curriculum}
         return [
-            f"{key}={getattr(data, key.removeprefix('data.')):g}: has no effect without data.mixture; leave it out"
-            for key, is_set in unused.items()
-            if is_set
+            f"data.{key}: has no effect without data.mixture; leave it out" for key, is_set in unused.items() if is_set
         ]
     return [
         *_doubled_sources(data),
         *(problem for name, family in data.mixture.items() for problem in _family_problems(name, family, config)),
         *_unbound_graders(config),
-        *(_share_problems(data) if isinstance(config, RunConfig) else ()),
+        *([*_share_problems(data), *_curriculum_problems(config)] if isinstance(config, RunConfig) else ()),
     ]
 
 
@@ -103,7 +101,7 @@ def _share_problems(data: DataConfig) -> Iterator[str]:
     trained = trained_families(data)
     older = [name for name, family in trained.items() if family.older]
     if data.replay and not older:
-        yield f"data.replay={data.replay:g}: no family with a source is older; set data.mixture.<name>.older=true on one"
+        yield f"data.replay={data.replay:g}: no family with a source is older; set older=true on one"
     if all(family.older for family in trained.values()):
         yield "data.mixture: no family has new training tasks; give one a source, without older=true"
     for is_older in (False, True):
@@ -118,6 +116,24 @@ def _share_problems(data: DataConfig) -> Iterator[str]:
         for name in weighted:
             if group[name].cap is not None:
                 yield f"data.mixture.{name}.cap={group[name].cap}: has no effect beside weight; keep one of the two"
+
+
+def _curriculum_problems(run: RunConfig) -> Iterator[str]:
+    if run.data.curriculum is None:
+        return
+    number = sum(not family.older for family in trained_families(run.data).values())
+    if run.learner.takes != "groups":
+        yield (
+            f"data.curriculum: learner={run.learner.kind} samples nothing during training, so nothing is measured; "
+            "leave it out"
+        )
+    if number < 2:
+        yield "data.curriculum: needs two families with new training tasks; add one to data.mixture, or leave it out"
+    if number * run.data.curriculum.floor > 1:
+        yield (
+            f"data.curriculum.floor={run.data.curriculum.floor:g}: {number} families with this share exceed a step; "
+            f"use at most {1 / number:.3g}"
+        )
 
 
 def guard_problems(run: RunConfig) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from rft.config.clusters import Cluster, LocalClusterConfig
-from rft.config.families import FamilyConfig
+from rft.config.families import CurriculumConfig, FamilyConfig
 from rft.config.fields import (
     FileOrUrl,
     FolderName,
@@ -78,9 +78,11 @@ class DataConfig(Section):
     mixture: dict[str, FamilyConfig] = {}
     """Task families by name, instead of `train`, `validation` and `test`. See docs/data.md."""
     temperature: Annotated[Number, Field(gt=0)] = 1.0
-    """T in the share n^(1/T) of a family with n training tasks. 1 is proportional; higher values even the shares out."""
+    """T in the share n^(1/T) of a family with n training tasks. 1 is proportional; higher values even shares out."""
     replay: Share = 0.0
     """Share of each step that comes from the families with `older`; 0 only measures them."""
+    curriculum: CurriculumConfig | None = None
+    """Gives a larger share to families whose rewards differ within groups; null keeps the shares."""
     allow_overlap: bool = False
     """Whether a prompt of the training tasks may also be a validation or test prompt."""
     long_prompts: Literal["error", "drop"] = "error"

@@ -12,6 +12,7 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Protocol
 
 from rft.types import Task
 
@@ -40,8 +41,8 @@ class Family:
 def family_shares(families: Mapping[str, Family], *, temperature: float = 1.0, replay: float = 0.0) -> dict[str, float]:
     """Return the share of each family in the training tasks of a step.
 
-    The shares are proportional to n^(1/T) for n = min(tasks, cap), as in T5 (arXiv 1910.10683, section 3.5.2), or to the
-    weights. Older families share `replay`, and all others share the rest.
+    The shares are proportional to n^(1/T) for n = min(tasks, cap), as in T5 (arXiv 1910.10683, section 3.5.2), or to
+    the weights. Older families share `replay`, and all others share the rest.
 
     Args:
         families: The trained families. Some are not older; if `replay` is above 0, others are.
@@ -60,40 +61,64 @@ def family_shares(families: Mapping[str, Family], *, temperature: float = 1.0, r
     return shares(older=False, total=1 - replay) | (shares(older=True, total=replay) if replay else {})
 
 
+class Shares(Protocol):
+    """Shares of the families by step."""
+
+    @property
+    def largest(self) -> Mapping[str, float]:
+        """Largest share of each family in any step."""
+
+    def of_step(self, step: int) -> Mapping[str, float]:
+        """Return the share of each family in a step; they sum to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedShares:
+    """The same shares in every step.
+
+    Example:
+        FixedShares({"sums": 0.75, "gcd": 0.25})
+    """
+
+    largest: Mapping[str, float]
+    """The share of each family."""
+
+    def of_step(self, step: int) -> Mapping[str, float]:
+        """Return the shares."""
+        return self.largest
+
+
 class MixedTasks:
     """The training tasks of a mixture in the order in which steps sample them.
 
     Args:
         tasks: The training tasks of all families.
-        shares: Share of each family in a step, by name; they sum to 1.
+        shares: Share of each family in a step.
         prompts_per_step: Number of tasks per step.
         seed: Determines the draws.
 
     Example:
-        MixedTasks(tasks, {"sums": 0.75, "gcd": 0.25}, prompts_per_step=8, seed=0).of_step(1)
+        MixedTasks(tasks, FixedShares({"sums": 0.75, "gcd": 0.25}), prompts_per_step=8, seed=0).of_step(1)
     """
 
-    def __init__(self, tasks: Sequence[Task], shares: Mapping[str, float], *, prompts_per_step: int, seed: int) -> None:
+    def __init__(self, tasks: Sequence[Task], shares: Shares, *, prompts_per_step: int, seed: int) -> None:
         self.tasks = tasks
         self._shares = shares
+        self._prompts_per_step = prompts_per_step
         self._seed = seed
-        ends = [round(share * prompts_per_step * UNITS) for share in accumulate(shares.values())]
-        self._ends = [0, *ends[:-1], prompts_per_step * UNITS]
-        self._families = {name: [task for task in tasks if task.family == name] for name in shares}
+        self._families = {name: [task for task in tasks if task.family == name] for name in shares.largest}
         self._epochs = {
             name: _Epochs(len(self._families[name]), most, seed=f"{seed} {name}")
             for name, most in self.most_per_step.items()
         }
-        self._drawn = [[0] * len(shares)]
+        self._drawn = [[0] * len(self._families)]
         """Tasks of each family in the first 0, 1, 2, ... steps."""
 
     @property
     def most_per_step(self) -> dict[str, int]:
         """Largest number of tasks of each family in a step."""
-        return {
-            name: -(-(end - start) // UNITS)
-            for name, (start, end) in zip(self._shares, pairwise(self._ends), strict=True)
-        }
+        units = self._units(self._shares.largest)
+        return {name: -(-number // UNITS) for name, number in zip(self._families, units, strict=True)}
 
     def of_step(self, step: int) -> list[Task]:
         """Return the tasks of a step, family by family."""
@@ -102,7 +127,7 @@ class MixedTasks:
             self._drawn.append([sum(pair) for pair in zip(drawn, self._counts(len(self._drawn)), strict=True)])
         return [
             self._families[name][index]
-            for name, first, count in zip(self._shares, self._drawn[step - 1], self._counts(step), strict=True)
+            for name, first, count in zip(self._families, self._drawn[step - 1], self._counts(step), strict=True)
             for index in self._epochs[name].indices(first, count)
         ]
 
@@ -110,9 +135,10 @@ class MixedTasks:
         """Draw up to `count` other tasks for a step, excluding the ids in `taken`; each round has its own draw."""
         draws = random.Random(f"{self._seed} {step} refill {round}")
         free = {name: [task for task in tasks if task.id not in taken] for name, tasks in self._families.items()}
+        shares = self._shares.of_step(step)
         more: list[Task] = []
         while len(more) < count and any(free.values()):
-            left = {name: self._shares[name] for name, tasks in free.items() if tasks}
+            left = {name: shares[name] for name, tasks in free.items() if tasks}
             tasks = free[_chosen(left, draws.random())]
             more.append(tasks.pop(int(draws.random() * len(tasks))))
         return more
@@ -120,9 +146,16 @@ class MixedTasks:
     def _counts(self, step: int) -> list[int]:
         """Return the number of tasks of each family in a step."""
         offset = int(random.Random(f"{self._seed} {step} mixture").random() * UNITS)
+        ends = accumulate(self._units(self._shares.of_step(step)), initial=0)
         # Place j = 0, 1, ... is at j * UNITS + offset; so many places lie before an end.
-        before = [-((offset - end) // UNITS) for end in self._ends]
+        before = [-((offset - end) // UNITS) for end in ends]
         return [end - start for start, end in pairwise(before)]
+
+    def _units(self, shares: Mapping[str, float]) -> list[int]:
+        """Return the length of each share in units, which add up to all places of a step if the shares add up to 1."""
+        of_families = accumulate(shares[name] for name in self._families)
+        ends = [round(end * self._prompts_per_step * UNITS) for end in of_families]
+        return [end - start for start, end in pairwise((0, *ends))]
 
 
 def _chosen(shares: Mapping[str, float], draw: float) -> str:

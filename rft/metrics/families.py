@@ -31,7 +31,7 @@ def family_results(
         graders: Configuration entries of graders, by name.
         families: Names of the graders of each family.
     """
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for name, names in families.items():
         earlier, later = of_family(before, name), of_family(after, name)
         if not earlier and not later:

@@ -139,8 +139,8 @@ def paired_difference(
 def mean_of_estimates(estimates: Sequence[Estimate]) -> Estimate:
     """Estimate the mean of several independent means, each with the same weight.
 
-    The interval recovers the variance of each mean from its own interval, end by end (Zou and Donner 2008, Statistics in
-    Medicine 27:1693), so skewed intervals stay skewed.
+    The interval recovers the variance of each mean from its own interval, end by end (Zou and Donner 2008, Statistics
+    in Medicine 27:1693), so skewed intervals stay skewed.
 
     Args:
         estimates: Means over different tasks, at least one.

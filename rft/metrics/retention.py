@@ -81,7 +81,8 @@ def retention(stages: Sequence[Stage], bounds: Mapping[str, tuple[float, float]]
         `left_out`, sentences about measurements that cannot be compared.
     """
     last = stages[-1]
-    families, left_out = {}, []
+    families: dict[str, dict[str, Any]] = {}
+    left_out: list[str] = []
     for name, cell in last.cells.items():
         comparable = [_comparable(stage, name, cell) for stage in stages]
         left_out += [

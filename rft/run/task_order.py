@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from rft.config import RunConfig
 from rft.config.mixture import trained_families
 from rft.config.schema import DataConfig
-from rft.data.mixture import Family, MixedTasks, family_shares
+from rft.data.curriculum import Curriculum
+from rft.data.mixture import Family, FixedShares, MixedTasks, Shares, family_shares
 from rft.data.order import ShuffledTasks
+from rft.run_folder.recorder import read_metrics
 from rft.types import Task
 
 
@@ -17,17 +21,16 @@ def task_order(run: RunConfig, tasks: Sequence[Task]) -> ShuffledTasks | MixedTa
     """Return the order of training tasks.
 
     Args:
-        run: The configuration.
+        run: The configuration. A curriculum reads the metrics in its run folder.
         tasks: The training tasks, of which there are enough; see `rft.run.fitting.check_enough`.
     """
     if not run.data.mixture:
         return ShuffledTasks(tasks, run.loop.prompts_per_step, run.seed)
-    shares = shares_of(run.data, tasks)
-    return MixedTasks(tasks, shares, prompts_per_step=run.loop.prompts_per_step, seed=run.seed)
+    return MixedTasks(tasks, _shares(run, tasks), prompts_per_step=run.loop.prompts_per_step, seed=run.seed)
 
 
 def shares_of(data: DataConfig, tasks: Sequence[Task]) -> dict[str, float]:
-    """Return the share of each trained family in a step, by name; empty without a mixture.
+    """Return the share of each trained family in the first step, by name; empty without a mixture.
 
     Args:
         data: The configuration of the tasks.
@@ -52,8 +55,22 @@ def mixture_shortages(run: RunConfig, tasks: Sequence[Task]) -> list[str]:
     if not isinstance(order, MixedTasks):
         return []
     return [
-        f"data.mixture.{name}: a step takes up to {most} of its tasks, and there are {sizes[name]}; give more, or lower "
-        "its weight or loop.prompts_per_step"
+        f"data.mixture.{name}: a step takes up to {most} of its tasks, and there are {sizes[name]}; give more, or "
+        "lower its weight or loop.prompts_per_step"
         for name, most in order.most_per_step.items()
         if sizes[name] < most
     ]
+
+
+def _shares(run: RunConfig, tasks: Sequence[Task]) -> Shares:
+    base, curriculum = shares_of(run.data, tasks), run.data.curriculum
+    if curriculum is None:
+        return FixedShares(base)
+    return Curriculum(
+        base,
+        fixed=frozenset(name for name, family in run.data.mixture.items() if family.older),
+        every_steps=curriculum.every_steps,
+        floor=curriculum.floor,
+        staleness=run.loop.staleness,
+        read=partial(read_metrics, Path(run.output_dir)),
+    )

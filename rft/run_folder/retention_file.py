@@ -92,7 +92,7 @@ def _measured(folder: Path, run: RunConfig, phase: Phase) -> Stage | None:
     if not lines:
         return None
     by_task = recorded_by_task(lines, run.evaluation.metric)
-    shas = {}
+    shas: dict[str, str] = {}
     if (folder / MANIFEST).is_file():
         shas = {name: grader["sha256"] for name, grader in read_manifest(folder)["graders"].items()}
     cells = {
@@ -126,7 +126,7 @@ def _guarded(
     before: Stage, after: Stage, max_drops: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]
 ) -> dict[str, dict[str, Any]]:
     """Return the drop of each guarded family from before to after the run."""
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for name, max_drop in max_drops.items():
         if name not in before.cells or name not in after.cells:
             continue

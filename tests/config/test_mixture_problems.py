@@ -74,7 +74,7 @@ def test_families_without_graders_are_refused_together() -> None:
         ),
         (
             ("data.replay=0.1",),
-            "data.replay=0.1: no family with a source is older; set data.mixture.<name>.older=true on one",
+            "data.replay=0.1: no family with a source is older; set older=true on one",
         ),
         (
             ("data.mixture.sums.older=true", "data.mixture.gcd.older=true"),
@@ -94,6 +94,18 @@ def test_families_without_graders_are_refused_together() -> None:
             "data.validation_share=0.1: data.mixture.sums.validation is given as well; keep one",
         ),
         (
+            ("data.curriculum={floor: 0.6}",),
+            "data.curriculum.floor=0.6: 2 families with this share exceed a step; use at most 0.5",
+        ),
+        (
+            ("data.curriculum={}", "data.mixture.gcd.older=true"),
+            "data.curriculum: needs two families with new training tasks; add one to data.mixture, or leave it out",
+        ),
+        (
+            ("data.curriculum={}", "learner=sft"),
+            "data.curriculum: learner=sft samples nothing during training, so nothing is measured; leave it out",
+        ),
+        (
             ("data.mixture.gcd.sauce=x",),
             "data.mixture.gcd.sauce is unknown; did you mean data.mixture.gcd.source? Allowed in data.mixture.gcd: "
             "source, validation, test, graders, weight, cap, older, columns",
@@ -109,8 +121,8 @@ def test_settings_of_a_mixture_need_one() -> None:
     with pytest.raises(ConfigError) as refused:
         load_training(quick, "/nowhere")
     assert list(refused.value.problems) == [
-        "data.temperature=2: has no effect without data.mixture; leave it out",
-        "data.replay=0.1: has no effect without data.mixture; leave it out",
+        "data.temperature: has no effect without data.mixture; leave it out",
+        "data.replay: has no effect without data.mixture; leave it out",
     ]
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rft.data.mixture import Family, MixedTasks, family_shares
+from rft.data.mixture import Family, FixedShares, MixedTasks, family_shares
 from rft.types import Task
 
 MakeTask = Callable[..., Task]
@@ -21,7 +21,7 @@ def mixed(make_task: MakeTask, sizes: dict[str, int], shares: dict[str, float], 
     tasks = [
         replace(make_task(f"{name}/{number}"), family=name) for name, size in sizes.items() for number in range(size)
     ]
-    return MixedTasks(tasks, shares, prompts_per_step=per_step, seed=seed)
+    return MixedTasks(tasks, FixedShares(shares), prompts_per_step=per_step, seed=seed)
 
 
 @pytest.mark.parametrize(

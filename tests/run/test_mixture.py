@@ -147,3 +147,24 @@ def test_a_guard_ends_a_run_that_forgets_a_family(
     assert summary["retention"]["guard"]["gcd"]["is_exceeded"]
     assert summary.get("guard") == ({"stopped_at_step": 2} if steps == 2 else None)
     assert nothing_left_to_do(run.run, steps).startswith(f"{folder}: finished after {steps} steps")
+
+
+def test_a_curriculum_gives_the_same_tasks_after_a_resume(
+    mixed: Callable[..., Training], parts: Any, make_group: Callable[..., GradedGroup], tmp_path: Path
+) -> None:
+    """Only gcd teaches, so its share rises from 1/4 to 0.9 after two steps."""
+
+    async def grade(tasks: list[Task], rollouts: Any, *, rollouts_per_task: int) -> list[GradedGroup]:
+        rewards = {"sums": [1.0] * rollouts_per_task, "gcd": [float(index % 2) for index in range(rollouts_per_task)]}
+        return [replace(make_group(rewards[task.family], task.id, policy=parts.policy), task=task) for task in tasks]
+
+    parts.grade = grade
+    words = ("loop.steps=8", "data.curriculum={every_steps: 2, floor: 0.1}", "loop.staleness=1")
+    folder = tmp_path / "run"
+    asyncio.run(mixed(*words).train())
+    tasks = drawn(folder)
+    num_gcd = [sum(name.startswith("gcd/") for name in tasks[step]) for step in range(1, 9)]
+    assert num_gcd[:3] == [1, 1, 1]
+    assert set(num_gcd[3:]) <= {3, 4}  # 0.9 x 4 = 3.6
+    asyncio.run(mixed(*words, last_step=4, recorder=Recorder.resume(folder, last_step=4)).train())
+    assert drawn(folder) == tasks
