@@ -99,7 +99,8 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
         recorder.document(MANIFEST, json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
         if prepared.parent is not None:
             save_parent(folder, prepared.parent)
-            keep_stages_of(str(run.start), folder)
+        if run.start is not None:
+            keep_stages_of(run.start, folder)
     recorder.config(run.model_dump())
     return recorder
 

@@ -81,8 +81,8 @@ def _earlier(folder: Path, before: Stage) -> list[Stage]:
     if not file.is_file():
         return [before]
     *earlier, last = (Stage.from_json(obj) for obj in json.loads(file.read_text(encoding="ascii"))["stages"])
-    if last.fingerprint != before.fingerprint:  # the run starts from a checkpoint of its parent
-        return [*earlier, replace(before, name=f"{last.name}, an earlier step", trained=last.trained)]
+    if last.fingerprint != before.fingerprint:  # a checkpoint of the parent, or merged weights
+        return [*earlier, replace(before, name=f"start of {folder.absolute().name}", trained=last.trained)]
     return [*earlier, replace(last, cells={**last.cells, **before.cells})]
 
 
@@ -130,7 +130,10 @@ def _guarded(
     for name, max_drop in max_drops.items():
         if name not in before.cells or name not in after.cells:
             continue
-        drop = paired_difference(after.cells[name].by_task, before.cells[name].by_task, bounds=bounds[name])
+        earlier, later = before.cells[name].by_task, after.cells[name].by_task
+        if not earlier.keys() & later.keys():
+            continue
+        drop = paired_difference(later, earlier, bounds=bounds[name])
         is_exceeded = drop.mean > max_drop + ROUNDING
         results[name] = {"max_drop": max_drop, "drop": drop.to_json(), "is_exceeded": is_exceeded}
     return results

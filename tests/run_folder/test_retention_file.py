@@ -93,7 +93,7 @@ def test_a_start_from_a_checkpoint_is_a_stage_of_its_own(
     keep_stages_of(str(first), folder)
     result = retention_of(folder, config(folder, "gcd"))
     assert result is not None
-    assert result["stages"] == ["before", "01-sums, an earlier step", "from checkpoint"]
+    assert result["stages"] == ["before", "start of from checkpoint", "from checkpoint"]
 
 
 def test_other_settings_cannot_be_compared(chain: tuple[Path, Path]) -> None:
