@@ -72,7 +72,13 @@ def retention_of(folder: Path, run: RunConfig) -> dict[str, Any] | None:
         for name, family in run.data.mixture.items()
         if name in after.cells
     }
-    return retention(stages, bounds) | {"guard": _guarded(before, after, run.evaluation.guard, bounds)}
+    results, guarded = retention(stages, bounds), _guarded(before, after, run.evaluation.guard, bounds)
+    results["left_out"] += [
+        f"guard of {name}: the family was not measured both before and after the run"
+        for name in run.evaluation.guard
+        if name not in guarded
+    ]
+    return results | {"guard": guarded}
 
 
 def _earlier(folder: Path, before: Stage) -> list[Stage]:
