@@ -87,9 +87,7 @@ def load_mixture(
         problems += overlaps(sets, KEYS)
     if problems:
         raise DataError("task files", problems)
-    return TaskSets(
-        train=sets[Split.TRAIN], validation=_in_turn(tasks[Split.VALIDATION]), test=sets[Split.TEST]
-    )
+    return TaskSets(train=sets[Split.TRAIN], validation=_in_turn(tasks[Split.VALIDATION]), test=sets[Split.TEST])
 
 
 def _in_turn(lists: Sequence[Sequence[Task]]) -> list[Task]:

@@ -186,6 +186,7 @@ class Panel:
             grades.append(Grade(scores=scores, reward=_reward(graders, scores)))
         return GradedGroup(task=group.task, rollouts=tuple(group.in_order()), grades=tuple(grades))
 
+
 @dataclass(slots=True)
 class _Group:
     """A group while its rollouts arrive."""

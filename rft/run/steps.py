@@ -33,9 +33,9 @@ from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.task_order import task_order
 from rft.run_folder.best_step import SCORE, BestStep
+from rft.run_folder.recorded_scores import recorded_by_task
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import guard_of
-from rft.run_folder.recorded_scores import recorded_by_task
 from rft.types import Adapter, FullWeights, StepReport, StoredWeights, Task
 from rft.wording import plural
 

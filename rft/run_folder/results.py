@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from rft.run_folder.best_step import BestStep
 from rft.run_folder.model_card import model_card
 from rft.run_folder.recorded_scores import recorded_by_task
 from rft.run_folder.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
-from rft.run_folder.retention_file import retention_of
 from rft.run_folder.result_folders import save_adapter, save_model
+from rft.run_folder.retention_file import retention_of
 from rft.run_folder.summary import build_summary
 from rft.types import Adapter, FullWeights
 from rft.wording import plural

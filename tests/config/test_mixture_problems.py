@@ -130,7 +130,7 @@ def test_an_evaluation_measures_families() -> None:
     words = [*RUN[:3], "data.mixture.gcd.test=embedded:gcd/test", BOUND[1]]
     config: EvaluateConfig = load_evaluation(words, "/nowhere")
     assert list(config.data.mixture) == ["gcd"]
-    with pytest.raises(ConfigError, match="data.test is missing"):
+    with pytest.raises(ConfigError, match=r"data\.test is missing"):
         load_evaluation([*RUN[:3], GCD, BOUND[1]], "/nowhere")
 
 
@@ -148,8 +148,8 @@ def test_an_evaluation_measures_families() -> None:
         ),
         (
             ("evaluation.guard={gcd: 0.1}", "evaluation.guard_action=stop", "data.mixture.gcd.test=embedded:gcd/test"),
-            "evaluation.guard.gcd: evaluation.guard_action=stop needs measurements during the run; give validation tasks "
-            "in data.mixture.gcd.validation, and evaluation.every_steps",
+            "evaluation.guard.gcd: evaluation.guard_action=stop needs measurements during the run; give validation "
+            "tasks in data.mixture.gcd.validation, and evaluation.every_steps",
         ),
         (
             ("evaluation.guard_action=stop",),

@@ -11,8 +11,12 @@ from rft.data.curriculum import Curriculum
 
 def line(step: int, **families: tuple[int, float]) -> dict[str, Any]:
     """The metrics of a step: number of groups, and the share of those that teach, by family."""
-    metrics = {f"family_groups/{name}": float(number) for name, (number, _) in families.items()}
-    return {"step": step, "metrics": metrics | {f"family_informative_share/{name}": x for name, (_, x) in families.items()}}
+    groups = {f"family_groups/{name}": float(number) for name, (number, _) in families.items()}
+    teaching = {f"family_informative_share/{name}": share for name, (_, share) in families.items()}
+    return {"step": step, "metrics": groups | teaching}
+        "step": step,
+        "metrics": metrics | {f"family_informative_share/{name}": x for name, (_, x) in families.items()},
+    }
 
 
 LINES = [

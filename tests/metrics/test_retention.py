@@ -63,7 +63,8 @@ def test_the_matrix_with_backward_transfer_and_forgetting() -> None:
 def test_measurements_that_cannot_be_compared_are_left_out_and_listed() -> None:
     others = Cell(identity="other tasks", by_task={"gcd/0": 1.0})
     result = retention(
-        [stage("before", gcd=others, bits=[1.0]), stage("01", ("gcd",), gcd=[1.0, 1.0]), stage("02", gcd=[0.0, 1.0])], {}
+        [stage("before", gcd=others, bits=[1.0]), stage("01", ("gcd",), gcd=[1.0, 1.0]), stage("02", gcd=[0.0, 1.0])],
+        {},
     )
     assert result["families"]["gcd"]["scores"] == [None, 1.0, 0.5]
     assert mean(result["families"]["gcd"]["backward_transfer"]) == -0.5

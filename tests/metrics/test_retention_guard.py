@@ -34,7 +34,9 @@ def test_only_a_drop_whose_interval_excludes_0_ends_the_run(number: int, ends: b
     watch = guard(stops=True)
     watch.refer_to(scores(1.0, number))
     metrics, (warning,) = watch.observe(scores(0.5, number))
-    before, now = ({name: score for name, score in scores(share, number).items() if "gcd" in name} for share in (1, 0.5))
+    before, now = (
+        {name: score for name, score in scores(share, number).items() if "gcd" in name} for share in (1, 0.5)
+    )
     drop = paired_difference(now, before)
     assert metrics == drop.to_metrics("guard/gcd")
     assert watch.is_over is ends

@@ -17,8 +17,8 @@ from rft.metrics.families import family_results, family_rows
 from rft.metrics.held_out import caveats, metric_bounds, metric_values
 from rft.metrics.intervals import Estimate, estimate, paired_difference
 from rft.run.evaluation import Evaluation, evaluate
-from rft.run_folder.recorder import Recorder, read_rollouts
 from rft.run_folder.recorded_scores import recorded_by_task
+from rft.run_folder.recorder import Recorder, read_rollouts
 from rft.types import Adapter, Grade, GradedGroup, Policy, Rollout, Score, Status, Task
 
 POLICY = Policy(version=2, fingerprint="f2")
@@ -159,9 +159,7 @@ def test_results_by_family_pair_the_tasks_of_each() -> None:
     before = {"sums/a": 0.0, "sums/b": 1.0, "gcd/a": 1.0, "gcd/b": 1.0}
     after = {"sums/a": 1.0, "sums/b": 1.0, "gcd/a": 0.0, "gcd/b": 1.0}
     families = {"sums": ["correct"], "gcd": ["correct"], "bits": ["correct"]}
-    results = family_results(
-        before, after, metric="reward", graders={"correct": {"use": "exact"}}, families=families
-    )
+    results = family_results(before, after, metric="reward", graders={"correct": {"use": "exact"}}, families=families)
     assert list(results) == ["sums", "gcd"]
     for name, changes in (("sums", {"a": 0.0, "b": 1.0}), ("gcd", {"a": 1.0, "b": 1.0})):
         assert results[name]["before"] == estimate(list(changes.values())).to_json()

@@ -41,7 +41,11 @@ def mixed(training: Callable[..., Training], make_task: Callable[..., Task]) -> 
 
     def make(*words: str, num_held_out: int = 3, **options: Any) -> Training:
         run = training(*MIXTURE, "loop.prompts_per_step=4", *words, **options)
-        tasks = TaskSets(train=of_split("train", 6), validation=of_split("validation", num_held_out), test=of_split("test", num_held_out))
+        tasks = TaskSets(
+            train=of_split("train", 6),
+            validation=of_split("validation", num_held_out),
+            test=of_split("test", num_held_out),
+        )
         run.prepared.tasks = tasks  # type: ignore[misc]
         run.prepared.held_out = tasks.test  # type: ignore[misc]
         return run

@@ -16,7 +16,14 @@ from rft.run_folder.retention_file import keep_stages_of, retention_of
 from rft.types import GradedGroup, Policy
 
 MakeGroup = Callable[..., GradedGroup]
-FAKE = ("experiment=quickstart", "sampler=fake", "learner=fake", "logging=none", "data=families", "graders.correct.use=exact")
+FAKE = (
+    "experiment=quickstart",
+    "sampler=fake",
+    "learner=fake",
+    "logging=none",
+    "data=families",
+    "graders.correct.use=exact",
+)
 
 
 def config(folder: Path, trained: str, *words: str) -> RunConfig:
@@ -80,7 +87,9 @@ def test_a_run_takes_over_the_stages_of_its_parent(chain: tuple[Path, Path]) -> 
     sums = result["families"]["chain_sum"]
     assert (sums["trained_in"], sums["scores"]) == ("01-sums", [0.0, 1.0, 0.5])
     assert (sums["backward_transfer"]["mean"], sums["forgetting"]["mean"]) == (-0.5, 0.5)
-    assert [stage["name"] for stage in json.loads((second / "retention.json").read_text())["stages"]] == result["stages"]
+    assert [stage["name"] for stage in json.loads((second / "retention.json").read_text())["stages"]] == result[
+        "stages"
+    ]
 
 
 def test_a_start_from_a_checkpoint_is_a_stage_of_its_own(
