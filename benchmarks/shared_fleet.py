@@ -24,8 +24,8 @@ from statistics import median
 import psutil
 
 from rft.metrics.intervals import Estimate, paired_difference
+from rft.run_folder.recorded_scores import recorded_by_task
 from rft.run_folder.recorder import read_rollouts
-from rft.run_folder.results import recorded_by_task
 
 POLL_S = 3.0
 """Seconds between two measurements of memory, which take CPU time for each process."""

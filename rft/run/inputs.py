@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -148,10 +149,8 @@ def read_inputs(
     if tasks is not None:
         collect(problems, lambda: check_enough(tasks.train, config))
     graders, usable = _load_graders(config.graders, problems)
-    if tasks is not None and try_graders is not None and usable:
-        for task in first_tasks(tasks):
-            if own := [grader for grader in usable if grader.name in graders_of(config, task)]:
-                collect(problems, lambda task=task, own=own: try_graders(own, task))  # type: ignore[misc]
+    if tasks is not None and try_graders is not None:
+        _try_on_first_tasks(try_graders, usable, tasks, config, problems)
     sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), problems)
     if isinstance(config, RunConfig) and (storage := config.storage):
         collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
@@ -168,6 +167,19 @@ def read_inputs(
         sinks=sinks,
         reuse=reuse,
     )
+
+
+def _try_on_first_tasks(
+    try_graders: TryGraders,
+    graders: Sequence[LoadedGrader],
+    tasks: TaskSets,
+    config: RunConfig | EvaluateConfig,
+    problems: list[str],
+) -> None:
+    """Try graders on the first task of each family that they score; collect their problems."""
+    for task in first_tasks(tasks):
+        if own := [grader for grader in graders if grader.name in graders_of(config, task)]:
+            collect(problems, partial(try_graders, own, task))
 
 
 def _read_parent(run: RunConfig, model: Path | None, reuse: Reuse, problems: list[str]) -> Parent | None:

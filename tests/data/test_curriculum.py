@@ -14,9 +14,6 @@ def line(step: int, **families: tuple[int, float]) -> dict[str, Any]:
     groups = {f"family_groups/{name}": float(number) for name, (number, _) in families.items()}
     teaching = {f"family_informative_share/{name}": share for name, (_, share) in families.items()}
     return {"step": step, "metrics": groups | teaching}
-        "step": step,
-        "metrics": metrics | {f"family_informative_share/{name}": x for name, (_, x) in families.items()},
-    }
 
 
 LINES = [

@@ -19,7 +19,7 @@ from rft.run.inputs import prepare
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
 from rft.run_folder.results import nothing_left_to_do
-from rft.types import GradedGroup, Task
+from rft.types import Adapter, GradedGroup, Policy, Publication, Task
 
 MIXTURE = (
     *("data.train=null", "data.validation=null", "data.test=null"),
@@ -162,7 +162,11 @@ def test_a_curriculum_gives_the_same_tasks_after_a_resume(
         rewards = {"sums": [1.0] * rollouts_per_task, "gcd": [float(index % 2) for index in range(rollouts_per_task)]}
         return [replace(make_group(rewards[task.family], task.id, policy=parts.policy), task=task) for task in tasks]
 
-    parts.grade = grade
+    async def history() -> list[Publication]:
+        policies = [Policy(version=step, fingerprint=f"step {step}") for step in (parts.step - 1, parts.step)]
+        return [Publication(weights=Adapter(policy=policy, config={}, tensors=b"")) for policy in policies]
+
+    parts.grade, parts.history = grade, history
     words = ("loop.steps=8", "data.curriculum={every_steps: 2, floor: 0.1}", "loop.staleness=1")
     folder = tmp_path / "run"
     asyncio.run(mixed(*words).train())
