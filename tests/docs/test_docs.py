@@ -19,6 +19,7 @@ import yaml
 
 from rft.cli import main
 from rft.config.commands import load_training
+from rft.config.overrides import to_words
 from rft.config.schema import GradingConfig
 from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
@@ -243,9 +244,15 @@ def test_json(text: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("text", in_language("yaml"))
 def test_yaml(text: str, folder: Path) -> None:
-    [(key, graders)] = yaml.safe_load(text).items()
+    [(key, content)] = yaml.safe_load(text).items()
+    if key == "mixture":  # a preset of data
+        entries = {grader: {"use": "exact"} for family in content.values() for grader in family["graders"]}
+        words = to_words([{"model.path": "embedded:tiny", "data": {key: content}, "graders": entries}])
+        run = load_training([*words, "logging=none"], "run")
+        assert list(run.data.mixture) == list(content)
+        return
     assert key == "graders"
-    for name, grader in graders.items():
+    for name, grader in content.items():
         assert load_grader(name, grader).name == name
 
 
