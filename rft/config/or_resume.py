@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def resumed_if_begun(run: RunConfig, *, has_own_folder: bool) -> RunConfig:
     if not has_own_folder:
         problem = "or_resume=true: give output_dir=<folder>, too; the default folder is a new one at every start"
         raise ConfigError("configuration", [problem])
-    if (file := Path(run.output_dir, "config.yaml")).is_file():
+    if os.path.isfile(file := Path(run.output_dir, "config.yaml")):  # False for names that are too long
         place, values = run.output_dir, read_config_of(file)
     elif run.storage is not None and (copied := _copied(Place(run.storage))) is not None:
         place, values = run.storage, copied

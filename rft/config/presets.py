@@ -64,7 +64,8 @@ def searched_folders(overrides: Iterable[Override]) -> list[Path]:
 
 def preset_names(group: str, folders: Sequence[Path]) -> list[str]:
     """Return the presets of a group, sorted."""
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml") if file.is_file()})
+    places = [folder / group for folder in folders if os.path.isdir(folder / group)]
+    return sorted({file.stem for place in places for file in place.glob("*.yaml") if file.is_file()})
 
 
 def preset_problem(override: Override, config_name: str, folders: Sequence[Path]) -> str | None:
@@ -136,7 +137,8 @@ def _unknown(group: str, name: str, names: Sequence[str], where: str = "") -> st
     if group == "data" and os.path.isfile(name):
         return f"{line}; for a task file write data.train={name}"
     file = Path(name if name.endswith(".yaml") else f"{name}.yaml").name
-    elsewhere = next((match for match in sorted(Path.cwd().glob(f"*/{group}/{file}"))), None)
+    places = (folder / group.lstrip("/") / file for folder in sorted(Path.cwd().glob("*")))
+    elsewhere = next((place for place in places if os.path.isfile(place)), None)
     if elsewhere is None:
         return line
     folder = elsewhere.parents[1].relative_to(Path.cwd())

@@ -7,10 +7,11 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rft.errors import OutputError
 from rft.health.heartbeat import HEARTBEAT
@@ -65,20 +66,32 @@ def read_status(folder: Path) -> RunStatus:
             problem = f"{folder} holds no training run but a measurement, whose result is in {SUMMARY}"
             raise OutputError("status", [problem])
         ended = {"step": summary["steps"], "resume": summary.get("resume")}
-        return RunStatus(state=summary["status"], age_s=None, heartbeat=ended, folder_bytes=num_bytes)
+        with _intact(folder / SUMMARY):
+            state = _ended(summary["status"])
+        return RunStatus(state=state, age_s=None, heartbeat=ended, folder_bytes=num_bytes)
     heartbeat = _read(file)
-    age_s = _age_s(heartbeat)
-    return RunStatus(state=_state(heartbeat, age_s), age_s=age_s, heartbeat=heartbeat, folder_bytes=num_bytes)
+    with _intact(file):
+        age_s = _age_s(heartbeat)
+        state = _state(heartbeat, age_s)
+    return RunStatus(state=state, age_s=age_s, heartbeat=heartbeat, folder_bytes=num_bytes)
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
+    with _intact(file):
         content = json.loads(file.read_text(encoding="ascii"))
-    except (ValueError, RecursionError) as error:
-        raise OutputError("status", [f"{file} is damaged: {error}"]) from error
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair could not be printed
     if not isinstance(content, dict):
         raise OutputError("status", [f"{file} is damaged: it is no JSON object"])
     return content
+
+
+@contextmanager
+def _intact(file: Path) -> Iterator[None]:
+    """Turn an error from a file that rft did not write into an `OutputError` that names the file."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise OutputError("status", [f"{file} is damaged: {type(error).__name__}: {error}"]) from error
 
 
 def _age_s(heartbeat: Mapping[str, Any]) -> float:
@@ -91,11 +104,18 @@ def _age_s(heartbeat: Mapping[str, Any]) -> float:
 
 def _state(heartbeat: Mapping[str, Any], age_s: float) -> State:
     if heartbeat["status"] != "running":
-        ended: State = heartbeat["status"]
-        return ended
+        return _ended(heartbeat["status"])
     if is_here(heartbeat) and not lives(heartbeat["pid"], heartbeat["process_start_ticks"]):
         return "dead"
     return "silent" if age_s > SILENT_BEATS * heartbeat["every_s"] else "running"
+
+
+def _ended(status: Any) -> State:
+    """Return a recorded state. Raises ValueError for any other value."""
+    if status not in get_args(State):
+        raise ValueError(f"{status!r} is no state of a run")
+    state: State = status
+    return state
 
 
 def is_here(heartbeat: Mapping[str, Any]) -> bool:
@@ -113,7 +133,16 @@ def _sizes(folder: Path) -> Iterator[int]:
 
 
 def status_lines(status: RunStatus, folder: Path) -> list[tuple[str, str]]:
-    """Return the state of a run as pairs of a label and a text."""
+    """Return the state of a run as pairs of a label and a text.
+
+    Raises:
+        OutputError: The heartbeat is damaged.
+    """
+    with _intact(folder / HEARTBEAT):
+        return _lines(status, folder)
+
+
+def _lines(status: RunStatus, folder: Path) -> list[tuple[str, str]]:
     beat = status.heartbeat
     lines = [("run", str(folder)), ("state", _state_text(status, folder))]
     if status.state in ("running", "silent", "dead"):

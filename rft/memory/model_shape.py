@@ -85,14 +85,11 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
         config: The content of `config.json`; a size that it lacks counts as 0.
     """
     text = config.get("text_config") or config
-    sizes = {
-        name: next((int(text[key]) for key in keys if isinstance(text.get(key), int)), 0)
-        for name, keys in _NAMES.items()
-    }
+    sizes = {name: _size(text, *keys) for name, keys in _NAMES.items()}
     hidden, heads, num_layers = sizes["hidden"], sizes["heads"] or 1, sizes["num_layers"]
     intermediate = sizes["intermediate"] or 4 * hidden
-    head_dim = text.get("head_dim") or hidden // heads
-    attention, kv = heads * head_dim, (text.get("num_key_value_heads") or heads) * head_dim
+    head_dim = _size(text, "head_dim") or hidden // heads
+    attention, kv = heads * head_dim, (_size(text, "num_key_value_heads") or heads) * head_dim
     kind = str(text.get("model_type", ""))
     is_gated = kind not in _WITHOUT_GATE
     in_and_out = [(hidden, attention), (hidden, kv), (hidden, kv), (attention, hidden)]
@@ -112,3 +109,8 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
         num_matrices=num_layers * len(in_and_out),
         adapter_width=num_layers * sum(inputs + outputs for inputs, outputs in in_and_out),
     )
+
+
+def _size(config: Mapping[str, Any], *keys: str) -> int:
+    """Return the first of these sizes that is a number; 0 if none is. Some models have one size per layer."""
+    return next((int(config[key]) for key in keys if isinstance(config.get(key), int)), 0)

@@ -14,11 +14,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ValidationError
+
 from rft.data.chat_templates import TEMPLATE_NAMES, shipped_template
 from rft.errors import ModelError
 from rft.models.architectures import TRIED, architecture_problems
 from rft.models.weight_files import INDEX, read_weights
 from rft.waiting import waiting
+from rft.wording import expectation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,6 +34,16 @@ _CONTENT = ("config.json", *_TOKENIZER, "*.safetensors")
 """Files that determine the output of a model: configuration, tokenizer and weights."""
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
+class _Config(BaseModel):
+    """The part of a model's `config.json` whose types rft relies on; Transformers and vLLM check the rest."""
+
+    model_type: str | None = None
+    architectures: list[str] | None = None
+    text_config: dict[str, Any] | None = None
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
 
 
 def locate(path: str) -> Path:
@@ -76,9 +89,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read a model's `config.json`.
 
     Raises:
-        ModelError: The file cannot be read, or contains no JSON object.
+        ModelError: The file cannot be read, or is not the configuration of a model.
     """
-    return _read_json(folder / "config.json")
+    config = _read_json(file := folder / "config.json")
+    try:
+        _Config.model_validate(config)
+    except ValidationError as error:
+        details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {expectation(item)}" for item in error.errors())
+        raise _error(f"{file} is not the configuration of a model: {details}; copy it again") from error
+    return config
 
 
 def load_tokenizer(folder: Path, chat_template: str | None, *, needs_template: bool = True) -> PreTrainedTokenizerBase:
@@ -154,7 +173,7 @@ def context_tokens(folder: Path) -> int:
     config = read_config(folder)
     for place in (config, config.get("text_config") or {}):
         for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len"):
-            if isinstance(tokens := place.get(name), int):
+            if isinstance(tokens := place.get(name), int) and tokens > 0:
                 return tokens
     raise _error(
         f"{folder / 'config.json'} does not contain the context length (max_position_embeddings), neither at "

@@ -17,6 +17,8 @@ from typing import Any
 INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
 """Limit of the format."""
+MAX_VALUES_PER_BYTE = 2
+"""The smallest types of the format have 4 bits."""
 
 _AGAIN = "copy or download it again"
 
@@ -150,4 +152,11 @@ def _read_header(path: Path) -> dict[str, Tensor] | str:
 
 
 def _tensor(entry: Mapping[str, Any]) -> Tensor:
-    return Tensor(str(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
+    """Return a tensor of a header. Raises ValueError if its bytes cannot hold it."""
+    (begin, end), shape = entry["data_offsets"], tuple(entry["shape"])
+    if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)):
+        raise ValueError(f"a size is no natural number: {entry}")
+    tensor = Tensor(str(entry["dtype"]), shape)
+    if tensor.num_values > MAX_VALUES_PER_BYTE * (end - begin):
+        raise ValueError(f"{end - begin} bytes cannot hold {tensor.dtype} values of shape {list(shape)}")
+    return tensor

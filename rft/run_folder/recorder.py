@@ -180,8 +180,16 @@ def refuse_output(folder: Path) -> None:
     """Refuse a folder that cannot hold a new run, as far as possible without writing.
 
     Raises:
-        OutputError: The folder already contains a run, is a file, is not writable, or its disk is nearly full.
+        OutputError: The folder already contains a run, is a file, cannot be reached or written, or its disk is nearly
+            full.
     """
+    try:
+        os.lstat(folder / CONFIG)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        problem = f"{folder} cannot be used: {getattr(error, 'strerror', None) or error}; choose another output_dir"
+        raise OutputError("output folder", [problem]) from error
     if (folder / CONFIG).exists() or (folder / METRICS).exists():
         problem = f"{folder} already holds a run; continue it with resume={folder}, or choose another output_dir"
         raise OutputError("output folder", [problem])

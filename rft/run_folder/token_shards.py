@@ -87,7 +87,7 @@ def read_shard(run_folder: Path, step: int) -> list[GradedGroup]:
         with safe_open(path, framework="numpy") as file:
             about: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type that numpy lacks
         raise LearnError(f"step {step} cannot be made again: {path} cannot be read: {error}") from error
     digest = about.pop(_SHA256, "")
     if digest != _digest(tensors, about) or about.get("step") != str(step):

@@ -20,7 +20,7 @@ import pytest
 
 pytest.importorskip("hypothesis")
 pytest.importorskip("ray")  # of rft.sampling
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graders.endpoint import Endpoint
@@ -34,7 +34,7 @@ from rft.sampling.stops import Stops
 from rft.sampling.vllm_client import VllmClient
 from rft.types import Policy, Rollout, Score, Split, StopReason, Task
 
-from .harness import as_json, cases, damaged, harmless, mutated
+from .harness import DEEP, as_json, cases, damaged, harmless, mutated
 
 URL = "http://localhost:1/v1"
 CHAT = {
@@ -110,9 +110,24 @@ class Reply:
     body: bytes
 
 
+PLAIN = {"content-type": "application/json"}
+
+
+def ok(value: Any) -> Reply:
+    """A reply with this JSON value."""
+    return Reply(200, PLAIN, as_json(value))
+
+
+def completion(**changes: Any) -> Reply:
+    """A reply of vLLM with these changes to its only choice."""
+    return ok(VLLM[0] | {"choices": [CHOICE | changes]})
+
+
+NESTED = Reply(200, PLAIN, DEEP[0])
+
+
 def replies(valid: list[Any]) -> st.SearchStrategy[Reply]:
     """Replies of a server. Statuses that the clients retry are missing: they only take time."""
-    plain = {"content-type": "application/json"}
     odd = [
         {"content-type": "text/plain; charset=nope"},
         {"content-encoding": "gzip"},
@@ -121,7 +136,7 @@ def replies(valid: list[Any]) -> st.SearchStrategy[Reply]:
     return st.builds(
         Reply,
         status=st.sampled_from([200] * 8 + [204, 302, 400, 401, 404]),
-        headers=st.sampled_from([plain] * 6 + odd),
+        headers=st.sampled_from([PLAIN] * 6 + odd),
         body=mutated(valid).map(as_json) | damaged([as_json(one) for one in valid]),
     )
 
@@ -209,6 +224,16 @@ CALLS: dict[str, Call] = {
 
 
 @cases(24, in_fuzz=700)
+@example(reply=NESTED, call="score")
+@example(reply=ok([]), call="base_model")
+@example(reply=ok({"data": ["m"]}), call="base_model")
+@example(reply=ok(VLLM[0] | {"choices": ["a"]}), call="score")
+@example(reply=completion(prompt_logprobs=[None, {"4": {"logprob": "high"}}]), call="score")
+@example(reply=completion(logprobs=None), call="score_last")
+@example(reply=completion(logprobs={"top_logprobs": []}), call="top_gap")
+@example(reply=completion(token_ids=["5", 2]), call="sample")
+@example(reply=completion(logprobs={"token_logprobs": [-0.5, float("nan")]}), call="sample")
+@example(reply=completion(text=None), call="sample")
 @given(reply=replies(VLLM), call=st.sampled_from(sorted(CALLS)))
 def test_replies_of_vllm_servers(reply: Reply, call: str) -> None:
     with answered_by(reply), harmless():
@@ -216,6 +241,9 @@ def test_replies_of_vllm_servers(reply: Reply, call: str) -> None:
 
 
 @cases(24, in_fuzz=700)
+@example(reply=NESTED, call="score")
+@example(reply=ok(SGLANG[2] | {"max_lora_rank": "8"}), call="base_model")
+@example(reply=ok(SGLANG[0] | {"text": None}), call="sample")
 @given(reply=replies(SGLANG), call=st.sampled_from(sorted(CALLS)))
 def test_replies_of_sglang_servers(reply: Reply, call: str) -> None:
     with answered_by(reply), harmless():
@@ -229,5 +257,8 @@ async def _called(client: ServerClient, call: str) -> None:
     except MALFORMED:
         assert call == "sample"
         return
+    if call == "sample":
+        assert isinstance(result.text, str) and all(type(token) is int for token in result.token_ids)
+        assert all(map(math.isfinite, result.logprobs))
     numbers = {"score": lambda: result, "score_last": lambda: result[:1], "top_gap": lambda: [result]}
     assert all(isinstance(number, float) for number in numbers.get(call, list)())

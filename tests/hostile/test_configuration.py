@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,15 +15,20 @@ import yaml
 
 pytest.importorskip("hypothesis")
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rft.api.run import Run
+from rft.config.adapter_settings import settings_of_run
+from rft.config.command_line import read_line
 from rft.config.commands import load_evaluation, load_training
 from rft.config.presets import conf_dir
 from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
 from rft.run_folder.checkpoint import described, last_checkpoint, list_checkpoints
+from rft.run_folder.completions import read_completions
+from rft.run_folder.recorder import refuse_output
 
-from .harness import PAYLOADS, as_json, cases, damaged, harmless, mutated, texts, values
+from .harness import DEEP, LONG, PAYLOADS, as_json, cases, damaged, harmless, mutated, texts, values
 
 QUICK = "experiment=quickstart"
 KEYS = [
@@ -104,7 +112,15 @@ def overrides(draw: st.DrawFn) -> str:
     return f"{sign}{key}={value}" if draw(st.integers(0, 9)) else f"{sign}{key}"
 
 
+@pytest.mark.filterwarnings("ignore:provider=hydra.searchpath")
 @cases(20, in_fuzz=500)
+@example(words=[LONG])
+@example(words=[f"{LONG}=1"])
+@example(words=[f"data={LONG}"])
+@example(words=[f"hydra.searchpath=[file:///{LONG}]", "sampler=fake"])
+@example(words=[f"resume={LONG}"])
+@example(words=[f"output_dir={LONG}", "or_resume=true"])
+@example(words=["experiment=**"])
 @given(words=st.lists(overrides(), max_size=3))
 def test_overrides(words: list[str]) -> None:
     with harmless():
@@ -125,19 +141,32 @@ def test_presets(text: str, head: str) -> None:
         load_training([f"hydra.searchpath=[file://{Path.cwd()}]", "experiment=mine"])
 
 
+@cache
+def run_configuration() -> dict[str, Any]:
+    """Configuration of a run without a grader file: one that a run folder names is code, and rft runs it."""
+    return load_training([QUICK], "run").model_dump() | {"graders": {"g": {"use": "exact"}}}
+
+
+@st.composite
+def saved_configurations(draw: st.DrawFn) -> bytes:
+    changed = draw(mutated([run_configuration()], ["loop", "seed", "graders", "storage", "output_dir"]))
+    return draw(damaged([yaml.dump(changed).encode("utf-8", "replace")]))
+
+
 @cases(20, in_fuzz=400)
-@given(data=st.data())
-def test_run_folders(data: st.DataObject) -> None:
-    saved = load_training([QUICK], "run").model_dump()
-    saved["graders"] = {"g": {"use": "exact"}}  # a grader file that a run folder names is code, and is run
-    changed = data.draw(mutated([saved], ["loop", "seed", "graders", "storage", "output_dir"]))
+@example(content=DEEP[0])
+@given(content=saved_configurations())
+def test_run_folders(content: bytes) -> None:
     Path("run").mkdir(exist_ok=True)
-    Path("run", "config.yaml").write_bytes(data.draw(damaged([yaml.dump(changed).encode("utf-8", "replace")])))
+    Path("run", "config.yaml").write_bytes(content)
     with harmless():
         load_training(["resume=run"])
+    with harmless():
+        settings_of_run(Path("run", "adapter"))
 
 
 @cases(40, in_fuzz=900)
+@example(config=DEEP[1], tensors=TENSORS)
 @given(
     config=mutated([ADAPTER], list(ADAPTER)).map(lambda one: json.dumps(one).encode())
     | damaged([json.dumps(ADAPTER).encode()]),
@@ -159,6 +188,24 @@ def test_names_that_would_leave_their_folder(name: str) -> None:
         assert Path(run.output_dir).resolve().is_relative_to(Path.cwd())
 
 
+READS: dict[str, Callable[[Path], object]] = {
+    "adapter": load_adapter,
+    "settings of an adapter's run": settings_of_run,
+    "run": Run,
+    "folder of a new run": refuse_output,
+    "completions": lambda path: read_completions(str(path), columns={}, phase=None),
+    "folder of presets": lambda path: read_line(["--config-dir", str(path)], "rft train"),
+}
+"""What reads a path that the user gives, besides overrides."""
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("path", [Path(LONG), Path("\x00")], ids=["long", "null"])
+def test_paths_that_no_file_has(read: Callable[[Path], object], path: Path) -> None:
+    with harmless():
+        read(path)
+
+
 @cases(15, in_fuzz=400)
 @given(adapter=st.sampled_from(["nope", "..", "/etc", "\x00", "run"]), test=texts())
 def test_evaluations(adapter: str, test: str) -> None:
@@ -166,16 +213,18 @@ def test_evaluations(adapter: str, test: str) -> None:
         load_evaluation([f"adapter='{adapter}'", f"data.test='{test}'", "graders.g.use=exact"])
 
 
-MARK = {"step": 2, "files": {"a.bin": {"bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}}}
+SEAL = {"bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}
+MARK = {"step": 2, "files": {"a.bin": SEAL}}
+OTHER_CONTENT = {"step": 2, "files": {"a.bin": SEAL | {"sha256": "0" * 64}}}
 
 
 @pytest.mark.filterwarnings("ignore:.*the line is damaged")
 @cases(20, in_fuzz=900)
+@example(mark=DEEP[1], lines=b"")
+@example(mark=as_json(MARK), lines=DEEP[1] + b"\n")
+@example(mark=as_json({"step": 2, "files": {"a.bin": SEAL | {"bytes": None}}}), lines=b"")
 @given(
-    mark=mutated([{"step": 2, "files": {"a.bin": {"bytes": 3, "sha256": "0" * 64}}}], ["step", "files", "bytes"]).map(
-        as_json
-    )
-    | damaged([b'{"step": 2}']),
+    mark=mutated([MARK, OTHER_CONTENT], ["step", "files", "bytes"]).map(as_json) | damaged([b'{"step": 2}']),
     lines=damaged([b'{"step": 1, "metrics": {}}\n{"step": 2, "metrics": {"a": 1.0}}\n']),
 )
 def test_checkpoints_and_metrics(mark: bytes, lines: bytes) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("hypothesis")
 import httpx
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rft.errors import ConfigError
@@ -21,7 +21,7 @@ from rft.grading import grader_problems, load_grader
 from rft.grading.foreign.openai_spec import SpecError, run
 from rft.grading.outbound.service import ServiceLimits, create_app
 
-from .harness import as_json, cases, damaged, harmless, mutated, texts, values
+from .harness import LONG, as_json, cases, damaged, harmless, mutated, texts, values
 
 CHECK = {
     "type": "string_check",
@@ -113,6 +113,7 @@ def test_openai_graders(spec: Any, formula: str | None, text: str, item: Any) ->
 
 
 @cases(30, in_fuzz=900)
+@example(entry={"use": f"{LONG}.py:grade"})
 @given(entry=mutated(ENTRIES, ENTRY_KEYS) | values(ENTRY_KEYS))
 def test_entries_of_graders(entry: Any) -> None:
     with harmless():
