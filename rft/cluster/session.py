@@ -20,11 +20,16 @@ from rft.cluster.own_ray import few_processes
 from rft.cluster.watch import RayProcess, own_processes, watched
 from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ClusterError, RayLost, WaitTimeout
+from rft.reliability.durable import free_mb
+from rft.reliability.limits import remedy_of_limit
 from rft.terminal.interrupt import listen_again
 from rft.waiting import blocking, in_thread, wait_for, waiting
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, Ray's processes listen on 127.0.0.1 only. This is Ray's default on other systems than Linux."""
+
+MIN_FREE_MB = 10.0
+"""Free space in Ray's temporary folder below which a start fails for lack of it, in millions of bytes."""
 
 STOP_S = 60.0
 """Deadline of Ray's end, which takes about a second."""
@@ -176,10 +181,27 @@ def _shut_down() -> None:
 @asynccontextmanager
 async def _own_ray(starting: Future[None], deadline_s: float) -> AsyncIterator[None]:
     """Wait until the Ray of this process has started, and watch its processes."""
-    await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=deadline_s)
+    try:
+        await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=deadline_s)
+    except WaitTimeout:
+        raise
+    except Exception as error:  # Ray raises errors of many types
+        raise ClusterError(f"Ray did not start: {_reason(error)}; {_remedy(error)}") from error
     listen_again()
     async with watched(own_processes()):
         yield
+
+
+def _remedy(error: Exception) -> str:
+    """Return what to do about a Ray that did not start."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if (limit := remedy_of_limit(error)) is not None:
+        return limit
+    if "AF_UNIX path length" in str(error):
+        return f"set RAY_TMPDIR to a folder with a shorter path than {folder}"
+    if (free := free_mb(Path(folder))) < MIN_FREE_MB:
+        return f"make room in {folder} ({free:.0f} MB free), or set RAY_TMPDIR to another folder"
+    return f"rft doctor checks this machine; Ray's logs are in {folder}/ray/session_latest/logs"
 
 
 def starts_ray(config: LocalClusterConfig | AttachClusterConfig) -> bool:

@@ -11,7 +11,7 @@ import ray
 from rft.cluster import own_ray, ray_session, session
 from rft.cluster.session import LOCAL, ray_ahead
 from rft.config.clusters import LocalClusterConfig
-from rft.errors import RayLost
+from rft.errors import ClusterError, RayLost
 
 
 class FakeRay:
@@ -57,10 +57,24 @@ def test_what_fails_in_the_block_is_raised_once_ray_is_stopped(fake: FakeRay) ->
     assert fake.done == ["started for 3", "stopped"]
 
 
-def test_a_ray_that_does_not_start_is_told_to_who_waits_for_it(fake: FakeRay) -> None:
-    fake.problem = RuntimeError("no room")
+@pytest.mark.parametrize(
+    ("problem", "free_mb", "remedy"),
+    [
+        (RuntimeError("the GCS failed"), 5000.0, "rft doctor checks this machine; .*/t/ray/session_latest/logs"),
+        (RuntimeError("the GCS failed"), 0.4, r"make room in /t \(0 MB free\), or set RAY_TMPDIR to another folder"),
+        (OSError("AF_UNIX path length cannot exceed 107 bytes"), 5000.0, "set RAY_TMPDIR to a folder with"),
+        (RuntimeError("can't start new thread"), 0.4, "raise the limit of processes and threads"),
+    ],
+)
+def test_a_ray_that_does_not_start(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch, problem: Exception, free_mb: float, remedy: str
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/t")
+    monkeypatch.setattr(session, "free_mb", lambda folder: free_mb)
+    fake.problem = problem
     fake.may_start.set()
-    with ray_ahead(LocalClusterConfig(), num_processes=3), pytest.raises(RuntimeError, match="no room"):
+    message = f"^Ray did not start: {problem}; {remedy}"
+    with ray_ahead(LocalClusterConfig(), num_processes=3), pytest.raises(ClusterError, match=message):
         asyncio.run(address())
 
 
