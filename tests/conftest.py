@@ -155,13 +155,14 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
         "num_threads": 1,
         "canaries": (),
     }
-    others = {"seed": 0, "chat_template": None}
+    others = {"seed": 0, "chat_template": None, "start_mode": "continue"}
     given = loop | sampler | facts | others | changes
     learner = {name: value for name, value in changes.items() if name not in {*loop, *sampler, *facts, *others}}
     run = RunConfig.model_validate(
         {
             "output_dir": str(run_folder),
             "seed": given["seed"],
+            "start_mode": given["start_mode"],
             "model": {"chat_template": given["chat_template"]},
             "data": {},
             "graders": {},

@@ -18,6 +18,7 @@ from rft.config.overrides import Overrides, to_words
 from rft.data.splits import TaskSets
 from rft.errors import ConfigError
 from rft.run.inputs import read_inputs, render_prompts
+from rft.run.merged_start import with_merged_start
 from rft.run.open_folder import open_recorder
 from rft.run.task_order import task_order
 from rft.run_folder.recorder import Recorder
@@ -94,10 +95,12 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
 
     refuse_early(config)
     inputs = read_inputs(config, needs_training_tasks=True, output=Path(config.output_dir))
+    console = make_console(quiet=quiet)
+    inputs = with_merged_start(config, inputs, console.print)
     with ray_ahead_for(config):
         prepared = render_prompts(inputs)
         recorder = open_recorder(config, prepared, ["rft.parts", *to_words(overrides)], None)
-        async with open_parts(config, prepared, Progress(make_console(quiet=quiet)).event) as opened:
+        async with open_parts(config, prepared, Progress(console).event) as opened:
             yield Parts(
                 sampler=RenewingSampler(fleet=opened.fleet, learner=opened.learner),
                 panel=opened.panel,

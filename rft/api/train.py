@@ -18,6 +18,7 @@ from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.overrides import Overrides, to_words
 from rft.run.inputs import read_inputs, render_prompts
+from rft.run.merged_start import with_merged_start
 from rft.run.open_folder import Start, open_recorder, start_of
 from rft.run.terminal import Terminal
 from rft.run_folder.results import nothing_left_to_do
@@ -78,10 +79,12 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
     def say(text: str) -> None:
         console.print(Text(text), soft_wrap=True)
 
+    # These runs need their folder before their inputs are read: it has the checkpoint, or the merged base model.
+    is_first = is_here or run.start_mode == "merge"
     with ExitStack() as held:
         lock = RunLock(folder, key="resume" if run.resume else "output_dir")
         start = Start()
-        if is_here:
+        if is_first:
             held.enter_context(lock)
             start = start_of(run, say=say, warn=warnings.append)
             if start.last_step and run.storage is None and (notice := nothing_left_to_do(run, start.last_step)):
@@ -93,10 +96,11 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
 
         refuse_early(run)
         inputs = read_inputs(run, needs_training_tasks=True, output=None if run.resume else folder)
+        inputs = with_merged_start(run, inputs, say)
         with ray_ahead_for(run):
             with counted(console, "checking prompts") as tell:
                 prepared = render_prompts(inputs, tell)
-            if not is_here:
+            if not is_first:
                 held.enter_context(lock)
                 start = start_of(run, say=say, warn=warnings.append)
             training = Training(

@@ -30,6 +30,8 @@ KEYS: dict[str, Any] = {
 ONLY_CHAT = ("model.chat_template", "model.chat_template_kwargs", "data.system")
 """Keys without effect under `data.format=raw`."""
 _TEMPLATE = "chat_template.jinja"
+START_MODEL = "start_model"
+"""Folder of a run with `start_mode=merge` that holds its base model."""
 
 
 def run_folder_of(path: Path) -> Path | None:
@@ -64,11 +66,18 @@ def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, An
     if os.path.isfile(folder / _TEMPLATE):
         settings["model.chat_template"] = str(folder / _TEMPLATE)
     base = _get(values, "model.path")
-    if isinstance(base, str) and base.startswith("embedded:"):
+    if run is not None and values.get("start_mode") == "merge":
+        settings["model.path"] = str(run / START_MODEL)
+    elif isinstance(base, str) and base.startswith("embedded:"):
         settings["model.path"] = base  # the adapter has the folder of the rft that trained it, which may be gone
     if (format or settings.get("data.format")) == "raw":
         return {key: value for key, value in settings.items() if key not in ONLY_CHAT}
     return settings
+
+
+def base_model_of_run(run: Path) -> str | None:
+    """Return `model.path` of a run folder's configuration; None if the folder has none."""
+    return None if run_folder_of(run) is None else _get(_read(run / "config.yaml"), "model.path")
 
 
 def with_settings_of_run(config: EvaluateConfig, given: Collection[str]) -> EvaluateConfig:

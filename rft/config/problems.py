@@ -29,7 +29,7 @@ from rft.errors import UsageError
 from rft.grading import grader_problems
 from rft.grading.outbound.guard import is_loopback
 from rft.grading.verdicts import FAILED, INCONCLUSIVE, Unaudited, unaudited, verdict_problems
-from rft.models.adapter_folder import find_adapter
+from rft.models.adapter_folder import find_adapter, whole_model
 from rft.models.base_model import refuse_place
 from rft.redaction import hide_in_words, revealed
 from rft.storage import address_problems
@@ -95,12 +95,17 @@ def place_problems(config: BaseModel) -> list[str]:
                 refuse_place(path)
             except UsageError as error:
                 problems += error.problems
-    if isinstance(config, RunConfig) and config.start is not None:
+    if isinstance(config, RunConfig) and config.start is not None and not starts_from_whole_model(config):
         try:
             find_adapter(Path(config.start))
         except UsageError as error:
             problems += error.problems
     return problems
+
+
+def starts_from_whole_model(run: RunConfig) -> bool:
+    """Whether a run starts from a run that trained all weights, whose result needs no merge."""
+    return run.start is not None and run.start_mode == "merge" and whole_model(Path(run.start)) is not None
 
 
 def evaluate_problems(config: EvaluateConfig) -> list[str]:
@@ -235,6 +240,8 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
 def _data_problems(run: RunConfig) -> list[str]:
     data = run.data
     problems = [] if run.model.path or run.start else [f"model.path is missing: {MODEL_PATH}"]
+    if run.start is None and run.start_mode != "continue":
+        problems.append(f"start_mode={run.start_mode}: there is no adapter to start from; give it in start")
     if data.train is None and not data.mixture:
         problems.append(f"data.train is missing: the training tasks, {TASK_FILE}")
     if data.validation is not None and data.validation_share > 0:

@@ -366,8 +366,11 @@ class RunConfig(Section):
     or_resume: bool = False
     """Whether to continue the run in `output_dir`, or else its copy, if it has begun; also as `--or-resume`."""
     start: str | None = None
-    """A run folder, adapter folder or checkpoint folder whose adapter this run trains further; null starts from the
-    base model. Results before the run, and the KL divergence, then refer to that adapter."""
+    """A run folder, adapter folder or checkpoint folder whose policy this run starts from; null starts from the base
+    model. Results before the run, and the KL divergence, then refer to that policy."""
+    start_mode: Literal["continue", "merge", "stack"] = "continue"
+    """Use of the adapter of `start`: `continue` trains it further; `merge` merges it into the base model, once, and
+    trains on the result; `stack` freezes it and trains a new adapter on top, and publishes the sum of both."""
     storage: str | None = None
     """Path or address for a copy of the run, any that fsspec supports, such as `s3://bucket/runs`. rft updates the copy
     after each checkpoint and at the end of the run; null makes no copy."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import safetensors.torch
@@ -24,12 +25,28 @@ def pack_adapter(model: Any, *, version: int, base_model_name: str) -> Adapter:
         base_model_name: Name of the base model in `adapter_config.json`.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    return adapter_of(tensors, published_config(model, base_model_name), version)
+
+
+def published_config(model: Any, base_model_name: str) -> dict[str, Any]:
+    """Return the `adapter_config.json` of the default adapter of a PEFT model. Arguments like `pack_adapter`."""
     config = model.peft_config["default"].to_dict()
     config |= {"inference_mode": True, "base_model_name_or_path": base_model_name}
     # The configuration contains sets and enums, which JSON cannot represent.
-    plain = json.loads(json.dumps(config, default=_plain))
-    data = safetensors.torch.save(tensors)
-    return Adapter(policy=Policy(version=version, fingerprint=fingerprint(data)), config=plain, tensors=data)
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=_plain))
+    return plain
+
+
+def adapter_of(tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], version: int) -> Adapter:
+    """Return an adapter with the fingerprint of its tensors.
+
+    Args:
+        tensors: By their names in PEFT's format; contiguous, in main memory.
+        config: PEFT's configuration.
+        version: Policy version of the weights.
+    """
+    data = safetensors.torch.save(dict(tensors))
+    return Adapter(policy=Policy(version=version, fingerprint=fingerprint(data)), config=config, tensors=data)
 
 
 def pack_model(model: Any, *, version: int, dtype: torch.dtype) -> FullWeights:

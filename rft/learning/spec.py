@@ -90,7 +90,7 @@ class LearnerSpec:
     canaries: tuple[tuple[int, ...], ...] = ()
     """`[N][L]` token ids, scored for every publication."""
     start: Adapter | None = None
-    """The adapter to train further, as version 0; None trains a new one."""
+    """The adapter that is version 0; `run.start_mode` says whether to train it further. None for the base model."""
     resume_from: Path | None = None
     """Checkpoint folder to resume from."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,21 @@ def continued(model: Any, start: Adapter, *, dropout: float) -> Any:
             raise LearnError(f"the adapter of start does not fit the base model: {why}") from error
 
 
+def refuse_other_weights(start: Adapter, model: Any, *, base_model_name: str) -> Adapter:
+    """Return the adapter of a PEFT model, packed as version 0, if it equals the start.
+
+    Raises:
+        LearnError: The model holds other weights than the start.
+    """
+    packed = pack_adapter(model, version=0, base_model_name=base_model_name)
+    if packed.policy != start.policy:
+        raise LearnError(
+            f"the learner starts from an adapter with the fingerprint {packed.policy.fingerprint}, but the adapter "
+            f"of start has {start.policy.fingerprint}: PEFT does not load all of its tensors unchanged"
+        )
+    return packed
+
+
 def disable_dropout_of_reference(model: Any) -> None:
     """Disable the dropout of TRL's frozen copy of the start, which would add noise to the KL divergence."""
     for module in model.modules():
@@ -61,14 +77,17 @@ class StartPolicy:
     """
 
     def __init__(self, start: Adapter, model: Any, *, base_model_name: str) -> None:
-        packed = pack_adapter(model, version=0, base_model_name=base_model_name)
-        if packed.policy != start.policy:
-            raise LearnError(
-                f"the learner starts from an adapter with the fingerprint {packed.policy.fingerprint}, but the adapter "
-                f"of start has {start.policy.fingerprint}: PEFT does not load all of its tensors unchanged"
-            )
-        self._adapter = packed
+        self._adapter = refuse_other_weights(start, model, base_model_name=base_model_name)
+        self._base_model_name = base_model_name
         self._weights = [parameter.detach().clone() for parameter in _trained(model)]
+
+    def hidden(self) -> AbstractContextManager[None]:
+        """Do nothing: the model behaves like the base model alone while its adapter is disabled."""
+        return nullcontext()
+
+    def pack(self, model: Any, *, version: int) -> Adapter:
+        """Pack the trained adapter. Arguments like `pack_adapter`."""
+        return pack_adapter(model, version=version, base_model_name=self._base_model_name)
 
     @torch.no_grad()
     def publication(self, model: Any, canaries: Sequence[Sequence[int]], base_canary_logprobs: Logprobs) -> Publication:

@@ -26,12 +26,13 @@ from rft.learning.pack_weights import pack_adapter, pack_model
 from rft.learning.publication_record import PublicationRecord
 from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import LearnerSpec
+from rft.learning.stacked_start import StackedStart
 from rft.learning.start_policy import StartPolicy, continued, disable_dropout_of_reference
 from rft.learning.trainer_thread import TrainerThread
 from rft.learning.trl_import import GRPOConfig
 from rft.learning.trl_seam import SteppedTrainer
 from rft.models.base_model import load_tokenizer
-from rft.types import Logprobs, Publication
+from rft.types import Adapter, FullWeights, Logprobs, Publication
 
 
 class TrlLearner:
@@ -52,13 +53,11 @@ class TrlLearner:
             # Beyond its share, the learner would take the memory of the engine on the same GPU, which then ends.
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
         model = _load_model(spec).to("cuda" if spec.on_gpu else "cpu")
-        self._start_policy: StartPolicy | None = None
         lora = spec.run.learner.lora
-        if spec.start is not None and lora is not None:
-            model = continued(model, spec.start, dropout=lora.dropout)
-            self._start_policy = StartPolicy(spec.start, model, base_model_name=spec.model_name)
+        model, self._start_policy = _with_start(spec, model)
+        is_continued = isinstance(self._start_policy, StartPolicy)
         tokenizer = load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False)
-        self._stepped = self._stepped_trainer(model, tokenizer, None if self._start_policy else _lora(lora))
+        self._stepped = self._stepped_trainer(model, tokenizer, None if is_continued else _lora(lora))
         disable_dropout_of_reference(self._stepped.trainer.model)
         self._base_canary_logprobs = self._start()
         self._guard = TrainingGuard(self._trained)
@@ -160,7 +159,8 @@ class TrlLearner:
             self._stepped.start(spec.resume_from)
         else:
             self._stepped.start(spec.resume_from)
-            with model.disable_adapter():  # after the start, which adds the autocast of training
+            is_hidden = self._start_policy.hidden() if self._start_policy else nullcontext()
+            with model.disable_adapter(), is_hidden:  # after the start, which adds the autocast of training
                 scores = score_canaries(model, spec.canaries)
         return scores
 
@@ -172,12 +172,18 @@ class TrlLearner:
     def _publication(self) -> Publication:
         model, spec = self._stepped.trainer.model, self._spec
         return Publication(
-            weights=pack_model(model, version=self.steps_done, dtype=getattr(torch, spec.dtype))
-            if spec.run.learner.lora is None
-            else pack_adapter(model, version=self.steps_done, base_model_name=spec.model_name),
+            weights=self._pack(model),
             canary_logprobs=score_canaries(model, spec.canaries, self._precision()),
             base_canary_logprobs=self._base_canary_logprobs,
         )
+
+    def _pack(self, model: Any) -> Adapter | FullWeights:
+        spec = self._spec
+        if spec.run.learner.lora is None:
+            return pack_model(model, version=self.steps_done, dtype=getattr(torch, spec.dtype))
+        if self._start_policy is not None:
+            return self._start_policy.pack(model, version=self.steps_done)
+        return pack_adapter(model, version=self.steps_done, base_model_name=spec.model_name)
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Return the autocast of training. Only float32 weights that are served in a coarser dtype need one."""
@@ -194,6 +200,22 @@ def _load_model(spec: LearnerSpec) -> Any:
     dtype = torch.float32 if spec.run.learner.lora is None else getattr(torch, spec.dtype)
     config = without_dropout(AutoConfig.from_pretrained(spec.model))
     return AutoModelForCausalLM.from_pretrained(spec.model, config=config, dtype=dtype)
+
+
+def _with_start(spec: LearnerSpec, model: Any) -> tuple[Any, StartPolicy | StackedStart | None]:
+    """Return the model with the adapter of the start, and the start; without one, the model as it is.
+
+    Raises:
+        LearnError: The adapter does not fit the base model.
+    """
+    lora, start = spec.run.learner.lora, spec.start
+    if start is None or lora is None:
+        return model, None
+    if spec.run.start_mode == "stack":
+        stacked = StackedStart(start, continued(model, start, dropout=0.0), base_model_name=spec.model_name)
+        return stacked.model, stacked
+    model = continued(model, start, dropout=lora.dropout)
+    return model, StartPolicy(start, model, base_model_name=spec.model_name)
 
 
 def without_dropout(config: Any) -> Any:

@@ -31,6 +31,8 @@ class RunFacts:
     """Longest prompt."""
     serve: Literal["adapter", "merged"]
     """How the samplers serve an adapter."""
+    rank_below: int = 0
+    """Rank of a frozen adapter below the trained one; samplers serve the sum of both."""
     learner_gpus: float
     """GPUs of each rank of the learner."""
     resting_gpus: float = 0.0
@@ -114,7 +116,7 @@ def _samplers(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[Proce
     of_samplers = SamplerFacts(
         config=run.sampler,
         dtype=run.model.weights_dtype(on_gpu=facts.sampler_gpus > 0),
-        lora_rank=run.learner.lora.rank if run.learner.lora and facts.serve == "adapter" else None,
+        lora_rank=run.learner.lora.rank + facts.rank_below if run.learner.lora and facts.serve == "adapter" else None,
         merges=run.learner.lora is not None and facts.serve == "merged",
         num_adapters=run.loop.staleness + 2,
         max_requests=facts.max_requests,

@@ -48,6 +48,9 @@ def find_adapter(path: Path) -> Path:
     if not os.path.exists(path):  # unlike Path.exists, it does not raise for names that are too long
         raise _error(f"{path} does not exist; name a run folder or an adapter folder")
     folder = path / "adapter" if (path / "adapter").is_dir() else path
+    if _is_upper_part(folder):
+        run = folder.parent.parent
+        raise _error(f"{path} holds only the upper one of two stacked adapters; use the adapter of the run: {run}")
     missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]
     if not missing:
         return folder
@@ -56,10 +59,18 @@ def find_adapter(path: Path) -> Path:
     raise _error(f"{path} is neither a run folder nor an adapter folder: it has no {' and no '.join(missing)}")
 
 
+def _is_upper_part(folder: Path) -> bool:
+    """Whether a folder is a checkpoint of a run with `start_mode=stack`, which has the frozen adapter elsewhere."""
+    origin = folder.absolute().parent.parent / "start" / "parent.json"
+    if folder.absolute().parent.name != "checkpoints" or not os.path.isfile(origin):
+        return False
+    return bool(json.loads(origin.read_text(encoding="utf-8")).get("mode") == "stack")
+
+
 def whole_model(path: Path) -> Path | None:
     """Return the `model` folder of a run that trained all weights; None for other paths."""
     model = path / "model"
-    return model if (model / "config.json").is_file() and not (path / "adapter").is_dir() else None
+    return model if os.path.isfile(model / "config.json") and not os.path.isdir(path / "adapter") else None
 
 
 def load_adapter(path: Path) -> Adapter:

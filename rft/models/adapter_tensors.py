@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping
 
 from rft.models.weight_files import Tensor
+from rft.types import Adapter
 
+PLAIN_INITS = (True, False, "gaussian", "eva", "orthogonal", "mica")
+"""Values of PEFT's `init_lora_weights` that keep the base model unchanged."""
 MAX_SHOWN = 3
 """Maximum number of modules in a message."""
 _PREFIX = "base_model.model."
@@ -51,6 +54,32 @@ def base_problem(tensors: bytes, base: Mapping[str, Tensor]) -> str:
         shown = ", ".join([*wrong[:MAX_SHOWN], *(["..."] if len(wrong) > MAX_SHOWN else [])])
         return f"{len(wrong)} of its {num_compared} tensors do not fit the base model: {shown}"
     return "" if num_compared else "the base model has none of its modules"
+
+
+def stack_problems(adapter: Adapter) -> list[str]:
+    """Return the reasons why no other adapter can be added to an adapter, one sentence each.
+
+    The sum of two adapters is an adapter if both are plain LoRA on linear layers.
+    """
+    config, (header, _) = adapter.config, _split(adapter.tensors)
+    reasons = [f"{name}={config[name]}" for name in ("use_dora", "lora_bias", "modules_to_save") if config.get(name)]
+    if (bias := config.get("bias", "none")) != "none":
+        reasons.append(f"bias={bias}")
+    if not is_plain_init(init := config.get("init_lora_weights", True)):
+        reasons.append(f"init_lora_weights={init}")
+    # TRL multiplies by the weights of lm_head directly, and would pass over an update that is not part of them.
+    is_linear = {name: name.endswith((".lora_A.weight", ".lora_B.weight")) for name in header}
+    others = [name for name, holds in is_linear.items() if not holds or ".lm_head." in name]
+    if others and not reasons:
+        reasons.append(f"tensors such as {others[0]}")
+    if not reasons:
+        return []
+    return [f"the adapter is more than LoRA on linear layers ({', '.join(reasons)}); use start_mode=merge"]
+
+
+def is_plain_init(init: bool | str) -> bool:
+    """Whether a value of PEFT's `init_lora_weights` keeps the base model unchanged. PiSSA, OLoRA, ... change it."""
+    return (init.lower() if isinstance(init, str) else init) in PLAIN_INITS
 
 
 def _split(tensors: bytes) -> tuple[dict[str, dict[str, list[int]]], bytes]:

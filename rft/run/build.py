@@ -40,15 +40,16 @@ def canaries(config: RunConfig | EvaluateConfig, prepared: Prepared) -> tuple[tu
     )
 
 
-def lora_rank(config: RunConfig | EvaluateConfig, adapter: Adapter | None = None) -> int | None:
+def lora_rank(config: RunConfig | EvaluateConfig, prepared: Prepared, adapter: Adapter | None = None) -> int | None:
     """Return the largest rank of the served adapters; None if all weights are trained.
 
     Args:
         config: Configuration of the run or evaluation.
+        prepared: Its inputs.
         adapter: The adapter of an evaluation.
     """
     if isinstance(config, RunConfig):
-        return config.learner.lora.rank if config.learner.lora else None
+        return config.learner.lora.rank + prepared.rank_below if config.learner.lora else None
     return served_rank(adapter)
 
 
@@ -104,7 +105,7 @@ def learner_spec(
         gpu_share=memory_share(place.shares, samplers_sleep=sizes.samplers_sleep),
         num_threads=place.shares.learner_threads,
         canaries=canaries(run, prepared) if score is None else score,
-        start=prepared.parent.adapter if prepared.parent else None,
+        start=prepared.parent.version_0 if prepared.parent else None,
         resume_from=resume_from,
     )
 

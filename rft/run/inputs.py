@@ -59,7 +59,7 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     """The base model's, with the chat template of the run."""
     parent: Parent | None = None
-    """The adapter that the run starts from; None for the base model."""
+    """The policy that the run starts from; None for the base model."""
     renderer: Renderer
     """From a task to the token ids of its prompt."""
     tasks: TaskSets
@@ -84,6 +84,11 @@ class Prepared:
         """Return the tasks measured before and after the run: the test tasks, or else the validation tasks."""
         return self.tasks.test or self.tasks.validation
 
+    @property
+    def rank_below(self) -> int:
+        """Return the rank of a frozen adapter below the trained one; 0 without one."""
+        return self.parent.rank_below if self.parent else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
@@ -98,7 +103,7 @@ class Inputs:
     tokenizer: PreTrainedTokenizerBase
     """The base model's, with the chat template of the run."""
     parent: Parent | None
-    """The adapter that the run starts from; None for the base model."""
+    """The policy that the run starts from; None for the base model."""
     tasks: TaskSets
     """All tasks, including those whose prompts are too long."""
     graders: tuple[LoadedGrader, ...]
@@ -183,7 +188,7 @@ def _try_on_first_tasks(
 
 
 def _read_parent(run: RunConfig, model: Path | None, reuse: Reuse, problems: list[str]) -> Parent | None:
-    """Return the adapter that the run starts from, or None; collect its problems."""
+    """Return the policy that the run starts from, or None; collect its problems."""
     parent = collect(problems, lambda: read_parent(run))
     if parent is not None and model is not None and run.learner.trains_a_model:
         problems += parent_problems(parent, model, _fingerprint(model, reuse))

@@ -73,6 +73,7 @@ def forecast_of(
         shape=read_shape(prepared.model),
         prompt_tokens=longest,
         serve=run.sampler.serving(read_config(prepared.model), dtype),
+        rank_below=prepared.rank_below,
         learner_gpus=learner_gpus,
         resting_gpus=resting_gpus,
         sampler_gpus=sampler_gpus,

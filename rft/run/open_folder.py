@@ -15,7 +15,7 @@ from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.redaction import hide_in_words, redacted
 from rft.run.inputs import Prepared
-from rft.run.parent import save_parent
+from rft.run.parent import merges_start, save_parent
 from rft.run.task_order import shares_of
 from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
 from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
@@ -135,7 +135,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
             method=run.learner.kind,
             seed=run.seed,
             command=hide_in_words(command, run.model_dump()),
-            base_model=run.model.path or "",
+            base_model=str(prepared.model) if merges_start(prepared.parent) else run.model.path or "",
             base_fingerprint=prepared.base.fingerprint,
             tasks={split: (source, of_split) for split, (source, of_split) in origins.items() if of_split},
             graders={

@@ -216,7 +216,7 @@ def _own_engines(
     what = " and the learner" if isinstance(config, RunConfig) else ""
     number = config.sampler.num_actors - place.num_late_samplers
     emit(PhaseStarted(text=f"starting {number} sampler(s){what}"))
-    rank = build.lora_rank(config, adapter)
+    rank = build.lora_rank(config, prepared, adapter)
     return build.engines(build.engine_spec(config, prepared, place, max_lora_rank=rank, sleeps=sleeps), place, emit)
 
 

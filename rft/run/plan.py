@@ -13,6 +13,13 @@ from rft.config.mixture import SPLITS, sources
 from rft.config.samplers.base import SamplerConfig
 from rft.wording import plural
 
+_START_MODES = {
+    "continue": "",
+    "merge": ", merged into the base model before the run",
+    "stack": ", frozen below the new adapter",
+}
+"""Descriptions of `start_mode`."""
+
 
 def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
     """Return the plan of a training run by name: batch sizes, tasks, parts and paths.
@@ -33,7 +40,7 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
     ]
     rows: dict[str, str | None] = {
         "base model": run.model.path,
-        **({"start": run.start} if run.start else {}),
+        **({"start": run.start + _START_MODES[run.start_mode]} if run.start else {}),
         "train on": named["train"],
         "validate on": named["validation"] or share,
         "test on": named["test"],

@@ -120,6 +120,17 @@ With vLLM:
 ```"""
 
 
+_STARTS = {
+    "continue": "The training continued the adapter {parent}. Results before the run, and a KL divergence, refer to "
+    "that adapter.",
+    "merge": "This base model is {base} with the policy {parent} merged into it. Results before the run, and a KL "
+    "divergence, refer to the merged model.",
+    "stack": "The training kept the adapter {parent}, of rank {rank}, frozen below a new one. The published adapter is "
+    "the sum of both. Results before the run, and a KL divergence, refer to the frozen adapter.",
+}
+"""The origin of a training, by `start_mode`."""
+
+
 def model_card(
     summary: Mapping[str, Any],
     config: Mapping[str, Any],
@@ -149,7 +160,7 @@ def model_card(
     git = manifest["git"]
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
-        title=f"{_last_name(path)}, fine-tuned with rft",
+        title=f"{_last_name(_merged(manifest).get('path', path))}, fine-tuned with rft",
         training="NOT TRAINED: written by `learner=fake`"
         if manifest["method"] == "fake"
         else "trained by supervised fine-tuning on demonstrations"
@@ -157,7 +168,7 @@ def model_card(
         else f"trained by reinforcement fine-tuning ({manifest['method'].upper()})",
         base_model=path,
         what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
-        use=_use(config, folder.absolute(), base_model),
+        use=_use(config, manifest, folder.absolute(), base_model),
         base_fingerprint=manifest["base_model"]["fingerprint"],
         start=_start(manifest),
         version=manifest["rft"],
@@ -220,7 +231,7 @@ def model_use(snippets: Snippets) -> str:
     )
 
 
-def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
+def _use(config: Mapping[str, Any], manifest: Mapping[str, Any], folder: Path, base_model: str) -> str:
     """Return the usage of a run's result, with prompts like those of training."""
     snippets = Snippets(
         folder=folder,
@@ -238,20 +249,32 @@ def _use(config: Mapping[str, Any], folder: Path, base_model: str) -> str:
         folder=shlex.quote(str(folder)),
         question=QUESTION,
         peft=snippets.peft(),
-        vllm=snippets.vllm_with_adapter(base_model, lora["rank"]),
+        vllm=snippets.vllm_with_adapter(base_model, lora["rank"] + _rank_below(manifest)),
     )
 
 
+def _rank_below(manifest: Mapping[str, Any]) -> int:
+    """Return the rank of the frozen adapter that the published one contains; 0 without one."""
+    start = manifest.get("start") or {}
+    return int(start["rank"]) if start.get("mode") == "stack" else 0
+
+
 def _start(manifest: Mapping[str, Any]) -> str:
-    """Return where the training began, if that was an adapter instead of the base model."""
+    """Return the origin of the training, unless it began from a plain base model."""
     start = manifest.get("start")
     if not start:
         return ""
     origin = f", step {start['step']} of a {start['method'].upper()} run" if start.get("method") else ""
-    return (
-        f"\n\nThe training continued the adapter `{start['path']}` (fingerprint `{start['fingerprint']}`{origin}). "
-        "Results before the run, and a KL divergence, refer to that adapter."
-    )
+    parent = f"`{start['path']}` (fingerprint `{start['fingerprint']}`{origin})"
+    merged = _merged(manifest)
+    base = f"`{merged['path']}` (fingerprint `{merged['fingerprint']}`)" if merged else ""
+    return "\n\n" + _STARTS[start["mode"]].format(parent=parent, base=base, rank=start.get("rank"))
+
+
+def _merged(manifest: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return path and fingerprint of the base model before a merge with the parent; empty without a merge."""
+    start = manifest.get("start") or {}
+    return dict(start.get("merged", {}).get("base_model", {}))
 
 
 def _tags(method: str) -> list[str]:

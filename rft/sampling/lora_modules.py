@@ -10,10 +10,9 @@ from typing import Any
 import safetensors.torch
 
 from rft.errors import SyncError
+from rft.models.adapter_tensors import is_plain_init
 from rft.types import Adapter
 
-PLAIN_INITS = (True, False, "gaussian", "eva", "orthogonal", "mica")
-"""Values of PEFT's `init_lora_weights` that keep the base model unchanged; others (PiSSA, OLoRA, ...) change it."""
 _PREFIX = "base_model.model."
 
 
@@ -87,7 +86,7 @@ def adapter_problems(config: Mapping[str, Any], *, merged: bool, max_rank: int |
     """
     problems = []
     init = config.get("init_lora_weights", True)
-    if (init.lower() if isinstance(init, str) else init) not in PLAIN_INITS:
+    if not is_plain_init(init):
         problems.append(
             f"init_lora_weights={init} changes the base model, but the samplers keep the original; train with true, or "
             "convert the adapter with PEFT's path_initial_model_for_weight_conversion"

@@ -84,6 +84,12 @@ def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[P
     Raises:
         UsageError: Contains all problems of all runs, each once, with the numbers of its trials.
     """
+    if merging := next((run for run in runs if run.start_mode == "merge"), None):
+        problem = (
+            f"start_mode=merge: each trial of a sweep would merge the same model; merge it once: rft merge "
+            f"adapter={merging.start} output_dir=merged, then model.path=merged without start"
+        )
+        raise UsageError("the sweep cannot start", [problem])
     shared = reuse or Reuse()
     return for_each_trial(
         runs, lambda number: prepare(runs[number], needs_training_tasks=True, reuse=shared), UsageError

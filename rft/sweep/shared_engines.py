@@ -83,11 +83,11 @@ class SharedEngines:
     """
 
     def __init__(self, inputs: Sequence[tuple[RunConfig, Prepared]], *, parallel: int, are_all: bool) -> None:
-        self._sharing: dict[str, list[RunConfig]] = {}
+        self._sharing: dict[str, list[tuple[RunConfig, Prepared]]] = {}
         """Sharing trials by key."""
         for run, prepared in inputs:
             if why_alone(run, prepared) is None:
-                self._sharing.setdefault(sharing_key(run, prepared), []).append(run)
+                self._sharing.setdefault(sharing_key(run, prepared), []).append((run, prepared))
         self._parallel = parallel
         to_come = Counter({key: len(runs) for key, runs in self._sharing.items()})
         self._to_come = to_come if are_all else None
@@ -144,7 +144,7 @@ class SharedEngines:
 
     async def _start(self, run: RunConfig, prepared: Prepared, key: str, shared_ray: SharedRay) -> Shared:
         run = run.model_copy(update={"sampler": run.sampler.shared()})
-        sharing = [run, *self._sharing.get(key, ())]
+        sharing = [(run, prepared), *self._sharing.get(key, ())]
         stack = AsyncExitStack()
         try:
             place = await stack.enter_async_context(
@@ -158,11 +158,11 @@ class SharedEngines:
                 )
             )
             spec = build.engine_spec(
-                run, prepared, place, max_lora_rank=max(build.lora_rank(one) or 0 for one in sharing)
+                run, prepared, place, max_lora_rank=max(build.lora_rank(*trial) or 0 for trial in sharing)
             )
             spec = replace(
                 spec,
-                staleness=max(one.loop.staleness for one in sharing),
+                staleness=max(one.loop.staleness for one, _ in sharing),
                 # Consecutive trials still share: the base model stays loaded for the next one.
                 num_runs=max(2, self._parallel),
                 max_requests=spec.max_requests * self._parallel,

@@ -63,6 +63,29 @@ def test_settings_that_contradict_the_adapter_are_refused_together(load: Callabl
         load("learner.lora=null")
 
 
+def test_a_merged_start_has_no_say_about_the_new_adapter(load: Callable[..., Any], adapter: Path) -> None:
+    run = load("model.path=null", "start_mode=merge", "learner.lora.rank=2")
+    assert (run.model.path, run.learner.lora.rank) == ("embedded:tiny", 2)
+    assert load("start_mode=merge", "learner.lora=null").learner.lora is None
+    with pytest.raises(ConfigError, match="start_mode=merge: there is no adapter to start from; give it in start"):
+        load_training([*QUICK, "start_mode=merge"], "/nowhere")
+
+
+def test_a_stack_needs_an_engine_that_serves_the_sum_of_both_ranks(load: Callable[..., Any], adapter: Path) -> None:
+    limited = ("start_mode=stack", "sampler.serve=adapter", "sampler.engine.max_lora_rank=16")
+    assert load(*limited, "learner.lora.rank=12").learner.lora.rank == 12
+    with pytest.raises(ConfigError) as refused:
+        load(*limited, "learner.lora.rank=13")
+    assert list(refused.value.problems) == [
+        f"start_mode=stack: the adapter of start={adapter} has rank 4 and the new one learner.lora.rank=13, so "
+        "samplers serve rank 17, above the limit of 16; lower learner.lora.rank, raise the limit "
+        "(sampler.engine.max_lora_rank), or use sampler.serve=merged or start_mode=merge, which need none"
+    ]
+    assert load("start_mode=stack", "sampler.serve=merged", "learner.lora.rank=512").learner.lora.rank == 512
+    with pytest.raises(ConfigError, match="trains an adapter on top of another, and this learner trains all weights"):
+        load("start_mode=stack", "learner.lora=null")
+
+
 def test_a_start_that_is_gone_is_reported_with_everything_else(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     with pytest.raises(ModelError, match="gone does not exist"):

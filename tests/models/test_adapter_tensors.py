@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from rft.models.adapter_tensors import base_problem, without_metadata
+from rft.models.adapter_tensors import base_problem, stack_problems, without_metadata
 from rft.models.weight_files import Tensor
+from rft.types import Adapter, Policy
 
 MODULE = "base_model.model.layers.0.q_proj"
 ADAPTER = safetensors.numpy.save(
@@ -40,3 +43,26 @@ def test_metadata_does_not_change_the_bytes() -> None:
 )
 def test_an_adapter_of_another_base_model(base: dict[str, Tensor], problem: str) -> None:
     assert base_problem(ADAPTER, base) == problem
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({}, ""),
+        ({"use_rslora": True, "rank_pattern": {"q_proj": 1}}, ""),
+        ({"use_dora": True, "bias": "all"}, "use_dora=True, bias=all"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights=pissa"),
+    ],
+)
+def test_only_plain_lora_can_be_stacked(config: dict[str, Any], reason: str) -> None:
+    adapter = Adapter(policy=Policy(version=0, fingerprint="x"), config=config, tensors=ADAPTER)
+    expected = [f"the adapter is more than LoRA on linear layers ({reason}); use start_mode=merge"] if reason else []
+    assert stack_problems(adapter) == expected
+
+
+def test_an_adapter_on_the_output_layer_cannot_be_stacked() -> None:
+    tensors = safetensors.numpy.save(
+        {f"base_model.model.lm_head.lora_{side}.weight": np.ones((2, 2), dtype=np.float32) for side in "AB"}
+    )
+    (problem,) = stack_problems(Adapter(policy=Policy(version=0, fingerprint="x"), config={}, tensors=tensors))
+    assert "(tensors such as base_model.model.lm_head.lora_A.weight)" in problem

@@ -29,6 +29,7 @@ from rft.run.memory import (
 
 PREPARED: Any = SimpleNamespace(
     longest_row_tokens=0,
+    rank_below=0,
     model=EMBEDDED_MODELS["embedded:tiny"],
     longest_prompt_tokens=72,
     tasks=SimpleNamespace(train=[1] * 8, validation=[], test=[]),

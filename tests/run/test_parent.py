@@ -18,6 +18,7 @@ from rft.errors import ModelError, UsageError
 from rft.learning.fake import FakeLearner
 from rft.models.base_model import EMBEDDED_MODELS
 from rft.models.weight_files import read_weights
+from rft.run.build import lora_rank
 from rft.run.inputs import prepare
 from rft.run.open_folder import manifest_of
 from rft.run.parent import parent_warnings, read_parent, save_parent
@@ -92,8 +93,9 @@ def test_the_parent_is_the_step_that_led_to_its_weights(
     path = folder if name == "adapter" else folder / name
     parent = read_parent(run_of(start=path))
     assert parent is not None
+    assert parent.version_0 == parent.adapter is not None
     assert parent.adapter.policy == Policy(version=0, fingerprint=fingerprint(tensors()))
-    assert parent.adapter.tensors == tensors()
+    assert (parent.adapter.tensors, parent.rank_below) == (tensors(), 0)
     assert parent.origin == {
         "path": str(path),
         "mode": "continue",
@@ -105,6 +107,36 @@ def test_the_parent_is_the_step_that_led_to_its_weights(
         "start": {"path": "earlier"},
     }
     assert read_parent(run_of()) is None
+
+
+def test_a_stacked_parent_adds_its_rank_to_each_published_adapter(
+    write: Callable[..., Path], run_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = write()
+    (folder / "manifest.json").unlink()
+    run = run_of(start=folder, start_mode="stack")
+    prepared = prepare(run, needs_training_tasks=True)
+    assert prepared.parent is not None
+    assert (prepared.rank_below, prepared.parent.origin["rank"]) == (2, 2)
+    assert lora_rank(run, prepared) == 4
+    manifest = manifest_of(run, prepared, ["rft", "train"])
+    card = model_card({"steps": 1, "eval": {}}, run.model_dump(), manifest, folder=folder, base_model="some/model")
+    kept = f"The training kept the adapter `{folder}` (fingerprint `{fingerprint(tensors())}`), of rank 2, frozen"
+    assert kept in card
+    assert "max_lora_rank=8" in card  # vLLM accepts 1, 8, 16, ...
+
+    dora = json.dumps(CONFIG | {"use_dora": True})
+    (folder / "adapter" / "adapter_config.json").write_text(dora)
+    with pytest.raises(UsageError, match=r"more than LoRA on linear layers \(use_dora=True\); use start_mode=merge"):
+        prepare(run, needs_training_tasks=True)
+
+
+def test_a_checkpoint_of_stacked_adapters_is_no_adapter(write: Callable[..., Path], run_of: Callable[..., Any]) -> None:
+    folder = write("checkpoints/checkpoint-2")
+    (folder / "start").mkdir()
+    (folder / "start" / "parent.json").write_text('{"mode": "stack"}')
+    with pytest.raises(ModelError, match="holds only the upper one of two stacked adapters"):
+        read_parent(run_of(start=folder / "checkpoints" / "checkpoint-2"))
 
 
 def test_weights_that_no_step_of_the_run_led_to_are_refused(

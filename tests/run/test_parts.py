@@ -20,7 +20,9 @@ from rft.run import parts
 from rft.run.parts import SharedRay, open_parts
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
-PREPARED: Any = SimpleNamespace(model="model", base=SimpleNamespace(fingerprint="base"), graders=(), rows=None)
+PREPARED: Any = SimpleNamespace(
+    model="model", base=SimpleNamespace(fingerprint="base"), graders=(), rows=None, rank_below=0
+)
 
 FAKE_SPEC = SimpleNamespace(place=SimpleNamespace(on_gpu=False), canaries=())
 SIZES = Sizes(completions_per_micro_batch=1)

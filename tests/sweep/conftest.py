@@ -30,6 +30,7 @@ class StandIn:
     model: Path
     base: Policy
     context_tokens: int
+    rank_below: int = 0
 
 
 INPUTS = StandIn(

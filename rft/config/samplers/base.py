@@ -80,6 +80,11 @@ class SamplerConfig(Section):
         """Number of GPUs that one engine spans; 0 if it uses none."""
         return 1
 
+    @property
+    def max_served_rank(self) -> int | None:
+        """Highest rank of an adapter that the engine serves; None without a limit, or with an unknown one."""
+        return None
+
     def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
         """Return the problems of these settings in a training run, one sentence each.
 

@@ -58,6 +58,13 @@ class VllmSamplerConfig(ModelSamplerConfig):
         """Number of GPUs that one engine spans: tensor times pipeline parallelism."""
         return int(self.engine.get("tensor_parallel_size") or 1) * int(self.engine.get("pipeline_parallel_size") or 1)
 
+    @property
+    def max_served_rank(self) -> int | None:
+        """The `max_lora_rank` of the engine, or the highest that vLLM accepts; None if adapters are merged."""
+        if self.serve == "merged":
+            return None
+        return int(self.engine.get("max_lora_rank") or LORA_RANKS[-1])
+
     def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
         """Refuse settings that do not fit the run's adapters or its staleness."""
         return [*self._sleep_problems(staleness), *self._adapter_problems(lora, staleness)]
