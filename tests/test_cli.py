@@ -93,7 +93,8 @@ def test_help_of_a_command_names_presets_and_keys(rft: Rft, command: str) -> Non
     assert out.startswith(f"rft {command}: ")
     for key in ("sampler.max_completion_tokens=256", "sampler.stall_timeout_s=300.0", "grading.max_fault_share=0.1"):
         assert f"\n  {key} " in out
-    for presets in ("data         chain_sum, gsm8k", "sampler      fake, server, sglang_server, transformers, vllm"):
+    samplers = "fake, server, sglang_server, transformers, vllm"
+    for presets in ("data         chain_sum, families, gsm8k", f"sampler      {samplers}"):
         assert f"\n  {presets}\n" in out
 
 

@@ -59,7 +59,7 @@ def test_hydras_own_config_dir_is_searched_for_presets_too(tmp_path: Path) -> No
     search = f"hydra.searchpath=['file://{tmp_path}']"
     assert train(search, "data=mine").data.train == "mine.jsonl"
     assert problems(search, "data=minee")[0] == (
-        "data=minee: unknown preset (did you mean mine?); available: chain_sum, gsm8k, mine"
+        "data=minee: unknown preset (did you mean mine?); available: chain_sum, families, gsm8k, mine"
     )
 
 
@@ -180,7 +180,7 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
             "vllm",
         ),
         ("sampler=null", "sampler=null: unknown preset; available: fake, server, sglang_server, transformers, vllm"),
-        ("data=gsm9k", "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, gsm8k"),
+        ("data=gsm9k", "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, families, gsm8k"),
         (
             "learner=3",
             "learner=3: unknown preset; available: dapo, dr_grpo, fake, gmpo, grpo, gspo, ppo, raft, "
