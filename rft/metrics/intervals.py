@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import NormalDist, fmean, stdev
 from typing import Any
@@ -154,6 +154,49 @@ def mean_of_estimates(estimates: Sequence[Estimate]) -> Estimate:
         ci95 = mean - below, mean + above
     caveat = next((each.caveat for each in estimates if each.caveat), None)
     return Estimate(mean=mean, ci95=ci95, n=sum(each.n for each in estimates), caveat=caveat)
+
+
+def mean_difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
+    """Estimate the mean of `after` minus the mean of `before`, two samples without pairs (Welch 1947).
+
+    Args:
+        before: At least one value.
+        after: At least one value. With fewer than two values in a sample there is no interval.
+
+    Returns:
+        The estimate; `n` counts the values of both samples.
+
+    Raises:
+        ValueError: A sample is empty, or a value is not finite.
+    """
+    _check(before)
+    _check(after)
+    mean, n = fmean(after) - fmean(before), len(before) + len(after)
+    if min(len(before), len(after)) < 2:
+        return Estimate(mean=mean, ci95=None, n=n)
+    one, other = (stdev(sample) ** 2 / len(sample) for sample in (before, after))
+    total = one + other
+    if total == 0:
+        return Estimate(mean=mean, ci95=(mean, mean), n=n)
+    freedom = total**2 / (one**2 / (len(before) - 1) + other**2 / (len(after) - 1))
+    half_width = _student(max(1, int(freedom + ROUNDING)) + 1) * math.sqrt(total)
+    return Estimate(mean=mean, ci95=(mean - half_width, mean + half_width), n=n)
+
+
+def simultaneous(one: Estimate, *, num_comparisons: int) -> Estimate:
+    """Widen an interval so that it holds although its comparison was chosen among several (Bonferroni).
+
+    Each end moves away from the mean by the ratio of the normal quantiles.
+
+    Args:
+        one: The chosen estimate.
+        num_comparisons: Number of estimates to choose from, at least 1.
+    """
+    if one.ci95 is None:
+        return one
+    factor = NormalDist().inv_cdf(1 - 0.025 / num_comparisons) / Z
+    low, high = (one.mean + factor * (end - one.mean) for end in one.ci95)
+    return replace(one, ci95=(low, high))
 
 
 def _check(values: Sequence[float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -11,7 +11,26 @@ def recorded_by_task(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[st
     """Return the mean of the metric over each task's completions, like `Evaluation.by_task`, from rollouts.jsonl."""
     values: dict[str, list[float]] = {}
     for line in lines:
-        value = line["reward"] if metric == "reward" else line["scores"][metric]["value"]
-        if value is not None:
-            values.setdefault(line["task_id"], []).append(value)
+        _add(values, line, metric)
+    return _means(values)
+
+
+def recorded_measurements(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[int | str, dict[str, float]]:
+    """Return values like `recorded_by_task` for `before`, for `after`, and for each validation by its step."""
+    values: dict[int | str, dict[str, list[float]]] = {}
+    for line in lines:
+        phase = line["phase"]
+        if phase in ("before", "after", "validation"):
+            _add(values.setdefault(line["step"] if phase == "validation" else phase, {}), line, metric)
+    return {measurement: _means(by_task) for measurement, by_task in values.items()}
+
+
+def _add(values: dict[str, list[float]], line: Mapping[str, Any], metric: str) -> None:
+    """Add the metric of a completion to those of its task, unless it is missing."""
+    value = line["reward"] if metric == "reward" else line["scores"][metric]["value"]
+    if value is not None:
+        values.setdefault(line["task_id"], []).append(value)
+
+
+def _means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {task_id: statistics.fmean(of_task) for task_id, of_task in values.items()}

@@ -10,18 +10,22 @@ from typing import Any
 from rft.config import RunConfig
 from rft.config.mixture import graders_by_family
 from rft.metrics.families import family_results
+from rft.metrics.fit import fit_of, training_curve
 from rft.metrics.held_out import graders_of, metric_bounds
 from rft.metrics.intervals import estimate, paired_difference
 from rft.metrics.retention_guard import RetentionGuard
 from rft.run_folder.best_step import BestStep
 from rft.run_folder.model_card import model_card
-from rft.run_folder.recorded_scores import recorded_by_task
+from rft.run_folder.recorded_scores import recorded_measurements
 from rft.run_folder.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
 from rft.run_folder.result_folders import save_adapter, save_model
 from rft.run_folder.retention_file import retention_of
 from rft.run_folder.summary import build_summary
 from rft.types import Adapter, FullWeights
 from rft.wording import plural
+
+RESULTS = ("adapter", "model")
+"""Folders of a run with its result, of which it writes one."""
 
 
 def summarize(
@@ -87,11 +91,12 @@ def summary_of(
         wall_s: Duration of the run, seconds.
     """
     metric = evaluation["metric"]
-    before = recorded_by_task(read_rollouts(folder, "before"), metric)
-    after = recorded_by_task(read_rollouts(folder, "after"), metric)
+    measured = recorded_measurements(read_rollouts(folder), metric)
+    before, after = (measured.pop(phase, {}) for phase in ("before", "after"))
     bounds = metric_bounds(graders, metric, families)
+    lines = read_metrics(folder)
     summary = build_summary(
-        read_metrics(folder),
+        lines,
         status=status,
         wall_s=wall_s,
         before=estimate(list(before.values()), bounds=bounds) if before else None,
@@ -106,6 +111,11 @@ def summary_of(
     )
     if families:
         summary["families"] = family_results(before, after, metric=metric, graders=graders, families=families)
+    by_step = {step: values for step, values in measured.items() if isinstance(step, int)}
+    if by_step and before and split == "validation":
+        by_step[0] = before
+    fit = fit_of(by_step, training_curve(lines, metric), bounds=bounds)
+    summary["fit"] = None if fit is None else fit.to_json()
     return summary
 
 
@@ -128,7 +138,9 @@ def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
         last_step: The step of the run's last checkpoint.
     """
     file = Path(run.output_dir) / SUMMARY
-    is_finished = file.is_file() and json.loads(file.read_text())["status"] == "finished"
+    # The result follows the summary: a run that was killed in between writes it when it is resumed.
+    has_result = any((Path(run.output_dir) / name).is_dir() for name in RESULTS)
+    is_finished = has_result and file.is_file() and json.loads(file.read_text())["status"] == "finished"
     is_over = BestStep(Path(run.output_dir), run.evaluation.patience).is_over
     guard = guard_of(run)
     guard.read(read_metrics(Path(run.output_dir)))

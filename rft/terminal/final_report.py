@@ -90,6 +90,8 @@ def final_report(
     """
     console.print()
     _print_results(console, summary)
+    if fit := summary.get("fit"):
+        _print_text(console, fit["text"])
     _print_samples(console, samples)
     if summary["syncs"]:
         proved, syncs = summary["syncs_proved"], summary["syncs"]

@@ -120,6 +120,11 @@ def test_a_caveat_stands_below_the_table() -> None:
     assert "\nafter - before: the scores are skewed\nbetter: " in printed(summary(difference=doubted))
 
 
+def test_the_page_says_how_the_run_fits() -> None:
+    text = "overfit from step 40: since then validation -0.300 [-0.400, -0.200]"
+    assert f"\n{text}\n" in printed(summary() | {"fit": {"text": text}})
+
+
 def test_no_measurement_is_said_to_be_none() -> None:
     assert "no held-out measurement" in printed(summary(before=None, after=None, difference=None))
 
