@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rft.config.catalog import SCHEMAS, command_of
+from rft.config.catalog import RECEIVERS, SCHEMAS, command_of
 from rft.config.reference import Part, reference
 
 FILE = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -42,8 +42,8 @@ def _reference() -> Iterator[str]:
             yield from _part(part)
         if same:
             yield f"As in `rft train`: {', '.join(f'`{section}`' for section in same)}.\n\n"
-        if config_name == "sweep":
-            yield "All other keys are those of `rft train`, and every trial receives them.\n\n"
+        if receiver := RECEIVERS.get(config_name):
+            yield f"All other keys are those of `rft train`, and all {receiver} receive them.\n\n"
 
 
 def _part(part: Part) -> Iterator[str]:

@@ -6,8 +6,9 @@ Run it from the repository root::
 
 Each line of ``<output>/<family>/<split>.jsonl`` is one task: ``messages`` (the question as reasoning-gym words it),
 ``answer`` (its gold answer) and ``metadata`` (what reasoning-gym's own scorer needs, with ``source_dataset``).
-No question occurs twice, within a split or across splits. The seeds are fixed: the same version of reasoning-gym
-writes the same bytes. Every row is read back from its file and scored, so a row that cannot be graded is never left.
+No question occurs twice, within a split or across splits. ``demonstrations.jsonl`` holds the first tasks of train with
+``completion``: the answer, worked out first. The seeds are fixed: the same version of reasoning-gym writes the same
+bytes. Every row is read back from its file and scored, so a row that cannot be graded is never left.
 """
 
 import argparse
@@ -16,9 +17,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-from embedded_skills import EMBEDDED, FAMILIES, Family, draw, read_rows, score
+from embedded_skills import EMBEDDED, FAMILIES, WORK, Family, draw, read_rows, score
+from embedded_tokenizer import END_THINK, THINK
 
 SPLITS = ("train", "validation", "test")
+NUM_DEMONSTRATIONS = 64
 TASK_SEED = 1_000_000
 
 
@@ -35,6 +38,15 @@ def make_rows(family: Family) -> list[dict[str, Any]]:
     shuffled = list(rows.values())
     random.Random(TASK_SEED).shuffle(shuffled)
     return shuffled
+
+
+def write_demonstrations(folder: Path, family: Family) -> None:
+    """Write the first training tasks of a family with a worked answer."""
+    lines = []
+    for row in read_rows(folder / "train.jsonl")[:NUM_DEMONSTRATIONS]:
+        completion = f"{THINK}{WORK[family.name](row['metadata'])}{END_THINK}{row['answer']}"
+        lines.append(json.dumps({**row, "completion": completion}, ensure_ascii=True) + "\n")
+    (folder / "demonstrations.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def check(folder: Path) -> None:
@@ -63,6 +75,7 @@ def main() -> None:
             lines = [json.dumps(next(rows), ensure_ascii=True) + "\n" for _ in range(size)]
             (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
             print(f"{family.name}/{split}.jsonl: {size} tasks, {sum(map(len, lines)) / 1000:.0f} kB")
+        write_demonstrations(folder, family)
         check(folder)
 
 

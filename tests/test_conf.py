@@ -7,11 +7,14 @@ import pytest
 import yaml
 
 from rft.config.commands import load_evaluation, load_grading, load_training
-from rft.config.presets import conf_dir
+from rft.config.pipeline import read_pipeline
+from rft.config.presets import conf_dir, lists_stages
 from rft.errors import ConfigError
 
 CONF = conf_dir()
-EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+ALL = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+PIPELINES = [name for name in ALL if lists_stages(name, [CONF])]
+EXPERIMENTS = [name for name in ALL if name not in PIPELINES]
 PRESETS = sorted(
     f"{file.parent.name}={file.stem}"
     for file in CONF.glob("*/*.yaml")
@@ -32,6 +35,12 @@ def test_an_experiment_has_no_problem(experiment: str, kinds: tuple[str, ...]) -
     run = load_training(words)
     assert run.name == experiment, "so that its runs are found under its own name"
     assert run.model.path
+
+
+@pytest.mark.parametrize("experiment", PIPELINES)
+def test_a_pipeline_has_no_problem(experiment: str) -> None:
+    stages = read_pipeline([f"experiment={experiment}"]).stages
+    assert {load_training(stage.words).name for stage in stages} == {experiment}
 
 
 @pytest.mark.parametrize("preset", PRESETS)

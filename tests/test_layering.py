@@ -38,7 +38,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.cluster",),
         ("rft.run",),
         ("rft.api",),
-        ("rft.sweep", "rft.doctor"),
+        ("rft.sweep", "rft.pipeline", "rft.doctor"),
         ("rft.commands",),
         ("rft.cli",),
     ),

@@ -40,6 +40,7 @@ GRADERS = ("exact", "numeric", "pattern", "length", "reasoning_gym_score")
 LIGHT_COMMANDS = (
     "train",
     "sweep",
+    "pipeline",
     "check",
     "evaluate",
     "merge",

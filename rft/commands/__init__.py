@@ -53,6 +53,7 @@ COMMANDS = (
     Command(name="check", summary="check everything that a training run needs, without starting it"),
     Command(name="sweep", summary="search for good settings with many runs"),
     Command(name="evaluate", summary="measure a base model or an adapter on a task file"),
+    Command(name="pipeline", summary="train in stages, each from the result of the one before"),
     Command(
         name="sample",
         summary="try a base model or an adapter on a prompt",

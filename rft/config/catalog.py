@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rft.config.fields import Section
+from rft.config.pipeline_config import PipelineConfig
 from rft.config.schema import (
     AuditConfig,
     EvaluateConfig,
@@ -18,6 +19,7 @@ from rft.config.schema import (
 SCHEMAS: Mapping[str, type[Section]] = {
     "train": RunConfig,
     "sweep": SweepConfig,
+    "pipeline": PipelineConfig,
     "evaluate": EvaluateConfig,
     "merge": MergeConfig,
     "grade": GradeConfig,
@@ -25,6 +27,8 @@ SCHEMAS: Mapping[str, type[Section]] = {
     "serve_grader": ServeConfig,
 }
 """The schema of each primary file in `conf/`, named without `.yaml`."""
+RECEIVERS: Mapping[str, str] = {"sweep": "trials", "pipeline": "stages"}
+"""Primary files of the commands that pass the keys of `rft train` on, and the receivers of these keys."""
 
 
 def config_name_of(command: str) -> str | None:

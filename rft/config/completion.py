@@ -11,7 +11,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rft.config.catalog import SCHEMAS, command_of, config_name_of
+from rft.config.catalog import RECEIVERS, SCHEMAS, command_of, config_name_of
 from rft.config.command_line import allowed_options
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, reference
@@ -85,7 +85,7 @@ def _overrides(config_name: str, before: Sequence[str], current: str) -> list[st
     """Return keys and presets, or values of the typed key."""
     sign = current[: len(current) - len(current.lstrip("+~"))]
     typed = current[len(sign) :]
-    names = [config_name, "train"] if config_name == "sweep" else [config_name]
+    names = [config_name, "train"] if config_name in RECEIVERS else [config_name]
     presets = {group: preset_names(group, _folders(before)) for name in names for group in groups(name)}
     keys = {key.name: key for name in names for part in reference(name) for key in part.keys}
     keys |= {key.name: key for key in _grader_keys(keys, before, typed)}

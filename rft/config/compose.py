@@ -29,6 +29,7 @@ from pydantic import BaseModel, ValidationError
 from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.config.explain import explain, key_of
 from rft.config.learners import LEARNERS
+from rft.config.pipeline_config import PipelineConfig
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
 from rft.config.samplers import SAMPLERS
@@ -61,6 +62,7 @@ def register() -> None:
     store.store(name="schema_audit", node=_defaults(AuditConfig))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
     store.store(name="schema_sweep", node=_defaults(SweepConfig))
+    store.store(name="schema_pipeline", node=_defaults(PipelineConfig))
     for kind, sampler in SAMPLERS.items():
         store.store(group="sampler", name=f"base_{kind}", node=_defaults(sampler))
     for kind, learner in LEARNERS.items():

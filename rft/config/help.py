@@ -7,7 +7,7 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from rft.config.catalog import SCHEMAS, command_of
+from rft.config.catalog import RECEIVERS, SCHEMAS, command_of
 from rft.config.command_line import OPTIONS, SHORT, allowed_options, read_line
 from rft.config.presets import conf_dir, groups, preset_names
 from rft.config.reference import GRADER, Key, Part, reference
@@ -36,6 +36,15 @@ sweep are keys of rft train, and apply to every trial.
   rft sweep experiment=quickstart learner.learning_rate='tag(log, interval(1e-5, 1e-2))' learner.lora.rank=4,8,16
   rft sweep resume=runs/quickstart/sweep_<time> sweep.trials=40   continue, with more trials
   rft sweep --config-dir mine sweep=mine experiment=mine          presets of your own
+""",
+    "pipeline": """\
+rft pipeline: train in stages, each an ordinary run that starts from the result of the one before. All keys except those
+of the pipeline are keys of rft train, and apply to every stage.
+
+  rft pipeline experiment=sft_then_grpo                           demonstrations, then reinforcement
+  rft pipeline experiment=sft_then_grpo stages.grpo.loop.steps=80 a key of one stage
+  rft pipeline experiment=quickstart stages.one.learner=raft stages.two.learner=grpo
+  rft pipeline resume=runs/quickstart/pipeline_<time>             continue; stages that are done are not repeated
 """,
     "evaluate": """\
 rft evaluate: measure a base model or an adapter on a task file.
@@ -88,7 +97,7 @@ def help_text(config_name: str, words: Sequence[str] = ()) -> str:
     """
     folders = [conf_dir(), *read_line(words, command_of(config_name)).folders]
     names = {group: preset_names(group, folders) for group in groups(config_name)}
-    if config_name == "sweep":
+    if config_name in RECEIVERS:
         names |= {group: preset_names(group, folders) for group in groups("train")}
     lines = [USES[config_name]]
     if names:
@@ -96,8 +105,8 @@ def help_text(config_name: str, words: Sequence[str] = ()) -> str:
         lines += [f"  {group:<12} {', '.join(presets)}" for group, presets in sorted(names.items())] + [""]
     lines += ["Options:", "", *_options(config_name), ""]
     lines += ["Keys (set one with <key>=<value>):", "", *_parts(reference(config_name))]
-    if config_name == "sweep":
-        lines += ["Keys of the trials (those of rft train):", "", *_parts(reference("train"))]
+    if config_name in RECEIVERS:
+        lines += [f"Keys of the {RECEIVERS[config_name]} (those of rft train):", "", *_parts(reference("train"))]
     return "\n".join(lines).rstrip() + "\n"
 
 

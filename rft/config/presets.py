@@ -83,7 +83,22 @@ def preset_problem(override: Override, config_name: str, folders: Sequence[Path]
             return _unknown(group, str(shown(chosen)), names)
         if problem := _lacks_package(group, str(chosen), folders):
             return problem
+        if group == "experiment" and config_name == "train" and lists_stages(str(chosen), folders):
+            return f"experiment={chosen}: it lists the stages of a pipeline; run: rft pipeline experiment={chosen}"
     return None
+
+
+def lists_stages(experiment: str, folders: Sequence[Path]) -> bool:
+    """Whether an experiment lists the stages of a pipeline."""
+    files = (folder / "experiment" / f"{experiment}.yaml" for folder in folders)
+    file = next((file for file in files if os.path.isfile(file)), None)
+    if file is None:
+        return False
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # Hydra reports a broken file
+        return False
+    return isinstance(values, dict) and "stages" in values
 
 
 def _for_another_command(group: str, config_name: str) -> str:

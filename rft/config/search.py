@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from rft.config.compose import HOW_TO_WRITE, load
+from rft.config.recorded_words import key_of
 from rft.config.schema import SweepConfig
 from rft.errors import ConfigError
 from rft.redaction import hide_in_words, searched_secrets
@@ -123,11 +124,6 @@ def read_search(words: Sequence[str]) -> Search:
     if problems:
         raise ConfigError("configuration", problems)
     return Search(config=config, words=tuple(fixed), space=space)
-
-
-def key_of(word: str) -> str:
-    """Return the key of an override."""
-    return word.lstrip("+~").partition("=")[0]
 
 
 def text_of(value: float | str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -41,7 +42,7 @@ class FakeLearner:
         return {"loss": 0.0}
 
     def publish(self) -> Publication:
-        """Publish one tensor, filled with the number of steps."""
+        """Publish a tensor filled with the number of steps, and one that names the start, if there is one."""
         publication = self._publication()
         self._published.add(publication)
         return publication
@@ -78,7 +79,12 @@ class FakeLearner:
         """Do nothing."""
 
     def _publication(self) -> Publication:
-        data = safetensors.numpy.save({"fake": np.full(4, float(self._steps_done), dtype=np.float32)})
+        tensors: dict[str, Any] = {"fake": np.full(4, float(self._steps_done), dtype=np.float32)}
+        if (start := self._spec.start) is not None:
+            tensors["start"] = np.frombuffer(start.policy.fingerprint.encode(), dtype=np.uint8)
+        data = safetensors.numpy.save(tensors)
         policy = Policy(version=self._steps_done, fingerprint=hashlib.sha256(data).hexdigest()[:16])
-        config = {"base_model_name_or_path": self._spec.model_name}
+        lora = self._spec.run.learner.lora
+        config: dict[str, Any] = {"base_model_name_or_path": self._spec.model_name}
+        config |= {"r": lora.rank, "lora_alpha": lora.alpha} if lora is not None else {}
         return Publication(weights=Adapter(policy=policy, config=config, tensors=data))

@@ -17,10 +17,10 @@ from rft.config import RunConfig
 from rft.config.command_line import quoted
 from rft.config.commands import load_training
 from rft.config.grid import check_trials
-from rft.config.search import Search, key_of, read_search
+from rft.config.recorded_words import key_of, resumed_words
+from rft.config.search import Search, read_search
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
-from rft.redaction.secret import HIDDEN
 from rft.reliability.durable import replace_file
 from rft.run.fitting import Reuse
 from rft.run.inputs import Prepared, prepare
@@ -205,21 +205,13 @@ def _resumed(words: Sequence[str]) -> Search | None:
         OutputError: The folder contains no sweep.
     """
     given = {key_of(word): word.partition("=")[2].strip("'\"") for word in words}
-    if (resume := given.pop("resume", "null")) in ("", "null"):
+    if (resume := given.get("resume", "null")) in ("", "null"):
         return None
     folder = Path(resume)
     if not (folder / SEARCH).is_file() or not (folder / STUDY).is_file():
         raise OutputError("resume", [f"resume={folder}: the folder contains no sweep of rft sweep"])
     before = yaml.safe_load((folder / SEARCH).read_text(encoding="utf-8"))["words"]
-    hidden = [key_of(word) for word in before if HIDDEN in word]
-    if wrong := [key for key in given if key not in (*MAY_CHANGE_ON_RESUME, *hidden)]:
-        allowed = ", ".join([*MAY_CHANGE_ON_RESUME, *hidden])
-        raise ConfigError("resume", [f"{key}: cannot be changed on resume; allowed are {allowed}" for key in wrong])
-    if missing := [key for key in hidden if key not in given]:
-        raise ConfigError(
-            "resume", [f"{key}: a secret, which {SEARCH} does not hold; give it again" for key in missing]
-        )
-    return read_search([*(word for word in before if key_of(word) not in given), *words])
+    return read_search(resumed_words(before, words, may_change=MAY_CHANGE_ON_RESUME, file=SEARCH))
 
 
 def _check_held_out(runs: Sequence[RunConfig], prepared: Sequence[Prepared]) -> None:

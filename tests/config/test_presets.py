@@ -126,7 +126,7 @@ def test_a_preset_that_is_not_searched_for_is_found(mine: Callable[[str, str], N
     with pytest.raises(ConfigError) as caught:
         load_training(["experiment=mine"])
     assert caught.value.problems == (
-        "experiment=mine: unknown preset; available: gsm8k_qwen2_5_0_5b, gsm8k_qwen2_5_1_5b, quickstart; "
+        "experiment=mine: unknown preset; available: gsm8k_qwen2_5_0_5b, gsm8k_qwen2_5_1_5b, quickstart, sft_then_grpo; "
         "for mine/experiment/mine.yaml write --config-dir mine experiment=mine",
     )
 
@@ -136,7 +136,8 @@ def test_a_preset_of_another_command(mine: Callable[[str, str], None]) -> None:
     with pytest.raises(ConfigError) as caught:
         load_evaluation(words("experiment=mine", command="rft evaluate"))
     assert caught.value.problems[0] == (
-        "experiment=mine: rft evaluate has no presets of experiment; rft train has; its groups: cluster, data, sampler"
+        "experiment=mine: rft evaluate has no presets of experiment; rft train and rft pipeline have; its groups: "
+        "cluster, data, sampler"
     )
 
 

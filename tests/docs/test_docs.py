@@ -45,6 +45,7 @@ NOT_RUN = {
     "rft serve-grader": "does not end; tests/commands/test_serve_grader.py runs it",
     "curl localhost:8000/grade": "needs that service; tests/commands/test_serve_grader.py asks it",
     "rft sweep resume=": "needs a search; tests/sweep/test_grid.py resumes one",
+    "rft pipeline resume=": "needs a pipeline; tests/pipeline/test_runner.py resumes some",
     "rft checkpoints": "needs a run; tests/commands/test_checkpoints.py lists some",
     "rft status": "needs a run; tests/commands/test_status.py reads some",
     "python benchmarks/": TAKES_MINUTES,
@@ -178,7 +179,7 @@ def call(command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     """Run `rft` in this process; its exit code and what it says of a failure."""
     name, *words = words_of(command)
     is_refused = command.output and command.output[0].startswith("rft: ")
-    ends_at_plan = name in ("train", "sweep", "evaluate") and not is_refused and "--help" not in words
+    ends_at_plan = name in ("train", "sweep", "pipeline", "evaluate") and not is_refused and "--help" not in words
     monkeypatch.setattr(sys, "argv", ["rft"])
     with pytest.raises(SystemExit) as caught:
         main([name, *words, *(["dry_run=true"] if ends_at_plan else [])])

@@ -1,0 +1,136 @@
+"""`pipeline.json`, which records a pipeline in its folder, and the table at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rft.config.recorded_words import key_of
+from rft.errors import OutputError
+from rft.metrics.held_out import metric_bounds
+from rft.metrics.intervals import Estimate, paired_difference
+from rft.pipeline.stages import PlacedStage
+from rft.run_folder.recorder import CONFIG, read_rollouts, write_json
+from rft.run_folder.results import recorded_by_task
+
+RECORD = "pipeline.json"
+MAY_CHANGE_ON_RESUME = ("dry_run", "or_resume")
+MEASURED = ("before", "after", "difference")
+
+
+def begin(folder: Path, words: Sequence[str], stages: Sequence[PlacedStage]) -> None:
+    """Record a new pipeline, or accept the same one that has begun before.
+
+    Args:
+        folder: The pipeline's folder.
+        words: The arguments of `rft pipeline`, without secrets.
+        stages: The stages.
+
+    Raises:
+        OutputError: The folder contains another pipeline.
+        WriteError: The folder cannot be written.
+    """
+    if (folder / RECORD).is_file():
+        if _fixed(recorded_words(folder)) != _fixed(words):
+            problem = (
+                f"{folder} holds a pipeline with another command; continue that one with resume={folder}, or use "
+                "another output_dir"
+            )
+            raise OutputError("output folder", [problem])
+        return
+    record(folder, words, stages, status="unfinished")
+
+
+def recorded_words(folder: Path) -> list[str]:
+    """Return the command line of a recorded pipeline.
+
+    Raises:
+        OutputError: The folder contains no pipeline.
+    """
+    file = folder / RECORD
+    if not file.is_file():
+        raise OutputError("resume", [f"resume={folder}: the folder contains no pipeline (no {RECORD})"])
+    words: list[str] = json.loads(file.read_text(encoding="ascii"))["words"]
+    return words
+
+
+def record(folder: Path, words: Sequence[str], stages: Sequence[PlacedStage], *, status: str) -> dict[str, Any]:
+    """Write pipeline.json, and return its content.
+
+    Args:
+        folder: The pipeline's folder.
+        words: The arguments of `rft pipeline`, without secrets.
+        stages: The stages.
+        status: `unfinished`, `finished`, `interrupted` or `failed`.
+
+    Raises:
+        WriteError: The disk is full or cannot be written.
+    """
+    whole = whole_difference(stages) if status == "finished" else None
+    content = {
+        "status": status,
+        "words": list(words),
+        "stages": [_stage(stage) for stage in stages],
+        "difference": None if whole is None else whole.to_json(),
+    }
+    write_json(folder / RECORD, content)
+    return content
+
+
+def whole_difference(stages: Sequence[PlacedStage]) -> Estimate | None:
+    """Return the last stage's result minus the first stage's start, paired by task; None if they are not comparable."""
+    first, last = (yaml.safe_load((stages[place].folder / CONFIG).read_text(encoding="utf-8")) for place in (0, -1))
+    metric = last["evaluation"]["metric"]
+    if first["evaluation"]["metric"] != metric or (metric == "reward" and first["graders"] != last["graders"]):
+        return None
+    before = recorded_by_task(read_rollouts(stages[0].folder, "before"), metric)
+    after = recorded_by_task(read_rollouts(stages[-1].folder, "after"), metric)
+    if not before.keys() & after.keys():
+        return None
+    return paired_difference(before, after, bounds=metric_bounds(last["graders"], metric))
+
+
+def print_table(console: Console, content: dict[str, Any]) -> None:
+    """Print the results of the stages.
+
+    Args:
+        console: Output.
+        content: Result of `record`.
+    """
+    table = Table(box=box.ROUNDED)
+    for name in ("stage", "status", "steps", *MEASURED):
+        table.add_column(name, justify="left" if name in ("stage", "status") else "right", no_wrap=True)
+    for stage in content["stages"]:
+        measured = [(name, stage.get(name)) for name in MEASURED]
+        cells = [Estimate.from_json(obj).text(signed=name == "difference") if obj else "-" for name, obj in measured]
+        table.add_row(Text(stage["name"]), stage["status"], str(stage.get("steps", "-")), *map(Text, cells))
+    console.print()
+    console.print(table)
+    if content["difference"]:
+        whole = Estimate.from_json(content["difference"]).text(signed=True)
+        console.print(Text(f"whole pipeline, paired by task: {whole}", style="bold"), soft_wrap=True)
+
+
+def _stage(stage: PlacedStage) -> dict[str, Any]:
+    """Return the entry of a stage."""
+    summary = stage.summary
+    entry = {
+        "name": stage.stage.name,
+        "folder": stage.folder.name,
+        "status": summary.get("status", "unfinished" if (stage.folder / CONFIG).is_file() else "not started"),
+    }
+    if summary:
+        entry |= {"steps": summary["steps"], **{name: summary["eval"].get(name) for name in MEASURED}}
+    return entry
+
+
+def _fixed(words: Sequence[str]) -> list[str]:
+    return sorted(word for word in words if key_of(word) not in MAY_CHANGE_ON_RESUME)

@@ -1,0 +1,137 @@
+"""The stages of a pipeline in their run folders: which of them are done, and how each one starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rft.config import RunConfig
+from rft.config.command_line import quoted
+from rft.config.commands import load_training
+from rft.config.learners.base import LoraConfig
+from rft.config.pipeline import Stage
+from rft.errors import ConfigError, UsageError
+from rft.models.adapter_folder import whole_model
+from rft.run_folder.recorder import SUMMARY
+from rft.run_folder.results import RESULTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedStage:
+    """A stage and its run folder.
+
+    Example:
+        PlacedStage(stage=Stage(...), folder=Path("/runs/pipeline_1/02-grpo"), parent=Path("/runs/pipeline_1/01-sft"))
+    """
+
+    stage: Stage
+    """The stage."""
+    folder: Path
+    """Its run folder, absolute."""
+    parent: Path | None
+    """Run folder of the stage before; None for the first stage."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The run's summary.json; empty before its first end."""
+        file = self.folder / SUMMARY
+        summary: dict[str, Any] = json.loads(file.read_text(encoding="ascii")) if file.is_file() else {}
+        return summary
+
+    def is_done(self) -> bool:
+        """Whether the run has finished and written its result."""
+        return self.summary.get("status") == "finished" and any((self.folder / name).is_dir() for name in RESULTS)
+
+    @property
+    def command(self) -> list[str]:
+        """The arguments of `rft train` for the stage, once the stage before is done."""
+        start: list[str] = []
+        if self.parent is not None:
+            # All weights leave no adapter to continue: the trained model is the next base model.
+            model = whole_model(self.parent)
+            start = [f"start={quoted(self.parent)}"] if model is None else [f"model.path={quoted(model)}"]
+        return [*self.stage.words, *start]
+
+    def configuration(self) -> RunConfig:
+        """Return the configuration of the run, which continues if it has begun.
+
+        Raises:
+            UsageError: Contains all problems.
+        """
+        return load_training([*self.command, "or_resume=true"], quoted(self.folder))
+
+    def expected_configuration(self) -> RunConfig:
+        """Return the configuration as far as it is known before the stage before is done.
+
+        Raises:
+            UsageError: Contains all problems.
+        """
+        return load_training(self.stage.words, quoted(self.folder))
+
+
+def placed(stages: Sequence[Stage], folder: Path) -> list[PlacedStage]:
+    """Return the stages with their run folders in the pipeline's folder."""
+    folders = [folder / stage.folder_name for stage in stages]
+    parents = [None, *folders]
+    return [
+        PlacedStage(stage=stage, folder=own, parent=parent)
+        for stage, own, parent in zip(stages, folders, parents, strict=False)
+    ]
+
+
+def check_stages(stages: Sequence[PlacedStage], check: Callable[[RunConfig], object]) -> None:
+    """Check every stage that is not done, as far as that is possible before the first one starts.
+
+    Args:
+        stages: All stages, in order.
+        check: Checks a configuration; raises `UsageError`.
+
+    Raises:
+        ConfigError: Contains the problems of all stages.
+    """
+    problems: list[str] = []
+    before: RunConfig | None = None
+    for stage in stages:
+        if stage.is_done():
+            continue
+        is_ready = stage.parent is None or stages[stage.stage.number - 2].is_done()
+        try:
+            run = stage.configuration() if is_ready else stage.expected_configuration()
+            of_stage = [] if is_ready or before is None else _continuation_problems(before, run)
+            check(run)
+            before = run if is_ready or before is None else _continued(before, run)
+        except UsageError as error:
+            of_stage = [*error.problems]
+        problems += [f"stage {stage.stage.name}: {problem}" for problem in of_stage]
+    if problems:
+        raise ConfigError("pipeline not started", problems)
+
+
+def _continuation_problems(before: RunConfig, run: RunConfig) -> list[str]:
+    """Return the reasons why a run could not continue the adapter of another one, one sentence each."""
+    problems = []
+    if before.model.path != run.model.path:
+        problems.append(
+            f"model.path={run.model.path}: the stage before trains on {before.model.path}; use the same base model"
+        )
+    if before.learner.lora is not None and run.learner.lora is None:
+        problems.append("learner.lora=null: the stage before trains an adapter; train one in this stage, too")
+    if before.learner.lora is not None and run.learner.lora is not None:
+        problems += [
+            f"learner.lora.{name}={value:g}: the stage before trains an adapter with {earlier:g}; leave it out"
+            for name in ("rank", "alpha")
+            if (value := getattr(run.learner.lora, name)) != LoraConfig.model_fields[name].default
+            and value != (earlier := getattr(before.learner.lora, name))
+        ]
+    return problems
+
+
+def _continued(before: RunConfig, run: RunConfig) -> RunConfig:
+    """Return the run with the adapter's rank and alpha, which come from the stage before."""
+    if before.learner.lora is None or run.learner.lora is None:
+        return run
+    learner = run.learner.model_copy(update={"lora": before.learner.lora})
+    return run.model_copy(update={"learner": learner})

@@ -1,0 +1,293 @@
+"""Pipelines of fake stages in this process: done stages stay, killed ones continue, and the result is the same."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from rich.console import Console
+
+from rft.config import RunConfig
+from rft.data.splits import TaskSets
+from rft.errors import ConfigError, LearnError, OutputError
+from rft.learning.fake import FakeLearner
+from rft.pipeline.runner import run_pipeline
+from rft.run.open_folder import open_recorder, start_of
+from rft.run.parent import read_parent
+from rft.run.training import Training
+from rft.run_folder.recorder import read_manifest, read_metrics
+from rft.run_folder.result_folders import save_adapter
+from rft.run_folder.results import nothing_left_to_do
+from rft.run_folder.run_lock import RunLock
+from rft.types import Adapter, GradedGroup, Publication, Task
+from tests.kill_points import Killed, killed_at
+from tests.run.conftest import BASE, WORDS, FakeParts
+
+SHARED = (*(word for word in WORDS if not word.startswith("loop.steps=")), "loop.checkpoint_every_steps=1")
+STAGES = (*SHARED, "stages.one.loop.steps=2", "stages.two.loop.steps=3")
+
+
+class Tokenizer:
+    """Stands for the tokenizer that is saved beside an adapter."""
+
+    init_kwargs: ClassVar[dict[str, Any]] = {}
+
+    def save_pretrained(self, folder: str) -> None:
+        Path(folder, "tokenizer.json").touch()
+
+
+class StageParts(FakeParts):
+    """The parts of a stage, with rft's fake learner."""
+
+    def __init__(self, folder: Path, make_group: Callable[..., GradedGroup], learner: FakeLearner) -> None:
+        super().__init__(folder, make_group)
+        self.learner = learner
+        start = learner.start_publication()
+        self.policy = BASE if start is None else start.policy
+
+    async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
+        self.learning(self.learner.steps_done + 1)
+        return self.learner.learn(groups)
+
+    async def publish(self) -> Publication:
+        return self.learner.publish()
+
+    async def history(self) -> list[Publication]:
+        return self.learner.history()
+
+    async def weights(self) -> Adapter:
+        weights = self.learner.publish().weights
+        assert isinstance(weights, Adapter)
+        return weights
+
+    async def save(self) -> None:
+        self.learner.save()
+
+
+class Trainer:
+    """Trains a stage like `rft train`, in this process."""
+
+    def __init__(self, make_group: Callable[..., GradedGroup], make_task: Callable[..., Task], make_spec: Any) -> None:
+        self.make_group = make_group
+        self.make_spec = make_spec
+        self.tasks = TaskSets(
+            train=[make_task(f"train {number}") for number in range(4)],
+            validation=[],
+            test=[make_task("test 0"), make_task("test 1")],
+        )
+        self.begun: list[str] = []
+        """The stages that were trained, and the step from which each began."""
+        self.learning: Callable[[str, int], None] = lambda stage, step: None
+        """Called with the folder's name and the number of each step."""
+
+    def __call__(self, run: RunConfig, command: Sequence[str]) -> int:
+        folder = Path(run.output_dir)
+        with RunLock(folder):
+            start = start_of(run, say=lambda _: None, warn=lambda _: None)
+            self.begun.append(f"{folder.name} from {start.last_step or 0}")
+            if start.last_step and nothing_left_to_do(run, start.last_step):
+                return 0
+            prepared = self.prepared(run)
+            parent = prepared.parent and prepared.parent.adapter
+            spec = self.make_spec(folder, steps=run.loop.steps, start=parent, resume_from=start.checkpoint)
+            parts = StageParts(folder, self.make_group, FakeLearner(spec))
+            parts.learning = lambda step: self.learning(folder.name, step)
+            training = Training(
+                run=run,
+                prepared=prepared,
+                parts=parts.open,
+                recorder=open_recorder(run, prepared, command, start.last_step),
+                last_step=start.last_step or 0,
+            )
+            return asyncio.run(training.train())
+
+    def prepared(self, run: RunConfig) -> Any:
+        return SimpleNamespace(
+            base=BASE,
+            parent=read_parent(run),
+            renderer=SimpleNamespace(template_sha256=None, shots=None),
+            graders=(),
+            rows=None,
+            warnings=(),
+            sinks={},
+            tasks=self.tasks,
+            held_out=self.tasks.test,
+            model_name="some/model",
+            model=Path("nowhere"),
+            tokenizer=Tokenizer(),
+        )
+
+
+@pytest.fixture
+def trainer(
+    make_group: Callable[..., GradedGroup],
+    make_task: Callable[..., Task],
+    make_learner_spec: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Trainer:
+    def save_weights(folder: Path, _: Any, __: Any, weights: Any, *, tokenizer: Any, **___: Any) -> dict[str, Path]:
+        save_adapter(folder / "adapter", weights, tokenizer, "")
+        return {"adapter": folder / "adapter"}
+
+    monkeypatch.setattr("rft.run.training.save_weights", save_weights)
+    monkeypatch.setattr("rft.run_folder.plots.plot_rewards", lambda folder: folder / "plots" / "reward.png")
+    monkeypatch.setattr("rft.pipeline.runner.plan_training", lambda run, console: None)
+    monkeypatch.setattr("rft.pipeline.runner.require_packages_here", lambda run: None)
+    return Trainer(make_group, make_task, make_learner_spec)
+
+
+def pipeline(trainer: Trainer, *words: str) -> tuple[int, str]:
+    """Run a pipeline; return its exit code and what it prints."""
+    file = io.StringIO()
+    code = run_pipeline(words, console=Console(file=file, width=200), train=trainer)
+    return code, file.getvalue()
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "pipeline.json").read_text())
+    return record
+
+
+def result_of(folder: Path) -> list[Any]:
+    """Adapter of each stage, and its policies."""
+    stages = [folder / "01-one", folder / "02-two"]
+    adapters = [(stage / "adapter" / "adapter_model.safetensors").read_bytes() for stage in stages]
+    return [*adapters, *([line["policy"] for line in read_metrics(stage)] for stage in stages)]
+
+
+def test_each_stage_starts_from_the_one_before(trainer: Trainer, tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+    code, printed = pipeline(trainer, *STAGES, f"output_dir={folder}")
+    assert (code, trainer.begun) == (0, ["01-one from 0", "02-two from 0"])
+    ends = [read_metrics(folder / name)[-1]["policy"]["fingerprint"] for name in ("01-one", "02-two")]
+    start = read_manifest(folder / "02-two")["start"]
+    assert (start["path"], start["fingerprint"], start["step"]) == (str(folder / "01-one"), ends[0], 2)
+    assert read_metrics(folder / "02-two")[0]["policy"] == {"version": 0, "fingerprint": ends[0]}
+    record = record_of(folder)
+    assert record["status"] == "finished"
+    assert [(stage["name"], stage["folder"], stage["status"], stage["steps"]) for stage in record["stages"]] == [
+        ("one", "01-one", "finished", 2),
+        ("two", "02-two", "finished", 3),
+    ]
+    assert record["difference"]["mean"] == record["stages"][1]["difference"]["mean"] == 0.0
+    assert "stage 2 of 2, two: " in printed
+    assert "whole pipeline, paired by task: +0.000 [" in printed
+
+
+def test_done_stages_are_not_repeated(trainer: Trainer, tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+
+    def stop(stage: str, step: int) -> None:
+        if stage == "02-two":
+            raise LearnError("no more")
+
+    trainer.learning = stop
+    with pytest.raises(LearnError) as caught:
+        pipeline(trainer, *STAGES, f"output_dir={folder}")
+    assert caught.value.__notes__[-1] == f"to continue the pipeline: rft pipeline resume={folder}"
+    assert record_of(folder)["status"] == "failed"
+    assert [stage["status"] for stage in record_of(folder)["stages"]] == ["finished", "failed"]
+    trainer.learning, trainer.begun = lambda stage, step: None, []
+    code, printed = pipeline(trainer, f"resume={folder}")
+    assert (code, trainer.begun) == (0, ["02-two from 0"])
+    assert f"stage 1 of 2, one: done before, in {folder / '01-one'}" in printed
+    trainer.begun = []
+    assert pipeline(trainer, f"resume={folder}")[0] == 0
+    assert trainer.begun == []
+
+
+def test_an_interrupted_stage_ends_the_pipeline_and_continues(trainer: Trainer, tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+    words = (*STAGES, f"output_dir={folder}", "or_resume=true")
+    code = run_pipeline(words, console=Console(quiet=True), train=lambda run, command: 130)
+    assert (code, record_of(folder)["status"]) == (130, "interrupted")
+    code, _ = pipeline(trainer, *words)
+    assert (code, trainer.begun) == (0, ["01-one from 0", "02-two from 0"])
+    with pytest.raises(OutputError, match="holds a pipeline with another command"):
+        pipeline(trainer, *words, "seed=3")
+
+
+def test_a_pipeline_that_is_killed_between_its_stages_ends_the_same(trainer: Trainer, tmp_path: Path) -> None:
+    expected, folder = tmp_path / "expected", tmp_path / "killed"
+    pipeline(trainer, *STAGES, f"output_dir={expected}")
+
+    def kill(run: RunConfig, command: Sequence[str]) -> int:
+        if run.output_dir.endswith("02-two"):
+            raise Killed
+        return trainer(run, command)
+
+    with pytest.raises(Killed):
+        run_pipeline([*STAGES, f"output_dir={folder}"], console=Console(quiet=True), train=kill)
+    trainer.begun = []
+    assert pipeline(trainer, f"resume={folder}")[0] == 0
+    assert trainer.begun == ["02-two from 0"]
+    assert result_of(folder) == result_of(expected)
+
+
+OTHERS = [pytest.param(first, marks=pytest.mark.full) for first in range(0, 90, 5) if first != 20]
+
+
+@pytest.mark.parametrize("first", [20, *OTHERS])
+def test_a_pipeline_that_is_killed_within_its_stages_ends_the_same(
+    trainer: Trainer, tmp_path: Path, first: int
+) -> None:
+    expected = tmp_path / "expected"
+    pipeline(trainer, *STAGES, f"output_dir={expected}")
+    for number in range(first, 10_000, 90):
+        folder = tmp_path / str(number)
+        words = (*STAGES, f"output_dir={folder}")
+        with killed_at(number) as point:
+            pipeline(trainer, *words)
+        if not point.is_dead:
+            return
+        for lock in folder.rglob("run.lock"):  # the end of a process releases its locks
+            lock.unlink()
+        assert pipeline(trainer, *words, "or_resume=true")[0] == 0
+        assert result_of(folder) == result_of(expected), f"killed at change {number}"
+        assert record_of(folder)["status"] == "finished"
+
+
+def test_the_problems_of_all_stages_are_reported_before_the_first_one_starts(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(run: RunConfig, console: Console) -> None:
+        if run.loop.steps == 3:
+            raise OutputError("data", ["a row is wrong"])
+
+    monkeypatch.setattr("rft.pipeline.runner.plan_training", check)
+    words = ["stages.one.learner.lora.rank=8", "stages.three.learner.lora.rank=4", "stages.three.loop.stepz=1"]
+    with pytest.raises(ConfigError) as caught:
+        pipeline(trainer, *STAGES, *words, f"output_dir={tmp_path / 'pipeline'}")
+    first, *others = caught.value.problems
+    assert first == "stage two: a row is wrong"
+    assert [problem.partition(";")[0] for problem in others] == ["stage three: loop.stepz is unknown"]
+    with pytest.raises(ConfigError) as caught:
+        pipeline(trainer, *STAGES[:-1], *words[:2], f"output_dir={tmp_path / 'pipeline'}")
+    assert caught.value.problems == (
+        "stage three: learner.lora.rank=4: the stage before trains an adapter with 8; leave it out",
+    )
+    assert not (tmp_path / "pipeline").exists()
+
+
+def test_what_a_resume_may_not_change(trainer: Trainer, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"the folder contains no pipeline \(no pipeline.json\)"):
+        pipeline(trainer, f"resume={tmp_path}")
+    pipeline(trainer, *STAGES, f"output_dir={tmp_path / 'pipeline'}")
+    with pytest.raises(ConfigError, match=r"loop.steps: cannot be changed on resume; allowed are dry_run, or_resume"):
+        pipeline(trainer, f"resume={tmp_path / 'pipeline'}", "loop.steps=3")
+    with pytest.raises(ConfigError, match="or_resume=true: give output_dir=<folder>, too"):
+        pipeline(trainer, *STAGES, "or_resume=true")
+
+
+def test_a_dry_run_plans_each_stage(trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rft.pipeline.runner.plan_training", lambda run, console: f"plan of {run.loop.steps} steps")
+    code, printed = pipeline(trainer, *STAGES, f"output_dir={tmp_path / 'pipeline'}", "dry_run=true")
+    assert (code, trainer.begun) == (0, [])
+    assert printed == "stage 1, one:\nplan of 2 steps\n\nstage 2, two:\nplan of 3 steps\n\n"
+    assert not (tmp_path / "pipeline").exists()
