@@ -18,6 +18,7 @@ from rft.config import EvaluateConfig
 from rft.config.commands import load_evaluation
 from rft.config.mixture import graders_by_family, sources
 from rft.config.overrides import Overrides
+from rft.data.shots import FILE as SHOTS
 from rft.run.evaluation import Evaluation
 from rft.run.evaluation import evaluate as evaluate_tasks
 from rft.run.inputs import Prepared, read_inputs, render_prompts, with_base_model
@@ -98,6 +99,8 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
         prepare_output(folder)
         recorder = Recorder(folder)
         recorder.config(config.model_dump())
+        if prepared.renderer.shots is not None:
+            recorder.document(SHOTS, prepared.renderer.shots.to_text())
         progress = Progress(console)
         progress.start(0)
         try:
@@ -168,6 +171,7 @@ def _summary(config: EvaluateConfig, status: str, started: float) -> dict[str, A
         "model": config.model.path,
         "adapter": config.adapter,
         "data": ", ".join(sources(config.data, "test").values()),
+        **({"shots": config.data.shots} if config.data.shots else {}),
         "metric": config.evaluation.metric,
         "temperature": config.evaluation.temperature,
         "completions_per_task": config.evaluation.completions_per_task,

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rft.config.adapter_settings import in_words, settings_of_run
+from rft.config.adapter_settings import in_words, run_folder_of, settings_of_run
 from rft.config.samplers import SAMPLERS
 from rft.config.samplers.base import SamplerConfig
 from rft.data.rendering import Renderer
+from rft.data.shots import FILE as SHOTS
+from rft.data.shots import Shots, read_shots
 from rft.errors import ModelError
 from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, load_adapter
@@ -26,6 +28,7 @@ SETTINGS = {
     "model.chat_template_kwargs": "chat_template_kwargs",
     "data.format": "format",
     "data.system": "system",
+    "data.shots": "shots",
     "sampler.max_completion_tokens": "max_tokens",
     "sampler.stop": "stop",
 }
@@ -48,6 +51,8 @@ class SampleOptions:
     """The base model: a folder, a hub id or `embedded:tiny`."""
     system: str | None = None
     """A system message."""
+    shots: str | os.PathLike[str] | None = None
+    """A run folder whose worked examples (`data.shots`) precede the prompt; an empty text gives none."""
     chat_template: str | None = None
     """A file with a Jinja chat template."""
     chat_template_kwargs: Mapping[str, Any] | None = None
@@ -74,6 +79,7 @@ def sample(
     adapter: str | os.PathLike[str] | None = None,
     model: str | os.PathLike[str] | None = None,
     system: str | None = None,
+    shots: str | os.PathLike[str] | None = None,
     chat_template: str | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     format: Literal["chat", "raw"] | None = None,
@@ -93,6 +99,7 @@ def sample(
         adapter: A run folder or an adapter folder, such as `run.adapter`.
         model: The base model: a folder, a hub id or `embedded:tiny`. By default, that of the adapter.
         system: A system message; an empty text gives none.
+        shots: A run folder whose worked examples (`data.shots`) precede the prompt; an empty text gives none.
         chat_template: A file with a Jinja chat template.
         chat_template_kwargs: Variables of the chat template, as `{"enable_thinking": False}`.
         format: `raw` sends the prompt without a chat template.
@@ -115,7 +122,7 @@ def sample(
             print(rollout.text)
     """
     options = SampleOptions(
-        prompt=prompt, adapter=adapter, model=model, system=system, chat_template=chat_template,
+        prompt=prompt, adapter=adapter, model=model, system=system, shots=shots, chat_template=chat_template,
         chat_template_kwargs=chat_template_kwargs, format=format, stop=stop, num=num, temperature=temperature,
         max_tokens=max_tokens, seed=seed, sampler=sampler,
     )  # fmt: skip
@@ -142,6 +149,8 @@ def with_settings_of_run(options: SampleOptions) -> tuple[SampleOptions, Adapter
     settings = settings_of_run(folder, format=options.format)
     taken = {key: value for key, value in settings.items() if getattr(options, SETTINGS[key]) is None}
     options = replace(options, **{SETTINGS[key]: value for key, value in taken.items()})
+    if "data.shots" in taken:
+        options = replace(options, shots=run_folder_of(folder))  # instead of their number
     if options.model is None:
         options = replace(options, model=base_model_of(adapter, folder))
     return options, adapter, in_words(folder, taken)
@@ -197,5 +206,26 @@ def _prompt(options: SampleOptions, model: Path) -> tuple[int, ...]:
         messages.insert(0, {"role": "system", "content": options.system})
     is_chat = options.format != "raw"
     tokenizer = load_tokenizer(model, options.chat_template, needs_template=is_chat)
-    renderer = Renderer(tokenizer, format="chat" if is_chat else "raw", variables=options.chat_template_kwargs)
+    renderer = Renderer(
+        tokenizer,
+        format="chat" if is_chat else "raw",
+        variables=options.chat_template_kwargs,
+        shots=_shots(options.shots),
+    )
     return renderer.render(Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST))
+
+
+def _shots(folder: str | os.PathLike[str] | None) -> Shots | None:
+    """Return the worked examples of a folder; None without one.
+
+    Raises:
+        ModelError: The folder has none.
+        UsageError: The record is damaged.
+    """
+    if not folder:
+        return None
+    shots = read_shots(Path(folder))
+    if shots is None:
+        problem = f"shots={os.fspath(folder)}: the folder has no worked examples ({SHOTS}); give a run with data.shots"
+        raise ModelError("sample", [problem])
+    return shots

@@ -48,8 +48,9 @@ def _evaluate(config: EvaluateConfig) -> int:
 def _lines(measured: Measurement) -> list[str]:
     summary, estimate = measured.summary, measured.estimate
     adapter = f" with {summary['adapter']}" if summary["adapter"] else ""
+    shots = f" after {plural(summary['shots'], 'worked example')}" if summary.get("shots") else ""
     return [
-        f"{measured.metric} of {summary['model']}{adapter} on {summary['data']}:",
+        f"{measured.metric} of {summary['model']}{adapter} on {summary['data']}{shots}:",
         f"  {estimate.text()} over {plural(estimate.n, 'task')} (mean, 95% interval)",
         *([f"  {estimate.caveat}"] if estimate.caveat else []),
         *(

@@ -66,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--adapter", help="a run folder or an adapter folder")
     parser.add_argument("--model", help="base model: a folder, a hub id or embedded:tiny (default: the adapter's)")
     parser.add_argument("--system", help="a system message (default: that of the adapter's run)")
+    parser.add_argument(
+        "--shots",
+        metavar="RUN",
+        help="a run folder whose worked examples precede the prompt (default: those of the adapter's run; '' for none)",
+    )
     parser.add_argument("--chat-template", help="a file with a Jinja chat template (default: the adapter's)")
     parser.add_argument(
         "--chat-template-kwargs",

@@ -23,6 +23,7 @@ KEYS: dict[str, Any] = {
     "model.chat_template": None,
     "model.chat_template_kwargs": {},
     "data.system": None,
+    "data.shots": 0,
     "sampler.max_completion_tokens": None,
     "sampler.stop": [],
 }

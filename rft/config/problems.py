@@ -84,7 +84,7 @@ def place_problems(config: BaseModel) -> list[str]:
     """Return a configuration's missing files and folders, without reading them or asking the hub."""
     problems: list[str] = []
     if isinstance(config, RunConfig | EvaluateConfig):
-        splits = SPLITS if isinstance(config, RunConfig) else ("test",)
+        splits = SPLITS if isinstance(config, RunConfig) or config.data.shots else ("test",)
         for key, source in (item for split in splits for item in sources(config.data, split).items()):
             try:
                 local_file(source, key=key)
@@ -116,6 +116,11 @@ def evaluate_problems(config: EvaluateConfig) -> list[str]:
         problems.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
     if not sources(config.data, "test"):
         problems.append(f"data.test is missing: the tasks to measure on, {TASK_FILE}")
+    if config.data.shots and not sources(config.data, "train") and config.adapter is None:
+        problems.append(
+            f"data.shots={config.data.shots}: data.train is missing: the training tasks with the worked examples, "
+            f"{TASK_FILE}"
+        )
     return problems
 
 
@@ -227,6 +232,11 @@ def _prompt_problems(config: RunConfig | EvaluateConfig) -> list[str]:
             for key, value in given.items()
             if value
         ]
+    if config.data.shot_answer is not None and not config.data.shots:
+        problems.append(
+            f"data.shot_answer={config.data.shot_answer}: data.shots=0 shows no worked example; set data.shots, or "
+            "leave it out"
+        )
     if sampler.min_actors > sampler.num_actors:
         problems.append(
             f"sampler.min_actors={sampler.min_actors}: must be at most sampler.num_actors={sampler.num_actors}, or the "

@@ -90,6 +90,12 @@ class DataConfig(Section):
     check_demonstrations: bool = False
     """Whether to grade the answers of demonstrations before the first step, and to list those that score below the best
     of them."""
+    shots: NotNegative = 0
+    """Worked examples that precede every prompt in training, measurements and samples. A hash of seed and prompt draws
+    them from the training tasks; no prompt shows its own answer."""
+    shot_answer: str | None = None
+    """Column of the training tasks with the answer that a worked example shows; null takes `completion`, or else
+    `answer`. A demonstration shows its own answer."""
 
 
 class PassRateConfig(Section):

@@ -15,6 +15,7 @@ from jinja2 import TemplateSyntaxError
 from rft.data.control_tokens import CannotSeparate, ControlTokens, Span, unmarked
 from rft.data.demonstration_records import Demonstration
 from rft.data.messages import texts
+from rft.data.shots import Shots
 from rft.data.tasks import grouped
 from rft.errors import DataError
 from rft.types import Message, Task
@@ -68,6 +69,7 @@ class Renderer:
         tokenizer: The base model's, with a chat template unless the format is raw.
         format: `chat` renders the messages with the template, `raw` uses the prompt unchanged.
         variables: Additional variables of the template, such as `{"enable_thinking": False}`.
+        shots: Worked examples that precede every prompt; None for none.
 
     Raises:
         DataError: The template does not use one of the variables.
@@ -79,8 +81,11 @@ class Renderer:
         *,
         format: Literal["chat", "raw"] = "chat",
         variables: Mapping[str, Any] | None = None,
+        shots: Shots | None = None,
     ) -> None:
         self._tokenizer: Any = tokenizer
+        self.shots = shots
+        """The worked examples before every prompt, or None."""
         self._variables = dict(variables or {})
         self._control = ControlTokens(tokenizer)
         self._is_raw = format == "raw"
@@ -124,6 +129,8 @@ class Renderer:
     def _rendered(
         self, task: Task, messages: Sequence[Message], render: Callable[[list[dict[str, Any]], Any], list[int]]
     ) -> tuple[int, ...]:
+        if self.shots is not None:
+            messages = (self.shots.before_text if self._is_raw else self.shots.before)(task, messages)
         chat, tools = [dict(message) for message in messages], task.item.get("tools")
         try:
             return tuple(render(chat, tools))
@@ -269,7 +276,7 @@ def fit_context(
         lambda task: len(renderer.render(task)),
         limit,
         on_long=on_long,
-        what=("prompts", f"{made_up} tokens", "lower sampler.max_completion_tokens"),
+        what=("prompts", f"{made_up} tokens", _remedy("lower sampler.max_completion_tokens", renderer.shots)),
         tell=tell,
     )
 
@@ -280,6 +287,7 @@ def fit_rows(
     *,
     context_tokens: int,
     on_long: Literal["error", "drop"],
+    shots: Shots | None = None,
     tell: Tell | None = None,
 ) -> FittingTasks:
     """Separate demonstrations whose rows are longer than the model's context.
@@ -289,12 +297,13 @@ def fit_rows(
         length: Returns the tokens of a demonstration's longest row.
         context_tokens: Maximum tokens of a row.
         on_long: Whether a demonstration that is too long is an error or is dropped.
+        shots: The worked examples in each row, for the remedy.
         tell: Receives the progress twice a second.
 
     Raises:
         DataError: Like `fit_context`.
     """
-    what = ("demonstrations", f"the {context_tokens} tokens of context", "shorten them")
+    what = ("demonstrations", f"the {context_tokens} tokens of context", _remedy("shorten them", shots))
     return _fitting(demonstrations, length, context_tokens, on_long=on_long, what=what, tell=tell)
 
 
@@ -324,6 +333,10 @@ def _fitting(
             ],
         )
     return FittingTasks(kept, num_long, max((length for length in lengths if length <= limit), default=0))
+
+
+def _remedy(otherwise: str, shots: Shots | None) -> str:
+    return otherwise if shots is None else f"lower data.shots, or {otherwise}"
 
 
 def _place(task: Task) -> str:

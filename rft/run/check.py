@@ -160,6 +160,8 @@ def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[s
         f"{config.sampler.max_completion_tokens} for the completion",
     }
     rows |= _family_rows(config, prepared)
+    if (shots := prepared.renderer.shots) is not None:
+        rows["examples"] = shots.in_words()
     if prepared.num_long_prompts:
         rows["left out"] = f"{plural(prepared.num_long_prompts, 'task')} with too long a prompt"
     return rows

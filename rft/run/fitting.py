@@ -118,11 +118,19 @@ class Fitter:
             config.model.chat_template,
             config.data.format,
             repr(config.model.chat_template_kwargs),
+            self.renderer.shots and self.renderer.shots.sha256,
         )
 
         def fit() -> FittingTasks:
             if rows is not None:
-                return fit_rows(tasks, rows.length, context_tokens=self.context_tokens, on_long=on_long, tell=self.tell)
+                return fit_rows(
+                    tasks,
+                    rows.length,
+                    context_tokens=self.context_tokens,
+                    on_long=on_long,
+                    shots=self.renderer.shots,
+                    tell=self.tell,
+                )
             return fit_context(
                 tasks,
                 self.renderer,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ from rft.data.demonstration_rows import RowRenderer
 from rft.data.demonstrations import read_demonstrations
 from rft.data.mixture_sets import load_mixture
 from rft.data.rendering import Renderer, Tell
+from rft.data.shots import Shots, read_worked_tasks
 from rft.data.splits import TaskSets, load_task_sets
 from rft.data.tasks import read_tasks
 from rft.errors import ModelError, UsageError
@@ -27,6 +28,7 @@ from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, l
 from rft.run.family_tasks import family_sources, first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
+from rft.run.shots import drawn_shots, recorded_shots
 from rft.run.sinks import SinkClass, load_sink
 from rft.run_folder.recorder import refuse_output
 from rft.sampling.stops import model_stops
@@ -106,6 +108,8 @@ class Inputs:
     """The policy that the run starts from; None for the base model."""
     tasks: TaskSets
     """All tasks, including those whose prompts are too long."""
+    shots: Shots | None
+    """The worked examples before every prompt; None without `data.shots`."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
     sinks: Mapping[str, SinkClass]
@@ -150,9 +154,7 @@ def read_inputs(
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
         problems += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
-    tasks = collect(problems, lambda: _load_tasks(config, needs_training_tasks, reuse))
-    if tasks is not None:
-        collect(problems, lambda: check_enough(tasks.train, config))
+    tasks, shots = _load_tasks(config, needs_training_tasks, reuse, problems)
     graders, usable = _load_graders(config.graders, problems)
     if tasks is not None and try_graders is not None:
         _try_on_first_tasks(try_graders, usable, tasks, config, problems)
@@ -168,6 +170,7 @@ def read_inputs(
         tokenizer=tokenizer,
         parent=parent,
         tasks=tasks,
+        shots=shots,
         graders=tuple(grader for grader in graders if grader is not None),
         sinks=sinks,
         reuse=reuse,
@@ -220,7 +223,12 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         DataError: The chat template refuses prompts, or some are too long.
     """
     config, path = inputs.config, inputs.config.model.path or ""
-    renderer = Renderer(inputs.tokenizer, format=config.data.format, variables=config.model.chat_template_kwargs)
+    renderer = Renderer(
+        inputs.tokenizer,
+        format=config.data.format,
+        variables=config.model.chat_template_kwargs,
+        shots=inputs.shots,
+    )
     rows = _row_renderer(inputs, renderer)
     fitted = Fitter(
         config=config,
@@ -322,7 +330,21 @@ def _load_sinks(uses: Sequence[str], problems: list[str]) -> dict[str, SinkClass
     return {use: sink for use, sink in loaded.items() if sink is not None}
 
 
-def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, reuse: Reuse) -> TaskSets:
+def _load_tasks(
+    config: RunConfig | EvaluateConfig, needs_training_tasks: bool, reuse: Reuse, problems: list[str]
+) -> tuple[TaskSets | None, Shots | None]:
+    """Return the tasks and the worked examples; collect their problems."""
+    shots = collect(problems, lambda: recorded_shots(config))
+    reads_training_tasks = needs_training_tasks or bool(config.data.shots and shots is None)
+    tasks = collect(problems, lambda: _read_tasks(config, reads_training_tasks, reuse))
+    if tasks is None:
+        return None, None
+    collect(problems, lambda: check_enough(tasks.train, config))
+    shots = shots or collect(problems, lambda: drawn_shots(config, tasks))
+    return tasks if needs_training_tasks else replace(tasks, train=[], validation=[]), shots
+
+
+def _read_tasks(config: RunConfig | EvaluateConfig, reads_training_tasks: bool, reuse: Reuse) -> TaskSets:
     data = config.data
     arguments: dict[str, Any] = {
         "system": data.system,
@@ -330,18 +352,25 @@ def _load_tasks(config: RunConfig | EvaluateConfig, needs_training_tasks: bool, 
         "seed": config.seed if data.validation_share else 0,  # runs without a split read the same tasks
         "allow_overlap": data.allow_overlap,
         "format": data.format,
-        "read_train": read_demonstrations if _takes_demonstrations(config) else read_tasks,
+        "read_train": _reader(config),
     }
     if data.mixture:
-        families = family_sources(config, needs_training_tasks=needs_training_tasks)
+        families = family_sources(config, needs_training_tasks=reads_training_tasks)
         return reuse.get(("tasks", repr((families, arguments))), lambda: load_mixture(families, **arguments))
     arguments |= {
-        "train": data.train if needs_training_tasks else None,
-        "validation": data.validation if needs_training_tasks else None,
+        "train": data.train if reads_training_tasks else None,
+        "validation": data.validation if reads_training_tasks else None,
         "test": data.test,
         "columns": data.columns,
     }
     return reuse.get(("tasks", repr(arguments)), lambda: load_task_sets(**arguments))
+
+
+def _reader(config: RunConfig | EvaluateConfig) -> Callable[..., list[Task]]:
+    """Return the function that reads the training tasks. An evaluation reads them only for worked examples."""
+    if isinstance(config, EvaluateConfig):
+        return read_worked_tasks
+    return read_demonstrations if _takes_demonstrations(config) else read_tasks
 
 
 def _takes_demonstrations(config: RunConfig | EvaluateConfig) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rft.config import RunConfig, audit_folder
 from rft.config.mixture import SPLITS, sources
+from rft.data.shots import FILE as SHOTS
 from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.redaction import hide_in_words, redacted
@@ -101,6 +102,8 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
             save_parent(folder, prepared.parent)
         if run.start is not None:
             keep_stages_of(run.start, folder)
+        if prepared.renderer.shots is not None:
+            recorder.document(SHOTS, prepared.renderer.shots.to_text())
     recorder.config(run.model_dump())
     return recorder
 
@@ -120,11 +123,13 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
         name: {"share": shares.get(name, 0.0), "graders": family.graders} for name, family in data.mixture.items()
     }
     audit = {"audit": {"graders": audit_state(audit_folder(run.grading), run.graders), "policy": run.audit}}
-    prompts = {
+    prompts: dict[str, Any] = {
         "format": data.format,
         "chat_template_sha256": prepared.renderer.template_sha256,
         "chat_template_kwargs": redacted(dict(run.model.chat_template_kwargs)),
     }
+    if (shots := prepared.renderer.shots) is not None:
+        prompts["shots"] = shots.to_manifest()
     return (
         audit
         | {"prompts": prompts}

@@ -172,7 +172,7 @@ def model_card(
         base_fingerprint=manifest["base_model"]["fingerprint"],
         start=_start(manifest),
         version=manifest["rft"],
-        data=_data(manifest),
+        data=_data(manifest) + _examples(manifest),
         graders=_graders(manifest),
         results=_results(summary),
         versions=_table(["library", "version"], [("Python", manifest["python"]), *manifest["libraries"].items()]),
@@ -294,6 +294,18 @@ def _data(manifest: Mapping[str, Any]) -> str:
         for split, tasks in manifest["tasks"].items()
     ]
     return _table(["split", "source", "tasks", "SHA-256"], rows)
+
+
+def _examples(manifest: Mapping[str, Any]) -> str:
+    """Return the origin of the worked examples before the prompts; empty without any."""
+    shots = manifest.get("prompts", {}).get("shots")
+    if not shots:
+        return ""
+    return (
+        f"\n\nEvery prompt began with {plural(shots['num'], 'worked example')} from `{shots['source']}` "
+        "(`data.shots`). `shots.json` in the run folder lists them. `rft sample` and `rft evaluate` read them there; "
+        "for other programs, write them into the prompt."
+    )
 
 
 def _graders(manifest: Mapping[str, Any]) -> str:

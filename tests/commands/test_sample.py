@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 
 import rft
 from rft.commands.sample import run_sample
+from rft.data.shots import Shot, Shots
 from rft.errors import ModelError
 from rft.learning.pack_weights import pack_adapter
 from rft.models.base_model import load_tokenizer
@@ -85,6 +87,25 @@ def test_a_base_model_has_the_defaults(tiny_model: Path, asked: Asked) -> None:
     requests, options = asked("1+1", "--model", str(tiny_model))
     assert requests[0].prompt_ids == prompt(tiny_model, ("user", "1+1"))
     assert (options.max_completion_tokens, options.stop) == (256, ())
+
+
+def test_worked_examples(run: Path, tiny_model: Path, asked: Asked, tmp_path: Path) -> None:
+    example = ({"role": "user", "content": "2+2"}, {"role": "assistant", "content": "4"})
+    shots = Shots(num=1, seed=0, source="", examples=(Shot(task_id="a", where="", chat=example),))
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    (copied / "shots.json").write_text(shots.to_text())
+    config = (copied / "config.yaml").read_text().replace("format: chat", "format: chat, shots: 1")
+    (copied / "config.yaml").write_text(config)
+    with_example = (("user", "2+2"), ("assistant", "4"), ("user", "1+1"))
+    requests, _ = asked("1+1", "--adapter", str(copied / "adapter"))
+    assert requests[0].prompt_ids == prompt(tiny_model, ("system", "Be brief."), *with_example)
+    requests, _ = asked("1+1", "--adapter", str(copied), "--shots", "")
+    assert requests[0].prompt_ids == prompt(tiny_model, ("system", "Be brief."), ("user", "1+1"))
+    requests, _ = asked("1+1", "--model", str(tiny_model), "--shots", str(copied))
+    assert requests[0].prompt_ids == prompt(tiny_model, *with_example)
+    with pytest.raises(ModelError, match="the folder has no worked examples"):
+        asked("1+1", "--model", str(tiny_model), "--shots", str(run))
 
 
 def test_something_must_be_given() -> None:
