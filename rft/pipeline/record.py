@@ -18,8 +18,8 @@ from rft.errors import OutputError
 from rft.metrics.held_out import metric_bounds
 from rft.metrics.intervals import Estimate, paired_difference
 from rft.pipeline.stages import PlacedStage
-from rft.run_folder.recorder import CONFIG, read_rollouts, write_json
 from rft.run_folder.recorded_scores import recorded_by_task
+from rft.run_folder.recorder import CONFIG, read_rollouts, write_json
 
 RECORD = "pipeline.json"
 MAY_CHANGE_ON_RESUME = ("dry_run", "or_resume")

@@ -13,10 +13,13 @@ from rft.config.command_line import quoted
 from rft.config.commands import load_training
 from rft.config.learners.base import LoraConfig
 from rft.config.pipeline import Stage
+from rft.config.recorded_words import key_of
 from rft.errors import ConfigError, UsageError
 from rft.models.adapter_folder import whole_model
 from rft.run_folder.recorder import SUMMARY
 from rft.run_folder.results import RESULTS
+
+MODE = "start_mode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +51,16 @@ class PlacedStage:
     @property
     def command(self) -> list[str]:
         """The arguments of `rft train` for the stage, once the stage before is done."""
-        start: list[str] = []
-        if self.parent is not None:
-            # All weights leave no adapter to continue: the trained model is the next base model.
-            model = whole_model(self.parent)
-            start = [f"start={quoted(self.parent)}"] if model is None else [f"model.path={quoted(model)}"]
-        return [*self.stage.words, *start]
+        if self.parent is None:
+            return [*self.stage.words]
+        # A stage that trained all weights leaves no adapter to continue.
+        merges = ["start_mode=merge"] if whole_model(self.parent) is not None else []
+        return [*self.stage.words, f"start={quoted(self.parent)}", *merges]
+
+    @property
+    def mode(self) -> str:
+        """`start_mode` of the stage."""
+        return next((word.partition("=")[2] for word in reversed(self.stage.words) if key_of(word) == MODE), "continue")
 
     def configuration(self) -> RunConfig:
         """Return the configuration of the run, which continues if it has begun.
@@ -69,7 +76,7 @@ class PlacedStage:
         Raises:
             UsageError: Contains all problems.
         """
-        return load_training(self.stage.words, quoted(self.folder))
+        return load_training([word for word in self.stage.words if key_of(word) != MODE], quoted(self.folder))
 
 
 def placed(stages: Sequence[Stage], folder: Path) -> list[PlacedStage]:
@@ -100,9 +107,9 @@ def check_stages(stages: Sequence[PlacedStage], check: Callable[[RunConfig], obj
         is_ready = stage.parent is None or stages[stage.stage.number - 2].is_done()
         try:
             run = stage.configuration() if is_ready else stage.expected_configuration()
-            of_stage = [] if is_ready or before is None else _continuation_problems(before, run)
+            of_stage = [] if is_ready or before is None else _continuation_problems(before, run, stage.mode)
             check(run)
-            before = run if is_ready or before is None else _continued(before, run)
+            before = run if is_ready or before is None or stage.mode != "continue" else _continued(before, run)
         except UsageError as error:
             of_stage = [*error.problems]
         problems += [f"stage {stage.stage.name}: {problem}" for problem in of_stage]
@@ -110,16 +117,19 @@ def check_stages(stages: Sequence[PlacedStage], check: Callable[[RunConfig], obj
         raise ConfigError("pipeline not started", problems)
 
 
-def _continuation_problems(before: RunConfig, run: RunConfig) -> list[str]:
-    """Return the reasons why a run could not continue the adapter of another one, one sentence each."""
+def _continuation_problems(before: RunConfig, run: RunConfig, mode: str) -> list[str]:
+    """Return the reasons why a run could not start from the result of another one, one sentence each."""
     problems = []
     if before.model.path != run.model.path:
         problems.append(
             f"model.path={run.model.path}: the stage before trains on {before.model.path}; use the same base model"
         )
-    if before.learner.lora is not None and run.learner.lora is None:
-        problems.append("learner.lora=null: the stage before trains an adapter; train one in this stage, too")
-    if before.learner.lora is not None and run.learner.lora is not None:
+    if mode == "merge" or before.learner.lora is None:
+        return problems
+    if run.learner.lora is None:
+        problem = "learner.lora=null: the stage before trains an adapter; train one, too, or set start_mode=merge"
+        problems.append(problem)
+    elif mode == "continue":
         problems += [
             f"learner.lora.{name}={value:g}: the stage before trains an adapter with {earlier:g}; leave it out"
             for name in ("rank", "alpha")

@@ -40,6 +40,7 @@ def test_the_summary_says_in_words_how_the_run_fits(tmp_path: Path, split: str) 
     summary = summary_of(
         tmp_path,
         graders={"correct": {"use": "exact"}},
+        families={},
         evaluation={"metric": "reward", "temperature": 1.0, "completions_per_task": 1},
         status="finished",
         split=split,
