@@ -16,6 +16,7 @@ READERS: dict[str, str] = {
     "rft/grading/grader_log.py": RECORDS,
     "rft/health/heartbeat.py": RECORDS,
     "rft/health/status.py": "the age of a heartbeat of another machine, or of a process that has ended",
+    "rft/pipeline/runner.py": "names a folder",
     "rft/run/timeouts.py": "names a folder",
     "rft/run_folder/provenance.py": RECORDS,
     "rft/run_folder/recorder.py": RECORDS,
