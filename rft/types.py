@@ -310,11 +310,23 @@ class GradedGroup:
     """`[G]` rollouts, ordered by index."""
     grades: tuple[Grade, ...]
     """`[G]` grades, in the same order."""
+    teacher_logprobs: tuple[tuple[float, ...] | None, ...] = ()
+    """`[G][C]` the teacher's log-probability of each completion token, at temperature 1; None for a completion that the
+    teacher could not score. Empty without a teacher."""
 
     def __post_init__(self) -> None:
         if len(self.rollouts) != len(self.grades):
             raise ValueError(
                 f"group of task {self.task.id}: {len(self.rollouts)} rollouts but {len(self.grades)} grades"
+            )
+        if not self.teacher_logprobs:
+            return
+        expected = [len(rollout.completion_ids) for rollout in self.rollouts]
+        given = [None if row is None else len(row) for row in self.teacher_logprobs]
+        if len(given) != len(expected) or any(given[row] not in (None, number) for row, number in enumerate(expected)):
+            raise ValueError(
+                f"group of task {self.task.id}: completions of {expected} tokens but {given} log-probabilities of the "
+                "teacher"
             )
 
     @property

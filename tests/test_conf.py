@@ -47,6 +47,7 @@ def test_a_pipeline_has_no_problem(experiment: str) -> None:
 def test_a_preset(preset: str) -> None:
     words = [] if preset.startswith("data=") else ["data=chain_sum"]
     words += ["learner=fake"] if preset == "sampler=fake" else []
+    words += ["teacher.path=embedded:tiny"] if preset == "learner=distill" else []
     load_training(["model.path=embedded:tiny", "graders.correct.use=exact", *words, preset, INSTALLED])
 
 

@@ -1,7 +1,7 @@
 """The records refuse what cannot be, and say in numbers what they hold."""
 
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
@@ -48,6 +48,14 @@ def test_each_rollout_has_a_grade(make_group: Callable[..., GradedGroup]) -> Non
     group = make_group([1.0, 0.0], "seven")
     with pytest.raises(ValueError, match="group of task seven: 2 rollouts but 1 grades"):
         GradedGroup(task=group.task, rollouts=group.rollouts, grades=group.grades[:1])
+
+
+def test_the_teacher_scores_every_token(make_group: Callable[..., GradedGroup]) -> None:
+    group = make_group([1.0, 0.0], "seven")
+    assert replace(group, teacher_logprobs=((-0.5, -1.0), None)).teacher_logprobs[1] is None
+    for wrong in ((None, (-0.5,)), (None,)):
+        with pytest.raises(ValueError, match=r"group of task seven: completions of \[2, 2\] tokens but \[None"):
+            replace(group, teacher_logprobs=wrong)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Parts:
     sampler: Sampler
     """Samples completions under one policy. `load` brings a policy to every engine and proves that each serves it."""
     panel: Panel
-    """Grades completions while others are sampled."""
+    """Grades completions while others are sampled; with learner=distill, the teacher scores them."""
     learner: RecoveringLearner
     """Takes optimizer steps, publishes its policy, and saves checkpoints."""
     tasks: TaskSets
@@ -103,7 +103,7 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
         async with open_parts(config, prepared, Progress(console).event) as opened:
             yield Parts(
                 sampler=RenewingSampler(fleet=opened.fleet, learner=opened.learner),
-                panel=opened.panel,
+                panel=opened.training_panel or opened.panel,
                 learner=opened.learner,
                 tasks=prepared.tasks,
                 order=task_order(config, prepared.tasks.train),

@@ -34,14 +34,17 @@ async def prepare_nodes(
     *,
     model: Path,
     fingerprint: str,
+    teacher: tuple[Path, str] | None = None,
 ) -> tuple[Path, tuple[Mirror | None, ...], Device]:
-    """Check every node, send the base model to nodes that lack it, and detect file systems shared with the driver.
+    """Check every node, send the models to nodes that lack them, and detect file systems shared with the driver.
 
     Args:
         placement: The places of all processes.
         config: A checked configuration.
         model: Folder of the base model on this machine.
         fingerprint: Of the base model.
+        teacher: Folder and fingerprint of the teacher's model, which lies beside the base model on the nodes of the
+            teacher, under its own fingerprint; None without a teacher.
 
     Returns:
         The folder of the base model, the same on every node, and for each rank of the learner a mirror, or None where
@@ -61,7 +64,10 @@ async def prepare_nodes(
         id: ray.remote(NodeKeeper).options(**placement.beside(index)).remote(folder) for id, index in first.items()
     }
     deadline_s = cluster.transfer_timeout_s
-    await _provide_model(list(keepers.values()), config, model, fingerprint, deadline_s)
+    await _provide_model(list(keepers.values()), config.model.path, model, fingerprint, deadline_s)
+    if teacher is not None and isinstance(config, RunConfig) and teacher[1] != fingerprint:
+        of_teacher = [keepers[id] for id in {node.id for node in placement.nodes_of("teacher")}]
+        await _provide_model(of_teacher, config.teacher.path, *teacher, deadline_s)
     devices = await ask(
         [keeper.device.remote(placement.num_gpus_of(nodes[id])) for id, keeper in keepers.items()],
         what=f"{len(keepers)} node(s) to report their free memory",
@@ -76,21 +82,25 @@ async def prepare_nodes(
 
 
 async def prepare_replacement(
-    sampler: int,
+    number: int,
     *,
     placement: Placement,
     config: RunConfig | EvaluateConfig,
+    path: str | None,
     model: Path,
     fingerprint: str,
+    role: str = "sampler",
 ) -> str:
     """Prepare the node of a sampler's replacement. If the sampler's node is gone, wait until Ray finds another one.
 
     Args:
-        sampler: Number of the sampler.
+        number: Number of the sampler.
         placement: The places of all processes.
         config: A checked configuration.
-        model: Folder of the base model on this machine.
-        fingerprint: Of the base model.
+        path: Path of its model in the configuration.
+        model: Folder of its model on this machine.
+        fingerprint: Of its model.
+        role: `sampler`, or `teacher` for one of the teacher's actors.
 
     Returns:
         The name of the node.
@@ -101,18 +111,18 @@ async def prepare_replacement(
         WaitTimeout: No node had room in time, or it did not answer.
     """
     cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
-    index = placement.of("sampler")[sampler]
+    index = placement.of(role)[number]
     keeper = await _placed_keeper(placement, index, _folder(cluster), config.sampler.replacement_timeout_s)
     group, bundle = placement.bundle(index)
     table = await blocking(lambda: placement_group_table(group), what="the placement", deadline_s=ANSWER_S)
     node = next((one for one in await nodes_now() if one.id == table["bundles_to_node_id"][bundle]), None)
     if node is None:
-        raise ClusterError(f"the node that Ray chose for sampler {sampler} died")
-    if node.id in [one.id for one in placement.nodes_of("sampler")]:
+        raise ClusterError(f"the node that Ray chose for {role} {number} died")
+    if node.id in [one.id for one in placement.nodes_of(role)]:
         return node.name
     needed = libraries_of(config.sampler, None, has_model_grader=False)
     await _check_versions(placement, {node.id: index}, {node.id: node}, {node.id: needed}, config)
-    await _provide_model([keeper], config, model, fingerprint, cluster.transfer_timeout_s)
+    await _provide_model([keeper], path, model, fingerprint, cluster.transfer_timeout_s)
     return node.name
 
 
@@ -145,13 +155,13 @@ def _folder(cluster: AttachClusterConfig) -> str:
 
 
 async def _provide_model(
-    keepers: Sequence[Any], config: RunConfig | EvaluateConfig, model: Path, fingerprint: str, deadline_s: float
+    keepers: Sequence[Any], path: str | None, model: Path, fingerprint: str, deadline_s: float
 ) -> None:
-    """Send the base model to the nodes that lack it."""
-    name = None if Path(config.model.path or "").expanduser().exists() else config.model.path
+    """Send a model to the nodes that lack it; `path` is its path in the configuration."""
+    name = None if Path(path or "").expanduser().exists() else path
     has_model = await ask(
         [keeper.find_model.remote(str(model.resolve()), name, fingerprint) for keeper in keepers],
-        what=f"{len(keepers)} node(s) to search for the base model",
+        what=f"{len(keepers)} node(s) to search for the model {path or model}",
         deadline_s=deadline_s,
     )
     lacking = {
@@ -165,12 +175,12 @@ def _needed_libraries(
     placement: Placement, first: Mapping[str, int], config: RunConfig | EvaluateConfig
 ) -> dict[str, Any]:
     """Return the libraries that the processes of each node need."""
-    learner_nodes, sampler_nodes, grader_nodes = (
-        {node.id for node in placement.nodes_of(role)} for role in ("learner", "sampler", "grader")
+    learner_nodes, sampler_nodes, grader_nodes, teacher_nodes = (
+        {node.id for node in placement.nodes_of(role)} for role in ("learner", "sampler", "grader", "teacher")
     )
     return {
         id: libraries_of(
-            config.sampler if id in sampler_nodes else None,
+            config.sampler if id in sampler_nodes | teacher_nodes else None,
             config.learner if isinstance(config, RunConfig) and id in learner_nodes else None,
             has_model_grader=id in grader_nodes,
         )

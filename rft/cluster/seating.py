@@ -18,7 +18,7 @@ class Seat:
     """
 
     role: str
-    """`sampler`, `learner`, or `grader` for a grader's model."""
+    """`sampler`, `learner`, `grader` for a grader's model, or `teacher`."""
     cpus: float
     """CPUs to reserve."""
     gpus: float

@@ -26,11 +26,41 @@ class Shares:
     """GPUs of each rank of the learner."""
     grader_gpus: tuple[float, ...] = ()
     """GPUs of each grader's model."""
+    teacher_gpus: float = 0.0
+    """GPUs of each of the teacher's actors."""
 
     @property
     def share_gpus(self) -> bool:
-        """Whether samplers and learner may be on one GPU."""
-        return 0 < self.sampler_gpus < 1 and 0 < self.learner_gpus < 1
+        """Whether samplers or the teacher may be on one GPU with the learner."""
+        shares = 0 < self.sampler_gpus < 1 or 0 < self.teacher_gpus < 1
+        return shares and 0 < self.learner_gpus < 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Models:
+    """The models that score completions, which share the GPUs with the samplers."""
+
+    graders: Sequence[float | None]
+    """The configured GPUs of each grader's model; None divides."""
+    teachers: Sequence[float | None]
+    """The configured GPUs of each of the teacher's actors."""
+
+    @property
+    def gpus(self) -> list[float | None]:
+        """The configured GPUs of each model."""
+        return [*self.graders, *self.teachers]
+
+    @property
+    def who(self) -> str:
+        """Their name in messages."""
+        names = {"models of graders": self.graders, "the teacher's engines": self.teachers}
+        return " and ".join(name for name, given in names.items() if given)
+
+    @property
+    def keys(self) -> str:
+        """The keys of their GPUs."""
+        keys = {"graders.<name>.num_gpus": self.graders, "teacher.num_gpus": self.teachers}
+        return ", ".join(key for key, given in keys.items() if given)
 
 
 def share_out(
@@ -42,6 +72,7 @@ def share_out(
     take_turns: bool = False,
     num_learners: int = 1,
     graders: Sequence[float | None] = (),
+    teachers: Sequence[float | None] = (),
     min_samplers: int | None = None,
 ) -> Shares:
     """Divide the GPUs among all processes, and the CPU threads as if all samplers and ranks were on the largest node.
@@ -59,6 +90,7 @@ def share_out(
         take_turns: Whether samplers and learner never work at the same time, as at staleness 0.
         num_learners: Number of learners that share the samplers. Each has its own graders.
         graders: The configured GPUs of each grader's model; None divides.
+        teachers: The configured GPUs of each of the teacher's actors, which get their share like models of graders.
         min_samplers: Samplers for which there must be enough GPUs; None for all of them.
 
     Raises:
@@ -66,30 +98,29 @@ def share_out(
             would share GPUs while whole GPUs remain unused.
     """
     ranks = learner.num_workers * num_learners if learner else 0
-    processes = sampler.num_actors + ranks
     total = sum(node.gpus for node in nodes) // parallel
-    configured = num_learners * sum(gpus or 0.0 for gpus in graders)
-    num_models = num_learners * sum(gpus is None for gpus in graders)
+    models = _Models(graders=graders, teachers=teachers)
+    configured = num_learners * sum(gpus or 0.0 for gpus in models.gpus)
+    num_models = num_learners * sum(gpus is None for gpus in models.gpus)
     if total and configured >= total:
-        _refuse_models_alone(sampler, learner, configured, total)
+        _refuse_models_alone(sampler, learner, models, configured, total)
     sampler_gpus, learner_gpus, model_gpus = _gpus_of_each(sampler, learner, ranks, num_models, total - configured)
     needed = sampler.num_actors if min_samplers is None else min_samplers
-    _refuse_too_much(sampler, needed, sampler_gpus, learner_gpus, ranks, configured + num_models * model_gpus, total)
+    of_models = configured + num_models * model_gpus
+    _refuse_too_much(sampler, needed, sampler_gpus, learner_gpus, ranks, models, of_models, total)
     if learner is not None:  # a measurement never sleeps
         _refuse_sleep(sampler, sampler_gpus, learner_gpus)
-    largest = max(nodes, key=lambda node: node.cpus)
-    if num_learners > 1:  # samplers of one run sample while the learner of another works
-        threads = (max(1, int(largest.cpus) // parallel // processes),) * 2
-    else:
-        threads = threads_of(
-            [largest] * sampler.num_actors, [largest] * ranks, parallel=parallel, take_turns=take_turns
-        )
+    largest = [max(nodes, key=lambda node: node.cpus)]
+    # The samplers of several learners sample for one while another works.
+    take_turns = take_turns and num_learners == 1
+    threads = threads_of(largest * sampler.num_actors, largest * ranks, parallel=parallel, take_turns=take_turns)
     return Shares(
         sampler_threads=sampler.num_threads or threads[0],
         learner_threads=(learner and learner.num_threads) or threads[1],
         sampler_gpus=sampler_gpus,
         learner_gpus=learner_gpus,
         grader_gpus=tuple(model_gpus if gpus is None else gpus for gpus in graders),
+        teacher_gpus=next((model_gpus if gpus is None else gpus for gpus in teachers), 0.0),
     )
 
 
@@ -140,9 +171,7 @@ def _shared_by_samplers(num_actors: int, ranks: int, num_models: int, total: flo
     used = -(-(num_actors + num_models) // round(1 / share))
     if used < left and num_models < left:
         who = [f"{num_actors} samplers"]
-        who += [f"{num_models} model(s) of graders"] * (num_models > 0) + [f"{ranks} rank(s) of the learner"] * (
-            ranks > 0
-        )
+        who += [f"{num_models} scoring model(s)"] * (num_models > 0) + [f"{ranks} rank(s) of the learner"] * (ranks > 0)
         raise ConfigError(
             "cluster",
             [
@@ -162,7 +191,7 @@ def _largest_share(processes: int, gpus: float) -> float:
 
 
 def _refuse_models_alone(
-    sampler: SamplerConfig, learner: LearnerConfig | None, configured: float, total: float
+    sampler: SamplerConfig, learner: LearnerConfig | None, models: _Models, configured: float, total: float
 ) -> None:
     """Refuse models of graders that take all GPUs from processes whose share is not configured."""
     without = ["sampler"] if sampler.num_gpus is None and sampler.gpus_spanned else []
@@ -171,8 +200,8 @@ def _refuse_models_alone(
         raise ConfigError(
             "cluster",
             [
-                f"models of graders take {configured:g} of {total:g} GPU(s), which leaves none for "
-                f"{' and '.join(without)}; lower graders.<name>.num_gpus, or set "
+                f"{models.who} take {configured:g} of {total:g} GPU(s), which leaves none for "
+                f"{' and '.join(without)}; lower {models.keys}, or set "
                 f"{' and '.join(f'{name}.num_gpus=0' for name in without)} to run on the CPU"
             ],
         )
@@ -195,7 +224,8 @@ def _refuse_too_much(
     sampler_gpus: float,
     learner_gpus: float,
     ranks: int,
-    grader_gpus: float,
+    models: _Models,
+    model_gpus: float,
     total: float,
 ) -> None:
     spans = sampler.gpus_spanned
@@ -207,7 +237,7 @@ def _refuse_too_much(
                 "times pipeline_parallel_size); set as many, or omit sampler.num_gpus"
             ],
         )
-    wanted = num_samplers * sampler_gpus + ranks * learner_gpus + grader_gpus
+    wanted = num_samplers * sampler_gpus + ranks * learner_gpus + model_gpus
     if wanted > total + 1e-9:
         who = f"{num_samplers} sampler(s) with {sampler_gpus:g} GPU(s) each"
         lower = "sampler.num_actors, sampler.num_gpus"
@@ -216,9 +246,9 @@ def _refuse_too_much(
         elif ranks:
             who += f" and {ranks} learner ranks with {learner_gpus:g} each"
             lower += ", learner.num_workers"
-        if grader_gpus:
-            who += f", and models of graders with {grader_gpus:g} in all,"
-            lower += ", graders.<name>.num_gpus"
+        if model_gpus:
+            who += f", and {models.who} with {model_gpus:g} in all,"
+            lower += f", {models.keys}"
         raise ConfigError(
             "cluster",
             [f"{who} want {wanted:g}, but there are {total:g}; lower {lower} or learner.num_gpus (0 runs on the CPU)"],

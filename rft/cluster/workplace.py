@@ -17,6 +17,7 @@ from rft.cluster.seating import Seat, idle_gpus_warning
 from rft.cluster.session import LOCAL, ray_ahead, ray_session, starts_ray
 from rft.cluster.shares import Shares, share_out, threads_of
 from rft.config import EvaluateConfig, RunConfig
+from rft.config.teacher_problems import teacher_gpus
 from rft.errors import ClusterError, ConfigError, WaitTimeout
 from rft.grading.models.model_grader import requested_gpus
 from rft.imports import vllm_needs_gpu
@@ -52,12 +53,20 @@ class Workplace:
     """The free memory before the processes start: of this machine, or of the nodes of a cluster."""
     grader_options: tuple[dict[str, Any], ...] = ()
     """Options of the Ray actor of each grader's model."""
+    teacher_model: Path | None = None
+    """Folder of the teacher's model, the same on every node; None without a teacher."""
+    teacher_options: tuple[dict[str, Any], ...] = ()
+    """Options of the Ray actor of each of the teacher's engines."""
+    teacher_nodes: tuple[str, ...] = ()
+    """Name of each such actor's node; empty if all processes run on this machine."""
     sampler_nodes: tuple[str, ...] = ()
     """Name of each sampler's node; empty if all processes run on this machine."""
     learner_node: str = ""
     """Name of the node of a learner of one process; empty if it runs on this machine. Ranks name their hosts."""
     prepare_replacement: Callable[[int], Awaitable[str]] | None = None
     """Prepares the node of a sampler's replacement and returns the node's name; None if all run on this machine."""
+    prepare_teacher: Callable[[int], Awaitable[str]] | None = None
+    """Does the same for a replacement of one of the teacher's actors."""
     num_late_samplers: int = 0
     """Number of samplers, the last ones, that have no place yet."""
     until_placed: Callable[[int], Awaitable[None]] | None = None
@@ -70,6 +79,7 @@ async def workplace(
     *,
     model: Path,
     fingerprint: str,
+    teacher: tuple[Path, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
     address: str | None = None,
@@ -82,6 +92,7 @@ async def workplace(
         config: A checked configuration.
         model: Folder of the base model on this machine.
         fingerprint: Fingerprint of the base model.
+        teacher: Folder and fingerprint of the teacher's model; None without a teacher.
         tell: Receives the plan if the cluster has other machines.
         warn: Receives a warning if the run leaves GPUs unused.
         address: Address of an open `ray_session`; None opens one.
@@ -112,8 +123,9 @@ async def workplace(
             if part == "all":
                 shares = _with_threads(shares, placement, parallel=parallel, take_turns=_take_turns(config))
             place = _placed(placement, config, model, shares, is_local=is_local)
+            place = replace(place, teacher_model=teacher[0] if teacher else None)
             if not is_local:
-                place = await _prepared(place, placement, config, fingerprint)
+                place = await _prepared(place, placement, config, fingerprint, teacher)
             try:
                 yield place
             finally:
@@ -122,12 +134,13 @@ async def workplace(
                         await mirror.remove()
 
 
-def _seats(shares: Shares, num_samplers: int, num_ranks: int, num_models: int) -> list[Seat]:
-    """Return the needs of the samplers, the learner's ranks, and the graders' models."""
+def _seats(shares: Shares, num_samplers: int, num_ranks: int, num_models: int, num_teachers: int) -> list[Seat]:
+    """Return the needs of the samplers, the learner's ranks, the graders' models, and the teacher's actors."""
     return [
         *[Seat(role="sampler", cpus=1, gpus=shares.sampler_gpus)] * num_samplers,
         *[Seat(role="learner", cpus=1, gpus=shares.learner_gpus)] * num_ranks,
         *[Seat(role="grader", cpus=1, gpus=gpus) for gpus in shares.grader_gpus[:num_models]],
+        *[Seat(role="teacher", cpus=1, gpus=shares.teacher_gpus)] * num_teachers,
     ]
 
 
@@ -148,6 +161,7 @@ def _shared(
         take_turns=_take_turns(config),
         num_learners=in_common,
         graders=requested_gpus(config.graders),
+        teachers=teacher_gpus(config) if isinstance(config, RunConfig) else (),
         min_samplers=config.sampler.min_actors if may_start_with_fewer else config.sampler.num_actors,
     )
 
@@ -167,9 +181,9 @@ def _placed(
     placement: Placement, config: RunConfig | EvaluateConfig, model: Path, shares: Shares, *, is_local: bool
 ) -> Workplace:
     """Return the workplace with the options of each process's Ray actor."""
-    samplers, ranks, models = (
+    samplers, ranks, models, teachers = (
         tuple(placement.actor_options(number) for number in placement.of(role))
-        for role in ("sampler", "learner", "grader")
+        for role in ("sampler", "learner", "grader", "teacher")
     )
     learner_threads = config.learner.num_threads if isinstance(config, RunConfig) else None
     return Workplace(
@@ -184,6 +198,8 @@ def _placed(
         mirrors=(None,) * len(ranks),
         device=device_here(placement.num_gpus_of(placement.nodes[0])),  # of a local Ray, which has one node
         grader_options=models,
+        teacher_options=teachers,
+        teacher_nodes=() if is_local else tuple(node.name for node in placement.nodes_of("teacher")),
         sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes_of("sampler")),
         num_late_samplers=len(placement.late_groups),
         until_placed=None if is_local else placement.until_placed,
@@ -192,15 +208,36 @@ def _placed(
 
 
 async def _prepared(
-    place: Workplace, placement: Placement, config: RunConfig | EvaluateConfig, fingerprint: str
+    place: Workplace,
+    placement: Placement,
+    config: RunConfig | EvaluateConfig,
+    fingerprint: str,
+    teacher: tuple[Path, str] | None,
 ) -> Workplace:
-    """Return the workplace with the base model on every node and mirrors of the ranks' folders."""
+    """Return the workplace with the models on the nodes that need them, and mirrors of the ranks' folders."""
     # These import Ray, which the core does not install.
     from rft.cluster.preparation import prepare_nodes, prepare_replacement
 
-    again = partial(prepare_replacement, placement=placement, config=config, model=place.model, fingerprint=fingerprint)
-    model, mirrors, device = await prepare_nodes(placement, config, model=place.model, fingerprint=fingerprint)
-    return replace(place, model=model, mirrors=mirrors, device=device, prepare_replacement=again)
+    again = partial(prepare_replacement, placement=placement, config=config)
+    model, mirrors, device = await prepare_nodes(
+        placement, config, model=place.model, fingerprint=fingerprint, teacher=teacher
+    )
+    prepared = replace(
+        place,
+        model=model,
+        mirrors=mirrors,
+        device=device,
+        prepare_replacement=partial(again, path=config.model.path, model=place.model, fingerprint=fingerprint),
+    )
+    if teacher is None or not isinstance(config, RunConfig):
+        return prepared
+    folder, of_teacher = teacher
+    path = config.teacher.path or config.model.path
+    return replace(
+        prepared,
+        teacher_model=model.with_name(of_teacher),  # beside the base model
+        prepare_teacher=partial(again, path=path, model=folder, fingerprint=of_teacher, role="teacher"),
+    )
 
 
 @contextmanager
@@ -210,13 +247,15 @@ def ray_ahead_for(config: RunConfig | EvaluateConfig) -> Iterator[None]:
         yield
 
 
-def _num_processes(config: RunConfig | EvaluateConfig, part: Part = "all") -> tuple[int, int, int]:
-    """Return the number of samplers, of the learner's ranks, and of the graders' models."""
+def _num_processes(config: RunConfig | EvaluateConfig, part: Part = "all") -> tuple[int, int, int, int]:
+    """Return the number of samplers, of the learner's ranks, of the graders' models, and of the teacher's actors."""
     num_samplers = 0 if part == "learner" else config.sampler.num_actors
     if part == "samplers":
-        return num_samplers, 0, 0
-    num_ranks = config.learner.num_workers if isinstance(config, RunConfig) else 0
-    return num_samplers, num_ranks, len(requested_gpus(config.graders))
+        return num_samplers, 0, 0, 0
+    num_models = len(requested_gpus(config.graders))
+    if not isinstance(config, RunConfig):
+        return num_samplers, 0, num_models, 0
+    return num_samplers, config.learner.num_workers, num_models, len(teacher_gpus(config))
 
 
 def idle_gpus_here(config: RunConfig | EvaluateConfig) -> str | None:

@@ -23,6 +23,7 @@ from rft.config.schema import (
     RunConfig,
     ServeConfig,
 )
+from rft.config.teacher_problems import teacher_problems
 from rft.config.trackers import prometheus_problems, tracker_problems
 from rft.data.sources import local_file
 from rft.errors import UsageError
@@ -70,10 +71,8 @@ def run_problems(run: RunConfig) -> list[str]:
         *_loop_problems(run),
         *run.sampler.problems(lora=run.learner.lora, staleness=run.loop.staleness),
         *learner_problems(run),
-        *(
-            _grader_problems(run.graders, run.evaluation.metric)
-            or (audit_problems(run) if run.audit == "refuse" else [])
-        ),
+        *teacher_problems(run),
+        *(_graders_of_run_problems(run) or (audit_problems(run) if run.audit == "refuse" else [])),
         *tracker_problems(run.logging.report_to),
         *prometheus_problems(run.logging.prometheus_port),
         *(address_problems("storage", run.storage) if run.storage else []),
@@ -90,14 +89,22 @@ def place_problems(config: BaseModel) -> list[str]:
                 local_file(source, key=key)
             except UsageError as error:
                 problems += error.problems
-        if path := config.model.path:
+        models = {"model.path": config.model.path}
+        if isinstance(config, RunConfig):
+            models["teacher.path"] = config.teacher.path
+        for key, path in models.items():
+            if not path:
+                continue
             try:
-                refuse_place(path)
+                refuse_place(path, key)
             except UsageError as error:
                 problems += error.problems
-    if isinstance(config, RunConfig) and config.start is not None and not starts_from_whole_model(config):
+    adapters: list[str | None] = []
+    if isinstance(config, RunConfig):
+        adapters = [None if starts_from_whole_model(config) else config.start, config.teacher.adapter]
+    for adapter in filter(None, adapters):
         try:
-            find_adapter(Path(config.start))
+            find_adapter(Path(adapter))
         except UsageError as error:
             problems += error.problems
     return problems
@@ -304,6 +311,15 @@ def _measurement_problems(run: RunConfig) -> list[str]:
             "learner=sft, or leave it out"
         )
     return problems
+
+
+def _graders_of_run_problems(run: RunConfig) -> list[str]:
+    """Return the problems of a run's graders. A run with a teacher needs none if it measures no held-out tasks."""
+    held_out = sources(run.data, "validation") or sources(run.data, "test")
+    is_measured = held_out or run.data.validation_share or run.loop.pass_rate
+    if run.learner.has_teacher and not run.graders and not is_measured and run.evaluation.metric == "reward":
+        return []
+    return _grader_problems(run.graders, run.evaluation.metric)
 
 
 def _grader_problems(graders: Mapping[str, Mapping[str, Any]], metric: str) -> list[str]:

@@ -25,7 +25,9 @@ from rft.config.fields import (
     Whole,
 )
 from rft.config.learners import Learner
+from rft.config.pass_rate import PassRateConfig
 from rft.config.samplers import Sampler
+from rft.config.teacher import TeacherConfig
 from rft.redaction import sealed
 
 
@@ -96,17 +98,6 @@ class DataConfig(Section):
     shot_answer: str | None = None
     """Column of the training tasks with the answer that a worked example shows; null takes `completion`, or else
     `answer`. A demonstration shows its own answer."""
-
-
-class PassRateConfig(Section):
-    """Selects training tasks by the mean reward that the base model gets for them before the first step."""
-
-    completions_per_task: Positive = 4
-    """Completions sampled for each training task to measure its mean reward."""
-    min: Number = 0.1
-    """Lowest mean reward; tasks below are too hard and are excluded."""
-    max: Number = 0.9
-    """Highest mean reward; tasks above are too easy and are excluded."""
 
 
 class LoopConfig(Section):
@@ -391,6 +382,7 @@ class RunConfig(Section):
     loop: LoopConfig = LoopConfig()
     sampler: Sampler
     learner: Learner
+    teacher: TeacherConfig = TeacherConfig()
     graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()

@@ -66,13 +66,16 @@ class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         if len(rollouts) != len(prompts):
             raise LearnError(f"TRL needs {len(prompts)} completions for a step but received {len(rollouts)}")
-        return {
+        columns: dict[str, list[Any]] = {
             "prompt_ids": [list(rollout.prompt_ids) for rollout in rollouts],
             "completion_ids": [list(rollout.completion_ids) for rollout in rollouts],
             "logprobs": [list(rollout.logprobs) for rollout in rollouts],
             "reward": [reward for group in groups for reward in group.rewards],
             "truncated": [rollout.stop is not StopReason.STOP for rollout in rollouts],
         }
+        if any(group.teacher_logprobs for group in groups):
+            columns["teacher_logprobs"] = [logprobs for group in groups for logprobs in group.teacher_logprobs]
+        return columns
 
 
 def _graded(prompts: list[str], completions: list[str], reward: list[float | None], **_: Any) -> list[float | None]:

@@ -46,11 +46,12 @@ class _Config(BaseModel):
     rope_parameters: dict[str, Any] | None = None
 
 
-def locate(path: str) -> Path:
+def locate(path: str, key: str = "model.path") -> Path:
     """Find a base model, downloading it if it is on the hub.
 
     Args:
-        path: `model.path`: `embedded:tiny`, a folder, or a model id on the Hugging Face hub as `<owner>/<name>`.
+        path: `embedded:tiny`, a folder, or a model id on the Hugging Face hub as `<owner>/<name>`.
+        key: The configuration key of the path, for messages.
 
     Returns:
         A folder with `config.json` and weights as `*.safetensors`.
@@ -60,29 +61,29 @@ def locate(path: str) -> Path:
     """
     if path.startswith("embedded:"):
         if path not in EMBEDDED_MODELS:
-            raise _error(f"model.path={path} is not shipped with rft; available: {', '.join(EMBEDDED_MODELS)}")
+            raise _error(f"{key}={path} is not shipped with rft; available: {', '.join(EMBEDDED_MODELS)}")
         folder = EMBEDDED_MODELS[path]
     else:
         folder = Path(path).expanduser()
         if os.path.isfile(folder):  # Path.is_file raises if a parent folder denies access
-            raise _error(f"model.path={path} is a file; give the folder with config.json and *.safetensors")
+            raise _error(f"{key}={path} is a file; give the folder with config.json and *.safetensors")
         if not os.path.exists(folder):
-            folder = _download(path)
+            folder = _download(path, key)
     if missing := _missing(folder, path):
-        raise _error(f"model.path={path}: the model in {folder.absolute()} is incomplete: {'; '.join(missing)}")
+        raise _error(f"{key}={path}: the model in {folder.absolute()} is incomplete: {'; '.join(missing)}")
     if problems := architecture_problems(read_config(folder)):
-        raise ModelError("base model", [f"model.path={path}: {problem}" for problem in problems])
+        raise ModelError("base model", [f"{key}={path}: {problem}" for problem in problems])
     return folder
 
 
-def refuse_place(path: str) -> None:
-    """Refuse a model that does not exist or cannot be used, without a request to the hub. Argument like `locate`.
+def refuse_place(path: str, key: str = "model.path") -> None:
+    """Refuse a model that does not exist or cannot be used, without a request to the hub. Arguments like `locate`.
 
     Raises:
         ModelError: The folder does not exist, or `locate` would refuse the model.
     """
     if path.startswith("embedded:") or os.path.exists(Path(path).expanduser()) or not _HUB_ID.fullmatch(path):
-        locate(path)
+        locate(path, key)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -229,10 +230,10 @@ def _how_to_convert(names: Collection[str], path: str) -> str:
     return ""
 
 
-def _download(path: str) -> Path:
+def _download(path: str, key: str) -> Path:
     near = _near_folders(Path(path).expanduser())
     if not _HUB_ID.fullmatch(path):
-        raise _error(f"model.path={path}: no folder at {Path(path).expanduser().absolute()}{near}")
+        raise _error(f"{key}={path}: no folder at {Path(path).expanduser().absolute()}{near}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -241,7 +242,7 @@ def _download(path: str) -> Path:
             return Path(snapshot_download(path, allow_patterns=[*_CONTENT, "*.json"], ignore_patterns=["*/*"]))
     except Exception as error:  # network, hub, gated and unknown ids raise different types
         raise _error(
-            f"model.path={path} is neither a local folder nor a model that the Hugging Face hub returned "
+            f"{key}={path} is neither a local folder nor a model that the Hugging Face hub returned "
             f"({_first_line(error)}){near}; give a folder with config.json and *.safetensors, or check the name at "
             f"https://huggingface.co/{path}, the network (HF_HUB_OFFLINE=1 forbids it) and HF_TOKEN (for a gated "
             "model); model.path=embedded:tiny needs no download"

@@ -80,6 +80,7 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
     refuse_memory(run, forecast)
     micro_batch = planned_micro_batch(run, forecast)
     rows = run_rows(run, micro_batch=micro_batch) | _task_rows(run, prepared) | _model_rows(run, prepared)
+    rows |= _teacher_rows(run, prepared)
     rows |= forecast.rows() if forecast else {}
     rows |= samples | _trained_rows(run, prepared)
     rows["audit"] = audit_state(audit_folder(run.grading), run.graders)
@@ -178,6 +179,13 @@ def _family_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict
         share = [] if shares is None else [f"{shares.get(name, 0.0):.1%} of each step"]
         rows[f"family {name}"] = f"{', '.join([*share, *tasks])}, graded by {', '.join(graders)}"
     return rows
+
+
+def _teacher_rows(run: RunConfig, prepared: Prepared) -> dict[str, str]:
+    """Describe the teacher, and its engines."""
+    if prepared.teacher is None:
+        return {}
+    return {"teacher": f"{prepared.teacher}, on {run.teacher.num_actors} x {run.sampler.kind}"}
 
 
 def _trained_rows(run: RunConfig, prepared: Prepared) -> dict[str, str]:

@@ -18,6 +18,9 @@ from rft.types import Task
 
 T = TypeVar("T")
 
+FEW_VALIDATION_TASKS = 20
+"""Below this number of validation tasks, `data.validation_share` causes a warning."""
+
 
 class Reuse:
     """Caches task files, prompt lengths and the base model's fingerprint for other configurations.
@@ -159,3 +162,14 @@ def check_enough(tasks: Sequence[Task], config: RunConfig | EvaluateConfig) -> N
         )
     if isinstance(config, RunConfig) and (shortages := mixture_shortages(config, tasks)):
         raise DataError("task files", shortages)
+
+
+def split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list[str]:
+    """Return a warning about a split with few validation tasks."""
+    share, num = config.data.validation_share, len(tasks.validation)
+    if not num or not share or config.data.validation or num >= FEW_VALIDATION_TASKS:
+        return []
+    return [
+        f"data.validation_share={share:g} splits off {num} of {num + len(tasks.train)} training tasks, too few to tell "
+        "whether the model changes; raise it, or give data.validation or data.test"
+    ]

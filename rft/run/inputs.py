@@ -26,10 +26,11 @@ from rft.grading.models.model_grader import model_problem
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
 from rft.run.family_tasks import family_sources, first_tasks, graders_of
-from rft.run.fitting import Fitter, Reuse, check_enough, collect
+from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
 from rft.run.shots import drawn_shots, recorded_shots
 from rft.run.sinks import SinkClass, load_sink
+from rft.run.teacher import Teacher, read_teacher, require_room
 from rft.run_folder.recorder import refuse_output
 from rft.sampling.stops import model_stops
 from rft.storage import Place, check_place
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TryGraders = Callable[[Sequence[LoadedGrader], Task], object]
 """Tries graders on a task before a start. Raises `UsageError` if a grader fails."""
-
-FEW_VALIDATION_TASKS = 20
-"""Below this number of validation tasks, `data.validation_share` causes a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +60,8 @@ class Prepared:
     """The base model's, with the chat template of the run."""
     parent: Parent | None = None
     """The policy that the run starts from; None for the base model."""
+    teacher: Teacher | None = None
+    """The teacher of a run that distils; None for other runs."""
     renderer: Renderer
     """From a task to the token ids of its prompt."""
     tasks: TaskSets
@@ -106,6 +106,8 @@ class Inputs:
     """The base model's, with the chat template of the run."""
     parent: Parent | None
     """The policy that the run starts from; None for the base model."""
+    teacher: Teacher | None
+    """The teacher of a run that distils; None for other runs."""
     tasks: TaskSets
     """All tasks, including those whose prompts are too long."""
     shots: Shots | None
@@ -154,6 +156,7 @@ def read_inputs(
         with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
         problems += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
+    teacher = collect(problems, lambda: read_teacher(config, tokenizer, partial(_fingerprint, reuse=reuse)))
     tasks, shots = _load_tasks(config, needs_training_tasks, reuse, problems)
     graders, usable = _load_graders(config.graders, problems)
     if tasks is not None and try_graders is not None:
@@ -169,6 +172,7 @@ def read_inputs(
         context_tokens=context,
         tokenizer=tokenizer,
         parent=parent,
+        teacher=teacher,
         tasks=tasks,
         shots=shots,
         graders=tuple(grader for grader in graders if grader is not None),
@@ -240,11 +244,13 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         tell=tell,
     ).fit(inputs.tasks)
     check_enough(fitted.tasks.train, config)
+    require_room(inputs.teacher, fitted.longest_prompt, config.sampler.max_completion_tokens)
     return Prepared(
         model=inputs.model,
         model_name=path if not (os.path.exists(path) or path.startswith("embedded:")) else str(inputs.model.resolve()),
         base=Policy(version=0, fingerprint=_fingerprint(inputs.model, inputs.reuse)),
         parent=inputs.parent,
+        teacher=inputs.teacher,
         context_tokens=inputs.context_tokens,
         tokenizer=inputs.tokenizer,
         renderer=renderer,
@@ -256,8 +262,9 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         graders=inputs.graders,
         sinks=inputs.sinks,
         warnings=(
-            *_split_warnings(inputs.tasks, config),
+            *split_warnings(inputs.tasks, config),
             *(parent_warnings(inputs.parent, renderer.template_sha256) if inputs.parent else ()),
+            *(inputs.teacher.warnings if inputs.teacher else ()),
         ),
     )
 
@@ -311,17 +318,6 @@ def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
             "base model", [f"model.max_context_tokens={configured}: the model sees {seen} tokens at most; lower it"]
         )
     return configured
-
-
-def _split_warnings(tasks: TaskSets, config: RunConfig | EvaluateConfig) -> list[str]:
-    """Return a warning about a split with few validation tasks."""
-    share, num = config.data.validation_share, len(tasks.validation)
-    if not num or not share or config.data.validation or num >= FEW_VALIDATION_TASKS:
-        return []
-    return [
-        f"data.validation_share={share:g} splits off {num} of {num + len(tasks.train)} training tasks, too few to tell "
-        "whether the model changes; raise it, or give data.validation or data.test"
-    ]
 
 
 def _load_sinks(uses: Sequence[str], problems: list[str]) -> dict[str, SinkClass]:

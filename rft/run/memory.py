@@ -28,6 +28,7 @@ from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
+from rft.run.teacher_memory import teacher_memory
 from rft.run_folder.recorder import MANIFEST, read_manifest
 from rft.types import Adapter
 
@@ -52,6 +53,7 @@ def forecast_of(
     sampler_gpus: float,
     resting_gpus: float = 0.0,
     grader_gpus: Sequence[float] = (),
+    teacher_gpus: float = 0.0,
     sizes: Sizes | None = None,
 ) -> RunForecast:
     """Forecast the memory of a run.
@@ -64,6 +66,7 @@ def forecast_of(
         sampler_gpus: GPUs of each sampler.
         resting_gpus: GPUs that sleeping samplers leave to each rank while they are awake; 0 if none sleeps.
         grader_gpus: GPUs of each grader's model.
+        teacher_gpus: GPUs of each of the teacher's actors.
         sizes: The sizes of an earlier start of the run; None chooses them.
     """
     dtype = run.model.weights_dtype(on_gpu=sampler_gpus > 0)
@@ -78,7 +81,7 @@ def forecast_of(
         resting_gpus=resting_gpus,
         sampler_gpus=sampler_gpus,
         max_requests=completions_in_flight(run, prepared),
-        others=_grader_models(prepared, grader_gpus),
+        others=(*_grader_models(prepared, grader_gpus), *teacher_memory(run, prepared, device, gpus=teacher_gpus)),
     )
     return forecast_run(run, facts, device, sizes)
 
@@ -108,6 +111,7 @@ def forecast_with_sleep(
             resting_gpus=shares.learner_gpus if samplers_sleep else 0.0,
             sampler_gpus=shares.sampler_gpus,
             grader_gpus=shares.grader_gpus,
+            teacher_gpus=shares.teacher_gpus,
             sizes=replace(recorded, samplers_sleep=samplers_sleep) if recorded else None,
         )
         return replace(made, why_sleep=why)
@@ -116,6 +120,8 @@ def forecast_with_sleep(
         return forecast(run.sampler.sleeps)
     if run.learner.takes == "demonstrations":
         return forecast(False)
+    if prepared.teacher is not None:
+        return forecast(False, "the teacher does not sleep" if shares.share_gpus else "")
     if not (shares.sampler_gpus and shares.learner_gpus):
         return forecast(False)
     if recorded is not None:
@@ -200,7 +206,8 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> RunForecast | None:
     if shares is None:
         return None
     gpus = run.sampler.num_actors * shares.sampler_gpus + run.learner.num_workers * shares.learner_gpus
-    return forecast_with_sleep(run, prepared, device_here(math.ceil(gpus + sum(shares.grader_gpus) - 1e-9)), shares)
+    gpus += sum(shares.grader_gpus) + run.teacher.num_actors * shares.teacher_gpus
+    return forecast_with_sleep(run, prepared, device_here(math.ceil(gpus - 1e-9)), shares)
 
 
 def planned_micro_batch(run: RunConfig, forecast: RunForecast | None) -> int:

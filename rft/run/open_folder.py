@@ -18,6 +18,7 @@ from rft.redaction import hide_in_words, redacted
 from rft.run.inputs import Prepared
 from rft.run.parent import merges_start, save_parent
 from rft.run.task_order import shares_of
+from rft.run.teacher import teacher_change
 from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
 from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
 from rft.run_folder.provenance import manifest
@@ -135,6 +136,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
         | {"prompts": prompts}
         | ({"mixture": mixture} if mixture else {})
         | ({"start": dict(prepared.parent.origin)} if prepared.parent else {})
+        | ({"teacher": prepared.teacher.facts} if prepared.teacher else {})
         | _advantage(run)
         | manifest(
             method=run.learner.kind,
@@ -154,7 +156,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
 
 
 def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
-    """Return one warning for each grader, and for the function of advantages, that changed since a run began.
+    """Return one warning for each grader, the teacher, and the function of advantages, that changed since a run began.
 
     Args:
         run: The configuration of the resumed run.
@@ -172,6 +174,7 @@ def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
         for grader in prepared.graders
         if grader.model_fingerprint != begun["graders"].get(grader.name, {}).get("model_fingerprint")
     ]
+    changed += teacher_change(prepared.teacher, begun)
     advantage = _advantage(run).get("advantage")
     if advantage is not None and begun.get("advantage", advantage)["sha256"] != advantage["sha256"]:
         changed.append(f"learner.advantage ({advantage['source']})")

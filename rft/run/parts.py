@@ -27,6 +27,8 @@ from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.started import cache_events, hold_tolerance
+from rft.run.teacher_engines import opened_teacher, start_with
+from rft.run.teacher_panel import TeacherPanel
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Publication
@@ -43,6 +45,8 @@ class Parts(NamedTuple, Generic[L]):
     learner: L
     samplers_sleep: bool = False
     """Whether the samplers sleep while the learner works."""
+    training_panel: TeacherPanel | None = None
+    """Scores the training completions in place of the graders; None without a teacher."""
 
 
 class SharedSamplers(Protocol):
@@ -144,7 +148,8 @@ async def _open(
         fleet = build.fleet(engines, config, prepared, emit)
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
-        start_samplers = shared.is_up if shared else engines.start
+        teacher = await stack.enter_async_context(opened_teacher(config, prepared, place, emit))
+        start_samplers = start_with(teacher, shared.is_up if shared else engines.start)
         learner = None
         if isinstance(config, RunConfig) and forecast is not None:
             # On a GPU of both, vLLM would take the learner's memory for its own while it sizes its cache.
@@ -159,6 +164,7 @@ async def _open(
         else:
             await start_samplers()
         facts = {"samplers": engines.facts, **(forecast.facts() if forecast else {})}
+        facts |= {"teacher_engines": teacher.engines.facts} if teacher else {}
         if learner is not None:
             facts |= await hold_tolerance(fleet, learner, Path(config.output_dir) if checkpoint else None)
         for event in (PartsStarted(facts=facts), *cache_events(engines)):
@@ -167,7 +173,7 @@ async def _open(
         if shared is not None:
             stack.push_async_callback(fleet.leave)
         await _load_adapter(fleet, learner, adapter)
-        yield Parts(fleet, panel, learner, sleeps)
+        yield Parts(fleet, panel, learner, sleeps, teacher.panel if teacher else None)
         if shared is None and config.sampler.is_remote:
             await fleet.leave()  # what this run loaded would stay in a program that outlives it
         if learner is not None:
@@ -213,7 +219,9 @@ def _own_engines(
     *,
     sleeps: bool,
 ) -> Engines:
-    what = " and the learner" if isinstance(config, RunConfig) else ""
+    what = ""
+    if isinstance(config, RunConfig):
+        what = ", the teacher and the learner" if prepared.teacher else " and the learner"
     number = config.sampler.num_actors - place.num_late_samplers
     emit(PhaseStarted(text=f"starting {number} sampler(s){what}"))
     rank = build.lora_rank(config, prepared, adapter)
@@ -229,6 +237,7 @@ def _workplace(
         config,
         model=prepared.model,
         fingerprint=prepared.base.fingerprint,
+        teacher=(prepared.teacher.model, prepared.teacher.base.fingerprint) if prepared.teacher else None,
         tell=lambda text: emit(Notice(text=text)),
         warn=lambda text: emit(Warned(text=text)),
         address=shared_ray.address if shared_ray else None,

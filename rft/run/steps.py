@@ -128,13 +128,16 @@ class Steps:
         if self.prepared.rows is not None:
             await self._train_on_demonstrations(parts, self.prepared.rows)
             return
-        signal, drift, halving = SignalWatch(), DriftWatch(), HalvingWatch()
+        drift, halving = DriftWatch(), HalvingWatch()
+        # A teacher gives every token an advantage, even if all completions score the same.
+        signal = SignalWatch() if parts.training_panel is None else None
         drift.read(line for line in read_metrics(self.folder) if line["step"] > 0)
         async with aclosing(await self._loop(parts, tasks)) as steps:
             async for done, batch in steps:
                 report, warnings = drift.watched(done, drift_metrics(batch.sampled))
                 self.emit(StepTrained(report=report, groups=batch.sampled))
-                for warning in (signal.observe(batch.sampled), halving.observe(report.metrics), *warnings):
+                no_signal = signal.observe(batch.sampled) if signal else None
+                for warning in (no_signal, halving.observe(report.metrics), *warnings):
                     if warning:
                         self.emit(Warned(text=warning))
                 await self._finish_step(report, parts)
@@ -190,7 +193,7 @@ class Steps:
         learner = TurnTaking(parts.learner, parts.fleet) if parts.samplers_sleep else parts.learner
         batcher = Batcher(
             sampler=RenewingSampler(fleet=parts.fleet, learner=parts.learner),
-            panel=parts.panel,
+            panel=parts.training_panel or parts.panel,
             order=task_order(self.run, tasks),
             completions_per_prompt=loop.completions_per_prompt,
             temperature=self.run.sampler.temperature,

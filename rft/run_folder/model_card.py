@@ -161,16 +161,12 @@ def model_card(
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         title=f"{_last_name(_merged(manifest).get('path', path))}, fine-tuned with rft",
-        training="NOT TRAINED: written by `learner=fake`"
-        if manifest["method"] == "fake"
-        else "trained by supervised fine-tuning on demonstrations"
-        if manifest["method"] == "sft"
-        else f"trained by reinforcement fine-tuning ({manifest['method'].upper()})",
+        training=_training(manifest["method"]),
         base_model=path,
         what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
         use=_use(config, manifest, folder.absolute(), base_model),
         base_fingerprint=manifest["base_model"]["fingerprint"],
-        start=_start(manifest),
+        start=_start(manifest) + _teacher(manifest),
         version=manifest["rft"],
         data=_data(manifest) + _examples(manifest),
         graders=_graders(manifest),
@@ -259,6 +255,18 @@ def _rank_below(manifest: Mapping[str, Any]) -> int:
     return int(start["rank"]) if start.get("mode") == "stack" else 0
 
 
+def _training(method: str) -> str:
+    """Return how the result was trained, in words."""
+    match method:
+        case "fake":
+            return "NOT TRAINED: written by `learner=fake`"
+        case "sft":
+            return "trained by supervised fine-tuning on demonstrations"
+        case "distill":
+            return "trained by on-policy distillation from a teacher"
+    return f"trained by reinforcement fine-tuning ({method.upper()})"
+
+
 def _start(manifest: Mapping[str, Any]) -> str:
     """Return the origin of the training, unless it began from a plain base model."""
     start = manifest.get("start")
@@ -277,9 +285,20 @@ def _merged(manifest: Mapping[str, Any]) -> Mapping[str, str]:
     return dict(start.get("merged", {}).get("base_model", {}))
 
 
+def _teacher(manifest: Mapping[str, Any]) -> str:
+    """Return the teacher of a run that distilled, or an empty text."""
+    teacher = manifest.get("teacher")
+    if not teacher:
+        return ""
+    adapter = teacher.get("adapter")
+    of_adapter = f" with the adapter `{adapter['path']}` (fingerprint `{adapter['fingerprint']}`)" if adapter else ""
+    return f"\n\nTeacher: `{teacher['path']}`, fingerprint `{teacher['fingerprint']}`{of_adapter}."
+
+
 def _tags(method: str) -> list[str]:
     """Return the hub's tags of a method."""
-    return ["supervised-fine-tuning", "sft"] if method == "sft" else ["reinforcement-learning", method]
+    special = {"sft": ["supervised-fine-tuning", "sft"], "distill": ["knowledge-distillation"]}
+    return special.get(method, ["reinforcement-learning", method])
 
 
 def _last_name(path: str) -> str:

@@ -3,7 +3,8 @@
     tokens/step-000007.safetensors
 
 A shard contains token ids, float32 log-probabilities, rewards, stop reasons and policies of the rollouts of a step, and
-a SHA-256 of all of them. Texts and scores are in rollouts.jsonl. rft removes a shard that no kept checkpoint needs.
+a SHA-256 of all of them. With a teacher, it also contains the teacher's log-probabilities, so a step is taken again
+without the teacher. Texts and scores are in rollouts.jsonl. rft removes a shard that no kept checkpoint needs.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def write_shard(run_folder: Path, step: int, groups: Sequence[GradedGroup]) -> N
         # The learner computes in float32, so it receives the same values again.
         "logprobs": _joined((rollout.logprobs for rollout in rollouts), np.float32),
     }
+    if any(group.teacher_logprobs for group in groups):
+        tensors["teacher_logprobs"] = _joined((row for group in groups for row in _teacher_rows(group)), np.float32)
     about = {
         "step": str(step),
         "task_ids": json.dumps([group.task.id for group in groups]),
@@ -112,11 +115,12 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
     prompts = iter(tensors["prompt_ids"].tolist())
     completions = iter(tensors["completion_ids"].tolist())
     logprobs = iter(tensors["logprobs"].tolist())
+    of_teacher = iter(tensors["teacher_logprobs"].tolist()) if "teacher_logprobs" in tensors else None
     names = ("indices", "policies", "stops", "rewards", "prompt_lengths", "completion_lengths")
     rows = zip(*(tensors[name].tolist() for name in names), strict=True)
     groups = []
     for task_id, size in zip(json.loads(about["task_ids"]), tensors["group_sizes"].tolist(), strict=True):
-        rollouts, grades = [], []
+        rollouts, grades, teacher_rows = [], [], []
         for index, policy, stop, reward, prompt_length, completion_length in islice(rows, size):
             rollouts.append(
                 Rollout(
@@ -131,9 +135,22 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
                 )
             )
             grades.append(Grade(scores={}, reward=None if math.isnan(reward) else reward))
+            if of_teacher is not None:
+                row = tuple(islice(of_teacher, completion_length))
+                teacher_rows.append(None if any(map(math.isnan, row)) else row)
         task = Task(id=task_id, messages=(), item={}, split=Split.TRAIN)
-        groups.append(GradedGroup(task=task, rollouts=tuple(rollouts), grades=tuple(grades)))
+        groups.append(
+            GradedGroup(task=task, rollouts=tuple(rollouts), grades=tuple(grades), teacher_logprobs=tuple(teacher_rows))
+        )
     return groups
+
+
+def _teacher_rows(group: GradedGroup) -> list[tuple[float, ...]]:
+    """Return the teacher's log-probabilities of each completion; NaN for a completion that it could not score."""
+    return [
+        (math.nan,) * len(rollout.completion_ids) if row is None else row
+        for rollout, row in zip(group.rollouts, group.teacher_logprobs, strict=True)
+    ]
 
 
 def _joined(rows: Iterable[Iterable[float]], dtype: type[np.generic]) -> Any:

@@ -19,7 +19,7 @@ from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
 from rft.sampling.shared_requests import SharedRequests
 from rft.sampling.spec import EngineSpec
-from rft.types import Adapter, FullWeights, Policy, Rollout
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout
 
 T = TypeVar("T")
 
@@ -123,6 +123,10 @@ class SamplerActor:
             if self._engine.loads_in_place and self._driver is not None:
                 await asyncio.wait([self._driver])
             return await self._in_turn(load)
+
+    async def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
+        """Return `[N][L - 1]` log-probabilities of N sequences of L token ids under the newest policy."""
+        return await self._in_turn(lambda: self._engine.logprobs(sequences))
 
     async def sleep(self) -> None:
         """Free the engine's memory until the next load; unfinished requests finish first."""

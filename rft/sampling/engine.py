@@ -161,6 +161,9 @@ class Engine(Protocol):
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """Score sequences of token ids under the latest policy."""
 
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
+        """Return the scores of `score` without the check of the prefix cache."""
+
 
 def arrived(weights: Adapter | FullWeights) -> Policy:
     """Return the received policy, with a fingerprint computed from the bytes instead of the declared one."""

@@ -64,6 +64,7 @@ class Engines:
         tell: Receives the samplers that die during `start`.
         num_late: Number of actors, the last ones, that have no place yet.
         until_placed: Waits until the sampler with this number has a place.
+        role: Name of the actors in messages, before their number.
     """
 
     def __init__(
@@ -76,13 +77,15 @@ class Engines:
         tell: Callable[[SamplerEvent], None] = lambda event: None,
         num_late: int = 0,
         until_placed: Callable[[int], Awaitable[None]] | None = None,
+        role: str = "sampler",
     ) -> None:
         self.spec = spec
         self._prepare = prepare
         self._tell = tell
         self._actor_options = actor_options
         self._until_placed = until_placed
-        names = [f"sampler {number}" for number in range(len(actor_options))]
+        self._role = role
+        names = [f"{role} {number}" for number in range(len(actor_options))]
         present, late = names[: len(names) - num_late], names[len(names) - num_late :]
         if nodes:
             present = [f"{name} on node {node}" for name, node in zip(present, nodes, strict=True)]
@@ -153,11 +156,11 @@ class Engines:
             groups = await self._by_gpu(deadline_s) if self.spec.place.shares_gpu else [[one] for one in self.present]
             await wait_for(
                 asyncio.gather(*map(self._start_in_turn, groups)),
-                what=f"{len(self.present)} sampler(s) to start",
+                what=f"{len(self.present)} {self._role}(s) to start",
                 deadline_s=deadline_s * max(map(len, groups)),
             )
         except RayError as error:
-            raise SampleError(f"a sampler could not be started: {cause(error)}") from error
+            raise SampleError(f"a {self._role} could not be started: {cause(error)}") from error
         for late in self.late:  # its base model must equal that of the others
             late.base = self.samplers[0].base
 
@@ -257,7 +260,7 @@ class Engines:
         """
         settings = self.spec.sampler
         if self._prepare is not None:
-            name = f"sampler {place} on node {await self._prepare(place)}"
+            name = f"{self._role} {place} on node {await self._prepare(place)}"
         sampler = SamplerHandle(name, self._create(place))
         try:
             await wait_for(

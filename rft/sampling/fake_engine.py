@@ -9,7 +9,7 @@ from typing import Any
 from rft.config.samplers.fake import FakeSamplerConfig
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
-from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
 
 LONGEST_SLEEP_S = 0.05
 """At a slow pace, seconds after which a step ends without a completion, so that others get their turn."""
@@ -112,9 +112,13 @@ class FakeEngine:
 
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """Return the scores of `fake_score` under the newest policy."""
-        value = fake_score(self._held[-1][1])
-        logprobs = tuple((value,) * (len(ids) - 1) for ids in sequences)
+        logprobs = self.logprobs(sequences)
         return Scores(logprobs=logprobs, last=tuple(row[-1] for row in logprobs[:1]), reused_tokens=0)
+
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
+        """Return `fake_score` of the newest policy for every token."""
+        value = fake_score(self._held[-1][1])
+        return tuple((value,) * (len(ids) - 1) for ids in sequences)
 
     def _completion(self, request: Request, options: SamplingOptions, policy: Policy) -> Rollout:
         text = self._script[request.seed % len(self._script)]

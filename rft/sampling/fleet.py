@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from math import ceil
@@ -20,6 +21,9 @@ from rft.sampling.members import Proofs
 from rft.sampling.roster import Roster
 from rft.sampling.stream import RolloutStream
 from rft.types import Logprobs, Policy, Publication, Sync, Task
+
+CALLS_PER_SAMPLER = 2
+"""Calls of `Fleet.logprobs` that one sampler has at the same time: one that it computes, and the next."""
 
 
 class Fleet:
@@ -54,6 +58,8 @@ class Fleet:
         self._run = next(engines.run_numbers)
         self._loaded = asyncio.Event()
         self._loaded.set()
+        self._scoring = asyncio.Semaphore(CALLS_PER_SAMPLER * len(engines.samplers))
+        self._num_scoring: Counter[SamplerHandle] = Counter()
         self._proofs = Proofs(engines.spec, sampler.canary_tolerance)
         self._contact = Contact(engines, sampler.stall_timeout_s)
         loader = Loader(engines=engines, contact=self._contact, proofs=self._proofs, run=self._run)
@@ -227,6 +233,39 @@ class Fleet:
         )
         self._roster.streams = [one for one in self._roster.streams if not one.is_over] + [stream]
         return stream
+
+    async def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
+        """Let the sampler with the least to do score sequences under the current policy.
+
+        If the sampler is lost, another one scores them. All sequences of a call are scored together, so the result does
+        not depend on other calls.
+
+        Returns:
+            `[N][L - 1]` log-probabilities of N sequences of L token ids, at temperature 1, of all tokens but the first.
+
+        Raises:
+            SampleError: The engine raised an exception.
+            SamplersLost: Too few samplers remain, and no replacement could be started.
+            WaitTimeout: A sampler that is alive did not reply in time.
+        """
+        async with self._scoring:
+            while True:
+                await self._until_ready()
+                sampler = min(self.samplers, key=lambda one: self._num_scoring[one])
+                self._num_scoring[sampler] += 1
+                try:
+                    call = {sampler: sampler.actor.logprobs.remote(sequences)}
+                    answers = await self._contact.ask(call, f"to score {len(sequences)} completion(s)")
+                finally:
+                    self._num_scoring[sampler] -= 1
+                answer = answers.get(sampler)
+                if isinstance(answer, BaseException):
+                    if not is_loss(answer):
+                        raise SampleError(f"{sampler.name} failed to score: {explain(answer)}") from answer
+                    self._engines.lose(sampler, loss(sampler.name, answer))
+                elif answer is not None:
+                    scores: Logprobs = answer
+                    return scores
 
     async def _until_ready(self) -> None:
         """Wait for a load under way, for the end of a sleep, and for enough samplers."""

@@ -31,7 +31,7 @@ from rft.sampling.merging import BaseWeights, touched, unmatched
 from rft.sampling.server_client import MALFORMED, SampleRequest, ServerClient
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
-from rft.types import Adapter, FullWeights, Policy, Rollout
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout
 
 STEP_S = 0.05
 """A step without a completion ends after this time, so that loads and aborts get their turn."""
@@ -256,8 +256,15 @@ class ServerEngine:
         for ids in sequences[:1]:
             logprob, reused = await self._client.score_last(held.name, ids, held.salt)
             last.append(logprob)
-        rows = await asyncio.gather(*(self._client.score(held.name, ids, held.salt) for ids in sequences))
-        return Scores(logprobs=tuple(rows), last=tuple(last), reused_tokens=reused)
+        rows = await self._logprobs(sequences, held)
+        return Scores(logprobs=rows, last=tuple(last), reused_tokens=reused)
+
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
+        """Return the log-probabilities of sequences under the newest policy."""
+        return self._wait(self._logprobs(sequences, self._held[-1]))
+
+    async def _logprobs(self, sequences: Sequence[Sequence[int]], held: Held) -> Logprobs:
+        return tuple(await asyncio.gather(*(self._client.score(held.name, ids, held.salt) for ids in sequences)))
 
     def _refuse_raw_logprobs(self, ids: Sequence[int], temperature: float) -> None:
         """Refuse a server whose log-probabilities are not those at the sampling temperature.

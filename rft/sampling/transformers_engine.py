@@ -26,7 +26,7 @@ from rft.sampling.full_weights import tensors_in
 from rft.sampling.lora_modules import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import Stops, model_stops
-from rft.types import Adapter, FullWeights, Policy, Rollout, StopReason
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
 
 _Held = tuple[int, Policy]
 """A policy with its run."""
@@ -188,16 +188,21 @@ class TransformersEngine:
         """Drop the waiting requests of a stream."""
         self._waiting = deque(waiting for waiting in self._waiting if waiting[0] != stream)
 
-    @torch.inference_mode()
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """Score sequences under the newest policy. There is no prefix cache."""
+        rows = self.logprobs(sequences)
+        return Scores(logprobs=rows, last=tuple(row[-1] for row in rows[:1]), reused_tokens=0)
+
+    @torch.inference_mode()
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
+        """Return the log-probabilities of sequences under the newest policy, one sequence after another."""
         with self._under(self._held[-1]):
             rows = []
             for sequence in sequences:
                 ids = torch.tensor([list(sequence)], device=self._device)
                 logprobs = torch.log_softmax(self._model(ids).logits[0, :-1].float(), dim=-1)
                 rows.append(tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()))
-        return Scores(logprobs=tuple(rows), last=tuple(row[-1] for row in rows[:1]), reused_tokens=0)
+        return tuple(rows)
 
     def _under(self, held: _Held) -> AbstractContextManager[None]:
         """Activate this policy in the model."""

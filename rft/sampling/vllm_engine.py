@@ -10,7 +10,7 @@ import multiprocessing.connection
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -220,27 +220,41 @@ class VllmEngine:
         """
         from vllm import SamplingParams
 
-        held = self._held[-1]
-        common = {"temperature": 1.0, "max_tokens": 1, "detokenize": False}
+        params = {"temperature": 1.0, "max_tokens": 1, "detokenize": False}
         probes = [
-            self._submit(ids[:-1], SamplingParams(**common, logprob_token_ids=[ids[-1]]), held, CANARY_PRIORITY)
+            self._submit(
+                ids[:-1], SamplingParams(**params, logprob_token_ids=[ids[-1]]), self._held[-1], CANARY_PRIORITY
+            )
             for ids in sequences[:1]
         ]
-        fresh = [
-            self._submit(ids, SamplingParams(**common, prompt_logprobs=0), held, CANARY_PRIORITY) for ids in sequences
-        ]
-        outputs: dict[str, Any] = {}
-        while len(outputs) < len(probes) + len(fresh):
-            outputs |= self._advance()
+        fresh = self._submit_whole(sequences)
+        outputs = self._until_done([*probes, *fresh])
         last = [
             outputs[key].outputs[0].logprobs[0][ids[-1]].logprob for key, ids in zip(probes, sequences[:1], strict=True)
         ]
-        logprobs: Logprobs = tuple(
-            tuple(entry[token].logprob for entry, token in zip(outputs[key].prompt_logprobs[1:], ids[1:], strict=True))
-            for key, ids in zip(fresh, sequences, strict=True)
-        )
+        logprobs = _prompt_logprobs([outputs[key] for key in fresh], sequences)
         reused = outputs[probes[0]].num_cached_tokens or 0 if probes else 0
         return Scores(logprobs=logprobs, last=tuple(last), reused_tokens=reused)
+
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
+        """Return the log-probabilities of sequences under the newest policy, computed without the prefix cache."""
+        fresh = self._submit_whole(sequences)
+        outputs = self._until_done(fresh)
+        return _prompt_logprobs([outputs[key] for key in fresh], sequences)
+
+    def _submit_whole(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """Request the log-probabilities of all tokens of sequences; vLLM then computes them anew."""
+        from vllm import SamplingParams
+
+        options = {"temperature": 1.0, "max_tokens": 1, "detokenize": False, "prompt_logprobs": 0}
+        return [self._submit(ids, SamplingParams(**options), self._held[-1], CANARY_PRIORITY) for ids in sequences]
+
+    def _until_done(self, keys: Collection[str]) -> dict[str, Any]:
+        """Step vLLM until these requests have ended; return their outputs."""
+        outputs: dict[str, Any] = {}
+        while not outputs.keys() >= set(keys):
+            outputs |= self._advance()
+        return outputs
 
     def _submit(self, prompt_ids: Sequence[int], params: Any, held: Held, priority: int = 0) -> str:
         number = next(self._numbers)
@@ -284,6 +298,14 @@ def exit_with_workers(workers: Sequence[Any]) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="exit-with-workers", daemon=True).start()
+
+
+def _prompt_logprobs(outputs: Sequence[Any], sequences: Sequence[Sequence[int]]) -> Logprobs:
+    """Return `[N][L - 1]` log-probabilities of the tokens after the first from the outputs of N prompts."""
+    return tuple(
+        tuple(entry[token].logprob for entry, token in zip(output.prompt_logprobs[1:], ids[1:], strict=True))
+        for output, ids in zip(outputs, sequences, strict=True)
+    )
 
 
 def _rollout(request: Request, policy: Policy, output: Any) -> Rollout:

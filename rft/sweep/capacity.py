@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rft.cluster import Node
 from rft.config import RunConfig
+from rft.config.teacher_problems import teacher_gpus
 from rft.grading.models.model_grader import requested_gpus
 
 MAX_PARALLEL_PER_NODE = 4
@@ -34,24 +35,29 @@ def default_parallel(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_
 
 
 def room_for(runs: Sequence[RunConfig], nodes: Sequence[Node], *, share_fleet: bool) -> int:
-    """Return the number of trials that fit on a cluster, with one CPU per sampler, rank and grader's model; at least 1.
+    """Return the number of trials that fit on a cluster, with one CPU for each of their processes; at least 1.
 
     A trial that does not fit alone fails when it requests its place.
     """
     cpus = sum(int(node.cpus) for node in nodes)
-    sizes = [(run.sampler.num_actors, run.learner.num_workers + len(requested_gpus(run.graders))) for run in runs]
+    sizes = [(run.sampler.num_actors, num_own_processes(run)) for run in runs]
     return max(1, min(_fit(cpus, *each, share_fleet=share_fleet) for each in sizes))
+
+
+def num_own_processes(run: RunConfig) -> int:
+    """Return the number of a trial's processes besides its samplers: ranks, graders' models, and teacher's actors."""
+    return run.learner.num_workers + len(requested_gpus(run.graders)) + len(teacher_gpus(run))
 
 
 _WITHOUT_END = 10**9
 
 
 def _gpus(run: RunConfig) -> tuple[float, float]:
-    """Return the GPUs that all samplers of a trial can use, and those of its learner with its graders' models."""
+    """Return the GPUs that all samplers of a trial can use, and those of its learner, graders' models and teacher."""
     sampler, learner = run.sampler, run.learner
     of_each = sampler.gpus_spanned if sampler.num_gpus is None else sampler.num_gpus
     of_rank = 1.0 if learner.num_gpus is None else learner.num_gpus
-    of_models = sum(1.0 if gpus is None else gpus for gpus in requested_gpus(run.graders))
+    of_models = sum(1.0 if gpus is None else gpus for gpus in [*requested_gpus(run.graders), *teacher_gpus(run)])
     return sampler.num_actors * of_each, learner.num_workers * of_rank + of_models
 
 

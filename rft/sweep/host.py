@@ -15,12 +15,11 @@ from pathlib import Path
 from rft.cluster import nodes_now, ray_session, starts_ray, this_machine
 from rft.config import RunConfig
 from rft.events import Emit
-from rft.grading.models.model_grader import requested_gpus
 from rft.grading.processes.fork_server import ForkServers
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts, SharedRay, open_parts
 from rft.run.recovery import RecoveringLearner
-from rft.sweep.capacity import default_parallel, room_for
+from rft.sweep.capacity import default_parallel, num_own_processes, room_for
 from rft.sweep.shared_engines import SharedEngines, sharing_key, why_alone
 
 
@@ -57,9 +56,7 @@ class Host:
         share = not any(why_alone(*one) for one in self._inputs)
         nodes = [this_machine(0)]
         parallel = self._requested or default_parallel(runs, nodes, share_fleet=share)
-        largest = min(parallel, self._at_most) * max(
-            run.sampler.num_actors + run.learner.num_workers + len(requested_gpus(run.graders)) for run in runs
-        )
+        largest = min(parallel, self._at_most) * max(run.sampler.num_actors + num_own_processes(run) for run in runs)
         with closing(ForkServers()) as self._fork_servers:
             for run, prepared in self._inputs:
                 self._fork_servers.of(prepared.graders, run.grading.worker_memory_mb).warm()  # while Ray starts

@@ -255,3 +255,31 @@ def test_sleep_on_a_gpu_of_both(make_node: MakeNode) -> None:
 
 def test_a_measurement_ignores_sleep(make_node: MakeNode) -> None:
     assert share_out(VllmSamplerConfig(sleep=True), None, [make_node("a", 4, 1)]).sampler_gpus == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "teachers", "expected"),
+    [
+        (0, [None], (0, 0, 0)),
+        (1, [None], (1 / 3, 1 / 3, 1 / 3)),
+        (2, [None], (0.5, 1, 0.5)),  # the teacher shares the sampler's GPU
+        (3, [None], (1, 1, 1)),
+        (4, [None, None], (1, 1, 1)),
+        (2, [0], (1, 1, 0)),
+        (4, [2.0], (1, 1, 2)),
+    ],
+)
+def test_the_teacher_gets_a_share(
+    make_node: MakeNode, gpus: int, teachers: list[float | None], expected: tuple[float, float, float]
+) -> None:
+    found = share_out(VllmSamplerConfig(), GrpoLearnerConfig(), [make_node("a", 16, gpus)], teachers=teachers)
+    assert (found.sampler_gpus, found.learner_gpus, found.teacher_gpus) == pytest.approx(expected)
+
+
+def test_a_teacher_that_leaves_no_gpu_is_refused(make_node: MakeNode) -> None:
+    with pytest.raises(ConfigError) as caught:
+        share_out(VllmSamplerConfig(), GrpoLearnerConfig(num_gpus=0), [make_node("a", 4, 1)], teachers=[1])
+    assert caught.value.problems == (
+        "the teacher's engines take 1 of 1 GPU(s), which leaves none for sampler; lower teacher.num_gpus, or set "
+        "sampler.num_gpus=0 to run on the CPU",
+    )

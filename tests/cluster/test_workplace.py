@@ -68,3 +68,13 @@ def test_processes_on_other_nodes_are_named(make_node: Callable[..., Node], is_l
     )
     place = MODULE._placed(placement, run, Path("model"), shares, is_local=is_local)
     assert (place.sampler_nodes, place.learner_node) == (((), "") if is_local else (("rollouts",), "training"))
+
+
+def test_a_teacher_has_seats_of_its_own() -> None:
+    words = ["experiment=quickstart", "learner=distill", "teacher.path=embedded:tiny", "teacher.num_actors=2"]
+    run = load_training(words, "/nowhere")
+    assert MODULE._num_processes(run) == (1, 1, 0, 2)
+    assert MODULE._num_processes(run, "learner") == (0, 1, 0, 2), "each trial of a sweep has its own"
+    assert MODULE._num_processes(run, "samplers") == (1, 0, 0, 0)
+    seats = MODULE._seats(MODULE.shares_here(run), 1, 1, 0, 2)
+    assert [seat.role for seat in seats] == ["sampler", "learner", "teacher", "teacher"]

@@ -40,6 +40,7 @@ NOT_RUN = {
     "rft train resume=": "needs a run; tests/e2e/test_train.py resumes one",
     "rft train experiment=quickstart start=": "needs a run; tests/e2e/test_start.py starts from one",
     "rft train experiment=quickstart learner=sft": "needs demonstrations; tests/e2e/test_sft.py has some",
+    "rft train experiment=quickstart learner=distill": "needs a teacher; tests/e2e/test_distill.py makes one",
     "rft train experiment=quickstart model.path=merged": "needs a merged model",
     "rft doctor": "starts Ray and vLLM; tests/doctor/test_trials.py starts them",
     "rft serve-grader": "does not end; tests/commands/test_serve_grader.py runs it",

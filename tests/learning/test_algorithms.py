@@ -34,7 +34,7 @@ def preset(name: str) -> dict[str, Any]:
 
 def test_every_preset_is_here() -> None:
     names = {path.stem for path in CONF.glob("*.yaml")}
-    assert names == {*LOSSES, "ppo", "sft", "fake"}
+    assert names == {*LOSSES, "ppo", "sft", "distill", "fake"}
     assert LEARNERS.keys() == {preset(name)["kind"] for name in names}
 
 

@@ -52,6 +52,8 @@ class FakeParts:
         self.max_restarts = 0
         self.is_restarting = False
         self.num_saves = 0
+        self.training_panel: Any = None
+        """Grades the batches of training in place of this object."""
         self.grading: Callable[[], Awaitable[None]] = _nothing
         """Awaited before each grading of a batch."""
         self.learning: Callable[[int], None] = lambda step: None
@@ -98,7 +100,7 @@ class FakeParts:
     async def open(self, emit: Emit) -> AsyncIterator[Parts[Any]]:
         self.emit = emit
         try:
-            yield Parts(self, self, self)  # type: ignore[arg-type]
+            yield Parts(self, self, self, training_panel=self.training_panel)  # type: ignore[arg-type]
         finally:
             self.is_closed = True
 
@@ -142,6 +144,7 @@ def training(
         )
         prepared: Any = SimpleNamespace(
             rows=None,
+            teacher=None,
             warnings=(),
             sinks=user_sinks or {},
             tasks=tasks,

@@ -28,6 +28,7 @@ from rft.run.memory import (
 )
 
 PREPARED: Any = SimpleNamespace(
+    teacher=None,
     longest_row_tokens=0,
     rank_below=0,
     model=EMBEDDED_MODELS["embedded:tiny"],
@@ -51,6 +52,19 @@ def forecast() -> Callable[..., Forecast]:
         return forecast_of(run_of(*words), PREPARED, device, learner_gpus=0, sampler_gpus=0, sizes=sizes)
 
     return make
+
+
+def test_a_teacher_has_engines_of_its_own() -> None:
+    run = run_of("learner=distill", "teacher.path=embedded:tiny", "sampler=transformers", "teacher.num_actors=2")
+    prepared: Any = SimpleNamespace(
+        **vars(PREPARED) | {"teacher": SimpleNamespace(model=PREPARED.model, adapter=None, base=None)}
+    )
+    made = forecast_of(run, prepared, Device(ram_bytes=10**10), learner_gpus=0, sampler_gpus=0)
+    teacher = made.processes[-1]
+    assert (teacher.name, teacher.count) == ("teacher", 2)
+    # A logit and a log-probability for each of 104 words, at every token of the longest sequence.
+    assert teacher.parts["scores"] == 2 * 4 * 104 * (72 + run.sampler.max_completion_tokens)
+    assert teacher.parts["weights"] == next(one for one in made.processes if one.name == "sampler").parts["weights"]
 
 
 def test_the_quickstart(forecast: Callable[..., Forecast]) -> None:

@@ -21,7 +21,7 @@ from rft.run.parts import SharedRay, open_parts
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
 PREPARED: Any = SimpleNamespace(
-    model="model", base=SimpleNamespace(fingerprint="base"), graders=(), rows=None, rank_below=0
+    model="model", base=SimpleNamespace(fingerprint="base"), graders=(), rows=None, rank_below=0, teacher=None
 )
 
 FAKE_SPEC = SimpleNamespace(place=SimpleNamespace(on_gpu=False), canaries=())
@@ -213,3 +213,25 @@ def test_shared_samplers_are_left_to_the_other_runs(world: World) -> None:
         "return lease",
         "close panel",
     ]
+
+
+def test_a_teacher_scores_the_training_completions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = SimpleNamespace(engines=SimpleNamespace(facts=FACTS), panel="the teacher's panel")
+
+    @asynccontextmanager
+    async def opened_teacher(*_: Any) -> AsyncIterator[Any]:
+        world.does("create teacher")
+        yield teacher
+        world.does("end teacher")
+
+    monkeypatch.setattr(parts, "opened_teacher", opened_teacher)
+    monkeypatch.setattr(parts, "start_with", lambda of_run, start: start if of_run is teacher else None)
+
+    async def job() -> Any:
+        async with open_parts(RUN, PREPARED, world.events.append) as opened:
+            return opened.training_panel
+
+    assert asyncio.run(job()) == "the teacher's panel"
+    assert world.story[1] == "create teacher"
+    assert world.story[-4:] == ["end teacher", *CLOSED]
+    assert PartsStarted(facts={"samplers": FACTS, "teacher_engines": FACTS}) in world.events

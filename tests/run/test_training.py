@@ -299,3 +299,23 @@ def test_a_run_ends_early_and_its_result_is_the_step_that_was_measured_best(
     assert summary["best"] == {"step": 1, "stopped_early": True}
     after = list(read_rollouts(tmp_path / "run", "after"))
     assert {line["policy"]["version"] for line in after} == {1}
+
+
+def test_a_teacher_grades_the_batches_and_the_graders_the_held_out_tasks(
+    training: Callable[..., Training], parts: Any, printed: io.StringIO, make_group: Callable[..., GradedGroup]
+) -> None:
+    graded: list[str] = []
+    grade = parts.grade
+
+    async def by_graders(tasks: Sequence[Task], rollouts: Any, **options: Any) -> Any:
+        graded.extend(task.split for task in tasks)
+        return await grade(tasks, rollouts, **options)
+
+    async def by_teacher(tasks: Sequence[Task], rollouts: Any, *, rollouts_per_task: int) -> list[GradedGroup]:
+        return [make_group([-0.5] * rollouts_per_task, task.id, policy=parts.policy) for task in tasks]
+
+    parts.grade = by_graders
+    parts.training_panel = SimpleNamespace(grade=by_teacher)
+    assert asyncio.run(training("loop.steps=12", "loop.checkpoint_every_steps=100").train()) == 0
+    assert len(graded) == 1 + 6 * 2 + 1, "before, six times the validation tasks, and after"
+    assert "the rewards of each group were equal" not in printed.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,21 @@ def test_old_shards_are_removed(tmp_path: Path, make_group: Make) -> None:
         write_shard(tmp_path, step, batch(make_group))
     remove_shards(tmp_path, up_to=9)
     assert [path.name for path in (tmp_path / "tokens").iterdir()] == ["step-000010.safetensors"]
+
+
+def test_the_teachers_log_probabilities_come_back(tmp_path: Path, make_group: Make) -> None:
+    first, last, cut = batch(make_group)
+    taught = [
+        replace(first, teacher_logprobs=((THIRD, -0.0, -40.0), None)),
+        replace(last, teacher_logprobs=((),)),
+        replace(cut, teacher_logprobs=((-0.25,),)),
+    ]
+    write_shard(tmp_path, 8, taught)
+    assert [group.teacher_logprobs for group in read_shard(tmp_path, 8)] == [
+        ((THIRD, -0.0, -40.0), None),
+        ((),),
+        ((-0.25,),),
+    ]
+    assert load_file(shard_of(tmp_path, 8))["teacher_logprobs"].dtype == np.float32
+    write_shard(tmp_path, 9, [first])
+    assert "teacher_logprobs" not in load_file(shard_of(tmp_path, 9))

@@ -35,6 +35,8 @@ class LearnerConfig(Section):
     """Whether the learner trains a model, and therefore needs completions in that model's tokens."""
     takes: ClassVar[Literal["groups", "demonstrations"]] = "groups"
     """What the learner learns from: graded groups of sampled completions, or demonstrations from a file."""
+    has_teacher: ClassVar[bool] = False
+    """Whether the learner learns from a teacher's log-probabilities instead of rewards."""
     if TYPE_CHECKING:
         kind: str = ""
 

@@ -1,0 +1,82 @@
+"""Checks the teacher of a run, and returns the settings of its engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rft.config.samplers.base import SamplerConfig
+from rft.config.samplers.vllm import VllmSamplerConfig
+from rft.config.schema import RunConfig
+
+SCORE_NAME = "teacher"
+"""Name of the teacher's score among the scores of a completion."""
+SCORED_TOKENS_ON_GPU = 2048
+"""`max_num_batched_tokens` of the teacher on a GPU. vLLM keeps the logits of all tokens of a step that it
+scores: 5 GB for 8,192 tokens and a vocabulary of 150,000."""
+
+
+def teacher_sampler(run: RunConfig, *, on_gpu: bool) -> SamplerConfig:
+    """Return the settings of the teacher's engines: those of the samplers, with their own number and GPUs."""
+    teacher = run.teacher
+    changes: dict[str, Any] = {"num_actors": teacher.num_actors, "num_gpus": teacher.num_gpus, "min_actors": 1}
+    if on_gpu and isinstance(run.sampler, VllmSamplerConfig):
+        changes["engine"] = {"max_num_batched_tokens": SCORED_TOKENS_ON_GPU} | run.sampler.engine
+    return run.sampler.model_copy(update=changes)
+
+
+def teacher_gpus(run: RunConfig) -> list[float | None]:
+    """Return the configured GPUs of each of the teacher's actors; none without a teacher."""
+    if not run.learner.has_teacher:
+        return []
+    # An engine that spans several GPUs cannot share one.
+    spanned = float(run.sampler.gpus_spanned) if run.sampler.gpus_spanned > 1 else None
+    return [spanned if run.teacher.num_gpus is None else run.teacher.num_gpus] * run.teacher.num_actors
+
+
+def teacher_problems(run: RunConfig) -> list[str]:
+    """Return the problems of distillation, one sentence each."""
+    kind, teacher = run.learner.kind, run.teacher
+    if not run.learner.has_teacher:
+        given = {"teacher.path": teacher.path, "teacher.adapter": teacher.adapter}
+        return [
+            f"{key}={value}: learner={kind} has no teacher; use learner=distill, or leave it out"
+            for key, value in given.items()
+            if value is not None
+        ]
+    problems = []
+    if not teacher.is_given:
+        problems.append(
+            f"teacher.path is missing: learner={kind} learns from a model with the same tokenizer, such as a larger "
+            "one of the same family; or give an adapter of the same model in teacher.adapter"
+        )
+    if SCORE_NAME in run.graders:
+        problems.append(
+            f"graders.{SCORE_NAME}: learner={kind} records the teacher's score under this name; rename the grader"
+        )
+    return problems + _sampling_problems(run)
+
+
+def _sampling_problems(run: RunConfig) -> list[str]:
+    """Return the settings of sampling and loop that do not fit a teacher."""
+    kind, sampler, loop = run.learner.kind, run.sampler, run.loop
+    problems = []
+    if sampler.is_remote:
+        problems.append(
+            f"sampler={sampler.kind}: learner={kind} starts engines for the teacher, and a server has one model; use "
+            "sampler=vllm or sampler=transformers"
+        )
+    if sampler.temperature != 1:
+        problems.append(
+            f"sampler.temperature={sampler.temperature:g}: the teacher scores tokens at temperature 1, so the student "
+            "must sample at 1 as well; leave it out"
+        )
+    if sampler.sleeps:
+        problems.append(
+            "sampler.sleep=true: the teacher does not sleep, so its GPU has no memory to lend; leave it out"
+        )
+    if loop.refill_rounds:
+        problems.append(
+            f"loop.refill_rounds={loop.refill_rounds}: learner={kind} learns from every token, and has no groups of "
+            "equal rewards to replace; leave it out"
+        )
+    return problems

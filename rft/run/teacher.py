@@ -1,0 +1,214 @@
+"""The teacher of a run that distils: reads its model and adapter, and checks that they fit the student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rft.config import EvaluateConfig, RunConfig
+from rft.config.adapter_settings import run_folder_of
+from rft.errors import ModelError
+from rft.models.adapter_folder import load_adapter
+from rft.models.adapter_tensors import base_problem
+from rft.models.base_model import context_tokens, load_tokenizer, locate, read_config
+from rft.models.weight_files import read_weights
+from rft.run.fitting import collect
+from rft.run_folder.recorder import MANIFEST, read_manifest
+from rft.types import Adapter, Policy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_SHOWN_TOKENS = 3
+"""Maximum number of tokens in a message."""
+NOT_COMPARED = "pad_token"
+"""Special token that may differ: the teacher never sees padding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """A model that scores the tokens of the student.
+
+    Example:
+        Teacher(model=Path("/models/7b"), name="Qwen/Qwen2.5-7B-Instruct", base=Policy(...), context_tokens=32768, ...)
+    """
+
+    model: Path
+    """Folder of the model."""
+    name: str
+    """Its path in the configuration."""
+    base: Policy
+    """The model as a policy, without an adapter."""
+    adapter: Adapter | None = None
+    """The adapter on the model; None for the model alone."""
+    context_tokens: int | None
+    """Longest sequence of the model, in tokens; None if its `config.json` does not contain it."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about valid but unusual teachers."""
+    adapter_path: str | None = None
+    """Path of the adapter in the configuration."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Paths and fingerprints, for the manifest."""
+        facts: dict[str, Any] = {"path": self.name, "fingerprint": self.base.fingerprint}
+        if self.adapter is not None:
+            facts["adapter"] = {"path": self.adapter_path, "fingerprint": self.adapter.policy.fingerprint}
+        return facts
+
+    def __str__(self) -> str:
+        text = f"{self.name} (fingerprint {self.base.fingerprint})"
+        if self.adapter is not None:
+            text += f" with the adapter {self.adapter_path} (fingerprint {self.adapter.policy.fingerprint})"
+        return text
+
+
+def read_teacher(
+    run: RunConfig | EvaluateConfig, tokenizer: PreTrainedTokenizerBase | None, fingerprint: Callable[[Path], str]
+) -> Teacher | None:
+    """Find and check the teacher of a run; None for a run without one, and for a measurement.
+
+    Args:
+        run: A checked configuration.
+        tokenizer: The student's, with the chat template of the run; without one, nothing is read.
+        fingerprint: Returns the fingerprint of a model's folder.
+
+    Raises:
+        ModelError: Contains all problems: model or adapter cannot be read, or do not fit the student or each other.
+    """
+    if isinstance(run, EvaluateConfig) or not run.learner.has_teacher or tokenizer is None:
+        return None
+    name, adapter_path = run.teacher.path or run.model.path or "", run.teacher.adapter
+    problems: list[str] = []
+    adapter = collect(problems, lambda: load_adapter(Path(adapter_path))) if adapter_path is not None else None
+    model = collect(problems, lambda: locate(name, "teacher.path"))
+    own = collect(problems, lambda: load_tokenizer(model, None, needs_template=False)) if model else None
+    if model is None or own is None:
+        raise ModelError("teacher", problems)
+    of_model = run.sampler.model_problems(read_config(model), with_adapter=adapter_path is not None)
+    of_model += filter(None, [tokenizer_problem(tokenizer, own)])
+    teacher = Teacher(
+        model=model,
+        name=name,
+        base=Policy(version=0, fingerprint=fingerprint(model)),
+        adapter=adapter,
+        adapter_path=adapter_path,
+        context_tokens=_context(model),
+        warnings=tuple(_template_warnings(run, tokenizer, own, name)),
+    )
+    problems += [f"teacher.path={name}: {problem}" for problem in of_model]
+    if problem := _adapter_problem(teacher):
+        problems.append(f"teacher.adapter={adapter_path}: {problem}; give its base model in teacher.path")
+    if problems:
+        raise ModelError("teacher", problems)
+    return teacher
+
+
+def tokenizer_problem(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str:
+    """Return why a teacher cannot read the student's token ids, or an empty text.
+
+    Compares the vocabularies and the named special tokens, except the padding token.
+    """
+    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    different = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
+    if different:
+        shown = ", ".join(
+            f"{token!r} (student {_id(ours, token)}, teacher {_id(theirs, token)})"
+            for token in different[:MAX_SHOWN_TOKENS]
+        )
+        more = ", ..." if len(different) > MAX_SHOWN_TOKENS else ""
+        return (
+            f"it has another tokenizer than the student: {len(different):,} tokens of {len(ours | theirs):,} differ in "
+            f"their id, such as {shown}{more}; use a teacher of the student's model family"
+        )
+    special, of_teacher = student.special_tokens_map, teacher.special_tokens_map
+    names = sorted(
+        name
+        for name in special.keys() | of_teacher.keys()
+        if name != NOT_COMPARED and special.get(name) != of_teacher.get(name)
+    )
+    if not names:
+        return ""
+    shown = ", ".join(f"{name} (student {special.get(name)!r}, teacher {of_teacher.get(name)!r})" for name in names)
+    return (
+        f"it has other special tokens than the student: {shown}; use a teacher that ends its turns like the student, "
+        "such as an instruct variant for an instruct variant"
+    )
+
+
+def require_room(teacher: Teacher | None, longest_prompt_tokens: int, max_completion_tokens: int) -> None:
+    """Refuse a teacher whose context is shorter than the sequences that it must score.
+
+    Raises:
+        ModelError: It is shorter.
+    """
+    needed = scored_tokens(longest_prompt_tokens, max_completion_tokens)
+    if teacher is not None and teacher.context_tokens is not None and teacher.context_tokens < needed:
+        problem = (
+            f"teacher.path={teacher.name}: sees {teacher.context_tokens} tokens, and must see {needed}: the longest "
+            f"prompt of {longest_prompt_tokens}, sampler.max_completion_tokens={max_completion_tokens} and 1 more; "
+            "lower sampler.max_completion_tokens, or leave out long prompts"
+        )
+        raise ModelError("teacher", [problem])
+
+
+def scored_tokens(longest_prompt_tokens: int, max_completion_tokens: int) -> int:
+    """Return the context that an engine needs to score prompts with completions; vLLM samples one token more."""
+    return longest_prompt_tokens + max_completion_tokens + 1
+
+
+def teacher_change(teacher: Teacher | None, begun: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the teacher that have changed since a run began.
+
+    Args:
+        teacher: The teacher now; None without one.
+        begun: The manifest of the run.
+    """
+    before = begun.get("teacher")
+    if teacher is None or before is None:
+        return []
+    now = teacher.facts
+    changed = [f"teacher.path ({teacher.name})"] if now["fingerprint"] != before["fingerprint"] else []
+    if now.get("adapter", {}).get("fingerprint") != before.get("adapter", {}).get("fingerprint"):
+        changed.append(f"teacher.adapter ({teacher.adapter_path})")
+    return changed
+
+
+def _id(vocabulary: Mapping[str, int], token: str) -> str:
+    return str(vocabulary.get(token, "none"))
+
+
+def _context(model: Path) -> int | None:
+    try:
+        return context_tokens(model)
+    except ModelError:  # a model may not contain its limit; the student's is then configured
+        return None
+
+
+def _adapter_problem(teacher: Teacher) -> str:
+    """Return why an adapter does not belong to the teacher's model, or an empty text."""
+    if teacher.adapter is None or teacher.adapter_path is None:
+        return ""
+    folder = run_folder_of(Path(teacher.adapter_path))
+    if folder is not None and (folder / MANIFEST).is_file():
+        trained_on = read_manifest(folder)["base_model"]["fingerprint"]
+        if trained_on != teacher.base.fingerprint:
+            return (
+                f"it was trained on a base model with the fingerprint {trained_on}, and {teacher.name} has "
+                f"{teacher.base.fingerprint}"
+            )
+    return base_problem(teacher.adapter.tensors, read_weights(teacher.model).tensors)
+
+
+def _template_warnings(
+    run: RunConfig, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str
+) -> list[str]:
+    """Return a warning if the teacher knows prompts in another chat template."""
+    if run.data.format != "chat" or teacher.chat_template in (None, student.chat_template):
+        return []
+    return [
+        f"teacher.path={name}: the teacher has another chat template than the student (model.chat_template), so it "
+        "scores prompts of a form that it may not know"
+    ]

@@ -1,0 +1,80 @@
+"""Settings that do not fit a run with a teacher are refused together."""
+
+from __future__ import annotations
+
+import pytest
+
+from rft.config import RunConfig
+from rft.config.commands import load_training
+from rft.config.teacher_problems import teacher_gpus, teacher_sampler
+from rft.errors import ConfigError
+
+QUICK = ("experiment=quickstart", "logging=none")
+DISTILL = (*QUICK, "learner=distill", "teacher.path=embedded:tiny")
+
+
+def load(*words: str) -> RunConfig:
+    return load_training([*DISTILL, *words], "/nowhere")
+
+
+def problems(*words: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        load_training(words, "/nowhere")
+    return list(refused.value.problems)
+
+
+def test_a_teacher_is_a_model_or_an_adapter() -> None:
+    assert load().teacher.path == "embedded:tiny"
+    assert load("teacher.path=null", "teacher.adapter=runs/first").teacher.adapter == "runs/first"
+    (problem,) = problems(*QUICK, "learner=distill")
+    assert problem.startswith("teacher.path is missing: learner=distill learns from a model with the same tokenizer")
+
+
+def test_only_distillation_has_a_teacher() -> None:
+    assert problems(*QUICK, "teacher.path=embedded:tiny", "teacher.adapter=runs/first")[:2] == [
+        "teacher.path=embedded:tiny: learner=grpo has no teacher; use learner=distill, or leave it out",
+        "teacher.adapter=runs/first: learner=grpo has no teacher; use learner=distill, or leave it out",
+    ]
+
+
+def test_settings_that_do_not_fit_are_refused_together() -> None:
+    found = problems(
+        *DISTILL, "sampler.temperature=0.7", "sampler.sleep=true", "loop.refill_rounds=2", "graders.teacher.use=exact"
+    )
+    assert [problem.split(":")[0] for problem in found] == [
+        "graders.teacher",
+        "sampler.temperature=0.7",
+        "sampler.sleep=true",
+        "loop.refill_rounds=2",
+    ]
+
+
+def test_a_server_cannot_be_the_teacher() -> None:
+    found = problems(*DISTILL, "sampler=server", "sampler.url=http://127.0.0.1:8000/v1")
+    assert "sampler=server: learner=distill starts engines for the teacher" in found[-1]
+
+
+def test_graders_are_optional_if_nothing_is_measured() -> None:
+    unmeasured = ("~graders.correct", "data.test=null", "data.validation=null")
+    assert load(*unmeasured).graders == {}
+    (problem,) = problems(*DISTILL, "~graders.correct", "data.validation=null")
+    assert problem.startswith("graders is empty")
+    (problem,) = problems(*QUICK, *unmeasured)
+    assert problem.startswith("graders is empty")
+
+
+def test_one_completion_of_each_prompt_is_enough() -> None:
+    assert load("loop.completions_per_prompt=1").loop.completions_per_prompt == 1
+    (problem,) = problems(*DISTILL, "loop.completions_per_prompt=1", "loop.prompts_per_step=1")
+    assert problem.startswith("loop.prompts_per_step=1: learner=distill needs at least 2 completions in a step")
+
+
+def test_the_engines_of_the_teacher() -> None:
+    run = load("sampler.num_actors=3", "sampler.min_actors=2", "teacher.num_actors=2", "sampler.max_restarts=7")
+    sampler = teacher_sampler(run, on_gpu=False)
+    assert (sampler.num_actors, sampler.min_actors, sampler.max_restarts) == (2, 1, 7)
+    assert teacher_sampler(run, on_gpu=True).model_dump()["engine"] == {"max_num_batched_tokens": 2048}
+    assert teacher_gpus(run) == [None, None]
+    assert teacher_gpus(load("teacher.num_gpus=0.5")) == [0.5]
+    assert teacher_gpus(load("sampler.engine.tensor_parallel_size=2")) == [2.0]
+    assert teacher_gpus(load_training(QUICK, "/nowhere")) == []

@@ -1,0 +1,193 @@
+"""The teacher of a run: who it is, and whether it can read the student's tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from rich.console import Console
+
+from rft.config import RunConfig
+from rft.errors import ModelError, UsageError
+from rft.models.base_model import EMBEDDED_MODELS, fingerprint
+from rft.models.weight_files import read_weights
+from rft.run.check import plan_training
+from rft.run.inputs import prepare
+from rft.run.open_folder import code_changes, manifest_of
+from rft.run.teacher import Teacher, require_room
+from rft.run_folder.model_card import model_card
+from rft.types import Policy
+
+TINY = EMBEDDED_MODELS["embedded:tiny"]
+MODULE = "model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def teacher_model(tmp_path: Path) -> Callable[..., Path]:
+    """`teacher_model(**changes)`: a copy of the tiny model whose tokenizer_config.json has changed."""
+
+    def copy(**changes: Any) -> Path:
+        folder = tmp_path / "teacher"
+        shutil.copytree(TINY, folder)
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        return folder
+
+    return copy
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """An adapter of the tiny model."""
+    size_out, size_in = read_weights(TINY).tensors[f"{MODULE}.weight"].shape
+    content = {
+        f"base_model.model.{MODULE}.lora_A.weight": np.ones((2, size_in), dtype=np.float32),
+        f"base_model.model.{MODULE}.lora_B.weight": np.ones((size_out, 2), dtype=np.float32),
+    }
+    folder = tmp_path / "expert"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+    (folder / "adapter_model.safetensors").write_bytes(safetensors.numpy.save(content))
+    return folder
+
+
+@pytest.fixture
+def run_of(tmp_path: Path) -> Callable[..., RunConfig]:
+    """`run_of(path=..., adapter=...)`: a run with this teacher."""
+    (tmp_path / "train.jsonl").write_text('{"prompt": "1+1=", "answer": "2"}\n')
+
+    def make(**teacher: Any) -> RunConfig:
+        return RunConfig.model_validate(
+            {
+                "output_dir": str(tmp_path / "run"),
+                "model": {"path": str(TINY)},
+                "data": {"train": str(tmp_path / "train.jsonl")},
+                "sampler": {"kind": "transformers", "max_completion_tokens": 8},
+                "learner": {"kind": "distill"},
+                "loop": {"prompts_per_step": 1, "steps": 2},
+                "teacher": {name: str(value) for name, value in teacher.items()},
+                "graders": {},
+            }
+        )
+
+    return make
+
+
+def test_a_teacher_is_a_model_with_or_without_an_adapter(
+    run_of: Callable[..., RunConfig], teacher_model: Callable[..., Path], adapter: Path
+) -> None:
+    model = teacher_model()
+    teacher = prepare(run_of(path=model, adapter=adapter), needs_training_tasks=True).teacher
+    assert teacher is not None
+    mark = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
+    of_model = fingerprint(model)
+    assert teacher.facts == {
+        "path": str(model),
+        "fingerprint": of_model,
+        "adapter": {"path": str(adapter), "fingerprint": mark},
+    }
+    assert str(teacher) == f"{model} (fingerprint {of_model}) with the adapter {adapter} (fingerprint {mark})"
+    assert teacher.warnings == ()
+    of_student = prepare(run_of(adapter=adapter), needs_training_tasks=True).teacher
+    assert of_student is not None
+    assert (of_student.name, of_student.base.fingerprint) == (str(TINY), fingerprint(TINY))
+
+
+def test_manifest_card_and_plan_name_the_teacher(run_of: Callable[..., RunConfig], adapter: Path) -> None:
+    run = run_of(adapter=adapter)
+    prepared = prepare(run, needs_training_tasks=True)
+    assert prepared.teacher is not None
+    manifest = manifest_of(run, prepared, ["rft", "train"])
+    assert manifest["teacher"] == prepared.teacher.facts
+    plan = plan_training(run, Console(quiet=True))
+    assert plan.rows["teacher"] == f"{prepared.teacher}, on 1 x transformers"
+    assert plan.rows["teacher memory"]
+    assert plan.rows["graders"] == ""
+    summary: dict[str, Any] = {"steps": 2, "eval": {}}
+    card = model_card(summary, run.model_dump(), manifest, folder=Path("adapter"), base_model=str(TINY))
+    assert "trained by on-policy distillation from a teacher with rft" in card
+    assert f"\n\nTeacher: `{TINY}`, fingerprint `{fingerprint(TINY)}` with the adapter `{adapter}`" in card
+
+
+def test_a_teacher_that_changed_is_told_on_resume(
+    run_of: Callable[..., RunConfig], adapter: Path, tmp_path: Path
+) -> None:
+    run = run_of(adapter=adapter)
+    prepared = prepare(run, needs_training_tasks=True)
+    manifest = manifest_of(run, prepared, ["rft", "train"])
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert code_changes(run, prepared, tmp_path) == []
+    manifest["teacher"]["adapter"]["fingerprint"] = "other"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (warning,) = code_changes(run, prepared, tmp_path)
+    assert warning.startswith(f"teacher.adapter ({adapter}) has changed since the run began")
+
+
+def refused(run: RunConfig) -> str:
+    with pytest.raises(UsageError) as caught:
+        prepare(run, needs_training_tasks=True)
+    return "\n".join(caught.value.problems)
+
+
+def test_another_vocabulary_is_refused(run_of: Callable[..., RunConfig], teacher_model: Callable[..., Path]) -> None:
+    model = teacher_model()
+    file = model / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocabulary = content["model"]["vocab"]
+    first, second = "7", "8"
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    file.write_text(json.dumps(content))
+    problem = refused(run_of(path=model))
+    assert problem.startswith(f"teacher.path={model}: it has another tokenizer than the student: 2 tokens of ")
+    assert f"'7' (student {vocabulary[second]}, teacher {vocabulary[first]})" in problem
+
+
+def test_other_special_tokens_are_refused_but_padding_may_differ(
+    run_of: Callable[..., RunConfig], teacher_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = teacher_model(pad_token="7")
+    assert prepare(run_of(path=model), needs_training_tasks=True).teacher is not None
+    shutil.rmtree(model)
+    problem = refused(run_of(path=teacher_model(eos_token="8")))
+    assert "it has other special tokens than the student: eos_token (student " in problem
+    assert "teacher '8')" in problem
+
+
+def test_all_problems_of_a_teacher_are_told_together(run_of: Callable[..., RunConfig]) -> None:
+    problem = refused(run_of(path="/no/model", adapter="/no/adapter"))
+    assert "/no/adapter does not exist" in problem
+    assert "teacher.path=/no/model: no folder at /no/model" in problem
+
+
+def test_an_adapter_of_another_model_is_refused(run_of: Callable[..., RunConfig], adapter: Path) -> None:
+    (adapter / "config.yaml").write_text("model: {path: 'embedded:tiny'}\n")
+    (adapter / "manifest.json").write_text(json.dumps({"base_model": {"fingerprint": "other"}}))
+    problem = refused(run_of(adapter=adapter))
+    assert problem.startswith(f"teacher.adapter={adapter}: it was trained on a base model with the fingerprint other")
+    assert problem.endswith("give its base model in teacher.path")
+
+
+def test_another_chat_template_is_worth_a_warning(
+    run_of: Callable[..., RunConfig], teacher_model: Callable[..., Path]
+) -> None:
+    model = teacher_model()
+    (model / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    teacher = prepare(run_of(path=model), needs_training_tasks=True).teacher
+    assert teacher is not None
+    assert "the teacher has another chat template than the student" in teacher.warnings[0]
+
+
+def test_the_teacher_must_see_whole_sequences() -> None:
+    teacher = Teacher(model=TINY, name="big", base=Policy(version=0, fingerprint="base"), context_tokens=41)
+    require_room(teacher, 30, 10)
+    with pytest.raises(ModelError) as caught:
+        require_room(teacher, 31, 10)
+    (problem,) = caught.value.problems
+    assert problem.startswith("teacher.path=big: sees 41 tokens, and must see 42")
