@@ -41,6 +41,7 @@ LIGHT_COMMANDS = (
     "train",
     "sweep",
     "pipeline",
+    "continue_run",
     "check",
     "evaluate",
     "merge",
@@ -65,7 +66,7 @@ def test_the_configuration_the_graders_the_commands_and_the_loop_are_light() -> 
 
 
 def test_the_commands_import_nothing_that_an_extra_installs() -> None:
-    commands = [f"rft.commands.{command.name.replace('-', '_')}" for command in COMMANDS if command.name != "sample"]
+    commands = [f"rft.commands.{command.python_name}" for command in COMMANDS if command.name != "sample"]
     functions = ["rft.api.audit", "rft.api.check", "rft.api.evaluate", "rft.api.grade", "rft.api.run", "rft.api.train"]
     others = ["rft.config.completion", "rft.config.help", "rft.doctor", "rft.run_folder.results"]
     assert loaded_by(*commands, *functions, *others) & NOT_IN_CORE == set()

@@ -7,6 +7,7 @@ The file of a command has a function of the same name. It takes the arguments, p
 from __future__ import annotations
 
 import importlib
+import keyword
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -33,7 +34,7 @@ class Command:
 
     def run(self, words: list[str]) -> int:
         """Run the command with its arguments; return the exit code."""
-        return int(getattr(self._module(), self._python_name)(words))
+        return int(getattr(self._module(), self.python_name)(words))
 
     @property
     def parser(self) -> Callable[[], ArgumentParser] | None:
@@ -41,11 +42,13 @@ class Command:
         return (lambda: self._module().parser()) if self.has_options else None
 
     def _module(self) -> ModuleType:
-        return importlib.import_module(f"{__name__}.{self._python_name}")
+        return importlib.import_module(f"{__name__}.{self.python_name}")
 
     @property
-    def _python_name(self) -> str:
-        return self.name.replace("-", "_")
+    def python_name(self) -> str:
+        """The name of its file and function; `continue` is a word of Python."""
+        name = self.name.replace("-", "_")
+        return f"{name}_run" if keyword.iskeyword(name) else name
 
 
 COMMANDS = (
@@ -54,6 +57,7 @@ COMMANDS = (
     Command(name="sweep", summary="search for good settings with many runs"),
     Command(name="evaluate", summary="measure a base model or an adapter on a task file"),
     Command(name="pipeline", summary="train in stages, each from the result of the one before"),
+    Command(name="continue", summary="train the result of a run on new tasks, with replay of its own"),
     Command(
         name="sample",
         summary="try a base model or an adapter on a prompt",

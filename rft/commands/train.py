@@ -22,10 +22,16 @@ def train(words: list[str]) -> int:
         from rft.sweep.grid import run_grid
 
         return run_grid(words, console=Console())
-    return configured("train", words, load_training, lambda run: _train(run, words))
+    return configured("train", words, load_training, lambda run: run_training(run, ["train", *words]))
 
 
-def _train(run: RunConfig, words: list[str]) -> int:
+def run_training(run: RunConfig, words: list[str]) -> int:
+    """Train with a checked configuration, or print its plan; return the exit code.
+
+    Args:
+        run: The configuration.
+        words: The command line after `rft`, for the manifest.
+    """
     console = Console()
     if run.dry_run:
         from rft.run.check import plan_training
@@ -35,5 +41,5 @@ def _train(run: RunConfig, words: list[str]) -> int:
         return 0
     from rft.api.train import train_run
 
-    _, exit_code = train_run(run, command=["rft", "train", *words], console=console)
+    _, exit_code = train_run(run, command=["rft", *words], console=console)
     return exit_code

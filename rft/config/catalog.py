@@ -33,7 +33,7 @@ RECEIVERS: Mapping[str, str] = {"sweep": "trials", "pipeline": "stages"}
 
 def config_name_of(command: str) -> str | None:
     """Return the primary file of a command such as `serve-grader`; None for a command without a configuration."""
-    name = "train" if command == "check" else command.replace("-", "_")
+    name = "train" if command in ("check", "continue") else command.replace("-", "_")
     return name if name in SCHEMAS else None
 
 

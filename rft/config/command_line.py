@@ -70,7 +70,7 @@ def asks_for_help(words: Sequence[str]) -> bool:
 
 def allowed_options(command: str) -> list[str]:
     """Return the options of a command, such as `rft train`."""
-    if command in ("rft sweep", "rft pipeline"):
+    if command in ("rft sweep", "rft pipeline", "rft continue"):
         return ["--help", "--config-dir", OR_RESUME]
     return [name for name in OPTIONS if name != OR_RESUME or command == "rft train"]
 

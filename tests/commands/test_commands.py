@@ -11,7 +11,7 @@ from rft.commands import COMMANDS, Command
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_a_command_has_a_function_of_its_name(command: Command) -> None:
-    name = command.name.replace("-", "_")
+    name = command.python_name
     module = importlib.import_module(f"rft.commands.{name}")
     assert callable(getattr(module, name))
     assert command.has_options == hasattr(module, "parser")

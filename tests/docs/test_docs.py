@@ -47,6 +47,7 @@ NOT_RUN = {
     "curl localhost:8000/grade": "needs that service; tests/commands/test_serve_grader.py asks it",
     "rft sweep resume=": "needs a search; tests/sweep/test_grid.py resumes one",
     "rft pipeline resume=": "needs a pipeline; tests/pipeline/test_runner.py resumes some",
+    "rft continue run=": "needs a run; tests/config/test_continuation.py continues one",
     "rft checkpoints": "needs a run; tests/commands/test_checkpoints.py lists some",
     "rft status": "needs a run; tests/commands/test_status.py reads some",
     "python benchmarks/": TAKES_MINUTES,
