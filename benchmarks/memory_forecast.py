@@ -135,7 +135,7 @@ def measure_learner(case: Case, folder: Path) -> dict[str, Any]:
             "data": {"train": "tasks.jsonl"},
             "loop": {"steps": 2, "prompts_per_step": 1, "completions_per_prompt": 8},
             "sampler": {"kind": "vllm", "max_completion_tokens": case.completion_tokens},
-            "learner": {"kind": "grpo", "lora": {"rank": case.lora_rank}},
+            "learner": {"kind": "grpo", "adapter": {"rank": case.lora_rank}},
             "graders": {"correct": {"use": "exact"}},
         }
     )

@@ -31,7 +31,7 @@ POLL_S = 3.0
 """Seconds between two measurements of memory, which take CPU time for each process."""
 RATES = ("3e-4", "1e-3")
 RANKS = ("8", "16")
-SETTINGS = [(f"learner.learning_rate={rate}", f"learner.lora.rank={rank}") for rate in RATES for rank in RANKS]
+SETTINGS = [(f"learner.learning_rate={rate}", f"learner.adapter.rank={rank}") for rate in RATES for rank in RANKS]
 """Settings in the order of the grid's trials."""
 MAX_TIME_RATIO, MAX_MEMORY_RATIO = 0.6, 0.5
 FOR_FOUR = 2.50 / 1.96
@@ -84,7 +84,7 @@ def main() -> None:
 
 def shared(words: list[str], place: Path, parallel: int | None) -> Arm:
     """Run the grid on a shared fleet."""
-    rates, ranks = f"learner.learning_rate={','.join(RATES)}", f"learner.lora.rank={','.join(RANKS)}"
+    rates, ranks = f"learner.learning_rate={','.join(RATES)}", f"learner.adapter.rank={','.join(RANKS)}"
     at_a_time = [] if parallel is None else [f"hydra.launcher.max_parallel_trials={parallel}"]
     wall_s, peak_gb = run_to_its_end(["train", "-m", *words, rates, ranks, *at_a_time, f"hydra.sweep.dir={place}"])
     return Arm(wall_s, peak_gb, [place / str(number) for number in range(len(SETTINGS))])

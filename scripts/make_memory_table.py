@@ -79,7 +79,7 @@ def forecast(model: str, gpu_gb: int, *, gpus: float) -> RunForecast:
             "data": {"train": "train.jsonl"},
             "loop": {"prompts_per_step": PROMPTS, "completions_per_prompt": COMPLETIONS},
             "sampler": {"kind": "vllm", "max_completion_tokens": COMPLETION_TOKENS},
-            "learner": {"kind": "grpo", "lora": {"rank": 32}},
+            "learner": {"kind": "grpo", "adapter": {"rank": 32}},
             "graders": {"correct": {"use": "exact"}},
         }
     )

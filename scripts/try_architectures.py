@@ -194,7 +194,7 @@ def _learner_spec(
                 "learner": {
                     "kind": "grpo",
                     "learning_rate": 0.05 if lora else 0.005,
-                    "lora": {"rank": 8, "alpha": 64} if lora else None,
+                    "adapter": {"rank": 8, "alpha": 64} if lora else "full",
                     "step_timeout_s": 60,
                 },
             }

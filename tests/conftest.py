@@ -176,7 +176,7 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def make_learner_spec() -> Callable[..., Any]:
-    """`make_learner_spec(folder, "grpo", steps=4, lora=None, canaries=...)`: keys of any section, and facts."""
+    """`make_learner_spec(folder, "grpo", steps=4, adapter="full", canaries=...)`: keys of any section, and facts."""
     return _learner_spec
 
 

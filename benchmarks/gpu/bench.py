@@ -150,7 +150,8 @@ class Bench:
                     "graders": {},
                     "loop": {"steps": 100, "prompts_per_step": 1, "completions_per_prompt": rows},
                     "sampler": {"kind": "transformers", "max_completion_tokens": completion_tokens},
-                    "learner": {"kind": "grpo", "lora": {"rank": RANK, "alpha": ALPHA}, "step_timeout_s": 60} | learner,
+                    "learner": {"kind": "grpo", "adapter": {"rank": RANK, "alpha": ALPHA}, "step_timeout_s": 60}
+                    | learner,
                 }
             ),
             model=self.model(shape),

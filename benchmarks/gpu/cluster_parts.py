@@ -63,8 +63,8 @@ def run(bench: Bench, notes: Notes, *, words: Sequence[str], num_gpus: int = 1, 
         raise NotRun(f"{' '.join(words)} needs a GPU")
     folder = bench.work / "runs" / "-".join(words).translate(str.maketrans("/=", "__"))
     job = _job(bench, "0.5B", steps=3)
-    lora = [] if "learner.lora=null" in words else [f"learner.lora.rank={RANK}", f"learner.lora.alpha={ALPHA}"]
-    common = [word for word in run_words(job, Arm(name="rft", side="rft"), folder) if "learner.lora." not in word]
+    lora = [] if "learner.adapter=full" in words else [f"learner.adapter.rank={RANK}", f"learner.adapter.alpha={ALPHA}"]
+    common = [word for word in run_words(job, Arm(name="rft", side="rft"), folder) if "learner.adapter." not in word]
     command = [sys.executable, "-m", "rft.cli", "train", *common, *lora, *words]
     subprocess.run(command, check=True)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -195,7 +195,7 @@ def full_weights(bench: Bench, notes: Notes) -> None:
     """Train all weights for a step, and publish them."""
     from rft.types import FullWeights
 
-    spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16, lora=None, learning_rate=1e-5)
+    spec = bench.learner_spec("0.5B", rows=8, completion_tokens=16, adapter="full", learning_rate=1e-5)
     spec = replace(spec, canaries=tuple(bench.random_ids(3, 36)))
     with open_learner(spec) as learner:
         before = learner.publish()

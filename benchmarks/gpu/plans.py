@@ -234,7 +234,7 @@ CLUSTER = (
         target="gpu.cluster_parts:run",
         deadline_s=240,
         question="The same with all weights trained.",
-        options={"words": ["learner.lora=null"]},
+        options={"words": ["learner.adapter=full"]},
     ),
     Part(
         name="run_asleep",

@@ -138,7 +138,7 @@ class Run:
         Raises:
             OutputError: The run has written no adapter.
         """
-        return self._result("adapter", "model", "it trained a whole model (learner.lora=null): see Run.model")
+        return self._result("adapter", "model", "it published whole models (learner.adapter): see Run.model")
 
     @property
     def model(self) -> Path:

@@ -20,12 +20,13 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
+from rft.config.adapters import AdapterConfig
 from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.config.explain import explain, key_of
 from rft.config.learners import LEARNERS
@@ -234,8 +235,16 @@ def usable_overrides(
         elif is_group or override.is_delete() or key.startswith(("hydra.", "hydra/")):
             usable.append(text)
         else:
-            usable.append("++" + text.lstrip("+"))
+            usable.append("++" + _with_method_key(text.lstrip("+"), override))
     return usable, problems
+
+
+def _with_method_key(text: str, override: Override) -> str:
+    """Return `learner.adapter.method=dora` for `learner.adapter=dora`; Hydra accepts further keys beside it."""
+    is_name = isinstance(override.value(), str | ChoiceSweep)
+    if override.key_or_group != "learner.adapter" or not is_name:
+        return text
+    return text.replace("learner.adapter=", "learner.adapter.method=", 1)
 
 
 def _grammar_problem(text: str) -> str:
@@ -289,7 +298,9 @@ def _defaults(schema: type[BaseModel], without: Sequence[str] = ()) -> dict[str,
         if name in without:
             continue
         section = field.annotation if isinstance(field.annotation, type) else None
-        if section is not None and issubclass(section, BaseModel):
+        if isinstance(field.default, AdapterConfig):
+            defaults[name] = {"method": field.default.method}  # each method has defaults of its own
+        elif section is not None and issubclass(section, BaseModel):
             defaults[name] = _defaults(section)
         elif isinstance(field.default, BaseModel):  # a section that may be null
             defaults[name] = field.default.model_dump()

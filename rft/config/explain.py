@@ -10,11 +10,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from rft.config.adapters import METHODS
 from rft.redaction import redacted
 from rft.wording import expectation, listed
 
+KIND, METHOD = "kind", "method"
+"""Keys that distinguish the classes of a section."""
 UNIONS = ("sampler", "learner", "cluster")
 """Sections with several kinds. Pydantic includes the kind in the location of an error; the user's key does not."""
+ADAPTER = ["learner", "adapter"]
+"""A section with several methods inside another section. An error's location includes kind and method."""
 SPLITS = ("train", "validation", "test", "tasks", "completions")
 """Names of task files in the section `data` of one command or another."""
 
@@ -24,6 +29,8 @@ def key_of(location: Sequence[str | int]) -> str:
     parts = [str(part) for part in location]
     if len(parts) > 2 and parts[0] in UNIONS:
         del parts[1]
+    if len(parts) > 3 and parts[:2] == ADAPTER:
+        del parts[2]
     return ".".join(parts)
 
 
@@ -41,8 +48,11 @@ def _sentence(schema: type[BaseModel], item: Any) -> str:
     if item["type"] == "union_tag_not_found":
         return f"{key} is missing: choose one with {key}=<preset>"
     if item["type"] == "union_tag_invalid":
-        kind = f"{key}.kind={shown(item['input']['kind'])}"
-        return f"{kind}: should be one of {item['ctx']['expected_tags']}; select it with {key}=<preset>"
+        tag = item["ctx"]["discriminator"].strip("'")
+        given, allowed = shown(item["input"][tag]), item["ctx"]["expected_tags"]
+        if tag == METHOD:
+            return f"{key}={given}: should be one of {allowed}"
+        return f"{key}.{tag}={given}: should be one of {allowed}; select it with {key}=<preset>"
     if item["type"] in ("model_type", "model_attributes_type"):
         return f"{key}={shown(item['input'])}: this is a section; set its keys with {key}.<name>=<value>"
     given = shown(redacted({key.rpartition(".")[2]: item["input"]}).popitem()[1])
@@ -76,12 +86,14 @@ def _unknown(schema: type[BaseModel], location: Sequence[str | int], key: str) -
     if section is None:
         return f"{key} is unknown"
     prefix = key.rpartition(".")[0]
-    names = [name for name in section.model_fields if name != "kind"]
+    names = [name for name in section.model_fields if name not in (KIND, METHOD)]
     allowed = {name: f"{prefix}.{name}" if prefix else name for name in names}
     where = f"in {prefix}" if prefix else "at the top"
     kind = f" for {location[0]}={location[1]}" if location[0] in UNIONS and len(location) > 2 else ""
+    if is_of_adapter := prefix == ".".join(ADAPTER):
+        kind = f" for {prefix}={location[3]}"
     last = key.rpartition(".")[2]
-    if others := _other_kinds(schema, location):
+    if others := _other_methods(last) if is_of_adapter else _other_kinds(schema, location):
         hint = f"it belongs to {listed(others)}; remove it with ~{key}. "
     elif prefix == "data" and last in SPLITS:
         hint = f"did you mean {allowed[names[0]]}? "
@@ -100,6 +112,12 @@ def _other_kinds(schema: type[BaseModel], location: Sequence[str | int]) -> list
         return []
     kinds = _models(schema.model_fields[str(location[0])].annotation)
     return [f"{location[0]}={kind.model_fields['kind'].default}" for kind in kinds if location[2] in kind.model_fields]
+
+
+def _other_methods(name: str) -> list[str]:
+    """Return the methods of `learner.adapter` that have the key, such as `learner.adapter=vera`."""
+    prefix = ".".join(ADAPTER)
+    return [f"{prefix}={method}" for method, config in METHODS.items() if name in config.model_fields]
 
 
 def _near_elsewhere(schema: type[BaseModel], key: str) -> list[str]:
@@ -123,9 +141,14 @@ def _section(schema: type[BaseModel], location: Sequence[str | int]) -> type[Bas
             parts.pop(0)  # the name that the user gives the section
         if len(models) > 1 and parts:
             kind = str(parts.pop(0))
-            models = [model for model in models if model.model_fields["kind"].default == kind]
+            models = [model for model in models if _tag_of(model) == kind]
         section = models[0] if models else None
     return section
+
+
+def _tag_of(model: type[BaseModel]) -> Any:
+    """Return the kind or the method of a class that is one of several in its section."""
+    return next(model.model_fields[tag].default for tag in (KIND, METHOD) if tag in model.model_fields)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -33,7 +33,7 @@ sweep are keys of rft train, and apply to every trial.
 
   rft sweep sweep=lr_optuna experiment=quickstart                 the learning rate
   rft sweep sweep=lr_optuna experiment=quickstart sweep.trials=30 sweep.parallel=2
-  rft sweep experiment=quickstart learner.learning_rate='tag(log, interval(1e-5, 1e-2))' learner.lora.rank=4,8,16
+  rft sweep experiment=quickstart learner.learning_rate='tag(log, interval(1e-5, 1e-2))' learner.adapter.rank=4,8,16
   rft sweep resume=runs/quickstart/sweep_<time> sweep.trials=40   continue, with more trials
   rft sweep --config-dir mine sweep=mine experiment=mine          presets of your own
 """,

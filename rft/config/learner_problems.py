@@ -36,7 +36,7 @@ def learner_problems(run: RunConfig) -> list[str]:
         )
     if learner.takes == "demonstrations":
         problems += _demonstration_problems(run)
-    return problems + learner.problems()
+    return problems + learner.adapter.problems() + learner.problems()
 
 
 def _demonstration_problems(run: RunConfig) -> list[str]:

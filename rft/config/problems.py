@@ -69,7 +69,7 @@ def run_problems(run: RunConfig) -> list[str]:
         *guard_problems(run),
         *_prompt_problems(run),
         *_loop_problems(run),
-        *run.sampler.problems(lora=run.learner.lora, staleness=run.loop.staleness),
+        *run.sampler.problems(adapter=run.learner.adapter, staleness=run.loop.staleness),
         *learner_problems(run),
         *teacher_problems(run),
         *(_graders_of_run_problems(run) or (audit_problems(run) if run.audit == "refuse" else [])),

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rft.config.catalog import SCHEMAS
-from rft.config.explain import shown
+from rft.config.explain import METHOD, shown
 from rft.config.presets import primary
 from rft.grading.loading.keys import KEYS
 
@@ -152,8 +152,10 @@ class _Reader:
                 if is_null:
                     default = default if default == "null" else "as below"
                     yield Key(name=key, type="section or null", default=default, meaning=meaning)
-                for member in members:
-                    yield from self._keys(member, key)
+                if len(members) > 1:
+                    yield from self._keys_by_method(members, key)
+                else:
+                    yield from self._keys(members[0], key)
                 continue
             if key in self._defaults:
                 default = _text(self._defaults[key])
@@ -162,6 +164,37 @@ class _Reader:
             entry = field.get("additionalProperties")  # true for entries of any kind
             for member in self._members(entry) if isinstance(entry, Mapping) else ():
                 yield from self._keys(member, f"{key}.<name>")
+
+    def _keys_by_method(self, members: Sequence[Mapping[str, Any]], section: str) -> Iterator[Key]:
+        """Yield the keys of a subsection with several methods: the method, and each key of some of them."""
+        methods = {str(member["properties"][METHOD]["const"]): member["properties"] for member in members}
+        meanings = [f"`{method}`: {_paragraph(member)}" for method, member in zip(methods, members, strict=True)]
+        yield Key(
+            name=f"{section}.{METHOD}",
+            type=" | ".join(methods),
+            default=next(iter(methods)),
+            meaning=" ".join([f"The method; `{section}=<method>` selects it, too.", *meanings]),
+            values=tuple(methods),
+        )
+        for name in dict.fromkeys(name for properties in methods.values() for name in properties if name != METHOD):
+            having = [method for method, properties in methods.items() if name in properties]
+            first, *others = self._variants(name, {method: methods[method] for method in having}, section)
+            notes = [f"With {', '.join(of)} (default {key.default}): {key.meaning}" for of, key in others]
+            yield replace(first[1], meaning=" ".join([f"Only of {', '.join(having)}.", first[1].meaning, *notes]))
+
+    def _variants(
+        self, name: str, methods: Mapping[str, Mapping[str, Any]], section: str
+    ) -> list[tuple[list[str], Key]]:
+        """Return the different forms of a key, each with the methods that have it in this form."""
+        variants: list[tuple[list[str], Key]] = []
+        for method, properties in methods.items():
+            (key,) = self._keys({"properties": properties}, section, {name: properties[name]})
+            known = next((of for of, other in variants if other == key), None)
+            if known is None:
+                variants.append(([method], key))
+            else:
+                known.append(method)
+        return variants
 
     def _members(self, field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Return the schemas of the sections that a field may contain."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rft.config.adapter_settings import base_model_of_run, settings_of_run
+from rft.config.adapters import LoraAdapterConfig, LowRankConfig
 from rft.config.compose import check
-from rft.config.learners.base import LoraConfig
 from rft.config.problems import run_problems, starts_from_whole_model
 from rft.config.schema import RunConfig
 from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
@@ -33,47 +33,66 @@ def with_start(run: RunConfig) -> RunConfig:
         values["model"]["path"] = settings_of_run(path).get("model.path") or named
     if adapter is None or run.start_mode == "merge":
         return check(RunConfig, values, run_problems)
-    if run.start_mode == "continue" and run.learner.lora is not None:
-        values["learner"]["lora"] |= {
-            name: value for name, value in _sizes(adapter).items() if _is_default(run.learner.lora, name)
+    given = run.learner.adapter
+    if run.start_mode == "continue" and isinstance(given, LowRankConfig):
+        values["learner"]["adapter"] |= {
+            name: value for name, value in _settings(adapter).items() if _is_default(given, name)
         }
     return check(RunConfig, values, lambda changed: [*_problems(changed, adapter), *run_problems(changed)])
 
 
-def _sizes(adapter: Adapter) -> dict[str, Any]:
-    return {"rank": max_rank(adapter), "alpha": float(adapter.config["lora_alpha"])}
+def _settings(adapter: Adapter) -> dict[str, Any]:
+    """Return the keys of `learner.adapter` that a trained adapter determines."""
+    config = adapter.config
+    method = "dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora"
+    return {"method": method, "rank": max_rank(adapter), "alpha": float(config["lora_alpha"])}
 
 
-def _is_default(lora: LoraConfig, name: str) -> bool:
-    return bool(getattr(lora, name) == LoraConfig.model_fields[name].default)
+def _is_default(given: LowRankConfig, name: str) -> bool:
+    return bool(getattr(given, name) == LoraAdapterConfig.model_fields[name].default)
 
 
 def _problems(run: RunConfig, adapter: Adapter) -> list[str]:
     """Return the settings that contradict a continued or stacked adapter, one sentence each."""
-    lora = run.learner.lora
-    if lora is None:
-        does = "continues an adapter" if run.start_mode == "continue" else "trains an adapter on top of another"
+    given = run.learner.adapter
+    if not isinstance(given, LowRankConfig):
+        does = "continues a LoRA adapter" if run.start_mode == "continue" else "adds a LoRA adapter to another"
         return [
-            f"learner.lora=null: start={run.start} {does}, and this learner trains all weights; leave learner.lora "
-            "out, or train the merged model with start_mode=merge"
+            f"learner.adapter={given.method}: start={run.start} {does}; leave learner.adapter out, or train on the "
+            "merged model with start_mode=merge"
         ]
     if run.start_mode == "stack":
-        return _rank_problems(run, max_rank(adapter), lora.rank)
-    return [
-        f"learner.lora.{name}={getattr(lora, name):g}: the adapter of start={run.start} has {value:g}, and the run "
-        f"continues it; leave learner.lora.{name} out"
-        for name, value in _sizes(adapter).items()
-        if getattr(lora, name) != value
+        return _stack_problems(run, max_rank(adapter), given)
+    problems = [
+        f"learner.adapter.{name}={_text(getattr(given, name))}: the adapter of start={run.start} has {_text(value)}, "
+        f"and the run continues it; leave learner.adapter.{name} out"
+        for name, value in _settings(adapter).items()
+        if getattr(given, name) != value
+    ]
+    return problems + [
+        f"learner.adapter.{name}={getattr(given, name)}: the run continues the modules that the adapter of "
+        f"start={run.start} has; leave learner.adapter.{name} out"
+        for name in ("layers", "modules")
+        if getattr(given, name) is not None
     ]
 
 
-def _rank_problems(run: RunConfig, below: int, own: int) -> list[str]:
-    """Refuse a sum of two adapters whose rank the engine cannot serve."""
-    limit, rank = run.sampler.max_served_rank, below + own
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _stack_problems(run: RunConfig, below: int, given: LowRankConfig) -> list[str]:
+    """Refuse adapters without a sum, and a sum whose rank the engine cannot serve."""
+    if given.needs_merge:
+        return [
+            f"learner.adapter={given.method}: start_mode=stack adds plain LoRA; use learner.adapter=lora, or "
+            "start_mode=merge"
+        ]
+    limit, rank = run.sampler.max_served_rank, below + given.rank
     if limit is None or rank <= limit:
         return []
     return [
-        f"start_mode=stack: the adapter of start={run.start} has rank {below} and the new one learner.lora.rank={own}, "
-        f"so samplers serve rank {rank}, above the limit of {limit}; lower learner.lora.rank, raise the limit "
-        "(sampler.engine.max_lora_rank), or use sampler.serve=merged or start_mode=merge, which need none"
+        f"start_mode=stack: the adapter of start={run.start} has rank {below} and the new one learner.adapter.rank="
+        f"{given.rank}, so samplers serve rank {rank}, above the limit of {limit}; lower learner.adapter.rank, raise "
+        "the limit (sampler.engine.max_lora_rank), or use sampler.serve=merged or start_mode=merge, which need none"
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from rft.config.adapters import LowRankConfig
 from rft.learning.checkpoints import new_checkpoint, step_of
 from rft.learning.publication_record import PublicationRecord
 from rft.learning.spec import LearnerSpec
@@ -84,7 +85,7 @@ class FakeLearner:
             tensors["start"] = np.frombuffer(start.policy.fingerprint.encode(), dtype=np.uint8)
         data = safetensors.numpy.save(tensors)
         policy = Policy(version=self._steps_done, fingerprint=hashlib.sha256(data).hexdigest()[:16])
-        lora = self._spec.run.learner.lora
+        adapter = self._spec.run.learner.adapter
         config: dict[str, Any] = {"base_model_name_or_path": self._spec.model_name}
-        config |= {"r": lora.rank, "lora_alpha": lora.alpha} if lora is not None else {}
+        config |= {"r": adapter.rank, "lora_alpha": adapter.alpha} if isinstance(adapter, LowRankConfig) else {}
         return Publication(weights=Adapter(policy=policy, config=config, tensors=data))

@@ -49,17 +49,20 @@ def adapter_of(tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], v
     return Adapter(policy=Policy(version=version, fingerprint=fingerprint(data)), config=config, tensors=data)
 
 
-def pack_model(model: Any, *, version: int, dtype: torch.dtype) -> FullWeights:
+def pack_model(
+    model: Any, *, version: int, dtype: torch.dtype, state: Mapping[str, torch.Tensor] | None = None
+) -> FullWeights:
     """Pack all weights of a model under their checkpoint names.
 
     Args:
         model: A Transformers model.
         version: Policy version of the weights.
         dtype: Number format of the packed weights; training may use a finer one.
+        state: The weights by name; None takes the model's own.
     """
     state = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in (model.state_dict() if state is None else state).items()
     }
     # `save_pretrained` uses the names of each architecture's checkpoints, and omits tied weights.
     with temporary_folder("weights") as folder:

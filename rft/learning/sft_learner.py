@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from peft import LoraConfig
+from peft import PeftConfig
 
 from rft.config.learners.sft import SftLearnerConfig
 from rft.learning.checkpoints import unfinished_folder
@@ -16,14 +16,14 @@ from rft.learning.trl_learner import TrlLearner, precision_options
 class SftLearner(TrlLearner):
     """Trains a policy on token rows in this process."""
 
-    def _stepped_trainer(self, model: Any, tokenizer: Any, lora: LoraConfig | None) -> SteppedSftTrainer:
+    def _stepped_trainer(self, model: Any, tokenizer: Any, adapter: PeftConfig | None) -> SteppedSftTrainer:
         learner = self._spec.run.learner
         assert isinstance(learner, SftLearnerConfig)  # no other configuration names this class
         return SteppedSftTrainer(
             model=model,
             tokenizer=tokenizer,
             options=self._arguments(learner),
-            lora=lora,
+            adapter=adapter,
             timeout_s=learner.step_timeout_s,
             rows_per_micro_batch=self._spec.completions_per_micro_batch,
         )

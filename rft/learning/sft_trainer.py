@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import PeftConfig
 from torch import Tensor
 
 from rft.data.demonstration_records import TokenRow
@@ -38,7 +38,7 @@ class SteppedSftTrainer(TrainerThread[Sequence[TokenRow]]):
         model: The base model, or the model with the adapter to train further.
         tokenizer: The model's tokenizer.
         options: Arguments of TRL's `SFTConfig`, with `max_steps`.
-        lora: The adapter to train; None trains all weights of the model, or its adapter.
+        adapter: The adapter to add and train; None trains the weights of the model, or its adapter.
         timeout_s: Deadline for the start of the trainer and for each step, seconds.
         rows_per_micro_batch: Rows in one forward and backward pass.
     """
@@ -49,7 +49,7 @@ class SteppedSftTrainer(TrainerThread[Sequence[TokenRow]]):
         model: Any,
         tokenizer: Any,
         options: Mapping[str, Any],
-        lora: LoraConfig | None,
+        adapter: PeftConfig | None,
         timeout_s: float,
         rows_per_micro_batch: int,
     ) -> None:
@@ -61,7 +61,7 @@ class SteppedSftTrainer(TrainerThread[Sequence[TokenRow]]):
                 model=model,
                 args=SFTConfig(**options),
                 processing_class=tokenizer,
-                peft_config=lora,
+                peft_config=adapter,
                 # TRL requires a dataset; the rows come from rft's loop.
                 train_dataset=Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}),
             )

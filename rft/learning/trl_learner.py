@@ -1,4 +1,4 @@
-"""The learner of all algorithms based on TRL's trainer: trains a LoRA adapter on all linear layers, or all weights."""
+"""The learner of all algorithms based on TRL's trainer: trains an adapter, or weights of the model itself."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
-import peft
 import torch
+from peft import PeftConfig
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from rft.config.learners.base import LoraConfig
+from rft.config.adapters import LowRankConfig
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import LearnError
+from rft.learning.adapter_methods import freeze, merged_state, peft_config
 from rft.learning.canaries import score_canaries
 from rft.learning.checkpoints import new_checkpoint, unfinished_folder
 from rft.learning.float32_head import use_float32_head
@@ -53,11 +54,13 @@ class TrlLearner:
             # Beyond its share, the learner would take the memory of the engine on the same GPU, which then ends.
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
         model = _load_model(spec).to("cuda" if spec.on_gpu else "cpu")
-        lora = spec.run.learner.lora
+        self._adapter = spec.run.learner.adapter
+        if self._adapter.trains_base:
+            freeze(model, self._adapter)
         model, self._start_policy = _with_start(spec, model)
-        is_continued = isinstance(self._start_policy, StartPolicy)
+        config = None if isinstance(self._start_policy, StartPolicy) else peft_config(self._adapter, model)
         tokenizer = load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False)
-        self._stepped = self._stepped_trainer(model, tokenizer, None if is_continued else _lora(lora))
+        self._stepped = self._stepped_trainer(model, tokenizer, config)
         disable_dropout_of_reference(self._stepped.trainer.model)
         self._base_canary_logprobs = self._start()
         self._guard = TrainingGuard(self._trained)
@@ -70,7 +73,7 @@ class TrlLearner:
         if spec.resume_from is not None and self._ranks.is_first:
             self._published.load(spec.resume_from, self._publication())
 
-    def _stepped_trainer(self, model: Any, tokenizer: Any, lora: peft.LoraConfig | None) -> TrainerThread[Any]:
+    def _stepped_trainer(self, model: Any, tokenizer: Any, adapter: PeftConfig | None) -> TrainerThread[Any]:
         """Return the trainer of graded groups."""
         spec, learner = self._spec, self._spec.run.learner
         assert isinstance(learner, PolicyLearnerConfig)  # no other configuration names this class
@@ -82,7 +85,7 @@ class TrlLearner:
             model=model,
             tokenizer=tokenizer,
             config=config,
-            lora=lora,
+            adapter=adapter,
             timeout_s=learner.step_timeout_s,
             trainer_class=partial(resolve_name(learner.trainer), learner=learner, ranks=self._ranks),
         )
@@ -154,7 +157,7 @@ class TrlLearner:
     def _start(self) -> Logprobs:
         """Start the trainer; return the base model's scores of the canaries."""
         spec, model = self._spec, self._stepped.trainer.model
-        if spec.run.learner.lora is None:  # a checkpoint overwrites the base model
+        if self._adapter.trains_base:  # a checkpoint overwrites the base model
             scores: Logprobs = score_canaries(model, spec.canaries, self._precision())
             self._stepped.start(spec.resume_from)
         else:
@@ -178,26 +181,27 @@ class TrlLearner:
         )
 
     def _pack(self, model: Any) -> Adapter | FullWeights:
-        spec = self._spec
-        if spec.run.learner.lora is None:
-            return pack_model(model, version=self.steps_done, dtype=getattr(torch, spec.dtype))
+        spec, version = self._spec, self.steps_done
+        if self._adapter.publishes == "model":
+            base, state = (model, None) if self._adapter.trains_base else (model.get_base_model(), merged_state(model))
+            return pack_model(base, version=version, dtype=getattr(torch, spec.dtype), state=state)
         if self._start_policy is not None:
-            return self._start_policy.pack(model, version=self.steps_done)
-        return pack_adapter(model, version=self.steps_done, base_model_name=spec.model_name)
+            return self._start_policy.pack(model, version=version)
+        return pack_adapter(model, version=version, base_model_name=spec.model_name)
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Return the autocast of training. Only float32 weights that are served in a coarser dtype need one."""
         spec = self._spec
         dtype: torch.dtype = getattr(torch, spec.dtype)
-        if spec.run.learner.lora is None and spec.on_gpu and dtype != torch.float32:
+        if self._adapter.trains_base and spec.on_gpu and dtype != torch.float32:
             autocast: AbstractContextManager[Any] = torch.autocast("cuda", dtype=dtype)
             return autocast
         return nullcontext()
 
 
 def _load_model(spec: LearnerSpec) -> Any:
-    # Without an adapter, the weights are trained in float32, with autocast on a GPU: bfloat16 loses steps of 1e-6.
-    dtype = torch.float32 if spec.run.learner.lora is None else getattr(torch, spec.dtype)
+    # The model's own weights are trained in float32, with autocast on a GPU: bfloat16 loses steps of 1e-6.
+    dtype = torch.float32 if spec.run.learner.adapter.trains_base else getattr(torch, spec.dtype)
     config = without_dropout(AutoConfig.from_pretrained(spec.model))
     return AutoModelForCausalLM.from_pretrained(spec.model, config=config, dtype=dtype)
 
@@ -208,13 +212,13 @@ def _with_start(spec: LearnerSpec, model: Any) -> tuple[Any, StartPolicy | Stack
     Raises:
         LearnError: The adapter does not fit the base model.
     """
-    lora, start = spec.run.learner.lora, spec.start
-    if start is None or lora is None:
+    adapter, start = spec.run.learner.adapter, spec.start
+    if start is None or not isinstance(adapter, LowRankConfig):
         return model, None
     if spec.run.start_mode == "stack":
         stacked = StackedStart(start, continued(model, start, dropout=0.0), base_model_name=spec.model_name)
         return stacked.model, stacked
-    model = continued(model, start, dropout=lora.dropout)
+    model = continued(model, start, dropout=adapter.dropout)
     return model, StartPolicy(start, model, base_model_name=spec.model_name)
 
 
@@ -228,18 +232,6 @@ def without_dropout(config: Any) -> Any:
             if "drop" in name and isinstance(value, float):
                 setattr(part, name, 0.0)
     return config
-
-
-def _lora(lora: LoraConfig | None) -> peft.LoraConfig | None:
-    if lora is None:
-        return None
-    return peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
 
 
 def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset
-from peft import LoraConfig
+from peft import PeftConfig
 
 from rft.errors import LearnError
 from rft.learning.trainer_thread import TrainerThread
@@ -30,7 +30,7 @@ class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
         model: The base model, or the model with the adapter to train further.
         tokenizer: The model's tokenizer.
         config: TRL's configuration, with `max_steps` and the batch sizes.
-        lora: The adapter to train; None trains all weights of the model, or its adapter.
+        adapter: The adapter to add and train; None trains the weights of the model, or its adapter.
         timeout_s: Deadline for the start of the trainer and for each step, seconds.
         trainer_class: GRPOTrainer or a subclass.
     """
@@ -41,7 +41,7 @@ class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
         model: Any,
         tokenizer: Any,
         config: GRPOConfig,
-        lora: LoraConfig | None,
+        adapter: PeftConfig | None,
         timeout_s: float,
         trainer_class: Callable[..., GRPOTrainer],
     ) -> None:
@@ -52,7 +52,7 @@ class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
                 model=model,
                 args=config,
                 processing_class=tokenizer,
-                peft_config=lora,
+                peft_config=adapter,
                 reward_funcs=_graded,
                 rollout_func=self._rollouts,
                 # TRL iterates over rows of a dataset, while rft's loop chooses the tasks.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rft.config import RunConfig
+from rft.config.adapters import LoraAdapterConfig
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.config.samplers.base import SamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
@@ -45,7 +46,6 @@ def _for_learner(
     run: RunConfig, shape: ModelShape, forecast: RunForecast, process: ProcessMemory, prompt_tokens: int
 ) -> list[str]:
     learner, sizes = run.learner, forecast.sizes
-    assert isinstance(learner, PolicyLearnerConfig)  # no other learner needs memory
 
     def needs(changed: RunConfig, **changes: object) -> str:
         parts = learner_bytes(
@@ -61,7 +61,7 @@ def _for_learner(
     smallest: dict[str, object] = {"completions_per_micro_batch": 1}
     if sizes.completions_per_micro_batch > 1:
         proposals.append(f"learner.completions_per_micro_batch=1 ({needs(run, **smallest)})")
-    if not sizes.gradient_checkpointing:
+    if not sizes.gradient_checkpointing and isinstance(learner, PolicyLearnerConfig):
         smallest["gradient_checkpointing"] = True
         proposals.append(f"learner.trl.gradient_checkpointing=true ({needs(run, **smallest)})")
     if 0 < process.gpus < 1:
@@ -71,21 +71,17 @@ def _for_learner(
         sampler = run.sampler.model_copy(update={"max_completion_tokens": shorter})
         changed = run.model_copy(update={"sampler": sampler})
         proposals.append(f"sampler.max_completion_tokens={shorter} ({needs(changed, **smallest)})")
-    if learner.lora is None:
-        changed = run.model_copy(update={"learner": learner.model_copy(update={"lora": _default_lora(learner)})})
-        proposals.append(f"an adapter instead of all weights: omit learner.lora=null ({needs(changed, **smallest)})")
+    if learner.adapter.trains_base:
+        changed = run.model_copy(update={"learner": learner.model_copy(update={"adapter": LoraAdapterConfig()})})
+        proposals.append(f"an adapter: learner.adapter=lora ({needs(changed, **smallest)})")
     return proposals
 
 
 def _for_resting_learner(run: RunConfig) -> list[str]:
     proposals = ["a smaller sampler.num_gpus with a larger learner.num_gpus"]
-    if run.learner.lora is None:
-        proposals.append("an adapter instead of all weights: omit learner.lora=null")
+    if run.learner.adapter.trains_base:
+        proposals.append("an adapter: learner.adapter=lora")
     return [*proposals, f"{LEARNER_ELSEWHERE}, without sampler.sleep"]
-
-
-def _default_lora(learner: PolicyLearnerConfig) -> object:
-    return type(learner).model_fields["lora"].default
 
 
 def sampler_remedies(sampler: SamplerConfig, process: ProcessMemory, *, alone: str) -> list[str]:

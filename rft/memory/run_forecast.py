@@ -98,7 +98,7 @@ def _learner(run: RunConfig, facts: RunFacts, sizes: Sizes) -> Sequence[ProcessM
     parts = learner_bytes(run, facts.shape, sizes, prompt_tokens=facts.prompt_tokens, on_gpu=facts.learner_gpus > 0)
     if not parts:
         return []
-    rank = run.learner.lora.rank if run.learner.lora else None
+    rank = run.learner.adapter.forecast_rank
     dtype = run.model.weights_dtype(on_gpu=True)
     return [
         ProcessMemory(
@@ -113,11 +113,12 @@ def _learner(run: RunConfig, facts: RunFacts, sizes: Sizes) -> Sequence[ProcessM
 
 
 def _samplers(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[ProcessMemory]:
+    rank = run.learner.adapter.served_rank
     of_samplers = SamplerFacts(
         config=run.sampler,
         dtype=run.model.weights_dtype(on_gpu=facts.sampler_gpus > 0),
-        lora_rank=run.learner.lora.rank + facts.rank_below if run.learner.lora and facts.serve == "adapter" else None,
-        merges=run.learner.lora is not None and facts.serve == "merged",
+        lora_rank=None if rank is None or facts.serve == "merged" else rank + facts.rank_below,
+        merges=rank is not None and facts.serve == "merged",
         num_adapters=run.loop.staleness + 2,
         max_requests=facts.max_requests,
         prompt_tokens=facts.prompt_tokens,
@@ -129,13 +130,13 @@ def _samplers(run: RunConfig, facts: RunFacts, device: Device) -> Sequence[Proce
 
 
 def _weights(run: RunConfig, facts: RunFacts) -> Sequence[ProcessMemory]:
-    """Return the copies of the weights between learner and samplers in main memory, if all weights are trained.
+    """Return the copies of the weights between learner and samplers in main memory, if whole models are published.
 
     Ray's object store holds every kept version and the one on its way. Samplers and driver read them there, tensor by
     tensor. The learner's own copies are mapped files, whose pages the system can drop; what it copies while it packs a
     version is freed before this version enters the store.
     """
-    if run.learner.lora is not None or not run.learner.trains_a_model:
+    if run.learner.adapter.publishes == "adapter" or not run.learner.trains_a_model:
         return []
     once = facts.shape.num_weights * bytes_of(run.model.weights_dtype(on_gpu=facts.learner_gpus > 0))
     return [ProcessMemory(name="weights in transit", parts={"object store": (run.loop.staleness + 2) * once})]

@@ -95,9 +95,11 @@ def learner_bytes(
         completion_tokens=run.sampler.max_completion_tokens,
         gradient_checkpointing=sizes.gradient_checkpointing,
     )
-    rank = learner.lora.rank if learner.lora else None
+    rank = learner.adapter.forecast_rank
     conditions: dict[str, Any] = {"lora_rank": rank, "dtype": run.model.weights_dtype(on_gpu=on_gpu), "on_gpu": on_gpu}
     parts = fixed_bytes(shape, **conditions) | pass_bytes(shape, batch, **conditions)
+    if rank is None:
+        parts["optimizer"] = int(parts["optimizer"] * learner.adapter.trained_share(shape.num_layers))
     if rank is None and isinstance(learner, PolicyLearnerConfig) and learner.trl_options().get("beta"):
         parts["reference"] = REFERENCE_BYTES * shape.num_weights
     if learner.kind == "ppo":

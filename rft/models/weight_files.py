@@ -63,12 +63,17 @@ def linear_modules(tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
     """
     modules: dict[str, list[Tensor]] = {}
     for name, tensor in tensors.items():
-        module, _, leaf = name.rpartition(".")
-        last = module.rpartition(".")[2]
-        is_embedding = "embed" in last or last in ("wte", "wpe", "lm_head")
-        if leaf == "weight" and len(tensor.shape) == 2 and not is_embedding and ".experts." not in module:
-            modules.setdefault(last, []).append(tensor)
+        if is_linear(name, tensor):
+            modules.setdefault(name.split(".")[-2], []).append(tensor)
     return modules
+
+
+def is_linear(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is a matrix that an adapter can train, as in `linear_modules`."""
+    module, _, leaf = name.rpartition(".")
+    last = module.rpartition(".")[2]
+    is_embedding = "embed" in last or last in ("wte", "wpe", "lm_head")
+    return leaf == "weight" and len(tensor.shape) == 2 and bool(last) and not is_embedding and ".experts." not in module
 
 
 def read_weights(folder: Path) -> Weights:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig
+from rft.config.adapters import LoraAdapterConfig, LowRankConfig
 from rft.config.command_line import quoted
 from rft.config.commands import load_training
-from rft.config.learners.base import LoraConfig
+from rft.config.explain import shown
 from rft.config.pipeline import Stage
 from rft.config.recorded_words import key_of
 from rft.errors import ConfigError, UsageError
@@ -124,24 +125,29 @@ def _continuation_problems(before: RunConfig, run: RunConfig, mode: str) -> list
         problems.append(
             f"model.path={run.model.path}: the stage before trains on {before.model.path}; use the same base model"
         )
-    if mode == "merge" or before.learner.lora is None:
+    earlier, given = before.learner.adapter, run.learner.adapter
+    if mode == "merge" or earlier.publishes == "model":
         return problems
-    if run.learner.lora is None:
-        problem = "learner.lora=null: the stage before trains an adapter; train one, too, or set start_mode=merge"
-        problems.append(problem)
+    if not isinstance(given, LowRankConfig):
+        problems.append(
+            f"learner.adapter={given.method}: the stage before trains a LoRA adapter; train one, too, or set "
+            "start_mode=merge"
+        )
     elif mode == "continue":
         problems += [
-            f"learner.lora.{name}={value:g}: the stage before trains an adapter with {earlier:g}; leave it out"
-            for name in ("rank", "alpha")
-            if (value := getattr(run.learner.lora, name)) != LoraConfig.model_fields[name].default
-            and value != (earlier := getattr(before.learner.lora, name))
+            f"learner.adapter.{name}={shown(value)}: the stage before trains an adapter with "
+            f"{shown(getattr(earlier, name))}; leave it out"
+            for name in ("method", "rank", "alpha")
+            if (value := getattr(given, name))
+            not in (LoraAdapterConfig.model_fields[name].default, getattr(earlier, name))
         ]
     return problems
 
 
 def _continued(before: RunConfig, run: RunConfig) -> RunConfig:
-    """Return the run with the adapter's rank and alpha, which come from the stage before."""
-    if before.learner.lora is None or run.learner.lora is None:
+    """Return the run with the adapter's method, rank and alpha, which come from the stage before."""
+    adapters = (before.learner.adapter, run.learner.adapter)
+    if not all(isinstance(adapter, LowRankConfig) for adapter in adapters):
         return run
-    learner = run.learner.model_copy(update={"lora": before.learner.lora})
+    learner = run.learner.model_copy(update={"adapter": before.learner.adapter})
     return run.model_copy(update={"learner": learner})

@@ -15,10 +15,9 @@ from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
 from rft.memory import Sizes
-from rft.models.base_model import read_config
 from rft.run.in_flight import completions_in_flight
 from rft.run.inputs import Prepared
-from rft.run.memory import memory_share, served_rank
+from rft.run.memory import memory_share, served_rank, serving
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
@@ -49,7 +48,8 @@ def lora_rank(config: RunConfig | EvaluateConfig, prepared: Prepared, adapter: A
         adapter: The adapter of an evaluation.
     """
     if isinstance(config, RunConfig):
-        return config.learner.lora.rank + prepared.rank_below if config.learner.lora else None
+        rank = config.learner.adapter.served_rank
+        return None if rank is None else rank + prepared.rank_below
     return served_rank(adapter)
 
 
@@ -68,7 +68,7 @@ def engine_spec(
         sampler=config.sampler,
         base=prepared.base,
         dtype=dtype,
-        serve=config.sampler.serving(read_config(prepared.model), dtype),
+        serve=serving(config, prepared, dtype),
         max_lora_rank=max_lora_rank,
         max_context_tokens=prepared.context_tokens,
         canaries=canaries(config, prepared),

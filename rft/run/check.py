@@ -7,6 +7,7 @@ run and lists the remaining checks. Nothing is written, and Ray is not started.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -25,16 +26,15 @@ from rft.config.learners.policy import PolicyLearnerConfig
 from rft.config.mixture import graders_by_family, sources
 from rft.data.demonstration_records import Demonstration
 from rft.data.demonstration_rows import NUM_SHOWN
-from rft.errors import UsageError
 from rft.grading.verdicts import audit_state
 from rft.imports import is_installed, missing_packages
 from rft.models.architectures import tried
 from rft.models.base_model import read_config
-from rft.models.weight_files import linear_modules, read_weights
+from rft.models.weight_files import Tensor, read_weights
 from rft.run.disk_forecast import disk_row
 from rft.run.grader_samples import sample_rows
 from rft.run.inputs import Prepared, prepare, with_base_model
-from rft.run.memory import forecast_evaluation_here, forecast_here, planned_micro_batch, refuse_memory
+from rft.run.memory import forecast_evaluation_here, forecast_here, planned_micro_batch, refuse_memory, serving
 from rft.run.plan import Plan, run_rows, sampler_row
 from rft.run.task_order import shares_of
 from rft.terminal.progress import counted
@@ -210,34 +210,39 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
     described = read_config(prepared.model)
     known = tried(described)
     weights = read_weights(prepared.model)
-    total = trained = sum(tensor.num_values for tensor in weights.tensors.values())
+    total = sum(tensor.num_values for tensor in weights.tensors.values())
     dtypes = sorted({tensor.dtype for tensor in weights.tensors.values()})
     name = known.name if known else described.get("model_type", "unknown")
     rows = {"architecture": f"{name}, {_in_short(total)} weights ({', '.join(dtypes)}), whole"}
-    lora = config.learner.lora if isinstance(config, RunConfig) else None
-    if lora is not None:
-        modules = linear_modules(weights.tensors)
-        if not modules:
-            problem = "learner.lora: the model has no linear layer to train an adapter on; use learner.lora=null"
-            raise UsageError("the run cannot start", [problem])
-        matrices = [tensor for of_name in modules.values() for tensor in of_name]
-        trained = sum(lora.rank * sum(tensor.shape) for tensor in matrices)
-        names = sorted(modules)
-        shown = ", ".join([*names[:MAX_SHOWN_MODULES], *(["..."] if len(names) > MAX_SHOWN_MODULES else [])])
-        rows["adapter"] = f"{_in_short(trained)} weights on {len(matrices)} matrices ({shown})"
-    if config.sampler.has_model and lora is not None:
-        dtype = config.model.weights_dtype(on_gpu=num_gpus_here() > 0)
-        serve = config.sampler.serving(described, dtype)
-        rows["served"] = "merged into the base model" if serve == "merged" else "as an adapter beside the base model"
     if isinstance(config, RunConfig):
+        rows |= _trained_weights_rows(config, prepared, weights.tensors)
+        adapter = config.learner.adapter
         num_validation = len(prepared.tasks.validation[: config.evaluation.max_validation_tasks])
         rows["disk"] = disk_row(
             config,
-            num_trained=trained,
+            num_trained=adapter.num_trained(weights.tensors) if adapter.publishes == "adapter" else total,
             num_validation=num_validation,
             num_held_out=len(prepared.held_out),
             prompt_tokens=prepared.longest_prompt_tokens,
         )
+    return rows
+
+
+def _trained_weights_rows(run: RunConfig, prepared: Prepared, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Describe the trained weights, and how samplers get them."""
+    adapter, rows = run.learner.adapter, dict[str, str]()
+    if adapter.method != "full":
+        matrices = adapter.trained_tensors(tensors)
+        names = sorted({name.removesuffix(".weight").rpartition(".")[2] for name in matrices})
+        shown = ", ".join([*names[:MAX_SHOWN_MODULES], *(["..."] if len(names) > MAX_SHOWN_MODULES else [])])
+        of_tensors = f"{len(matrices)} {'tensors' if adapter.trains_base else 'matrices'}"
+        rows["adapter"] = f"{_in_short(adapter.num_trained(tensors))} weights on {of_tensors} ({shown})"
+    if not run.sampler.has_model:
+        return rows
+    if adapter.publishes == "model":
+        return rows if adapter.method == "full" else rows | {"served": "as a whole model"}
+    serve = serving(run, prepared, run.model.weights_dtype(on_gpu=num_gpus_here() > 0))
+    rows["served"] = "merged into the base model" if serve == "merged" else "as an adapter beside the base model"
     return rows
 
 

@@ -25,6 +25,7 @@ from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
+from rft.models.weight_files import read_weights
 from rft.run.family_tasks import family_sources, first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
@@ -153,8 +154,7 @@ def read_inputs(
     )
     context = collect(problems, lambda: _context(config, model)) if model else None
     if model is not None:
-        with_adapter = config.learner.lora is not None if isinstance(config, RunConfig) else config.adapter is not None
-        problems += config.sampler.model_problems(read_config(model), with_adapter=with_adapter)
+        problems += _model_problems(config, model)
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
     teacher = collect(problems, lambda: read_teacher(config, tokenizer, partial(_fingerprint, reuse=reuse)))
     tasks, shots = _load_tasks(config, needs_training_tasks, reuse, problems)
@@ -192,6 +192,15 @@ def _try_on_first_tasks(
     for task in first_tasks(tasks):
         if own := [grader for grader in graders if grader.name in graders_of(config, task)]:
             collect(problems, partial(try_graders, own, task))
+
+
+def _model_problems(config: RunConfig | EvaluateConfig, model: Path) -> list[str]:
+    """Return the reasons why the sampler cannot serve a model, or the learner cannot train it, one sentence each."""
+    if isinstance(config, EvaluateConfig):
+        return config.sampler.model_problems(read_config(model), with_adapter=config.adapter is not None)
+    adapter = config.learner.adapter
+    problems = config.sampler.model_problems(read_config(model), with_adapter=adapter.publishes == "adapter")
+    return problems + (adapter.model_problems(read_weights(model).tensors) if config.learner.trains_a_model else [])
 
 
 def _read_parent(run: RunConfig, model: Path | None, reuse: Reuse, problems: list[str]) -> Parent | None:

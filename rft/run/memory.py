@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from rft.cluster import Shares, device_here, shares_here
 from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
@@ -44,6 +45,12 @@ def memory_share(shares: Shares, *, samplers_sleep: bool) -> float:
     return max(shares.learner_gpus, 1 - ASLEEP_SHARE * num_engines)
 
 
+def serving(config: RunConfig | EvaluateConfig, prepared: Prepared, dtype: str) -> Literal["adapter", "merged"]:
+    """Return how the samplers serve an adapter: beside the base model, or merged into it."""
+    needs_merge = isinstance(config, RunConfig) and config.learner.adapter.needs_merge
+    return config.sampler.serving(read_config(prepared.model), dtype, needs_merge=needs_merge)
+
+
 def forecast_of(
     run: RunConfig,
     prepared: Prepared,
@@ -75,7 +82,7 @@ def forecast_of(
     facts = RunFacts(
         shape=read_shape(prepared.model),
         prompt_tokens=longest,
-        serve=run.sampler.serving(read_config(prepared.model), dtype),
+        serve=serving(run, prepared, dtype),
         rank_below=prepared.rank_below,
         learner_gpus=learner_gpus,
         resting_gpus=resting_gpus,
@@ -163,7 +170,7 @@ def forecast_of_evaluation(
         shares: The share of each process.
     """
     dtype = config.model.weights_dtype(on_gpu=shares.sampler_gpus > 0)
-    serve = config.sampler.serving(read_config(prepared.model), dtype)
+    serve = serving(config, prepared, dtype)
     facts = SamplerFacts(
         config=config.sampler,
         dtype=dtype,
@@ -226,16 +233,17 @@ def recorded_sizes(folder: Path) -> Sizes | None:
 
 
 def refuse_memory(run: RunConfig, forecast: Forecast | None) -> None:
-    """Refuse to train all weights of a model where they do not fit. For an adapter, a warning is enough.
+    """Refuse to train a model's own weights where they do not fit. For an adapter, a warning is enough.
 
     A resumed run is never refused: it has run before, and the killed process may still hold its memory.
 
     Raises:
         UsageError: With the sum of the memory, and what to change.
     """
-    if forecast is None or run.learner.lora is not None or run.resume is not None:
+    adapter = run.learner.adapter
+    if forecast is None or not adapter.trains_base or run.resume is not None:
         return
     if not (problems := forecast.problems()):
         return
     remedy = f"to make room, the cheapest first: {'; '.join(forecast.remedies)}"
-    raise UsageError("memory", [*(f"learner.lora=null: {problem}" for problem in problems), remedy])
+    raise UsageError("memory", [*(f"learner.adapter={adapter.method}: {problem}" for problem in problems), remedy])

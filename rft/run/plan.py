@@ -31,7 +31,6 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
     loop, sampler, learner = run.loop, run.sampler, run.learner
     per_step = sequences_per_step(run)
     passes = per_step // micro_batch
-    trained = f"LoRA rank {learner.lora.rank}" if learner.lora else "all weights"
     named = {split: ", ".join(sources(run.data, split).values()) for split in SPLITS}
     share = f"{run.data.validation_share:g} of the training tasks" if run.data.validation_share else None
     graders = [
@@ -47,7 +46,7 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
         "graders": ", ".join(graders),
         **_step_rows(run, micro_batches=f"{passes} micro-batch{'es' if passes > 1 else ''}", micro_batch=micro_batch),
         "samplers": sampler_row(sampler) + f", temperature {sampler.temperature:g}",
-        "learner": f"{learner.kind}, {trained}, learning rate {learner.learning_rate:g}"
+        "learner": f"{learner.kind}, {learner.adapter.description}, learning rate {learner.learning_rate:g}"
         + (f", {learner.num_workers} ranks" if learner.num_workers > 1 else ""),
         "run folder": run.output_dir,
     }

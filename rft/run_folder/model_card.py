@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from rft import __version__
+from rft.config.adapters import METHODS, AdapterConfig
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
@@ -92,13 +93,18 @@ With PEFT:
 {peft}
 ```
 
+{vllm}
+
+As a plain model folder, for other programs: `rft merge adapter={folder} output_dir=merged`."""
+
+VLLM_USE = """\
 With vLLM, for architectures whose adapters it serves:
 
 ```python
 {vllm}
-```
+```"""
 
-As a plain model folder, for other programs: `rft merge adapter={folder} output_dir=merged`."""
+MERGE_FOR_VLLM = "vLLM serves no {label} adapters; merge this one for vLLM."
 
 MODEL_USE = """\
 With rft:
@@ -120,6 +126,16 @@ With vLLM:
 ```"""
 
 
+_RESULTS = {
+    "lora": "A LoRA adapter for `{path}`",
+    "rslora": "An rsLoRA adapter for `{path}`",
+    "dora": "A DoRA adapter for `{path}`",
+    "full": "All weights of `{path}` fine-tuned",
+    "partial": "Some weights of `{path}` fine-tuned",
+    "vera": "`{path}` with a VeRA adapter merged into its weights",
+    "ia3": "`{path}` with an IA3 adapter merged into its weights",
+}
+"""Descriptions of the result, by `learner.adapter.method`."""
 _STARTS = {
     "continue": "The training continued the adapter {parent}. Results before the run, and a KL divergence, refer to "
     "that adapter.",
@@ -149,7 +165,8 @@ def model_card(
         base_model: Hub id or absolute folder of the base model.
     """
     path = manifest["base_model"]["path"]
-    is_adapter = config["learner"]["lora"] is not None
+    adapter = METHODS[config["learner"]["adapter"]["method"]].model_validate(config["learner"]["adapter"])
+    is_adapter = adapter.publishes == "adapter"
     front_matter = {
         # The hub accepts only its own ids.
         **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
@@ -163,8 +180,8 @@ def model_card(
         title=f"{_last_name(_merged(manifest).get('path', path))}, fine-tuned with rft",
         training=_training(manifest["method"]),
         base_model=path,
-        what=f"A LoRA adapter for `{path}`" if is_adapter else f"All weights of `{path}` fine-tuned",
-        use=_use(config, manifest, folder.absolute(), base_model),
+        what=_RESULTS[adapter.method].format(path=path),
+        use=_use(config, adapter, _rank_below(manifest), folder.absolute(), base_model),
         base_fingerprint=manifest["base_model"]["fingerprint"],
         start=_start(manifest) + _teacher(manifest),
         version=manifest["rft"],
@@ -227,7 +244,7 @@ def model_use(snippets: Snippets) -> str:
     )
 
 
-def _use(config: Mapping[str, Any], manifest: Mapping[str, Any], folder: Path, base_model: str) -> str:
+def _use(config: Mapping[str, Any], adapter: AdapterConfig, rank_below: int, folder: Path, base_model: str) -> str:
     """Return the usage of a run's result, with prompts like those of training."""
     snippets = Snippets(
         folder=folder,
@@ -238,14 +255,14 @@ def _use(config: Mapping[str, Any], manifest: Mapping[str, Any], folder: Path, b
         template_options=config["model"]["chat_template_kwargs"],
         stop=config["sampler"].get("stop", ()),
     )
-    lora = config["learner"]["lora"]
-    if lora is None:
+    if adapter.served_rank is None:
         return model_use(snippets)
+    vllm = snippets.vllm_with_adapter(base_model, adapter.served_rank + rank_below)
     return ADAPTER_USE.format(
         folder=shlex.quote(str(folder)),
         question=QUESTION,
         peft=snippets.peft(),
-        vllm=snippets.vllm_with_adapter(base_model, lora["rank"] + _rank_below(manifest)),
+        vllm=MERGE_FOR_VLLM.format(label=adapter.label) if adapter.needs_merge else VLLM_USE.format(vllm=vllm),
     )
 
 

@@ -34,8 +34,11 @@ def sharing_key(run: RunConfig, prepared: Prepared) -> str:
 
 def why_alone(run: RunConfig, prepared: Prepared) -> str | None:
     """Return why a trial cannot share its engines, or None."""
-    if run.learner.lora is None:
-        return "full fine-tuning changes the base model itself"
+    adapter = run.learner.adapter
+    if adapter.publishes == "model":
+        return f"learner.adapter={adapter.method} changes the base model itself"
+    if adapter.needs_merge:
+        return f"learner.adapter={adapter.method} is merged into the base model; learner.adapter=lora can share engines"
     return run.sampler.why_alone(read_config(prepared.model))
 
 

@@ -190,9 +190,9 @@ def test_presets_from_a_folder_of_the_users(hydra: Callable[..., tuple[int, list
 def test_cfg_prints_the_configuration_and_runs_nothing(
     hydra: Callable[..., tuple[int, list[Job]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert hydra("--cfg", "job", "experiment=quickstart", "learner.lora.rank=2") == (0, [])
+    assert hydra("--cfg", "job", "experiment=quickstart", "learner.adapter.rank=2") == (0, [])
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["learner"]["lora"]["rank"] == 2
+    assert printed["learner"]["adapter"]["rank"] == 2
     assert printed.keys() == RunConfig.model_fields.keys()
     for section in ("model", "data", "loop", "grading", "evaluation", "logging"):
         kind: Any = RunConfig.model_fields[section].annotation

@@ -34,12 +34,12 @@ def problems(*words: str) -> list[str]:
 
 
 def test_values_from_presets_experiment_and_command_line() -> None:
-    run = load_training([QUICKSTART, "learner.lora.rank=4", "sampler=transformers", "logging=none"])
+    run = load_training([QUICKSTART, "learner.adapter.rank=4", "sampler=transformers", "logging=none"])
     assert (run.name, run.loop.steps, run.seed) == ("quickstart", 40, 0)  # experiment, experiment, schema
     assert isinstance(run.sampler, TransformersSamplerConfig)
     assert run.sampler.max_completion_tokens == 48  # the experiment's also for another preset
     assert isinstance(run.learner, GrpoLearnerConfig)
-    assert (run.learner.lora.rank, run.learner.lora.alpha) == (4, 32.0)
+    assert (run.learner.adapter.rank, run.learner.adapter.alpha) == (4, 32.0)
     assert run.logging.report_to == []
     assert re.fullmatch(r"runs/quickstart/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run.output_dir)
 
@@ -84,9 +84,9 @@ def test_a_key_in_the_wrong_section() -> None:
 
 
 def test_a_key_below_a_union() -> None:
-    assert problems("learner.lora.rnk=4") == [
-        "learner.lora.rnk is unknown for learner=grpo; did you mean learner.lora.rank? "
-        "Allowed in learner.lora: rank, alpha, dropout"
+    assert problems("learner.adapter.rnk=4") == [
+        "learner.adapter.rnk is unknown for learner.adapter=lora; did you mean learner.adapter.rank? "
+        "Allowed in learner.adapter: layers, modules, rank, alpha, dropout"
     ]
 
 
@@ -137,8 +137,8 @@ def test_typos_in_an_experiment_file_are_all_reported(tmp_path: Path) -> None:
         ("seed=false", "seed=false: should be a number, not true or false"),
         ("loop.steps=null", "loop.steps=null: should be a whole number"),
         ("learner.learning_rate=nan", "learner.learning_rate=nan: should be a finite number"),
-        ("learner.lora.alpha=inf", "learner.lora.alpha=inf: should be a finite number"),
-        ("learner.lora.rank=513", "learner.lora.rank=513: should be at most 512"),
+        ("learner.adapter.alpha=inf", "learner.adapter.alpha=inf: should be a finite number"),
+        ("learner.adapter.rank=513", "learner.adapter.rank=513: should be at most 512"),
         ("model.dtype=fp8", "model.dtype=fp8: should be 'auto', 'float32', 'bfloat16' or 'float16'"),
         ("sampler.serve=auto", "sampler.serve=auto: should be 'adapter' or 'merged'"),
         ("data.columns.prompt=3", "data.columns.prompt=3: should be a text"),

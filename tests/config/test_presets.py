@@ -210,7 +210,7 @@ def test_an_edited_preset_counts_at_once(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "words",
     [
-        ["experiment=quickstart", "++loop.steps=3", "++learner.lora.rank=4"],
+        ["experiment=quickstart", "++loop.steps=3", "++learner.adapter.rank=4"],
         ["++sampler.temperature=0.5", "experiment=quickstart", "sampler=fake"],
         ["experiment=quickstart", "++data.columns={a: b}", "++graders.main.pattern='a, b'"],
         ["experiment=quickstart", "++name=${seed}", "++seed=1", "++seed=2"],

@@ -48,12 +48,12 @@ def test_nothing_is_wrong() -> None:
             "data.validation_share=0.1: data.validation=v.jsonl is given as well; keep one of the two",
         ),
         (
-            {"learner": {"lora": None}, "sampler": {"serve": "adapter"}},
-            "sampler.serve=adapter: learner.lora=null trains whole models, no adapters; remove sampler.serve",
+            {"learner": {"adapter": "full"}, "sampler": {"serve": "adapter"}},
+            "sampler.serve=adapter: learner.adapter=full publishes whole models, no adapters; remove sampler.serve",
         ),
         (
-            {"learner": {"lora": {"rank": 32}}, "sampler": {"serve": "adapter", "engine": {"max_lora_rank": 16}}},
-            "sampler.engine.max_lora_rank=16: is below learner.lora.rank=32; remove "
+            {"learner": {"adapter": {"rank": 32}}, "sampler": {"serve": "adapter", "engine": {"max_lora_rank": 16}}},
+            "sampler.engine.max_lora_rank=16: is below learner.adapter.rank=32; remove "
             "sampler.engine.max_lora_rank, or use sampler.serve=merged, which supports any rank",
         ),
         (
@@ -183,12 +183,14 @@ def test_nothing_is_wrong() -> None:
             "sampler.max_concurrency",
         ),
         (
-            {"sampler": {"kind": "server"}, "learner": {"lora": None}},
-            "learner.lora=null: sampler=server loads adapters, no whole models; use sampler=vllm",
+            {"sampler": {"kind": "server"}, "learner": {"adapter": "full"}},
+            "learner.adapter=full: publishes whole models, and sampler=server loads adapters; use "
+            "sampler=vllm, or learner.adapter=lora",
         ),
         (
-            {"sampler": {"kind": "sglang_server"}, "learner": {"lora": None}},
-            "learner.lora=null: sampler=sglang_server loads adapters, no whole models; use sampler=vllm",
+            {"sampler": {"kind": "sglang_server"}, "learner": {"adapter": "full"}},
+            "learner.adapter=full: publishes whole models, and sampler=sglang_server loads adapters; use "
+            "sampler=vllm, or learner.adapter=lora",
         ),
         (
             {"sampler": {"kind": "server", "temperature": 3.0}},

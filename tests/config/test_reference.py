@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from rft.config.adapters import METHODS
 from rft.config.catalog import SCHEMAS
 from rft.config.help import config_text, help_text
 from rft.config.reference import Key, reference
@@ -59,8 +60,8 @@ def test_every_key_of_the_schema_is_there_with_a_meaning(config_name: str) -> No
         ("train", "logging.report_to", ("list of str", "[tensorboard]", ())),
         ("train", "learner.trl", ("mapping", "{}", ())),
         ("train", "loop.pass_rate", ("section or null", "null", ())),
-        ("train", "learner.lora", ("section or null", "as below", ())),
-        ("train", "learner.lora.rank", ("int >= 1 and <= 512", "16", ())),
+        ("train", "learner.adapter.method", (" | ".join(METHODS), "lora", tuple(METHODS))),
+        ("train", "learner.adapter.rank", ("int >= 1 and <= 512", "16", ())),
         ("train", "output_dir", ("str", "runs/<name>/<time>", ())),
         ("train", "data.mixture", ("mapping", "{}", ())),
         ("train", "data.mixture.<name>.weight", ("float > 0 or null", "null", ("null",))),

@@ -43,9 +43,9 @@ def test_a_key_given_once_on_the_command_line_is_not_the_presets_any_more() -> N
 
 
 def test_a_key_with_one_value_is_not_searched() -> None:
-    search = read_search(["sweep=lora_optuna", QUICK, "learner.lora.rank=8"])
-    assert list(search.space) == ["learner.learning_rate", "learner.lora.alpha"]
-    assert search.words == (QUICK, "learner.lora.rank=8")
+    search = read_search(["sweep=lora_optuna", QUICK, "learner.adapter.rank=8"])
+    assert list(search.space) == ["learner.learning_rate", "learner.adapter.alpha"]
+    assert search.words == (QUICK, "learner.adapter.rank=8")
 
 
 def test_corners_show_each_value_that_may_be_wrong() -> None:

@@ -45,45 +45,58 @@ def load(adapter: Path) -> Callable[..., RunConfig]:
 def test_rank_alpha_and_base_model_are_those_of_the_adapter(load: Callable[..., Any], adapter: Path) -> None:
     run = load("model.path=null")
     assert (run.start, run.model.path) == (str(adapter), "embedded:tiny")
-    assert run.learner.lora.model_dump() == {"rank": 4, "alpha": 12.0, "dropout": 0.0}
-    assert load("learner.lora.rank=4", "learner.lora.dropout=0.1").learner.lora.dropout == 0.1
-    assert load_training(QUICK, "/nowhere").learner.lora.rank != 4
+    expected = {"method": "lora", "rank": 4, "alpha": 12.0, "dropout": 0.0, "layers": None, "modules": None}
+    assert run.learner.adapter.model_dump() == expected
+    assert load("learner.adapter.rank=4", "learner.adapter.dropout=0.1").learner.adapter.dropout == 0.1
+    assert load_training(QUICK, "/nowhere").learner.adapter.rank != 4
 
 
 def test_settings_that_contradict_the_adapter_are_refused_together(load: Callable[..., Any], adapter: Path) -> None:
     with pytest.raises(ConfigError) as refused:
-        load("learner.lora.rank=8", "learner.lora.alpha=5")
+        load("learner.adapter.rank=8", "learner.adapter.alpha=5")
     assert list(refused.value.problems) == [
-        f"learner.lora.rank=8: the adapter of start={adapter} has 4, and the run continues it; leave "
-        "learner.lora.rank out",
-        f"learner.lora.alpha=5: the adapter of start={adapter} has 12, and the run continues it; leave "
-        "learner.lora.alpha out",
+        f"learner.adapter.rank=8: the adapter of start={adapter} has 4, and the run continues it; leave "
+        "learner.adapter.rank out",
+        f"learner.adapter.alpha=5: the adapter of start={adapter} has 12, and the run continues it; leave "
+        "learner.adapter.alpha out",
     ]
-    with pytest.raises(ConfigError, match="continues an adapter, and this learner trains all weights"):
-        load("learner.lora=null")
+    with pytest.raises(ConfigError, match=r"learner.adapter=full: start=.* continues a LoRA adapter; leave"):
+        load("learner.adapter=full")
+    with pytest.raises(ConfigError, match=r"learner.adapter.method=rslora: the adapter of start=.* has lora"):
+        load("learner.adapter=rslora")
+    with pytest.raises(ConfigError, match=r"learner.adapter.layers=\[0\]: the run continues the modules"):
+        load("learner.adapter.layers=[0]")
+
+
+def test_the_method_is_that_of_the_adapter(load: Callable[..., Any], adapter: Path) -> None:
+    file = adapter / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"use_dora": True}))
+    assert load().learner.adapter.method == "dora"
+    with pytest.raises(ConfigError, match=r"learner.adapter=dora: start_mode=stack adds plain LoRA"):
+        load("start_mode=stack", "learner.adapter=dora")
 
 
 def test_a_merged_start_has_no_say_about_the_new_adapter(load: Callable[..., Any], adapter: Path) -> None:
-    run = load("model.path=null", "start_mode=merge", "learner.lora.rank=2")
-    assert (run.model.path, run.learner.lora.rank) == ("embedded:tiny", 2)
-    assert load("start_mode=merge", "learner.lora=null").learner.lora is None
+    run = load("model.path=null", "start_mode=merge", "learner.adapter.rank=2")
+    assert (run.model.path, run.learner.adapter.rank) == ("embedded:tiny", 2)
+    assert load("start_mode=merge", "learner.adapter=full").learner.adapter.method == "full"
     with pytest.raises(ConfigError, match="start_mode=merge: there is no adapter to start from; give it in start"):
         load_training([*QUICK, "start_mode=merge"], "/nowhere")
 
 
 def test_a_stack_needs_an_engine_that_serves_the_sum_of_both_ranks(load: Callable[..., Any], adapter: Path) -> None:
     limited = ("start_mode=stack", "sampler.serve=adapter", "sampler.engine.max_lora_rank=16")
-    assert load(*limited, "learner.lora.rank=12").learner.lora.rank == 12
+    assert load(*limited, "learner.adapter.rank=12").learner.adapter.rank == 12
     with pytest.raises(ConfigError) as refused:
-        load(*limited, "learner.lora.rank=13")
+        load(*limited, "learner.adapter.rank=13")
     assert list(refused.value.problems) == [
-        f"start_mode=stack: the adapter of start={adapter} has rank 4 and the new one learner.lora.rank=13, so "
-        "samplers serve rank 17, above the limit of 16; lower learner.lora.rank, raise the limit "
+        f"start_mode=stack: the adapter of start={adapter} has rank 4 and the new one learner.adapter.rank=13, so "
+        "samplers serve rank 17, above the limit of 16; lower learner.adapter.rank, raise the limit "
         "(sampler.engine.max_lora_rank), or use sampler.serve=merged or start_mode=merge, which need none"
     ]
-    assert load("start_mode=stack", "sampler.serve=merged", "learner.lora.rank=512").learner.lora.rank == 512
-    with pytest.raises(ConfigError, match="trains an adapter on top of another, and this learner trains all weights"):
-        load("start_mode=stack", "learner.lora=null")
+    assert load("start_mode=stack", "sampler.serve=merged", "learner.adapter.rank=512").learner.adapter.rank == 512
+    with pytest.raises(ConfigError, match=r"learner.adapter=full: start=.* adds a LoRA adapter to another; leave"):
+        load("start_mode=stack", "learner.adapter=full")
 
 
 def test_a_start_that_is_gone_is_reported_with_everything_else(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_run_trains_a_new_adapter_on_top_of_another(
     trained: Any, three_steps: tuple[str, ...], rft: Callable[..., Any], mode: str
 ) -> None:
     words = (*three_steps, *GO_ON, f"start={trained.folder}", f"start_mode={mode}", f"output_dir={mode}")
-    done = rft("train", *words, "learner.lora.rank=4", cwd=trained.folder.parent, output_dir=mode)
+    done = rft("train", *words, "learner.adapter.rank=4", cwd=trained.folder.parent, output_dir=mode)
     assert (done.code, done.orphans) == (0, [])
     _, step = read_metrics(done.folder)
     assert step["metrics"]["sync/proved"] == 1.0

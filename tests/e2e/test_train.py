@@ -353,7 +353,7 @@ def test_a_rank_that_is_killed_changes_nothing(two_ranks: Any, three_steps: tupl
 def test_two_trials_share_a_fleet_and_do_what_each_would_do_alone(
     folder: Path, trained: Any, three_steps: tuple[str, ...], rft: Callable[..., Any]
 ) -> None:
-    done = rft("train", "-m", *three_steps, "learner.lora.rank=4,16", "hydra.sweep.dir=sweep", cwd=folder)
+    done = rft("train", "-m", *three_steps, "learner.adapter.rank=4,16", "hydra.sweep.dir=sweep", cwd=folder)
     assert (done.code, done.orphans) == (0, [])
     assert "2 trials, 2 at a time" in done.output
     sweep: dict[str, Any] = json.loads((folder / "sweep" / "sweep.json").read_text())

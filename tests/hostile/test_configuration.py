@@ -36,7 +36,7 @@ KEYS = [
     "name",
     "loop.steps",
     "loop",
-    "learner.lora",
+    "learner.adapter",
     "learner.trl",
     "graders.g",
     "graders.g.use",

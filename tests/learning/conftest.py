@@ -37,7 +37,7 @@ def build(
                 "completions_per_micro_batch": 4,
                 "temperature": TEMPERATURE,
                 "learning_rate": 1e-2,
-                "lora": {"rank": 4, "alpha": 8},
+                "adapter": {"rank": 4, "alpha": 8},
             }
             learner = TrlLearner(make_learner_spec(tmp_path / folder, kind, **(values | changes)))
             stack.callback(learner.close)

@@ -31,7 +31,7 @@ CASES: dict[str, dict[str, Any]] = {
     "by rows, held to the base": {"trl": SGD, "loss_type": "grpo", "beta": 0.1},
     "one micro-batch": {"trl": SGD, "loss_type": "dr_grpo", "completions_per_micro_batch": 24},
     "bnpo": {"trl": SGD, "loss_type": "bnpo", "completions_per_micro_batch": 6},
-    "all weights": {"trl": SGD, "lora": None, "learning_rate": 1e-2},
+    "all weights": {"trl": SGD, "adapter": "full", "learning_rate": 1e-2},
     "ppo": {
         "trl": SGD,
         "kind": "ppo",
@@ -45,7 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
     "resumed": {"trl": SGD},
     "dropout": {
         "loss_type": "bnpo",
-        "lora": {"rank": 4, "alpha": 8, "dropout": 0.3},
+        "adapter": {"rank": 4, "alpha": 8, "dropout": 0.3},
         "completions_per_micro_batch": 8,
     },
 }
@@ -59,7 +59,7 @@ class Gradients(TrainerCallback):
 
 
 def spec_of(model: Path, folder: Path, case: dict[str, Any]) -> LearnerSpec:
-    learner = {"kind": "grpo", "learning_rate": 0.1, "lora": {"rank": 4, "alpha": 8}, "step_timeout_s": 60} | case
+    learner = {"kind": "grpo", "learning_rate": 0.1, "adapter": {"rank": 4, "alpha": 8}, "step_timeout_s": 60} | case
     run = RunConfig.model_validate(
         {
             "output_dir": str(folder),

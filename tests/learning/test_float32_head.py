@@ -47,16 +47,16 @@ def test_the_loss_uses_the_same_logits(build: Callable[..., Any]) -> None:
 
 @torch.no_grad()
 def test_weights_in_training_are_rounded_as_the_samplers_round_them(build: Callable[..., Any]) -> None:
-    model = build(dtype="bfloat16", lora=None)._stepped.trainer.model
+    model = build(dtype="bfloat16", adapter="full")._stepped.trainer.model
     hidden = model.get_decoder()(IDS).last_hidden_state
     assert hidden.dtype == torch.float32
     assert torch.equal(model(IDS).logits, linear(hidden, model.lm_head.weight.bfloat16().float()))
 
 
-@pytest.mark.parametrize("lora", [{"rank": 4, "alpha": 8}, None])
-def test_base_model_and_policy_are_scored_alike_in_16_bits(build: Callable[..., Any], lora: Any) -> None:
+@pytest.mark.parametrize("adapter", [{"rank": 4, "alpha": 8}, "full"])
+def test_base_model_and_policy_are_scored_alike_in_16_bits(build: Callable[..., Any], adapter: Any) -> None:
     """Before the first step the two are the same, and so are their scores, bit for bit."""
-    learner = build(dtype="bfloat16", canaries=CANARIES, lora=lora)
+    learner = build(dtype="bfloat16", canaries=CANARIES, adapter=adapter)
     published = learner.publish()
     assert published.canary_logprobs == published.base_canary_logprobs == learner.base_canary_logprobs()
 

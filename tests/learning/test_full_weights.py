@@ -34,7 +34,7 @@ def assert_same_logprobs(found: Any, expected: Any) -> None:
 
 
 def test_what_is_published(build: Build, group_for: GroupFor, tiny_model: Path) -> None:
-    learner = build(lora=None, canaries=CANARIES, learning_rate=1e-3)
+    learner = build(adapter="full", canaries=CANARIES, learning_rate=1e-3)
     base = safetensors.torch.load_file(tiny_model / "model.safetensors")
     start = learner.publish()
     assert tensors(learner).keys() == base.keys(), "the names are those of the model's own checkpoint"
@@ -57,7 +57,7 @@ def test_what_is_published(build: Build, group_for: GroupFor, tiny_model: Path) 
 
 
 def test_the_base_is_kept_for_the_kl_term(build: Build, group_for: GroupFor) -> None:
-    learner = build(lora=None, learning_rate=1e-3, beta=0.1)
+    learner = build(adapter="full", learning_rate=1e-3, beta=0.1)
     first = learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.5])])
     second = learner.learn([group_for(learner, [1.0, 0.0, 0.0, 0.5])])
     assert first["kl"] == pytest.approx(0.0, abs=1e-6)
@@ -65,18 +65,18 @@ def test_the_base_is_kept_for_the_kl_term(build: Build, group_for: GroupFor) -> 
 
 
 def test_they_travel_in_the_dtype_of_the_model(build: Build) -> None:
-    learner = build(lora=None, dtype="bfloat16")
+    learner = build(adapter="full", dtype="bfloat16")
     assert {tensor.dtype for tensor in tensors(learner).values()} == {torch.bfloat16}
     assert learner._stepped.trainer.model.dtype == torch.float32, "small steps are lost in bfloat16"
 
 
 def test_a_resumed_run_knows_its_past(build: Build, group_for: GroupFor, tmp_path: Path) -> None:
-    whole = build(lora=None, learning_rate=1e-3, staleness=1, canaries=CANARIES)
+    whole = build(adapter="full", learning_rate=1e-3, staleness=1, canaries=CANARIES)
     for _ in range(2):
         whole.learn([group_for(whole, [1.0, 0.0, 0.0, 0.5])])
     whole.save()
     resumed = build(
-        lora=None,
+        adapter="full",
         learning_rate=1e-3,
         staleness=1,
         canaries=CANARIES,

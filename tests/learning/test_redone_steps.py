@@ -48,7 +48,7 @@ def test_recorded_batches_lead_to_the_same_weights(
 def test_a_resumed_learner_draws_the_same_dropout(
     build: Callable[..., Any], group_for: Callable[..., GradedGroup], tmp_path: Path
 ) -> None:
-    options = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+    options = {"adapter": {"rank": 4, "alpha": 8, "dropout": 0.1}}
     whole = build(**options)
     whole.learn([group_for(whole, REWARDS[0])])
     batch = [group_for(whole, REWARDS[1])]

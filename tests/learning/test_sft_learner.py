@@ -35,7 +35,7 @@ def build_sft(tiny_model: Path, tmp_path: Path, make_learner_spec: Callable[...,
                 "steps": 4,
                 "completions_per_micro_batch": 4,
                 "learning_rate": 1e-2,
-                "lora": {"rank": 4, "alpha": 8},
+                "adapter": {"rank": 4, "alpha": 8},
             }
             learner = SftLearner(make_learner_spec(tmp_path / folder, "sft", **(values | changes)))
             stack.callback(learner.close)
@@ -107,7 +107,7 @@ def test_the_steps_are_those_of_trls_own_trainer(build_sft: Callable[..., Any], 
 
 
 def test_a_resumed_learner_takes_the_same_steps(build_sft: Callable[..., Any], tmp_path: Path) -> None:
-    options = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+    options = {"adapter": {"rank": 4, "alpha": 8, "dropout": 0.1}}
     whole = build_sft(**options)
     whole.learn(ROWS)
     whole.save()

@@ -122,6 +122,6 @@ def test_a_continued_sum_is_one_adapter(
     end = learner.publish()
     weights: Adapter = end.weights
     again = replace(weights, policy=Policy(version=0, fingerprint=weights.policy.fingerprint))
-    continuing = build(folder="on", start=again, canaries=CANARIES, lora={"rank": 12, "alpha": 12})
+    continuing = build(folder="on", start=again, canaries=CANARIES, adapter={"rank": 12, "alpha": 12})
     for ours, theirs in zip(continuing.start_publication().canary_logprobs, end.canary_logprobs, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)

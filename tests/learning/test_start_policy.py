@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
 CANARIES = ((10, 11, 12, 20, 21), (10, 11, 12, 30))
 REWARDS = [1.0, 0.0, 0.5, 0.0]
-KL = {"canaries": CANARIES, "beta": 0.1, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+KL = {"canaries": CANARIES, "beta": 0.1, "adapter": {"rank": 4, "alpha": 8, "dropout": 0.1}}
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_version_0_is_the_end_of_the_parent(build: Callable[..., Any], parent: A
 def test_the_kl_divergence_is_that_from_the_start(
     build: Callable[..., Any], group_for: Callable[..., GradedGroup], start: Adapter
 ) -> None:
-    continued = build(start=start, **KL | {"lora": {"rank": 4, "alpha": 8}})
+    continued = build(start=start, **KL | {"adapter": {"rank": 4, "alpha": 8}})
     num_bytes = len(start.tensors) - 8 - int.from_bytes(start.tensors[:8], "little")  # after the header
     assert 4 * sum(weight.numel() for weight in continued._trained()) == num_bytes  # the reference is not trained
     first = continued.learn([group_for(continued, REWARDS)])

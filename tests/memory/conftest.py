@@ -39,7 +39,7 @@ def make_run() -> Callable[..., RunConfig]:
             "data": {"train": "train.jsonl"},
             "loop": {"prompts_per_step": 64, "completions_per_prompt": 5},
             "sampler": {"kind": "vllm", "max_completion_tokens": 512},
-            "learner": {"kind": "grpo", "lora": {"rank": 32}},
+            "learner": {"kind": "grpo", "adapter": {"rank": 32}},
             "graders": {"correct": {"use": "exact"}},
         }
         return RunConfig.model_validate(

@@ -102,11 +102,11 @@ def test_a_cache_without_room(make_forecast: Callable[..., Forecast], small: Mod
 def test_all_weights_need_copies_in_main_memory(make_forecast: Callable[..., Forecast], small: ModelShape) -> None:
     once = 2 * small.num_weights
     # The object store holds the current version and the next one; at staleness 1, an older one as well.
-    transit = of(make_forecast(141, learner={"lora": None}), "weights in transit")
+    transit = of(make_forecast(141, learner={"adapter": "full"}), "weights in transit")
     assert transit.parts == {"object store": 2 * once}
-    ahead = {"learner": {"lora": None}, "sampler": {"num_actors": 2}, "loop": {"staleness": 1}}
+    ahead = {"learner": {"adapter": "full"}, "sampler": {"num_actors": 2}, "loop": {"staleness": 1}}
     assert of(make_forecast(141, **ahead), "weights in transit").parts == {"object store": 3 * once}
-    forecast = make_forecast(141, ram_gb=1.5, learner={"lora": None})
+    forecast = make_forecast(141, ram_gb=1.5, learner={"adapter": "full"})
     assert forecast.problems() == [
         "the processes need 2.0 GB of main memory (weights in transit 2.0 GB), but 1.5 GB are free"
     ]
@@ -116,7 +116,7 @@ def test_all_weights_need_copies_in_main_memory(make_forecast: Callable[..., For
 def test_a_learner_beside_engines_that_are_awake(
     make_forecast: Callable[..., Forecast], resting_gpus: float, fits: bool
 ) -> None:
-    forecast = make_forecast(24, learner_gpus=0.85, resting_gpus=resting_gpus, learner={"lora": None})
+    forecast = make_forecast(24, learner_gpus=0.85, resting_gpus=resting_gpus, learner={"adapter": "full"})
     # 494,032,768 weights with two moments, in float32, and CUDA's libraries.
     assert of(forecast, "learner").resting_bytes == 12 * 494_032_768 + 700_000_000
     expected = (

@@ -122,6 +122,6 @@ def test_a_reference_model_and_a_value_function(make_run: MakeRun, small: ModelS
         return learner_bytes(make_run(learner=learner), small, sizes, prompt_tokens=250, on_gpu=True)
 
     assert "reference" not in parts(beta=0.1), "an adapter that is switched off is the reference"
-    assert parts(beta=0.1, lora=None)["reference"] == 4 * 494_032_768
+    assert parts(beta=0.1, adapter="full")["reference"] == 4 * 494_032_768
     assert parts(kind="ppo")["value function"] == 4 * 320 * 512 * 896
     assert parts(kind="fake") == {}

@@ -261,7 +261,7 @@ def test_the_problems_of_all_stages_are_reported_before_the_first_one_starts(
             raise OutputError("data", ["a row is wrong"])
 
     monkeypatch.setattr("rft.pipeline.runner.plan_training", check)
-    words = ["stages.one.learner.lora.rank=8", "stages.three.learner.lora.rank=4", "stages.three.loop.stepz=1"]
+    words = ["stages.one.learner.adapter.rank=8", "stages.three.learner.adapter.rank=4", "stages.three.loop.stepz=1"]
     with pytest.raises(ConfigError) as caught:
         pipeline(trainer, *STAGES, *words, f"output_dir={tmp_path / 'pipeline'}")
     first, *others = caught.value.problems
@@ -270,7 +270,7 @@ def test_the_problems_of_all_stages_are_reported_before_the_first_one_starts(
     with pytest.raises(ConfigError) as caught:
         pipeline(trainer, *STAGES[:-1], *words[:2], f"output_dir={tmp_path / 'pipeline'}")
     assert caught.value.problems == (
-        "stage three: learner.lora.rank=4: the stage before trains an adapter with 8; leave it out",
+        "stage three: learner.adapter.rank=4: the stage before trains an adapter with 8; leave it out",
     )
     assert not (tmp_path / "pipeline").exists()
 

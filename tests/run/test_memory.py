@@ -45,7 +45,7 @@ def run_of(*words: str) -> RunConfig:
 
 @pytest.fixture
 def forecast() -> Callable[..., Forecast]:
-    """`forecast("learner.lora=null", ram_gb=1)`: of the quickstart, on a CPU."""
+    """`forecast("learner.adapter=full", ram_gb=1)`: of the quickstart, on a CPU."""
 
     def make(*words: str, ram_gb: float = 10, sizes: Sizes | None = None) -> Forecast:
         device = Device(ram_bytes=int(ram_gb * 10**9))
@@ -144,7 +144,7 @@ QWEN2_5_3B = {
 
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunForecast]:
-    """`on_gpu("learner.lora=null", gpu_gb=80)`: of Qwen2.5 3B, with half a GPU for sampler and learner each."""
+    """`on_gpu("learner.adapter=full", gpu_gb=80)`: of Qwen2.5 3B, with half a GPU for sampler and learner each."""
 
     def shape(folder: Path) -> ModelShape:
         return shape_of(QWEN2_5_3B)
@@ -166,7 +166,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunForecast]:
     return make
 
 
-ALL_WEIGHTS = "learner.lora=null"
+ALL_WEIGHTS = "learner.adapter=full"
 
 
 @pytest.mark.parametrize(
@@ -219,19 +219,19 @@ def test_a_configured_sleep_and_that_of_an_earlier_start(on_gpu: Callable[..., R
 
 
 def test_all_weights_without_room_are_refused(forecast: Callable[..., Forecast]) -> None:
-    run = run_of("learner.lora=null")
-    refuse_memory(run, forecast("learner.lora=null"))
+    run = run_of("learner.adapter=full")
+    refuse_memory(run, forecast("learner.adapter=full"))
     with pytest.raises(UsageError) as caught:
-        refuse_memory(run, forecast("learner.lora=null", ram_gb=1))
+        refuse_memory(run, forecast("learner.adapter=full", ram_gb=1))
     problem, remedy = caught.value.problems
-    assert problem.startswith("learner.lora=null: the processes need 1.3 GB of main memory (learner ")
+    assert problem.startswith("learner.adapter=full: the processes need 1.3 GB of main memory (learner ")
     assert problem.endswith("but 1.0 GB are free")
-    assert "an adapter instead of all weights: omit learner.lora=null" in remedy
+    assert "an adapter: learner.adapter=lora (" in remedy
 
 
 def test_a_resumed_run_without_room_is_not_refused(forecast: Callable[..., Forecast]) -> None:
-    resumed = run_of("learner.lora=null").model_copy(update={"resume": "/nowhere"})
-    made = forecast("learner.lora=null", ram_gb=1)
+    resumed = run_of("learner.adapter=full").model_copy(update={"resume": "/nowhere"})
+    made = forecast("learner.adapter=full", ram_gb=1)
     refuse_memory(resumed, made)
     assert made.warning() is not None
 

@@ -72,7 +72,7 @@ def values(tmp_path: Path) -> dict[str, Any]:
         "model": {"path": str(TINY)},
         "data": {"train": str(tmp_path / "train.jsonl")},
         "sampler": {"kind": "fake", "max_completion_tokens": 8},
-        "learner": {"kind": "grpo", "lora": {"rank": 2, "alpha": 4}},
+        "learner": {"kind": "grpo", "adapter": {"rank": 2, "alpha": 4}},
         "loop": {"prompts_per_step": 1},
         "graders": {"correct": {"use": "exact"}},
     }

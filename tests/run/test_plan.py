@@ -13,7 +13,7 @@ def plan_of(**changes: Any) -> str:
         "data": {"train": "train.jsonl"},
         "loop": {"steps": 10, "prompts_per_step": 3, "completions_per_prompt": 4},
         "sampler": {"kind": "vllm", "num_actors": 2, "temperature": 0.9, "max_completion_tokens": 50},
-        "learner": {"kind": "grpo", "learning_rate": 0.00002, "lora": {"rank": 8}},
+        "learner": {"kind": "grpo", "learning_rate": 0.00002, "adapter": {"rank": 8}},
         "graders": {"correct": {"use": "exact"}, "brief": {"use": "my.py:brief", "weight": 0.25}},
     }
     run = RunConfig.model_validate(values | changes)

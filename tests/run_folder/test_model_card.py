@@ -15,7 +15,7 @@ SHA_OF_TASK = "975bbb62c5b7a8685cfcab9b59c254be28b04b0f99a53ceea8cc9e84e7b2d7d0"
 """Of the line {"item": {"b": 1}, "messages": [{"content": "x", "role": "user"}]}, by sha256sum."""
 
 LORA: dict[str, Any] = {
-    "learner": {"lora": {"rank": 24}},
+    "learner": {"adapter": {"method": "lora", "rank": 24}},
     "sampler": {"max_completion_tokens": 48, "temperature": 0.7},
     "data": {"system": None, "format": "chat"},
     "model": {"chat_template_kwargs": {}},
@@ -95,7 +95,7 @@ def test_the_card_says_how_to_use_the_adapter(example: dict[str, Any]) -> None:
 
 
 def test_the_card_of_a_whole_model_is_not_that_of_an_adapter(example: dict[str, Any]) -> None:
-    card = model_card(SUMMARY, {**LORA, "learner": {"lora": None}}, example, **WHERE)
+    card = model_card(SUMMARY, {**LORA, "learner": {"adapter": {"method": "full"}}}, example, **WHERE)
     front_matter = yaml.safe_load(card.split("---\n", 2)[1])
     assert (front_matter["library_name"], "lora" in front_matter["tags"]) == ("transformers", False)
     assert "All weights of `models/tiny` fine-tuned, trained by" in card

@@ -23,7 +23,7 @@ from .conftest import INPUTS, StandIn
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
 RAY = SharedRay(address="127.0.0.1:6379", parallel=2, fork_servers=ForkServers())
-WIDE = load_training(["experiment=quickstart", "learner.lora.rank=32", "loop.staleness=3"], "/nowhere")
+WIDE = load_training(["experiment=quickstart", "learner.adapter.rank=32", "loop.staleness=3"], "/nowhere")
 A, B = INPUTS, replace(INPUTS, context_tokens=128)
 """Stand for the inputs of trials with one kind of engines, and with another."""
 

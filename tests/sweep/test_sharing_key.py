@@ -26,7 +26,7 @@ RUN = run()
     "words",
     [
         ("seed=5",),
-        ("learner.lora.rank=64", "loop.staleness=3"),
+        ("learner.adapter.rank=64", "loop.staleness=3"),
         ("learner.learning_rate=1e-5", "sampler.temperature=0.7", "sampler.stop=[end]"),
         ("sampler.serve=adapter",),  # what null is where engines are shared
     ],
@@ -64,7 +64,8 @@ def test_models_that_may_not(different: StandIn) -> None:
 def test_who_must_be_alone(tmp_path: Path) -> None:
     assert why_alone(RUN, INPUTS) is None
     assert why_alone(run("sampler=fake", "learner=fake"), INPUTS) is None
-    assert "full fine-tuning" in str(why_alone(run("learner.lora=null"), INPUTS))
+    assert "changes the base model itself" in str(why_alone(run("learner.adapter=full"), INPUTS))
+    assert "is merged into the base model" in str(why_alone(run("learner.adapter=dora"), INPUTS))
     assert "sampler.serve=merged" in str(why_alone(run("sampler.serve=merged"), INPUTS))
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')  # vLLM serves no adapters beside it
     assert "sampler.serve=merged" in str(why_alone(RUN, replace(INPUTS, model=tmp_path)))

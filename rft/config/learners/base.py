@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section, Share, Whole
-
-
-class LoraConfig(Section):
-    """The adapter: LoRA on all linear layers."""
-
-    rank: Annotated[Whole, Field(ge=1, le=512)] = 16
-    """Rank of the update."""
-    alpha: Annotated[Number, Field(gt=0)] = 32.0
-    """Scaling: the update is multiplied by `alpha / rank`."""
-    dropout: Share = 0.0
-    """Dropout on the adapter's input."""
+from rft.config.adapters import Adapter, LoraAdapterConfig, with_method
+from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section
 
 
 class LearnerConfig(Section):
@@ -42,8 +34,8 @@ class LearnerConfig(Section):
 
     learning_rate: Annotated[Number, Field(gt=0)] = 1e-5
     """Peak learning rate."""
-    lora: LoraConfig | None = LoraConfig()
-    """The adapter that is trained; null trains every weight of the model."""
+    adapter: Adapter = LoraAdapterConfig()
+    """The trained weights: the name of a method, or its keys."""
     completions_per_micro_batch: Positive | None = None
     """Longest completions in one forward and backward pass; shorter ones are packed more densely.
 
@@ -64,6 +56,25 @@ class LearnerConfig(Section):
     max_restarts: NotNegative = 5
     """Number of times that the learner may start again after one of its processes died or did not answer. It continues
     from the last checkpoint, and takes the later steps again from recorded batches. 0 ends the run instead."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_adapter_keys(cls, values: Any) -> Any:
+        """Accept the name of a method as `adapter`, and `lora`, the earlier name of the section."""
+        if not isinstance(values, Mapping):
+            return values
+        changed = {**values, "adapter": with_method(values.get("adapter", {}))}
+        if not isinstance(values.get("lora", ""), Mapping | None):
+            return changed
+        old = changed.pop("lora")
+        if old is None:
+            changed["adapter"], instead = {"method": "full"}, "learner.adapter=full"
+        else:
+            changed["adapter"] = {**changed["adapter"], **old}
+            instead = " ".join(f"learner.adapter.{name}={value}" for name, value in old.items())
+        text = f"learner.lora is the earlier name of learner.adapter, and will be removed; write {instead}"
+        warnings.warn(text, FutureWarning, stacklevel=2)
+        return changed
 
     def user_file(self) -> Path | None:
         """Return the user's Python file that the learner's process imports, or None."""

@@ -31,7 +31,7 @@ class GroupLearnerConfig(PolicyLearnerConfig):
         """Allow a reference model that follows the policy if the loss has a KL term."""
         return super().trl_needs() | {
             "sync_ref_model": Need(
-                self.beta > 0 and self.lora is None, "with learner.beta above 0 and learner.lora=null"
+                self.beta > 0 and self.adapter.trains_base, "with learner.beta above 0 and learner.adapter=full"
             ),
         }
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from rft.config.adapters import AdapterConfig
 from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section
-from rft.config.learners.base import LoraConfig
 
 OF_THE_RUN = {"temperature", "max_completion_tokens", "stop"}
 """Keys that a run sends with each request. Runs that differ only in these keys can share engines."""
@@ -85,11 +85,11 @@ class SamplerConfig(Section):
         """Highest rank of an adapter that the engine serves; None without a limit, or with an unknown one."""
         return None
 
-    def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
+    def problems(self, *, adapter: AdapterConfig, staleness: int) -> list[str]:
         """Return the problems of these settings in a training run, one sentence each.
 
         Args:
-            lora: The trained adapter; None if all weights are trained.
+            adapter: The trained weights.
             staleness: Policy versions in flight besides the newest.
         """
         return []
@@ -111,12 +111,15 @@ class SamplerConfig(Section):
         """
         return []
 
-    def serving(self, model: Mapping[str, Any], dtype: str) -> Literal["adapter", "merged"]:
+    def serving(
+        self, model: Mapping[str, Any], dtype: str, *, needs_merge: bool = False
+    ) -> Literal["adapter", "merged"]:
         """Return how the engine serves an adapter: beside the base model, or merged into it.
 
         Args:
             model: The base model's `config.json`.
             dtype: float32, bfloat16 or float16.
+            needs_merge: Whether the adapter's method must be merged.
         """
         return "adapter"
 

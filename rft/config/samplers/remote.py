@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from rft.config.adapters import AdapterConfig
 from rft.config.fields import AbsoluteFolder, Positive, PositiveSeconds
-from rft.config.learners.base import LoraConfig
 from rft.config.samplers.base import ModelSamplerConfig
 
 
@@ -48,11 +48,19 @@ class RemoteSamplerConfig(ModelSamplerConfig):
         """Number of GPUs that one engine spans: 0, since the server has its own."""
         return 0
 
-    def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
+    def problems(self, *, adapter: AdapterConfig, staleness: int) -> list[str]:
         """Refuse whole models, which the server cannot load, and several clients of one server."""
         problems = []
-        if lora is None:
-            problems.append(f"learner.lora=null: sampler={self.kind} loads adapters, no whole models; use sampler=vllm")
+        if adapter.publishes == "model":
+            problems.append(
+                f"learner.adapter={adapter.method}: publishes whole models, and sampler={self.kind} loads adapters; "
+                "use sampler=vllm, or learner.adapter=lora"
+            )
+        elif adapter.needs_merge:
+            problems.append(
+                f"learner.adapter={adapter.method}: samplers must merge {adapter.label}, and sampler={self.kind} loads "
+                "adapters beside the base model; use sampler=vllm, or learner.adapter=lora"
+            )
         if self.num_actors > 1:
             problems.append(
                 f"sampler.num_actors={self.num_actors}: sampler={self.kind} needs one client; use "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from rft.config.learners.base import LoraConfig
+from rft.config.adapters import AdapterConfig
 from rft.config.samplers.base import ModelSamplerConfig
 from rft.models.architectures import serving_problems, tried
 
@@ -65,9 +65,9 @@ class VllmSamplerConfig(ModelSamplerConfig):
             return None
         return int(self.engine.get("max_lora_rank") or LORA_RANKS[-1])
 
-    def problems(self, *, lora: LoraConfig | None, staleness: int) -> list[str]:
+    def problems(self, *, adapter: AdapterConfig, staleness: int) -> list[str]:
         """Refuse settings that do not fit the run's adapters or its staleness."""
-        return [*self._sleep_problems(staleness), *self._adapter_problems(lora, staleness)]
+        return [*self._sleep_problems(staleness), *self._adapter_problems(adapter, staleness)]
 
     def _sleep_problems(self, staleness: int) -> list[str]:
         if not self.sleeps or not staleness:
@@ -77,20 +77,27 @@ class VllmSamplerConfig(ModelSamplerConfig):
             "sampler.sleep, or set loop.staleness=0"
         ]
 
-    def _adapter_problems(self, lora: LoraConfig | None, staleness: int) -> list[str]:
-        if lora is None:
+    def _adapter_problems(self, adapter: AdapterConfig, staleness: int) -> list[str]:
+        rank = adapter.served_rank
+        if rank is None:
             if self.serve is None:
                 return []
             return [
-                f"sampler.serve={self.serve}: learner.lora=null trains whole models, no adapters; remove sampler.serve"
+                f"sampler.serve={self.serve}: learner.adapter={adapter.method} publishes whole models, no adapters; "
+                "remove sampler.serve"
             ]
         if self.serve != "adapter":
             return []
+        if adapter.needs_merge:
+            return [
+                f"sampler.serve=adapter: vLLM does not serve {adapter.label} (learner.adapter={adapter.method}) as an "
+                "adapter; remove sampler.serve, or use sampler.serve=merged"
+            ]
         problems = []
         max_rank, max_loras = self.engine.get("max_lora_rank"), self.engine.get("max_loras")
-        if isinstance(max_rank, int) and max_rank < lora.rank:
+        if isinstance(max_rank, int) and max_rank < rank:
             problems.append(
-                f"sampler.engine.max_lora_rank={max_rank}: is below learner.lora.rank={lora.rank}; remove "
+                f"sampler.engine.max_lora_rank={max_rank}: is below learner.adapter.rank={rank}; remove "
                 "sampler.engine.max_lora_rank, or use sampler.serve=merged, which supports any rank"
             )
         if isinstance(max_loras, int) and max_loras < staleness + 2:
@@ -108,10 +115,12 @@ class VllmSamplerConfig(ModelSamplerConfig):
         """Refuse architectures that vLLM lacks, or for which it serves no adapters."""
         return serving_problems(model, self.serve, with_adapter=with_adapter)
 
-    def serving(self, model: Mapping[str, Any], dtype: str) -> Literal["adapter", "merged"]:
-        """Return `sampler.serve` or its default; `merged` if vLLM serves no adapters for the architecture."""
+    def serving(
+        self, model: Mapping[str, Any], dtype: str, *, needs_merge: bool = False
+    ) -> Literal["adapter", "merged"]:
+        """Return `sampler.serve` or its default; `merged` if vLLM serves no adapters for architecture or method."""
         known = tried(model)
-        if known is not None and not known.serves_adapters:
+        if needs_merge or (known is not None and not known.serves_adapters):
             return "merged"
         return self.serve or ("merged" if dtype == "float32" else "adapter")
 
