@@ -124,6 +124,7 @@ def _identity(run: RunConfig, family: str, lines: Sequence[Mapping[str, Any]], s
         "temperature": run.evaluation.temperature,
         "completions_per_task": run.evaluation.completions_per_task,
         "max_completion_tokens": run.sampler.max_completion_tokens,
+        "shots": run.data.shots,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
