@@ -101,3 +101,22 @@ def test_the_card_of_a_whole_model_is_not_that_of_an_adapter(example: dict[str, 
     assert "All weights of `models/tiny` fine-tuned, trained by" in card
     assert "AutoPeftModel" not in card
     assert "--model '/runs/my run/adapter'" in card
+
+
+def retained(num_stages: int) -> dict[str, Any]:
+    """Results of one family after this number of stages."""
+    change = {"mean": -0.25, "ci95": [-0.5, 0.0], "n": 9}
+    score = {"mean": 0.5, "ci95": [0.25, 0.75], "n": 9}
+    gcd = {"trained_in": "01", "scores": [0.75] * num_stages, "backward_transfer": change, "forgetting": None}
+    retention = {"stages": ["before", "01", "02"][:num_stages], "families": {"gcd": gcd}, "guard": {}}
+    retention |= {"backward_transfer": change, "forgetting": None, "left_out": []}
+    return {"families": {"gcd": {"before": score, "after": score, "difference": change}}, "retention": retention}
+
+
+def test_the_card_says_how_each_family_does_and_what_was_forgotten(example: dict[str, Any]) -> None:
+    card = model_card(SUMMARY | retained(3), LORA, example, **WHERE)
+    assert "| gcd | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] | -0.250 [-0.500, +0.000] | 9 |" in card
+    assert "| gcd | 01 | 0.750 | 0.750 | 0.750 | -0.250 [-0.500, +0.000] | - |" in card
+    mean = "mean over 1 family that this run was not the first to train."
+    assert f"\n\nbackward transfer: -0.250 [-0.500, +0.000], {mean}\n" in card
+    assert "Mean score after each stage:" not in model_card(SUMMARY | retained(2), LORA, example, **WHERE)

@@ -160,3 +160,21 @@ def test_long_texts_keep_their_beginning_and_their_end() -> None:
     assert f"({len(after) - 600} characters omitted)" in page
     assert "mmm answer 42" in page
     assert "(empty)" in page
+
+
+def retained(num_stages: int) -> dict[str, Any]:
+    """Results of one family after this number of stages."""
+    change = {"mean": -0.25, "ci95": [-0.5, 0.0], "n": 9}
+    score = {"mean": 0.5, "ci95": [0.25, 0.75], "n": 9}
+    gcd = {"trained_in": "01", "scores": [0.75] * num_stages, "backward_transfer": change, "forgetting": None}
+    retention = {"stages": ["before", "01", "02"][:num_stages], "families": {"gcd": gcd}, "guard": {}}
+    retention |= {"backward_transfer": change, "forgetting": None, "left_out": []}
+    return {"families": {"gcd": {"before": score, "after": score, "difference": change}}, "retention": retention}
+
+
+def test_the_page_says_how_each_family_does_and_what_was_forgotten() -> None:
+    page = printed(summary() | retained(3))
+    (stages,) = [line for line in page.splitlines() if "0.750 │" in line and "gcd" in line]
+    assert [cell.strip() for cell in stages.strip("│").split("│")][:5] == ["gcd", "01", "0.750", "0.750", "0.750"]
+    assert "\nbackward transfer: -0.250 [-0.500, +0.000], mean over 1 family that" in page
+    assert "trained in" not in printed(summary() | retained(2))
