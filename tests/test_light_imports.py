@@ -46,6 +46,7 @@ LIGHT_COMMANDS = (
     "evaluate",
     "merge",
     "grade",
+    "pairs",
     "audit",
     "serve_grader",
     "config",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rft.config.fields import Section
+from rft.config.pairs import PairsConfig
 from rft.config.pipeline_config import PipelineConfig
 from rft.config.schema import (
     AuditConfig,
@@ -23,6 +24,7 @@ SCHEMAS: Mapping[str, type[Section]] = {
     "evaluate": EvaluateConfig,
     "merge": MergeConfig,
     "grade": GradeConfig,
+    "pairs": PairsConfig,
     "audit": AuditConfig,
     "serve_grader": ServeConfig,
 }

@@ -21,6 +21,7 @@ from rft.config.catalog import command_of
 from rft.config.command_line import read_line
 from rft.config.compose import load, register, usable_overrides
 from rft.config.or_resume import resumed_if_begun
+from rft.config.pairs import PairsConfig, pairs_problems
 from rft.config.presets import COMPOSING, conf_dir, explained
 from rft.config.problems import (
     audit_config_problems,
@@ -95,6 +96,15 @@ def load_merge(overrides: Sequence[str]) -> MergeConfig:
         ConfigError: Contains all problems.
     """
     return load(MergeConfig, "merge", overrides, merge_problems)
+
+
+def load_pairs(overrides: Sequence[str]) -> PairsConfig:
+    """Load the configuration of `rft pairs`.
+
+    Raises:
+        ConfigError: Contains all problems.
+    """
+    return load(PairsConfig, "pairs", overrides, pairs_problems)
 
 
 def load_audit(overrides: Sequence[str], output_dir: str | None = None) -> AuditConfig:

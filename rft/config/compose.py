@@ -30,6 +30,7 @@ from rft.config.adapters import AdapterConfig
 from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.config.explain import explain, key_of
 from rft.config.learners import LEARNERS
+from rft.config.pairs import PairsConfig
 from rft.config.pipeline_config import PipelineConfig
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
@@ -60,6 +61,7 @@ def register() -> None:
     store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler", "cluster")))
     store.store(name="schema_grade", node=_defaults(GradeConfig))
     store.store(name="schema_merge", node=_defaults(MergeConfig))
+    store.store(name="schema_pairs", node=_defaults(PairsConfig))
     store.store(name="schema_audit", node=_defaults(AuditConfig))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
     store.store(name="schema_sweep", node=_defaults(SweepConfig))

@@ -67,6 +67,13 @@ rft grade: grade recorded completions; writes scores.jsonl and summary.json.
 Each line of completions.jsonl has "completion" (or "output", or "response"), and "prompt" or "messages". Graders
 read the other columns.
 """,
+    "pairs": """\
+rft pairs: write the best and the worst completions of a run as training rows, also while the run continues.
+
+  rft pairs run=runs/quickstart/<time> out=pairs.jsonl                      chosen and rejected completions
+  rft pairs run=runs/quickstart/<time> out=pairs.jsonl min_gap=0.5 max_per_prompt=1
+  rft pairs run=runs/quickstart/<time> out=best.jsonl rows=demonstrations   best completions alone
+""",
     "audit": """\
 rft audit: probe graders before they train anything; writes audit.json and audit.html. No model is needed.
 

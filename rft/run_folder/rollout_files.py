@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rft.reliability.durable import append, sync_folder, writing
-from rft.run_folder.json_lines import COMPRESSED, Keep, Tell, compress_file, cut_back, read_lines
+from rft.run_folder.json_lines import COMPRESSED, Keep, Tell, compress_file, cut_back, read_lines, warn_reader
 from rft.waiting import in_thread
 
 ROLLOUTS = "rollouts.jsonl"
@@ -79,11 +79,16 @@ def rollout_paths(folder: Path) -> list[Path]:
     return [*(segments[number] for number in sorted(segments)), *([newest] if newest.exists() else [])]
 
 
-def read_rollout_lines(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of all rollouts of a run, in order, also while the run continues."""
+def read_rollout_lines(folder: Path, tell: Tell = warn_reader) -> Iterator[dict[str, Any]]:
+    """Yield the lines of all rollouts of a run, in order, also while the run continues.
+
+    Args:
+        folder: The run folder.
+        tell: Receives a sentence about each damaged line.
+    """
     for path in rollout_paths(folder):
         was_compressed = path.name != ROLLOUTS and not path.exists()  # since the paths were listed
-        yield from read_lines(path.with_name(path.name + COMPRESSED) if was_compressed else path)
+        yield from read_lines(path.with_name(path.name + COMPRESSED) if was_compressed else path, tell)
 
 
 def cut_back_rollouts(folder: Path, keep: Keep, tell: Tell) -> None:
