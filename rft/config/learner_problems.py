@@ -34,14 +34,14 @@ def learner_problems(run: RunConfig) -> list[str]:
             f"learner.num_gpus={learner.num_gpus:g}: each rank of the learner uses at most one GPU; set "
             f"learner.num_gpus=1, and learner.num_workers={learner.num_gpus:.0f} to train on several GPUs"
         )
-    if learner.takes == "demonstrations":
+    if learner.takes != "groups":
         problems += _demonstration_problems(run)
     return problems + learner.adapter.problems() + learner.problems()
 
 
 def _demonstration_problems(run: RunConfig) -> list[str]:
-    """Refuse settings of sampling during the training of a run that learns from demonstrations."""
-    loop, kind = run.loop, run.learner.kind
+    """Refuse settings of sampling during the training of a run that learns from demonstrations or preferences."""
+    loop, learner = run.loop, run.learner
     given = {
         "loop.staleness": loop.staleness,
         "loop.refill_rounds": loop.refill_rounds,
@@ -49,24 +49,23 @@ def _demonstration_problems(run: RunConfig) -> list[str]:
         "sampler.sleep": run.sampler.sleeps,
     }
     return [
-        f"{key}={str(value).lower()}: learner={kind} learns from demonstrations, and samples nothing for training; "
-        f"leave {key} out"
+        f"{key}={str(value).lower()}: learner={learner.kind} learns from {learner.takes}, and samples nothing for "
+        f"training; leave {key} out"
         for key, value in given.items()
         if value
     ]
 
 
 def sequences_per_step(run: RunConfig) -> int:
-    """Return the completions, or the demonstrations, that the learner gets in a step."""
-    if run.learner.takes == "demonstrations":
-        return run.loop.prompts_per_step
-    return run.loop.prompts_per_step * run.loop.completions_per_prompt
+    """Return the completions, the demonstrations, or the answers of preferences, that the learner gets in a step."""
+    of_a_prompt = {"groups": run.loop.completions_per_prompt, "demonstrations": 1, "preferences": 2}
+    return run.loop.prompts_per_step * of_a_prompt[run.learner.takes]
 
 
 def _size_problems(run: RunConfig) -> list[str]:
     loop, total, micro = run.loop, sequences_per_step(run), run.learner.completions_per_micro_batch
-    if run.learner.takes == "demonstrations":
-        return [] if micro is None or total % micro == 0 else [_row_problem(total, micro)]
+    if run.learner.takes != "groups":
+        return [] if micro is None or total % micro == 0 else [_row_problem(run, total, micro)]
     problems = run.learner.batch_problems(
         prompts_per_step=loop.prompts_per_step, completions_per_prompt=loop.completions_per_prompt
     )
@@ -80,10 +79,11 @@ def _size_problems(run: RunConfig) -> list[str]:
     return problems
 
 
-def _row_problem(total: int, micro: int) -> str:
+def _row_problem(run: RunConfig, total: int, micro: int) -> str:
+    what = "demonstrations" if run.learner.takes == "demonstrations" else "answers"
     divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
     return (
-        f"learner.completions_per_micro_batch={micro}: must divide the {total} demonstrations of a step "
+        f"learner.completions_per_micro_batch={micro}: must divide the {total} {what} of a step "
         f"(loop.prompts_per_step): one of {divisors}"
     )
 

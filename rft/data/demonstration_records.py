@@ -1,8 +1,8 @@
-"""The records of supervised fine-tuning: demonstrations, and the token rows that a learner trains on."""
+"""The records of training rows that contain answers: demonstrations, preferences, and token rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rft.types import Message, Task
 
@@ -28,6 +28,23 @@ class Demonstration(Task):
     def answer(self) -> str:
         """The last message."""
         return str(self.chat[-1]["content"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference(Demonstration):
+    """A demonstration with a second answer, which is worse. Only the last message of the chat is trained.
+
+    Example:
+        Preference(id="3f1c...", messages=(question,), item={}, split="train", chat=(question, answer),
+                   trained=(False, True), rejected=other_answer)
+    """
+
+    rejected: Message
+    """The worse answer; the last message of the chat is the better one."""
+
+    def as_rejected(self) -> Demonstration:
+        """Return the chat with the worse answer."""
+        return replace(self, chat=(*self.chat[:-1], self.rejected))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

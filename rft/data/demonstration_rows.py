@@ -68,6 +68,10 @@ class RowRenderer:
         assert isinstance(task, Demonstration)  # from `read_demonstrations`
         return max(len(row.ids) for row in self.rows(task))
 
+    def ordered(self, tasks: ShuffledTasks | MixedTasks) -> DemonstrationOrder:
+        """Return the batches of these demonstrations."""
+        return DemonstrationOrder(order=tasks, renderer=self)
+
     def trained_text(self, demonstration: Demonstration, tokenizer: Any) -> str:
         """Return the trained tokens of a demonstration as text, with control tokens."""
         parts = [
@@ -95,3 +99,11 @@ class DemonstrationOrder:
         """Return the rows of a step."""
         demonstrations = [task for task in self.order.of_step(step) if isinstance(task, Demonstration)]
         return [row for demonstration in demonstrations for row in self.renderer.rows(demonstration)]
+
+    def metrics(self, batch: Sequence[TokenRow]) -> dict[str, float]:
+        """Return the numbers of rows, of their tokens, and of trained tokens."""
+        return {
+            "demonstrations/rows": float(len(batch)),
+            "demonstrations/tokens": float(sum(len(row.ids) for row in batch)),
+            "demonstrations/trained_tokens": float(sum(sum(row.trained) for row in batch)),
+        }

@@ -19,6 +19,6 @@ def _is_vllm_available(min_version: str | None = None) -> bool:
 importlib.import_module("trl.import_utils").__dict__["is_vllm_available"] = _is_vllm_available
 
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402  # after the replacement
-from trl.trainer.utils import add_fused_lm_head  # noqa: E402
+from trl.trainer.utils import add_fused_lm_head, use_adapter  # noqa: E402
 
-__all__ = ["GRPOConfig", "GRPOTrainer", "add_fused_lm_head"]
+__all__ = ["GRPOConfig", "GRPOTrainer", "add_fused_lm_head", "use_adapter"]

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from rft.config import sequences_per_step
 from rft.config.adapters import LowRankConfig
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import LearnError
@@ -112,8 +113,9 @@ class TrlLearner:
         return metrics
 
     def _check(self, batch: Sequence[Any]) -> None:
-        """Refuse rollouts of other policies."""
-        self._published.check(batch, steps_done=self.steps_done)
+        """Refuse rollouts of other policies. Recorded pairs belong to none."""
+        if self._spec.run.learner.takes == "groups":
+            self._published.check(batch, steps_done=self.steps_done)
 
     def publish(self) -> Publication:
         """Return the current policy as version `steps_done`."""
@@ -237,19 +239,21 @@ def without_dropout(config: Any) -> Any:
 def _arguments(spec: LearnerSpec, learner: PolicyLearnerConfig) -> dict[str, Any]:
     """Return the arguments of `GRPOConfig`."""
     run, loop = spec.run, spec.run.loop
-    completions_per_step = loop.prompts_per_step * loop.completions_per_prompt
+    completions_per_step = sequences_per_step(run)
+    completions_per_group = completions_per_step // loop.prompts_per_step
     accumulation = completions_per_step // spec.completions_per_micro_batch
     return {
         "output_dir": str(unfinished_folder(spec.run_folder)),
         "max_steps": loop.steps * learner.epochs,
         "num_iterations": learner.epochs,
         # PPO compares no groups, but TRL requires groups of at least 2.
-        "num_generations": loop.completions_per_prompt if loop.completions_per_prompt > 1 else completions_per_step,
+        "num_generations": completions_per_group if completions_per_group > 1 else completions_per_step,
         "per_device_train_batch_size": spec.completions_per_micro_batch,
         "gradient_accumulation_steps": accumulation,
         "steps_per_generation": accumulation,
         "max_completion_length": run.sampler.max_completion_tokens,
-        "temperature": run.sampler.temperature,
+        # Recorded answers were sampled at no known temperature.
+        "temperature": run.sampler.temperature if learner.takes == "groups" else 1.0,
         "learning_rate": learner.learning_rate,
         # Without `warmup_steps` it equals `constant`, which would ignore them.
         "lr_scheduler_type": "constant_with_warmup",

@@ -20,7 +20,6 @@ from rft.config import (
     audit_folder,
     audit_problems,
     audit_warnings,
-    sequences_per_step,
 )
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.config.mixture import graders_by_family, sources
@@ -189,14 +188,15 @@ def _teacher_rows(run: RunConfig, prepared: Prepared) -> dict[str, str]:
 
 
 def _trained_rows(run: RunConfig, prepared: Prepared) -> dict[str, str]:
-    """Show what the learner trains of the first demonstrations."""
+    """Show what the learner trains of the first demonstrations or preferences."""
     renderer = prepared.rows
     if renderer is None:
         return {}
     some = [task for task in prepared.tasks.train[:NUM_SHOWN] if isinstance(task, Demonstration)]
-    num_rows = len(prepared.tasks.train)
+    num_rows, noun = len(prepared.tasks.train), run.learner.takes.removesuffix("s")
+    passes = run.loop.steps * run.loop.prompts_per_step / num_rows
     rows = {
-        "passes": f"{run.loop.steps * sequences_per_step(run) / num_rows:.3g} over {plural(num_rows, 'demonstration')}",
+        "passes": f"{passes:.3g} over {plural(num_rows, noun)}",
         "rows": f"at most {prepared.longest_row_tokens} tokens, of {prepared.context_tokens} of context",
     }
     return rows | {

@@ -1,18 +1,17 @@
 """The steps of a run that learns from demonstrations: learn, and sync when something is to be measured.
 
-`rft.loop` samples what it learns from. Demonstrations are there already, so samplers need a new policy only for
-measurements.
+`rft.loop` samples what it learns from. Demonstrations, and preferences, are there already, so samplers need a new
+policy only for measurements.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rft.config import RunConfig
-from rft.data.demonstration_records import TokenRow
-from rft.data.demonstration_rows import DemonstrationOrder, RowRenderer
+from rft.data.training_rows import RowOrder, TrainingRows
 from rft.metrics.step import Stopwatch
 from rft.run.task_order import task_order
 from rft.types import Publication, StepReport, Sync, Task
@@ -22,29 +21,29 @@ from rft.types import Publication, StepReport, Sync, Task
 class ComputedBatches:
     """The batches of a run that learns from demonstrations. They are computed again instead of recorded."""
 
-    order: DemonstrationOrder
-    """The rows of each step."""
+    order: RowOrder
+    """The batch of each step."""
 
-    def write(self, step: int, batch: Sequence[TokenRow]) -> None:
+    def write(self, step: int, batch: Sequence[Any]) -> None:
         """Do nothing."""
 
-    def read(self, step: int) -> Sequence[TokenRow]:
-        """Return the rows of a step."""
+    def read(self, step: int) -> Sequence[Any]:
+        """Return the batch of a step."""
         return self.order.of_step(step)
 
     def remove(self, *, up_to: int) -> None:
         """Do nothing."""
 
 
-def demonstrations_of(run: RunConfig, tasks: Sequence[Task], rows: RowRenderer) -> DemonstrationOrder:
+def demonstrations_of(run: RunConfig, tasks: Sequence[Task], rows: TrainingRows) -> RowOrder:
     """Return the order of a run's demonstrations."""
-    return DemonstrationOrder(order=task_order(run, tasks), renderer=rows)
+    return rows.ordered(task_order(run, tasks))
 
 
 class RowLearner(Protocol):
-    """Trains the policy on token rows."""
+    """Trains the policy on batches of demonstrations."""
 
-    async def learn(self, batch: Sequence[TokenRow]) -> dict[str, float]:
+    async def learn(self, batch: Sequence[Any]) -> dict[str, float]:
         """Take one optimizer step; return metrics."""
 
     async def publish(self) -> Publication:
@@ -59,7 +58,7 @@ class Loads(Protocol):
 
 
 async def train_on_demonstrations(
-    order: DemonstrationOrder,
+    order: RowOrder,
     learner: RowLearner,
     sampler: Loads,
     *,
@@ -69,8 +68,8 @@ async def train_on_demonstrations(
     """Train, and yield the report of each step. Stop iterating to stop training: a yielded step is complete.
 
     Args:
-        order: The rows of each step.
-        learner: Learns from the rows.
+        order: The batch of each step.
+        learner: Learns from the batches.
         sampler: Loads the policy of each step after which something is measured.
         steps: Numbers of the steps, from 1 for a new run.
         is_measured: Whether a measurement follows a step.
@@ -79,9 +78,9 @@ async def train_on_demonstrations(
         await sampler.load(await learner.publish())
     for step in steps:
         watch = Stopwatch()
-        rows = order.of_step(step)
+        batch = order.of_step(step)
         watch.lap("render")
-        learned = await learner.learn(rows)
+        learned = await learner.learn(batch)
         publication = await learner.publish()
         watch.lap("learn")
         synced: Mapping[str, float] = {}
@@ -90,9 +89,7 @@ async def train_on_demonstrations(
             synced = {"sync/proved": float(sync.proved), **sync.metrics}
             watch.lap("sync")
         metrics = {
-            "demonstrations/rows": float(len(rows)),
-            "demonstrations/tokens": float(sum(len(row.ids) for row in rows)),
-            "demonstrations/trained_tokens": float(sum(sum(row.trained) for row in rows)),
+            **order.metrics(batch),
             **synced,
             **{f"learner/{name}": value for name, value in learned.items()},
         }

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
-from rft.data.demonstration_rows import RowRenderer
 from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context, fit_rows
 from rft.data.splits import TaskSets
+from rft.data.training_rows import TrainingRows
 from rft.errors import DataError, UsageError
 from rft.run.task_order import mixture_shortages
 from rft.types import Task
@@ -78,7 +78,7 @@ class Fitter:
     """Prompt and completion together."""
     renderer: Renderer
     """Renders prompts."""
-    rows: RowRenderer | None
+    rows: TrainingRows | None
     """Renders the training tasks if they are demonstrations."""
     reuse: Reuse
     """Caches the lengths of prompts."""
@@ -112,7 +112,7 @@ class Fitter:
             tasks=TaskSets(**kept), num_dropped=dropped, longest_prompt=longest["prompt"], longest_row=longest["row"]
         )
 
-    def _fitting(self, tasks: list[Task], rows: RowRenderer | None) -> FittingTasks:
+    def _fitting(self, tasks: list[Task], rows: TrainingRows | None) -> FittingTasks:
         """Return the tasks of a split that fit."""
         config, on_long = self.config, self.config.data.long_prompts
         max_completion_tokens = config.sampler.max_completion_tokens

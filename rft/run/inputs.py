@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
 from rft.data.demonstration_rows import RowRenderer
-from rft.data.demonstrations import read_demonstrations
 from rft.data.mixture_sets import load_mixture
+from rft.data.preference_rows import PairRenderer
 from rft.data.rendering import Renderer, Tell
 from rft.data.shots import Shots, read_worked_tasks
 from rft.data.splits import TaskSets, load_task_sets
-from rft.data.tasks import read_tasks
+from rft.data.training_rows import READERS, TrainingRows
 from rft.errors import ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
@@ -71,10 +71,10 @@ class Prepared:
     """Number of dropped tasks."""
     longest_prompt_tokens: int
     """Longest prompt of the remaining tasks, in tokens."""
-    rows: RowRenderer | None = None
-    """Renders demonstrations; None if the learner learns from sampled completions."""
+    rows: TrainingRows | None = None
+    """Renders demonstrations or preferences; None if the learner learns from sampled completions."""
     longest_row_tokens: int = 0
-    """Longest row of the demonstrations, in tokens."""
+    """Longest sequence of the demonstrations or preferences, in tokens."""
     warnings: tuple[str, ...] = ()
     """Warnings about valid but unusual settings."""
     graders: tuple[LoadedGrader, ...]
@@ -375,24 +375,22 @@ def _reader(config: RunConfig | EvaluateConfig) -> Callable[..., list[Task]]:
     """Return the function that reads the training tasks. An evaluation reads them only for worked examples."""
     if isinstance(config, EvaluateConfig):
         return read_worked_tasks
-    return read_demonstrations if _takes_demonstrations(config) else read_tasks
+    return READERS[config.learner.takes]
 
 
-def _takes_demonstrations(config: RunConfig | EvaluateConfig) -> bool:
-    return isinstance(config, RunConfig) and config.learner.takes == "demonstrations"
-
-
-def _row_renderer(inputs: Inputs, renderer: Renderer) -> RowRenderer | None:
-    """Return the renderer of demonstrations, if the learner takes some.
+def _row_renderer(inputs: Inputs, renderer: Renderer) -> TrainingRows | None:
+    """Return the renderer of demonstrations or preferences, if the learner takes some.
 
     Raises:
         ModelError: The model has no end token.
     """
-    if not _takes_demonstrations(inputs.config):
+    config = inputs.config
+    if isinstance(config, EvaluateConfig) or config.learner.takes == "groups":
         return None
     stops = model_stops(inputs.model, inputs.tokenizer)
-    end_ids = stops.adding(inputs.config.sampler.stop_strings, inputs.tokenizer).ids
+    end_ids = stops.adding(config.sampler.stop_strings, inputs.tokenizer).ids
     if not end_ids:
         raise ModelError("base model", ["it has no end token (eos_token), so an answer would never end; set one"])
     eos_id = inputs.tokenizer.eos_token_id
-    return RowRenderer(renderer=renderer, end_ids=end_ids, eos_id=min(end_ids) if eos_id is None else eos_id)
+    rows = RowRenderer(renderer=renderer, end_ids=end_ids, eos_id=min(end_ids) if eos_id is None else eos_id)
+    return PairRenderer(rows=rows) if config.learner.takes == "preferences" else rows

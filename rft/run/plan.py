@@ -68,6 +68,12 @@ def _step_rows(run: RunConfig, *, micro_batches: str, micro_batch: int) -> dict[
             "optimizer step": f"{micro_batches} of {plural(micro_batch, 'row')}",
             "in all": plural(loop.steps * per_step, "demonstration"),
         }
+    if run.learner.takes == "preferences":
+        return {
+            "steps": f"{loop.steps} of {plural(loop.prompts_per_step, 'preference')}",
+            "optimizer step": f"{micro_batches} of {plural(micro_batch, 'answer')}",
+            "in all": plural(loop.steps * loop.prompts_per_step, "preference"),
+        }
     return {
         "steps": f"{loop.steps} of {plural(loop.prompts_per_step, 'prompt')} x "
         f"{plural(loop.completions_per_prompt, 'completion')} = {plural(per_step, 'completion')}",

@@ -14,7 +14,7 @@ from rft.batches import Batch, Batcher
 from rft.config import RunConfig
 from rft.config.mixture import graders_by_family
 from rft.config.schema import EvaluationConfig
-from rft.data.demonstration_rows import RowRenderer
+from rft.data.training_rows import TrainingRows
 from rft.errors import SamplersLost
 from rft.events import CheckpointSaved, Emit, Measured, Notice, Phase, PhaseStarted, StepFinished, StepTrained, Warned
 from rft.loop import train
@@ -130,7 +130,8 @@ class Steps:
             return
         drift, halving = DriftWatch(), HalvingWatch()
         # A teacher gives every token an advantage, even if all completions score the same.
-        signal = SignalWatch() if parts.training_panel is None else None
+        needs_differences = parts.training_panel is None and self.run.learner.needs_differences
+        signal = SignalWatch() if needs_differences else None
         drift.read(line for line in read_metrics(self.folder) if line["step"] > 0)
         async with aclosing(await self._loop(parts, tasks)) as steps:
             async for done, batch in steps:
@@ -144,8 +145,8 @@ class Steps:
                 if self.should_end() or self._is_over:
                     break
 
-    async def _train_on_demonstrations(self, parts: Parts[RecoveringLearner], rows: RowRenderer) -> None:
-        """Train like `_train_steps`, on demonstrations."""
+    async def _train_on_demonstrations(self, parts: Parts[RecoveringLearner], rows: TrainingRows) -> None:
+        """Train like `_train_steps`, on demonstrations or preferences."""
         halving = HalvingWatch()
         loop = train_on_demonstrations(
             demonstrations_of(self.run, self.prepared.tasks.train, rows),

@@ -167,18 +167,19 @@ def model_card(
     path = manifest["base_model"]["path"]
     adapter = METHODS[config["learner"]["adapter"]["method"]].model_validate(config["learner"]["adapter"])
     is_adapter = adapter.publishes == "adapter"
+    is_recorded = config["learner"].get("pairs") == "recorded"
     front_matter = {
         # The hub accepts only its own ids.
         **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
         "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["rft", *(["lora"] if is_adapter else []), *_tags(manifest["method"])],
+        "tags": ["rft", *(["lora"] if is_adapter else []), *_tags(manifest["method"], is_recorded=is_recorded)],
     }
     git = manifest["git"]
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         title=f"{_last_name(_merged(manifest).get('path', path))}, fine-tuned with rft",
-        training=_training(manifest["method"]),
+        training=_training(manifest["method"], is_recorded=is_recorded),
         base_model=path,
         what=_RESULTS[adapter.method].format(path=path),
         use=_use(config, adapter, _rank_below(manifest), folder.absolute(), base_model),
@@ -272,8 +273,10 @@ def _rank_below(manifest: Mapping[str, Any]) -> int:
     return int(start["rank"]) if start.get("mode") == "stack" else 0
 
 
-def _training(method: str) -> str:
+def _training(method: str, *, is_recorded: bool) -> str:
     """Return how the result was trained, in words."""
+    if is_recorded:
+        return f"trained by preference optimization ({method.upper()}) on recorded pairs"
     match method:
         case "fake":
             return "NOT TRAINED: written by `learner=fake`"
@@ -312,8 +315,10 @@ def _teacher(manifest: Mapping[str, Any]) -> str:
     return f"\n\nTeacher: `{teacher['path']}`, fingerprint `{teacher['fingerprint']}`{of_adapter}."
 
 
-def _tags(method: str) -> list[str]:
+def _tags(method: str, *, is_recorded: bool) -> list[str]:
     """Return the hub's tags of a method."""
+    if is_recorded:
+        return ["preference-optimization", method]
     special = {"sft": ["supervised-fine-tuning", "sft"], "distill": ["knowledge-distillation"]}
     return special.get(method, ["reinforcement-learning", method])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rft import __version__
-from rft.data.demonstration_records import Demonstration
+from rft.data.demonstration_records import Demonstration, Preference
 from rft.types import Task
 
 LIBRARIES = (
@@ -76,6 +76,8 @@ def sha256_of_tasks(tasks: Sequence[Task]) -> str:
         content: dict[str, Any] = {"messages": task.messages, "item": dict(task.item)}
         if isinstance(task, Demonstration):
             content |= {"chat": task.chat, "trained": task.trained}
+        if isinstance(task, Preference):
+            content |= {"rejected": task.rejected}
         digest.update(json.dumps(content, sort_keys=True, default=str).encode() + b"\n")
     return digest.hexdigest()
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from rft.metrics.intervals import Estimate
 
+PAIRS = "learner/pairs/"
+"""Beginning of the names of metrics that count pairs."""
+
 
 def build_summary(
     lines: Sequence[Mapping[str, Any]],
@@ -43,9 +46,16 @@ def build_summary(
             **(about or {}),
         },
         "drops": _sums(line["drops"] for line in steps),
+        **_counted_pairs(line["metrics"] for line in steps),
         "syncs": sum("sync/proved" in line["metrics"] for line in steps),
         "syncs_proved": sum(line["metrics"].get("sync/proved", 0.0) == 1.0 for line in steps),
     }
+
+
+def _counted_pairs(metrics: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return `pairs`: those of `learner=dpo`, and the groups without one by reason; nothing of other learners."""
+    pairs = _sums({name.removeprefix(PAIRS): of[name] for name in of if name.startswith(PAIRS)} for of in metrics)
+    return {"pairs": {name: int(count) for name, count in pairs.items()}} if pairs else {}
 
 
 def _sums(mappings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

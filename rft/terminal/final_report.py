@@ -99,6 +99,8 @@ def final_report(
         _print_pairs(console, "Policy syncs", {"proved": share})
     if summary["drops"]:
         _print_pairs(console, "Rollouts without a reward", {cause: str(n) for cause, n in summary["drops"].items()})
+    if pairs := summary.get("pairs"):
+        _print_pairs(console, "Preference pairs", {name.replace("_", " "): str(count) for name, count in pairs.items()})
     if recovery := summary.get("recovery"):
         _print_pairs(console, "Recovery", {name.replace("_", " "): str(number) for name, number in recovery.items()})
     times = {name.replace("_", " "): f"{seconds:.1f} s" for name, seconds in summary["time_s"].items()}

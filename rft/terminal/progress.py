@@ -50,6 +50,8 @@ LONG_WAIT_LINE_S = 10.0
 
 RECENT_STEPS = 20
 """Number of steps for the speed and for the sparkline of rewards."""
+ROWS = {"demonstrations/rows", "preferences/pairs"}
+"""Metrics of steps that learn from rows with answers."""
 
 
 def _harmless(
@@ -174,7 +176,7 @@ class Progress:
         self._step_ends.append(self._clock())
         # A run that samples nothing has a loss instead of a reward.
         self._curve_name, metric = (
-            ("loss", "learner/loss") if "demonstrations/rows" in report.metrics else ("reward", "reward/mean")
+            ("loss", "learner/loss") if ROWS & report.metrics.keys() else ("reward", "reward/mean")
         )
         self._curve.append(report.metrics.get(metric, math.nan))
         if not self._is_live:

@@ -100,8 +100,8 @@ def test_a_key_below_a_union() -> None:
         (("sampler.script=[a]",), "sampler.script is unknown for sampler=vllm; it belongs to sampler=fake; "),
         (
             ("learner=fake", "learner.trl.beta=1"),
-            "learner.trl is unknown for learner=fake; it belongs to learner=gmpo, learner=grpo, learner=ppo, "
-            "learner=raft and learner=reinforce_pp_baseline; ",
+            "learner.trl is unknown for learner=fake; it belongs to learner=distill, learner=dpo, learner=gmpo, "
+            "learner=grpo, learner=kto, learner=ppo, learner=raft and learner=reinforce_pp_baseline; ",
         ),
     ],
 )
@@ -183,8 +183,8 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
         ("data=gsm9k", "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, families, gsm8k"),
         (
             "learner=3",
-            "learner=3: unknown preset; available: dapo, dr_grpo, fake, gmpo, grpo, gspo, ppo, raft, "
-            "reinforce_pp_baseline, rloo, sft",
+            "learner=3: unknown preset; available: dapo, distill, dpo, dr_grpo, fake, gmpo, grpo, gspo, kto, ppo, "
+            "raft, reinforce_pp_baseline, rloo, sft",
         ),
     ],
 )

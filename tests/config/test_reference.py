@@ -81,14 +81,17 @@ def test_type_and_default_of_a_key(config_name: str, name: str, expected: tuple[
 
 def test_keys_of_some_kinds_of_a_section_stand_apart() -> None:
     parts = {part.kinds: part for part in reference("train") if part.section == "learner"}
-    kinds = ["distill", "fake", "gmpo", "grpo", "ppo", "raft", "reinforce_pp_baseline", "sft"]
+    kinds = ["distill", "dpo", "fake", "gmpo", "grpo", "kto", "ppo", "raft", "reinforce_pp_baseline", "sft"]
     assert [kind for kind, _ in parts[()].choices] == kinds
-    policies = ("distill", "gmpo", "grpo", "ppo", "raft", "reinforce_pp_baseline")
+    policies = ("distill", "dpo", "gmpo", "grpo", "kto", "ppo", "raft", "reinforce_pp_baseline")
     assert "learner.gamma" in [key.name for key in parts["ppo",].keys]
     assert "learner.epochs" in [key.name for key in parts[policies].keys]
     # The same key with another default or meaning stands apart.
     defaults = {of: key.default for of, part in parts.items() for key in part.keys if key.name == "learner.clip"}
-    assert defaults == {("distill", "grpo", "ppo", "raft", "reinforce_pp_baseline"): "0.2", ("gmpo",): "0.4"}
+    assert defaults == {
+        ("distill", "dpo", "grpo", "kto", "ppo", "raft", "reinforce_pp_baseline"): "0.2",
+        ("gmpo",): "0.4",
+    }
 
 
 def test_the_keys_of_every_grader_are_there() -> None:

@@ -10,6 +10,7 @@ import pytest
 from rft.data.demonstration_records import Demonstration, TokenRow
 from rft.data.demonstration_rows import RowRenderer
 from rft.data.demonstrations import to_demonstration
+from rft.data.order import ShuffledTasks
 from rft.data.rendering import Renderer, TemplateRefusal, fit_rows
 from rft.data.tasks import to_task
 from rft.errors import DataError
@@ -121,3 +122,12 @@ def test_rows_that_are_too_long(chat: Rendered) -> None:
     assert fit("drop") == (rows[:2], 1, 12)
     with pytest.raises(DataError, match="1 of 3 demonstrations are longer than the 12 tokens of context; the first is"):
         fit("error")
+
+
+def test_the_sizes_of_a_batch(chat: Rendered) -> None:
+    order = chat.rows.ordered(ShuffledTasks([chat.demonstration(SUM), chat.demonstration(TWO)], 2, seed=0))
+    assert order.metrics(order.of_step(1)) == {
+        "demonstrations/rows": 2.0,
+        "demonstrations/tokens": 8.0 + 16.0,
+        "demonstrations/trained_tokens": 2.0 + 4.0,
+    }

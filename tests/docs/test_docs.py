@@ -41,11 +41,13 @@ NOT_RUN = {
     "rft train experiment=quickstart start=": "needs a run; tests/e2e/test_start.py starts from one",
     "rft train experiment=quickstart learner=sft": "needs demonstrations; tests/e2e/test_sft.py has some",
     "rft train experiment=quickstart learner=distill": "needs a teacher; tests/e2e/test_distill.py makes one",
+    "rft train experiment=quickstart learner=dpo learner.pairs=recorded": "needs pairs; tests/data has some",
     "rft train experiment=quickstart model.path=merged": "needs a merged model",
     "rft doctor": "starts Ray and vLLM; tests/doctor/test_trials.py starts them",
     "rft serve-grader": "does not end; tests/commands/test_serve_grader.py runs it",
     "curl localhost:8000/grade": "needs that service; tests/commands/test_serve_grader.py asks it",
     "rft sweep resume=": "needs a search; tests/sweep/test_grid.py resumes one",
+    "rft pairs": "needs a run; tests/commands/test_pairs.py reads one",
     "rft pipeline resume=": "needs a pipeline; tests/pipeline/test_runner.py resumes some",
     "rft continue run=": "needs a run; tests/config/test_continuation.py continues one",
     "rft checkpoints": "needs a run; tests/commands/test_checkpoints.py lists some",
@@ -242,7 +244,7 @@ def test_json(text: str, folder: Path) -> None:
         assert load_grader("g", {"openai": "grader.json"}).name == "g"
         return
     for line in text.splitlines():
-        assert {"messages", "prompt"} & json.loads(line).keys()
+        assert {"messages", "prompt", "preferred_output"} & json.loads(line).keys()
 
 
 @pytest.mark.parametrize("text", in_language("yaml"))

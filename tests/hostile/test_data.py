@@ -13,8 +13,13 @@ pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rft.config.pairs import PairsConfig
+from rft.data.demonstration_records import Preference
+from rft.data.demonstrations import read_demonstrations
+from rft.data.preferences import read_preferences
 from rft.data.tasks import read_tasks
 from rft.run_folder.completions import read_completions
+from rft.run_folder.pair_files import write_rows
 from rft.types import Split
 
 from .harness import as_json, cases, damaged, harmless, mutated, values
@@ -27,6 +32,10 @@ KEYS = [
     "id",
     "answer",
     "completion",
+    "chosen",
+    "rejected",
+    "input",
+    "preferred_output",
     "item",
     "stop",
     "policy",
@@ -53,6 +62,14 @@ LINES: list[Any] = [
         "policy": {"version": 0, "fingerprint": "f"},
         "scores": {},
         "reward": 1.0,
+    },
+]
+PREFERENCES: list[Any] = [
+    {"prompt": "2 + 2 = ?", "chosen": "4", "rejected": [{"role": "assistant", "content": "5"}]},
+    {
+        "input": {"messages": [{"role": "user", "content": "?"}], "tools": []},
+        "preferred_output": [{"role": "assistant", "content": "4"}],
+        "non_preferred_output": [{"role": "assistant", "content": "5"}],
     },
 ]
 CSV = [b"prompt,answer\n2 + 2 = ?,4\n", b'prompt;answer\n"a";b\n', "prompt\tanswer\n\u2028\t4\n".encode()]
@@ -90,3 +107,27 @@ def test_recorded_completions(lines: list[Any], phase: Any) -> None:
     with harmless():
         groups = read_completions("run", columns={}, phase=phase)
         assert sum(len(group.rollouts) for group in groups) <= len(lines)
+
+
+@cases(30, in_fuzz=900)
+@given(rows=st.lists(mutated(PREFERENCES, KEYS) | values(KEYS), min_size=1, max_size=4))
+def test_preferences(rows: list[Any]) -> None:
+    Path("pairs.jsonl").write_bytes(b"\n".join(map(as_json, rows)))
+    with harmless():
+        preferences = read_preferences("pairs.jsonl", key="data.train", split=Split.TRAIN, columns={}, system=None)
+        assert all(isinstance(one, Preference) and one.chat[-1] != one.rejected for one in preferences)
+
+
+@cases(30, in_fuzz=900)
+@given(
+    lines=st.lists(mutated(LINES[1:], KEYS), min_size=1, max_size=4),
+    rows=st.sampled_from(["preferences", "demonstrations"]),
+)
+def test_rows_of_recorded_completions(lines: list[Any], rows: Any) -> None:
+    os.makedirs("run", exist_ok=True)
+    Path("rows.jsonl").unlink(missing_ok=True)
+    Path("run", "rollouts.jsonl").write_bytes(b"\n".join([*map(as_json, lines), b""]))
+    with harmless():
+        write_rows(PairsConfig(run="run", out="rows.jsonl", rows=rows, min_reward=0.0), str)
+        read = read_preferences if rows == "preferences" else read_demonstrations
+        assert read("rows.jsonl", key="data.train", split=Split.TRAIN, columns={}, system=None)

@@ -42,6 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
         "value_learning_rate": 1e-2,
         "value_updates": 3,
     },
+    "dpo": {"trl": SGD, "kind": "dpo", "beta": 0.5},
     "resumed": {"trl": SGD},
     "dropout": {
         "loss_type": "bnpo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ LOSSES = {
     # The mean over all 15 tokens.
     "reinforce_pp_baseline": -(4 * REINFORCE_PP[0] + 4 * REINFORCE_PP[1] + 3 * REINFORCE_PP[2] + 4 * REINFORCE_PP[3])
     / 15,
+    # Policy and start are equal, so the margin is 0: -log sigmoid(0).
+    "dpo": math.log(2),
+    # Policy and start are equal: 1 - sigmoid(0) for each of the four completions.
+    "kto": 0.5,
     # The first completion, which is the best, with an advantage of 1: the mean over its tokens.
     "raft": -1.0,
     "rloo": -(4 * RLOO[0] + 4 * RLOO[1] + 3 * RLOO[2] + 4 * RLOO[3]) / (4 * 8),

@@ -21,7 +21,7 @@ from rft.learning.ranks import Ranks, checksum
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
 PROGRAM = Path(__file__).with_name("rank_program.py")
-CASES = ["dapo", "by rows, held to the base", "one micro-batch", "bnpo", "all weights", "ppo", "resumed"]
+CASES = ["dapo", "by rows, held to the base", "one micro-batch", "bnpo", "all weights", "ppo", "dpo", "resumed"]
 
 
 class Done:

@@ -57,6 +57,15 @@ def test_model_card_has_the_front_matter_of_the_hub(example: dict[str, Any]) -> 
     }
 
 
+def test_model_card_of_recorded_pairs(example: dict[str, Any]) -> None:
+    learner = LORA["learner"] | {"kind": "dpo", "pairs": "recorded"}
+    card = model_card(SUMMARY, LORA | {"learner": learner}, example | {"method": "dpo"}, **WHERE)
+    assert "trained by preference optimization (DPO) on recorded pairs" in card
+    assert "preference-optimization" in card
+    sampled = model_card(SUMMARY, LORA, example | {"method": "dpo"}, **WHERE)
+    assert "trained by reinforcement fine-tuning (DPO)" in sampled
+
+
 def test_model_card_says_what_by_whom_and_how_well(example: dict[str, Any]) -> None:
     config = {**LORA, "note": "{braces} ``` and \u00e9"}
     git_state = {"commit": "abc123", "is_dirty": True}

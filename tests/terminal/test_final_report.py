@@ -86,6 +86,18 @@ def test_summary_of_a_run_without_steps_holds_every_key() -> None:
     assert result["eval"] == {"before": None, "after": None, "difference": None}
 
 
+def test_pairs_are_counted_over_all_steps() -> None:
+    counts = [
+        {"learner/pairs/learned_from": 3.0, "learner/pairs/equal_rewards": 1.0, "learner/dpo/margin": 0.4},
+        {"learner/pairs/learned_from": 4.0, "learner/pairs/equal_rewards": 0.0},
+    ]
+    lines = [{"step": step, "metrics": of, "seconds": {}, "drops": {}} for step, of in enumerate(counts, start=1)]
+    result = build_summary(lines, status="finished", wall_s=1.0)
+    assert result["pairs"] == {"learned_from": 7, "equal_rewards": 1}
+    page = printed(result)
+    assert "Preference pairs\n  learned from   7\n  equal rewards  1\n" in page
+
+
 def test_samples_are_the_first_tasks_in_both_whatever_their_rewards() -> None:
     before = lines("a", 1.0, 0.0) + lines("gone", 0.0) + lines("b", 0.0, 1.0) + lines("c", 0.0)
     after = lines("c", 1.0, text="new") + lines("b", 0.0, 1.0, text="new") + lines("a", 0.0, text="new")

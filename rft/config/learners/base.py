@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 from rft.config.adapters import Adapter, LoraAdapterConfig, with_method
 from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section
 
+Takes = Literal["groups", "demonstrations", "preferences"]
+"""Kinds of training data."""
+
 
 class LearnerConfig(Section):
     """Keys that all learners share.
@@ -25,8 +28,6 @@ class LearnerConfig(Section):
     """Libraries that the learner's process imports."""
     trains_a_model: ClassVar[bool] = True
     """Whether the learner trains a model, and therefore needs completions in that model's tokens."""
-    takes: ClassVar[Literal["groups", "demonstrations"]] = "groups"
-    """What the learner learns from: graded groups of sampled completions, or demonstrations from a file."""
     has_teacher: ClassVar[bool] = False
     """Whether the learner learns from a teacher's log-probabilities instead of rewards."""
     if TYPE_CHECKING:
@@ -75,6 +76,16 @@ class LearnerConfig(Section):
         text = f"learner.lora is the earlier name of learner.adapter, and will be removed; write {instead}"
         warnings.warn(text, FutureWarning, stacklevel=2)
         return changed
+
+    @property
+    def takes(self) -> Takes:
+        """What the learner learns from: graded groups of sampled completions, or rows of `data.train` with answers."""
+        return "groups"
+
+    @property
+    def needs_differences(self) -> bool:
+        """Whether a group of equal rewards teaches nothing."""
+        return True
 
     def user_file(self) -> Path | None:
         """Return the user's Python file that the learner's process imports, or None."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from rft.config.fields import NotNegative, Number
-from rft.config.learners.base import LearnerConfig
+from rft.config.learners.base import LearnerConfig, Takes
 
 
 class SftLearnerConfig(LearnerConfig):
@@ -15,7 +15,6 @@ class SftLearnerConfig(LearnerConfig):
 
     target: ClassVar[str] = "rft.learning.sft_learner:SftLearner"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "peft", "trl")
-    takes: ClassVar[Literal["groups", "demonstrations"]] = "demonstrations"
 
     kind: Literal["sft"] = "sft"
     learning_rate: Annotated[Number, Field(gt=0)] = 2e-4
@@ -28,6 +27,11 @@ class SftLearnerConfig(LearnerConfig):
     """Weight decay of AdamW."""
     max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
     """Largest norm of the gradients; larger ones are scaled down."""
+
+    @property
+    def takes(self) -> Takes:
+        """Demonstrations."""
+        return "demonstrations"
 
     def rank_problems(self, *, completions_per_step: int, micro_batches_per_step: int) -> list[str]:
         """Refuse several ranks, which do not share demonstrations yet."""

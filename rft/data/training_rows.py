@@ -1,0 +1,44 @@
+"""Training rows: their readers by kind, and the protocol of those that contain answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from rft.data.demonstration_records import Demonstration
+from rft.data.demonstrations import read_demonstrations
+from rft.data.mixture import MixedTasks
+from rft.data.order import ShuffledTasks
+from rft.data.preferences import read_preferences
+from rft.data.tasks import read_tasks
+from rft.types import Task
+
+READERS: Mapping[str, Callable[..., list[Task]]] = {
+    "groups": read_tasks,
+    "demonstrations": read_demonstrations,
+    "preferences": read_preferences,
+}
+"""Readers of a source by what the learner takes, like `rft.data.tasks.read_tasks`."""
+
+
+class RowOrder(Protocol):
+    """The batches of a run, as a pure function of the step."""
+
+    def of_step(self, step: int) -> Sequence[Any]:
+        """Return the batch of a step, as the learner receives it."""
+
+    def metrics(self, batch: Sequence[Any]) -> dict[str, float]:
+        """Return the sizes of a batch."""
+
+
+class TrainingRows(Protocol):
+    """Renders rows that contain answers: demonstrations or preferences."""
+
+    def length(self, task: Task) -> int:
+        """Return the tokens of a row's longest sequence."""
+
+    def trained_text(self, demonstration: Demonstration, tokenizer: Any) -> str:
+        """Return the trained tokens of a row as text, with control tokens."""
+
+    def ordered(self, tasks: ShuffledTasks | MixedTasks) -> RowOrder:
+        """Return the batches of these rows."""

@@ -1,0 +1,156 @@
+"""DPO on graded groups: the steps are those of TRL's own trainer, and groups without a pair teach nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.data.preference_rows import RECORDED
+from rft.types import Adapter, GradedGroup, Policy, Publication
+
+pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
+
+PAIRS = [
+    ((10, 11, 12), (20, 21, 2), (30, 31, 32, 33, 2)),
+    ((10, 13), (40, 2), (41, 42, 2)),
+    ((10, 14, 15, 16), (50, 51, 52, 2), (53, 2)),
+]
+"""Prompt, chosen and rejected completion."""
+
+
+@pytest.fixture
+def pairs_for(make_group: Callable[..., GradedGroup], make_rollout: Callable[..., Any]) -> Callable[..., Any]:
+    """`pairs_for(policy)`: the pairs as groups, the chosen completion last."""
+
+    def make(policy: Policy) -> list[GradedGroup]:
+        groups = []
+        for prompt, chosen, rejected in PAIRS:
+            rollouts = tuple(
+                make_rollout(
+                    index=index, policy=policy, prompt_ids=prompt, completion_ids=ids, logprobs=(math.nan,) * len(ids)
+                )
+                for index, ids in enumerate((rejected, chosen))
+            )
+            groups.append(replace(make_group([0.0, 1.0]), rollouts=rollouts))
+        return groups
+
+    return make
+
+
+def steps_of_trl(model: Path, folder: Path, *, num_steps: int) -> list[dict[str, float]]:
+    """The metrics of TRL's DPOTrainer on the same pairs."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    class OnTokens(DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    trainer = OnTokens(
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        args=DPOConfig(
+            output_dir=str(folder),
+            max_steps=num_steps,
+            per_device_train_batch_size=len(PAIRS),
+            beta=0.3,
+            learning_rate=1e-2,
+            lr_scheduler_type="constant",
+            seed=0,
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            logging_steps=1,
+            save_strategy="no",
+            max_length=None,
+        ),
+        processing_class=AutoTokenizer.from_pretrained(model),
+        train_dataset=Dataset.from_dict(
+            {name: [list(pair[part]) for pair in PAIRS] for part, name in enumerate(names)}
+        ),
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    return [line for line in trainer.state.log_history if "loss" in line]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"completions_per_prompt": 2, "temperature": 1.0, "completions_per_micro_batch": 6},
+        # Recorded pairs have no policy, and ignore settings of sampling.
+        {"pairs": "recorded", "completions_per_prompt": 8, "temperature": 0.7, "completions_per_micro_batch": 1},
+    ],
+)
+def test_the_steps_are_those_of_trls_own_trainer(
+    build: Callable[..., Any], pairs_for: Any, tiny_model: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    learner = build(kind="dpo", steps=3, prompts_per_step=3, beta=0.3, **options)
+    ours = [learner.learn(pairs_for(RECORDED if "pairs" in options else learner.publish().policy)) for _ in range(3)]
+    theirs = steps_of_trl(tiny_model, tmp_path / "trl", num_steps=3)
+    names = {
+        "loss": "loss",
+        "grad_norm": "grad_norm",
+        "dpo/accuracy": "rewards/accuracies",
+        "dpo/margin": "rewards/margins",
+    }
+    for ours_name, name in names.items():
+        assert [step[ours_name] for step in ours] == pytest.approx(
+            [step[name] for step in theirs], rel=1e-3, abs=1e-6
+        ), name
+    assert ours[2]["loss"] < ours[0]["loss"] == pytest.approx(math.log(2), rel=1e-6)
+    assert (ours[0]["dpo/chosen_tokens"], ours[0]["dpo/rejected_tokens"]) == (3.0, 10 / 3)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "options", "reason"),
+    [
+        ([0.5, 0.5, 0.5, 0.5], {}, "equal_rewards"),
+        ([None, None, 1.0, None], {}, "too_few_rewards"),
+        ([1.0, 0.5, 0.75, 0.5], {"min_gap": 0.5}, "small_gap"),
+        # The only bad completion is the last one, which was cut.
+        ([1.0, 1.0, 1.0, 0.0], {"mask_truncated": True}, "equal_rewards"),
+    ],
+)
+def test_a_group_without_a_pair_teaches_nothing(
+    build: Callable[..., Any],
+    group_for: Callable[..., GradedGroup],
+    rewards: Sequence[float | None],
+    options: dict[str, Any],
+    reason: str,
+) -> None:
+    learner = build(kind="dpo", **options)
+    before = learner.publish().policy.fingerprint
+    metrics = learner.learn([group_for(learner, rewards)])
+    counts = dict.fromkeys(("learned_from", "equal_rewards", "too_few_rewards", "small_gap"), 0.0) | {reason: 1.0}
+    assert {name: metrics[f"pairs/{name}"] for name in counts} == counts
+    assert (metrics["loss"], metrics["grad_norm"], metrics["completions/learned_from"]) == (0.0, 0.0, 0.0)
+    assert learner.publish().policy.fingerprint == before
+
+
+def test_the_reference_is_the_start_of_the_run(
+    build: Callable[..., Any], group_for: Callable[..., GradedGroup]
+) -> None:
+    rewards = [1.0, 0.0, None, None]
+    parent = build(folder="parent", kind="dpo", beta=0.3)
+    parent.learn([group_for(parent, rewards)])
+    trained: Publication = parent.publish()
+    # Against the base model, the parent already prefers the chosen completion.
+    assert parent.learn([group_for(parent, rewards)])["dpo/margin"] > 1e-3
+
+    weights = trained.weights
+    assert isinstance(weights, Adapter)
+    start = replace(weights, policy=Policy(version=0, fingerprint=weights.policy.fingerprint))
+    learner = build(kind="dpo", beta=0.3, start=start)
+    first, second = (learner.learn([group_for(learner, rewards)]) for _ in range(2))
+    assert first["dpo/chosen_log_ratio"] == pytest.approx(0.0, abs=1e-5)
+    assert first["loss"] == pytest.approx(math.log(2), rel=1e-5)
+    assert second["dpo/margin"] > 1e-3

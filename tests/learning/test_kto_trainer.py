@@ -1,0 +1,117 @@
+"""KTO on graded groups: the steps are those of TRL's own trainer with the same estimate of the divergence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.types import GradedGroup
+
+pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
+
+COMPLETIONS = [
+    ((10, 11, 12), (20, 21, 2), 1.0),
+    ((10, 13), (30, 31, 32, 33, 2), 0.0),
+    ((10, 14, 15, 16), (40, 2), 0.25),
+    ((10, 17), (50, 51, 52, 2), 0.5),
+]
+"""Prompt, completion and reward."""
+
+
+def steps_of_trl(model: Path, folder: Path, *, num_steps: int) -> list[dict[str, float]]:
+    """The metrics of TRL's KTOTrainer, which estimates the divergence from `KL_completion_ids`."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import KTOConfig, KTOTrainer
+
+    class OnTokens(KTOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+    columns = {
+        "prompt_ids": [list(prompt) for prompt, _, _ in COMPLETIONS],
+        "completion_ids": [list(completion) for _, completion, _ in COMPLETIONS],
+        "KL_completion_ids": [list(completion) for _, completion, _ in COMPLETIONS],
+        "label": [reward >= 0.5 for _, _, reward in COMPLETIONS],
+    }
+    trainer = OnTokens(
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        args=KTOConfig(
+            output_dir=str(folder),
+            max_steps=num_steps,
+            per_device_train_batch_size=len(COMPLETIONS),
+            beta=0.3,
+            desirable_weight=1.5,
+            learning_rate=1e-2,
+            lr_scheduler_type="constant",
+            train_sampling_strategy="sequential",
+            seed=0,
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            logging_steps=1,
+            save_strategy="no",
+            max_length=None,
+        ),
+        processing_class=AutoTokenizer.from_pretrained(model),
+        train_dataset=Dataset.from_dict(columns),
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    return [line for line in trainer.state.log_history if "loss" in line]
+
+
+@pytest.mark.parametrize("size", [4, 1])
+def test_the_steps_are_those_of_trls_own_trainer(
+    build: Callable[..., Any],
+    make_group: Callable[..., GradedGroup],
+    make_rollout: Callable[..., Any],
+    tiny_model: Path,
+    tmp_path: Path,
+    size: int,
+) -> None:
+    learner = build(
+        kind="kto",
+        steps=3,
+        prompts_per_step=4,
+        completions_per_prompt=1,
+        completions_per_micro_batch=size,
+        temperature=1.0,
+        beta=0.3,
+        desirable_reward=0.5,
+        desirable_weight=1.5,
+    )
+
+    def batch() -> list[GradedGroup]:
+        policy, groups = learner.publish().policy, []
+        for prompt, ids, reward in COMPLETIONS:
+            rollout = make_rollout(
+                policy=policy, prompt_ids=prompt, completion_ids=ids, logprobs=(math.nan,) * len(ids)
+            )
+            groups.append(replace(make_group([reward]), rollouts=(rollout,)))
+        return groups
+
+    ours = [learner.learn(batch()) for _ in range(3)]
+    theirs = steps_of_trl(tiny_model, tmp_path / "trl", num_steps=3)
+    for ours_name, name in {"loss": "loss", "grad_norm": "grad_norm", "kto/kl": "kl"}.items():
+        assert [step[ours_name] for step in ours] == pytest.approx(
+            [step[name] for step in theirs], rel=1e-3, abs=1e-6
+        ), name
+    assert (ours[0]["kto/desirable"], ours[0]["kto/undesirable"], ours[0]["kto/left_out"]) == (2.0, 2.0, 0.0)
+
+
+def test_a_group_of_equal_rewards_teaches_nothing(
+    build: Callable[..., Any], group_for: Callable[..., GradedGroup]
+) -> None:
+    learner = build(kind="kto")
+    before = learner.publish().policy.fingerprint
+    metrics = learner.learn([group_for(learner, [0.5, 0.5, None, 0.5])])
+    assert (metrics["kto/left_out"], metrics["loss"], metrics["grad_norm"]) == (4.0, 0.0, 0.0)
+    assert learner.publish().policy.fingerprint == before
