@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
 from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, WaitTimeout, WriteError
+from rft.learning.batch_parts import from_parts, to_parts
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
 from rft.reliability.stacks import write_stacks_on_signal
@@ -48,6 +49,11 @@ class LearnerActor:
     def call(self, name: str, *arguments: Any) -> Any:
         """Call the learner's method of this name."""
         return getattr(self._learner, name)(*arguments)
+
+    def learn(self, *parts: bytes) -> dict[str, float]:
+        """Take one optimizer step on a batch from `to_parts`; return the learner's metrics."""
+        metrics: dict[str, float] = self._learner.learn(from_parts(parts))
+        return metrics
 
     def publish(self) -> Publication:
         """Publish the current policy; its weights stay in the object store of this node."""
@@ -172,9 +178,10 @@ class RemoteLearner:
 
     async def learn(self, groups: Sequence[GradedGroup]) -> dict[str, float]:
         """Take one optimizer step on these groups; return the learner's metrics."""
-        what = "Ray to store a batch"
-        sent = await blocking(lambda: ray.put(list(groups)), what=what, deadline_s=self._step_timeout_s)
-        metrics: list[dict[str, float]] = await self._ask_all("learn", "the learner's step", sent)
+        what = "the batch to be packed"
+        parts = await blocking(lambda: to_parts(groups), what=what, deadline_s=self._step_timeout_s)
+        metrics: list[dict[str, float]]
+        metrics = await self._answers([actor.learn.remote(*parts) for actor in self._actors], "the learner's step")
         return metrics[0]
 
     async def publish(self) -> Publication:
@@ -248,13 +255,16 @@ class RemoteLearner:
         [answer] = await ask_ranks([reference], what, self._step_timeout_s, names=self._names)
         return answer
 
-    async def _ask_all(self, method: str, what: str, *arguments: Any) -> list[Any]:
-        references = [actor.call.remote(method, *arguments) for actor in self._actors]
+    async def _ask_all(self, method: str, what: str) -> list[Any]:
+        return await self._answers([actor.call.remote(method) for actor in self._actors], what)
+
+    async def _answers(self, references: Sequence[Awaitable[T]], what: str) -> list[T]:
+        """Await the answers of all ranks. A failure ends the others, which may wait for the failed rank."""
         try:
             return await ask_ranks(references, what, self._step_timeout_s, names=self._names)
         except RftError:
             if len(self._actors) > 1:
-                self.kill()  # other ranks may wait for the failed rank until their deadline
+                self.kill()
             raise
 
 

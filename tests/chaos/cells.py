@@ -117,12 +117,8 @@ class Cell:
 
     @property
     def _exit_codes_without_ray(self) -> tuple[int, ...]:
-        if self.kind == "exit":
-            # A raylet that ends in order signs off at the head, and Ray then ends the driver before rft can. A head
-            # that ends in order lives on for seconds, in which a short run may finish.
-            return {"raylet": (69, 1), "head": (69, 0)}[self.target]
-        if (self.target, self.moment) == ("raylet", "grading"):
-            return (69, 1)  # the driver stores the graded batch next; without the object store, Ray ends it at once
+        if (self.kind, self.target) == ("exit", "head"):
+            return (69, 0)  # a head that ends in order lives on for seconds, in which a short run may finish
         return (69, 0) if self.moment == "closing" else (69,)  # the result may be complete
 
     @property

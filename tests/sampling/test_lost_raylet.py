@@ -1,0 +1,21 @@
+"""A raylet that is asked to end during a step leaves the driver its message and its exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 300
+
+
+def test_a_raylet_that_ends_during_a_step(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.sampling.lost_raylet_program", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 69, done.stderr
+    assert "has ended while the run was under way; continue from the last checkpoint with resume=" in done.stdout
