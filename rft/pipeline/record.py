@@ -106,11 +106,12 @@ def print_table(console: Console, content: dict[str, Any]) -> None:
         content: Result of `record`.
     """
     table = Table(box=box.ROUNDED)
-    for name in ("stage", "status", "steps", *MEASURED):
-        table.add_column(name, justify="left" if name in ("stage", "status") else "right", no_wrap=True)
+    for name in ("stage", "status", "steps", "before", "after", "after - before"):
+        table.add_column(name, justify="left" if name in ("stage", "status") else "right", overflow="fold")
     for stage in content["stages"]:
-        measured = [(name, stage.get(name)) for name in MEASURED]
-        cells = [Estimate.from_json(obj).text(signed=name == "difference") if obj else "-" for name, obj in measured]
+        measured = {name: Estimate.from_json(obj) for name in MEASURED if (obj := stage.get(name))}
+        cells = [f"{measured[name].mean:.3f}" if name in measured else "-" for name in ("before", "after")]
+        cells.append(measured["difference"].text(signed=True) if "difference" in measured else "-")
         table.add_row(Text(stage["name"]), stage["status"], str(stage.get("steps", "-")), *map(Text, cells))
     console.print()
     console.print(table)

@@ -18,6 +18,7 @@ from rft.data.splits import TaskSets
 from rft.errors import ConfigError, LearnError, OutputError
 from rft.learning.fake import FakeLearner
 from rft.pipeline.runner import run_pipeline
+from rft.run.inputs import Prepared
 from rft.run.open_folder import open_recorder, start_of
 from rft.run.parent import read_parent
 from rft.run.training import Training
@@ -107,20 +108,22 @@ class Trainer:
             )
             return asyncio.run(training.train())
 
-    def prepared(self, run: RunConfig) -> Any:
-        return SimpleNamespace(
-            base=BASE,
-            parent=read_parent(run),
-            renderer=SimpleNamespace(template_sha256=None, shots=None),
-            graders=(),
-            rows=None,
-            warnings=(),
-            sinks={},
-            tasks=self.tasks,
-            held_out=self.tasks.test,
-            model_name="some/model",
+    def prepared(self, run: RunConfig) -> Prepared:
+        renderer: Any = SimpleNamespace(template_sha256=None, shots=None)
+        tokenizer: Any = Tokenizer()
+        return Prepared(
             model=Path("nowhere"),
-            tokenizer=Tokenizer(),
+            model_name="some/model",
+            base=BASE,
+            context_tokens=64,
+            tokenizer=tokenizer,
+            parent=read_parent(run),
+            renderer=renderer,
+            tasks=self.tasks,
+            num_long_prompts=0,
+            longest_prompt_tokens=1,
+            graders=(),
+            sinks={},
         )
 
 
