@@ -62,6 +62,8 @@ NOT_RUN: Mapping[str, str] = {
     "rft/run/memory.py": FORECASTS,
     "rft/run/grader_models.py": PLANS_RUNS,
     "rft/run/merge.py": READS_NAMES,
+    "rft/run/teacher_engines.py": PLANS_RUNS,
+    "rft/run/teacher_memory.py": FORECASTS,
     "rft/sampling/full_weights.py": READS_NAMES,
     "rft/sampling/proof.py": DECLARES,
     "rft/sampling/spec.py": DECLARES,
