@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 from rft.errors import LearnError
 from rft.learning.canaries import score_canaries
 from rft.learning.pack_weights import pack_adapter
+from rft.reliability.temporary import temporary_folder
 from rft.types import Adapter, Logprobs, Publication
 
 
@@ -30,9 +29,9 @@ def continued(model: Any, start: Adapter, *, dropout: float) -> Any:
     Raises:
         LearnError: The adapter does not fit the base model.
     """
-    with tempfile.TemporaryDirectory(prefix="rft-start-") as folder:
-        (Path(folder) / "adapter_config.json").write_text(json.dumps(dict(start.config)))
-        (Path(folder) / "adapter_model.safetensors").write_bytes(start.tensors)
+    with temporary_folder("start") as folder:
+        (folder / "adapter_config.json").write_text(json.dumps(dict(start.config)))
+        (folder / "adapter_model.safetensors").write_bytes(start.tensors)
         config = PeftConfig.from_pretrained(folder)
         config.lora_dropout = dropout
         try:
