@@ -34,6 +34,8 @@ def continued(model: Any, start: Adapter, *, dropout: float) -> Any:
         (folder / "adapter_model.safetensors").write_bytes(start.tensors)
         config = PeftConfig.from_pretrained(folder)
         config.lora_dropout = dropout
+        # With the name of a model on the hub, PEFT would ask the hub for it at each publication.
+        config.base_model_name_or_path = model.name_or_path
         try:
             return PeftModel.from_pretrained(model, folder, is_trainable=True, config=config)
         except (RuntimeError, ValueError) as error:
