@@ -12,7 +12,8 @@ import pytest
 from rft.errors import LearnError
 from rft.types import Adapter, GradedGroup, Policy
 
-pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
+# Real libraries are too slow for a unit test.
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("error:Unable to fetch remote")]
 
 CANARIES = ((10, 11, 12, 20, 21), (10, 11, 12, 30))
 REWARDS = [1.0, 0.0, 0.5, 0.0]
