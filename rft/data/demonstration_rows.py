@@ -65,7 +65,7 @@ class RowRenderer:
 
     def length(self, task: Task) -> int:
         """Return the tokens of a demonstration's longest row."""
-        assert isinstance(task, Demonstration)  # from `read_demonstrations`
+        assert isinstance(task, Demonstration)  # from `to_demonstration`
         return max(len(row.ids) for row in self.rows(task))
 
     def ordered(self, tasks: ShuffledTasks | MixedTasks) -> DemonstrationOrder:

@@ -11,23 +11,10 @@ from typing import Any, Literal
 
 from rft.data.demonstration_records import Demonstration
 from rft.data.messages import BadRow, raw_prompt, to_chat, to_messages, type_name, with_system
-from rft.data.tasks import digest, id_of, prompt_column, read_with
-from rft.types import Message, Split, Task
+from rft.data.tasks import digest, id_of, prompt_column
+from rft.types import Message, Split
 
 _OF_THE_CHAT = ("messages", "prompt", "completion")
-
-
-def read_demonstrations(
-    source: str,
-    *,
-    key: str,
-    split: Split,
-    columns: Mapping[str, str],
-    system: str | None,
-    format: Literal["chat", "raw"] = "chat",
-) -> list[Task]:
-    """Read all demonstrations of a source. Arguments and errors like `rft.data.tasks.read_tasks`."""
-    return read_with(to_demonstration, source, key=key, split=split, columns=columns, system=system, format=format)
 
 
 def to_demonstration(

@@ -41,12 +41,12 @@ class PairRenderer:
 
     def length(self, task: Task) -> int:
         """Return the tokens of the longer of the two sequences."""
-        assert isinstance(task, Preference)  # from `read_preferences`
+        assert isinstance(task, Preference)  # from `to_preference`
         return max(self.rows.length(chat) for chat in (task, task.as_rejected()))
 
     def trained_text(self, demonstration: Demonstration, tokenizer: Any) -> str:
         """Return both answers as text, with control tokens."""
-        assert isinstance(demonstration, Preference)  # from `read_preferences`
+        assert isinstance(demonstration, Preference)  # from `to_preference`
         chosen, rejected = (
             self.rows.trained_text(chat, tokenizer) for chat in (demonstration, demonstration.as_rejected())
         )

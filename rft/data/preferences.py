@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 from rft.data.demonstration_records import Preference
 from rft.data.messages import BadRow, prompt_key, raw_prompt, to_chat, to_messages, type_name, with_system
-from rft.data.tasks import digest, id_of, prompt_column, read_with
-from rft.types import Message, Split, Task
+from rft.data.tasks import digest, id_of, prompt_column
+from rft.types import Message, Split
 
 _COLUMNS = ("messages", "prompt", "chosen", "rejected")
 _OPENAI_COLUMNS = ("input", "preferred_output", "non_preferred_output")
@@ -27,19 +27,6 @@ class _Parts(NamedTuple):
     rejected: Message
     item: dict[str, Any]
     """All other columns."""
-
-
-def read_preferences(
-    source: str,
-    *,
-    key: str,
-    split: Split,
-    columns: Mapping[str, str],
-    system: str | None,
-    format: Literal["chat", "raw"] = "chat",
-) -> list[Task]:
-    """Read all preferences of a source. Arguments and errors like `rft.data.tasks.read_tasks`."""
-    return read_with(to_preference, source, key=key, split=split, columns=columns, system=system, format=format)
 
 
 def to_preference(

@@ -60,7 +60,7 @@ def load_task_sets(
         seed: Selects the training tasks that become validation tasks.
         allow_overlap: Whether a prompt may occur in two of the three sets.
         format: With `raw`, prompts must be texts.
-        read_train: Reads the training tasks, like `read_tasks`; `read_demonstrations` reads worked answers, too.
+        read_train: Reads the training tasks, like `read_tasks`; see `READERS` in `rft.data.training_rows`.
 
     Raises:
         DataError: Contains the problems of all files.

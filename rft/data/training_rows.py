@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from rft.data.demonstration_records import Demonstration
-from rft.data.demonstrations import read_demonstrations
+from rft.data.demonstrations import to_demonstration
 from rft.data.mixture import MixedTasks
 from rft.data.order import ShuffledTasks
-from rft.data.preferences import read_preferences
-from rft.data.tasks import read_tasks
+from rft.data.preferences import to_preference
+from rft.data.tasks import read_tasks, read_with
 from rft.types import Task
 
 READERS: Mapping[str, Callable[..., list[Task]]] = {
     "groups": read_tasks,
-    "demonstrations": read_demonstrations,
-    "preferences": read_preferences,
+    "demonstrations": partial(read_with, to_demonstration),
+    "preferences": partial(read_with, to_preference),
 }
 """Readers of a source by what the learner takes, like `rft.data.tasks.read_tasks`."""
 

@@ -2,6 +2,8 @@
 
 A batch in the object store would belong to this process. When the raylet ends, Ray tries to recover the objects of a
 process from the store, which is gone with the raylet, and then ends the process without a message.
+
+Only the driver of the run sends batches. Packing them with cloudpickle is what Ray does with every argument of a call.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from rft.data.demonstrations import read_demonstrations, to_demonstration
+from rft.data.demonstrations import to_demonstration
 from rft.data.messages import BadRow
+from rft.data.tasks import read_with
 from rft.errors import DataError
 from rft.types import Split
 
@@ -64,7 +65,7 @@ def test_all_flaws_of_a_file_are_reported_with_their_lines(tmp_path: Any) -> Non
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n{"messages": []}\n')
     with pytest.raises(DataError) as refused:
-        read_demonstrations(str(file), key="data.train", split=Split.TRAIN, columns={}, system=None)
+        read_with(to_demonstration, str(file), key="data.train", split=Split.TRAIN, columns={}, system=None)
     assert [problem.split(": ")[0].rpartition("/")[2] for problem in refused.value.problems] == [
         "rows.jsonl:2",
         "rows.jsonl:3",

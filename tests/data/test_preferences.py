@@ -9,7 +9,8 @@ import pytest
 
 from rft.data.demonstration_records import Preference
 from rft.data.messages import BadRow
-from rft.data.preferences import read_preferences, to_preference
+from rft.data.preferences import to_preference
+from rft.data.tasks import read_with
 from rft.errors import DataError
 from rft.types import Split
 
@@ -94,6 +95,6 @@ def test_all_flaws_of_a_file_are_reported_with_their_lines(tmp_path: Path) -> No
     rows = '{"prompt": "a", "chosen": "b"}\n{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "a"}\n'
     file.write_text(rows)
     with pytest.raises(DataError) as refused:
-        read_preferences(str(file), key="data.train", split=Split.TRAIN, columns={}, system=None)
+        read_with(to_preference, str(file), key="data.train", split=Split.TRAIN, columns={}, system=None)
     places = [problem.split(": ")[0].rpartition("/")[2] for problem in refused.value.problems]
     assert places == ["rows.jsonl:1", "rows.jsonl:3"]

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from rft.config.pairs import PairsConfig
 from rft.data.demonstration_records import Preference
-from rft.data.demonstrations import read_demonstrations
-from rft.data.preferences import read_preferences
 from rft.data.tasks import read_tasks
+from rft.data.training_rows import READERS
 from rft.run_folder.completions import read_completions
 from rft.run_folder.pair_files import write_rows
 from rft.types import Split
@@ -114,7 +113,9 @@ def test_recorded_completions(lines: list[Any], phase: Any) -> None:
 def test_preferences(rows: list[Any]) -> None:
     Path("pairs.jsonl").write_bytes(b"\n".join(map(as_json, rows)))
     with harmless():
-        preferences = read_preferences("pairs.jsonl", key="data.train", split=Split.TRAIN, columns={}, system=None)
+        preferences = READERS["preferences"](
+            "pairs.jsonl", key="data.train", split=Split.TRAIN, columns={}, system=None
+        )
         assert all(isinstance(one, Preference) and one.chat[-1] != one.rejected for one in preferences)
 
 
@@ -129,5 +130,4 @@ def test_rows_of_recorded_completions(lines: list[Any], rows: Any) -> None:
     Path("run", "rollouts.jsonl").write_bytes(b"\n".join([*map(as_json, lines), b""]))
     with harmless():
         write_rows(PairsConfig(run="run", out="rows.jsonl", rows=rows, min_reward=0.0), str)
-        read = read_preferences if rows == "preferences" else read_demonstrations
-        assert read("rows.jsonl", key="data.train", split=Split.TRAIN, columns={}, system=None)
+        assert READERS[rows]("rows.jsonl", key="data.train", split=Split.TRAIN, columns={}, system=None)

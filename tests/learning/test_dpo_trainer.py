@@ -12,6 +12,7 @@ import pytest
 
 from rft.data.preference_rows import RECORDED
 from rft.types import Adapter, GradedGroup, Policy, Publication
+from tests.learning.trl_options import LORA, OPTIONS
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
@@ -62,21 +63,14 @@ def steps_of_trl(model: Path, folder: Path, *, num_steps: int) -> list[dict[str,
             max_steps=num_steps,
             per_device_train_batch_size=len(PAIRS),
             beta=0.3,
-            learning_rate=1e-2,
             lr_scheduler_type="constant",
-            seed=0,
-            use_cpu=True,
-            bf16=False,
-            report_to=[],
-            logging_steps=1,
-            save_strategy="no",
-            max_length=None,
+            **OPTIONS,
         ),
         processing_class=AutoTokenizer.from_pretrained(model),
         train_dataset=Dataset.from_dict(
             {name: [list(pair[part]) for pair in PAIRS] for part, name in enumerate(names)}
         ),
-        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+        peft_config=LoraConfig(**LORA),
     )
     trainer.train()
     return [line for line in trainer.state.log_history if "loss" in line]

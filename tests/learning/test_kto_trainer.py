@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rft.types import GradedGroup
+from tests.learning.trl_options import LORA, OPTIONS
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
@@ -49,20 +50,13 @@ def steps_of_trl(model: Path, folder: Path, *, num_steps: int) -> list[dict[str,
             per_device_train_batch_size=len(COMPLETIONS),
             beta=0.3,
             desirable_weight=1.5,
-            learning_rate=1e-2,
             lr_scheduler_type="constant",
             train_sampling_strategy="sequential",
-            seed=0,
-            use_cpu=True,
-            bf16=False,
-            report_to=[],
-            logging_steps=1,
-            save_strategy="no",
-            max_length=None,
+            **OPTIONS,
         ),
         processing_class=AutoTokenizer.from_pretrained(model),
         train_dataset=Dataset.from_dict(columns),
-        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+        peft_config=LoraConfig(**LORA),
     )
     trainer.train()
     return [line for line in trainer.state.log_history if "loss" in line]

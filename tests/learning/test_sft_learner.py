@@ -11,6 +11,7 @@ import pytest
 
 from rft.data.demonstration_records import TokenRow
 from rft.errors import LearnError
+from tests.learning.trl_options import LORA, OPTIONS
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
@@ -87,18 +88,11 @@ def test_the_steps_are_those_of_trls_own_trainer(build_sft: Callable[..., Any], 
             output_dir=str(tmp_path / "trl"),
             max_steps=3,
             per_device_train_batch_size=3,
-            learning_rate=1e-2,
             lr_scheduler_type="linear",
-            seed=0,
-            use_cpu=True,
-            bf16=False,
-            report_to=[],
-            logging_steps=1,
-            save_strategy="no",
-            max_length=None,
+            **OPTIONS,
         ),
         train_dataset=Dataset.from_dict(columns),
-        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+        peft_config=LoraConfig(**LORA),
     )
     trainer.train()
     theirs = [line for line in trainer.state.log_history if "loss" in line]
