@@ -29,7 +29,10 @@ class Rank(FakeLearner):
 
         super().__init__(spec)
         self.number = place.number
-        self.ranks = Ranks.join(place, timeout_s=spec.run.learner.step_timeout_s)
+        # The processes may start far apart: only later waits have the deadline of a test.
+        self.ranks = Ranks.join(place, timeout_s=300)
+        assert self.ranks._store is not None
+        self.ranks._store._timeout_s = spec.run.learner.step_timeout_s
 
     def learn(self, groups: Sequence[Any]) -> dict[str, float]:
         import torch
