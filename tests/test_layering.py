@@ -37,8 +37,9 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     7: (
         ("rft.cluster",),
         ("rft.run",),
+        ("rft.pipeline",),
         ("rft.api",),
-        ("rft.sweep", "rft.pipeline", "rft.doctor"),
+        ("rft.sweep", "rft.doctor"),
         ("rft.commands",),
         ("rft.cli",),
     ),

@@ -34,12 +34,19 @@ def configuration(load: Callable[[Sequence[str]], Config], overrides: Sequence[O
         ConfigError: Contains all problems.
     """
     config = load(to_words(overrides))
-    if config.dry_run:
-        raise ConfigError(
-            "configuration",
-            ["dry_run=true: in Python, rft.check plans a training run; the other functions have no dry run"],
-        )
+    refuse_dry_run(is_dry_run=config.dry_run)
     return config
+
+
+def refuse_dry_run(*, is_dry_run: bool) -> None:
+    """Refuse `dry_run=true`, which returns a plan instead of the result of a function.
+
+    Raises:
+        ConfigError: It is a dry run.
+    """
+    if is_dry_run:
+        problem = "dry_run=true: in Python, rft.check plans a training run; the other functions have no dry run"
+        raise ConfigError("configuration", [problem])
 
 
 def make_console(*, quiet: bool) -> Console:

@@ -17,6 +17,6 @@ def pipeline(words: list[str]) -> int:
     if asks_for_help(words):
         return print_help("pipeline", words)
     line = read_line(words, "rft pipeline")
-    from rft.pipeline.runner import run_pipeline
+    from rft.api.pipeline import train_pipeline
 
-    return run_pipeline(line.words, console=Console())
+    return train_pipeline(line.words, console=Console())[1]

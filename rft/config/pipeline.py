@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -24,6 +24,8 @@ NO_STAGES = (
     "as in stages.first.learner=sft stages.second.learner=grpo"
 )
 _NAME = re.compile(r"[A-Za-z0-9][\w-]*")
+_OF_A_STAGE = re.compile(r"\+*stages\.(?P<name>[^.=]+)\.(?P<word>[^=]+=.*)", re.DOTALL)
+"""An argument that sets a key of one stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,41 +70,77 @@ def read_pipeline(words: Sequence[str]) -> Pipeline:
         ConfigError: The pipeline's own keys, or the names and keys of its stages, have problems.
     """
     experiments = _experiments_of_the_pipeline(words)
+    given: dict[str, list[str]] = {}
+    """The arguments that set a key of one stage, by its name. They stay as typed: composed, `learner=sft` and
+    `learner.learning_rate=1e-3` of a stage would contradict each other."""
+    for word in words:
+        if match := _OF_A_STAGE.fullmatch(word):
+            given.setdefault(match["name"], []).append(match["word"])
     own = [word for word in words if re.match(OF_THE_PIPELINE, word) or word in experiments]
     # Stages use the presets of the user, too.
     searched = [word for word in own if key_of(word) == SEARCHPATH]
     shared = [word for word in words if word not in own]
-    config = load(PipelineConfig, "pipeline", own, partial(_problems, shared=shared))
+    config = load(
+        PipelineConfig,
+        "pipeline",
+        [word for word in own if not _OF_A_STAGE.fullmatch(word)],
+        lambda config: _problems(_words_of_stages(config, given), shared=shared),
+    )
     stages = tuple(
-        Stage(number=number, name=name, words=(*searched, *shared, *to_words([values])))
-        for number, (name, values) in enumerate(config.stages.items(), start=1)
+        Stage(number=number, name=name, words=(*searched, *shared, *of_stage))
+        for number, (name, of_stage) in enumerate(_words_of_stages(config, given).items(), start=1)
     )
     return Pipeline(config=config, stages=stages)
 
 
+def names_stages(words: Sequence[str]) -> bool:
+    """Whether arguments describe a pipeline: they set keys of stages, or select an experiment that lists stages."""
+    folders = _preset_folders(words)
+    chosen = [word.partition("=")[2] for word in words if key_of(word) == "experiment"]
+    return any(re.match(r"[+~]*stages[.=]", word) for word in words) or any(
+        lists_stages(name, folders) for name in chosen
+    )
+
+
+def _words_of_stages(config: PipelineConfig, given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return the arguments of `rft train` of each stage, by name: those of the experiment, and those given."""
+    stages: dict[str, list[str]] = {}
+    for name in {**config.stages, **given}:
+        own = given.get(name, ())
+        replaced = {key_of(word) for word in own}
+        listed = to_words([config.stages.get(name, {})])
+        stages[name] = [*(word for word in listed if key_of(word) not in replaced), *own]
+    return stages
+
+
+def _preset_folders(words: Sequence[str]) -> list[Path]:
+    """Return the folders to search for presets."""
+    parser = OverridesParser.create()
+    return searched_folders(parser.parse_override(word) for word in words if key_of(word) == SEARCHPATH)
+
+
 def _experiments_of_the_pipeline(words: Sequence[str]) -> list[str]:
     """Return the arguments that select an experiment with stages, or an unknown one, which composing reports."""
-    parser = OverridesParser.create()
-    folders = searched_folders(parser.parse_override(word) for word in words if key_of(word) == SEARCHPATH)
+    folders = _preset_folders(words)
     known = preset_names("experiment", folders)
     chosen = {word: word.partition("=")[2] for word in words if key_of(word) == "experiment"}
     return [word for word, name in chosen.items() if name not in known or lists_stages(name, folders)]
 
 
-def _problems(config: PipelineConfig, *, shared: Sequence[str]) -> list[str]:
+def _problems(stages: Mapping[str, Sequence[str]], *, shared: Sequence[str]) -> list[str]:
     """Return the problems of the stages, one sentence each."""
     problems = [
         f"stages.{name}: a stage's name is part of its folder's; use letters, digits, _ and -"
-        for name in config.stages
+        for name in stages
         if not _NAME.fullmatch(name)
     ]
-    if not config.stages:
+    if not stages:
         problems.append(NO_STAGES)
-    keys = {name: [key_of(word) for word in to_words([values])] for name, values in config.stages.items()}
+    keys = {name: [key_of(word) for word in words] for name, words in stages.items()}
     for key in map(key_of, shared):
         if own := [name for name, of_stage in keys.items() if key in of_stage]:
             problems.append(f"{key}: {', '.join(own)} set it for themselves; write stages.{own[0]}.{key}=<value>")
-        elif key == "start" and config.stages:
+        elif key == "start" and stages:
             problems.append(f"start: only the first stage has one; write stages.{next(iter(keys))}.start=<folder>")
     for place, (name, of_stage) in enumerate(keys.items()):
         problems += _of_the_pipeline(name, of_stage, is_first=place == 0)

@@ -78,7 +78,7 @@ def record(folder: Path, words: Sequence[str], stages: Sequence[PlacedStage], *,
     content = {
         "status": status,
         "words": list(words),
-        "stages": [_stage(stage) for stage in stages],
+        "stages": [entry_of(stage) for stage in stages],
         "difference": None if whole is None else whole.to_json(),
     }
     write_json(folder / RECORD, content)
@@ -98,12 +98,25 @@ def whole_difference(stages: Sequence[PlacedStage]) -> Estimate | None:
     return paired_difference(before, after, bounds=metric_bounds(last["graders"], metric))
 
 
+def entry_of(stage: PlacedStage) -> dict[str, Any]:
+    """Return the entry of a stage in pipeline.json: its status, and the results so far."""
+    summary = stage.summary
+    entry = {
+        "name": stage.stage.name,
+        "folder": stage.folder.name,
+        "status": summary.get("status", "unfinished" if (stage.folder / CONFIG).is_file() else "not started"),
+    }
+    if summary:
+        entry |= {"steps": summary["steps"], **{name: summary["eval"].get(name) for name in MEASURED}}
+    return entry
+
+
 def print_table(console: Console, content: dict[str, Any]) -> None:
     """Print the results of the stages.
 
     Args:
         console: Output.
-        content: Result of `record`.
+        content: `stages` and `difference`, as `record` returns them.
     """
     table = Table(box=box.ROUNDED)
     for name in ("stage", "status", "steps", "before", "after", "after - before"):
@@ -118,19 +131,6 @@ def print_table(console: Console, content: dict[str, Any]) -> None:
     if content["difference"]:
         whole = Estimate.from_json(content["difference"]).text(signed=True)
         console.print(Text(f"whole pipeline, paired by task: {whole}", style="bold"), soft_wrap=True)
-
-
-def _stage(stage: PlacedStage) -> dict[str, Any]:
-    """Return the entry of a stage."""
-    summary = stage.summary
-    entry = {
-        "name": stage.stage.name,
-        "folder": stage.folder.name,
-        "status": summary.get("status", "unfinished" if (stage.folder / CONFIG).is_file() else "not started"),
-    }
-    if summary:
-        entry |= {"steps": summary["steps"], **{name: summary["eval"].get(name) for name in MEASURED}}
-    return entry
 
 
 def _fixed(words: Sequence[str]) -> list[str]:

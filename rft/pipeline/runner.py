@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from rft.api.train import train_run
 from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
@@ -28,22 +26,22 @@ Train = Callable[[RunConfig, Sequence[str]], int]
 """Trains with a configuration, given the command line for the manifest; returns the exit code."""
 
 
-def run_pipeline(words: Sequence[str], *, console: Console, train: Train | None = None) -> int:
+def run_pipeline(words: Sequence[str], *, console: Console, train: Train) -> tuple[Path, int]:
     """Run the stages of a pipeline that are not done.
 
     Args:
         words: The arguments of `rft pipeline`.
         console: Output of progress and table.
-        train: Trains a stage; by default on a Ray of its own, like `rft train`.
+        train: Trains a stage.
 
     Returns:
-        The exit code: 0, or that of the stage that was interrupted.
+        The pipeline's folder, and the exit code: 0, or that of the stage that was interrupted.
 
     Raises:
         UsageError: Contains the problems of all stages; none was started.
         RftError: A stage failed. The notes of the error say how to continue.
     """
-    pipeline = _resumed(words) or read_pipeline(words)
+    pipeline = read_words(words)
     folder = _folder(pipeline)
     stages = placed(pipeline.stages, folder)
     plans: list[Plan] = []
@@ -56,29 +54,74 @@ def run_pipeline(words: Sequence[str], *, console: Console, train: Train | None 
     check_stages(stages, check)
     if pipeline.config.dry_run:
         _print_plans(console, stages, plans)
-        return 0
+        return folder, 0
     is_new = pipeline.config.resume is None
     recorded = hide_in_words(words, {}) if is_new else recorded_words(folder)
     with RunLock(folder, key="output_dir" if is_new else "resume"):
         if is_new:
             begin(folder, recorded, stages)
-        return _run(stages, folder, recorded, console, train or partial(_train, console=console))
+        return folder, _run(stages, folder, recorded, console, train)
+
+
+def read_words(words: Sequence[str]) -> Pipeline:
+    """Parse the arguments of `rft pipeline`; those of a resume repeat the recorded ones.
+
+    Raises:
+        ConfigError: The pipeline's own keys have problems, or another setting would change on resume.
+        OutputError: The folder to resume contains no pipeline.
+    """
+    given = {key_of(word): word.partition("=")[2].strip("'\"") for word in words}
+    if (resume := given.get("resume", "null")) in ("", "null"):
+        return read_pipeline(words)
+    before = recorded_words(Path(resume))
+    return read_pipeline(resumed_words(before, words, may_change=MAY_CHANGE_ON_RESUME, file=RECORD))
+
+
+def run_stages(
+    stages: Sequence[PlacedStage],
+    *,
+    num_stages: int,
+    console: Console,
+    train: Train,
+    ended: Callable[[], object] = lambda: None,
+) -> int:
+    """Run the stages that are not done, in turn, up to one that is interrupted.
+
+    Args:
+        stages: The stages.
+        num_stages: Number of all stages, for the progress.
+        console: Output of the progress.
+        train: Trains a stage.
+        ended: Called after each stage that is now done.
+
+    Returns:
+        The exit code: 0, or that of the stage that was interrupted.
+
+    Raises:
+        RftError: A stage failed.
+    """
+    for stage in stages:
+        place = f"stage {stage.stage.number} of {num_stages}, {stage.stage.name}"
+        if stage.is_done():
+            _say(console, f"{place}: done before, in {stage.folder}")
+            continue
+        _say(console, f"{place}: {stage.folder}", style="bold")
+        code = train(stage.configuration(), ["rft", "train", *stage.command])
+        if code or not stage.is_done():
+            return code
+        ended()
+    return 0
 
 
 def _run(stages: Sequence[PlacedStage], folder: Path, words: Sequence[str], console: Console, train: Train) -> int:
-    """Run the stages in turn; return the exit code."""
-    status, code = "failed", 0
+    """Run the stages in turn, and record them; return the exit code."""
+    status = "failed"
+
+    def ended() -> None:
+        record(folder, words, stages, status="unfinished")
+
     try:
-        for stage in stages:
-            place = f"stage {stage.stage.number} of {len(stages)}, {stage.stage.name}"
-            if stage.is_done():
-                _say(console, f"{place}: done before, in {stage.folder}")
-                continue
-            _say(console, f"{place}: {stage.folder}", style="bold")
-            code = train(stage.configuration(), ["rft", "train", *stage.command])
-            if code or not stage.is_done():
-                break
-            record(folder, words, stages, status="unfinished")
+        code = run_stages(stages, num_stages=len(stages), console=console, train=train, ended=ended)
         status = "finished" if all(stage.is_done() for stage in stages) else "interrupted"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -92,24 +135,6 @@ def _run(stages: Sequence[PlacedStage], folder: Path, words: Sequence[str], cons
     if status == "interrupted":
         _say(console, f"\nto continue: rft pipeline resume={folder}")
     return code
-
-
-def _train(run: RunConfig, command: Sequence[str], *, console: Console) -> int:
-    return train_run(run, command=command, console=console)[1]
-
-
-def _resumed(words: Sequence[str]) -> Pipeline | None:
-    """Return the pipeline to resume; None without `resume`.
-
-    Raises:
-        ConfigError: Another setting would change.
-        OutputError: The folder contains no pipeline.
-    """
-    given = {key_of(word): word.partition("=")[2].strip("'\"") for word in words}
-    if (resume := given.get("resume", "null")) in ("", "null"):
-        return None
-    before = recorded_words(Path(resume))
-    return read_pipeline(resumed_words(before, words, may_change=MAY_CHANGE_ON_RESUME, file=RECORD))
 
 
 def _folder(pipeline: Pipeline) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig
+from rft.config.adapter_settings import START_MODEL
 from rft.config.adapters import LoraAdapterConfig, LowRankConfig
 from rft.config.command_line import quoted
 from rft.config.commands import load_training
@@ -54,9 +55,12 @@ class PlacedStage:
         """The arguments of `rft train` for the stage, once the stage before is done."""
         if self.parent is None:
             return [*self.stage.words]
+        words = [*self.stage.words, f"start={quoted(self.parent)}"]
         # A stage that trained all weights leaves no adapter to continue.
-        merges = ["start_mode=merge"] if whole_model(self.parent) is not None else []
-        return [*self.stage.words, f"start={quoted(self.parent)}", *merges]
+        words += ["start_mode=merge"] if whole_model(self.parent) is not None else []
+        # A stage that merged its start trained on the merged model.
+        words += ["model.path=null"] if (self.parent / START_MODEL).is_dir() else []
+        return words
 
     @property
     def mode(self) -> str:
@@ -94,28 +98,35 @@ def check_stages(stages: Sequence[PlacedStage], check: Callable[[RunConfig], obj
     """Check every stage that is not done, as far as that is possible before the first one starts.
 
     Args:
-        stages: All stages, in order.
+        stages: All stages, in order; several with one number are alternatives.
         check: Checks a configuration; raises `UsageError`.
 
     Raises:
         ConfigError: Contains the problems of all stages.
     """
     problems: list[str] = []
-    before: RunConfig | None = None
+    done = {stage.stage.number for stage in stages if stage.is_done()}
+    expected: dict[int, RunConfig] = {}
+    """The configuration of each stage that is not done, by number."""
     for stage in stages:
-        if stage.is_done():
+        number = stage.stage.number
+        if number in done:
             continue
-        is_ready = stage.parent is None or stages[stage.stage.number - 2].is_done()
+        is_ready = stage.parent is None or number - 1 in done
+        before = expected.get(number - 1)
+        of_stage: list[str] = []
         try:
             run = stage.configuration() if is_ready else stage.expected_configuration()
-            of_stage = [] if is_ready or before is None else _continuation_problems(before, run, stage.mode)
+            if not is_ready and before is not None:
+                of_stage += _continuation_problems(before, run, stage.mode)
+                run = run if stage.mode != "continue" else _continued(before, run)
+            expected[number] = run
             check(run)
-            before = run if is_ready or before is None or stage.mode != "continue" else _continued(before, run)
         except UsageError as error:
-            of_stage = [*error.problems]
+            of_stage += error.problems
         problems += [f"stage {stage.stage.name}: {problem}" for problem in of_stage]
     if problems:
-        raise ConfigError("pipeline not started", problems)
+        raise ConfigError("pipeline not started", list(dict.fromkeys(problems)))
 
 
 def _continuation_problems(before: RunConfig, run: RunConfig, mode: str) -> list[str]:

@@ -39,6 +39,20 @@ def test_stages_get_what_is_shared_and_what_is_their_own() -> None:
     assert [(run.learner.kind, run.loop.steps, run.seed) for run in runs] == [("sft", 4, 3), ("grpo", 40, 3)]
 
 
+def test_a_stage_may_set_a_learner_and_a_key_of_it(tmp_path: Path) -> None:
+    words = ["stages.one.learner=sft", "stages.one.learner.learning_rate=1e-4", "stages.one.learner.adapter=rslora"]
+    (stage,) = read_pipeline([*words, "experiment=quickstart"]).stages
+    run = load_training(stage.words)
+    assert (run.learner.kind, run.learner.adapter.method) == ("sft", "rslora")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nstages:\n  one: {experiment: quickstart, learner: sft, loop: {steps: 3}}\n"
+    )
+    folder = f"hydra.searchpath=[{quoted(f'file://{tmp_path}')}]"
+    (stage,) = read_pipeline([folder, "experiment=mine", "stages.one.learner=raft", "stages.one.loop.steps=5"]).stages
+    assert stage.words[1:] == ("experiment=quickstart", "learner=raft", "loop.steps=5")
+
+
 def test_an_experiment_that_lists_stages(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(

@@ -69,6 +69,7 @@ ONLY_COMPOSED = {
 ONLY_COMPILED = {
     "GRPOTrainer(...": "it trains; tests/grading/outbound/test_export.py does so",
     'rft.train("experiment=quickstart", "loop.steps=20")': "it trains, as tests/api/test_train.py does",
+    'rft.run_pipeline("experiment=sft_then_grpo"': "it trains, as tests/pipeline/test_python.py does",
     "async with rft.parts(": "it trains; tests/api/test_parts.py runs it with fakes, tests/e2e/test_python.py for real",
 }
 """Part of a Python block that is not executed, and why."""
