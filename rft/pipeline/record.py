@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,13 @@ from rft.run_folder.recorder import CONFIG, read_rollouts, write_json
 RECORD = "pipeline.json"
 MAY_CHANGE_ON_RESUME = ("dry_run", "or_resume")
 MEASURED = ("before", "after", "difference")
+OF_A_MEASUREMENT = {
+    "evaluation": ("metric", "temperature"),
+    "sampler": ("max_completion_tokens", "stop"),
+    "data": ("shots", "format", "system"),
+    "model": ("chat_template", "chat_template_kwargs"),
+}
+"""Keys on which a score depends, besides policy, task and graders."""
 
 
 def begin(folder: Path, words: Sequence[str], stages: Sequence[PlacedStage]) -> None:
@@ -74,28 +81,42 @@ def record(folder: Path, words: Sequence[str], stages: Sequence[PlacedStage], *,
     Raises:
         WriteError: The disk is full or cannot be written.
     """
-    whole = whole_difference(stages) if status == "finished" else None
+    whole, why = whole_difference(stages) if status == "finished" else (None, "")
     content = {
         "status": status,
         "words": list(words),
         "stages": [entry_of(stage) for stage in stages],
         "difference": None if whole is None else whole.to_json(),
+        "not_compared": why,
     }
     write_json(folder / RECORD, content)
     return content
 
 
-def whole_difference(stages: Sequence[PlacedStage]) -> Estimate | None:
-    """Return the last stage's result minus the first stage's start, paired by task; None if they are not comparable."""
+def whole_difference(stages: Sequence[PlacedStage]) -> tuple[Estimate | None, str]:
+    """Return the last stage's result minus the first stage's start, paired by task, or None and why there is none."""
     first, last = (yaml.safe_load((stages[place].folder / CONFIG).read_text(encoding="utf-8")) for place in (0, -1))
     metric = last["evaluation"]["metric"]
-    if first["evaluation"]["metric"] != metric or (metric == "reward" and first["graders"] != last["graders"]):
-        return None
+    if different := _different(first, last):
+        return None, f"first and last stage differ in {', '.join(different)}"
     before = recorded_by_task(read_rollouts(stages[0].folder, "before"), metric)
     after = recorded_by_task(read_rollouts(stages[-1].folder, "after"), metric)
     if not before.keys() & after.keys():
-        return None
-    return paired_difference(before, after, bounds=metric_bounds(last["graders"], metric))
+        return None, "first and last stage have measured no task in common"
+    return paired_difference(before, after, bounds=metric_bounds(last["graders"], metric)), ""
+
+
+def _different(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
+    """Return the keys that give the scores of two runs different meanings."""
+    metric = last["evaluation"]["metric"]
+    keys = [
+        f"{section}.{key}"
+        for section, names in OF_A_MEASUREMENT.items()
+        for key in names
+        if first[section].get(key) != last[section].get(key)
+    ]
+    graders = [run["graders"] if metric == "reward" else run["graders"].get(metric) for run in (first, last)]
+    return keys if graders[0] == graders[1] else [*keys, "graders"]
 
 
 def entry_of(stage: PlacedStage) -> dict[str, Any]:
@@ -131,6 +152,8 @@ def print_table(console: Console, content: dict[str, Any]) -> None:
     if content["difference"]:
         whole = Estimate.from_json(content["difference"]).text(signed=True)
         console.print(Text(f"whole pipeline, paired by task: {whole}", style="bold"), soft_wrap=True)
+    elif content["not_compared"]:
+        console.print(Text(f"whole pipeline: not compared, because {content['not_compared']}"), soft_wrap=True)
 
 
 def _fixed(words: Sequence[str]) -> list[str]:

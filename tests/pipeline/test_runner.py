@@ -58,6 +58,14 @@ def test_each_stage_starts_from_the_one_before(trainer: Trainer, tmp_path: Path)
     assert "whole pipeline, paired by task: +0.000 [" in printed
 
 
+@pytest.mark.parametrize("word", ["evaluation.temperature=0.5", "data.shots=1"])
+def test_stages_that_measure_differently_are_not_compared(trainer: Trainer, tmp_path: Path, word: str) -> None:
+    folder, key = tmp_path / "pipeline", word.partition("=")[0]
+    _, printed = pipeline(trainer, *STAGES, f"stages.two.{word}", f"output_dir={folder}")
+    assert f"whole pipeline: not compared, because first and last stage differ in {key}" in printed
+    assert record_of(folder)["difference"] is None
+
+
 def test_done_stages_are_not_repeated(trainer: Trainer, tmp_path: Path) -> None:
     folder = tmp_path / "pipeline"
 
