@@ -1,4 +1,4 @@
-"""The errors that rft raises on purpose, each written for the person who must fix it.
+"""The errors that rft raises on purpose, each written for the person who must fix it, and its warning category.
 
     RftError                 exit code 1
     |-- UsageError           exit code 2: the input is wrong, and nothing was started
@@ -141,3 +141,7 @@ class WaitTimeout(RftError):
 
     def __reduce__(self) -> tuple[type[WaitTimeout], tuple[str, float]]:
         return type(self), (self.what, self.deadline_s)
+
+
+class EarlierName(FutureWarning):
+    """A key of the configuration has another name now. The command line shows the message without a place in code."""

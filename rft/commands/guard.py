@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
-from rft.errors import RayLost, RftError
+from rft.errors import EarlierName, RayLost, RftError
 from rft.reliability.limits import remedy_of_limit
 
 
@@ -16,6 +17,7 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
     After the loss of Ray, the process ends here: at Python's end Ray would wait for the lost process, and may replace
     the exit code.
     """
+    warnings.formatwarning = _formatted
     try:
         return command(words)
     except RayLost as error:
@@ -33,6 +35,20 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
         error.add_note(remedy)
         _say(error)
         return 1
+    finally:
+        warnings.formatwarning = _FORMAT
+
+
+def _formatted(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return the text of a warning: the message alone if it is about the configuration, else also its place."""
+    if issubclass(category, EarlierName):
+        return f"rft: {message}\n"
+    return _FORMAT(message, category, filename, lineno, line)
+
+
+_FORMAT = warnings.formatwarning
 
 
 def _say(error: Exception) -> None:

@@ -76,9 +76,8 @@ def _values_of(folder: Path, given: Mapping[str, str]) -> dict[str, Any]:
         problems = [f"{key}: a secret, which config.yaml does not hold; give it again" for key in missing]
         raise ConfigError("run", problems)
     values = {key: value for key, value in restored(values)[0].items() if key not in _OF_THE_RUN}
-    for section in ("adapter", "lora"):  # lora: the name in earlier configurations
-        for name in ("rank", "alpha"):  # the start has them, too
-            (values["learner"].get(section) or {}).pop(name, None)
+    for name in ("rank", "alpha"):  # the start has them, too
+        values["learner"]["adapter"].pop(name, None)
     if values["model"].get("chat_template"):  # its file may be gone
         values["model"]["chat_template"] = settings_of_run(folder)["model.chat_template"]
     return values

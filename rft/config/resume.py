@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from rft.config.compose import check, compose, usable_overrides
+from rft.config.learners.base import with_adapter_keys
 from rft.config.presets import conf_dir
 from rft.config.problems import run_problems
 from rft.config.schema import RunConfig
@@ -146,6 +147,8 @@ def _plain_values(text: bytes, where: str) -> dict[str, Any]:
         raise UsageError("resume", [f"{where} cannot be read: {' '.join(str(error).split())}"]) from error
     if not isinstance(values, dict):
         raise UsageError("resume", [f"{where} contains no configuration; rft did not write it"])
+    if isinstance(learner := values.get("learner"), dict):  # nobody can change the names in a recorded configuration
+        values["learner"], _ = with_adapter_keys(learner)
     return values
 
 

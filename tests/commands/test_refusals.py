@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rft.commands.guard import guarded
+from rft.errors import EarlierName
 
 Rft = Callable[..., tuple[int, str, str]]
 
@@ -215,3 +219,15 @@ def test_missing_files_are_named_with_mistakes_of_the_configuration(
         f"data.test=gone is not a source of tasks, and {tmp_path}/gone does not exist; allowed",
         "model.path=/no/model",
     ]
+
+
+def test_the_warning_about_an_earlier_name_is_one_line_without_a_place_in_the_code() -> None:
+    shown = []
+
+    def command(words: list[str]) -> int:
+        shown.append(warnings.formatwarning(EarlierName("a is now b"), EarlierName, "code.py", 3, ""))
+        shown.append(warnings.formatwarning(UserWarning("other"), UserWarning, "code.py", 3, ""))
+        return 0
+
+    assert guarded(command, []) == 0
+    assert shown == ["rft: a is now b\n", "code.py:3: UserWarning: other\n"]

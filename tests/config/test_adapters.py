@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rft.config import RunConfig
 from rft.config.adapters import METHODS
 from rft.config.commands import load_training
+from rft.config.resume import load_resumed
 from rft.errors import ConfigError
 from rft.models.weight_files import Tensor, read_weights
 
@@ -93,6 +95,18 @@ def test_the_earlier_keys_work_with_a_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         RunConfig.model_validate(run.model_dump())
+
+
+def test_the_earlier_keys_of_a_recorded_configuration_cause_no_warning(
+    load: Callable[..., Any], tmp_path: Path
+) -> None:
+    values = load().model_dump()
+    del values["learner"]["adapter"]
+    values["learner"]["lora"] = {"rank": 4, "alpha": 8}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_resumed(str(tmp_path), []).learner.adapter == adapter("lora", rank=4, alpha=8)
 
 
 @pytest.mark.parametrize(

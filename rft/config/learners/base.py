@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from rft.config.adapters import Adapter, LoraAdapterConfig, with_method
 from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section
+from rft.errors import EarlierName
 
 Takes = Literal["groups", "demonstrations", "preferences"]
 """Kinds of training data."""
@@ -64,17 +65,10 @@ class LearnerConfig(Section):
         """Accept the name of a method as `adapter`, and `lora`, the earlier name of the section."""
         if not isinstance(values, Mapping):
             return values
-        changed = {**values, "adapter": with_method(values.get("adapter", {}))}
-        if not isinstance(values.get("lora", ""), Mapping | None):
-            return changed
-        old = changed.pop("lora")
-        if old is None:
-            changed["adapter"], instead = {"method": "full"}, "learner.adapter=full"
-        else:
-            changed["adapter"] = {**changed["adapter"], **old}
-            instead = " ".join(f"learner.adapter.{name}={value}" for name, value in old.items())
-        text = f"learner.lora is the earlier name of learner.adapter, and will be removed; write {instead}"
-        warnings.warn(text, FutureWarning, stacklevel=2)
+        changed, instead = with_adapter_keys(values)
+        if instead:
+            text = f"learner.lora is the earlier name of learner.adapter, and will be removed; write {instead}"
+            warnings.warn(text, EarlierName, stacklevel=2)
         return changed
 
     @property
@@ -112,3 +106,22 @@ class LearnerConfig(Section):
             f"{self.num_workers - completions_per_step} of the ranks would be idle; use at most "
             f"{completions_per_step}, or raise loop.prompts_per_step"
         ]
+
+
+def with_adapter_keys(values: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the keys of a learner with `adapter` as a section, and how to write those of `lora`, its earlier name.
+
+    Args:
+        values: The keys of the learner.
+
+    Returns:
+        The keys; and the arguments that replace those of `lora`, empty without any.
+    """
+    changed = {**values, "adapter": with_method(values.get("adapter", {}))}
+    if not isinstance(values.get("lora", ""), Mapping | None):
+        return changed, ""
+    old = changed.pop("lora")
+    if old is None:
+        return {**changed, "adapter": {"method": "full"}}, "learner.adapter=full"
+    instead = " ".join(f"learner.adapter.{name}={value}" for name, value in old.items())
+    return {**changed, "adapter": {**changed["adapter"], **old}}, instead
