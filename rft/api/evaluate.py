@@ -21,7 +21,8 @@ from rft.config.overrides import Overrides
 from rft.data.shots import FILE as SHOTS
 from rft.run.evaluation import Evaluation
 from rft.run.evaluation import evaluate as evaluate_tasks
-from rft.run.inputs import Prepared, read_inputs, render_prompts, with_base_model
+from rft.run.inputs import Prepared, read_inputs, render_prompts
+from rft.run.measured_adapter import measured_adapter_warning, with_base_model
 from rft.run_folder.recorder import Recorder, prepare_output
 from rft.terminal.event_loop import run_to_end
 from rft.terminal.interrupt import Interrupt
@@ -92,7 +93,7 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
     folder = Path(config.output_dir)
     require_packages_here(config)
     refuse_early(config)
-    inputs = read_inputs(config, needs_training_tasks=False, output=folder)
+    inputs = read_inputs(config, needs_training_tasks=False, output=folder, adapter=adapter)
     with ray_ahead_for(config):
         with counted(console, "checking prompts") as tell:
             prepared = render_prompts(inputs, tell)
@@ -103,6 +104,8 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
             recorder.document(SHOTS, prepared.renderer.shots.to_text())
         progress = Progress(console)
         progress.start(0)
+        if warning := measured_adapter_warning(config, prepared.base.fingerprint):
+            progress.warn(warning)
         try:
             result = run_to_end(_guarded(config, prepared, adapter, progress))
         except (asyncio.CancelledError, KeyboardInterrupt):

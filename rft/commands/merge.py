@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from rft.errors import OutputError
 from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, find_adapter, load_adapter, whole_model
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate
+from rft.run_folder.lineage import base_fingerprint
 from rft.run_folder.model_card import merged_card
 from rft.run_folder.model_snippets import Snippets
 from rft.run_folder.result_folders import whole_folder
@@ -103,10 +103,8 @@ def _other_base(path: Path, base: Path, fingerprint: str) -> str:
         fingerprint: Fingerprint of the base model.
     """
     run = run_folder_of(path)
-    if run is None or not (run / "manifest.json").is_file():
-        return ""
-    trained_on = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["base_model"]["fingerprint"]
-    if fingerprint == trained_on:
+    trained_on = base_fingerprint(run) if run is not None else None
+    if trained_on in (None, fingerprint):
         return ""
     return f"{base} (fingerprint {fingerprint}) is not the base model that {run} trained on (fingerprint {trained_on})"
 

@@ -99,14 +99,17 @@ def place_problems(config: BaseModel) -> list[str]:
                 refuse_place(path, key)
             except UsageError as error:
                 problems += error.problems
-    adapters: list[str | None] = []
+    adapters: dict[str, str | None] = {}
     if isinstance(config, RunConfig):
-        adapters = [None if starts_from_whole_model(config) else config.start, config.teacher.adapter]
-    for adapter in filter(None, adapters):
+        adapters["start"] = None if starts_from_whole_model(config) else config.start
+        adapters["teacher.adapter"] = config.teacher.adapter
+    for key, adapter in adapters.items():
+        if adapter is None:
+            continue
         try:
             find_adapter(Path(adapter))
         except UsageError as error:
-            problems += error.problems
+            problems += [f"{key}={adapter}: {problem}" for problem in error.problems]
     return problems
 
 

@@ -10,6 +10,7 @@ from rft.config.adapters import LoraAdapterConfig, LowRankConfig
 from rft.config.compose import check
 from rft.config.problems import run_problems, starts_from_whole_model
 from rft.config.schema import RunConfig
+from rft.errors import ModelError
 from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
 from rft.types import Adapter
 
@@ -22,12 +23,18 @@ def with_start(run: RunConfig) -> RunConfig:
 
     Raises:
         ConfigError: Settings contradict the adapter.
-        UsageError: The adapter, or the configuration of its run, cannot be read.
+        UsageError: The adapter cannot be read, and should name the base model; or the configuration of its run cannot
+            be read.
     """
     if run.start is None:
         return run
     path, values = Path(run.start), run.model_dump()
-    adapter = None if starts_from_whole_model(run) else load_adapter(path)
+    try:
+        adapter = None if starts_from_whole_model(run) else load_adapter(path)
+    except ModelError:
+        if run.model.path is None:
+            raise
+        return run  # `rft.run.inputs` reads it again, and reports it together with the problems of all other inputs
     if run.model.path is None:
         named = base_model_of_run(path) if adapter is None else base_model_of(adapter, path)
         values["model"]["path"] = settings_of_run(path).get("model.path") or named

@@ -12,10 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from rft.errors import ModelError
+from rft.models.adapter_tensors import not_finite
 from rft.types import Adapter, Policy
 from rft.wording import expectation
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"
+"""The earlier format of PEFT."""
 MAX_SHOWN_MODULES = 3
 """Maximum number of modules in a message."""
 
@@ -54,6 +57,12 @@ def find_adapter(path: Path) -> Path:
     missing = [name for name in (CONFIG, TENSORS) if not (folder / name).is_file()]
     if not missing:
         return folder
+    if missing == [TENSORS] and (folder / PICKLED).is_file():
+        raise _error(
+            f"{folder} has its weights in {PICKLED}, which may run code when it is loaded, so rft does not read it; "
+            f"ask its author for {TENSORS}, or convert a file that you trust: "
+            f"safetensors.torch.save_file(torch.load('{PICKLED}', weights_only=True), '{TENSORS}')"
+        )
     if (model := whole_model(path)) is not None:
         raise _error(f"{path} trained all weights and has no adapter; use its model: model.path={model}")
     raise _error(f"{path} is neither a run folder nor an adapter folder: it has no {' and no '.join(missing)}")
@@ -83,6 +92,11 @@ def load_adapter(path: Path) -> Adapter:
     config = _read_config(folder / CONFIG)
     _check_tensors(folder / TENSORS)
     tensors = (folder / TENSORS).read_bytes()
+    if broken := not_finite(tensors):
+        raise _error(
+            f"{folder / TENSORS} has numbers that are not finite in {len(broken)} tensors, such as {broken[0]}: its "
+            "training diverged; use an earlier checkpoint"
+        )
     # Version 1: the only version that the sampler receives.
     policy = Policy(version=1, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
     return Adapter(policy=policy, config=config, tensors=tensors)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from rft.models.weight_files import Tensor
 from rft.types import Adapter
@@ -13,6 +16,8 @@ PLAIN_INITS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 MAX_SHOWN = 3
 """Maximum number of modules in a message."""
 _PREFIX = "base_model.model."
+_EXPONENTS = {"F64": ("<u8", 0x7FF0 << 48), "F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+"""The bits of the exponent by number format, all of which are set in NaN and infinity; numpy knows no BF16."""
 
 
 def without_metadata(tensors: bytes) -> bytes:
@@ -77,12 +82,31 @@ def stack_problems(adapter: Adapter) -> list[str]:
     return [f"the adapter is more than LoRA on linear layers ({', '.join(reasons)}); use start_mode=merge"]
 
 
+def not_finite(tensors: bytes) -> list[str]:
+    """Return the names of the tensors that contain NaN or infinity.
+
+    Args:
+        tensors: Content of a safetensors file.
+    """
+    header, data = _split(tensors)
+    names = []
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        if (known := _EXPONENTS.get(entry["dtype"])) is not None:
+            kind, exponent = known
+            begin, end = entry["data_offsets"]
+            bits = np.frombuffer(memoryview(data)[begin:end], dtype=kind)
+            if ((bits & exponent) == exponent).any():
+                names.append(name)
+    return sorted(names)
+
+
 def is_plain_init(init: bool | str) -> bool:
     """Whether a value of PEFT's `init_lora_weights` keeps the base model unchanged. PiSSA, OLoRA, ... change it."""
     return (init.lower() if isinstance(init, str) else init) in PLAIN_INITS
 
 
-def _split(tensors: bytes) -> tuple[dict[str, dict[str, list[int]]], bytes]:
+def _split(tensors: bytes) -> tuple[dict[str, dict[str, Any]], bytes]:
     """Return the header and the data of a safetensors file."""
     end = 8 + int.from_bytes(tensors[:8], "little")
     return json.loads(tensors[8:end]), tensors[end:]

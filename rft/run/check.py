@@ -32,7 +32,8 @@ from rft.models.base_model import read_config
 from rft.models.weight_files import Tensor, read_weights
 from rft.run.disk_forecast import disk_row
 from rft.run.grader_samples import sample_rows
-from rft.run.inputs import Prepared, prepare, with_base_model
+from rft.run.inputs import Prepared, prepare
+from rft.run.measured_adapter import measured_adapter_warning, with_base_model
 from rft.run.memory import forecast_evaluation_here, forecast_here, planned_micro_batch, refuse_memory, serving
 from rft.run.plan import Plan, run_rows, sampler_row
 from rft.run.task_order import shares_of
@@ -117,6 +118,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
             output=Path(config.output_dir),
             tell=tell,
             try_graders=lambda graders, task: samples.update(sample_rows(graders, task, config.grading)),
+            adapter=adapter,
         )
     refuse_early(config)
     forecast = forecast_evaluation_here(config, prepared, adapter)
@@ -133,7 +135,12 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
     rows |= samples
     rows["output folder"] = f"{config.output_dir} (free)"
     missing = missing_packages("rft evaluate", *packages_here(config))
-    warnings = (missing, idle_gpus_here(config), forecast.warning() if forecast else None)
+    warnings = (
+        missing,
+        measured_adapter_warning(config, prepared.base.fingerprint),
+        idle_gpus_here(config),
+        forecast.warning() if forecast else None,
+    )
     return Plan(
         title=_title("measurement", missing),
         rows=rows,

@@ -23,11 +23,11 @@ from rft.data.training_rows import READERS, TrainingRows
 from rft.errors import ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
-from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
 from rft.models.weight_files import read_weights
 from rft.run.family_tasks import family_sources, first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
+from rft.run.measured_adapter import measured_adapter_problems
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
 from rft.run.shots import drawn_shots, recorded_shots
 from rft.run.sinks import SinkClass, load_sink
@@ -128,6 +128,7 @@ def read_inputs(
     output: Path | None = None,
     reuse: Reuse | None = None,
     try_graders: TryGraders | None = None,
+    adapter: Adapter | None = None,
 ) -> Inputs:
     """Find, read and check all inputs of a configuration. This takes a second or two.
 
@@ -137,6 +138,7 @@ def read_inputs(
         output: Folder for a new run, which must be usable.
         reuse: Cache shared with other configurations.
         try_graders: Called with the valid graders and the first task that is trained or measured on.
+        adapter: The adapter of an evaluation.
 
     Raises:
         UsageError: Contains all problems of model, task files, graders and folder.
@@ -154,16 +156,14 @@ def read_inputs(
     )
     context = collect(problems, lambda: _context(config, model)) if model else None
     if model is not None:
-        problems += _model_problems(config, model)
+        problems += _model_problems(config, model, adapter)
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
     teacher = collect(problems, lambda: read_teacher(config, tokenizer, partial(_fingerprint, reuse=reuse)))
     tasks, shots = _load_tasks(config, needs_training_tasks, reuse, problems)
     graders, usable = _load_graders(config.graders, problems)
     if tasks is not None and try_graders is not None:
         _try_on_first_tasks(try_graders, usable, tasks, config, problems)
-    sinks = _load_sinks(config.logging.sinks if isinstance(config, RunConfig) else (), problems)
-    if isinstance(config, RunConfig) and (storage := config.storage):
-        collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
+    sinks = _load_sinks(config, problems)
     if problems or model is None or tokenizer is None or context is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", problems)
     return Inputs(
@@ -194,20 +194,21 @@ def _try_on_first_tasks(
             collect(problems, partial(try_graders, own, task))
 
 
-def _model_problems(config: RunConfig | EvaluateConfig, model: Path) -> list[str]:
+def _model_problems(config: RunConfig | EvaluateConfig, model: Path, adapter: Adapter | None) -> list[str]:
     """Return the reasons why the sampler cannot serve a model, or the learner cannot train it, one sentence each."""
     if isinstance(config, EvaluateConfig):
-        return config.sampler.model_problems(read_config(model), with_adapter=config.adapter is not None)
-    adapter = config.learner.adapter
-    problems = config.sampler.model_problems(read_config(model), with_adapter=adapter.publishes == "adapter")
-    return problems + (adapter.model_problems(read_weights(model).tensors) if config.learner.trains_a_model else [])
+        problems = config.sampler.model_problems(read_config(model), with_adapter=adapter is not None)
+        return problems + measured_adapter_problems(config, adapter, model)
+    method = config.learner.adapter
+    problems = config.sampler.model_problems(read_config(model), with_adapter=method.publishes == "adapter")
+    return problems + (method.model_problems(read_weights(model).tensors) if config.learner.trains_a_model else [])
 
 
 def _read_parent(run: RunConfig, model: Path | None, reuse: Reuse, problems: list[str]) -> Parent | None:
     """Return the policy that the run starts from, or None; collect its problems."""
     parent = collect(problems, lambda: read_parent(run))
     if parent is not None and model is not None and run.learner.trains_a_model:
-        problems += parent_problems(parent, model, _fingerprint(model, reuse))
+        problems += parent_problems(parent, model, _fingerprint(model, reuse), run.sampler)
     return parent
 
 
@@ -286,6 +287,7 @@ def prepare(
     tell: Tell | None = None,
     reuse: Reuse | None = None,
     try_graders: TryGraders | None = None,
+    adapter: Adapter | None = None,
 ) -> Prepared:
     """Run `read_inputs` and `render_prompts`, if nothing must start in between.
 
@@ -293,22 +295,14 @@ def prepare(
         UsageError: Like both functions.
     """
     inputs = read_inputs(
-        config, needs_training_tasks=needs_training_tasks, output=output, reuse=reuse, try_graders=try_graders
+        config,
+        needs_training_tasks=needs_training_tasks,
+        output=output,
+        reuse=reuse,
+        try_graders=try_graders,
+        adapter=adapter,
     )
     return render_prompts(inputs, tell)
-
-
-def with_base_model(config: EvaluateConfig) -> tuple[EvaluateConfig, Adapter | None]:
-    """Return the adapter, and the configuration with the adapter's base model if it names none.
-
-    Raises:
-        ModelError: The adapter cannot be read.
-    """
-    adapter = load_adapter(Path(config.adapter)) if config.adapter else None
-    if adapter is not None and config.model.path is None:
-        model = config.model.model_copy(update={"path": base_model_of(adapter, Path(config.adapter or ""))})
-        config = config.model_copy(update={"model": model})
-    return config, adapter
 
 
 def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
@@ -329,8 +323,13 @@ def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
     return configured
 
 
-def _load_sinks(uses: Sequence[str], problems: list[str]) -> dict[str, SinkClass]:
-    """Return the classes of the user's sinks; collect their problems."""
+def _load_sinks(config: RunConfig | EvaluateConfig, problems: list[str]) -> dict[str, SinkClass]:
+    """Return the classes of the user's sinks; collect their problems, and those of the storage."""
+    if isinstance(config, EvaluateConfig):
+        return {}
+    if storage := config.storage:
+        collect(problems, lambda: check_place(Place(storage), Path(config.output_dir)))
+    uses = config.logging.sinks
     loaded = {use: collect(problems, lambda use=use: load_sink(use)) for use in uses}  # type: ignore[misc]
     return {use: sink for use, sink in loaded.items() if sink is not None}
 

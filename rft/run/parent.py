@@ -18,12 +18,14 @@ from typing import Any
 
 from rft.config import RunConfig
 from rft.config.adapter_settings import run_folder_of
+from rft.config.samplers.base import SamplerConfig
 from rft.errors import ModelError
 from rft.models.adapter_folder import CONFIG, TENSORS, load_adapter, max_rank, whole_model
 from rft.models.adapter_tensors import base_problem, stack_problems, without_metadata
 from rft.models.weight_files import mapped, read_weights
 from rft.reliability.durable import writing
-from rft.run_folder.recorder import MANIFEST, read_manifest, read_metrics
+from rft.run_folder.lineage import manifest_with_base, step_of_weights
+from rft.run_folder.retention_file import stages_of
 from rft.storage import Place
 from rft.types import Adapter, Policy
 
@@ -87,7 +89,7 @@ def read_parent(run: RunConfig) -> Parent | None:
             raise _refusal(f"start={path}: {model} has no {WHOLE_WEIGHTS}; use the folder that a run of rft wrote")
         origin["fingerprint"] = _fingerprint(mapped(model / WHOLE_WEIGHTS))
     else:
-        read = load_adapter(path)
+        read = _adapter_of(path)
         adapter = _version_0(read.config, without_metadata(read.tensors))
         origin["fingerprint"] = adapter.policy.fingerprint
         origin |= {"rank": max_rank(adapter)} if run.start_mode == "stack" else {}
@@ -97,21 +99,29 @@ def read_parent(run: RunConfig) -> Parent | None:
     return Parent(adapter=adapter, origin=origin)
 
 
+def _adapter_of(path: Path) -> Adapter:
+    """Return the adapter at `start`; errors name the key."""
+    try:
+        return load_adapter(path)
+    except ModelError as error:
+        raise ModelError("start", [f"start={path}: {problem}" for problem in error.problems]) from error
+
+
 def _origin(folder: Path, fingerprint: str, path: Path) -> dict[str, Any]:
     """Return the entries of a run's folder about weights of that run.
 
     Raises:
-        ModelError: No step of the run led to these weights.
+        ModelError: No step of the run led to these weights, or a file of the run is damaged.
     """
-    steps = {line["policy"]["fingerprint"]: line["step"] for line in read_metrics(folder)}
+    stages_of(folder)  # read at the end of the run, too late for a refusal
+    steps = step_of_weights(folder)
     if fingerprint not in steps:
         raise _refusal(
             f"start={path}: its weights have the fingerprint {fingerprint}, to which no step of the run in "
             f"{folder} led: the file was changed or copied from elsewhere; use the weights that the run wrote"
         )
     origin: dict[str, Any] = {"step": steps[fingerprint]}
-    if (folder / MANIFEST).is_file():
-        manifest = read_manifest(folder)
+    if (manifest := manifest_with_base(folder)) is not None:
         origin |= {
             "method": manifest.get("method"),
             "base_fingerprint": manifest["base_model"]["fingerprint"],
@@ -121,13 +131,14 @@ def _origin(folder: Path, fingerprint: str, path: Path) -> dict[str, Any]:
     return origin
 
 
-def parent_problems(parent: Parent, model: Path, fingerprint: str) -> list[str]:
+def parent_problems(parent: Parent, model: Path, fingerprint: str, sampler: SamplerConfig) -> list[str]:
     """Return the reasons why a run cannot start from its parent, one sentence each.
 
     Args:
         parent: The parent.
         model: Folder of the base model.
         fingerprint: Fingerprint of the base model.
+        sampler: The settings of the samplers.
     """
     origin = parent.origin
     trained_on = origin.get("base_fingerprint", fingerprint)
@@ -143,6 +154,8 @@ def parent_problems(parent: Parent, model: Path, fingerprint: str) -> list[str]:
     problems = [f"{problem}; give the adapter's base model in model.path"] if problem else []
     if parent.mode == "stack":
         problems += stack_problems(parent.adapter)
+    elif parent.mode == "continue":
+        problems += sampler.adapter_problems(parent.adapter.config)
     return [f"start={origin['path']}: {problem}" for problem in problems]
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.adapter_settings import run_folder_of
+from rft.config.samplers.base import SamplerConfig
+from rft.config.teacher_problems import teacher_sampler
 from rft.errors import ModelError
 from rft.models.adapter_folder import load_adapter
 from rft.models.adapter_tensors import base_problem
 from rft.models.base_model import context_tokens, load_tokenizer, locate, read_config
 from rft.models.weight_files import read_weights
 from rft.run.fitting import collect
-from rft.run_folder.recorder import MANIFEST, read_manifest
+from rft.run_folder.lineage import base_fingerprint
 from rft.types import Adapter, Policy
 
 if TYPE_CHECKING:
@@ -58,6 +60,11 @@ class Teacher:
             facts["adapter"] = {"path": self.adapter_path, "fingerprint": self.adapter.policy.fingerprint}
         return facts
 
+    def sampler(self, run: RunConfig, *, on_gpu: bool) -> SamplerConfig:
+        """Return the settings of its engines."""
+        sampler = teacher_sampler(run, on_gpu=on_gpu)
+        return sampler if self.adapter is None else sampler.suited_to(self.adapter.config)
+
     def __str__(self) -> str:
         text = f"{self.name} (fingerprint {self.base.fingerprint})"
         if self.adapter is not None:
@@ -82,7 +89,9 @@ def read_teacher(
         return None
     name, adapter_path = run.teacher.path or run.model.path or "", run.teacher.adapter
     problems: list[str] = []
-    adapter = collect(problems, lambda: load_adapter(Path(adapter_path))) if adapter_path is not None else None
+    of_adapter: list[str] = []
+    adapter = collect(of_adapter, lambda: load_adapter(Path(adapter_path))) if adapter_path is not None else None
+    problems += [f"teacher.adapter={adapter_path}: {problem}" for problem in of_adapter]
     model = collect(problems, lambda: locate(name, "teacher.path"))
     own = collect(problems, lambda: load_tokenizer(model, None, needs_template=False)) if model else None
     if model is None or own is None:
@@ -99,6 +108,8 @@ def read_teacher(
         warnings=tuple(_template_warnings(run, tokenizer, own, name)),
     )
     problems += [f"teacher.path={name}: {problem}" for problem in of_model]
+    if adapter is not None:
+        problems += [f"teacher.adapter={adapter_path}: {one}" for one in run.sampler.adapter_problems(adapter.config)]
     if problem := _adapter_problem(teacher):
         problems.append(f"teacher.adapter={adapter_path}: {problem}; give its base model in teacher.path")
     if problems:
@@ -192,13 +203,12 @@ def _adapter_problem(teacher: Teacher) -> str:
     if teacher.adapter is None or teacher.adapter_path is None:
         return ""
     folder = run_folder_of(Path(teacher.adapter_path))
-    if folder is not None and (folder / MANIFEST).is_file():
-        trained_on = read_manifest(folder)["base_model"]["fingerprint"]
-        if trained_on != teacher.base.fingerprint:
-            return (
-                f"it was trained on a base model with the fingerprint {trained_on}, and {teacher.name} has "
-                f"{teacher.base.fingerprint}"
-            )
+    trained_on = base_fingerprint(folder) if folder is not None else None
+    if trained_on not in (None, teacher.base.fingerprint):
+        return (
+            f"it was trained on a base model with the fingerprint {trained_on}, and {teacher.name} has "
+            f"{teacher.base.fingerprint}"
+        )
     return base_problem(teacher.adapter.tensors, read_weights(teacher.model).tensors)
 
 

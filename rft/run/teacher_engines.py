@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from rft.cluster import Workplace
 from rft.config import EvaluateConfig, RunConfig
-from rft.config.teacher_problems import teacher_sampler
 from rft.errors import SampleError
 from rft.events import Emit, Warned
 from rft.models.adapter_folder import max_rank
@@ -123,7 +122,7 @@ def _spec(run: RunConfig, prepared: Prepared, teacher: Teacher, place: Workplace
     gpus = place.shares.teacher_gpus
     # At staleness 0 the learner waits while the teacher scores, and the samplers have hardly any work left.
     there = EnginePlace(model=place.teacher_model, num_threads=place.shares.sampler_threads, num_gpus=gpus)
-    sampler = teacher_sampler(run, on_gpu=there.on_gpu)
+    sampler = teacher.sampler(run, on_gpu=there.on_gpu)
     dtype = run.model.weights_dtype(on_gpu=there.on_gpu)
     return EngineSpec(
         sampler=sampler,

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from rft.config import RunConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
-from rft.config.teacher_problems import teacher_sampler
 from rft.memory import Device, ProcessMemory, SamplerFacts, read_shape
 from rft.memory.sampler import sampler_memory
 from rft.models.adapter_folder import max_rank
@@ -29,7 +28,7 @@ def teacher_memory(run: RunConfig, prepared: Prepared, device: Device, *, gpus: 
     teacher = prepared.teacher
     if teacher is None:
         return ()
-    config, dtype = teacher_sampler(run, on_gpu=gpus > 0), run.model.weights_dtype(on_gpu=gpus > 0)
+    config, dtype = teacher.sampler(run, on_gpu=gpus > 0), run.model.weights_dtype(on_gpu=gpus > 0)
     serve = config.serving(read_config(teacher.model), dtype)
     shape = read_shape(teacher.model)
     # A scored sequence is a prompt, after which the engine samples one token.

@@ -18,6 +18,7 @@ from typing import Any
 from rft.config import RunConfig
 from rft.config.adapter_settings import run_folder_of
 from rft.config.mixture import trained_families
+from rft.errors import ModelError
 from rft.events import Phase
 from rft.metrics.families import of_family
 from rft.metrics.held_out import graders_of, metric_bounds
@@ -29,6 +30,22 @@ from rft.run_folder.recorder import MANIFEST, read_manifest, read_rollouts, writ
 
 RETENTION = "retention.json"
 START = "start"
+
+
+def stages_of(folder: Path) -> list[Stage] | None:
+    """Return the stages in retention.json of a run folder; None without the file.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    file = folder / RETENTION
+    if not file.is_file():
+        return None
+    try:
+        return [Stage.from_json(obj) for obj in json.loads(file.read_text(encoding="ascii"))["stages"]]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        problem = f"{file} is damaged, or rft did not write it; copy the run folder again, or remove the file"
+        raise ModelError("run", [problem]) from error
 
 
 def keep_stages_of(parent: str, run_folder: Path) -> None:
@@ -83,10 +100,9 @@ def retention_of(folder: Path, run: RunConfig) -> dict[str, Any] | None:
 
 def _earlier(folder: Path, before: Stage) -> list[Stage]:
     """Return the stages before the run. The run's own measurement of its start replaces that of its parent."""
-    file = folder / START / RETENTION
-    if not file.is_file():
+    if not (stages := stages_of(folder / START)):
         return [before]
-    *earlier, last = (Stage.from_json(obj) for obj in json.loads(file.read_text(encoding="ascii"))["stages"])
+    *earlier, last = stages
     if last.fingerprint != before.fingerprint:  # a checkpoint of the parent, or merged weights
         return [*earlier, replace(before, name=f"start of {folder.absolute().name}", trained=last.trained)]
     return [*earlier, replace(last, cells={**last.cells, **before.cells})]

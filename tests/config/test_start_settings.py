@@ -102,9 +102,10 @@ def test_a_stack_needs_an_engine_that_serves_the_sum_of_both_ranks(load: Callabl
 def test_a_start_that_is_gone_is_reported_with_everything_else(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     with pytest.raises(ModelError, match="gone does not exist"):
-        load_training([*QUICK, f"start={gone}"], "/nowhere")
+        load_training([*QUICK, f"start={gone}", "model.path=null"], "/nowhere")
+    assert load_training([*QUICK, f"start={gone}"], "/nowhere").start == str(gone)  # its inputs report it
     with pytest.raises(ConfigError) as refused:
         load_training([*QUICK, f"start={gone}", "loop.steps=0"], "/nowhere")
     assert [problem for problem in refused.value.problems if str(gone) in problem] == [
-        f"{gone} does not exist; name a run folder or an adapter folder"
+        f"start={gone}: {gone} does not exist; name a run folder or an adapter folder"
     ]

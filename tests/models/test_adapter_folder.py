@@ -75,6 +75,20 @@ def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
             load_adapter(write(tmp_path, tensors=tensors))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_of_a_training_that_diverged_are_named(tmp_path: Path, value: float) -> None:
+    b = np.ones((4, 2), dtype=np.float32)
+    b[3, 1] = value
+    with pytest.raises(ModelError, match=rf"not finite in 1 tensors, such as {MODULE}.lora_B.weight: its training"):
+        load_adapter(write(tmp_path, tensors=safetensors.numpy.save(TENSORS | {f"{MODULE}.lora_B.weight": b})))
+
+
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+    (write(tmp_path) / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"its weights in adapter_model.bin, which may run code .*; ask its author"):
+        load_adapter(tmp_path)
+
+
 def test_an_adapter_that_names_no_base_model(tmp_path: Path) -> None:
     path = write(tmp_path, {"r": 2, "lora_alpha": 4})
     with pytest.raises(ModelError, match=r"adapter_config.json names no base model .*; set model.path="):

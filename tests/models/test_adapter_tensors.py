@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rft.models.adapter_tensors import base_problem, stack_problems, without_metadata
+from rft.models.adapter_tensors import base_problem, not_finite, stack_problems, without_metadata
 from rft.models.weight_files import Tensor
 from rft.types import Adapter, Policy
 
@@ -66,3 +66,26 @@ def test_an_adapter_on_the_output_layer_cannot_be_stacked() -> None:
     )
     (problem,) = stack_problems(Adapter(policy=Policy(version=0, fingerprint="x"), config={}, tensors=tensors))
     assert "(tensors such as base_model.model.lm_head.lora_A.weight)" in problem
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "infinity", "nan"),
+    [  # the bit patterns of IEEE 754, and of bfloat16, the upper half of float32
+        ("F64", "7fefffffffffffff", "fff0000000000000", "7ff8000000000000"),
+        ("F32", "7f7fffff", "ff800000", "7fc00000"),
+        ("F16", "7bff", "fc00", "7e00"),
+        ("BF16", "7f7f", "ff80", "7fc0"),
+        ("I32", "7fffffff", None, None),
+    ],
+)
+def test_numbers_that_are_not_finite(dtype: str, largest: str, infinity: str | None, nan: str | None) -> None:
+    numbers = {"a": largest, "b": infinity, "c": nan}
+    header, data = '"__metadata__":{"dtype":"F32"}', b""
+    for name, bits in numbers.items():
+        if bits is not None:
+            value = bytes.fromhex(bits)[::-1]
+            offsets = [len(data), len(data) + len(value)]
+            header += f',"{name}":{{"dtype":"{dtype}","shape":[1],"data_offsets":{offsets}}}'
+            data += value
+    text = f"{{{header}}}".encode()
+    assert not_finite(len(text).to_bytes(8, "little") + text + data) == ([] if infinity is None else ["b", "c"])

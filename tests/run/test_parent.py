@@ -161,6 +161,47 @@ def test_an_adapter_of_another_base_model_is_refused(write: Callable[..., Path],
         prepare(run_of(start=folder), needs_training_tasks=True)
 
 
+def test_a_start_that_the_samplers_cannot_serve_is_refused_before_they_start(
+    write: Callable[..., Path], run_of: Callable[..., Any], values: dict[str, Any]
+) -> None:
+    folder = write()
+    (folder / "manifest.json").unlink()
+    (folder / "adapter" / "adapter_config.json").write_text(json.dumps(CONFIG | {"init_lora_weights": "pissa"}))
+    values["sampler"] = {"kind": "vllm", "max_completion_tokens": 8}
+    with pytest.raises(UsageError, match=r"start=.*: init_lora_weights=pissa changes the base model"):
+        prepare(run_of(start=folder), needs_training_tasks=True)
+
+
+def test_a_start_that_is_gone_is_reported_with_the_task_files(
+    run_of: Callable[..., Any], values: dict[str, Any], tmp_path: Path
+) -> None:
+    values["data"]["train"] = str(tmp_path / "missing.jsonl")
+    with pytest.raises(UsageError) as refused:
+        prepare(run_of(start=tmp_path / "gone"), needs_training_tasks=True)
+    start, task_file = refused.value.problems
+    gone = tmp_path / "gone"
+    assert start == f"start={gone}: {gone} does not exist; name a run folder or an adapter folder"
+    assert "missing.jsonl" in task_file
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", '{"step": 1, "policy": "none"}\n'),
+        ("manifest.json", "[]"),
+        ("manifest.json", '{"base_model": {"fingerprint": 7}}'),
+        ("retention.json", '{"stages": [{"name": "sums"}]}'),
+    ],
+)
+def test_a_damaged_file_of_the_parents_run_is_named(
+    write: Callable[..., Path], run_of: Callable[..., Any], name: str, content: str
+) -> None:
+    folder = write()
+    (folder / name).write_text(content)
+    with pytest.raises(ModelError, match=rf"{folder / name} is damaged, or rft did not write it; copy the run"):
+        read_parent(run_of(start=folder))
+
+
 def test_a_resumed_run_needs_its_parent_no_more(
     write: Callable[..., Path], run_of: Callable[..., Any], tmp_path: Path
 ) -> None:

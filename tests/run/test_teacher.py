@@ -15,6 +15,7 @@ import safetensors.numpy
 from rich.console import Console
 
 from rft.config import RunConfig
+from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import ModelError, UsageError
 from rft.models.base_model import EMBEDDED_MODELS, fingerprint
 from rft.models.weight_files import read_weights
@@ -162,7 +163,7 @@ def test_other_special_tokens_are_refused_but_padding_may_differ(
 
 def test_all_problems_of_a_teacher_are_told_together(run_of: Callable[..., RunConfig]) -> None:
     problem = refused(run_of(path="/no/model", adapter="/no/adapter"))
-    assert "/no/adapter does not exist" in problem
+    assert "teacher.adapter=/no/adapter: /no/adapter does not exist" in problem
     assert "teacher.path=/no/model: no folder at /no/model" in problem
 
 
@@ -172,6 +173,20 @@ def test_an_adapter_of_another_model_is_refused(run_of: Callable[..., RunConfig]
     problem = refused(run_of(adapter=adapter))
     assert problem.startswith(f"teacher.adapter={adapter}: it was trained on a base model with the fingerprint other")
     assert problem.endswith("give its base model in teacher.path")
+
+
+def test_an_adapter_that_vllm_serves_only_merged_is_merged(run_of: Callable[..., RunConfig], adapter: Path) -> None:
+    (adapter / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4, "use_dora": True}))
+    run = run_of(adapter=adapter)
+    vllm = VllmSamplerConfig(max_completion_tokens=8)
+    run = run.model_copy(update={"sampler": vllm})
+    teacher = prepare(run, needs_training_tasks=True).teacher
+    assert teacher is not None
+    assert teacher.sampler(run, on_gpu=True).serving({}, "bfloat16") == "merged"
+    as_adapter = run.model_copy(update={"sampler": vllm.model_copy(update={"serve": "adapter"})})
+    assert refused(as_adapter) == (
+        f"teacher.adapter={adapter}: use_dora: vLLM does not serve DoRA as an adapter; use sampler.serve=merged"
+    )
 
 
 def test_another_chat_template_is_worth_a_warning(

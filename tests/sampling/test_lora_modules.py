@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rft.errors import SyncError
-from rft.sampling.lora_modules import adapter_problems, refuse, scaling_of, some, unmatched_problem
+from rft.models.served_adapters import adapter_problems
+from rft.sampling.lora_modules import refuse, scaling_of, some, unmatched_problem
 from rft.types import Adapter, Policy
 
 PLAIN: dict[str, Any] = {"r": 8, "lora_alpha": 16}

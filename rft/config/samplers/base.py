@@ -111,6 +111,22 @@ class SamplerConfig(Section):
         """
         return []
 
+    def adapter_problems(self, adapter: Mapping[str, Any]) -> list[str]:
+        """Return the reasons why the engine cannot serve a trained adapter, one sentence each.
+
+        Args:
+            adapter: PEFT's `adapter_config.json`.
+        """
+        return []
+
+    def suited_to(self, adapter: Mapping[str, Any]) -> Self:
+        """Return these settings, with the default of serving that a trained adapter needs.
+
+        Args:
+            adapter: PEFT's `adapter_config.json`.
+        """
+        return self
+
     def serving(
         self, model: Mapping[str, Any], dtype: str, *, needs_merge: bool = False
     ) -> Literal["adapter", "merged"]:

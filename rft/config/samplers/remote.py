@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -10,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from rft.config.adapters import AdapterConfig
 from rft.config.fields import AbsoluteFolder, Positive, PositiveSeconds
 from rft.config.samplers.base import ModelSamplerConfig
+from rft.models import served_adapters
 
 
 def _http(value: str) -> str:
@@ -47,6 +49,10 @@ class RemoteSamplerConfig(ModelSamplerConfig):
     def gpus_spanned(self) -> int:
         """Number of GPUs that one engine spans: 0, since the server has its own."""
         return 0
+
+    def adapter_problems(self, adapter: Mapping[str, Any]) -> list[str]:
+        """Refuse adapters that must be merged. The rank that the server serves is its own setting."""
+        return served_adapters.adapter_problems(adapter, merged=False, max_rank=None)
 
     def problems(self, *, adapter: AdapterConfig, staleness: int) -> list[str]:
         """Refuse whole models, which the server cannot load, and several clients of one server."""

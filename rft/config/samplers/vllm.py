@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from rft.config.adapters import AdapterConfig
 from rft.config.samplers.base import ModelSamplerConfig
+from rft.models import served_adapters
 from rft.models.architectures import serving_problems, tried
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -114,6 +115,16 @@ class VllmSamplerConfig(ModelSamplerConfig):
     def model_problems(self, model: Mapping[str, Any], *, with_adapter: bool) -> list[str]:
         """Refuse architectures that vLLM lacks, or for which it serves no adapters."""
         return serving_problems(model, self.serve, with_adapter=with_adapter)
+
+    def adapter_problems(self, adapter: Mapping[str, Any]) -> list[str]:
+        """Refuse adapters that change more than linear layers, or have too high a rank, unless they are merged."""
+        max_rank = self.max_served_rank
+        return served_adapters.adapter_problems(adapter, merged=self.serve != "adapter", max_rank=max_rank)
+
+    def suited_to(self, adapter: Mapping[str, Any]) -> Self:
+        """Merge an adapter that vLLM does not serve beside the base model."""
+        is_served = not served_adapters.adapter_problems(adapter, merged=False, max_rank=self.max_served_rank)
+        return self if is_served or self.serve is not None else self.model_copy(update={"serve": "merged"})
 
     def serving(
         self, model: Mapping[str, Any], dtype: str, *, needs_merge: bool = False
