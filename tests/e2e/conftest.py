@@ -299,6 +299,22 @@ def rft_here(
     return call
 
 
+def _rft_in_process(*words: str, cwd: Path, output_dir: str = "run") -> Run:
+    from tests.fake_ray import run_command
+
+    code, output = run_command(*words, cwd=cwd)
+    return Run(code=code, output=output, orphans=[], folder=cwd / output_dir)
+
+
+@pytest.fixture(scope="module", params=["one process", pytest.param("processes", marks=pytest.mark.full)])
+def rft_either_way(request: pytest.FixtureRequest) -> Callable[..., Run]:
+    """Like `rft`, or the same in this process: a real learner and the engine of Transformers, without Ray and vLLM.
+
+    `trained` shows that the processes of a run work together.
+    """
+    return _rft_in_process if request.param == "one process" else _rft
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with held-out tasks: the first of the embedded files."""
@@ -315,3 +331,18 @@ def three_steps() -> tuple[str, ...]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three steps on the embedded model, with everything real."""
     return _rft("train", *THREE_STEPS, "output_dir=run", cwd=_write_tasks(tmp_path_factory.mktemp("trained")))
+
+
+@pytest.fixture(scope="session")
+def trained_in_process(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same steps in this process."""
+    return _rft_in_process(
+        "train", *THREE_STEPS, "output_dir=run", cwd=_write_tasks(tmp_path_factory.mktemp("trained"))
+    )
+
+
+@pytest.fixture
+def trained_either_way(rft_either_way: Callable[..., Run], request: pytest.FixtureRequest) -> Run:
+    """`trained`, or `trained_in_process`, for commands by `rft_either_way`."""
+    run: Run = request.getfixturevalue("trained" if rft_either_way is _rft else "trained_in_process")
+    return run

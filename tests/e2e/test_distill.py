@@ -32,13 +32,13 @@ WORDS = (
 
 
 def test_a_teacher_scores_what_the_student_samples(
-    tmp_path: Path, rft: Callable[..., Any], make_peft_model: Callable[..., Any]
+    tmp_path: Path, rft_either_way: Callable[..., Any], make_peft_model: Callable[..., Any]
 ) -> None:
     import torch
 
     expert = make_peft_model(seed=1)
     expert.save_pretrained(tmp_path / "expert")
-    done = rft("train", *WORDS, "output_dir=run", cwd=tmp_path)
+    done = rft_either_way("train", *WORDS, "output_dir=run", cwd=tmp_path)
     assert (done.code, done.orphans) == (0, [])
     lines = read_metrics(done.folder)
     assert [line["drops"] for line in lines] == [{}, {}, {}]

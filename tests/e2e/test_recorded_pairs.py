@@ -17,12 +17,12 @@ pytestmark = pytest.mark.e2e
 TASKS = Path(__file__).parents[2] / "rft" / "embedded" / "tasks" / "chain_sum"
 
 
-def test_a_run_on_recorded_pairs(tmp_path: Path, rft: Callable[..., Any]) -> None:
+def test_a_run_on_recorded_pairs(tmp_path: Path, rft_either_way: Callable[..., Any]) -> None:
     rows = [json.loads(line) for line in (TASKS / "train.jsonl").read_text().splitlines()[:8]]
     pairs = [row | {"chosen": row["answer"], "rejected": f"{row['answer']}0"} for row in rows]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     (tmp_path / "test.jsonl").write_text("".join((TASKS / "test.jsonl").read_text().splitlines(keepends=True)[:4]))
-    done = rft(
+    done = rft_either_way(
         "train",
         *("experiment=quickstart", "learner=dpo", "learner.pairs=recorded", "sampler=transformers", "logging=none"),
         *("data.train=pairs.jsonl", "data.test=test.jsonl", "loop.prompts_per_step=4", "loop.steps=3"),

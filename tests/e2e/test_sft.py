@@ -30,7 +30,7 @@ WORDS = (
 )
 
 
-def test_a_run_on_demonstrations(tmp_path: Path, rft: Callable[..., Any]) -> None:
+def test_a_run_on_demonstrations(tmp_path: Path, rft_either_way: Callable[..., Any]) -> None:
     rows = [json.loads(line) for line in (TASKS / "train.jsonl").read_text().splitlines()[:32]]
     answers = [row["answer"] for row in rows]
     answers[5] = "wrong"
@@ -40,7 +40,7 @@ def test_a_run_on_demonstrations(tmp_path: Path, rft: Callable[..., Any]) -> Non
     for split in ("test", "validation"):
         lines = (TASKS / f"{split}.jsonl").read_text().splitlines(keepends=True)[:6]
         (tmp_path / f"{split}.jsonl").write_text("".join(lines))
-    done = rft("train", *WORDS, "output_dir=run", cwd=tmp_path)
+    done = rft_either_way("train", *WORDS, "output_dir=run", cwd=tmp_path)
     assert (done.code, done.orphans) == (0, [])
     assert "1 of 32 demonstrations score below" in done.output
     assert "demonstrations.jsonl:6 (" in done.output

@@ -25,10 +25,11 @@ GO_ON = (
 
 
 def test_a_run_goes_on_from_the_adapter_of_another(
-    trained: Any, three_steps: tuple[str, ...], rft: Callable[..., Any]
+    trained_either_way: Any, three_steps: tuple[str, ...], rft_either_way: Callable[..., Any]
 ) -> None:
+    trained = trained_either_way
     words = (*three_steps, *GO_ON, f"start={trained.folder}", "output_dir=on")
-    done = rft("train", *words, cwd=trained.folder.parent, output_dir="on")
+    done = rft_either_way("train", *words, cwd=trained.folder.parent, output_dir="on")
     assert (done.code, done.orphans) == (0, [])
     end = read_metrics(trained.folder)[-1]["policy"]["fingerprint"]
     before, step = read_metrics(done.folder)
@@ -48,10 +49,11 @@ def test_a_run_goes_on_from_the_adapter_of_another(
 
 @pytest.mark.parametrize("mode", ["stack", pytest.param("merge", marks=pytest.mark.full)])
 def test_a_run_trains_a_new_adapter_on_top_of_another(
-    trained: Any, three_steps: tuple[str, ...], rft: Callable[..., Any], mode: str
+    trained_either_way: Any, three_steps: tuple[str, ...], rft_either_way: Callable[..., Any], mode: str
 ) -> None:
+    trained = trained_either_way
     words = (*three_steps, *GO_ON, f"start={trained.folder}", f"start_mode={mode}", f"output_dir={mode}")
-    done = rft("train", *words, "learner.adapter.rank=4", cwd=trained.folder.parent, output_dir=mode)
+    done = rft_either_way("train", *words, "learner.adapter.rank=4", cwd=trained.folder.parent, output_dir=mode)
     assert (done.code, done.orphans) == (0, [])
     _, step = read_metrics(done.folder)
     assert step["metrics"]["sync/proved"] == 1.0

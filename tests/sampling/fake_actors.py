@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
@@ -31,18 +33,28 @@ class FakeReference:
             raise ObjectLostError("0" * 56, None, "")
         return self._weights
 
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.sleep(0, self.get()).__await__()
+
 
 class FakeActor:
-    """A sampler's actor, as Ray presents it."""
+    """An actor, as Ray presents it."""
 
-    def __init__(self, actor: SamplerActor) -> None:
+    thread: ThreadPoolExecutor | None = None
+    """Runs its blocking methods."""
+
+    def __init__(self, actor: Any) -> None:
         self.actor = actor
         self.is_frozen = False
         self._dead = asyncio.Event()
 
+    async def started(self) -> Any:
+        """The object behind it, once that is there."""
+        return self.actor
+
     @property
     def engine(self) -> Any:
-        """Its engine."""
+        """The engine of a sampler's actor."""
         return self.actor._engine
 
     def __getattr__(self, name: str) -> FakeMethod:
@@ -87,7 +99,10 @@ class FakeMethod:
 
     async def _call(self, arguments: tuple[Any, ...]) -> Any:
         fetched = [one.get() if isinstance(one, FakeReference) else one for one in arguments]
-        return await getattr(self._owner.actor, self._name)(*fetched)
+        method = getattr(await self._owner.started(), self._name)
+        if inspect.iscoroutinefunction(method):
+            return await method(*fetched)
+        return await asyncio.get_running_loop().run_in_executor(self._owner.thread, method, *fetched)
 
     async def _messages(self, *arguments: Any) -> AsyncIterator[Awaitable[list[Rollout]]]:
         messages = self._owner.actor.sample(*arguments)

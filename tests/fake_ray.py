@@ -1,0 +1,146 @@
+"""A stand-in for Ray: the samplers and the learner of a run are objects of this process, with real libraries.
+
+Each start of Ray imports vLLM, Transformers and TRL anew in every process of a run; here all runs of a test process
+share these imports. Arguments of an actor are pickled, as by Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import asynccontextmanager, chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+
+from rft.cli import main
+from rft.cluster import Workplace, device_here, this_machine
+from rft.cluster.workplace import _num_processes, _shared
+from rft.sampling.actor import SamplerActor
+from tests.sampling.fake_actors import FakeActor, FakeReference
+
+NO_OPTIONS: dict[str, Any] = {}
+_ONE_BUILDS = threading.Lock()
+"""Held while an actor builds its engine or learner: Transformers changes global state while it loads a model."""
+
+
+class FakeRay:
+    """The functions of `ray` with which rft starts actors, and stores weights."""
+
+    put = FakeReference
+
+    def remote(self, kind: type) -> FakeActorClass:
+        """Return the class of an actor."""
+        return FakeActorClass(kind)
+
+    def kill(self, actor: FakeActor) -> None:
+        """End an actor."""
+        actor.die()
+
+
+class FakeActorClass:
+    """The class of an actor, as `ray.remote` returns it."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def options(self, **_: Any) -> FakeActorClass:
+        """Ignore the places of processes."""
+        return self
+
+    def remote(self, *arguments: Any) -> FakeActor:
+        """Start an actor."""
+        return StartingActor(self._kind, cloudpickle.dumps(arguments))
+
+
+class StartingActor(FakeActor):
+    """An actor whose constructor runs in a thread of its own, which also runs its blocking methods."""
+
+    def __init__(self, kind: type, arguments: bytes) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=kind.__name__)
+        self._made: Future[Any] = self.thread.submit(_make, kind, arguments)
+        super().__init__(None)
+
+    async def started(self) -> Any:
+        """The object behind it, once it is made."""
+        self.actor = await asyncio.wrap_future(self._made)
+        return self.actor
+
+    def die(self) -> None:
+        """End the thread."""
+        super().die()
+        self.thread.shutdown(wait=False)
+
+
+def _make(kind: type, arguments: bytes) -> Any:
+    with _ONE_BUILDS:
+        actor = kind(*cloudpickle.loads(arguments))
+        if isinstance(actor, SamplerActor) and actor._building is not None:
+            wait([actor._building])
+        return actor
+
+
+@asynccontextmanager
+async def workplace_here(
+    config: Any, *, model: Path, teacher: Sequence[Any] | None = None, part: Any = "all", parallel: int = 1, **_: Any
+) -> AsyncIterator[Workplace]:
+    """Yield the places of a run in this process, with one thread for each engine and learner."""
+    numbers = _num_processes(config, part)
+    shares = _shared(config, [this_machine(sum(numbers))], parallel=parallel, part=part)
+    samplers, ranks, models, teachers = ((NO_OPTIONS,) * number for number in numbers)
+    yield Workplace(
+        shares=replace(shares, sampler_threads=1, learner_threads=1),
+        model=model,
+        sampler_options=samplers,
+        learner_options=ranks,
+        mirrors=(None,) * len(ranks),
+        device=device_here(0),
+        grader_options=models,
+        teacher_model=teacher[0] if teacher else None,
+        teacher_options=teachers,
+    )
+
+
+@asynccontextmanager
+async def _session(*_: Any, **__: Any) -> AsyncIterator[str]:
+    yield "fake"
+
+
+def run_command(*words: str, cwd: Path) -> tuple[int, str]:
+    """Run a command of rft in this process, with the engine of Transformers; return its exit code and its output."""
+    output = io.StringIO()
+    with (
+        without_ray(),
+        chdir(cwd),
+        redirect_stdout(output),
+        redirect_stderr(output),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(SystemExit) as caught,
+    ):
+        patch.setattr(sys, "argv", ["rft"])
+        main(words if any(word.startswith("sampler=") for word in words) else [*words, "sampler=transformers"])
+    print(output.getvalue())  # pytest shows it when the test fails
+    assert isinstance(caught.value.code, int)
+    return caught.value.code, output.getvalue()
+
+
+@contextmanager
+def without_ray() -> Iterator[None]:
+    """Let commands of this process run their samplers and learners in it during the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("rft.sampling.engines", "rft.learning.remote"):
+            patch.setattr(f"{module}.ray", FakeRay())
+        for module in ("rft.run.parts", "rft.sweep.shared_engines"):
+            patch.setattr(f"{module}.workplace", workplace_here)
+        for module in ("rft.api.train", "rft.api.evaluate"):
+            patch.setattr(f"{module}.ray_ahead_for", nullcontext)
+        patch.setattr("rft.sweep.host.ray_session", _session)
+        patch.setattr("rft.sweep.host.starts_ray", lambda _: True)
+        yield
