@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from rft.data.demonstration_records import Demonstration, TokenRow
 from rft.data.mixture import MixedTasks
 from rft.data.order import ShuffledTasks
-from rft.data.rendering import Renderer
+from rft.data.rendering import Renderer, TemplateRefusal
 from rft.types import Task
 
 NUM_SHOWN = 3
@@ -35,12 +35,26 @@ class RowRenderer:
     """Tokens that end a completion."""
     eos_id: int
     """Ends an answer after which the template writes no end token."""
+    unknown_id: int | None = None
+    """Stands for a text that the tokenizer lacks; None if it lacks none."""
+
+    @classmethod
+    def of(cls, renderer: Renderer, tokenizer: Any, end_ids: frozenset[int]) -> Self:
+        """Return the renderer for a tokenizer and its tokens that end a completion, of which there is at least one."""
+        eos_id, unknown_id = tokenizer.eos_token_id, tokenizer.unk_token_id
+        return cls(
+            renderer=renderer,
+            end_ids=end_ids,
+            eos_id=min(end_ids) if eos_id is None else eos_id,
+            unknown_id=None if unknown_id in end_ids else unknown_id,  # GPT-2 names its end token
+        )
 
     def rows(self, demonstration: Demonstration) -> list[TokenRow]:
         """Return the rows of a demonstration.
 
         Raises:
-            TemplateRefusal: The chat template refuses the chat, or writes the answer differently after the prompt.
+            TemplateRefusal: The chat template refuses the chat, or writes the answer differently after the prompt; or
+                the tokenizer lacks a character of an answer.
         """
         rows: list[TokenRow] = []
         ids: list[int] = []
@@ -55,6 +69,9 @@ class RowRenderer:
                 continue
             prompt = list(self.renderer.render(replace(demonstration, messages=demonstration.chat[:index])))
             answer = self._ended(self.renderer.render_answer(demonstration, index))
+            if self.unknown_id in answer:
+                why = "an answer has characters that the tokenizer lacks, so it would train the token for unknown text"
+                raise TemplateRefusal(demonstration, f"{why}; replace them, or remove the row")
             if prompt[: len(ids)] != ids:
                 finish()
                 ids, trained = [], []

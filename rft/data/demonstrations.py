@@ -38,7 +38,8 @@ def to_demonstration(
         raise BadRow('the weight of every assistant\'s message is 0, so nothing is trained; set "weight" to 1 on one')
     for index, message in enumerate(chat):
         if trained[index] and not message["content"].strip() and not message.get("tool_calls"):
-            raise BadRow(f'"messages"[{index}]: the assistant\'s message has no text; remove the row')
+            place = '"completion"' if "completion" in content else f'"messages"[{index}]: the assistant\'s message'
+            raise BadRow(f"{place} has no text; remove the row")
     item = {name: value for name, value in content.items() if name not in _OF_THE_CHAT}
     whole = with_system(chat, system)
     return Demonstration(
@@ -77,6 +78,8 @@ def _chat(content: Mapping[str, Any], format: str) -> tuple[Message, ...]:
         raise BadRow(
             f"\"{column}\" ends with the {chat[-1]['role']}'s message; a demonstration ends with the assistant's answer"
         )
+    if len(chat) == 1:
+        raise BadRow(f'"{column}" has only the assistant\'s message; a demonstration needs a prompt before it')
     to_messages([*chat[:-1]], column=column)  # what comes before must be a prompt
     return chat
 

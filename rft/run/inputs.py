@@ -390,6 +390,5 @@ def _row_renderer(inputs: Inputs, renderer: Renderer) -> TrainingRows | None:
     end_ids = stops.adding(config.sampler.stop_strings, inputs.tokenizer).ids
     if not end_ids:
         raise ModelError("base model", ["it has no end token (eos_token), so an answer would never end; set one"])
-    eos_id = inputs.tokenizer.eos_token_id
-    rows = RowRenderer(renderer=renderer, end_ids=end_ids, eos_id=min(end_ids) if eos_id is None else eos_id)
+    rows = RowRenderer.of(renderer, inputs.tokenizer, end_ids)
     return PairRenderer(rows=rows) if config.learner.takes == "preferences" else rows

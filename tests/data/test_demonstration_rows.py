@@ -40,7 +40,7 @@ class Rendered:
         self.renderer = Renderer(self.tokenizer, format=format)
         self.format = format
         end = self.tokenizer.convert_tokens_to_ids("<|end|>")
-        self.rows = RowRenderer(renderer=self.renderer, end_ids=frozenset({end}), eos_id=end)
+        self.rows = RowRenderer.of(self.renderer, self.tokenizer, frozenset({end}))
 
     def demonstration(self, content: Any) -> Demonstration:
         return to_demonstration(content, split=Split.TRAIN, system=None, where="rows.jsonl:1", format=self.format)
@@ -61,6 +61,12 @@ def chat(tiny_model: Path) -> Rendered:
 
 def test_the_answer_is_trained_up_to_its_end_token(chat: Rendered) -> None:
     assert chat.texts(SUM) == [("<|user|>1+2<|end|><|assistant|>3<|end|>", "______3<|end|>")]
+
+
+def test_an_answer_that_the_tokenizer_cannot_write_is_refused(chat: Rendered) -> None:
+    with pytest.raises(TemplateRefusal, match=r"rows.jsonl:1: an answer has characters that the tokenizer lacks"):
+        chat.texts({"prompt": "1+2", "completion": "\N{BELL}"})
+    assert chat.texts({"prompt": "\N{BELL}", "completion": "3"})[0][1].endswith("_3<|end|>")  # a prompt may have some
 
 
 @pytest.mark.parametrize("completion", ["3", [{"role": "assistant", "content": "3"}]])

@@ -47,11 +47,12 @@ def test_two_answers_to_one_prompt_are_two_demonstrations() -> None:
     [
         ({"prompt": "1+2"}, 'no "completion": a demonstration needs what the model should answer'),
         ({"messages": [USER]}, "\"messages\" ends with the user's message; a demonstration ends with the assistant's"),
-        ({"messages": [ANSWER]}, "empty"),
+        ({"messages": [ANSWER]}, "needs a prompt before it"),
         ({"messages": [USER, ANSWER | {"weight": 2}]}, r'"messages"\[1\]\.weight must be 0 or 1, not 2'),
         ({"messages": [USER | {"weight": 1}, ANSWER]}, "only the assistant's messages are trained"),
         ({"messages": [USER, ANSWER | {"weight": 0}]}, "so nothing is trained"),
         ({"messages": [USER, {"role": "assistant", "content": " "}]}, "has no text; remove the row"),
+        ({"prompt": "1+2", "completion": " "}, '"completion" has no text; remove the row'),
         ({"prompt": "1+2", "completion": 3}, '"completion" must be a string, not a number'),
         ({"completion": "3"}, 'neither "messages" nor "prompt"'),
     ],
