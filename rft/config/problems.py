@@ -317,10 +317,12 @@ def _measurement_problems(run: RunConfig) -> list[str]:
 
 
 def _graders_of_run_problems(run: RunConfig) -> list[str]:
-    """Return the problems of a run's graders. A run with a teacher needs none if it measures no held-out tasks."""
+    """Return the problems of a run's graders. A run that learns without rewards and measures nothing needs none."""
     held_out = sources(run.data, "validation") or sources(run.data, "test")
     is_measured = held_out or run.data.validation_share or run.loop.pass_rate
-    if run.learner.has_teacher and not run.graders and not is_measured and run.evaluation.metric == "reward":
+    learns_from_rewards = run.learner.takes == "groups" and not run.learner.has_teacher
+    is_graded = learns_from_rewards or is_measured or run.data.check_demonstrations
+    if not run.graders and not is_graded and run.evaluation.metric == "reward":
         return []
     return _grader_problems(run.graders, run.evaluation.metric)
 

@@ -32,10 +32,13 @@ def family_sources(config: RunConfig | EvaluateConfig, *, needs_training_tasks: 
     return sources
 
 
-def first_tasks(tasks: TaskSets) -> list[Task]:
-    """Return the first task of each family; without families, the first task that is trained or measured on."""
+def first_tasks(config: RunConfig | EvaluateConfig, tasks: TaskSets) -> list[Task]:
+    """Return the first task of each family that graders score; without families, the first of all."""
+    grades_training = isinstance(config, RunConfig) and (
+        config.data.check_demonstrations or (config.learner.takes == "groups" and not config.learner.has_teacher)
+    )
     first: dict[str, Task] = {}
-    for task in [*tasks.train, *tasks.validation, *tasks.test]:
+    for task in [*(tasks.train if grades_training else ()), *tasks.validation, *tasks.test]:
         first.setdefault(task.family, task)
     return list(first.values())
 

@@ -189,7 +189,7 @@ def _try_on_first_tasks(
     problems: list[str],
 ) -> None:
     """Try graders on the first task of each family that they score; collect their problems."""
-    for task in first_tasks(tasks):
+    for task in first_tasks(config, tasks):
         if own := [grader for grader in graders if grader.name in graders_of(config, task)]:
             collect(problems, partial(try_graders, own, task))
 

@@ -48,6 +48,14 @@ def test_patience_needs_measurements_during_the_run() -> None:
     assert load("evaluation.patience=3").evaluation.patience == 3
 
 
+def test_graders_are_optional_if_nothing_is_graded() -> None:
+    unmeasured = ("~graders.correct", "data.test=null", "data.validation=null")
+    assert load(*unmeasured).graders == {}
+    for word in ("data.validation_share=0.1", "data.check_demonstrations=true"):
+        (problem,) = problems(*unmeasured, word)
+        assert problem.startswith("graders is empty")
+
+
 def test_only_demonstrations_can_be_checked() -> None:
     with pytest.raises(ConfigError, match="learner=grpo does not learn from demonstrations"):
         load_training(["experiment=quickstart", "data.check_demonstrations=true"], "/nowhere")

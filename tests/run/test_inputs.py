@@ -176,6 +176,20 @@ def test_a_check_reports_faults_of_graders_together_with_other_problems(
     ]
 
 
+def test_a_check_tries_graders_on_demonstrations_only_if_they_are_graded(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "train.jsonl").write_text('{"prompt": "1+1=", "completion": "2"}\n')
+    values["data"]["test"] = write(tmp_path / "test.jsonl", "1+2=")
+    values |= {"learner": {"kind": "sft"}, "sampler": {"kind": "vllm", "max_completion_tokens": 5}}
+    values["loop"] = {"prompts_per_step": 1}
+    rows = plan_training(RunConfig.model_validate(values), Console(quiet=True)).rows
+    assert rows["grader correct"] == f"1 for the reference, 0 for nothing ({tmp_path / 'test.jsonl'}:1)"
+    values["data"]["check_demonstrations"] = True
+    with pytest.raises(UsageError, match=r"train.jsonl:1: grader error: LookupError: .* has no column 'answer'"):
+        plan_training(RunConfig.model_validate(values), Console(quiet=True))
+
+
 def test_models_of_graders_that_cannot_be_read(values: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"max_position_embeddings": 64}')
