@@ -12,14 +12,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from rft.cluster.head_check import check_alive
-from rft.errors import ClusterError, RayLost
+from rft.errors import ClusterError, LearnerLost, RayLost, SamplersLost
 from rft.waiting import in_thread
 
 SILENCE_S = 20.0
 """Seconds that a process may be silent. After 60 s without its head, Ray ends this process."""
 POLL_S = 2.0
+FAREWELL_S = 5.0
+"""Seconds after the loss of an actor in which the raylet may turn out to have ended. It ends its workers first."""
 BLOCKED_S = 15.0
 """Seconds after a loss in which the event loop must react; otherwise the process ends without a summary."""
 
@@ -105,7 +108,9 @@ async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
         if losses and task.uncancel() <= 0:
             raise losses[0] from None
         raise
-    except Exception as error:  # a part has noticed the loss, too
+    except Exception as error:  # a part has noticed the loss, too, perhaps first
+        if not losses and isinstance(error, LearnerLost | SamplersLost):
+            await _until_cancelled(task, losses)
         if losses:
             raise losses[0] from error
         raise
@@ -113,6 +118,15 @@ async def watched(processes: Sequence[RayProcess]) -> AsyncIterator[None]:
         is_over = True
         is_heard.set()
         watcher.stop()
+
+
+async def _until_cancelled(task: asyncio.Task[Any], losses: Sequence[RayLost]) -> None:
+    """Wait up to `FAREWELL_S` for a loss, which cancels the task."""
+    try:
+        await asyncio.sleep(FAREWELL_S)
+    except asyncio.CancelledError:
+        if not losses or task.uncancel() > 0:
+            raise
 
 
 class Watcher:

@@ -12,7 +12,7 @@ import pytest
 
 from rft.cluster import watch
 from rft.cluster.watch import RayProcess, watched
-from rft.errors import ClusterError, LearnError, RayLost
+from rft.errors import ClusterError, LearnerLost, LearnError, RayLost, SamplersLost
 
 HEAD = RayProcess(name="Ray head", address="10.0.0.1:6379")
 
@@ -123,6 +123,35 @@ def test_an_error_that_follows_from_the_loss_names_the_loss(own: tuple[RayProces
     with pytest.raises(RayLost, match="the raylet") as caught:
         asyncio.run(asyncio.wait_for(job(), 60))
     assert str(caught.value.__cause__) == "the learner is gone"
+
+
+@pytest.mark.parametrize("loss", [LearnerLost, SamplersLost])
+def test_a_raylet_that_ends_its_workers_before_itself_is_the_cause(
+    own: tuple[RayProcess, subprocess.Popen[bytes]], loss: type[Exception]
+) -> None:
+    raylet, process = own
+
+    async def job() -> None:
+        async with watched([raylet]):
+            asyncio.get_running_loop().call_later(0.05, process.kill)
+            raise loss("its process ended")
+
+    with pytest.raises(RayLost, match="the raylet") as caught:
+        asyncio.run(asyncio.wait_for(job(), 60))
+    assert str(caught.value.__cause__) == "its process ended"
+
+
+def test_an_actor_that_is_lost_alone_is_the_cause(
+    own: tuple[RayProcess, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "FAREWELL_S", 0.05)
+
+    async def job() -> None:
+        async with watched([own[0]]):
+            raise LearnerLost("its process ended")
+
+    with pytest.raises(LearnerLost, match="its process ended"):
+        asyncio.run(job())
 
 
 def test_an_error_of_another_cause_passes(own: tuple[RayProcess, subprocess.Popen[bytes]]) -> None:

@@ -1,6 +1,6 @@
 """Asks the raylet to end while a learner takes a step on a batch; ends with the exit code of the loss.
 
-python -m tests.sampling.lost_raylet_program <empty folder>
+python -m tests.sampling.lost_raylet_program <empty folder> <learner.max_restarts>
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rft.learning.spec import LearnerSpec
 from rft.run.recovery import RecoveringLearner
 from tests.conftest import _group, _learner_spec
 
-FOLDER = Path(sys.argv[1])
+FOLDER, MAX_RESTARTS = Path(sys.argv[1]), int(sys.argv[2])
 BEGUN = FOLDER / "the step has begun"
 IDS = tuple(range(20_000))
 """Token ids of a completion that is larger than an argument that Ray sends inside a call."""
@@ -48,7 +48,9 @@ async def build(_: Path | None) -> remote.RemoteLearner:
 
 async def main() -> None:
     async with ray_session(LocalClusterConfig(), num_processes=1):
-        learner = RecoveringLearner(await build(None), build=build, folder=FOLDER, max_restarts=2, emit=print)
+        learner = RecoveringLearner(
+            await build(None), build=build, folder=FOLDER, max_restarts=MAX_RESTARTS, emit=print
+        )
         await learner.start()
         group = _group([1.0, 0.5], completion_ids=IDS, logprobs=tuple(map(float, IDS)))
         step = asyncio.create_task(learner.learn([group]))

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300
 
 
-def test_a_raylet_that_ends_during_a_step(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.sampling.lost_raylet_program", str(tmp_path)]
+@pytest.mark.parametrize("max_restarts", [2, pytest.param(0, marks=pytest.mark.full)])
+def test_a_raylet_that_ends_during_a_step(tmp_path: Path, max_restarts: int) -> None:
+    command = [sys.executable, "-m", "tests.sampling.lost_raylet_program", str(tmp_path), str(max_restarts)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 69, done.stderr
     assert "has ended while the run was under way; continue from the last checkpoint with resume=" in done.stdout
