@@ -13,6 +13,7 @@ from rft.errors import InstallError
 EXTRA_OF: Mapping[str, str] = {
     "accelerate": "train",
     "datasets": "data",
+    "gguf": "gguf",
     "matplotlib": "plots",
     "mlflow": "mlflow",
     "optuna": "train",

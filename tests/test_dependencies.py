@@ -30,7 +30,7 @@ COMES_WITH = {
     "tokenizers": "transformers",
 }
 """Packages that a declared one must bring."""
-NOT_LOCKED = {"cuda", "mlflow", "trackio", "wandb"}
+NOT_LOCKED = {"cuda", "gguf", "mlflow", "trackio", "wandb"}
 """Extras that `make install` leaves out on a CPU."""
 
 

@@ -48,7 +48,7 @@ class SampleOptions:
     adapter: str | os.PathLike[str] | None = None
     """A run folder or an adapter folder."""
     model: str | os.PathLike[str] | None = None
-    """The base model: a folder, a hub id or `embedded:tiny`."""
+    """The base model: a folder, a hub id, `package:<Python package>` or `embedded:tiny`."""
     system: str | None = None
     """A system message."""
     shots: str | os.PathLike[str] | None = None
@@ -97,7 +97,8 @@ def sample(
     Args:
         prompt: The user's message.
         adapter: A run folder or an adapter folder, such as `run.adapter`.
-        model: The base model: a folder, a hub id or `embedded:tiny`. By default, that of the adapter.
+        model: The base model: a folder, a hub id, `package:<Python package>` or `embedded:tiny`. By default, that of
+            the adapter.
         system: A system message; an empty text gives none.
         shots: A run folder whose worked examples (`data.shots`) precede the prompt; an empty text gives none.
         chat_template: A file with a Jinja chat template.

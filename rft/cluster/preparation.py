@@ -25,6 +25,7 @@ from rft.config import EvaluateConfig, RunConfig
 from rft.config.clusters import AttachClusterConfig
 from rft.errors import ClusterError, ConfigError
 from rft.memory import Device
+from rft.models.package_models import PREFIX
 from rft.waiting import blocking
 
 
@@ -158,9 +159,13 @@ async def _provide_model(
     keepers: Sequence[Any], path: str | None, model: Path, fingerprint: str, deadline_s: float
 ) -> None:
     """Send a model to the nodes that lack it; `path` is its path in the configuration."""
-    name = None if Path(path or "").expanduser().exists() else path
+    # A node would restore the model of a package anew, perhaps with other libraries.
+    is_folder = Path(path or "").expanduser().exists() or (path or "").startswith(PREFIX)
     has_model = await ask(
-        [keeper.find_model.remote(str(model.resolve()), name, fingerprint) for keeper in keepers],
+        [
+            keeper.find_model.remote(str(model.resolve()), None if is_folder else path, fingerprint)
+            for keeper in keepers
+        ],
         what=f"{len(keepers)} node(s) to search for the model {path or model}",
         deadline_s=deadline_s,
     )

@@ -17,6 +17,7 @@ from rft.errors import OutputError
 from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, find_adapter, load_adapter, whole_model
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate
+from rft.models.origin import read_origin
 from rft.run_folder.lineage import base_fingerprint
 from rft.run_folder.model_card import merged_card
 from rft.run_folder.model_snippets import Snippets
@@ -56,10 +57,10 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
         console.print(Text(notice), soft_wrap=True)
         return 0
     adapter = load_adapter(path)
-    base = locate(config.model.path or base_model_of(adapter, path))
+    settings = settings_of_run(path)
+    base = locate(config.model.path or settings.get("model.path") or base_model_of(adapter, path))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError("output folder", [f"{target} is there already; choose another output_dir"])
-    settings = settings_of_run(path)
     template = config.model.chat_template or settings.get("model.chat_template")
     tokenizer = load_tokenizer(base, template, needs_template=False)
     if config.dry_run:
@@ -82,6 +83,7 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
         card = merged_card(
             base_model=str(adapter.config.get("base_model_name_or_path") or base),
             base_fingerprint=base_fingerprint,
+            base_origin=read_origin(base),
             adapter=str(path.absolute()),
             adapter_fingerprint=adapter.policy.fingerprint,
             proof=" ".join(merged.lines()),

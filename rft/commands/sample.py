@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rft sample", description="Try a base model or an adapter on a prompt.")
     parser.add_argument("prompt", help="the user's message")
     parser.add_argument("--adapter", help="a run folder or an adapter folder")
-    parser.add_argument("--model", help="base model: a folder, a hub id or embedded:tiny (default: the adapter's)")
+    parser.add_argument("--model", help="base model, as in model.path of rft train (default: the adapter's)")
     parser.add_argument("--system", help="a system message (default: that of the adapter's run)")
     parser.add_argument(
         "--shots",

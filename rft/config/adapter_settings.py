@@ -17,6 +17,7 @@ from rft.config.compose import check
 from rft.config.problems import evaluate_problems
 from rft.config.schema import EvaluateConfig
 from rft.errors import UsageError
+from rft.models.base_model import LOCAL_NAMES
 
 KEYS: dict[str, Any] = {
     "data.format": "chat",
@@ -69,8 +70,8 @@ def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, An
     base = _get(values, "model.path")
     if run is not None and values.get("start_mode") == "merge":
         settings["model.path"] = str(run / START_MODEL)
-    elif isinstance(base, str) and base.startswith("embedded:"):
-        settings["model.path"] = base  # the adapter has the folder of the rft that trained it, which may be gone
+    elif isinstance(base, str) and base.startswith(LOCAL_NAMES):
+        settings["model.path"] = base  # the adapter names a folder of rft or of the cache, which may be gone
     if (format or settings.get("data.format")) == "raw":
         return {key: value for key, value in settings.items() if key not in ONLY_CHAT}
     return settings

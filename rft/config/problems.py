@@ -35,7 +35,10 @@ from rft.models.base_model import refuse_place
 from rft.redaction import hide_in_words, revealed
 from rft.storage import address_problems
 
-MODEL_PATH = "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or embedded:tiny"
+MODEL_PATH = (
+    "a folder with a Hugging Face model, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, package:<Python package>, or "
+    "embedded:tiny"
+)
 TASK_FILE = "a .jsonl, .csv, .tsv or .parquet file or a hub dataset"
 
 _SET_IN_TEMPLATES = frozenset(

@@ -43,7 +43,8 @@ class ModelConfig(Section):
     """The base model."""
 
     path: str | None = None
-    """A folder with a Hugging Face model, a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`, or `embedded:tiny`."""
+    """A folder with a Hugging Face model, a hub id such as `Qwen/Qwen2.5-0.5B-Instruct`, `package:<Python package>`, or
+    `embedded:tiny`."""
     chat_template: str | None = None
     """A Jinja file with a chat template, or the name of a template of rft: `chatml`, `llama3`, `question_answer`,
     `user_assistant`. It replaces the tokenizer's own template."""
@@ -206,7 +207,7 @@ class MergeModelConfig(Section):
     """The base model, and the format of the merged model."""
 
     path: str | None = None
-    """The base model: a folder, a hub id, or `embedded:tiny`; null takes the adapter's base model."""
+    """The base model, like `model.path` of a run; null takes the adapter's base model."""
     chat_template: str | None = None
     """A file with a Jinja chat template for the merged model; null takes that of the adapter or of the base model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

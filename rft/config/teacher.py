@@ -16,8 +16,7 @@ class TeacherConfig(Section):
     """
 
     path: str | None = None
-    """The teacher's model: a folder, a hub id, or `embedded:tiny`; null takes `model.path`. It must have the student's
-    tokenizer."""
+    """The teacher's model, like `model.path`, which null takes. It must have the student's tokenizer."""
     adapter: str | None = None
     """A run folder, adapter folder or checkpoint folder with an adapter of the teacher's model; null uses none."""
     num_actors: Positive = 1

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from rft.data.chat_templates import TEMPLATE_NAMES, shipped_template
 from rft.errors import ModelError
 from rft.models.architectures import TRIED, architecture_problems
+from rft.models.package_models import PREFIX, find_gguf, restore
 from rft.models.weight_files import INDEX, read_weights
 from rft.waiting import waiting
 from rft.wording import expectation
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 EMBEDDED_MODELS = {"embedded:tiny": Path(__file__).parents[1] / "embedded" / "model"}
 """Models shipped with rft, by their names in the configuration."""
+
+LOCAL_NAMES = ("embedded:", PREFIX)
+"""Beginnings of names of models that are neither paths nor on the hub."""
 
 _TOKENIZER = ("*token*", "vocab.*", "merges.txt", "*.model", "chat_template*")
 _CONTENT = ("config.json", *_TOKENIZER, "*.safetensors")
@@ -47,10 +51,10 @@ class _Config(BaseModel):
 
 
 def locate(path: str, key: str = "model.path") -> Path:
-    """Find a base model, downloading it if it is on the hub.
+    """Find a base model; download it if it is on the hub, restore it if it is in a Python package.
 
     Args:
-        path: `embedded:tiny`, a folder, or a model id on the Hugging Face hub as `<owner>/<name>`.
+        path: `embedded:tiny`, `package:<name>`, a folder, or a model id on the Hugging Face hub as `<owner>/<name>`.
         key: The configuration key of the path, for messages.
 
     Returns:
@@ -58,11 +62,14 @@ def locate(path: str, key: str = "model.path") -> Path:
 
     Raises:
         ModelError: The model does not exist, is incomplete, or cannot be trained.
+        InstallError: A library that restores the model of a package is missing.
     """
     if path.startswith("embedded:"):
         if path not in EMBEDDED_MODELS:
             raise _error(f"{key}={path} is not shipped with rft; available: {', '.join(EMBEDDED_MODELS)}")
         folder = EMBEDDED_MODELS[path]
+    elif path.startswith(PREFIX):
+        folder = restore(path, key)
     else:
         folder = Path(path).expanduser()
         if os.path.isfile(folder):  # Path.is_file raises if a parent folder denies access
@@ -77,12 +84,15 @@ def locate(path: str, key: str = "model.path") -> Path:
 
 
 def refuse_place(path: str, key: str = "model.path") -> None:
-    """Refuse a model that does not exist or cannot be used, without a request to the hub. Arguments like `locate`.
+    """Refuse a model that does not exist or cannot be used, without a request to the hub. Arguments like
+    `locate`. A model in a Python package is not restored.
 
     Raises:
         ModelError: The folder does not exist, or `locate` would refuse the model.
     """
-    if path.startswith("embedded:") or os.path.exists(Path(path).expanduser()) or not _HUB_ID.fullmatch(path):
+    if path.startswith(PREFIX):
+        find_gguf(path, key)
+    elif path.startswith("embedded:") or os.path.exists(Path(path).expanduser()) or not _HUB_ID.fullmatch(path):
         locate(path, key)
 
 

@@ -16,17 +16,19 @@ from pathlib import Path
 
 
 @contextmanager
-def temporary_folder(kind: str) -> Iterator[Path]:
-    """Yield a new folder in the system's temporary folder, and remove it after the block.
+def temporary_folder(kind: str, inside: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder, and remove it after the block.
 
     A process that is killed in the block leaves its folder behind. The first folder of the same kind that another
     process makes on this machine removes it.
 
     Args:
         kind: Part of the folder's name: `adapter` for `rft-tmp-adapter-...`.
+        inside: Existing folder for the new one; None takes the system's temporary folder.
     """
-    _remove_abandoned(kind)
-    folder, lock = _locked_folder(kind)
+    inside = inside or Path(tempfile.gettempdir())
+    _remove_abandoned(kind, inside)
+    folder, lock = _locked_folder(kind, inside)
     try:
         yield folder
     finally:
@@ -39,9 +41,9 @@ def _prefix(kind: str) -> str:
     return f"rft-tmp-{kind}-"
 
 
-def _locked_folder(kind: str) -> tuple[Path, int]:
+def _locked_folder(kind: str, inside: Path) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_prefix(kind)))
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(kind), dir=inside))
         with suppress(FileNotFoundError):  # another process took the folder, still unlocked, for an abandoned one
             lock = os.open(folder, os.O_RDONLY)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -51,9 +53,9 @@ def _locked_folder(kind: str) -> tuple[Path, int]:
 
 
 @functools.cache
-def _remove_abandoned(kind: str) -> None:
+def _remove_abandoned(kind: str, inside: Path) -> None:
     """Remove the folders whose process has died: the operating system has released their locks."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_prefix(kind)}*"):
+    for folder in inside.glob(f"{_prefix(kind)}*"):
         with suppress(OSError):  # locked, removed in the meantime, or another user's
             lock = os.open(folder, os.O_RDONLY)
             try:

@@ -29,6 +29,7 @@ from rft.grading.verdicts import audit_state
 from rft.imports import is_installed, missing_packages
 from rft.models.architectures import tried
 from rft.models.base_model import read_config
+from rft.models.origin import read_origin
 from rft.models.weight_files import Tensor, read_weights
 from rft.run.disk_forecast import disk_row
 from rft.run.grader_samples import sample_rows
@@ -221,6 +222,8 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
     dtypes = sorted({tensor.dtype for tensor in weights.tensors.values()})
     name = known.name if known else described.get("model_type", "unknown")
     rows = {"architecture": f"{name}, {_in_short(total)} weights ({', '.join(dtypes)}), whole"}
+    if (origin := read_origin(prepared.model)) is not None:
+        rows["base model from"] = str(origin)
     if isinstance(config, RunConfig):
         rows |= _trained_weights_rows(config, prepared, weights.tensors)
         adapter = config.learner.adapter

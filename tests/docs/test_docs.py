@@ -63,6 +63,7 @@ NOT_RUN = {
 ONLY_COMPOSED = {
     "gsm8k_qwen2_5_0_5b": "its model and tasks are on the hub",
     "model.path=Qwen/": "its model is on the hub",
+    "model.path=package:": "its package is not installed",
     "cluster=attach": "needs a cluster",
 }
 """Part of a training command that is checked as far as its configuration, and why."""

@@ -59,8 +59,8 @@ def test_a_folder_that_was_removed_before_its_lock_is_made_again(
 ) -> None:
     make, made = tempfile.mkdtemp, []
 
-    def make_and_lose_the_first(prefix: str) -> str:
-        folder = make(prefix=prefix)
+    def make_and_lose_the_first(prefix: str, dir: Path) -> str:
+        folder = make(prefix=prefix, dir=dir)
         made.append(Path(folder))
         if len(made) == 1:
             Path(folder).rmdir()
@@ -70,3 +70,11 @@ def test_a_folder_that_was_removed_before_its_lock_is_made_again(
     with temporary_folder("trial") as folder:
         assert folder == made[1]
         assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_folder_may_be_elsewhere(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (abandoned := elsewhere / "rft-tmp-trial-1").mkdir()
+    with temporary_folder("trial", elsewhere) as folder:
+        assert list(elsewhere.iterdir()) == [folder] != [abandoned]
+    assert list(elsewhere.iterdir()) == []

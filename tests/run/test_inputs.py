@@ -1,6 +1,8 @@
 """What a run needs before it starts."""
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,13 @@ from rich.console import Console
 
 from rft.config import EvaluateConfig, RunConfig
 from rft.errors import DataError, UsageError
+from rft.models import base_model
 from rft.models.base_model import EMBEDDED_MODELS
+from rft.models.origin import Origin, write_origin
 from rft.run.check import plan_training
 from rft.run.fitting import Reuse
 from rft.run.inputs import prepare
+from rft.run.open_folder import manifest_of
 from rft.types import Policy, Split, Task
 
 
@@ -68,6 +73,23 @@ def test_the_models_own_context_and_the_embedded_models_folder(
     assert prepared.context_tokens == expected
     assert prepared.model_name == str(tiny_model.resolve())
     assert (len(prepared.tasks.train), prepared.num_long_prompts) == (3, 0)
+
+
+def test_a_model_from_a_package_is_named_by_its_folder_and_its_origin(
+    values: dict[str, Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "cache" / "my-model-0")
+    origin = Origin(
+        package="my-model", version="1.5", license="MIT", file="a.gguf", sha256="00ff", restored_from="Q4_1"
+    )
+    write_origin(folder, origin)
+    monkeypatch.setattr(base_model, "restore", lambda path, key: folder)
+    config = train(values, model={"path": "package:my_model"}, data={"long_prompts": "drop"})
+    prepared = prepare(config, needs_training_tasks=True)
+    assert prepared.model_name == str(folder)  # PEFT and vLLM load it from there
+    described = manifest_of(config, prepared, ["rft", "train"])["base_model"]
+    assert described["path"] == "package:my_model"
+    assert described["origin"] == asdict(origin)
 
 
 def test_a_long_prompt_is_an_error_otherwise(values: dict[str, Any]) -> None:

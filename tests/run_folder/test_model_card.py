@@ -39,8 +39,7 @@ def example() -> dict[str, Any]:
         method="grpo",
         seed=7,
         command=["rft", "train", "task=a b"],
-        base_model="models/tiny",
-        base_fingerprint="9b2e51c07d44a1f0",
+        base_model={"path": "models/tiny", "fingerprint": "9b2e51c07d44a1f0"},
         tasks={"train": ("train.jsonl", [TASK])},
         graders={"correct": {"weight": 1.0, "source": "graders/exact|match.py", "sha256": "00ff"}},
         sandbox={"rung": 2, "name": "namespaces"},
@@ -129,3 +128,16 @@ def test_the_card_says_how_each_family_does_and_what_was_forgotten(example: dict
     mean = "mean over 1 family that this run was not the first to train."
     assert f"\n\nbackward transfer: -0.250 [-0.500, +0.000], {mean}\n" in card
     assert "Mean score after each stage:" not in model_card(SUMMARY | retained(2), LORA, example, **WHERE)
+
+
+def test_the_card_names_the_package_of_a_base_model_its_licence_and_what_it_was_restored_from(
+    example: dict[str, Any],
+) -> None:
+    origin = {"package": "my-model", "version": "1.5", "license": "MIT", "file": "a.gguf", "sha256": "00ff"}
+    origin |= {"restored_from": "Q4_1"}
+    base_model = {"path": "package:my_model", "fingerprint": "9b2e51c07d44a1f0", "origin": origin}
+    card = model_card(SUMMARY, LORA, example | {"base_model": base_model}, **WHERE)
+    assert (
+        "Base model: `package:my_model`, fingerprint `9b2e51c07d44a1f0`. It is a.gguf of the Python package my-model "
+        "1.5 (license: MIT), restored from Q4_1, so scores of the published model do not apply to it." in card
+    )

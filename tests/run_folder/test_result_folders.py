@@ -1,5 +1,6 @@
 """The results that a run writes: an adapter or a model, whole or not at all."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,10 @@ def test_the_tokenizer_of_a_result_has_the_template_of_the_run(tiny_model: Path,
     own = load_tokenizer(tiny_model, str(tmp_path / "own.jinja"))
     weights = FullWeights(policy=ADAPTER.policy, tensors=ADAPTER.tensors)
     save_adapter(tmp_path / "adapter", ADAPTER, own, "")
-    save_model(tmp_path / "model", weights, tiny_model, own, "")
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    (base / "origin.json").touch()  # of the base model, not of the result
+    save_model(tmp_path / "model", weights, base, own, "")
+    assert not (tmp_path / "model" / "origin.json").exists()
     chat = [{"role": "user", "content": "1+1"}]
     for folder in (tmp_path / "adapter", tmp_path / "model"):
         tokenizer = AutoTokenizer.from_pretrained(folder)

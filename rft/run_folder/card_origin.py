@@ -1,0 +1,66 @@
+"""The part of the model card about the models that a run began with: its base model, its start, its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rft.models.origin import Origin
+
+_STARTS = {
+    "continue": "The training continued the adapter {parent}. Results before the run, and a KL divergence, refer to "
+    "that adapter.",
+    "merge": "This base model is {base} with the policy {parent} merged into it. Results before the run, and a KL "
+    "divergence, refer to the merged model.",
+    "stack": "The training kept the adapter {parent}, of rank {rank}, frozen below a new one. The published adapter is "
+    "the sum of both. Results before the run, and a KL divergence, refer to the frozen adapter.",
+}
+"""The origin of a training, by `start_mode`."""
+
+
+def origin(manifest: Mapping[str, Any]) -> str:
+    """Return the texts about a base model from a package, the start and the teacher; empty for a plain base model.
+
+    Args:
+        manifest: Result of `provenance.manifest`.
+    """
+    of_package = manifest["base_model"].get("origin")
+    return package_origin(Origin(**of_package) if of_package else None) + _start(manifest) + _teacher(manifest)
+
+
+def package_origin(of_package: Origin | None) -> str:
+    """Return a sentence about a base model from a Python package, with its licence; empty for other models."""
+    return f" It is {of_package}, so scores of the published model do not apply to it." if of_package else ""
+
+
+def original_path(manifest: Mapping[str, Any]) -> str:
+    """Return the path of the base model before the run merged it."""
+    return str(_merged(manifest).get("path") or manifest["base_model"]["path"])
+
+
+def _start(manifest: Mapping[str, Any]) -> str:
+    """Return the origin of the training, unless it began from a plain base model."""
+    start = manifest.get("start")
+    if not start:
+        return ""
+    origin = f", step {start['step']} of a {start['method'].upper()} run" if start.get("method") else ""
+    parent = f"`{start['path']}` (fingerprint `{start['fingerprint']}`{origin})"
+    merged = _merged(manifest)
+    base = f"`{merged['path']}` (fingerprint `{merged['fingerprint']}`)" if merged else ""
+    return "\n\n" + _STARTS[start["mode"]].format(parent=parent, base=base, rank=start.get("rank"))
+
+
+def _merged(manifest: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return path and fingerprint of the base model before a merge with the parent; empty without a merge."""
+    start = manifest.get("start") or {}
+    return dict(start.get("merged", {}).get("base_model", {}))
+
+
+def _teacher(manifest: Mapping[str, Any]) -> str:
+    """Return the teacher of a run that distilled, or an empty text."""
+    teacher = manifest.get("teacher")
+    if not teacher:
+        return ""
+    adapter = teacher.get("adapter")
+    of_adapter = f" with the adapter `{adapter['path']}` (fingerprint `{adapter['fingerprint']}`)" if adapter else ""
+    return f"\n\nTeacher: `{teacher['path']}`, fingerprint `{teacher['fingerprint']}`{of_adapter}."
