@@ -7,6 +7,7 @@
     DuplicatesDropped
     PartsStarted                        when samplers and learner are ready
     Measured                            held-out tasks: before, during and after the run
+    LossMeasured                        before the StepTrained of its step, if the run learns from demonstrations
     StepTrained ... StepFinished        for each step; Measured comes between the two
     CheckpointSaved                     after the StepFinished of its step
     LearnerRestarted                    after the loss of a process of the learner
@@ -97,6 +98,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossMeasured:
+    """The learner scored the answers of validation tasks, after a step on demonstrations."""
+
+    step: int
+    """The step."""
+    loss: float
+    """Mean negative log-likelihood of the answers' tokens."""
+    by_task: Mapping[str, float]
+    """Mean over the tokens of each task's answers, by task id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepTrained:
     """A step is sampled, graded and learned, and its policy is synced."""
 
@@ -171,6 +184,7 @@ Event = (
     | DuplicatesDropped
     | PartsStarted
     | Measured
+    | LossMeasured
     | StepTrained
     | CheckpointSaved
     | LearnerRestarted

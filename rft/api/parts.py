@@ -14,6 +14,7 @@ from rft.cluster import ray_ahead_for, refuse_early
 from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
+from rft.config.epochs import with_steps
 from rft.config.overrides import Overrides, to_words
 from rft.data.splits import TaskSets
 from rft.errors import ConfigError
@@ -99,6 +100,7 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
     inputs = with_merged_start(config, inputs, console.print)
     with ray_ahead_for(config):
         prepared = render_prompts(inputs)
+        config = with_steps(config, len(prepared.tasks.train))
         recorder = open_recorder(config, prepared, ["rft.parts", *to_words(overrides)], None)
         async with open_parts(config, prepared, Progress(console).event) as opened:
             yield Parts(

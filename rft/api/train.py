@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from rft.cluster import ray_ahead_for, refuse_early
 from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
+from rft.config.epochs import with_steps
 from rft.config.overrides import Overrides, to_words
 from rft.run.inputs import read_inputs, render_prompts
 from rft.run.merged_start import with_merged_start
@@ -87,8 +88,7 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
         if is_first:
             held.enter_context(lock)
             start = start_of(run, say=say, warn=warnings.append)
-            if start.last_step and run.storage is None and (notice := nothing_left_to_do(run, start.last_step)):
-                say(notice)
+            if _is_done(run, start, say):
                 return Run(folder), 0
         require_packages_here(run)
         from rft.run.parts import open_parts  # these two import Ray, which the core does not install
@@ -100,6 +100,9 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
         with ray_ahead_for(run):
             with counted(console, "checking prompts") as tell:
                 prepared = render_prompts(inputs, tell)
+            run = with_steps(run, len(prepared.tasks.train))
+            if _is_done(run, start, say):  # the number of steps of an epoch was not known before
+                return Run(folder), 0
             if not is_first:
                 held.enter_context(lock)
                 start = start_of(run, say=say, warn=warnings.append)
@@ -115,3 +118,11 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
             )
             exit_code = run_to_end(training.train())
     return Run(folder), exit_code
+
+
+def _is_done(run: RunConfig, start: Start, say: Callable[[str], None]) -> bool:
+    """Whether the run has nothing left to do; say so."""
+    notice = nothing_left_to_do(run, start.last_step) if start.last_step and run.storage is None else ""
+    if notice:
+        say(notice)
+    return bool(notice)

@@ -20,6 +20,7 @@ from rft.config.adapter_settings import given_keys, with_settings_of_run
 from rft.config.catalog import command_of
 from rft.config.command_line import read_line
 from rft.config.compose import load, register, usable_overrides
+from rft.config.epochs import both_lengths
 from rft.config.or_resume import resumed_if_begun
 from rft.config.pairs import PairsConfig, pairs_problems
 from rft.config.presets import COMPOSING, conf_dir, explained
@@ -60,11 +61,13 @@ def load_training(overrides: Sequence[str], output_dir: str | None = None) -> Ru
         others = [word for word in overrides if not word.lstrip("+").startswith("resume=")]
         return load_resumed(resumed[-1].strip("'\""), others)
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
-    run = with_start(load(RunConfig, "train", words, run_problems))
+    given = given_keys(words)
+    run = load(RunConfig, "train", words, lambda run: [*both_lengths(run, given), *run_problems(run)])
+    run = with_start(run)
     run = with_place(run, num_names=2 if output_dir else 1)
     if not run.or_resume:
         return run
-    return resumed_if_begun(run, has_own_folder="output_dir" in given_keys(words))
+    return resumed_if_begun(run, has_own_folder="output_dir" in given)
 
 
 def load_evaluation(overrides: Sequence[str], output_dir: str | None = None) -> EvaluateConfig:

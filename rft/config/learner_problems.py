@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rft.config.learners.base import SEQUENCES
 from rft.config.schema import RunConfig
 
 MAX_ROWS_ON_CPU = 8
@@ -46,7 +47,6 @@ def _demonstration_problems(run: RunConfig) -> list[str]:
         "loop.staleness": loop.staleness,
         "loop.refill_rounds": loop.refill_rounds,
         "loop.pass_rate": loop.pass_rate and loop.pass_rate.model_dump(),
-        "sampler.sleep": run.sampler.sleeps,
     }
     return [
         f"{key}={str(value).lower()}: learner={learner.kind} learns from {learner.takes}, and samples nothing for "
@@ -80,11 +80,10 @@ def _size_problems(run: RunConfig) -> list[str]:
 
 
 def _row_problem(run: RunConfig, total: int, micro: int) -> str:
-    what = "demonstrations" if run.learner.takes == "demonstrations" else "answers"
     divisors = ", ".join(str(size) for size in range(1, total + 1) if total % size == 0)
     return (
-        f"learner.completions_per_micro_batch={micro}: must divide the {total} {what} of a step "
-        f"(loop.prompts_per_step): one of {divisors}"
+        f"learner.completions_per_micro_batch={micro}: must divide the {total} {SEQUENCES[run.learner.takes]} of a "
+        f"step (loop.prompts_per_step): one of {divisors}"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from rft.config.epochs import epoch_problems, staleness_problem
 from rft.config.learner_problems import learner_problems
 from rft.config.mixture import SPLITS, guard_problems, mixture_problems, sources, trained_families
 from rft.config.overrides import to_words
@@ -282,11 +283,9 @@ def _loop_problems(run: RunConfig) -> list[str]:
         problems.append(
             f"sampler={run.sampler.kind}: a real learner cannot train on its token ids; use learner=fake as well"
         )
-    if loop.staleness >= loop.steps:
-        problems.append(
-            f"loop.staleness={loop.staleness}: must be less than loop.steps={loop.steps}, or no trained policy would "
-            "sample"
-        )
+    if loop.num_epochs is None and loop.staleness >= loop.steps:
+        problems.append(staleness_problem(loop.staleness, f"loop.steps={loop.steps}"))
+    problems += epoch_problems(run)
     if loop.pass_rate is not None and loop.pass_rate.min >= loop.pass_rate.max:
         problems.append(
             f"loop.pass_rate.min={loop.pass_rate.min:g}: must be less than loop.pass_rate.max={loop.pass_rate.max:g}"
@@ -311,6 +310,16 @@ def _measurement_problems(run: RunConfig) -> list[str]:
             f"evaluation.patience={how.patience}: nothing is measured during the run; give validation tasks in "
             "data.validation or data.validation_share, and evaluation.every_steps"
         )
+    if how.best_metric == "loss":
+        if run.learner.takes != "demonstrations":
+            problems.append(
+                f"evaluation.best_metric=loss: learner={run.learner.kind} does not learn from demonstrations, so there "
+                "is no loss to measure; use learner=sft, or leave it out"
+            )
+        elif how.patience is None:
+            problems.append(
+                "evaluation.best_metric=loss: no measurement is selected; set evaluation.patience, or leave it out"
+            )
     if data.check_demonstrations and run.learner.takes != "demonstrations":
         problems.append(
             f"data.check_demonstrations=true: learner={run.learner.kind} does not learn from demonstrations; use "

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from rft.config.compose import check, compose, usable_overrides
+from rft.config.epochs import both_lengths
 from rft.config.learners.base import with_adapter_keys
 from rft.config.presets import conf_dir
 from rft.config.problems import run_problems
@@ -28,6 +29,7 @@ MAY_CHANGE_ON_RESUME = (
     "storage",
     "storage_timeout_s",
     "loop.steps",
+    "loop.num_epochs",
     "loop.checkpoint_every_steps",
     "loop.keep_checkpoints",
     "loop.notice",
@@ -81,8 +83,13 @@ def load_resumed(given: str, overrides: Sequence[str]) -> RunConfig:
             section = section[name]
         section[last] = _preset(override) if _is_preset(override) else override.value()
     values, unknown = restored(values)
+    keys = {str(override.key_or_group) for override in parsed}
     run = check(
-        RunConfig, values, run_problems, [*refused, *unknown], wrong=[line.partition(":")[0] for line in unknown]
+        RunConfig,
+        values,
+        lambda run: [*both_lengths(run, keys), *run_problems(run)],
+        [*refused, *unknown],
+        wrong=[line.partition(":")[0] for line in unknown],
     )
     is_new = any(override.key_or_group == "storage" for override in parsed)
     return with_place(run) if is_new else run

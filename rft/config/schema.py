@@ -106,6 +106,8 @@ class LoopConfig(Section):
 
     steps: Positive = 100
     """Optimizer steps."""
+    num_epochs: Annotated[Number, Field(gt=0)] | None = None
+    """Passes over the training tasks, in place of `steps`; null takes `steps`."""
     prompts_per_step: Positive = 8
     """Tasks sampled in each step."""
     completions_per_prompt: Positive = 8
@@ -163,6 +165,9 @@ class EvaluationConfig(Section):
     patience: Positive | None = None
     """Number of measurements of the validation tasks without a better one after which the run ends. The result is then
     the policy that was measured best, not the last one. null trains to the last step."""
+    best_metric: Literal["score", "loss"] = "score"
+    """Selects the best measurement for `patience`: by `metric`, or by the loss on the answers of the validation tasks,
+    which `learner=sft` measures."""
     guard: dict[str, Annotated[Number, Field(ge=0)]] = {}
     """Largest drop of the mean score of a family of `data.mixture` since before the run: `{gcd: 0.05}`."""
     guard_action: Literal["warn", "stop"] = "warn"

@@ -9,7 +9,7 @@ from __future__ import annotations
 SET_BY_RFT = {
     "output_dir": "output_dir",
     "max_steps": "loop.steps",
-    "num_train_epochs": "loop.steps",
+    "num_train_epochs": "loop.num_epochs",
     "num_generations": "loop.completions_per_prompt",
     "generation_batch_size": "loop.prompts_per_step",
     "steps_per_generation": "loop.prompts_per_step",

@@ -7,12 +7,13 @@ of 0 or 1 on each of the assistant's messages), or `prompt` (or `messages`) and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from rft.data.demonstration_records import Demonstration
 from rft.data.messages import BadRow, raw_prompt, to_chat, to_messages, type_name, with_system
-from rft.data.tasks import digest, id_of, prompt_column
-from rft.types import Message, Split
+from rft.data.tasks import digest, id_of, prompt_column, to_task
+from rft.types import Message, Split, Task
 
 _OF_THE_CHAT = ("messages", "prompt", "completion")
 
@@ -92,3 +93,27 @@ def _weight(message: Message, where: str) -> int:
     if "weight" in message and message["role"] != "assistant":
         raise BadRow(f"{where} has a weight, but the role {message['role']}; only the assistant's messages are trained")
     return int(weight)
+
+
+def to_answered_task(
+    content: Mapping[str, Any],
+    *,
+    split: Split,
+    system: str | None,
+    where: str = "",
+    format: Literal["chat", "raw"] = "chat",
+) -> Task:
+    """Turn a row into a task to measure; into a demonstration if it contains what the model should answer.
+
+    Raises:
+        BadRow: The row is neither.
+    """
+    if content.get("completion") is None:
+        chat = content.get("messages")
+        last = chat[-1] if isinstance(chat, list) and chat else None
+        is_answered = isinstance(last, dict) and last.get("role") == "assistant"
+        convert = to_demonstration if is_answered else to_task
+        return convert(content, split=split, system=system, where=where, format=format)
+    demonstration = to_demonstration(content, split=split, system=system, where=where, format=format)
+    task = to_task(content, split=split, system=system, where=where, format=format)
+    return replace(demonstration, id=task.id, item=task.item)  # sampled and graded as without the answer

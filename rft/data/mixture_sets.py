@@ -41,6 +41,7 @@ def load_mixture(
     seed: int,
     allow_overlap: bool,
     read_train: Callable[..., list[Task]] = read_tasks,
+    read_validation: Callable[..., list[Task]] = read_tasks,
     **options: Any,
 ) -> TaskSets:
     """Read the tasks of all families.
@@ -53,6 +54,7 @@ def load_mixture(
         seed: Selects the training tasks that become validation tasks.
         allow_overlap: Whether a prompt may occur in two of the three sets, also in different families.
         read_train: Reads training tasks, like `read_tasks`.
+        read_validation: Reads validation tasks.
         options: Further arguments of `read_tasks`: `system`, `format`.
 
     Returns:
@@ -63,13 +65,12 @@ def load_mixture(
     """
     problems: list[str] = []
     tasks: dict[Split, list[list[Task]]] = {split: [] for split in Split}
+    readers = {Split.TRAIN: read_train, Split.VALIDATION: read_validation, Split.TEST: read_tasks}
     for name, sources in families.items():
         read: dict[Split, list[Task]] = {}
         for split, (key, source) in sources.files.items():
             try:
-                rows = (read_train if split is Split.TRAIN else read_tasks)(
-                    source, key=key, split=split, columns=sources.columns, **options
-                )
+                rows = readers[split](source, key=key, split=split, columns=sources.columns, **options)
                 read[split] = [replace(task, id=f"{name}/{task.id}", family=name) for task in rows]
             except DataError as error:
                 problems += error.problems

@@ -46,6 +46,7 @@ def load_task_sets(
     allow_overlap: bool,
     format: Literal["chat", "raw"] = "chat",
     read_train: Callable[..., list[Task]] = read_tasks,
+    read_validation: Callable[..., list[Task]] = read_tasks,
 ) -> TaskSets:
     """Read the task files of a run and check them against each other.
 
@@ -61,17 +62,19 @@ def load_task_sets(
         allow_overlap: Whether a prompt may occur in two of the three sets.
         format: With `raw`, prompts must be texts.
         read_train: Reads the training tasks, like `read_tasks`; see `READERS` in `rft.data.training_rows`.
+        read_validation: Reads the validation tasks.
 
     Raises:
         DataError: Contains the problems of all files.
     """
     problems: list[str] = []
     tasks: dict[Split, list[Task]] = {}
+    readers = {Split.TRAIN: read_train, Split.VALIDATION: read_validation, Split.TEST: read_tasks}
     for split, source in ((Split.TRAIN, train), (Split.VALIDATION, validation), (Split.TEST, test)):
         tasks[split] = []
         if source is not None:
             try:
-                tasks[split] = (read_train if split is Split.TRAIN else read_tasks)(
+                tasks[split] = readers[split](
                     source, key=f"data.{split}", split=split, columns=columns, system=system, format=format
                 )
             except DataError as error:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from rft.data.demonstration_records import Demonstration
-from rft.data.demonstrations import to_demonstration
+from rft.data.demonstrations import to_answered_task, to_demonstration
 from rft.data.mixture import MixedTasks
 from rft.data.order import ShuffledTasks
 from rft.data.preferences import to_preference
@@ -20,6 +20,13 @@ READERS: Mapping[str, Callable[..., list[Task]]] = {
     "preferences": partial(read_with, to_preference),
 }
 """Readers of a source by what the learner takes, like `rft.data.tasks.read_tasks`."""
+
+READERS_OF_VALIDATION: Mapping[str, Callable[..., list[Task]]] = {
+    "groups": read_tasks,
+    "demonstrations": partial(read_with, to_answered_task),
+    "preferences": read_tasks,
+}
+"""Readers of the validation tasks, by what the learner takes."""
 
 
 class RowOrder(Protocol):

@@ -14,8 +14,6 @@ from typing import Any
 import ray
 from ray import cloudpickle
 
-from rft.types import GradedGroup
-
 PART_BYTES = 64 * 1024
 """Size of a part. Ray puts an argument of more than 100 KiB (`max_direct_call_object_size`) into its object store."""
 MAX_BYTES = 8 * 1024**2
@@ -23,15 +21,15 @@ MAX_BYTES = 8 * 1024**2
 (`task_rpc_inlined_bytes_limit`) into its object store."""
 
 
-def to_parts(groups: Sequence[GradedGroup]) -> list[Any]:
+def to_parts(batch: Sequence[Any]) -> list[Any]:
     """Return the arguments that carry a batch: its parts, or one reference to the object store for a larger batch."""
-    packed = cloudpickle.dumps(list(groups))
+    packed = cloudpickle.dumps(list(batch))
     if len(packed) > MAX_BYTES:
         return [ray.put(packed)]
     return [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)]
 
 
-def from_parts(parts: Sequence[bytes]) -> list[GradedGroup]:
+def from_parts(parts: Sequence[bytes]) -> list[Any]:
     """Return the batch that `to_parts` has packed."""
-    groups: list[GradedGroup] = cloudpickle.loads(b"".join(parts))
-    return groups
+    batch: list[Any] = cloudpickle.loads(b"".join(parts))
+    return batch

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -81,6 +81,24 @@ class Ranks:
     def step(self) -> AbstractContextManager[None]:
         """Make all waits for other ranks in the block share one deadline."""
         return nullcontext() if self._store is None else self._store.step()
+
+    @contextmanager
+    def own_randomness(self, *, seed: int, number: int, device: torch.device) -> Iterator[None]:
+        """Give dropout in the block random numbers that differ between ranks; then restore the state that all share.
+
+        A single process keeps its random state.
+
+        Args:
+            seed: Seed of the run.
+            number: Number of the block, counted from the start of the run, the same on all ranks.
+            device: Device of the dropout.
+        """
+        if self.of == 1:
+            yield
+            return
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(((seed << 32) + number * self.of + self.number) % 2**63)
+            yield
 
     @torch.no_grad()
     def add_up(self, tensors: Sequence[Tensor], *, value: int = 0) -> int:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
+from rft.data.demonstration_records import TokenRow
 from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, WaitTimeout, WriteError
 from rft.learning.batch_parts import from_parts, to_parts
 from rft.learning.build import build_learner
@@ -49,6 +50,10 @@ class LearnerActor:
     def call(self, name: str, *arguments: Any) -> Any:
         """Call the learner's method of this name."""
         return getattr(self._learner, name)(*arguments)
+
+    def call_with(self, name: str, *parts: bytes) -> Any:
+        """Call the learner's method of this name on a batch from `to_parts`."""
+        return getattr(self._learner, name)(from_parts(parts))
 
     def learn(self, *parts: bytes) -> dict[str, float]:
         """Take one optimizer step on a batch from `to_parts`; return the learner's metrics."""
@@ -183,6 +188,13 @@ class RemoteLearner:
         metrics: list[dict[str, float]]
         metrics = await self._answers([actor.learn.remote(*parts) for actor in self._actors], "the learner's step")
         return metrics[0]
+
+    async def losses(self, rows: Sequence[TokenRow]) -> list[float]:
+        """Return `[N]` negative log-likelihoods of rows under the current policy of `learner=sft`."""
+        what = "the rows to be packed"
+        parts = await blocking(lambda: to_parts(rows), what=what, deadline_s=self._step_timeout_s)
+        losses: list[float] = await self._ask_first("call_with", "the loss on validation tasks", "losses", *parts)
+        return losses
 
     async def publish(self) -> Publication:
         """Publish the current policy. Its weights are a reference, valid while the learner lives.

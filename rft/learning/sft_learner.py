@@ -8,6 +8,7 @@ from typing import Any
 from peft import PeftConfig
 
 from rft.config.learners.sft import SftLearnerConfig
+from rft.data.demonstration_records import TokenRow
 from rft.learning.checkpoints import unfinished_folder
 from rft.learning.sft_trainer import SteppedSftTrainer
 from rft.learning.trl_learner import TrlLearner, precision_options
@@ -26,7 +27,15 @@ class SftLearner(TrlLearner):
             adapter=adapter,
             timeout_s=learner.step_timeout_s,
             rows_per_micro_batch=self._spec.completions_per_micro_batch,
+            ranks=self._ranks,
         )
+
+    def losses(self, rows: Sequence[TokenRow]) -> list[float]:
+        """Return `[N]` negative log-likelihoods of rows, each the sum over its trained tokens."""
+        stepped = self._stepped
+        assert isinstance(stepped, SteppedSftTrainer)  # from `_stepped_trainer`
+        losses: list[float] = stepped.losses(rows)
+        return losses
 
     def _check(self, batch: Sequence[Any]) -> None:
         """Do nothing: demonstrations belong to no policy."""

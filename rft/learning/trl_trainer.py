@@ -31,8 +31,8 @@ from __future__ import annotations
 import gc
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -303,17 +303,11 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
             self._now, self.use_vllm = None, False
             self._metrics["train"] = of_step
 
-    @contextmanager
-    def _own_randomness(self) -> Iterator[None]:
+    def _own_randomness(self) -> AbstractContextManager[None]:
         """Give dropout different random numbers on each rank, and keep the random state that all ranks share."""
-        if self._ranks.of == 1:
-            yield
-            return
-        device, per_step = self.accelerator.device, self.args.steps_per_generation
+        per_step = self.args.steps_per_generation
         micro_batch = self.state.global_step * per_step + self._step % per_step
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(((self.args.seed << 32) + micro_batch * self._ranks.of + self._ranks.number) % 2**63)
-            yield
+        return self._ranks.own_randomness(seed=self.args.seed, number=micro_batch, device=self.accelerator.device)
 
     def _get_per_token_logps_and_entropies(self, model: Any, *arguments: Any, **options: Any) -> Any:
         """Return TRL's log-probabilities and entropies; in the training pass, compare them with the sampler's."""

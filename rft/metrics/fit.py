@@ -8,7 +8,8 @@ that became worse in training, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
@@ -20,6 +21,10 @@ Verdict = Literal["overfit", "worse", "still improving", "level", "training only
 MAX_WINDOW_STEPS = 20
 """Largest number of training steps to average at either end of a comparison."""
 LOSS = "learner/loss"
+UNBOUNDED = (math.inf, -math.inf)
+"""Bounds of values without a known range."""
+CHANGES: tuple[Verdict, ...] = ("overfit", "worse", "still improving")
+"""Verdicts on the last part of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,7 @@ class Fit:
         }
 
 
-def training_curve(lines: Iterable[Mapping[str, Any]], metric: str) -> TrainingCurve:
+def training_curve(lines: Sequence[Mapping[str, Any]], metric: str) -> TrainingCurve:
     """Return the training curve of a run: the measured metric, or the loss of a run that samples nothing.
 
     Args:
@@ -91,12 +96,22 @@ def training_curve(lines: Iterable[Mapping[str, Any]], metric: str) -> TrainingC
     scores = {step: value for step, metrics in steps.items() if (value := metrics.get(name)) is not None}
     if scores:
         return TrainingCurve(name=f"training {metric}", by_step=scores, sign=1)
+    return loss_curve(lines)
+
+
+def loss_curve(lines: Iterable[Mapping[str, Any]]) -> TrainingCurve:
+    """Return the loss of the training steps. Arguments like `training_curve`."""
+    steps = {line["step"]: line["metrics"] for line in lines if line["step"] > 0}
     losses = {step: value for step, metrics in steps.items() if (value := metrics.get(LOSS)) is not None}
     return TrainingCurve(name="training loss", by_step=losses, sign=-1)
 
 
 def fit_of(
-    validation: Mapping[int, Mapping[str, float]], training: TrainingCurve, *, bounds: tuple[float, float]
+    validation: Mapping[int, Mapping[str, float]],
+    training: TrainingCurve,
+    *,
+    bounds: tuple[float, float],
+    is_loss: bool = False,
 ) -> Fit | None:
     """Return the verdict on a run; None with fewer than two measurements of the same tasks.
 
@@ -104,13 +119,30 @@ def fit_of(
         validation: For each measured step, the value of each validation task by id.
         training: The training curve.
         bounds: Lowest and highest possible value of a task.
+        is_loss: Whether the values are losses, of which lower ones are better.
     """
     measured = {step: of_step for step, of_step in validation.items() if of_step}
     tasks = frozenset.intersection(*map(frozenset, measured.values())) if measured else frozenset()
     if len(measured) < 2 or not tasks:
         return None
-    changes = _Changes(validation=measured, training=training, tasks=tasks, bounds=bounds)
+    changes = _Changes(validation=measured, training=training, tasks=tasks, bounds=bounds, is_loss=is_loss)
     return changes.fall() or changes.rise()
+
+
+def fit_of_both(score: Fit | None, loss: Fit | None, *, by_loss: bool) -> Fit | None:
+    """Return the verdict on a run whose validation tasks have scores and losses.
+
+    The scores decide, because the run is for them. Where their intervals show no change at the end, the loss decides:
+    it changes before the answers do.
+
+    Args:
+        score: The verdict of the scores.
+        loss: The verdict of the losses.
+        by_loss: Whether the loss decides anyway.
+    """
+    if loss is None or (score is not None and score.verdict in CHANGES and not by_loss):
+        return score
+    return loss if by_loss or score is None or loss.verdict != "no change" else score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +153,7 @@ class _Changes:
     training: TrainingCurve
     tasks: frozenset[str]
     bounds: tuple[float, float]
+    is_loss: bool
 
     @property
     def first(self) -> int:
@@ -139,7 +172,7 @@ class _Changes:
     def best(self) -> int:
         """The first of the best measurements."""
         means = {step: fmean(of_step[task] for task in self.tasks) for step, of_step in self.validation.items()}
-        return max(means, key=lambda step: (means[step], -step))
+        return max(means, key=lambda step: (self._better(means[step]), -step))
 
     def since(self, step: int) -> Estimate:
         before, after = ({task: self.validation[at][task] for task in sorted(self.tasks)} for at in (step, self.last))
@@ -150,38 +183,47 @@ class _Changes:
         chosen = simultaneous(self.since(self.best), num_comparisons=len(self.validation) - 1)
         others = [(step, self.since(step)) for step in (self.middle, self.first)]
         for step, change in [(self.best, chosen), *others]:
-            if _sign(change) < 0:
+            if self._better(_sign(change)) < 0:
                 return self._fallen(step, change)
         return None
 
     def _fallen(self, step: int, change: Estimate) -> Fit:
         training = self.training.change(step, self.last)
-        numbers = f"validation {change.text(signed=True)}{self._in_words(training)}"
+        numbers = f"{self._name} {change.text(signed=True)}{self._in_words(training)}"
         if training is not None and _sign(training) * self.training.sign < 0:
             text = f"worse since step {step}, in training, too: {numbers}; lower learner.learning_rate"
             return Fit(verdict="worse", since=step, text=text, validation=change, training=training)
-        text = f"overfit from step {step}: since then {numbers}; evaluation.patience keeps the best policy"
+        keeps = "evaluation.best_metric=loss with evaluation.patience" if self.is_loss else "evaluation.patience"
+        text = f"overfit from step {step}: since then {numbers}; {keeps} keeps the best policy"
         return Fit(verdict="overfit", since=step, text=text, validation=change, training=training)
 
     def rise(self) -> Fit:
         """Return the verdict on validation tasks that did not become worse."""
         late, whole = self.since(self.middle), self.since(self.first)
-        if _sign(late) > 0:
+        if self._better(_sign(late)) > 0:
             training = self.training.change(self.middle, self.last)
-            numbers = f"validation {late.text(signed=True)} since step {self.middle}{self._in_words(training)}"
+            numbers = f"{self._name} {late.text(signed=True)} since step {self.middle}{self._in_words(training)}"
             text = f"still improving at the end: {numbers}; more steps may help"
             return Fit(verdict="still improving", since=self.middle, text=text, validation=late, training=training)
         training = self.training.change(self.first, self.last)
-        numbers = f"validation {whole.text(signed=True)} since step {self.first}{self._in_words(training)}"
+        numbers = f"{self._name} {whole.text(signed=True)} since step {self.first}{self._in_words(training)}"
         verdict: Verdict = "no change"
         text = f"no change that the interval can show: {numbers}"
-        if _sign(whole) > 0:
+        if self._better(_sign(whole)) > 0:
             verdict = "level"
             text = f"no further gain since step {self.middle} that the interval can show: {numbers}"
         elif training is not None and _sign(training) * self.training.sign > 0:
             verdict = "training only"
             text = f"better in training only: {numbers}; what is learned does not carry over to other tasks"
         return Fit(verdict=verdict, since=self.first, text=text, validation=whole, training=training)
+
+    @property
+    def _name(self) -> str:
+        return "validation loss" if self.is_loss else "validation"
+
+    def _better(self, value: float) -> float:
+        """Return a value or change such that a higher one is better."""
+        return -value if self.is_loss else value
 
     def _in_words(self, training: Estimate | None) -> str:
         return "" if training is None else f", {self.training.name} {training.text(signed=True)}"

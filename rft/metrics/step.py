@@ -17,9 +17,9 @@ class Stopwatch:
         self._since = time.monotonic()
 
     def lap(self, phase: str) -> None:
-        """End a phase. Its time runs from the previous lap."""
+        """End a phase, or a part of it. The time runs from the previous lap."""
         now = time.monotonic()
-        self.seconds[phase] = now - self._since
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._since
         self._since = now
 
 

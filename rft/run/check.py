@@ -21,6 +21,7 @@ from rft.config import (
     audit_problems,
     audit_warnings,
 )
+from rft.config.epochs import with_steps
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.config.mixture import graders_by_family, sources
 from rft.data.demonstration_records import Demonstration
@@ -76,6 +77,7 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
             tell=tell,
             try_graders=lambda graders, task: samples.update(sample_rows(graders, task, run.grading)),
         )
+    run = with_steps(run, len(prepared.tasks.train))
     refuse_early(run)
     forecast = forecast_here(run, prepared)
     refuse_memory(run, forecast)

@@ -6,7 +6,7 @@ policy only for measurements.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,6 +64,7 @@ async def train_on_demonstrations(
     *,
     steps: range,
     is_measured: Callable[[int], bool],
+    validate: Callable[[int], Awaitable[Mapping[str, float]]],
 ) -> AsyncGenerator[StepReport]:
     """Train, and yield the report of each step. Stop iterating to stop training: a yielded step is complete.
 
@@ -73,6 +74,8 @@ async def train_on_demonstrations(
         sampler: Loads the policy of each step after which something is measured.
         steps: Numbers of the steps, from 1 for a new run.
         is_measured: Whether a measurement follows a step.
+        validate: Measures the policy of the learner after a step, before samplers take the memory of its GPU again;
+            returns metrics, which may be empty.
     """
     if steps.start > 1:  # a resumed run, which may have nothing left but its last measurement
         await sampler.load(await learner.publish())
@@ -81,6 +84,10 @@ async def train_on_demonstrations(
         batch = order.of_step(step)
         watch.lap("render")
         learned = await learner.learn(batch)
+        watch.lap("learn")
+        validated = await validate(step)
+        if validated:
+            watch.lap("validation_loss")
         publication = await learner.publish()
         watch.lap("learn")
         synced: Mapping[str, float] = {}
@@ -91,6 +98,7 @@ async def train_on_demonstrations(
         metrics = {
             **order.metrics(batch),
             **synced,
+            **validated,
             **{f"learner/{name}": value for name, value in learned.items()},
         }
         yield StepReport(step=step, policy=publication.policy, metrics=metrics, seconds=watch.seconds)

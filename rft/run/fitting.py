@@ -6,9 +6,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
+from rft.data.demonstration_records import Demonstration
 from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context, fit_rows
 from rft.data.splits import TaskSets
 from rft.data.training_rows import TrainingRows
@@ -96,21 +97,30 @@ class Fitter:
         problems: list[str] = []
         for split in ("train", "validation", "test"):
             before: list[Task] = getattr(tasks, split)
-            kept[split] = []
+            kept[split] = before
             if not before:
                 continue
-            rows = self.rows if split == "train" else None
-            fitting = collect(problems, partial(self._fitting, before, rows))
-            if fitting is not None:
+            for what in self._checked(split, before):
+                fitting = collect(problems, partial(self._fitting, kept[split], self.rows if what == "row" else None))
+                if fitting is None:
+                    break
                 kept[split] = fitting.kept
                 dropped += fitting.num_dropped
-                what = "prompt" if rows is None else "row"
                 longest[what] = max(longest[what], fitting.longest)
         if problems:
             raise DataError("prompts", list(dict.fromkeys(problems)))
         return Fitted(
             tasks=TaskSets(**kept), num_dropped=dropped, longest_prompt=longest["prompt"], longest_row=longest["row"]
         )
+
+    def _checked(self, split: str, tasks: list[Task]) -> tuple[Literal["prompt", "row"], ...]:
+        """Return the sequences that must fit: prompts with their completions, rows with their answers, or both."""
+        if self.rows is not None and split == "train":
+            return ("row",)
+        has_loss = isinstance(self.config, RunConfig) and self.config.learner.takes == "demonstrations"
+        if has_loss and split == "validation" and any(isinstance(task, Demonstration) for task in tasks):
+            return ("prompt", "row")
+        return ("prompt",)
 
     def _fitting(self, tasks: list[Task], rows: TrainingRows | None) -> FittingTasks:
         """Return the tasks of a split that fit."""
@@ -128,7 +138,7 @@ class Fitter:
             if rows is not None:
                 return fit_rows(
                     tasks,
-                    rows.length,
+                    lambda task: rows.length(task) if isinstance(task, Demonstration) else 0,
                     context_tokens=self.context_tokens,
                     on_long=on_long,
                     shots=self.renderer.shots,

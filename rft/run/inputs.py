@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
-from rft.data.demonstration_rows import RowRenderer
 from rft.data.mixture_sets import load_mixture
-from rft.data.preference_rows import PairRenderer
 from rft.data.rendering import Renderer, Tell
-from rft.data.shots import Shots, read_worked_tasks
+from rft.data.shots import Shots
 from rft.data.splits import TaskSets, load_task_sets
-from rft.data.training_rows import READERS, TrainingRows
+from rft.data.training_rows import TrainingRows
 from rft.errors import ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
@@ -29,11 +27,11 @@ from rft.run.family_tasks import family_sources, first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
 from rft.run.measured_adapter import measured_adapter_problems
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
+from rft.run.row_inputs import readers, refuse_missing_answers, row_renderer
 from rft.run.shots import drawn_shots, recorded_shots
 from rft.run.sinks import SinkClass, load_sink
 from rft.run.teacher import Teacher, read_teacher, require_room
 from rft.run_folder.recorder import refuse_output
-from rft.sampling.stops import model_stops
 from rft.storage import Place, check_place
 from rft.types import Adapter, Policy, Task
 
@@ -243,7 +241,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         variables=config.model.chat_template_kwargs,
         shots=inputs.shots,
     )
-    rows = _row_renderer(inputs, renderer)
+    rows = row_renderer(config, inputs.model, inputs.tokenizer, renderer)
     fitted = Fitter(
         config=config,
         model=inputs.model,
@@ -344,6 +342,7 @@ def _load_tasks(
     if tasks is None:
         return None, None
     collect(problems, lambda: check_enough(tasks.train, config))
+    collect(problems, lambda: refuse_missing_answers(config, tasks))
     shots = shots or collect(problems, lambda: drawn_shots(config, tasks))
     return tasks if needs_training_tasks else replace(tasks, train=[], validation=[]), shots
 
@@ -356,7 +355,7 @@ def _read_tasks(config: RunConfig | EvaluateConfig, reads_training_tasks: bool, 
         "seed": config.seed if data.validation_share else 0,  # runs without a split read the same tasks
         "allow_overlap": data.allow_overlap,
         "format": data.format,
-        "read_train": _reader(config),
+        **readers(config),
     }
     if data.mixture:
         families = family_sources(config, needs_training_tasks=reads_training_tasks)
@@ -368,27 +367,3 @@ def _read_tasks(config: RunConfig | EvaluateConfig, reads_training_tasks: bool, 
         "columns": data.columns,
     }
     return reuse.get(("tasks", repr(arguments)), lambda: load_task_sets(**arguments))
-
-
-def _reader(config: RunConfig | EvaluateConfig) -> Callable[..., list[Task]]:
-    """Return the function that reads the training tasks. An evaluation reads them only for worked examples."""
-    if isinstance(config, EvaluateConfig):
-        return read_worked_tasks
-    return READERS[config.learner.takes]
-
-
-def _row_renderer(inputs: Inputs, renderer: Renderer) -> TrainingRows | None:
-    """Return the renderer of demonstrations or preferences, if the learner takes some.
-
-    Raises:
-        ModelError: The model has no end token.
-    """
-    config = inputs.config
-    if isinstance(config, EvaluateConfig) or config.learner.takes == "groups":
-        return None
-    stops = model_stops(inputs.model, inputs.tokenizer)
-    end_ids = stops.adding(config.sampler.stop_strings, inputs.tokenizer).ids
-    if not end_ids:
-        raise ModelError("base model", ["it has no end token (eos_token), so an answer would never end; set one"])
-    rows = RowRenderer.of(renderer, inputs.tokenizer, end_ids)
-    return PairRenderer(rows=rows) if config.learner.takes == "preferences" else rows

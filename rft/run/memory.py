@@ -125,8 +125,6 @@ def forecast_with_sleep(
 
     if run.sampler.sleeps is not None:
         return forecast(run.sampler.sleeps)
-    if run.learner.takes != "groups":
-        return forecast(False)
     if prepared.teacher is not None:
         return forecast(False, "the teacher does not sleep" if shares.share_gpus else "")
     if not (shares.sampler_gpus and shares.learner_gpus):

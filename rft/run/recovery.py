@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from rft.data.demonstration_records import TokenRow
 from rft.errors import LearnerLost, LearnError, RftError
 from rft.events import Emit, LearnerRestarted, Notice, Warned
 from rft.learning.checkpoints import complete_checkpoints, damage
@@ -152,6 +153,10 @@ class RecoveringLearner:
         """Return the start of the run, if it is an adapter, and the last publications."""
         start = await self.start_publication()
         return [*([start] if start else []), *await self.history()]
+
+    async def losses(self, rows: Sequence[TokenRow]) -> list[float]:
+        """Return `[N]` negative log-likelihoods of rows under the current policy of `learner=sft`."""
+        return await self._call(lambda learner: learner.losses(rows))
 
     async def weights(self) -> Adapter | FullWeights:
         """Fetch the weights of the current policy into this process."""

@@ -32,7 +32,8 @@ from rft.run.inputs import Prepared
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.task_order import task_order
-from rft.run_folder.best_step import SCORE, BestStep
+from rft.run.validation_loss import ValidationLoss
+from rft.run_folder.best_step import LOSS, BestStep
 from rft.run_folder.recorded_scores import recorded_by_task
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.run_folder.results import guard_of
@@ -77,7 +78,7 @@ class Steps:
         """Whether the learner is ahead of `last_step`: it learns the current step, or the step is not recorded yet."""
         self.checkpoint_s = 0.0
         """Duration of the last checkpoint in seconds, until the line of the next step records it."""
-        self.best = BestStep(self.folder, self.run.evaluation.patience)
+        self.best = BestStep(self.folder, self.run.evaluation)
         """The step that was measured best, if the run may end early."""
         self.guard = guard_of(self.run)
         """Watches the families of `evaluation.guard`."""
@@ -148,12 +149,23 @@ class Steps:
     async def _train_on_demonstrations(self, parts: Parts[RecoveringLearner], rows: TrainingRows) -> None:
         """Train like `_train_steps`, on demonstrations or preferences."""
         halving = HalvingWatch()
+        learner = TurnTaking(parts.learner, parts.fleet) if parts.samplers_sleep else parts.learner
+        validation_loss = ValidationLoss(rows, self._validation_tasks)
+
+        async def validate(step: int) -> dict[str, float]:
+            if not (validation_loss and self._is_validated(step)):
+                return {}
+            measured = await validation_loss.measure(parts.learner, step=step)
+            self.emit(measured)
+            return {LOSS: measured.loss}
+
         loop = train_on_demonstrations(
             demonstrations_of(self.run, self.prepared.tasks.train, rows),
-            AnnouncedSteps(parts.learner, self._begin_learning),
+            AnnouncedSteps(learner, self._begin_learning),
             RenewingSampler(fleet=parts.fleet, learner=parts.learner),
             steps=self._remaining,
             is_measured=lambda step: step == self.run.loop.steps or self._is_validated(step),
+            validate=validate,
         )
         async with aclosing(loop) as steps:
             async for report in steps:
@@ -279,10 +291,12 @@ class Steps:
         seconds = dict(report.seconds)
         if self.checkpoint_s:
             seconds["checkpoint"], self.checkpoint_s = self.checkpoint_s, 0.0
-        if self._is_validated(step) and not self.should_end():
+        is_validated = self._is_validated(step) and not self.should_end()
+        if is_validated:
             extra = await self._validate(parts, self._validation_tasks, step=step)
-            if SCORE in extra and self.best.observe(step, extra[SCORE]):
-                await self._keep_best(parts.learner, step)
+        if self.best.observe(step, {**report.metrics, **extra}):
+            await self._keep_best(parts.learner, step)
+        if is_validated:
             watch.lap("evaluate")
         metrics = {**report.metrics, **extra, **self.more_metrics()}
         self.emit(StepFinished(report=replace(report, metrics=metrics, seconds=seconds | watch.seconds)))

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from rft.config.schema import EvaluationConfig
 from rft.learning.checkpoints import complete_checkpoints
 from rft.learning.publication_record import publication_from_json, publication_to_json
 from rft.run_folder.recorder import read_metrics
@@ -21,30 +23,35 @@ from rft.types import Publication, StoredWeights
 
 FOLDER = "best"
 """Folder of a run with the policy of its best step."""
-SCORE = "eval/mean"
-"""Metric of a step whose validation tasks were measured."""
+LOSS = "eval/loss"
+"""Metric of a step after which the loss on the answers of validation tasks was measured."""
+_CRITERIA: Mapping[str, tuple[str, int]] = {"score": ("eval/mean", 1), "loss": (LOSS, -1)}
+"""The metric of a measurement by `evaluation.best_metric`, and 1 if a higher one is better, -1 if a lower one is."""
 _PUBLICATION = "publication.json"
 
 
 class BestStep:
-    """The best measurement of the validation tasks so far.
+    """The best measurement of the validation tasks so far: the highest score, or the lowest loss.
 
     Args:
         folder: The run folder. Its metrics.jsonl holds the earlier measurements of a resumed run.
-        patience: Number of measurements without a better one after which the run ends; None never ends it, and keeps
-            no policy.
+        how: `evaluation` of the configuration. `patience` is the number of measurements without a better one after
+            which the run ends; None never ends it, and keeps no policy. `best_metric` says what is better.
     """
 
-    def __init__(self, folder: Path, patience: int | None) -> None:
+    def __init__(self, folder: Path, how: EvaluationConfig) -> None:
         self._run = folder
         self._folder = folder / FOLDER
-        self._patience = patience
+        self._patience = how.patience
+        self._metric, self._sign = _CRITERIA[how.best_metric]
         self._scores: dict[int, float] = {
-            line["step"]: line["metrics"][SCORE]
+            line["step"]: self._sign * line["metrics"][self._metric]
             # Without the folder, the measurements are from before patience was set, and no policy was kept.
-            for line in (read_metrics(folder) if patience is not None and self._folder.is_dir() else ())
-            if SCORE in line["metrics"]
+            for line in (read_metrics(folder) if how.patience is not None and self._folder.is_dir() else ())
+            if line["metrics"].get(self._metric) is not None
         }
+        if self.step is not None and not self._of(self.step).is_dir():
+            self._scores.clear()  # best_metric has changed since, and the policy of this step was not kept
 
     @property
     def step(self) -> int | None:
@@ -59,11 +66,12 @@ class BestStep:
             return False
         return sum(step > best for step in self._scores) >= self._patience
 
-    def observe(self, step: int, score: float) -> bool:
-        """Add a measurement; return whether it is the best so far, so that its policy must be kept."""
-        if self._patience is None:
+    def observe(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Add the metrics of a step; return whether it is the best so far, so that its policy must be kept."""
+        value = metrics.get(self._metric)
+        if self._patience is None or value is None or not math.isfinite(value):
             return False
-        self._scores[step] = score
+        self._scores[step] = self._sign * value
         return self.step == step
 
     def keep(self, step: int, publication: Publication) -> None:

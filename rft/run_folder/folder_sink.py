@@ -10,6 +10,7 @@ from rft.events import (
     Event,
     GraderCallRepeated,
     LearnerRestarted,
+    LossMeasured,
     Measured,
     Notice,
     PartsStarted,
@@ -49,6 +50,8 @@ class FolderSink:
                 self._recorder.rollouts(event.groups, step=event.report.step, phase="train")
             case Measured():
                 self._recorder.rollouts(event.groups, step=event.step, phase=event.phase)
+            case LossMeasured():
+                self._recorder.losses(event.by_task, step=event.step)
             case CheckpointSaved():
                 self._recorder.sync()
             case StepFinished():
@@ -87,6 +90,8 @@ def event_line(event: Event) -> tuple[str, dict[str, Any]]:
             return "parts_started", dict(event.facts)
         case Measured():
             return "measured", {"phase": event.phase, "step": event.step, **event.estimate.to_json()}
+        case LossMeasured():
+            return "loss_measured", {"step": event.step, "loss": event.loss}
         case StepTrained():
             return "step_trained", {"step": event.report.step}
         case CheckpointSaved():

@@ -3,6 +3,7 @@
     metrics.jsonl    one line per step             rollouts.jsonl   one line per rollout, enough to grade it again
     summary.json     the result, for scripts        config.yaml      the resolved configuration, without secrets
     events.jsonl     one line per event
+    losses.jsonl     one line per measurement of the loss on validation tasks
 
 Files contain JSON according to RFC 8259, in ASCII; numbers that are not finite become null. Readers skip a line that a
 crash left incomplete. A whole file appears under its name only when it is complete. `rollout_files` holds long
@@ -39,6 +40,7 @@ ONLY_OWNER = 0o700
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
+LOSSES = "losses.jsonl"
 EVENTS = "events.jsonl"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
@@ -79,8 +81,9 @@ class Recorder:
                 last_step is not None and isinstance(step, int) and step <= last_step and line.get("phase") != "after"
             )
 
-        if (metrics := folder / METRICS).exists():
-            cut_back(metrics, keep, damage.append)
+        for name in (METRICS, LOSSES):
+            if (folder / name).exists():
+                cut_back(folder / name, keep, damage.append)
         cut_back_rollouts(folder, keep, damage.append)
         if (events := folder / EVENTS).exists():  # a history: only damaged lines go
             cut_back(events, lambda _: True, damage.append)
@@ -97,6 +100,10 @@ class Recorder:
             "time": _now(),
         }
         append(self.folder / METRICS, _dump(line))
+
+    def losses(self, by_task: Mapping[str, float], *, step: int) -> None:
+        """Append one line to losses.jsonl: the losses after a step, by task id."""
+        append(self.folder / LOSSES, _dump({"step": step, "losses": by_task}))
 
     def rollouts(self, groups: Sequence[GradedGroup], *, step: int, phase: Phase) -> None:
         """Append one line per rollout to rollouts.jsonl."""
@@ -118,7 +125,7 @@ class Recorder:
 
     def sync(self) -> None:
         """Wait until all lines are on the disk, where they survive a loss of power."""
-        for path in (self.folder / ROLLOUTS, self.folder / METRICS):
+        for path in (self.folder / ROLLOUTS, self.folder / METRICS, self.folder / LOSSES):
             if path.exists():
                 with writing(path):
                     sync_file(path)
@@ -169,6 +176,15 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics.jsonl, in order; empty without the file."""
     path = folder / METRICS
     return list(read_lines(path)) if path.exists() else []
+
+
+def read_losses(folder: Path) -> dict[int, dict[str, float]]:
+    """Return the finite losses of validation tasks by step and task id; empty without losses.jsonl."""
+    path = folder / LOSSES
+    return {
+        line["step"]: {task_id: loss for task_id, loss in line["losses"].items() if loss is not None}
+        for line in (read_lines(path) if path.exists() else ())
+    }
 
 
 def read_rollouts(folder: Path, phase: Phase | None = None) -> Iterator[dict[str, Any]]:

@@ -10,14 +10,14 @@ from typing import Any
 from rft.config import RunConfig
 from rft.config.mixture import graders_by_family
 from rft.metrics.families import family_results
-from rft.metrics.fit import fit_of, training_curve
+from rft.metrics.fit import UNBOUNDED, fit_of, fit_of_both, loss_curve, training_curve
 from rft.metrics.held_out import graders_of, metric_bounds
 from rft.metrics.intervals import estimate, paired_difference
 from rft.metrics.retention_guard import RetentionGuard
 from rft.run_folder.best_step import BestStep
 from rft.run_folder.model_card import model_card
 from rft.run_folder.recorded_scores import recorded_measurements
-from rft.run_folder.recorder import SUMMARY, Recorder, read_metrics, read_rollouts
+from rft.run_folder.recorder import SUMMARY, Recorder, read_losses, read_metrics, read_rollouts
 from rft.run_folder.result_folders import save_adapter, save_model
 from rft.run_folder.retention_file import retention_of
 from rft.run_folder.summary import build_summary
@@ -114,7 +114,11 @@ def summary_of(
     by_step = {step: values for step, values in measured.items() if isinstance(step, int)}
     if by_step and before and split == "validation":
         by_step[0] = before
-    fit = fit_of(by_step, training_curve(lines, metric), bounds=bounds)
+    fit = fit_of_both(
+        fit_of(by_step, training_curve(lines, metric), bounds=bounds),
+        fit_of(read_losses(folder), loss_curve(lines), bounds=UNBOUNDED, is_loss=True),
+        by_loss=evaluation.get("best_metric") == "loss",  # absent from runs of earlier versions
+    )
     summary["fit"] = None if fit is None else fit.to_json()
     return summary
 
@@ -134,17 +138,18 @@ def nothing_left_to_do(run: RunConfig, last_step: int) -> str:
     A run that was stopped during the measurement after its last step has not finished.
 
     Args:
-        run: The run's configuration, with the requested number of steps.
+        run: The run's configuration. With `loop.num_epochs` instead of steps, something may be left.
         last_step: The step of the run's last checkpoint.
     """
     file = Path(run.output_dir) / SUMMARY
     # The result follows the summary: a run that was killed in between writes it when it is resumed.
     has_result = any((Path(run.output_dir) / name).is_dir() for name in RESULTS)
     is_finished = has_result and file.is_file() and json.loads(file.read_text())["status"] == "finished"
-    is_over = BestStep(Path(run.output_dir), run.evaluation.patience).is_over
+    is_over = BestStep(Path(run.output_dir), run.evaluation).is_over
     guard = guard_of(run)
     guard.read(read_metrics(Path(run.output_dir)))
-    if not is_finished or (last_step < run.loop.steps and not (is_over or guard.is_over)):
+    has_more = run.loop.num_epochs is not None or last_step < run.loop.steps
+    if not is_finished or (has_more and not (is_over or guard.is_over)):
         return ""
     finished = f"{run.output_dir}: finished after {plural(last_step, 'step')}"
     if is_over:

@@ -18,6 +18,7 @@ from rich.text import Text
 from rft.api.train import train_run
 from rft.config import RunConfig
 from rft.config.commands import Job, with_hydra
+from rft.config.epochs import with_steps
 from rft.config.grid import Grid, check_trials, for_each_trial, read_grid
 from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.redaction import hide, hide_in_words, secrets_in
@@ -53,9 +54,11 @@ def run_grid(words: Sequence[str], *, console: Console) -> int:
         problem = "or_resume=true: give hydra.sweep.dir=<folder>, too; the default folder is a new one at every start"
         raise ConfigError("configuration", [problem])
     if all(run.dry_run for run in runs):
-        forecast = forecast_here(runs[0], prepare_all(runs)[0])
+        prepared = prepare_all(runs)[0]
+        first = with_steps(runs[0], len(prepared.tasks.train))
+        forecast = forecast_here(first, prepared)
         _tell(console, f"{plural(len(runs), 'trial')} can start; the first would be:")
-        rows = run_rows(runs[0], micro_batch=planned_micro_batch(runs[0], forecast))
+        rows = run_rows(first, micro_batch=planned_micro_batch(first, forecast))
         console.print(Text("\n".join(as_table(rows))), soft_wrap=True)
         return 0
     if read_outcomes(grid.folder) and not runs[0].or_resume:
@@ -107,8 +110,10 @@ class _Sweep:
 
     def __init__(self, grid: Grid, runs: Sequence[RunConfig], console: Console) -> None:
         self._grid = grid
-        self._runs = runs
         self._prepared = prepare_all(runs)
+        self._runs = [
+            with_steps(run, len(prepared.tasks.train)) for run, prepared in zip(runs, self._prepared, strict=True)
+        ]
         self._console = console
         self._stopped: int | None = None
         self._finished = {outcome.number for outcome in read_outcomes(grid.folder) if outcome.status == "finished"}

@@ -16,6 +16,7 @@ from rich.text import Text
 from rft.config import RunConfig
 from rft.config.command_line import quoted
 from rft.config.commands import load_training
+from rft.config.epochs import with_steps
 from rft.config.grid import check_trials
 from rft.config.recorded_words import key_of, resumed_words
 from rft.config.search import Search, read_search
@@ -146,6 +147,7 @@ class _Searching:
         try:
             run = load_training([*overrides, f"or_resume={str(has_begun).lower()}"], quoted(folder))
             prepared = prepare(run, needs_training_tasks=True, reuse=self._reuse)
+            run = with_steps(run, len(prepared.tasks.train))
         except UsageError as error:  # settings that are valid individually, but not together
             hidden = hide_in_words(overrides, self._values)
             why = hide("; ".join(error.problems), secrets_in(self._values))

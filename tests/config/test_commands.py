@@ -15,8 +15,9 @@ from rft.config.schema import RunConfig
 from rft.errors import ConfigError, OutputError, UsageError
 
 ALLOWED = (
-    "dry_run, audit, storage, storage_timeout_s, loop.steps, loop.checkpoint_every_steps, loop.keep_checkpoints, "
-    "loop.notice, loop.stop_timeout_s, evaluation.*, logging.*, cluster.*"
+    "dry_run, audit, storage, storage_timeout_s, loop.steps, loop.num_epochs, "
+    "loop.checkpoint_every_steps, loop.keep_checkpoints, loop.notice, loop.stop_timeout_s, evaluation.*, logging.*, "
+    "cluster.*"
 )
 
 

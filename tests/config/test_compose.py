@@ -16,8 +16,8 @@ from rft.errors import ConfigError
 
 QUICKSTART = "experiment=quickstart"
 LOOP_KEYS = (
-    "steps, prompts_per_step, completions_per_prompt, staleness, refill_rounds, pass_rate, checkpoint_every_steps, "
-    "keep_checkpoints, notice, stop_timeout_s"
+    "steps, num_epochs, prompts_per_step, completions_per_prompt, staleness, refill_rounds, pass_rate, "
+    "checkpoint_every_steps, keep_checkpoints, notice, stop_timeout_s"
 )
 
 

@@ -26,18 +26,33 @@ def test_a_step_has_as_many_demonstrations_as_prompts() -> None:
 
 
 def test_settings_of_sampling_are_refused() -> None:
-    assert problems("loop.staleness=1", "loop.refill_rounds=2", "sampler.sleep=true")[-3:] == [
+    assert problems("loop.staleness=1", "loop.refill_rounds=2")[-2:] == [
         f"{key}={value}: learner=sft learns from demonstrations, and samples nothing for training; leave {key} out"
-        for key, value in (("loop.staleness", 1), ("loop.refill_rounds", 2), ("sampler.sleep", "true"))
+        for key, value in (("loop.staleness", 1), ("loop.refill_rounds", 2))
     ]
 
 
 def test_sizes_and_ranks() -> None:
-    assert problems("loop.prompts_per_step=6", "learner.completions_per_micro_batch=4", "learner.num_workers=2") == [
+    assert problems("loop.prompts_per_step=6", "learner.completions_per_micro_batch=4", "learner.num_workers=8") == [
         "learner.completions_per_micro_batch=4: must divide the 6 demonstrations of a step (loop.prompts_per_step): "
         "one of 1, 2, 3, 6",
-        "learner.num_workers=2: learner=sft trains on one rank; use learner.num_workers=1",
+        "learner.num_workers=8: a step has 6 demonstrations, so 2 of the ranks would be idle; use at most 6, or raise "
+        "loop.prompts_per_step",
     ]
+    assert load("learner.num_workers=2").learner.num_workers == 2
+
+
+def test_samplers_may_sleep_between_measurements() -> None:
+    assert load("sampler.sleep=true").sampler.sleeps
+
+
+def test_a_loss_that_selects_the_best_step_must_be_measured() -> None:
+    assert load("evaluation.best_metric=loss", "evaluation.patience=2").evaluation.best_metric == "loss"
+    assert problems("evaluation.best_metric=loss") == [
+        "evaluation.best_metric=loss: no measurement is selected; set evaluation.patience, or leave it out"
+    ]
+    with pytest.raises(ConfigError, match="learner=grpo does not learn from demonstrations, so there is no loss"):
+        load_training(["experiment=quickstart", "evaluation.best_metric=loss", "evaluation.patience=2"], "/nowhere")
 
 
 def test_patience_needs_measurements_during_the_run() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rft.models.adapter_folder import load_adapter
-from rft.run_folder.recorder import read_metrics, read_rollouts
+from rft.run_folder.recorder import read_losses, read_metrics, read_rollouts
 
 pytestmark = pytest.mark.e2e
 
@@ -23,7 +24,7 @@ WORDS = (
     "data.test=test.jsonl",
     "data.validation=validation.jsonl",
     "data.check_demonstrations=true",
-    "loop.steps=4",
+    "loop.num_epochs=1",
     "loop.checkpoint_every_steps=2",
     "evaluation.every_steps=2",
     "logging=none",
@@ -38,8 +39,10 @@ def test_a_run_on_demonstrations(tmp_path: Path, rft_either_way: Callable[..., A
         "".join(json.dumps(row | {"completion": text}) + "\n" for row, text in zip(rows, answers, strict=True))
     )
     for split in ("test", "validation"):
-        lines = (TASKS / f"{split}.jsonl").read_text().splitlines(keepends=True)[:6]
-        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+        held_out = [json.loads(line) for line in (TASKS / f"{split}.jsonl").read_text().splitlines()[:6]]
+        (tmp_path / f"{split}.jsonl").write_text(
+            "".join(json.dumps(row | {"completion": row["answer"]}) + "\n" for row in held_out)
+        )
     done = rft_either_way("train", *WORDS, "output_dir=run", cwd=tmp_path)
     assert (done.code, done.orphans) == (0, [])
     assert "1 of 32 demonstrations score below" in done.output
@@ -47,6 +50,11 @@ def test_a_run_on_demonstrations(tmp_path: Path, rft_either_way: Callable[..., A
     lines = read_metrics(done.folder)
     assert [line["policy"]["version"] for line in lines] == [0, 1, 2, 3, 4]
     assert all(line["metrics"]["learner/loss"] > 0 for line in lines[1:])
+    # Each validation task contains its answer, so the run measures the loss on it, too.
+    assert ["eval/loss" in line["metrics"] for line in lines[1:]] == [False, True, False, True]
+    assert {step: len(by_task) for step, by_task in read_losses(done.folder).items()} == {2: 6, 4: 6}
+    config = yaml.safe_load((done.folder / "config.yaml").read_text())["loop"]
+    assert (config["steps"], config["num_epochs"]) == (4, None)
     # Samplers load and prove the policies that are measured, and no others.
     assert [line["metrics"].get("sync/proved") for line in lines[1:]] == [None, 1.0, None, 1.0]
     counts: dict[str, int] = {}

@@ -16,7 +16,9 @@ import torch
 from transformers import TrainerCallback
 
 from rft.config import RunConfig
+from rft.data.demonstration_records import TokenRow
 from rft.learning.ranks import Ranks
+from rft.learning.sft_learner import SftLearner
 from rft.learning.spec import LearnerSpec, RankPlace
 from rft.learning.trl_learner import TrlLearner
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StopReason, Task
@@ -43,6 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
         "value_updates": 3,
     },
     "dpo": {"trl": SGD, "kind": "dpo", "beta": 0.5},
+    "sft": {"kind": "sft", "completions_per_micro_batch": 2},
     "resumed": {"trl": SGD},
     "dropout": {
         "loss_type": "bnpo",
@@ -57,6 +60,13 @@ class Gradients(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
         self.last = {name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad}
+
+
+class SftWithSgd(SftLearner):
+    """A learner of demonstrations with the optimizer of the other cases."""
+
+    def _arguments(self, learner: Any) -> dict[str, Any]:
+        return super()._arguments(learner) | SGD
 
 
 def spec_of(model: Path, folder: Path, case: dict[str, Any]) -> LearnerSpec:
@@ -124,6 +134,13 @@ def batch(learner: TrlLearner, seed: int) -> list[GradedGroup]:
     return groups
 
 
+def rows(seed: int) -> list[TokenRow]:
+    random = torch.Generator().manual_seed(seed)
+    lengths = (9, 4, 15, 6, 11, 5)
+    ids = [tuple(torch.randint(10, 90, (length,), generator=random).tolist()) for length in lengths]
+    return [TokenRow(ids=each, trained=tuple(place > 2 for place in range(len(each)))) for each in ids]
+
+
 def saved_and_resumed(learner: TrlLearner, spec: LearnerSpec, ranks: Ranks) -> TrlLearner:
     """Rank 0 saves; all ranks come back from what it wrote."""
     if ranks.is_first:
@@ -141,7 +158,7 @@ def main(model: str, number: str, of: str, address: str, out: str) -> None:
     told: dict[str, Any] = {"vllm": [module for module in sys.modules if module.partition(".")[0] == "vllm"]}
     for name, case in CASES.items():
         spec = spec_of(Path(model), Path(out).with_suffix("") / name, case)
-        learner = TrlLearner(spec, ranks)
+        learner = SftWithSgd(spec, ranks) if name == "sft" else TrlLearner(spec, ranks)
         if name == "ppo":
             critic = learner._stepped.trainer._critic
             critic._optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
@@ -152,7 +169,7 @@ def main(model: str, number: str, of: str, address: str, out: str) -> None:
             if (name, step) == ("resumed", 2) and place.of > 1:  # who is alone never stops
                 learner = saved_and_resumed(learner, spec, ranks)
                 learner._stepped.trainer.add_callback(kept)
-            metrics = learner.learn(batch(learner, step))
+            metrics = learner.learn(rows(step) if name == "sft" else batch(learner, step))
             told[f"{name} {step}"] = metrics
             tensors |= {f"{name} {step} gradient {key}": each for key, each in kept.last.items()}
             checksums.append(learner.checksum())

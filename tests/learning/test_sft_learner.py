@@ -68,6 +68,29 @@ def test_the_loss_is_the_mean_over_the_marked_tokens(build_sft: Callable[..., An
     assert learner.steps_done == 2
 
 
+def test_the_losses_of_rows_are_sums_without_dropout(build_sft: Callable[..., Any]) -> None:
+    learner = build_sft(completions_per_micro_batch=2, adapter={"rank": 4, "alpha": 8, "dropout": 0.5})
+    learner.learn(ROWS)
+    model = learner._stepped.trainer.model
+    found = learner.losses(ROWS)
+    assert model.training
+    model.eval()
+    assert found == pytest.approx([mean_nll(model, [each]) * sum(each.trained) for each in ROWS], rel=1e-5)
+    model.train()
+
+
+def test_a_measurement_of_the_loss_changes_no_step(build_sft: Callable[..., Any]) -> None:
+    def result(*, measures: bool) -> Any:
+        learner = build_sft(str(measures), adapter={"rank": 4, "alpha": 8, "dropout": 0.1})
+        for _ in range(2):
+            learner.learn(ROWS)
+            if measures:
+                learner.losses(ROWS)
+        return learner.publish()
+
+    assert result(measures=True) == result(measures=False)
+
+
 def test_the_steps_are_those_of_trls_own_trainer(build_sft: Callable[..., Any], tmp_path: Path) -> None:
     import torch
     from datasets import Dataset

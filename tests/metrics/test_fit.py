@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rft.metrics.fit import LOSS, Fit, TrainingCurve, fit_of, training_curve
+from rft.metrics.fit import LOSS, UNBOUNDED, Fit, TrainingCurve, fit_of, fit_of_both, training_curve
 from rft.metrics.intervals import Estimate, mean_difference, simultaneous
 
 
@@ -137,3 +137,42 @@ def test_a_chosen_interval_is_wider() -> None:
     factor = stats.norm.ppf(1 - 0.025 / 4) / stats.norm.ppf(0.975)
     assert simultaneous(one, num_comparisons=4).ci95 == pytest.approx((0.5 - 0.1 * factor, 0.5 + 0.2 * factor))
     assert simultaneous(Estimate(mean=0.5, ci95=None, n=1), num_comparisons=4).ci95 is None
+
+
+def losses(*means: float) -> dict[int, dict[str, float]]:
+    """Losses after steps 10, 20, ...: those of 100 tasks lie evenly within 0.1 of the mean."""
+    return {
+        10 * place: {f"task {index}": mean + (index - 49.5) / 500 * (1 + 0.1 * place) for index in range(100)}
+        for place, mean in enumerate(means, start=1)
+    }
+
+
+def falling(last: int) -> TrainingCurve:
+    return TrainingCurve(name="training loss", by_step={step: 2.0 - step / 100 for step in range(1, last + 1)}, sign=-1)
+
+
+def test_a_loss_that_rises_is_overfit() -> None:
+    verdict = fit_of(losses(1.0, 0.5, 0.6, 0.8), falling(40), bounds=UNBOUNDED, is_loss=True)
+    assert verdict is not None
+    assert (verdict.verdict, verdict.since) == ("overfit", 20)
+    assert verdict.validation.mean == pytest.approx(0.3)
+    assert verdict.text.startswith("overfit from step 20: since then validation loss +0.300 [")
+    assert ", training loss -0." in verdict.text
+    assert verdict.text.endswith("evaluation.best_metric=loss with evaluation.patience keeps the best policy")
+
+
+def test_a_loss_that_falls_is_still_improving() -> None:
+    verdict = fit_of(losses(1.0, 0.8, 0.6, 0.5), falling(40), bounds=UNBOUNDED, is_loss=True)
+    assert verdict is not None
+    assert (verdict.verdict, verdict.since) == ("still improving", 20)
+    assert verdict.validation.mean == pytest.approx(-0.3)
+
+
+def test_the_loss_decides_where_the_scores_show_nothing() -> None:
+    rising_loss = fit_of(losses(0.5, 0.6, 0.8), falling(30), bounds=UNBOUNDED, is_loss=True)
+    flat, better = fit(validation(50, 51, 50), falling(30)), fit(validation(10, 30, 60), falling(30))
+    assert fit_of_both(flat, rising_loss, by_loss=False) == rising_loss
+    assert fit_of_both(better, rising_loss, by_loss=False) == better
+    assert fit_of_both(better, rising_loss, by_loss=True) == rising_loss
+    assert fit_of_both(None, rising_loss, by_loss=False) == rising_loss
+    assert fit_of_both(flat, None, by_loss=True) == flat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from rft.data.demonstration_records import TokenRow
 from rft.run.demonstration_loop import ComputedBatches, train_on_demonstrations
@@ -41,9 +41,17 @@ class World:
         return Sync(policy=publication.policy, proved=True, metrics={"sync/actors": 2.0})
 
 
-def train(world: World, steps: range) -> list[StepReport]:
+async def no_loss(step: int) -> dict[str, float]:
+    return {}
+
+
+def train(
+    world: World, steps: range, validate: Callable[[int], Awaitable[dict[str, float]]] = no_loss
+) -> list[StepReport]:
     async def job() -> list[StepReport]:
-        loop = train_on_demonstrations(Order(), world, world, steps=steps, is_measured=lambda step: step % 2 == 0)
+        loop = train_on_demonstrations(
+            Order(), world, world, steps=steps, is_measured=lambda step: step % 2 == 0, validate=validate
+        )
         return [report async for report in loop]
 
     return asyncio.run(job())
@@ -61,6 +69,19 @@ def test_samplers_get_a_policy_only_when_it_is_measured() -> None:
     }
     assert reports[1].metrics["sync/proved"] == 1.0
     assert (reports[0].seconds.keys(), reports[1].seconds.keys()) == ({"render", "learn"}, {"render", "learn", "sync"})
+
+
+def test_the_loss_is_measured_before_the_samplers_wake() -> None:
+    world = World()
+
+    async def validate(step: int) -> dict[str, float]:
+        world.story.append(f"loss {step}")
+        return {"eval/loss": 0.5} if step == 2 else {}
+
+    reports = train(world, range(1, 3), validate)
+    assert world.story == ["learn 1", "loss 1", "learn 2", "loss 2", "load 2"]
+    assert ["eval/loss" in report.metrics for report in reports] == [False, True]
+    assert ["validation_loss" in report.seconds for report in reports] == [False, True]
 
 
 def test_a_resumed_run_first_loads_what_it_has_learned() -> None:

@@ -11,7 +11,7 @@ import pytest
 from rft.errors import OutputError, WriteError
 from rft.events import PartsStarted
 from rft.run_folder.folder_sink import FolderSink
-from rft.run_folder.recorder import Recorder, prepare_output, read_manifest, read_metrics, read_rollouts
+from rft.run_folder.recorder import Recorder, prepare_output, read_losses, read_manifest, read_metrics, read_rollouts
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StepReport, StopReason, Task
 from tests.kill_points import at_every_change
 
@@ -80,6 +80,7 @@ def test_resume_drops_what_came_after_the_checkpoint_and_a_line_cut_short(tmp_pa
     recorder.rollouts([group()], step=0, phase="before")
     for step in (1, 2, 3):
         recorder.rollouts([group()], step=step, phase="train")
+        recorder.losses({"t1": 1 / step, "t2": math.nan}, step=step)
         recorder.metrics(report(step))
     recorder.rollouts([group()], step=2, phase="after")
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -91,7 +92,8 @@ def test_resume_drops_what_came_after_the_checkpoint_and_a_line_cut_short(tmp_pa
     phases = [(line["step"], line["phase"]) for line in read_rollouts(tmp_path)]
     assert phases == [(0, "before"), (1, "train"), (2, "train")]
     assert [line["step"] for line in read_rollouts(tmp_path, "train")] == [1, 2]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "rollouts.jsonl"]
+    assert read_losses(tmp_path) == {1: {"t1": 1.0}, 2: {"t1": 0.5}}, "without losses that are not finite"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["losses.jsonl", "metrics.jsonl", "rollouts.jsonl"]
 
 
 def test_resume_keeps_kept_lines_to_the_byte(tmp_path: Path) -> None:
@@ -105,6 +107,7 @@ def test_resume_keeps_kept_lines_to_the_byte(tmp_path: Path) -> None:
 def test_nothing_recorded_yet_reads_as_nothing(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []
     assert list(read_rollouts(tmp_path)) == []
+    assert read_losses(tmp_path) == {}
     Recorder.resume(tmp_path, last_step=5)
     assert list(tmp_path.iterdir()) == []
 

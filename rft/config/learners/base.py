@@ -15,6 +15,8 @@ from rft.errors import EarlierName
 
 Takes = Literal["groups", "demonstrations", "preferences"]
 """Kinds of training data."""
+SEQUENCES: dict[Takes, str] = {"groups": "completions", "demonstrations": "demonstrations", "preferences": "answers"}
+"""The sequences of a step, by kind of training data."""
 
 
 class LearnerConfig(Section):
@@ -102,7 +104,7 @@ class LearnerConfig(Section):
         if self.num_workers <= completions_per_step:
             return []
         return [
-            f"learner.num_workers={self.num_workers}: a step has {completions_per_step} completions, so "
+            f"learner.num_workers={self.num_workers}: a step has {completions_per_step} {SEQUENCES[self.takes]}, so "
             f"{self.num_workers - completions_per_step} of the ranks would be idle; use at most "
             f"{completions_per_step}, or raise loop.prompts_per_step"
         ]

@@ -32,7 +32,3 @@ class SftLearnerConfig(LearnerConfig):
     def takes(self) -> Takes:
         """Demonstrations."""
         return "demonstrations"
-
-    def rank_problems(self, *, completions_per_step: int, micro_batches_per_step: int) -> list[str]:
-        """Refuse several ranks, which do not share demonstrations yet."""
-        return [f"learner.num_workers={self.num_workers}: learner=sft trains on one rank; use learner.num_workers=1"]
