@@ -17,6 +17,8 @@ from rft.models.weight_files import Tensor, is_linear
 _LAYER = re.compile(r"\.(\d+)\.")
 """The number of a layer in the name of a module or tensor: the first number between two dots."""
 
+MAX_RANK = 512
+"""Highest rank of LoRA and its variants."""
 ModuleNames = list[Annotated[str, Field(min_length=1)]]
 
 
@@ -88,9 +90,9 @@ class AdapterConfig(Section):
 class SelectiveConfig(AdapterConfig):
     """Keys of methods that can train some of the layers and modules."""
 
-    layers: list[NotNegative] | None = None
+    layers: Annotated[list[NotNegative], Field(min_length=1)] | None = None
     """Numbers of the layers to train, from 0; null trains all."""
-    modules: ModuleNames | None = None
+    modules: Annotated[ModuleNames, Field(min_length=1)] | None = None
     """Names of the modules to train, such as `[q_proj,v_proj]`, or `[mlp]` for all modules in it; null trains all."""
 
     @property
@@ -136,7 +138,7 @@ class SelectiveConfig(AdapterConfig):
 class LowRankConfig(SelectiveConfig):
     """Keys of LoRA and its variants."""
 
-    rank: Annotated[Whole, Field(ge=1, le=512)] = 16
+    rank: Annotated[Whole, Field(ge=1, le=MAX_RANK)] = 16
     """Rank of the update."""
     alpha: Annotated[Number, Field(gt=0)] = 32.0
     """Scaling: the update is multiplied by `alpha / rank`, with `rslora` by `alpha / sqrt(rank)`."""

@@ -29,12 +29,11 @@ from rft.config.problems import (
     evaluate_problems,
     grade_problems,
     merge_problems,
-    run_problems,
     serve_problems,
 )
 from rft.config.resume import load_resumed, with_place
 from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, MergeConfig, RunConfig, ServeConfig
-from rft.config.start_settings import with_start
+from rft.config.start_settings import problems_with_start, with_start
 from rft.errors import ConfigError, RftError
 from rft.redaction import hide_in_words
 
@@ -62,7 +61,7 @@ def load_training(overrides: Sequence[str], output_dir: str | None = None) -> Ru
         return load_resumed(resumed[-1].strip("'\""), others)
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
     given = given_keys(words)
-    run = load(RunConfig, "train", words, lambda run: [*both_lengths(run, given), *run_problems(run)])
+    run = load(RunConfig, "train", words, lambda run: [*both_lengths(run, given), *problems_with_start(run)])
     run = with_start(run)
     run = with_place(run, num_names=2 if output_dir else 1)
     if not run.or_resume:

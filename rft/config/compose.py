@@ -204,7 +204,7 @@ def check(
         # Without other problems, a later and slower check covers these.
         bullets += place_problems(config) if bullets else []
     if bullets or config is None:
-        raise ConfigError("configuration", bullets)
+        raise ConfigError("configuration", list(dict.fromkeys(bullets)))
     return config
 
 

@@ -110,8 +110,8 @@ def _share_problems(data: DataConfig) -> Iterator[str]:
         if weighted and len(weighted) < len(group):
             missing = [name for name in group if name not in weighted]
             yield (
-                f"data.mixture: {listed(weighted)} has a weight and {listed(missing)} has none, so their shares cannot "
-                "be compared; give each a weight, or none"
+                f"data.mixture: there is a weight for {listed(weighted)}, and none for {listed(missing)}, so their "
+                "shares cannot be compared; give each a weight, or none"
             )
         for name in weighted:
             if group[name].cap is not None:

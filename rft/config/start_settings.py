@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rft.config.adapter_settings import base_model_of_run, settings_of_run
-from rft.config.adapters import LoraAdapterConfig, LowRankConfig
+from rft.config.adapters import MAX_RANK, LoraAdapterConfig, LowRankConfig
 from rft.config.compose import check
 from rft.config.problems import run_problems, starts_from_whole_model
 from rft.config.schema import RunConfig
-from rft.errors import ModelError
+from rft.errors import ModelError, UsageError
 from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
 from rft.types import Adapter
 
@@ -18,34 +18,52 @@ from rft.types import Adapter
 def with_start(run: RunConfig) -> RunConfig:
     """Return a run with the settings of the policy that it starts from.
 
-    The base model of the start is used if `model.path` is not given. The rank and alpha of a continued adapter replace
-    the defaults.
+    The base model of the start is used if `model.path` is not given. The method, rank and alpha of a continued adapter
+    replace the defaults.
 
     Raises:
-        ConfigError: Settings contradict the adapter.
         UsageError: The adapter cannot be read, and should name the base model; or the configuration of its run cannot
             be read.
     """
+    return _started(run)[0]
+
+
+def problems_with_start(run: RunConfig) -> list[str]:
+    """Return all problems of a training run, with the settings of its start, one sentence each."""
+    try:
+        changed, problems = _started(run)
+    except UsageError as error:
+        return [*(f"start={run.start}: {problem}" for problem in error.problems), *run_problems(run)]
+    return [*problems, *run_problems(changed)]
+
+
+def _started(run: RunConfig) -> tuple[RunConfig, list[str]]:
+    """Return a run with the settings of its start, and the settings that contradict the start."""
     if run.start is None:
-        return run
+        return run, []
     path, values = Path(run.start), run.model_dump()
     try:
         adapter = None if starts_from_whole_model(run) else load_adapter(path)
     except ModelError:
         if run.model.path is None:
             raise
-        return run  # `rft.run.inputs` reads it again, and reports it together with the problems of all other inputs
+        return run, []  # `rft.run.inputs` reads it again, and reports it together with the problems of all inputs
     if run.model.path is None:
         named = base_model_of_run(path) if adapter is None else base_model_of(adapter, path)
         values["model"]["path"] = settings_of_run(path).get("model.path") or named
     if adapter is None or run.start_mode == "merge":
-        return check(RunConfig, values, run_problems)
+        return check(RunConfig, values, lambda _: []), []
     given = run.learner.adapter
     if run.start_mode == "continue" and isinstance(given, LowRankConfig):
+        if (rank := max_rank(adapter)) > MAX_RANK:
+            return run, [
+                f"start={path}: the adapter has rank {rank}, and rft trains at most {MAX_RANK}; use start_mode=merge"
+            ]
         values["learner"]["adapter"] |= {
             name: value for name, value in _settings(adapter).items() if _is_default(given, name)
         }
-    return check(RunConfig, values, lambda changed: [*_problems(changed, adapter), *run_problems(changed)])
+    changed = check(RunConfig, values, lambda _: [])
+    return changed, _problems(changed, adapter)
 
 
 def _settings(adapter: Adapter) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from rft.errors import ModelError
 from rft.models.adapter_tensors import not_finite
 from rft.types import Adapter, Policy
-from rft.wording import expectation
+from rft.wording import expectation, plural
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
@@ -90,12 +91,12 @@ def load_adapter(path: Path) -> Adapter:
     """
     folder = find_adapter(path)
     config = _read_config(folder / CONFIG)
-    _check_tensors(folder / TENSORS)
+    _check_tensors(folder / TENSORS, {config["r"], *(config.get("rank_pattern") or {}).values()})
     tensors = (folder / TENSORS).read_bytes()
     if broken := not_finite(tensors):
         raise _error(
-            f"{folder / TENSORS} has numbers that are not finite in {len(broken)} tensors, such as {broken[0]}: its "
-            "training diverged; use an earlier checkpoint"
+            f"{folder / TENSORS} has numbers that are not finite in {plural(len(broken), 'tensor')}, such as "
+            f"{broken[0]}: its training diverged; use an earlier checkpoint"
         )
     # Version 1: the only version that the sampler receives.
     policy = Policy(version=1, fingerprint=hashlib.sha256(tensors).hexdigest()[:16])
@@ -140,8 +141,8 @@ def _read_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def _check_tensors(file: Path) -> None:
-    """Refuse a truncated file, and a file with half a module's update. Reads only the header."""
+def _check_tensors(file: Path, ranks: Collection[int]) -> None:
+    """Refuse a truncated file, half a module's update, and other ranks than configured. Reads only the header."""
     try:
         with safe_open(str(file), framework="np") as opened:
             shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
@@ -157,6 +158,11 @@ def _check_tensors(file: Path) -> None:
     if wrong:
         some = ", ".join([*wrong[:MAX_SHOWN_MODULES], *(["..."] if len(wrong) > MAX_SHOWN_MODULES else [])])
         raise _error(f"{file} is damaged: lora_A and lora_B do not match in {some}; copy the adapter again")
+    if others := {each["A"] for each in halves.values()} - set(ranks):
+        configured, found = (", ".join(map(str, sorted(numbers))) for numbers in (ranks, others))
+        raise _error(
+            f"{file} has modules of rank {found}, and {CONFIG} configures {configured}; copy the adapter again"
+        )
 
 
 def _error(problem: str) -> ModelError:

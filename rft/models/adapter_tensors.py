@@ -82,6 +82,18 @@ def stack_problems(adapter: Adapter) -> list[str]:
     return [f"the adapter is more than LoRA on linear layers ({', '.join(reasons)}); use start_mode=merge"]
 
 
+def continuation_problems(adapter: Adapter) -> list[str]:
+    """Return the reasons why the learner cannot train an adapter further, one sentence each.
+
+    TRL multiplies by the weights of lm_head directly, and would pass over an adapter there.
+    """
+    header, _ = _split(adapter.tensors)
+    found = sorted({part for name in header for part in ("lm_head", "embed_tokens") if f".{part}.lora_" in name})
+    return (
+        [f"the adapter changes {' and '.join(found)}, which rft does not train; use start_mode=merge"] if found else []
+    )
+
+
 def not_finite(tensors: bytes) -> list[str]:
     """Return the names of the tensors that contain NaN or infinity.
 

@@ -21,7 +21,7 @@ from rft.config.adapter_settings import run_folder_of
 from rft.config.samplers.base import SamplerConfig
 from rft.errors import ModelError
 from rft.models.adapter_folder import CONFIG, TENSORS, load_adapter, max_rank, whole_model
-from rft.models.adapter_tensors import base_problem, stack_problems, without_metadata
+from rft.models.adapter_tensors import base_problem, continuation_problems, stack_problems, without_metadata
 from rft.models.weight_files import mapped, read_weights
 from rft.reliability.durable import writing
 from rft.run_folder.lineage import manifest_with_base, step_of_weights
@@ -155,7 +155,7 @@ def parent_problems(parent: Parent, model: Path, fingerprint: str, sampler: Samp
     if parent.mode == "stack":
         problems += stack_problems(parent.adapter)
     elif parent.mode == "continue":
-        problems += sampler.adapter_problems(parent.adapter.config)
+        problems += continuation_problems(parent.adapter) + sampler.adapter_problems(parent.adapter.config)
     return [f"start={origin['path']}: {problem}" for problem in problems]
 
 

@@ -19,7 +19,7 @@ WEEK_2 = {"data": {"train": "embedded:gcd/train", "replay": 0.2}}
 @pytest.fixture
 def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of the quickstart. Nothing reads its adapter here."""
-    monkeypatch.setattr("rft.config.commands.with_start", lambda run: run)
+    monkeypatch.setattr("rft.config.start_settings._started", lambda run: (run, []))
     folder = tmp_path / "run"
     folder.mkdir()
     run = load_training(["experiment=quickstart", "seed=3"])

@@ -19,7 +19,7 @@ WEEK_2 = ("data.train=tasks/week-2.jsonl", "data.test=embedded:gcd/test")
 @pytest.fixture
 def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of the quickstart with a few other settings. Nothing reads its adapter here."""
-    monkeypatch.setattr("rft.config.commands.with_start", lambda run: run)
+    monkeypatch.setattr("rft.config.start_settings._started", lambda run: (run, []))
     run = load_training(["experiment=quickstart", "seed=3", "data.system='Be brief, please.'"])
     return write(tmp_path / "run", run.model_dump())
 

@@ -65,8 +65,8 @@ def test_families_without_graders_are_refused_together() -> None:
         ),
         (
             ("data.mixture.sums.weight=1",),
-            "data.mixture: sums has a weight and gcd has none, so their shares cannot be compared; give each a weight, "
-            "or none",
+            "data.mixture: there is a weight for sums, and none for gcd, so their shares cannot be compared; give each "
+            "a weight, or none",
         ),
         (
             ("data.mixture.sums.weight=1", "data.mixture.gcd.weight=2", "data.mixture.gcd.cap=9"),

@@ -14,7 +14,7 @@ import yaml
 
 from rft.config import RunConfig
 from rft.config.commands import load_training
-from rft.errors import ConfigError, ModelError
+from rft.errors import ConfigError, UsageError
 
 QUICK = ("experiment=quickstart", "logging=none")
 
@@ -101,7 +101,7 @@ def test_a_stack_needs_an_engine_that_serves_the_sum_of_both_ranks(load: Callabl
 
 def test_a_start_that_is_gone_is_reported_with_everything_else(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
-    with pytest.raises(ModelError, match="gone does not exist"):
+    with pytest.raises(UsageError, match="gone does not exist"):
         load_training([*QUICK, f"start={gone}", "model.path=null"], "/nowhere")
     assert load_training([*QUICK, f"start={gone}"], "/nowhere").start == str(gone)  # its inputs report it
     with pytest.raises(ConfigError) as refused:
@@ -109,3 +109,31 @@ def test_a_start_that_is_gone_is_reported_with_everything_else(tmp_path: Path) -
     assert [problem for problem in refused.value.problems if str(gone) in problem] == [
         f"start={gone}: {gone} does not exist; name a run folder or an adapter folder"
     ]
+
+
+def test_an_engine_must_serve_the_rank_of_the_start_and_not_the_default(load: Callable[..., Any]) -> None:
+    adapter = load("sampler.serve=adapter", "sampler.engine.max_lora_rank=8").learner.adapter
+    assert adapter.rank == 4
+    with pytest.raises(ConfigError, match=r"max_lora_rank=2: is below learner.adapter.rank=4"):
+        load("sampler.serve=adapter", "sampler.engine.max_lora_rank=2")
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"r": 700}, "the adapter has rank 700, and rft trains at most 512; use start_mode=merge"),
+        ({"lora_alpha": 0}, "learner.adapter.alpha=0.0: should be greater than 0"),
+    ],
+)
+def test_settings_of_an_adapter_that_no_run_can_have(
+    load: Callable[..., Any], adapter: Path, config: dict[str, Any], told: str
+) -> None:
+    file, rank = adapter / "adapter" / "adapter_config.json", config.get("r", 4)
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    content = {"lora_A": np.ones((rank, 8), dtype=np.float32), "lora_B": np.ones((8, rank), dtype=np.float32)}
+    tensors = {f"base_model.model.model.layers.0.self_attn.q_proj.{name}.weight": one for name, one in content.items()}
+    (adapter / "adapter" / "adapter_model.safetensors").write_bytes(safetensors.numpy.save(tensors))
+    with pytest.raises(ConfigError) as refused:
+        load("loop.steps=0")
+    assert any(problem.endswith(told) for problem in refused.value.problems)
+    assert any(problem.startswith("loop.steps=0") for problem in refused.value.problems)

@@ -79,8 +79,15 @@ def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
 def test_weights_of_a_training_that_diverged_are_named(tmp_path: Path, value: float) -> None:
     b = np.ones((4, 2), dtype=np.float32)
     b[3, 1] = value
-    with pytest.raises(ModelError, match=rf"not finite in 1 tensors, such as {MODULE}.lora_B.weight: its training"):
+    with pytest.raises(ModelError, match=rf"not finite in 1 tensor, such as {MODULE}.lora_B.weight: its training"):
         load_adapter(write(tmp_path, tensors=safetensors.numpy.save(TENSORS | {f"{MODULE}.lora_B.weight": b})))
+
+
+def test_another_rank_than_configured_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"safetensors has modules of rank 2, and adapter_config.json configures 3, 8;"
+    ):
+        load_adapter(write(tmp_path, {**CONFIG, "r": 8, "rank_pattern": {"k_proj": 3}}))
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:

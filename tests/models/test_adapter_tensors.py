@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from rft.models.adapter_tensors import base_problem, not_finite, stack_problems, without_metadata
+from rft.models.adapter_tensors import base_problem, continuation_problems, not_finite, stack_problems, without_metadata
 from rft.models.weight_files import Tensor
 from rft.types import Adapter, Policy
 
@@ -66,6 +67,15 @@ def test_an_adapter_on_the_output_layer_cannot_be_stacked() -> None:
     )
     (problem,) = stack_problems(Adapter(policy=Policy(version=0, fingerprint="x"), config={}, tensors=tensors))
     assert "(tensors such as base_model.model.lm_head.lora_A.weight)" in problem
+
+
+def test_an_adapter_of_the_output_layer_is_not_continued() -> None:
+    content = {f"base_model.model.lm_head.lora_{half}.weight": np.ones((2, 2), dtype=np.float32) for half in "AB"}
+    content["base_model.model.embed_tokens.lora_embedding_A"] = np.ones((2, 2), dtype=np.float32)
+    adapter = Adapter(policy=Policy(version=0, fingerprint="x"), config={}, tensors=safetensors.numpy.save(content))
+    (problem,) = continuation_problems(adapter)
+    assert problem == "the adapter changes embed_tokens and lm_head, which rft does not train; use start_mode=merge"
+    assert continuation_problems(replace(adapter, tensors=ADAPTER)) == []
 
 
 @pytest.mark.parametrize(
