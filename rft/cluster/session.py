@@ -21,7 +21,7 @@ from rft.cluster.watch import RayProcess, own_processes, watched
 from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ClusterError, RayLost, WaitTimeout
 from rft.reliability.durable import free_mb
-from rft.reliability.limits import remedy_of_limit
+from rft.reliability.limits import remedy_of_few_threads, remedy_of_limit
 from rft.terminal.interrupt import listen_again
 from rft.waiting import blocking, in_thread, wait_for, waiting
 
@@ -183,7 +183,9 @@ async def _own_ray(starting: Future[None], deadline_s: float) -> AsyncIterator[N
     """Wait until the Ray of this process has started, and watch its processes."""
     try:
         await wait_for(asyncio.wrap_future(starting), what="Ray to start", deadline_s=deadline_s)
-    except WaitTimeout:
+    except WaitTimeout as error:
+        if few := remedy_of_few_threads():
+            error.add_note(few)
         raise
     except Exception as error:  # Ray raises errors of many types
         raise ClusterError(f"Ray did not start: {_reason(error)}; {_remedy(error)}") from error
@@ -201,6 +203,8 @@ def _remedy(error: Exception) -> str:
         return f"set RAY_TMPDIR to a folder with a shorter path than {folder}"
     if (free := free_mb(Path(folder))) < MIN_FREE_MB:
         return f"make room in {folder} ({free:.0f} MB free), or set RAY_TMPDIR to another folder"
+    if (few := remedy_of_few_threads()) is not None:  # Ray reports a process that could not start as a missing file
+        return few
     return f"rft doctor checks this machine; Ray's logs are in {folder}/ray/session_latest/logs"
 
 

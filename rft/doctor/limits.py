@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Iterator
-from pathlib import Path
 
 from rft.doctor.finding import Finding
+from rft.reliability.limits import MIN_THREADS, thread_limit
 
 MIN_OPEN_FILES = 1024
 """Limit of open files that suffices; the default of most systems."""
-MIN_THREADS = 2000
-"""Limit of threads that suffices on one machine. Each process of Ray has dozens."""
-GROUP = Path("/sys/fs/cgroup")
-"""Control group of a container."""
 
 
 def limit_findings() -> Iterator[Finding]:
     """Check the limits of this process."""
     yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    limits = [_group_limit(GROUP)]
-    if os.geteuid() != 0:  # the limit of a user does not bind root
-        limits.append(_number(resource.getrlimit(resource.RLIMIT_NPROC)[0]))
-    yield threads(min(limits))
+    yield threads(thread_limit())
 
 
 def open_files(limit: int) -> Finding:
@@ -54,15 +46,6 @@ def threads(limit: float) -> Finding:
         found="no limit" if limit == float("inf") else f"at most {limit:.0f}",
         remedy=f"raise the limit to {MIN_THREADS} or more: ulimit -u, or docker run --pids-limit" if is_low else "",
     )
-
-
-def _group_limit(group: Path) -> float:
-    """Return the limit of a control group."""
-    try:
-        text = (group / "pids.max").read_text().strip()
-    except OSError:  # no control group, or one without this limit
-        return float("inf")
-    return float("inf") if text == "max" else float(text)
 
 
 def _number(limit: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from rft.cluster import own_ray, ray_session, session
 from rft.cluster.session import LOCAL, ray_ahead
 from rft.config.clusters import LocalClusterConfig
 from rft.errors import ClusterError, RayLost
+from rft.reliability import limits
 
 
 class FakeRay:
@@ -64,6 +66,11 @@ def test_what_fails_in_the_block_is_raised_once_ray_is_stopped(fake: FakeRay) ->
         (RuntimeError("the GCS failed"), 0.4, r"make room in /t \(0 MB free\), or set RAY_TMPDIR to another folder"),
         (OSError("AF_UNIX path length cannot exceed 107 bytes"), 5000.0, "set RAY_TMPDIR to a folder with"),
         (RuntimeError("can't start new thread"), 0.4, "raise the limit of processes and threads"),
+        (
+            RuntimeError("no file"),
+            5000.0,
+            "only 30 processes and threads are allowed here; raise the limit of processes",
+        ),
     ],
 )
 def test_a_ray_that_does_not_start(
@@ -71,6 +78,7 @@ def test_a_ray_that_does_not_start(
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/t")
     monkeypatch.setattr(session, "free_mb", lambda folder: free_mb)
+    monkeypatch.setattr(limits, "thread_limit", lambda: 30.0 if "file" in str(problem) else math.inf)
     fake.problem = problem
     fake.may_start.set()
     message = f"^Ray did not start: {problem}; {remedy}"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from rft.doctor import limits
 from rft.doctor.limits import limit_findings, open_files, threads
 
 
@@ -42,7 +41,7 @@ def test_the_lowest_limit_counts_and_that_of_users_does_not_bind_root(
 ) -> None:
     if group is not None:
         (tmp_path / "pids.max").write_text(f"{group}\n")
-    monkeypatch.setattr(limits, "GROUP", tmp_path)
+    monkeypatch.setattr("rft.reliability.limits.GROUP", tmp_path)
     monkeypatch.setattr("os.geteuid", lambda: user_id)
     monkeypatch.setattr(resource, "getrlimit", lambda limit: (user_limit, user_limit))
     assert [finding.found for finding in limit_findings() if finding.check == "processes and threads"] == [found]
