@@ -26,6 +26,8 @@ for name in ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "PYTHONWARNINGS", "T
 TESTS = Path(__file__).parent
 THEMES = sorted(folder.name for folder in TESTS.iterdir() if any(folder.rglob("test_*.py")) and folder.name != "e2e")
 """The folders of tests; each is a mark, so `pytest -m sweep` runs the tests of sweeps."""
+_LONG = {"chaos": 0, "e2e": 1, "sweep": 2, "sampling": 3}
+"""Folders whose end-to-end tests start Ray, in the order in which they run."""
 EMBEDDED = Path(__file__).parents[1] / "rft" / "embedded" / "model"
 
 
@@ -56,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its theme, and put the longest files first: a long file at the end would run alone."""
     for item, theme in [(item, theme) for item in items if (theme := _theme(item.path))]:
         item.add_marker(theme)
-    items.sort(key=lambda item: item.path.parent.name not in ("e2e", "sweep"))  # whole commands
+    items.sort(key=lambda item: _LONG.get(item.path.parent.name, len(_LONG)))
 
 
 def _theme(path: Path) -> str | None:
@@ -168,7 +170,7 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
             "graders": {},
             "loop": {name: given[name] for name in loop},
             "sampler": {name: given[name] for name in sampler},
-            "learner": {"kind": kind, "step_timeout_s": 60.0, **learner},
+            "learner": {"kind": kind, "step_timeout_s": 300.0, **learner},
         }
     )
     return LearnerSpec(run=run, run_folder=run_folder, **{name: given[name] for name in facts})
@@ -244,8 +246,11 @@ class _Ray:
     def start(self) -> None:
         import ray
 
+        from rft.cluster.own_ray import few_processes
+
         if not ray.is_initialized():
-            ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False)
+            with few_processes():
+                ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False)
 
     def stop(self) -> None:
         if "ray" in sys.modules:
@@ -270,6 +275,15 @@ def running_ray(shared_ray: _Ray) -> None:
 def no_ray(shared_ray: _Ray) -> None:
     """This process is connected to no Ray."""
     shared_ray.stop()
+
+
+@pytest.fixture
+def fake_ray() -> Iterator[None]:
+    """Runs of this process have their samplers and learners in it."""
+    from tests.fake_ray import without_ray
+
+    with without_ray():
+        yield
 
 
 class _ModelServer:

@@ -114,7 +114,11 @@ async def _session(*_: Any, **__: Any) -> AsyncIterator[str]:
 
 
 def run_command(*words: str, cwd: Path) -> tuple[int, str]:
-    """Run a command of rft in this process, with the engine of Transformers; return its exit code and its output."""
+    """Run a command of rft in this process; return its exit code and its output.
+
+    vLLM's engine needs a process of its own, so that of Transformers replaces it.
+    """
+    has_sampler = any(word.startswith(("sampler=", "resume=")) for word in words)
     output = io.StringIO()
     with (
         without_ray(),
@@ -125,7 +129,7 @@ def run_command(*words: str, cwd: Path) -> tuple[int, str]:
         pytest.raises(SystemExit) as caught,
     ):
         patch.setattr(sys, "argv", ["rft"])
-        main(words if any(word.startswith("sampler=") for word in words) else [*words, "sampler=transformers"])
+        main([*words, *([] if has_sampler else ["sampler=transformers"])])
     print(output.getvalue())  # pytest shows it when the test fails
     assert isinstance(caught.value.code, int)
     return caught.value.code, output.getvalue()
@@ -133,8 +137,9 @@ def run_command(*words: str, cwd: Path) -> tuple[int, str]:
 
 @contextmanager
 def without_ray() -> Iterator[None]:
-    """Let commands of this process run their samplers and learners in it during the block."""
+    """Let commands of this process run their samplers and learners in it during the block, and draw no pictures."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rft.run_folder.plots.plot_rewards", lambda folder: folder / "plots" / "reward.png")
         for module in ("rft.sampling.engines", "rft.learning.remote"):
             patch.setattr(f"{module}.ray", FakeRay())
         for module in ("rft.run.parts", "rft.sweep.shared_engines"):

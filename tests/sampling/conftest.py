@@ -1,4 +1,4 @@
-"""Fleets of fake engines on a real Ray."""
+"""Fleets of fake engines, on a real Ray or without Ray."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def in_ray(shared_ray: Any) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any
     shared_ray.start()
     with asyncio.Runner() as runner:
         # A test that hangs fails instead.
+        yield lambda job: runner.run(asyncio.wait_for(job, 600))
+
+
+@pytest.fixture
+def in_fake_ray(fake_ray: None) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """The same without Ray: actors are objects of this process."""
+    with asyncio.Runner() as runner:
         yield lambda job: runner.run(asyncio.wait_for(job, 600))
 
 

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
-from rft.errors import RftError
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Engine
 from rft.sampling.engines import Engines
@@ -74,8 +73,11 @@ class FakeActor:
             if self._dead.is_set():
                 raise RayActorError(error_msg="The actor died.")
             return task.result()
-        except RftError as error:
-            raise RayTaskError("call", str(error), error, proctitle="fake", pid=1, ip="127.0.0.1") from error
+        except RayError:
+            raise
+        except Exception as error:
+            lines = f"{type(error).__name__}: {error}"
+            raise RayTaskError("call", lines, error, proctitle="fake", pid=1, ip="127.0.0.1") from error
         finally:
             task.cancel()
             death.cancel()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import ray
 
-from rft.errors import LearnerLost, LearnError, SampleError, SamplersLost
+from rft.errors import LearnerLost, LearnError, SamplersLost
 from rft.learning import remote
 from rft.learning.fake import FakeLearner
 from rft.learning.remote import RemoteLearner
@@ -43,7 +43,7 @@ def tasks(make_task: Callable[..., Task]) -> list[Task]:
     return [make_task(f"t{number}") for number in range(5)]
 
 
-@pytest.mark.parametrize("num_actors", [1, 3, pytest.param(7, marks=pytest.mark.full)])  # with 7, two are idle
+@pytest.mark.parametrize("num_actors", [3, pytest.param(7, marks=pytest.mark.full)])  # with 7, two are idle
 def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actors: int, with_fleet: Any) -> None:
     rollouts = in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=num_actors))
     assert sorted((rollout.task_id, rollout.index) for rollout in rollouts) == [
@@ -51,64 +51,6 @@ def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actor
     ]
     assert {rollout.prompt_ids for rollout in rollouts} == {(2, 7)}
     assert {rollout.policy for rollout in rollouts} == {BASE}
-
-
-def test_the_number_of_actors_changes_nothing(in_ray: Any, tasks: list[Task], with_fleet: Any) -> None:
-    def by_place(rollouts: list[Rollout]) -> list[Rollout]:
-        return sorted(rollouts, key=lambda rollout: (rollout.task_id, rollout.index))
-
-    one = in_ray(with_fleet(lambda fleet: sample(fleet, tasks)))
-    three = in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=3))
-    assert by_place(one) == by_place(three)
-    assert len({rollout.text for rollout in one}) > 1
-
-
-def test_seeds_differ_by_purpose_and_step(in_ray: Any, tasks: list[Task], with_fleet: Any) -> None:
-    async def job(fleet: Fleet) -> list[list[str]]:
-        asked = [("train", 1), ("train", 1), ("train", 2), ("held-out", 1)]
-        return [[r.text for r in await sample(fleet, tasks, purpose=purpose, step=step)] for purpose, step in asked]
-
-    first, again, later, held_out = in_ray(with_fleet(job))
-    assert first == again
-    assert first != later
-    assert first != held_out
-
-
-def test_no_tasks_no_completions(in_ray: Any, with_fleet: Any) -> None:
-    assert in_ray(with_fleet(lambda fleet: sample(fleet, []))) == []
-
-
-def test_a_stream_that_is_abandoned_leaves_the_fleet_usable(in_ray: Any, tasks: list[Task], with_fleet: Any) -> None:
-    async def job(fleet: Fleet) -> list[Rollout]:
-        stream = fleet.sample(tasks, completions_per_task=3, temperature=1.0, purpose="train", step=1)
-        async for _ in stream:
-            break
-        await stream.aclose()
-        return await sample(fleet, tasks)
-
-    assert len(in_ray(with_fleet(job, num_actors=2))) == 15
-
-
-def test_an_engine_that_cannot_be_built(in_ray: Any, engine: Any, with_fleet: Any) -> None:
-    class BrokenEngine(FakeEngine):
-        def __init__(self, spec: EngineSpec) -> None:
-            raise ValueError("no such model")
-
-    engine(BrokenEngine)
-    with pytest.raises(SampleError, match=r"a sampler could not be started: .*no such model"):
-        in_ray(with_fleet(lambda fleet: sample(fleet, [])))
-
-
-def test_an_engine_that_fails_names_its_cause(in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any) -> None:
-    class FailingEngine(FakeEngine):
-        def step(self) -> list[tuple[int, Rollout]]:
-            if len(self._waiting) == 15:
-                return super().step()
-            raise ValueError("out of memory")
-
-    engine(FailingEngine)
-    with pytest.raises(SampleError, match=r"sampler 0 failed: .*out of memory"):
-        in_ray(with_fleet(lambda fleet: sample(fleet, tasks)))
 
 
 def test_actors_that_die_end_the_sampling_where_none_may_be_restarted(
@@ -303,7 +245,7 @@ def test_a_learner_that_dies_during_a_sync_is_named(
     ],
 )
 def test_a_failure_of_the_learner_comes_with_its_cause(
-    in_ray: Any, tmp_path: Path, make_learner_spec: Any, learner_kind: Any, failure: Exception, message: str
+    in_fake_ray: Any, tmp_path: Path, make_learner_spec: Any, learner_kind: Any, failure: Exception, message: str
 ) -> None:
     class FailingLearner(FakeLearner):
         def learn(self, groups: Sequence[Any]) -> dict[str, float]:
@@ -311,7 +253,7 @@ def test_a_failure_of_the_learner_comes_with_its_cause(
 
     learner_kind(FailingLearner)
     with pytest.raises(LearnError, match=message) as caught:
-        in_ray(with_learner(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
+        in_fake_ray(with_learner(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
     assert type(caught.value) is LearnError
 
 

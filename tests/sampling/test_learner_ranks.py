@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import ray
@@ -24,6 +24,9 @@ pytestmark = pytest.mark.e2e
 class Rank(FakeLearner):
     """A fake learner that adds up with the others, as a real one does in every step."""
 
+    wait_s: ClassVar[float] = 300.0
+    """Deadline of the waits for other ranks."""
+
     def __init__(self, spec: LearnerSpec, place: RankPlace) -> None:
         from rft.learning.ranks import Ranks
 
@@ -32,7 +35,7 @@ class Rank(FakeLearner):
         # The processes may start far apart: only later waits have the deadline of a test.
         self.ranks = Ranks.join(place, timeout_s=300)
         assert self.ranks._store is not None
-        self.ranks._store._timeout_s = spec.run.learner.step_timeout_s
+        self.ranks._store._timeout_s = self.wait_s
 
     def learn(self, groups: Sequence[Any]) -> dict[str, float]:
         import torch
@@ -66,7 +69,7 @@ def rank_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Rank]], None]:
     return use
 
 
-@pytest.mark.parametrize("of", [pytest.param(2, marks=pytest.mark.full), 3])
+@pytest.mark.parametrize("of", [2, pytest.param(3, marks=pytest.mark.full)])
 def test_the_first_rank_speaks_for_all(
     in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any, of: int
 ) -> None:
@@ -122,21 +125,19 @@ def test_a_rank_that_stalls(
     in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stalling(Rank):
+        wait_s = 1.0
+
         def learn(self, groups: Sequence[Any]) -> dict[str, float]:
             if self.number == 1:
                 threading.Event().wait()
             return super().learn(groups)
 
-    async def job(learner: RemoteLearner) -> None:
-        learner._step_timeout_s = 60
-        await learner.learn([])
-
     rank_kind(Stalling)
     monkeypatch.setattr(remote, "FIRST_FAILURE_S", 0.1)
     one, other = (rf"rank {number} of 2 of the learner \([0-9.]+\)" for number in (0, 1))
-    message = rf"^{other} is lost: {one} waited 5 s$"
+    message = rf"^{other} is lost: {one} waited 1 s$"
     with pytest.raises(LearnerLost, match=message):
-        in_ray(with_ranks(job, make_learner_spec(tmp_path, step_timeout_s=5.0)))
+        in_ray(with_ranks(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
 
 
 def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any) -> None:

@@ -39,7 +39,7 @@ class MortalLearner(FakeLearner):
         if place is not None:
             from rft.learning.ranks import Ranks
 
-            self._ranks = Ranks.join(place, timeout_s=spec.run.learner.step_timeout_s)
+            self._ranks = Ranks.join(place, timeout_s=300)  # the processes may start far apart
 
     def learn(self, groups: Sequence[Any]) -> dict[str, float]:
         mark = self._spec.run_folder / "lost"

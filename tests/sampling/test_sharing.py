@@ -106,8 +106,7 @@ async def sampled(fleet: Fleet) -> tuple[set[Policy], list[str]]:
     return {one.policy for one in rollouts}, [one.text for one in ordered]
 
 
-@pytest.mark.e2e
-def test_two_runs_of_a_fleet(in_ray: Any, with_fleet: Any, published: Any) -> None:
+def test_two_runs_of_a_fleet(in_fake_ray: Any, with_fleet: Any, published: Any) -> None:
     """Each samples under its own newest policy, whatever the other loads; and begins with the base model."""
 
     async def job(fleet: Fleet) -> None:
@@ -125,11 +124,10 @@ def test_two_runs_of_a_fleet(in_ray: Any, with_fleet: Any, published: Any) -> No
         third = joined(fleet, 2)
         assert (third.policy, (await sampled(third))[0]) == (BASE, {BASE})
 
-    in_ray(with_fleet(job, num_actors=2, num_runs=3))
+    in_fake_ray(with_fleet(job, num_actors=2, num_runs=3))
 
 
-@pytest.mark.e2e
-def test_a_run_whose_proof_fails_leaves_the_others_sound(in_ray: Any, with_fleet: Any, published: Any) -> None:
+def test_a_run_whose_proof_fails_leaves_the_others_sound(in_fake_ray: Any, with_fleet: Any, published: Any) -> None:
     async def job(fleet: Fleet) -> None:
         first, second = joined(fleet, 0), joined(fleet, 1)
         with pytest.raises(SyncError, match="differ from the learner's by"):
@@ -138,11 +136,10 @@ def test_a_run_whose_proof_fails_leaves_the_others_sound(in_ray: Any, with_fleet
         assert (sync.proved, (await sampled(second))[0]) == (True, {published(1).policy})
         assert (first.policy, (await sampled(first))[0]) == (BASE, {BASE})
 
-    in_ray(with_fleet(job, num_runs=2, on_failed_proof="stop"))
+    in_fake_ray(with_fleet(job, num_runs=2, on_failed_proof="stop"))
 
 
-@pytest.mark.e2e
-def test_a_run_that_is_given_up_leaves_the_others_sound(in_ray: Any, with_fleet: Any) -> None:
+def test_a_run_that_is_given_up_leaves_the_others_sound(in_fake_ray: Any, with_fleet: Any) -> None:
     async def job(fleet: Fleet) -> None:
         alone = await sampled(fleet)
         first, second = joined(fleet, 1), joined(fleet, 0)
@@ -152,4 +149,4 @@ def test_a_run_that_is_given_up_leaves_the_others_sound(in_ray: Any, with_fleet:
         await first.leave()
         assert await going_on == alone
 
-    in_ray(with_fleet(job, num_runs=2))
+    in_fake_ray(with_fleet(job, num_runs=2))

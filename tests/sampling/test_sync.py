@@ -1,4 +1,4 @@
-"""Syncs of a fleet of fake engines on a real Ray: what is in flight, what is proved, and what is refused."""
+"""Syncs of a fleet of fake engines: what is in flight, what is proved, and what is refused."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from rft.types import Policy, Rollout, Task
 
 from .conftest import BASE
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture
 def tasks(make_task: Any) -> list[Task]:
@@ -33,7 +31,7 @@ async def sample(fleet: Fleet, tasks: Sequence[Task]) -> list[Rollout]:
 
 
 def test_a_loaded_adapter_is_confirmed_and_sampled(
-    in_ray: Any, tasks: list[Task], with_fleet: Any, published: Any
+    in_fake_ray: Any, tasks: list[Task], with_fleet: Any, published: Any
 ) -> None:
     async def job(fleet: Fleet) -> list[Rollout]:
         assert fleet.policy == BASE
@@ -45,7 +43,7 @@ def test_a_loaded_adapter_is_confirmed_and_sampled(
         assert "sync/canary_gap_mean" not in sync.metrics
         return await sample(fleet, tasks)
 
-    rollouts = in_ray(with_fleet(job, num_actors=3))
+    rollouts = in_fake_ray(with_fleet(job, num_actors=3))
     assert {rollout.policy for rollout in rollouts} == {published(1).policy}
 
 
@@ -58,7 +56,7 @@ class WaitingEngine(FakeEngine):
 
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_what_is_in_flight_keeps_its_policy(
-    in_ray: Any, engine: Any, tasks: list[Task], staleness: int, with_fleet: Any, published: Any
+    in_fake_ray: Any, engine: Any, tasks: list[Task], staleness: int, with_fleet: Any, published: Any
 ) -> None:
     async def job(fleet: Fleet) -> tuple[list[Rollout], list[Rollout]]:
         # Nobody asks for a completion before the load: the requests leave when `sample` is called.
@@ -68,14 +66,14 @@ def test_what_is_in_flight_keeps_its_policy(
         return [rollout async for rollout in newer], [rollout async for rollout in older]
 
     engine(WaitingEngine)
-    newer, older = in_ray(with_fleet(job, num_actors=2, staleness=staleness))
+    newer, older = in_fake_ray(with_fleet(job, num_actors=2, staleness=staleness))
     assert (len(newer), {rollout.policy for rollout in newer}) == (15, {published(1).policy})
     assert (len(older), {rollout.policy for rollout in older}) == (15, {BASE})
 
 
 @pytest.mark.parametrize("end", ["close", "cancel"])
 def test_a_stream_given_up_is_not_sampled_further(
-    in_ray: Any, engine: Any, tasks: list[Task], end: str, with_fleet: Any, published: Any
+    in_fake_ray: Any, engine: Any, tasks: list[Task], end: str, with_fleet: Any, published: Any
 ) -> None:
     """With one policy held, the load would be refused while the older one has requests."""
 
@@ -99,10 +97,10 @@ def test_a_stream_given_up_is_not_sampled_further(
         await fleet.load(published(1))
 
     engine(StrictEngine)
-    in_ray(with_fleet(job, on_failed_proof="stop"))
+    in_fake_ray(with_fleet(job, on_failed_proof="stop"))
 
 
-def test_scores_that_agree_are_a_proof(in_ray: Any, with_fleet: Any, published: Any) -> None:
+def test_scores_that_agree_are_a_proof(in_fake_ray: Any, with_fleet: Any, published: Any) -> None:
     """A fake engine says -1 - version to every token."""
 
     async def job(fleet: Fleet) -> None:
@@ -122,12 +120,12 @@ def test_scores_that_agree_are_a_proof(in_ray: Any, with_fleet: Any, published: 
         sync = await fleet.load(published(0, -1.0001, -1.0))
         assert (sync.proved, sync.metrics["sync/canaries_moved"]) == (True, 0.0)
 
-    in_ray(with_fleet(job, num_actors=2))
+    in_fake_ray(with_fleet(job, num_actors=2))
 
 
 @pytest.mark.parametrize(("reused_tokens", "is_checked"), [(0, 1.0), (None, 0.0)])
 def test_where_nothing_can_be_read_back_only_scores_that_moved_are_a_proof(
-    in_ray: Any, engine: Any, with_fleet: Any, published: Any, reused_tokens: int | None, is_checked: float
+    in_fake_ray: Any, engine: Any, with_fleet: Any, published: Any, reused_tokens: int | None, is_checked: float
 ) -> None:
     class RemoteEngine(FakeEngine):
         def load(self, weights: Any, run: int = 0) -> Loaded:
@@ -144,10 +142,10 @@ def test_where_nothing_can_be_read_back_only_scores_that_moved_are_a_proof(
         assert (sync.proved, sync.metrics["sync/canaries_moved"]) == (False, 0.0)
 
     engine(RemoteEngine)
-    in_ray(with_fleet(job))
+    in_fake_ray(with_fleet(job))
 
 
-def test_a_load_that_fails(in_ray: Any, with_fleet: Any, engine: Any, published: Any) -> None:
+def test_a_load_that_fails(in_fake_ray: Any, with_fleet: Any, engine: Any, published: Any) -> None:
     class RefusingEngine(FakeEngine):
         def load(self, weights: Any, run: int = 0) -> Loaded:
             raise ValueError("rank 8 is too high")
@@ -155,7 +153,7 @@ def test_a_load_that_fails(in_ray: Any, with_fleet: Any, engine: Any, published:
     engine(RefusingEngine)
     name = published(1).policy.name
     with pytest.raises(SyncError, match=rf"sampler 0 was given {name} .*could not load it: .*rank 8 is too high"):
-        in_ray(with_fleet(lambda fleet: fleet.load(published(1)), on_failed_proof="stop"))
+        in_fake_ray(with_fleet(lambda fleet: fleet.load(published(1)), on_failed_proof="stop"))
 
 
 class DroppedSyncEngine(FakeEngine):
@@ -210,7 +208,7 @@ class ReusedCacheEngine(FakeEngine):
     ],
 )
 def test_a_sync_that_is_not_what_it_says(
-    in_ray: Any, with_fleet: Any, engine: Any, published: Any, faulty: type[FakeEngine], why: str
+    in_fake_ray: Any, with_fleet: Any, engine: Any, published: Any, faulty: type[FakeEngine], why: str
 ) -> None:
     async def job(fleet: Fleet) -> None:
         try:
@@ -222,11 +220,11 @@ def test_a_sync_that_is_not_what_it_says(
     with pytest.raises(
         SyncError, match=f"sampler 0 was given {published(1).policy.name} after policy-v0-base: .*{why}"
     ):
-        in_ray(with_fleet(job, on_failed_proof="stop"))
+        in_fake_ray(with_fleet(job, on_failed_proof="stop"))
 
 
 def test_one_that_fails_is_left_out_when_so_configured(
-    in_ray: Any, with_fleet: Any, engine: Any, published: Any, tasks: list[Task], tmp_path: Path
+    in_fake_ray: Any, with_fleet: Any, engine: Any, published: Any, tasks: list[Task], tmp_path: Path
 ) -> None:
     lock = tmp_path / "taken"
 
@@ -251,17 +249,18 @@ def test_one_that_fails_is_left_out_when_so_configured(
         sync = await fleet.load(published(2, -3.0, -1.0))
         assert (sync.metrics["sync/actors"], sync.metrics["sync/quarantined"], len(warnings)) == (2.0, 1.0, 1)
 
-    in_ray(with_fleet(job, num_actors=3, staleness=1, on_failed_proof="quarantine", warn=warnings.append))
+    in_fake_ray(with_fleet(job, num_actors=3, staleness=1, on_failed_proof="quarantine", warn=warnings.append))
 
 
-def test_when_none_is_sound_the_run_ends_anyway(in_ray: Any, with_fleet: Any, engine: Any, published: Any) -> None:
+def test_when_none_is_sound_the_run_ends_anyway(in_fake_ray: Any, with_fleet: Any, engine: Any, published: Any) -> None:
     engine(DroppedSyncEngine)
     with pytest.raises(SyncError, match=r"sampler 0 was given(.|\n)*sampler 1 was given"):
-        in_ray(
+        in_fake_ray(
             with_fleet(lambda fleet: fleet.load(published(1, -2.0, -1.0)), num_actors=2, on_failed_proof="quarantine")
         )
 
 
+@pytest.mark.e2e
 def test_an_actor_that_was_started_anew_refuses(
     in_ray: Any, with_fleet: Any, published: Any, tasks: list[Task]
 ) -> None:
@@ -282,7 +281,7 @@ def test_an_actor_that_was_started_anew_refuses(
 
 
 def test_a_completion_of_another_policy_is_refused(
-    in_ray: Any, with_fleet: Any, engine: Any, published: Any, tasks: list[Task]
+    in_fake_ray: Any, with_fleet: Any, engine: Any, published: Any, tasks: list[Task]
 ) -> None:
     class LyingEngine(FakeEngine):
         def add(
@@ -297,4 +296,4 @@ def test_a_completion_of_another_policy_is_refused(
 
     engine(LyingEngine)
     with pytest.raises(SyncError, match=f"a completion was sampled by policy-v0-base, not {published(1).policy.name}"):
-        in_ray(with_fleet(job))
+        in_fake_ray(with_fleet(job))

@@ -70,6 +70,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.e2e, pytest.mark.full])])
+def any_ray(request: pytest.FixtureRequest) -> None:
+    """A stand-in for Ray, or a Ray for each sweep."""
+    request.getfixturevalue({"fake": "fake_ray", "real": "no_ray"}[request.param])
+
+
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The sets of engines that are started."""

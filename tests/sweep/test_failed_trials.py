@@ -1,4 +1,4 @@
-"""A grid and a search of fake trials in this process, each with a Ray of its own: what a failure leaves sound."""
+"""A grid and a search of fake trials in this process: what a failure leaves sound."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import ray
 from rft.errors import OutputError
 from rft.run_folder.recorder import read_rollouts
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_ray")]
-
 METRIC = ("graders.same.use=grader.py:one", "graders.same.weight=0", "evaluation.metric=same")
 """What the trials are compared by, while they differ in another grader."""
 
@@ -25,11 +23,11 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
     return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
 
 
+@pytest.mark.usefixtures("any_ray")
 def test_trials_share_their_engines_and_a_failure_is_its_own(folder: Path, grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid(
         *METRIC, "graders.one.fails=false,true", "seed=0,1", "hydra.launcher.max_parallel_trials=3"
     )
-    assert not ray.is_initialized()
     assert code == 1
     assert len(engines) == 1
     assert [trial["status"] for trial in sweep["trials"]] == ["finished", "finished", "failed", "failed"]
@@ -44,7 +42,9 @@ def test_trials_share_their_engines_and_a_failure_is_its_own(folder: Path, grid:
         grid("seed=0,1")
 
 
+@pytest.mark.e2e
 @pytest.mark.full
+@pytest.mark.usefixtures("no_ray")
 def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: tuple[str, ...]) -> None:
     words = ("graders.one.fails=choice(true,false)", "output_dir=found", "sweep.trials=6", "sweep.startup_trials=6")
     code, sweep, printed = search(*fake, *METRIC, *words)
@@ -57,7 +57,9 @@ def test_failed_trials_of_a_search_are_counted_and_shown(search: Command, fake: 
     assert all(f"trial {trial['number']} failed: " in printed for trial in failed)
 
 
+@pytest.mark.e2e
 @pytest.mark.full
+@pytest.mark.usefixtures("no_ray")
 def test_one_after_the_other_each_trial_has_a_ray_of_its_own(grid: Command, engines: list[Any]) -> None:
     code, sweep, _ = grid(*METRIC, "graders.one.fails=true,false", "hydra/launcher=basic")
     assert not ray.is_initialized()

@@ -1,4 +1,4 @@
-"""Grids and searches of fake trials in this process, on a Ray that runs already: what is shared, what goes on."""
+"""Grids and searches of fake trials in this process: what is refused, what is shared, what goes on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import pytest
 from rft.errors import OutputError, UsageError
 from rft.run_folder.recorder import read_rollouts
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("running_ray")]
-
 SPACE = ("seed=range(0,50)", "learner.learning_rate=tag(log, interval(1e-5, 1e-2))")
 Command = Callable[..., tuple[int, dict[str, Any], str]]
 
@@ -22,7 +20,9 @@ def completions(run: Path) -> list[tuple[Any, ...]]:
     return sorted((line["phase"], line["task_id"], line["index"], line["completion"]) for line in lines)
 
 
+@pytest.mark.e2e
 @pytest.mark.full
+@pytest.mark.usefixtures("running_ray")
 def test_the_same_results_whoever_shares(folder: Path, grid: Command, engines: list[Any]) -> None:
     _, shared, _ = grid("seed=0,1")
     assert len(engines) == 1
@@ -35,7 +35,9 @@ def test_the_same_results_whoever_shares(folder: Path, grid: Command, engines: l
         assert completions(folder / "sweep" / number) == completions(folder / "shared" / number)
 
 
+@pytest.mark.e2e
 @pytest.mark.full
+@pytest.mark.usefixtures("running_ray")
 def test_other_samplers_come_one_after_the_other(grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid("model.max_context_tokens=100,110")
     assert (code, len(engines)) == (0, 2)
@@ -43,7 +45,9 @@ def test_other_samplers_come_one_after_the_other(grid: Command, engines: list[An
     assert sweep["counts"] == {"finished": 2}
 
 
+@pytest.mark.e2e
 @pytest.mark.full
+@pytest.mark.usefixtures("running_ray")
 def test_a_cluster_of_four_cpus_takes_three_learners_beside_the_samplers(grid: Command, engines: list[Any]) -> None:
     code, sweep, printed = grid("seed=0,1,2,3", "hydra.launcher.max_parallel_trials=4")
     assert (code, len(engines), sweep["counts"]) == (0, 1, {"finished": 4})
@@ -59,7 +63,9 @@ def test_an_unknown_key_is_refused_before_the_first_trial(folder: Path, grid: Co
     assert not (folder / "sweep").exists() and not (folder / "found").exists()
 
 
+@pytest.mark.e2e
 @pytest.mark.full
+@pytest.mark.usefixtures("running_ray")
 def test_a_search_with_pruning_asks_for_more_trials_on_resume(search: Command, fake: tuple[str, ...]) -> None:
     words = (*fake, *SPACE, "output_dir=found", "sweep.parallel=2")
     code, sweep, _ = search(*words, "sweep.trials=2")

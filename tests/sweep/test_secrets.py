@@ -47,8 +47,7 @@ def test_a_word_that_cannot_be_read_is_told_without_its_secret() -> None:
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.e2e
-@pytest.mark.usefixtures("running_ray")
+@pytest.mark.usefixtures("fake_ray")
 def test_a_trial_that_cannot_run_leaves_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("grader.py").write_text(GRADER)
@@ -61,7 +60,7 @@ def test_a_trial_that_cannot_run_leaves_no_secret(tmp_path: Path, monkeypatch: p
         *("data.test=null", "data.train=tasks.jsonl", "data.validation=held_out.jsonl", "~graders.correct"),
         *("graders.one.use=grader.py:one", f"graders.one.api_key={SECRET}"),
         # Each may be 1, but not both: no trained policy would sample.
-        *("loop.steps=2,1", "loop.staleness=0,1", "output_dir=found", "sweep.trials=8", "sweep.parallel=1"),
+        *("loop.steps=2,1", "loop.staleness=0,1", "output_dir=found", "sweep.trials=3", "sweep.parallel=1"),
     ]
     run_search(words, console=Console(file=printed, width=200))
     trials = json.loads(Path("found/sweep.json").read_text())["trials"]
