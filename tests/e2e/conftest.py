@@ -306,6 +306,12 @@ def _rft_in_process(*words: str, cwd: Path, output_dir: str = "run") -> Run:
     return Run(code=code, output=output, orphans=[], folder=cwd / output_dir)
 
 
+@pytest.fixture(scope="session")
+def rft_in_process() -> Callable[..., Run]:
+    """Like `rft`, in this process and without Ray."""
+    return _rft_in_process
+
+
 @pytest.fixture(scope="module", params=["one process", pytest.param("processes", marks=pytest.mark.full)])
 def rft_either_way(request: pytest.FixtureRequest) -> Callable[..., Run]:
     """Like `rft`, or the same in this process: a real learner and the engine of Transformers, without Ray and vLLM.

@@ -35,6 +35,7 @@ def test_a_run_goes_on_from_the_adapter_of_another(
     before, step = read_metrics(done.folder)
     assert before["policy"] == {"version": 0, "fingerprint": end} != step["policy"]
     assert step["metrics"]["sync/proved"] == 1.0
+    assert step["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
     assert step["metrics"]["learner/kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is the start, not the base
     # Version 0 is the policy that the first run was measured with last, so it answers the same.
     answers = [

@@ -48,22 +48,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rft(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [RFT, *words], cwd=cwd, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=environment()
-    )
-    print(done.stdout, done.stderr)  # pytest shows it when the test fails
-    return done
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-
-
 def kill_once_stored(*words: str, cwd: Path, copy: Place) -> None:
     """Start a run, and end all of it without warning two steps after a checkpoint that its copy has."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     started = subprocess.Popen(
-        [RFT, *words], cwd=cwd, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment()
+        [RFT, *words], cwd=cwd, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
     )
     overdue = threading.Timer(DEADLINE_S, lambda: os.killpg(started.pid, signal.SIGKILL))
     overdue.start()
@@ -99,7 +88,7 @@ def said(run: Path, last: int) -> list[tuple[Any, ...]]:
     return sorted(tuple(line[key] for key in keys) for line in lines)
 
 
-def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path) -> None:
+def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path, rft_in_process: Any) -> None:
     """It does again what the killed one did after its last stored checkpoint."""
     storage = f"storage=file://{folder}/bucket"
     copy = Place(f"file://{folder}/bucket/quickstart/run")
@@ -118,9 +107,9 @@ def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path) -> None:
     shutil.rmtree(folder / "first")
 
     steps = max(last, done + 1)
-    resumed = rft("train", f"resume={copy}", f"loop.steps={steps}", cwd=folder / "second")
-    assert resumed.returncode == 0
-    assert f"bringing the run from {copy} to run" in resumed.stdout
+    resumed = rft_in_process("train", f"resume={copy}", f"loop.steps={steps}", cwd=folder / "second")
+    assert resumed.code == 0
+    assert f"bringing the run from {copy} to run" in resumed.output
     here = folder / "second" / "run"
     assert [line["step"] for line in read_metrics(here)] == list(range(steps + 1))
     assert (course(here, last), said(here, last)) == expected
@@ -134,12 +123,12 @@ def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path) -> None:
     summary = json.loads((here / "summary.json").read_text())
     assert (summary["status"], summary["storage"]) == ("finished", {"place": str(copy), "failed_copies": 0})
 
-    again = rft("train", *FAKE, storage, "loop.steps=2", "output_dir=third/run", cwd=folder / "second")
-    assert again.returncode == 2
-    assert f"{copy} already holds a run; continue it with resume={copy}" in again.stderr
+    again = rft_in_process("train", *FAKE, storage, "loop.steps=2", "output_dir=third/run", cwd=folder / "second")
+    assert again.code == 2
+    assert f"{copy} already holds a run; continue it with resume={copy}" in again.output
 
 
-def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: Path, rft_here: Any) -> None:
+def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: Path, rft_in_process: Any) -> None:
     # Its folder becomes a file once the run has begun; the grader sees the first step.
     (folder / "first" / "spoil.py").write_text(
         "import pathlib, shutil\n\n\ndef spoil(completion):\n"
@@ -151,16 +140,16 @@ def test_storage_that_goes_away_is_told_counted_and_an_error_at_the_end(folder: 
     (folder / "first" / "spoil").touch()
     spoil = ("~graders.correct", "graders.spoil.use=spoil.py:spoil", "grading.num_workers=1")
     words = (*FAKE, *spoil, "loop.steps=3", "loop.checkpoint_every_steps=2")
-    run = rft_here("train", *words, f"storage={folder}/bucket", "storage_timeout_s=5", cwd=folder / "first")
+    run = rft_in_process("train", *words, f"storage={folder}/bucket", "storage_timeout_s=5", cwd=folder / "first")
     assert run.code == 1
     failure = rf"{folder}/bucket/quickstart/run: \S+ cannot be \w+: \w+: "
     assert re.search(f"warning: step 2 is not in storage: {failure}", run.output)
     assert re.search(f"rft: the copy of the run is not complete: {failure}", run.output)
-    assert f"rft train resume={folder}/first/run copies what is missing" in run.output
+    assert "rft train resume=run copies what is missing" in run.output
     summary = json.loads((folder / "first" / "run" / "summary.json").read_text())
     assert (summary["status"], summary["storage"]["failed_copies"]) == ("finished", 2)
 
     (folder / "first" / "spoil").unlink()
     (folder / "bucket").unlink()
-    assert rft_here("train", "resume=run", cwd=folder / "first").code == 0
+    assert rft_in_process("train", "resume=run", cwd=folder / "first").code == 0
     assert whole_checkpoints(Place(f"{folder}/bucket/quickstart/run").files()) == [3, 2]

@@ -215,7 +215,6 @@ SECRET, PHRASE, WORD = "sk-planted-0123456789", "ghp_0123456789abcdefghijABCDEFG
 """Secrets under a telling name, under a harmless name but of a known form, and from the environment."""
 PLANTED = {"PLANTED_WORD": WORD}
 OWN_GRADERS = (
-    "sampler=transformers",
     "graders.concise.use=my_graders.py:concise",
     "graders.concise.weight=0.1",
     "graders.keyed.use=my_graders.py:keyed",
@@ -228,6 +227,10 @@ OWN_GRADERS = (
     "evaluation.every_steps=null",
     "data.validation=null",
 )
+FAKES = ("sampler=fake", "sampler.script=[one,four,seven,eleven]", "learner=fake")
+"""Completions of an odd and of an even number of characters."""
+TRAINED = ("sampler=transformers",)
+TRAINED_ON_OWN = (*OWN_GRADERS, *TRAINED, "data.test=null")
 
 
 @pytest.fixture(scope="module")
@@ -237,12 +240,8 @@ def ray_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(scope="module")
-def own_graders(
-    tmp_path_factory: pytest.TempPathFactory, three_steps: tuple[str, ...], rft: Rft, ray_folder: Path
-) -> Any:
-    """Two steps with the transformers sampler, a real learner and two graders: one has a key, and tells it at times."""
-    folder = tmp_path_factory.mktemp("own-graders")
+def write_graders(folder: Path) -> Path:
+    """Two graders of one's own in an empty folder: one has a key, and tells it at times."""
     (folder / "my_graders.py").write_text(
         '"""Graders of my own."""\n\n\ndef concise(completion):\n'
         '    """1 for an empty completion, 0 from 40 characters on."""\n'
@@ -252,11 +251,25 @@ def own_graders(
         "    if len(completion) % 2:\n        raise ValueError(f'{api_key} {phrase} {pwd}')\n    return 1\n"
     )
     (folder / "test.jsonl").write_text("".join((TASKS / "test.jsonl").read_text().splitlines(keepends=True)[:NUM_TEST]))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("trained", marks=pytest.mark.full)])
+def own_graders(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    three_steps: tuple[str, ...],
+    rft: Rft,
+    ray_folder: Path,
+) -> Any:
+    """Two steps with graders of one's own."""
+    words = (*OWN_GRADERS, *{"fake": FAKES, "trained": TRAINED}[request.param], "output_dir=run")
     environment = PLANTED | {"RAY_TMPDIR": str(ray_folder)}
-    return rft("train", *three_steps, *OWN_GRADERS, "output_dir=run", cwd=folder, environment=environment)
+    folder = write_graders(tmp_path_factory.mktemp("own-graders"))
+    return rft("train", *three_steps, *words, cwd=folder, environment=environment)
 
 
-def test_graders_of_ones_own_and_the_transformers_sampler(own_graders: Any) -> None:
+def test_graders_of_ones_own(own_graders: Any) -> None:
     assert (own_graders.code, own_graders.orphans) == (0, [])
     assert own_graders.summary["status"] == "finished"
     lines = list(read_rollouts(own_graders.folder, "train"))
@@ -269,11 +282,6 @@ def test_graders_of_ones_own_and_the_transformers_sampler(own_graders: Any) -> N
             assert (line["scores"]["keyed"]["value"], line["reward"]) == (None, None)
         else:
             assert line["reward"] == pytest.approx(line["scores"]["correct"]["value"] + 0.1 * concise + 1)
-    # A step whose groups have no difference in reward learns from nothing.
-    steps = [line["metrics"] for line in read_metrics(own_graders.folder)[1:]]
-    learned = [metrics for metrics in steps if metrics["learner/completions/learned_from"]]
-    assert learned
-    assert all(metrics["learner/sampling/sampling_logp_difference/max"] < 1e-3 for metrics in learned)
 
 
 def test_planted_secrets_are_in_no_file_no_log_and_no_process_argument(own_graders: Any, ray_folder: Path) -> None:
@@ -289,26 +297,32 @@ def test_planted_secrets_are_in_no_file_no_log_and_no_process_argument(own_grade
         assert [command for command in own_graders.commands if secret in command] == []  # besides the typed one
 
 
-TWO_RANKS = (*OWN_GRADERS, "data.test=null", "learner.num_workers=2")
-
-
 @pytest.fixture(scope="module")
-def two_ranks(own_graders: Any, three_steps: tuple[str, ...], rft: Rft) -> Any:
-    """The run of `own_graders` with a learner of two ranks."""
-    words = (*three_steps, *TWO_RANKS, "output_dir=ranks")
-    return rft("train", *words, cwd=own_graders.folder.parent, output_dir="ranks", environment=PLANTED)
+def one_and_two_ranks(tmp_path_factory: pytest.TempPathFactory, three_steps: tuple[str, ...], rft: Rft) -> list[Any]:
+    """The same run with a learner of one process, and of two ranks."""
+    folder = write_graders(tmp_path_factory.mktemp("ranks"))
+    return [
+        rft(
+            *("train", *three_steps, *TRAINED_ON_OWN, f"learner.num_workers={number}", f"output_dir={number}"),
+            cwd=folder,
+            output_dir=str(number),
+            environment=PLANTED,
+        )
+        for number in (1, 2)
+    ]
 
 
 @pytest.mark.full
-def test_two_ranks_learn_what_one_learns(own_graders: Any, two_ranks: Any) -> None:
+def test_two_ranks_learn_what_one_learns(one_and_two_ranks: list[Any]) -> None:
+    one_rank, two_ranks = one_and_two_ranks
     assert (two_ranks.code, two_ranks.orphans) == (0, [])
-    alone, together = read_metrics(own_graders.folder)[1:], read_metrics(two_ranks.folder)[1:]
+    alone, together = read_metrics(one_rank.folder)[1:], read_metrics(two_ranks.folder)[1:]
     assert [line["step"] for line in together] == [1, 2]
     names = ("reward/mean", "learner/loss", "learner/grad_norm", "learner/entropy", "learner/completions/learned_from")
     for one, two in zip(alone, together, strict=True):
         expected = {name: one["metrics"][name] for name in names}
         assert {name: two["metrics"][name] for name in names} == pytest.approx(expected, rel=1e-2, abs=1e-4)
-    adapters = [load_adapter(run.folder) for run in (own_graders, two_ranks)]
+    adapters = [load_adapter(run.folder) for run in one_and_two_ranks]
     one, two = (safetensors.numpy.load(adapter.tensors) for adapter in adapters)
     # Two steps of Adam, each of the learning rate, 1e-3. Where a gradient is nearly 0, its sign is chance, so that a
     # weight may end two steps up here and two steps down there; nearly all of them must not.
@@ -318,10 +332,13 @@ def test_two_ranks_learn_what_one_learns(own_graders: Any, two_ranks: Any) -> No
 
 
 @pytest.mark.full
-def test_a_rank_that_is_killed_changes_nothing(two_ranks: Any, three_steps: tuple[str, ...], rft: Rft) -> None:
+def test_a_rank_that_is_killed_changes_nothing(
+    one_and_two_ranks: list[Any], three_steps: tuple[str, ...], rft: Rft
+) -> None:
+    two_ranks = one_and_two_ranks[1]
     folder = two_ranks.folder.parent
     (folder / "deadly.py").write_text(DEADLY)
-    words = (*three_steps, *TWO_RANKS, *KILLED, "output_dir=killed")
+    words = (*three_steps, *TRAINED_ON_OWN, "learner.num_workers=2", *KILLED, "output_dir=killed")
     killed = rft("train", *words, cwd=folder, output_dir="killed", environment=PLANTED)
     assert (killed.code, killed.orphans) == (0, [])
     assert killed.summary["recovery"] == {"learner_restarts": 1}
