@@ -183,14 +183,14 @@ def check(score: Score | None, low: float, high: float) -> None:
 JUDGE = Judge(base_url=URL, model="m", rubric="Is it short?", attempts=1, backoff_s=0, outage_s=0)
 
 
-@cases(16, in_fuzz=700)
+@cases(8, in_fuzz=700)
 @given(reply=replies([CHAT]))
 def test_replies_of_judges(reply: Reply) -> None:
     with answered_by(reply), harmless():
         check(asyncio.run(JUDGE.grade("4", TASK)), 0.0, 1.0)
 
 
-@cases(10, in_fuzz=700)
+@cases(6, in_fuzz=700)
 @given(reply=replies([EMBEDDINGS]))
 def test_embeddings(reply: Reply) -> None:
     client = ModelClient(URL, "m", None, 5.0, 0, outage_s=0)
@@ -203,7 +203,7 @@ def test_embeddings(reply: Reply) -> None:
             assert len(vectors) == 2 and all(math.isfinite(number) for vector in vectors for number in vector)
 
 
-@cases(16, in_fuzz=700)
+@cases(8, in_fuzz=700)
 @given(reply=replies(SCORES), shape=st.sampled_from(["rft", "azure", "google"]))
 def test_replies_of_endpoints(reply: Reply, shape: Any) -> None:
     grader = Endpoint(url=URL, shape=shape, attempts=1, backoff_s=0, outage_s=0)
@@ -223,7 +223,7 @@ CALLS: dict[str, Call] = {
 }
 
 
-@cases(24, in_fuzz=700)
+@cases(12, in_fuzz=700)
 @example(reply=NESTED, call="score")
 @example(reply=ok([]), call="base_model")
 @example(reply=ok({"data": ["m"]}), call="base_model")
@@ -240,7 +240,7 @@ def test_replies_of_vllm_servers(reply: Reply, call: str) -> None:
         asyncio.run(_called(VllmClient(ServerSamplerConfig(url=URL)), call))
 
 
-@cases(24, in_fuzz=700)
+@cases(12, in_fuzz=700)
 @example(reply=NESTED, call="score")
 @example(reply=ok(SGLANG[2] | {"max_lora_rank": "8"}), call="base_model")
 @example(reply=ok(SGLANG[0] | {"text": None}), call="sample")

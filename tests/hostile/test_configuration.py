@@ -113,7 +113,7 @@ def overrides(draw: st.DrawFn) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:provider=hydra.searchpath")
-@cases(20, in_fuzz=500)
+@cases(10, in_fuzz=500)
 @example(words=[LONG])
 @example(words=[f"{LONG}=1"])
 @example(words=[f"data={LONG}"])
@@ -127,7 +127,7 @@ def test_overrides(words: list[str]) -> None:
         load_training([QUICK, *words])
 
 
-@cases(10, in_fuzz=400)
+@cases(6, in_fuzz=400)
 @given(
     text=st.sampled_from(BROKEN)
     | texts()
@@ -153,7 +153,7 @@ def saved_configurations(draw: st.DrawFn) -> bytes:
     return draw(damaged([yaml.dump(changed).encode("utf-8", "replace")]))
 
 
-@cases(20, in_fuzz=400)
+@cases(10, in_fuzz=400)
 @example(content=DEEP[0])
 @given(content=saved_configurations())
 def test_run_folders(content: bytes) -> None:
@@ -165,7 +165,7 @@ def test_run_folders(content: bytes) -> None:
         settings_of_run(Path("run", "adapter"))
 
 
-@cases(40, in_fuzz=900)
+@cases(10, in_fuzz=900)
 @example(config=DEEP[1], tensors=TENSORS)
 @given(
     config=mutated([ADAPTER], list(ADAPTER)).map(lambda one: json.dumps(one).encode())
@@ -206,7 +206,7 @@ def test_paths_that_no_file_has(read: Callable[[Path], object], path: Path) -> N
         read(path)
 
 
-@cases(15, in_fuzz=400)
+@cases(8, in_fuzz=400)
 @given(adapter=st.sampled_from(["nope", "..", "/etc", "\x00", "run"]), test=texts())
 def test_evaluations(adapter: str, test: str) -> None:
     with harmless():
@@ -219,7 +219,7 @@ OTHER_CONTENT = {"step": 2, "files": {"a.bin": SEAL | {"sha256": "0" * 64}}}
 
 
 @pytest.mark.filterwarnings("ignore:.*the line is damaged")
-@cases(20, in_fuzz=900)
+@cases(10, in_fuzz=900)
 @example(mark=DEEP[1], lines=b"")
 @example(mark=as_json(MARK), lines=DEEP[1] + b"\n")
 @example(mark=as_json({"step": 2, "files": {"a.bin": SEAL | {"bytes": None}}}), lines=b"")
