@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
-DEADLINE_S = 120
+DEADLINE_S = 600
 KILL_THE_RAYLET = """
 import asyncio
 import json

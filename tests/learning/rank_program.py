@@ -70,7 +70,7 @@ class SftWithSgd(SftLearner):
 
 
 def spec_of(model: Path, folder: Path, case: dict[str, Any]) -> LearnerSpec:
-    learner = {"kind": "grpo", "learning_rate": 0.1, "adapter": {"rank": 4, "alpha": 8}, "step_timeout_s": 60} | case
+    learner = {"kind": "grpo", "learning_rate": 0.1, "adapter": {"rank": 4, "alpha": 8}, "step_timeout_s": 300} | case
     run = RunConfig.model_validate(
         {
             "output_dir": str(folder),
@@ -153,7 +153,7 @@ def saved_and_resumed(learner: TrlLearner, spec: LearnerSpec, ranks: Ranks) -> T
 
 def main(model: str, number: str, of: str, address: str, out: str) -> None:
     place = RankPlace(number=int(number), of=int(of), address=address, host="127.0.0.1", backend="gloo")
-    ranks = Ranks.join(place, timeout_s=60) if place.of > 1 else Ranks()
+    ranks = Ranks.join(place, timeout_s=300) if place.of > 1 else Ranks()  # the processes may start far apart
     tensors: dict[str, torch.Tensor] = {}
     told: dict[str, Any] = {"vllm": [module for module in sys.modules if module.partition(".")[0] == "vllm"]}
     for name, case in CASES.items():
