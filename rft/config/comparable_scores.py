@@ -1,10 +1,11 @@
-"""Checks whether the held-out scores of several runs are comparable."""
+"""Checks whether the held-out scores of several runs are comparable: the same score, of the same tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rft.config.mixture import sources
 from rft.config.schema import RunConfig
 
 NOTHING: Any = object()
@@ -13,10 +14,37 @@ NOTHING: Any = object()
 def comparison_problems(runs: Sequence[RunConfig]) -> list[str]:
     """Return why held-out scores cannot be compared, with the keys to change; empty if they can.
 
-    `evaluation.metric=reward` depends on every grader and its weight; the name of a grader depends on that grader only.
-
     Args:
         runs: Checked configurations.
+    """
+    return [*_different_tasks(runs), *_different_scores(runs)]
+
+
+def _different_tasks(runs: Sequence[RunConfig]) -> list[str]:
+    """Return the problem of trials that measure the tasks of different files."""
+    measured = {tuple(sorted(files.values())): list(files) for files in map(_held_out_files, runs)}
+    if len(measured) < 2:
+        return []
+    keys = dict.fromkeys(key for of_trial in measured.values() for key in of_trial)
+    different = "; ".join(", ".join(files) or "none" for files in measured)
+    return [
+        f"{', '.join(keys)}: the trials measure different held-out tasks ({different}), so their scores cannot be "
+        "compared; give all trials the same data.test"
+    ]
+
+
+def _held_out_files(run: RunConfig) -> Mapping[str, str]:
+    """Return the sources of the tasks that are measured before and after a run, by key."""
+    for split in ("test", "validation"):
+        if files := sources(run.data, split):
+            return files
+    return sources(run.data, "train") if run.data.validation_share else {}
+
+
+def _different_scores(runs: Sequence[RunConfig]) -> list[str]:
+    """Return the problem of scores with different meanings.
+
+    `evaluation.metric=reward` depends on every grader and its weight; the name of a grader depends on that grader only.
     """
     metrics = list(dict.fromkeys(run.evaluation.metric for run in runs))
     if len(metrics) > 1:

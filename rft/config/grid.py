@@ -103,8 +103,8 @@ def for_each_trial(trials: Sequence[object], make: Callable[[int], T], error_cla
 
     Args:
         trials: The trials.
-        make: Checks a trial.
-        error_class: Its errors are collected.
+        make: Checks a trial; raises `UsageError`.
+        error_class: The class of the error that contains all problems.
 
     Raises:
         UsageError: Contains all problems of all trials, each once, with the numbers of its trials.
@@ -114,7 +114,7 @@ def for_each_trial(trials: Sequence[object], make: Callable[[int], T], error_cla
     for number in range(len(trials)):
         try:
             results.append(make(number))
-        except error_class as error:
+        except UsageError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(number)
     if problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from rft.config.compose import HOW_TO_WRITE, load
+from rft.config.pipeline import Stage
 from rft.config.recorded_words import key_of
 from rft.config.schema import SweepConfig
 from rft.errors import ConfigError
@@ -83,6 +84,10 @@ class Search:
     """Arguments of every trial."""
     space: Mapping[str, Range]
     """The searched range of each key."""
+    before: tuple[Stage, ...] = ()
+    """The stages of a pipeline that run before the trials, which are its last stage."""
+    stage: Stage | None = None
+    """The last stage, without the searched keys; None for a search over runs."""
 
     def corners(self) -> list[list[str]]:
         """Return overrides of runs to check: the first value of every key, and each other value on its own."""
@@ -95,21 +100,25 @@ class Search:
         return [*self.words, *(f"{key}={value}" for key, value in values.items())]
 
 
-def read_search(words: Sequence[str]) -> Search:
-    """Parse the arguments of `rft sweep`.
+def read_search(words: Sequence[str], *, replaceable: Collection[str] = ()) -> Search:
+    """Parse the arguments of a search over runs.
+
+    Args:
+        words: The arguments of `rft sweep`.
+        replaceable: Keys whose value among the arguments is a default, which `sweep.space` replaces.
 
     Raises:
         ConfigError: The sweep's own keys or its space have problems.
     """
     sweep_words = [word for word in words if re.match(OF_THE_SWEEP, word)]
-    given = dict(_several(word for word in words if word not in sweep_words))
+    given = dict(with_several_values(word for word in words if word not in sweep_words))
     fixed = [word for word in words if word not in sweep_words and key_of(word) not in given]
     # Trials also use the presets of the user.
     fixed = [*(word for word in sweep_words if "hydra.searchpath=" in word), *fixed]
     problems: list[str] = []
     config = load(SweepConfig, "sweep", sweep_words, lambda _: [])
     space: dict[str, Range] = {}
-    single = {key_of(word) for word in fixed}
+    single = {key_of(word) for word in fixed} - set(replaceable)
     for key, text in {**dict(_flat(config.sweep.space)), **given}.items():
         if key in single:  # the command line overrides the preset
             continue
@@ -123,7 +132,7 @@ def read_search(words: Sequence[str]) -> Search:
         problems.append(NO_SPACE)
     if problems:
         raise ConfigError("configuration", problems)
-    return Search(config=config, words=tuple(fixed), space=space)
+    return Search(config=config, words=tuple(word for word in fixed if key_of(word) not in space), space=space)
 
 
 def text_of(value: float | str) -> str:
@@ -131,8 +140,12 @@ def text_of(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _several(words: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Yield keys with several values, and these values."""
+def with_several_values(words: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each key with several values, and these values.
+
+    Raises:
+        ConfigError: A word does not follow Hydra's grammar.
+    """
     for word in words:
         try:
             override = OverridesParser.create().parse_override(word)

@@ -132,28 +132,38 @@ def entry_of(stage: PlacedStage) -> dict[str, Any]:
     return entry
 
 
-def print_table(console: Console, content: dict[str, Any]) -> None:
-    """Print the results of the stages.
+def print_results(console: Console, content: dict[str, Any]) -> None:
+    """Print the results of a pipeline.
 
     Args:
         console: Output.
-        content: `stages` and `difference`, as `record` returns them.
+        content: Result of `record`.
+    """
+    print_stages(console, content["stages"])
+    if content["difference"]:
+        whole = Estimate.from_json(content["difference"]).text(signed=True)
+        console.print(Text(f"whole pipeline, paired by task: {whole}", style="bold"), soft_wrap=True)
+    elif content["not_compared"]:
+        console.print(Text(f"whole pipeline: not compared, because {content['not_compared']}"), soft_wrap=True)
+
+
+def print_stages(console: Console, entries: Sequence[dict[str, Any]]) -> None:
+    """Print a table of stages.
+
+    Args:
+        console: Output.
+        entries: Results of `entry_of`.
     """
     table = Table(box=box.ROUNDED)
     for name in ("stage", "status", "steps", "before", "after", "after - before"):
         table.add_column(name, justify="left" if name in ("stage", "status") else "right", overflow="fold")
-    for stage in content["stages"]:
+    for stage in entries:
         measured = {name: Estimate.from_json(obj) for name in MEASURED if (obj := stage.get(name))}
         cells = [f"{measured[name].mean:.3f}" if name in measured else "-" for name in ("before", "after")]
         cells.append(measured["difference"].text(signed=True) if "difference" in measured else "-")
         table.add_row(Text(stage["name"]), stage["status"], str(stage.get("steps", "-")), *map(Text, cells))
     console.print()
     console.print(table)
-    if content["difference"]:
-        whole = Estimate.from_json(content["difference"]).text(signed=True)
-        console.print(Text(f"whole pipeline, paired by task: {whole}", style="bold"), soft_wrap=True)
-    elif content["not_compared"]:
-        console.print(Text(f"whole pipeline: not compared, because {content['not_compared']}"), soft_wrap=True)
 
 
 def _fixed(words: Sequence[str]) -> list[str]:

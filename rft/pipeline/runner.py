@@ -15,7 +15,7 @@ from rft.config.commands import load_training
 from rft.config.pipeline import Pipeline, read_pipeline
 from rft.config.recorded_words import key_of, resumed_words
 from rft.errors import ConfigError, RftError
-from rft.pipeline.record import MAY_CHANGE_ON_RESUME, RECORD, begin, print_table, record, recorded_words
+from rft.pipeline.record import MAY_CHANGE_ON_RESUME, RECORD, begin, print_results, record, recorded_words
 from rft.pipeline.stages import PlacedStage, check_stages, placed
 from rft.redaction import hide_in_words
 from rft.run.check import plan_training
@@ -131,7 +131,7 @@ def _run(stages: Sequence[PlacedStage], folder: Path, words: Sequence[str], cons
         raise
     finally:
         content = record(folder, words, stages, status=status)
-    print_table(console, content)
+    print_results(console, content)
     if status == "interrupted":
         _say(console, f"\nto continue: rft pipeline resume={folder}")
     return code

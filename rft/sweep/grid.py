@@ -21,6 +21,7 @@ from rft.config.commands import Job, with_hydra
 from rft.config.epochs import with_steps
 from rft.config.grid import Grid, check_trials, for_each_trial, read_grid
 from rft.errors import ConfigError, OutputError, RftError, UsageError
+from rft.models.adapter_folder import whole_model
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.fitting import Reuse
 from rft.run.inputs import Prepared, prepare
@@ -88,14 +89,22 @@ def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[P
         UsageError: Contains all problems of all runs, each once, with the numbers of its trials.
     """
     if merging := next((run for run in runs if run.start_mode == "merge"), None):
-        problem = (
-            f"start_mode=merge: each trial of a sweep would merge the same model; merge it once: rft merge "
-            f"adapter={merging.start} output_dir=merged, then model.path=merged without start"
-        )
-        raise UsageError("the sweep cannot start", [problem])
+        raise UsageError("the sweep cannot start", [_merge_problem(Path(merging.start or ""))])
     shared = reuse or Reuse()
     return for_each_trial(
         runs, lambda number: prepare(runs[number], needs_training_tasks=True, reuse=shared), UsageError
+    )
+
+
+def _merge_problem(start: Path) -> str:
+    if (model := whole_model(start)) is not None:
+        return (
+            f"start_mode=merge: start={start} trained all weights, so there is nothing to merge; set "
+            f"model.path={model}, without start"
+        )
+    return (
+        f"start_mode=merge: each trial of a sweep would merge the same model; merge it once: rft merge adapter={start} "
+        "output_dir=merged, then model.path=merged without start"
     )
 
 

@@ -32,6 +32,7 @@ def finish_sweep(
     wall_s: float,
     console: Console,
     direction: Direction = "maximize",
+    stages: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Write `sweep.json`, the plots and the winner's adapter, and print the table.
 
@@ -42,6 +43,7 @@ def finish_sweep(
         wall_s: Duration of the sweep in seconds.
         console: Output of the table.
         direction: Whether higher or lower scores are better.
+        stages: Entries of the stages of a pipeline that ran before the trials.
 
     Returns:
         The content of sweep.json.
@@ -59,7 +61,7 @@ def finish_sweep(
         "wall_s": wall_s,
         "winner": None if best is None else _save_winner(folder, best),
         "trials": [outcome.to_json() for outcome in outcomes],
-    }
+    } | ({"stages": list(stages)} if stages else {})
     write_json(folder / SWEEP, sweep)
     plots: Sequence[Path] = ()
     if problem := missing_packages(f"{folder}/plots", "matplotlib"):
@@ -73,16 +75,17 @@ def finish_sweep(
 
 
 def _save_winner(folder: Path, best: Outcome) -> dict[str, Any]:
-    source, copy = best.folder / "adapter", folder / WINNER
-    if source.is_dir():  # whole models are large and stay in place
-        with writing(copy):
-            shutil.rmtree(copy, ignore_errors=True)
+    source, copy, model = best.folder / "adapter", folder / WINNER, best.folder / "model"
+    with writing(copy):
+        shutil.rmtree(copy, ignore_errors=True)
+        if source.is_dir():  # whole models are large and stay in place
             shutil.copytree(source, copy)
     return {
         "number": best.number,
         "overrides": list(best.overrides),
         "run": str(best.folder),
-        "adapter": str(copy) if copy.is_dir() else None,
+        "adapter": str(copy) if source.is_dir() else None,
+        "model": str(model) if model.is_dir() else None,
         "command": shlex.join(["rft", "train", *best.overrides]),
     }
 
@@ -111,7 +114,7 @@ def _print(
             Text("The best of several trials scores too high by chance. Measure it on other tasks.", style="dim"),
             soft_wrap=True,
         )
-    files = [("sweep", folder / SWEEP), ("adapter", best and best["adapter"])]
+    files = [("sweep", folder / SWEEP), *((name, best and best[name]) for name in ("adapter", "model"))]
     console.print(Text("\nFiles", style="bold"))
     for name, path in [*files, *((plot.stem, plot) for plot in plots)]:
         if path:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,29 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
+from rft.api.pipeline import train_stage
 from rft.config import RunConfig
 from rft.config.command_line import quoted
 from rft.config.commands import load_training
 from rft.config.epochs import with_steps
 from rft.config.grid import check_trials
+from rft.config.mixture import sources
 from rft.config.recorded_words import key_of, resumed_words
-from rft.config.search import Search, read_search
+from rft.config.search import Search
+from rft.config.staged_search import read_sweep
 from rft.errors import ConfigError, OutputError, UsageError
+from rft.pipeline.runner import Train
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.reliability.durable import replace_file
 from rft.run.fitting import Reuse
-from rft.run.inputs import Prepared, prepare
+from rft.run.inputs import prepare
 from rft.run_folder.run_lock import RunLock
 from rft.sweep.grid import prepare_all
 from rft.sweep.host import Host
 from rft.sweep.outcome import outcome_of, read_outcomes
 from rft.sweep.report import SWEEP, finish_sweep
 from rft.sweep.runner import Runner, Trial
+from rft.sweep.stages import StagesBefore
 from rft.sweep.study import STUDY, Asked, Study
 from rft.wording import plural
 
@@ -40,41 +46,61 @@ COUNTED = ("finished", "pruned", "failed")
 """Statuses that count towards `sweep.trials`; other trials are continued."""
 
 
-def run_search(words: Sequence[str], *, console: Console) -> int:
-    """Run a search.
+def run_search(words: Sequence[str], *, console: Console, train: Train | None = None) -> int:
+    """Run a search over runs, or over the last stage of a pipeline, after the stages before it.
 
     Args:
         words: The arguments of `rft sweep`.
         console: Output of progress and table.
+        train: Trains a stage before the trials; by default on a Ray of its own, like `rft train`.
 
     Returns:
         The exit code: 0, 1 if no trial has a score, 130 or 143 after an interruption.
 
     Raises:
-        UsageError: Contains all problems; no trial was started.
+        UsageError: Contains all problems; nothing was started.
+        RftError: A stage failed.
     """
-    search = _resumed(words) or read_search(words)
+    search = _resumed(words) or read_sweep(words)
     if search.config.or_resume and search.config.output_dir is None:
         problem = "or_resume=true: give output_dir=<folder>, too; the default folder is a new one at every start"
         raise ConfigError("configuration", [problem])
     folder = _folder(search)
+    stages = StagesBefore(search, folder, console)
+    if not stages.are_done():
+        runs = stages.check()
+        _check_held_out(runs)
+        if search.config.dry_run:
+            stages.print_plans()
+            _print_plan(search, folder, console)
+            return 0
+        with _locked(search, folder):
+            _begin_or_continue(search, folder, hide_in_words(words, runs[0].model_dump()))
+            code = stages.run(train or partial(train_stage, console=console))
+        if code or not stages.are_done():
+            _print_how_to_continue(folder, console)
+            return code
+    return _run_trials(stages, words, folder, console)
+
+
+def _run_trials(stages: StagesBefore, words: Sequence[str], folder: Path, console: Console) -> int:
+    """Check and run the trials, after the stages before them; return the exit code."""
+    search = stages.started()
     runs = check_trials(search.corners(), folder)
+    _check_held_out(runs)
     reuse = Reuse()
     prepared = prepare_all(runs, reuse)
-    _check_held_out(runs, prepared)
     if search.config.dry_run:
-        console.print(Text(f"no problems; the search would be: {_plan(search, folder)}"), soft_wrap=True)
+        _print_plan(search, folder, console)
         return 0
-    hidden = hide_in_words(words, runs[0].model_dump())
     host = Host(
         list(zip(runs, prepared, strict=True)),
         parallel=search.config.sweep.parallel,
         at_most=search.config.sweep.trials,
         are_all=False,
     )
-    with RunLock(folder, key="resume" if search.config.resume else "output_dir"):
-        if search.config.resume is None and not _is_begun(folder, hidden):
-            _begin(folder, hidden)
+    with _locked(search, folder):
+        _begin_or_continue(search, folder, hide_in_words(words, runs[0].model_dump()))
         started = time.monotonic()
         searching = _Searching(search, folder, host, console, runs[0].model_dump(), reuse)
         try:
@@ -87,9 +113,10 @@ def run_search(words: Sequence[str], *, console: Console) -> int:
                 wall_s=time.monotonic() - started,
                 console=console,
                 direction=search.config.sweep.direction,
+                stages=stages.entries(),
             )
     if code:
-        console.print(Text(f"\nto continue: rft sweep resume={folder}"), soft_wrap=True)
+        _print_how_to_continue(folder, console)
     return code or int(sweep["winner"] is None)
 
 
@@ -184,19 +211,33 @@ def _fixed(words: Sequence[str]) -> list[str]:
     return sorted(word for word in words if key_of(word) not in MAY_CHANGE_ON_RESUME)
 
 
-def _begin(folder: Path, words: Sequence[str]) -> None:
-    """Store the command line without secrets for a resume.
+def _begin_or_continue(search: Search, folder: Path, words: Sequence[str]) -> None:
+    """Store the command line without secrets for a resume, unless the folder has the same sweep.
 
     Raises:
         OutputError: The folder contains another sweep.
         WriteError: The folder cannot be written.
     """
+    if search.config.resume is not None or _is_begun(folder, words):
+        return
     if any((folder / name).exists() for name in (SEARCH, SWEEP, STUDY)):
         raise OutputError(
             "output folder",
             [f"{folder} holds another sweep; continue that sweep with resume={folder}, or use another output_dir"],
         )
     replace_file(folder / SEARCH, [yaml.safe_dump({"words": list(words)}).encode()])
+
+
+def _locked(search: Search, folder: Path) -> RunLock:
+    return RunLock(folder, key="resume" if search.config.resume else "output_dir")
+
+
+def _print_plan(search: Search, folder: Path, console: Console) -> None:
+    console.print(Text(f"no problems; the search would be: {_plan(search, folder)}"), soft_wrap=True)
+
+
+def _print_how_to_continue(folder: Path, console: Console) -> None:
+    console.print(Text(f"\nto continue: rft sweep resume={folder}"), soft_wrap=True)
 
 
 def _resumed(words: Sequence[str]) -> Search | None:
@@ -210,26 +251,24 @@ def _resumed(words: Sequence[str]) -> Search | None:
     if (resume := given.get("resume", "null")) in ("", "null"):
         return None
     folder = Path(resume)
-    if not (folder / SEARCH).is_file() or not (folder / STUDY).is_file():
+    if not (folder / SEARCH).is_file():
         raise OutputError("resume", [f"resume={folder}: the folder contains no sweep of rft sweep"])
     before = yaml.safe_load((folder / SEARCH).read_text(encoding="utf-8"))["words"]
-    return read_search(resumed_words(before, words, may_change=MAY_CHANGE_ON_RESUME, file=SEARCH))
+    return read_sweep(resumed_words(before, words, may_change=MAY_CHANGE_ON_RESUME, file=SEARCH))
 
 
-def _check_held_out(runs: Sequence[RunConfig], prepared: Sequence[Prepared]) -> None:
+def _check_held_out(runs: Sequence[RunConfig]) -> None:
     """Refuse a search without held-out tasks.
 
     Raises:
-        ConfigError: The configuration has neither test nor validation tasks.
+        ConfigError: A configuration has neither test nor validation tasks.
     """
-    if not all(one.held_out for one in prepared):
-        raise ConfigError(
-            "configuration",
-            [
-                "a search needs held-out tasks; set data.test, data.validation or both, or those of a family in "
-                "data.mixture"
-            ],
-        )
+    if all(sources(run.data, "test") or sources(run.data, "validation") or run.data.validation_share for run in runs):
+        return
+    raise ConfigError(
+        "configuration",
+        ["a search needs held-out tasks; set data.test, data.validation or both, or those of a family in data.mixture"],
+    )
 
 
 def _plan(search: Search, folder: Path) -> str:

@@ -160,9 +160,7 @@ class SharedEngines:
                     part="samplers",
                 )
             )
-            spec = build.engine_spec(
-                run, prepared, place, max_lora_rank=max(build.lora_rank(*trial) or 0 for trial in sharing)
-            )
+            spec = build.engine_spec(run, prepared, place, max_lora_rank=self._max_rank(sharing))
             spec = replace(
                 spec,
                 staleness=max(one.loop.staleness for one, _ in sharing),
@@ -176,3 +174,15 @@ class SharedEngines:
             raise
         starting = asyncio.create_task(engines.start(), name="start of the shared engines")
         return Shared(engines=engines, canaries=spec.canaries, starting=starting, place=stack)
+
+    def _max_rank(self, trials: Sequence[tuple[RunConfig, Prepared]]) -> int:
+        """Return the largest rank that trials publish.
+
+        Without all trials of a search, this is a bound: a trial may combine the largest trained adapter of one example
+        with the largest frozen one (`start_mode=stack`) of another.
+        """
+        ranks = [build.lora_rank(run, prepared) or 0 for run, prepared in trials]
+        if self._to_come is not None:
+            return max(ranks)
+        below = [prepared.rank_below for _, prepared in trials]
+        return max(rank - frozen for rank, frozen in zip(ranks, below, strict=True)) + max(below)

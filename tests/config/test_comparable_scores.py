@@ -67,6 +67,21 @@ def test_scores_that_mean_the_same_are_compared(words: tuple[str, ...]) -> None:
     assert problems(*TWO, *words) == ()
 
 
+def test_scores_of_different_tasks_are_refused() -> None:
+    gcd, sums = "embedded:gcd/test", "embedded:chain_sum/test"
+    assert problems(f"data.test={gcd},{sums}") == (
+        f"data.test: the trials measure different held-out tasks ({gcd}; {sums}), so their scores cannot be compared; "
+        "give all trials the same data.test",
+    )
+    train = ("data.train=embedded:gcd/train,embedded:chain_sum/train", "data.validation=null")
+    assert problems(*train) == ()
+    assert problems(*train, "data.test=null") == (), "nothing is measured"
+    (problem,) = problems(*train, "data.test=null", "data.validation_share=0.1")
+    assert problem.startswith(
+        "data.train: the trials measure different held-out tasks (embedded:gcd/train; embedded:ch"
+    )
+
+
 def test_a_search_is_refused_likewise(tmp_path: Path) -> None:
     search = read_search([QUICK, *TWO, "graders.extra.use=choice(exact,numeric)"])
     with pytest.raises(ConfigError, match=r"graders\.extra\.use: differs.*share: correct"):

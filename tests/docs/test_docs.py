@@ -39,6 +39,7 @@ NOT_RUN = {
     "rft train experiment=quickstart storage=s3:": "needs a bucket; tests/e2e/test_storage.py has one of its own",
     "rft train resume=": "needs a run; tests/e2e/test_train.py resumes one",
     "rft train experiment=quickstart start=": "needs a run; tests/e2e/test_start.py starts from one",
+    "rft train -m experiment=quickstart start=null": "needs a run; tests/e2e/test_start.py starts from one",
     "rft train experiment=quickstart learner=sft": "needs demonstrations; tests/e2e/test_sft.py has some",
     "rft train experiment=quickstart learner=distill": "needs a teacher; tests/e2e/test_distill.py makes one",
     "rft train experiment=quickstart learner=dpo learner.pairs=recorded": "needs pairs; tests/data has some",

@@ -88,10 +88,7 @@ class Trainer:
             if start.last_step and nothing_left_to_do(run, start.last_step):
                 return 0
             prepared = self.prepared(run)
-            parent = prepared.parent and prepared.parent.adapter
-            spec = self.make_spec(folder, steps=run.loop.steps, start=parent, resume_from=start.checkpoint)
-            parts = StageParts(folder, self.make_group, FakeLearner(spec))
-            parts.learning = lambda step: self.learning(folder.name, step)
+            parts = self.parts(run, prepared, start.checkpoint)
             training = Training(
                 run=run,
                 prepared=prepared,
@@ -100,6 +97,14 @@ class Trainer:
                 last_step=start.last_step or 0,
             )
             return asyncio.run(training.train())
+
+    def parts(self, run: RunConfig, prepared: Prepared, checkpoint: Path | None) -> StageParts:
+        folder = Path(run.output_dir)
+        parent = prepared.parent and prepared.parent.adapter
+        spec = self.make_spec(folder, steps=run.loop.steps, start=parent, resume_from=checkpoint)
+        parts = StageParts(folder, self.make_group, FakeLearner(spec))
+        parts.learning = lambda step: self.learning(folder.name, step)
+        return parts
 
     def prepared(self, run: RunConfig) -> Prepared:
         renderer: Any = SimpleNamespace(template_sha256=None, shots=None)

@@ -12,12 +12,14 @@ import pytest
 from rich.console import Console
 
 from rft.config import RunConfig
+from rft.config.pipeline import read_pipeline
 from rft.errors import ConfigError, LearnError, OutputError
 from rft.pipeline.runner import run_pipeline
+from rft.pipeline.stages import placed
 from rft.run_folder.recorder import read_manifest, read_metrics
 from tests.kill_points import Killed, killed_at
 
-from .conftest import STAGES, Trainer
+from .conftest import SHARED, STAGES, Trainer
 
 
 def pipeline(trainer: Trainer, *words: str) -> tuple[int, str]:
@@ -159,6 +161,17 @@ def test_the_problems_of_all_stages_are_reported_before_the_first_one_starts(
         "stage three: learner.adapter.rank=4: the stage before trains an adapter with 8; leave it out",
     )
     assert not (tmp_path / "pipeline").exists()
+
+
+def test_the_command_of_a_stage_follows_from_the_stage_before(tmp_path: Path) -> None:
+    one, two = placed(read_pipeline(STAGES).stages, tmp_path)
+    start = f"start='{tmp_path / '01-one'}'"
+    assert (one.command, two.command[-1]) == ([*SHARED, "loop.steps=2"], start)
+    (one.folder / "start_model").mkdir(parents=True)  # it trained on a merged model
+    assert two.command[-2:] == [start, "model.path=null"]
+    (one.folder / "model").mkdir()
+    (one.folder / "model" / "config.json").touch()
+    assert two.command[-3:] == [start, "start_mode=merge", "model.path=null"]
 
 
 def test_what_a_resume_may_not_change(trainer: Trainer, tmp_path: Path) -> None:

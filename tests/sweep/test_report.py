@@ -69,6 +69,15 @@ def test_the_winners_adapter_and_the_command_that_repeats_it(tmp_path: Path, out
     assert sweep["winner"]["command"] in printed
 
 
+def test_a_winner_with_a_whole_model(tmp_path: Path, outcomes: list[Outcome]) -> None:
+    (tmp_path / "1" / "adapter").rename(tmp_path / "1" / "model")
+    (tmp_path / "winner").mkdir()  # of an earlier winner
+    sweep, printed = finished(tmp_path, outcomes)
+    assert (sweep["winner"]["adapter"], sweep["winner"]["model"]) == (None, str(tmp_path / "1" / "model"))
+    assert not (tmp_path / "winner").exists()
+    assert f"  model     {tmp_path / '1' / 'model'}" in printed
+
+
 def test_the_table_has_the_best_first_and_says_what_failed(tmp_path: Path, outcomes: list[Outcome]) -> None:
     _, printed = finished(tmp_path, outcomes)
     rows = [line for line in printed.splitlines() if line.startswith("│")]

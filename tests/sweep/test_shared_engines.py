@@ -113,6 +113,19 @@ def test_one_set_of_samplers_until_the_last_trial_ends(world: World) -> None:
     run(job)
 
 
+@pytest.mark.parametrize(("are_all", "rank"), [(True, 32), (False, 48)])
+def test_ranks_of_stacked_starts(world: World, are_all: bool, rank: int) -> None:
+    """A later trial of a search may train the rank of one example on top of the start of the other."""
+
+    async def job() -> None:
+        stacked = replace(A, rank_below=16)
+        examples: Any = [(RUN, stacked), (WIDE, A)]  # 8 on top of 16, and 32
+        async with SharedEngines(examples, parallel=2, are_all=are_all).lease(WIDE, A, RAY):  # type: ignore[arg-type]
+            assert world.engines[0].spec.max_lora_rank == rank
+
+    run(job)
+
+
 def test_other_samplers_wait_until_these_are_free(world: World) -> None:
     async def job() -> None:
         shared = engines(A, B, are_all=False)

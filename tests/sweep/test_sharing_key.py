@@ -28,11 +28,19 @@ RUN = run()
         ("seed=5",),
         ("learner.adapter.rank=64", "loop.staleness=3"),
         ("learner.learning_rate=1e-5", "sampler.temperature=0.7", "sampler.stop=[end]"),
+        ("learner=sft", "data.train=embedded:chain_sum/demonstrations"),
+        ("learner=raft",),
+        ("learner=dpo",),
+        ("learner=kto",),
+        ("learner=distill", "teacher.path=embedded:tiny"),
+        ("learner.adapter=rslora", "learner.adapter.layers=[0]"),
         ("sampler.serve=adapter",),  # what null is where engines are shared
     ],
 )
 def test_what_may_differ(words: tuple[str, ...]) -> None:
-    assert sharing_key(run(*words, folder="/else"), INPUTS) == sharing_key(RUN, INPUTS)
+    other = run(*words, folder="/else")
+    assert sharing_key(other, INPUTS) == sharing_key(RUN, INPUTS)
+    assert why_alone(other, INPUTS) is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,10 @@ def test_models_that_may_not(different: StandIn) -> None:
 def test_who_must_be_alone(tmp_path: Path) -> None:
     assert why_alone(RUN, INPUTS) is None
     assert why_alone(run("sampler=fake", "learner=fake"), INPUTS) is None
-    assert "changes the base model itself" in str(why_alone(run("learner.adapter=full"), INPUTS))
+    for method in ("full", "vera", "ia3"):
+        assert "changes the base model itself" in str(why_alone(run(f"learner.adapter={method}"), INPUTS))
+    partial = run("learner.adapter=partial", "learner.adapter.layers=[0]")
+    assert "changes the base model itself" in str(why_alone(partial, INPUTS))
     assert "is merged into the base model" in str(why_alone(run("learner.adapter=dora"), INPUTS))
     assert "sampler.serve=merged" in str(why_alone(run("sampler.serve=merged"), INPUTS))
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')  # vLLM serves no adapters beside it
