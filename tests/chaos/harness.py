@@ -29,10 +29,10 @@ MARK = "RFT_CHAOS_RUN"
 STEPS = 7
 LATE_STEP = 5
 """The step after which most faults strike: two checkpoints are complete, and a step was made since."""
-DEADLINE_S = 300.0
+DEADLINE_S = 900.0
 """Seconds for one command, however busy the machine is."""
 MAX_STARTS = 4
-LEFTOVER_S = 10.0
+LEFTOVER_S = 60.0
 """Seconds after the end of a command until which its processes may end."""
 LOOK_S = 0.5
 LOOKS_PER_PORTS = 8
