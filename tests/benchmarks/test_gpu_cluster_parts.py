@@ -9,8 +9,8 @@ from gpu.report import Notes, Outcome
 
 pytestmark = pytest.mark.e2e
 
-WHOLE_RUNS = [part.name for part in CLUSTER if part.target.endswith((":run", ":beside_trl"))]
-"""Parts that start Ray, each its own: about 20 s for each."""
+COSTLY = [part.name for part in CLUSTER if part.target.endswith((":run", ":beside_trl", ":sample"))]
+"""Parts that start Ray, each its own, or vLLM: 15 to 20 s for each."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(part.name, marks=[pytest.mark.full] if part.name in WHOLE_RUNS else [])
+        pytest.param(part.name, marks=[pytest.mark.full] if part.name in COSTLY else [])
         for part in CLUSTER
         if part.name != "run_asleep"
     ],
