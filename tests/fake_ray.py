@@ -118,7 +118,7 @@ def run_command(*words: str, cwd: Path) -> tuple[int, str]:
 
     vLLM's engine needs a process of its own, so that of Transformers replaces it.
     """
-    has_sampler = any(word.startswith(("sampler=", "resume=")) for word in words)
+    has_sampler = words[0] == "sample" or any(word.startswith(("sampler=", "resume=")) for word in words)
     output = io.StringIO()
     with (
         without_ray(),

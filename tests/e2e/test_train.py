@@ -196,8 +196,10 @@ def command_of_readme(name: str) -> list[str]:
     return [word.replace("runs/quickstart/<time>", "run") for word in shlex.split(line)[1:]]
 
 
-def test_sample_with_the_adapter_as_the_readme_says(trained: Any, rft: Rft) -> None:
-    asked = rft(*command_of_readme("sample"), "--num", "2", cwd=trained.folder.parent)
+@pytest.mark.parametrize("sampler", ["transformers", pytest.param("vllm", marks=pytest.mark.full)])
+def test_sample_with_the_adapter_as_the_readme_says(trained: Any, rft: Rft, rft_in_process: Rft, sampler: str) -> None:
+    run = rft if sampler == "vllm" else rft_in_process
+    asked = run(*command_of_readme("sample"), "--num", "2", "--sampler", sampler, cwd=trained.folder.parent)
     assert (asked.code, asked.orphans) == (0, [])
     assert len([line for line in asked.output.splitlines() if re.search(r"\d", line)]) >= 2
     assert "Traceback" not in asked.output
