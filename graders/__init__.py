@@ -15,6 +15,7 @@
     reasoning_gym    the score of reasoning-gym
     length           a penalty for long completions
     repetition       a penalty for completions that repeat themselves
+    environment      the score that the environment of an episode returned
     composite        combines several graders: sum, mean, product, min, gate
 
 `rft.grading.contract` defines a grader; `rft.grading.loading.targets.BUILT_IN` maps the names to the files.

@@ -11,6 +11,7 @@
     |   |-- SamplersLost     too few samplers remain, and no replacement could be started
     |   `-- ServerLost       the server of a remote sampler cannot be reached, or was restarted
     |-- GradeError           a grader failed too often
+    |-- EpisodeError         an environment cannot run
     |-- LearnError           the learner failed
     |   `-- LearnerLost      a process of the learner died or does not answer; it can start again
     |       `-- RankLost     a rank misses another rank, which may report its own error
@@ -88,6 +89,10 @@ class ServerLost(SampleError):
 
 class GradeError(RftError):
     """A grader failed more often than the configuration allows."""
+
+
+class EpisodeError(RftError):
+    """An environment cannot run: its processes end before they play an episode."""
 
 
 class LearnError(RftError):

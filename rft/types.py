@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from rft.turns import Turn, trained_tokens
+
 EQUAL_REWARDS = 1e-6
 """Relative tolerance for equal rewards: 0.1 + 0.2 equals 0.3."""
 
@@ -59,9 +61,13 @@ class StopReason(StrEnum):
     STOP = "stop"
     """The model emitted an end token."""
     LENGTH = "length"
-    """The completion reached `max_completion_tokens`."""
+    """The completion, or a turn of it, reached `max_completion_tokens`."""
+    TURNS = "turns"
+    """The episode reached `environment.max_turns`."""
+    CONTEXT = "context"
+    """The context had no room for another turn."""
     ABORT = "abort"
-    """The sampler aborted the completion."""
+    """The sampler aborted the completion, or the environment failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,24 +219,36 @@ class Rollout:
     completion_ids: tuple[int, ...]
     """`[C]` token ids from the sampler, including the end token."""
     logprobs: tuple[float, ...]
-    """`[C]` log-probability of each completion token under the sampler, at the sampling temperature."""
+    """`[C]` log-probability of each completion token under the sampler, at the sampling temperature; 0 for tokens that
+    the policy did not sample."""
     text: str
-    """The decoded completion, without special tokens."""
+    """The decoded completion, without special tokens; of an episode the text of its last turn of the policy."""
     stop: StopReason
     """Reason for the end."""
     policy: Policy
     """The sampling policy."""
+    turns: tuple[Turn, ...] = ()
+    """The turns of an episode, which divide the completion; empty if the policy sampled all tokens at once."""
+    environment: Score | None = None
+    """The environment's score; None without an environment."""
 
     def __post_init__(self) -> None:
+        if self.turns:
+            trained_tokens(self.turns, len(self.completion_ids))
         if len(self.completion_ids) != len(self.logprobs):
             raise ValueError(
                 f"rollout {self.index} of task {self.task_id} has {len(self.completion_ids)} completion tokens "
                 f"but {len(self.logprobs)} log-probabilities"
             )
 
+    @property
+    def trained(self) -> tuple[bool, ...]:
+        """`[C]` whether the policy sampled each completion token."""
+        return trained_tokens(self.turns, len(self.completion_ids))
+
 
 class Status(StrEnum):
-    """Outcome of a grader for one completion. The first three concern the model, the last two the grader."""
+    """Outcome of a grader for one completion. The first three concern the model, the others the grader."""
 
     OK = "ok"
     """Graded."""
@@ -244,6 +262,8 @@ class Status(StrEnum):
     """The grader raised an exception or returned an invalid score."""
     TIMEOUT = "timeout"
     """The grader did not finish before its deadline."""
+    ENVIRONMENT_ERROR = "environment error"
+    """The environment failed, so the episode has no reward, whatever its graders say."""
 
     @property
     def has_value(self) -> bool:
@@ -252,8 +272,8 @@ class Status(StrEnum):
 
     @property
     def is_grader_fault(self) -> bool:
-        """Whether the grader is at fault, not the model."""
-        return self in (Status.GRADER_ERROR, Status.TIMEOUT)
+        """Whether the grader or the environment is at fault, not the model."""
+        return self in (Status.GRADER_ERROR, Status.TIMEOUT, Status.ENVIRONMENT_ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

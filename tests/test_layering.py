@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # The words of the project: records and errors. Standard library only.
     1: (
+        ("rft.turns",),
         ("rft", "rft.types", "rft.errors"),
         ("rft.waiting", "rft.redaction", "rft.imports", "rft.wording", "rft.reliability"),
     ),

@@ -1,10 +1,12 @@
 """The records refuse what cannot be, and say in numbers what they hold."""
 
+import json
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
+from rft.turns import Author, Turn, turn_from_json, turn_to_json
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Status, StepReport, Task, count_drops
 
 
@@ -20,6 +22,26 @@ def test_records_are_frozen(make_task: Callable[..., Task]) -> None:
 def test_every_token_has_a_logprob(make_rollout: Callable[..., Rollout]) -> None:
     with pytest.raises(ValueError, match="rollout 4 of task t has 2 completion tokens but 1 log-probabilities"):
         make_rollout("t", 4, completion_ids=(7, 2), logprobs=(-0.5,))
+
+
+def turn(author: Author, start: int, end: int) -> Turn:
+    return Turn(author=author, start=start, end=end)
+
+
+def test_turns_say_which_tokens_the_policy_sampled(make_rollout: Callable[..., Rollout]) -> None:
+    completion = {"completion_ids": (7, 8, 9, 2), "logprobs": (-0.5, 0.0, 0.0, -0.1)}
+    assert make_rollout(**completion).trained == (True,) * 4
+    turns = (turn(Author.POLICY, 0, 1), turn(Author.ENVIRONMENT, 1, 3), turn(Author.POLICY, 3, 4))
+    assert make_rollout(**completion, turns=turns).trained == (True, False, False, True)
+    again = tuple(turn_from_json(json.loads(json.dumps(turn_to_json(each)))) for each in turns)
+    assert again == turns
+
+
+@pytest.mark.parametrize("spans", [[(0, 3)], [(1, 4)], [(0, 2), (1, 4)], [(0, 2), (3, 4)], [(0, 5), (5, 4)]])
+def test_turns_divide_the_completion(make_rollout: Callable[..., Rollout], spans: list[tuple[int, int]]) -> None:
+    turns = tuple(turn(Author.POLICY, start, end) for start, end in spans)
+    with pytest.raises(ValueError, match="do not divide a completion of 4 tokens"):
+        make_rollout(completion_ids=(7, 8, 9, 2), logprobs=(-0.5,) * 4, turns=turns)
 
 
 @pytest.mark.parametrize("status", [Status.OK, Status.NO_ANSWER, Status.INVALID_OUTPUT])

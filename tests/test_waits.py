@@ -24,6 +24,9 @@ REPLACEMENT = "a replacement has a deadline (sampler.replacement_timeout_s) for 
 WITHOUT_DEADLINE: dict[str, str] = {
     "rft/cluster/session.py: ended.wait()": IDLE,
     "rft/cluster/stacks.py: task.remote()": BOUNDED_BY_CALLER,
+    "rft/episodes/sampler.py: self._ended.get()": "an environment, a turn and a closing episode have deadlines",
+    "rft/episodes/worker_main.py: asyncio.Event().wait()": IDLE,
+    "rft/episodes/workers.py: self._inbox.get()": "within asyncio.timeout (environment.timeout_s, close_timeout_s)",
     "rft/grading/outbound/export.py: asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()": (
         "each worker process is killed after a deadline"
     ),
@@ -51,9 +54,11 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/sampling/engines.py: sampler.actor.describe.remote()": BOUNDED_BY_CALLER,
     "rft/sampling/engines.py: sampler.actor.start.remote()": BOUNDED_BY_CALLER,
     "rft/sampling/fleet.py: self._loaded.wait()": "the load has a deadline",
+    "rft/sampling/fleet.py: stream.closed.wait()": "an environment and a turn of an episode have deadlines",
     "rft/sampling/replacements.py: self._changed.wait()": REPLACEMENT,
     "rft/sampling/replacements.py: self._may_start.wait()": "the next load or restart of the learner has deadlines",
     "rft/sampling/stream.py: call.is_received.wait()": BOUNDED_BY_CALLER,
+    "rft/sampling/turns.py: self._has_requests.wait()": IDLE,
     "rft/sampling/server_engine.py: asyncio.run_coroutine_threadsafe(call, self._loop).result()": (
         "each request to the server has a deadline"
     ),

@@ -156,7 +156,7 @@ async def _measure(
     async with open_parts(config, prepared, progress.event, adapter=adapter) as parts:
         progress.phase(f"measuring: {plural(len(tasks), 'task')}")
         return await evaluate_tasks(
-            parts.fleet,
+            parts.sampler,
             parts.panel,
             tasks,
             policy=parts.fleet.policy,

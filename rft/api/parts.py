@@ -104,7 +104,7 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
         recorder = open_recorder(config, prepared, ["rft.parts", *to_words(overrides)], None)
         async with open_parts(config, prepared, Progress(console).event) as opened:
             yield Parts(
-                sampler=RenewingSampler(fleet=opened.fleet, learner=opened.learner),
+                sampler=RenewingSampler(sampler=opened.sampler, learner=opened.learner),
                 panel=opened.training_panel or opened.panel,
                 learner=opened.learner,
                 tasks=prepared.tasks,

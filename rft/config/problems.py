@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from rft.config.environment_problems import environment_problems
 from rft.config.epochs import epoch_problems, staleness_problem
 from rft.config.learner_problems import learner_problems
 from rft.config.mixture import SPLITS, guard_problems, mixture_problems, sources, trained_families
@@ -70,6 +71,7 @@ def run_problems(run: RunConfig) -> list[str]:
     return [
         *_data_problems(run),
         *mixture_problems(run),
+        *environment_problems(run),
         *guard_problems(run),
         *_prompt_problems(run),
         *_loop_problems(run),
@@ -125,7 +127,7 @@ def starts_from_whole_model(run: RunConfig) -> bool:
 def evaluate_problems(config: EvaluateConfig) -> list[str]:
     """Return all problems of an evaluation, one sentence each."""
     problems = _grader_problems(config.graders, config.evaluation.metric) + _prompt_problems(config)
-    problems += mixture_problems(config)
+    problems += mixture_problems(config) + environment_problems(config)
     if not (config.model.path or config.adapter):
         problems.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
     if not sources(config.data, "test"):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from rft.config.clusters import Cluster, LocalClusterConfig
+from rft.config.environment import EnvironmentConfig, with_environment_score
 from rft.config.families import CurriculumConfig, FamilyConfig
 from rft.config.fields import (
     FileOrUrl,
@@ -201,11 +202,14 @@ class EvaluateConfig(Section):
     model: ModelConfig
     data: DataConfig
     sampler: Sampler
+    environment: EnvironmentConfig = EnvironmentConfig()
     graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: Cluster = LocalClusterConfig()
+
+    _add_score = model_validator(mode="before")(with_environment_score)
 
 
 class MergeModelConfig(Section):
@@ -389,9 +393,12 @@ class RunConfig(Section):
     sampler: Sampler
     learner: Learner
     teacher: TeacherConfig = TeacherConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
     graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     logging: LoggingConfig = LoggingConfig()
     cluster: Cluster = LocalClusterConfig()
+
+    _add_score = model_validator(mode="before")(with_environment_score)

@@ -75,6 +75,11 @@ def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Mess
     return ({"role": "system", "content": system}, *messages)
 
 
+def has_prompt(messages: Sequence[Message]) -> bool:
+    """Whether there is more than a system message; otherwise an environment speaks first."""
+    return any(message["role"] not in ("system", "developer") for message in messages)
+
+
 def prompt_key(messages: Sequence[Message]) -> str:
     """Return a key that is equal for prompts that differ only in white space."""
     return json.dumps([[message["role"], *message["content"].split()] for message in messages])

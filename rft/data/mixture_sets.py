@@ -42,6 +42,7 @@ def load_mixture(
     allow_overlap: bool,
     read_train: Callable[..., list[Task]] = read_tasks,
     read_validation: Callable[..., list[Task]] = read_tasks,
+    read_test: Callable[..., list[Task]] = read_tasks,
     **options: Any,
 ) -> TaskSets:
     """Read the tasks of all families.
@@ -55,6 +56,7 @@ def load_mixture(
         allow_overlap: Whether a prompt may occur in two of the three sets, also in different families.
         read_train: Reads training tasks, like `read_tasks`.
         read_validation: Reads validation tasks.
+        read_test: Reads test tasks.
         options: Further arguments of `read_tasks`: `system`, `format`.
 
     Returns:
@@ -65,7 +67,7 @@ def load_mixture(
     """
     problems: list[str] = []
     tasks: dict[Split, list[list[Task]]] = {split: [] for split in Split}
-    readers = {Split.TRAIN: read_train, Split.VALIDATION: read_validation, Split.TEST: read_tasks}
+    readers = {Split.TRAIN: read_train, Split.VALIDATION: read_validation, Split.TEST: read_test}
     for name, sources in families.items():
         read: dict[Split, list[Task]] = {}
         for split, (key, source) in sources.files.items():

@@ -14,7 +14,7 @@ from jinja2 import TemplateSyntaxError
 
 from rft.data.control_tokens import CannotSeparate, ControlTokens, Span, unmarked
 from rft.data.demonstration_records import Demonstration
-from rft.data.messages import texts
+from rft.data.messages import has_prompt, texts
 from rft.data.shots import Shots
 from rft.data.tasks import grouped
 from rft.errors import DataError
@@ -88,14 +88,14 @@ class Renderer:
         """The worked examples before every prompt, or None."""
         self._variables = dict(variables or {})
         self._control = ControlTokens(tokenizer)
-        self._is_raw = format == "raw"
+        self.is_raw = format == "raw"
         if self._variables and (problems := _unused(self._variables, getattr(tokenizer, "chat_template", None))):
             raise DataError("prompts", problems)
 
     @property
     def template_sha256(self) -> str | None:
         """Hexadecimal SHA-256 of the chat template; None if no template is used."""
-        template = None if self._is_raw else getattr(self._tokenizer, "chat_template", None)
+        template = None if self.is_raw else getattr(self._tokenizer, "chat_template", None)
         return None if template is None else hashlib.sha256(str(template).encode()).hexdigest()
 
     def render(self, task: Task) -> tuple[int, ...]:
@@ -130,7 +130,7 @@ class Renderer:
         self, task: Task, messages: Sequence[Message], render: Callable[[list[dict[str, Any]], Any], list[int]]
     ) -> tuple[int, ...]:
         if self.shots is not None:
-            messages = (self.shots.before_text if self._is_raw else self.shots.before)(task, messages)
+            messages = (self.shots.before_text if self.is_raw else self.shots.before)(task, messages)
         chat, tools = [dict(message) for message in messages], task.item.get("tools")
         try:
             return tuple(render(chat, tools))
@@ -154,30 +154,35 @@ class Renderer:
             ) from error
 
     def _prompt(self, chat: list[dict[str, Any]], tools: Any) -> list[int]:
-        if self._is_raw:
-            return self._beginning + self._plain(chat[-1]["content"])
+        if self.is_raw:
+            return self._beginning + self.plain(chat[-1]["content"])
         if not self._spells_control_tokens(chat, tools):
             ids: list[int] = self._apply(chat, tools, tokenize=True)
             return ids
-        return self._control.encode(*self._text(chat, tools, begins_answer=True))
+        return self._control.encode(*self.text(chat, tools, begins_answer=True))
 
     def _answer(self, chat: list[dict[str, Any]], tools: Any) -> list[int]:
         """Return the tokens of the last message, as the template writes it after the prompt."""
-        if self._is_raw:
-            return self._plain(chat[-1]["content"])
-        begun, _ = self._text(chat[:-1], tools, begins_answer=True)
-        whole, spelled = self._text(chat, tools, begins_answer=False)
+        if self.is_raw:
+            return self.plain(chat[-1]["content"])
+        begun, _ = self.text(chat[:-1], tools, begins_answer=True)
+        whole, spelled = self.text(chat, tools, begins_answer=False)
         if not whole.startswith(begun) or not whole[len(begun) :].strip():
             raise ValueError("it does not write the assistant's message after the prompt that a sampler would complete")
-        prompt, ids = self._prompt(chat[:-1], tools), self._encode(whole, spelled)
+        prompt, ids = self._prompt(chat[:-1], tools), self.encode(whole, spelled)
         if ids[: len(prompt)] == prompt:
             return ids[len(prompt) :]
         # A token spans the end of the prompt. A sampler would begin anew there.
         rest = [(max(0, start - len(begun)), end - len(begun)) for start, end in spelled if end > len(begun)]
-        return self._encode(whole[len(begun) :], rest)
+        return self.encode(whole[len(begun) :], rest)
 
-    def _text(self, chat: list[dict[str, Any]], tools: Any, *, begins_answer: bool) -> tuple[str, list[Span]]:
-        """Return the rendered chat, and the spans in which it spells control tokens that are plain text."""
+    def text(self, chat: list[dict[str, Any]], tools: Any, *, begins_answer: bool) -> tuple[str, list[Span]]:
+        """Return the rendered chat, and the spans in which it spells control tokens that are plain text.
+
+        Raises:
+            CannotSeparate: The template changes a text that spells a control token.
+            Exception: Any exception of the template.
+        """
         text: str = self._apply(chat, tools, tokenize=False, begins_answer=begins_answer)
         if not self._spells_control_tokens(chat, tools):
             return text, []
@@ -204,11 +209,11 @@ class Renderer:
             **self._variables,
         )
 
-    def _plain(self, text: str) -> list[int]:
+    def plain(self, text: str) -> list[int]:
         """Return the tokens of a text in which control tokens are plain text."""
-        return self._encode(text, [(0, len(text))] if self._control.spelled_in(text) else [])
+        return self.encode(text, [(0, len(text))] if self._control.spelled_in(text) else [])
 
-    def _encode(self, text: str, plain: list[Span]) -> list[int]:
+    def encode(self, text: str, plain: list[Span]) -> list[int]:
         """Return the tokens of a text, without control tokens in the given spans."""
         if plain:
             return self._control.encode(text, plain)
@@ -273,7 +278,7 @@ def fit_context(
         raise DataError("prompts", [f"no room for a prompt: {made_up} tokens; lower sampler.max_completion_tokens"])
     return _fitting(
         tasks,
-        lambda task: len(renderer.render(task)),
+        lambda task: len(renderer.render(task)) if has_prompt(task.messages) else 0,
         limit,
         on_long=on_long,
         what=("prompts", f"{made_up} tokens", _remedy("lower sampler.max_completion_tokens", renderer.shots)),

@@ -9,8 +9,8 @@ from itertools import combinations
 from typing import Literal
 
 from rft.data.files import data_error
-from rft.data.messages import prompt_key
-from rft.data.tasks import read_tasks
+from rft.data.messages import has_prompt, prompt_key
+from rft.data.tasks import digest, read_tasks
 from rft.errors import DataError
 from rft.types import Split, Task
 
@@ -47,6 +47,7 @@ def load_task_sets(
     format: Literal["chat", "raw"] = "chat",
     read_train: Callable[..., list[Task]] = read_tasks,
     read_validation: Callable[..., list[Task]] = read_tasks,
+    read_test: Callable[..., list[Task]] = read_tasks,
 ) -> TaskSets:
     """Read the task files of a run and check them against each other.
 
@@ -63,13 +64,14 @@ def load_task_sets(
         format: With `raw`, prompts must be texts.
         read_train: Reads the training tasks, like `read_tasks`; see `READERS` in `rft.data.training_rows`.
         read_validation: Reads the validation tasks.
+        read_test: Reads the test tasks.
 
     Raises:
         DataError: Contains the problems of all files.
     """
     problems: list[str] = []
     tasks: dict[Split, list[Task]] = {}
-    readers = {Split.TRAIN: read_train, Split.VALIDATION: read_validation, Split.TEST: read_tasks}
+    readers = {Split.TRAIN: read_train, Split.VALIDATION: read_validation, Split.TEST: read_test}
     for split, source in ((Split.TRAIN, train), (Split.VALIDATION, validation), (Split.TEST, test)):
         tasks[split] = []
         if source is not None:
@@ -93,6 +95,13 @@ def load_task_sets(
     return TaskSets(train=tasks[Split.TRAIN], validation=tasks[Split.VALIDATION], test=tasks[Split.TEST])
 
 
+def key_of(task: Task) -> str:
+    """Return a key that is equal for tasks with the same prompt; without a prompt, for tasks with the same columns."""
+    if has_prompt(task.messages):
+        return prompt_key(task.messages)
+    return digest({name: value for name, value in task.item.items() if name != "id"})
+
+
 def split_off(train: Sequence[Task], *, share: float, seed: int) -> tuple[list[Task], list[Task]]:
     """Split validation tasks off the training tasks.
 
@@ -108,7 +117,7 @@ def split_off(train: Sequence[Task], *, share: float, seed: int) -> tuple[list[T
     """
     if not 0 < share < 1:
         raise data_error(f"data.validation_share={share} must be at least 0 (none) and below 1, such as 0.05")
-    keys = [prompt_key(task.messages) for task in train]
+    keys = [key_of(task) for task in train]
     draws = {key: _draw(f"{seed} {key}") for key in keys}
     if len(draws) < 2:
         raise data_error(
@@ -141,8 +150,8 @@ def overlaps(tasks: Mapping[Split, Sequence[Task]], keys: Mapping[Split, str]) -
 
 def _overlap(one_key: str, one: Sequence[Task], other_key: str, other: Sequence[Task]) -> list[str]:
     """Return the problem of prompts that two splits share, or an empty list."""
-    where = {prompt_key(known.messages): known.where for known in reversed(one)}
-    shared = [(new.where, where[key]) for new in other if (key := prompt_key(new.messages)) in where]
+    where = {key_of(known): known.where for known in reversed(one)}
+    shared = [(new.where, where[key]) for new in other if (key := key_of(new)) in where]
     if not shared:
         return []
     examples = ", ".join(f"{new} = {known}" for new, known in shared[:MAX_SHOWN_OVERLAPS])

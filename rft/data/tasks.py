@@ -168,6 +168,26 @@ def to_task(
     return Task(id=task_id, messages=with_system(messages, system), item=item, split=split, where=where)
 
 
+def to_episode_task(
+    content: Mapping[str, Any],
+    *,
+    split: Split,
+    system: str | None,
+    where: str = "",
+    format: Literal["chat", "raw"] = "chat",
+) -> Task:
+    """Turn a row into the task of an environment, which may speak first: the row needs no prompt.
+
+    Raises:
+        BadRow: The row has columns with a prompt, and they are not valid.
+    """
+    if any(content.get(column) is not None for column in ("messages", "prompt")):
+        return to_task(content, split=split, system=system, where=where, format=format)
+    item = {name: value for name, value in content.items() if name not in ("messages", "prompt")}
+    task_id = id_of(item, default=digest({"messages": [], "item": item}))
+    return Task(id=task_id, messages=with_system((), system), item=item, split=split, where=where)
+
+
 def id_of(item: Mapping[str, Any], *, default: str) -> str:
     """Return the row's own id, or a default.
 

@@ -11,15 +11,16 @@ from rft.data.demonstrations import to_answered_task, to_demonstration
 from rft.data.mixture import MixedTasks
 from rft.data.order import ShuffledTasks
 from rft.data.preferences import to_preference
-from rft.data.tasks import read_tasks, read_with
+from rft.data.tasks import read_tasks, read_with, to_episode_task
 from rft.types import Task
 
 READERS: Mapping[str, Callable[..., list[Task]]] = {
     "groups": read_tasks,
+    "episodes": partial(read_with, to_episode_task),
     "demonstrations": partial(read_with, to_demonstration),
     "preferences": partial(read_with, to_preference),
 }
-"""Readers of a source by what the learner takes, like `rft.data.tasks.read_tasks`."""
+"""Readers of a source by what the learner takes, or `episodes` of an environment, like `rft.data.tasks.read_tasks`."""
 
 READERS_OF_VALIDATION: Mapping[str, Callable[..., list[Task]]] = {
     "groups": read_tasks,

@@ -1,4 +1,6 @@
-"""The room of environments, tools and episodes of several turns; empty, because every rollout has one turn.
+"""Episodes: environments that talk with the policy over several turns.
 
-An episode implements `rft.batches.Sampler` on top of `rft.sampling.fleet`: section 1 of docs/design.md.
+`sampler` implements `rft.batches.Sampler` on top of the fleet, with one episode for each completion of a task.
+`conversation` and `transcript` hold the tokens of an episode, which only grow. `workers` runs the environments in
+processes that can be killed. `contract` defines an environment.
 """

@@ -18,7 +18,7 @@ from rft.grading.counters import GraderCounters
 from rft.grading.processes.fork_server import ForkServers
 from rft.grading.processes.workers import OnRepeat
 from rft.grading.running import Runner
-from rft.types import Grade, GradedGroup, Rollout, Score, Task
+from rft.types import Grade, GradedGroup, Rollout, Score, Status, Task
 from rft.waiting import waiting
 
 FIRST_PAUSE_S = 0.5
@@ -212,7 +212,9 @@ class _Group:
 
 
 def _reward(graders: Iterable[LoadedGrader], scores: Mapping[str, Score]) -> float | None:
-    """Return the weighted sum; None if a grader with a weight has no value."""
+    """Return the weighted sum; None if a grader with a weight has no value, or the environment failed."""
+    if any(score.status is Status.ENVIRONMENT_ERROR for score in scores.values()):
+        return None
     reward = 0.0
     for grader in graders:
         value = scores[grader.name].value

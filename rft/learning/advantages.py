@@ -124,7 +124,7 @@ def token_rewards(rewards_n: Tensor, mask_nt: Tensor, kl_nt: Tensor | None, kl_c
 
     Args:
         rewards_n: `[N]` rewards of the completions; not NaN for completions with counted tokens.
-        mask_nt: `[N, T]` 1 for counted tokens, which come first.
+        mask_nt: `[N, T]` 1 for counted tokens.
         kl_nt: `[N, T]` log-ratio of policy to base at each sampled token, the estimator k1; None for no penalty.
         kl_coef: Weight of the penalty.
 
@@ -135,7 +135,7 @@ def token_rewards(rewards_n: Tensor, mask_nt: Tensor, kl_nt: Tensor | None, kl_c
         torch.zeros_like(mask_nt, dtype=torch.float32) if kl_nt is None else -kl_coef * kl_nt.float() * mask_nt
     )
     counted_n = mask_nt.any(1)
-    last_n = (mask_nt.sum(1) - 1).clamp(min=0).long()
+    last_n = (mask_nt.bool() * torch.arange(mask_nt.shape[1], device=mask_nt.device)).amax(1)
     token_rewards_nt[torch.arange(len(mask_nt)), last_n] += torch.where(counted_n, rewards_n.float(), 0.0)
     return token_rewards_nt
 
@@ -145,13 +145,13 @@ def generalized_advantages(
 ) -> tuple[Tensor, Tensor]:
     """Return GAE's advantages (arXiv 1506.02438), computed backwards from the last token.
 
-    `delta_t = r_t + gamma V_(t+1) - V_t` and `A_t = delta_t + gamma lambda A_(t+1)`. The value after the last token
-    is 0.
+    `delta_t = r_t + gamma V_(t+1) - V_t` and `A_t = delta_t + gamma lambda A_(t+1)`, where t + 1 is the next counted
+    token: what an environment writes between two turns takes no time. The value after the last token is 0.
 
     Args:
         rewards_nt: `[N, T]` rewards of the tokens.
         values_nt: `[N, T]` value of the state before each token.
-        mask_nt: `[N, T]` 1 for counted tokens, which come first.
+        mask_nt: `[N, T]` 1 for counted tokens.
         gamma: Discount.
         gae_lambda: Lambda.
 
@@ -160,13 +160,13 @@ def generalized_advantages(
     """
     values_nt = values_nt * mask_nt
     advantages_nt = torch.zeros_like(values_nt)
-    advantage_n = torch.zeros_like(values_nt[:, 0])
+    advantage_n, next_value_n = torch.zeros_like(values_nt[:, 0]), torch.zeros_like(values_nt[:, 0])
     for position in reversed(range(values_nt.shape[1])):
-        is_last = position + 1 == values_nt.shape[1]
-        next_value_n = torch.zeros_like(advantage_n) if is_last else values_nt[:, position + 1]
+        counted_n = mask_nt[:, position].bool()
         delta_n = rewards_nt[:, position] + gamma * next_value_n - values_nt[:, position]
-        advantage_n = (delta_n + gamma * gae_lambda * advantage_n) * mask_nt[:, position]
-        advantages_nt[:, position] = advantage_n
+        advantage_n = torch.where(counted_n, delta_n + gamma * gae_lambda * advantage_n, advantage_n)
+        next_value_n = torch.where(counted_n, values_nt[:, position], next_value_n)
+        advantages_nt[:, position] = advantage_n * counted_n
     return advantages_nt, (advantages_nt + values_nt) * mask_nt
 
 

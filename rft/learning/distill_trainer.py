@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rft.config.learners.distill import DistillLearnerConfig
 from rft.errors import LearnError
+from rft.learning.micro_batches import trained_mask
 from rft.learning.trl_trainer import LeanTrainer
 
 
@@ -51,8 +52,8 @@ class DistillTrainer(LeanTrainer):
         for number, row in enumerate(self._teacher_logprobs):
             if row is not None:
                 teacher_nt[number, : len(row)] = torch.tensor(row, device=sampled_nt.device)
-        mask_nt = batch["completion_mask"] * is_scored_n.unsqueeze(1)
-        batch["completion_mask"] = mask_nt
+        batch["completion_mask"] = batch["completion_mask"] * is_scored_n.unsqueeze(1)
+        mask_nt = trained_mask(batch)
         batch["num_items_in_batch"] = mask_nt.sum()
         advantages_nt = (teacher_nt - sampled_nt) * mask_nt
         if mask_nt.any():

@@ -111,3 +111,14 @@ def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
         else:
             taken[name] = values[index]
     return taken
+
+
+def trained_mask(batch: Mapping[str, Any]) -> Any:
+    """Return `[N, C]` 1 for the tokens that the loss counts.
+
+    Args:
+        batch: TRL's tensors. `completion_mask` is 0 for padding and for excluded completions; `tool_mask`, of episodes
+            alone, is 0 for tokens that the policy did not sample.
+    """
+    mask = batch["completion_mask"]
+    return mask * batch["tool_mask"] if "tool_mask" in batch else mask

@@ -23,7 +23,7 @@ from torch import Tensor
 from rft.config.learners.ppo import PpoLearnerConfig
 from rft.learning.advantages import generalized_advantages, token_rewards, whitened
 from rft.learning.critic import Critic, explained_variance
-from rft.learning.micro_batches import plan, share, take
+from rft.learning.micro_batches import plan, share, take, trained_mask
 from rft.learning.trl_trainer import LeanTrainer
 
 
@@ -69,7 +69,7 @@ class PpoTrainer(LeanTrainer):
         """Return `[N, T]` advantages from GAE, and train the value function."""
         # Completions without a reward do not count.
         batch["completion_mask"] = batch["completion_mask"] * (~self._rewards.isnan()).unsqueeze(1)
-        mask = batch["completion_mask"]
+        mask = trained_mask(batch)
         batch["num_items_in_batch"] = mask.sum()
         if not mask.any():
             return torch.zeros_like(mask, dtype=torch.float32)
@@ -99,9 +99,9 @@ class PpoTrainer(LeanTrainer):
             `[N, T]` log-probabilities and `[N, T]` values of all ranks; `[M, H]` hidden states before each of the M
             tokens of this rank's share; and the `[N, T]` mask of those tokens.
         """
-        mask = batch["completion_mask"]
-        prompts, lengths = batch["prompt_mask"].sum(1).tolist(), mask.sum(1).tolist()
-        rows = [row for row, length in enumerate(lengths) if length]
+        mask = trained_mask(batch)
+        prompts, lengths = batch["prompt_mask"].sum(1).tolist(), batch["completion_mask"].sum(1).tolist()
+        rows = mask.any(1).nonzero().flatten().tolist()
         every = plan(prompts, lengths, rows, size=self._size, ranks=self._ranks.of)
         logprobs, own = torch.zeros(mask.shape, device=mask.device), torch.zeros_like(mask, dtype=torch.bool)
         states: dict[int, Tensor] = {}
@@ -115,11 +115,11 @@ class PpoTrainer(LeanTrainer):
                 self._hidden = []
                 scored = self._get_per_token_logps_and_entropies(self.model, ids, attention, width)[0]
                 (hidden,), self._hidden = self._hidden, None
-                logprobs[micro_batch, :width] = scored * part["completion_mask"]
+                logprobs[micro_batch, :width] = scored * trained_mask(part)
                 own[micro_batch] = mask[micro_batch].bool()
                 for position, row in enumerate(micro_batch):
                     # The hidden state that predicts token t is at position t - 1.
-                    states[row] = hidden[position, -width - 1 : -1][: lengths[row]]
+                    states[row] = hidden[position, -width - 1 : -1][own[row, :width]]
         none = torch.empty(0, self._hidden_size, device=mask.device)  # the share of a rank may be empty
         hidden = torch.cat([none, *(states[row] for row in sorted(states))])
         values = torch.zeros_like(logprobs).masked_scatter(own, self._critic.values(hidden))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rft.config.learners.preference import PreferenceLearnerConfig
-from rft.learning.micro_batches import plan, share, take
+from rft.learning.micro_batches import plan, share, take, trained_mask
 from rft.learning.preference_losses import Metrics
 from rft.learning.trl_import import use_adapter
 from rft.learning.trl_trainer import LeanTrainer
@@ -66,7 +66,7 @@ class PreferenceTrainer(LeanTrainer):
 
     def _rewards_and_lengths(self, batch: dict[str, Any]) -> tuple[list[float | None], list[int]]:
         """Return `[N]` rewards, None if missing or if the loss excludes the completion, and `[N]` lengths."""
-        lengths_n = batch["completion_mask"].sum(1)
+        lengths_n = trained_mask(batch).sum(1)
         is_missing_n = self._rewards.isnan() | (lengths_n == 0)
         rewards = zip(self._rewards.tolist(), is_missing_n.tolist(), strict=True)
         return [None if is_missing else reward for reward, is_missing in rewards], lengths_n.tolist()
@@ -97,7 +97,7 @@ class PreferenceTrainer(LeanTrainer):
         )
         width = part["completion_ids"].shape[1]
         logprobs = self._get_per_token_logps_and_entropies(model, ids, attention, width)[0]
-        total: Tensor = (logprobs.float() * part["completion_mask"]).sum(1)
+        total: Tensor = (logprobs.float() * trained_mask(part)).sum(1)
         return total
 
     @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from rft.learning.group_trainer import GroupTrainer
+from rft.learning.micro_batches import trained_mask
 
 
 class RaftTrainer(GroupTrainer):
@@ -24,11 +25,11 @@ class RaftTrainer(GroupTrainer):
         """Return `[N]` advantages, 1 for the best completions; remove all others from `completion_mask`."""
         advantages_n = super()._advantages(batch)
         batch["completion_mask"] = batch["completion_mask"] * (advantages_n > 0).unsqueeze(1)
-        batch["num_items_in_batch"] = batch["completion_mask"].sum()
+        batch["num_items_in_batch"] = trained_mask(batch).sum()
         return advantages_n
 
     def _compare(self, logprobs: Tensor, inputs: dict[str, Any]) -> None:
         """Compare like LeanTrainer, and report the negative log-likelihood; the value of the loss does not show it."""
         super()._compare(logprobs, inputs)
-        mask = inputs["completion_mask"]
+        mask = trained_mask(inputs)
         self._metrics["train"]["nll"].append((-(logprobs * mask).sum() / mask.sum()).item())

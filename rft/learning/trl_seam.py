@@ -73,6 +73,8 @@ class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
             "reward": [reward for group in groups for reward in group.rewards],
             "truncated": [rollout.stop is not StopReason.STOP for rollout in rollouts],
         }
+        if any(rollout.turns for rollout in rollouts):
+            columns["env_mask"] = [list(map(int, rollout.trained)) for rollout in rollouts]
         if any(group.teacher_logprobs for group in groups):
             columns["teacher_logprobs"] = [logprobs for group in groups for logprobs in group.teacher_logprobs]
         return columns

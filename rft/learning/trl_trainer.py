@@ -15,6 +15,8 @@ Assumptions about TRL 1.16 (tests/learning/test_trl_trainer.py compares with TRL
 - `_calculate_rewards(inputs, ...)` returns `[N, 1]` rewards, NaN for a missing reward, and each input holds the values
   of `rollout_func` for its completion;
 - `mask_truncated_completions` False keeps every completion in the mask;
+- `rollout_func` may return `env_mask`, `[N]` rows of 1 for sampled tokens and 0 for others. TRL returns it, padded, as
+  `tool_mask`, counts and trains only tokens that are 1 in it and in `completion_mask`, and lets the model read all;
 - the losses of `_BY_ROWS` are a mean over the rows of a micro-batch, divided by the number of micro-batches. All other
   losses except `bnpo` are a sum divided by a number of the whole step;
 - `log` averages `_metrics["train"]`;
@@ -41,7 +43,7 @@ from torch import Tensor
 
 from rft.errors import LearnError
 from rft.learning.importance import SamplerGap, gap_metrics, sampling_ratio
-from rft.learning.micro_batches import plan, share, take
+from rft.learning.micro_batches import plan, share, take, trained_mask
 from rft.learning.rank_metrics import MicroBatchMetrics, combine
 from rft.learning.ranks import Ranks
 from rft.learning.trl_import import GRPOTrainer
@@ -230,10 +232,10 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         finally:
             self._is_preparing = False
-        self._correct_length_metrics(batch["completion_mask"].sum(1))
+        self._correct_length_metrics(trained_mask(batch).sum(1))
         if self._masks_truncated:
             batch["completion_mask"] = batch["completion_mask"] * (~self._truncated).unsqueeze(1)
-            batch["num_items_in_batch"] = batch["completion_mask"].sum()
+            batch["num_items_in_batch"] = trained_mask(batch).sum()
         batch["advantages"] = self._advantages(batch)
         return batch
 
@@ -253,7 +255,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
 
     def _split(self, batch: dict[str, Any]) -> list[list[int]]:
         """Return the rows of this rank's micro-batches. All ranks divide all rows alike, and each takes its share."""
-        counted = batch["completion_mask"].bool().any(1)
+        counted = trained_mask(batch).bool().any(1)
         self._metrics["train"]["completions/masked"].append(float((~counted).sum()))
         prompts, completions = (batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))
         if self.is_additive:
@@ -296,7 +298,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         try:
             with self._own_randomness():
                 loss: Tensor = super()._compute_loss(model, inputs)
-            weight = inputs["completion_mask"].sum().item() if self.is_additive else 1.0
+            weight = trained_mask(inputs).sum().item() if self.is_additive else 1.0
             self._micro_batch_metrics.append((weight, dict(self._metrics["train"])))
             return loss
         finally:
@@ -330,7 +332,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         return logprobs
 
     def _compare(self, logprobs: Tensor, inputs: dict[str, Any]) -> None:
-        sampled, mask = inputs["sampling_per_token_logps"], inputs["completion_mask"]
+        sampled, mask = inputs["sampling_per_token_logps"], trained_mask(inputs)
         ratio = sampling_ratio(
             logprobs,
             sampled,

@@ -6,7 +6,8 @@ import statistics
 import time
 from collections.abc import Iterable, Sequence
 
-from rft.types import GradedGroup, StopReason
+from rft.turns import Author
+from rft.types import GradedGroup, Rollout, StopReason
 
 
 class Stopwatch:
@@ -42,6 +43,8 @@ def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
         "groups/informative_share": _share(group.is_informative for group in groups),
         "rollouts/dropped_share": _share(grade.reward is None for grade in grades),
     }
+    if any(rollout.turns for rollout in rollouts):
+        metrics |= _episode_metrics(rollouts)
     if rewards:
         metrics |= {"reward/mean": statistics.fmean(rewards), "reward/std": statistics.pstdev(rewards)}
     for name in {name: None for grade in grades for name in grade.scores}:
@@ -50,6 +53,20 @@ def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
         if known:
             metrics[f"score/{name}"] = statistics.fmean(known)
     return metrics | _family_metrics(groups)
+
+
+def _episode_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Return `episode/turns_mean` of the policy, `episode/sampled_share` of the tokens, and the shares of the ends."""
+    num_turns = [sum(turn.author is Author.POLICY for turn in rollout.turns) for rollout in rollouts]
+    num_tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
+    return {
+        "episode/turns_mean": statistics.fmean(num_turns),
+        "episode/sampled_share": sum(sum(rollout.trained) for rollout in rollouts) / num_tokens,
+        "episode/failed_share": _share(rollout.stop is StopReason.ABORT for rollout in rollouts),
+        "episode/limited_share": _share(
+            rollout.stop in (StopReason.TURNS, StopReason.CONTEXT, StopReason.LENGTH) for rollout in rollouts
+        ),
+    }
 
 
 def _family_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from rft.cluster import Workplace
 from rft.cluster.mirrored_learner import MirroredLearner
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.mixture import graders_by_family
+from rft.data.messages import has_prompt
 from rft.events import Emit, GraderCallRepeated, Warned
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
@@ -22,7 +25,7 @@ from rft.sampling.canaries import choose_canaries
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EnginePlace, EngineSpec
-from rft.types import Adapter
+from rft.types import Adapter, Task
 
 CANARY_PROMPTS = 64
 """Maximum number of training prompts, evenly spaced, from which canaries are made."""
@@ -33,10 +36,18 @@ def canaries(config: RunConfig | EvaluateConfig, prepared: Prepared) -> tuple[tu
     tasks = prepared.tasks.train
     some = tasks[:: max(1, len(tasks) // CANARY_PROMPTS)]
     return choose_canaries(
-        [prepared.renderer.render(task) for task in some],
+        [prepared.renderer.render(_with_prompt(task)) for task in some],
         num_tokens=config.sampler.num_canary_tokens,
         max_context_tokens=prepared.context_tokens,
     )
+
+
+def _with_prompt(task: Task) -> Task:
+    """Return the task; one without a prompt, which its environment begins, with its columns as the prompt."""
+    if has_prompt(task.messages):
+        return task
+    columns = json.dumps(dict(task.item), sort_keys=True, default=str)
+    return replace(task, messages=(*task.messages, {"role": "user", "content": columns}))
 
 
 def lora_rank(config: RunConfig | EvaluateConfig, prepared: Prepared, adapter: Adapter | None = None) -> int | None:

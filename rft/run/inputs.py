@@ -7,31 +7,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
-from rft.data.mixture_sets import load_mixture
+from rft.data.continuation import Continuation, require_continuation
 from rft.data.rendering import Renderer, Tell
 from rft.data.shots import Shots
-from rft.data.splits import TaskSets, load_task_sets
+from rft.data.splits import TaskSets
 from rft.data.training_rows import TrainingRows
+from rft.episodes.contract import LoadedEnvironment
 from rft.errors import ModelError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
 from rft.models.base_model import LOCAL_NAMES, context_tokens, fingerprint, load_tokenizer, locate, read_config
 from rft.models.weight_files import read_weights
-from rft.run.family_tasks import family_sources, first_tasks, graders_of
+from rft.run.environment import environment_of
+from rft.run.family_tasks import first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
 from rft.run.measured_adapter import measured_adapter_problems
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
-from rft.run.row_inputs import readers, refuse_missing_answers, row_renderer
-from rft.run.shots import drawn_shots, recorded_shots
+from rft.run.row_inputs import row_renderer
 from rft.run.sinks import SinkClass, load_sink
+from rft.run.task_sets import load_tasks
 from rft.run.teacher import Teacher, read_teacher, require_room
 from rft.run_folder.recorder import refuse_output
+from rft.sampling.stops import model_stops
 from rft.storage import Place, check_place
 from rft.types import Adapter, Policy, Task
 
@@ -77,6 +80,10 @@ class Prepared:
     """Warnings about valid but unusual settings."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
+    environment: LoadedEnvironment | None = None
+    """The environment; None samples one completion for each prompt."""
+    end_ids: frozenset[int] = frozenset()
+    """The model's end tokens."""
     sinks: Mapping[str, SinkClass]
     """Classes of `logging.sinks`, by their entry there."""
 
@@ -113,6 +120,8 @@ class Inputs:
     """The worked examples before every prompt; None without `data.shots`."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
+    environment: LoadedEnvironment | None
+    """The environment; None samples one completion for each prompt."""
     sinks: Mapping[str, SinkClass]
     """Classes of `logging.sinks`, by their entry there."""
     reuse: Reuse
@@ -157,10 +166,10 @@ def read_inputs(
         problems += _model_problems(config, model, adapter)
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
     teacher = collect(problems, lambda: read_teacher(config, tokenizer, partial(_fingerprint, reuse=reuse)))
-    tasks, shots = _load_tasks(config, needs_training_tasks, reuse, problems)
+    tasks, shots = load_tasks(config, needs_training_tasks, reuse, problems)
     graders, usable = _load_graders(config.graders, problems)
-    if tasks is not None and try_graders is not None:
-        _try_on_first_tasks(try_graders, usable, tasks, config, problems)
+    _try_on_first_tasks(try_graders, usable, tasks, config, problems)
+    environment = collect(problems, lambda: environment_of(config))
     sinks = _load_sinks(config, problems)
     if problems or model is None or tokenizer is None or context is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", problems)
@@ -174,19 +183,22 @@ def read_inputs(
         tasks=tasks,
         shots=shots,
         graders=tuple(grader for grader in graders if grader is not None),
+        environment=environment,
         sinks=sinks,
         reuse=reuse,
     )
 
 
 def _try_on_first_tasks(
-    try_graders: TryGraders,
+    try_graders: TryGraders | None,
     graders: Sequence[LoadedGrader],
-    tasks: TaskSets,
+    tasks: TaskSets | None,
     config: RunConfig | EvaluateConfig,
     problems: list[str],
 ) -> None:
-    """Try graders on the first task of each family that they score; collect their problems."""
+    """Try graders on the first task of each family that they score, if there is any; collect their problems."""
+    if tasks is None or try_graders is None:
+        return
     for task in first_tasks(config, tasks):
         if own := [grader for grader in graders if grader.name in graders_of(config, task)]:
             collect(problems, partial(try_graders, own, task))
@@ -242,6 +254,9 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         shots=inputs.shots,
     )
     rows = row_renderer(config, inputs.model, inputs.tokenizer, renderer)
+    end_ids = model_stops(inputs.model, inputs.tokenizer).ids
+    if inputs.environment:
+        require_continuation(Continuation(renderer, end_ids))
     fitted = Fitter(
         config=config,
         model=inputs.model,
@@ -266,8 +281,10 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         num_long_prompts=fitted.num_dropped,
         longest_prompt_tokens=fitted.longest_prompt,
         rows=rows,
-        longest_row_tokens=fitted.longest_row,
+        longest_row_tokens=inputs.context_tokens if inputs.environment else fitted.longest_row,
         graders=inputs.graders,
+        environment=inputs.environment,
+        end_ids=end_ids,
         sinks=inputs.sinks,
         warnings=(
             *split_warnings(inputs.tasks, config),
@@ -330,40 +347,3 @@ def _load_sinks(config: RunConfig | EvaluateConfig, problems: list[str]) -> dict
     uses = config.logging.sinks
     loaded = {use: collect(problems, lambda use=use: load_sink(use)) for use in uses}  # type: ignore[misc]
     return {use: sink for use, sink in loaded.items() if sink is not None}
-
-
-def _load_tasks(
-    config: RunConfig | EvaluateConfig, needs_training_tasks: bool, reuse: Reuse, problems: list[str]
-) -> tuple[TaskSets | None, Shots | None]:
-    """Return the tasks and the worked examples; collect their problems."""
-    shots = collect(problems, lambda: recorded_shots(config))
-    reads_training_tasks = needs_training_tasks or bool(config.data.shots and shots is None)
-    tasks = collect(problems, lambda: _read_tasks(config, reads_training_tasks, reuse))
-    if tasks is None:
-        return None, None
-    collect(problems, lambda: check_enough(tasks.train, config))
-    collect(problems, lambda: refuse_missing_answers(config, tasks))
-    shots = shots or collect(problems, lambda: drawn_shots(config, tasks))
-    return tasks if needs_training_tasks else replace(tasks, train=[], validation=[]), shots
-
-
-def _read_tasks(config: RunConfig | EvaluateConfig, reads_training_tasks: bool, reuse: Reuse) -> TaskSets:
-    data = config.data
-    arguments: dict[str, Any] = {
-        "system": data.system,
-        "validation_share": data.validation_share,
-        "seed": config.seed if data.validation_share else 0,  # runs without a split read the same tasks
-        "allow_overlap": data.allow_overlap,
-        "format": data.format,
-        **readers(config),
-    }
-    if data.mixture:
-        families = family_sources(config, needs_training_tasks=reads_training_tasks)
-        return reuse.get(("tasks", repr((families, arguments))), lambda: load_mixture(families, **arguments))
-    arguments |= {
-        "train": data.train if reads_training_tasks else None,
-        "validation": data.validation if reads_training_tasks else None,
-        "test": data.test,
-        "columns": data.columns,
-    }
-    return reuse.get(("tasks", repr(arguments)), lambda: load_task_sets(**arguments))

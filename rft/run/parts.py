@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
 from rft.cluster import Workplace, workplace
 from rft.config import EvaluateConfig, RunConfig
+from rft.episodes.sampler import EpisodeSampler
 from rft.events import Emit, Notice, PartsStarted, PhaseStarted, Warned
 from rft.grading.panel import Panel
 from rft.grading.processes.fork_server import ForkServers
@@ -22,6 +23,7 @@ from rft.learning.remote import RemoteLearner
 from rft.memory import Forecast, RunForecast
 from rft.run import build
 from rft.run.demonstration_loop import ComputedBatches, demonstrations_of
+from rft.run.episodes import opened_episodes
 from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
@@ -47,6 +49,13 @@ class Parts(NamedTuple, Generic[L]):
     """Whether the samplers sleep while the learner works."""
     training_panel: TeacherPanel | None = None
     """Scores the training completions in place of the graders; None without a teacher."""
+    episodes: EpisodeSampler | None = None
+    """Plays episodes on the fleet; None without an environment."""
+
+    @property
+    def sampler(self) -> Fleet | EpisodeSampler:
+        """Samples completions, or plays episodes."""
+        return self.episodes or self.fleet
 
 
 class SharedSamplers(Protocol):
@@ -146,6 +155,7 @@ async def _open(
         sleeps = forecast is not None and forecast.sizes.samplers_sleep
         engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit, sleeps=sleeps)
         fleet = build.fleet(engines, config, prepared, emit)
+        episodes = stack.enter_context(opened_episodes(config, prepared, fleet))
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
         teacher = await stack.enter_async_context(opened_teacher(config, prepared, place, emit))
@@ -173,7 +183,7 @@ async def _open(
         if shared is not None:
             stack.push_async_callback(fleet.leave)
         await _load_adapter(fleet, learner, adapter)
-        yield Parts(fleet, panel, learner, sleeps, teacher.panel if teacher else None)
+        yield Parts(fleet, panel, learner, sleeps, teacher.panel if teacher else None, episodes)
         if shared is None and config.sampler.is_remote:
             await fleet.leave()  # what this run loaded would stay in a program that outlives it
         if learner is not None:
@@ -251,7 +261,7 @@ async def _load_adapter(fleet: Fleet, learner: RecoveringLearner | None, adapter
     if adapter is not None:
         await fleet.load(Publication(weights=adapter))
     elif learner is not None and (start := await learner.start_publication()) is not None:
-        await RenewingSampler(fleet=fleet, learner=learner).load(start)
+        await RenewingSampler(sampler=fleet, learner=learner).load(start)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from rft.batches import Sampler
 from rft.data.demonstration_records import TokenRow
 from rft.errors import LearnerLost, LearnError, RftError
 from rft.events import Emit, LearnerRestarted, Notice, Warned
@@ -296,9 +297,9 @@ class RecoveringLearner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewingSampler:
-    """The sampler of `rft.loop`: a fleet that loads a policy again if the learner took its weights along."""
+    """The sampler of `rft.loop`: one that loads a policy again if the learner took its weights along."""
 
-    fleet: Fleet
+    sampler: Sampler
     """Samples completions."""
     learner: RecoveringLearner
     """Publishes the policies."""
@@ -307,7 +308,7 @@ class RenewingSampler:
         self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int
     ) -> AsyncIterator[Rollout]:
         """Sample completions under the current policy, like `Fleet.sample`."""
-        return self.fleet.sample(
+        return self.sampler.sample(
             tasks, completions_per_task=completions_per_task, temperature=temperature, purpose=purpose, step=step
         )
 
@@ -315,10 +316,10 @@ class RenewingSampler:
         """Load a policy like `Fleet.load`. If its weights are lost, load those of the running learner's publication."""
         for _ in range(self.learner.max_restarts):
             try:
-                return await self.fleet.load(publication)
+                return await self.sampler.load(publication)
             except LearnerLost:
                 publication = await self.learner.published(publication.policy)
-        return await self.fleet.load(publication)
+        return await self.sampler.load(publication)
 
 
 def _find(policy: Policy, history: Sequence[Publication]) -> Publication | None:

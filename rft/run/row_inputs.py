@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 
 def readers(config: RunConfig | EvaluateConfig) -> dict[str, Callable[..., list[Task]]]:
-    """Return the readers of training and validation tasks, as arguments of `rft.data.splits.load_task_sets`.
+    """Return the readers of task files, as arguments of `rft.data.splits.load_task_sets`.
 
     An evaluation reads training tasks only for worked examples.
     """
+    if config.environment.is_on:
+        return dict.fromkeys(("read_train", "read_validation", "read_test"), READERS["episodes"])
     if isinstance(config, EvaluateConfig):
         return {"read_train": read_worked_tasks}
     takes = config.learner.takes

@@ -162,7 +162,7 @@ class Steps:
         loop = train_on_demonstrations(
             demonstrations_of(self.run, self.prepared.tasks.train, rows),
             AnnouncedSteps(learner, self._begin_learning),
-            RenewingSampler(fleet=parts.fleet, learner=parts.learner),
+            RenewingSampler(sampler=parts.fleet, learner=parts.learner),
             steps=self._remaining,
             is_measured=lambda step: step == self.run.loop.steps or self._is_validated(step),
             validate=validate,
@@ -205,7 +205,7 @@ class Steps:
         published = await parts.learner.history() if self.last_step else []
         learner = TurnTaking(parts.learner, parts.fleet) if parts.samplers_sleep else parts.learner
         batcher = Batcher(
-            sampler=RenewingSampler(fleet=parts.fleet, learner=parts.learner),
+            sampler=RenewingSampler(sampler=parts.sampler, learner=parts.learner),
             panel=parts.training_panel or parts.panel,
             order=task_order(self.run, tasks),
             completions_per_prompt=loop.completions_per_prompt,
@@ -363,7 +363,7 @@ class Steps:
         how = how or self.run.evaluation
         self.emit(PhaseStarted(text=f"measuring {phase}: {plural(len(tasks), 'task')}"))
         evaluation = await evaluate(
-            parts.fleet,
+            parts.sampler,
             parts.panel,
             tasks,
             policy=parts.fleet.policy,

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rft.config.environment import SCORE
 from rft.data.files import Flaw, data_error
 from rft.data.messages import BadRow, to_messages, type_name
 from rft.data.sources import read_rows
 from rft.data.tasks import refuse_flaws, renamed, to_task
 from rft.events import Phase
 from rft.run_folder.rollout_files import rollout_paths
-from rft.types import Policy, Rollout, Split, StopReason, Task
+from rft.turns import Turn, trained_tokens, turn_from_json
+from rft.types import Policy, Rollout, Score, Split, Status, StopReason, Task
 
 COLUMNS = ("completion", "output", "response")
 """Names of the column with the completion."""
@@ -107,6 +109,8 @@ def _add(content: Mapping[str, Any], where: str, groups: dict[str, RecordedGroup
         text=text,
         stop=_stop(content) if is_of_run else StopReason.STOP,
         policy=_policy(content) if is_of_run else Policy(version=0, fingerprint="unknown"),
+        turns=_turns(content, num_tokens) if is_of_run else (),
+        environment=_environment(content) if is_of_run else None,
     )
     group.rollouts.append(rollout)
     group.places.append(where)
@@ -132,7 +136,9 @@ def _task_of_run(content: Mapping[str, Any]) -> Task:
         raise BadRow(f'"item" must be an object, not {type_name(item)}')
     if split not in list(Split):
         raise BadRow(f'"split" is {json.dumps(split)}; allowed: {", ".join(Split)}')
-    messages = to_messages(content.get("messages"), column="messages")
+    # The environment of an episode may speak first.
+    has_prompt = content.get("messages") or "turns" not in content
+    messages = to_messages(content.get("messages"), column="messages") if has_prompt else ()
     return Task(id=str(content["task_id"]), messages=messages, item=item, split=Split(split))
 
 
@@ -140,6 +146,26 @@ def _stop(content: Mapping[str, Any]) -> StopReason:
     if content["stop"] not in list(StopReason):
         raise BadRow(f'"stop" is {json.dumps(content["stop"])}; allowed: {", ".join(StopReason)}')
     return StopReason(content["stop"])
+
+
+def _turns(content: Mapping[str, Any], num_tokens: int) -> tuple[Turn, ...]:
+    try:
+        turns = tuple(map(turn_from_json, content.get("turns", ())))
+        trained_tokens(turns, num_tokens)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRow(f'"turns" are not those of an episode: {error}') from error
+    return turns
+
+
+def _environment(content: Mapping[str, Any]) -> Score | None:
+    """Return the recorded score of the environment, which grading again cannot compute."""
+    recorded = (content.get("scores") or {}).get(SCORE)
+    if recorded is None:
+        return None
+    try:
+        return Score(**recorded | {"status": Status(recorded["status"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRow(f'"scores" has no valid score of the environment: {error}') from error
 
 
 def _policy(content: Mapping[str, Any]) -> Policy:

@@ -31,6 +31,7 @@ from rft.redaction import redacted
 from rft.reliability.durable import append, free_mb, replace_file, sync_file, writing
 from rft.run_folder.json_lines import cut_back, read_lines
 from rft.run_folder.rollout_files import ROLLOUTS, RolloutFiles, cut_back_rollouts, read_rollout_lines
+from rft.turns import turn_to_json
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task
 
 MIN_FREE_MB = 200
@@ -259,6 +260,7 @@ def _rollout_line(task: Task, rollout: Rollout, grade: Grade) -> dict[str, Any]:
         "completion": rollout.text,
         "num_completion_tokens": len(rollout.completion_ids),
         "stop": rollout.stop,
+        **({"turns": list(map(turn_to_json, rollout.turns))} if rollout.turns else {}),
         "policy": asdict(rollout.policy),
         "scores": {name: asdict(score) for name, score in grade.scores.items()},
         "reward": grade.reward,

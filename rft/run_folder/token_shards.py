@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from safetensors import SafetensorError, safe_open
 from rft.errors import LearnError
 from rft.reliability.durable import writing
 from rft.run_folder.recorder import TOKENS
+from rft.turns import Author, Turn
 from rft.types import Grade, GradedGroup, Policy, Rollout, Split, StopReason, Task
 
 _SHA256 = "sha256"
 _STOPS = tuple(StopReason)
+_AUTHORS = tuple(Author)
 
 
 def shard_of(run_folder: Path, step: int) -> Path:
@@ -65,6 +67,11 @@ def write_shard(run_folder: Path, step: int, groups: Sequence[GradedGroup]) -> N
     }
     if any(group.teacher_logprobs for group in groups):
         tensors["teacher_logprobs"] = _joined((row for group in groups for row in _teacher_rows(group)), np.float32)
+    if any(rollout.turns for rollout in rollouts):
+        turns = [turn for rollout in rollouts for turn in rollout.turns]
+        tensors["turn_counts"] = np.array([len(rollout.turns) for rollout in rollouts], dtype=np.int32)
+        tensors["turn_ends"] = np.array([turn.end for turn in turns], dtype=np.int32)
+        tensors["turn_authors"] = np.array([_AUTHORS.index(turn.author) for turn in turns], dtype=np.int32)
     about = {
         "step": str(step),
         "task_ids": json.dumps([group.task.id for group in groups]),
@@ -116,6 +123,8 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
     completions = iter(tensors["completion_ids"].tolist())
     logprobs = iter(tensors["logprobs"].tolist())
     of_teacher = iter(tensors["teacher_logprobs"].tolist()) if "teacher_logprobs" in tensors else None
+    counts = iter(tensors["turn_counts"].tolist()) if "turn_counts" in tensors else repeat(0)
+    turns = zip(tensors.get("turn_ends", ()), tensors.get("turn_authors", ()), strict=True)
     names = ("indices", "policies", "stops", "rewards", "prompt_lengths", "completion_lengths")
     rows = zip(*(tensors[name].tolist() for name in names), strict=True)
     groups = []
@@ -132,6 +141,7 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
                     text="",
                     stop=_STOPS[stop],
                     policy=policies[policy],
+                    turns=_turns(islice(turns, next(counts))),
                 )
             )
             grades.append(Grade(scores={}, reward=None if math.isnan(reward) else reward))
@@ -143,6 +153,14 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
             GradedGroup(task=task, rollouts=tuple(rollouts), grades=tuple(grades), teacher_logprobs=tuple(teacher_rows))
         )
     return groups
+
+
+def _turns(recorded: Iterable[tuple[int, int]]) -> tuple[Turn, ...]:
+    """Return the turns of a rollout from their ends and authors, without their messages."""
+    turns: list[Turn] = []
+    for end, author in recorded:
+        turns.append(Turn(author=_AUTHORS[author], start=turns[-1].end if turns else 0, end=int(end)))
+    return tuple(turns)
 
 
 def _teacher_rows(group: GradedGroup) -> list[tuple[float, ...]]:

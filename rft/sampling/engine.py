@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from rft.errors import SyncError
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout
 
+PROMPT_TOKENS_STEP = 64
+"""Prompts of unknown length are padded to a multiple of this number of tokens."""
 ANY_RUN = -1
 """The run of the base model, which all runs share."""
 
@@ -45,8 +47,9 @@ class BatchShape:
 
     num_completions: int
     """Completions of one sampler, if all samplers take part."""
-    num_prompt_tokens: int
-    """Tokens of the longest prompt."""
+    num_prompt_tokens: int | None
+    """Tokens of the longest prompt; None if it is not known, so each prompt is padded to a multiple of
+    `PROMPT_TOKENS_STEP`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

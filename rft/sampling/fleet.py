@@ -20,8 +20,12 @@ from rft.sampling.losses import SamplerEvent
 from rft.sampling.members import Proofs
 from rft.sampling.roster import Roster
 from rft.sampling.stream import RolloutStream
+from rft.sampling.turns import TurnStream
 from rft.types import Logprobs, Policy, Publication, Sync, Task
+from rft.waiting import waiting
 
+MAX_TURN_ROWS = 8
+"""Turns in one batch of an engine whose batches have a fixed shape. Episodes soon diverge, and empty rows cost time."""
 CALLS_PER_SAMPLER = 2
 """Calls of `Fleet.logprobs` that one sampler has at the same time: one that it computes, and the next."""
 
@@ -186,6 +190,8 @@ class Fleet:
             WaitTimeout: Actors that are alive did not reply in time.
         """
         began_s = time.perf_counter()
+        if self._holds_one:
+            await self._until_turns_end()
         self._loaded.clear()
         try:
             await self._roster.load(publication)
@@ -220,19 +226,61 @@ class Fleet:
                 num_prompt_tokens=max((len(group[0].prompt_ids) for group in requests), default=0),
             ),
         )
-        # An engine that drops the previous policy during a load samples later requests under the new one.
-        holds_one = self._engines.serve != "adapter" or not self._engines.spec.staleness
-        is_loading = holds_one and not self._loaded.is_set()
-        must_wait = is_loading or self._roster.is_asleep or not self._roster.has_enough
         stream = RolloutStream(
             self._roster,
             list(chain.from_iterable(requests)),
             options=options,
-            ready=self._until_ready if must_wait else None,
+            ready=self._ready,
             deadline_s=self._settings.stall_timeout_s,
         )
-        self._roster.streams = [one for one in self._roster.streams if not one.is_over] + [stream]
+        self._open(stream)
         return stream
+
+    def turns(self, *, num_episodes: int, temperature: float) -> TurnStream:
+        """Sample the turns of episodes, each when it is requested, all under the current policy.
+
+        Engines keep the policy until the stream is closed; an engine that holds one policy loads the next one then.
+
+        Args:
+            num_episodes: Number of episodes.
+            temperature: Sampling temperature.
+        """
+        rows = min(MAX_TURN_ROWS, ceil(num_episodes / self._settings.num_actors))
+        stream = TurnStream(
+            self._roster,
+            options=SamplingOptions(
+                temperature=temperature,
+                max_completion_tokens=self._settings.max_completion_tokens,
+                stop=self._settings.stop_strings,
+                shape=BatchShape(num_completions=rows, num_prompt_tokens=None),
+            ),
+            ready=self._ready,
+            deadline_s=self._settings.stall_timeout_s,
+        )
+        self._open(stream)
+        return stream
+
+    @property
+    def _holds_one(self) -> bool:
+        """Whether an engine drops the previous policy during a load, and samples later requests under the new one."""
+        return self._engines.serve != "adapter" or not self._engines.spec.staleness
+
+    @property
+    def _ready(self) -> Callable[[], Awaitable[None]] | None:
+        """What a new stream must wait for; None if its requests can be sent at once."""
+        is_loading = self._holds_one and not self._loaded.is_set()
+        must_wait = is_loading or self._roster.is_asleep or not self._roster.has_enough
+        return self._until_ready if must_wait else None
+
+    def _open(self, stream: RolloutStream) -> None:
+        self._roster.streams = [one for one in self._roster.streams if not one.is_over] + [stream]
+
+    async def _until_turns_end(self) -> None:
+        """Wait for the episodes of the previous policy."""
+        streams = [stream for stream in self._roster.streams if isinstance(stream, TurnStream)]
+        with waiting(lambda: f"{sum(not stream.is_over for stream in streams)} batch(es) of episodes to end"):
+            for stream in streams:
+                await stream.closed.wait()
 
     async def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
         """Let the sampler with the least to do score sequences under the current policy.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import groupby
 
 from ray.exceptions import RayError
 
@@ -139,14 +138,11 @@ class Roster:
             if members is None and not self._replacements:
                 stream.fail(self._lack())
             return
-        # One actor samples all completions of a task, so that it computes the prompt only once.
-        tasks = [list(requests) for _, requests in groupby(stream.unassigned, key=lambda request: request.task_id)]
-        stream.unassigned = []
+        samplers = [member.sampler for member in holders]
         gather_s = max(GATHER_S, len(holders) / MESSAGES_PER_S)
-        for place, member in enumerate(holders):
-            share = [request for requests in tasks[place :: len(holders)] for request in requests]
+        for sampler, share in zip(samplers, stream.divide(samplers), strict=True):
             if share:
-                self._send(stream, member.sampler, share, gather_s)
+                self._send(stream, sampler, share, gather_s)
 
     def _send(
         self, stream: RolloutStream, sampler: SamplerHandle, requests: Sequence[Request], gather_s: float
@@ -297,7 +293,7 @@ class Roster:
 
     def _next_policy(self, member: Member) -> Publication | None:
         """Return the policy that a new sampler must load next; None if it holds all."""
-        return self._published.next_for(member.held, {stream.policy for stream in self.streams if stream.unassigned})
+        return self._published.next_for(member.held, {stream.policy for stream in self.streams if stream.needs_policy})
 
     # Policies
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Protocol
 
 from ray.exceptions import RayError
@@ -142,6 +143,24 @@ class RolloutStream(AsyncIterator[Rollout]):
     def is_over(self) -> bool:
         """Whether all work of the stream has ended."""
         return not self.unassigned and all(task.done() for task in self._tasks)
+
+    @property
+    def needs_policy(self) -> bool:
+        """Whether a new sampler must hold the stream's policy."""
+        return bool(self.unassigned)
+
+    def divide(self, samplers: Sequence[SamplerHandle]) -> list[list[Request]]:
+        """Take the unassigned requests, and divide them among samplers.
+
+        One sampler receives all completions of a task, so that it computes the prompt only once.
+
+        Returns:
+            `[len(samplers)]` requests of each sampler.
+        """
+        tasks = [list(requests) for _, requests in groupby(self.unassigned, key=lambda request: request.task_id)]
+        self.unassigned = []
+        number = len(samplers)
+        return [[each for requests in tasks[place::number] for each in requests] for place in range(number)]
 
     async def _assign_after(self, ready: Callable[[], Awaitable[None]]) -> None:
         try:

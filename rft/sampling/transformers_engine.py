@@ -21,7 +21,17 @@ from rft.config.samplers.transformers import TransformersSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.reliability.temporary import temporary_folder
 from rft.sampling.draws import Draws
-from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
+from rft.sampling.engine import (
+    ANY_RUN,
+    PROMPT_TOKENS_STEP,
+    BatchShape,
+    Loaded,
+    Request,
+    SamplingOptions,
+    Scores,
+    arrived,
+    not_held,
+)
 from rft.sampling.full_weights import tensors_in
 from rft.sampling.lora_modules import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.spec import EngineSpec
@@ -175,7 +185,7 @@ class TransformersEngine:
         batch: list[_Waiting] = []
         max_completions = self._num_rows(self._waiting[0][2])
         while self._waiting and len(batch) < max_completions:
-            if batch and (self._waiting[0][0], self._waiting[0][3]) != (batch[0][0], batch[0][3]):
+            if batch and _kind(self._waiting[0]) != _kind(batch[0]):
                 break
             batch.append(self._waiting.popleft())
         stream, _, options, held = batch[0]
@@ -221,7 +231,7 @@ class TransformersEngine:
             # Rounding depends on a batch's shape, and with it the log-probabilities. So the shape depends on the call
             # alone: copies fill up the rows. One more column pads every prompt: Transformers computes batches without
             # padding differently.
-            longest, num_rows = options.shape.num_prompt_tokens + 1, self._num_rows(options)
+            longest, num_rows = _width(requests[0], options.shape) + 1, self._num_rows(options)
         filled = [*requests, *[requests[-1]] * (num_rows - len(requests))]
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else 0
         rows = [[pad] * (longest - len(request.prompt_ids)) + list(request.prompt_ids) for request in filled]
@@ -283,6 +293,19 @@ class _StopStrings(StoppingCriteria):  # type: ignore[misc]  # Transformers is n
         start = max(self._prompt_length, input_ids.shape[1] - self._window)
         texts = self._tokenizer.batch_decode(input_ids[:, start:], skip_special_tokens=True)
         return torch.tensor([self._stops.are_in(text) for text in texts], device=input_ids.device)
+
+
+def _kind(waiting: _Waiting) -> tuple[Any, ...]:
+    """Return what the requests of a batch have in common: stream, policy, and the width of their prompts."""
+    stream, request, options, held = waiting
+    return stream, held, options.shape and _width(request, options.shape)
+
+
+def _width(request: Request, shape: BatchShape) -> int:
+    """Return the tokens of a prompt with its padding."""
+    if shape.num_prompt_tokens is not None:
+        return shape.num_prompt_tokens
+    return -(-len(request.prompt_ids) // PROMPT_TOKENS_STEP) * PROMPT_TOKENS_STEP
 
 
 def _name(held: _Held) -> str:

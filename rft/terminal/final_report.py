@@ -63,7 +63,7 @@ def choose_samples(
     return tuple(
         SampleComparison(
             task_id=task_id,
-            prompt=_message_text(line["messages"][-1]),
+            prompt=_message_text(_last_message(line)),
             before=line["completion"],
             before_reward=line["reward"],
             after=later[task_id]["completion"],
@@ -71,6 +71,13 @@ def choose_samples(
         )
         for task_id, line in [pair for pair in earlier.items() if pair[0] in later][:count]
     )
+
+
+def _last_message(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the last message of the prompt, which the environment of an episode may have written."""
+    openings: list[Mapping[str, Any]] = [message for turn in line.get("turns", [])[:1] for message in turn["messages"]]
+    last: Mapping[str, Any] = [*line["messages"], *openings][-1]
+    return last
 
 
 def final_report(

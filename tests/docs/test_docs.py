@@ -149,7 +149,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) 
     monkeypatch.setenv("GRADER_KEY", "key-of-the-test")
     monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
     monkeypatch.setattr("rft.run.check.sample_rows", sampled_once)
-    monkeypatch.setattr("rft.run.inputs.load_task_sets", read_once)
+    monkeypatch.setattr("rft.run.task_sets.load_task_sets", read_once)
     monkeypatch.setattr("rft.run.fitting.fit_context", fitted_once)
     rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -162,6 +162,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) 
     )
     of_openai = next(block.text for block in BLOCKS if block.language == "json" and '"grader"' in block.text)
     (tmp_path / "grader.json").write_text(of_openai)
+    numbers = "".join(json.dumps({"secret": number}) + "\n" for number in range(1, 32))
+    (tmp_path / "numbers.jsonl").write_text(numbers)
+    environment = next(
+        block for block in BLOCKS if block.file.endswith("environments.md") and block.language == "python"
+    )
+    (tmp_path / "my_env.py").write_text(environment.text)
     sink = next(block.text for block in BLOCKS if block.file.endswith("sinks.md") and block.language == "python")
     (tmp_path / "my_sinks.py").write_text(sink)
     for file, preset in PRESETS.items():

@@ -131,6 +131,25 @@ def test_the_reward_stands_at_the_last_token_and_the_penalty_at_every_one() -> N
     assert token_rewards(rewards, mask, None, 0.0).tolist() == [[0, 0, 1], [2, 0, 0], [0, 0, 0]]
 
 
+def test_what_stands_between_two_turns_takes_no_time() -> None:
+    """Tokens outside the mask change nothing: the others are those of a sequence without them."""
+    random = torch.Generator().manual_seed(0)
+    mask = torch.tensor([[1, 0, 0, 1, 1, 0, 1], [0, 1, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0]])
+    values, kl = torch.randn(2, 3, 7, generator=random)
+    rewards = token_rewards(torch.tensor([1.0, 0.5, NAN]), mask, kl, 0.1)
+    found = generalized_advantages(rewards, values, mask, gamma=0.9, gae_lambda=0.8)
+    for row, reward in ((0, 1.0), (1, 0.5)):
+        sampled = mask[row].bool()
+        count = int(sampled.sum())
+        alone = torch.ones(1, count)
+        dense = token_rewards(torch.tensor([reward]), alone, kl[row, sampled][None], 0.1)
+        expected = generalized_advantages(dense, values[row, sampled][None], alone, gamma=0.9, gae_lambda=0.8)
+        for with_holes, without in zip(found, expected, strict=True):
+            assert torch.equal(with_holes[row, sampled], without[0])
+            assert not with_holes[row, ~sampled].any()
+    assert not found[0][2].any()
+
+
 def test_gae_by_hand() -> None:
     # gamma 0.9, lambda 0.5, values 1, 2, 4 and a reward of 10 at the end:
     # delta_2 = 10 - 4 = 6, delta_1 = 0.9 x 4 - 2 = 1.6, delta_0 = 0.9 x 2 - 1 = 0.8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from rft.turns import Author, Turn
 from rft.types import GradedGroup
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
@@ -28,12 +30,17 @@ PPO: dict[str, Any] = {
     "trl": {"max_grad_norm": 0.0},
 }
 
+GIVEN = 1
+"""In episodes, the position of a token that the policy did not sample."""
+
 Build = Callable[..., Any]
 GroupFor = Callable[..., GradedGroup]
 
 
-def expected_gradient(learner: Any, rewards: list[float | None], kl_coef: float) -> dict[str, torch.Tensor]:
-    """-mean(A grad log pi) over the tokens, with a value function that is 0, completion by completion."""
+def expected_gradient(
+    learner: Any, rewards: list[float | None], kl_coef: float, *, is_episode: bool
+) -> dict[str, torch.Tensor]:
+    """-mean(A grad log pi) over sampled tokens, with a value function that is 0, completion by completion."""
     model = learner._stepped.trainer.model
     rows = []
     for completion, reward in zip(COMPLETIONS, rewards, strict=True):
@@ -42,7 +49,8 @@ def expected_gradient(learner: Any, rewards: list[float | None], kl_coef: float)
 
         def logprobs(completion: tuple[int, ...] = completion) -> torch.Tensor:
             logits = model(torch.tensor([[*PROMPT, *completion]])).logits[0, len(PROMPT) - 1 : -1]
-            return torch.log_softmax(logits / TEMPERATURE, -1)[range(len(completion)), list(completion)]
+            every = torch.log_softmax(logits / TEMPERATURE, -1)[range(len(completion)), list(completion)]
+            return every[[place for place in range(len(completion)) if place != GIVEN or not is_episode]]
 
         own = logprobs()
         with torch.no_grad(), model.disable_adapter():
@@ -61,9 +69,25 @@ def expected_gradient(learner: Any, rewards: list[float | None], kl_coef: float)
     return found
 
 
+def as_episodes(group: GradedGroup) -> GradedGroup:
+    """The group with an environment's token in every completion."""
+    rollouts = []
+    for rollout in group.rollouts:
+        ends = (GIVEN, GIVEN + 1, len(rollout.completion_ids))
+        authors = (Author.POLICY, Author.ENVIRONMENT, Author.POLICY)
+        turns = [
+            Turn(author=author, start=start, end=end)
+            for author, start, end in zip(authors, (0, *ends), ends, strict=False)
+        ]
+        logprobs = [0.0 if place == GIVEN else value for place, value in enumerate(rollout.logprobs)]
+        rollouts.append(replace(rollout, turns=tuple(turns), logprobs=tuple(logprobs)))
+    return replace(group, rollouts=tuple(rollouts))
+
+
 @pytest.mark.parametrize("kl_coef", [0.0, 0.3])
 @pytest.mark.parametrize("size", [4, 2])
 @pytest.mark.parametrize("rewards", [[1.0, 0.0, 0.5, 0.0], [1.0, None, 0.5, 0.0]], ids=["all", "one without"])
+@pytest.mark.parametrize("is_episode", [False, True], ids=["completions", "episodes"])
 def test_the_first_gradient(
     build: Build,
     group_for: GroupFor,
@@ -72,6 +96,7 @@ def test_the_first_gradient(
     kl_coef: float,
     size: int,
     rewards: list[float | None],
+    is_episode: bool,
 ) -> None:
     learner = build(**PPO, kl_coef=kl_coef, completions_per_micro_batch=size)
     torch.manual_seed(0)
@@ -80,8 +105,9 @@ def test_the_first_gradient(
             if "lora_B" in name:
                 each.copy_(0.05 * torch.randn(each.shape))
     found = keep_gradients(learner)
-    expected = expected_gradient(learner, rewards, kl_coef)
-    metrics = learner.learn([group_for(learner, rewards)])
+    expected = expected_gradient(learner, rewards, kl_coef, is_episode=is_episode)
+    group = group_for(learner, rewards)
+    metrics = learner.learn([as_episodes(group) if is_episode else group])
     same_up_to_rounding(found, expected)
     assert metrics["completions/learned_from"] == len([reward for reward in rewards if reward is not None])
     assert metrics["value/loss"] > 0

@@ -6,6 +6,7 @@ TRL's is run as it runs with vLLM: a forward pass before the training pass, and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,8 @@ from rft.learning import trl_learner
 from rft.learning.group_trainer import GroupTrainer
 from rft.learning.trl_import import GRPOTrainer
 from rft.learning.trl_trainer import LeanTrainer
-from rft.types import GradedGroup, StopReason
+from rft.turns import Author, Turn, trained_tokens
+from rft.types import GradedGroup, Rollout, StopReason
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
@@ -26,6 +28,24 @@ REWARDS = ([1.0, 0.0, 0.5, 0.25, None, 1.0, 0.0, 0.0], [0.5] * 8, [0.0, 1.0, 1.0
 """The second group has nothing to teach."""
 
 Learner = Any
+
+
+def as_episode(rollout: Rollout) -> Rollout:
+    """The completion with one token of an environment."""
+    turns = turns_of(len(rollout.completion_ids))
+    trained = trained_tokens(turns, len(rollout.completion_ids))
+    return replace(rollout, turns=turns, logprobs=tuple(a * b for a, b in zip(rollout.logprobs, trained, strict=True)))
+
+
+def turns_of(length: int) -> tuple[Turn, ...]:
+    """Three turns of a completion of at least three tokens, the second one of the environment; else none."""
+    if length < 3:
+        return ()
+    ends = (1, 2, length)
+    return tuple(
+        Turn(author=Author.ENVIRONMENT if number == 1 else Author.POLICY, start=start, end=stop)
+        for number, (start, stop) in enumerate(zip((0, *ends), ends, strict=False))
+    )
 
 
 class Plain(GRPOTrainer):
@@ -38,17 +58,14 @@ class Plain(GRPOTrainer):
 
 
 @pytest.fixture
-def gradients_of(
-    build: Callable[..., Learner],
+def batch(
     make_rollout: Callable[..., Any],
     make_group: Callable[..., GradedGroup],
     logprobs: Callable[..., tuple[float, ...]],
-    keep_gradients: Callable[[Learner], dict[str, torch.Tensor]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., tuple[dict[str, torch.Tensor], dict[str, float]]]:
-    """`gradients_of(Plain, size=24, ...)`: gradient and metrics of the second step of this trainer."""
+) -> Callable[..., list[GradedGroup]]:
+    """`batch(learner, seed, are_episodes)`: the groups of a step, with log-probabilities near the learner's."""
 
-    def batch(learner: Learner, seed: int) -> list[GradedGroup]:
+    def make(learner: Learner, seed: int, are_episodes: bool) -> list[GradedGroup]:
         random = torch.Generator().manual_seed(seed)
         groups = []
         for number, rewards in enumerate(REWARDS):
@@ -70,10 +87,26 @@ def gradients_of(
                         policy=learner.publish().policy,
                     )
                 )
+            if are_episodes:
+                rollouts = list(map(as_episode, rollouts))
             groups.append(GradedGroup(task=group.task, rollouts=tuple(rollouts), grades=group.grades))
         return groups
 
-    def run(trainer_class: type, size: int, **options: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    return make
+
+
+@pytest.fixture
+def gradients_of(
+    build: Callable[..., Learner],
+    batch: Callable[..., list[GradedGroup]],
+    keep_gradients: Callable[[Learner], dict[str, torch.Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[dict[str, torch.Tensor], dict[str, float]]]:
+    """`gradients_of(Plain, size=24, ...)`: gradient and metrics of the second step of this trainer."""
+
+    def run(
+        trainer_class: type, size: int, *, are_episodes: bool = False, **options: Any
+    ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         monkeypatch.setattr(trl_learner, "resolve_name", lambda target: trainer_class)
         learner = build(
             f"{trainer_class.__name__} {size}",
@@ -86,14 +119,16 @@ def gradients_of(
         )
         assert type(learner._stepped.trainer) is trainer_class
         kept = keep_gradients(learner)
-        learner.learn(batch(learner, 0))  # before the first step one of LoRA's two matrices has no gradient
+        learner.learn(
+            batch(learner, 0, are_episodes)
+        )  # before the first step one of LoRA's two matrices has no gradient
         # The same start of the second step for all: Adam makes much of the smallest difference.
         with torch.no_grad():
             for name, each in learner._stepped.trainer.model.named_parameters():
                 if each.requires_grad:
                     random = torch.Generator().manual_seed(len(name))
                     each.copy_(0.1 * torch.randn(each.shape, generator=random))
-        metrics = learner.learn(batch(learner, 1))
+        metrics = learner.learn(batch(learner, 1, are_episodes))
         return kept, metrics
 
     return run
@@ -145,6 +180,29 @@ def test_so_it_is_with_other_options(
         assert by_trl["kl"] > 0
     if "mask_truncated_completions" in options:
         assert (metrics["completions/masked"], metrics["completions/learned_from"]) == (18, 4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"loss_type": "grpo", "vllm_importance_sampling_mode": "token_truncate"},
+        {"loss_type": "dr_grpo", "importance_sampling_level": "sequence"},
+        {"loss_type": "dapo", "beta": 0.1},
+        {"vllm_importance_sampling_mode": "sequence_truncate"},
+    ],
+    ids=str,
+)
+def test_so_it_is_with_episodes(
+    gradients_of: Callable[..., Any], same_up_to_rounding: Any, options: dict[str, Any]
+) -> None:
+    """TRL's `env_mask` leaves out of the loss what the policy did not sample."""
+    expected, by_trl = gradients_of(Plain, 24, are_episodes=True, **options)
+    found, metrics = gradients_of(GroupTrainer, 4, are_episodes=True, **options)
+    same_up_to_rounding(found, expected)
+    assert metrics["loss"] == pytest.approx(by_trl["loss"], rel=1e-3, abs=1e-5)
+    for name in ("completions/mean_length", "completions/max_length"):
+        assert metrics[name] == pytest.approx(by_trl[name], rel=1e-4)
 
 
 def test_all_numbers_about_the_sampler_are_those_of_trl(gradients_of: Callable[..., Any]) -> None:

@@ -74,7 +74,7 @@ class Pair:
 
     async def load(self, publication: Publication) -> None:
         """Load the policy of a step into the samplers."""
-        await RenewingSampler(fleet=self.fleet, learner=self.learner).load(publication)
+        await RenewingSampler(sampler=self.fleet, learner=self.learner).load(publication)
 
     def kill_learner(self) -> None:
         self.world.remotes[-1].kill()

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from rft.errors import LearnError
 from rft.run_folder.token_shards import read_shard, remove_shards, shard_of, write_shard
+from rft.turns import Author, Turn
 from rft.types import GradedGroup, Policy, StopReason
 
 OLD, NEW = Policy(version=6, fingerprint="six"), Policy(version=7, fingerprint="seven")
@@ -43,6 +44,24 @@ def test_a_batch_comes_back_as_the_learner_reads_it(tmp_path: Path, make_group: 
             assert rollout.policy == of.policy
             expected_bits = np.array(of.logprobs, dtype=np.float32).tobytes()
             assert np.array(rollout.logprobs, dtype=np.float32).tobytes() == expected_bits
+
+
+def test_the_turns_of_episodes_come_back(tmp_path: Path, make_group: Make) -> None:
+    """Without their messages, which the learner does not read; a completion of one turn among them has none."""
+    [first, *others] = batch(make_group)
+    authors = (Author.ENVIRONMENT, Author.POLICY, Author.ENVIRONMENT, Author.POLICY)
+    spans = ((0, 0), (0, 1), (1, 2), (2, 3))
+    turns = tuple(
+        Turn(author=author, start=start, end=end, messages=({"role": "user", "content": "x"},))
+        for author, (start, end) in zip(authors, spans, strict=True)
+    )
+    first = replace(first, rollouts=(first.rollouts[0], replace(first.rollouts[1], turns=turns)))
+    write_shard(tmp_path, 8, [first, *others])
+    [group, *rest] = read_shard(tmp_path, 8)
+    assert group.rollouts[0].turns == ()
+    assert group.rollouts[1].turns == tuple(replace(turn, messages=()) for turn in turns)
+    assert group.rollouts[1].trained == (True, False, True)
+    assert all(rollout.turns == () for one in rest for rollout in one.rollouts)
 
 
 def test_a_shard_holds_plain_tensors(tmp_path: Path, make_group: Make) -> None:

@@ -124,7 +124,7 @@ def test_samplers_load_the_weights_of_the_next_process(recovering: Any, with_fle
             publication = await learner.publish()
             assert isinstance(publication.weights, StoredWeights)
             learner._learner.kill()
-            sampler = RenewingSampler(fleet=fleet, learner=learner)
+            sampler = RenewingSampler(sampler=fleet, learner=learner)
             while not events:  # Ray ends the process in its own time
                 sync = await sampler.load(publication)
                 assert sync.policy == publication.policy == fleet.policy

@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "contains": "graders.contains:Contains",
     "embedding": "graders.embedding:Embedding",
     "endpoint": "graders.endpoint:Endpoint",
+    "environment": "graders.environment:Environment",
     "exact": "graders.exact:Exact",
     "format": "graders.pattern:Pattern",
     "ifeval": "graders.ifeval:IFEval",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rft.grading.contract import LoadedGrader
+from rft.turns import turn_from_json, turn_to_json
 from rft.types import Policy, Rollout, Score, Status, StopReason, Task
 
 
@@ -112,12 +113,15 @@ def _rollout(rollout: Rollout) -> dict[str, Any]:
         "text": rollout.text,
         "stop": rollout.stop,
         "policy": {"version": rollout.policy.version, "fingerprint": rollout.policy.fingerprint},
+        **({"turns": list(map(turn_to_json, rollout.turns))} if rollout.turns else {}),
     }
 
 
 def _read_rollout(values: dict[str, Any]) -> Rollout:
     sequences = {name: tuple(values[name]) for name in ("prompt_ids", "completion_ids", "logprobs")}
-    return Rollout(**values | sequences | {"stop": StopReason(values["stop"]), "policy": Policy(**values["policy"])})
+    turns = tuple(map(turn_from_json, values.get("turns", ())))
+    others = {"stop": StopReason(values["stop"]), "policy": Policy(**values["policy"]), "turns": turns}
+    return Rollout(**values | sequences | others)
 
 
 def _unfit(task: Task, error: BaseException) -> str:

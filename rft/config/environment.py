@@ -1,0 +1,54 @@
+"""The settings of environments: episodes of several turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from rft.config.fields import Positive, PositiveSeconds, Section
+
+SCORE = "environment"
+"""Name of the environment's score among the graders."""
+
+
+class EnvironmentConfig(Section):
+    """An environment, which talks with the policy over several turns. See docs/environments.md."""
+
+    use: str | None = None
+    """A coroutine function of yours, such as `my_env.py:guess`; null samples one completion for each prompt."""
+    options: dict[str, Any] = {}
+    """Further arguments of the function, by name."""
+    max_turns: Positive = 16
+    """Turns of the policy in an episode."""
+    timeout_s: PositiveSeconds = 60.0
+    """Seconds that the environment may use in one episode, without the time in which it waits for the policy."""
+    close_timeout_s: PositiveSeconds = 10.0
+    """Seconds that a cancelled episode has for its `finally` blocks; then its process is killed."""
+    max_open: Positive = 256
+    """Episodes that are open at the same time."""
+    num_workers: Annotated[Positive | None, Field(le=64)] = None
+    """Processes that run environments, each many episodes; null takes one less than the number of cores, at most 4."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the run has an environment."""
+        return self.use is not None
+
+
+def with_environment_score(values: Any) -> Any:
+    """Return the values of a configuration whose graders include the environment's score, if it has an environment."""
+    if not isinstance(values, Mapping):
+        return values
+    environment, graders = values.get("environment"), values.get("graders") or {}
+    use = environment.get("use") if isinstance(environment, Mapping) else getattr(environment, "use", None)
+    if not use or not isinstance(graders, Mapping) or SCORE in graders:
+        return values
+    return {**values, "graders": {**graders, SCORE: {"use": SCORE}}}
+
+
+def lowest_score(graders: Mapping[str, Mapping[str, Any]]) -> float:
+    """Return the lowest score of an environment: an episode that ends at a limit without a score gets it."""
+    low, _ = graders.get(SCORE, {}).get("range") or (0.0, 1.0)
+    return float(low)

@@ -1,0 +1,108 @@
+"""The definition of an environment.
+
+An environment is a coroutine function. It talks with the policy, and returns the score of the episode:
+
+    async def guess(task, policy):
+        secret, said = int(task.item["secret"]), "I think of a number from 1 to 31."
+        for turn in range(5):
+            reply = await policy(said)
+            if not reply.text.strip().isdigit():
+                return 0.0
+            number = int(reply.text)
+            if number == secret:
+                return 1.0
+            said = "higher" if number < secret else "lower"
+        return 0.0
+
+Its state is its local variables; it ends with `return`, and cleans up with `try` and `finally`. `await policy(said)`
+adds a user's message, or a list of messages, and samples the next turn; `await policy()` samples it after the task's
+own prompt. Arguments are passed by name: `task` (its `id`, `messages`, `item` and `split`), `policy`, and on request
+`seed`, an integer that all episodes of a group share. Any exception is a fault of the environment: the episode gets no
+reward.
+
+At a limit (`environment.max_turns`, the context, or a turn that was cut at `sampler.max_completion_tokens`) the next
+call of the policy raises `EpisodeOver`. An environment may catch it to return a score.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rft.grading.loading.targets import find_target
+
+ARGUMENTS = ("task", "policy", "seed")
+"""Arguments that rft passes by name."""
+
+
+class EpisodeOver(Exception):
+    """The episode has reached a limit, so the policy says no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A turn of the policy.
+
+    Example:
+        Reply(text="16", stop="stop")
+    """
+
+    text: str
+    """The decoded turn, without special tokens."""
+    stop: str
+    """`stop` if the policy ended its turn, `length` if the turn was cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEnvironment:
+    """An environment that is checked and ready to call.
+
+    Example:
+        LoadedEnvironment(call=guess, takes=("task", "policy"), use="my_env.py:guess", file="/home/ada/my_env.py",
+                          sha256="9b2e51c0...")
+    """
+
+    call: Callable[..., Any]
+    """The coroutine function."""
+    takes: tuple[str, ...]
+    """The arguments that it takes, from `ARGUMENTS`."""
+    use: str
+    """The value of `environment.use`."""
+    file: str
+    """Its file."""
+    sha256: str
+    """SHA-256 of the file."""
+
+
+def load_environment(use: str, options: Mapping[str, Any]) -> LoadedEnvironment:
+    """Import an environment, and check its signature.
+
+    Args:
+        use: `path/to/file.py:name`.
+        options: Further arguments, by name.
+
+    Raises:
+        ValueError: The file or name does not exist, the file cannot be imported, or it is no environment.
+    """
+    if ".py:" not in use:
+        raise ValueError(f"'{use}' names no environment; name your own as path/to/file.py:function")
+    target = find_target(use)
+    if not asyncio.iscoroutinefunction(target.object):
+        raise ValueError(f"{use} is no coroutine function; begin it with 'async def', and await the policy")
+    parameters = inspect.signature(target.object).parameters
+    takes = tuple(name for name in ARGUMENTS if name in parameters)
+    if "policy" not in takes:
+        raise ValueError(f"{use} takes no 'policy', so it could not ask for a turn; add the parameter")
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    named = {name for name, each in parameters.items() if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    if unknown := sorted(options.keys() - named - set(ARGUMENTS)) if not takes_any else []:
+        raise ValueError(f"environment.options: {use} takes no {', '.join(unknown)}")
+    if own := sorted(options.keys() & set(ARGUMENTS)):
+        raise ValueError(f"environment.options: rft passes {', '.join(own)} itself; rename the option")
+    required = {name for name in named if parameters[name].default is inspect.Parameter.empty}
+    if missing := sorted(required - options.keys() - set(ARGUMENTS)):
+        raise ValueError(f"{use} needs {', '.join(missing)}; set it in environment.options, or give it a default")
+    return LoadedEnvironment(target.object, takes, use, target.file, target.sha256)

@@ -1,0 +1,140 @@
+"""The policy's side of one episode: renders what the environment says, and samples the policy's turns."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from rft.data.continuation import Continuation
+from rft.data.rendering import Renderer, TemplateRefusal
+from rft.episodes.contract import EpisodeOver, Reply
+from rft.episodes.transcript import Transcript
+from rft.sampling.engine import Request, request_seed
+from rft.types import Message, Policy, Rollout, Score, Status, StopReason, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What all episodes of a run have in common.
+
+    Example:
+        Rules(renderer=renderer, continuation=continuation, max_turns=5, max_completion_tokens=64, context_tokens=320)
+    """
+
+    renderer: Renderer
+    """Renders the prompt of an episode."""
+    continuation: Continuation
+    """Renders what follows a turn of the policy."""
+    max_turns: int
+    """Turns of the policy in an episode."""
+    max_completion_tokens: int
+    """Longest turn of the policy."""
+    context_tokens: int
+    """Longest episode, with its prompt."""
+
+
+class Conversation:
+    """One episode. Its tokens grow turn by turn; nothing that was sampled is rendered again.
+
+    Args:
+        task: The task.
+        number: Number of the episode in its stream.
+        seed_parts: Identity of the episode. The first turn has the seed of a completion with this identity.
+        rules: The limits and the renderers.
+        sample: Samples one turn.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        number: int,
+        *,
+        seed_parts: Sequence[object],
+        rules: Rules,
+        sample: Callable[[Request], Awaitable[Rollout]],
+    ) -> None:
+        self.transcript: Transcript | None = None
+        """The tokens; None before the first turn."""
+        self.over: StopReason | None = None
+        """The limit that the episode has reached; None without one."""
+        self._task = task
+        self._number = number
+        self._seed_parts = tuple(seed_parts)
+        self._rules = rules
+        self._sample = sample
+
+    @property
+    def stop(self) -> StopReason:
+        """Reason for the end of the episode."""
+        if self.over is not None:
+            return self.over
+        was_cut = self.transcript and self.transcript.last and self.transcript.last.stop is not StopReason.STOP
+        return StopReason.LENGTH if was_cut else StopReason.STOP
+
+    async def say(self, messages: Sequence[Message]) -> Reply:
+        """Sample the next turn after these messages.
+
+        Raises:
+            EpisodeOver: A limit is reached: the number of turns, the context, or the length of the last turn.
+            RftError: The turn could not be sampled.
+            ValueError: The messages cannot be rendered, or there is nothing to answer.
+        """
+        if self.transcript is None:
+            ids, turn = self._prompt(messages), 0
+            given: tuple[int, ...] = ()
+        else:
+            ids, turn = self.transcript.ids, self.transcript.num_policy_turns
+            given = self._given(messages, self.transcript)
+        rules = self._rules
+        if len(ids) + len(given) + rules.max_completion_tokens > rules.context_tokens:
+            room = f"{rules.max_completion_tokens} tokens after {len(ids) + len(given)} of {rules.context_tokens}"
+            raise self._end(StopReason.CONTEXT, f"the context has no room for another turn: {room}")
+        # The first turn is that of a single completion, bit for bit.
+        seed = request_seed(*self._seed_parts, *([turn] if turn else []))
+        request = Request(task_id=self._task.id, index=self._number, prompt_ids=(*ids, *given), seed=seed)
+        rollout = await self._sample(request)
+        if self.transcript is None:
+            self.transcript = Transcript(ids, rollout.policy, messages)
+        elif given:
+            self.transcript.add_given(given, messages)
+        self.transcript.add_sampled(rollout)
+        return Reply(text=rollout.text, stop=rollout.stop.value)
+
+    def _prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        chat = (*self._task.messages, *messages)
+        if not any(message["role"] != "system" for message in chat):
+            raise ValueError("there is nothing to answer: say something to the policy, or give the row a prompt")
+        try:
+            return self._rules.renderer.render(replace(self._task, messages=chat))
+        except TemplateRefusal as refusal:
+            raise ValueError(refusal.why) from refusal
+
+    def _given(self, messages: Sequence[Message], transcript: Transcript) -> tuple[int, ...]:
+        """Return the tokens between the last turn and the next one."""
+        assert transcript.last is not None
+        if transcript.last.stop is not StopReason.STOP:
+            limit = f"sampler.max_completion_tokens={self._rules.max_completion_tokens}"
+            raise self._end(StopReason.LENGTH, f"the policy's turn was cut at {limit}")
+        if transcript.num_policy_turns >= self._rules.max_turns:
+            raise self._end(StopReason.TURNS, f"environment.max_turns={self._rules.max_turns}")
+        if not messages:
+            raise ValueError("say something to the policy after its turn")
+        return self._rules.continuation.between(messages).after(transcript.last.completion_ids)
+
+    def _end(self, stop: StopReason, reason: str) -> EpisodeOver:
+        self.over = stop
+        return EpisodeOver(reason)
+
+    def rollout(self, index: int, environment: Score, *, policy: Policy, filler: int) -> Rollout:
+        """Return the episode as one completion.
+
+        Args:
+            index: Position in its group.
+            environment: The environment's score.
+            policy: The policy of the stream, for an episode without a turn.
+            filler: Token of an episode without a turn.
+        """
+        has_failed = environment.status is Status.ENVIRONMENT_ERROR
+        transcript = self.transcript or Transcript((filler,), policy)
+        stop = StopReason.ABORT if has_failed else self.stop
+        return transcript.rollout(self._task.id, index, stop=stop, environment=environment, filler=filler)

@@ -1,0 +1,92 @@
+"""The tokens of one episode, which only grow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rft.turns import Author, Turn
+from rft.types import Message, Policy, Rollout, Score, StopReason
+
+
+class Transcript:
+    """The tokens of an episode: the prompt, and after it turns of the policy and of the environment.
+
+    Args:
+        prompt_ids: `[P]` tokens of the prompt.
+        policy: The policy of all turns.
+        opening: Messages of the environment in the prompt. They become a first turn without tokens.
+    """
+
+    def __init__(self, prompt_ids: Sequence[int], policy: Policy, opening: Sequence[Message] = ()) -> None:
+        self.prompt_ids = tuple(prompt_ids)
+        self.policy = policy
+        self.turns: list[Turn] = []
+        self.last: Rollout | None = None
+        """The last turn of the policy; None before the first one."""
+        self._ids: list[int] = []
+        self._logprobs: list[float] = []
+        if opening:
+            self.add_given((), opening)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All tokens: what the policy continues."""
+        return (*self.prompt_ids, *self._ids)
+
+    @property
+    def num_policy_turns(self) -> int:
+        """Number of turns of the policy."""
+        return sum(turn.author is Author.POLICY for turn in self.turns)
+
+    def add_sampled(self, rollout: Rollout) -> None:
+        """Append a turn of the policy, token by token as the engine sampled it.
+
+        Raises:
+            ValueError: The engine continued other tokens, or another policy sampled the turn.
+        """
+        if rollout.prompt_ids != self.ids or rollout.policy != self.policy:
+            raise ValueError("a turn does not continue the tokens of its episode under its policy")
+        self.last = rollout
+        message: dict[str, Any] = {"role": "assistant", "content": rollout.text}
+        self._add(Author.POLICY, rollout.completion_ids, rollout.logprobs, (message,))
+
+    def add_given(self, ids: Sequence[int], messages: Sequence[Message]) -> None:
+        """Append tokens that the policy did not sample."""
+        self._add(Author.ENVIRONMENT, ids, (0.0,) * len(ids), messages)
+
+    def _add(self, author: Author, ids: Sequence[int], logprobs: Sequence[float], messages: Sequence[Message]) -> None:
+        start = len(self._ids)
+        self._ids += ids
+        self._logprobs += logprobs
+        self.turns.append(Turn(author=author, start=start, end=len(self._ids), messages=tuple(messages)))
+
+    def rollout(self, task_id: str, index: int, *, stop: StopReason, environment: Score, filler: int) -> Rollout:
+        """Return the episode as one completion, which ends with the last sampled token.
+
+        Args:
+            task_id: `Task.id` of the task.
+            index: Position in its group.
+            stop: Reason for the end.
+            environment: The environment's score.
+            filler: Token of an episode without a turn of the policy; the learner needs one token, and does not train
+                on it.
+        """
+        turns = list(self.turns)
+        while turns and turns[-1].author is Author.ENVIRONMENT:
+            turns.pop()
+        length = turns[-1].end if turns else 1
+        if not turns:
+            turns = [Turn(author=Author.ENVIRONMENT, start=0, end=1)]
+        return Rollout(
+            task_id=task_id,
+            index=index,
+            prompt_ids=self.prompt_ids,
+            completion_ids=tuple(self._ids[:length]) or (filler,),
+            logprobs=tuple(self._logprobs[:length]) or (0.0,),
+            text=self.last.text if self.last else "",
+            stop=stop,
+            policy=self.policy,
+            turns=tuple(turns),
+            environment=environment,
+        )

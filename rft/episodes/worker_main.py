@@ -1,0 +1,182 @@
+"""The process that runs environments, many episodes at the same time on one event loop.
+
+    python -P -m rft.episodes.worker_main <number of the socket>
+
+Both sides send JSON lines. The first line that this process receives names the environment; the first line that it
+sends says that the environment is loaded. `n` is the number of an episode:
+
+    received                                        sent
+    {"play": n, "task": {...}, "seed": 17}          {"ask": n, "messages": [...]}      a turn is wanted
+    {"reply": n, "text": "...", "stop": "stop"}     {"score": n, "value": 1.0}         the environment returned
+    {"over": n}     a limit is reached              {"over": n}                        it let `EpisodeOver` through
+    {"refused": n}  the messages cannot be said     {"fault": n, "reason": "...", "traceback": "..."}
+    {"cancel": n}
+
+The process ends with its socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from rft.data.continuation import as_messages
+from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply, load_environment
+from rft.grading.normalise import describe_error, to_score, traceback_of
+from rft.types import Split, Task
+
+LINE_BYTES = 1 << 24
+PR_SET_PDEATHSIG = 1
+
+
+class EpisodePolicy:
+    """What an environment calls `policy`: each call samples one turn.
+
+    Args:
+        episode: Number of the episode.
+        link: The connection.
+    """
+
+    def __init__(self, episode: int, link: Link) -> None:
+        self._episode = episode
+        self._link = link
+        self.reply: asyncio.Future[Reply] | None = None
+
+    async def __call__(self, said: Any = None) -> Reply:
+        """Say something to the policy, and return its next turn.
+
+        Args:
+            said: A user's message as a text, or messages in OpenAI's format; None adds nothing.
+
+        Raises:
+            EpisodeOver: The episode has reached a limit.
+            RuntimeError: An earlier call has not returned.
+            ValueError: `said` is neither a text nor messages.
+        """
+        if self.reply is not None:
+            raise RuntimeError("the policy is still speaking; await its turn before you call it again")
+        messages = as_messages(said)
+        self.reply = asyncio.get_running_loop().create_future()
+        try:
+            self._link.send({"ask": self._episode, "messages": messages})
+            return await self.reply
+        finally:
+            self.reply = None
+
+
+class Link(asyncio.Protocol):
+    """The connection to the run, and the episodes under way.
+
+    Args:
+        environment: The environment to play.
+        options: Its further arguments.
+    """
+
+    def __init__(self, environment: LoadedEnvironment, options: dict[str, Any]) -> None:
+        self._environment = environment
+        self._options = options
+        self._rest = b""
+        self._transport: asyncio.Transport | None = None
+        self._policies: dict[int, EpisodePolicy] = {}
+        self._episodes: dict[int, asyncio.Task[None]] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._obey(json.loads(line))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        os._exit(0)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a line."""
+        assert self._transport is not None
+        self._transport.write(json.dumps(message).encode() + b"\n")
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        match order:
+            case {"play": episode}:
+                self._policies[episode] = EpisodePolicy(episode, self)
+                self._episodes[episode] = asyncio.create_task(self._play(episode, order))
+            case {"reply": episode}:
+                if (reply := self._waiting(episode)) is not None:
+                    reply.set_result(Reply(text=order["text"], stop=order["stop"]))
+            case {"over": episode}:
+                if (reply := self._waiting(episode)) is not None:
+                    reply.set_exception(EpisodeOver(order["reason"]))
+            case {"refused": episode}:
+                if (reply := self._waiting(episode)) is not None:
+                    reply.set_exception(ValueError(order["reason"]))
+            case {"cancel": episode}:
+                if task := self._episodes.get(episode):
+                    task.cancel()
+
+    def _waiting(self, episode: int) -> asyncio.Future[Reply] | None:
+        policy = self._policies.get(episode)
+        return None if policy is None or policy.reply is None or policy.reply.done() else policy.reply
+
+    async def _play(self, episode: int, order: dict[str, Any]) -> None:
+        given = {"task": _task(order["task"]), "policy": self._policies[episode], "seed": order["seed"]}
+        arguments = {name: given[name] for name in self._environment.takes}
+        try:
+            score = to_score(await self._environment.call(**arguments, **self._options))
+            if score.status.is_grader_fault:
+                self.send({"fault": episode, "reason": score.reason, "traceback": ""})
+            else:
+                self.send({"score": episode, "value": score.value, "reason": score.reason})
+        except EpisodeOver:
+            self.send({"over": episode})
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            reason = describe_error(error, self._environment.file)
+            self.send({"fault": episode, "reason": reason, "traceback": traceback_of(error)})
+        finally:
+            del self._policies[episode], self._episodes[episode]
+
+
+def _task(fields: dict[str, Any]) -> Task:
+    return Task(**{**fields, "messages": tuple(fields["messages"]), "split": Split(fields["split"])})
+
+
+async def _serve(connection: socket.socket) -> None:
+    start = json.loads(await asyncio.to_thread(_first_line, connection))
+    environment = load_environment(start["use"], start["options"])
+    connection.setblocking(False)
+    _, link = await asyncio.get_running_loop().create_connection(
+        lambda: Link(environment, start["options"]), sock=connection
+    )
+    link.send({"loaded": environment.sha256})
+    await asyncio.Event().wait()
+
+
+def _first_line(connection: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        if not (byte := connection.recv(1)):
+            os._exit(0)
+        line += byte
+    return line
+
+
+def main() -> None:
+    """Serve until the socket closes."""
+    with suppress(AttributeError, OSError):  # Linux alone; elsewhere the process ends with its socket
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""Worker processes for environments: they play episodes, and one that hangs is killed and replaced.
+
+An environment that exceeds its time is cancelled. If its `finally` blocks do not end in time either, or its process
+does not answer, the process is killed. The other episodes of that process begin anew, each in a process of its own,
+with the same seeds, and therefore with the same turns of the policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+from rft.config.environment import EnvironmentConfig
+from rft.episodes.contract import EpisodeOver, Reply
+from rft.errors import EpisodeError
+from rft.grading.processes.worker import Worker
+from rft.types import Message, Score, Status, Task
+from rft.waiting import wait_for, waiting
+
+START_S = 300.0
+"""Deadline of the start of a process, which imports the environment."""
+MAX_DEFAULT_WORKERS = 4
+
+
+_NO_SCORE = Score(value=None, status=Status.SKIPPED, reason="the environment returned no score")
+
+
+class Talk(Protocol):
+    """The policy's side of one episode."""
+
+    async def say(self, messages: Sequence[Message]) -> Reply:
+        """Sample the next turn after these messages.
+
+        Raises:
+            EpisodeOver: The episode has reached a limit.
+            ValueError: The messages cannot be rendered.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of an episode.
+
+    Example:
+        Ending(Score(value=1.0), is_over=False)
+    """
+
+    score: Score
+    """The environment's score; of a fault with the reason, and without a value."""
+    is_over: bool = False
+    """Whether the environment ended because a limit was reached."""
+    traceback: str = ""
+    """Traceback of an exception."""
+
+
+class EnvironmentWorkers:
+    """Plays episodes in worker processes, which start when they are first needed.
+
+    Args:
+        config: The environment.
+        lowest: Score of an episode that ends at a limit without a score.
+        log: File for the output of environments; None discards it.
+    """
+
+    def __init__(self, config: EnvironmentConfig, *, lowest: float = 0.0, log: Path | None = None) -> None:
+        assert config.use is not None
+        self._config = config
+        self._lowest = lowest
+        self._log = log
+        cores = len(os.sched_getaffinity(0))
+        self._places: list[_Process | None] = [None] * (
+            config.num_workers or min(MAX_DEFAULT_WORKERS, max(1, cores - 1))
+        )
+        self._starting = asyncio.Lock()
+        self._numbers = count()
+        self.num_open = 0
+        """Episodes under way."""
+        self.num_replaced = 0
+        """Processes that were killed or ended by themselves."""
+        self.num_repeated = 0
+        """Episodes that began anew because another one ended their process."""
+
+    async def play(self, task: Task, seed: int, begin: Callable[[], Talk]) -> tuple[Ending, Talk]:
+        """Play one episode. Never raises an error of the environment.
+
+        Args:
+            task: The task.
+            seed: The seed of the environment.
+            begin: Begins the episode on the policy's side, once more if it begins anew.
+
+        Returns:
+            The end, and the policy's side of the episode that led to it.
+
+        Raises:
+            EpisodeError: The processes end before they can play an episode.
+            RftError: The policy could not be sampled.
+        """
+        self.num_open += 1
+        try:
+            talk = begin()
+            ending = await self._play_in(await self._least_busy(), task, seed, talk)
+            if ending is None:
+                self.num_repeated += 1
+                talk = begin()
+                ending = await self._play_alone(task, seed, talk)
+            return ending, talk
+        finally:
+            self.num_open -= 1
+
+    async def _play_alone(self, task: Task, seed: int, talk: Talk) -> Ending:
+        """Play an episode in a process of its own, so that nobody else can be to blame for its end."""
+        process = await _started(self._config, self._log)
+        try:
+            ending = await self._play_in(process, task, seed, talk)
+        finally:
+            process.kill()
+        return ending or _fault("it ended its process")
+
+    async def _play_in(self, process: _Process, task: Task, seed: int, talk: Talk) -> Ending | None:
+        ending = await _Episode(next(self._numbers), process, self._config).play(task, seed, talk)
+        if ending is not None and ending.is_over:
+            reason = "the episode reached a limit"
+            return replace(ending, score=Score(value=self._lowest, status=Status.NO_ANSWER, reason=reason))
+        return ending
+
+    async def _least_busy(self) -> _Process:
+        """Return the process with the fewest episodes; start one in each empty place first."""
+        async with self._starting:
+            for place, process in enumerate(self._places):
+                if process is None or process.is_lost:
+                    self.num_replaced += process is not None
+                    self._places[place] = await _started(self._config, self._log)
+                    break
+        present = [process for process in self._places if process is not None and not process.is_lost]
+        return min(present, key=lambda process: len(process.inboxes))
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self._places:
+            if process is not None:
+                process.kill()
+
+
+class _Process(Worker):
+    """One process, and the messages for each of its episodes."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.inboxes: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
+        self.process: asyncio.subprocess.Process | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol: give each line to its episode."""
+        super().data_received(data)
+        while self.inboxes and (line := self.arrived_line()) is not None:
+            message = json.loads(line)
+            number = next(iter(message.values()))
+            if number in self.inboxes:
+                self.inboxes[number].put_nowait(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol: every episode of the process has ended."""
+        super().connection_lost(exc)
+        for inbox in self.inboxes.values():
+            inbox.put_nowait(None)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a line, unless the process has ended."""
+        if not self.is_lost:
+            self.write(json.dumps(message).encode() + b"\n")
+
+    def kill(self) -> None:
+        """End the process."""
+        if self.process is not None and self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+        self.close()
+
+
+async def _started(config: EnvironmentConfig, log: Path | None) -> _Process:
+    """Start a process, and wait until it has loaded the environment.
+
+    Raises:
+        EpisodeError: It ended, or the environment has changed since the run began.
+        WaitTimeout: It did not start in time.
+    """
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with open(os.devnull if log is None else log, "ab") as output, theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "rft.episodes.worker_main", str(theirs.fileno())),
+            pass_fds=[theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    _, link = await asyncio.get_running_loop().create_connection(lambda: _Process(process.pid), sock=ours)
+    link.process = process
+    link.send({"use": config.use, "options": config.options})
+    try:
+        await wait_for(_loaded(link), what=f"the environment {config.use} to start", deadline_s=START_S)
+    except ConnectionError as error:
+        place = "" if log is None else f"; its output is in {log}"
+        raise EpisodeError(f"a process for the environment {config.use} ended while it started{place}") from error
+    except BaseException:
+        link.kill()
+        raise
+    return link
+
+
+async def _loaded(link: _Process) -> None:
+    await link.line(START_S)
+
+
+class _Episode:
+    """One attempt to play an episode in a process."""
+
+    def __init__(self, number: int, process: _Process, config: EnvironmentConfig) -> None:
+        self._number = number
+        self._process = process
+        self._config = config
+        self._inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._left_s = config.timeout_s
+
+    async def play(self, task: Task, seed: int, talk: Talk) -> Ending | None:
+        """Play the episode; return None if its process ended, and another episode may be to blame."""
+        process, number = self._process, self._number
+        process.inboxes[number] = self._inbox
+        fields = {name: value for name, value in asdict(task).items() if name != "where"}
+        process.send({"play": number, "task": fields, "seed": seed})
+        try:
+            while True:
+                message = await self._next(f"the environment of task {task.id}")
+                match message:
+                    case None:
+                        return None
+                    case {"ask": _}:
+                        await self._answer(message["messages"], talk)
+                    case {"score": _}:
+                        return _scored(message)
+                    case {"over": _}:
+                        return Ending(_NO_SCORE, is_over=True)
+                    case _:
+                        return _fault(message["reason"], message["traceback"])
+        except TimeoutError:
+            await self._cancel()
+            return _fault(f"no end within {self._config.timeout_s:g} s (environment.timeout_s)")
+        except BaseException:  # cancelled, or the policy could not be sampled
+            await asyncio.shield(self._cancel())
+            raise
+        finally:
+            process.inboxes.pop(number, None)
+
+    async def _next(self, what: str) -> dict[str, Any] | None:
+        """Return the next message of the environment; None if its process has ended.
+
+        Raises:
+            TimeoutError: The environment has used up its time.
+        """
+        if self._process.is_lost and self._inbox.empty():
+            return None
+        began_s = time.monotonic()
+        try:
+            with waiting(what, deadline_s=self._left_s):
+                async with asyncio.timeout(self._left_s):
+                    return await self._inbox.get()
+        finally:
+            self._left_s -= time.monotonic() - began_s
+
+    async def _answer(self, messages: Sequence[Message], talk: Talk) -> None:
+        try:
+            reply = await talk.say(messages)
+        except EpisodeOver as over:
+            self._process.send({"over": self._number, "reason": str(over)})
+        except ValueError as refusal:
+            self._process.send({"refused": self._number, "reason": str(refusal)})
+        else:
+            self._process.send({"reply": self._number, **asdict(reply)})
+
+    async def _cancel(self) -> None:
+        """Cancel the environment, and wait for its end; kill its process if it does not end in time."""
+        self._process.send({"cancel": self._number})
+        deadline_s = self._config.close_timeout_s
+        try:
+            with waiting("a cancelled episode to end (environment.close_timeout_s)", deadline_s=deadline_s):
+                async with asyncio.timeout(deadline_s):
+                    while not self._process.is_lost and (message := await self._inbox.get()) and "ask" in message:
+                        self._process.send({"over": self._number, "reason": "the episode was cancelled"})
+        except TimeoutError:
+            self._process.kill()
+
+
+def _fault(reason: str, traceback: str = "") -> Ending:
+    return Ending(Score(value=None, status=Status.ENVIRONMENT_ERROR, reason=reason), traceback=traceback)
+
+
+def _scored(message: dict[str, Any]) -> Ending:
+    if message["value"] is None:
+        return Ending(_NO_SCORE)
+    return Ending(Score(value=message["value"], reason=message["reason"]))

@@ -1,0 +1,49 @@
+"""Opens the sampler that plays the episodes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rft.config import EvaluateConfig, RunConfig
+from rft.config.environment import lowest_score
+from rft.data.continuation import Continuation
+from rft.episodes.conversation import Rules
+from rft.episodes.sampler import EpisodeSampler
+from rft.episodes.workers import EnvironmentWorkers
+from rft.run.inputs import Prepared
+from rft.sampling.fleet import Fleet
+
+LOG = "environment.log"
+"""File of the run folder with the output of the environment."""
+
+
+@contextmanager
+def opened_episodes(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, fleet: Fleet
+) -> Iterator[EpisodeSampler | None]:
+    """Yield the sampler of episodes, or None without an environment; end the environment's processes afterwards."""
+    if prepared.environment is None:
+        yield None
+        return
+    rules = Rules(
+        renderer=prepared.renderer,
+        continuation=Continuation(prepared.renderer, prepared.end_ids),
+        max_turns=config.environment.max_turns,
+        max_completion_tokens=config.sampler.max_completion_tokens,
+        context_tokens=prepared.context_tokens,
+    )
+    log = Path(config.output_dir) / LOG
+    workers = EnvironmentWorkers(config.environment, lowest=lowest_score(config.graders), log=log)
+    try:
+        yield EpisodeSampler(
+            fleet,
+            workers,
+            rules,
+            seed=config.seed,
+            max_open=config.environment.max_open,
+            filler=min(prepared.end_ids),
+        )
+    finally:
+        workers.close()

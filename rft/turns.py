@@ -1,0 +1,66 @@
+"""The turns of an episode: parts of one completion, each with its author. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Author(StrEnum):
+    """Author of the tokens of a turn."""
+
+    POLICY = "policy"
+    """The sampled policy; the learner trains on these tokens."""
+    ENVIRONMENT = "environment"
+    """The environment, a tool, or the chat template; the learner only reads these tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One part of a completion of several turns.
+
+    Example:
+        Turn(author=Author.POLICY, start=0, end=5, messages=({"role": "assistant", "content": "16"},))
+    """
+
+    author: Author
+    """Author of the tokens."""
+    start: int
+    """Position of the first token in `Rollout.completion_ids`."""
+    end: int
+    """Position after the last token."""
+    messages: tuple[Mapping[str, Any], ...] = ()
+    """The messages of these tokens in OpenAI's format; empty for tokens that only the chat template writes."""
+
+
+def trained_tokens(turns: Sequence[Turn], num_tokens: int) -> tuple[bool, ...]:
+    """Return `[C]` whether the policy sampled each token of a completion. Without turns, it sampled all.
+
+    Raises:
+        ValueError: The turns do not divide the completion.
+    """
+    if not turns:
+        return (True,) * num_tokens
+    ends = [0, *(turn.end for turn in turns)]
+    if [turn.start for turn in turns] != ends[:-1] or ends != sorted(ends) or ends[-1] != num_tokens:
+        spans = [(turn.start, turn.end) for turn in turns]
+        raise ValueError(f"the turns {spans} do not divide a completion of {num_tokens} tokens")
+    return tuple(turn.author is Author.POLICY for turn in turns for _ in range(turn.start, turn.end))
+
+
+def turn_to_json(turn: Turn) -> dict[str, Any]:
+    """Return a turn as JSON values."""
+    return {"author": turn.author, "start": turn.start, "end": turn.end, "messages": list(turn.messages)}
+
+
+def turn_from_json(values: Mapping[str, Any]) -> Turn:
+    """Return the turn of `turn_to_json`.
+
+    Raises:
+        KeyError: A value is missing.
+        ValueError: The author is unknown.
+    """
+    author, messages = Author(values["author"]), tuple(values["messages"])
+    return Turn(author=author, start=values["start"], end=values["end"], messages=messages)

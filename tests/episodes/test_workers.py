@@ -1,0 +1,241 @@
+"""Environments in real processes: what they return, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.config.environment import EnvironmentConfig
+from rft.episodes.contract import EpisodeOver, Reply, load_environment
+from rft.episodes.workers import Ending, EnvironmentWorkers
+from rft.types import Message, Split, Status, Task
+
+ENVIRONMENTS = """
+import asyncio, os, random, sys, time
+from pathlib import Path
+
+async def twice(task, policy, seed):
+    first = await policy("a")
+    second = await policy([{"role": "tool", "content": first.text}])
+    return [first.text, second.text, seed] == ["1 a", "2 " + first.text, 7]
+
+async def answer(task, policy, found):
+    return found
+
+async def no_score(task, policy):
+    await policy()
+
+async def wrong(task, policy):
+    return "much"
+
+async def raising(task, policy):
+    await policy()
+    raise KeyError("secret")
+
+async def ending(task, policy):
+    sys.exit(3)
+
+async def cancelling(task, policy):
+    raise asyncio.CancelledError
+
+async def doubled(task, policy):
+    await asyncio.gather(policy("a"), policy("b"))
+
+async def limited(task, policy):
+    while True:
+        await policy("more")
+
+async def catching(task, policy):
+    try:
+        while True:
+            await policy("more")
+    except Exception as over:
+        return 0.25 if type(over).__name__ == "EpisodeOver" else None
+
+async def speechless(task, policy):
+    await policy("refused")
+
+async def slow(task, policy, folder):
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        Path(folder, task.id).write_text("closed")
+
+async def stubborn(task, policy, folder):
+    if task.id == "bad":
+        try:
+            await asyncio.Event().wait()
+        finally:
+            while True:
+                time.sleep(1)
+    Path(folder, task.id + str(os.getpid())).write_text("")
+    while not Path(folder, "go").exists():
+        await asyncio.sleep(0.01)
+    return 1.0
+
+async def crashing(task, policy, folder):
+    if task.id == "bad":
+        os._exit(9)
+    while not Path(folder, "go").exists():
+        await asyncio.sleep(0.01)
+    return 1.0
+
+async def printing(task, policy):
+    print("seen", task.item["number"])
+    return 1
+
+def plain(task, policy):
+    return 1.0
+
+async def alone(task):
+    return 1.0
+"""
+
+
+class Talk:
+    """A policy that repeats what it hears, with the number of its turn, three times at most."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def say(self, messages: Sequence[Message]) -> Reply:
+        self.turns += 1
+        if self.turns > 3:
+            raise EpisodeOver("environment.max_turns=3")
+        if messages and messages[-1]["content"] == "refused":
+            raise ValueError("there is nothing to answer")
+        return Reply(text=f"{self.turns} {messages[-1]['content'] if messages else ''}", stop="stop")
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., list[Ending]]:
+    """`play("twice", "t", "u", timeout_s=5)`: the ends of episodes of these tasks, played at the same time."""
+    file = tmp_path / "envs.py"
+    file.write_text(ENVIRONMENTS)
+
+    def run(
+        name: str, *tasks: str, during: Callable[[], Coroutine[Any, Any, None]] | None = None, **settings: Any
+    ) -> list[Ending]:
+        config = EnvironmentConfig(use=f"{file}:{name}", num_workers=1, **settings)
+
+        async def main() -> list[Ending]:
+            workers = EnvironmentWorkers(config, lowest=-1.0, log=tmp_path / "environment.log")
+            try:
+                plays = [
+                    workers.play(Task(id=each, messages=(), item={"number": 5}, split=Split.TRAIN), 7, Talk)
+                    for each in tasks or ("t",)
+                ]
+                meanwhile = asyncio.create_task(during()) if during else None
+                ended = await asyncio.gather(*plays)
+                if meanwhile:
+                    await meanwhile
+                assert workers.num_open == 0
+                return [ending for ending, _ in ended]
+            finally:
+                workers.close()
+
+        return asyncio.run(main())
+
+    return run
+
+
+def test_an_episode(play: Any) -> None:
+    assert [ending.score.value for ending in play("twice", "t", "u", "v")] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("found", "value"), [(True, 1.0), (0, 0.0), (-0.5, -0.5)])
+def test_scores(play: Any, found: Any, value: float) -> None:
+    [ending] = play("answer", options={"found": found})
+    assert (ending.score.value, ending.score.status) == (value, Status.OK)
+
+
+def test_no_score(play: Any) -> None:
+    [ending] = play("no_score")
+    assert (ending.score.value, ending.score.status) == (None, Status.SKIPPED)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("wrong", r"returned the str 'much'; a grader returns a finite number"),
+        ("raising", r"KeyError: 'secret' \(.*envs\.py:\d+\)$"),
+        ("ending", r"called sys\.exit\(3\)"),
+        ("cancelling", "CancelledError"),
+        ("doubled", "RuntimeError: the policy is still speaking"),
+        ("speechless", "ValueError: there is nothing to answer"),
+    ],
+)
+def test_a_fault_has_no_value(play: Any, name: str, reason: str) -> None:
+    [ending] = play(name)
+    assert (ending.score.value, ending.score.status) == (None, Status.ENVIRONMENT_ERROR)
+    import re
+
+    assert re.search(reason, ending.score.reason), ending.score.reason
+
+
+def test_a_limit_that_is_not_caught_gets_the_lowest_score(play: Any) -> None:
+    [ending] = play("limited")
+    assert (ending.score.value, ending.score.status, ending.is_over) == (-1.0, Status.NO_ANSWER, True)
+
+
+def test_a_limit_that_is_caught(play: Any) -> None:
+    [ending] = play("catching")
+    assert (ending.score.value, ending.score.status) == (0.25, Status.OK)
+
+
+def test_an_episode_out_of_time_closes(play: Any, tmp_path: Path) -> None:
+    endings = play("slow", "a", "b", timeout_s=0.5, options={"folder": str(tmp_path)})
+    assert [ending.score.status for ending in endings] == [Status.ENVIRONMENT_ERROR] * 2
+    assert "no end within 0.5 s (environment.timeout_s)" in endings[0].score.reason
+    assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("stubborn", {"timeout_s": 1, "close_timeout_s": 0.5}), ("crashing", {})]
+)
+def test_the_neighbours_of_a_bad_episode_begin_anew(
+    play: Any, tmp_path: Path, name: str, settings: dict[str, Any]
+) -> None:
+    """One that hangs is killed, one that ends its process is told; the other episodes are played again."""
+    options = {"folder": str(tmp_path)}
+    tasks = ["bad"] if name == "stubborn" else ["bad", "good"]
+
+    async def go() -> None:
+        (tmp_path / "go").write_text("")
+
+    endings = play(name, *tasks, during=go, options=options, **settings)
+    assert endings[0].score.status is Status.ENVIRONMENT_ERROR
+    assert [ending.score.value for ending in endings[1:]] == [1.0] * (len(tasks) - 1)
+
+
+def test_output_is_kept(play: Any, tmp_path: Path) -> None:
+    assert play("printing")[0].score.value == 1.0
+    log = tmp_path / "environment.log"
+    with suppress(FileNotFoundError):
+        assert log.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("plain", {}, "is no coroutine function; begin it with 'async def'"),
+        ("alone", {}, "takes no 'policy'"),
+        ("answer", {}, "needs found; set it in environment.options"),
+        ("answer", {"found": 1, "size": 2}, "takes no size"),
+        ("twice", {"seed": 2}, "rft passes seed itself"),
+        ("gone", {}, "has no 'gone'"),
+    ],
+)
+def test_what_is_no_environment(tmp_path: Path, name: str, options: dict[str, Any], reason: str) -> None:
+    file = tmp_path / "envs.py"
+    file.write_text(ENVIRONMENTS)
+    with pytest.raises(ValueError, match=reason):
+        load_environment(f"{file}:{name}", options)
+    with pytest.raises(ValueError, match="names no environment"):
+        load_environment(name, options)
