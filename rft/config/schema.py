@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from rft.config.clusters import Cluster, LocalClusterConfig
 from rft.config.environment import EnvironmentConfig, with_environment_score
+from rft.config.evaluation import EvaluationConfig
 from rft.config.families import CurriculumConfig, FamilyConfig
 from rft.config.fields import (
     FileOrUrl,
@@ -22,7 +23,6 @@ from rft.config.fields import (
     PositiveSeconds,
     Section,
     Share,
-    Temperature,
     Whole,
 )
 from rft.config.learners import Learner
@@ -148,31 +148,6 @@ class GradingConfig(Section):
     """Number of recent completions over which `max_fault_share` is computed."""
     audit_folder: str | None = ".rft/audits"
     """Folder in which `rft audit` stores verdicts for `rft train`; null stores and checks none."""
-
-
-class EvaluationConfig(Section):
-    """Measurements on held-out tasks."""
-
-    every_steps: Positive | None = 10
-    """Steps between two measurements of the validation tasks; null never measures them."""
-    completions_per_task: Positive = 1
-    """Completions sampled for each held-out task."""
-    temperature: Temperature = 1.0
-    """Sampling temperature in evaluation; 0 takes the most likely token."""
-    metric: str = "reward"
-    """Reported value: `reward`, or the name of a grader."""
-    max_validation_tasks: Positive | None = None
-    """Number of validation tasks measured during the run, from the first; null measures all."""
-    patience: Positive | None = None
-    """Number of measurements of the validation tasks without a better one after which the run ends. The result is then
-    the policy that was measured best, not the last one. null trains to the last step."""
-    best_metric: Literal["score", "loss"] = "score"
-    """Selects the best measurement for `patience`: by `metric`, or by the loss on the answers of the validation tasks,
-    which `learner=sft` measures."""
-    guard: dict[str, Annotated[Number, Field(ge=0)]] = {}
-    """Largest drop of the mean score of a family of `data.mixture` since before the run: `{gcd: 0.05}`."""
-    guard_action: Literal["warn", "stop"] = "warn"
-    """Reaction to a larger drop: warn, or end the run if the interval of the drop excludes 0."""
 
 
 class LoggingConfig(Section):

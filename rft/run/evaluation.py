@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rft.batches import Panel, Sampler
-from rft.config.schema import EvaluationConfig
+from rft.config.evaluation import EvaluationConfig
 from rft.errors import GradeError
 from rft.metrics.held_out import graders_of, metric_bounds, metric_values
 from rft.metrics.intervals import Estimate, estimate

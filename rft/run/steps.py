@@ -12,8 +12,8 @@ from typing import cast
 
 from rft.batches import Batch, Batcher
 from rft.config import RunConfig
+from rft.config.evaluation import EvaluationConfig
 from rft.config.mixture import graders_by_family
-from rft.config.schema import EvaluationConfig
 from rft.data.training_rows import TrainingRows
 from rft.errors import SamplersLost
 from rft.events import CheckpointSaved, Emit, Measured, Notice, Phase, PhaseStarted, StepFinished, StepTrained, Warned

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from rft.config.schema import EvaluationConfig
+from rft.config.evaluation import EvaluationConfig
 from rft.learning.checkpoints import complete_checkpoints
 from rft.learning.publication_record import publication_from_json, publication_to_json
 from rft.run_folder.recorder import read_metrics

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rft.config.schema import EvaluationConfig
+from rft.config.evaluation import EvaluationConfig
 from rft.errors import GradeError
 from rft.metrics.families import family_results, family_rows
 from rft.metrics.held_out import caveats, metric_bounds, metric_values

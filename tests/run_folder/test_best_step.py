@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rft.config.schema import EvaluationConfig
+from rft.config.evaluation import EvaluationConfig
 from rft.run_folder.best_step import BestStep
 from rft.types import Adapter, FullWeights, Policy, Publication
 
