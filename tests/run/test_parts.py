@@ -21,7 +21,13 @@ from rft.run.parts import SharedRay, open_parts
 
 RUN = load_training(["experiment=quickstart"], "/nowhere")
 PREPARED: Any = SimpleNamespace(
-    model="model", base=SimpleNamespace(fingerprint="base"), graders=(), rows=None, rank_below=0, teacher=None
+    model="model",
+    base=SimpleNamespace(fingerprint="base"),
+    graders=(),
+    rows=None,
+    rank_below=0,
+    teacher=None,
+    environment=None,
 )
 
 FAKE_SPEC = SimpleNamespace(place=SimpleNamespace(on_gpu=False), canaries=())
