@@ -63,6 +63,7 @@ COMMANDS = (
         summary="try a base model or an adapter on a prompt",
         has_options=True,
     ),
+    Command(name="play", summary="play one episode of an environment, shown turn by turn"),
     Command(name="checkpoints", summary="list and verify the checkpoints of a run", has_options=True),
     Command(name="merge", summary="merge an adapter into its base model as a plain model folder"),
     Command(name="grade", summary="grade recorded completions, such as those of a run, with other graders"),

@@ -35,7 +35,8 @@ RECEIVERS: Mapping[str, str] = {"sweep": "trials", "pipeline": "stages"}
 
 def config_name_of(command: str) -> str | None:
     """Return the primary file of a command such as `serve-grader`; None for a command without a configuration."""
-    name = "train" if command in ("check", "continue") else command.replace("-", "_")
+    others = {"check": "train", "continue": "train", "play": "evaluate"}
+    name = others.get(command, command.replace("-", "_"))
     return name if name in SCHEMAS else None
 
 

@@ -51,6 +51,7 @@ rft evaluate: measure a base model or an adapter on a task file.
 
   rft evaluate model.path=embedded:tiny data.test=embedded:chain_sum/test graders.correct.use=reasoning_gym
   rft evaluate adapter=runs/quickstart/<time> data.test=tasks.jsonl graders.correct.use=exact
+  rft play environment.use=my_env.py:guess data.test=games.jsonl adapter=...   one episode, shown turn by turn
 """,
     "merge": """\
 rft merge: merge an adapter into its base model, write a plain model folder, and prove that the two match.

@@ -29,6 +29,8 @@ from rft.waiting import wait_for, waiting
 
 START_S = 300.0
 """Deadline of the start of a process, which imports the environment."""
+END_S = 30.0
+"""Deadline of the end of a killed process."""
 MAX_DEFAULT_WORKERS = 4
 
 
@@ -123,7 +125,7 @@ class EnvironmentWorkers:
         try:
             ending = await self._play_in(process, task, seed, talk)
         finally:
-            process.kill()
+            await process.end()
         return ending or _fault("it ended its process")
 
     async def _play_in(self, process: _Process, task: Task, seed: int, talk: Talk) -> Ending | None:
@@ -144,11 +146,9 @@ class EnvironmentWorkers:
         present = [process for process in self._places if process is not None and not process.is_lost]
         return min(present, key=lambda process: len(process.inboxes))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End all processes."""
-        for process in self._places:
-            if process is not None:
-                process.kill()
+        await asyncio.gather(*(process.end() for process in self._places if process is not None))
 
 
 class _Process(Worker):
@@ -179,8 +179,15 @@ class _Process(Worker):
         if not self.is_lost:
             self.write(json.dumps(message).encode() + b"\n")
 
+    async def end(self) -> None:
+        """Kill the process, and wait for its end."""
+        self.kill()
+        if self.process is not None:
+            what = "a killed process of an environment to end"
+            await wait_for(self.process.wait(), what=what, deadline_s=END_S)
+
     def kill(self) -> None:
-        """End the process."""
+        """Kill the process."""
         if self.process is not None and self.process.returncode is None:
             with suppress(ProcessLookupError):
                 self.process.kill()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rft.config import EvaluateConfig, RunConfig
@@ -19,10 +19,10 @@ LOG = "environment.log"
 """File of the run folder with the output of the environment."""
 
 
-@contextmanager
-def opened_episodes(
+@asynccontextmanager
+async def opened_episodes(
     config: RunConfig | EvaluateConfig, prepared: Prepared, fleet: Fleet
-) -> Iterator[EpisodeSampler | None]:
+) -> AsyncIterator[EpisodeSampler | None]:
     """Yield the sampler of episodes, or None without an environment; end the environment's processes afterwards."""
     if prepared.environment is None:
         yield None
@@ -46,4 +46,4 @@ def opened_episodes(
             filler=min(prepared.end_ids),
         )
     finally:
-        workers.close()
+        await workers.close()

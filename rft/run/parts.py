@@ -155,7 +155,7 @@ async def _open(
         sleeps = forecast is not None and forecast.sizes.samplers_sleep
         engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit, sleeps=sleeps)
         fleet = build.fleet(engines, config, prepared, emit)
-        episodes = stack.enter_context(opened_episodes(config, prepared, fleet))
+        episodes = await stack.enter_async_context(opened_episodes(config, prepared, fleet))
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
         teacher = await stack.enter_async_context(opened_teacher(config, prepared, place, emit))

@@ -138,7 +138,7 @@ def play(tmp_path: Path) -> Callable[..., list[Ending]]:
                 assert workers.num_open == 0
                 return [ending for ending, _ in ended]
             finally:
-                workers.close()
+                await workers.close()
 
         return asyncio.run(main())
 

@@ -1,0 +1,53 @@
+"""`rft play` with a real engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rft.api.play import play
+from rft.commands.play import play as play_command
+from rft.config.commands import load_evaluation
+from rft.errors import ConfigError
+from rft.types import StopReason
+
+pytestmark = pytest.mark.e2e
+
+ENVIRONMENT = """
+async def add(task, policy):
+    first = await policy("1 + 1")
+    await policy([{"role": "user", "content": f"<|end|> {first.stop}"}])
+    return 0.5
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (tmp_path / "my_env.py").write_text(ENVIRONMENT)
+    (tmp_path / "games.jsonl").write_text('{"secret": 3}\n')
+    monkeypatch.chdir(tmp_path)
+    given = ["environment.use=my_env.py:add", "data.test=games.jsonl", "model.path=embedded:tiny"]
+    return [*given, "sampler=transformers", "sampler.max_completion_tokens=48"]
+
+
+def test_an_episode_is_shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert play_command(words) == 0
+    authors = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert authors == ["user", "policy", "user", "policy", "score"]
+
+
+def test_an_episode_is_returned_and_can_be_repeated(words: list[str]) -> None:
+    said: list[tuple[str, str]] = []
+    episode = play(load_evaluation(words), lambda author, text: said.append((author, text)))
+    assert said[-1] == ("score", "0.5")
+    assert (episode.stop, episode.environment.value) == (StopReason.STOP, 0.5)  # type: ignore[union-attr]
+    assert len([author for author, _ in said if author == "policy"]) == 2
+    again = play(load_evaluation(words), lambda author, text: None)
+    assert again.completion_ids == episode.completion_ids
+
+
+def test_what_cannot_be_played(words: list[str]) -> None:
+    config = load_evaluation(["model.path=embedded:tiny", "data.test=games.jsonl", "graders.a.use=exact"])
+    with pytest.raises(ConfigError, match=r"environment\.use is missing"):
+        play(config, lambda author, text: None)
