@@ -184,7 +184,16 @@ def test_penalties_never_pay(completion):
 def test_every_grader_is_put_to_the_test():
     tested = {entry["use"] for entry, *_ in SUBJECTS.values()} | {"repetition", "length", "format"}
     # These have their own cheats, in their own tests.
-    assert BUILT_IN.keys() - tested <= {"code_tests", "ifeval", "sql", "judge", "embedding", "endpoint", "reward_model"}
+    assert BUILT_IN.keys() - tested <= {
+        "code_tests",
+        "ifeval",
+        "sql",
+        "judge",
+        "embedding",
+        "endpoint",
+        "environment",
+        "reward_model",
+    }
 
 
 def test_gold_that_is_no_gold_is_no_reward():
