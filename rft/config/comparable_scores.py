@@ -17,7 +17,7 @@ def comparison_problems(runs: Sequence[RunConfig]) -> list[str]:
     Args:
         runs: Checked configurations.
     """
-    return [*_different_tasks(runs), *_different_scores(runs)]
+    return [*_different_tasks(runs), *_different_environments(runs), *_different_scores(runs)]
 
 
 def _different_tasks(runs: Sequence[RunConfig]) -> list[str]:
@@ -39,6 +39,20 @@ def _held_out_files(run: RunConfig) -> Mapping[str, str]:
         if files := sources(run.data, split):
             return files
     return sources(run.data, "train") if run.data.validation_share else {}
+
+
+def _different_environments(runs: Sequence[RunConfig]) -> list[str]:
+    """Return the problem of trials whose episodes are not the same game."""
+    games = [run.environment.model_dump(include={"use", "options", "max_turns"}) for run in runs]
+    keys = (
+        [f"environment.{key}" for key in games[0] if any(game[key] != games[0][key] for game in games)] if games else []
+    )
+    if not keys:
+        return []
+    return [
+        f"{', '.join(keys)}: differs between trials, so each measures other episodes, and their held-out scores cannot "
+        "be compared; set one value"
+    ]
 
 
 def _different_scores(runs: Sequence[RunConfig]) -> list[str]:

@@ -86,3 +86,9 @@ def test_a_search_is_refused_likewise(tmp_path: Path) -> None:
     search = read_search([QUICK, *TWO, "graders.extra.use=choice(exact,numeric)"])
     with pytest.raises(ConfigError, match=r"graders\.extra\.use: differs.*share: correct"):
         check_trials(search.corners(), tmp_path)
+
+
+def test_scores_of_different_environments_are_refused() -> None:
+    (problem,) = problems("environment.use=my_env.py:guess", "environment.max_turns=3,5")
+    assert problem.startswith("environment.max_turns: differs between trials, so each measures other episodes")
+    assert problems("environment.use=my_env.py:guess", "environment.timeout_s=30,60") == ()
