@@ -89,12 +89,12 @@ def _make(kind: type, arguments: bytes) -> Any:
 
 @asynccontextmanager
 async def workplace_here(
-    config: Any, *, model: Path, teacher: Sequence[Any] | None = None, part: Any = "all", parallel: int = 1, **_: Any
+    config: Any, *, model: Path, teachers: Sequence[Any] = (), part: Any = "all", parallel: int = 1, **_: Any
 ) -> AsyncIterator[Workplace]:
     """Yield the places of a run in this process, with one thread for each engine and learner."""
     numbers = _num_processes(config, part)
     shares = _shared(config, [this_machine(sum(numbers))], parallel=parallel, part=part)
-    samplers, ranks, models, teachers = ((NO_OPTIONS,) * number for number in numbers)
+    samplers, ranks, models, scorers = ((NO_OPTIONS,) * number for number in numbers)
     yield Workplace(
         shares=replace(shares, sampler_threads=1, learner_threads=1),
         model=model,
@@ -103,8 +103,8 @@ async def workplace_here(
         mirrors=(None,) * len(ranks),
         device=device_here(0),
         grader_options=models,
-        teacher_model=teacher[0] if teacher else None,
-        teacher_options=teachers,
+        teacher_models=tuple(teacher.folder for teacher in teachers),
+        teacher_options=scorers,
     )
 
 

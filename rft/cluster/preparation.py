@@ -17,6 +17,7 @@ from ray.util import placement_group_table
 from rft.cluster.file_transfer import ask, send
 from rft.cluster.free_memory import together
 from rft.cluster.mirrored_learner import Mirror
+from rft.cluster.model_source import ModelSource
 from rft.cluster.node_agent import NodeKeeper
 from rft.cluster.nodes import Node
 from rft.cluster.placement import ANSWER_S, POLL_S, Placement, nodes_now
@@ -35,7 +36,7 @@ async def prepare_nodes(
     *,
     model: Path,
     fingerprint: str,
-    teacher: tuple[Path, str] | None = None,
+    teachers: Sequence[ModelSource] = (),
 ) -> tuple[Path, tuple[Mirror | None, ...], Device]:
     """Check every node, send the models to nodes that lack them, and detect file systems shared with the driver.
 
@@ -44,8 +45,7 @@ async def prepare_nodes(
         config: A checked configuration.
         model: Folder of the base model on this machine.
         fingerprint: Of the base model.
-        teacher: Folder and fingerprint of the teacher's model, which lies beside the base model on the nodes of the
-            teacher, under its own fingerprint; None without a teacher.
+        teachers: The models of the teachers. They lie beside the base model on the nodes of all teachers.
 
     Returns:
         The folder of the base model, the same on every node, and for each rank of the learner a mirror, or None where
@@ -66,9 +66,10 @@ async def prepare_nodes(
     }
     deadline_s = cluster.transfer_timeout_s
     await _provide_model(list(keepers.values()), config.model.path, model, fingerprint, deadline_s)
-    if teacher is not None and isinstance(config, RunConfig) and teacher[1] != fingerprint:
-        of_teacher = [keepers[id] for id in {node.id for node in placement.nodes_of("teacher")}]
-        await _provide_model(of_teacher, config.teacher.path, *teacher, deadline_s)
+    of_teachers = [keepers[id] for id in {node.id for node in placement.nodes_of("teacher")}]
+    for teacher in teachers:
+        if teacher.fingerprint != fingerprint:
+            await _provide_model(of_teachers, teacher.path, teacher.folder, teacher.fingerprint, deadline_s)
     devices = await ask(
         [keeper.device.remote(placement.num_gpus_of(nodes[id])) for id, keeper in keepers.items()],
         what=f"{len(keepers)} node(s) to report their free memory",
@@ -91,6 +92,7 @@ async def prepare_replacement(
     model: Path,
     fingerprint: str,
     role: str = "sampler",
+    first: int = 0,
 ) -> str:
     """Prepare the node of a sampler's replacement. If the sampler's node is gone, wait until Ray finds another one.
 
@@ -101,7 +103,8 @@ async def prepare_replacement(
         path: Path of its model in the configuration.
         model: Folder of its model on this machine.
         fingerprint: Of its model.
-        role: `sampler`, or `teacher` for one of the teacher's actors.
+        role: `sampler`, or `teacher` for one of a teacher's actors.
+        first: Number of earlier actors of this role, those of other teachers.
 
     Returns:
         The name of the node.
@@ -112,7 +115,7 @@ async def prepare_replacement(
         WaitTimeout: No node had room in time, or it did not answer.
     """
     cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
-    index = placement.of(role)[number]
+    index = placement.of(role)[first + number]
     keeper = await _placed_keeper(placement, index, _folder(cluster), config.sampler.replacement_timeout_s)
     group, bundle = placement.bundle(index)
     table = await blocking(lambda: placement_group_table(group), what="the placement", deadline_s=ANSWER_S)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rft.cluster.free_memory import device_here
+from rft.cluster.model_source import ModelSource
 from rft.cluster.nodes import Node, this_machine
 from rft.cluster.placement import Placement, nodes_now, reserved
 from rft.cluster.seating import Seat, idle_gpus_warning
@@ -53,10 +54,10 @@ class Workplace:
     """The free memory before the processes start: of this machine, or of the nodes of a cluster."""
     grader_options: tuple[dict[str, Any], ...] = ()
     """Options of the Ray actor of each grader's model."""
-    teacher_model: Path | None = None
-    """Folder of the teacher's model, the same on every node; None without a teacher."""
+    teacher_models: tuple[Path, ...] = ()
+    """Folder of each teacher's model, the same on every node."""
     teacher_options: tuple[dict[str, Any], ...] = ()
-    """Options of the Ray actor of each of the teacher's engines."""
+    """Options of the Ray actor of each of the teachers' engines, teacher by teacher."""
     teacher_nodes: tuple[str, ...] = ()
     """Name of each such actor's node; empty if all processes run on this machine."""
     sampler_nodes: tuple[str, ...] = ()
@@ -65,8 +66,8 @@ class Workplace:
     """Name of the node of a learner of one process; empty if it runs on this machine. Ranks name their hosts."""
     prepare_replacement: Callable[[int], Awaitable[str]] | None = None
     """Prepares the node of a sampler's replacement and returns the node's name; None if all run on this machine."""
-    prepare_teacher: Callable[[int], Awaitable[str]] | None = None
-    """Does the same for a replacement of one of the teacher's actors."""
+    prepare_teachers: tuple[Callable[[int], Awaitable[str]], ...] = ()
+    """Does the same for a replacement of one of a teacher's actors; empty if all run on this machine."""
     num_late_samplers: int = 0
     """Number of samplers, the last ones, that have no place yet."""
     until_placed: Callable[[int], Awaitable[None]] | None = None
@@ -79,7 +80,7 @@ async def workplace(
     *,
     model: Path,
     fingerprint: str,
-    teacher: tuple[Path, str] | None = None,
+    teachers: Sequence[ModelSource] = (),
     tell: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
     address: str | None = None,
@@ -92,7 +93,7 @@ async def workplace(
         config: A checked configuration.
         model: Folder of the base model on this machine.
         fingerprint: Fingerprint of the base model.
-        teacher: Folder and fingerprint of the teacher's model; None without a teacher.
+        teachers: The model of each teacher.
         tell: Receives the plan if the cluster has other machines.
         warn: Receives a warning if the run leaves GPUs unused.
         address: Address of an open `ray_session`; None opens one.
@@ -123,9 +124,9 @@ async def workplace(
             if part == "all":
                 shares = _with_threads(shares, placement, parallel=parallel, take_turns=_take_turns(config))
             place = _placed(placement, config, model, shares, is_local=is_local)
-            place = replace(place, teacher_model=teacher[0] if teacher else None)
+            place = replace(place, teacher_models=tuple(teacher.folder for teacher in teachers))
             if not is_local:
-                place = await _prepared(place, placement, config, fingerprint, teacher)
+                place = await _prepared(place, placement, config, fingerprint, teachers)
             try:
                 yield place
             finally:
@@ -212,7 +213,7 @@ async def _prepared(
     placement: Placement,
     config: RunConfig | EvaluateConfig,
     fingerprint: str,
-    teacher: tuple[Path, str] | None,
+    teachers: Sequence[ModelSource],
 ) -> Workplace:
     """Return the workplace with the models on the nodes that need them, and mirrors of the ranks' folders."""
     # These import Ray, which the core does not install.
@@ -220,7 +221,7 @@ async def _prepared(
 
     again = partial(prepare_replacement, placement=placement, config=config)
     model, mirrors, device = await prepare_nodes(
-        placement, config, model=place.model, fingerprint=fingerprint, teacher=teacher
+        placement, config, model=place.model, fingerprint=fingerprint, teachers=teachers
     )
     prepared = replace(
         place,
@@ -229,14 +230,22 @@ async def _prepared(
         device=device,
         prepare_replacement=partial(again, path=config.model.path, model=place.model, fingerprint=fingerprint),
     )
-    if teacher is None or not isinstance(config, RunConfig):
+    if not isinstance(config, RunConfig):
         return prepared
-    folder, of_teacher = teacher
-    path = config.teacher.path or config.model.path
     return replace(
         prepared,
-        teacher_model=model.with_name(of_teacher),  # beside the base model
-        prepare_teacher=partial(again, path=path, model=folder, fingerprint=of_teacher, role="teacher"),
+        teacher_models=tuple(model.with_name(teacher.fingerprint) for teacher in teachers),  # beside the base model
+        prepare_teachers=tuple(
+            partial(
+                again,
+                path=teacher.path,
+                model=teacher.folder,
+                fingerprint=teacher.fingerprint,
+                role="teacher",
+                first=number * config.teacher.num_actors,
+            )
+            for number, teacher in enumerate(teachers)
+        ),
     )
 
 
@@ -248,7 +257,7 @@ def ray_ahead_for(config: RunConfig | EvaluateConfig) -> Iterator[None]:
 
 
 def _num_processes(config: RunConfig | EvaluateConfig, part: Part = "all") -> tuple[int, int, int, int]:
-    """Return the number of samplers, of the learner's ranks, of the graders' models, and of the teacher's actors."""
+    """Return the number of samplers, of the learner's ranks, of the graders' models, and of the teachers' actors."""
     num_samplers = 0 if part == "learner" else config.sampler.num_actors
     if part == "samplers":
         return num_samplers, 0, 0, 0

@@ -97,7 +97,7 @@ def place_problems(config: BaseModel) -> list[str]:
                 problems += error.problems
         models = {"model.path": config.model.path}
         if isinstance(config, RunConfig):
-            models["teacher.path"] = config.teacher.path
+            models |= {f"{key}.path": teacher.path for key, teacher in config.teacher.by_key.items()}
         for key, path in models.items():
             if not path:
                 continue
@@ -106,9 +106,9 @@ def place_problems(config: BaseModel) -> list[str]:
             except UsageError as error:
                 problems += error.problems
     adapters: dict[str, str | None] = {}
-    if isinstance(config, RunConfig):
+    if isinstance(config, RunConfig) and config.resume is None:  # a resumed run has copies of them
         adapters["start"] = None if starts_from_whole_model(config) else config.start
-        adapters["teacher.adapter"] = config.teacher.adapter
+        adapters |= {f"{key}.adapter": teacher.adapter for key, teacher in config.teacher.by_key.items()}
     for key, adapter in adapters.items():
         if adapter is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rft.config.mixture import trained_families
 from rft.config.samplers.base import SamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.config.schema import RunConfig
@@ -25,12 +26,13 @@ def teacher_sampler(run: RunConfig, *, on_gpu: bool) -> SamplerConfig:
 
 
 def teacher_gpus(run: RunConfig) -> list[float | None]:
-    """Return the configured GPUs of each of the teacher's actors; none without a teacher."""
+    """Return the configured GPUs of each of the teachers' actors; none without a teacher."""
     if not run.learner.has_teacher:
         return []
     # An engine that spans several GPUs cannot share one.
     spanned = float(run.sampler.gpus_spanned) if run.sampler.gpus_spanned > 1 else None
-    return [spanned if run.teacher.num_gpus is None else run.teacher.num_gpus] * run.teacher.num_actors
+    actors = run.teacher.num_actors * len(run.teacher.distinct)
+    return [spanned if run.teacher.num_gpus is None else run.teacher.num_gpus] * actors
 
 
 def teacher_problems(run: RunConfig) -> list[str]:
@@ -38,13 +40,16 @@ def teacher_problems(run: RunConfig) -> list[str]:
     kind, teacher = run.learner.kind, run.teacher
     if not run.learner.has_teacher:
         given = {"teacher.path": teacher.path, "teacher.adapter": teacher.adapter}
+        given |= {"teacher.by_family": ", ".join(teacher.by_family) or None}
         return [
             f"{key}={value}: learner={kind} has no teacher; use learner=distill, or leave it out"
             for key, value in given.items()
             if value is not None
         ]
     problems = []
-    if not teacher.is_given:
+    if teacher.by_family:
+        problems += _family_problems(run)
+    elif not teacher.is_given:
         problems.append(
             f"teacher.path is missing: learner={kind} learns from a model with the same tokenizer, such as a larger "
             "one of the same family; or give an adapter of the same model in teacher.adapter"
@@ -54,6 +59,31 @@ def teacher_problems(run: RunConfig) -> list[str]:
             f"graders.{SCORE_NAME}: learner={kind} records the teacher's score under this name; rename the grader"
         )
     return problems + _sampling_problems(run)
+
+
+def _family_problems(run: RunConfig) -> list[str]:
+    """Return the problems of teachers by family: each trained family needs one, and no other has one."""
+    teacher, trained = run.teacher, trained_families(run.data)
+    problems = [
+        f"teacher.{name}={value}: teacher.by_family gives each family its teacher; leave one of the two out"
+        for name, value in (("path", teacher.path), ("adapter", teacher.adapter))
+        if value is not None
+    ]
+    if not run.data.mixture:
+        return [*problems, "teacher.by_family: the run has one family of tasks; give data.mixture, or teacher.path"]
+    for name, of_family in teacher.by_family.items():
+        key = f"teacher.by_family.{name}"
+        if name not in trained:
+            known = ", ".join(trained) or "none"
+            problems.append(f"{key}: data.mixture trains no family of this name; it trains {known}")
+        elif not of_family.is_given:
+            problems.append(f"{key}: names no teacher; give path or adapter")
+    return problems + [
+        f"teacher.by_family.{name} is missing: each trained family of data.mixture needs a teacher; give path or "
+        "adapter"
+        for name in trained
+        if name not in teacher.by_family
+    ]
 
 
 def _sampling_problems(run: RunConfig) -> list[str]:

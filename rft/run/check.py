@@ -191,10 +191,9 @@ def _family_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict
 
 
 def _teacher_rows(run: RunConfig, prepared: Prepared) -> dict[str, str]:
-    """Describe the teacher, and its engines."""
-    if prepared.teacher is None:
-        return {}
-    return {"teacher": f"{prepared.teacher}, on {run.teacher.num_actors} x {run.sampler.kind}"}
+    """Describe the teachers, and their engines."""
+    actors = f"{run.teacher.num_actors} x {run.sampler.kind}"
+    return {teacher.role: f"{teacher}, on {actors}" for teacher in prepared.teachers}
 
 
 def _trained_rows(run: RunConfig, prepared: Prepared) -> dict[str, str]:

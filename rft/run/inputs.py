@@ -32,7 +32,7 @@ from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
 from rft.run.row_inputs import row_renderer
 from rft.run.sinks import SinkClass, load_sink
 from rft.run.task_sets import load_tasks
-from rft.run.teacher import Teacher, read_teacher, require_room
+from rft.run.teacher import Teacher, read_teachers, require_room
 from rft.run_folder.recorder import refuse_output
 from rft.sampling.stops import model_stops
 from rft.storage import Place, check_place
@@ -62,8 +62,8 @@ class Prepared:
     """The base model's, with the chat template of the run."""
     parent: Parent | None = None
     """The policy that the run starts from; None for the base model."""
-    teacher: Teacher | None = None
-    """The teacher of a run that distils; None for other runs."""
+    teachers: tuple[Teacher, ...] = ()
+    """The teachers of a run that distils; empty for other runs."""
     renderer: Renderer
     """From a task to the token ids of its prompt."""
     tasks: TaskSets
@@ -112,8 +112,8 @@ class Inputs:
     """The base model's, with the chat template of the run."""
     parent: Parent | None
     """The policy that the run starts from; None for the base model."""
-    teacher: Teacher | None
-    """The teacher of a run that distils; None for other runs."""
+    teachers: tuple[Teacher, ...]
+    """The teachers of a run that distils; empty for other runs."""
     tasks: TaskSets
     """All tasks, including those whose prompts are too long."""
     shots: Shots | None
@@ -165,7 +165,7 @@ def read_inputs(
     if model is not None:
         problems += _model_problems(config, model, adapter)
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
-    teacher = collect(problems, lambda: read_teacher(config, tokenizer, partial(_fingerprint, reuse=reuse)))
+    teachers = collect(problems, lambda: read_teachers(config, tokenizer, partial(_fingerprint, reuse=reuse)))
     tasks, shots = load_tasks(config, needs_training_tasks, reuse, problems)
     graders, usable = _load_graders(config.graders, problems)
     _try_on_first_tasks(try_graders, usable, tasks, config, problems)
@@ -179,7 +179,7 @@ def read_inputs(
         context_tokens=context,
         tokenizer=tokenizer,
         parent=parent,
-        teacher=teacher,
+        teachers=teachers or (),
         tasks=tasks,
         shots=shots,
         graders=tuple(grader for grader in graders if grader is not None),
@@ -267,13 +267,13 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         tell=tell,
     ).fit(inputs.tasks)
     check_enough(fitted.tasks.train, config)
-    require_room(inputs.teacher, fitted.longest_prompt, config.sampler.max_completion_tokens)
+    require_room(inputs.teachers, fitted.longest_prompt, config.sampler.max_completion_tokens)
     return Prepared(
         model=inputs.model,
         model_name=path if not (os.path.exists(path) or path.startswith(LOCAL_NAMES)) else str(inputs.model.resolve()),
         base=Policy(version=0, fingerprint=_fingerprint(inputs.model, inputs.reuse)),
         parent=inputs.parent,
-        teacher=inputs.teacher,
+        teachers=inputs.teachers,
         context_tokens=inputs.context_tokens,
         tokenizer=inputs.tokenizer,
         renderer=renderer,
@@ -289,7 +289,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         warnings=(
             *split_warnings(inputs.tasks, config),
             *(parent_warnings(inputs.parent, renderer.template_sha256) if inputs.parent else ()),
-            *(inputs.teacher.warnings if inputs.teacher else ()),
+            *(warning for teacher in inputs.teachers for warning in teacher.warnings),
         ),
     )
 

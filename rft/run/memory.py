@@ -10,6 +10,7 @@ from typing import Literal
 
 from rft.cluster import Shares, device_here, shares_here
 from rft.config import EvaluateConfig, RunConfig, completions_per_micro_batch
+from rft.config.teacher_problems import teacher_gpus
 from rft.errors import UsageError
 from rft.grading.models.model_grader import model_graders
 from rft.memory import (
@@ -73,7 +74,7 @@ def forecast_of(
         sampler_gpus: GPUs of each sampler.
         resting_gpus: GPUs that sleeping samplers leave to each rank while they are awake; 0 if none sleeps.
         grader_gpus: GPUs of each grader's model.
-        teacher_gpus: GPUs of each of the teacher's actors.
+        teacher_gpus: GPUs of each of the teachers' actors.
         sizes: The sizes of an earlier start of the run; None chooses them.
     """
     dtype = run.model.weights_dtype(on_gpu=sampler_gpus > 0)
@@ -125,7 +126,7 @@ def forecast_with_sleep(
 
     if run.sampler.sleeps is not None:
         return forecast(run.sampler.sleeps)
-    if prepared.teacher is not None:
+    if prepared.teachers:
         return forecast(False, "the teacher does not sleep" if shares.share_gpus else "")
     if not (shares.sampler_gpus and shares.learner_gpus):
         return forecast(False)
@@ -211,7 +212,7 @@ def forecast_here(run: RunConfig, prepared: Prepared) -> RunForecast | None:
     if shares is None:
         return None
     gpus = run.sampler.num_actors * shares.sampler_gpus + run.learner.num_workers * shares.learner_gpus
-    gpus += sum(shares.grader_gpus) + run.teacher.num_actors * shares.teacher_gpus
+    gpus += sum(shares.grader_gpus) + len(teacher_gpus(run)) * shares.teacher_gpus
     return forecast_with_sleep(run, prepared, device_here(math.ceil(gpus - 1e-9)), shares)
 
 

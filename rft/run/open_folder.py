@@ -19,7 +19,7 @@ from rft.redaction import hide_in_words, redacted
 from rft.run.inputs import Prepared
 from rft.run.parent import merges_start, save_parent
 from rft.run.task_order import shares_of
-from rft.run.teacher import teacher_change
+from rft.run.teacher import save_teachers, teacher_changes, teacher_facts
 from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
 from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
 from rft.run_folder.provenance import manifest
@@ -102,6 +102,7 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
         recorder.document(MANIFEST, json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
         if prepared.parent is not None:
             save_parent(folder, prepared.parent)
+        save_teachers(folder, prepared.teachers)
         if run.start is not None:
             keep_stages_of(run.start, folder)
         if prepared.renderer.shots is not None:
@@ -137,7 +138,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
         | {"prompts": prompts}
         | ({"mixture": mixture} if mixture else {})
         | ({"start": dict(prepared.parent.origin)} if prepared.parent else {})
-        | ({"teacher": prepared.teacher.facts} if prepared.teacher else {})
+        | teacher_facts(prepared.teachers)
         | _advantage(run)
         | manifest(
             method=run.learner.kind,
@@ -163,7 +164,7 @@ def _base_model(run: RunConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
-    """Return one warning for each grader, the teacher, and the function of advantages, that changed since a run began.
+    """Return one warning for each grader, the teachers, and the function of advantages, that changed since a run began.
 
     Args:
         run: The configuration of the resumed run.
@@ -181,7 +182,7 @@ def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
         for grader in prepared.graders
         if grader.model_fingerprint != begun["graders"].get(grader.name, {}).get("model_fingerprint")
     ]
-    changed += teacher_change(prepared.teacher, begun)
+    changed += teacher_changes(prepared.teachers, begun)
     advantage = _advantage(run).get("advantage")
     if advantage is not None and begun.get("advantage", advantage)["sha256"] != advantage["sha256"]:
         changed.append(f"learner.advantage ({advantage['source']})")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
 from rft.cluster import Workplace, workplace
+from rft.cluster.model_source import ModelSource
 from rft.config import EvaluateConfig, RunConfig
 from rft.episodes.sampler import EpisodeSampler
 from rft.events import Emit, Notice, PartsStarted, PhaseStarted, Warned
@@ -29,12 +30,13 @@ from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.started import cache_events, hold_tolerance
-from rft.run.teacher_engines import opened_teacher, start_with
+from rft.run.teacher_engines import opened_teachers, start_with
 from rft.run.teacher_panel import TeacherPanel
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Publication
 from rft.waiting import together
+from rft.wording import plural
 
 L = TypeVar("L", RecoveringLearner, None)
 
@@ -158,8 +160,8 @@ async def _open(
         episodes = await stack.enter_async_context(opened_episodes(config, prepared, fleet))
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
-        teacher = await stack.enter_async_context(opened_teacher(config, prepared, place, emit))
-        start_samplers = start_with(teacher, shared.is_up if shared else engines.start)
+        teachers = await stack.enter_async_context(opened_teachers(config, prepared, place, emit))
+        start_samplers = start_with(teachers, shared.is_up if shared else engines.start)
         learner = None
         if isinstance(config, RunConfig) and forecast is not None:
             # On a GPU of both, vLLM would take the learner's memory for its own while it sizes its cache.
@@ -174,7 +176,7 @@ async def _open(
         else:
             await start_samplers()
         facts = {"samplers": engines.facts, **(forecast.facts() if forecast else {})}
-        facts |= {"teacher_engines": teacher.engines.facts} if teacher else {}
+        facts |= {"teacher_engines": teachers.facts} if teachers else {}
         if learner is not None:
             facts |= await hold_tolerance(fleet, learner, Path(config.output_dir) if checkpoint else None)
         for event in (PartsStarted(facts=facts), *cache_events(engines)):
@@ -183,7 +185,7 @@ async def _open(
         if shared is not None:
             stack.push_async_callback(fleet.leave)
         await _load_adapter(fleet, learner, adapter)
-        yield Parts(fleet, panel, learner, sleeps, teacher.panel if teacher else None, episodes)
+        yield Parts(fleet, panel, learner, sleeps, teachers.panel if teachers else None, episodes)
         if shared is None and config.sampler.is_remote:
             await fleet.leave()  # what this run loaded would stay in a program that outlives it
         if learner is not None:
@@ -231,7 +233,8 @@ def _own_engines(
 ) -> Engines:
     what = ""
     if isinstance(config, RunConfig):
-        what = ", the teacher and the learner" if prepared.teacher else " and the learner"
+        teachers = plural(len(prepared.teachers), "teacher") if prepared.teachers[1:] else "the teacher"
+        what = f", {teachers} and the learner" if prepared.teachers else " and the learner"
     number = config.sampler.num_actors - place.num_late_samplers
     emit(PhaseStarted(text=f"starting {number} sampler(s){what}"))
     rank = build.lora_rank(config, prepared, adapter)
@@ -247,7 +250,10 @@ def _workplace(
         config,
         model=prepared.model,
         fingerprint=prepared.base.fingerprint,
-        teacher=(prepared.teacher.model, prepared.teacher.base.fingerprint) if prepared.teacher else None,
+        teachers=[
+            ModelSource(path=teacher.name, folder=teacher.model, fingerprint=teacher.base.fingerprint)
+            for teacher in prepared.teachers
+        ],
         tell=lambda text: emit(Notice(text=text)),
         warn=lambda text: emit(Warned(text=text)),
         address=shared_ray.address if shared_ray else None,

@@ -1,9 +1,16 @@
-"""The teacher of a run that distils: reads its model and adapter, and checks that they fit the student."""
+"""The teachers of a run that distils: reads their models and adapters, and checks that they fit the student.
+
+    teacher/0/adapter_config.json, teacher/0/adapter_model.safetensors    the adapter of the first teacher
+
+The run folder keeps these copies. A resumed run reads them, so it needs the folder of the adapter no more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +19,23 @@ from rft.config.adapter_settings import run_folder_of
 from rft.config.samplers.base import SamplerConfig
 from rft.config.teacher_problems import teacher_sampler
 from rft.errors import ModelError
-from rft.models.adapter_folder import load_adapter
+from rft.models.adapter_folder import CONFIG, TENSORS, load_adapter
 from rft.models.adapter_tensors import base_problem
 from rft.models.base_model import context_tokens, load_tokenizer, locate, read_config
 from rft.models.weight_files import read_weights
+from rft.reliability.durable import writing
+from rft.reliability.temporary import temporary_folder
 from rft.run.fitting import collect
 from rft.run_folder.lineage import base_fingerprint
+from rft.storage import Place
 from rft.types import Adapter, Policy
+from rft.wording import listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+FOLDER = "teacher"
+"""Folder of a run with the adapters of its teachers."""
 MAX_SHOWN_TOKENS = 3
 """Maximum number of tokens in a message."""
 NOT_COMPARED = "pad_token"
@@ -51,6 +64,18 @@ class Teacher:
     """Warnings about valid but unusual teachers."""
     adapter_path: str | None = None
     """Path of the adapter in the configuration."""
+    families: tuple[str, ...] = ()
+    """The task families that it scores; empty for all tasks."""
+
+    @property
+    def key(self) -> str:
+        """Its section in the configuration."""
+        return f"teacher.by_family.{self.families[0]}" if self.families else "teacher"
+
+    @property
+    def role(self) -> str:
+        """Its name in messages and plans: `teacher`, or `teacher of gcd and sums`."""
+        return f"teacher of {listed(self.families)}" if self.families else "teacher"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -72,10 +97,10 @@ class Teacher:
         return text
 
 
-def read_teacher(
+def read_teachers(
     run: RunConfig | EvaluateConfig, tokenizer: PreTrainedTokenizerBase | None, fingerprint: Callable[[Path], str]
-) -> Teacher | None:
-    """Find and check the teacher of a run; None for a run without one, and for a measurement.
+) -> tuple[Teacher, ...]:
+    """Find and check the teachers of a run; none for a run without one, and for a measurement.
 
     Args:
         run: A checked configuration.
@@ -83,16 +108,40 @@ def read_teacher(
         fingerprint: Returns the fingerprint of a model's folder.
 
     Raises:
-        ModelError: Contains all problems: model or adapter cannot be read, or do not fit the student or each other.
+        ModelError: Contains all problems: models or adapters cannot be read, or do not fit the student or each other.
     """
     if isinstance(run, EvaluateConfig) or not run.learner.has_teacher or tokenizer is None:
-        return None
-    name, adapter_path = run.teacher.path or run.model.path or "", run.teacher.adapter
+        return ()
+    problems: list[str] = []
+    teachers = [
+        collect(problems, partial(_read, run, number, families, tokenizer, fingerprint))
+        for number, families in enumerate(run.teacher.distinct.values())
+    ]
+    if problems:
+        raise ModelError("teacher", problems)
+    return tuple(teacher for teacher in teachers if teacher is not None)
+
+
+def _read(
+    run: RunConfig,
+    number: int,
+    families: tuple[str, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    fingerprint: Callable[[Path], str],
+) -> Teacher:
+    """Find and check a teacher.
+
+    Raises:
+        ModelError: Contains all problems.
+    """
+    given = list(run.teacher.distinct)[number]
+    name, adapter_path = given.path or run.model.path or "", given.adapter
+    key = f"teacher.by_family.{families[0]}" if families else "teacher"
     problems: list[str] = []
     of_adapter: list[str] = []
-    adapter = collect(of_adapter, lambda: load_adapter(Path(adapter_path))) if adapter_path is not None else None
-    problems += [f"teacher.adapter={adapter_path}: {problem}" for problem in of_adapter]
-    model = collect(problems, lambda: locate(name, "teacher.path"))
+    adapter = collect(of_adapter, lambda: _adapter(run, adapter_path, number)) if adapter_path is not None else None
+    problems += [f"{key}.adapter={adapter_path}: {problem}" for problem in of_adapter]
+    model = collect(problems, lambda: locate(name, f"{key}.path"))
     own = collect(problems, lambda: load_tokenizer(model, None, needs_template=False)) if model else None
     if model is None or own is None:
         raise ModelError("teacher", problems)
@@ -104,17 +153,49 @@ def read_teacher(
         base=Policy(version=0, fingerprint=fingerprint(model)),
         adapter=adapter,
         adapter_path=adapter_path,
+        families=families,
         context_tokens=_context(model),
-        warnings=tuple(_template_warnings(run, tokenizer, own, name)),
+        warnings=tuple(_template_warnings(run, tokenizer, own, f"{key}.path={name}")),
     )
-    problems += [f"teacher.path={name}: {problem}" for problem in of_model]
+    problems += [f"{key}.path={name}: {problem}" for problem in of_model]
     if adapter is not None:
-        problems += [f"teacher.adapter={adapter_path}: {one}" for one in run.sampler.adapter_problems(adapter.config)]
+        problems += [f"{key}.adapter={adapter_path}: {one}" for one in run.sampler.adapter_problems(adapter.config)]
     if problem := _adapter_problem(teacher):
-        problems.append(f"teacher.adapter={adapter_path}: {problem}; give its base model in teacher.path")
+        problems.append(f"{key}.adapter={adapter_path}: {problem}; give its base model in {key}.path")
     if problems:
         raise ModelError("teacher", problems)
     return teacher
+
+
+def _adapter(run: RunConfig, path: str, number: int) -> Adapter:
+    """Return the adapter at a path; of a resumed run, the copy in its folder, or in its copy in storage.
+
+    Raises:
+        ModelError: There is none, or it is damaged.
+    """
+    kept = f"{FOLDER}/{number}"
+    if run.resume is None or not (place := Place(run.resume)).holds(f"{kept}/{CONFIG}"):
+        return load_adapter(Path(path))
+    with temporary_folder("teacher") as folder:
+        for file in (CONFIG, TENSORS):
+            place.get(f"{kept}/{file}", folder / file)
+        return load_adapter(folder)
+
+
+def save_teachers(run_folder: Path, teachers: Sequence[Teacher]) -> None:
+    """Copy the adapters into the run folder.
+
+    Raises:
+        WriteError: The disk is full or cannot be written.
+    """
+    for number, teacher in enumerate(teachers):
+        if teacher.adapter is None:
+            continue
+        folder = run_folder / FOLDER / str(number)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CONFIG).write_text(json.dumps(dict(teacher.adapter.config), indent=2) + "\n")
+            (folder / TENSORS).write_bytes(teacher.adapter.tensors)
 
 
 def tokenizer_problem(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str:
@@ -149,20 +230,22 @@ def tokenizer_problem(student: PreTrainedTokenizerBase, teacher: PreTrainedToken
     )
 
 
-def require_room(teacher: Teacher | None, longest_prompt_tokens: int, max_completion_tokens: int) -> None:
-    """Refuse a teacher whose context is shorter than the sequences that it must score.
+def require_room(teachers: Sequence[Teacher], longest_prompt_tokens: int, max_completion_tokens: int) -> None:
+    """Refuse teachers whose context is shorter than the sequences that they must score.
 
     Raises:
-        ModelError: It is shorter.
+        ModelError: One is shorter.
     """
     needed = scored_tokens(longest_prompt_tokens, max_completion_tokens)
-    if teacher is not None and teacher.context_tokens is not None and teacher.context_tokens < needed:
-        problem = (
-            f"teacher.path={teacher.name}: sees {teacher.context_tokens} tokens, and must see {needed}: the longest "
-            f"prompt of {longest_prompt_tokens}, sampler.max_completion_tokens={max_completion_tokens} and 1 more; "
-            "lower sampler.max_completion_tokens, or leave out long prompts"
-        )
-        raise ModelError("teacher", [problem])
+    problems = [
+        f"{teacher.key}.path={teacher.name}: sees {teacher.context_tokens} tokens, and must see {needed}: the longest "
+        f"prompt of {longest_prompt_tokens}, sampler.max_completion_tokens={max_completion_tokens} and 1 more; "
+        "lower sampler.max_completion_tokens, or leave out long prompts"
+        for teacher in teachers
+        if teacher.context_tokens is not None and teacher.context_tokens < needed
+    ]
+    if problems:
+        raise ModelError("teacher", problems)
 
 
 def scored_tokens(longest_prompt_tokens: int, max_completion_tokens: int) -> int:
@@ -170,20 +253,30 @@ def scored_tokens(longest_prompt_tokens: int, max_completion_tokens: int) -> int
     return longest_prompt_tokens + max_completion_tokens + 1
 
 
-def teacher_change(teacher: Teacher | None, begun: Mapping[str, Any]) -> list[str]:
-    """Return the parts of the teacher that have changed since a run began.
+def teacher_facts(teachers: Sequence[Teacher]) -> dict[str, Any]:
+    """Return the entries of the manifest: `teacher`, or `teachers` by family; none without a teacher."""
+    if any(teacher.families for teacher in teachers):
+        return {"teachers": {family: teacher.facts for teacher in teachers for family in teacher.families}}
+    return {"teacher": teachers[0].facts} if teachers else {}
+
+
+def teacher_changes(teachers: Sequence[Teacher], begun: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the teachers that have changed since a run began.
 
     Args:
-        teacher: The teacher now; None without one.
+        teachers: The teachers now.
         begun: The manifest of the run.
     """
-    before = begun.get("teacher")
-    if teacher is None or before is None:
-        return []
-    now = teacher.facts
-    changed = [f"teacher.path ({teacher.name})"] if now["fingerprint"] != before["fingerprint"] else []
-    if now.get("adapter", {}).get("fingerprint") != before.get("adapter", {}).get("fingerprint"):
-        changed.append(f"teacher.adapter ({teacher.adapter_path})")
+    changed = []
+    for teacher in teachers:
+        before = begun.get("teachers", {}).get(teacher.families[0]) if teacher.families else begun.get("teacher")
+        if before is None:
+            continue
+        now = teacher.facts
+        if now["fingerprint"] != before["fingerprint"]:
+            changed.append(f"{teacher.key}.path ({teacher.name})")
+        if now.get("adapter", {}).get("fingerprint") != before.get("adapter", {}).get("fingerprint"):
+            changed.append(f"{teacher.key}.adapter ({teacher.adapter_path})")
     return changed
 
 
@@ -213,12 +306,12 @@ def _adapter_problem(teacher: Teacher) -> str:
 
 
 def _template_warnings(
-    run: RunConfig, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str
+    run: RunConfig, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, where: str
 ) -> list[str]:
     """Return a warning if the teacher knows prompts in another chat template."""
     if run.data.format != "chat" or teacher.chat_template in (None, student.chat_template):
         return []
     return [
-        f"teacher.path={name}: the teacher has another chat template than the student (model.chat_template), so it "
+        f"{where}: the teacher has another chat template than the student (model.chat_template), so it "
         "scores prompts of a form that it may not know"
     ]

@@ -1,4 +1,4 @@
-"""The memory forecast of a teacher's engines."""
+"""The memory forecast of the teachers' engines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from rft.memory.sampler import sampler_memory
 from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.inputs import Prepared
+from rft.run.teacher import Teacher
 
 BYTES_OF_A_SCORE = 2 * 4
 """Bytes for each word of the vocabulary while a token is scored: its logit and its log-probability, in float32."""
 
 
 def teacher_memory(run: RunConfig, prepared: Prepared, device: Device, *, gpus: float) -> tuple[ProcessMemory, ...]:
-    """Forecast the memory of each of the teacher's engines; none without a teacher.
+    """Forecast the memory of an engine of each teacher; none without a teacher.
 
     Args:
         run: The configuration.
@@ -25,9 +26,14 @@ def teacher_memory(run: RunConfig, prepared: Prepared, device: Device, *, gpus: 
         device: The free memory of the machine.
         gpus: GPUs of each engine.
     """
-    teacher = prepared.teacher
-    if teacher is None:
-        return ()
+    engines = (_engine_memory(run, prepared, teacher, device, gpus=gpus) for teacher in prepared.teachers)
+    return tuple(memory for memory in engines if memory is not None)
+
+
+def _engine_memory(
+    run: RunConfig, prepared: Prepared, teacher: Teacher, device: Device, *, gpus: float
+) -> ProcessMemory | None:
+    """Forecast the memory of an engine of a teacher; None if it is unknown."""
     config, dtype = teacher.sampler(run, on_gpu=gpus > 0), run.model.weights_dtype(on_gpu=gpus > 0)
     serve = config.serving(read_config(teacher.model), dtype)
     shape = read_shape(teacher.model)
@@ -46,8 +52,8 @@ def teacher_memory(run: RunConfig, prepared: Prepared, device: Device, *, gpus: 
     )
     memory = sampler_memory(shape, facts, device)
     if memory is None:
-        return ()
+        return None
     # One sequence at a time; vLLM divides a long one.
     most = config.engine.get("max_num_batched_tokens") if isinstance(config, VllmSamplerConfig) else None
     scores = BYTES_OF_A_SCORE * min(longest, int(most or longest)) * shape.vocabulary
-    return (replace(memory, name="teacher", parts={**memory.parts, "scores": scores}),)
+    return replace(memory, name=teacher.role, parts={**memory.parts, "scores": scores})

@@ -1,4 +1,4 @@
-"""Lets a teacher score the completions of a step, in place of graders.
+"""Lets teachers score the completions of a step, in place of graders.
 
 The score of a completion is the mean difference of its tokens' log-probabilities, teacher minus student: an estimate of
 the negative reverse KL divergence per token. A completion that the teacher cannot score has no reward and no advantage;
@@ -11,7 +11,7 @@ import asyncio
 import math
 import statistics
 import time
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from typing import Protocol
 
 from rft.config.teacher_problems import SCORE_NAME
@@ -31,13 +31,13 @@ class TeacherPanel:
     """Scores each group as soon as it is complete, while others are sampled. Implements `rft.batches.Panel`.
 
     Args:
-        teacher: Scores sequences under the teacher.
-        max_fault_share: Share of its last completions that the teacher may fail to score before the run stops.
+        teacher_of: Returns the teacher of a task.
+        max_fault_share: Share of their last completions that the teachers may fail to score before the run stops.
         fault_window: Number of these last completions.
     """
 
-    def __init__(self, teacher: Scorer, *, max_fault_share: float, fault_window: int) -> None:
-        self._teacher = teacher
+    def __init__(self, teacher_of: Callable[[Task], Scorer], *, max_fault_share: float, fault_window: int) -> None:
+        self._teacher_of = teacher_of
         self._budget = FaultBudget(SCORE_NAME, max_share=max_fault_share, window=fault_window)
 
     async def grade(
@@ -84,7 +84,8 @@ class TeacherPanel:
     async def _scored(self, task: Task, rollouts: tuple[Rollout, ...]) -> GradedGroup:
         """Return a group with the teacher's scores."""
         began = time.monotonic()
-        answers = await self._answers([(*rollout.prompt_ids, *rollout.completion_ids) for rollout in rollouts])
+        sequences = [(*rollout.prompt_ids, *rollout.completion_ids) for rollout in rollouts]
+        answers = await _answers(self._teacher_of(task), sequences)
         seconds = time.monotonic() - began
         grades: list[Grade] = []
         of_teacher: list[tuple[float, ...] | None] = []
@@ -96,19 +97,20 @@ class TeacherPanel:
             grades.append(Grade(scores={SCORE_NAME: score}, reward=score.value))
         return GradedGroup(task=task, rollouts=rollouts, grades=tuple(grades), teacher_logprobs=tuple(of_teacher))
 
-    async def _answers(self, sequences: Sequence[Sequence[int]]) -> list[tuple[float, ...] | str]:
-        """Return the log-probabilities of each sequence, or the reason why it has none.
 
-        If the teacher fails on a group, each of its sequences is scored alone, so that one costs the others nothing.
-        """
-        try:
-            return list(await self._teacher.logprobs(sequences))
-        except SamplersLost:
-            raise
-        except SampleError as error:
-            if len(sequences) == 1:
-                return [str(error)]
-        return [answer for sequence in sequences for answer in await self._answers([sequence])]
+async def _answers(teacher: Scorer, sequences: Sequence[Sequence[int]]) -> list[tuple[float, ...] | str]:
+    """Return the log-probabilities of each sequence, or the reason why it has none.
+
+    If the teacher fails on a group, each of its sequences is scored alone, so that one costs the others nothing.
+    """
+    try:
+        return list(await teacher.logprobs(sequences))
+    except SamplersLost:
+        raise
+    except SampleError as error:
+        if len(sequences) == 1:
+            return [str(error)]
+    return [answer for sequence in sequences for answer in await _answers(teacher, [sequence])]
 
 
 def _of_completion(rollout: Rollout, logprobs: Sequence[float]) -> tuple[tuple[float, ...] | None, str | None]:

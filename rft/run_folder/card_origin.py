@@ -57,10 +57,14 @@ def _merged(manifest: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _teacher(manifest: Mapping[str, Any]) -> str:
-    """Return the teacher of a run that distilled, or an empty text."""
-    teacher = manifest.get("teacher")
-    if not teacher:
-        return ""
+    """Return the teachers of a run that distilled, or an empty text."""
+    teachers = {"Teacher": manifest["teacher"]} if manifest.get("teacher") else {}
+    teachers |= {f"Teacher of {family}": teacher for family, teacher in manifest.get("teachers", {}).items()}
+    return "".join(f"\n\n{role}: {_model_and_adapter(teacher)}." for role, teacher in teachers.items())
+
+
+def _model_and_adapter(teacher: Mapping[str, Any]) -> str:
+    """Return path and fingerprint of a teacher."""
     adapter = teacher.get("adapter")
     of_adapter = f" with the adapter `{adapter['path']}` (fingerprint `{adapter['fingerprint']}`)" if adapter else ""
-    return f"\n\nTeacher: `{teacher['path']}`, fingerprint `{teacher['fingerprint']}`{of_adapter}."
+    return f"`{teacher['path']}`, fingerprint `{teacher['fingerprint']}`{of_adapter}"

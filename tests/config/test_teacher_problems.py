@@ -78,3 +78,33 @@ def test_the_engines_of_the_teacher() -> None:
     assert teacher_gpus(load("teacher.num_gpus=0.5")) == [0.5]
     assert teacher_gpus(load("sampler.engine.tensor_parallel_size=2")) == [2.0]
     assert teacher_gpus(load_training(QUICK, "/nowhere")) == []
+
+
+def mixture(*families: str) -> list[str]:
+    return [
+        *("data.train=null", "data.validation=null", "data.test=null"),
+        *(f"data.mixture.{name}={{source: embedded:{name}/train, graders: [correct]}}" for name in families),
+    ]
+
+
+def test_each_trained_family_needs_a_teacher() -> None:
+    words = (*QUICK, "learner=distill", *mixture("chain_sum", "gcd"))
+    wrong = ("teacher.by_family={gcd: {}, primes: {path: p}}", "teacher.path=embedded:tiny")
+    assert problems(*words, *wrong)[:4] == [
+        "teacher.path=embedded:tiny: teacher.by_family gives each family its teacher; leave one of the two out",
+        "teacher.by_family.gcd: names no teacher; give path or adapter",
+        "teacher.by_family.primes: data.mixture trains no family of this name; it trains chain_sum, gcd",
+        "teacher.by_family.chain_sum is missing: each trained family of data.mixture needs a teacher; give path or "
+        "adapter",
+    ]
+    right = "teacher.by_family={chain_sum: {adapter: runs/sums}, gcd: {path: embedded:tiny}}"
+    run = load_training([*words, right, "teacher.num_actors=2", "teacher.num_gpus=0.5"], "/nowhere")
+    assert teacher_gpus(run) == [0.5] * 4, "two teachers with two actors each"
+
+
+def test_teachers_by_family_need_families() -> None:
+    problem = "teacher.by_family: the run has one family of tasks; give data.mixture, or teacher.path"
+    assert problem in problems(*QUICK, "learner=distill", "teacher.by_family={gcd: {path: embedded:tiny}}")
+    assert problems(*QUICK, "teacher.by_family={gcd: {path: embedded:tiny}}") == [
+        "teacher.by_family=gcd: learner=grpo has no teacher; use learner=distill, or leave it out"
+    ]

@@ -144,7 +144,7 @@ def training(
         )
         prepared: Any = SimpleNamespace(
             rows=None,
-            teacher=None,
+            teachers=(),
             warnings=(),
             sinks=user_sinks or {},
             tasks=tasks,

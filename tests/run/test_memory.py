@@ -13,7 +13,6 @@ import pytest
 from rft.cluster import Shares
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.commands import load_evaluation, load_training
-from rft.config.teacher_problems import teacher_sampler
 from rft.errors import UsageError
 from rft.memory import Device, Forecast, ModelShape, RunForecast, Sizes
 from rft.memory.model_shape import shape_of
@@ -27,9 +26,11 @@ from rft.run.memory import (
     recorded_sizes,
     refuse_memory,
 )
+from rft.run.teacher import Teacher
+from rft.types import Policy
 
 PREPARED: Any = SimpleNamespace(
-    teacher=None,
+    teachers=(),
     longest_row_tokens=0,
     rank_below=0,
     model=EMBEDDED_MODELS["embedded:tiny"],
@@ -57,14 +58,19 @@ def forecast() -> Callable[..., Forecast]:
 
 def test_a_teacher_has_engines_of_its_own() -> None:
     run = run_of("learner=distill", "teacher.path=embedded:tiny", "sampler=transformers", "teacher.num_actors=2")
-    teacher = SimpleNamespace(model=PREPARED.model, adapter=None, base=None, sampler=teacher_sampler)
-    prepared: Any = SimpleNamespace(**vars(PREPARED) | {"teacher": teacher})
+    base = Policy(version=0, fingerprint="teacher")
+    of_sums, of_gcd = (
+        Teacher(model=PREPARED.model, name="tiny", base=base, context_tokens=None, families=families)
+        for families in ((), ("gcd",))
+    )
+    prepared: Any = SimpleNamespace(**vars(PREPARED) | {"teachers": (of_sums, of_gcd)})
     made = forecast_of(run, prepared, Device(ram_bytes=10**10), learner_gpus=0, sampler_gpus=0)
-    own = made.processes[-1]
-    assert (own.name, own.count) == ("teacher", 2)
+    teacher, other = made.processes[-2:]
+    assert (other.name, other.parts) == ("teacher of gcd", teacher.parts)
+    assert (teacher.name, teacher.count) == ("teacher", 2)
     # A logit and a log-probability for each of 104 words, at every token of the longest sequence.
-    assert own.parts["scores"] == 2 * 4 * 104 * (72 + run.sampler.max_completion_tokens)
-    assert own.parts["weights"] == next(one for one in made.processes if one.name == "sampler").parts["weights"]
+    assert teacher.parts["scores"] == 2 * 4 * 104 * (72 + run.sampler.max_completion_tokens)
+    assert teacher.parts["weights"] == next(one for one in made.processes if one.name == "sampler").parts["weights"]
 
 
 def test_the_quickstart(forecast: Callable[..., Forecast]) -> None:

@@ -26,7 +26,7 @@ PREPARED: Any = SimpleNamespace(
     graders=(),
     rows=None,
     rank_below=0,
-    teacher=None,
+    teachers=(),
     environment=None,
 )
 
@@ -222,16 +222,18 @@ def test_shared_samplers_are_left_to_the_other_runs(world: World) -> None:
 
 
 def test_a_teacher_scores_the_training_completions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher = SimpleNamespace(engines=SimpleNamespace(facts=FACTS), panel="the teacher's panel")
+    async def start(start_samplers: Any) -> None:
+        await start_samplers()
+
+    teachers = SimpleNamespace(facts=FACTS, panel="the teacher's panel", start=start)
 
     @asynccontextmanager
-    async def opened_teacher(*_: Any) -> AsyncIterator[Any]:
+    async def opened_teachers(*_: Any) -> AsyncIterator[Any]:
         world.does("create teacher")
-        yield teacher
+        yield teachers
         world.does("end teacher")
 
-    monkeypatch.setattr(parts, "opened_teacher", opened_teacher)
-    monkeypatch.setattr(parts, "start_with", lambda of_run, start: start if of_run is teacher else None)
+    monkeypatch.setattr(parts, "opened_teachers", opened_teachers)
 
     async def job() -> Any:
         async with open_parts(RUN, PREPARED, world.events.append) as opened:

@@ -16,12 +16,13 @@ from rich.console import Console
 
 from rft.config import RunConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
+from rft.config.teacher_problems import teacher_gpus
 from rft.errors import ModelError, UsageError
 from rft.models.base_model import EMBEDDED_MODELS, fingerprint
 from rft.models.weight_files import read_weights
 from rft.run.check import plan_training
 from rft.run.inputs import prepare
-from rft.run.open_folder import code_changes, manifest_of
+from rft.run.open_folder import code_changes, manifest_of, open_recorder
 from rft.run.teacher import Teacher, require_room
 from rft.run_folder.model_card import model_card
 from rft.types import Policy
@@ -85,8 +86,7 @@ def test_a_teacher_is_a_model_with_or_without_an_adapter(
     run_of: Callable[..., RunConfig], teacher_model: Callable[..., Path], adapter: Path
 ) -> None:
     model = teacher_model()
-    teacher = prepare(run_of(path=model, adapter=adapter), needs_training_tasks=True).teacher
-    assert teacher is not None
+    teacher = prepare(run_of(path=model, adapter=adapter), needs_training_tasks=True).teachers[0]
     mark = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]
     of_model = fingerprint(model)
     assert teacher.facts == {
@@ -96,19 +96,17 @@ def test_a_teacher_is_a_model_with_or_without_an_adapter(
     }
     assert str(teacher) == f"{model} (fingerprint {of_model}) with the adapter {adapter} (fingerprint {mark})"
     assert teacher.warnings == ()
-    of_student = prepare(run_of(adapter=adapter), needs_training_tasks=True).teacher
-    assert of_student is not None
+    of_student = prepare(run_of(adapter=adapter), needs_training_tasks=True).teachers[0]
     assert (of_student.name, of_student.base.fingerprint) == (str(TINY), fingerprint(TINY))
 
 
 def test_manifest_card_and_plan_name_the_teacher(run_of: Callable[..., RunConfig], adapter: Path) -> None:
     run = run_of(adapter=adapter)
     prepared = prepare(run, needs_training_tasks=True)
-    assert prepared.teacher is not None
     manifest = manifest_of(run, prepared, ["rft", "train"])
-    assert manifest["teacher"] == prepared.teacher.facts
+    assert manifest["teacher"] == prepared.teachers[0].facts
     plan = plan_training(run, Console(quiet=True))
-    assert plan.rows["teacher"] == f"{prepared.teacher}, on 1 x transformers"
+    assert plan.rows["teacher"] == f"{prepared.teachers[0]}, on 1 x transformers"
     assert plan.rows["teacher memory"]
     assert plan.rows["graders"] == ""
     summary: dict[str, Any] = {"steps": 2, "eval": {}}
@@ -154,7 +152,7 @@ def test_other_special_tokens_are_refused_but_padding_may_differ(
     run_of: Callable[..., RunConfig], teacher_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     model = teacher_model(pad_token="7")
-    assert prepare(run_of(path=model), needs_training_tasks=True).teacher is not None
+    assert prepare(run_of(path=model), needs_training_tasks=True).teachers
     shutil.rmtree(model)
     problem = refused(run_of(path=teacher_model(eos_token="8")))
     assert "it has other special tokens than the student: eos_token (student " in problem
@@ -180,8 +178,7 @@ def test_an_adapter_that_vllm_serves_only_merged_is_merged(run_of: Callable[...,
     run = run_of(adapter=adapter)
     vllm = VllmSamplerConfig(max_completion_tokens=8)
     run = run.model_copy(update={"sampler": vllm})
-    teacher = prepare(run, needs_training_tasks=True).teacher
-    assert teacher is not None
+    teacher = prepare(run, needs_training_tasks=True).teachers[0]
     assert teacher.sampler(run, on_gpu=True).serving({}, "bfloat16") == "merged"
     as_adapter = run.model_copy(update={"sampler": vllm.model_copy(update={"serve": "adapter"})})
     assert refused(as_adapter) == (
@@ -194,15 +191,74 @@ def test_another_chat_template_is_worth_a_warning(
 ) -> None:
     model = teacher_model()
     (model / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
-    teacher = prepare(run_of(path=model), needs_training_tasks=True).teacher
-    assert teacher is not None
+    teacher = prepare(run_of(path=model), needs_training_tasks=True).teachers[0]
     assert "the teacher has another chat template than the student" in teacher.warnings[0]
 
 
 def test_the_teacher_must_see_whole_sequences() -> None:
     teacher = Teacher(model=TINY, name="big", base=Policy(version=0, fingerprint="base"), context_tokens=41)
-    require_room(teacher, 30, 10)
+    require_room([teacher], 30, 10)
     with pytest.raises(ModelError) as caught:
-        require_room(teacher, 31, 10)
+        require_room([teacher], 31, 10)
     (problem,) = caught.value.problems
     assert problem.startswith("teacher.path=big: sees 41 tokens, and must see 42")
+
+
+def test_a_resumed_run_needs_the_adapter_no_more(run_of: Callable[..., RunConfig], adapter: Path) -> None:
+    run = run_of(adapter=adapter)
+    prepared = prepare(run, needs_training_tasks=True)
+    recorder = open_recorder(run, prepared, ["rft", "train"], None)
+    shutil.rmtree(adapter)
+    resumed = run.model_copy(update={"resume": str(recorder.folder)})
+    again = prepare(resumed, needs_training_tasks=True)
+    assert again.teachers == prepared.teachers
+    assert code_changes(resumed, again, recorder.folder) == []
+    (recorder.folder / "teacher" / "0" / "adapter_config.json").unlink()
+    assert (
+        refused(resumed)
+        == f"teacher.adapter={adapter}: {adapter} does not exist; name a run folder or an adapter folder"
+    )
+
+
+@pytest.fixture
+def mixed(run_of: Callable[..., RunConfig], tmp_path: Path) -> Callable[..., RunConfig]:
+    """`mixed(sums={"adapter": ...}, gcd={...})`: a run on a mixture of two families with these teachers."""
+    sources = {}
+    for family in ("sums", "gcd"):
+        sources[family] = {"source": str(tmp_path / f"{family}.jsonl"), "graders": ["correct"]}
+        (tmp_path / f"{family}.jsonl").write_text(f'{{"prompt": "{family}", "answer": "2"}}\n')
+
+    def make(**by_family: Any) -> RunConfig:
+        values = run_of(path=TINY).model_dump()
+        values["data"] |= {"train": None, "mixture": sources}
+        values["graders"] = {"correct": {"use": "exact"}}
+        return RunConfig.model_validate(values | {"teacher": {"by_family": by_family}})
+
+    return make
+
+
+def test_each_family_may_have_its_teacher(
+    mixed: Callable[..., RunConfig], teacher_model: Callable[..., Path], adapter: Path, tmp_path: Path
+) -> None:
+    model = teacher_model()
+    run = mixed(sums={"adapter": str(adapter)}, gcd={"path": str(model)})
+    prepared = prepare(run, needs_training_tasks=True)
+    sums, gcd = prepared.teachers
+    assert ((sums.families, sums.name), (gcd.families, gcd.name)) == ((("sums",), str(TINY)), (("gcd",), str(model)))
+    assert (sums.adapter is None, gcd.adapter is None) == (False, True)
+    manifest = manifest_of(run, prepared, ["rft", "train"])
+    assert manifest["teachers"] == {"sums": sums.facts, "gcd": gcd.facts}
+    summary: dict[str, Any] = {"steps": 2, "eval": {}}
+    card = model_card(summary, run.model_dump(), manifest, folder=tmp_path, base_model=str(TINY))
+    assert f"Teacher of gcd: `{model}`, fingerprint `{gcd.base.fingerprint}`." in card
+    rows = plan_training(run, Console(quiet=True)).rows
+    assert rows["teacher of gcd"] == f"{gcd}, on 1 x transformers"
+    assert rows["teacher of sums memory"]
+
+
+def test_families_with_one_teacher_share_its_engines(mixed: Callable[..., RunConfig]) -> None:
+    one = {"path": str(TINY)}
+    run = mixed(sums=one, gcd=one)
+    (teacher,) = prepare(run, needs_training_tasks=True).teachers
+    assert teacher.families == ("sums", "gcd")
+    assert len(teacher_gpus(run)) == 1

@@ -52,7 +52,7 @@ GOOD = [rollout("b", 1, (4,)), rollout("a", 0, (4, 8)), rollout("b", 0, (2,)), r
 
 
 def panel(teacher: Any, **limits: Any) -> TeacherPanel:
-    return TeacherPanel(teacher, **({"max_fault_share": 1.0, "fault_window": 200} | limits))
+    return TeacherPanel(lambda task: teacher, **({"max_fault_share": 1.0, "fault_window": 200} | limits))
 
 
 def grade(
