@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,10 @@ class EnvironmentConfig(Section):
     """An environment, which talks with the policy over several turns. See docs/environments.md."""
 
     use: str | None = None
-    """A coroutine function of yours, such as `my_env.py:guess`; null samples one completion for each prompt."""
+    """A coroutine function of yours, such as `my_env.py:guess`, or an environment of another system; null samples one
+    completion for each prompt."""
+    style: Literal["gymnasium", "skyrl", "textarena"] | None = None
+    """The system of an environment that a function of yours makes; null tells it by the base class of a class."""
     options: dict[str, Any] = {}
     """Further arguments of the function, by name."""
     max_turns: Positive = 16

@@ -15,8 +15,12 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
             f"graders.{name}.use={SCORE}: the run has no environment; set environment.use, or leave the grader out"
             for name in scores
         ]
-        if environment.options:
-            problems.append("environment.options: has no effect without environment.use; leave it out")
+        unused = {"options": environment.options, "style": environment.style}
+        problems += [
+            f"environment.{key}: has no effect without environment.use; leave it out"
+            for key, value in unused.items()
+            if value
+        ]
         return problems
     problems = []
     if scores != [SCORE]:

@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rft.episodes.foreign import STYLES, as_coroutine, style_of
 from rft.grading.loading.targets import find_target
 
 ARGUMENTS = ("task", "policy", "seed")
@@ -77,12 +78,13 @@ class LoadedEnvironment:
     """SHA-256 of the file."""
 
 
-def load_environment(use: str, options: Mapping[str, Any]) -> LoadedEnvironment:
+def load_environment(use: str, options: Mapping[str, Any], style: str | None = None) -> LoadedEnvironment:
     """Import an environment, and check its signature.
 
     Args:
         use: `path/to/file.py:name`.
         options: Further arguments, by name.
+        style: The system of an environment that a function makes; see `rft.episodes.foreign`.
 
     Raises:
         ValueError: The file or name does not exist, the file cannot be imported, or it is no environment.
@@ -90,8 +92,17 @@ def load_environment(use: str, options: Mapping[str, Any]) -> LoadedEnvironment:
     if ".py:" not in use:
         raise ValueError(f"'{use}' names no environment; name your own as path/to/file.py:function")
     target = find_target(use)
+    if (style := style or style_of(target.object)) is not None:
+        if not callable(target.object) or asyncio.iscoroutinefunction(target.object):
+            raise ValueError(
+                f"environment.style={style}: {use} must be a class, or a function that makes an environment"
+            )
+        return LoadedEnvironment(as_coroutine(target.object, style), ARGUMENTS, use, target.file, target.sha256)
     if not asyncio.iscoroutinefunction(target.object):
-        raise ValueError(f"{use} is no coroutine function; begin it with 'async def', and await the policy")
+        raise ValueError(
+            f"{use} is no coroutine function; begin it with 'async def', and await the policy; if it makes an "
+            f"environment of another system, set environment.style to one of {', '.join(STYLES)}"
+        )
     parameters = inspect.signature(target.object).parameters
     takes = tuple(name for name in ARGUMENTS if name in parameters)
     if "policy" not in takes:

@@ -153,7 +153,7 @@ def _task(fields: dict[str, Any]) -> Task:
 
 async def _serve(connection: socket.socket) -> None:
     start = json.loads(await asyncio.to_thread(_first_line, connection))
-    environment = load_environment(start["use"], start["options"])
+    environment = load_environment(start["use"], start["options"], start["style"])
     connection.setblocking(False)
     _, link = await asyncio.get_running_loop().create_connection(
         lambda: Link(environment, start["options"]), sock=connection

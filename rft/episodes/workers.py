@@ -213,7 +213,7 @@ async def _started(config: EnvironmentConfig, log: Path | None) -> _Process:
         )
     _, link = await asyncio.get_running_loop().create_connection(lambda: _Process(process.pid), sock=ours)
     link.process = process
-    link.send({"use": config.use, "options": config.options})
+    link.send({"use": config.use, "options": config.options, "style": config.style})
     try:
         await wait_for(_loaded(link), what=f"the environment {config.use} to start", deadline_s=START_S)
     except ConnectionError as error:

@@ -16,6 +16,6 @@ def environment_of(config: RunConfig | EvaluateConfig) -> LoadedEnvironment | No
     if config.environment.use is None:
         return None
     try:
-        return load_environment(config.environment.use, config.environment.options)
+        return load_environment(config.environment.use, config.environment.options, config.environment.style)
     except ValueError as error:
         raise UsageError("environment", [f"environment.use={config.environment.use}: {error}"]) from error

@@ -169,6 +169,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) 
         block for block in BLOCKS if block.file.endswith("environments.md") and block.language == "python"
     )
     (tmp_path / "my_env.py").write_text(environment.text)
+    (tmp_path / "their_env.py").write_text("def frozen_lake(): ...")
     sink = next(block.text for block in BLOCKS if block.file.endswith("sinks.md") and block.language == "python")
     (tmp_path / "my_sinks.py").write_text(sink)
     for file, preset in PRESETS.items():

@@ -1,0 +1,36 @@
+"""Settings of an environment that cannot work are refused before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from rft.config.commands import load_evaluation, load_training
+from rft.errors import ConfigError
+
+BASE = ("experiment=quickstart",)
+USE = "environment.use=my_env.py:guess"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("environment.options={a: 1}",), "environment.options: has no effect without environment.use"),
+        (("environment.style=skyrl",), "environment.style: has no effect without environment.use"),
+        (("graders.environment.use=environment",), "graders.environment.use=environment: the run has no environment"),
+        ((USE, "graders.game.use=environment"), "the environment's score is the grader 'environment'"),
+        ((USE, "graders.environment.use=length"), "the environment's score is the grader 'environment'"),
+        ((USE, "learner=sft"), "environment.use=my_env.py:guess: learner=sft does not learn from episodes"),
+        ((USE, "learner=distill", "teacher.path=embedded:tiny"), "learner=distill does not learn from episodes"),
+    ],
+)
+def test_what_is_refused(words: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_training([*BASE, *words])
+    assert any(problem in each for each in caught.value.problems), caught.value.problems
+
+
+def test_the_score_joins_the_graders() -> None:
+    run = load_training([*BASE, USE])
+    assert run.graders == {"correct": {"use": "reasoning_gym"}, "environment": {"use": "environment"}}
+    words = ("model.path=embedded:tiny", "data.test=embedded:chain_sum/test", "evaluation.metric=environment", USE)
+    assert list(load_evaluation(words).graders) == ["environment"]
