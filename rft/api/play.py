@@ -75,13 +75,16 @@ async def _play(config: EvaluateConfig, prepared: Prepared, engine: Engine, show
 
     task = prepared.tasks.test[0]
     workers = EnvironmentWorkers(config.environment, lowest=lowest_score(config.graders))
-    conversation = ShownConversation(
-        task, 0, seed_parts=(config.seed, "play", 0, task.id, 0), rules=rules, sample=sample, show=show
-    )
+
+    def begin() -> ShownConversation:
+        identity = (config.seed, "play", 0, task.id, 0)
+        return ShownConversation(task, 0, seed_parts=identity, rules=rules, sample=sample, show=show)
+
     try:
-        ending, _ = await workers.play(task, config.seed, lambda: conversation)
+        ending, conversation = await workers.play(task, config.seed, begin)
     finally:
         await workers.close()
+    assert isinstance(conversation, ShownConversation)
     _show_end(ending, show)
     policy: Policy = engine.policies[-1]
     return conversation.rollout(0, ending.score, policy=policy, filler=min(prepared.end_ids))
