@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib.util
+import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,6 +14,7 @@ from rft.errors import InstallError
 
 EXTRA_OF: Mapping[str, str] = {
     "accelerate": "train",
+    "bitsandbytes": "qlora",
     "datasets": "data",
     "gguf": "gguf",
     "matplotlib": "plots",
@@ -31,6 +34,21 @@ EXTRA_OF: Mapping[str, str] = {
     "wandb": "wandb",
 }
 """Extra of rft that installs a package, by the package's import name. The core installs none of them."""
+
+
+def prepare_bitsandbytes(*, is_used: bool) -> None:
+    """Hide bitsandbytes from PEFT, or let PEFT import it without a warning. Call it before PEFT is imported.
+
+    PEFT imports an installed bitsandbytes together with itself, which takes more than a second.
+
+    Args:
+        is_used: Whether this process quantizes a model. If False and bitsandbytes has been imported, nothing changes.
+    """
+    if not is_used:
+        sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]  # None hides a package
+        return
+    # On some CPUs it asks for a package whose computations rft does otherwise.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def is_installed(package: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import importlib
 import json
 import os
 import sys
@@ -157,7 +158,7 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
         "num_threads": 1,
         "canaries": (),
     }
-    others = {"seed": 0, "chat_template": None, "start_mode": "continue"}
+    others = {"seed": 0, "chat_template": None, "start_mode": "continue", "quantized": None}
     given = loop | sampler | facts | others | changes
     learner = {name: value for name, value in changes.items() if name not in {*loop, *sampler, *facts, *others}}
     run = RunConfig.model_validate(
@@ -170,7 +171,7 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
             "graders": {},
             "loop": {name: given[name] for name in loop},
             "sampler": {name: given[name] for name in sampler},
-            "learner": {"kind": kind, "step_timeout_s": 300.0, **learner},
+            "learner": {"kind": kind, "step_timeout_s": 300.0, "base": given["quantized"], **learner},
         }
     )
     return LearnerSpec(run=run, run_folder=run_folder, **{name: given[name] for name in facts})
@@ -178,7 +179,10 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def make_learner_spec() -> Callable[..., Any]:
-    """`make_learner_spec(folder, "grpo", steps=4, adapter="full", canaries=...)`: keys of any section, and facts."""
+    """`make_learner_spec(folder, "grpo", steps=4, adapter="full", canaries=...)`: keys of any section, and facts.
+
+    `quantized` is `learner.base`; `base` is the policy of the base model.
+    """
     return _learner_spec
 
 
@@ -238,6 +242,16 @@ def make_peft_model(tiny_model: Path) -> Callable[..., Any]:
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="module")
+def visible_bitsandbytes() -> None:
+    """Undo that a learner or an engine in this test process has hidden bitsandbytes from PEFT."""
+    if sys.modules.get("bitsandbytes", sys) is None:
+        del sys.modules["bitsandbytes"]
+        checks = importlib.import_module("peft.import_utils")
+        checks.is_bnb_available.cache_clear()
+        checks.is_bnb_4bit_available.cache_clear()
 
 
 class _Ray:

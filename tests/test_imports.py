@@ -3,11 +3,20 @@
 import gc
 import importlib.metadata
 import importlib.util
+import sys
+from types import ModuleType
 
 import pytest
 
 from rft.errors import InstallError
-from rft.imports import large_imports, missing_packages, require_packages, vllm_needs_gpu
+from rft.imports import (
+    is_installed,
+    large_imports,
+    missing_packages,
+    prepare_bitsandbytes,
+    require_packages,
+    vllm_needs_gpu,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +65,20 @@ def test_what_is_missing_and_the_line_that_installs_it(monkeypatch: pytest.Monke
     require_packages("rft grade", "datasets")
     with pytest.raises(InstallError, match=r"Run.plot needs matplotlib; run: pip install 'rft\[plots\]'"):
         require_packages("Run.plot", "matplotlib")
+
+
+def test_bitsandbytes_is_hidden_from_processes_that_quantize_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
+    prepare_bitsandbytes(is_used=True)
+    assert "bitsandbytes" not in sys.modules
+    prepare_bitsandbytes(is_used=False)
+    assert not is_installed("bitsandbytes")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("bitsandbytes")
+    imported = ModuleType("bitsandbytes")
+    monkeypatch.setitem(sys.modules, "bitsandbytes", imported)
+    prepare_bitsandbytes(is_used=False)
+    assert sys.modules["bitsandbytes"] is imported
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from rft.errors import ConfigError
 from rft.run.inputs import read_inputs, render_prompts
 from rft.run.merged_start import with_merged_start
 from rft.run.open_folder import open_recorder
+from rft.run.quantized_base import with_quantized_base
 from rft.run.task_order import task_order
 from rft.run_folder.recorder import Recorder
 from rft.terminal.progress import Progress
@@ -98,6 +99,7 @@ async def parts(*overrides: Overrides, quiet: bool = False) -> AsyncIterator[Par
     inputs = read_inputs(config, needs_training_tasks=True, output=Path(config.output_dir))
     console = make_console(quiet=quiet)
     inputs = with_merged_start(config, inputs, console.print)
+    inputs = with_quantized_base(config, inputs, console.print)
     with ray_ahead_for(config):
         prepared = render_prompts(inputs)
         config = with_steps(config, len(prepared.tasks.train))

@@ -21,6 +21,7 @@ from rft.config.overrides import Overrides, to_words
 from rft.run.inputs import read_inputs, render_prompts
 from rft.run.merged_start import with_merged_start
 from rft.run.open_folder import Start, open_recorder, start_of
+from rft.run.quantized_base import with_quantized_base
 from rft.run.terminal import Terminal
 from rft.run_folder.results import nothing_left_to_do
 from rft.run_folder.run_lock import RunLock
@@ -80,8 +81,8 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
     def say(text: str) -> None:
         console.print(Text(text), soft_wrap=True)
 
-    # These runs need their folder before their inputs are read: it has the checkpoint, or the merged base model.
-    is_first = is_here or run.start_mode == "merge"
+    # These runs need their folder before their inputs are read: it has the checkpoint, or a base model of its own.
+    is_first = is_here or run.start_mode == "merge" or run.learner.base is not None
     with ExitStack() as held:
         lock = RunLock(folder, key="resume" if run.resume else "output_dir")
         start = Start()
@@ -96,7 +97,7 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
 
         refuse_early(run)
         inputs = read_inputs(run, needs_training_tasks=True, output=None if run.resume else folder)
-        inputs = with_merged_start(run, inputs, say)
+        inputs = with_quantized_base(run, with_merged_start(run, inputs, say), say)
         with ray_ahead_for(run):
             with counted(console, "checking prompts") as tell:
                 prepared = render_prompts(inputs, tell)

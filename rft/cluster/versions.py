@@ -28,6 +28,7 @@ def libraries_of(
         has_model_grader: Whether the node runs a grader's model.
     """
     libraries = [library for part in (sampler, learner) if part for library in part.libraries]
+    libraries += ["bitsandbytes"] if learner and learner.base else []
     return tuple(dict.fromkeys(libraries + ["torch", "transformers"] * has_model_grader))
 
 

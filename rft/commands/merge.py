@@ -14,7 +14,7 @@ from rft.config import MergeConfig
 from rft.config.adapter_settings import run_folder_of, settings_of_run
 from rft.config.commands import load_merge
 from rft.errors import OutputError
-from rft.imports import require_packages
+from rft.imports import prepare_bitsandbytes, require_packages
 from rft.models.adapter_folder import base_model_of, find_adapter, load_adapter, whole_model
 from rft.models.base_model import context_tokens, fingerprint, load_tokenizer, locate
 from rft.models.origin import read_origin
@@ -49,6 +49,7 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
         OutputError: The output folder already exists, or cannot be written.
     """
     require_packages("rft merge", "torch", "peft")
+    prepare_bitsandbytes(is_used=False)
     from rft.run.merge import write_merged
 
     path, target = Path(config.adapter or ""), Path(config.output_dir)

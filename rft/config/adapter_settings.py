@@ -18,6 +18,7 @@ from rft.config.problems import evaluate_problems
 from rft.config.schema import EvaluateConfig
 from rft.errors import UsageError
 from rft.models.base_model import LOCAL_NAMES
+from rft.models.quantized_folder import QUANTIZATION, QUANTIZED_BASE
 
 KEYS: dict[str, Any] = {
     "data.format": "chat",
@@ -68,7 +69,9 @@ def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, An
     if os.path.isfile(folder / _TEMPLATE):
         settings["model.chat_template"] = str(folder / _TEMPLATE)
     base = _get(values, "model.path")
-    if run is not None and values.get("start_mode") == "merge":
+    if run is not None and (run / QUANTIZED_BASE / QUANTIZATION).is_file():
+        settings["model.path"] = str(run / QUANTIZED_BASE)
+    elif run is not None and values.get("start_mode") == "merge":
         settings["model.path"] = str(run / START_MODEL)
     elif isinstance(base, str) and base.startswith(LOCAL_NAMES):
         settings["model.path"] = base  # the adapter names a folder of rft or of the cache, which may be gone

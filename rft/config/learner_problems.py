@@ -5,6 +5,8 @@ from __future__ import annotations
 from rft.config.learners.base import SEQUENCES
 from rft.config.schema import RunConfig
 
+ON_QUANTIZED = ("lora", "rslora")
+"""Methods of `learner.adapter` that a quantized base model can have."""
 MAX_ROWS_ON_CPU = 8
 """Completions of a micro-batch on a CPU. More would gain no speed, and exceed the caches."""
 
@@ -37,7 +39,28 @@ def learner_problems(run: RunConfig) -> list[str]:
         )
     if learner.takes != "groups":
         problems += _demonstration_problems(run)
+    if learner.base is not None:
+        problems += _base_problems(run)
     return problems + learner.adapter.problems() + learner.problems()
+
+
+def _base_problems(run: RunConfig) -> list[str]:
+    """Refuse settings that do not fit a quantized base model."""
+    learner, problems = run.learner, list[str]()
+    given = f"learner.base={learner.base}"
+    if not learner.trains_a_model:
+        problems.append(f"{given}: learner={learner.kind} has no base model; leave learner.base out")
+    if learner.adapter.method not in ON_QUANTIZED:
+        problems.append(
+            f"{given}: learner.adapter={learner.adapter.method} needs weights that a quantized base model lacks; use "
+            f"learner.adapter={' or '.join(ON_QUANTIZED)}, or leave learner.base out"
+        )
+    if run.model.dtype == "float16":
+        problems.append(
+            f"{given}: the scales of quantized weights are numbers in bfloat16, and model.dtype=float16 would round "
+            "them; use model.dtype=bfloat16 or float32"
+        )
+    return problems
 
 
 def _demonstration_problems(run: RunConfig) -> list[str]:

@@ -6,7 +6,7 @@ import os
 from contextlib import nullcontext
 from pkgutil import resolve_name
 
-from rft.imports import large_imports
+from rft.imports import large_imports, prepare_bitsandbytes
 from rft.learning.spec import LearnerSpec, LocalLearner, RankPlace
 
 RANK_SHARE = 0.9
@@ -30,6 +30,8 @@ def build_learner(spec: LearnerSpec, place: RankPlace | None = None) -> LocalLea
     if spec.on_gpu:
         # Micro-batches differ in shape; segments that grow leave no gaps of the wrong size. torch reads this once.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    if spec.run.learner.libraries:
+        prepare_bitsandbytes(is_used=spec.run.learner.base is not None)
     with large_imports() if spec.run.learner.libraries else nullcontext():
         learner_class = resolve_name(spec.run.learner.target)
     if place is None:

@@ -54,12 +54,16 @@ class TrlLearner:
         if spec.on_gpu and spec.gpu_share < 1:
             # Beyond its share, the learner would take the memory of the engine on the same GPU, which then ends.
             torch.cuda.set_per_process_memory_fraction(spec.gpu_share)
-        model = _load_model(spec).to("cuda" if spec.on_gpu else "cpu")
+        model = _load_model(spec)
         self._adapter = spec.run.learner.adapter
         if self._adapter.trains_base:
             freeze(model, self._adapter)
         model, self._start_policy = _with_start(spec, model)
         config = None if isinstance(self._start_policy, StartPolicy) else peft_config(self._adapter, model)
+        if spec.run.learner.base is not None:
+            from rft.learning.quantized_base import adapted
+
+            model, config = adapted(model, config), None
         tokenizer = load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False)
         self._stepped = self._stepped_trainer(model, tokenizer, config)
         disable_dropout_of_reference(self._stepped.trainer.model)
@@ -205,7 +209,12 @@ def _load_model(spec: LearnerSpec) -> Any:
     # The model's own weights are trained in float32, with autocast on a GPU: bfloat16 loses steps of 1e-6.
     dtype = torch.float32 if spec.run.learner.adapter.trains_base else getattr(torch, spec.dtype)
     config = without_dropout(AutoConfig.from_pretrained(spec.model))
-    return AutoModelForCausalLM.from_pretrained(spec.model, config=config, dtype=dtype)
+    device = "cuda" if spec.on_gpu else "cpu"
+    if (base := spec.run.learner.base) is not None:
+        from rft.learning.quantized_base import load_quantized
+
+        return load_quantized(spec.model, base, dtype=dtype, device=device, config=config)
+    return AutoModelForCausalLM.from_pretrained(spec.model, config=config, dtype=dtype).to(device)
 
 
 def _with_start(spec: LearnerSpec, model: Any) -> tuple[Any, StartPolicy | StackedStart | None]:

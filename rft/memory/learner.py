@@ -54,7 +54,34 @@ class MicroBatch:
         return self.rows * (self.prompt_tokens + self.completion_tokens)
 
 
-def fixed_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str, on_gpu: bool) -> dict[str, int]:
+NF4_BYTES = 0.5 + 4 / 64
+"""A weight in 4 bits, and its share of the float32 scale of a block."""
+INT8_BYTES = 1
+"""A weight in 8 bits; one scale for each output is negligible."""
+
+
+def weight_bytes(shape: ModelShape, *, dtype: str, base: str | None) -> int:
+    """Return the bytes of a frozen base model.
+
+    Args:
+        shape: Of the model.
+        dtype: float32, bfloat16 or float16.
+        base: `learner.base`: the quantization of the linear layers.
+    """
+    size = 4 if dtype == "float32" else 2
+    if base is None:
+        return shape.num_weights * size
+    quantized = shape.num_linear_weights
+    # A pass multiplies by one dequantized layer at a time.
+    largest = size * shape.hidden * max(shape.intermediate, shape.attention)
+    return (
+        int(quantized * (NF4_BYTES if base == "nf4" else INT8_BYTES)) + (shape.num_weights - quantized) * size + largest
+    )
+
+
+def fixed_bytes(
+    shape: ModelShape, *, lora_rank: int | None, dtype: str, on_gpu: bool, base: str | None = None
+) -> dict[str, int]:
     """Return the bytes that do not depend on the micro-batch, by part.
 
     Args:
@@ -62,6 +89,7 @@ def fixed_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str, on_gpu:
         lora_rank: Rank of the adapter; None if all weights are trained.
         dtype: Of the base model: float32, bfloat16 or float16.
         on_gpu: Whether the learner has a GPU.
+        base: `learner.base`: the quantization of the base model.
     """
     is_mixed = on_gpu and dtype != "float32"
     if lora_rank is None:
@@ -71,20 +99,20 @@ def fixed_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str, on_gpu:
     else:
         num_trained = lora_rank * shape.adapter_width
         parts = {
-            "weights": shape.num_weights * (4 if dtype == "float32" else 2),
+            "weights": weight_bytes(shape, dtype=dtype, base=base),
             "adapter": num_trained * (6 if is_mixed else 4),
         }
     libraries = LIBRARIES_ON_GPU_BYTES if on_gpu else LIBRARIES_ON_CPU_BYTES
     return parts | {"optimizer": num_trained * OPTIMIZER_BYTES, "libraries": libraries}
 
 
-def resting_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str) -> int:
+def resting_bytes(shape: ModelShape, *, lora_rank: int | None, dtype: str, base: str | None = None) -> int:
     """Return the bytes that a learner on a GPU keeps between two steps: no activations, gradients or 16-bit copies.
 
     Arguments like `fixed_bytes`.
     """
     trained = shape.num_weights if lora_rank is None else lora_rank * shape.adapter_width
-    frozen = 0 if lora_rank is None else shape.num_weights * (4 if dtype == "float32" else 2)
+    frozen = 0 if lora_rank is None else weight_bytes(shape, dtype=dtype, base=base)
     return frozen + trained * (4 + MOMENTS_BYTES) + LIBRARIES_ON_GPU_BYTES
 
 

@@ -106,7 +106,8 @@ def _learner(run: RunConfig, facts: RunFacts, sizes: Sizes) -> Sequence[ProcessM
             parts=parts,
             gpus=facts.learner_gpus,
             count=run.learner.num_workers,
-            resting_bytes=resting_bytes(facts.shape, lora_rank=rank, dtype=dtype) + parts.get("reference", 0),
+            resting_bytes=resting_bytes(facts.shape, lora_rank=rank, dtype=dtype, base=run.learner.base)
+            + parts.get("reference", 0),
             resting_gpus=facts.resting_gpus,
         )
     ]

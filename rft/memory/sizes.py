@@ -97,7 +97,7 @@ def learner_bytes(
     )
     rank = learner.adapter.forecast_rank
     conditions: dict[str, Any] = {"lora_rank": rank, "dtype": run.model.weights_dtype(on_gpu=on_gpu), "on_gpu": on_gpu}
-    parts = fixed_bytes(shape, **conditions) | pass_bytes(shape, batch, **conditions)
+    parts = fixed_bytes(shape, base=learner.base, **conditions) | pass_bytes(shape, batch, **conditions)
     if rank is None:
         parts["optimizer"] = int(parts["optimizer"] * learner.adapter.trained_share(shape.num_layers))
     if rank is None and isinstance(learner, PolicyLearnerConfig) and learner.trl_options().get("beta"):

@@ -235,6 +235,7 @@ def _model_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[
             num_validation=num_validation,
             num_held_out=len(prepared.held_out),
             prompt_tokens=prepared.longest_prompt_tokens,
+            num_quantized=total if config.learner.base and not prepared.quantization else 0,
         )
     return rows
 

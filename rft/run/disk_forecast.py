@@ -13,13 +13,21 @@ BYTES_PER_STEP = 3_000
 """Lines of a step in metrics.jsonl and events.jsonl."""
 BYTES_PER_TRAINED_WEIGHT = 12
 """A weight and Adam's two moments in float32."""
-
-
+BYTES_PER_QUANTIZED_WEIGHT = 4
+"""The folder of a quantized base model has its weights in float32."""
 BYTES_PER_RECORDED_TOKEN = 4
 """A token id in `tokens/`. A token of a completion also has a log-probability of the same size."""
 
 
-def disk_row(run: RunConfig, *, num_trained: int, num_validation: int, num_held_out: int, prompt_tokens: int) -> str:
+def disk_row(
+    run: RunConfig,
+    *,
+    num_trained: int,
+    num_validation: int,
+    num_held_out: int,
+    prompt_tokens: int,
+    num_quantized: int = 0,
+) -> str:
     """Return the disk space of a run in words.
 
     Args:
@@ -28,6 +36,7 @@ def disk_row(run: RunConfig, *, num_trained: int, num_validation: int, num_held_
         num_validation: Number of validation tasks of one measurement.
         num_held_out: Number of tasks measured before and after the run.
         prompt_tokens: Longest prompt.
+        num_quantized: Number of weights of the base model if the run is going to quantize it.
     """
     loop, how = run.loop, run.evaluation
     measured = 2 * num_held_out + (loop.steps // how.every_steps * num_validation if how.every_steps else 0)
@@ -41,11 +50,13 @@ def disk_row(run: RunConfig, *, num_trained: int, num_validation: int, num_held_
     recorded = (prompt_tokens + 2 * run.sampler.max_completion_tokens) * BYTES_PER_RECORDED_TOKEN
     tokens = batches * per_step * recorded
     metrics = loop.steps * BYTES_PER_STEP
-    total = rollouts + (loop.keep_checkpoints + 1) * checkpoint + tokens + metrics
+    base = num_quantized * BYTES_PER_QUANTIZED_WEIGHT
+    total = rollouts + (loop.keep_checkpoints + 1) * checkpoint + tokens + metrics + base
     checkpoints = f"{plural(loop.keep_checkpoints + 1, 'checkpoint')} of {in_bytes(checkpoint)}"
     lines = f"{in_bytes(rollouts)} of rollouts before compression, {in_bytes(metrics)} of metrics"
     shards = f"{in_bytes(tokens)} of tokens of {plural(batches, 'step')}"
-    return f"at most about {in_bytes(total)}: {checkpoints}, {shards}, {lines}"
+    quantized = f"{in_bytes(base)} of the quantized base model, " if base else ""
+    return f"at most about {in_bytes(total)}: {quantized}{checkpoints}, {shards}, {lines}"
 
 
 def in_bytes(number: float) -> str:

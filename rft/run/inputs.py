@@ -19,11 +19,13 @@ from rft.data.shots import Shots
 from rft.data.splits import TaskSets
 from rft.data.training_rows import TrainingRows
 from rft.episodes.contract import LoadedEnvironment
-from rft.errors import ModelError, UsageError
+from rft.errors import UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
-from rft.models.base_model import LOCAL_NAMES, context_tokens, fingerprint, load_tokenizer, locate, read_config
+from rft.models.base_model import LOCAL_NAMES, fingerprint, load_tokenizer, locate, read_config
+from rft.models.quantized_folder import Quantization, quantized_by
 from rft.models.weight_files import read_weights
+from rft.run.context import context_of
 from rft.run.environment import environment_of
 from rft.run.family_tasks import first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
@@ -64,6 +66,8 @@ class Prepared:
     """The policy that the run starts from; None for the base model."""
     teachers: tuple[Teacher, ...] = ()
     """The teachers of a run that distils; empty for other runs."""
+    quantization: Quantization | None = None
+    """Method and origin of a quantized base model (`learner.base`); None for other runs."""
     renderer: Renderer
     """From a task to the token ids of its prompt."""
     tasks: TaskSets
@@ -114,6 +118,8 @@ class Inputs:
     """The policy that the run starts from; None for the base model."""
     teachers: tuple[Teacher, ...]
     """The teachers of a run that distils; empty for other runs."""
+    quantization: Quantization | None = None
+    """Method and origin of a quantized base model (`learner.base`); None for other runs, and before it is written."""
     tasks: TaskSets
     """All tasks, including those whose prompts are too long."""
     shots: Shots | None
@@ -161,9 +167,8 @@ def read_inputs(
         if model
         else None
     )
-    context = collect(problems, lambda: _context(config, model)) if model else None
-    if model is not None:
-        problems += _model_problems(config, model, adapter)
+    context = collect(problems, lambda: context_of(config, model)) if model else None
+    problems += _model_problems(config, model, adapter) if model else []
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
     teachers = collect(problems, lambda: read_teachers(config, tokenizer, partial(_fingerprint, reuse=reuse)))
     tasks, shots = load_tasks(config, needs_training_tasks, reuse, problems)
@@ -180,6 +185,7 @@ def read_inputs(
         tokenizer=tokenizer,
         parent=parent,
         teachers=teachers or (),
+        quantization=quantized_by(config.learner.base, model) if isinstance(config, RunConfig) else None,
         tasks=tasks,
         shots=shots,
         graders=tuple(grader for grader in graders if grader is not None),
@@ -218,7 +224,7 @@ def _read_parent(run: RunConfig, model: Path | None, reuse: Reuse, problems: lis
     """Return the policy that the run starts from, or None; collect its problems."""
     parent = collect(problems, lambda: read_parent(run))
     if parent is not None and model is not None and run.learner.trains_a_model:
-        problems += parent_problems(parent, model, _fingerprint(model, reuse), run.sampler)
+        problems += parent_problems(parent, model, _fingerprint(model, reuse), run.sampler, quantizes=run.learner.base)
     return parent
 
 
@@ -274,6 +280,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         base=Policy(version=0, fingerprint=_fingerprint(inputs.model, inputs.reuse)),
         parent=inputs.parent,
         teachers=inputs.teachers,
+        quantization=inputs.quantization,
         context_tokens=inputs.context_tokens,
         tokenizer=inputs.tokenizer,
         renderer=renderer,
@@ -318,24 +325,6 @@ def prepare(
         adapter=adapter,
     )
     return render_prompts(inputs, tell)
-
-
-def _context(config: RunConfig | EvaluateConfig, model: Path) -> int:
-    """Return the maximum tokens of prompt and completion together: the configured limit, or the model's."""
-    configured = config.model.max_context_tokens
-    if configured is None:
-        return context_tokens(model)
-    scaling = read_config(model).get("rope_scaling") or read_config(model).get("rope_parameters") or {}
-    is_scaled = scaling.get("rope_type", scaling.get("type", "default")) != "default"
-    try:
-        seen = context_tokens(model)
-    except ModelError:
-        return configured
-    if configured > seen and not is_scaled:
-        raise ModelError(
-            "base model", [f"model.max_context_tokens={configured}: the model sees {seen} tokens at most; lower it"]
-        )
-    return configured
 
 
 def _load_sinks(config: RunConfig | EvaluateConfig, problems: list[str]) -> dict[str, SinkClass]:

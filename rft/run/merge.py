@@ -76,41 +76,50 @@ def write_merged(base: Path, adapter: Path, folder: Path, *, dtype: str, tokeniz
     """
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module="peft")  # of what can go wrong in a merge; here that is measured
-    model = _loaded(base)
+    model = load_plain(base)
     dtype = _dtype_of(base) if dtype == "auto" else dtype
     with_adapter = _with_adapter(model, adapter)
-    sequences = _sequences(with_adapter, tokenizer, min(TOKENS_PER_SEQUENCE, context_tokens(base) - 1))
+    sequences = sampled_sequences(with_adapter, tokenizer, min(TOKENS_PER_SEQUENCE, context_tokens(base) - 1))
     expected = score_canaries(with_adapter, sequences)
     with with_adapter.disable_adapter():
         learned = gap(expected, score_canaries(with_adapter, sequences))
     plain = _merged(with_adapter)
     _prove(expected, score_canaries(plain, sequences), "float32", "the merged model differs")
     plain.to(getattr(torch, dtype))
-    _refuse_full_disk(folder, num_bytes=sum(tensor.nbytes for tensor in plain.parameters()))
+    refuse_full_disk(folder, num_bytes=sum(tensor.nbytes for tensor in plain.parameters()))
     plain.generation_config = GenerationConfig()  # the base model's own file is copied instead
     plain.save_pretrained(folder)
     del model, with_adapter, plain
     if (generation_config := base / "generation_config.json").is_file():
         shutil.copy(generation_config, folder)
     save_tokenizer(folder, tokenizer)
-    written = score_canaries(_loaded(folder), sequences)
+    written = score_canaries(load_plain(folder), sequences)
     why = "the folder read back is not the merged model"
     if dtype != "float32":
         why = f"rounding the weights to {dtype} costs too much; model.dtype=float32 keeps them"
     return Merged(dtype=dtype, gap=_prove(expected, written, dtype, why), learned=learned)
 
 
-def _refuse_full_disk(folder: Path, num_bytes: int) -> None:
+def refuse_full_disk(folder: Path, num_bytes: int) -> None:
+    """Refuse to write a model to a disk without room for it.
+
+    Raises:
+        OutputError: The disk has less free space.
+    """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise OutputError(
             "output folder",
-            [f"{folder.parent}: the merged model has {num_bytes / 1e6:.0f} MB, and only {free / 1e6:.0f} MB are free"],
+            [f"{folder.parent}: the model has {num_bytes / 1e6:.0f} MB, and only {free / 1e6:.0f} MB are free"],
         )
 
 
-def _loaded(folder: Path) -> Any:
-    """Load a model in float32 for scoring."""
+def load_plain(folder: Path) -> Any:
+    """Load a model in float32 for scoring.
+
+    Raises:
+        ModelError: Transformers cannot load it.
+    """
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
@@ -156,7 +165,7 @@ def _plain(layer: Any) -> Any:
     return layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else getattr(layer, "original_module", layer)
 
 
-def _sequences(model: Any, tokenizer: PreTrainedTokenizerBase, length: int) -> list[list[int]]:
+def sampled_sequences(model: Any, tokenizer: PreTrainedTokenizerBase, length: int) -> list[list[int]]:
     """Sample `[NUM_SEQUENCES][length]` token ids from the model with a fixed seed.
 
     A policy's own samples distinguish it best from its base model.

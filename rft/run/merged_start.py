@@ -16,7 +16,7 @@ from typing import Any
 from rft.config import RunConfig
 from rft.config.adapter_settings import START_MODEL
 from rft.errors import ModelError
-from rft.imports import require_packages
+from rft.imports import prepare_bitsandbytes, require_packages
 from rft.models.adapter_folder import CONFIG, TENSORS, whole_model
 from rft.models.base_model import fingerprint
 from rft.reliability.temporary import temporary_folder
@@ -50,10 +50,11 @@ def with_merged_start(run: RunConfig, inputs: Inputs, say: Callable[[str], None]
     folder = run_folder / START_MODEL
     if run.resume is None or not (folder / "config.json").is_file():
         parent = _write(run, inputs, parent, folder, say)
-    if run.resume is not None and (run_folder / MANIFEST).is_file():
+    # With learner.base, the run began with the quantized form of the merged model.
+    if run.resume is not None and run.learner.base is None and (run_folder / MANIFEST).is_file():
         _refuse_other_model(folder, read_manifest(run_folder)["base_model"]["fingerprint"])
     config = run.model_copy(update={"model": run.model.model_copy(update={"path": str(folder)})})
-    return replace(inputs, config=config, model=folder, parent=parent)
+    return replace(inputs, config=config, model=folder, parent=parent, quantization=None)
 
 
 def _write(run: RunConfig, inputs: Inputs, parent: Parent, folder: Path, say: Callable[[str], None]) -> Parent:
@@ -76,6 +77,7 @@ def _merge(
 ) -> dict[str, Any]:
     """Merge an adapter into the base model; return dtype and errors of the merged weights."""
     require_packages("start_mode=merge", "torch", "peft")
+    prepare_bitsandbytes(is_used=run.learner.base is not None)
     from rft.run.merge import write_merged  # imports torch, which only a merge needs in the driver
 
     with temporary_folder("adapter") as source, whole_folder(folder) as unfinished:

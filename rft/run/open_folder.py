@@ -157,10 +157,15 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
 
 
 def _base_model(run: RunConfig, prepared: Prepared) -> dict[str, Any]:
-    """Return path and fingerprint of the base model, and the origin of one from a Python package."""
-    path = str(prepared.model) if merges_start(prepared.parent) else run.model.path or ""
-    origin = read_origin(prepared.model)
-    return {"path": path, "fingerprint": prepared.base.fingerprint} | ({"origin": asdict(origin)} if origin else {})
+    """Return path and fingerprint of the base model, its origin in a Python package, and its quantization."""
+    is_own = prepared.quantization is not None or merges_start(prepared.parent)
+    path = str(prepared.model) if is_own else run.model.path or ""
+    facts: dict[str, Any] = {"path": path, "fingerprint": prepared.base.fingerprint}
+    if (origin := read_origin(prepared.model)) is not None:
+        facts["origin"] = asdict(origin)
+    if prepared.quantization is not None:
+        facts["quantized"] = prepared.quantization.model_dump()
+    return facts
 
 
 def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:

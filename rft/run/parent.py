@@ -48,7 +48,8 @@ class Parent:
     """The adapter; None if the parent trained all weights."""
     origin: Mapping[str, Any]
     """Its origin, for the manifest: `path`, `mode`, `fingerprint`, and for a run of rft `step`, `method`,
-    `base_fingerprint`, `prompts` and the run's own `start`; with `stack` also `rank`, with `merge` also `merged`."""
+    `base_fingerprint`, `base_quantized`, `prompts` and the run's own `start`; with `stack` also `rank`, with `merge`
+    also `merged`."""
 
     @property
     def mode(self) -> str:
@@ -128,10 +129,14 @@ def _origin(folder: Path, fingerprint: str, path: Path) -> dict[str, Any]:
             "prompts": manifest.get("prompts"),
             "start": manifest.get("start"),
         }
+        if (quantized := manifest["base_model"].get("quantized")) is not None:
+            origin["base_quantized"] = quantized
     return origin
 
 
-def parent_problems(parent: Parent, model: Path, fingerprint: str, sampler: SamplerConfig) -> list[str]:
+def parent_problems(
+    parent: Parent, model: Path, fingerprint: str, sampler: SamplerConfig, *, quantizes: str | None = None
+) -> list[str]:
     """Return the reasons why a run cannot start from its parent, one sentence each.
 
     Args:
@@ -139,10 +144,11 @@ def parent_problems(parent: Parent, model: Path, fingerprint: str, sampler: Samp
         model: Folder of the base model.
         fingerprint: Fingerprint of the base model.
         sampler: The settings of the samplers.
+        quantizes: `learner.base` of a run that has not quantized the base model yet.
     """
     origin = parent.origin
     trained_on = origin.get("base_fingerprint", fingerprint)
-    if trained_on != fingerprint:
+    if trained_on != fingerprint and not _will_be_base_of(parent, fingerprint, quantizes):
         return [
             f"start={origin['path']}: the adapter was trained on a base model with the fingerprint {trained_on}, and "
             f"model.path={model} has {fingerprint}; give the same base model, or model.path=null, which takes it from "
@@ -157,6 +163,13 @@ def parent_problems(parent: Parent, model: Path, fingerprint: str, sampler: Samp
     elif parent.mode == "continue":
         problems += continuation_problems(parent.adapter) + sampler.adapter_problems(parent.adapter.config)
     return [f"start={origin['path']}: {problem}" for problem in problems]
+
+
+def _will_be_base_of(parent: Parent, fingerprint: str, quantizes: str | None) -> bool:
+    """Whether the adapter was trained on the quantized form of a base model. Arguments like `parent_problems`."""
+    quantized = parent.origin.get("base_quantized") or {}
+    is_same = quantized.get("method") == quantizes and quantized.get("source_fingerprint") == fingerprint
+    return is_same and parent.version_0 is not None
 
 
 def parent_warnings(parent: Parent, template_sha256: str | None) -> list[str]:

@@ -11,6 +11,7 @@ from rich.text import Text
 from rft.config import RunConfig, sequences_per_step
 from rft.config.mixture import SPLITS, sources
 from rft.config.samplers.base import SamplerConfig
+from rft.models.quantized_folder import LABELS
 from rft.wording import plural
 
 _START_MODES = {
@@ -46,8 +47,8 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
         "graders": ", ".join(graders),
         **_step_rows(run, micro_batches=f"{passes} micro-batch{'es' if passes > 1 else ''}", micro_batch=micro_batch),
         "samplers": sampler_row(sampler) + f", temperature {sampler.temperature:g}",
-        "learner": f"{learner.kind}, {learner.adapter.description}, learning rate {learner.learning_rate:g}"
-        + (f", {learner.num_workers} ranks" if learner.num_workers > 1 else ""),
+        "learner": f"{learner.kind}, {learner.adapter.description}{_on_base(run)}, learning rate "
+        f"{learner.learning_rate:g}" + (f", {learner.num_workers} ranks" if learner.num_workers > 1 else ""),
         "run folder": run.output_dir,
     }
     if run.storage:
@@ -57,6 +58,11 @@ def run_rows(run: RunConfig, *, micro_batch: int) -> dict[str, str | None]:
             f"{(loop.staleness + 1) * per_step} completions in flight"
         )
     return rows
+
+
+def _on_base(run: RunConfig) -> str:
+    """Describe a quantized base model."""
+    return f" on a base model in {LABELS[run.learner.base]}" if run.learner.base else ""
 
 
 def _step_rows(run: RunConfig, *, micro_batches: str, micro_batch: int) -> dict[str, str]:

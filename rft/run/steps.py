@@ -72,6 +72,8 @@ class Steps:
         """The step of the newest checkpoint, or 0."""
         self.weights: Adapter | FullWeights | None = None
         """The trained weights; None until the last step is complete."""
+        self.after: Evaluation | None = None
+        """The measurement after the last step."""
         self.after_s = 0.0
         """Duration of the measurement after the last step, seconds."""
         self.is_past_sampling = False
@@ -120,7 +122,7 @@ class Steps:
         await self._return_to_best(parts)
         if self.prepared.held_out and not self.should_end():
             watch = Stopwatch()
-            await self._measure(parts, "after", self.prepared.held_out)
+            self.after = await self._measure(parts, "after", self.prepared.held_out)
             watch.lap("evaluate")
             self.after_s = watch.seconds["evaluate"]
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig, audit_problems, audit_warnings
-from rft.errors import StorageError, WriteError
-from rft.events import Emit, Notice, RunEnded, RunStarted, Sink
+from rft.errors import StorageError, WaitTimeout, WriteError
+from rft.events import Emit, Notice, PhaseStarted, RunEnded, RunStarted, Sink
 from rft.health.heartbeat import Heartbeat
 from rft.health.prometheus import metrics_served
-from rft.imports import missing_packages
+from rft.imports import missing_packages, prepare_bitsandbytes
 from rft.metrics.retention_report import guard_warnings
 from rft.redaction import hide, redacted, secrets_in
+from rft.run.build import canaries
 from rft.run.emitter import Emitter
 from rft.run.inputs import Prepared
 from rft.run.machine_notice import watched
@@ -36,7 +37,8 @@ from rft.run_folder.recorder import Recorder, read_metrics
 from rft.run_folder.results import save_weights, summarize
 from rft.storage import Place
 from rft.terminal.interrupt import Interrupt
-from rft.waiting import timeouts_observed
+from rft.types import Adapter
+from rft.waiting import blocking, timeouts_observed
 
 
 @dataclass(kw_only=True)
@@ -71,6 +73,7 @@ class Training:
             self._store = Store(copier, timeout_s=self.run.storage_timeout_s, warn=self._warn)
         secrets = secrets_in(self.run.model_dump())
         self._recoveries = RecoveryCounts()
+        self._compared: dict[str, Any] | None = None
         self._hide = partial(hide, secrets=secrets)
         self._heartbeat = Heartbeat(self.recorder.folder, hide=self._hide)
         # The folder is the first sink, since other sinks and the copies may rely on its content.
@@ -206,6 +209,7 @@ class Training:
             StorageError: The copy is not complete.
         """
         folder = self.recorder.folder
+        await self._compare_on_original(status, steps)
         summary = self._summarize(status, steps)
         for warning in guard_warnings(summary.get("retention")):
             self._warn(warning)
@@ -237,6 +241,30 @@ class Training:
             )
         if status == "interrupted":
             self._emitter.emit(Notice(text=f"to continue elsewhere: rft train resume={self._store.place}"))
+
+    async def _compare_on_original(self, status: str, steps: Steps) -> None:
+        """Compare the result of a run with a quantized base model on the original model."""
+        quantization, adapter = self.prepared.quantization, steps.weights
+        if quantization is None or not isinstance(adapter, Adapter):
+            return
+        if status != "finished":
+            self._compared = {"source": quantization.source, "not_measured": f"the run was {status}"}
+            return
+        prepare_bitsandbytes(is_used=False)
+        from rft.run.original_base import compare_on_original, completions_of  # torch and PEFT
+
+        texts = completions_of(steps.after.groups if steps.after else ())
+        texts = texts or [(canary, len(canary) - 1) for canary in canaries(self.run, self.prepared)]
+        what = "scoring text with the adapter on the original base model"
+        self._emitter.emit(PhaseStarted(text=what))
+        try:
+            self._compared = await blocking(
+                lambda: compare_on_original(quantization, self.prepared.model, adapter, texts),
+                what=what,
+                deadline_s=self.run.learner.step_timeout_s,
+            )
+        except WaitTimeout as error:
+            self._compared = {"source": quantization.source, "not_measured": str(error)}
 
     async def _emit_end(self, summary: dict[str, Any], steps: Steps, paths: Mapping[str, Path] | None = None) -> None:
         """Emit the end of the run, and wait for the sinks that have not handled all events yet."""
@@ -274,6 +302,8 @@ class Training:
             counted = [line["metrics"].get("storage/failed_copies", 0.0) for line in read_metrics(folder)]
             failed = int(sum(counted)) + self._store.failed_copies
             more["storage"] = {"place": self._store.place.address, "failed_copies": failed}
+        if self._compared is not None:
+            more["original_base"] = self._compared
         if steps.best.step is not None:
             more["best"] = {"step": steps.best.step, "stopped_early": steps.best.is_over}
         if steps.guard.is_over:

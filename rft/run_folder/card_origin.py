@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rft.models.origin import Origin
+from rft.models.quantized_folder import LABELS, comparison_in_words
 
 _STARTS = {
     "continue": "The training continued the adapter {parent}. Results before the run, and a KL divergence, refer to "
@@ -16,16 +17,25 @@ _STARTS = {
     "the sum of both. Results before the run, and a KL divergence, refer to the frozen adapter.",
 }
 """The origin of a training, by `start_mode`."""
+_QUANTIZED = (
+    "This base model is `{source}` (fingerprint `{source_fingerprint}`) with its linear layers rounded to {label} by "
+    "{library}, which changes its log-probabilities by {mean_gap:.2g} on average. The adapter belongs to the rounded "
+    "model: keep that, and load the adapter on it, or merge the two with `rft merge`."
+)
 
 
-def origin(manifest: Mapping[str, Any]) -> str:
-    """Return the texts about a base model from a package, the start and the teacher; empty for a plain base model.
+def origin(manifest: Mapping[str, Any], compared: Mapping[str, Any] | None = None) -> str:
+    """Return the texts about a base model from a package, or a quantized one, the start and the teacher.
+
+    They are empty for a plain base model.
 
     Args:
         manifest: Result of `provenance.manifest`.
+        compared: Result of `rft.run.original_base.compare_on_original`, if the base model is quantized.
     """
     of_package = manifest["base_model"].get("origin")
-    return package_origin(Origin(**of_package) if of_package else None) + _start(manifest) + _teacher(manifest)
+    base = package_origin(Origin(**of_package) if of_package else None) + _quantized(manifest, compared)
+    return base + _start(manifest) + _teacher(manifest)
 
 
 def package_origin(of_package: Origin | None) -> str:
@@ -34,8 +44,20 @@ def package_origin(of_package: Origin | None) -> str:
 
 
 def original_path(manifest: Mapping[str, Any]) -> str:
-    """Return the path of the base model before the run merged it."""
-    return str(_merged(manifest).get("path") or manifest["base_model"]["path"])
+    """Return the path of the base model before the run merged or quantized it."""
+    base = manifest["base_model"]
+    quantized = base.get("quantized") or {}
+    return str(_merged(manifest).get("path") or quantized.get("source") or base["path"])
+
+
+def _quantized(manifest: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str:
+    """Return the origin of a quantized base model, and how the adapter does on the original."""
+    quantized = manifest["base_model"].get("quantized")
+    if not quantized:
+        return ""
+    text = _QUANTIZED.format(label=LABELS[quantized["method"]], **quantized)
+    compared = compared or {"source": quantized["source"], "not_measured": "the run did not finish"}
+    return f"\n\n{text} {comparison_in_words(compared)}"
 
 
 def _start(manifest: Mapping[str, Any]) -> str:

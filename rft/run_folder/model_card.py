@@ -177,7 +177,7 @@ def model_card(
         what=_RESULTS[adapter.method].format(path=path),
         use=_use(config, adapter, _rank_below(manifest), folder.absolute(), base_model),
         base_fingerprint=manifest["base_model"]["fingerprint"],
-        origin=origin(manifest),
+        origin=origin(manifest, summary.get("original_base")),
         version=manifest["rft"],
         data=_data(manifest) + _examples(manifest),
         graders=_graders(manifest),

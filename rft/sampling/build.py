@@ -6,7 +6,7 @@ import importlib
 import os
 from contextlib import nullcontext
 
-from rft.imports import large_imports
+from rft.imports import large_imports, prepare_bitsandbytes
 from rft.sampling.engine import Engine
 from rft.sampling.spec import EngineSpec
 
@@ -17,6 +17,7 @@ def build_engine(spec: EngineSpec) -> Engine:
     os.environ["OMP_NUM_THREADS"] = str(spec.place.num_threads)
     if not spec.place.on_gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides no GPU from an actor without one
+    prepare_bitsandbytes(is_used=False)
     module, _, name = spec.sampler.engine_class.partition(":")
     with large_imports() if spec.sampler.libraries else nullcontext():
         engine_class = getattr(importlib.import_module(module), name)

@@ -22,6 +22,7 @@ from rft.config.epochs import with_steps
 from rft.config.grid import Grid, check_trials, for_each_trial, read_grid
 from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.models.adapter_folder import whole_model
+from rft.models.quantized_folder import QUANTIZED_BASE
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.run.fitting import Reuse
 from rft.run.inputs import Prepared, prepare
@@ -91,9 +92,18 @@ def prepare_all(runs: Sequence[RunConfig], reuse: Reuse | None = None) -> list[P
     if merging := next((run for run in runs if run.start_mode == "merge"), None):
         raise UsageError("the sweep cannot start", [_merge_problem(Path(merging.start or ""))])
     shared = reuse or Reuse()
-    return for_each_trial(
+    prepared = for_each_trial(
         runs, lambda number: prepare(runs[number], needs_training_tasks=True, reuse=shared), UsageError
     )
+    for run, inputs in zip(runs, prepared, strict=True):
+        if run.learner.base is not None and inputs.quantization is None:
+            base = f"learner.base={run.learner.base}"
+            problem = (
+                f"{base}: each trial of a sweep would quantize the same model; quantize it once with rft train ... "
+                f"{base} loop.steps=1 output_dir=first, then sweep with model.path=first/{QUANTIZED_BASE} {base}"
+            )
+            raise UsageError("the sweep cannot start", [problem])
+    return prepared
 
 
 def _merge_problem(start: Path) -> str:

@@ -16,6 +16,7 @@ from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
 from rft.metrics.retention_report import retention_header, retention_notes, retention_rows
+from rft.models.quantized_folder import comparison_in_words
 from rft.types import Message
 from rft.wording import plural
 
@@ -108,6 +109,8 @@ def final_report(
         _print_pairs(console, "Rollouts without a reward", {cause: str(n) for cause, n in summary["drops"].items()})
     if pairs := summary.get("pairs"):
         _print_pairs(console, "Preference pairs", {name.replace("_", " "): str(count) for name, count in pairs.items()})
+    if compared := summary.get("original_base"):
+        _print_text(console, comparison_in_words(compared))
     if recovery := summary.get("recovery"):
         _print_pairs(console, "Recovery", {name.replace("_", " "): str(number) for name, number in recovery.items()})
     times = {name.replace("_", " "): f"{seconds:.1f} s" for name, seconds in summary["time_s"].items()}

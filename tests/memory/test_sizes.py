@@ -9,7 +9,7 @@ import pytest
 
 from rft.config import RunConfig
 from rft.memory import ModelShape, Sizes
-from rft.memory.learner import MicroBatch, fixed_bytes, pass_bytes
+from rft.memory.learner import MicroBatch, fixed_bytes, pass_bytes, weight_bytes
 from rft.memory.sizes import choose_sizes, learner_bytes
 
 GB = 10**9
@@ -27,6 +27,28 @@ def test_what_does_not_depend_on_the_micro_batch(small: ModelShape) -> None:
     assert (full["weights"], full["optimizer"]) == (6 * 494_032_768, 12 * 494_032_768)
     on_cpu = fixed_bytes(small, lora_rank=32, dtype="float32", on_gpu=False)
     assert (on_cpu["weights"], on_cpu["adapter"]) == (4 * 494_032_768, 4 * trained)
+
+
+def test_a_quantized_base_model(small: ModelShape) -> None:
+    # 24 layers with queries and output of 896 x 896, keys and values of 896 x 128, and three matrices of 896 x 4,864.
+    linear = 24 * (2 * 896 * 896 + 2 * 896 * 128 + 3 * 896 * 4864)
+    others = 494_032_768 - linear  # embeddings, norms and biases
+    one = 896 * 4864  # the largest layer, dequantized
+    nf4, int8 = (weight_bytes(small, dtype="float32", base=base) for base in ("nf4", "int8"))
+    assert nf4 == linear // 2 + linear // 64 * 4 + 4 * (others + one)
+    assert int8 == linear + 4 * (others + one)
+    assert weight_bytes(small, dtype="bfloat16", base="nf4") == linear // 2 + linear // 64 * 4 + 2 * (others + one)
+
+
+def test_the_forecast_knows_a_quantized_base_model(make_run: MakeRun, small: ModelShape) -> None:
+    def parts(base: str | None) -> dict[str, int]:
+        run = make_run(learner={"base": base})
+        sizes = Sizes(completions_per_micro_batch=1)
+        return learner_bytes(run, small, sizes, prompt_tokens=250, on_gpu=True)
+
+    plain, quantized = parts(None), parts("nf4")
+    assert quantized.pop("weights") < 0.55 * plain.pop("weights")
+    assert quantized == plain
 
 
 def test_a_pass_on_a_gpu(small: ModelShape) -> None:

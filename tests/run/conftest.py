@@ -145,6 +145,7 @@ def training(
         prepared: Any = SimpleNamespace(
             rows=None,
             teachers=(),
+            quantization=None,
             warnings=(),
             sinks=user_sinks or {},
             tasks=tasks,

@@ -22,6 +22,10 @@ def test_what_a_run_keeps_and_what_grows_with_its_steps() -> None:
         "at most about 200 MB: 3 checkpoints of 16 MB, 15.4 MB of tokens of 100 steps, "
         "134 MB of rollouts before compression, 3 MB of metrics"
     )
+    # 2,000,000 weights in float32.
+    assert disk_row(
+        run, num_trained=1_000_000, num_validation=50, num_held_out=100, prompt_tokens=200, num_quantized=2_000_000
+    ).startswith("at most about 208 MB: 8 MB of the quantized base model, 3 checkpoints of 16 MB, ")
 
 
 def test_sizes_in_words() -> None:

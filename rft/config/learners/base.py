@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from rft.config.adapters import Adapter, LoraAdapterConfig, with_method
 from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section
 from rft.errors import EarlierName
+from rft.models.quantized_folder import Method
 
 Takes = Literal["groups", "demonstrations", "preferences"]
 """Kinds of training data."""
@@ -40,6 +41,9 @@ class LearnerConfig(Section):
     """Peak learning rate."""
     adapter: Adapter = LoraAdapterConfig()
     """The trained weights: the name of a method, or its keys."""
+    base: Method | None = None
+    """Quantization of the frozen base model: `nf4` (4 bits, as in QLoRA) or `int8`; null keeps its weights. Samplers
+    serve the quantized model, which the run folder keeps in `quantized_base/`."""
     completions_per_micro_batch: Positive | None = None
     """Longest completions in one forward and backward pass; shorter ones are packed more densely.
 
