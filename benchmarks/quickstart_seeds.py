@@ -6,7 +6,6 @@ python benchmarks/quickstart_seeds.py            # seeds 0 to 4, about ten minut
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 import psutil
+from harness.commands import measured
 
 SEEDS = range(5)
 POLL_S = 0.5
@@ -29,8 +29,7 @@ def main() -> None:
             started = time.monotonic()
             peak_gb = run_to_its_end(["train", "experiment=quickstart", f"seed={seed}", f"output_dir={run}"])
             wall_s = time.monotonic() - started
-            evaluation = json.loads((run / "summary.json").read_text())["eval"]
-            cells = [interval(evaluation[name]) for name in ("before", "after", "difference")]
+            cells = [measured(run, name).text() for name in ("before", "after", "difference")]
             print(f"| {seed} | {' | '.join(cells)} | {wall_s:.0f} | {peak_gb:.1f} |", flush=True)
 
 
@@ -55,13 +54,6 @@ def memory(process: psutil.Process) -> int:
         return int(process.memory_full_info().pss)
     except psutil.Error:
         return 0
-
-
-def interval(estimate: dict[str, object]) -> str:
-    """Return mean and interval, as in `0.953 [0.923, 0.972]`."""
-    from rft.metrics.intervals import Estimate
-
-    return Estimate.from_json(estimate).text()
 
 
 if __name__ == "__main__":
