@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import gc
 import importlib
 import json
@@ -78,6 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
             "markers", f"{theme}: the tests in tests/{theme}/, and end-to-end tests of the same name"
         )
     gc.disable()
+    # Python's end frees what was taken out; otherwise extension modules report it as leaked.
+    atexit.register(gc.unfreeze)
 
 
 def pytest_collection_finish() -> None:
@@ -91,11 +94,6 @@ def pytest_runtest_teardown() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
-
-
-def pytest_unconfigure() -> None:
-    """Let Python's end free what was taken out; extension modules report the rest as leaked."""
-    gc.unfreeze()
 
 
 def _task(task_id: str = "t", content: str = "1+1=", **item: Any) -> Task:
