@@ -139,9 +139,15 @@ def _problems(stages: Mapping[str, Sequence[str]], *, shared: Sequence[str]) -> 
     keys = {name: [key_of(word) for word in words] for name, words in stages.items()}
     for key in map(key_of, shared):
         if own := [name for name, of_stage in keys.items() if key in of_stage]:
-            problems.append(f"{key}: {', '.join(own)} set it for themselves; write stages.{own[0]}.{key}=<value>")
+            problems.append(f"{key}: also among the keys of {', '.join(own)}; write stages.{own[0]}.{key}=<value>")
         elif key == "start" and stages:
             problems.append(f"start: only the first stage has one; write stages.{next(iter(keys))}.start=<folder>")
+        elif key == "start_mode" and len(stages) > 1 and "start" not in next(iter(keys.values())):
+            first, second, *_ = keys
+            problems.append(
+                f"start_mode: the first stage, {first}, starts from the base model; write stages.{second}.start_mode="
+                "<mode> for later ones"
+            )
     for place, (name, of_stage) in enumerate(keys.items()):
         problems += _of_the_pipeline(name, of_stage, is_first=place == 0)
     return problems

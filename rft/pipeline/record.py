@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +31,12 @@ OF_A_MEASUREMENT = {
     "model": ("chat_template", "chat_template_kwargs"),
 }
 """Keys on which a score depends, besides policy, task and graders."""
+
+
+class _Record(BaseModel):
+    """The part of pipeline.json that is read again."""
+
+    words: list[str]
 
 
 def begin(folder: Path, words: Sequence[str], stages: Sequence[PlacedStage]) -> None:
@@ -60,13 +66,16 @@ def recorded_words(folder: Path) -> list[str]:
     """Return the command line of a recorded pipeline.
 
     Raises:
-        OutputError: The folder contains no pipeline.
+        OutputError: The folder contains no pipeline, or its record is damaged.
     """
     file = folder / RECORD
     if not file.is_file():
         raise OutputError("resume", [f"resume={folder}: the folder contains no pipeline (no {RECORD})"])
-    words: list[str] = json.loads(file.read_text(encoding="ascii"))["words"]
-    return words
+    try:
+        return _Record.model_validate_json(file.read_bytes()).words
+    except ValidationError as error:
+        problem = f"{file} is damaged, or rft did not write it; repeat the command of the pipeline with --or-resume"
+        raise OutputError("resume", [problem]) from error
 
 
 def record(folder: Path, words: Sequence[str], stages: Sequence[PlacedStage], *, status: str) -> dict[str, Any]:

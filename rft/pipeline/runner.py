@@ -14,7 +14,7 @@ from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.pipeline import Pipeline, read_pipeline
 from rft.config.recorded_words import key_of, resumed_words
-from rft.errors import ConfigError, RftError
+from rft.errors import ConfigError, RftError, UsageError
 from rft.pipeline.record import MAY_CHANGE_ON_RESUME, RECORD, begin, print_results, record, recorded_words
 from rft.pipeline.stages import PlacedStage, check_stages, placed
 from rft.redaction import hide_in_words
@@ -141,7 +141,7 @@ def _folder(pipeline: Pipeline) -> Path:
     """Return the pipeline's folder.
 
     Raises:
-        ConfigError: `or_resume` without a folder, or the first stage is wrong.
+        ConfigError: `or_resume` without a folder.
     """
     config = pipeline.config
     given = config.resume or config.output_dir
@@ -150,7 +150,10 @@ def _folder(pipeline: Pipeline) -> Path:
     if config.or_resume:
         problem = "or_resume=true: give output_dir=<folder>, too; the default folder is a new one at every start"
         raise ConfigError("configuration", [problem])
-    name = load_training(pipeline.stages[0].words).name
+    try:
+        name = load_training(pipeline.stages[0].words).name
+    except UsageError:  # the check of all stages reports it
+        name = "run"
     return Path("runs", name, f"pipeline_{datetime.now():%Y-%m-%d_%H-%M-%S}").absolute()
 
 

@@ -139,6 +139,11 @@ def _continuation_problems(before: RunConfig, run: RunConfig, mode: str) -> list
     earlier, given = before.learner.adapter, run.learner.adapter
     if mode == "merge" or earlier.publishes == "model":
         return problems
+    if mode == "stack" and earlier.needs_merge:
+        problems.append(
+            f"start_mode=stack: the stage before trains {earlier.label}, and only plain LoRA can be added to; use "
+            "start_mode=merge"
+        )
     if not isinstance(given, LowRankConfig):
         problems.append(
             f"learner.adapter={given.method}: the stage before trains a LoRA adapter; train one, too, or set "

@@ -74,12 +74,19 @@ def test_what_a_stage_cannot_set() -> None:
     assert problems_of("experiment=quickstart") == (NO_STAGES,)
     one, two = "stages.one.learner=raft", "stages.two.learner=grpo"
     assert problems_of(one, two, "learner=sft", "start=runs/a", "seed=1") == (
-        "learner: one, two set it for themselves; write stages.one.learner=<value>",
+        "learner: also among the keys of one, two; write stages.one.learner=<value>",
         "start: only the first stage has one; write stages.one.start=<folder>",
     )
     assert problems_of("stages.one.start=runs/a", "stages.two.start=runs/b", "stages.two.resume=runs/c") == (
         "stages.two.start: the stage starts from the result of the one before; leave it out",
         "stages.two.resume: the pipeline sets it for each stage; leave it out",
+    )
+    assert problems_of(one, two, "start_mode=merge") == (
+        "start_mode: the first stage, one, starts from the base model; write stages.two.start_mode=<mode> for later "
+        "ones",
+    )
+    assert read_pipeline([one, two, "stages.one.start=runs/a", "start_mode=merge"]).stages[0].words[0] == (
+        "start_mode=merge"
     )
     assert problems_of("stages={a b: {seed: 1}}") == (
         "stages.a b: a stage's name is part of its folder's; use letters, digits, _ and -",

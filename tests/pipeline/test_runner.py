@@ -174,6 +174,28 @@ def test_the_command_of_a_stage_follows_from_the_stage_before(tmp_path: Path) ->
     assert two.command[-3:] == [start, "start_mode=merge", "model.path=null"]
 
 
+@pytest.mark.parametrize("record", ["{", "[]", '{"words": 5}', '{"words": ["seed=1", 7]}', "\N{BELL}"])
+def test_a_damaged_record_is_named(trainer: Trainer, tmp_path: Path, record: str) -> None:
+    (tmp_path / "pipeline.json").write_text(record)
+    with pytest.raises(OutputError, match=r"pipeline.json is damaged, or rft did not write it; repeat the command"):
+        pipeline(trainer, f"resume={tmp_path}")
+
+
+def test_what_is_known_before_the_first_stage_is_refused_then(trainer: Trainer) -> None:
+    with pytest.raises(ConfigError) as caught:
+        pipeline(trainer, *STAGES, "stages.one.learner.adapter=dora", "stages.two.start_mode=stack")
+    assert caught.value.problems == (
+        "stage two: start_mode=stack: the stage before trains DoRA, and only plain LoRA can be added to; use "
+        "start_mode=merge",
+    )
+    with pytest.raises(ConfigError) as caught:
+        pipeline(trainer, *STAGES, "stages.one.loop.steps=0", "stages.two.loop.steps=-1")
+    assert [problem.partition("=")[0] for problem in caught.value.problems] == [
+        "stage one: loop.steps",
+        "stage two: loop.steps",
+    ]
+
+
 def test_what_a_resume_may_not_change(trainer: Trainer, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"the folder contains no pipeline \(no pipeline.json\)"):
         pipeline(trainer, f"resume={tmp_path}")
