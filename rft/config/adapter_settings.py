@@ -38,13 +38,17 @@ START_MODEL = "start_model"
 
 
 def run_folder_of(path: Path) -> Path | None:
-    """Return the run folder of `<run>`, `<run>/adapter` or `<run>/checkpoints/checkpoint-20`; None for other paths."""
-    path = path.absolute()
-    folders = [path]
-    if path.name == "adapter":
-        folders.append(path.parent)
-    if path.parent.name == "checkpoints":
-        folders.append(path.parent.parent)
+    """Return the run folder of `<run>`, `<run>/adapter` or `<run>/checkpoints/checkpoint-20`; None for other paths.
+
+    The path may be a symbolic link to one of these.
+    """
+    folders: list[Path] = []
+    for place in (path.absolute(), Path(os.path.realpath(path))):
+        folders.append(place)
+        if place.name == "adapter":
+            folders.append(place.parent)
+        if place.parent.name == "checkpoints":
+            folders.append(place.parent.parent)
     return next((folder for folder in folders if os.path.isfile(folder / "config.yaml")), None)
 
 

@@ -71,10 +71,14 @@ def find_adapter(path: Path) -> Path:
 
 def _is_upper_part(folder: Path) -> bool:
     """Whether a folder is a checkpoint of a run with `start_mode=stack`, which has the frozen adapter elsewhere."""
-    origin = folder.absolute().parent.parent / "start" / "parent.json"
-    if folder.absolute().parent.name != "checkpoints" or not os.path.isfile(origin):
+    checkpoints = Path(os.path.realpath(folder)).parent
+    origin = checkpoints.parent / "start" / "parent.json"
+    if checkpoints.name != "checkpoints" or not os.path.isfile(origin):
         return False
-    return bool(json.loads(origin.read_text(encoding="utf-8")).get("mode") == "stack")
+    try:
+        return bool(json.loads(origin.read_text(encoding="utf-8"))["mode"] == "stack")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _error(f"{origin} is damaged, or rft did not write it; copy the run folder again") from error
 
 
 def whole_model(path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""A learner that trains nothing is found at its start, or at the first step with a gradient."""
+"""A learner that trains nothing is found at its start, or at the first step with a gradient; NaN at any step."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ def test_a_step_that_could_change_nothing_leaves_the_guard_waiting(metrics: dict
     guard.check(MOVES | metrics)
     with pytest.raises(LearnError):
         guard.check(MOVES)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("has_moved", [False, True])
+def test_weights_that_are_not_finite_end_the_run_at_any_step(value: float, has_moved: bool) -> None:
+    weights = [torch.ones(2), torch.ones(2)]
+    guard = TrainingGuard(lambda: weights)
+    if has_moved:
+        weights[0][0] = 2.0
+        guard.check(MOVES)
+    weights[1][1] = value
+    with pytest.raises(LearnError, match="led to weights that are not finite, because its gradient was not"):
+        guard.check(MOVES | {"grad_norm": math.nan})
 
 
 @pytest.mark.parametrize("weights", [[], [torch.ones(0)]])

@@ -109,6 +109,16 @@ def test_the_parent_is_the_step_that_led_to_its_weights(
     assert read_parent(run_of()) is None
 
 
+def test_a_link_to_an_adapter_of_a_run_has_the_same_origin(
+    write: Callable[..., Path], run_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(write() / "adapter")
+    parent = read_parent(run_of(start=link))
+    assert parent is not None
+    assert (parent.origin["path"], parent.origin["step"], parent.origin["method"]) == (str(link), 2, "sft")
+
+
 def test_a_stacked_parent_adds_its_rank_to_each_published_adapter(
     write: Callable[..., Path], run_of: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -135,8 +145,14 @@ def test_a_checkpoint_of_stacked_adapters_is_no_adapter(write: Callable[..., Pat
     folder = write("checkpoints/checkpoint-2")
     (folder / "start").mkdir()
     (folder / "start" / "parent.json").write_text('{"mode": "stack"}')
-    with pytest.raises(ModelError, match="holds only the upper one of two stacked adapters"):
-        read_parent(run_of(start=folder / "checkpoints" / "checkpoint-2"))
+    link = folder.with_name("link")
+    link.symlink_to(folder / "checkpoints" / "checkpoint-2")
+    for path in (link, folder / "checkpoints" / "checkpoint-2"):
+        with pytest.raises(ModelError, match="holds only the upper one of two stacked adapters"):
+            read_parent(run_of(start=path))
+    (folder / "start" / "parent.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"parent.json is damaged, or rft did not write it"):
+        read_parent(run_of(start=link))
 
 
 def test_weights_that_no_step_of_the_run_led_to_are_refused(
