@@ -83,7 +83,7 @@ def comparison_in_words(compared: Mapping[str, Any]) -> str:
         return f"The adapter was not compared on the original base model {source}: {reason}."
     return (
         f"On the original base model {source}, the adapter's log-probabilities of "
-        f"{plural(compared['num_texts'], 'held-out text')} differ from those of the trained policy by "
+        f"{plural(compared['num_texts'], 'text')} differ from those of the trained policy by "
         f"{compared['mean_gap']:.2g} on average and {compared['largest_gap']:.2g} at most. On its own base model, the "
         f"adapter changes them by {compared['mean_effect']:.2g} on average."
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig, audit_problems, audit_warnings
-from rft.errors import StorageError, WaitTimeout, WriteError
+from rft.errors import RftError, StorageError, WriteError
 from rft.events import Emit, Notice, PhaseStarted, RunEnded, RunStarted, Sink
 from rft.health.heartbeat import Heartbeat
 from rft.health.prometheus import metrics_served
@@ -263,7 +263,7 @@ class Training:
                 what=what,
                 deadline_s=self.run.learner.step_timeout_s,
             )
-        except WaitTimeout as error:
+        except RftError as error:  # the comparison must not take the result with it
             self._compared = {"source": quantization.source, "not_measured": str(error)}
 
     async def _emit_end(self, summary: dict[str, Any], steps: Steps, paths: Mapping[str, Path] | None = None) -> None:

@@ -92,7 +92,7 @@ def test_the_quantized_model_is_written_once_and_is_the_base_model(
     card = model_card(summary, run.model_dump(), manifest, folder=folder, base_model=str(folder))
     assert "# embedded:tiny, fine-tuned with rft" in card
     assert f"`embedded:tiny` (fingerprint `{fingerprint(tiny_model)}`) with its linear layers rounded to NF4" in card
-    assert "On the original base model embedded:tiny, the adapter's log-probabilities of 16 held-out texts" in card
+    assert "On the original base model embedded:tiny, the adapter's log-probabilities of 16 texts" in card
 
     # A resumed run writes nothing, and later commands find the model in the run folder.
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
@@ -152,7 +152,7 @@ def test_a_stage_may_name_the_original_again(
 
 def test_a_comparison_in_words() -> None:
     assert comparison_in_words(COMPARED) == (
-        "On the original base model embedded:tiny, the adapter's log-probabilities of 16 held-out texts differ from "
+        "On the original base model embedded:tiny, the adapter's log-probabilities of 16 texts differ from "
         "those of the trained policy by 0.25 on average and 2.5 at most. On its own base model, the adapter changes "
         "them by 0.5 on average."
     )
