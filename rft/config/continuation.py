@@ -19,6 +19,8 @@ from rft.config.commands import load_training
 from rft.config.overrides import to_words
 from rft.config.recorded_words import key_of
 from rft.config.resume import read_config_of
+from rft.config.samplers import SAMPLERS
+from rft.config.samplers.base import OF_THE_RUN
 from rft.config.schema import RunConfig
 from rft.errors import ConfigError, OutputError
 from rft.models.adapter_folder import whole_model
@@ -111,7 +113,13 @@ def _name(source: str, taken: Mapping[str, Any] | Sequence[str]) -> str:
 
 
 def _as_words(values: Mapping[str, Any], given: Mapping[str, str]) -> list[str]:
-    """Return the arguments of `rft train` for a configuration, without the sections whose preset is given."""
+    """Return the arguments of `rft train` for a configuration, without the sections whose preset is given.
+
+    Of a sampler that is replaced, the keys that shape completions stay.
+    """
     kept = {key: value for key, value in values.items() if key not in given}
     presets = [f"{group}={kept[group]['kind']}" for group in _GROUPS if group in kept]
+    if (sampler := SAMPLERS.get(given.get("sampler", ""))) is not None:
+        shared = OF_THE_RUN & sampler.model_fields.keys() & values["sampler"].keys()
+        kept["sampler"] = {name: values["sampler"][name] for name in sorted(shared)}
     return [*presets, *to_words([kept])]

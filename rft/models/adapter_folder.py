@@ -65,7 +65,15 @@ def find_adapter(path: Path) -> Path:
             f"safetensors.torch.save_file(torch.load('{PICKLED}', weights_only=True), '{TENSORS}')"
         )
     if (model := whole_model(path)) is not None:
-        raise _error(f"{path} trained all weights and has no adapter; use its model: model.path={model}")
+        raise _error(
+            f"{path} trained all weights and has no adapter; use its model: model.path={model}, or start from it with "
+            "start_mode=merge"
+        )
+    if os.path.isfile(path / "config.yaml"):
+        raise _error(
+            f"{path} has no result yet, because its run has not finished; continue it with resume={path}, or use one "
+            f"of its checkpoints: {path}/checkpoints/checkpoint-<step>"
+        )
     raise _error(f"{path} is neither a run folder nor an adapter folder: it has no {' and no '.join(missing)}")
 
 

@@ -50,6 +50,17 @@ def test_the_tasks_of_the_run_become_an_older_family(earlier: Path) -> None:
     assert run.output_dir.startswith("runs/quickstart/")
 
 
+@pytest.mark.parametrize(("kind", "stop"), [("transformers", ["\n"]), ("fake", None)])
+def test_another_sampler_keeps_the_form_of_the_completions(earlier: Path, kind: str, stop: list[str] | None) -> None:
+    values = yaml.safe_load((earlier / "config.yaml").read_text())
+    values["sampler"] |= {"temperature": 0.7, "stop": ["\n"], "num_actors": 3}
+    (earlier / "config.yaml").write_text(yaml.safe_dump(values))
+    words = [f"sampler={kind}", *(["learner=fake"] if kind == "fake" else [])]
+    sampler = load_continuation([f"run={earlier}", *WEEK_2, *words]).sampler
+    assert (sampler.kind, sampler.temperature, sampler.max_completion_tokens, sampler.num_actors) == (kind, 0.7, 48, 1)
+    assert getattr(sampler, "stop", None) == stop
+
+
 def test_what_is_given_wins(earlier: Path) -> None:
     words = ["data.replay=0.3", "data.columns={prompt: question}", "learner=raft", "graders.correct.use=exact"]
     run = load_continuation([f"run={earlier}", *WEEK_2, *words])

@@ -124,10 +124,15 @@ def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
         load_adapter(tmp_path)
 
 
+def test_a_run_that_has_not_finished_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    with pytest.raises(ModelError, match=rf"has no result yet, .*; continue it with resume={tmp_path}, or use one of"):
+        load_adapter(tmp_path)
+
+
 def test_a_run_that_trained_all_weights_has_a_model_instead(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    with pytest.raises(
-        ModelError, match=rf"trained all weights and has no adapter; use its model: model.path={tmp_path}/model"
-    ):
+    model = f"model.path={tmp_path}/model, or start from it with start_mode=merge"
+    with pytest.raises(ModelError, match=f"trained all weights and has no adapter; use its model: {model}"):
         load_adapter(tmp_path)
