@@ -51,7 +51,8 @@ def _sentence(schema: type[BaseModel], item: Any) -> str:
         tag = item["ctx"]["discriminator"].strip("'")
         given, allowed = shown(item["input"][tag]), item["ctx"]["expected_tags"]
         if tag == METHOD:
-            return f"{key}={given}: should be one of {allowed}"
+            hint = "; QLoRA is learner.base=nf4 with learner.adapter=lora" if given == "qlora" else ""
+            return f"{key}={given}: should be one of {allowed}{hint}"
         return f"{key}.{tag}={given}: should be one of {allowed}; select it with {key}=<preset>"
     if item["type"] in ("model_type", "model_attributes_type"):
         return f"{key}={shown(item['input'])}: this is a section; set its keys with {key}.<name>=<value>"

@@ -72,6 +72,8 @@ def test_keys_of_another_method_are_refused(problems: Callable[..., list[str]]) 
     ]
     (unknown,) = problems("learner.adapter=lokr")
     assert unknown.startswith("learner.adapter=lokr: should be one of 'lora', 'rslora', 'dora', 'vera', 'ia3'")
+    (qlora,) = problems("learner.adapter=qlora")
+    assert qlora.endswith("'full'; QLoRA is learner.base=nf4 with learner.adapter=lora")
     (nothing,) = problems("learner.adapter=partial", "learner.adapter.layers=[]")
     assert nothing.startswith("learner.adapter.layers=[]: should have at least 1")
     (everything,) = problems("learner.adapter=partial")
