@@ -48,7 +48,7 @@ class Stage:
     fingerprint: str
     """Fingerprint of the policy that was measured."""
     trained: tuple[str, ...]
-    """The families that the stage trained."""
+    """The families that the stage trained, without those that it only replayed."""
     cells: Mapping[str, Cell]
     """Measurements by family."""
 

@@ -81,7 +81,9 @@ def retention_of(folder: Path, run: RunConfig) -> dict[str, Any] | None:
     after = _measured(folder, run, "after")
     if before is None or after is None:
         return None
-    after = replace(after, name=folder.absolute().name, trained=tuple(trained_families(run.data)))
+    # Replay of an older family does not make this stage the first one that trained it.
+    new = tuple(name for name, family in trained_families(run.data).items() if not family.older)
+    after = replace(after, name=folder.absolute().name, trained=new)
     stages = [*_earlier(folder, before), after]
     write_json(folder / RETENTION, {"stages": [stage.to_json() for stage in stages]})
     bounds = {

@@ -76,6 +76,15 @@ def test_a_run_alone_compares_after_with_before(chain: tuple[Path, Path]) -> Non
     assert (guard["gcd"]["drop"]["mean"], guard["gcd"]["is_exceeded"]) == (-0.5, False)
 
 
+def test_a_replayed_family_can_be_forgotten(chain: tuple[Path, Path]) -> None:
+    _, second = chain
+    result = retention_of(second, config(second, "gcd", "data.replay=0.3"))
+    assert result is not None
+    assert result["families"]["chain_sum"]["trained_in"] is None
+    assert result["families"]["chain_sum"]["forgetting"]["mean"] == 0.5
+    assert result["forgetting"]["mean"] == 0.5
+
+
 def test_a_run_takes_over_the_stages_of_its_parent(chain: tuple[Path, Path]) -> None:
     first, second = chain
     keep_stages_of(str(first), second)
