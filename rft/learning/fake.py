@@ -48,6 +48,10 @@ class FakeLearner:
         self._published.add(publication)
         return publication
 
+    def policy(self) -> Policy:
+        """Return what `publish` would publish."""
+        return self._publication().policy
+
     def start_publication(self) -> Publication | None:
         """Return the adapter that the run started from, unchanged."""
         return None if self._spec.start is None else Publication(weights=self._spec.start)

@@ -17,7 +17,7 @@ from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
 from rft.reliability.stacks import write_stacks_on_signal
 from rft.reliability.temporary import temporary_folder
-from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Publication, StoredWeights
+from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Policy, Publication, StoredWeights
 from rft.waiting import blocking, wait_for
 
 T = TypeVar("T")
@@ -205,6 +205,16 @@ class RemoteLearner:
         publication: Publication = await self._ask_first("publish", "the learner to publish")
         await self._compare(f"after step {publication.policy.version}")
         return publication
+
+    async def policy(self) -> Policy:
+        """Return version and fingerprint of the current policy, without a publication.
+
+        Raises:
+            LearnError: The ranks hold different weights.
+        """
+        policy: Policy = await self._ask_first("call", "the learner's policy", "policy")
+        await self._compare(f"after step {policy.version}")
+        return policy
 
     async def weights(self) -> Adapter | FullWeights:
         """Fetch the weights of the current policy into this process."""

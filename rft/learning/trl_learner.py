@@ -34,7 +34,7 @@ from rft.learning.trainer_thread import TrainerThread
 from rft.learning.trl_import import GRPOConfig
 from rft.learning.trl_seam import SteppedTrainer
 from rft.models.base_model import load_tokenizer
-from rft.types import Adapter, FullWeights, Logprobs, Publication
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Publication
 
 
 class TrlLearner:
@@ -128,6 +128,11 @@ class TrlLearner:
             publication = self._publication()
             self._published.add(publication)
         return publication
+
+    def policy(self) -> Policy:
+        """Return version and fingerprint of the current policy, without a publication."""
+        publication = self._published.newest(self.steps_done)
+        return (publication or self._pack(self._stepped.trainer.model)).policy
 
     def start_publication(self) -> Publication | None:
         """Return the adapter that the run started from, as version 0; None if it started from the base model."""

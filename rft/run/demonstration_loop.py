@@ -14,7 +14,7 @@ from rft.config import RunConfig
 from rft.data.training_rows import RowOrder, TrainingRows
 from rft.metrics.step import Stopwatch
 from rft.run.task_order import task_order
-from rft.types import Publication, StepReport, Sync, Task
+from rft.types import Policy, Publication, StepReport, Sync, Task
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,11 @@ class RowLearner(Protocol):
     async def learn(self, batch: Sequence[Any]) -> dict[str, float]:
         """Take one optimizer step; return metrics."""
 
+    async def policy(self) -> Policy:
+        """Return version and fingerprint of the current policy."""
+
     async def publish(self) -> Publication:
-        """Return the current policy."""
+        """Return the current policy with its weights."""
 
 
 class Loads(Protocol):
@@ -88,11 +91,11 @@ async def train_on_demonstrations(
         validated = await validate(step)
         if validated:
             watch.lap("validation_loss")
-        publication = await learner.publish()
+        policy = await learner.policy()
         watch.lap("learn")
         synced: Mapping[str, float] = {}
         if is_measured(step):
-            sync = await sampler.load(publication)
+            sync = await sampler.load(await learner.publish())
             synced = {"sync/proved": float(sync.proved), **sync.metrics}
             watch.lap("sync")
         metrics = {
@@ -101,4 +104,4 @@ async def train_on_demonstrations(
             **validated,
             **{f"learner/{name}": value for name, value in learned.items()},
         }
-        yield StepReport(step=step, policy=publication.policy, metrics=metrics, seconds=watch.seconds)
+        yield StepReport(step=step, policy=policy, metrics=metrics, seconds=watch.seconds)

@@ -9,7 +9,7 @@ from typing import Any
 from rft.loop import Learner
 from rft.run.recovery import RecoveringLearner
 from rft.sampling.fleet import Fleet
-from rft.types import GradedGroup, Publication
+from rft.types import GradedGroup, Policy, Publication
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class TurnTaking:
         """Let the samplers sleep, then take one optimizer step."""
         await self.fleet.sleep()
         return await self.learner.learn(groups)
+
+    async def policy(self) -> Policy:
+        """Return version and fingerprint of the current policy."""
+        return await self.learner.policy()
 
     async def publish(self) -> Publication:
         """Return the current policy, and leave the memory of the step to the samplers."""
@@ -46,3 +50,14 @@ class AnnouncedSteps:
     async def publish(self) -> Publication:
         """Return the current policy."""
         return await self.learner.publish()
+
+
+@dataclass(frozen=True)
+class AnnouncedRowSteps(AnnouncedSteps):
+    """The learner of `rft.run.demonstration_loop`, which announces its steps in the same way."""
+
+    learner: RecoveringLearner | TurnTaking
+
+    async def policy(self) -> Policy:
+        """Return version and fingerprint of the current policy."""
+        return await self.learner.policy()

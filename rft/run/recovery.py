@@ -126,6 +126,12 @@ class RecoveringLearner:
         self._policies[publication.policy.version] = publication.policy
         return publication
 
+    async def policy(self) -> Policy:
+        """Return version and fingerprint of the current policy, without a publication."""
+        policy = await self._call(lambda learner: learner.policy())
+        self._policies[policy.version] = policy
+        return policy
+
     async def start_publication(self) -> Publication | None:
         """Return the adapter that the run started from, with a reference as from `publish`; None for the base model."""
         return await self._call(lambda learner: learner.start_publication())

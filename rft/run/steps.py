@@ -27,7 +27,7 @@ from rft.run.demonstration_check import graded_demonstrations
 from rft.run.demonstration_loop import demonstrations_of, train_on_demonstrations
 from rft.run.evaluation import Evaluation, evaluate
 from rft.run.fitting import check_enough
-from rft.run.gpu_turns import AnnouncedSteps, TurnTaking
+from rft.run.gpu_turns import AnnouncedRowSteps, AnnouncedSteps, TurnTaking
 from rft.run.inputs import Prepared
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
@@ -163,7 +163,7 @@ class Steps:
 
         loop = train_on_demonstrations(
             demonstrations_of(self.run, self.prepared.tasks.train, rows),
-            AnnouncedSteps(learner, self._begin_learning),
+            AnnouncedRowSteps(learner, self._begin_learning),
             RenewingSampler(sampler=parts.fleet, learner=parts.learner),
             steps=self._remaining,
             is_measured=lambda step: step == self.run.loop.steps or self._is_validated(step),

@@ -29,6 +29,7 @@ def test_each_step_is_a_new_version(tmp_path: Path, make_learner_spec: Callable[
     assert after.weights.config == {"base_model_name_or_path": "some/model", "r": 16, "lora_alpha": 32.0}
     assert safetensors.numpy.load(after.weights.tensors)["fake"].tolist() == [1.0] * 4
     assert learner.publish() == after
+    assert learner.policy() == after.policy
     learner.close()
 
 

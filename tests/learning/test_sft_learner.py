@@ -61,11 +61,13 @@ def mean_nll(model: Any, rows: Sequence[TokenRow]) -> float:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_the_loss_is_the_mean_over_the_marked_tokens(build_sft: Callable[..., Any], size: int) -> None:
-    learner = build_sft(completions_per_micro_batch=size)
+    learner = build_sft(completions_per_micro_batch=size, canaries=((5, 6, 7),))
     expected = mean_nll(learner._stepped.trainer.model, ROWS)
     assert learner.learn(ROWS)["loss"] == pytest.approx(expected, rel=1e-5)
     assert learner.learn(ROWS)["loss"] < expected
     assert learner.steps_done == 2
+    policy = learner.policy()
+    assert (policy.version, learner.publish().policy) == (2, policy)
 
 
 def test_the_losses_of_rows_are_sums_without_dropout(build_sft: Callable[..., Any]) -> None:

@@ -32,9 +32,12 @@ class World:
         self.story.append(f"learn {len(batch)}")
         return {"loss": 1 / self.step}
 
+    async def policy(self) -> Policy:
+        return Policy(version=self.step, fingerprint=f"f{self.step}")
+
     async def publish(self) -> Publication:
-        policy = Policy(version=self.step, fingerprint=f"f{self.step}")
-        return Publication(weights=Adapter(policy=policy, config={}, tensors=b""))
+        self.story.append(f"publish {self.step}")
+        return Publication(weights=Adapter(policy=await self.policy(), config={}, tensors=b""))
 
     async def load(self, publication: Publication) -> Sync:
         self.story.append(f"load {publication.policy.version}")
@@ -60,7 +63,9 @@ def train(
 def test_samplers_get_a_policy_only_when_it_is_measured() -> None:
     world = World()
     reports = train(world, range(1, 5))
-    assert world.story == ["learn 1", "learn 2", "load 2", "learn 3", "learn 4", "load 4"]
+    assert world.story == [
+        "learn 1", "learn 2", "publish 2", "load 2", "learn 3", "learn 4", "publish 4", "load 4",
+    ]  # fmt: skip
     policies = [Policy(version=step, fingerprint=f"f{step}") for step in range(1, 5)]
     assert [report.policy for report in reports] == policies
     assert reports[0].metrics == {
@@ -79,7 +84,7 @@ def test_the_loss_is_measured_before_the_samplers_wake() -> None:
         return {"eval/loss": 0.5} if step == 2 else {}
 
     reports = train(world, range(1, 3), validate)
-    assert world.story == ["learn 1", "loss 1", "learn 2", "loss 2", "load 2"]
+    assert world.story == ["learn 1", "loss 1", "learn 2", "loss 2", "publish 2", "load 2"]
     assert ["eval/loss" in report.metrics for report in reports] == [False, True]
     assert ["validation_loss" in report.seconds for report in reports] == [False, True]
 
@@ -88,7 +93,7 @@ def test_a_resumed_run_first_loads_what_it_has_learned() -> None:
     """If it was killed in its last measurement, there is no step left that would load it."""
     world = World(step=4)
     assert train(world, range(5, 5)) == []
-    assert world.story == ["load 4"]
+    assert world.story == ["publish 4", "load 4"]
 
 
 def test_batches_are_computed_again_for_a_learner_that_was_lost() -> None:
