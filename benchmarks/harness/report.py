@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -23,6 +24,27 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 def step_s(outcome: Outcome, job: Job, cool_down: int = 0) -> float:
     """Return the mean duration of the timed steps; the steps of a pipeline may alternate between long and short."""
     return statistics.fmean(outcome.step_seconds(job.warm_up_steps, cool_down))
+
+
+def median_interval(values: Sequence[float], digits: int = 3) -> str:
+    """Return the median with its 95% interval from order statistics, as in `1.012 [0.998, 1.027]`.
+
+    With n values, the interval from the k-th smallest to the k-th largest misses the median with a probability of
+    2 P(B < k), where B is the number of heads among n coins. Below six values there is no such interval.
+
+    Args:
+        values: Independent values, in any order.
+        digits: Number of decimals.
+    """
+    ordered, n = sorted(values), len(values)
+    outside = 0
+    middle = f"{statistics.median(ordered):.{digits}f}"
+    missed = 0.0
+    while (missed := missed + 2 * math.comb(n, outside) / 2**n) <= 0.05:
+        outside += 1
+    if outside == 0:
+        return f"{middle} [no interval]"
+    return f"{middle} [{ordered[outside - 1]:.{digits}f}, {ordered[-outside]:.{digits}f}]"
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:

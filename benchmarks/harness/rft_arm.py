@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,26 +92,10 @@ def read_run(run: Path, job: Job, arm: Arm) -> Outcome:
 
 def first_adapter(run: Path) -> str:
     """Return the fingerprint of the run's initial adapter, from a second learner built for this purpose."""
-    from rft.cluster import Workplace, share_out, this_machine
-    from rft.config import RunConfig, completions_per_micro_batch
-    from rft.learning.build import build_learner
-    from rft.memory import Device, Sizes
-    from rft.run import build
-    from rft.run.inputs import prepare
+    from harness.local_learner import local_learner
+    from rft.config import RunConfig
 
-    config = RunConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
-    prepared = prepare(config, needs_training_tasks=True)
-    machine = replace(this_machine(num_processes=1), gpus=0.0)
-    place = Workplace(
-        shares=share_out(config.sampler, config.learner, [machine]),
-        model=prepared.model,
-        sampler_options=(),
-        learner_options=(),
-        mirrors=(),
-        device=Device(ram_bytes=None),
-    )
-    sizes = Sizes(completions_per_micro_batch=completions_per_micro_batch(config))
-    learner = build_learner(build.learner_spec(config, prepared, place, None, sizes))
+    learner, _ = local_learner(RunConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text())))
     try:
         return learner.publish().policy.fingerprint
     finally:

@@ -40,3 +40,14 @@ def test_medians_come_with_their_range() -> None:
 
 def test_a_table_is_markdown() -> None:
     assert report.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_the_interval_of_a_median_leaves_out_equally_many_values_at_both_ends() -> None:
+    # Of six coins, all show heads or all tails with probability 2/64 = 0.031; with one other coin 14/64 = 0.22.
+    assert report.median_interval([6.0, 2.0, 1.0, 3.0, 5.0, 4.0], 1) == "3.5 [1.0, 6.0]"
+    # Of 21 coins, at most five show heads with probability 27896/2097152 = 0.0133, at most six with 0.0392.
+    assert report.median_interval([float(value) for value in range(1, 22)], 0) == "11 [6, 16]"
+
+
+def test_the_median_of_few_values_has_no_interval() -> None:
+    assert report.median_interval([1.0, 2.0, 3.0, 4.0, 5.0], 1) == "3.0 [no interval]"
