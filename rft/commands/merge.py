@@ -21,6 +21,7 @@ from rft.models.origin import read_origin
 from rft.run_folder.lineage import base_fingerprint
 from rft.run_folder.model_card import merged_card
 from rft.run_folder.model_snippets import Snippets
+from rft.run_folder.recorder import refuse_output
 from rft.run_folder.result_folders import whole_folder
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
         notice = f"{path} trained all weights: there is nothing to merge, {model} is a plain model folder already"
         console.print(Text(notice), soft_wrap=True)
         return 0
+    refuse_output(target)
     adapter = load_adapter(path)
     settings = settings_of_run(path)
     base = locate(config.model.path or settings.get("model.path") or base_model_of(adapter, path))
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and any(target.iterdir()):
         raise OutputError("output folder", [f"{target} is there already; choose another output_dir"])
     template = config.model.chat_template or settings.get("model.chat_template")
     tokenizer = load_tokenizer(base, template, needs_template=False)

@@ -200,6 +200,18 @@ def test_what_is_there_already_is_not_overwritten(make_adapter: MakeAdapter, tin
         merge(adapter)
 
 
+@pytest.mark.parametrize("words", [(), ("dry_run=true",)])
+def test_an_unusable_folder_is_refused_before_the_merge(
+    make_adapter: MakeAdapter, tiny_model: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    adapter = make_adapter(tiny_model)
+    (tmp_path / "file").touch()
+    for target, problem in ((tmp_path / ("x" * 300), "File name too long"), (tmp_path / "file" / "merged", "a file")):
+        config = load_merge([f"adapter={adapter}", f"output_dir={target}", *words])
+        with pytest.raises(OutputError, match=f"{problem}.*; choose another output_dir"):
+            run_merge(config, console=Console(quiet=True))
+
+
 def test_a_dry_run_writes_nothing(make_adapter: MakeAdapter, tiny_model: Path) -> None:
     adapter = make_adapter(tiny_model)
     folder, said = merge(adapter, "dry_run=true")
