@@ -1,6 +1,6 @@
 """Runs a command of rft in one process, and kills this process as soon as its output matches a pattern.
 
-    python -m tests.pipeline.killed_program <pattern> one-process|processes <command> <words>
+python -m tests.pipeline.killed_program <pattern> one-process|processes <command> <words>
 """
 
 from __future__ import annotations
