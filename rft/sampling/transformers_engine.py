@@ -139,8 +139,11 @@ class TransformersEngine:
 
     def _remove(self, held: _Held) -> None:
         self._held.remove(held)
-        if held[1] != self._base:
-            self._model.delete_adapter(_name(held))
+        if held[1] == self._base:
+            return
+        self._model.delete_adapter(_name(held))
+        if not self._model.peft_config:  # PEFT cannot disable adapters if there is none
+            self._model = self._model.unload()
 
     def _read_back(self, adapter: Adapter, name: str) -> Loaded:
         there = get_peft_model_state_dict(self._model, adapter_name=name)

@@ -306,18 +306,25 @@ def test_with_transformers_neighbours_change_no_bit(engines: Callable[[str], Eng
     assert together == alone == mixed
 
 
-def test_with_transformers_the_first_adapter_changes_no_bit_of_the_base_model(
+def test_with_transformers_adapters_that_come_and_go_change_no_bit_of_the_base_model(
     spec: EngineSpec, adapters: list[tuple[Any, Adapter]], requests: list[Request]
 ) -> None:
-    """Two trials share an engine: one still samples from the base model when the other has loaded its first policy."""
+    """Trials share an engine: one samples from the base model when another has loaded a policy, or has ended."""
     engine = build_engine(replace(spec, sampler=TransformersSamplerConfig(), num_runs=2))
-    before = sample(engine, requests)
-    engine.load(adapters[0][1], run=1)
-    engine.add(0, requests, OPTIONS, spec.base)
-    after = []
-    while engine.has_unfinished:
-        after += [rollout for _, rollout in engine.step()]
-    assert [one.logprobs for one in after] == [one.logprobs for one in before]
+
+    def logprobs() -> list[tuple[float, ...]]:
+        engine.add(0, requests, OPTIONS, spec.base)
+        rollouts = []
+        while engine.has_unfinished:
+            rollouts += [rollout for _, rollout in engine.step()]
+        return [rollout.logprobs for rollout in rollouts]
+
+    before = logprobs()
+    for _, adapter in adapters[:2]:
+        assert engine.load(adapter, run=1).problems == ()
+        assert logprobs() == before
+        engine.forget(1)
+        assert logprobs() == before
 
 
 def test_vllm_lets_completions_leave_one_by_one(engines: Callable[[str], Engine], requests: list[Request]) -> None:
