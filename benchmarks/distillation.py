@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import report, runs
+from harness import commands, report
 
 from rft.metrics.intervals import Estimate
 
@@ -66,7 +66,7 @@ def compare(folder: Path, given: argparse.Namespace) -> list[Comparison]:
     teacher = given.teacher or folder / "teacher"
     # The seeds of the compared runs begin at 0.
     unmeasured = ["experiment=quickstart", f"seed={given.seeds}", "evaluation.every_steps=null"]
-    summary = runs.train(teacher, [*unmeasured, *given.keys])
+    summary = commands.train(teacher, *unmeasured, *given.keys)
     score = Estimate.from_json(summary["eval"]["after"])
     print(f"teacher: {score.text()}", flush=True)
     learners = {"grpo": ["learner=grpo"], "distill": ["learner=distill", f"teacher.adapter={teacher}"]}
@@ -75,7 +75,7 @@ def compare(folder: Path, given: argparse.Namespace) -> list[Comparison]:
         scores = {}
         for learner, words in learners.items():
             run = folder / f"{learner}-{seed}"
-            runs.train(run, [*keys_of(seed, given), *given.keys, *words])
+            commands.train(run, *keys_of(seed, given), *given.keys, *words)
             scores[learner] = curve(run)
         comparisons.append(Comparison(seed=seed, teacher=score, scores=scores))
         print(f"seed {seed}: {', '.join(row(comparisons[-1])[2:])}", flush=True)
@@ -90,7 +90,7 @@ def keys_of(seed: int, given: argparse.Namespace) -> list[str]:
 
 def curve(folder: Path) -> dict[int, Estimate]:
     """Return the held-out scores of a run by step."""
-    means, lows, highs = (runs.metric_by_step(folder, f"eval/{name}") for name in ("mean", "low", "high"))
+    means, lows, highs = (commands.metric_by_step(folder, f"eval/{name}") for name in ("mean", "low", "high"))
     return {step: Estimate(mean=means[step], ci95=(lows[step], highs[step]), n=0) for step in sorted(means)}
 
 

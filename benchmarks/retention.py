@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from harness import gates, report, runs
+from harness import commands, gates, report
 
 FAMILIES = ("chain_sum", "gcd", "count_bits", "spell_backward")
 """The families of the embedded model; `data=families` names their tasks."""
@@ -49,7 +49,7 @@ def measure(folder: Path, given: argparse.Namespace) -> Changes:
     for seed in range(given.seeds):
         for share in SHARES:
             name = f"{given.learner}-{given.family}-{share:g}-{seed}"
-            summary = runs.train(folder / name, words(given, share, seed))
+            summary = commands.train(folder / name, *words(given, share, seed))
             families = summary["families"]
             changes[share].append({family: families[family]["difference"]["mean"] for family in FAMILIES})
             cells = ", ".join(f"{family} {change:+.3f}" for family, change in changes[share][-1].items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from harness.machine_load import OtherLoad
 from rft.events import Phase
 from rft.metrics.intervals import Estimate
 from rft.run_folder.recorded_scores import recorded_by_task
-from rft.run_folder.recorder import read_rollouts
+from rft.run_folder.recorder import read_metrics, read_rollouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,24 @@ def run_rft(*words: str) -> Finished:
     return Finished(wall_s=wall_s, other_cores=other_cores)
 
 
+def train(folder: Path, *words: str) -> dict[str, Any]:
+    """Train, unless the folder contains the finished run already; return its summary.
+
+    A benchmark that is interrupted and started again with the same folder therefore repeats only the run it was in.
+
+    Args:
+        folder: The run folder.
+        words: Arguments of `rft train`.
+
+    Raises:
+        SystemExit: The command failed; contains the end of its output.
+    """
+    if not ((folder / "summary.json").is_file() and read_summary(folder)["status"] == "finished"):
+        shutil.rmtree(folder, ignore_errors=True)
+        run_rft("train", "logging=none", *words, f"output_dir={folder}")
+    return read_summary(folder)
+
+
 def measured(run: Path, when: str) -> Estimate:
     """Return a held-out measurement of a run: `before`, `after`, or their `difference`."""
     return Estimate.from_json(read_summary(run)["eval"][when])
@@ -56,6 +75,11 @@ def read_summary(run: Path) -> dict[str, Any]:
     """Return the summary of a run."""
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     return summary
+
+
+def metric_by_step(run: Path, name: str) -> dict[int, float]:
+    """Return the values of one metric of a run by step; steps without it are absent."""
+    return {line["step"]: line["metrics"][name] for line in read_metrics(run) if name in line["metrics"]}
 
 
 def by_task(run: Path, phase: Phase) -> dict[str, float]:
