@@ -1,9 +1,9 @@
 """The trainer of algorithms that compare the policy with the start of the run, one completion at a time.
 
-Their loss is a function of log-ratios (rft.learning.preference_losses). A pass without a gradient computes them. The
-derivative of the loss with respect to the log-ratio of a completion, with its sign changed, becomes the advantage of
-all tokens of the completion. TRL's loss with this advantage has the same gradient, for any division into micro-batches
-and ranks.
+Their loss is a function of log-ratios (rft.learning.preference_losses). A pass without a gradient, and
+without dropout, computes them. The derivative of the loss with respect to the log-ratio of a completion, with its sign
+changed, becomes the advantage of all tokens of the completion. TRL's loss with this advantage has the same gradient, for
+any division into micro-batches and ranks.
 
 Assumptions about TRL 1.16, besides those of trl_trainer.py (tests/learning/test_dpo_trainer.py compares with TRL's
 DPOTrainer):
@@ -81,7 +81,7 @@ class PreferenceTrainer(LeanTrainer):
         prompts, lengths = batch["prompt_mask"].sum(1).tolist(), mask.sum(1).tolist()
         every = plan(prompts, lengths, rows, size=self._size, ranks=self._ranks.of)
         ratios_n = torch.zeros(len(mask), device=mask.device)
-        with torch.no_grad(), self._own_randomness():
+        with torch.no_grad(), self._without_dropout():
             for micro_batch in share(every, prompts, lengths, ranks=self._ranks.of)[self._ranks.number]:
                 part = take(batch, micro_batch)
                 policy = self._log_likelihood(self.model, part)
@@ -99,6 +99,16 @@ class PreferenceTrainer(LeanTrainer):
         logprobs = self._get_per_token_logps_and_entropies(model, ids, attention, width)[0]
         total: Tensor = (logprobs.float() * trained_mask(part)).sum(1)
         return total
+
+    @contextmanager
+    def _without_dropout(self) -> Iterator[None]:
+        """Disable the adapter's dropout, which would move the policy away from the start even before the first step."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(was_training)
 
     @contextmanager
     def _reference(self) -> Iterator[Any]:

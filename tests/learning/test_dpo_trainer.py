@@ -148,3 +148,20 @@ def test_the_reference_is_the_start_of_the_run(
     assert first["dpo/chosen_log_ratio"] == pytest.approx(0.0, abs=1e-5)
     assert first["loss"] == pytest.approx(math.log(2), rel=1e-5)
     assert second["dpo/margin"] > 1e-3
+
+
+def test_dropout_does_not_move_the_policy_away_from_its_start(
+    build: Callable[..., Any], group_for: Callable[..., GradedGroup]
+) -> None:
+    """The first comparison is that of the start with itself. TRL's DPOTrainer has no dropout at all."""
+    learner = build(kind="dpo", beta=0.3, adapter={"rank": 4, "alpha": 8, "dropout": 0.5})
+    learner.learn([group_for(learner, [1.0, 0.0, None, None])])
+    weights = learner.publish().weights
+    assert isinstance(weights, Adapter)
+    start = replace(weights, policy=Policy(version=0, fingerprint=weights.policy.fingerprint))
+    again = build(folder="again", kind="dpo", beta=0.3, start=start, adapter={"rank": 4, "alpha": 8, "dropout": 0.5})
+    metrics = again.learn([group_for(again, [1.0, 0.0, None, None])])
+    assert metrics["dpo/margin"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["loss"] == pytest.approx(math.log(2), rel=1e-6)
+    assert metrics["grad_norm"] > 0
+    assert again._stepped.trainer.model.training
