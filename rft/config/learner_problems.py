@@ -81,14 +81,15 @@ def _demonstration_problems(run: RunConfig) -> list[str]:
 
 def sequences_per_step(run: RunConfig) -> int:
     """Return the completions, the demonstrations, or the answers of preferences, that the learner gets in a step."""
-    of_a_prompt = {"groups": run.loop.completions_per_prompt, "demonstrations": 1, "preferences": 2}
-    return run.loop.prompts_per_step * of_a_prompt[run.learner.takes]
+    of_a_prompt = {"groups": run.loop.completions_per_prompt, "preferences": 2}
+    return run.loop.prompts_per_step * of_a_prompt.get(run.learner.takes, 1)
 
 
 def _size_problems(run: RunConfig) -> list[str]:
     loop, total, micro = run.loop, sequences_per_step(run), run.learner.completions_per_micro_batch
     if run.learner.takes != "groups":
-        return [] if micro is None or total % micro == 0 else [_row_problem(run, total, micro)]
+        problems = run.learner.batch_problems(prompts_per_step=total, completions_per_prompt=1) if total == 1 else []
+        return problems if micro is None or total % micro == 0 else [*problems, _row_problem(run, total, micro)]
     problems = run.learner.batch_problems(
         prompts_per_step=loop.prompts_per_step, completions_per_prompt=loop.completions_per_prompt
     )

@@ -48,6 +48,19 @@ class Preference(Demonstration):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledCompletion(Demonstration):
+    """A demonstration that may be undesirable. Only the last message of the chat is trained.
+
+    Example:
+        LabelledCompletion(id="3f1c...", messages=(question,), item={}, split="train", chat=(question, answer),
+                           trained=(False, True), desirable=False)
+    """
+
+    desirable: bool
+    """Whether the learner makes the answer more likely; otherwise less likely."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRow:
     """A token sequence, of which a learner trains some tokens.
 

@@ -35,7 +35,7 @@ class PairRenderer:
             TemplateRefusal: The chat template refuses a chat, or writes an answer differently after the prompt.
         """
         chats = (preference, preference.as_rejected())
-        rollouts = tuple(self._rollout(chat, index) for index, chat in enumerate(chats))
+        rollouts = tuple(recorded_rollout(self.rows, chat, index) for index, chat in enumerate(chats))
         grades = tuple(Grade(scores={}, reward=reward) for reward in (1.0, 0.0))
         return GradedGroup(task=preference, rollouts=rollouts, grades=grades)
 
@@ -56,20 +56,6 @@ class PairRenderer:
         """Return the batches of these preferences."""
         return PreferenceOrder(order=tasks, renderer=self)
 
-    def _rollout(self, chat: Demonstration, index: int) -> Rollout:
-        (row,) = self.rows.rows(chat)  # only the last message is trained
-        begin = row.trained.index(True)
-        return Rollout(
-            task_id=chat.id,
-            index=index,
-            prompt_ids=row.ids[:begin],
-            completion_ids=row.ids[begin:],
-            logprobs=(math.nan,) * (len(row.ids) - begin),  # unknown
-            text="",
-            stop=StopReason.STOP,
-            policy=RECORDED,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreferenceOrder:
@@ -88,3 +74,19 @@ class PreferenceOrder:
         """Return the numbers of pairs, and of all tokens of their answers."""
         tokens = sum(len(rollout.completion_ids) for group in batch for rollout in group.rollouts)
         return {"preferences/pairs": float(len(batch)), "preferences/answer_tokens": float(tokens)}
+
+
+def recorded_rollout(rows: RowRenderer, chat: Demonstration, index: int) -> Rollout:
+    """Return the last answer of a chat, the only one that is trained, as a completion of an unknown policy."""
+    (row,) = rows.rows(chat)
+    begin = row.trained.index(True)
+    return Rollout(
+        task_id=chat.id,
+        index=index,
+        prompt_ids=row.ids[:begin],
+        completion_ids=row.ids[begin:],
+        logprobs=(math.nan,) * (len(row.ids) - begin),  # unknown
+        text="",
+        stop=StopReason.STOP,
+        policy=RECORDED,
+    )

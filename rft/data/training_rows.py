@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from rft.data.demonstration_records import Demonstration
 from rft.data.demonstrations import to_answered_task, to_demonstration
+from rft.data.labelled_completions import to_labelled_completion
 from rft.data.mixture import MixedTasks
 from rft.data.order import ShuffledTasks
 from rft.data.preferences import to_preference
@@ -19,6 +20,7 @@ READERS: Mapping[str, Callable[..., list[Task]]] = {
     "episodes": partial(read_with, to_episode_task),
     "demonstrations": partial(read_with, to_demonstration),
     "preferences": partial(read_with, to_preference),
+    "labelled completions": partial(read_with, to_labelled_completion),
 }
 """Readers of a source by what the learner takes, or `episodes` of an environment, like `rft.data.tasks.read_tasks`."""
 
@@ -26,6 +28,7 @@ READERS_OF_VALIDATION: Mapping[str, Callable[..., list[Task]]] = {
     "groups": read_tasks,
     "demonstrations": partial(read_with, to_answered_task),
     "preferences": read_tasks,
+    "labelled completions": read_tasks,
 }
 """Readers of the validation tasks, by what the learner takes."""
 
@@ -41,7 +44,7 @@ class RowOrder(Protocol):
 
 
 class TrainingRows(Protocol):
-    """Renders rows that contain answers: demonstrations or preferences."""
+    """Renders rows that contain answers: demonstrations, preferences or labelled completions."""
 
     def length(self, task: Task) -> int:
         """Return the tokens of a row's longest sequence."""

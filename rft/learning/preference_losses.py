@@ -47,6 +47,7 @@ def kto_loss(
     beta: float,
     desirable_weight: float,
     undesirable_weight: float,
+    divergence: Tensor | None = None,
 ) -> tuple[Tensor, Metrics]:
     """Return KTO's loss (arXiv 2402.01306, equation 8), the mean over completions.
 
@@ -61,11 +62,12 @@ def kto_loss(
         beta: Weight of the distance from the start.
         desirable_weight: Weight of desirable completions.
         undesirable_weight: Weight of undesirable completions.
+        divergence: The estimate for completions that the policy has not sampled; None takes that of these completions.
 
     Returns:
         The loss; and `kl` and the mean log-ratios of both kinds, if there are any.
     """
-    kl = ratios_n[[*desirable, *undesirable]].detach().mean().clamp(min=0)
+    kl = (ratios_n[[*desirable, *undesirable]].mean() if divergence is None else divergence).detach().clamp(min=0)
     good, bad = ratios_n[list(desirable)], ratios_n[list(undesirable)]
     losses = torch.cat(
         [

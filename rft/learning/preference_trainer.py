@@ -2,8 +2,8 @@
 
 Their loss is a function of log-ratios (rft.learning.preference_losses). A pass without a gradient, and
 without dropout, computes them. The derivative of the loss with respect to the log-ratio of a completion, with its sign
-changed, becomes the advantage of all tokens of the completion. TRL's loss with this advantage has the same gradient, for
-any division into micro-batches and ranks.
+changed, becomes the advantage of all tokens of the completion. TRL's loss with this advantage has the same gradient,
+for any division into micro-batches and ranks.
 
 Assumptions about TRL 1.16, besides those of trl_trainer.py (tests/learning/test_dpo_trainer.py compares with TRL's
 DPOTrainer):

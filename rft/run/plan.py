@@ -74,6 +74,12 @@ def _step_rows(run: RunConfig, *, micro_batches: str, micro_batch: int) -> dict[
             "optimizer step": f"{micro_batches} of {plural(micro_batch, 'row')}",
             "in all": plural(loop.steps * per_step, "demonstration"),
         }
+    if run.learner.takes == "labelled completions":
+        return {
+            "steps": f"{loop.steps} of {plural(per_step, 'labelled completion')}",
+            "optimizer step": f"{micro_batches} of {plural(micro_batch, 'completion')}",
+            "in all": plural(loop.steps * per_step, "labelled completion"),
+        }
     if run.learner.takes == "preferences":
         return {
             "steps": f"{loop.steps} of {plural(loop.prompts_per_step, 'preference')}",

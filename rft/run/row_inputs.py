@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rft.config import EvaluateConfig, RunConfig
 from rft.data.demonstration_records import Demonstration
 from rft.data.demonstration_rows import RowRenderer
+from rft.data.labelled_completions import LabelRenderer
 from rft.data.preference_rows import PairRenderer
 from rft.data.rendering import Renderer
 from rft.data.shots import read_worked_tasks
@@ -57,7 +58,7 @@ def refuse_missing_answers(config: RunConfig | EvaluateConfig, tasks: TaskSets) 
 def row_renderer(
     config: RunConfig | EvaluateConfig, model: Path, tokenizer: PreTrainedTokenizerBase, renderer: Renderer
 ) -> TrainingRows | None:
-    """Return the renderer of demonstrations or preferences, if the learner takes some.
+    """Return the renderer of the rows that the learner takes; None if it takes sampled completions.
 
     Args:
         config: The configuration.
@@ -74,4 +75,9 @@ def row_renderer(
     if not end_ids:
         raise ModelError("base model", ["it has no end token (eos_token), so an answer would never end; set one"])
     rows = RowRenderer.of(renderer, tokenizer, end_ids)
-    return PairRenderer(rows=rows) if config.learner.takes == "preferences" else rows
+    match config.learner.takes:
+        case "preferences":
+            return PairRenderer(rows=rows)
+        case "labelled completions":
+            return LabelRenderer(rows=rows)
+    return rows

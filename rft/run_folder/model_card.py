@@ -160,7 +160,7 @@ def model_card(
     path = manifest["base_model"]["path"]
     adapter = METHODS[config["learner"]["adapter"]["method"]].model_validate(config["learner"]["adapter"])
     is_adapter = adapter.publishes == "adapter"
-    is_recorded = config["learner"].get("pairs") == "recorded"
+    is_recorded = "recorded" in (config["learner"].get("pairs"), config["learner"].get("completions"))
     front_matter = {
         # The hub accepts only its own ids.
         **({} if Path(base_model).is_absolute() else {"base_model": base_model}),
@@ -272,7 +272,8 @@ def _rank_below(manifest: Mapping[str, Any]) -> int:
 def _training(method: str, *, is_recorded: bool) -> str:
     """Return how the result was trained, in words."""
     if is_recorded:
-        return f"trained by preference optimization ({method.upper()}) on recorded pairs"
+        rows = {"dpo": "pairs", "kto": "completions"}[method]
+        return f"trained by preference optimization ({method.upper()}) on recorded {rows}"
     match method:
         case "fake":
             return "NOT TRAINED: written by `learner=fake`"

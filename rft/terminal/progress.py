@@ -50,7 +50,7 @@ LONG_WAIT_LINE_S = 10.0
 
 RECENT_STEPS = 20
 """Number of steps for the speed and for the sparkline of rewards."""
-ROWS = {"demonstrations/rows", "preferences/pairs"}
+ROWS = {"demonstrations/rows", "preferences/pairs", "labelled/completions"}
 """Metrics of steps that learn from rows with answers."""
 
 

@@ -76,3 +76,25 @@ def test_kto_needs_something_to_compare_with() -> None:
 def test_equal_rewards_teach_kto_only_with_a_limit() -> None:
     assert KtoLearnerConfig().needs_differences
     assert not KtoLearnerConfig(desirable_reward=0.5).needs_differences
+
+
+LABELLED = ("learner=kto", "learner.completions=recorded")
+
+
+def test_a_step_of_labelled_completions_has_as_many_as_prompts() -> None:
+    words = ["experiment=quickstart", "logging=none", *LABELLED, "loop.prompts_per_step=12"]
+    assert sequences_per_step(load_training(words, "/nowhere")) == 12
+
+
+def test_settings_of_sampled_completions_are_refused_for_recorded_ones() -> None:
+    assert problems(
+        *LABELLED, "loop.prompts_per_step=1", "loop.staleness=1", "learner.desirable_reward=1", "learner.epochs=2"
+    ) == [
+        "loop.prompts_per_step=1: learner=kto needs at least 2 completions in a step",
+        "loop.staleness=1: learner=kto learns from labelled completions, and samples nothing for training; leave "
+        "loop.staleness out",
+        "learner.epochs=2: learner=kto takes one optimizer step on a batch, and neither clips nor corrects; leave "
+        "learner.epochs out",
+        "learner.desirable_reward=1.0: recorded completions have labels instead of rewards, and none is truncated; "
+        "leave learner.desirable_reward out",
+    ]

@@ -1,4 +1,4 @@
-"""KTO on graded groups: the steps are those of TRL's own trainer with the same estimate of the divergence."""
+"""KTO on graded and on recorded completions: the steps are those of TRL's own trainer with the same divergence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rft.data.preference_rows import RECORDED
 from rft.types import GradedGroup
 from tests.learning.trl_options import LORA, OPTIONS
 
@@ -24,8 +25,8 @@ COMPLETIONS = [
 """Prompt, completion and reward."""
 
 
-def steps_of_trl(model: Path, folder: Path, *, num_steps: int) -> list[dict[str, float]]:
-    """The metrics of TRL's KTOTrainer, which estimates the divergence from `KL_completion_ids`."""
+def steps_of_trl(model: Path, folder: Path, *, num_steps: int, shift: int) -> list[dict[str, float]]:
+    """The metrics of TRL's KTOTrainer, which estimates the divergence from the completions `shift` rows before."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -36,10 +37,11 @@ def steps_of_trl(model: Path, folder: Path, *, num_steps: int) -> list[dict[str,
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
+    others = [COMPLETIONS[number - shift] for number in range(len(COMPLETIONS))]
     columns = {
         "prompt_ids": [list(prompt) for prompt, _, _ in COMPLETIONS],
         "completion_ids": [list(completion) for _, completion, _ in COMPLETIONS],
-        "KL_completion_ids": [list(completion) for _, completion, _ in COMPLETIONS],
+        "KL_completion_ids": [list(completion) for _, completion, _ in others],
         "label": [reward >= 0.5 for _, _, reward in COMPLETIONS],
     }
     trainer = OnTokens(
@@ -62,38 +64,44 @@ def steps_of_trl(model: Path, folder: Path, *, num_steps: int) -> list[dict[str,
     return [line for line in trainer.state.log_history if "loss" in line]
 
 
-@pytest.mark.parametrize("size", [4, 1])
+SAMPLED = {"completions_per_prompt": 1, "temperature": 1.0, "desirable_reward": 0.5}
+RECORDED_ROWS = {"completions": "recorded", "completions_per_prompt": 8, "temperature": 0.7}
+
+
+@pytest.mark.parametrize(("options", "size"), [(SAMPLED, 4), (SAMPLED, 1), (RECORDED_ROWS, 4), (RECORDED_ROWS, 2)])
 def test_the_steps_are_those_of_trls_own_trainer(
     build: Callable[..., Any],
     make_group: Callable[..., GradedGroup],
     make_rollout: Callable[..., Any],
     tiny_model: Path,
     tmp_path: Path,
+    options: dict[str, Any],
     size: int,
 ) -> None:
     learner = build(
         kind="kto",
         steps=3,
         prompts_per_step=4,
-        completions_per_prompt=1,
         completions_per_micro_batch=size,
-        temperature=1.0,
         beta=0.3,
-        desirable_reward=0.5,
         desirable_weight=1.5,
+        **options,
     )
 
+    is_recorded = "completions" in options
+
     def batch() -> list[GradedGroup]:
-        policy, groups = learner.publish().policy, []
+        policy, groups = RECORDED if is_recorded else learner.publish().policy, []
         for prompt, ids, reward in COMPLETIONS:
             rollout = make_rollout(
                 policy=policy, prompt_ids=prompt, completion_ids=ids, logprobs=(math.nan,) * len(ids)
             )
-            groups.append(replace(make_group([reward]), rollouts=(rollout,)))
+            label = float(reward >= 0.5) if is_recorded else reward
+            groups.append(replace(make_group([label]), rollouts=(rollout,)))
         return groups
 
     ours = [learner.learn(batch()) for _ in range(3)]
-    theirs = steps_of_trl(tiny_model, tmp_path / "trl", num_steps=3)
+    theirs = steps_of_trl(tiny_model, tmp_path / "trl", num_steps=3, shift=int(is_recorded))
     for ours_name, name in {"loss": "loss", "grad_norm": "grad_norm", "kto/kl": "kl"}.items():
         assert [step[ours_name] for step in ours] == pytest.approx(
             [step[name] for step in theirs], rel=1e-3, abs=1e-6

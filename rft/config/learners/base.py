@@ -14,9 +14,14 @@ from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Se
 from rft.errors import EarlierName
 from rft.models.quantized_folder import Method
 
-Takes = Literal["groups", "demonstrations", "preferences"]
+Takes = Literal["groups", "demonstrations", "preferences", "labelled completions"]
 """Kinds of training data."""
-SEQUENCES: dict[Takes, str] = {"groups": "completions", "demonstrations": "demonstrations", "preferences": "answers"}
+SEQUENCES: dict[Takes, str] = {
+    "groups": "completions",
+    "demonstrations": "demonstrations",
+    "preferences": "answers",
+    "labelled completions": "completions",
+}
 """The sequences of a step, by kind of training data."""
 
 
