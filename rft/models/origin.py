@@ -62,7 +62,10 @@ def read_origin(folder: Path) -> Origin | None:
         return None
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return Origin(**content)
-    except (OSError, ValueError, TypeError) as error:
+        origin = Origin(**content)
+        if not all(isinstance(value, str) for value in content.values()):
+            raise TypeError("a value is no text")
+        return origin
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         problem = f"{file} cannot be read: {error}; delete {folder}, and rft restores the model again"
         raise ModelError("base model", [problem]) from error

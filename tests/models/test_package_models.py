@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -212,7 +213,9 @@ def test_the_licence_is_that_of_the_metadata(install: Callable[..., Path], metad
     assert find_gguf("package:my_model")[1].license == licence
 
 
-@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"package": "a"})])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "[" * 100_000, json.dumps({"package": "a"}), json.dumps(asdict(ORIGIN) | {"version": [1]})]
+)
 def test_a_damaged_origin_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "origin.json").write_text(content)
     with pytest.raises(ModelError) as caught:
