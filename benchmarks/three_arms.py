@@ -3,16 +3,18 @@
     python benchmarks/three_arms.py                          # seeds 0 to 4; tables in Markdown
     python benchmarks/three_arms.py sampler=transformers --seeds 0
 
-The task: spell a word of eight letters backward. The embedded model has learned this for three to six letters. SFT
-has 64 worked answers, GRPO 400 other words, and the held-out tasks are 300 further words. Each seed draws its own.
-The script first samples the base model on the tasks of GRPO, 8 completions each. It fails if the base model is right
-more often than `MAX_PASS_RATE`, if more groups than `MAX_INFORMATIVE_SHARE` could teach it something, or if SFT then
-GRPO ends below `MIN_SCORE`.
+The task: spell a word of three to six letters backward. The embedded model can do this, but only after the question of
+reasoning-gym; here the question is shorter, and the base model never answers it. A seed draws 64 worked answers for SFT
+from the embedded training tasks; GRPO has the other 436, and the 250 embedded test tasks are held out. The script first
+samples the base model on the tasks of GRPO, 8 completions each. It fails if the base model is right more often than
+`MAX_PASS_RATE`, if more groups than `MAX_INFORMATIVE_SHARE` could teach it something, or if SFT then GRPO ends below
+`MIN_SCORE`.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,16 +26,15 @@ from harness.commands import Signal, by_task, measured, run_rft, signal
 from rft.metrics.intervals import Estimate, paired_difference
 
 ARMS = ("SFT then GRPO", "GRPO", "SFT")
-LETTERS = 8
-NUM_ROWS, NUM_TASKS, NUM_HELD_OUT = 64, 400, 300
-SFT_STEPS, GRPO_STEPS = 100, 50
+NUM_ROWS = 64
+SFT_STEPS, GRPO_STEPS = 60, 40
 COMPLETIONS_PER_PROMPT = 8
 MAX_PASS_RATE, MAX_INFORMATIVE_SHARE, MIN_SCORE = 0.003, 0.03, 0.9
 
 SHORT = "sampler.max_completion_tokens=32"
-"""A worked answer has 27 tokens."""
+"""A worked answer has up to 21 tokens."""
 TRAINING = (SHORT, "evaluation.every_steps=null", "data.validation=null", "logging=none")
-SFT = ("learner=sft", "loop.prompts_per_step=16", "learner.learning_rate=4e-3")
+SFT = ("learner=sft", "learner.learning_rate=4e-3")
 GRPO = ("learner.learning_rate=5e-4",)
 """Settings of the stages; all others are the quickstart's."""
 
@@ -119,12 +120,13 @@ def measure(folder: Path, seed: int, keys: Sequence[str]) -> Outcome:
 
 def write_files(folder: Path, seed: int) -> Files:
     """Write the rows of a seed."""
-    items = words.draw(NUM_ROWS + NUM_TASKS + NUM_HELD_OUT, letters=LETTERS, seed=1_000_000 * (seed + 1))
-    rows, tasks, held_out = words.split(items, NUM_ROWS, NUM_TASKS, NUM_HELD_OUT)
+    train = words.embedded("train")
+    random.Random(seed).shuffle(train)
+    ask = words.short_question
     return Files(
-        rows=words.write(folder / "rows.jsonl", rows, ask=words.question, with_answers=True),
-        tasks=words.write(folder / "tasks.jsonl", tasks, ask=words.question),
-        held_out=words.write(folder / "held_out.jsonl", held_out, ask=words.question),
+        rows=words.write(folder / "rows.jsonl", train[:NUM_ROWS], ask=ask, with_answers=True),
+        tasks=words.write(folder / "tasks.jsonl", train[NUM_ROWS:], ask=ask),
+        held_out=words.write(folder / "held_out.jsonl", words.embedded("test"), ask=ask),
     )
 
 

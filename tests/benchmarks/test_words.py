@@ -12,15 +12,11 @@ def test_a_worked_answer_is_that_of_the_embedded_demonstrations() -> None:
     assert [words.worked(json.loads(line)) for line in lines] == [json.loads(line)["completion"] for line in lines]
 
 
-def test_drawn_words_differ_and_are_read_as_demonstrations(tmp_path: Path) -> None:
-    items = words.draw(20, letters=8, seed=0)
-    spelled = [item["metadata"]["word"] for item in items]
-    assert {len(word) for word in spelled} == {8}
-    assert len({word.lower() for word in spelled}) == 20
-    first, rest = words.split(items, 5, 15)
-    assert [*first, *rest] == items
-    file = words.write(tmp_path / "rows.jsonl", first, ask=words.short_question, with_answers=True)
+def test_written_words_are_read_as_demonstrations(tmp_path: Path) -> None:
+    items = words.embedded("validation")[:5]
+    file = words.write(tmp_path / "rows.jsonl", items, ask=words.short_question, with_answers=True)
     rows = READERS["demonstrations"](
         str(file), key="data.train", split=Split.TRAIN, columns={}, system=None, format="chat"
     )
-    assert [row.messages[0]["content"] for row in rows] == [f"Spell this word backward: {word}" for word in spelled[:5]]
+    spelled = [item["metadata"]["word"] for item in items]
+    assert [row.messages[0]["content"] for row in rows] == [f"Spell this word backward: {word}" for word in spelled]
