@@ -23,12 +23,16 @@ from ray import cloudpickle
 from rft.cli import main
 from rft.cluster import Workplace, device_here, this_machine
 from rft.cluster.workplace import _num_processes, _shared
+from rft.learning.remote import LearnerActor, RankActor
 from rft.sampling.actor import SamplerActor
 from tests.sampling.fake_actors import FakeActor, FakeReference
 
 NO_OPTIONS: dict[str, Any] = {}
 _ONE_BUILDS = threading.Lock()
 """Held while an actor builds its engine or learner: Transformers changes global state while it loads a model."""
+
+_ONE_LEARNS = threading.Lock()
+"""Held while a learner takes a step: Accelerate keeps the place within a step for all trainers of a process."""
 
 
 class FakeRay:
@@ -87,6 +91,15 @@ def _make(kind: type, arguments: bytes) -> Any:
         return actor
 
 
+_learn = LearnerActor.learn
+
+
+def learn_alone(actor: LearnerActor, *parts: bytes) -> dict[str, float]:
+    """Take a step while no other learner does; the ranks of one learner step together."""
+    with nullcontext() if isinstance(actor, RankActor) else _ONE_LEARNS:
+        return _learn(actor, *parts)
+
+
 @asynccontextmanager
 async def workplace_here(
     config: Any, *, model: Path, teachers: Sequence[Any] = (), part: Any = "all", parallel: int = 1, **_: Any
@@ -142,6 +155,7 @@ def without_ray() -> Iterator[None]:
         patch.setattr("rft.run_folder.plots.plot_rewards", lambda folder: folder / "plots" / "reward.png")
         for module in ("rft.sampling.engines", "rft.learning.remote"):
             patch.setattr(f"{module}.ray", FakeRay())
+        patch.setattr(LearnerActor, "learn", learn_alone)
         for module in ("rft.run.parts", "rft.sweep.shared_engines"):
             patch.setattr(f"{module}.workplace", workplace_here)
         for module in ("rft.api.train", "rft.api.evaluate"):
