@@ -42,6 +42,8 @@ def run_folder_of(path: Path) -> Path | None:
 
     The path may be a symbolic link to one of these.
     """
+    if "\0" in str(path):  # no file has such a name, and the operating system raises an error
+        return None
     folders: list[Path] = []
     for place in (path.absolute(), Path(os.path.realpath(path))):
         folders.append(place)

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraModel
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from rft.commands.merge import run_merge
 from rft.config.commands import load_merge
 from rft.errors import ConfigError, ModelError, OutputError
-from rft.learning.pack_weights import pack_adapter
+from rft.learning.pack_weights import adapter_of, published_config
 from rft.models.base_model import load_tokenizer, locate
 from rft.run_folder.result_folders import save_adapter
 from rft.sampling.proof import TOLERANCES, Gap
@@ -53,7 +53,9 @@ def make_adapter(tmp_path: Path) -> MakeAdapter:
                 torch.nn.init.normal_(parameter, std=scale)
             elif "modules_to_save" in name:
                 torch.nn.init.normal_(parameter, std=0.3)
-        adapter = pack_adapter(model, version=1, base_model_name=str(base))
+        # PEFT's own choice of tensors: rft trains no adapters on embeddings, and merges those of others.
+        state = {name: tensor.detach().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+        adapter = adapter_of(state, published_config(model, str(base)), 1)
         save_adapter(tmp_path / "adapter", adapter, load_tokenizer(base, template), "# The adapter's own card\n")
         return tmp_path / "adapter"
 

@@ -43,6 +43,7 @@ NOT_RUN = {
     "rft train experiment=quickstart learner=sft": "needs demonstrations; tests/e2e/test_sft.py has some",
     "rft train experiment=quickstart learner=distill": "needs a teacher; tests/e2e/test_distill.py makes one",
     "rft train experiment=quickstart learner=dpo learner.pairs=recorded": "needs pairs; tests/data has some",
+    "rft train experiment=quickstart learner=kto learner.completions=recorded": "needs labelled rows",
     "rft train experiment=quickstart model.path=merged": "needs a merged model",
     "rft play": "loads vLLM; tests/api/test_play.py plays",
     "rft doctor": "starts Ray and vLLM; tests/doctor/test_trials.py starts them",
