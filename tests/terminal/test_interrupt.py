@@ -244,8 +244,8 @@ def test_a_learner_that_starts_again_gets_no_further_time(monkeypatch: pytest.Mo
         interrupt.can_wait = True
         interrupt.can_drop_step = lambda: can_drop
         interrupt.is_learner_restarting = lambda: interrupt.has_dropped_step or not can_drop
-        await send(signal.SIGTERM)
         try:
+            await send(signal.SIGTERM)  # the step may be overdue before this returns
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             if not interrupt.has_dropped_step:
