@@ -141,8 +141,9 @@ class Link(asyncio.Protocol):
         except EpisodeOver:
             self.send({"over": episode})
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            reason = describe_error(error, self._environment.file)
-            self.send({"fault": episode, "reason": reason, "traceback": traceback_of(error)})
+            reason, traceback = describe_error(error, self._environment.file), traceback_of(error)
+            print(f"task {order['task']['id']}:\n{traceback}", file=sys.stderr, flush=True)
+            self.send({"fault": episode, "reason": reason, "traceback": traceback})
         finally:
             del self._policies[episode], self._episodes[episode]
 

@@ -87,10 +87,6 @@ class EnvironmentWorkers:
         self._numbers = count()
         self.num_open = 0
         """Episodes under way."""
-        self.num_replaced = 0
-        """Processes that were killed or ended by themselves."""
-        self.num_repeated = 0
-        """Episodes that began anew because another one ended their process."""
 
     async def play(self, task: Task, seed: int, begin: Callable[[], Talk]) -> tuple[Ending, Talk]:
         """Play one episode. Never raises an error of the environment.
@@ -112,7 +108,6 @@ class EnvironmentWorkers:
             talk = begin()
             ending = await self._play_in(await self._least_busy(), task, seed, talk)
             if ending is None:
-                self.num_repeated += 1
                 talk = begin()
                 ending = await self._play_alone(task, seed, talk)
             return ending, talk
@@ -140,7 +135,6 @@ class EnvironmentWorkers:
         async with self._starting:
             for place, process in enumerate(self._places):
                 if process is None or process.is_lost:
-                    self.num_replaced += process is not None
                     self._places[place] = await _started(self._config, self._log)
                     break
         present = [process for process in self._places if process is not None and not process.is_lost]
@@ -205,7 +199,7 @@ async def _started(config: EnvironmentConfig, log: Path | None) -> _Process:
     ours.setblocking(False)
     with open(os.devnull if log is None else log, "ab") as output, theirs:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "rft.episodes.worker_main", str(theirs.fileno())),
+            *(sys.executable, "-u", "-P", "-m", "rft.episodes.worker_main", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

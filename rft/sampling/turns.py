@@ -36,8 +36,6 @@ class TurnStream(RolloutStream):
     ) -> None:
         self.closed = asyncio.Event()
         """Set after `close`."""
-        self.num_moved = 0
-        """Turns that another sampler sampled than the turn before."""
         self._homes: dict[int, SamplerHandle] = {}
         self._waiting: dict[int, asyncio.Future[Rollout]] = {}
         self._error: RftError | None = None
@@ -97,7 +95,6 @@ class TurnStream(RolloutStream):
         for request in self.unassigned:
             home = self._homes.get(request.index)
             if home not in shares:
-                self.num_moved += home is not None
                 home = self._homes[request.index] = min(samplers, key=load.__getitem__)
                 load[home] += 1
             shares[home].append(request)
