@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def train(
 def _attempt(command: Sequence[str], folder: Path) -> Attempt:
     with _temporary_folder() as temporary:
         mark = temporary.name
-        shared_memory = set(os.listdir("/dev/shm"))
+        before = _shared_memory()
         began = time.monotonic()
         process = subprocess.Popen(
             command,
@@ -160,7 +161,7 @@ def _attempt(command: Sequence[str], folder: Path) -> Attempt:
         overdue.cancel()
         family.is_over.set()
         looking.join()
-        leftovers = [*family.left(), *_new_shared_memory(shared_memory), *_folders(temporary)]
+        leftovers = [*family.left(), *_orphaned_shared_memory(before), *_folders(temporary)]
         reading.join(1.0)
     return Attempt(code, "".join(lines), wall_s, tuple(leftovers))
 
@@ -247,8 +248,35 @@ def _listening() -> list[tuple[int, int | None]]:
     return [(one.laddr.port, one.pid) for one in connections if one.status == psutil.CONN_LISTEN]
 
 
-def _new_shared_memory(before: set[str]) -> list[str]:
-    return [f"/dev/shm/{name}" for name in sorted(set(os.listdir("/dev/shm")) - before)]
+def _shared_memory() -> dict[str, int]:
+    """Return the shared memory of this user: inodes by path."""
+    inodes = {}
+    for path in Path("/dev/shm").iterdir():
+        with suppress(FileNotFoundError):
+            if (status := path.stat()).st_uid == os.getuid():
+                inodes[str(path)] = status.st_ino
+    return inodes
+
+
+def _mapped_inodes() -> set[int]:
+    """Return the inodes of the shared memory that processes have mapped. A semaphore's path is another one here."""
+    inodes: set[int] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):  # the process has ended, or belongs to someone else
+            inodes |= set(map(int, re.findall(r" (\d+) +/dev/shm/", maps.read_text())))
+    return inodes
+
+
+def _orphaned_shared_memory(before: dict[str, int]) -> list[str]:
+    """Return new shared memory that no process uses. What other programs create meanwhile has a process."""
+    give_up_s = time.monotonic() + LEFTOVER_S
+    while True:
+        new = {path: inode for path, inode in _shared_memory().items() if path not in before}
+        mapped = _mapped_inodes() if new else set()
+        left = sorted(path for path, inode in new.items() if inode not in mapped)
+        if not left or time.monotonic() > give_up_s:
+            return left
+        time.sleep(LOOK_S)
 
 
 def _folders(temporary: Path) -> list[str]:
