@@ -8,6 +8,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
+# Many containers set it. The installer leaves compiling to the first import, so every process would compile PyTorch again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make quickstart   install, then run the main job on the embedded model: a minute or two, no download"
