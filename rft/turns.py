@@ -33,6 +33,8 @@ class Turn:
     """Position after the last token."""
     messages: tuple[Mapping[str, Any], ...] = ()
     """The messages of these tokens in OpenAI's format; empty for tokens that only the chat template writes."""
+    reward: float | None = None
+    """The reward that the environment gave for a turn of the policy; None if it gave none."""
 
 
 def trained_tokens(turns: Sequence[Turn], num_tokens: int) -> tuple[bool, ...]:
@@ -52,7 +54,8 @@ def trained_tokens(turns: Sequence[Turn], num_tokens: int) -> tuple[bool, ...]:
 
 def turn_to_json(turn: Turn) -> dict[str, Any]:
     """Return a turn as JSON values."""
-    return {"author": turn.author, "start": turn.start, "end": turn.end, "messages": list(turn.messages)}
+    values = {"author": turn.author, "start": turn.start, "end": turn.end, "messages": list(turn.messages)}
+    return values if turn.reward is None else {**values, "reward": turn.reward}
 
 
 def turn_from_json(values: Mapping[str, Any]) -> Turn:
@@ -63,4 +66,5 @@ def turn_from_json(values: Mapping[str, Any]) -> Turn:
         ValueError: The author is unknown.
     """
     author, messages = Author(values["author"]), tuple(values["messages"])
-    return Turn(author=author, start=values["start"], end=values["end"], messages=messages)
+    reward = values.get("reward")
+    return Turn(author=author, start=values["start"], end=values["end"], messages=messages, reward=reward)

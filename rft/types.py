@@ -314,6 +314,8 @@ class Grade:
     """Scores by grader name."""
     reward: float | None
     """Weighted sum of the scores; None if a score with a weight other than 0 has no value."""
+    turn_rewards: tuple[float, ...] = ()
+    """`[K]` parts of the reward by turn of the policy; empty if the environment gave no rewards by turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

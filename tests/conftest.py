@@ -159,7 +159,7 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
         "num_threads": 1,
         "canaries": (),
     }
-    others = {"seed": 0, "chat_template": None, "start_mode": "continue", "quantized": None}
+    others = {"seed": 0, "chat_template": None, "start_mode": "continue", "quantized": None, "environment": {}}
     given = loop | sampler | facts | others | changes
     learner = {name: value for name, value in changes.items() if name not in {*loop, *sampler, *facts, *others}}
     run = RunConfig.model_validate(
@@ -170,6 +170,7 @@ def _learner_spec(run_folder: Path, kind: str = "fake", **changes: Any) -> Any:
             "model": {"chat_template": given["chat_template"]},
             "data": {},
             "graders": {},
+            "environment": given["environment"],
             "loop": {name: given[name] for name in loop},
             "sampler": {name: given[name] for name in sampler},
             "learner": {"kind": kind, "step_timeout_s": 300.0, "base": given["quantized"], **learner},

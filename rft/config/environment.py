@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rft.config.fields import Positive, PositiveSeconds, Section
+from rft.config.fields import Number, Positive, PositiveSeconds, Section
 
 SCORE = "environment"
 """Name of the environment's score among the graders."""
@@ -23,6 +23,11 @@ class EnvironmentConfig(Section):
     """The system of an environment that a function of yours makes; null tells it by the base class of a class."""
     options: dict[str, Any] = {}
     """Further arguments of the function, by name."""
+    credit: Literal["episode", "turn"] = "episode"
+    """What a reward counts for: all turns of the episode, or (`turn`) the turn that it was given for and those before
+    it. See docs/environments.md."""
+    discount: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """Factor by turn for rewards of later turns, with `credit: turn`."""
     max_turns: Positive = 16
     """Turns of the policy in an episode."""
     timeout_s: PositiveSeconds = 60.0

@@ -15,7 +15,7 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
             f"graders.{name}.use={SCORE}: the run has no environment; set environment.use, or leave the grader out"
             for name in scores
         ]
-        unused = {"options": environment.options, "style": environment.style}
+        unused = {"options": environment.options, "style": environment.style, "credit": environment.credit == "turn"}
         problems += [
             f"environment.{key}: has no effect without environment.use; leave it out"
             for key, value in unused.items()
@@ -33,5 +33,13 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
             problems.append(
                 f"environment.use={environment.use}: learner={learner.kind} does not learn from episodes; use a "
                 "learner that samples and grades, such as learner=grpo, ppo or raft"
+            )
+        elif environment.credit == "turn":
+            found = learner.turn_credit_problems(environment.discount)
+            problems += [f"environment.credit=turn: {problem}" for problem in found]
+        elif environment.discount != 1:
+            problems.append(
+                f"environment.discount={environment.discount:g}: has no effect with environment.credit=episode; use "
+                "environment.credit=turn"
             )
     return problems

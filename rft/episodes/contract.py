@@ -20,8 +20,12 @@ own prompt. Arguments are passed by name: `task` (its `id`, `messages`, `item` a
 `seed`, an integer that all episodes of a group share. Any exception is a fault of the environment: the episode gets no
 reward.
 
+`policy.reward(0.5)` rewards the last turn. The score of the episode is the sum of these rewards and of the returned
+number, which counts for the last turn.
+
 At a limit (`environment.max_turns`, the context, or a turn that was cut at `sampler.max_completion_tokens`) the next
-call of the policy raises `EpisodeOver`. An environment may catch it to return a score.
+call of the policy raises `EpisodeOver`. An environment may catch it to return a score. If it does not, rewards by turn
+stand; without any, the episode gets the lowest score.
 """
 
 from __future__ import annotations

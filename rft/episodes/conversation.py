@@ -100,6 +100,21 @@ class Conversation:
         self.transcript.add_sampled(rollout)
         return Reply(text=rollout.text, stop=rollout.stop.value)
 
+    @property
+    def rewarded(self) -> float | None:
+        """Sum of the rewards by turn; None if the environment gave none."""
+        return None if self.transcript is None else self.transcript.rewarded
+
+    def reward(self, value: float) -> None:
+        """Reward the last turn of the policy.
+
+        Raises:
+            ValueError: The policy has had no turn.
+        """
+        if self.transcript is None:
+            raise ValueError("a reward needs a turn of the policy before it")
+        self.transcript.add_reward(value)
+
     def _prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         chat = (*self._task.messages, *messages)
         if not any(message["role"] != "system" for message in chat):

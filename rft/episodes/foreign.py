@@ -17,14 +17,24 @@ import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rft.types import Task
 
 PACKAGES = {"gymnasium": "gymnasium", "gem": "gymnasium", "skyrl_gym": "skyrl", "textarena": "textarena"}
 """The style of the environments of each package."""
 
-Policy = Callable[..., Awaitable[Any]]
+
+class Policy(Protocol):
+    """What an environment calls `policy`."""
+
+    async def __call__(self, said: Any = None) -> Any:
+        """Say something to the policy, and return its next turn."""
+
+    def reward(self, value: float) -> None:
+        """Reward the last turn of the policy."""
+
+
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -35,7 +45,7 @@ def style_of(target: object) -> str | None:
     return next((PACKAGES[package] for package in packages if package in PACKAGES), None)
 
 
-def as_coroutine(make: Callable[..., Any], style: str) -> Callable[..., Awaitable[float]]:
+def as_coroutine(make: Callable[..., Any], style: str) -> Callable[..., Awaitable[float | None]]:
     """Return a coroutine function that plays an environment of another system.
 
     Args:
@@ -43,7 +53,7 @@ def as_coroutine(make: Callable[..., Any], style: str) -> Callable[..., Awaitabl
         style: A key of `STYLES`.
     """
 
-    async def play(task: Task, policy: Policy, seed: int, **options: Any) -> float:
+    async def play(task: Task, policy: Policy, seed: int, **options: Any) -> float | None:
         own = _Own(seed)
         environment = await own.call(lambda: make(**options))
         try:
@@ -90,11 +100,11 @@ class _Environment:
         return await self._own.call(lambda: getattr(self.it, method)(*arguments, **options))
 
 
-async def _gymnasium(environment: _Environment, task: Task, policy: Policy, seed: int) -> float:
-    """Play until the end; the score is the sum of the rewards."""
+async def _gymnasium(environment: _Environment, task: Task, policy: Policy, seed: int) -> None:
+    """Play until the end, with a reward for each turn."""
     observation, _ = await environment("reset", seed=seed)
     actions = getattr(getattr(environment.it, "action_space", None), "n", None)
-    total, said = 0.0, str(observation)
+    said = str(observation)
     while True:
         reply = await policy(said)
         action: Any = reply.text
@@ -107,26 +117,25 @@ async def _gymnasium(environment: _Environment, task: Task, policy: Policy, seed
                 said = f"{reply.text.strip()!r} is no action; answer with a number from 0 to {actions - 1}"
                 continue
         observation, reward, is_terminated, is_truncated, _ = await environment("step", action)
-        total += float(reward)
+        policy.reward(reward)
         if is_terminated or is_truncated:
-            return total
+            return
         said = str(observation)
 
 
-async def _skyrl(environment: _Environment, task: Task, policy: Policy, seed: int) -> float:
-    """Play until the end; the score is the sum of the rewards. The environment may change the prompt."""
+async def _skyrl(environment: _Environment, task: Task, policy: Policy, seed: int) -> None:
+    """Play until the end, with a reward for each turn. The environment may add to the prompt."""
     given = [dict(message) for message in task.messages]
     prompt, _ = await environment("init", given)
     said: Any = list(prompt)[len(given) :] if list(prompt)[: len(given)] == given else None
     if said is None:
         raise ValueError("the environment changes the messages of the row; leave the prompt out of the row")
-    total = 0.0
     while True:
         reply = await policy(said or None)
         step = await environment("step", reply.text)
-        total += float(step["reward"])
+        policy.reward(step["reward"])
         if step["done"]:
-            return total
+            return
         said = step["observations"]
 
 
@@ -144,7 +153,7 @@ async def _textarena(environment: _Environment, task: Task, policy: Policy, seed
     return float(rewards[0])
 
 
-STYLES: dict[str, Callable[[_Environment, Task, Policy, int], Awaitable[float]]] = {
+STYLES: dict[str, Callable[[_Environment, Task, Policy, int], Awaitable[float | None]]] = {
     "gymnasium": _gymnasium,
     "skyrl": _skyrl,
     "textarena": _textarena,

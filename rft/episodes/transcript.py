@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rft.turns import Author, Turn
@@ -54,6 +56,23 @@ class Transcript:
     def add_given(self, ids: Sequence[int], messages: Sequence[Message]) -> None:
         """Append tokens that the policy did not sample."""
         self._add(Author.ENVIRONMENT, ids, (0.0,) * len(ids), messages)
+
+    @property
+    def rewarded(self) -> float | None:
+        """Sum of the rewards of the turns; None if the environment gave none."""
+        rewards = [turn.reward for turn in self.turns if turn.reward is not None]
+        return math.fsum(rewards) if rewards else None
+
+    def add_reward(self, reward: float) -> None:
+        """Add to the reward of the policy's last turn.
+
+        Raises:
+            ValueError: The policy has had no turn.
+        """
+        place = max((place for place, turn in enumerate(self.turns) if turn.author is Author.POLICY), default=None)
+        if place is None:
+            raise ValueError("a reward needs a turn of the policy before it")
+        self.turns[place] = replace(self.turns[place], reward=(self.turns[place].reward or 0.0) + reward)
 
     def _add(self, author: Author, ids: Sequence[int], logprobs: Sequence[float], messages: Sequence[Message]) -> None:
         start = len(self._ids)

@@ -10,7 +10,7 @@ sends says that the environment is loaded. `n` is the number of an episode:
     {"reply": n, "text": "...", "stop": "stop"}     {"score": n, "value": 1.0}         the environment returned
     {"over": n}     a limit is reached              {"over": n}                        it let `EpisodeOver` through
     {"refused": n}  the messages cannot be said     {"fault": n, "reason": "...", "traceback": "..."}
-    {"cancel": n}
+    {"cancel": n}                                   {"reward": n, "value": 0.5}        for the policy's last turn
 
 The process ends with its socket.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import math
 import os
 import signal
 import socket
@@ -47,7 +48,22 @@ class EpisodePolicy:
     def __init__(self, episode: int, link: Link) -> None:
         self._episode = episode
         self._link = link
+        self._num_turns = 0
         self.reply: asyncio.Future[Reply] | None = None
+
+    def reward(self, value: float) -> None:
+        """Reward the last turn of the policy. Rewards of the same turn add up.
+
+        Raises:
+            TypeError: It is no number.
+            ValueError: It is not finite, or the policy has had no turn.
+        """
+        reward = float(value)
+        if not math.isfinite(reward):
+            raise ValueError(f"a reward must be finite, not {reward}")
+        if not self._num_turns:
+            raise ValueError("a reward needs a turn of the policy before it; await the policy first")
+        self._link.send({"reward": self._episode, "value": reward})
 
     async def __call__(self, said: Any = None) -> Reply:
         """Say something to the policy, and return its next turn.
@@ -66,7 +82,9 @@ class EpisodePolicy:
         self.reply = asyncio.get_running_loop().create_future()
         try:
             self._link.send({"ask": self._episode, "messages": messages})
-            return await self.reply
+            reply = await self.reply
+            self._num_turns += 1
+            return reply
         finally:
             self.reply = None
 

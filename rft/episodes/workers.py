@@ -48,6 +48,13 @@ class Talk(Protocol):
             ValueError: The messages cannot be rendered.
         """
 
+    def reward(self, value: float) -> None:
+        """Reward the last turn of the policy."""
+
+    @property
+    def rewarded(self) -> float | None:
+        """Sum of the rewards by turn; None if the environment gave none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -127,6 +134,8 @@ class EnvironmentWorkers:
         ending = await _Episode(next(self._numbers), process, self._config).play(task, seed, talk)
         if ending is not None and ending.is_over:
             reason = "the episode reached a limit"
+            if talk.rewarded is not None:
+                return replace(ending, score=Score(value=talk.rewarded, reason=reason))
             return replace(ending, score=Score(value=self._lowest, status=Status.NO_ANSWER, reason=reason))
         return ending
 
@@ -247,8 +256,10 @@ class _Episode:
                         return None
                     case {"ask": _}:
                         await self._answer(message["messages"], talk)
+                    case {"reward": _}:
+                        talk.reward(message["value"])
                     case {"score": _}:
-                        return _scored(message)
+                        return _scored(message, talk)
                     case {"over": _}:
                         return Ending(_NO_SCORE, is_over=True)
                     case _:
@@ -295,8 +306,11 @@ class _Episode:
         try:
             with waiting("a cancelled episode to end (environment.close_timeout_s)", deadline_s=deadline_s):
                 async with asyncio.timeout(deadline_s):
-                    while not self._process.is_lost and (message := await self._inbox.get()) and "ask" in message:
-                        self._process.send({"over": self._number, "reason": "the episode was cancelled"})
+                    while not self._process.is_lost and (message := await self._inbox.get()):
+                        if "ask" in message:
+                            self._process.send({"over": self._number, "reason": "the episode was cancelled"})
+                        elif "reward" not in message:
+                            break
         except TimeoutError:
             self._process.kill()
 
@@ -305,7 +319,12 @@ def _fault(reason: str, traceback: str = "") -> Ending:
     return Ending(Score(value=None, status=Status.ENVIRONMENT_ERROR, reason=reason), traceback=traceback)
 
 
-def _scored(message: dict[str, Any]) -> Ending:
-    if message["value"] is None:
+def _scored(message: dict[str, Any], talk: Talk) -> Ending:
+    """Return the end of an episode. With rewards by turn, the returned number counts for the last turn."""
+    value = message["value"]
+    if talk.rewarded is not None:
+        talk.reward(value or 0.0)
+        value = talk.rewarded
+    if value is None:
         return Ending(_NO_SCORE)
-    return Ending(Score(value=message["value"], reason=message["reason"]))
+    return Ending(Score(value=value, reason=message["reason"]))

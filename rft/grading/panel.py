@@ -18,9 +18,12 @@ from rft.grading.counters import GraderCounters
 from rft.grading.processes.fork_server import ForkServers
 from rft.grading.processes.workers import OnRepeat
 from rft.grading.running import Runner
+from rft.turns import Author
 from rft.types import Grade, GradedGroup, Rollout, Score, Status, Task
 from rft.waiting import waiting
 
+ENVIRONMENT = "environment"
+"""`use` of the environment's own score."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 """Seconds before the first retry. The pause doubles with each retry and varies by half to spread retries."""
@@ -183,7 +186,8 @@ class Panel:
         graders, grades = self._graders_of(group.task), []
         for rollout in group.in_order():
             scores = {grader.name: group.scores[rollout.index, grader.name] for grader in graders}
-            grades.append(Grade(scores=scores, reward=_reward(graders, scores)))
+            reward = _reward(graders, scores)
+            grades.append(Grade(scores=scores, reward=reward, turn_rewards=_by_turn(graders, rollout, reward)))
         return GradedGroup(task=group.task, rollouts=tuple(group.in_order()), grades=tuple(grades))
 
 
@@ -229,6 +233,17 @@ def _reward(graders: Iterable[LoadedGrader], scores: Mapping[str, Score]) -> flo
             f"the weighted sum of the scores is too large for a number: {values}; give the graders a range"
         )
     return reward
+
+
+def _by_turn(graders: Iterable[LoadedGrader], rollout: Rollout, reward: float | None) -> tuple[float, ...]:
+    """Return the parts of a reward by turn of the policy: what the environment gave, and all else at the last turn."""
+    turns = [turn for turn in rollout.turns if turn.author is Author.POLICY]
+    if reward is None or all(turn.reward is None for turn in turns):
+        return ()
+    weight = sum(grader.weight for grader in graders if grader.use == ENVIRONMENT)
+    parts = [weight * (turn.reward or 0.0) for turn in turns]
+    parts[-1] += reward - math.fsum(parts)
+    return tuple(parts)
 
 
 def _require_complete(groups: Iterable[_Group]) -> None:

@@ -25,6 +25,7 @@ from rft.learning.advantages import generalized_advantages, token_rewards, white
 from rft.learning.critic import Critic, explained_variance
 from rft.learning.micro_batches import plan, share, take, trained_mask
 from rft.learning.trl_trainer import LeanTrainer
+from rft.learning.turn_advantages import at_turn_ends
 
 
 class PpoTrainer(LeanTrainer):
@@ -32,11 +33,13 @@ class PpoTrainer(LeanTrainer):
 
     Args:
         learner: PPO's settings.
+        turn_discount: If given, each turn has its reward at its last token; GAE discounts by token.
         arguments: Arguments of LeanTrainer.
     """
 
-    def __init__(self, *, learner: PpoLearnerConfig, **arguments: Any) -> None:
+    def __init__(self, *, learner: PpoLearnerConfig, turn_discount: float | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._by_turn = turn_discount is not None
         self._ppo = learner
         # The KL penalty is part of the reward, so the loss has no KL term.
         self.beta = 0.0
@@ -75,7 +78,10 @@ class PpoTrainer(LeanTrainer):
             return torch.zeros_like(mask, dtype=torch.float32)
         logprobs, values, hidden, own = self._before(batch)
         kl = logprobs - batch["ref_per_token_logps"] if self._ppo.kl_coef else None
-        rewards = token_rewards(self._rewards, mask, kl, self._ppo.kl_coef)
+        whole = torch.zeros_like(self._rewards) if self._by_turn else self._rewards
+        rewards = token_rewards(whole, mask, kl, self._ppo.kl_coef)
+        if self._by_turn:
+            rewards = rewards + at_turn_ends(self._turn_rewards, width=mask.shape[1]).to(mask.device) * mask
         raw, returns = generalized_advantages(
             rewards, values, mask, gamma=self._ppo.gamma, gae_lambda=self._ppo.gae_lambda
         )

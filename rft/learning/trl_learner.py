@@ -86,13 +86,15 @@ class TrlLearner:
             config = GRPOConfig(**_arguments(spec, learner))
         except (TypeError, ValueError) as error:
             raise LearnError(f"TRL refuses learner.trl: {error}") from error
+        environment = spec.run.environment
+        by_turn = {"turn_discount": environment.discount} if environment.credit == "turn" else {}
         stepped = SteppedTrainer(
             model=model,
             tokenizer=tokenizer,
             config=config,
             adapter=adapter,
             timeout_s=learner.step_timeout_s,
-            trainer_class=partial(resolve_name(learner.trainer), learner=learner, ranks=self._ranks),
+            trainer_class=partial(resolve_name(learner.trainer), learner=learner, ranks=self._ranks, **by_turn),
         )
         if spec.dtype != "float32" and learner.trl.get("cast_lm_head_to_fp32", True):
             use_float32_head(stepped.trainer, getattr(torch, spec.dtype))

@@ -20,7 +20,8 @@ from peft import PeftConfig
 from rft.errors import LearnError
 from rft.learning.trainer_thread import TrainerThread
 from rft.learning.trl_import import GRPOConfig, GRPOTrainer
-from rft.types import GradedGroup, StopReason
+from rft.turns import Author
+from rft.types import Grade, GradedGroup, Rollout, StopReason
 
 
 class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
@@ -75,9 +76,23 @@ class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
         }
         if any(rollout.turns for rollout in rollouts):
             columns["env_mask"] = [list(map(int, rollout.trained)) for rollout in rollouts]
+        columns["turn_rewards"] = [
+            _by_turn(rollout, grade)
+            for group in groups
+            for rollout, grade in zip(group.rollouts, group.grades, strict=True)
+        ]
         if any(group.teacher_logprobs for group in groups):
             columns["teacher_logprobs"] = [logprobs for group in groups for logprobs in group.teacher_logprobs]
         return columns
+
+
+def _by_turn(rollout: Rollout, grade: Grade) -> list[tuple[int, float]]:
+    """Return the end and the reward of each turn of the policy; one turn if the completion has none of its own."""
+    ends = [turn.end for turn in rollout.turns if turn.author is Author.POLICY] or [len(rollout.completion_ids)]
+    if grade.reward is None:
+        return [(end, 0.0) for end in ends]
+    rewards = grade.turn_rewards or (*[0.0] * (len(ends) - 1), grade.reward)
+    return list(zip(ends, rewards, strict=True))
 
 
 def _graded(prompts: list[str], completions: list[str], reward: list[float | None], **_: Any) -> list[float | None]:

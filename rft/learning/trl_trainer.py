@@ -219,9 +219,10 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
             self._next_parts = json.loads(file.read_text())["micro_batch_parts"]
 
     def _calculate_rewards(self, inputs: Any, *arguments: Any) -> Tensor:
-        """Return TRL's rewards; keep them, and whether each completion was truncated."""
+        """Return TRL's rewards; keep them, also by turn, and whether each completion was truncated."""
         rewards: Tensor = super()._calculate_rewards(inputs, *arguments)
         self._rewards = rewards[:, 0]
+        self._turn_rewards: list[list[tuple[int, float]]] = [row["turn_rewards"] for row in inputs]
         self._truncated = torch.tensor([row["truncated"] for row in inputs], device=rewards.device)
         return rewards
 
@@ -270,7 +271,8 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
 
     def _teaching(self, batch: dict[str, Any], counted: Tensor) -> Tensor:
         """Return `[N]` booleans: whether a completion has a gradient. With a KL term, all counted ones have."""
-        return counted if self.beta else counted & (batch["advantages"] != 0)
+        advantages = batch["advantages"]
+        return counted if self.beta else counted & (advantages.view(len(advantages), -1) != 0).any(1)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         parts = inputs["parts"]

@@ -2,9 +2,10 @@
 
     tokens/step-000007.safetensors
 
-A shard contains token ids, float32 log-probabilities, rewards, stop reasons and policies of the rollouts of a step, and
-a SHA-256 of all of them. With a teacher, it also contains the teacher's log-probabilities, so a step is taken again
-without the teacher. Texts and scores are in rollouts.jsonl. rft removes a shard that no kept checkpoint needs.
+A shard contains token ids, float32 log-probabilities, rewards (by turn, too), stop reasons and policies of the rollouts
+of a step, and a SHA-256 of all of them. With a teacher, it also contains the teacher's log-probabilities, so a step is
+taken again without the teacher. Texts and scores are in rollouts.jsonl. rft removes a shard that no kept checkpoint
+needs.
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ def write_shard(run_folder: Path, step: int, groups: Sequence[GradedGroup]) -> N
         tensors["turn_counts"] = np.array([len(rollout.turns) for rollout in rollouts], dtype=np.int32)
         tensors["turn_ends"] = np.array([turn.end for turn in turns], dtype=np.int32)
         tensors["turn_authors"] = np.array([_AUTHORS.index(turn.author) for turn in turns], dtype=np.int32)
+    by_turn = [grade.turn_rewards for group in groups for grade in group.grades]
+    if any(by_turn):
+        tensors["turn_reward_counts"] = np.array(list(map(len, by_turn)), dtype=np.int32)
+        tensors["turn_rewards"] = _joined(by_turn, np.float64)
     about = {
         "step": str(step),
         "task_ids": json.dumps([group.task.id for group in groups]),
@@ -124,6 +129,8 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
     logprobs = iter(tensors["logprobs"].tolist())
     of_teacher = iter(tensors["teacher_logprobs"].tolist()) if "teacher_logprobs" in tensors else None
     counts = iter(tensors["turn_counts"].tolist()) if "turn_counts" in tensors else repeat(0)
+    reward_counts = iter(tensors["turn_reward_counts"].tolist()) if "turn_rewards" in tensors else repeat(0)
+    by_turn = iter(tensors["turn_rewards"].tolist()) if "turn_rewards" in tensors else iter(())
     turns = zip(tensors.get("turn_ends", ()), tensors.get("turn_authors", ()), strict=True)
     names = ("indices", "policies", "stops", "rewards", "prompt_lengths", "completion_lengths")
     rows = zip(*(tensors[name].tolist() for name in names), strict=True)
@@ -144,7 +151,8 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
                     turns=_turns(islice(turns, next(counts))),
                 )
             )
-            grades.append(Grade(scores={}, reward=None if math.isnan(reward) else reward))
+            parts = tuple(islice(by_turn, next(reward_counts)))
+            grades.append(Grade(scores={}, reward=None if math.isnan(reward) else reward, turn_rewards=parts))
             if of_teacher is not None:
                 row = tuple(islice(of_teacher, completion_length))
                 teacher_rows.append(None if any(map(math.isnan, row)) else row)

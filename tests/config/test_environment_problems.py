@@ -20,6 +20,18 @@ USE = "environment.use=my_env.py:guess"
         ((USE, "graders.game.use=environment"), "the environment's score is the grader 'environment'"),
         ((USE, "graders.environment.use=length"), "the environment's score is the grader 'environment'"),
         ((USE, "learner=sft"), "environment.use=my_env.py:guess: learner=sft does not learn from episodes"),
+        (("environment.credit=turn",), "environment.credit: has no effect without environment.use"),
+        ((USE, "environment.discount=0.9"), "environment.discount=0.9: has no effect with environment.credit=episode"),
+        ((USE, "environment.credit=turn", "learner=raft"), "learner=raft learns from whole completions"),
+        (
+            (USE, "environment.credit=turn", "environment.discount=0.9", "learner=ppo"),
+            "learner=ppo discounts by token; use learner.gamma",
+        ),
+        (
+            (USE, "environment.credit=turn", "learner.importance_sampling_level=sequence"),
+            "learner.importance_sampling_level=sequence: weights whole completions",
+        ),
+        ((USE, "environment.credit=turn", "learner.loss_type=vespo"), "learner.loss_type=vespo: weights whole"),
         ((USE, "learner=distill", "teacher.path=embedded:tiny"), "learner=distill does not learn from episodes"),
     ],
 )

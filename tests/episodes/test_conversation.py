@@ -121,6 +121,21 @@ def test_tokens_only_grow(begin: Any, tokenizer: Any) -> None:
     ]  # fmt: skip
 
 
+def test_rewards_by_turn(begin: Any) -> None:
+    conversation = begin(Script([30, END], [31, END]))
+    with pytest.raises(ValueError, match="a reward needs a turn of the policy before it"):
+        conversation.reward(1.0)
+    say(conversation, None)
+    assert conversation.rewarded is None
+    conversation.reward(0.5)
+    conversation.reward(0.25)
+    say(conversation, "next")
+    conversation.reward(-1.0)
+    assert conversation.rewarded == -0.25
+    turns = conversation.rollout(0, WON, policy=POLICY, filler=END).turns
+    assert [turn.reward for turn in turns] == [0.75, None, -1.0]
+
+
 def test_an_environment_that_speaks_first(begin: Any, tokenizer: Any) -> None:
     conversation = begin(Script([30, END]), None)
     say(conversation, "guess")

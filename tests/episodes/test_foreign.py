@@ -98,25 +98,37 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "envs.py"
 
 
-def play(file: Path, name: str, replies: Sequence[str], seed: int = 0, **settings: Any) -> tuple[float, list[Any]]:
-    """The score, and what the policy heard."""
-    heard: list[Any] = []
-    answers = iter(replies)
+class Script:
+    """A policy that gives these replies; keeps what it heard, and the rewards of its turns."""
 
-    async def policy(said: Any = None) -> Reply:
-        heard.append(said)
+    def __init__(self, replies: Sequence[str]) -> None:
+        self.heard: list[Any] = []
+        self.rewards: dict[int, float] = {}
+        self._replies = iter(replies)
+
+    async def __call__(self, said: Any = None) -> Reply:
+        self.heard.append(said)
         await asyncio.sleep(0)
-        return Reply(text=next(answers), stop="stop")
+        return Reply(text=next(self._replies), stop="stop")
 
+    def reward(self, value: float) -> None:
+        self.rewards[len(self.heard)] = value
+
+
+def play(file: Path, name: str, replies: Sequence[str], seed: int = 0, **settings: Any) -> tuple[Any, list[Any]]:
+    """The rewards by turn, or else the score, and what the policy heard."""
+    policy = Script(replies)
     options = settings.pop("options", {})
     loaded = load_environment(f"{file}:{name}", options, **settings)
-    return asyncio.run(loaded.call(task=TASK, policy=policy, seed=seed, **options)), heard
+    score = asyncio.run(loaded.call(task=TASK, policy=policy, seed=seed, **options))
+    assert (score is None) == bool(policy.rewards)
+    return policy.rewards or score, policy.heard
 
 
 @pytest.mark.parametrize(("name", "settings"), [("Walk", {}), ("make_walk", {"style": "gymnasium"})])
 def test_gymnasium(file: Path, name: str, settings: dict[str, Any]) -> None:
-    score, heard = play(file, name, ["1", "x", "2", "0", "1", " 1 "], **settings)
-    assert score == 1.0
+    rewards, heard = play(file, name, ["1", "x", "2", "0", "1", " 1 "], **settings)
+    assert rewards == {1: 0.25, 4: 0.25, 5: 0.25, 6: 0.25}, "no reward for what is no action"
     refusal = "{} is no action; answer with a number from 0 to 1"
     assert heard == ["0", "1", refusal.format("'x'"), refusal.format("'2'"), "1", "2"]
     module = next(module for module in sys.modules.values() if getattr(module, "__file__", None) == str(file))
@@ -124,8 +136,8 @@ def test_gymnasium(file: Path, name: str, settings: dict[str, Any]) -> None:
 
 
 def test_skyrl(file: Path) -> None:
-    score, heard = play(file, "Talk", ["hm", "bye"], options={"greeting": "hi"})
-    assert score == 1.0
+    rewards, heard = play(file, "Talk", ["hm", "bye"], options={"greeting": "hi"})
+    assert rewards == {1: 0.5, 2: 0.5}
     assert heard == [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "again"}]]
 
 
@@ -136,26 +148,18 @@ def test_textarena(file: Path) -> None:
 def test_episodes_side_by_side_draw_numbers_of_their_own(file: Path) -> None:
     """Interleaved, each draws what it draws alone; the generator of the process is left as it was."""
     loaded = load_environment(f"{file}:Draw", {})
-    heard: dict[int, list[Any]] = {}
+    policies = [Script([""] * 3) for _ in range(3)]
 
-    def policy_of(episode: int) -> Any:
-        async def policy(said: Any = None) -> Reply:
-            heard.setdefault(episode, []).append(said)
-            await asyncio.sleep(0)
-            return Reply(text="", stop="stop")
-
-        return policy
-
-    async def both() -> None:
-        plays = [loaded.call(task=TASK, policy=policy_of(number), seed=seed) for number, seed in enumerate((5, 6, 5))]
-        await asyncio.gather(*plays)
+    async def all_three() -> None:
+        pairs = zip(policies, (5, 6, 5), strict=True)
+        await asyncio.gather(*(loaded.call(task=TASK, policy=policy, seed=seed) for policy, seed in pairs))
 
     before = random.getstate()
-    asyncio.run(both())
+    asyncio.run(all_three())
     assert random.getstate() == before
     alone = play(file, "Draw", [""] * 3, seed=5)[1]
-    assert heard[0] == heard[2] == alone
-    assert heard[1] != heard[0]
+    assert policies[0].heard == policies[2].heard == alone
+    assert policies[1].heard != alone
 
 
 def test_methods_alone_tell_no_system(file: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from rft.config.environment import lowest_score, with_environment_score
 from rft.grading import load_grader
 from rft.grading.panel import Panel
+from rft.turns import Author, Turn, turn_from_json, turn_to_json
 from rft.types import Grade, Rollout, Score, Status, Task
 
 FAILED = Score(value=None, status=Status.ENVIRONMENT_ERROR, reason="the server is down")
@@ -21,7 +22,7 @@ FAILED = Score(value=None, status=Status.ENVIRONMENT_ERROR, reason="the server i
 def grade(make_task: Callable[..., Task], make_rollout: Callable[..., Rollout]) -> Callable[..., Grade]:
     """`grade(score, weight=0.5)`: the grade of an episode, with another grader that gives 1."""
 
-    def run(score: Score | None, **entry: Any) -> Grade:
+    def run(score: Score | None, *, turns: tuple[Turn, ...] = (), **entry: Any) -> Grade:
         async def main() -> Grade:
             graders = [
                 load_grader("environment", {"use": "environment", **entry}),
@@ -30,7 +31,10 @@ def grade(make_task: Callable[..., Task], make_rollout: Callable[..., Rollout]) 
             panel = Panel(graders)
 
             async def one() -> AsyncIterator[Rollout]:
-                yield replace(make_rollout("t", 0), environment=score)
+                length = turns[-1].end if turns else 3
+                ids, logprobs = tuple(range(length)), (0.0,) * length
+                rollout = make_rollout("t", 0, completion_ids=ids, logprobs=logprobs)
+                yield replace(rollout, environment=score, turns=turns)
 
             try:
                 [group] = await panel.grade([make_task("t")], one(), rollouts_per_task=1)
@@ -62,6 +66,22 @@ def test_the_reward(grade: Any, score: Score | None, entry: dict[str, Any], rewa
     if score == Score(value=2.0):
         entry = {"range": [0, 1]}
     assert grade(score, **entry).reward == reward
+
+
+def test_the_parts_of_a_reward_by_turn(grade: Any) -> None:
+    """0.5 * 0.75 of the environment, and 1 of the other grader, which counts for the last turn."""
+    authors = (Author.POLICY, Author.ENVIRONMENT, Author.POLICY, Author.ENVIRONMENT, Author.POLICY)
+    turns = tuple(
+        Turn(author=author, start=place, end=place + 1, reward=reward)
+        for place, (author, reward) in enumerate(zip(authors, (0.5, None, None, None, 0.25), strict=True))
+    )
+    found = grade(Score(value=0.75), weight=0.5, turns=turns)
+    assert (found.reward, found.turn_rewards) == (1.375, (0.25, 0.0, 1.125))
+    assert grade(FAILED, turns=turns).turn_rewards == ()
+    silent = tuple(replace(turn, reward=None) for turn in turns)
+    assert grade(Score(value=0.75), turns=silent).turn_rewards == ()
+    assert [turn_from_json(turn_to_json(turn)) for turn in turns] == list(turns)
+    assert "reward" not in turn_to_json(silent[0]), "lines of episodes without rewards by turn stay as they were"
 
 
 def test_the_score_is_added_to_the_graders() -> None:

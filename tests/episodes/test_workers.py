@@ -27,6 +27,20 @@ async def twice(task, policy, seed):
 async def answer(task, policy, found):
     return found
 
+async def by_turn(task, policy, found, times):
+    for turn in range(times):
+        await policy()
+        policy.reward(0.25)
+        policy.reward(turn)
+    return found
+
+async def too_early(task, policy):
+    policy.reward(1)
+
+async def unlimited(task, policy):
+    await policy()
+    policy.reward(float("inf"))
+
 async def no_score(task, policy):
     await policy()
 
@@ -100,6 +114,14 @@ class Talk:
 
     def __init__(self) -> None:
         self.turns = 0
+        self.rewards: list[tuple[int, float]] = []
+
+    @property
+    def rewarded(self) -> float | None:
+        return sum(reward for _, reward in self.rewards) if self.rewards else None
+
+    def reward(self, value: float) -> None:
+        self.rewards.append((self.turns, value))
 
     async def say(self, messages: Sequence[Message]) -> Reply:
         self.turns += 1
@@ -166,12 +188,23 @@ def test_no_score(play: Any) -> None:
         ("cancelling", "CancelledError"),
         ("doubled", "RuntimeError: the policy is still speaking"),
         ("speechless", "ValueError: there is nothing to answer"),
+        ("too_early", "ValueError: a reward needs a turn of the policy before it"),
+        ("unlimited", "ValueError: a reward must be finite, not inf"),
     ],
 )
 def test_a_fault_has_no_value(play: Any, name: str, reason: str) -> None:
     [ending] = play(name)
     assert (ending.score.value, ending.score.status) == (None, Status.ENVIRONMENT_ERROR)
     assert re.search(reason, ending.score.reason), ending.score.reason
+
+
+@pytest.mark.parametrize(("found", "times", "value"), [(None, 2, 1.5), (0.5, 2, 2.0), (0.5, 0, 0.5), (9.0, 4, 3.75)])
+def test_the_score_is_the_sum_of_the_rewards_by_turn_and_of_the_returned_number(
+    play: Any, found: float | None, times: int, value: float
+) -> None:
+    """At the limit of three turns nothing is returned: the rewards so far stand."""
+    [ending] = play("by_turn", options={"found": found, "times": times})
+    assert (ending.score.value, ending.score.status) == (value, Status.OK)
 
 
 def test_a_limit_that_is_not_caught_gets_the_lowest_score(play: Any) -> None:

@@ -56,11 +56,14 @@ def test_the_turns_of_episodes_come_back(tmp_path: Path, make_group: Make) -> No
         for author, (start, end) in zip(authors, spans, strict=True)
     )
     first = replace(first, rollouts=(first.rollouts[0], replace(first.rollouts[1], turns=turns)))
+    by_turn = replace(first.grades[0], turn_rewards=(0.1, 0.9))
+    first = replace(first, grades=(by_turn, first.grades[1]))
     write_shard(tmp_path, 8, [first, *others])
     [group, *rest] = read_shard(tmp_path, 8)
     assert group.rollouts[0].turns == ()
     assert group.rollouts[1].turns == tuple(replace(turn, messages=()) for turn in turns)
     assert group.rollouts[1].trained == (True, False, True)
+    assert [grade.turn_rewards for grade in group.grades] == [(0.1, 0.9), ()]
     assert all(rollout.turns == () for one in rest for rollout in one.rollouts)
 
 

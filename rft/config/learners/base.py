@@ -104,6 +104,13 @@ class LearnerConfig(Section):
         """Return the problems among the keys, one sentence each."""
         return []
 
+    def turn_credit_problems(self, discount: float) -> list[str]:
+        """Return the reasons why the learner cannot use a reward for each turn, discounted by turn."""
+        return [
+            f"learner={self.kind} learns from whole completions; use environment.credit=episode, or learner=grpo, "
+            "reinforce_pp_baseline or ppo"
+        ]
+
     def batch_problems(self, *, prompts_per_step: int, completions_per_prompt: int) -> list[str]:
         """Return the reasons why the algorithm cannot learn from steps of this size, one sentence each."""
         return []

@@ -51,6 +51,22 @@ class GrpoLearnerConfig(GroupLearnerConfig):
         """Return the same keys with another path of the user's file."""
         return self.model_copy(update={"advantage": f"{file}:{self.advantage.rpartition(':')[2]}"})
 
+    def turn_credit_problems(self, discount: float) -> list[str]:
+        """Refuse one ratio for a completion, which would average the advantages of its turns, and own functions."""
+        problems = []
+        if self.loss_type in ("luspo", "vespo"):
+            problems.append(
+                f"learner.loss_type={self.loss_type}: weights whole completions; use learner.loss_type=dapo"
+            )
+        elif self.importance_sampling_level == "sequence":
+            problems.append("learner.importance_sampling_level=sequence: weights whole completions; use token")
+        if self.advantage not in ADVANTAGES:
+            problems.append(
+                f"learner.advantage={self.advantage}: returns one advantage for each completion; use "
+                f"{' or '.join(ADVANTAGES)}"
+            )
+        return problems
+
     def loss_options(self) -> dict[str, Any]:
         """Return the loss options, whose names are equal in TRL and rft."""
         options = {

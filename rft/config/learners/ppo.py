@@ -36,6 +36,12 @@ class PpoLearnerConfig(PolicyLearnerConfig):
         """Select the mean over the step's tokens. With `beta` above 0, TRL scores the tokens with the base model."""
         return {"loss_type": "dapo", "scale_rewards": "none", "beta": self.kl_coef}
 
+    def turn_credit_problems(self, discount: float) -> list[str]:
+        """Refuse a discount by turn, because GAE discounts by token."""
+        if discount == 1:
+            return []
+        return [f"environment.discount={discount:g}: learner=ppo discounts by token; use learner.gamma"]
+
     def batch_problems(self, *, prompts_per_step: int, completions_per_prompt: int) -> list[str]:
         """Refuse steps of one completion."""
         if prompts_per_step * completions_per_prompt > 1:

@@ -16,6 +16,10 @@ class ReinforcePpBaselineLearnerConfig(GroupLearnerConfig):
         """Return the function that subtracts the group's mean and normalizes over the step."""
         return "rft.learning.advantages:reinforce_pp_baseline", {}
 
+    def turn_credit_problems(self, discount: float) -> list[str]:
+        """Accept rewards by turn."""
+        return []
+
     def loss_options(self) -> dict[str, Any]:
         """Select PPO's clipped loss and its mean over all tokens of the step."""
         return {"loss_type": "dapo", "beta": self.beta, "use_bias_correction_kl": True}
