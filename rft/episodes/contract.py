@@ -34,6 +34,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rft.episodes.foreign import STYLES, as_coroutine, style_of
@@ -41,6 +42,10 @@ from rft.grading.loading.targets import find_target
 
 ARGUMENTS = ("task", "policy", "seed")
 """Arguments that rft passes by name."""
+EMBEDDED: Mapping[str, str] = {
+    "embedded:guess_number": f"{Path(__file__).parent / 'games' / 'guess_number.py'}:guess_number",
+}
+"""The environments that ship with rft, and their places."""
 
 
 class EpisodeOver(Exception):
@@ -86,16 +91,19 @@ def load_environment(use: str, options: Mapping[str, Any], style: str | None = N
     """Import an environment, and check its signature.
 
     Args:
-        use: `path/to/file.py:name`.
+        use: `path/to/file.py:name`, or a name of `EMBEDDED`.
         options: Further arguments, by name.
         style: The system of an environment that a function makes; see `rft.episodes.foreign`.
 
     Raises:
         ValueError: The file or name does not exist, the file cannot be imported, or it is no environment.
     """
-    if ".py:" not in use:
-        raise ValueError(f"'{use}' names no environment; name your own as path/to/file.py:function")
-    target = find_target(use)
+    if ".py:" not in use and use not in EMBEDDED:
+        raise ValueError(
+            f"'{use}' names no environment; name your own as path/to/file.py:function, or take one that ships with "
+            f"rft: {', '.join(EMBEDDED)}"
+        )
+    target = find_target(EMBEDDED.get(use, use))
     if (style := style or style_of(target.object)) is not None:
         if not callable(target.object) or asyncio.iscoroutinefunction(target.object):
             raise ValueError(
