@@ -25,6 +25,7 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/cluster/session.py: ended.wait()": IDLE,
     "rft/cluster/stacks.py: task.remote()": BOUNDED_BY_CALLER,
     "rft/episodes/sampler.py: self._ended.get()": "an environment, a turn and a closing episode have deadlines",
+    "rft/episodes/tools/play.py: task.result()": DONE,
     "rft/episodes/worker_main.py: asyncio.Event().wait()": IDLE,
     "rft/episodes/workers.py: self._inbox.get()": "within asyncio.timeout (environment.timeout_s, close_timeout_s)",
     "rft/grading/outbound/export.py: asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()": (

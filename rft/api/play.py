@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from rft.config import EvaluateConfig
-from rft.config.environment import lowest_score
-from rft.data.continuation import Continuation
+from rft.config.environment import plays_episodes
+from rft.data.tool_calls import Schema
 from rft.episodes.contract import EpisodeOver, Reply
-from rft.episodes.conversation import Conversation, Rules
-from rft.episodes.workers import Ending, EnvironmentWorkers
+from rft.episodes.conversation import Conversation
+from rft.episodes.workers import Ending
 from rft.errors import ConfigError
 from rft.imports import require_packages
+from rft.run.episodes import environment_workers, episode_rules
 from rft.run.inputs import Prepared, read_inputs, render_prompts
 from rft.run.local_engine import open_local_engine
 from rft.run.measured_adapter import with_base_model
@@ -42,8 +43,8 @@ def play(config: EvaluateConfig, show: Show) -> Rollout:
         RftError: The engine failed.
     """
     problems = []
-    if not config.environment.is_on:
-        problems.append("environment.use is missing: the environment to play, such as my_env.py:guess")
+    if not plays_episodes(config):
+        problems.append("environment.use is missing: the environment to play, such as my_env.py:guess; or give tools")
     if config.sampler.kind not in HERE:
         problems.append(f"sampler={config.sampler.kind}: rft play samples in this process; use sampler=vllm")
     if problems:
@@ -61,20 +62,14 @@ async def _play(config: EvaluateConfig, prepared: Prepared, engine: Engine, show
         max_completion_tokens=config.sampler.max_completion_tokens,
         stop=config.sampler.stop_strings,
     )
-    rules = Rules(
-        renderer=prepared.renderer,
-        continuation=Continuation(prepared.renderer, prepared.end_ids),
-        max_turns=config.environment.max_turns,
-        max_completion_tokens=config.sampler.max_completion_tokens,
-        context_tokens=prepared.context_tokens,
-    )
+    rules = episode_rules(config, prepared)
 
     async def sample(request: Request) -> Rollout:
         [rollout] = await asyncio.to_thread(sample_all, engine, [request], options)
         return rollout
 
     task = prepared.tasks.test[0]
-    workers = EnvironmentWorkers(config.environment, lowest=lowest_score(config.graders))
+    workers = environment_workers(config)
 
     def begin() -> ShownConversation:
         identity = (config.seed, "play", 0, task.id, 0)
@@ -104,17 +99,20 @@ class ShownConversation(Conversation):
         self._show = show
         self._shown_prompt = list(task.messages)
 
-    async def say(self, messages: Sequence[Message]) -> Reply:
+    async def say(self, messages: Sequence[Message], tools: Sequence[Schema] | None = None) -> Reply:
         """Show the messages and the reply, like `Conversation.say`."""
         for message in (*self._shown_prompt, *messages):
             self._show(str(message["role"]), str(message["content"]))
         self._shown_prompt = []
         try:
-            reply = await super().say(messages)
+            reply = await super().say(messages, tools)
         except EpisodeOver as over:
             self._show("limit", str(over))
             raise
         self._show("policy", reply.text if reply.stop == "stop" else f"{reply.text}  (cut)")
+        for call in reply.calls:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
+            self._show("call", (call.problem and f"{call.written}  ({call.problem})") or f"{call.name}({arguments})")
         return reply
 
 

@@ -30,6 +30,8 @@ class EnvironmentConfig(Section):
     """Factor by turn for rewards of later turns, with `credit: turn`."""
     max_turns: Positive = 16
     """Turns of the policy in an episode."""
+    max_invalid_calls: Positive = 3
+    """Turns in a row with a tool call that cannot be run, after which the episode ends."""
     timeout_s: PositiveSeconds = 60.0
     """Seconds that the environment may use in one episode, without the time in which it waits for the policy."""
     close_timeout_s: PositiveSeconds = 10.0
@@ -41,19 +43,29 @@ class EnvironmentConfig(Section):
 
     @property
     def is_on(self) -> bool:
-        """Whether the run has an environment."""
+        """Whether the run has an environment of the user's."""
         return self.use is not None
 
 
 def with_environment_score(values: Any) -> Any:
-    """Return the values of a configuration whose graders include the environment's score, if it has an environment."""
+    """Return the values of a configuration whose graders include the environment's score, if it has an environment.
+
+    Tools give no score of their own, except a class with `get_reward`. Beside other graders, their entry counts for
+    nothing unless the user gives it a weight; it carries their faults.
+    """
     if not isinstance(values, Mapping):
         return values
     environment, graders = values.get("environment"), values.get("graders") or {}
     use = environment.get("use") if isinstance(environment, Mapping) else getattr(environment, "use", None)
-    if not use or not isinstance(graders, Mapping) or SCORE in graders:
+    if not (use or values.get("tools")) or not isinstance(graders, Mapping) or SCORE in graders:
         return values
-    return {**values, "graders": {**graders, SCORE: {"use": SCORE}}}
+    weight = {} if use or not graders else {"weight": 0.0}
+    return {**values, "graders": {**graders, SCORE: {"use": SCORE, **weight}}}
+
+
+def plays_episodes(config: Any) -> bool:
+    """Whether a run or a measurement samples episodes and not single completions."""
+    return config.environment.is_on or bool(config.tools)
 
 
 def lowest_score(graders: Mapping[str, Mapping[str, Any]]) -> float:

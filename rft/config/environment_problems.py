@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from rft.config.environment import SCORE
+from rft.config.environment import SCORE, plays_episodes
 from rft.config.schema import EvaluateConfig, RunConfig
 
 
 def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     """Return the problems of the environment, one sentence each."""
     environment = config.environment
+    problems = _tool_problems(config)
     scores = [name for name, spec in config.graders.items() if spec.get("use") == SCORE]
-    if not environment.is_on:
-        problems = [
-            f"graders.{name}.use={SCORE}: the run has no environment; set environment.use, or leave the grader out"
+    if not plays_episodes(config):
+        problems += [
+            f"graders.{name}.use={SCORE}: the run has no environment; set environment.use or tools, or leave it out"
             for name in scores
         ]
+    if not environment.is_on:
         unused = {"options": environment.options, "style": environment.style, "credit": environment.credit == "turn"}
         problems += [
             f"environment.{key}: has no effect without environment.use; leave it out"
             for key, value in unused.items()
             if value
         ]
+    if not plays_episodes(config):
         return problems
-    problems = []
     if scores != [SCORE]:
         problems.append(
             f"graders: the environment's score is the grader '{SCORE}' with use={SCORE}, once; found {scores or 'none'}"
@@ -30,8 +32,9 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     if isinstance(config, RunConfig):
         learner = config.learner
         if learner.takes != "groups" or learner.has_teacher:
+            given = f"environment.use={environment.use}" if environment.is_on else f"tools: {', '.join(config.tools)}"
             problems.append(
-                f"environment.use={environment.use}: learner={learner.kind} does not learn from episodes; use a "
+                f"{given}: learner={learner.kind} does not learn from episodes; use a "
                 "learner that samples and grades, such as learner=grpo, ppo or raft"
             )
         elif environment.credit == "turn":
@@ -42,4 +45,25 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
                 f"environment.discount={environment.discount:g}: has no effect with environment.credit=episode; use "
                 "environment.credit=turn"
             )
+    return problems
+
+
+def _tool_problems(config: RunConfig | EvaluateConfig) -> list[str]:
+    """Return the problems of the tools."""
+    model, problems = config.model, []
+    if config.tools and config.environment.is_on:
+        problems.append(
+            f"environment.use={config.environment.use}: tools are an environment of their own; leave out one of the two"
+        )
+    problems += [
+        f"tools.{name}: names no tool; set tools.{name}.use=my_tools.py:function"
+        for name, tool in config.tools.items()
+        if tool.use is None
+    ]
+    if config.tools and config.data.format == "raw":
+        problems.append("data.format=raw: shows the model no tools; use data.format=chat")
+    if (model.call_open is None) is not (model.call_close is None):
+        problems.append("model.call_open, model.call_close: give both, the texts before and after a call, or neither")
+    if model.call_open and model.response_template:
+        problems.append("model.call_open: model.response_template is given as well; keep one of the two")
     return problems

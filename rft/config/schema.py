@@ -29,6 +29,7 @@ from rft.config.learners import Learner
 from rft.config.pass_rate import PassRateConfig
 from rft.config.samplers import Sampler
 from rft.config.teacher import TeacherConfig
+from rft.config.tools import Tools
 from rft.redaction import sealed
 
 
@@ -53,6 +54,13 @@ class ModelConfig(Section):
     """Variables of the chat template by name, such as `{enable_thinking: false}`, in training and evaluation alike."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the base model's weights; `auto` is float32 on a CPU and bfloat16 on a GPU."""
+    response_template: str | None = None
+    """A JSON file with a response template of Transformers, which says how the model writes tool calls; null takes the
+    tokenizer's, or one that reads the calls of the chat template."""
+    call_open: str | None = None
+    """Text before a tool call, such as `<call>`, in place of a response template; with `call_close`."""
+    call_close: str | None = None
+    """Text after a tool call, such as `</call>`."""
     max_context_tokens: Positive | None = None
     """Longest prompt and completion together, in tokens; null takes the model's own limit."""
 
@@ -178,6 +186,8 @@ class EvaluateConfig(Section):
     data: DataConfig
     sampler: Sampler
     environment: EnvironmentConfig = EnvironmentConfig()
+    tools: Tools = {}
+    """Tools by name, which the policy may call; they are an environment of their own."""
     graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
@@ -369,6 +379,8 @@ class RunConfig(Section):
     learner: Learner
     teacher: TeacherConfig = TeacherConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
+    tools: Tools = {}
+    """Tools by name, which the policy may call; they are an environment of their own."""
     graders: Graders
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()

@@ -9,24 +9,26 @@ text after a turn does not depend on the turns before it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from rft.data.control_tokens import CannotSeparate
 from rft.data.rendering import OTHER_TEMPLATE, Renderer
+from rft.data.tool_calls import ToolCall
 from rft.errors import DataError
 from rft.types import Message
 
 SENTINEL = "RFT7SENTINEL3"
 """What the assistant says in the rendered chat; it survives every template and occurs in no prompt."""
 
-_DUMMY: tuple[Message, ...] = ({"role": "user", "content": "a"}, {"role": "assistant", "content": SENTINEL})
+_USER: Message = {"role": "user", "content": "a"}
 _LONGER: tuple[Message, ...] = (
     {"role": "user", "content": "b"},
     {"role": "assistant", "content": "c"},
     {"role": "user", "content": "d"},
-    {"role": "assistant", "content": SENTINEL},
 )
 _NEWS: tuple[Message, ...] = ({"role": "user", "content": "e"},)
 
@@ -69,14 +71,22 @@ class Continuation:
         self._renderer = renderer
         self._stop_ids = frozenset(stop_ids)
 
-    def between(self, messages: Sequence[Message], *, chat: Sequence[Message] = _DUMMY, tools: Any = None) -> Between:
+    def between(
+        self,
+        messages: Sequence[Message],
+        *,
+        before: Sequence[Message] = (_USER,),
+        calls: Sequence[ToolCall] = (),
+        tools: Any = None,
+    ) -> Between:
         """Return the tokens of messages after a turn of the policy.
 
         Control tokens that the messages spell become the tokens of their characters, as in prompts.
 
         Args:
             messages: Messages of others, in order; none continues the policy's own turn with a new one.
-            chat: The chat before them, which ends with the sentinel.
+            before: The chat before the turn.
+            calls: The calls of the turn, if the messages answer them; their arguments do not matter.
             tools: The tools of the chat, if the template shows any.
 
         Raises:
@@ -85,7 +95,8 @@ class Continuation:
         if self._renderer.is_raw:
             return Between((), tuple(self._renderer.plain("".join(str(each["content"]) for each in messages))))
         try:
-            text, plain = self._renderer.text([dict(each) for each in (*chat, *messages)], tools, begins_answer=True)
+            chat = [dict(each) for each in (*before, self._answer(calls), *messages)]
+            text, plain = self._renderer.text(chat, tools, begins_answer=True)
             if text.count(SENTINEL) != 1:
                 raise CannotContinue("the chat template does not write the assistant's message as it is, and once")
             start = text.index(SENTINEL) + len(SENTINEL)
@@ -100,7 +111,54 @@ class Continuation:
         end = next((place + 1 for place, token in enumerate(ids) if token in self._stop_ids), None)
         if end is None:
             raise CannotContinue("the chat template does not end the assistant's turn with an end token of the model")
-        return Between(tuple(ids[:end]), tuple(ids[end:]))
+        # The policy has closed its calls itself, in its own words.
+        return Between(tuple(ids[end - 1 if calls else 0 : end]), tuple(ids[end:]))
+
+    @cached_property
+    def call_style(self) -> CallStyle | None:
+        """How the chat template takes calls; None if they are part of the content."""
+        return call_style(self._renderer)
+
+    def _answer(self, calls: Sequence[ToolCall]) -> dict[str, Any]:
+        """Return the turn of the policy, which says the sentinel; in an argument of its last call if it calls tools."""
+        if not calls or self.call_style is None:
+            return {"role": "assistant", "content": SENTINEL}
+        return self.call_style.message(calls, [*[{"text": "a"}] * (len(calls) - 1), {"text": SENTINEL}])
+
+
+class CallStyle(NamedTuple):
+    """How a chat template takes the calls of an assistant's message."""
+
+    content: str | None
+    """Content beside the calls."""
+    is_json: bool
+    """Whether the arguments are a JSON text and not an object."""
+
+    def message(self, calls: Sequence[ToolCall], arguments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return an assistant's message with these calls, and these arguments in place of their own."""
+        functions = [
+            {"name": call.name, "arguments": json.dumps(each) if self.is_json else dict(each)}
+            for call, each in zip(calls, arguments, strict=True)
+        ]
+        shown = [
+            {"id": call.id, "type": "function", "function": each} for call, each in zip(calls, functions, strict=True)
+        ]
+        return {"role": "assistant", "content": self.content, "tool_calls": shown}
+
+
+def call_style(renderer: Renderer) -> CallStyle | None:
+    """Return how the chat template takes calls; None if it writes none, so that they are part of the content."""
+    if renderer.is_raw:
+        return None
+    for style in (CallStyle("", False), CallStyle("", True), CallStyle(None, False), CallStyle(None, True)):
+        message = style.message([ToolCall(id="c00000000", name="repeat")], [{"text": SENTINEL}])
+        try:
+            text, _ = renderer.text([dict(_USER), message], None, begins_answer=False)
+        except Exception:  # a template may raise any exception
+            continue
+        if text.count(SENTINEL) == 1:
+            return style
+    return None
 
 
 def require_continuation(continuation: Continuation) -> None:
@@ -113,7 +171,7 @@ def require_continuation(continuation: Continuation) -> None:
         DataError: The reason why episodes of several turns are not possible with this template.
     """
     try:
-        short, long = (continuation.between(_NEWS, chat=chat) for chat in (_DUMMY, _LONGER))
+        short, long = (continuation.between(_NEWS, before=before) for before in ((_USER,), _LONGER))
         if short != long:
             raise CannotContinue("the text after the assistant's turn depends on the turns before it")
     except CannotContinue as problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from jinja2 import TemplateSyntaxError
 
+from rft.data.chat_templates import unused_variables
 from rft.data.control_tokens import CannotSeparate, ControlTokens, Span, unmarked
 from rft.data.demonstration_records import Demonstration
 from rft.data.messages import has_prompt, texts
@@ -70,6 +70,7 @@ class Renderer:
         format: `chat` renders the messages with the template, `raw` uses the prompt unchanged.
         variables: Additional variables of the template, such as `{"enable_thinking": False}`.
         shots: Worked examples that precede every prompt; None for none.
+        tools: Tools of every prompt in OpenAI's format; None takes those of the row's column `tools`, if it has any.
 
     Raises:
         DataError: The template does not use one of the variables.
@@ -82,14 +83,18 @@ class Renderer:
         format: Literal["chat", "raw"] = "chat",
         variables: Mapping[str, Any] | None = None,
         shots: Shots | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._tokenizer: Any = tokenizer
+        self._tools = None if tools is None else [dict(tool) for tool in tools]
         self.shots = shots
         """The worked examples before every prompt, or None."""
         self._variables = dict(variables or {})
         self._control = ControlTokens(tokenizer)
         self.is_raw = format == "raw"
-        if self._variables and (problems := _unused(self._variables, getattr(tokenizer, "chat_template", None))):
+        if self._variables and (
+            problems := unused_variables(self._variables, getattr(tokenizer, "chat_template", None))
+        ):
             raise DataError("prompts", problems)
 
     @property
@@ -98,8 +103,12 @@ class Renderer:
         template = None if self.is_raw else getattr(self._tokenizer, "chat_template", None)
         return None if template is None else hashlib.sha256(str(template).encode()).hexdigest()
 
-    def render(self, task: Task) -> tuple[int, ...]:
-        """Render the messages of a task, with its optional `tools` column, up to the start of the assistant's turn.
+    def render(self, task: Task, tools: Sequence[Mapping[str, Any]] | None = None) -> tuple[int, ...]:
+        """Render the messages of a task, with its tools, up to the start of the assistant's turn.
+
+        Args:
+            task: The task.
+            tools: Tools of this prompt in place of those of the renderer.
 
         Returns:
             `[P]` token ids.
@@ -108,7 +117,7 @@ class Renderer:
             TemplateRefusal: The chat template refuses the task, or a control token cannot be kept as text.
             DataError: The chat template cannot be parsed.
         """
-        return self._rendered(task, task.messages, self._prompt)
+        return self._rendered(task, task.messages, self._prompt, tools)
 
     def render_answer(self, demonstration: Demonstration, index: int) -> tuple[int, ...]:
         """Render a message of the assistant, as the template writes it after the prompt.
@@ -127,11 +136,16 @@ class Renderer:
         return self._rendered(demonstration, demonstration.chat[: index + 1], self._answer)
 
     def _rendered(
-        self, task: Task, messages: Sequence[Message], render: Callable[[list[dict[str, Any]], Any], list[int]]
+        self,
+        task: Task,
+        messages: Sequence[Message],
+        render: Callable[[list[dict[str, Any]], Any], list[int]],
+        own_tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> tuple[int, ...]:
         if self.shots is not None:
             messages = (self.shots.before_text if self.is_raw else self.shots.before)(task, messages)
-        chat, tools = [dict(message) for message in messages], task.item.get("tools")
+        chat = [dict(message) for message in messages]
+        tools = next((some for some in (own_tools, self._tools) if some is not None), task.item.get("tools"))
         try:
             return tuple(render(chat, tools))
         except CannotSeparate as problem:
@@ -226,16 +240,6 @@ class Renderer:
         alone: list[int] = self._tokenizer.encode("a", add_special_tokens=False)
         whole: list[int] = self._tokenizer.encode("a", add_special_tokens=True)
         return next(whole[:start] for start in range(len(whole)) if whole[start : start + len(alone)] == alone)
-
-
-def _unused(variables: Mapping[str, Any], template: Any) -> list[str]:
-    """Return a sentence for each variable that the template does not use."""
-    sources = template.values() if isinstance(template, Mapping) else [template or ""]
-    return [
-        f"model.chat_template_kwargs.{name}={value}: the chat template does not use this variable; remove it"
-        for name, value in variables.items()
-        if not any(re.search(rf"\b{re.escape(name)}\b", source) for source in sources)
-    ]
 
 
 class FittingTasks(NamedTuple):

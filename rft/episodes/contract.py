@@ -32,14 +32,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rft.data.tool_calls import ToolCall
 from rft.episodes.foreign import STYLES, as_coroutine, style_of
 from rft.grading.loading.targets import find_target
 
+Policy = Callable[..., Awaitable["Reply"]]
+"""What an environment calls `policy`."""
 ARGUMENTS = ("task", "policy", "seed")
 """Arguments that rft passes by name."""
 EMBEDDED: Mapping[str, str] = {
@@ -58,12 +61,15 @@ class Reply:
 
     Example:
         Reply(text="16", stop="stop")
+        Reply(text="<call>add(1, 2)</call>", stop="stop", calls=(ToolCall(id="c00000000", name="add", ...),))
     """
 
     text: str
     """The decoded turn, without special tokens."""
     stop: str
     """`stop` if the policy ended its turn, `length` if the turn was cut."""
+    calls: tuple[ToolCall, ...] = ()
+    """The tool calls of the turn, in its order, if the episode has tools; none of a turn that was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,14 @@ class LoadedEnvironment:
     """Its file."""
     sha256: str
     """SHA-256 of the file."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """The tools that the model is told of, in OpenAI's format."""
+    entry_of: Mapping[str, str] = field(default_factory=dict)
+    """Entry of `tools` that each tool comes from, by name of the tool."""
+    has_score: bool = True
+    """Whether the environment may return a score."""
+    speaks: bool = True
+    """Whether the environment may speak first, so that a row needs no prompt."""
 
 
 def load_environment(use: str, options: Mapping[str, Any], style: str | None = None) -> LoadedEnvironment:

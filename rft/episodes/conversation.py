@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rft.data.continuation import Continuation
 from rft.data.rendering import Renderer, TemplateRefusal
+from rft.data.tool_calls import CallParser, ParsedTurn, Schema, ToolCall
+from rft.data.tool_results import cut_middle
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.transcript import Transcript
 from rft.sampling.engine import Request, request_seed
 from rft.types import Message, Policy, Rollout, Score, Status, StopReason, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """How a model calls tools.
+
+    Example:
+        Tools(parser=parser, tokenizer=tokenizer, schemas=({"type": "function", "function": {"name": "add", ...}},))
+    """
+
+    parser: CallParser
+    """Reads the calls of a turn."""
+    tokenizer: Any
+    """Counts the tokens of results."""
+    schemas: tuple[Schema, ...] = ()
+    """The tools of every episode; empty if an episode brings its own."""
+    has_parallel: bool = True
+    """Whether the chat template takes several calls in one turn."""
+    max_result_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Longest result of each tool, in tokens; a longer one loses its middle. Without limit for other tools."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +54,8 @@ class Rules:
     """Longest turn of the policy."""
     context_tokens: int
     """Longest episode, with its prompt."""
+    tools: Tools | None = None
+    """How the model calls tools; None reads no calls."""
 
 
 class Conversation:
@@ -59,6 +84,8 @@ class Conversation:
         """The limit that the episode has reached; None without one."""
         self._task = task
         self._number = number
+        self._calls: tuple[ToolCall, ...] = ()
+        self._schemas: Sequence[Schema] = rules.tools.schemas if rules.tools else ()
         self._seed_parts = tuple(seed_parts)
         self._rules = rules
         self._sample = sample
@@ -71,24 +98,30 @@ class Conversation:
         was_cut = self.transcript and self.transcript.last and self.transcript.last.stop is not StopReason.STOP
         return StopReason.LENGTH if was_cut else StopReason.STOP
 
-    async def say(self, messages: Sequence[Message]) -> Reply:
+    async def say(self, messages: Sequence[Message], tools: Sequence[Schema] | None = None) -> Reply:
         """Sample the next turn after these messages.
 
+        Args:
+            messages: What the policy has not heard yet.
+            tools: The episode's own tools, with the first messages; None keeps those of the run.
+
         Raises:
-            EpisodeOver: A limit is reached: the number of turns, the context, or the length of the last turn.
+            EpisodeOver: A limit is reached: the number of turns, the context, or the length of the last turn. Also if
+                the turn calls tools, and no room is left to tell their results.
             RftError: The turn could not be sampled.
-            ValueError: The messages cannot be rendered, or there is nothing to answer.
+            ValueError: The messages cannot be rendered, there is nothing to answer, or tools come too late.
         """
         if self.transcript is None:
+            self._bring(tools)
             ids, turn = self._prompt(messages), 0
             given: tuple[int, ...] = ()
         else:
+            if tools is not None:
+                raise ValueError("the tools of an episode come with its first messages")
             ids, turn = self.transcript.ids, self.transcript.num_policy_turns
+            messages = [self._shortened(message) for message in messages]
             given = self._given(messages, self.transcript)
-        rules = self._rules
-        if len(ids) + len(given) + rules.max_completion_tokens > rules.context_tokens:
-            room = f"{rules.max_completion_tokens} tokens after {len(ids) + len(given)} of {rules.context_tokens}"
-            raise self._end(StopReason.CONTEXT, f"the context has no room for another turn: {room}")
+        self._require_room(len(ids) + len(given))
         # The first turn is that of a single completion, bit for bit.
         seed = request_seed(*self._seed_parts, *([turn] if turn else []))
         request = Request(task_id=self._task.id, index=self._number, prompt_ids=(*ids, *given), seed=seed)
@@ -97,8 +130,46 @@ class Conversation:
             self.transcript = Transcript(ids, rollout.policy, messages)
         elif given:
             self.transcript.add_given(given, messages)
-        self.transcript.add_sampled(rollout)
-        return Reply(text=rollout.text, stop=rollout.stop.value)
+        parsed = self._parsed(rollout, given or ids, turn)
+        self._calls = parsed.calls if parsed else ()
+        self.transcript.add_sampled(rollout, parsed.as_message() if parsed and parsed.calls else None)
+        if self._calls:
+            self._require_room(len(self.transcript.ids))
+        return Reply(text=rollout.text, stop=rollout.stop.value, calls=self._calls)
+
+    def _bring(self, tools: Sequence[Schema] | None) -> None:
+        """Take the episode's own tools."""
+        if tools is None:
+            return
+        if self._rules.tools is None:
+            raise ValueError("the run reads no tool calls")
+        self._schemas = [dict(tool) for tool in tools]
+
+    def _require_room(self, num_tokens: int) -> None:
+        """Raise EpisodeOver if the context has no room for another turn after these tokens."""
+        rules = self._rules
+        if num_tokens + rules.max_completion_tokens > rules.context_tokens:
+            room = f"{rules.max_completion_tokens} tokens after {num_tokens} of {rules.context_tokens}"
+            raise self._end(StopReason.CONTEXT, f"the context has no room for another turn: {room}")
+
+    def _parsed(self, rollout: Rollout, prefix: Sequence[int], turn: int) -> ParsedTurn | None:
+        """Return what a turn says and calls; None without tools, and for a turn that was cut."""
+        tools = self._rules.tools
+        if tools is None or not self._schemas or rollout.stop is not StopReason.STOP:
+            return None
+        parsed = tools.parser.parse(rollout.completion_ids, prefix=prefix, tools=self._schemas, turn=turn)
+        if len(parsed.calls) < 2 or tools.has_parallel:
+            return parsed
+        problem = f"{len(parsed.calls)} calls in one turn; the model's chat template takes one"
+        return replace(parsed, calls=(replace(parsed.calls[0], problem=problem),))
+
+    def _shortened(self, message: Message) -> Message:
+        """Return a message; the result of a tool at most as long as its limit."""
+        tools = self._rules.tools
+        limit = tools.max_result_tokens.get(str(message.get("name"))) if tools else None
+        if tools is None or limit is None or message["role"] != "tool":
+            return message
+        return {**message, "content": cut_middle(str(message["content"]), limit, tools.tokenizer)}
 
     @property
     def rewarded(self) -> float | None:
@@ -120,7 +191,7 @@ class Conversation:
         if not any(message["role"] != "system" for message in chat):
             raise ValueError("there is nothing to answer: say something to the policy, or give the row a prompt")
         try:
-            return self._rules.renderer.render(replace(self._task, messages=chat))
+            return self._rules.renderer.render(replace(self._task, messages=chat), self._schemas or None)
         except TemplateRefusal as refusal:
             raise ValueError(refusal.why) from refusal
 
@@ -134,7 +205,9 @@ class Conversation:
             raise self._end(StopReason.TURNS, f"environment.max_turns={self._rules.max_turns}")
         if not messages:
             raise ValueError("say something to the policy after its turn")
-        return self._rules.continuation.between(messages).after(transcript.last.completion_ids)
+        calls = self._calls if any(message["role"] == "tool" for message in messages) else ()
+        between = self._rules.continuation.between(messages, calls=calls, tools=list(self._schemas) or None)
+        return between.after(transcript.last.completion_ids)
 
     def _end(self, stop: StopReason, reason: str) -> EpisodeOver:
         self.over = stop

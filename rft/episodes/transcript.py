@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from rft.turns import Author, Turn
 from rft.types import Message, Policy, Rollout, Score, StopReason
@@ -41,8 +40,12 @@ class Transcript:
         """Number of turns of the policy."""
         return sum(turn.author is Author.POLICY for turn in self.turns)
 
-    def add_sampled(self, rollout: Rollout) -> None:
+    def add_sampled(self, rollout: Rollout, message: Message | None = None) -> None:
         """Append a turn of the policy, token by token as the engine sampled it.
+
+        Args:
+            rollout: The turn.
+            message: The turn as a message; None takes its text.
 
         Raises:
             ValueError: The engine continued other tokens, or another policy sampled the turn.
@@ -50,8 +53,8 @@ class Transcript:
         if rollout.prompt_ids != self.ids or rollout.policy != self.policy:
             raise ValueError("a turn does not continue the tokens of its episode under its policy")
         self.last = rollout
-        message: dict[str, Any] = {"role": "assistant", "content": rollout.text}
-        self._add(Author.POLICY, rollout.completion_ids, rollout.logprobs, (message,))
+        said = {"role": "assistant", "content": rollout.text} if message is None else message
+        self._add(Author.POLICY, rollout.completion_ids, rollout.logprobs, (said,))
 
     def add_given(self, ids: Sequence[int], messages: Sequence[Message]) -> None:
         """Append tokens that the policy did not sample."""

@@ -7,7 +7,8 @@ sends says that the environment is loaded. `n` is the number of an episode:
 
     received                                        sent
     {"play": n, "task": {...}, "seed": 17}          {"ask": n, "messages": [...]}      a turn is wanted
-    {"reply": n, "text": "...", "stop": "stop"}     {"score": n, "value": 1.0}         the environment returned
+    {"reply": n, "text": "...", "stop": "stop",
+     "calls": [...]}                                {"score": n, "value": 1.0}         the environment returned
     {"over": n}     a limit is reached              {"over": n}                        it let `EpisodeOver` through
     {"refused": n}  the messages cannot be said     {"fault": n, "reason": "...", "traceback": "..."}
     {"cancel": n}                                   {"reward": n, "value": 0.5}        for the policy's last turn
@@ -25,16 +26,24 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from rft.config.tools import ToolConfig
 from rft.data.continuation import as_messages
+from rft.data.tool_calls import ToolCall
 from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply, load_environment
+from rft.episodes.tools.loading import load_tools
+from rft.episodes.tools.tool import ToolFault
 from rft.grading.normalise import describe_error, to_score, traceback_of
 from rft.types import Split, Task
 
 LINE_BYTES = 1 << 24
 PR_SET_PDEATHSIG = 1
+MAX_THREADS = 256
+"""Blocking calls of environments at the same time."""
 
 
 class EpisodePolicy:
@@ -65,11 +74,12 @@ class EpisodePolicy:
             raise ValueError("a reward needs a turn of the policy before it; await the policy first")
         self._link.send({"reward": self._episode, "value": reward})
 
-    async def __call__(self, said: Any = None) -> Reply:
+    async def __call__(self, said: Any = None, *, tools: Sequence[Mapping[str, Any]] | None = None) -> Reply:
         """Say something to the policy, and return its next turn.
 
         Args:
             said: A user's message as a text, or messages in OpenAI's format; None adds nothing.
+            tools: With the first call, the episode's own tools in OpenAI's format; None keeps those of the run.
 
         Raises:
             EpisodeOver: The episode has reached a limit.
@@ -81,7 +91,7 @@ class EpisodePolicy:
         messages = as_messages(said)
         self.reply = asyncio.get_running_loop().create_future()
         try:
-            self._link.send({"ask": self._episode, "messages": messages})
+            self._link.send({"ask": self._episode, "messages": messages} | ({} if tools is None else {"tools": tools}))
             reply = await self.reply
             self._num_turns += 1
             return reply
@@ -132,7 +142,8 @@ class Link(asyncio.Protocol):
                 self._episodes[episode] = asyncio.create_task(self._play(episode, order))
             case {"reply": episode}:
                 if (reply := self._waiting(episode)) is not None:
-                    reply.set_result(Reply(text=order["text"], stop=order["stop"]))
+                    calls = tuple(ToolCall(**call) for call in order["calls"])
+                    reply.set_result(Reply(text=order["text"], stop=order["stop"], calls=calls))
             case {"over": episode}:
                 if (reply := self._waiting(episode)) is not None:
                     reply.set_exception(EpisodeOver(order["reason"]))
@@ -158,12 +169,19 @@ class Link(asyncio.Protocol):
                 self.send({"score": episode, "value": score.value, "reason": score.reason})
         except EpisodeOver:
             self.send({"over": episode})
+        except ToolFault as fault:
+            self.send({"fault": episode, "reason": str(fault), "traceback": self._logged(order, fault)})
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            reason, traceback = describe_error(error, self._environment.file), traceback_of(error)
-            print(f"task {order['task']['id']}:\n{traceback}", file=sys.stderr, flush=True)
-            self.send({"fault": episode, "reason": reason, "traceback": traceback})
+            reason = describe_error(error, self._environment.file)
+            self.send({"fault": episode, "reason": reason, "traceback": self._logged(order, error)})
         finally:
             del self._policies[episode], self._episodes[episode]
+
+    def _logged(self, order: dict[str, Any], error: BaseException) -> str:
+        """Print the traceback of an episode, and return it."""
+        traceback = traceback_of(error)
+        print(f"task {order['task']['id']}:\n{traceback}", file=sys.stderr, flush=True)
+        return traceback
 
 
 def _task(fields: dict[str, Any]) -> Task:
@@ -172,13 +190,23 @@ def _task(fields: dict[str, Any]) -> Task:
 
 async def _serve(connection: socket.socket) -> None:
     start = json.loads(await asyncio.to_thread(_first_line, connection))
-    environment = load_environment(start["use"], start["options"], start["style"])
+    environment = _loaded(start)
+    # A blocking tool of each open episode has a thread of its own.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="environment"))
     connection.setblocking(False)
     _, link = await asyncio.get_running_loop().create_connection(
         lambda: Link(environment, start["options"]), sock=connection
     )
     link.send({"loaded": environment.sha256})
     await asyncio.Event().wait()
+
+
+def _loaded(start: dict[str, Any]) -> LoadedEnvironment:
+    """Import what the first line names: an environment, or the tools of one."""
+    if start["tools"]:
+        entries = {name: ToolConfig(**entry) for name, entry in start["tools"].items()}
+        return load_tools(entries, max_invalid_calls=start["max_invalid_calls"])
+    return load_environment(start["use"], start["options"], start["style"])
 
 
 def _first_line(connection: socket.socket) -> bytes:

@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rft.config.environment import EnvironmentConfig
+from rft.config.tools import ToolConfig
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.errors import EpisodeError
 from rft.grading.processes.worker import Worker
@@ -40,8 +41,12 @@ _NO_SCORE = Score(value=None, status=Status.SKIPPED, reason="the environment ret
 class Talk(Protocol):
     """The policy's side of one episode."""
 
-    async def say(self, messages: Sequence[Message]) -> Reply:
+    async def say(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> Reply:
         """Sample the next turn after these messages.
+
+        Args:
+            messages: What the policy has not heard yet.
+            tools: The episode's own tools, with the first messages; None keeps those of the run.
 
         Raises:
             EpisodeOver: The episode has reached a limit.
@@ -77,13 +82,27 @@ class EnvironmentWorkers:
 
     Args:
         config: The environment.
+        tools: The tools of the run, in place of an environment of the user's.
         lowest: Score of an episode that ends at a limit without a score.
         log: File for the output of environments; None discards it.
     """
 
-    def __init__(self, config: EnvironmentConfig, *, lowest: float = 0.0, log: Path | None = None) -> None:
-        assert config.use is not None
+    def __init__(
+        self,
+        config: EnvironmentConfig,
+        *,
+        tools: Mapping[str, ToolConfig] | None = None,
+        lowest: float = 0.0,
+        log: Path | None = None,
+    ) -> None:
         self._config = config
+        self._start = {
+            "use": config.use,
+            "options": config.options,
+            "style": config.style,
+            "tools": {name: entry.model_dump() for name, entry in (tools or {}).items()},
+            "max_invalid_calls": config.max_invalid_calls,
+        }
         self._lowest = lowest
         self._log = log
         cores = len(os.sched_getaffinity(0))
@@ -123,7 +142,7 @@ class EnvironmentWorkers:
 
     async def _play_alone(self, task: Task, seed: int, talk: Talk) -> Ending:
         """Play an episode in a process of its own, so that nobody else can be to blame for its end."""
-        process = await _started(self._config, self._log)
+        process = await _started(self._start, self._log)
         try:
             ending = await self._play_in(process, task, seed, talk)
         finally:
@@ -144,7 +163,7 @@ class EnvironmentWorkers:
         async with self._starting:
             for place, process in enumerate(self._places):
                 if process is None or process.is_lost:
-                    self._places[place] = await _started(self._config, self._log)
+                    self._places[place] = await _started(self._start, self._log)
                     break
         present = [process for process in self._places if process is not None and not process.is_lost]
         return min(present, key=lambda process: len(process.inboxes))
@@ -197,8 +216,8 @@ class _Process(Worker):
         self.close()
 
 
-async def _started(config: EnvironmentConfig, log: Path | None) -> _Process:
-    """Start a process, and wait until it has loaded the environment.
+async def _started(start: Mapping[str, Any], log: Path | None) -> _Process:
+    """Start a process, and wait until it has loaded the environment that its first line names.
 
     Raises:
         EpisodeError: It ended, or the environment has changed since the run began.
@@ -216,12 +235,13 @@ async def _started(config: EnvironmentConfig, log: Path | None) -> _Process:
         )
     _, link = await asyncio.get_running_loop().create_connection(lambda: _Process(process.pid), sock=ours)
     link.process = process
-    link.send({"use": config.use, "options": config.options, "style": config.style})
+    link.send(dict(start))
+    what = f"the environment {start['use']}" if start["use"] else f"the tools {', '.join(start['tools'])}"
     try:
-        await wait_for(_loaded(link), what=f"the environment {config.use} to start", deadline_s=START_S)
+        await wait_for(_loaded(link), what=f"{what} to start", deadline_s=START_S)
     except ConnectionError as error:
         place = "" if log is None else f"; its output is in {log}"
-        raise EpisodeError(f"a process for the environment {config.use} ended while it started{place}") from error
+        raise EpisodeError(f"a process for {what} ended while it started{place}") from error
     except BaseException:
         link.kill()
         raise
@@ -255,7 +275,7 @@ class _Episode:
                     case None:
                         return None
                     case {"ask": _}:
-                        await self._answer(message["messages"], talk)
+                        await self._answer(message, talk)
                     case {"reward": _}:
                         talk.reward(message["value"])
                     case {"score": _}:
@@ -289,9 +309,9 @@ class _Episode:
         finally:
             self._left_s -= time.monotonic() - began_s
 
-    async def _answer(self, messages: Sequence[Message], talk: Talk) -> None:
+    async def _answer(self, asked: Mapping[str, Any], talk: Talk) -> None:
         try:
-            reply = await talk.say(messages)
+            reply = await talk.say(asked["messages"], asked.get("tools"))
         except EpisodeOver as over:
             self._process.send({"over": self._number, "reason": str(over)})
         except ValueError as refusal:
@@ -326,5 +346,5 @@ def _scored(message: dict[str, Any], talk: Talk) -> Ending:
         talk.reward(value or 0.0)
         value = talk.rewarded
     if value is None:
-        return Ending(_NO_SCORE)
+        return Ending(replace(_NO_SCORE, reason=message["reason"] or _NO_SCORE.reason))
     return Ending(Score(value=value, reason=message["reason"]))

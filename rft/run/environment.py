@@ -1,21 +1,104 @@
-"""The environment of a configuration."""
+"""The environment of a configuration, and its tools."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
 from rft.config import EvaluateConfig, RunConfig
+from rft.data.continuation import Continuation, require_continuation
+from rft.data.rendering import Renderer
+from rft.data.tool_proofs import call_parser, require_results, shows_tools
 from rft.episodes.contract import LoadedEnvironment, load_environment
-from rft.errors import UsageError
+from rft.episodes.conversation import Tools
+from rft.episodes.tools.loading import load_tools
+from rft.errors import DataError, UsageError
 
 
 def environment_of(config: RunConfig | EvaluateConfig) -> LoadedEnvironment | None:
     """Return the environment of a configuration; None without one.
 
     Raises:
-        UsageError: It cannot be imported, or is no environment.
+        UsageError: It cannot be imported, or is no environment; or the tools have problems.
     """
-    if config.environment.use is None:
+    settings = config.environment
+    if config.tools:
+        try:
+            return load_tools(config.tools, max_invalid_calls=settings.max_invalid_calls)
+        except ValueError as error:
+            raise UsageError("tools", str(error).splitlines()) from error
+    if settings.use is None:
         return None
     try:
-        return load_environment(config.environment.use, config.environment.options, config.environment.style)
+        return load_environment(settings.use, settings.options, settings.style)
     except ValueError as error:
-        raise UsageError("environment", [f"environment.use={config.environment.use}: {error}"]) from error
+        raise UsageError("environment", [f"environment.use={settings.use}: {error}"]) from error
+
+
+def prove_template(
+    config: RunConfig | EvaluateConfig,
+    environment: LoadedEnvironment,
+    renderer: Renderer,
+    tokenizer: Any,
+    end_ids: Collection[int],
+) -> Tools | None:
+    """Check that the chat template can carry the episodes of an environment, and return how the model calls tools.
+
+    Args:
+        config: The configuration.
+        environment: Its environment.
+        renderer: Renders the prompts of the run.
+        tokenizer: The base model's.
+        end_ids: The model's end tokens.
+
+    Returns:
+        The form of calls; None if none is known, and the run has no tools.
+
+    Raises:
+        DataError: The template appends no message to a turn, or no result to a call; or no parser reads its calls.
+        UsageError: The response template cannot be read.
+    """
+    continuation = Continuation(renderer, end_ids)
+    require_continuation(continuation)
+    try:
+        return _tools(config, environment, renderer, tokenizer, continuation)
+    except DataError:
+        if environment.tools:
+            raise
+        return None  # only an episode that brings its own tools needs them
+
+
+def _tools(
+    config: RunConfig | EvaluateConfig,
+    environment: LoadedEnvironment,
+    renderer: Renderer,
+    tokenizer: Any,
+    continuation: Continuation,
+) -> Tools:
+    model = config.model
+    markers = None if model.call_open is None or model.call_close is None else (model.call_open, model.call_close)
+    template = None if model.response_template is None else _read_template(model.response_template)
+    return Tools(
+        parser=call_parser(renderer, tokenizer, template=template, markers=markers),
+        tokenizer=tokenizer,
+        schemas=environment.tools,
+        has_parallel=require_results(continuation, environment.tools),
+        max_result_tokens={tool: config.tools[entry].max_result_tokens for tool, entry in environment.entry_of.items()},
+    )
+
+
+def tool_warnings(environment: LoadedEnvironment, renderer: Renderer) -> list[str]:
+    """Return a warning if the model is not told of its tools."""
+    if not environment.tools or shows_tools(renderer, environment.tools):
+        return []
+    names = ", ".join(tool["function"]["name"] for tool in environment.tools)
+    return [f"the chat template does not show the tools ({names}) to the model; describe them in data.system"]
+
+
+def _read_template(path: str) -> Any:
+    try:
+        return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError("prompts", [f"model.response_template={path}: cannot be read as JSON: {error}"]) from error

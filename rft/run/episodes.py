@@ -19,6 +19,23 @@ LOG = "environment.log"
 """File of the run folder with the output of the environment."""
 
 
+def episode_rules(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Rules:
+    """Return what all episodes of a run have in common."""
+    return Rules(
+        renderer=prepared.renderer,
+        continuation=Continuation(prepared.renderer, prepared.end_ids),
+        max_turns=config.environment.max_turns,
+        max_completion_tokens=config.sampler.max_completion_tokens,
+        context_tokens=prepared.context_tokens,
+        tools=prepared.call_form,
+    )
+
+
+def environment_workers(config: RunConfig | EvaluateConfig, *, log: Path | None = None) -> EnvironmentWorkers:
+    """Return the processes that run the environment; `log` gets their output."""
+    return EnvironmentWorkers(config.environment, tools=config.tools, lowest=lowest_score(config.graders), log=log)
+
+
 @asynccontextmanager
 async def opened_episodes(
     config: RunConfig | EvaluateConfig, prepared: Prepared, fleet: Fleet
@@ -27,20 +44,12 @@ async def opened_episodes(
     if prepared.environment is None:
         yield None
         return
-    rules = Rules(
-        renderer=prepared.renderer,
-        continuation=Continuation(prepared.renderer, prepared.end_ids),
-        max_turns=config.environment.max_turns,
-        max_completion_tokens=config.sampler.max_completion_tokens,
-        context_tokens=prepared.context_tokens,
-    )
-    log = Path(config.output_dir) / LOG
-    workers = EnvironmentWorkers(config.environment, lowest=lowest_score(config.graders), log=log)
+    workers = environment_workers(config, log=Path(config.output_dir) / LOG)
     try:
         yield EpisodeSampler(
             fleet,
             workers,
-            rules,
+            episode_rules(config, prepared),
             seed=config.seed,
             max_open=config.environment.max_open,
             filler=min(prepared.end_ids),

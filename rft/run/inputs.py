@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
-from rft.data.continuation import Continuation, require_continuation
 from rft.data.rendering import Renderer, Tell
 from rft.data.shots import Shots
 from rft.data.splits import TaskSets
 from rft.data.training_rows import TrainingRows
 from rft.episodes.contract import LoadedEnvironment
+from rft.episodes.conversation import Tools
 from rft.errors import UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
@@ -26,7 +26,7 @@ from rft.models.base_model import LOCAL_NAMES, fingerprint, load_tokenizer, loca
 from rft.models.quantized_folder import Quantization, quantized_by
 from rft.models.weight_files import read_weights
 from rft.run.context import context_of
-from rft.run.environment import environment_of
+from rft.run.environment import environment_of, prove_template, tool_warnings
 from rft.run.family_tasks import first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
 from rft.run.measured_adapter import measured_adapter_problems
@@ -86,6 +86,8 @@ class Prepared:
     """The graders."""
     environment: LoadedEnvironment | None = None
     """The environment; None samples one completion for each prompt."""
+    call_form: Tools | None = None
+    """How the model calls tools; None without an environment, or if no form of its calls is known."""
     end_ids: frozenset[int] = frozenset()
     """The model's end tokens."""
     sinks: Mapping[str, SinkClass]
@@ -253,16 +255,12 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         DataError: The chat template refuses prompts, or some are too long.
     """
     config, path = inputs.config, inputs.config.model.path or ""
-    renderer = Renderer(
-        inputs.tokenizer,
-        format=config.data.format,
-        variables=config.model.chat_template_kwargs,
-        shots=inputs.shots,
-    )
+    renderer = _renderer(inputs)
     rows = row_renderer(config, inputs.model, inputs.tokenizer, renderer)
     end_ids = model_stops(inputs.model, inputs.tokenizer).ids
-    if inputs.environment:
-        require_continuation(Continuation(renderer, end_ids))
+    tools = (
+        prove_template(config, inputs.environment, renderer, inputs.tokenizer, end_ids) if inputs.environment else None
+    )
     fitted = Fitter(
         config=config,
         model=inputs.model,
@@ -291,13 +289,25 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         longest_row_tokens=inputs.context_tokens if inputs.environment else fitted.longest_row,
         graders=inputs.graders,
         environment=inputs.environment,
+        call_form=tools,
         end_ids=end_ids,
         sinks=inputs.sinks,
         warnings=(
             *split_warnings(inputs.tasks, config),
+            *(tool_warnings(inputs.environment, renderer) if inputs.environment else ()),
             *(parent_warnings(inputs.parent, renderer.template_sha256) if inputs.parent else ()),
             *(warning for teacher in inputs.teachers for warning in teacher.warnings),
         ),
+    )
+
+
+def _renderer(inputs: Inputs) -> Renderer:
+    return Renderer(
+        inputs.tokenizer,
+        format=inputs.config.data.format,
+        variables=inputs.config.model.chat_template_kwargs,
+        shots=inputs.shots,
+        tools=(inputs.environment.tools or None) if inputs.environment else None,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rft.config import EvaluateConfig, RunConfig
+from rft.config.environment import plays_episodes
 from rft.data.demonstration_records import Demonstration
 from rft.data.demonstration_rows import RowRenderer
 from rft.data.labelled_completions import LabelRenderer
@@ -28,7 +29,7 @@ def readers(config: RunConfig | EvaluateConfig) -> dict[str, Callable[..., list[
 
     An evaluation reads training tasks only for worked examples.
     """
-    if config.environment.is_on:
+    if plays_episodes(config):
         return dict.fromkeys(("read_train", "read_validation", "read_test"), READERS["episodes"])
     if isinstance(config, EvaluateConfig):
         return {"read_train": read_worked_tasks}

@@ -72,14 +72,15 @@ def test_unknown_keys_are_all_reported_with_the_nearest() -> None:
         f"loop.prompt_per_step is unknown; did you mean loop.prompts_per_step? Allowed in loop: {LOOP_KEYS}",
         "lop is unknown; did you mean loop? Allowed at the top: seed, name, output_dir, resume, or_resume, start, "
         "start_mode, storage, storage_timeout_s, dry_run, audit, model, data, loop, sampler, learner, teacher, "
-        "environment, graders, grading, evaluation, logging, cluster",
+        "environment, tools, graders, grading, evaluation, logging, cluster",
     ]
 
 
 def test_a_key_in_the_wrong_section() -> None:
     assert problems("model.learning_rate=1") == [
         "model.learning_rate is unknown; did you mean learner.learning_rate? "
-        "Allowed in model: path, chat_template, chat_template_kwargs, dtype, max_context_tokens"
+        "Allowed in model: path, chat_template, chat_template_kwargs, dtype, response_template, call_open, call_close, "
+        "max_context_tokens"
     ]
 
 

@@ -123,7 +123,7 @@ class Talk:
     def reward(self, value: float) -> None:
         self.rewards.append((self.turns, value))
 
-    async def say(self, messages: Sequence[Message]) -> Reply:
+    async def say(self, messages: Sequence[Message], tools: Any = None) -> Reply:
         self.turns += 1
         if self.turns > 3:
             raise EpisodeOver("environment.max_turns=3")

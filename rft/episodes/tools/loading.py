@@ -1,0 +1,73 @@
+"""Reads the entries of `tools`, and makes their environment."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections import Counter
+from collections.abc import Mapping
+
+from rft.config.tools import ToolConfig
+from rft.episodes.contract import ARGUMENTS, LoadedEnvironment
+from rft.episodes.tools.play import ToolEnvironment
+from rft.episodes.tools.sources import ClassSource, FunctionSource
+from rft.episodes.tools.tool import ToolSource
+from rft.grading.loading.targets import find_target
+
+
+def load_source(name: str, entry: ToolConfig) -> ToolSource:
+    """Return the source of one entry.
+
+    Raises:
+        ValueError: Its code cannot be imported, or a tool has no schema.
+    """
+    use = entry.use or ""
+    if ".py:" not in use:
+        raise ValueError(
+            f"there is no tool '{use}'; name your own as path/to/file.py:function or path/to/file.py:Class"
+        )
+    target = find_target(use)
+    if not callable(target.object):
+        raise ValueError(f"{use} is neither a function nor a class")
+    kind = ClassSource if inspect.isclass(target.object) else FunctionSource
+    return kind(name, target, entry.options, entry.timeout_s)
+
+
+def load_tools(entries: Mapping[str, ToolConfig], *, max_invalid_calls: int) -> LoadedEnvironment:
+    """Return the environment of tools.
+
+    Args:
+        entries: The entries of `tools`, by name.
+        max_invalid_calls: See `ToolEnvironment`.
+
+    Raises:
+        ValueError: All problems of the entries, one a line.
+    """
+    sources, declared, problems = [], {}, []
+    for name, entry in entries.items():
+        try:
+            source = load_source(name, entry)
+            declared[name] = source.declarations()
+        except ValueError as error:
+            problems.append(f"tools.{name}: {error}")
+        else:
+            sources.append(source)
+    names = Counter(tool["function"]["name"] for tools in declared.values() for tool in tools)
+    for tool in (name for name, number in names.items() if number > 1):
+        owners = [name for name, tools in declared.items() if any(tool == each["function"]["name"] for each in tools)]
+        problems.append(f"tools.{', tools.'.join(owners)}: the tool '{tool}' occurs {names[tool]} times; rename one")
+    if scoring := [source.name for source in sources if source.has_score][1:]:
+        problems.append(f"tools.{', tools.'.join(scoring)}: another entry has a get_reward already; keep one")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return LoadedEnvironment(
+        call=ToolEnvironment(sources, max_invalid_calls=max_invalid_calls).play,
+        takes=ARGUMENTS,
+        use="tools",
+        file=next((source.file for source in sources if source.file), ""),
+        sha256=hashlib.sha256(" ".join(source.sha256 for source in sources).encode()).hexdigest(),
+        tools=tuple(tool for tools in declared.values() for tool in tools),
+        entry_of={tool["function"]["name"]: entry for entry, tools in declared.items() for tool in tools},
+        has_score=any(source.has_score for source in sources),
+        speaks=any(source.speaks for source in sources),
+    )
