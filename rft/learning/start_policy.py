@@ -79,16 +79,11 @@ class StartPolicy:
 
     def __init__(self, start: Adapter, model: Any, *, base_model_name: str) -> None:
         self._adapter = refuse_other_weights(start, model, base_model_name=base_model_name)
-        self._base_model_name = base_model_name
         self._weights = [parameter.detach().clone() for parameter in _trained(model)]
 
     def hidden(self) -> AbstractContextManager[None]:
         """Do nothing: the model behaves like the base model alone while its adapter is disabled."""
         return nullcontext()
-
-    def pack(self, model: Any, *, version: int) -> Adapter:
-        """Pack the trained adapter. Arguments like `pack_adapter`."""
-        return pack_adapter(model, version=version, base_model_name=self._base_model_name)
 
     @torch.no_grad()
     def publication(self, model: Any, canaries: Sequence[Sequence[int]], base_canary_logprobs: Logprobs) -> Publication:

@@ -20,11 +20,12 @@ from rft.config.adapters import LowRankConfig
 from rft.config.learners.policy import PolicyLearnerConfig
 from rft.errors import LearnError
 from rft.learning.adapter_methods import freeze, merged_state, peft_config
+from rft.learning.adapter_packer import AdapterPacker
 from rft.learning.canaries import score_canaries
 from rft.learning.checkpoints import new_checkpoint, unfinished_folder
 from rft.learning.float32_head import use_float32_head
 from rft.learning.guards import TrainingGuard
-from rft.learning.pack_weights import pack_adapter, pack_model
+from rft.learning.pack_weights import pack_model
 from rft.learning.publication_record import PublicationRecord
 from rft.learning.ranks import Ranks, checksum
 from rft.learning.spec import LearnerSpec
@@ -67,6 +68,7 @@ class TrlLearner:
         tokenizer = load_tokenizer(spec.model, spec.run.model.chat_template, needs_template=False)
         self._stepped = self._stepped_trainer(model, tokenizer, config)
         disable_dropout_of_reference(self._stepped.trainer.model)
+        self._packer: AdapterPacker | None = None
         self._base_canary_logprobs = self._start()
         self._guard = TrainingGuard(self._trained)
         self._start_publication: Publication | None = None
@@ -198,9 +200,11 @@ class TrlLearner:
         if self._adapter.publishes == "model":
             base, state = (model, None) if self._adapter.trains_base else (model.get_base_model(), merged_state(model))
             return pack_model(base, version=version, dtype=getattr(torch, spec.dtype), state=state)
-        if self._start_policy is not None:
+        if isinstance(self._start_policy, StackedStart):
             return self._start_policy.pack(model, version=version)
-        return pack_adapter(model, version=version, base_model_name=spec.model_name)
+        if self._packer is None:
+            self._packer = AdapterPacker(model, spec.model_name)
+        return self._packer.pack(version)
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Return the autocast of training. Only float32 weights that are served in a coarser dtype need one."""

@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    VeraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
 from transformers import AutoModelForCausalLM
 
+from rft.learning.adapter_packer import AdapterPacker
 from rft.learning.pack_weights import fingerprint, pack_adapter
 from rft.models.base_model import load_tokenizer
 from rft.run_folder.result_folders import save_adapter
@@ -92,3 +101,34 @@ def test_peft_loads_it_back_equal(model: Any, tiny_model: Path, tmp_path: Path) 
         torch.testing.assert_close(loaded(ids).logits, model(ids).logits, rtol=0, atol=1e-4)
         with loaded.disable_adapter():
             assert (loaded(ids).logits - model(ids).logits).abs().max() > 0.01
+
+
+METHODS: list[PeftConfig] = [
+    LoraConfig(r=4, target_modules="all-linear"),
+    LoraConfig(r=4, target_modules=["q_proj"], use_dora=True),
+    VeraConfig(r=4, target_modules=["v_proj", "o_proj"]),
+    IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
+]
+
+
+@pytest.mark.parametrize("config", METHODS, ids=lambda config: f"{config.peft_type}-{getattr(config, 'use_dora', 0)}")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_packing_again_and_again_gives_the_same_bytes(config: PeftConfig, dtype: torch.dtype, tiny_model: Path) -> None:
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype), config)
+    packer = AdapterPacker(model, "some/model")
+    for version in (1, 2):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.01 * version
+        assert packer.pack(version) == pack_adapter(model, version=version, base_model_name="some/model")
+
+
+def test_tensors_that_a_model_does_not_hold_are_packed_each_time(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(model).items()}
+    monkeypatch.setattr("rft.learning.adapter_packer.get_peft_model_state_dict", lambda *_, **__: copied)
+    packer = AdapterPacker(model, "some/model")
+    monkeypatch.undo()
+    with torch.no_grad():
+        next(parameter for name, parameter in model.named_parameters() if "lora_B" in name).fill_(1.0)
+    assert packer.pack(3) == pack(model)
