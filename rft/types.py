@@ -66,6 +66,8 @@ class StopReason(StrEnum):
     """The episode reached `environment.max_turns`."""
     CONTEXT = "context"
     """The context had no room for another turn."""
+    FORK = "fork"
+    """The agent rewrote the history of the episode, so there is no single sequence of tokens to learn from."""
     ABORT = "abort"
     """The sampler aborted the completion, or the environment failed."""
 

@@ -24,9 +24,14 @@ REPLACEMENT = "a replacement has a deadline (sampler.replacement_timeout_s) for 
 WITHOUT_DEADLINE: dict[str, str] = {
     "rft/cluster/session.py: ended.wait()": IDLE,
     "rft/cluster/stacks.py: task.remote()": BOUNDED_BY_CALLER,
+    "rft/episodes/command.py: ended.result()": DONE,
+    "rft/episodes/command.py: process.wait()": "awaited until environment.timeout_s, and then killed",
+    "rft/episodes/command.py: session.failed.result()": DONE,
+    "rft/episodes/endpoint/server.py: self._serving.result()": DONE,
     "rft/episodes/sampler.py: self._ended.get()": "an environment, a turn and a closing episode have deadlines",
     "rft/episodes/tools/play.py: task.result()": DONE,
     "rft/episodes/worker_main.py: asyncio.Event().wait()": IDLE,
+    "rft/episodes/workers.py: session.failed.result()": DONE,
     "rft/episodes/workers.py: self._inbox.get()": "within asyncio.timeout (environment.timeout_s, close_timeout_s)",
     "rft/grading/outbound/export.py: asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()": (
         "each worker process is killed after a deadline"

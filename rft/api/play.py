@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rft.config import EvaluateConfig
 from rft.config.environment import plays_episodes
@@ -13,7 +14,7 @@ from rft.episodes.conversation import Conversation
 from rft.episodes.workers import Ending
 from rft.errors import ConfigError
 from rft.imports import require_packages
-from rft.run.episodes import environment_workers, episode_rules
+from rft.run.episodes import episode_rules, player_of_run
 from rft.run.inputs import Prepared, read_inputs, render_prompts
 from rft.run.local_engine import open_local_engine
 from rft.run.measured_adapter import with_base_model
@@ -44,7 +45,10 @@ def play(config: EvaluateConfig, show: Show) -> Rollout:
     """
     problems = []
     if not plays_episodes(config):
-        problems.append("environment.use is missing: the environment to play, such as my_env.py:guess; or give tools")
+        problems.append(
+            "environment.use is missing: the environment to play, such as my_env.py:guess; or an agent as "
+            "environment.command, or tools"
+        )
     if config.sampler.kind not in HERE:
         problems.append(f"sampler={config.sampler.kind}: rft play samples in this process; use sampler=vllm")
     if problems:
@@ -69,17 +73,16 @@ async def _play(config: EvaluateConfig, prepared: Prepared, engine: Engine, show
         return rollout
 
     task = prepared.tasks.test[0]
-    workers = environment_workers(config)
+    player = player_of_run(config, prepared)
 
     def begin() -> ShownConversation:
         identity = (config.seed, "play", 0, task.id, 0)
         return ShownConversation(task, 0, seed_parts=identity, rules=rules, sample=sample, show=show)
 
     try:
-        ending, conversation = await workers.play(task, config.seed, begin)
+        ending, conversation = await player.play(task, config.seed, begin)
     finally:
-        await workers.close()
-    assert isinstance(conversation, ShownConversation)
+        await player.close()
     _show_end(ending, show)
     policy: Policy = engine.policies[-1]
     return conversation.rollout(0, ending.score, policy=policy, filler=min(prepared.end_ids))
@@ -99,13 +102,13 @@ class ShownConversation(Conversation):
         self._show = show
         self._shown_prompt = list(task.messages)
 
-    async def say(self, messages: Sequence[Message], tools: Sequence[Schema] | None = None) -> Reply:
+    async def say(self, messages: Sequence[Message], tools: Sequence[Schema] | None = None, **options: Any) -> Reply:
         """Show the messages and the reply, like `Conversation.say`."""
-        for message in (*self._shown_prompt, *messages):
+        for message in (*([] if options.get("is_whole") else self._shown_prompt), *messages):
             self._show(str(message["role"]), str(message["content"]))
         self._shown_prompt = []
         try:
-            reply = await super().say(messages, tools)
+            reply = await super().say(messages, tools, **options)
         except EpisodeOver as over:
             self._show("limit", str(over))
             raise

@@ -43,7 +43,7 @@ def _held_out_files(run: RunConfig) -> Mapping[str, str]:
 
 def _different_environments(runs: Sequence[RunConfig]) -> list[str]:
     """Return the problem of trials whose episodes are not the same game."""
-    games = [run.environment.model_dump(include={"use", "style", "options", "max_turns"}) for run in runs]
+    games = [run.environment.model_dump(include={"use", "command", "style", "options", "max_turns"}) for run in runs]
     keys = (
         [f"environment.{key}" for key in games[0] if any(game[key] != games[0][key] for game in games)] if games else []
     )

@@ -11,6 +11,8 @@ from rft.config.fields import Number, Positive, PositiveSeconds, Section
 
 SCORE = "environment"
 """Name of the environment's score among the graders."""
+MAX_OPEN = 256
+MAX_OPEN_COMMANDS = 16
 
 
 class EnvironmentConfig(Section):
@@ -19,6 +21,9 @@ class EnvironmentConfig(Section):
     use: str | None = None
     """A coroutine function of yours, such as `my_env.py:guess`, or an environment of another system; null samples one
     completion for each prompt."""
+    command: str | None = None
+    """A program that speaks OpenAI's API, started once for each episode, such as `python agent.py`; rft splits it into
+    words and runs it without a shell. See docs/agents.md."""
     style: Literal["gymnasium", "skyrl", "textarena"] | None = None
     """The system of an environment that a function of yours makes; null tells it by the base class of a class."""
     options: dict[str, Any] = {}
@@ -33,18 +38,30 @@ class EnvironmentConfig(Section):
     max_invalid_calls: Positive = 3
     """Turns in a row with a tool call that cannot be run, after which the episode ends."""
     timeout_s: PositiveSeconds = 60.0
-    """Seconds that the environment may use in one episode, without the time in which it waits for the policy."""
+    """Seconds that the environment may use in one episode, without the time in which it waits for the policy; includes
+    the start of a command."""
     close_timeout_s: PositiveSeconds = 10.0
-    """Seconds that a cancelled episode has for its `finally` blocks; then its process is killed."""
-    max_open: Positive = 256
-    """Episodes that are open at the same time."""
+    """Seconds that a cancelled episode has for its `finally` blocks, or a command after SIGTERM; then its process is
+    killed."""
+    max_open: Positive | None = None
+    """Episodes that are open at the same time; null takes 256, or 16 with a command, which has a process for each."""
     num_workers: Annotated[Positive | None, Field(le=64)] = None
     """Processes that run environments, each many episodes; null takes one less than the number of cores, at most 4."""
 
     @property
     def is_on(self) -> bool:
         """Whether the run has an environment of the user's."""
-        return self.use is not None
+        return self.use is not None or self.command is not None
+
+    @property
+    def name(self) -> str:
+        """The key and value that chose the environment."""
+        return f"environment.use={self.use}" if self.command is None else f"environment.command={self.command}"
+
+    @property
+    def most_open(self) -> int:
+        """Episodes that are open at the same time."""
+        return self.max_open or (MAX_OPEN if self.command is None else MAX_OPEN_COMMANDS)
 
 
 def with_environment_score(values: Any) -> Any:
@@ -56,7 +73,8 @@ def with_environment_score(values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values
     environment, graders = values.get("environment"), values.get("graders") or {}
-    use = environment.get("use") if isinstance(environment, Mapping) else getattr(environment, "use", None)
+    values_of = environment if isinstance(environment, Mapping) else vars(environment or object)
+    use = values_of.get("use") or values_of.get("command")
     if not (use or values.get("tools")) or not isinstance(graders, Mapping) or SCORE in graders:
         return values
     weight = {} if use or not graders else {"weight": 0.0}

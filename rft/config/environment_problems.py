@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from rft.config.environment import SCORE, plays_episodes
+import shlex
+import shutil
+
+from rft.config.environment import SCORE, EnvironmentConfig, plays_episodes
 from rft.config.schema import EvaluateConfig, RunConfig
 
 
@@ -16,8 +19,9 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
             f"graders.{name}.use={SCORE}: the run has no environment; set environment.use or tools, or leave it out"
             for name in scores
         ]
-    if not environment.is_on:
-        unused = {"options": environment.options, "style": environment.style, "credit": environment.credit == "turn"}
+    if environment.use is None:
+        has_no_credit = environment.credit == "turn" and environment.command is None
+        unused = {"options": environment.options, "style": environment.style, "credit": has_no_credit}
         problems += [
             f"environment.{key}: has no effect without environment.use; leave it out"
             for key, value in unused.items()
@@ -25,6 +29,7 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
         ]
     if not plays_episodes(config):
         return problems
+    problems += _command_problems(environment)
     if scores != [SCORE]:
         problems.append(
             f"graders: the environment's score is the grader '{SCORE}' with use={SCORE}, once; found {scores or 'none'}"
@@ -32,7 +37,7 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     if isinstance(config, RunConfig):
         learner = config.learner
         if learner.takes != "groups" or learner.has_teacher:
-            given = f"environment.use={environment.use}" if environment.is_on else f"tools: {', '.join(config.tools)}"
+            given = environment.name if environment.is_on else f"tools: {', '.join(config.tools)}"
             problems.append(
                 f"{given}: learner={learner.kind} does not learn from episodes; use a "
                 "learner that samples and grades, such as learner=grpo, ppo or raft"
@@ -52,9 +57,7 @@ def _tool_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     """Return the problems of the tools."""
     model, problems = config.model, []
     if config.tools and config.environment.is_on:
-        problems.append(
-            f"environment.use={config.environment.use}: tools are an environment of their own; leave out one of the two"
-        )
+        problems.append(f"{config.environment.name}: tools are an environment of their own; leave out one of the two")
     problems += [
         f"tools.{name}: names no tool; set tools.{name}.use=my_tools.py:function"
         for name, tool in config.tools.items()
@@ -67,3 +70,19 @@ def _tool_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     if model.call_open and model.response_template:
         problems.append("model.call_open: model.response_template is given as well; keep one of the two")
     return problems
+
+
+def _command_problems(environment: EnvironmentConfig) -> list[str]:
+    if environment.command is None:
+        return []
+    if environment.use is not None:
+        return ["environment.use and environment.command: each is a whole environment; set one of them"]
+    try:
+        words = shlex.split(environment.command)
+    except ValueError as error:
+        return [f"{environment.name}: cannot be split into words: {error}"]
+    if not words:
+        return ["environment.command is empty; name a program and its arguments, such as python agent.py"]
+    if shutil.which(words[0]) is None:
+        return [f"{environment.name}: no program '{words[0]}' is in PATH; name it by its path"]
+    return []

@@ -31,7 +31,9 @@ stand; without any, the episode gets the lowest score.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
+import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,11 +88,11 @@ class LoadedEnvironment:
     takes: tuple[str, ...]
     """The arguments that it takes, from `ARGUMENTS`."""
     use: str
-    """The value of `environment.use`."""
+    """The value of `environment.use` or `environment.command`."""
     file: str
-    """Its file."""
+    """Its file; of a command its program."""
     sha256: str
-    """SHA-256 of the file."""
+    """SHA-256 of the file; of a command that of its words."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """The tools that the model is told of, in OpenAI's format."""
     entry_of: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +101,20 @@ class LoadedEnvironment:
     """Whether the environment may return a score."""
     speaks: bool = True
     """Whether the environment may speak first, so that a row needs no prompt."""
+
+
+def command_environment(command: str) -> LoadedEnvironment:
+    """Return a command as an environment, which `rft.episodes.command` runs.
+
+    Args:
+        command: The value of `environment.command`.
+    """
+    program = shlex.split(command)[0]
+    return LoadedEnvironment(_run_elsewhere, (), command, program, hashlib.sha256(command.encode()).hexdigest())
+
+
+async def _run_elsewhere() -> None:
+    raise RuntimeError("a command is no coroutine; rft.episodes.command runs it")
 
 
 def load_environment(use: str, options: Mapping[str, Any], style: str | None = None) -> LoadedEnvironment:

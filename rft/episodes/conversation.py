@@ -58,6 +58,23 @@ class Rules:
     """How the model calls tools; None reads no calls."""
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an agent has written into the policy's last turn, which has no end token.
+
+    Example:
+        Written(text="</code> ran", new=" ran")
+    """
+
+    text: str = ""
+    """Everything after the turn's own text."""
+    new: str = ""
+    """The part of it that is not among the turn's tokens."""
+
+
+NOTHING_WRITTEN = Written()
+
+
 class Conversation:
     """One episode. Its tokens grow turn by turn; nothing that was sampled is rendered again.
 
@@ -98,12 +115,28 @@ class Conversation:
         was_cut = self.transcript and self.transcript.last and self.transcript.last.stop is not StopReason.STOP
         return StopReason.LENGTH if was_cut else StopReason.STOP
 
-    async def say(self, messages: Sequence[Message], tools: Sequence[Schema] | None = None) -> Reply:
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The messages of the task that precede everything that is said."""
+        return self._task.messages
+
+    async def say(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Schema] | None = None,
+        *,
+        is_whole: bool = False,
+        written: Written = NOTHING_WRITTEN,
+        cut: Callable[[Rollout], Rollout] | None = None,
+    ) -> Reply:
         """Sample the next turn after these messages.
 
         Args:
             messages: What the policy has not heard yet.
             tools: The episode's own tools, with the first messages; None keeps those of the run.
+            is_whole: Whether the messages replace the prompt of the task; only before the first turn.
+            written: What precedes the messages in the policy's own turn.
+            cut: Returns the beginning of the sampled turn that the episode keeps; None keeps it whole.
 
         Raises:
             EpisodeOver: A limit is reached: the number of turns, the context, or the length of the last turn. Also if
@@ -111,6 +144,8 @@ class Conversation:
             RftError: The turn could not be sampled.
             ValueError: The messages cannot be rendered, there is nothing to answer, or tools come too late.
         """
+        if is_whole:
+            self._task = replace(self._task, messages=())
         if self.transcript is None:
             self._bring(tools)
             ids, turn = self._prompt(messages), 0
@@ -120,16 +155,18 @@ class Conversation:
                 raise ValueError("the tools of an episode come with its first messages")
             ids, turn = self.transcript.ids, self.transcript.num_policy_turns
             messages = [self._shortened(message) for message in messages]
-            given = self._given(messages, self.transcript)
+            given = self._given(messages, self.transcript, written.new)
         self._require_room(len(ids) + len(given))
         # The first turn is that of a single completion, bit for bit.
         seed = request_seed(*self._seed_parts, *([turn] if turn else []))
         request = Request(task_id=self._task.id, index=self._number, prompt_ids=(*ids, *given), seed=seed)
         rollout = await self._sample(request)
+        rollout = cut(rollout) if cut else rollout
         if self.transcript is None:
             self.transcript = Transcript(ids, rollout.policy, messages)
         elif given:
-            self.transcript.add_given(given, messages)
+            before: list[Message] = [{"role": "assistant", "content": written.text}] if written.text else []
+            self.transcript.add_given(given, [*before, *messages])
         parsed = self._parsed(rollout, given or ids, turn)
         self._calls = parsed.calls if parsed else ()
         self.transcript.add_sampled(rollout, parsed.as_message() if parsed and parsed.calls else None)
@@ -195,7 +232,7 @@ class Conversation:
         except TemplateRefusal as refusal:
             raise ValueError(refusal.why) from refusal
 
-    def _given(self, messages: Sequence[Message], transcript: Transcript) -> tuple[int, ...]:
+    def _given(self, messages: Sequence[Message], transcript: Transcript, written: str) -> tuple[int, ...]:
         """Return the tokens between the last turn and the next one."""
         assert transcript.last is not None
         if transcript.last.stop is not StopReason.STOP:
@@ -207,7 +244,8 @@ class Conversation:
             raise ValueError("say something to the policy after its turn")
         calls = self._calls if any(message["role"] == "tool" for message in messages) else ()
         between = self._rules.continuation.between(messages, calls=calls, tools=list(self._schemas) or None)
-        return between.after(transcript.last.completion_ids)
+        new = tuple(self._rules.renderer.plain(written)) if written else ()
+        return new + between.after((*transcript.last.completion_ids, *new))
 
     def _end(self, stop: StopReason, reason: str) -> EpisodeOver:
         self.over = stop
@@ -224,5 +262,5 @@ class Conversation:
         """
         has_failed = environment.status is Status.ENVIRONMENT_ERROR
         transcript = self.transcript or Transcript((filler,), policy)
-        stop = StopReason.ABORT if has_failed else self.stop
+        stop = StopReason.ABORT if has_failed and self.over is not StopReason.FORK else self.stop
         return transcript.rollout(self._task.id, index, stop=stop, environment=environment, filler=filler)

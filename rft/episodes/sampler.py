@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 from rft.episodes.conversation import Conversation, Rules
-from rft.episodes.workers import EnvironmentWorkers
+from rft.episodes.players import Player
 from rft.sampling.engine import request_seed
 from rft.sampling.fleet import Fleet
 from rft.sampling.turns import TurnStream
@@ -23,19 +23,17 @@ class EpisodeSampler:
 
     Args:
         fleet: Samples the turns.
-        workers: Run the environments.
+        player: Plays each episode with the environment.
         rules: The limits and the renderers.
         seed: Seed of the run.
         max_open: Episodes that are open at the same time.
         filler: Token of an episode without a turn of the policy: an end token of the model.
     """
 
-    def __init__(
-        self, fleet: Fleet, workers: EnvironmentWorkers, rules: Rules, *, seed: int, max_open: int, filler: int
-    ) -> None:
+    def __init__(self, fleet: Fleet, player: Player, rules: Rules, *, seed: int, max_open: int, filler: int) -> None:
         self._fleet = fleet
-        self.workers = workers
-        """The processes that run the environments."""
+        self.player = player
+        """Plays each episode with the environment."""
         self._rules = rules
         self._seed = seed
         self._slots = asyncio.Semaphore(max_open)
@@ -68,8 +66,7 @@ class EpisodeSampler:
 
         async with self._slots:
             seed = request_seed(*identity, task.id, "environment")
-            ending, conversation = await self.workers.play(task, seed, begin)
-        assert isinstance(conversation, Conversation)
+            ending, conversation = await self.player.play(task, seed, begin)
         assert turns.policy is not None or conversation.transcript is None
         policy = turns.policy or self._fleet.policy
         return conversation.rollout(index, ending.score, policy=policy, filler=self._filler)

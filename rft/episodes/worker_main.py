@@ -6,7 +6,7 @@ Both sides send JSON lines. The first line that this process receives names the 
 sends says that the environment is loaded. `n` is the number of an episode:
 
     received                                        sent
-    {"play": n, "task": {...}, "seed": 17}          {"ask": n, "messages": [...]}      a turn is wanted
+    {"play": n, "task": {...}, "seed": 17, ...}     {"ask": n, "messages": [...]}      a turn is wanted
     {"reply": n, "text": "...", "stop": "stop",
      "calls": [...]}                                {"score": n, "value": 1.0}         the environment returned
     {"over": n}     a limit is reached              {"over": n}                        it let `EpisodeOver` through
@@ -52,9 +52,15 @@ class EpisodePolicy:
     Args:
         episode: Number of the episode.
         link: The connection.
+        base_url: Address of the policy for clients of OpenAI's API.
+        api_key: The key of the episode.
     """
 
-    def __init__(self, episode: int, link: Link) -> None:
+    def __init__(self, episode: int, link: Link, *, base_url: str = "", api_key: str = "") -> None:
+        self.base_url = base_url
+        """Address of the policy for clients of OpenAI's API, such as `http://127.0.0.1:40123/e/7/v1`."""
+        self.api_key = api_key
+        """The key that these clients send; valid for this episode alone."""
         self._episode = episode
         self._link = link
         self._num_turns = 0
@@ -138,7 +144,8 @@ class Link(asyncio.Protocol):
     def _obey(self, order: dict[str, Any]) -> None:
         match order:
             case {"play": episode}:
-                self._policies[episode] = EpisodePolicy(episode, self)
+                address = {name: order[name] for name in ("base_url", "api_key") if name in order}
+                self._policies[episode] = EpisodePolicy(episode, self, **address)
                 self._episodes[episode] = asyncio.create_task(self._play(episode, order))
             case {"reply": episode}:
                 if (reply := self._waiting(episode)) is not None:

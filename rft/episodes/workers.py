@@ -18,11 +18,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rft.config.environment import EnvironmentConfig
 from rft.config.tools import ToolConfig
 from rft.episodes.contract import EpisodeOver, Reply
+from rft.episodes.conversation import Conversation
+from rft.episodes.endpoint.server import Endpoint
+from rft.episodes.endpoint.session import Session
 from rft.errors import EpisodeError
 from rft.grading.processes.worker import Worker
 from rft.types import Message, Score, Status, Task
@@ -33,6 +36,8 @@ START_S = 300.0
 END_S = 30.0
 """Deadline of the end of a killed process."""
 MAX_DEFAULT_WORKERS = 4
+SHORTEST_WAIT_S = 0.05
+"""Between two looks at the time that an environment has left."""
 
 
 _NO_SCORE = Score(value=None, status=Status.SKIPPED, reason="the environment returned no score")
@@ -61,6 +66,9 @@ class Talk(Protocol):
         """Sum of the rewards by turn; None if the environment gave none."""
 
 
+T = TypeVar("T", bound=Talk)
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The end of an episode.
@@ -83,6 +91,7 @@ class EnvironmentWorkers:
     Args:
         config: The environment.
         tools: The tools of the run, in place of an environment of the user's.
+        tokenizer: The policy's, for environments that reach it as an endpoint; None offers none.
         lowest: Score of an episode that ends at a limit without a score.
         log: File for the output of environments; None discards it.
     """
@@ -92,6 +101,7 @@ class EnvironmentWorkers:
         config: EnvironmentConfig,
         *,
         tools: Mapping[str, ToolConfig] | None = None,
+        tokenizer: Any = None,
         lowest: float = 0.0,
         log: Path | None = None,
     ) -> None:
@@ -103,6 +113,8 @@ class EnvironmentWorkers:
             "tools": {name: entry.model_dump() for name, entry in (tools or {}).items()},
             "max_invalid_calls": config.max_invalid_calls,
         }
+        self._tokenizer = tokenizer
+        self._endpoint: Endpoint | None = None
         self._lowest = lowest
         self._log = log
         cores = len(os.sched_getaffinity(0))
@@ -114,7 +126,7 @@ class EnvironmentWorkers:
         self.num_open = 0
         """Episodes under way."""
 
-    async def play(self, task: Task, seed: int, begin: Callable[[], Talk]) -> tuple[Ending, Talk]:
+    async def play(self, task: Task, seed: int, begin: Callable[[], T]) -> tuple[Ending, T]:
         """Play one episode. Never raises an error of the environment.
 
         Args:
@@ -150,7 +162,13 @@ class EnvironmentWorkers:
         return ending or _fault("it ended its process")
 
     async def _play_in(self, process: _Process, task: Task, seed: int, talk: Talk) -> Ending | None:
-        ending = await _Episode(next(self._numbers), process, self._config).play(task, seed, talk)
+        episode = _Episode(next(self._numbers), process, self._config)
+        if self._tokenizer is None or not isinstance(talk, Conversation):
+            ending = await episode.play(task, seed, talk)
+        else:
+            self._endpoint = self._endpoint or Endpoint(self._tokenizer)
+            with self._endpoint.episode(talk) as session:
+                ending = _as_told(await episode.play(task, seed, session), session)
         if ending is not None and ending.is_over:
             reason = "the episode reached a limit"
             if talk.rewarded is not None:
@@ -169,7 +187,9 @@ class EnvironmentWorkers:
         return min(present, key=lambda process: len(process.inboxes))
 
     async def close(self) -> None:
-        """End all processes."""
+        """End all processes, and the endpoint."""
+        if self._endpoint is not None:
+            await self._endpoint.close()
         await asyncio.gather(*(process.end() for process in self._places if process is not None))
 
 
@@ -267,10 +287,12 @@ class _Episode:
         process, number = self._process, self._number
         process.inboxes[number] = self._inbox
         fields = {name: value for name, value in asdict(task).items() if name != "where"}
-        process.send({"play": number, "task": fields, "seed": seed})
+        session = talk if isinstance(talk, Session) else None
+        address = {"base_url": session.base_url, "api_key": session.api_key} if session else {}
+        process.send({"play": number, "task": fields, "seed": seed, **address})
         try:
             while True:
-                message = await self._next(f"the environment of task {task.id}")
+                message = await self._next(f"the environment of task {task.id}", session)
                 match message:
                     case None:
                         return None
@@ -293,21 +315,27 @@ class _Episode:
         finally:
             process.inboxes.pop(number, None)
 
-    async def _next(self, what: str) -> dict[str, Any] | None:
+    async def _next(self, what: str, session: Session | None) -> dict[str, Any] | None:
         """Return the next message of the environment; None if its process has ended.
+
+        The time in which it waits for the policy through the endpoint does not count.
 
         Raises:
             TimeoutError: The environment has used up its time.
         """
         if self._process.is_lost and self._inbox.empty():
             return None
-        began_s = time.monotonic()
-        try:
-            with waiting(what, deadline_s=self._left_s):
-                async with asyncio.timeout(self._left_s):
-                    return await self._inbox.get()
-        finally:
-            self._left_s -= time.monotonic() - began_s
+        while True:
+            began_s, waited_s = time.monotonic(), session.waited_s if session else 0.0
+            try:
+                with waiting(what, deadline_s=self._left_s):
+                    async with asyncio.timeout(max(self._left_s, SHORTEST_WAIT_S)):
+                        return await self._inbox.get()
+            except TimeoutError:
+                if session is None or session.waited_s == waited_s:
+                    raise
+            finally:
+                self._left_s -= time.monotonic() - began_s - ((session.waited_s - waited_s) if session else 0.0)
 
     async def _answer(self, asked: Mapping[str, Any], talk: Talk) -> None:
         try:
@@ -337,6 +365,22 @@ class _Episode:
 
 def _fault(reason: str, traceback: str = "") -> Ending:
     return Ending(Score(value=None, status=Status.ENVIRONMENT_ERROR, reason=reason), traceback=traceback)
+
+
+def _as_told(ending: Ending | None, session: Session) -> Ending | None:
+    """Return the end of an episode with regard to what the endpoint has seen.
+
+    Raises:
+        RftError: The policy could not be sampled.
+    """
+    if session.failed.done() and not session.failed.cancelled():
+        session.failed.result()
+    if ending is None or ending.score.status is not Status.ENVIRONMENT_ERROR:
+        return _fault(session.fork) if session.fork and ending is not None else ending
+    if session.fork:
+        return _fault(session.fork, ending.traceback)
+    # A client raises its own error at a limit, which environments let through like `EpisodeOver`.
+    return Ending(_NO_SCORE, is_over=True, traceback=ending.traceback) if session.limit else ending
 
 
 def _scored(message: dict[str, Any], talk: Talk) -> Ending:

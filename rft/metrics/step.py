@@ -62,10 +62,11 @@ def _episode_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return {
         "episode/turns_mean": statistics.fmean(num_turns),
         "episode/sampled_share": sum(sum(rollout.trained) for rollout in rollouts) / num_tokens,
-        "episode/failed_share": _share(rollout.stop is StopReason.ABORT for rollout in rollouts),
+        "episode/failed_share": _share(rollout.stop in (StopReason.ABORT, StopReason.FORK) for rollout in rollouts),
         "episode/limited_share": _share(
             rollout.stop in (StopReason.TURNS, StopReason.CONTEXT, StopReason.LENGTH) for rollout in rollouts
         ),
+        "episode/forked_share": _share(rollout.stop is StopReason.FORK for rollout in rollouts),
     }
 
 

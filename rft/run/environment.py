@@ -11,7 +11,7 @@ from rft.config import EvaluateConfig, RunConfig
 from rft.data.continuation import Continuation, require_continuation
 from rft.data.rendering import Renderer
 from rft.data.tool_proofs import call_parser, require_results, shows_tools
-from rft.episodes.contract import LoadedEnvironment, load_environment
+from rft.episodes.contract import LoadedEnvironment, command_environment, load_environment
 from rft.episodes.conversation import Tools
 from rft.episodes.tools.loading import load_tools
 from rft.errors import DataError, UsageError
@@ -29,6 +29,8 @@ def environment_of(config: RunConfig | EvaluateConfig) -> LoadedEnvironment | No
             return load_tools(config.tools, max_invalid_calls=settings.max_invalid_calls)
         except ValueError as error:
             raise UsageError("tools", str(error).splitlines()) from error
+    if settings.command is not None:
+        return command_environment(settings.command)
     if settings.use is None:
         return None
     try:

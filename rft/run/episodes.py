@@ -10,8 +10,8 @@ from rft.config import EvaluateConfig, RunConfig
 from rft.config.environment import lowest_score
 from rft.data.continuation import Continuation
 from rft.episodes.conversation import Rules
+from rft.episodes.players import Player, player_of
 from rft.episodes.sampler import EpisodeSampler
-from rft.episodes.workers import EnvironmentWorkers
 from rft.run.inputs import Prepared
 from rft.sampling.fleet import Fleet
 
@@ -31,9 +31,10 @@ def episode_rules(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Rul
     )
 
 
-def environment_workers(config: RunConfig | EvaluateConfig, *, log: Path | None = None) -> EnvironmentWorkers:
-    """Return the processes that run the environment; `log` gets their output."""
-    return EnvironmentWorkers(config.environment, tools=config.tools, lowest=lowest_score(config.graders), log=log)
+def player_of_run(config: RunConfig | EvaluateConfig, prepared: Prepared, *, log: Path | None = None) -> Player:
+    """Return what plays the episodes of a run; `log` gets the output of environments."""
+    lowest = lowest_score(config.graders)
+    return player_of(config.environment, prepared.tokenizer, tools=config.tools, lowest=lowest, log=log)
 
 
 @asynccontextmanager
@@ -44,15 +45,15 @@ async def opened_episodes(
     if prepared.environment is None:
         yield None
         return
-    workers = environment_workers(config, log=Path(config.output_dir) / LOG)
+    player = player_of_run(config, prepared, log=Path(config.output_dir) / LOG)
     try:
         yield EpisodeSampler(
             fleet,
-            workers,
+            player,
             episode_rules(config, prepared),
             seed=config.seed,
-            max_open=config.environment.max_open,
+            max_open=config.environment.most_open,
             filler=min(prepared.end_ids),
         )
     finally:
-        await workers.close()
+        await player.close()

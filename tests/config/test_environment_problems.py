@@ -19,6 +19,12 @@ USE = "environment.use=my_env.py:guess"
         (("graders.environment.use=environment",), "graders.environment.use=environment: the run has no environment"),
         ((USE, "graders.game.use=environment"), "the environment's score is the grader 'environment'"),
         ((USE, "graders.environment.use=length"), "the environment's score is the grader 'environment'"),
+        ((USE, "environment.command=cat"), "environment.use and environment.command: each is a whole environment"),
+        (("environment.command=' '",), "environment.command is empty"),
+        (("environment.command=no-such-program -v",), "no program 'no-such-program' is in PATH"),
+        (('environment.command="cat \'a"',), "cannot be split into words: No closing quotation"),
+        (("environment.command=cat", "environment.style=skyrl"), "environment.style: has no effect without"),
+        (("environment.command=cat", "learner=sft"), "environment.command=cat: learner=sft does not learn"),
         ((USE, "learner=sft"), "environment.use=my_env.py:guess: learner=sft does not learn from episodes"),
         (("environment.credit=turn",), "environment.credit: has no effect without environment.use"),
         ((USE, "environment.discount=0.9"), "environment.discount=0.9: has no effect with environment.credit=episode"),
@@ -41,8 +47,10 @@ def test_what_is_refused(words: tuple[str, ...], problem: str) -> None:
     assert any(problem in each for each in caught.value.problems), caught.value.problems
 
 
-def test_the_score_joins_the_graders() -> None:
-    run = load_training([*BASE, USE])
+@pytest.mark.parametrize(("word", "most_open"), [(USE, 256), ("environment.command=cat", 16)])
+def test_the_score_joins_the_graders(word: str, most_open: int) -> None:
+    run = load_training([*BASE, word])
+    assert run.environment.most_open == most_open
     assert run.graders == {"correct": {"use": "reasoning_gym"}, "environment": {"use": "environment"}}
     words = ("model.path=embedded:tiny", "data.test=embedded:chain_sum/test", "evaluation.metric=environment", USE)
     assert list(load_evaluation(words).graders) == ["environment"]

@@ -1,0 +1,62 @@
+"""Chooses what plays the episodes of a run: a coroutine in worker processes, or a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rft.config.environment import EnvironmentConfig
+from rft.config.tools import ToolConfig
+from rft.episodes.command import CommandPlayer
+from rft.episodes.conversation import Conversation
+from rft.episodes.workers import Ending, EnvironmentWorkers
+from rft.types import Task
+
+
+class Player(Protocol):
+    """Plays episodes with the environment of a run."""
+
+    num_open: int
+    """Episodes under way."""
+
+    async def play(self, task: Task, seed: int, begin: Callable[[], Conversation]) -> tuple[Ending, Conversation]:
+        """Play one episode. Never raises an error of the environment.
+
+        Args:
+            task: The task.
+            seed: The seed of the environment.
+            begin: Begins the episode on the policy's side, once more if it begins anew.
+
+        Returns:
+            The end, and the policy's side of the episode that led to it.
+
+        Raises:
+            EpisodeError: The environment cannot run.
+            RftError: The policy could not be sampled.
+        """
+
+    async def close(self) -> None:
+        """End all processes."""
+
+
+def player_of(
+    config: EnvironmentConfig,
+    tokenizer: Any,
+    *,
+    tools: Mapping[str, ToolConfig],
+    lowest: float,
+    log: Path | None = None,
+) -> Player:
+    """Return the player of a configuration with an environment.
+
+    Args:
+        config: The environment.
+        tokenizer: The policy's.
+        tools: The tools of the run, in place of an environment.
+        lowest: Score of an episode that ends at a limit without a score.
+        log: File for the output of the environment; None discards it.
+    """
+    if config.command is not None:
+        return CommandPlayer(config, tokenizer, lowest=lowest, log=log)
+    return EnvironmentWorkers(config, tools=tools, tokenizer=tokenizer, lowest=lowest, log=log)
