@@ -13,7 +13,8 @@ import pytest
 
 from rft.data.continuation import Continuation
 from rft.data.rendering import Renderer
-from rft.episodes.conversation import Conversation, Rules
+from rft.data.tool_calls import MarkedParser
+from rft.episodes.conversation import Conversation, Rules, Tools
 from rft.episodes.endpoint.app import create_app
 from rft.episodes.endpoint.session import Session
 from rft.models.base_model import load_tokenizer
@@ -23,14 +24,24 @@ from rft.types import Policy, Rollout, Split, StopReason, Task
 POLICY = Policy(version=3, fingerprint="9b2e51c07d44a1f0")
 END = 2
 MAX_TURN = 24
+TEMPLATE = """
+{%- for tool in tools or [] %}{{ '<|system|>' + tool.function.name + '<|end|>' }}{% endfor %}
+{%- for message in messages %}
+    {{- '<|user|>result ' if message.role == 'tool' else '<|' + message.role + '|>' }}{{ message.content }}
+    {%- for call in message.tool_calls or [] %}
+        {{- '<call>' + call.function.name + '(' + call.function.arguments | tojson + ')</call>' }}
+    {%- endfor %}{{ '<|end|>' }}
+{%- endfor %}{{ '<|assistant|>' if add_generation_prompt }}"""
+"""A chat template with tools for the embedded model."""
 
 
 class ScriptedPolicy:
     """Samples these turns; keeps the requests. A turn that is too long is cut, and one of `...` never comes."""
 
-    def __init__(self, tokenizer: Any, turns: Sequence[str | Exception]) -> None:
+    def __init__(self, tokenizer: Any, turns: Sequence[str | Exception], max_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.turns = list(turns)
+        self.max_tokens = max_tokens
         self.requests: list[Request] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -42,14 +53,14 @@ class ScriptedPolicy:
         if isinstance(turn, Exception):
             raise turn
         ids = [*self.tokenizer.encode(turn, add_special_tokens=False), END]
-        kept = ids[:MAX_TURN]
+        kept = ids[: self.max_tokens]
         return Rollout(
             task_id=request.task_id,
             index=request.index,
             prompt_ids=request.prompt_ids,
             completion_ids=tuple(kept),
             logprobs=tuple(-0.5 for _ in kept),
-            text=turn[:MAX_TURN],
+            text=turn[: self.max_tokens],
             stop=StopReason.STOP if len(kept) == len(ids) else StopReason.LENGTH,
             policy=POLICY,
         )
@@ -60,8 +71,9 @@ class Episode:
 
     def __init__(self, tokenizer: Any, turns: Sequence[str | Exception], **limits: int) -> None:
         renderer = Renderer(tokenizer)
-        rules = {"max_turns": 4, "max_completion_tokens": MAX_TURN, "context_tokens": 400} | limits
-        self.policy = ScriptedPolicy(tokenizer, turns)
+        rules: dict[str, Any] = {"max_turns": 4, "max_completion_tokens": MAX_TURN, "context_tokens": 400} | limits
+        self.policy = ScriptedPolicy(tokenizer, turns, rules["max_completion_tokens"])
+        rules["tools"] = Tools(parser=MarkedParser(tokenizer, "<call>", "</call>"), tokenizer=tokenizer)
         self.conversation = Conversation(
             Task(id="t", messages=({"role": "user", "content": "not used"},), item={}, split=Split.TRAIN),
             5,
@@ -89,7 +101,9 @@ class Episode:
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model: Path) -> Any:
-    return load_tokenizer(tiny_model, None)
+    tokenizer = load_tokenizer(tiny_model, None)
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
 
 
 @pytest.fixture
