@@ -23,7 +23,7 @@ REPLACEMENT = "a replacement has a deadline (sampler.replacement_timeout_s) for 
 
 WITHOUT_DEADLINE: dict[str, str] = {
     "rft/cluster/session.py: ended.wait()": IDLE,
-    "rft/cluster/stacks.py: task.remote()": BOUNDED_BY_CALLER,
+    "rft/cluster/stack_traces.py: task.remote()": BOUNDED_BY_CALLER,
     "rft/episodes/command.py: ended.result()": DONE,
     "rft/episodes/command.py: process.wait()": "awaited until environment.timeout_s, and then killed",
     "rft/episodes/command.py: session.failed.result()": DONE,

@@ -42,7 +42,7 @@ RUN_BY: Mapping[str, tuple[str, ...]] = {
     "rft/learning/trl_trainer.py:LeanTrainer.log": ("float16",),
     "rft/run/build.py": ("run_shared", "two_ranks"),
     "rft/run/local_engine.py": ("command_sample",),
-    "rft/run/started.py": ("run_shared",),
+    "rft/run/start_facts.py": ("run_shared",),
     "rft/sampling/build.py": ("read_back", "run_shared"),
     "rft/sampling/gpu_memory.py": ("cache_beside", "run_shared"),
     "rft/sampling/transformers_engine.py": ("transformers",),

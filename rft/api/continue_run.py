@@ -5,7 +5,7 @@ from __future__ import annotations
 from rft.api.calls import configuration, make_console, pass_on_interrupt
 from rft.api.run import Run
 from rft.api.train import train_run
-from rft.config.continuation import load_continuation
+from rft.config.continued_run import load_continuation
 from rft.config.overrides import Overrides, to_words
 
 

@@ -15,7 +15,7 @@ from rft.errors import OutputError, UsageError
 from rft.events import Phase
 from rft.imports import require_packages
 from rft.run_folder.recorder import CONFIG, SUMMARY, read_metrics, read_rollouts
-from rft.run_folder.records import RolloutRecord
+from rft.run_folder.rollout_lines import RolloutRecord
 from rft.wording import plural
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rft.commands.train import run_training
 from rft.config.command_line import asks_for_help, read_line
-from rft.config.continuation import load_continuation
+from rft.config.continued_run import load_continuation
 
 HELP = """\
 rft continue: train the result of a run on new tasks, with replay of the run's own tasks.

@@ -21,7 +21,6 @@ from rft.config.catalog import command_of
 from rft.config.command_line import read_line
 from rft.config.compose import load, register, usable_overrides
 from rft.config.epochs import both_lengths
-from rft.config.or_resume import resumed_if_begun
 from rft.config.pairs import PairsConfig, pairs_problems
 from rft.config.presets import COMPOSING, conf_dir, explained
 from rft.config.problems import (
@@ -33,6 +32,7 @@ from rft.config.problems import (
 )
 from rft.config.resume import load_resumed, with_place
 from rft.config.schema import AuditConfig, EvaluateConfig, GradeConfig, MergeConfig, RunConfig, ServeConfig
+from rft.config.start_or_resume import resumed_if_begun
 from rft.config.start_settings import problems_with_start, with_start
 from rft.errors import ConfigError, RftError
 from rft.redaction import hide_in_words

@@ -15,7 +15,7 @@ from rft.errors import LearnerLost, LearnError, RankLost, RftError, UsageError, 
 from rft.learning.batch_parts import from_parts, to_parts
 from rft.learning.build import build_learner
 from rft.learning.spec import Backend, LearnerSpec, RankPlace, rank_name
-from rft.reliability.stacks import write_stacks_on_signal
+from rft.reliability.stack_traces import write_stacks_on_signal
 from rft.reliability.temporary import temporary_folder
 from rft.types import Adapter, FullWeights, GradedGroup, Logprobs, Policy, Publication, StoredWeights
 from rft.waiting import blocking, wait_for

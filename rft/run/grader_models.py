@@ -15,7 +15,7 @@ from rft.grading import LoadedGrader
 from rft.grading.models.batches import Reward, Row, ScoreRows
 from rft.grading.models.model_grader import model_graders
 from rft.grading.models.reward_scorer import RewardScorer, ScorerSettings
-from rft.reliability.stacks import write_stacks_on_signal
+from rft.reliability.stack_traces import write_stacks_on_signal
 from rft.waiting import blocking, together, wait_for
 
 KILL_S = 10.0

@@ -29,7 +29,7 @@ from rft.run.grader_models import grader_models
 from rft.run.inputs import Prepared
 from rft.run.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
 from rft.run.recovery import RecoveringLearner, RenewingSampler
-from rft.run.started import cache_events, hold_tolerance
+from rft.run.start_facts import cache_events, hold_tolerance
 from rft.run.teacher_engines import opened_teachers, start_with
 from rft.run.teacher_panel import TeacherPanel
 from rft.sampling.engines import Engines

@@ -27,8 +27,8 @@ from rft.run.demonstration_check import graded_demonstrations
 from rft.run.demonstration_loop import demonstrations_of, train_on_demonstrations
 from rft.run.evaluation import Evaluation, evaluate
 from rft.run.fitting import check_enough
-from rft.run.gpu_turns import AnnouncedRowSteps, AnnouncedSteps, TurnTaking
 from rft.run.inputs import Prepared
+from rft.run.loop_learners import AnnouncedRowSteps, AnnouncedSteps, TurnTaking
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.task_order import task_order

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rft.cluster.stacks import actor_stacks
+from rft.cluster.stack_traces import actor_stacks
 from rft.errors import RftError
 from rft.reliability.durable import writing
 from rft.waiting import Wait, current_waits

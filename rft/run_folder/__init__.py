@@ -1,7 +1,7 @@
 """The files of a run folder, and the modules that read and write them.
 
     config.yaml, manifest.json          `recorder`, `provenance`: resolved configuration, versions, hashes, seed
-    metrics.jsonl, rollouts.jsonl       `recorder`, `records`: one line per step, one line per rollout
+    metrics.jsonl, rollouts.jsonl       `recorder`, `rollout_lines`: one line per step, one line per rollout
     events.jsonl                        `folder_sink`: phases, warnings, measurements
     checkpoints/                        `checkpoint`: state for resuming
     adapter/ or model/                  `results`, `model_card`: the result

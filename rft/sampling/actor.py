@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import ray
 
 from rft.errors import SampleError, SyncError
-from rft.reliability.stacks import write_stacks_on_signal
+from rft.reliability.stack_traces import write_stacks_on_signal
 from rft.sampling.build import build_engine
 from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
 from rft.sampling.shared_requests import SharedRequests

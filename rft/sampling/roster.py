@@ -20,10 +20,10 @@ from rft.sampling.contact import Contact
 from rft.sampling.engine import Request
 from rft.sampling.engines import Engines, SamplerHandle
 from rft.sampling.failures import GO_ON, failure, is_loss, loss
+from rft.sampling.held_publications import Published
 from rft.sampling.loader import Loader
-from rft.sampling.losses import DuplicatesDropped, SamplerEvent, SamplerJoined, SamplerLost, SamplerReplaced
+from rft.sampling.lost_samplers import DuplicatesDropped, SamplerEvent, SamplerJoined, SamplerLost, SamplerReplaced
 from rft.sampling.members import Member
-from rft.sampling.published import Published
 from rft.sampling.replacements import Replacements
 from rft.sampling.stream import RolloutStream, until_received
 from rft.types import Policy, Publication

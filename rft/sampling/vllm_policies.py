@@ -12,7 +12,7 @@ from typing import Any
 from rft.errors import SyncError
 from rft.reliability.temporary import temporary_folder
 from rft.sampling.engine import Loaded, arrived
-from rft.sampling.in_place import StoredModel, of_all_workers
+from rft.sampling.in_place_weights import StoredModel, of_all_workers
 from rft.sampling.lora_modules import refuse, some, unmatched_problem
 from rft.sampling.spec import EngineSpec
 from rft.sampling.vllm_worker import ReadBack

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from rft.sampling.engine import Loaded
-from rft.sampling.in_place import InPlaceModel, StoredModel
+from rft.sampling.in_place_weights import InPlaceModel, StoredModel
 from rft.sampling.lora_modules import ModuleUpdate, take_apart
 from rft.sampling.merging import BaseWeights
 from rft.types import Adapter, FullWeights

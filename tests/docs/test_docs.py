@@ -52,7 +52,7 @@ NOT_RUN = {
     "rft sweep resume=": "needs a search; tests/sweep/test_grid.py resumes one",
     "rft pairs": "needs a run; tests/commands/test_pairs.py reads one",
     "rft pipeline resume=": "needs a pipeline; tests/pipeline/test_runner.py resumes some",
-    "rft continue run=": "needs a run; tests/config/test_continuation.py continues one",
+    "rft continue run=": "needs a run; tests/config/test_continued_run.py continues one",
     "rft checkpoints": "needs a run; tests/commands/test_checkpoints.py lists some",
     "rft status": "needs a run; tests/commands/test_status.py reads some",
     "python benchmarks/": TAKES_MINUTES,

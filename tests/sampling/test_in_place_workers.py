@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from rft.sampling.engine import Loaded
-from rft.sampling.in_place import InPlaceModel, StoredModel, of_all_workers
+from rft.sampling.in_place_weights import InPlaceModel, StoredModel, of_all_workers
 from rft.sampling.merging import BaseWeights
 from rft.sampling.vllm_policies import _stored, on_all_ranks
 from rft.sampling.vllm_worker import ReadBack

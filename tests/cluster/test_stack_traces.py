@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from rft.cluster import stacks
-from rft.cluster.stacks import actor_stacks, handles_signal, stacks_below
+from rft.cluster import stack_traces
+from rft.cluster.stack_traces import actor_stacks, handles_signal, stacks_below
 
 ROOT = Path(__file__).parents[2]
 # A regular expression holds the interpreter's lock for hours; a handler in Python would never run.
 HANGING = """
 import re
-from rft.reliability.stacks import write_stacks_on_signal
+from rft.reliability.stack_traces import write_stacks_on_signal
 write_stacks_on_signal()
 print("ready", flush=True)
 def hang():
@@ -53,11 +53,11 @@ def process(program: str, logs: Path) -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def all_processes_are_actors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "ACTOR", re.compile(r"\S*(python)\S* -c"))
+    monkeypatch.setattr(stack_traces, "ACTOR", re.compile(r"\S*(python)\S* -c"))
 
 
 def test_a_process_that_hangs_in_c_code_writes_its_stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "ANSWER_S", 60.0)
+    monkeypatch.setattr(stack_traces, "ANSWER_S", 60.0)
     with process(HANGING, tmp_path) as pid:
         text = ""
         while "in hang" not in text:  # at first it may still be on its way there
@@ -67,7 +67,7 @@ def test_a_process_that_hangs_in_c_code_writes_its_stacks(tmp_path: Path, monkey
 
 
 def test_a_stopped_process_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "ANSWER_S", 0.1)
+    monkeypatch.setattr(stack_traces, "ANSWER_S", 0.1)
     with process(HANGING, tmp_path) as pid:
         os.kill(pid, signal.SIGSTOP)
         assert stacks_below(os.getpid(), tmp_path) == {
@@ -88,7 +88,7 @@ def test_a_process_without_a_handler_is_left_alone(tmp_path: Path) -> None:
 def test_the_actors_of_a_ray(running_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from rft.reliability.stacks import write_stacks_on_signal
+    from rft.reliability.stack_traces import write_stacks_on_signal
 
     monkeypatch.undo()
 

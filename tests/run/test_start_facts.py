@@ -13,7 +13,7 @@ import pytest
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import SyncError
 from rft.events import Notice, Warned
-from rft.run.started import cache_events, hold_tolerance
+from rft.run.start_facts import cache_events, hold_tolerance
 from rft.sampling.actor import Confirmation
 from rft.sampling.engine import Loaded, Scores
 from rft.sampling.engines import Engines, SamplerHandle

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rft.config.commands import load_training
-from rft.config.continuation import load_continuation
+from rft.config.continued_run import load_continuation
 from rft.config.schema import RunConfig
 from rft.errors import ConfigError, OutputError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rft.sampling.published import Published
+from rft.sampling.held_publications import Published
 from rft.types import Adapter, Policy, Publication
 
 BASE = Policy(version=0, fingerprint="base")

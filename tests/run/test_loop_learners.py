@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rft.cluster import Shares
-from rft.run.gpu_turns import TurnTaking
+from rft.run.loop_learners import TurnTaking
 from rft.run.memory import memory_share
 
 
