@@ -18,6 +18,7 @@ EXTRA_OF: Mapping[str, str] = {
     "datasets": "data",
     "gguf": "gguf",
     "matplotlib": "plots",
+    "mcp": "mcp",
     "mlflow": "mlflow",
     "optuna": "train",
     "pandas": "pandas",

@@ -23,7 +23,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 OTHER_NAMES = {"hydra": "hydra-core", "mlflow": "mlflow-skinny", "yaml": "pyyaml"}
 """Packages whose distribution has another name."""
 COMES_WITH = {
+    "httpx2": "mcp",
     "huggingface_hub": "transformers",
+    "mcp_types": "mcp",
     "pydantic_core": "pydantic",
     "sqlalchemy": "optuna",
     "starlette": "fastapi",

@@ -30,6 +30,8 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/episodes/endpoint/server.py: self._serving.result()": DONE,
     "rft/episodes/sampler.py: self._ended.get()": "an environment, a turn and a closing episode have deadlines",
     "rft/episodes/tools/play.py: task.result()": DONE,
+    "rft/episodes/tools/mcp_session.py: asyncio.wait([self._owner])": "within asyncio.timeout (END_S)",
+    "rft/episodes/tools/mcp_session.py: self._orders.get()": IDLE,
     "rft/episodes/worker_main.py: asyncio.Event().wait()": IDLE,
     "rft/episodes/workers.py: session.failed.result()": DONE,
     "rft/episodes/workers.py: self._inbox.get()": "within asyncio.timeout (environment.timeout_s, close_timeout_s)",

@@ -58,11 +58,7 @@ def _tool_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     model, problems = config.model, []
     if config.tools and config.environment.is_on:
         problems.append(f"{config.environment.name}: tools are an environment of their own; leave out one of the two")
-    problems += [
-        f"tools.{name}: names no tool; set tools.{name}.use=my_tools.py:function"
-        for name, tool in config.tools.items()
-        if tool.use is None
-    ]
+    problems += [f"tools.{name}{problem}" for name, tool in config.tools.items() for problem in tool.problems()]
     if config.tools and config.data.format == "raw":
         problems.append("data.format=raw: shows the model no tools; use data.format=chat")
     if (model.call_open is None) is not (model.call_close is None):

@@ -20,6 +20,7 @@ from rft.run.inputs import Prepared
 from rft.run.parent import merges_start, save_parent
 from rft.run.task_order import shares_of
 from rft.run.teacher import save_teachers, teacher_changes, teacher_facts
+from rft.run.tool_facts import refuse_changed_tools, tool_changes, tool_facts
 from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
 from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
 from rft.run_folder.provenance import manifest
@@ -87,8 +88,11 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
 
     Raises:
         OutputError: The folder, or the place of its copy, holds another run or cannot be written.
+        UsageError: An MCP server offers other tools than at the start of the run.
         WriteError: The folder of a resumed run cannot be written.
     """
+    if last_step:
+        refuse_changed_tools(run, prepared.environment, Path(run.output_dir) / MANIFEST)
     if run.storage:
         check_copy(Place(run.storage), last_step)
     folder = Path(run.output_dir)
@@ -140,6 +144,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
         | ({"start": dict(prepared.parent.origin)} if prepared.parent else {})
         | teacher_facts(prepared.teachers)
         | _advantage(run)
+        | tool_facts(run, prepared.environment)
         | manifest(
             method=run.learner.kind,
             seed=run.seed,
@@ -169,7 +174,7 @@ def _base_model(run: RunConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
-    """Return one warning for each grader, the teachers, and the function of advantages, that changed since a run began.
+    """Return one warning for each grader, tool, teacher and function of advantages that changed since a run began.
 
     Args:
         run: The configuration of the resumed run.
@@ -188,6 +193,9 @@ def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
         if grader.model_fingerprint != begun["graders"].get(grader.name, {}).get("model_fingerprint")
     ]
     changed += teacher_changes(prepared.teachers, begun)
+    changed += [
+        f"tools.{name} ({', '.join(what)})" for name, what in tool_changes(run, prepared.environment, begun).items()
+    ]
     advantage = _advantage(run).get("advantage")
     if advantage is not None and begun.get("advantage", advantage)["sha256"] != advantage["sha256"]:
         changed.append(f"learner.advantage ({advantage['source']})")

@@ -268,6 +268,10 @@ def test_yaml(text: str, folder: Path) -> None:
         run = load_training([*words, "logging=none"], "run")
         assert list(run.data.mixture) == list(content)
         return
+    if key == "tools":
+        words = to_words([{"experiment": "quickstart", key: content}])
+        assert list(load_training([*words, "logging=none"], "run").tools) == list(content)
+        return
     assert key == "graders"
     for name, grader in content.items():
         assert load_grader(name, grader).name == name

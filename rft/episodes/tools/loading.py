@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 from rft.config.tools import ToolConfig
 from rft.episodes.contract import ARGUMENTS, LoadedEnvironment
+from rft.episodes.tools.built_in.source import BUILT_IN, BuiltInSource
+from rft.episodes.tools.mcp_source import McpSource
 from rft.episodes.tools.play import ToolEnvironment
 from rft.episodes.tools.sources import ClassSource, FunctionSource
 from rft.episodes.tools.tool import ToolSource
-from rft.grading.loading.targets import find_target
+from rft.grading.loading.targets import did_you_mean, find_target
 
 
 def load_source(name: str, entry: ToolConfig) -> ToolSource:
@@ -21,10 +23,15 @@ def load_source(name: str, entry: ToolConfig) -> ToolSource:
     Raises:
         ValueError: Its code cannot be imported, or a tool has no schema.
     """
+    if entry.mcp is not None:
+        return McpSource(name, entry)
     use = entry.use or ""
+    if use in BUILT_IN:
+        return BuiltInSource(name, use, entry.options, entry.timeout_s)
     if ".py:" not in use:
         raise ValueError(
-            f"there is no tool '{use}'; name your own as path/to/file.py:function or path/to/file.py:Class"
+            f"there is no tool '{use}'{did_you_mean(use, BUILT_IN)}; rft has {', '.join(BUILT_IN)}, or name your own "
+            "as path/to/file.py:function or path/to/file.py:Class"
         )
     target = find_target(use)
     if not callable(target.object):

@@ -1,0 +1,62 @@
+"""The tools of a run in its manifest, and what has changed about them when it resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rft.config import RunConfig
+from rft.episodes.contract import LoadedEnvironment
+from rft.episodes.tools.pins import Pins, changes, pins_of
+from rft.errors import UsageError
+
+
+def tool_facts(run: RunConfig, environment: LoadedEnvironment | None) -> dict[str, Any]:
+    """Return the digests of the tools by entry, for the manifest; empty without tools."""
+    return {"tools": pins} if (pins := _pins(run, environment)) else {}
+
+
+def tool_changes(run: RunConfig, environment: LoadedEnvironment | None, begun: dict[str, Any]) -> dict[str, list[str]]:
+    """Return what has changed about the tools of each entry since a run began; nothing for entries without changes.
+
+    Args:
+        run: The configuration of the resumed run.
+        environment: Its environment.
+        begun: The manifest.
+    """
+    before = begun.get("tools", {})
+    changed = {name: changes(before.get(name, {}), pins) for name, pins in _pins(run, environment).items()}
+    return {name: what for name, what in changed.items() if what}
+
+
+def refuse_changed_tools(run: RunConfig, environment: LoadedEnvironment | None, manifest: Path) -> None:
+    """Refuse to resume with an MCP server that offers other tools than at the start of the run.
+
+    A changed tool of the user's own is warned of, as changed graders are.
+
+    Raises:
+        UsageError: It does; the error says what has changed.
+    """
+    if not run.tools or not manifest.is_file():
+        return
+    changed = tool_changes(run, environment, json.loads(manifest.read_text(encoding="utf-8")))
+    problems = [
+        f"tools.{name}.mcp={run.tools[name].mcp}: the server's tools have changed since the run began "
+        f"({', '.join(what)}); bring back what it offered, or begin a new run with start=<the run's folder>"
+        for name, what in changed.items()
+        if run.tools[name].mcp is not None
+    ]
+    if problems:
+        raise UsageError("the run cannot go on with these tools", problems)
+
+
+def _pins(run: RunConfig, environment: LoadedEnvironment | None) -> dict[str, Pins]:
+    if environment is None:
+        return {}
+    return {
+        entry: pins_of(
+            [tool for tool in environment.tools if environment.entry_of.get(tool["function"]["name"]) == entry]
+        )
+        for entry in run.tools
+    }
