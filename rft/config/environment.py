@@ -24,7 +24,7 @@ class EnvironmentConfig(Section):
     command: str | None = None
     """A program that speaks OpenAI's API, started once for each episode, such as `python agent.py`; rft splits it into
     words and runs it without a shell. See docs/agents.md."""
-    style: Literal["gymnasium", "skyrl", "textarena"] | None = None
+    style: Literal["gymnasium", "openenv", "skyrl", "textarena", "trl", "verifiers"] | None = None
     """The system of an environment that a function of yours makes; null tells it by the base class of a class."""
     options: dict[str, Any] = {}
     """Further arguments of the function, by name."""

@@ -34,7 +34,8 @@ from typing import Any
 from rft.config.tools import ToolConfig
 from rft.data.continuation import as_messages
 from rft.data.tool_calls import ToolCall
-from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply, load_environment
+from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply
+from rft.episodes.loading import load_environment
 from rft.episodes.tools.loading import load_tools
 from rft.episodes.tools.tool import ToolFault
 from rft.grading.normalise import describe_error, to_score, traceback_of

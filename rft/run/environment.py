@@ -11,8 +11,9 @@ from rft.config import EvaluateConfig, RunConfig
 from rft.data.continuation import Continuation, require_continuation
 from rft.data.rendering import Renderer
 from rft.data.tool_proofs import call_parser, require_results, shows_tools
-from rft.episodes.contract import LoadedEnvironment, command_environment, load_environment
+from rft.episodes.contract import LoadedEnvironment
 from rft.episodes.conversation import Tools
+from rft.episodes.loading import command_environment, load_environment
 from rft.episodes.tools.loading import load_tools
 from rft.errors import DataError, UsageError
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from rft.episodes.contract import Reply, load_environment
+from rft.episodes.contract import Reply
+from rft.episodes.loading import load_environment
 from rft.types import Split, Task
 
 PACKAGES = {
@@ -164,5 +165,7 @@ def test_episodes_side_by_side_draw_numbers_of_their_own(file: Path) -> None:
 
 def test_methods_alone_tell_no_system(file: Path) -> None:
     for name in ("Alike", "make_walk"):
-        with pytest.raises(ValueError, match=r"set environment\.style to one of gymnasium, skyrl, textarena"):
+        with pytest.raises(
+            ValueError, match=r"set environment\.style to one of gymnasium, skyrl, textarena, openenv, trl, verifiers"
+        ):
             load_environment(f"{file}:{name}", {})

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from rft.episodes.contract import Reply, load_environment
+from rft.episodes.contract import Reply
 from rft.episodes.games.guess_number import guess_number
+from rft.episodes.loading import load_environment
 from rft.types import Split, Task
 
 SECRETS = range(1, 32)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rft.config.environment import EnvironmentConfig
-from rft.episodes.contract import EpisodeOver, Reply, load_environment
+from rft.episodes.contract import EpisodeOver, Reply
+from rft.episodes.loading import load_environment
 from rft.episodes.workers import Ending, EnvironmentWorkers
 from rft.types import Message, Split, Status, Task
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from rft.config.tools import ToolConfig
 from rft.episodes.contract import ARGUMENTS, LoadedEnvironment
 from rft.episodes.tools.built_in.source import BUILT_IN, BuiltInSource
+from rft.episodes.tools.inspect_tools import InspectSource, is_inspect_tool
 from rft.episodes.tools.mcp_source import McpSource
 from rft.episodes.tools.play import ToolEnvironment
 from rft.episodes.tools.sources import ClassSource, FunctionSource
@@ -34,6 +35,8 @@ def load_source(name: str, entry: ToolConfig) -> ToolSource:
             "as path/to/file.py:function or path/to/file.py:Class"
         )
     target = find_target(use)
+    if is_inspect_tool(target.object):
+        return InspectSource(name, target, entry.options, entry.timeout_s)
     if not callable(target.object):
         raise ValueError(f"{use} is neither a function nor a class")
     kind = ClassSource if inspect.isclass(target.object) else FunctionSource

@@ -1,6 +1,4 @@
-"""Environments of other systems as coroutine functions.
-
-A style is told by the package of a base class, or by `environment.style`, never by the methods of a class alone:
+"""Games of Gymnasium, GEM, SkyRL-gym and TextArena as coroutine functions.
 
     gymnasium   `reset(seed=)`, `step(action)` with five results; also GEM, whose actions are texts
     skyrl       SkyRL-gym: `init(prompt)`, `step(text)` with a dict
@@ -21,9 +19,6 @@ from typing import Any, Protocol
 
 from rft.types import Task
 
-PACKAGES = {"gymnasium": "gymnasium", "gem": "gymnasium", "skyrl_gym": "skyrl", "textarena": "textarena"}
-"""The style of the environments of each package."""
-
 
 class Policy(Protocol):
     """What an environment calls `policy`."""
@@ -38,26 +33,19 @@ class Policy(Protocol):
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def style_of(target: object) -> str | None:
-    """Return the style of a class by its base classes; None if it is no environment of a known system."""
-    bases = target.__mro__ if isinstance(target, type) else ()
-    packages = (base.__module__.partition(".")[0] for base in bases)
-    return next((PACKAGES[package] for package in packages if package in PACKAGES), None)
-
-
 def as_coroutine(make: Callable[..., Any], style: str) -> Callable[..., Awaitable[float | None]]:
     """Return a coroutine function that plays an environment of another system.
 
     Args:
         make: The class, or a function that makes the environment. It gets `environment.options`.
-        style: A key of `STYLES`.
+        style: A key of `PLAYS`.
     """
 
     async def play(task: Task, policy: Policy, seed: int, **options: Any) -> float | None:
         own = _Own(seed)
         environment = await own.call(lambda: make(**options))
         try:
-            return await STYLES[style](_Environment(environment, own), task, policy, seed)
+            return await PLAYS[style](_Environment(environment, own), task, policy, seed)
         finally:
             if style != "textarena" and hasattr(environment, "close"):  # TextArena's has returned the rewards
                 await own.call(environment.close)
@@ -153,7 +141,7 @@ async def _textarena(environment: _Environment, task: Task, policy: Policy, seed
     return float(rewards[0])
 
 
-STYLES: dict[str, Callable[[_Environment, Task, Policy, int], Awaitable[float | None]]] = {
+PLAYS: dict[str, Callable[[_Environment, Task, Policy, int], Awaitable[float | None]]] = {
     "gymnasium": _gymnasium,
     "skyrl": _skyrl,
     "textarena": _textarena,
