@@ -20,9 +20,12 @@ class Family:
     """One skill: a reasoning-gym generator, its settings, and how many tasks each split holds."""
 
     name: str
+    """Its folder of tasks."""
     skill: str
     settings: dict[str, int]
     sizes: tuple[int, int, int]
+    generator: str = ""
+    """Its generator in reasoning-gym; empty for its own name."""
 
 
 FAMILIES = (
@@ -51,6 +54,13 @@ FAMILIES = (
         sizes=(500, 100, 250),
     ),
 )
+CALCULATOR = Family(
+    name="long_sum",
+    skill="add and subtract three or four numbers of three digits with the tool `calc`",
+    settings={"min_terms": 3, "max_terms": 4, "min_digits": 3, "max_digits": 3},
+    sizes=(500, 100, 300),
+    generator="chain_sum",
+)
 
 
 def draw(family: Family, seed: int) -> Iterator[dict[str, Any]]:
@@ -58,7 +68,7 @@ def draw(family: Family, seed: int) -> Iterator[dict[str, Any]]:
 
     reasoning-gym seeds item i with ``seed + i``: items are fresh only if the seeds are far apart.
     """
-    dataset = reasoning_gym.create_dataset(family.name, size=1, seed=seed, **family.settings)
+    dataset = reasoning_gym.create_dataset(family.generator or family.name, size=1, seed=seed, **family.settings)
     index = 0
     while True:
         yield dataset[index]
@@ -69,6 +79,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows of one task file."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+def held_out_questions(family: Family) -> set[str]:
+    """Return the questions of a family's validation and test tasks."""
+    files = (EMBEDDED / "tasks" / family.name / f"{split}.jsonl" for split in ("validation", "test"))
+    return {row["messages"][-1]["content"] for file in files for row in read_rows(file)}
 
 
 @functools.cache

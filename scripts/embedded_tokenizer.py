@@ -1,4 +1,6 @@
-"""The character-level tokenizer of the embedded model, with its chat template."""
+"""The character-level tokenizer of the embedded models, with the chat template of the smaller one."""
+
+from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -19,23 +21,32 @@ CHAT_TEMPLATE = """\
 """
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Make the character-level tokenizer: printable ASCII, newline and the two thinking marks, each one token."""
+def make_tokenizer(
+    special: Sequence[str] = (), marks: Sequence[str] = (), chat_template: str = CHAT_TEMPLATE
+) -> PreTrainedTokenizerFast:
+    """Make the tokenizer: printable ASCII, newline and the two thinking marks, each one token.
+
+    Args:
+        special: Further special tokens, which end the vocabulary.
+        marks: Further ordinary tokens, which end the vocabulary.
+        chat_template: The chat template.
+    """
     characters = ["\n", *map(chr, range(32, 127))]
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, THINK, END_THINK, *characters])}
-    # The thinking marks are plain vocabulary, not added tokens: every decoder then shows them, with no space around.
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[0]))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{THINK}|{END_THINK}|[\s\S]"), "isolated")
+    tokens = [*SPECIAL, THINK, END_THINK, *characters, *special, *marks]
+    # The marks are plain vocabulary, not added tokens: every decoder then shows them, with no space around.
+    core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token=SPECIAL[0]))
+    any_mark = "|".join((THINK, END_THINK, *marks))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{any_mark}|[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()
-    core.add_special_tokens(SPECIAL)
+    core.add_special_tokens([*SPECIAL, *special])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         unk_token=SPECIAL[0],
         pad_token=SPECIAL[1],
         eos_token=END,
-        extra_special_tokens=SPECIAL[3:],
+        extra_special_tokens=[*SPECIAL[3:], *special],
         clean_up_tokenization_spaces=False,
         model_max_length=CONTEXT,
         padding_side="left",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
     )

@@ -1,4 +1,4 @@
-"""Write the tasks that ship in the package: four reasoning-gym families, each split into train, validation and test.
+"""Write the tasks that ship in the package, split into train, validation and test: reasoning-gym families, and games.
 
 Run it from the repository root::
 
@@ -9,6 +9,8 @@ Each line of ``<output>/<family>/<split>.jsonl`` is one task: ``messages`` (the 
 No question occurs twice, within a split or across splits. ``demonstrations.jsonl`` holds the first tasks of train with
 ``completion``: the answer, worked out first. The seeds are fixed: the same version of reasoning-gym writes the same
 bytes. Every row is read back from its file and scored, so a row that cannot be graded is never left.
+
+Each line of ``<output>/guess_number/<split>.jsonl`` is one game with its ``secret``. Every secret occurs equally often.
 """
 
 import argparse
@@ -17,12 +19,14 @@ import random
 from pathlib import Path
 from typing import Any
 
-from embedded_skills import EMBEDDED, FAMILIES, WORK, Family, draw, read_rows, score
+from agent_episodes import GAME, HIGHEST
+from embedded_skills import CALCULATOR, EMBEDDED, FAMILIES, WORK, Family, draw, read_rows, score
 from embedded_tokenizer import END_THINK, THINK
 
 SPLITS = ("train", "validation", "test")
 NUM_DEMONSTRATIONS = 64
 TASK_SEED = 1_000_000
+GAMES_PER_SECRET = {"train": 10, "validation": 2, "test": 10}
 
 
 def make_rows(family: Family) -> list[dict[str, Any]]:
@@ -49,6 +53,20 @@ def write_demonstrations(folder: Path, family: Family) -> None:
     (folder / "demonstrations.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
+def write_games(folder: Path) -> None:
+    """Write the games of guessing a number, in random order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    for split, times in GAMES_PER_SECRET.items():
+        secrets = [secret for secret in range(1, HIGHEST + 1) for _ in range(times)]
+        random.Random(f"{TASK_SEED} {split}").shuffle(secrets)
+        lines = []
+        for secret in secrets:
+            number += 1
+            lines.append(json.dumps({"game": number, "secret": secret}) + "\n")
+        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
 def check(folder: Path) -> None:
     """Read the splits of one family back; raise if a gold answer does not score 1 or a question occurs twice."""
     seen: set[str] = set()
@@ -67,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write the tasks that ship in the package.")
     parser.add_argument("--output", type=Path, default=EMBEDDED / "tasks", help="folder to write to")
     output = parser.parse_args().output
-    for family in FAMILIES:
+    for family in (*FAMILIES, CALCULATOR):
         folder = output / family.name
         folder.mkdir(parents=True, exist_ok=True)
         rows = iter(make_rows(family))
@@ -75,8 +93,10 @@ def main() -> None:
             lines = [json.dumps(next(rows), ensure_ascii=True) + "\n" for _ in range(size)]
             (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
             print(f"{family.name}/{split}.jsonl: {size} tasks, {sum(map(len, lines)) / 1000:.0f} kB")
-        write_demonstrations(folder, family)
+        if family in FAMILIES:
+            write_demonstrations(folder, family)
         check(folder)
+    write_games(output / GAME)
 
 
 if __name__ == "__main__":

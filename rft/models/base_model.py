@@ -27,7 +27,10 @@ from rft.wording import expectation
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-EMBEDDED_MODELS = {"embedded:tiny": Path(__file__).parents[1] / "embedded" / "model"}
+EMBEDDED_MODELS = {
+    "embedded:tiny": Path(__file__).parents[1] / "embedded" / "model",
+    "embedded:agent": Path(__file__).parents[1] / "embedded" / "agent",
+}
 """Models shipped with rft, by their names in the configuration."""
 
 LOCAL_NAMES = ("embedded:", PREFIX)
@@ -54,7 +57,8 @@ def locate(path: str, key: str = "model.path") -> Path:
     """Find a base model; download it if it is on the hub, restore it if it is in a Python package.
 
     Args:
-        path: `embedded:tiny`, `package:<name>`, a folder, or a model id on the Hugging Face hub as `<owner>/<name>`.
+        path: A name of `EMBEDDED_MODELS`, `package:<name>`, a folder, or a model id on the Hugging Face hub as
+            `<owner>/<name>`.
         key: The configuration key of the path, for messages.
 
     Returns:
