@@ -76,7 +76,8 @@ def choose_samples(
 
 def _last_message(line: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the last message of the prompt, which the environment of an episode may have written."""
-    openings: list[Mapping[str, Any]] = [message for turn in line.get("turns", [])[:1] for message in turn["messages"]]
+    first = [turn for turn in line.get("turns", [])[:1] if turn["author"] == "environment"]
+    openings: list[Mapping[str, Any]] = [message for turn in first for message in turn["messages"]]
     last: Mapping[str, Any] = [*line["messages"], *openings][-1]
     return last
 

@@ -109,6 +109,16 @@ def test_samples_are_the_first_tasks_in_both_whatever_their_rewards() -> None:
 
 
 @pytest.mark.parametrize(
+    ("author", "prompt"), [("environment", "I think of a number."), ("policy", "prompt a")], ids=["first", "after"]
+)
+def test_the_prompt_of_an_episode_is_what_stands_before_the_policys_first_turn(author: str, prompt: str) -> None:
+    [line] = lines("a", 1.0)
+    line["turns"] = [{"author": author, "messages": [{"role": "user", "content": "I think of a number."}]}]
+    [shown] = choose_samples([line], [line], count=1)
+    assert shown.prompt == prompt
+
+
+@pytest.mark.parametrize(
     ("ci95", "word"),
     [((0.1, 0.3), "better"), ((-0.3, -0.1), "worse"), ((-0.1, 0.3), "no difference"), (None, "too few")],
 )
