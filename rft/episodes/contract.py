@@ -90,3 +90,7 @@ class LoadedEnvironment:
     """Whether the environment may return a score."""
     speaks: bool = True
     """Whether the environment may speak first, so that a row needs no prompt."""
+
+    def tools_of(self, entry: str) -> list[Mapping[str, Any]]:
+        """Return the tools of an entry of `tools`."""
+        return [tool for tool in self.tools if self.entry_of.get(tool["function"]["name"]) == entry]

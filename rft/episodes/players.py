@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,7 @@ def player_of(
     tokenizer: Any,
     *,
     tools: Mapping[str, ToolConfig],
+    offered: Mapping[str, Sequence[Mapping[str, Any]]],
     lowest: float,
     log: Path | None = None,
 ) -> Player:
@@ -54,9 +55,10 @@ def player_of(
         config: The environment.
         tokenizer: The policy's.
         tools: The tools of the run, in place of an environment.
+        offered: What their MCP servers offered at the start of the run, by entry.
         lowest: Score of an episode that ends at a limit without a score.
         log: File for the output of the environment; None discards it.
     """
     if config.command is not None:
         return CommandPlayer(config, tokenizer, lowest=lowest, log=log)
-    return EnvironmentWorkers(config, tools=tools, tokenizer=tokenizer, lowest=lowest, log=log)
+    return EnvironmentWorkers(config, tools=tools, offered=offered, tokenizer=tokenizer, lowest=lowest, log=log)

@@ -213,7 +213,7 @@ def _loaded(start: dict[str, Any]) -> LoadedEnvironment:
     """Import what the first line names: an environment, or the tools of one."""
     if start["tools"]:
         entries = {name: ToolConfig(**entry) for name, entry in start["tools"].items()}
-        return load_tools(entries, max_invalid_calls=start["max_invalid_calls"])
+        return load_tools(entries, max_invalid_calls=start["max_invalid_calls"], offered=start["offered"])
     return load_environment(start["use"], start["options"], start["style"])
 
 

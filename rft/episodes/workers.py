@@ -92,6 +92,7 @@ class EnvironmentWorkers:
         config: The environment.
         tools: The tools of the run, in place of an environment of the user's.
         tokenizer: The policy's, for environments that reach it as an endpoint; None offers none.
+        offered: What MCP servers offered at the start of the run, by entry of `tools`; others are asked.
         lowest: Score of an episode that ends at a limit without a score.
         log: File for the output of environments; None discards it.
     """
@@ -101,6 +102,7 @@ class EnvironmentWorkers:
         config: EnvironmentConfig,
         *,
         tools: Mapping[str, ToolConfig] | None = None,
+        offered: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         tokenizer: Any = None,
         lowest: float = 0.0,
         log: Path | None = None,
@@ -111,6 +113,7 @@ class EnvironmentWorkers:
             "options": config.options,
             "style": config.style,
             "tools": {name: entry.model_dump() for name, entry in (tools or {}).items()},
+            "offered": offered or {},
             "max_invalid_calls": config.max_invalid_calls,
         }
         self._tokenizer = tokenizer

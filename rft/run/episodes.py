@@ -33,8 +33,16 @@ def episode_rules(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Rul
 
 def player_of_run(config: RunConfig | EvaluateConfig, prepared: Prepared, *, log: Path | None = None) -> Player:
     """Return what plays the episodes of a run; `log` gets the output of environments."""
-    lowest = lowest_score(config.graders)
-    return player_of(config.environment, prepared.tokenizer, tools=config.tools, lowest=lowest, log=log)
+    assert prepared.environment is not None
+    servers = [name for name, entry in config.tools.items() if entry.mcp is not None]
+    return player_of(
+        config.environment,
+        prepared.tokenizer,
+        tools=config.tools,
+        offered={name: prepared.environment.tools_of(name) for name in servers},
+        lowest=lowest_score(config.graders),
+        log=log,
+    )
 
 
 @asynccontextmanager

@@ -35,6 +35,7 @@ from rft.run.row_inputs import row_renderer
 from rft.run.sinks import SinkClass, load_sink
 from rft.run.task_sets import load_tasks
 from rft.run.teacher import Teacher, read_teachers, require_room
+from rft.run.tool_facts import server_warnings
 from rft.run_folder.recorder import refuse_output
 from rft.sampling.stops import model_stops
 from rft.storage import Place, check_place
@@ -295,6 +296,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         warnings=(
             *split_warnings(inputs.tasks, config),
             *(tool_warnings(inputs.environment, renderer) if inputs.environment else ()),
+            *server_warnings(config.tools),
             *(parent_warnings(inputs.parent, renderer.template_sha256) if inputs.parent else ()),
             *(warning for teacher in inputs.teachers for warning in teacher.warnings),
         ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rft.config import RunConfig
+from rft.config.tools import ToolConfig
 from rft.episodes.contract import LoadedEnvironment
 from rft.episodes.tools.pins import Pins, changes, pins_of
 from rft.errors import UsageError
@@ -54,9 +56,14 @@ def refuse_changed_tools(run: RunConfig, environment: LoadedEnvironment | None, 
 def _pins(run: RunConfig, environment: LoadedEnvironment | None) -> dict[str, Pins]:
     if environment is None:
         return {}
-    return {
-        entry: pins_of(
-            [tool for tool in environment.tools if environment.entry_of.get(tool["function"]["name"]) == entry]
-        )
-        for entry in run.tools
-    }
+    return {entry: pins_of(environment.tools_of(entry)) for entry in run.tools}
+
+
+def server_warnings(tools: Mapping[str, ToolConfig]) -> list[str]:
+    """Return a warning for each MCP server that is a command, which every episode starts anew."""
+    return [
+        f"tools.{name}.mcp: every episode starts the command anew, which may take seconds of processor time; if its "
+        f"tools keep no state between calls, set tools.{name}.shared=true"
+        for name, entry in tools.items()
+        if entry.mcp is not None and not entry.shared and "://" not in entry.mcp
+    ]

@@ -12,7 +12,7 @@ import pytest
 from rft.config.tools import ToolConfig
 from rft.episodes.contract import LoadedEnvironment
 from rft.errors import UsageError
-from rft.run.tool_facts import refuse_changed_tools, tool_changes, tool_facts
+from rft.run.tool_facts import refuse_changed_tools, server_warnings, tool_changes, tool_facts
 
 
 def a_run() -> Any:
@@ -56,3 +56,14 @@ def test_a_run_without_tools(tmp_path: Path) -> None:
     assert tool_facts(run, None) == {}
     run.tools = {}
     refuse_changed_tools(run, an_environment(), tmp_path / "manifest.json")
+
+
+def test_a_command_for_each_episode_is_warned_of() -> None:
+    tools = {
+        "slow": ToolConfig(mcp="python server.py"),
+        "once": ToolConfig(mcp="python server.py", shared=True),
+        "far": ToolConfig(mcp="https://example.org/mcp"),
+        "own": ToolConfig(use="calculator"),
+    }
+    (warning,) = server_warnings(tools)
+    assert warning.startswith("tools.slow.mcp: every episode starts the command anew")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rft.config.tools import ToolConfig
 from rft.episodes.contract import ARGUMENTS, LoadedEnvironment
@@ -18,14 +19,19 @@ from rft.episodes.tools.tool import ToolSource
 from rft.grading.loading.targets import did_you_mean, find_target
 
 
-def load_source(name: str, entry: ToolConfig) -> ToolSource:
+def load_source(name: str, entry: ToolConfig, declared: Sequence[Mapping[str, Any]] | None = None) -> ToolSource:
     """Return the source of one entry.
+
+    Args:
+        name: Name of the entry.
+        entry: The entry.
+        declared: What its MCP server offered at the start of the run; None asks it.
 
     Raises:
         ValueError: Its code cannot be imported, or a tool has no schema.
     """
     if entry.mcp is not None:
-        return McpSource(name, entry)
+        return McpSource(name, entry, declared=declared)
     use = entry.use or ""
     if use in BUILT_IN:
         return BuiltInSource(name, use, entry.options, entry.timeout_s)
@@ -43,12 +49,18 @@ def load_source(name: str, entry: ToolConfig) -> ToolSource:
     return kind(name, target, entry.options, entry.timeout_s)
 
 
-def load_tools(entries: Mapping[str, ToolConfig], *, max_invalid_calls: int) -> LoadedEnvironment:
+def load_tools(
+    entries: Mapping[str, ToolConfig],
+    *,
+    max_invalid_calls: int,
+    offered: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> LoadedEnvironment:
     """Return the environment of tools.
 
     Args:
         entries: The entries of `tools`, by name.
         max_invalid_calls: See `ToolEnvironment`.
+        offered: What MCP servers offered at the start of the run, by entry; others are asked.
 
     Raises:
         ValueError: All problems of the entries, one a line.
@@ -56,7 +68,7 @@ def load_tools(entries: Mapping[str, ToolConfig], *, max_invalid_calls: int) -> 
     sources, declared, problems = [], {}, []
     for name, entry in entries.items():
         try:
-            source = load_source(name, entry)
+            source = load_source(name, entry, (offered or {}).get(name))
             declared[name] = source.declarations()
         except ValueError as error:
             problems.append(f"tools.{name}: {error}")

@@ -18,12 +18,11 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rft.config.tools import ToolConfig
-from rft.episodes.tools.mcp_session import McpAddress, McpError, McpSession, open_session, reason_of
+from rft.episodes.tools.mcp_session import END_S, McpAddress, McpError, McpSession, open_session, reason_of
 from rft.episodes.tools.pins import changes, pins_of
 from rft.episodes.tools.tool import OpenTools, Tool, ToolError
 from rft.errors import WaitTimeout
@@ -125,6 +124,7 @@ class McpSource:
         name: Name of the entry.
         entry: The entry.
         server: A server of the `mcp` library in this process, in place of the entry's.
+        declared: What the server offered at the start of the run, in OpenAI's format; None asks it.
 
     Raises:
         ValueError: The address has problems, or the package `mcp` is missing.
@@ -133,24 +133,22 @@ class McpSource:
     has_score = speaks = False
     file = ""
 
-    def __init__(self, name: str, entry: ToolConfig, server: Any = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        entry: ToolConfig,
+        server: Any = None,
+        declared: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
         if problem := missing_packages(f"tools.{name}.mcp", "mcp"):
             raise ValueError(problem)
         self.name, self.sha256 = name, ""
         self._entry = entry
         self._server = address_of(entry) if server is None else server
+        self._declared = declared
         self._shared: McpSession | None = None
         self._opening: asyncio.Lock | None = None
         self._forever = AsyncExitStack()
-
-    @cached_property
-    def _declared(self) -> list[dict[str, Any]]:
-        """What the server offers; asked once."""
-        deadline_s = self._entry.start_timeout_s + 60.0
-        try:
-            return within(lambda: asyncio.run(self._ask()), what=f"the tools of {self._server}", deadline_s=deadline_s)
-        except WaitTimeout as error:
-            raise ValueError(self._down(str(error))) from error
 
     async def _ask(self) -> list[dict[str, Any]]:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
@@ -172,12 +170,19 @@ class McpSource:
             f"the MCP server {self._server} does not answer: {reason}{said}; start it, or correct tools.{self.name}.mcp"
         )
 
-    def declarations(self) -> list[dict[str, Any]]:
-        """Return the tools of the server in OpenAI's format.
+    def declarations(self) -> Sequence[Mapping[str, Any]]:
+        """Return the tools of the server in OpenAI's format; the first call asks for them.
 
         Raises:
             ValueError: It does not answer, or lacks an allowed tool.
         """
+        if self._declared is None:
+            deadline_s = self._entry.start_timeout_s + END_S
+            what = f"the tools of the MCP server {self._server}"
+            try:
+                self._declared = within(lambda: asyncio.run(self._ask()), what=what, deadline_s=deadline_s)
+            except WaitTimeout as error:
+                raise ValueError(self._down(str(error))) from error
         self.sha256 = hashlib.sha256(json.dumps(pins_of(self._declared), sort_keys=True).encode()).hexdigest()
         return self._declared
 
@@ -198,7 +203,7 @@ class McpSource:
             else:
                 session = await stack.enter_async_context(self._session(sys.stderr))
                 self._require_same(session)
-            yield OpenTools(tools=[self._tool(each["function"], session) for each in self._declared])
+            yield OpenTools(tools=[self._tool(each["function"], session) for each in self.declarations()])
 
     async def _shared_session(self) -> McpSession:
         """Return the session of this process; open another one after a failure."""
@@ -219,7 +224,7 @@ class McpSource:
             now = offered(session.tools, self._entry.allow)
         except ValueError as error:
             raise McpError(f"the MCP server has changed since the start of the run: {error}") from error
-        if changed := changes(pins_of(self._declared), pins_of(now)):
+        if changed := changes(pins_of(self.declarations()), pins_of(now)):
             raise McpError(f"the MCP server has changed since the start of the run: {', '.join(changed)}")
 
     def _tool(self, function: Mapping[str, Any], session: McpSession) -> Tool:

@@ -148,6 +148,22 @@ def test_a_server_that_changes_is_a_fault() -> None:
     assert changes(before, before) == []
 
 
+def test_what_was_offered_at_the_start_counts() -> None:
+    """A worker process that starts later asks the server only when an episode begins, and compares."""
+    server = a_server()
+    declared = source(server).declarations()
+    server.remove_tool("greet")
+    tools = McpSource("notes", ToolConfig(mcp="https://example.org/mcp"), server, declared)
+    assert tools.declarations() == declared
+
+    async def main() -> None:
+        async with tools.open(TASK, 0):
+            pass
+
+    with pytest.raises(McpError, match="'greet' is gone"):
+        asyncio.run(main())
+
+
 def test_a_server_that_is_down() -> None:
     entry = ToolConfig(mcp="http://127.0.0.1:9/mcp")
     remedy = (
