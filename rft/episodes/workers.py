@@ -255,6 +255,7 @@ async def _started(start: Mapping[str, Any], log: Path | None) -> _Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            start_new_session=True,  # Ctrl-C is for the driver, which finishes the step and so needs the environment
         )
     _, link = await asyncio.get_running_loop().create_connection(lambda: _Process(process.pid), sock=ours)
     link.process = process

@@ -42,6 +42,9 @@ async def unlimited(task, policy):
     await policy()
     policy.reward(float("inf"))
 
+async def leading(task, policy):
+    return os.getsid(0) == os.getpid()
+
 async def no_score(task, policy):
     await policy()
 
@@ -173,6 +176,11 @@ def test_an_episode(play: Any) -> None:
 def test_scores(play: Any, found: Any, value: float) -> None:
     [ending] = play("answer", options={"found": found})
     assert (ending.score.value, ending.score.status) == (value, Status.OK)
+
+
+def test_a_signal_to_the_drivers_process_group_does_not_reach_an_environment(play: Any) -> None:
+    [ending] = play("leading")
+    assert ending.score.value == 1.0
 
 
 def test_no_score(play: Any) -> None:
