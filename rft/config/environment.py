@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,6 @@ from rft.config.fields import Number, Positive, PositiveSeconds, Section
 SCORE = "environment"
 """Name of the environment's score among the graders."""
 MAX_OPEN = 256
-MAX_OPEN_COMMANDS = 16
 
 
 class EnvironmentConfig(Section):
@@ -44,7 +44,8 @@ class EnvironmentConfig(Section):
     """Seconds that a cancelled episode has for its `finally` blocks, or a command after SIGTERM; then its process is
     killed."""
     max_open: Positive | None = None
-    """Episodes that are open at the same time; null takes 256, or 16 with a command, which has a process for each."""
+    """Episodes that are open at the same time; null takes 256; with a command, which has a process for each,
+    4 for each core, at most 64."""
     num_workers: Annotated[Positive | None, Field(le=64)] = None
     """Processes that run environments, each many episodes; null takes one less than the number of cores, at most 4."""
 
@@ -61,7 +62,9 @@ class EnvironmentConfig(Section):
     @property
     def most_open(self) -> int:
         """Episodes that are open at the same time."""
-        return self.max_open or (MAX_OPEN if self.command is None else MAX_OPEN_COMMANDS)
+        if self.max_open is not None:
+            return self.max_open
+        return MAX_OPEN if self.command is None else min(64, 4 * len(os.sched_getaffinity(0)))
 
 
 def with_environment_score(values: Any) -> Any:

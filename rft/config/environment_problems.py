@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 
@@ -81,4 +82,6 @@ def _command_problems(environment: EnvironmentConfig) -> list[str]:
         return ["environment.command is empty; name a program and its arguments, such as python agent.py"]
     if shutil.which(words[0]) is None:
         return [f"{environment.name}: no program '{words[0]}' is in PATH; name it by its path"]
+    if words[1:] and words[1].endswith(".py") and not os.path.isfile(words[1]):
+        return [f"{environment.name}: there is no file {os.path.abspath(words[1])}"]
     return []

@@ -111,7 +111,7 @@ class CommandPlayer:
             left_s = self._config.timeout_s - (time.monotonic() - began_s - session.waited_s)
             if left_s <= 0:
                 return None
-            with waiting(what, deadline_s=left_s):
+            with waiting(what):  # the display cannot know for how long the policy speaks
                 either: set[asyncio.Future[Any]] = {ended, session.failed}
                 await asyncio.wait(
                     either,
@@ -140,6 +140,10 @@ class CommandPlayer:
         if said := output.read():
             with open(self._log, "ab") as log:
                 log.write(f"task {task.id}:\n".encode() + said + (b"" if said.endswith(b"\n") else b"\n"))
+
+    def metrics(self) -> dict[str, float]:
+        """Return what became of the requests since the last call, `endpoint/...`."""
+        return self._endpoint.metrics() if self._endpoint is not None else {}
 
     async def close(self) -> None:
         """End the endpoint."""

@@ -81,7 +81,7 @@ class LoadedEnvironment:
     file: str
     """Its file; of a command its program."""
     sha256: str
-    """SHA-256 of the file; of a command that of its words."""
+    """SHA-256 of the file; of a command that of its words, and of the files among them."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """The tools that the model is told of, in OpenAI's format."""
     entry_of: Mapping[str, str] = field(default_factory=dict)

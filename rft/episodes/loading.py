@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +27,11 @@ def command_environment(command: str) -> LoadedEnvironment:
     Args:
         command: The value of `environment.command`.
     """
-    program = shlex.split(command)[0]
-    return LoadedEnvironment(_run_elsewhere, (), command, program, hashlib.sha256(command.encode()).hexdigest())
+    words = shlex.split(command)
+    hashed = hashlib.sha256(command.encode())
+    for file in filter(os.path.isfile, words):
+        hashed.update(Path(file).read_bytes())
+    return LoadedEnvironment(_run_elsewhere, (), command, words[0], hashed.hexdigest())
 
 
 async def _run_elsewhere() -> None:

@@ -36,6 +36,9 @@ class Player(Protocol):
             RftError: The policy could not be sampled.
         """
 
+    def metrics(self) -> dict[str, float]:
+        """Return what became of the requests of agents since the last call, `endpoint/...`."""
+
     async def close(self) -> None:
         """End all processes."""
 

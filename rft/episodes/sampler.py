@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from rft.episodes.conversation import Conversation, Rules
@@ -53,8 +54,9 @@ class EpisodeSampler:
         return EpisodeStream(plays, turns)
 
     async def load(self, publication: Publication) -> Sync:
-        """Load a policy like `Fleet.load`."""
-        return await self._fleet.load(publication)
+        """Load a policy like `Fleet.load`, and report how agents have used the endpoint since the last load."""
+        sync = await self._fleet.load(publication)
+        return replace(sync, metrics={**sync.metrics, **self.player.metrics()})
 
     async def _play(
         self, turns: TurnStream, task: Task, index: int, number: int, identity: tuple[object, ...]

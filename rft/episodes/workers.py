@@ -38,8 +38,6 @@ END_S = 30.0
 MAX_DEFAULT_WORKERS = 4
 SHORTEST_WAIT_S = 0.05
 """Between two looks at the time that an environment has left."""
-
-
 _NO_SCORE = Score(value=None, status=Status.SKIPPED, reason="the environment returned no score")
 
 
@@ -189,6 +187,10 @@ class EnvironmentWorkers:
         present = [process for process in self._places if process is not None and not process.is_lost]
         return min(present, key=lambda process: len(process.inboxes))
 
+    def metrics(self) -> dict[str, float]:
+        """Return what became of the requests of agents since the last call, `endpoint/...`."""
+        return self._endpoint.metrics() if self._endpoint is not None else {}
+
     async def close(self) -> None:
         """End all processes, and the endpoint."""
         if self._endpoint is not None:
@@ -292,8 +294,7 @@ class _Episode:
         process.inboxes[number] = self._inbox
         fields = {name: value for name, value in asdict(task).items() if name != "where"}
         session = talk if isinstance(talk, Session) else None
-        address = {"base_url": session.base_url, "api_key": session.api_key} if session else {}
-        process.send({"play": number, "task": fields, "seed": seed, **address})
+        process.send({"play": number, "task": fields, "seed": seed, **(session.address if session else {})})
         try:
             while True:
                 message = await self._next(f"the environment of task {task.id}", session)
@@ -379,12 +380,12 @@ def _as_told(ending: Ending | None, session: Session) -> Ending | None:
     """
     if session.failed.done() and not session.failed.cancelled():
         session.failed.result()
-    if ending is None or ending.score.status is not Status.ENVIRONMENT_ERROR:
-        return _fault(session.fork) if session.fork and ending is not None else ending
-    if session.fork:
+    if ending is not None and session.fork:
         return _fault(session.fork, ending.traceback)
+    if ending is None or not session.limit or ending.score.status is not Status.ENVIRONMENT_ERROR:
+        return ending
     # A client raises its own error at a limit, which environments let through like `EpisodeOver`.
-    return Ending(_NO_SCORE, is_over=True, traceback=ending.traceback) if session.limit else ending
+    return Ending(_NO_SCORE, is_over=True, traceback=ending.traceback)
 
 
 def _scored(message: dict[str, Any], talk: Talk) -> Ending:

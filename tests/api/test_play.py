@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,32 @@ def test_an_episode_is_returned_and_can_be_repeated(words: list[str]) -> None:
     assert (episode.stop, episode.environment.value) == (StopReason.STOP, 0.5)  # type: ignore[union-attr]
     assert len([author for author, _ in said if author == "policy"]) == 2
     again = play(load_evaluation(words), lambda author, text: None)
+    assert again.completion_ids == episode.completion_ids
+
+
+AGENT = """
+import json, os, sys
+from urllib.request import Request, urlopen
+
+def post(url, body):
+    headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+    return json.load(urlopen(Request(url, json.dumps(body).encode(), headers)))
+
+chat = [{"role": "user", "content": f"{json.load(sys.stdin)['item']['secret']} + 1"}]
+for said in ("again", "once more"):
+    reply = post(os.environ["OPENAI_BASE_URL"] + "/chat/completions", {"messages": chat, "stop": ["9"]})
+    chat += [reply["choices"][0]["message"], {"role": "user", "content": said}]
+post(os.environ["RFT_REWARD_URL"], {"reward": 0.5})
+"""
+
+
+def test_an_agent_is_played_and_can_be_repeated(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(AGENT)
+    given = [f"environment.command={sys.executable} agent.py", *words[1:]]
+    said: list[tuple[str, str]] = []
+    episode, again = (play(load_evaluation(given), lambda author, text: said.append((author, text))) for _ in range(2))
+    assert [author for author, _ in said] == ["user", "policy", "user", "policy", "score"] * 2
+    assert (said[0][1], said[2][1], said[4][1]) == ("3 + 1", "again", "0.5")
     assert again.completion_ids == episode.completion_ids
 
 

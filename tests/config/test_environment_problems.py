@@ -9,6 +9,7 @@ from rft.errors import ConfigError
 
 BASE = ("experiment=quickstart",)
 USE = "environment.use=my_env.py:guess"
+COMMAND = "environment.command=cat"
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ USE = "environment.use=my_env.py:guess"
         ((USE, "graders.environment.use=length"), "the environment's score is the grader 'environment'"),
         ((USE, "environment.command=cat"), "environment.use and environment.command: each is a whole environment"),
         (("environment.command=' '",), "environment.command is empty"),
+        (("environment.command=cat no_agent.py",), "no_agent.py"),
         (("environment.command=no-such-program -v",), "no program 'no-such-program' is in PATH"),
         (('environment.command="cat \'a"',), "cannot be split into words: No closing quotation"),
         (("environment.command=cat", "environment.style=skyrl"), "environment.style: has no effect without"),
@@ -51,9 +53,10 @@ def test_what_is_refused(words: tuple[str, ...], problem: str) -> None:
     assert any(problem in each for each in caught.value.problems), caught.value.problems
 
 
-@pytest.mark.parametrize(("word", "most_open"), [(USE, 256), ("environment.command=cat", 16)])
-def test_the_score_joins_the_graders(word: str, most_open: int) -> None:
+@pytest.mark.parametrize(("word", "cores", "most_open"), [(USE, 2, 256), (COMMAND, 2, 8), (COMMAND, 32, 64)])
+def test_the_score_joins_the_graders(monkeypatch: pytest.MonkeyPatch, word: str, cores: int, most_open: int) -> None:
     run = load_training([*BASE, word])
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
     assert run.environment.most_open == most_open
     assert run.graders == {"correct": {"use": "reasoning_gym"}, "environment": {"use": "environment"}}
     words = ("model.path=embedded:tiny", "data.test=embedded:chain_sum/test", "evaluation.metric=environment", USE)

@@ -71,6 +71,8 @@ ONLY_COMPOSED = {
 }
 """Part of a training command that is checked as far as its configuration, and why."""
 ONLY_COMPILED = {
+    "task = json.load(sys.stdin)": "an agent in an episode; tests/episodes/endpoint/ plays some",
+    "class OwnWords(": "needs smolagents",
     "GRPOTrainer(...": "it trains; tests/grading/outbound/test_export.py does so",
     'rft.train("experiment=quickstart", "loop.steps=20")': "it trains, as tests/api/test_train.py does",
     'rft.run_pipeline("experiment=sft_then_grpo"': "it trains, as tests/pipeline/test_python.py does",
@@ -170,6 +172,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) 
         block for block in BLOCKS if block.file.endswith("environments.md") and block.language == "python"
     )
     (tmp_path / "my_env.py").write_text(environment.text)
+    agent = next(block for block in BLOCKS if block.file.endswith("agents.md") and block.language == "python")
+    (tmp_path / "agent.py").write_text(agent.text)
     (tmp_path / "their_env.py").write_text("def frozen_lake(): ...")
     sink = next(block.text for block in BLOCKS if block.file.endswith("sinks.md") and block.language == "python")
     (tmp_path / "my_sinks.py").write_text(sink)

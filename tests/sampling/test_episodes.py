@@ -37,6 +37,9 @@ class InProcess:
         self.seeds: dict[str, set[int]] = {}
         self.pause: Callable[[Task, int], Any] | None = None
 
+    def metrics(self) -> dict[str, float]:
+        return {"endpoint/turns": 3.0}
+
     async def play(self, task: Task, seed: int, begin: Callable[[], Conversation]) -> tuple[Ending, Conversation]:
         self.seeds.setdefault(task.id, set()).add(seed)
         talk = begin()

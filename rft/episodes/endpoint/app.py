@@ -53,9 +53,13 @@ def _guarded(handler: Handler, sessions: Mapping[str, Session]) -> Callable[[Req
     """Return a handler that checks the key, and answers in OpenAI's format if there is an error."""
 
     async def handle(request: Request) -> Response:
+        session = None
         try:
-            return await handler(request, _session_of(request, sessions))
+            session = _session_of(request, sessions)
+            return await handler(request, session)
         except Refused as refused:
+            if session is not None:
+                session.counts["refused"] += 1
             return _error(refused.status, refused.code, refused.reason)
         except RftError as error:
             return _error(500, "policy_failed", str(error))

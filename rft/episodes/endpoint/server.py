@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -36,6 +37,7 @@ class Endpoint:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._sessions: dict[str, Session] = {}
+        self._counts: Counter[str] = Counter()
         self._names = count()
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)  # requests wait here for the server
         self._listening.setblocking(False)
@@ -68,10 +70,23 @@ class Endpoint:
             yield session
         finally:
             session.end()
+            self._counts.update(session.counts)
             for old in [each for each, one in self._sessions.items() if one.has_ended][:-MAX_ENDED]:
                 del self._sessions[old]
         if self._serving is not None and self._serving.done():
             self._serving.result()  # raises what ended the server
+
+    def metrics(self) -> dict[str, float]:
+        """Return what became of the requests since the last call; empty without requests."""
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return {}
+        return {
+            "endpoint/turns": float(counts["turns"]),
+            "endpoint/repeated": float(counts["replayed"] + counts["joined"]),
+            "endpoint/refused": float(counts["refused"]),
+            "endpoint/ignored_parameters": float(sum(counts[name] for name in counts if name.startswith("ignored "))),
+        }
 
     async def close(self) -> None:
         """End the server."""

@@ -61,6 +61,11 @@ class Session:
         self._since: float | None = None
 
     @property
+    def address(self) -> dict[str, str]:
+        """What an agent in an environment needs to know."""
+        return {"base_url": self.base_url, "api_key": self.api_key}
+
+    @property
     def waited_s(self) -> float:
         """Seconds in which the agent waited for the policy."""
         return self._waited_s + (0.0 if self._since is None else time.monotonic() - self._since)
@@ -158,7 +163,6 @@ class Session:
             self.limit = str(over)
             raise Refused(400, "limit", self.limit) from over
         except ValueError as refusal:
-            self.counts["refused"] += 1
             raise Refused(400, "invalid_request", str(refusal)) from refusal
         except Exception as error:  # the step fails with it
             if not self.failed.done():

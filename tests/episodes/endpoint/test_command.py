@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from rft.config.environment import EnvironmentConfig
@@ -141,6 +142,35 @@ def is_running(process: int) -> bool:
 def test_a_sampler_that_fails_ends_the_step(played: Any) -> None:
     with pytest.raises(SampleError, match="the engine is gone"):
         played("good", turns=[SampleError("the engine is gone")])
+
+
+def test_an_sdk_with_a_short_time_out(tokenizer: Any) -> None:
+    """OpenAI's client gives up in mid-turn, and repeats its request, which joins the turn."""
+
+    async def main() -> None:
+        episode = Episode(tokenizer, ["16"])
+        endpoint = Endpoint(tokenizer)
+        try:
+            with endpoint.episode(episode.conversation) as session:
+                episode.policy.may_answer.clear()
+                client = openai.AsyncOpenAI(
+                    base_url=session.base_url, api_key=session.api_key, timeout=0.5, max_retries=20
+                )
+                messages: Any = [{"role": "user", "content": "1 + 1"}]
+                asking = asyncio.create_task(client.chat.completions.create(model="any", messages=messages))
+                while not session.counts["joined"]:
+                    await asyncio.sleep(0.01)
+                episode.policy.may_answer.set()
+                assert (await asking).choices[0].message.content == "16"
+                assert len(episode.policy.requests) == 1
+            metrics = endpoint.metrics()
+            assert (metrics["endpoint/turns"], metrics["endpoint/refused"]) == (1.0, 0.0)
+            assert metrics["endpoint/repeated"] >= 1.0
+            assert endpoint.metrics() == {}
+        finally:
+            await endpoint.close()
+
+    asyncio.run(main())
 
 
 def test_a_client_that_gives_up_gets_its_turn_later(tokenizer: Any) -> None:

@@ -1,0 +1,77 @@
+"""Environments of rft's own form whose agents reach the policy through the endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from rft.config.environment import EnvironmentConfig
+from rft.episodes.conversation import Conversation
+from rft.episodes.workers import EnvironmentWorkers
+from rft.errors import SampleError
+from rft.types import Split, Status, Task
+
+from .conftest import Episode
+
+ENVIRONMENT = """
+import asyncio, json
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+async def ask(policy, *texts):
+    chat = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+    body, headers = json.dumps({"messages": chat}).encode(), {"Authorization": "Bearer " + policy.api_key}
+    reply = await asyncio.to_thread(urlopen, Request(policy.base_url + "/chat/completions", body, headers))
+    return json.load(reply)["choices"][0]["message"]["content"]
+
+async def agent(task, policy):
+    first = await ask(policy, "a")
+    if task.id == "good":
+        return float(await ask(policy, "a", first, "b"))
+    if task.id == "forking":
+        try:
+            await ask(policy, "Write a title")
+        except HTTPError:
+            return 1.0
+    if task.id == "both":
+        first = (await policy("b")).text
+    said = ["a", first, "b"]
+    while True:
+        said += [await ask(policy, *said), "again"]
+"""
+
+
+def test_how_episodes_end(tokenizer: Any, tmp_path: Path) -> None:
+    file = tmp_path / "envs.py"
+    file.write_text(ENVIRONMENT)
+    turns: dict[str, list[str | Exception]] = {name: ["0.5", "0.75"] for name in ("good", "forking", "limited", "both")}
+    turns["lost"] = [SampleError("the engine is gone")]
+
+    async def main() -> dict[str, Any]:
+        config = EnvironmentConfig(use=f"{file}:agent", num_workers=1)
+        workers = EnvironmentWorkers(config, tokenizer=tokenizer, lowest=-1.0)
+
+        async def play(name: str) -> Any:
+            def begin() -> Conversation:
+                return Episode(tokenizer, turns[name], max_turns=2).conversation
+
+            task = Task(id=name, messages=(), item={}, split=Split.TRAIN)
+            return (await workers.play(task, 7, begin))[0]
+
+        try:
+            ended = await asyncio.gather(*map(play, turns), return_exceptions=True)
+            return dict(zip(turns, ended, strict=True))
+        finally:
+            await workers.close()
+
+    ends = asyncio.run(main())
+    assert isinstance(ends["lost"], SampleError)
+    assert ends["good"].score.value == 0.75
+    # An error at a limit is the policy's fault, also if it reaches the environment through a client.
+    assert (ends["limited"].score.value, ends["limited"].score.status) == (-1.0, Status.NO_ANSWER)
+    assert "HTTPError" in ends["limited"].traceback
+    forks = {"forking": "it begins another conversation, with user: 'Write a title'", "both": "message 2 is now"}
+    for name, reason in forks.items():
+        assert (ends[name].score.value, ends[name].score.status) == (None, Status.ENVIRONMENT_ERROR)
+        assert reason in str(ends[name].score.reason)
