@@ -37,6 +37,8 @@ class EnvClient(Generic[A, O, S]):
 
     async def __aexit__(self, *_):
         EnvClient.open -= 1
+
+class MCPClientBase(EnvClient[Any, dict, dict]): pass
 """,
     "verifiers/__init__.py": """
 class Error(Exception): pass
@@ -121,6 +123,20 @@ class Free(openenv.EnvClient[Dict[str, Any], dict, dict]):
     reset = Walk.reset
     async def step(self, action):
         return SimpleNamespace(observation={}, reward=action["x"], done=True)
+
+class Shop(openenv.MCPClientBase):
+    async def reset(self, **given):
+        return SimpleNamespace(observation={}, reward=None, done=False)
+
+    async def list_tools(self):
+        return [SimpleNamespace(name="buy", description="Buy.", input_schema={"type": "object"})]
+
+    async def call_tool(self, tool, **arguments):
+        if "what" not in arguments:
+            raise RuntimeError("Tool 'buy' failed: what?")
+        if arguments["what"] == "all":
+            raise ConnectionError("the server is gone")
+        return {"bought": arguments["what"]}
 
 class Untyped(Free, openenv.EnvClient[Any, dict, dict]):
     pass
@@ -234,10 +250,12 @@ class Policy:
     def __init__(self, replies: Sequence[Any]) -> None:
         self.heard: list[Any] = []
         self.rewards: list[float] = []
+        self.tools: Any = None
         self._replies = iter(replies)
 
-    async def __call__(self, said: Any = None) -> Reply:
+    async def __call__(self, said: Any = None, tools: Any = None) -> Reply:
         self.heard.append(said)
+        self.tools = tools or self.tools
         reply = next(self._replies)
         if isinstance(reply, Exception):
             raise reply
@@ -258,6 +276,10 @@ def play(
     return asyncio.run(loaded.call(**arguments, **options)), policy
 
 
+def calling(name: str, **arguments: Any) -> Reply:
+    return Reply(text="", stop="stop", calls=(ToolCall(id="c1", name=name, arguments=arguments),))
+
+
 def test_openenv(file: Path) -> None:
     _, policy = play(file, "Client", ["6", "7"], base_url="u", columns=["place"])
     assert policy.heard == ["guess at u", '{"said": "6", "given": ["place", "seed"]}']
@@ -271,6 +293,18 @@ def test_openenv_actions_of_several_fields(file: Path) -> None:
     assert policy.heard[:2] == ['{"x": 0, "y": 0}', "'left' is no action; answer with a JSON object with x, y"]
     assert policy.heard[2].startswith("this is no action with x, y:") and "x" in policy.heard[2]
     assert play(file, "Free", ['{"x": 4}'], base_url="u")[1].rewards == [4.0]
+
+
+def test_openenv_with_tools(file: Path) -> None:
+    garbled = ToolCall(id="c2", name="buy", problem="it is no JSON", written="{")
+    calls = ToolCall(id="c1", name="buy", arguments={"what": "tea"}), garbled, ToolCall(id="c3", name="buy")
+    _, policy = play(file, "Shop", [Reply(text="", stop="stop", calls=calls), "done"], base_url="u")
+    assert policy.tools[0]["function"] == {"name": "buy", "description": "Buy.", "parameters": {"type": "object"}}
+    assert policy.heard[0] is None
+    said = ['{"bought": "tea"}', "error: the call cannot be read: it is no JSON", "error: Tool 'buy' failed: what?"]
+    assert [message["content"] for message in policy.heard[1]] == said
+    with pytest.raises(ConnectionError):
+        play(file, "Shop", [calling("buy", what="all")], base_url="u")
 
 
 def test_openenv_without_actions(file: Path) -> None:
@@ -311,10 +345,6 @@ def test_verifiers_whose_fault_it_is(file: Path) -> None:
         play(file, "load", ["a", "b"], style="verifiers", rewrites=True)
     with pytest.raises(RuntimeError, match="the engine is gone"):
         play(file, "load", [RuntimeError("the engine is gone")], style="verifiers")
-
-
-def calling(name: str, **arguments: Any) -> Reply:
-    return Reply(text="", stop="stop", calls=(ToolCall(id="c1", name=name, arguments=arguments),))
 
 
 def test_trl(file: Path) -> None:

@@ -1,7 +1,8 @@
 """OpenEnv clients (https://github.com/huggingface/OpenEnv): an environment behind a websocket.
 
 A turn of the policy is one action. If the client's action class has a single required text, the turn is this text; else
-the turn is a JSON object with the fields of the action.
+the turn is a JSON object with the fields of the action. The policy calls the tools of a client for MCP tools, whose
+servers give no rewards; graders score these episodes.
 """
 
 from __future__ import annotations
@@ -27,23 +28,66 @@ def as_coroutine(make: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
 
     async def play(task: Task, policy: Any, seed: int, columns: tuple[str, ...] = (), **options: Any) -> None:
         async with make(**options) as client:
-            action_class = _action_class(type(client))
             # Never the whole row: the server may run the policy's code, and must not know the reference.
             result = await client.reset(seed=seed, **{name: task.item[name] for name in columns})
-            said = _text(result.observation)
-            while not result.done:
-                reply = await policy(said)
-                try:
-                    action = _action(reply.text, action_class)
-                except ValueError as problem:
-                    said = str(problem)
-                    continue
-                result = await client.step(action)
-                if result.reward is not None:
-                    policy.reward(float(result.reward))
-                said = _text(result.observation)
+            has_tools = any(each.__name__ == "MCPClientBase" and _is_own(each) for each in type(client).__mro__)
+            await (_call_tools if has_tools else _act)(client, result, policy)
 
     return play
+
+
+async def _act(client: Any, result: Any, policy: Any) -> None:
+    """Play with actions until the end."""
+    action_class = _action_class(type(client))
+    said = _text(result.observation)
+    while not result.done:
+        reply = await policy(said)
+        try:
+            action = _action(reply.text, action_class)
+        except ValueError as problem:
+            said = str(problem)
+            continue
+        result = await client.step(action)
+        if result.reward is not None:
+            policy.reward(float(result.reward))
+        said = _text(result.observation)
+
+
+async def _call_tools(client: Any, result: Any, policy: Any) -> None:
+    """Play with tools until a turn calls none."""
+    tools = [
+        {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+        for tool in await client.list_tools()
+    ]
+    if not tools:
+        raise RuntimeError("the server offers no tools")
+    said = _text(result.observation)
+    reply = await policy(
+        said if said != "{}" else None, tools=[{"type": "function", "function": tool} for tool in tools]
+    )
+    while reply.calls:
+        reply = await policy(
+            [
+                {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": await _result(client, call)}
+                for call in reply.calls
+            ]
+        )
+
+
+async def _result(client: Any, call: Any) -> str:
+    """Return the result of a call. The client raises a RuntimeError if the tool or its arguments are to blame."""
+    if call.problem:
+        return f"error: the call cannot be read: {call.problem}"
+    try:
+        result = await client.call_tool(call.name, **call.arguments)
+    except (RuntimeError, TypeError) as error:
+        return f"error: {error}"
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
+
+
+def _is_own(each: type) -> bool:
+    """Whether a class is OpenEnv's own."""
+    return each.__module__.partition(".")[0] == PACKAGE
 
 
 def _action_class(client: type) -> type | None:
@@ -54,7 +98,7 @@ def _action_class(client: type) -> type | None:
     """
     for owner in client.__mro__:
         for base in getattr(owner, "__orig_bases__", ()):
-            if str(getattr(get_origin(base), "__module__", "")).partition(".")[0] == PACKAGE:
+            if isinstance(origin := get_origin(base), type) and _is_own(origin):
                 action = get_args(base)[0]
                 if hasattr(action, "model_fields"):
                     return action  # type: ignore[no-any-return]
