@@ -25,8 +25,9 @@ from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
 from typing import Protocol
 
 from rft.batches import Batch, Batcher
+from rft.metrics.drops import count_drops
 from rft.metrics.step import Stopwatch, staleness_metrics, step_metrics
-from rft.types import GradedGroup, Publication, StepReport, Sync, count_drops
+from rft.types import GradedGroup, Publication, StepReport, Sync
 
 
 class Learner(Protocol):

@@ -52,6 +52,12 @@ def trained_tokens(turns: Sequence[Turn], num_tokens: int) -> tuple[bool, ...]:
     return tuple(turn.author is Author.POLICY for turn in turns for _ in range(turn.start, turn.end))
 
 
+def calls_of(turns: Sequence[Turn]) -> list[Mapping[str, Any]]:
+    """Return all tool calls of the policy, in OpenAI's format and in order."""
+    of_policy = (turn for turn in turns if turn.author is Author.POLICY)
+    return [call for turn in of_policy for message in turn.messages for call in message.get("tool_calls") or ()]
+
+
 def turn_to_json(turn: Turn) -> dict[str, Any]:
     """Return a turn as JSON values."""
     values = {"author": turn.author, "start": turn.start, "end": turn.end, "messages": list(turn.messages)}

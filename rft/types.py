@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -383,17 +383,3 @@ class StepReport:
     """Rollouts without a reward, by cause."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time by phase: `sample_and_grade`, `learn`, `sync`."""
-
-
-def count_drops(groups: Sequence[GradedGroup]) -> dict[str, int]:
-    """Count rollouts without a reward by cause, such as `{"correct: grader error": 2}`.
-
-    If several graders failed on a rollout, it counts under the first one, so the counts add up to the dropped rollouts.
-    """
-    drops: dict[str, int] = {}
-    for grade in (grade for group in groups for grade in group.grades if grade.reward is None):
-        cause = next(
-            (f"{name}: {score.status}" for name, score in grade.scores.items() if score.value is None), "no score"
-        )
-        drops[cause] = drops.get(cause, 0) + 1
-    return drops

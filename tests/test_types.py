@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from rft.turns import Author, Turn, turn_from_json, turn_to_json
-from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Status, StepReport, Task, count_drops
+from rft.types import GradedGroup, Policy, Rollout, Score, Status, StepReport, Task
 
 
 def test_a_policy_has_a_name_of_its_own() -> None:
@@ -90,24 +90,6 @@ def test_a_group_is_informative_when_its_rewards_differ(
     group = make_group(rewards)
     assert group.rewards == rewards
     assert group.is_informative is informative
-
-
-def test_drops_are_counted_by_their_first_cause(make_group: Callable[..., GradedGroup]) -> None:
-    good = Score(value=1.0)
-    error = Score(value=None, status=Status.GRADER_ERROR)
-    late = Score(value=None, status=Status.TIMEOUT)
-    group = make_group([1.0, 1.0, 1.0, 1.0, 1.0])
-    grades = (
-        Grade(scores={"a": good, "b": good}, reward=2.0),
-        Grade(scores={"a": error, "b": late}, reward=None),
-        Grade(scores={"a": good, "b": late}, reward=None),
-        Grade(scores={"a": error, "b": good}, reward=None),
-        # A grader of weight 0 failed: there is a reward, so nothing is dropped.
-        Grade(scores={"a": good, "b": error}, reward=1.0),
-    )
-    groups = [GradedGroup(task=group.task, rollouts=group.rollouts, grades=grades)]
-    assert count_drops(groups) == {"a: grader error": 2, "b: timeout": 1}
-    assert count_drops([]) == {}
 
 
 def test_a_report_needs_neither_drops_nor_times() -> None:

@@ -19,6 +19,7 @@ from rft.config.commands import load_evaluation
 from rft.config.mixture import graders_by_family, sources
 from rft.config.overrides import Overrides
 from rft.data.shots import FILE as SHOTS
+from rft.metrics.drops import count_drops
 from rft.run.evaluation import Evaluation
 from rft.run.evaluation import evaluate as evaluate_tasks
 from rft.run.inputs import Prepared, read_inputs, render_prompts
@@ -27,7 +28,7 @@ from rft.run_folder.recorder import Recorder, prepare_output
 from rft.terminal.event_loop import run_to_end
 from rft.terminal.interrupt import Interrupt
 from rft.terminal.progress import Progress, counted
-from rft.types import Adapter, count_drops
+from rft.types import Adapter
 from rft.wording import plural
 
 

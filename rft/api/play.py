@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rft.config import EvaluateConfig
-from rft.config.environment import plays_episodes
+from rft.config.environment import SCORE, plays_episodes
 from rft.data.tool_calls import Schema
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.conversation import Conversation
@@ -55,6 +55,8 @@ def play(config: EvaluateConfig, show: Show) -> Rollout:
         raise ConfigError("configuration", problems)
     require_packages("rft play", *config.sampler.libraries)
     config, adapter = with_base_model(config)
+    if config.tools:  # an episode is shown even if nothing would reward it
+        config = config.model_copy(update={"graders": {**config.graders, SCORE: {"use": SCORE, "weight": 0.0}}})
     prepared = render_prompts(read_inputs(config, needs_training_tasks=False, adapter=adapter))
     engine = open_local_engine(config.sampler.kind, prepared.model, adapter, seed=config.seed, num_completions=1)
     return asyncio.run(_play(config, prepared, engine, show))

@@ -42,17 +42,27 @@ def _held_out_files(run: RunConfig) -> Mapping[str, str]:
 
 
 def _different_environments(runs: Sequence[RunConfig]) -> list[str]:
-    """Return the problem of trials whose episodes are not the same game."""
-    games = [run.environment.model_dump(include={"use", "command", "style", "options", "max_turns"}) for run in runs]
-    keys = (
-        [f"environment.{key}" for key in games[0] if any(game[key] != games[0][key] for game in games)] if games else []
-    )
+    """Return the problem of trials whose episodes are not the same game, with the same tools."""
+    games = [_game(run) for run in runs]
+    keys = [key for key in _keys(games) if any(game.get(key, NOTHING) != games[0].get(key, NOTHING) for game in games)]
     if not keys:
         return []
     return [
         f"{', '.join(keys)}: differs between trials, so each measures other episodes, and their held-out scores cannot "
         "be compared; set one value"
     ]
+
+
+def _game(run: RunConfig) -> dict[str, Any]:
+    """Return what the episodes of a run depend on besides the policy and its tasks, by key."""
+    shared = {"use", "command", "style", "options", "max_turns", "max_invalid_calls"}
+    game = {f"environment.{key}": value for key, value in run.environment.model_dump(include=shared).items()}
+    tools = {name: tool.model_dump(exclude={"timeout_s"}) for name, tool in run.tools.items()}
+    return game | {f"tools.{name}.{key}": value for name, tool in tools.items() for key, value in tool.items()}
+
+
+def _keys(games: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for game in games for key in game))
 
 
 def _different_scores(runs: Sequence[RunConfig]) -> list[str]:

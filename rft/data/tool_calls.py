@@ -153,7 +153,10 @@ class MarkedParser:
 
     def parse(self, ids: Sequence[int], *, prefix: Sequence[int], tools: Sequence[Schema], turn: int) -> ParsedTurn:
         """Read a turn; see `CallParser`."""
-        text = self._tokenizer.decode(list(ids))
+        return self.parse_text(self._tokenizer.decode(list(ids)), tools, turn)
+
+    def parse_text(self, text: str, tools: Sequence[Schema], turn: int) -> ParsedTurn:
+        """Read a turn from its text, with control tokens; see `CallParser`."""
         while name := next((name for name in self._tokenizer.all_special_tokens if name and text.endswith(name)), None):
             text = text.removesuffix(name)
         content, *segments = text.split(self._open)

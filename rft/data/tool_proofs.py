@@ -15,7 +15,7 @@ from typing import Any
 
 from rft.data.continuation import SENTINEL, CannotContinue, Continuation, call_style
 from rft.data.rendering import OTHER_TEMPLATE, Renderer
-from rft.data.tool_calls import CallParser, MarkedParser, Schema, TemplateParser, ToolCall
+from rft.data.tool_calls import CallParser, MarkedParser, ParsedTurn, Schema, TemplateParser, ToolCall
 from rft.errors import DataError
 from rft.types import Message
 
@@ -54,6 +54,8 @@ def call_parser(
 ) -> CallParser:
     """Return the parser of the calls of a model: the given one, the tokenizer's, a known one, or the regular form.
 
+    A known one, and the regular form, must read the chat template's own call back, if the template writes calls.
+
     Args:
         renderer: Renders the prompts of the run.
         tokenizer: The base model's.
@@ -66,18 +68,19 @@ def call_parser(
     if markers is not None:
         return MarkedParser(tokenizer, *markers)
     written = _written_call(renderer)
-    if written is None and template is None:
-        return MarkedParser(tokenizer, CALL_OPEN, CALL_CLOSE)
     reasons = []
-    for origin, candidate in _candidates(tokenizer, template):
+    for origin, candidate in _candidates(tokenizer, template, is_written=written is not None):
         try:
             parser = TemplateParser(tokenizer, candidate, origin=origin)
         except ValueError as error:
             reasons.append(f"{origin}: {error}")
             continue
-        if written is None or _reads_back(parser, written):
+        if written is None or _is_call(parser.parse_text("", written, [_TOOL], 0)):
             return parser
         reasons.append(f"{origin}: it does not read the template's own call back")
+    marked = MarkedParser(tokenizer, CALL_OPEN, CALL_CLOSE)
+    if template is None and (written is None or _is_call(marked.parse_text(written, [_TOOL], 0))):
+        return marked
     raise DataError(
         "prompts",
         [
@@ -88,14 +91,18 @@ def call_parser(
     )
 
 
-def _candidates(tokenizer: Any, template: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _candidates(
+    tokenizer: Any, template: Mapping[str, Any] | None, *, is_written: bool
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield response templates with their origins; known ones only if the chat template writes a call to compare."""
     if template is not None:
         yield "model.response_template", template
         return
     if own := getattr(tokenizer, "response_template", None):
         yield "of the tokenizer", own
-    for family, known in json.loads(_KNOWN.read_text(encoding="utf-8")).items():
-        yield f"of {family}", known
+    if is_written:
+        for family, known in json.loads(_KNOWN.read_text(encoding="utf-8")).items():
+            yield f"of {family}", known
 
 
 def _written_call(renderer: Renderer) -> str | None:
@@ -107,9 +114,9 @@ def _written_call(renderer: Renderer) -> str | None:
     return text
 
 
-def _reads_back(parser: TemplateParser, written: str) -> bool:
-    calls = parser.parse_text("", written, [_TOOL], 0).calls
-    return [(call.name, call.arguments, call.problem) for call in calls] == [(_CALL.name, _CALL.arguments, "")]
+def _is_call(turn: ParsedTurn) -> bool:
+    """Whether a turn holds `_CALL`, and no other."""
+    return [(call.name, call.arguments, call.problem) for call in turn.calls] == [(_CALL.name, _CALL.arguments, "")]
 
 
 def shows_tools(renderer: Renderer, tools: Sequence[Schema]) -> bool:

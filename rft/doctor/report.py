@@ -14,6 +14,7 @@ from rich.text import Text
 
 from rft.doctor.finding import Finding
 from rft.doctor.machine import machine_findings
+from rft.doctor.template import template_findings
 from rft.doctor.trials import trial_findings
 from rft.imports import is_installed
 
@@ -33,6 +34,7 @@ def run_doctor(words: Sequence[str], *, console: Console) -> int:
     arguments = parser().parse_args(words)
     findings = chain(
         machine_findings(Path(arguments.output)),
+        template_findings(arguments.model, arguments.chat_template) if arguments.model else (),
         () if arguments.quick or not is_installed("ray") else trial_findings(arguments.cluster),
     )
     results = []
@@ -61,5 +63,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quick", action="store_true", help="start nothing: neither Ray nor vLLM")
     parser.add_argument("--cluster", metavar="ADDRESS", help="also check a Ray cluster: auto or <host>:<port>")
+    parser.add_argument("--model", metavar="PATH", help="also check whether a model's chat template carries episodes")
+    parser.add_argument("--chat-template", metavar="FILE", help="a template in place of the model's, with --model")
     parser.add_argument("--output", default="runs", metavar="FOLDER", help="folder for new runs (default: runs)")
     return parser

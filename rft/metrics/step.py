@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Iterable, Sequence
 
-from rft.turns import Author
+from rft.turns import Author, calls_of
 from rft.types import GradedGroup, Rollout, StopReason
 
 
@@ -56,7 +56,10 @@ def step_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
 
 
 def _episode_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Return `episode/turns_mean` of the policy, `episode/sampled_share` of the tokens, and the shares of the ends."""
+    """Return `episode/turns_mean` of the policy, `episode/sampled_share` of the tokens, the shares of the ends, and
+    `episode/calls_mean` of tools if there are any.
+    """
+    num_calls = [len(calls_of(rollout.turns)) for rollout in rollouts]
     num_turns = [sum(turn.author is Author.POLICY for turn in rollout.turns) for rollout in rollouts]
     num_tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
     return {
@@ -67,7 +70,7 @@ def _episode_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
             rollout.stop in (StopReason.TURNS, StopReason.CONTEXT, StopReason.LENGTH) for rollout in rollouts
         ),
         "episode/forked_share": _share(rollout.stop is StopReason.FORK for rollout in rollouts),
-    }
+    } | ({"episode/calls_mean": statistics.fmean(num_calls)} if any(num_calls) else {})
 
 
 def _family_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:

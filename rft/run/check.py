@@ -169,6 +169,9 @@ def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[s
         "prompts": f"at most {prepared.longest_prompt_tokens} tokens, of {prepared.context_tokens} of context less "
         f"{config.sampler.max_completion_tokens} for the completion",
     }
+    if prepared.environment and prepared.environment.tools:
+        names = ", ".join(tool["function"]["name"] for tool in prepared.environment.tools)
+        rows["tools"] = f"{names}; calls as {prepared.call_form.parser.form}" if prepared.call_form else names
     rows |= _family_rows(config, prepared)
     if (shots := prepared.renderer.shots) is not None:
         rows["examples"] = shots.in_words()

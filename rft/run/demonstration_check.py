@@ -13,10 +13,11 @@ from rft.batches import Panel
 from rft.data.demonstration_records import Demonstration
 from rft.errors import GradeError
 from rft.events import Measured
+from rft.metrics.drops import count_drops
 from rft.metrics.held_out import metric_bounds
 from rft.metrics.intervals import estimate
 from rft.run.grader_samples import as_rollout
-from rft.types import EQUAL_REWARDS, GradedGroup, Rollout, Task, count_drops
+from rft.types import EQUAL_REWARDS, GradedGroup, Rollout, Task
 from rft.wording import plural
 
 MAX_SHOWN = 10

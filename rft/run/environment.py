@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rft.config import EvaluateConfig, RunConfig
+from rft.config.environment import SCORE
 from rft.data.continuation import Continuation, require_continuation
+from rft.data.messages import has_prompt
 from rft.data.rendering import Renderer
 from rft.data.tool_proofs import call_parser, require_results, shows_tools
 from rft.episodes.contract import LoadedEnvironment
@@ -16,6 +18,7 @@ from rft.episodes.conversation import Tools
 from rft.episodes.loading import command_environment, load_environment
 from rft.episodes.tools.loading import load_tools
 from rft.errors import DataError, UsageError
+from rft.types import Task
 
 
 def environment_of(config: RunConfig | EvaluateConfig) -> LoadedEnvironment | None:
@@ -92,12 +95,18 @@ def _tools(
     )
 
 
-def tool_warnings(environment: LoadedEnvironment, renderer: Renderer) -> list[str]:
-    """Return a warning if the model is not told of its tools."""
-    if not environment.tools or shows_tools(renderer, environment.tools):
-        return []
-    names = ", ".join(tool["function"]["name"] for tool in environment.tools)
-    return [f"the chat template does not show the tools ({names}) to the model; describe them in data.system"]
+def tool_warnings(config: RunConfig | EvaluateConfig, environment: LoadedEnvironment, renderer: Renderer) -> list[str]:
+    """Return a warning if the model is not told of its tools, and one if their score does not count."""
+    warnings = []
+    if environment.tools and not shows_tools(renderer, environment.tools):
+        names = ", ".join(tool["function"]["name"] for tool in environment.tools)
+        warnings = [f"the chat template does not show the tools ({names}) to the model; describe them in data.system"]
+    if config.tools and environment.has_score and config.graders[SCORE].get("weight") == 0:
+        warnings.append(
+            "graders.environment.weight=0: the get_reward of the tools is reported and does not count; give it a "
+            "weight beside the other graders"
+        )
+    return warnings
 
 
 def _read_template(path: str) -> Any:
@@ -105,3 +114,36 @@ def _read_template(path: str) -> Any:
         return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError("prompts", [f"model.response_template={path}: cannot be read as JSON: {error}"]) from error
+
+
+def environment_facts(environment: LoadedEnvironment) -> dict[str, str]:
+    """Return what identifies the code of an environment, for the manifest."""
+    return {"use": environment.use, "sha256": environment.sha256}
+
+
+def environment_changes(environment: LoadedEnvironment | None, begun: Mapping[str, str] | None) -> list[str]:
+    """Return the environment if its code has changed since a run began."""
+    if environment is None or begun is None or environment.sha256 == begun["sha256"]:
+        return []
+    return [f"the code of the environment ({environment.use})"]
+
+
+def score_problems(
+    config: RunConfig | EvaluateConfig, environment: LoadedEnvironment, tasks: Sequence[Task]
+) -> list[str]:
+    """Return why episodes of tools could have no reward or no prompt, one sentence each."""
+    if not config.tools:
+        return []
+    problems = []
+    if not environment.has_score and config.graders.get(SCORE, {}).get("weight", 1.0) != 0:
+        problems.append(
+            "graders: no tool has a get_reward, so episodes would have no reward; add graders of the final answer, "
+            "such as graders.correct.use=exact, or a class with the method get_reward to the tools"
+        )
+    silent = [task for task in tasks if not has_prompt(task.messages)]
+    if silent and not environment.speaks:
+        problems.append(
+            f"{silent[0].where or silent[0].id}: it has no prompt, and no tool has a reset that speaks first; add a "
+            'column "prompt"'
+        )
+    return problems

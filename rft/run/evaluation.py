@@ -10,9 +10,10 @@ from typing import Any
 from rft.batches import Panel, Sampler
 from rft.config.evaluation import EvaluationConfig
 from rft.errors import GradeError
+from rft.metrics.drops import count_drops
 from rft.metrics.held_out import graders_of, metric_bounds, metric_values
 from rft.metrics.intervals import Estimate, estimate
-from rft.types import GradedGroup, Policy, Task, count_drops
+from rft.types import GradedGroup, Policy, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from rft.models.base_model import LOCAL_NAMES, fingerprint, load_tokenizer, loca
 from rft.models.quantized_folder import Quantization, quantized_by
 from rft.models.weight_files import read_weights
 from rft.run.context import context_of
-from rft.run.environment import environment_of, prove_template, tool_warnings
+from rft.run.environment import environment_of, prove_template, score_problems, tool_warnings
 from rft.run.family_tasks import first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
 from rft.run.measured_adapter import measured_adapter_problems
@@ -177,7 +177,7 @@ def read_inputs(
     tasks, shots = load_tasks(config, needs_training_tasks, reuse, problems)
     graders, usable = _load_graders(config.graders, problems)
     _try_on_first_tasks(try_graders, usable, tasks, config, problems)
-    environment = collect(problems, lambda: environment_of(config))
+    environment = _load_environment(config, tasks, problems)
     sinks = _load_sinks(config, problems)
     if problems or model is None or tokenizer is None or context is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", problems)
@@ -196,6 +196,16 @@ def read_inputs(
         sinks=sinks,
         reuse=reuse,
     )
+
+
+def _load_environment(
+    config: RunConfig | EvaluateConfig, tasks: TaskSets | None, problems: list[str]
+) -> LoadedEnvironment | None:
+    """Return the environment, or None; collect its problems."""
+    environment = collect(problems, lambda: environment_of(config))
+    if environment and tasks:
+        problems += score_problems(config, environment, [*tasks.train, *tasks.validation, *tasks.test])
+    return environment
 
 
 def _try_on_first_tasks(
@@ -295,7 +305,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         sinks=inputs.sinks,
         warnings=(
             *split_warnings(inputs.tasks, config),
-            *(tool_warnings(inputs.environment, renderer) if inputs.environment else ()),
+            *(tool_warnings(config, inputs.environment, renderer) if inputs.environment else ()),
             *server_warnings(config.tools),
             *(parent_warnings(inputs.parent, renderer.template_sha256) if inputs.parent else ()),
             *(warning for teacher in inputs.teachers for warning in teacher.warnings),

@@ -16,6 +16,7 @@ from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.models.origin import read_origin
 from rft.redaction import hide_in_words, redacted
+from rft.run.environment import environment_changes, environment_facts
 from rft.run.inputs import Prepared
 from rft.run.parent import merges_start, save_parent
 from rft.run.task_order import shares_of
@@ -145,6 +146,7 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
         | teacher_facts(prepared.teachers)
         | _advantage(run)
         | tool_facts(run, prepared.environment)
+        | ({"environment": environment_facts(prepared.environment)} if prepared.environment else {})
         | manifest(
             method=run.learner.kind,
             seed=run.seed,
@@ -196,6 +198,7 @@ def code_changes(run: RunConfig, prepared: Prepared, folder: Path) -> list[str]:
     changed += [
         f"tools.{name} ({', '.join(what)})" for name, what in tool_changes(run, prepared.environment, begun).items()
     ]
+    changed += environment_changes(prepared.environment, begun.get("environment"))
     advantage = _advantage(run).get("advantage")
     if advantage is not None and begun.get("advantage", advantage)["sha256"] != advantage["sha256"]:
         changed.append(f"learner.advantage ({advantage['source']})")

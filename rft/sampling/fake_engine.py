@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rft.config.samplers.fake import FakeSamplerConfig
+from rft.models.base_model import load_tokenizer
 from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
@@ -16,7 +17,7 @@ LONGEST_SLEEP_S = 0.05
 
 
 class FakeEngine:
-    """Completion number `seed % len(script)` for every request; its token ids are the text's bytes.
+    """Completion number `seed % len(script)` for every request; its token ids are the text's bytes, or the model's.
 
     It has no weights; `fake_score` gives its scores. At a pace of P completions per second, the k-th completion since
     the last idle time ends after k / P seconds; the engine catches up after a delay.
@@ -29,6 +30,7 @@ class FakeEngine:
         sampler = spec.sampler
         assert isinstance(sampler, FakeSamplerConfig)
         self._script = sampler.script
+        self._tokenizer = load_tokenizer(spec.place.model, None) if sampler.tokens == "model" else None
         self._interval_s = 1 / sampler.completions_per_s if sampler.completions_per_s else 0.0
         self._due_s = 0.0
         self._staleness = spec.staleness
@@ -122,17 +124,23 @@ class FakeEngine:
 
     def _completion(self, request: Request, options: SamplingOptions, policy: Policy) -> Rollout:
         text = self._script[request.seed % len(self._script)]
-        ids = tuple(text.encode())[: options.max_completion_tokens]
+        whole = text.encode() if self._tokenizer is None else self._tokenizer.encode(text, add_special_tokens=False)
+        ids = tuple(whole[: options.max_completion_tokens])
         return Rollout(
             task_id=request.task_id,
             index=request.index,
             prompt_ids=request.prompt_ids,
             completion_ids=ids,
             logprobs=(-1.0,) * len(ids),
-            text=bytes(ids).decode(errors="replace"),
-            stop=StopReason.STOP if len(ids) == len(text.encode()) else StopReason.LENGTH,
+            text=self._decoded(ids),
+            stop=StopReason.STOP if len(ids) == len(whole) else StopReason.LENGTH,
             policy=policy,
         )
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        if self._tokenizer is None:
+            return bytes(ids).decode(errors="replace")
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def fake_score(policy: Policy) -> float:

@@ -92,3 +92,9 @@ def test_scores_of_different_environments_are_refused() -> None:
     (problem,) = problems("environment.use=my_env.py:guess", "environment.max_turns=3,5")
     assert problem.startswith("environment.max_turns: differs between trials, so each measures other episodes")
     assert problems("environment.use=my_env.py:guess", "environment.timeout_s=30,60") == ()
+
+
+def test_scores_with_different_tools_are_refused() -> None:
+    (problem,) = problems("tools.add.use=my_tools.py:add,other.py:add")
+    assert problem.startswith("tools.add.use: differs between trials, so each measures other episodes")
+    assert problems("tools.add.use=my_tools.py:add", "tools.add.timeout_s=1,2") == ()

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,3 +72,21 @@ def test_a_program_that_succeeds_fails_and_hangs() -> None:
     assert run("import sys; sys.exit('no head')") == ("fail", "no head")
     assert run("raise SystemExit(3)") == ("fail", "failed without a message")
     assert run("import threading; threading.Event().wait()", deadline_s=0.5) == ("fail", "no answer within 0.5 s")
+
+
+def test_a_model_whose_template_carries_no_tools(doctor: Any, tiny_model: Path, tmp_path: Path) -> None:
+    no_tools = tmp_path / "no_tools.jinja"
+    no_tools.write_text(
+        "{%- for m in messages -%}{{- raise_exception('no tools here') if m.role == 'tool' -}}"
+        "{{- '<|' + m.role + '|>' + m.content + '<|end|>' -}}{%- endfor -%}<|assistant|>"
+    )
+    code, output = doctor([], [], "--quick", "--model", str(tiny_model), "--chat-template", str(no_tools))
+    assert code == 0
+    assert "ok    episodes: a user's message is appended exactly, after any chat\n" in output
+    assert "warn  tools: tools are not possible with the model's chat template" in output
+    no_tools.write_text(
+        no_tools.read_text().replace("{{- raise_exception('no tools here') if m.role == 'tool' -}}", "")
+    )
+    _, output = doctor([], [], "--quick", "--model", str(tiny_model), "--chat-template", str(no_tools))
+    assert "ok    tools: calls as <call>...</call>; the results of one call and of several are appended" in output
+    assert doctor([], [], "--model", str(tmp_path))[0] == 1

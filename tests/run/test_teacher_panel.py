@@ -10,9 +10,10 @@ import pytest
 
 from rft.batches import Batcher
 from rft.errors import GradeError, SampleError, SamplersLost
+from rft.metrics.drops import count_drops
 from rft.metrics.step import step_metrics
 from rft.run.teacher_panel import TeacherPanel
-from rft.types import GradedGroup, Logprobs, Policy, Rollout, Score, Status, StopReason, Task, count_drops
+from rft.types import GradedGroup, Logprobs, Policy, Rollout, Score, Status, StopReason, Task
 
 BAD = 99
 """A token that the fake teacher does not know."""

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any, get_args, get_type_hints
+from unittest.mock import patch
 
 REMEDY = "give every parameter a type, and the function a docstring with its meaning and a section 'Args:'"
 _TYPES = (int, float, str, bool, list, tuple, dict, type(None), Any)
@@ -23,18 +24,16 @@ def schema_of(function: Callable[..., Any], *, name: str, hidden: Collection[str
     Raises:
         ValueError: A type or a part of the docstring is missing, with the remedy.
     """
-    from transformers.utils.chat_template_utils import (
-        DocstringParsingException,
-        TypeHintParsingException,
-        get_json_schema,
-    )
+    from transformers.utils import chat_template_utils as theirs
 
     try:
         shown = _shown(function, name, hidden)
-        schema = get_json_schema(shown)["function"]
+        # Transformers would import torch to recognize its tensors, which no model can write.
+        with patch.object(theirs, "is_torch_available", return_value=False):
+            schema = theirs.get_json_schema(shown)["function"]
     except NameError as error:
         raise ValueError(f"a type of {name} cannot be found: {error}; import it in the file of the tool") from error
-    except (DocstringParsingException, TypeHintParsingException) as error:
+    except (theirs.DocstringParsingException, theirs.TypeHintParsingException) as error:
         raise ValueError(f"{str(error).rstrip('!')}; {REMEDY}") from error
     return str(schema["description"]), dict(schema["parameters"])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rft.grading.foreign.openai_spec.faults import SpecError
 from rft.grading.foreign.openai_spec.outcome import Case, Outcome, Services
 from rft.grading.foreign.openai_spec.sample import sample_of_completion
+from rft.turns import calls_of
 from rft.types import Rollout, Score, Status, Task
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class OpenAIGrader:
         """Grade one completion."""
         from rft.grading.foreign.openai_spec.evaluate import evaluate
 
-        sample = sample_of_completion(completion, stop=rollout.stop, response_format=self.response_format)
+        calls = calls_of(rollout.turns)
+        sample = sample_of_completion(completion, stop=rollout.stop, response_format=self.response_format, calls=calls)
         case = Case(sample=sample.as_dict(), item=task.item, trace_id=f"{task.id}-{rollout.index}")
         outcome = await evaluate(self.spec, case, self.services, sample.fault)
         return to_score(outcome, answer=sample.output_text)

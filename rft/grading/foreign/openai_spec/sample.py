@@ -7,14 +7,15 @@
   hosted models return it.
 - `output_json` is set with a `response_format`, otherwise null; in `/graders/run` it is set if the text is JSON.
 - `output_tools` are the calls in `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, the format of most open
-  models; `arguments` is JSON text, as with OpenAI. Without calls the list is empty.
+  models; `arguments` is JSON text, as with OpenAI. Without calls the list is empty. Of an episode with tools, they are
+  the calls of all turns.
 - `output_audio` is always null.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,11 @@ class Sample:
 
 
 def sample_of_completion(
-    completion: str, *, stop: StopReason = StopReason.STOP, response_format: Mapping[str, Any] | None = None
+    completion: str,
+    *,
+    stop: StopReason = StopReason.STOP,
+    response_format: Mapping[str, Any] | None = None,
+    calls: Sequence[Mapping[str, Any]] = (),
 ) -> Sample:
     """Parse a completion of a run.
 
@@ -65,21 +70,23 @@ def sample_of_completion(
         completion: The text with its thinking.
         stop: The reason why it ended.
         response_format: The required format: `{"type": "json_schema", "json_schema": {"schema": ...}}`.
+        calls: The calls of all turns of an episode, in place of those in the text.
     """
     text, tools = _split_tools(final_answer(completion))
+    tools = tuple(calls) or tools
     was_cut = stop is StopReason.LENGTH
     output_json, fault = None, None
     if was_cut and not text and not tools:
         detail = "the completion was cut before its answer"
         fault = Fault(Flag.TRUNCATED_OBSERVATION_ERROR, detail, Status.NO_ANSWER)
-    elif response_format is not None and not tools:
+    elif response_format is not None and (calls or not tools):
         try:
             output_json = read_json(text)
             _require_schema(output_json, response_format)
         except ValueError as error:
             detail = f"the answer does not follow response_format: {error}"
             fault = Fault(Flag.SAMPLE_PARSE_ERROR, detail, Status.INVALID_OUTPUT)
-    finish_reason = "length" if was_cut else "tool_calls" if tools else "stop"
+    finish_reason = "length" if was_cut else "tool_calls" if tools and not calls else "stop"
     return Sample(
         output_text=text, output_json=output_json, output_tools=tools, finish_reason=finish_reason, fault=fault
     )

@@ -6,6 +6,7 @@ import pytest
 
 from rft.grading.foreign.openai_spec import load_openai
 from rft.grading.foreign.openai_spec.sample import sample_of_completion
+from rft.turns import Author, Turn
 from rft.types import Policy, Rollout, Status, StopReason, Task
 
 CHECK = {"type": "string_check", "input": "{{sample.output_text}}", "reference": "{{item.answer}}", "operation": "eq"}
@@ -139,3 +140,27 @@ def test_tool_calls():
 def test_what_is_no_tool_call_stays_in_the_text(text):
     sample = sample_of_completion(text)
     assert (sample.output_text, sample.output_tools) == (text, ())
+
+
+def test_the_calls_of_an_episode_are_its_output_tools():
+    call = {"id": "c00000000", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    messages = ({"role": "assistant", "content": "", "tool_calls": [call]},)
+    turns = (
+        Turn(author=Author.POLICY, start=0, end=1, messages=messages),
+        Turn(author=Author.ENVIRONMENT, start=1, end=2, messages=({"role": "tool", "content": "4"},)),
+        Turn(author=Author.POLICY, start=2, end=3, messages=({"role": "assistant", "content": "4"},)),
+    )
+    calls = {**CHECK, "input": "{{sample.output_tools[0].function.name}}", "reference": "add"}
+    for grader in (load_openai(CHECK), load_openai(calls)):
+        rollout = Rollout(
+            task_id="t",
+            index=0,
+            prompt_ids=(1,),
+            completion_ids=(2, 3, 4),
+            logprobs=(0.0,) * 3,
+            text="4",
+            stop=StopReason.STOP,
+            policy=Policy(version=0, fingerprint="f"),
+            turns=turns,
+        )
+        assert asyncio.run(grader.grade("4", TASK, rollout)).value == 1.0

@@ -1,0 +1,166 @@
+"""Tools that cannot be offered to a model, and the remedies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.config.tools import ToolConfig
+from rft.episodes.tools.loading import load_tools
+
+TOOLS = '''
+from pathlib import Path
+from typing import Literal
+
+def untyped(a) -> int:
+    """Add.
+
+    Args:
+        a: A number.
+    """
+
+def silent(a: int) -> int:
+    return a
+
+def unexplained(a: int) -> int:
+    """Add."""
+
+def many(*numbers: int) -> int:
+    """Add.
+
+    Args:
+        numbers: Numbers.
+    """
+
+def of_class(path: Path) -> str:
+    """Read.
+
+    Args:
+        path: The file.
+    """
+
+def in_list(paths: list[Path]) -> str:
+    """Read.
+
+    Args:
+        paths: The files.
+    """
+
+def unresolved(a: "Missing") -> int:
+    """Add.
+
+    Args:
+        a: A number.
+    """
+
+def good(unit: Literal["celsius", "kelvin"], values: list[int], note: str | None = None) -> str:
+    """Convert temperatures.
+
+    Args:
+        unit: The unit.
+        values: The
+            temperatures.
+        note: A note.
+    """
+
+class Pair:
+    def good(self, a: int) -> int:
+        """Keep.
+
+        Args:
+            a: A number.
+        """
+
+class Empty:
+    def close(self): ...
+
+class First:
+    def one(self) -> int:
+        """One."""
+    def get_reward(self): ...
+
+class Second:
+    def two(self) -> int:
+        """Two."""
+    def get_reward(self): ...
+
+number = 3
+'''
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "tools.py").write_text(TOOLS)
+    return tmp_path / "tools.py"
+
+
+def entries(file: Path, *names: str, **settings: Any) -> dict[str, ToolConfig]:
+    return {name: ToolConfig(use=f"{file}:{name}", **settings) for name in names}
+
+
+def test_a_schema_of_types_and_docstring(file: Path) -> None:
+    environment = load_tools(entries(file, "good"), max_invalid_calls=3)
+    assert environment.tools == (
+        {
+            "type": "function",
+            "function": {
+                "name": "good",
+                "description": "Convert temperatures.",
+                "parameters": {
+                    "type": "object",
+                    "properties": {
+                        "unit": {"type": "string", "enum": ["celsius", "kelvin"], "description": "The unit."},
+                        "values": {
+                            "type": "array",
+                            "items": {"type": "integer"},
+                            "description": "The temperatures.",
+                        },
+                        "note": {"type": "string", "nullable": True, "description": "A note."},
+                    },
+                    "required": ["unit", "values"],
+                },
+            },
+        },
+    )
+    assert (environment.has_score, environment.speaks, environment.entry_of) == (False, False, {"good": "good"})
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("untyped", "Argument a is missing a type hint in function untyped; give every parameter a type"),
+        ("silent", "because it has no docstring; give every parameter a type, and the function a docstring"),
+        ("unexplained", "no description for the argument 'a'; give every"),
+        ("many", "many takes *numbers: int, which a model cannot pass by name; name every parameter"),
+        ("of_class", "the parameter path of of_class has the type Path, which a model cannot write; use JSON's types"),
+        ("in_list", "the parameter paths of in_list has the type Path"),
+        ("unresolved", "a type of unresolved cannot be found: name 'Missing' is not defined"),
+        ("Empty", "the class Empty has no public methods that could be tools; add one"),
+        ("number", "is neither a function nor a class"),
+        ("gone", "has no 'gone'"),
+    ],
+)
+def test_what_is_no_tool(file: Path, name: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=r"^tools\.") as raised:
+        load_tools(entries(file, name), max_invalid_calls=3)
+    assert str(raised.value).startswith(f"tools.{name}: ") and problem in str(raised.value)
+
+
+def test_all_problems_are_told_together(file: Path) -> None:
+    given = entries(file, "silent", "good", "Pair", "First", "Second") | {"x": ToolConfig(use="abacus")}
+    with pytest.raises(ValueError, match="silent") as raised:
+        load_tools(given, max_invalid_calls=3)
+    [silent, unknown, twice, rewards] = str(raised.value).splitlines()
+    assert silent.startswith("tools.silent: Cannot generate")
+    assert unknown.startswith("tools.x: there is no tool 'abacus'; rft has ")
+    assert twice == "tools.good, tools.Pair: the tool 'good' occurs 2 times; rename one"
+    assert rewards == "tools.Second: another entry has a get_reward already; keep one"
+
+
+def test_options_that_a_tool_does_not_take(file: Path) -> None:
+    with pytest.raises(ValueError, match=r"tools\.good\.options: it takes no size"):
+        load_tools(entries(file, "good", options={"size": 3}), max_invalid_calls=3)
+    with pytest.raises(ValueError, match=r"tools\.Pair\.options: it takes no size"):
+        load_tools(entries(file, "Pair", options={"size": 3}), max_invalid_calls=3)
