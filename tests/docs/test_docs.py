@@ -175,6 +175,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) 
     agent = next(block for block in BLOCKS if block.file.endswith("agents.md") and block.language == "python")
     (tmp_path / "agent.py").write_text(agent.text)
     (tmp_path / "their_env.py").write_text("def frozen_lake(): ...")
+    tools = next(block for block in BLOCKS if block.text.startswith("# my_tools.py"))
+    (tmp_path / "my_tools.py").write_text(tools.text)
     sink = next(block.text for block in BLOCKS if block.file.endswith("sinks.md") and block.language == "python")
     (tmp_path / "my_sinks.py").write_text(sink)
     for file, preset in PRESETS.items():
