@@ -132,7 +132,7 @@ class TemplateParser:
         for entry in entries if isinstance(entries, list) else [entries]:
             own = entry.get("id") if isinstance(entry, Mapping) else None
             is_new = isinstance(own, str) and own and own not in {call.id for call in calls}
-            calls.append(_call(entry, str(own) if is_new else _id(turn, len(calls))))
+            calls.append(_recordable(_call(entry, str(own) if is_new else _id(turn, len(calls)))))
         reasoning = parsed.get("reasoning_content") or parsed.get("thinking") or ""
         return ParsedTurn(content=str(parsed.get("content") or ""), reasoning=str(reasoning), calls=tuple(calls))
 
@@ -164,7 +164,8 @@ class MarkedParser:
         for segment in segments:
             body, closed, rest = segment.partition(self._close)
             content += rest
-            calls.append(self._call(body.strip(), _id(turn, len(calls)), tools, is_closed=bool(closed)))
+            call = self._call(body.strip(), _id(turn, len(calls)), tools, is_closed=bool(closed))
+            calls.append(_recordable(call))
         return ParsedTurn(content=content.strip(), calls=tuple(calls))
 
     def _call(self, body: str, call_id: str, tools: Sequence[Schema], *, is_closed: bool) -> ToolCall:
@@ -184,12 +185,36 @@ class MarkedParser:
             return ToolCall(id=call_id, name=name, problem=f"its arguments cannot be read: {error}", written=inner)
 
 
+def require_declared(tools: Any) -> None:
+    """Check tools that an agent or an environment brings.
+
+    Raises:
+        ValueError: They are no list of tools in OpenAI's format; the message shows the first one that is none.
+    """
+    if not isinstance(tools, (list, tuple)):
+        raise ValueError(f"tools must be a list, not {tools!r:.200}")
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        parameters = (function.get("parameters") or {}) if isinstance(function, Mapping) else None
+        has_name = isinstance(function, Mapping) and isinstance(function.get("name"), str)
+        if (
+            not has_name
+            or not isinstance(parameters, Mapping)
+            or not isinstance(parameters.get("properties", {}), dict)
+        ):
+            raise ValueError(
+                'a tool must be {"type": "function", "function": {"name": ..., "description": ..., "parameters": '
+                f'{{"type": "object", "properties": {{...}}}}}}}}, not {tool!r:.200}'
+            )
+
+
 def _parameters(name: str, tools: Sequence[Schema]) -> Mapping[str, Any]:
     """Return the schemas of a tool's parameters, by name; empty for an unknown tool."""
     functions = (tool.get("function", tool) for tool in tools)
     found: list[Mapping[str, Any]] = [each for each in functions if each.get("name") == name]
-    properties: Mapping[str, Any] = found[0].get("parameters", {}).get("properties", {}) if found else {}
-    return properties
+    properties = (found[0].get("parameters") or {}).get("properties") or {} if found else {}
+    # JSON Schema allows `true` in place of a schema.
+    return {key: schema if isinstance(schema, Mapping) else {} for key, schema in properties.items()}
 
 
 def _applied(inner: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,6 +258,20 @@ def _call(entry: Any, call_id: str) -> ToolCall:
     if not isinstance(arguments, dict):
         return ToolCall(id=call_id, name=name, problem="its arguments are no JSON object", written=str(written))
     return ToolCall(id=call_id, name=name, arguments=arguments)
+
+
+def _recordable(call: ToolCall) -> ToolCall:
+    """Return a call; one that JSON or UTF-8 cannot hold, such as bytes or half a surrogate pair, has a problem."""
+    try:
+        parts = [call.id, call.name, dict(call.arguments), call.written, call.problem]
+        json.dumps(parts, ensure_ascii=False, allow_nan=False).encode()
+    except _READING as error:
+        call_id, name, written, problem = (
+            text.encode(errors="backslashreplace").decode()
+            for text in (call.id, call.name, call.written or repr(call.arguments), call.problem or str(error))
+        )
+        return ToolCall(id=call_id, name=name, problem=f"it cannot be written as JSON: {problem}", written=written)
+    return call
 
 
 def _unreadable(call_id: str, written: str, problem: str) -> ToolCall:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rft.data.continuation import Continuation
 from rft.data.rendering import Renderer, TemplateRefusal
-from rft.data.tool_calls import CallParser, ParsedTurn, Schema, ToolCall
+from rft.data.tool_calls import CallParser, ParsedTurn, Schema, ToolCall, require_declared
 from rft.data.tool_results import cut_middle
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.transcript import Transcript
@@ -180,6 +180,7 @@ class Conversation:
             return
         if self._rules.tools is None:
             raise ValueError("the run reads no tool calls")
+        require_declared(tools)
         self._schemas = [dict(tool) for tool in tools]
 
     def _require_room(self, num_tokens: int) -> None:

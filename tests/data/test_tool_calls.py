@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rft.data.tool_calls import MarkedParser, ParsedTurn, ToolCall
+from rft.data.tool_calls import MarkedParser, ParsedTurn, ToolCall, require_declared
 from rft.models.base_model import load_tokenizer
 
 
@@ -61,13 +61,20 @@ def test_the_regular_form(tokenizer: Any, text: str, name: str, arguments: dict[
         ('<call>{"name": "add", "arguments": {"a": 1,}}</call>', "add", "it is no JSON"),
         ('<call>{"arguments": {"a": 1}}</call>', "unknown", 'it has no "name"'),
         ('<call>{"name": "add", "arguments": [1, 2]}</call>', "add", "its arguments are no JSON object"),
+        ("<call>add(b'x', 2)</call>", "add", "cannot be written as JSON"),
+        ("<call>add({1, 2}, 2)</call>", "add", "cannot be written as JSON"),
+        ("<call>add({(1, 2): 3}, 2)</call>", "add", "cannot be written as JSON"),
+        ("<call>add(1j, ...)</call>", "add", "cannot be written as JSON"),
+        ("<call>add('\\ud800', 2)</call>", "add", "cannot be written as JSON"),
+        ('<call>{"name": "add", "arguments": {"a": "\\ud800"}}</call>', "add", "cannot be written as JSON"),
+        ('<call>{"name": "add", "arguments": {"a": 1e999}}</call>', "add", "cannot be written as JSON"),
     ],
 )
 def test_a_call_that_cannot_be_read_is_told(tokenizer: Any, text: str, name: str, problem: str) -> None:
     [call] = read(tokenizer, text).calls
     assert (call.name, call.arguments) == (name, {})
     assert problem in call.problem
-    assert json.dumps(call.as_message())
+    assert json.dumps(call.as_message(), ensure_ascii=False).encode()
 
 
 def test_several_calls_and_the_text_beside_them(tokenizer: Any) -> None:
@@ -86,3 +93,21 @@ def test_several_calls_and_the_text_beside_them(tokenizer: Any) -> None:
 
 def test_a_turn_without_a_call(tokenizer: Any) -> None:
     assert read(tokenizer, "16").as_message() == {"role": "assistant", "content": "16"}
+
+
+@pytest.mark.parametrize("parameters", [None, {"type": "object"}, {"type": "object", "properties": {"a": True}}])
+def test_schemas_without_types(tokenizer: Any, parameters: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "", "parameters": parameters}}]
+    require_declared(tools)
+    ids = tokenizer.encode("<call>f()</call>", add_special_tokens=False)
+    [call] = MarkedParser(tokenizer, "<call>", "</call>").parse(ids, prefix=(), tools=tools, turn=0).calls
+    assert (call.name, call.arguments, call.problem) == ("f", {}, "")
+
+
+@pytest.mark.parametrize(
+    "tools",
+    ["abc", [5], [{"name": "f"}], [{"type": "function", "function": {"name": "f", "parameters": {"properties": []}}}]],
+)
+def test_tools_that_are_none(tools: Any) -> None:
+    with pytest.raises(ValueError, match="not "):
+        require_declared(tools)

@@ -186,6 +186,13 @@ def test_changes_stay_for_the_episode(sandbox: Sandbox) -> None:
     assert ask(second, count) == ["n\n3"]
 
 
+def test_a_statement_that_succeeds_only_once_is_the_policys_fault(sandbox: Sandbox) -> None:
+    database = Database(SCRIPT, sandbox, LIMITS, may_change=True)
+    database._changes.append("DELETE FROM nowhere")  # such as an insertion of random numbers that once are unique
+    [answer] = ask(database, "SELECT 1")
+    assert answer.startswith("error: an earlier statement, which every call makes again, does not succeed each time")
+
+
 def test_a_query_without_end_is_the_policys_fault(sandbox: Sandbox) -> None:
     endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
     assert ask(Database(SCRIPT, sandbox, Limits(wall_s=0.5)), endless) == ["error: timed out after 0.5 s"]

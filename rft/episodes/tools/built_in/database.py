@@ -28,10 +28,13 @@ def harness():
     database = sqlite3.connect(":memory:", isolation_level=None)
     try:
         database.executescript(schema)
+    except sqlite3.Error as error:
+        return {"fault": str(error)}
+    try:
         for change in changes:
             database.execute(change)
     except sqlite3.Error as error:
-        return {"fault": str(error)}
+        return {"error": f"an earlier statement, which every call makes again, does not succeed each time: {error}"}
     if not may_change:
         database.execute("PRAGMA query_only = ON")
     before = database.total_changes
