@@ -195,18 +195,22 @@ def _ending(session: Session, exit_code: int | None, said: str, lowest: float, c
         how = f"exit code {exit_code}" if exit_code is not None else f"no end within {config.timeout_s:g} s"
         reason = f"the command never called the policy at OPENAI_BASE_URL ({how})"
         return _fault(f"{reason}{_last_line(said)}", said)
-    if session.rewarded is not None:  # rewards by turn; the posted reward counts for the last turn
-        session.reward(session.posted.value or 0.0 if session.posted else 0.0)
-        return Ending(Score(value=session.rewarded))
     if session.posted is not None:
-        return Ending(session.posted)
+        if session.rewarded is None:
+            return Ending(session.posted)
+        session.reward(session.posted.value or 0.0)  # beside rewards by turn, it counts for the last turn
+        return Ending(Score(value=session.rewarded))
     if exit_code is None:
         return _fault(f"no end within {config.timeout_s:g} s (environment.timeout_s){_last_line(said)}", said)
     if session.limit:
         reason = f"the episode reached a limit: {session.limit}"
+        if session.rewarded is not None:
+            return Ending(Score(value=session.rewarded, reason=reason))
         return Ending(Score(value=lowest, status=Status.NO_ANSWER, reason=reason), is_over=True)
     if exit_code:
         return _fault(f"the command ended with exit code {exit_code}{_last_line(said)}", said)
+    if session.rewarded is not None:
+        return Ending(Score(value=session.rewarded))
     return Ending(Score(value=None, status=Status.SKIPPED, reason="the command posted no reward"))
 
 

@@ -42,8 +42,8 @@ def ask(text):
     chat.append(reply["choices"][0]["message"])
     return chat[-1]["content"]
 
-def reward(value):
-    post(os.environ["RFT_REWARD_URL"], {"reward": value})
+def reward(value, name="reward"):
+    post(os.environ["RFT_REWARD_URL"], {name: value})
 
 """
 SCRIPTS = {
@@ -52,6 +52,11 @@ SCRIPTS = {
     "no reward": 'ask("a")',
     "failing": 'ask("a")\nprint("seen", flush=True)\nraise SystemExit("no such tool")',
     "failing with a reward": 'ask("a")\nreward(0.25)\nraise SystemExit("too late")',
+    "by turn": 'ask("a")\nreward(0.25, "turn_reward")\nask("b")\nreward(0.5, "turn_reward")',
+    "by turn and at the end": 'ask("a")\nreward(0.25, "turn_reward")\nreward(0.5)',
+    "by turn until a limit": 'while True:\n    ask("again")\n    reward(0.25, "turn_reward")',
+    "failing with rewards by turn": 'ask("a")\nreward(0.25, "turn_reward")\nraise SystemExit("no such tool")',
+    "slow with rewards by turn": 'ask("a")\nreward(0.25, "turn_reward")\ntime.sleep(600)',
     "silent": "reward(1.0)",
     "limited": 'while True:\n    ask("again")',
     "forking": 'ask("a")\nchat.clear()\ntry:\n    ask("Write a title")\nexcept OSError:\n    reward(1.0)',
@@ -111,6 +116,20 @@ def test_how_episodes_end(played: Any, tmp_path: Path) -> None:
     assert "environment.max_turns=3" in str(ends["limited"].score.reason)
     assert "it begins another conversation, with user: 'Write a title'" in str(ends["forking"].score.reason)
     assert "task failing:\nseen\nno such tool\n" in (tmp_path / "environment.log").read_text()
+
+
+def test_how_episodes_with_rewards_by_turn_end(played: Any) -> None:
+    """A command that fails has no reward, whatever it has given before."""
+    names = ["by turn", "by turn and at the end", "by turn until a limit", "failing with rewards by turn"]
+    ends = dict(zip(names, played(*names, turns=["0.5", "0.75", "1"]), strict=True))
+    assert {name: (ending.score.value, ending.score.status) for name, ending in ends.items()} == {
+        "by turn": (0.75, Status.OK),
+        "by turn and at the end": (0.75, Status.OK),
+        "by turn until a limit": (0.75, Status.OK),
+        "failing with rewards by turn": (None, Status.ENVIRONMENT_ERROR),
+    }
+    [slow] = played("slow with rewards by turn", timeout_s=4, close_timeout_s=0.1)
+    assert (slow.score.value, slow.score.status) == (None, Status.ENVIRONMENT_ERROR)
 
 
 def test_a_command_out_of_time_is_killed(played: Any, tmp_path: Path) -> None:
