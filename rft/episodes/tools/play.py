@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,6 +16,8 @@ from rft.episodes.tools.tool import OpenTools, Tool, ToolError, ToolFault, ToolS
 from rft.grading.normalise import describe_error
 from rft.types import Score, Status, Task
 from rft.waiting import waiting
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+>")
 
 
 class ToolEnvironment:
@@ -111,8 +114,24 @@ async def _run(call: ToolCall, tools: Mapping[str, tuple[Tool, ToolSource]]) -> 
 
 
 def as_text(result: Any) -> str:
-    """Return the result of a tool as the model is told it: a text as it is, other values as JSON."""
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
+    """Return the result of a tool as the model is told it: a text as it is, other values as JSON.
+
+    Raises:
+        TypeError: It holds an object that Python shows by its address, such as a generator.
+    """
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON lacks, such as a date, as a text that is the same in every process."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)  # their own order differs from process to process
+    text = str(value)
+    if _ADDRESS.search(text):
+        raise TypeError(
+            f"the tool returned a {type(value).__name__}, which has no text; return a text, or JSON's types"
+        )
+    return text
 
 
 def _message(call: ToolCall, said: str) -> dict[str, Any]:

@@ -21,10 +21,14 @@ NO_TOOLS = ("reset", "close", "get_reward")
 
 
 async def run(function: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a function: a coroutine function on the event loop, any other in a thread."""
+    """Call a function: a coroutine function on the event loop, any other in a thread.
+
+    A decorator may hide that a function returns a coroutine, which is then awaited.
+    """
     if asyncio.iscoroutinefunction(function):
         return await function(**arguments)
-    return await asyncio.to_thread(function, **arguments)
+    result = await asyncio.to_thread(function, **arguments)
+    return await result if inspect.isawaitable(result) else result
 
 
 class FunctionSource:
