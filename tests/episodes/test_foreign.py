@@ -53,8 +53,8 @@ class Draw(gem.Env):
         return str(random.random()), 0.0, False, self.left == 0, {}
 
 class Talk(skyrl_gym.Env):
-    def __init__(self, greeting="hello"):
-        self.greeting = greeting
+    def __init__(self, greeting="hello", extras={}):
+        self.greeting = f"{greeting} {extras['name']}"
 
     def init(self, prompt):
         return [*prompt, {"role": "user", "content": self.greeting}], {}
@@ -87,7 +87,7 @@ class Alike:
     def reset(self, seed=None): ...
     def step(self, action): ...
 '''
-TASK = Task(id="t", messages=({"role": "user", "content": "prompt"},), item={}, split=Split.TRAIN)
+TASK = Task(id="t", messages=({"role": "user", "content": "prompt"},), item={"name": "Ada"}, split=Split.TRAIN)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_gymnasium(file: Path, name: str, settings: dict[str, Any]) -> None:
 def test_skyrl(file: Path) -> None:
     rewards, heard = play(file, "Talk", ["hm", "bye"], options={"greeting": "hi"})
     assert rewards == {1: 0.5, 2: 0.5}
-    assert heard == [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "again"}]]
+    assert heard == [[{"role": "user", "content": "hi Ada"}], [{"role": "user", "content": "again"}]]
 
 
 def test_textarena(file: Path) -> None:

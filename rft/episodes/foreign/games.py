@@ -11,9 +11,10 @@ with a random state of the episode's own, so that neighbours do not change an ep
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -43,7 +44,7 @@ def as_coroutine(make: Callable[..., Any], style: str) -> Callable[..., Awaitabl
 
     async def play(task: Task, policy: Policy, seed: int, **options: Any) -> float | None:
         own = _Own(seed)
-        environment = await own.call(lambda: make(**options))
+        environment = await own.call(lambda: make(**options, **_row(make, style, task, options)))
         try:
             return await PLAYS[style](_Environment(environment, own), task, policy, seed)
         finally:
@@ -51,6 +52,12 @@ def as_coroutine(make: Callable[..., Any], style: str) -> Callable[..., Awaitabl
                 await own.call(environment.close)
 
     return play
+
+
+def _row(make: Callable[..., Any], style: str, task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of the row as SkyRL-gym passes them to its environments, in the argument `extras`."""
+    takes_row = style == "skyrl" and "extras" not in options and "extras" in inspect.signature(make).parameters
+    return {"extras": dict(task.item)} if takes_row else {}
 
 
 class _Own:
