@@ -45,7 +45,8 @@ class ToolConfig(Section):
             return [": has both use and mcp; keep one"]
         of_mcp = ("allow", "shared", "env", "bearer_env", "start_timeout_s")
         others = of_mcp if self.mcp is None else ("options",)
-        unused = [name for name in others if name in self.model_fields_set and getattr(self, name)]
+        # Not `model_fields_set`: the configuration of a resumed run sets every key.
+        unused = [name for name in others if getattr(self, name) != type(self).model_fields[name].default]
         reason = "without mcp" if self.mcp is None else "with mcp"
         return [f".{name}: has no effect {reason}; leave it out" for name in unused]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rft.config.commands import load_evaluation, load_training
+from rft.config.tools import ToolConfig
 from rft.errors import ConfigError
 
 BASE = ("experiment=quickstart",)
@@ -61,3 +62,8 @@ def test_the_score_joins_the_graders(monkeypatch: pytest.MonkeyPatch, word: str,
     assert run.graders == {"correct": {"use": "reasoning_gym"}, "environment": {"use": "environment"}}
     words = ("model.path=embedded:tiny", "data.test=embedded:chain_sum/test", "evaluation.metric=environment", USE)
     assert list(load_evaluation(words).graders) == ["environment"]
+
+
+def test_a_resumed_run_sets_every_key_of_a_tool() -> None:
+    for given in ({"use": "calculator"}, {"mcp": "https://example.org/mcp"}):
+        assert ToolConfig(**ToolConfig(**given).model_dump()).problems() == []
