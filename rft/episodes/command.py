@@ -85,6 +85,10 @@ class CommandPlayer:
         finally:
             self.num_open -= 1
 
+    async def count_left(self) -> int:
+        """Return 0: all processes of a command are killed at the end of its episode."""
+        return 0
+
     async def _run(self, task: Task, seed: int, session: Session, output: IO[bytes]) -> int | None:
         """Run the command, and return its exit code; None if it used up its time."""
         with tempfile.TemporaryFile() as given:

@@ -6,7 +6,7 @@ An environment is a coroutine function. It talks with the policy, and returns th
         secret, said = int(task.item["secret"]), "I think of a number from 1 to 31."
         for turn in range(5):
             reply = await policy(said)
-            if not reply.text.strip().isdigit():
+            if not reply.text.strip().isdecimal():
                 return 0.0
             number = int(reply.text)
             if number == secret:

@@ -20,6 +20,13 @@ class Player(Protocol):
     num_open: int
     """Episodes under way."""
 
+    async def count_left(self) -> int:
+        """Return the number of episodes, and of tasks that episodes started, that run although the run has ended them.
+
+        Raises:
+            WaitTimeout: A process does not answer.
+        """
+
     async def play(self, task: Task, seed: int, begin: Callable[[], Conversation]) -> tuple[Ending, Conversation]:
         """Play one episode. Never raises an error of the environment.
 

@@ -54,9 +54,10 @@ class EpisodeSampler:
         return EpisodeStream(plays, turns)
 
     async def load(self, publication: Publication) -> Sync:
-        """Load a policy like `Fleet.load`, and report how agents have used the endpoint since the last load."""
+        """Load a policy like `Fleet.load`; report what episodes have left open, and what became of agents' requests."""
         sync = await self._fleet.load(publication)
-        return replace(sync, metrics={**sync.metrics, **self.player.metrics()})
+        left = {"episode/open_at_end": float(await self.player.count_left())}
+        return replace(sync, metrics={**sync.metrics, **left, **self.player.metrics()})
 
     async def _play(
         self, turns: TurnStream, task: Task, index: int, number: int, identity: tuple[object, ...]

@@ -91,15 +91,14 @@ class Transcript:
             index: Position in its group.
             stop: Reason for the end.
             environment: The environment's score.
-            filler: Token of an episode without a turn of the policy; the learner needs one token, and does not train
-                on it.
+            filler: Token of an episode without a token of the policy; the learner needs one, and does not train on it.
         """
         turns = list(self.turns)
         while turns and turns[-1].author is Author.ENVIRONMENT:
             turns.pop()
-        length = turns[-1].end if turns else 1
-        if not turns:
-            turns = [Turn(author=Author.ENVIRONMENT, start=0, end=1)]
+        length = turns[-1].end if turns else 0
+        if not length:  # no turn, or only turns without a token
+            turns.append(Turn(author=Author.ENVIRONMENT, start=0, end=1))
         return Rollout(
             task_id=task_id,
             index=index,

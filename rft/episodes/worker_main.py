@@ -12,8 +12,9 @@ sends says that the environment is loaded. `n` is the number of an episode:
     {"over": n}     a limit is reached              {"over": n}                        it let `EpisodeOver` through
     {"refused": n}  the messages cannot be said     {"fault": n, "reason": "...", "traceback": "..."}
     {"cancel": n}                                   {"reward": n, "value": 0.5}        for the policy's last turn
+    {"count": n}                                    {"count": n, "under_way": [3], "left": 0}
 
-The process ends with its socket.
+`left` counts the tasks that episodes have started and that outlive them. The process ends with its socket.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from rft.data.continuation import as_messages
 from rft.data.tool_calls import ToolCall
 from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply
 from rft.episodes.loading import load_environment
+from rft.episodes.started_tasks import EPISODE, StartedTasks
 from rft.episodes.tools.loading import load_tools
 from rft.episodes.tools.tool import ToolFault
 from rft.grading.normalise import describe_error, to_score, traceback_of
@@ -112,11 +114,13 @@ class Link(asyncio.Protocol):
     Args:
         environment: The environment to play.
         options: Its further arguments.
+        started: The tasks that episodes start.
     """
 
-    def __init__(self, environment: LoadedEnvironment, options: dict[str, Any]) -> None:
+    def __init__(self, environment: LoadedEnvironment, options: dict[str, Any], started: StartedTasks) -> None:
         self._environment = environment
         self._options = options
+        self._started = started
         self._rest = b""
         self._transport: asyncio.Transport | None = None
         self._policies: dict[int, EpisodePolicy] = {}
@@ -158,6 +162,9 @@ class Link(asyncio.Protocol):
             case {"refused": episode}:
                 if (reply := self._waiting(episode)) is not None:
                     reply.set_exception(ValueError(order["reason"]))
+            case {"count": number}:
+                left = self._started.left(self._episodes)
+                self.send({"count": number, "under_way": list(self._episodes), "left": left})
             case {"cancel": episode}:
                 if task := self._episodes.get(episode):
                     task.cancel()
@@ -167,6 +174,7 @@ class Link(asyncio.Protocol):
         return None if policy is None or policy.reply is None or policy.reply.done() else policy.reply
 
     async def _play(self, episode: int, order: dict[str, Any]) -> None:
+        EPISODE.set(episode)
         given = {"task": _task(order["task"]), "policy": self._policies[episode], "seed": order["seed"]}
         arguments = {name: given[name] for name in self._environment.takes}
         try:
@@ -183,6 +191,8 @@ class Link(asyncio.Protocol):
             reason = describe_error(error, self._environment.file)
             self.send({"fault": episode, "reason": reason, "traceback": self._logged(order, error)})
         finally:
+            if (reply := self._waiting(episode)) is not None:
+                reply.cancel()  # a task that the environment has left waits for it
             del self._policies[episode], self._episodes[episode]
 
     def _logged(self, order: dict[str, Any], error: BaseException) -> str:
@@ -199,12 +209,12 @@ def _task(fields: dict[str, Any]) -> Task:
 async def _serve(connection: socket.socket) -> None:
     start = json.loads(await asyncio.to_thread(_first_line, connection))
     environment = _loaded(start)
+    loop, started = asyncio.get_running_loop(), StartedTasks()
+    loop.set_task_factory(started.create)
     # A blocking tool of each open episode has a thread of its own.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="environment"))
+    loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="environment"))
     connection.setblocking(False)
-    _, link = await asyncio.get_running_loop().create_connection(
-        lambda: Link(environment, start["options"]), sock=connection
-    )
+    _, link = await loop.create_connection(lambda: Link(environment, start["options"], started), sock=connection)
     link.send({"loaded": environment.sha256})
     await asyncio.Event().wait()
 

@@ -8,13 +8,9 @@ with the same seeds, and therefore with the same turns of the policy.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -26,15 +22,10 @@ from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.conversation import Conversation
 from rft.episodes.endpoint.server import Endpoint
 from rft.episodes.endpoint.session import Session
-from rft.errors import EpisodeError
-from rft.grading.processes.worker import Worker
+from rft.episodes.process import EnvironmentProcess, started
 from rft.types import Message, Score, Status, Task
-from rft.waiting import wait_for, waiting
+from rft.waiting import waiting
 
-START_S = 300.0
-"""Deadline of the start of a process, which imports the environment."""
-END_S = 30.0
-"""Deadline of the end of a killed process."""
 MAX_DEFAULT_WORKERS = 4
 SHORTEST_WAIT_S = 0.05
 """Between two looks at the time that an environment has left."""
@@ -119,7 +110,7 @@ class EnvironmentWorkers:
         self._lowest = lowest
         self._log = log
         cores = len(os.sched_getaffinity(0))
-        self._places: list[_Process | None] = [None] * (
+        self._places: list[EnvironmentProcess | None] = [None] * (
             config.num_workers or min(MAX_DEFAULT_WORKERS, max(1, cores - 1))
         )
         self._starting = asyncio.Lock()
@@ -155,14 +146,14 @@ class EnvironmentWorkers:
 
     async def _play_alone(self, task: Task, seed: int, talk: Talk) -> Ending:
         """Play an episode in a process of its own, so that nobody else can be to blame for its end."""
-        process = await _started(self._start, self._log)
+        process = await started(self._start, self._log)
         try:
             ending = await self._play_in(process, task, seed, talk)
         finally:
             await process.end()
         return ending or _fault("it ended its process")
 
-    async def _play_in(self, process: _Process, task: Task, seed: int, talk: Talk) -> Ending | None:
+    async def _play_in(self, process: EnvironmentProcess, task: Task, seed: int, talk: Talk) -> Ending | None:
         episode = _Episode(next(self._numbers), process, self._config)
         if self._tokenizer is None or not isinstance(talk, Conversation):
             ending = await episode.play(task, seed, talk)
@@ -177,15 +168,31 @@ class EnvironmentWorkers:
             return replace(ending, score=Score(value=self._lowest, status=Status.NO_ANSWER, reason=reason))
         return ending
 
-    async def _least_busy(self) -> _Process:
+    async def _least_busy(self) -> EnvironmentProcess:
         """Return the process with the fewest episodes; start one in each empty place first."""
         async with self._starting:
             for place, process in enumerate(self._places):
                 if process is None or process.is_lost:
-                    self._places[place] = await _started(self._start, self._log)
+                    self._places[place] = await started(self._start, self._log)
                     break
-        present = [process for process in self._places if process is not None and not process.is_lost]
-        return min(present, key=lambda process: len(process.inboxes))
+        return min(self._present, key=lambda process: len(process.inboxes))
+
+    @property
+    def pids(self) -> list[int]:
+        """Numbers of the running processes."""
+        return [link.process.pid for link in self._present if link.process is not None]
+
+    async def count_left(self) -> int:
+        """Return the number of episodes, and of tasks that episodes started, that run although the run has ended them.
+
+        Raises:
+            WaitTimeout: A process does not answer.
+        """
+        return sum(await asyncio.gather(*(link.count_left(next(self._numbers)) for link in self._present)))
+
+    @property
+    def _present(self) -> list[EnvironmentProcess]:
+        return [link for link in self._places if link is not None and not link.is_lost]
 
     def metrics(self) -> dict[str, float]:
         """Return what became of the requests of agents since the last call, `endpoint/...`."""
@@ -198,90 +205,10 @@ class EnvironmentWorkers:
         await asyncio.gather(*(process.end() for process in self._places if process is not None))
 
 
-class _Process(Worker):
-    """One process, and the messages for each of its episodes."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.inboxes: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
-        self.process: asyncio.subprocess.Process | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Part of asyncio.Protocol: give each line to its episode."""
-        super().data_received(data)
-        while self.inboxes and (line := self.arrived_line()) is not None:
-            message = json.loads(line)
-            number = next(iter(message.values()))
-            if number in self.inboxes:
-                self.inboxes[number].put_nowait(message)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Part of asyncio.Protocol: every episode of the process has ended."""
-        super().connection_lost(exc)
-        for inbox in self.inboxes.values():
-            inbox.put_nowait(None)
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a line, unless the process has ended."""
-        if not self.is_lost:
-            self.write(json.dumps(message).encode() + b"\n")
-
-    async def end(self) -> None:
-        """Kill the process, and wait for its end."""
-        self.kill()
-        if self.process is not None:
-            what = "a killed process of an environment to end"
-            await wait_for(self.process.wait(), what=what, deadline_s=END_S)
-
-    def kill(self) -> None:
-        """Kill the process."""
-        if self.process is not None and self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.kill()
-        self.close()
-
-
-async def _started(start: Mapping[str, Any], log: Path | None) -> _Process:
-    """Start a process, and wait until it has loaded the environment that its first line names.
-
-    Raises:
-        EpisodeError: It ended, or the environment has changed since the run began.
-        WaitTimeout: It did not start in time.
-    """
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with open(os.devnull if log is None else log, "ab") as output, theirs:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-u", "-P", "-m", "rft.episodes.worker_main", str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is for the driver, which finishes the step and so needs the environment
-        )
-    _, link = await asyncio.get_running_loop().create_connection(lambda: _Process(process.pid), sock=ours)
-    link.process = process
-    link.send(dict(start))
-    what = f"the environment {start['use']}" if start["use"] else f"the tools {', '.join(start['tools'])}"
-    try:
-        await wait_for(_loaded(link), what=f"{what} to start", deadline_s=START_S)
-    except ConnectionError as error:
-        place = "" if log is None else f"; its output is in {log}"
-        raise EpisodeError(f"a process for {what} ended while it started{place}") from error
-    except BaseException:
-        link.kill()
-        raise
-    return link
-
-
-async def _loaded(link: _Process) -> None:
-    await link.line(START_S)
-
-
 class _Episode:
     """One attempt to play an episode in a process."""
 
-    def __init__(self, number: int, process: _Process, config: EnvironmentConfig) -> None:
+    def __init__(self, number: int, process: EnvironmentProcess, config: EnvironmentConfig) -> None:
         self._number = number
         self._process = process
         self._config = config

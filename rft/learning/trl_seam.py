@@ -87,12 +87,25 @@ class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
 
 
 def _by_turn(rollout: Rollout, grade: Grade) -> list[tuple[int, float]]:
-    """Return the end and the reward of each turn of the policy; one turn if the completion has none of its own."""
-    ends = [turn.end for turn in rollout.turns if turn.author is Author.POLICY] or [len(rollout.completion_ids)]
-    if grade.reward is None:
-        return [(end, 0.0) for end in ends]
-    rewards = grade.turn_rewards or (*[0.0] * (len(ends) - 1), grade.reward)
-    return list(zip(ends, rewards, strict=True))
+    """Return the end and the reward of each turn of the policy; one turn if the completion has none of its own.
+
+    A turn without a token adds its reward to the turn before it, or else to the one after it.
+    """
+    turns = [turn for turn in rollout.turns if turn.author is Author.POLICY]
+    whole = 0.0 if grade.reward is None else grade.reward
+    if not sum(turn.end - turn.start for turn in turns):
+        return [(len(rollout.completion_ids), whole)]
+    found: list[tuple[int, float]] = []
+    carried = 0.0
+    for turn, reward in zip(turns, grade.turn_rewards or (*[0.0] * (len(turns) - 1), whole), strict=True):
+        if turn.end > turn.start:
+            found.append((turn.end, reward + carried))
+            carried = 0.0
+        elif found:
+            found[-1] = found[-1][0], found[-1][1] + reward
+        else:
+            carried += reward
+    return found
 
 
 def _graded(prompts: list[str], completions: list[str], reward: list[float | None], **_: Any) -> list[float | None]:

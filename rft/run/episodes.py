@@ -11,12 +11,10 @@ from rft.config.environment import lowest_score
 from rft.data.continuation import Continuation
 from rft.episodes.conversation import Rules
 from rft.episodes.players import Player, player_of
+from rft.episodes.process import LOG
 from rft.episodes.sampler import EpisodeSampler
 from rft.run.inputs import Prepared
 from rft.sampling.fleet import Fleet
-
-LOG = "environment.log"
-"""File of the run folder with the output of the environment."""
 
 
 def episode_rules(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Rules:

@@ -190,6 +190,18 @@ def test_a_fault_before_the_first_turn_leaves_a_token_that_is_not_trained(begin:
     assert (rollout.stop, rollout.environment, rollout.policy) == (StopReason.ABORT, fault, POLICY)
 
 
+def test_a_turn_without_a_token(begin: Any) -> None:
+    """A stop string may end a turn at once; an episode of such turns has a token that is not trained."""
+    conversation = begin(Script([]))
+    say(conversation, None)
+    rollout = conversation.rollout(0, WON, policy=POLICY, filler=END)
+    assert (rollout.completion_ids, rollout.trained, rollout.stop) == ((END,), (False,), StopReason.STOP)
+    assert [(turn.author, turn.start, turn.end) for turn in rollout.turns] == [
+        (Author.POLICY, 0, 0),
+        (Author.ENVIRONMENT, 0, 1),
+    ]
+
+
 def test_what_cannot_be_said(begin: Any) -> None:
     with pytest.raises(ValueError, match="there is nothing to answer"):
         say(begin(Script(), None), None)

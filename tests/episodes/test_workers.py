@@ -79,6 +79,13 @@ async def catching(task, policy):
 async def speechless(task, policy):
     await policy("refused")
 
+LEFT = []
+
+async def leaving(task, policy):
+    LEFT.append(asyncio.create_task(asyncio.Event().wait()))
+    await policy()
+    return 1.0
+
 async def slow(task, policy, folder):
     try:
         await asyncio.Event().wait()
@@ -143,7 +150,11 @@ def play(tmp_path: Path) -> Callable[..., list[Ending]]:
     file.write_text(ENVIRONMENTS)
 
     def run(
-        name: str, *tasks: str, during: Callable[[], Coroutine[Any, Any, None]] | None = None, **settings: Any
+        name: str,
+        *tasks: str,
+        during: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        left: int = 0,
+        **settings: Any,
     ) -> list[Ending]:
         config = EnvironmentConfig(use=f"{file}:{name}", num_workers=1, **settings)
 
@@ -158,7 +169,7 @@ def play(tmp_path: Path) -> Callable[..., list[Ending]]:
                 ended = await asyncio.gather(*plays)
                 if meanwhile:
                     await meanwhile
-                assert workers.num_open == 0
+                assert (workers.num_open, await workers.count_left()) == (0, left)
                 return [ending for ending, _ in ended]
             finally:
                 await workers.close()
@@ -249,6 +260,11 @@ def test_the_neighbours_of_a_bad_episode_begin_anew(
     endings = play(name, *tasks, during=go, options=options, **settings)
     assert endings[0].score.status is Status.ENVIRONMENT_ERROR
     assert [ending.score.value for ending in endings[1:]] == [1.0] * (len(tasks) - 1)
+
+
+@pytest.mark.parametrize(("name", "left"), [("twice", 0), ("leaving", 2)])
+def test_what_episodes_leave_open_is_counted(play: Any, name: str, left: int) -> None:
+    assert [ending.score.value for ending in play(name, "t", "u", left=left)] == [1.0, 1.0]
 
 
 def test_output_is_kept(play: Any, tmp_path: Path) -> None:

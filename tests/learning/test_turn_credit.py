@@ -13,7 +13,7 @@ import torch
 
 from rft.run_folder.token_shards import read_shard, write_shard
 from rft.turns import Author, Turn
-from rft.types import GradedGroup
+from rft.types import GradedGroup, StopReason
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
@@ -25,6 +25,8 @@ GIVEN = 1
 """Position of the token that the policy did not sample: the first turn stands before it, the second one after it."""
 BY_TURN = ((1.0, 0.5), (0.0, 0.25), None, (-1.0, 2.0))
 """Rewards of the two turns; the third episode has none."""
+STOPS = (StopReason.STOP, StopReason.TURNS, StopReason.STOP, StopReason.LENGTH)
+"""The second episode ends with an end token, as the first one does, but at a limit."""
 DISCOUNT = 0.5
 TURN = {"environment": {"credit": "turn", "discount": DISCOUNT}, "trl": {"max_grad_norm": 0.0}}
 
@@ -37,6 +39,7 @@ def episodes(group_for: GroupFor) -> Callable[[Any], GradedGroup]:
     def make(learner: Any) -> GradedGroup:
         group = group_for(learner, [None if rewards is None else sum(rewards) for rewards in BY_TURN])
         rollouts, grades = [], []
+        group = replace(group, rollouts=tuple(replace(each, stop=STOPS[each.index]) for each in group.rollouts))
         for rollout, grade, rewards in zip(group.rollouts, group.grades, BY_TURN, strict=True):
             length = len(rollout.completion_ids)
             turns = (
@@ -87,8 +90,8 @@ def test_grpo(
 ) -> None:
     """Returns 1.25, 0.5 | 0.125, 0.25 | 0, 2: the mean returns 0.875, 0.1875 and 1 have the mean 0.6875.
 
-    The episode without a reward counts in the loss's denominator. So does not, if masked, the last one, which was cut;
-    its reward still counts in the mean, as in TRL.
+    The episode without a reward counts in the loss's denominator. So do not, if masked, those that reached a limit;
+    their rewards still count in the mean, as in TRL.
     """
     learner = moved(build(**TURN, scale_rewards="none", mask_truncated=mask_truncated))
     centred = [(1.25 - 0.6875, 0.5 - 0.6875), (0.125 - 0.6875, 0.25 - 0.6875), (0.0, 0.0), (-0.6875, 2 - 0.6875)]
@@ -97,7 +100,7 @@ def test_grpo(
         for (first, second), completion in zip(centred, COMPLETIONS, strict=True)
     ]
     if mask_truncated:
-        advantages[3] = None
+        advantages[1] = advantages[3] = None
     expected = gradient(learner, advantages)
     found = keep_gradients(learner)
     batch = [episodes(learner)]
@@ -106,7 +109,7 @@ def test_grpo(
     assert [grade.turn_rewards for grade in recorded[0].grades] == [rewards or () for rewards in BY_TURN]
     metrics = learner.learn(recorded)
     same_up_to_rounding(found, expected)
-    assert metrics["completions/learned_from"] == (2 if mask_truncated else 3)
+    assert metrics["completions/learned_from"] == (1 if mask_truncated else 3)
 
 
 def test_ppo(build: Build, episodes: Any, keep_gradients: Any, same_up_to_rounding: Any) -> None:

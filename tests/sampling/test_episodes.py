@@ -57,6 +57,9 @@ class InProcess:
             self.num_open -= 1
         return Ending(Score(value=1.0)), talk
 
+    async def count_left(self) -> int:
+        return self.num_open
+
 
 @pytest.fixture(scope="module")
 def rules(tiny_model: Path) -> Rules:
