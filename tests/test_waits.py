@@ -21,9 +21,12 @@ BOUNDED_BY_CALLER = "its caller waits with a deadline"
 DONE = "its result is there already"
 REPLACEMENT = "a replacement has a deadline (sampler.replacement_timeout_s) for its place, and one for its start"
 
+EPISODE = "an episode has deadlines (environment.timeout_s, close_timeout_s)"
 WITHOUT_DEADLINE: dict[str, str] = {
     "rft/cluster/session.py: ended.wait()": IDLE,
     "rft/cluster/stack_traces.py: task.remote()": BOUNDED_BY_CALLER,
+    "rft/auditing/environments/episodes.py: asyncio.wait([play, until], return_when=asyncio.FIRST_COMPLETED)": EPISODE,
+    "rft/auditing/environments/episodes.py: reached.wait()": EPISODE,
     "rft/episodes/command.py: ended.result()": DONE,
     "rft/episodes/command.py: process.wait()": "awaited until environment.timeout_s, and then killed",
     "rft/episodes/command.py: session.failed.result()": DONE,

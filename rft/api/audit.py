@@ -1,4 +1,4 @@
-"""`rft.audit`: probes the graders of a run before training."""
+"""`rft.audit`: probes the graders of a run, or its environment, before training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from rft.api.audit_environment import audited_environment, environment_tasks, plan_environment_audit
 from rft.api.calls import configuration, make_console
 from rft.auditing.audit_panel import AuditPanel
 from rft.auditing.examine import ProbeOutcome, build_report, examine
@@ -20,6 +21,7 @@ from rft.auditing.grader_profile import GraderProfile, Recorded
 from rft.auditing.page import page
 from rft.config import AuditConfig, audit_folder
 from rft.config.commands import load_audit
+from rft.config.environment import plays_episodes
 from rft.config.overrides import Overrides
 from rft.data.tasks import read_tasks
 from rft.errors import DataError
@@ -71,7 +73,7 @@ class Audit:
 
 
 def audit(*overrides: Overrides, quiet: bool = False) -> Audit:
-    """Probe graders for weaknesses that a policy would exploit during training.
+    """Probe graders, or an environment, for weaknesses that a policy would exploit during training.
 
     Args:
         overrides: As on the command line of `rft audit`: `"data=tasks.jsonl"`, or mappings.
@@ -82,14 +84,14 @@ def audit(*overrides: Overrides, quiet: bool = False) -> Audit:
         DataError: The tasks have flaws; the message lists them.
 
     Example:
-        audit = rft.audit("data=tasks.jsonl", "graders.correct.use=numeric")
+        audit = rft.audit("data=tasks.jsonl", "graders.correct.use=numeric")  # or "environment.use=my_env.py:guess"
         assert audit.passed, audit.failed_probes
     """
     return audit_graders(configuration(load_audit, overrides), make_console(quiet=quiet))
 
 
 def audit_graders(config: AuditConfig, console: Console) -> Audit:
-    """Run an audit, write audit.json and audit.html, and keep the verdict.
+    """Run an audit, and write audit.json and audit.html. The verdict of graders is kept for `rft train`.
 
     Args:
         config: The configuration.
@@ -98,12 +100,11 @@ def audit_graders(config: AuditConfig, console: Console) -> Audit:
     Raises:
         RftError: The audit cannot run; the message has the reason and a remedy.
     """
+    if plays_episodes(config):
+        return _audit_environment(config, console)
     tasks = audited_tasks(config)
     recorded = _recorded(config.completions, config.data.max_tasks) if config.completions else ()
-    folder = Path(config.output_dir)
-    prepare_output(folder)
-    recorder = Recorder(folder)
-    recorder.config(config.model_dump())
+    recorder = _opened(config)
     started = time.monotonic()
     with _shown(console) as (graded, starting):
         panel = AuditPanel(
@@ -126,11 +127,30 @@ def audit_graders(config: AuditConfig, console: Console) -> Audit:
     report = build_report(
         profile, outcomes, tasks=str(redacted(config.data.tasks or "")), seconds=time.monotonic() - started
     )
-    recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
-    recorder.document(PAGE, page(report))
-    audit = Audit(folder=folder, report=report)
+    audit = _written(recorder, report)
     _keep_verdict(config, audit)
     return audit
+
+
+def _audit_environment(config: AuditConfig, console: Console) -> Audit:
+    tasks, recorder = environment_tasks(config), _opened(config)
+    with _shown(console) as (played, starting):
+        report = run_to_end(audited_environment(config, tasks, played=played, starting=starting))
+    return _written(recorder, report)
+
+
+def _opened(config: AuditConfig) -> Recorder:
+    folder = Path(config.output_dir)
+    prepare_output(folder)
+    recorder = Recorder(folder)
+    recorder.config(config.model_dump())
+    return recorder
+
+
+def _written(recorder: Recorder, report: Mapping[str, Any]) -> Audit:
+    recorder.document(REPORT, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    recorder.document(PAGE, page(report))
+    return Audit(folder=recorder.folder, report=report)
 
 
 def plan_audit(config: AuditConfig) -> Plan:
@@ -139,6 +159,8 @@ def plan_audit(config: AuditConfig) -> Plan:
     Raises:
         UsageError: The message lists all problems.
     """
+    if plays_episodes(config):
+        return plan_environment_audit(config)
     refuse_output(Path(config.output_dir))
     tasks = audited_tasks(config)
     graders = [load_grader(name, spec) for name, spec in config.graders.items()]

@@ -31,7 +31,7 @@ class ProbeOutcome:
         ProbeOutcome(probe=Probe(...), finding=Finding(...), seconds=0.4)
     """
 
-    probe: Probe
+    probe: Probe[Any]
     """The probe."""
     finding: Finding
     """The finding."""
@@ -40,7 +40,10 @@ class ProbeOutcome:
 
 
 async def examine(
-    profile: GraderProfile, *, probes: Sequence[Probe] = PROBES, starting: Callable[[str], None] = lambda name: None
+    profile: GraderProfile,
+    *,
+    probes: Sequence[Probe[GraderProfile]] = PROBES,
+    starting: Callable[[str], None] = lambda name: None,
 ) -> list[ProbeOutcome]:
     """Calibrate the profile and run the probes.
 
@@ -96,11 +99,7 @@ def build_report(
         tasks: The source of the tasks.
         seconds: Duration of the audit.
     """
-    counts = {str(result): sum(outcome.finding.result is result for outcome in outcomes) for result in ORDER}
-    return {
-        "verdict": verdict(outcomes),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": seconds,
+    return report_head(outcomes, seconds=seconds) | {
         "tasks": {"source": tasks, "count": len(profile.tasks), "with_reference": len(profile.solved)},
         "gold": profile.gold,
         "format": profile.format if profile.right else None,
@@ -116,24 +115,38 @@ def build_report(
             }
             for grader in profile.panel.declared
         },
-        "counts": counts,
         "probes": [
-            {
-                "name": outcome.probe.name,
-                "family": outcome.probe.family,
-                "result": str(outcome.finding.result),
-                "message": outcome.finding.message,
-                "why": outcome.probe.why,
-                "how": outcome.probe.how,
-                "threshold": outcome.probe.threshold,
-                "remedy": outcome.probe.remedy,
-                "figures": dict(outcome.finding.figures),
-                "examples": [_example(profile, graded) for graded in _shown(outcome.finding.examples)],
-                "num_examples": len(outcome.finding.examples),
-                "seconds": outcome.seconds,
-            }
+            outcome_entry(outcome, [_example(profile, graded) for graded in _shown(outcome.finding.examples)])
             for outcome in outcomes
         ],
+    }
+
+
+def report_head(outcomes: Sequence[ProbeOutcome], *, seconds: float) -> dict[str, Any]:
+    """Return what the reports of all audits begin with."""
+    return {
+        "verdict": verdict(outcomes),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "counts": {str(result): sum(outcome.finding.result is result for outcome in outcomes) for result in ORDER},
+    }
+
+
+def outcome_entry(outcome: ProbeOutcome, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the entry of a probe in a report, with these examples."""
+    return {
+        "name": outcome.probe.name,
+        "family": outcome.probe.family,
+        "result": str(outcome.finding.result),
+        "message": outcome.finding.message,
+        "why": outcome.probe.why,
+        "how": outcome.probe.how,
+        "threshold": outcome.probe.threshold,
+        "remedy": outcome.probe.remedy,
+        "figures": dict(outcome.finding.figures),
+        "examples": list(examples),
+        "num_examples": len(outcome.finding.examples),
+        "seconds": outcome.seconds,
     }
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from rft.auditing.cases import GradedCase
-
 MAX_EXAMPLES = 5
 """Number of the worst cases that a report shows."""
 EXCERPT_CHARS = 400
@@ -19,7 +17,7 @@ class Result(StrEnum):
     """The result of a probe."""
 
     FAILED = "failed"
-    """The grader should not be used for training."""
+    """The grader, or the environment, should not be used for training."""
     WARNED = "warned"
     """A person should examine the examples."""
     INCONCLUSIVE = "inconclusive"
@@ -42,8 +40,8 @@ class Finding:
     """The result."""
     message: str
     """The finding in one sentence; for a probe that is not applicable, the reason."""
-    examples: Sequence[GradedCase] = ()
-    """The cases that show the finding, the worst first."""
+    examples: Sequence[Any] = ()
+    """The cases that show the finding, the worst first; of an environment, the episodes."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """Numbers for audit.json."""
 
@@ -53,17 +51,17 @@ def passed(message: str, **figures: Any) -> Finding:
     return Finding(result=Result.PASSED, message=message, figures=figures)
 
 
-def failed(message: str, examples: Sequence[GradedCase] = (), **figures: Any) -> Finding:
-    """Return the finding that the grader should not be used for training."""
+def failed(message: str, examples: Sequence[Any] = (), **figures: Any) -> Finding:
+    """Return the finding that the grader, or the environment, should not be used for training."""
     return Finding(result=Result.FAILED, message=message, examples=tuple(examples), figures=figures)
 
 
-def warned(message: str, examples: Sequence[GradedCase] = (), **figures: Any) -> Finding:
+def warned(message: str, examples: Sequence[Any] = (), **figures: Any) -> Finding:
     """Return the finding that a person should examine the examples."""
     return Finding(result=Result.WARNED, message=message, examples=tuple(examples), figures=figures)
 
 
-def inconclusive(message: str, examples: Sequence[GradedCase], **figures: Any) -> Finding:
+def inconclusive(message: str, examples: Sequence[Any], **figures: Any) -> Finding:
     """Return the finding that the probe could not find a weakness, because the grader failed."""
     return Finding(result=Result.INCONCLUSIVE, message=message, examples=tuple(examples), figures=figures)
 

@@ -120,7 +120,11 @@ def load_audit(overrides: Sequence[str], output_dir: str | None = None) -> Audit
 
 
 def written_out(words: Sequence[str], key: str = "completions") -> list[str]:
-    """Expand the short form `data=` of `rft grade` and `rft audit`, which Hydra would take for a preset."""
+    """Expand the short form `data=` of `rft grade` and `rft audit`, which Hydra would take for a preset.
+
+    `rft audit` also accepts the key of `rft play` for its tasks, `data.test`.
+    """
+    words = [re.sub("^(\\+*)data\\.test=", r"\1data.tasks=", word) for word in words] if key == "tasks" else words
     return [re.sub("^(\\+*)data=", rf"\1data.{key}=", word) for word in words]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 
 from rft.config.environment import SCORE, EnvironmentConfig, plays_episodes
-from rft.config.schema import EvaluateConfig, RunConfig
+from rft.config.schema import AuditConfig, EvaluateConfig, RunConfig
+from rft.config.tools import ToolConfig
 
 
 def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
@@ -20,14 +22,7 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
             f"graders.{name}.use={SCORE}: the run has no environment; set environment.use or tools, or leave it out"
             for name in scores
         ]
-    if environment.use is None:
-        has_no_credit = environment.credit == "turn" and environment.command is None
-        unused = {"options": environment.options, "style": environment.style, "credit": has_no_credit}
-        problems += [
-            f"environment.{key}: has no effect without environment.use; leave it out"
-            for key, value in unused.items()
-            if value
-        ]
+    problems += _unused(environment)
     if not plays_episodes(config):
         return problems
     problems += _command_problems(environment)
@@ -56,10 +51,7 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
 
 def _tool_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     """Return the problems of the tools."""
-    model, problems = config.model, []
-    if config.tools and config.environment.is_on:
-        problems.append(f"{config.environment.name}: tools are an environment of their own; leave out one of the two")
-    problems += [f"tools.{name}{problem}" for name, tool in config.tools.items() for problem in tool.problems()]
+    model, problems = config.model, _entry_problems(config.environment, config.tools)
     if config.tools and config.data.format == "raw":
         problems.append("data.format=raw: shows the model no tools; use data.format=chat")
     if (model.call_open is None) is not (model.call_close is None):
@@ -67,6 +59,25 @@ def _tool_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     if model.call_open and model.response_template:
         problems.append("model.call_open: model.response_template is given as well; keep one of the two")
     return problems
+
+
+def _entry_problems(environment: EnvironmentConfig, tools: Mapping[str, ToolConfig]) -> list[str]:
+    both = f"{environment.name}: tools are an environment of their own; leave out one of the two"
+    named = [f"tools.{name}{problem}" for name, tool in tools.items() for problem in tool.problems()]
+    return [both, *named] if tools and environment.is_on else named
+
+
+def _unused(environment: EnvironmentConfig) -> list[str]:
+    """Return the problems of keys that need `environment.use`."""
+    if environment.use is not None:
+        return []
+    has_no_credit = environment.credit == "turn" and environment.command is None
+    unused = {"options": environment.options, "style": environment.style, "credit": has_no_credit}
+    return [
+        f"environment.{key}: has no effect without environment.use; leave it out"
+        for key, value in unused.items()
+        if value
+    ]
 
 
 def _command_problems(environment: EnvironmentConfig) -> list[str]:
@@ -85,3 +96,24 @@ def _command_problems(environment: EnvironmentConfig) -> list[str]:
     if words[1:] and words[1].endswith(".py") and not os.path.isfile(words[1]):
         return [f"{environment.name}: there is no file {os.path.abspath(words[1])}"]
     return []
+
+
+def audited_environment_problems(config: AuditConfig) -> list[str]:
+    """Return the problems of an audit's environment, one sentence each."""
+    if config.environment.command is not None:
+        return [
+            "environment.command: an audit plays environment.use or tools with scripted policies; a command needs a "
+            "model, so try it with rft play"
+        ]
+    problems = _entry_problems(config.environment, config.tools) + _unused(config.environment)
+    if not plays_episodes(config):
+        return problems
+    problems += [
+        f"graders.{name}: an audit examines an environment or graders; leave the environment out to audit the graders"
+        for name in config.graders
+        if name != SCORE
+    ]
+    for key, value in (("template", config.template), ("completions", config.completions)):
+        if value is not None:
+            problems.append(f"{key}: has no effect in an audit of an environment; leave it out")
+    return problems

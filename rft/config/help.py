@@ -76,12 +76,13 @@ rft pairs: write the best and the worst completions of a run as training rows, a
   rft pairs run=runs/quickstart/<time> out=best.jsonl rows=demonstrations   best completions alone
 """,
     "audit": """\
-rft audit: probe graders before they train anything; writes audit.json and audit.html. No model is needed.
+rft audit: probe graders, or an environment, before training; writes audit.json and audit.html. No model is needed.
 
   rft audit data=tasks.jsonl graders.correct.use=numeric
   rft audit data=tasks.jsonl gold=solution graders.main.openai=grader.json completions=runs/base/<time>
+  rft audit data=numbers.jsonl gold=secret environment.use=my_env.py:guess
 
-The exit code is 1 if a probe fails. `rft train` then refuses these graders until an audit passes, unless you set
+The exit code is 1 if a probe fails. `rft train` then refuses graders that failed until an audit passes, unless you set
 audit=warn or audit=off.
 """,
     "serve_grader": """\

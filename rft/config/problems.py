@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rft.config.environment_problems import environment_problems
+from rft.config.environment import plays_episodes
+from rft.config.environment_problems import audited_environment_problems, environment_problems
 from rft.config.epochs import epoch_problems, staleness_problem
 from rft.config.learner_problems import learner_problems
 from rft.config.mixture import SPLITS, guard_problems, mixture_problems, sources, trained_families
@@ -157,7 +158,9 @@ def merge_problems(config: MergeConfig) -> list[str]:
 
 def audit_config_problems(config: AuditConfig) -> list[str]:
     """Return all problems of an audit, one sentence each."""
-    problems = _grader_problems(config.graders, "reward")
+    problems = audited_environment_problems(config)
+    if not plays_episodes(config):
+        problems += _grader_problems(config.graders, "reward")
     if config.data.tasks is None:
         problems.append(f"data is missing: the tasks to audit on, {TASK_FILE}; write data=tasks.jsonl")
     if config.template is not None and "{answer}" not in config.template and "{json}" not in config.template:

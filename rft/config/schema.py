@@ -249,7 +249,7 @@ class GradeConfig(Section):
 
 
 class AuditDataConfig(Section):
-    """The tasks of a grader audit."""
+    """The tasks of an audit."""
 
     tasks: str | None = None
     """A `.jsonl`, `.csv`, `.tsv` or `.parquet` file, a hub dataset, or `embedded:family/split`; also `data=<file>`."""
@@ -260,7 +260,9 @@ class AuditDataConfig(Section):
 
 
 class AuditConfig(Section):
-    """Probing graders before training: `rft audit`."""
+    """Probing graders, or an environment, before training: `rft audit`."""
+
+    _add_score = model_validator(mode="before")(with_environment_score)
 
     name: FolderName = "audit"
     """Name of the audit, part of the default output folder."""
@@ -278,8 +280,12 @@ class AuditConfig(Section):
     completions_per_prompt: Annotated[Whole, Field(ge=2)] = 8
     """Completions of one prompt in the planned run."""
     completions_per_step: Positive = 64
-    """Completions of one step in the planned run."""
-    graders: Graders
+    """Completions, or episodes, of one step in the planned run."""
+    environment: EnvironmentConfig = EnvironmentConfig()
+    """An environment to audit instead of graders. See docs/environments.md."""
+    tools: Tools = {}
+    """Tools to audit as an environment of their own."""
+    graders: Graders = {}
     """Graders by name. `use` selects a grader, `weight` is its share of the reward, and other keys are its options."""
     grading: GradingConfig = GradingConfig()
 

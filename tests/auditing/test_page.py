@@ -72,3 +72,28 @@ def test_the_terminal_shows_failures_first_and_no_control_characters(report):
     assert "reward 1 for '<script>alert(1)</script>" in text
     assert "[bold]" in text
     assert text.rstrip().endswith("report: runs/a; page for colleagues: runs/a/audit.html")
+
+
+@pytest.fixture
+def environment_report(report):
+    turns = [{"heard": EVIL, "reply": EVIL}]
+    example = {"task": EVIL, "prompt": EVIL, "policy": "idle", "turns": turns, "num_turns": 6, "score": None,
+               "status": "environment error", "reason": EVIL}  # fmt: skip
+    failed, fine = report["probes"]
+    kept = {name: value for name, value in report.items() if name not in ("graders", "graded", "format")}
+    about = {"use": EVIL, "style": None, "sha256": "0" * 64}
+    return {**kept, "environment": about, "episodes": 12, "probes": [{**failed, "examples": [example]}, fine]}
+
+
+def test_the_report_of_an_environment(environment_report, tmp_path):
+    elements = Elements()
+    elements.feed(page(environment_report))
+    assert not {"script", "img", "link"} & set(elements.tags)
+    for text in ("12 episodes played", "environment error", "idle", "remedy of it"):
+        assert text in elements.text
+    console = Console(file=io.StringIO(), width=100)
+    print_report(console, environment_report, folder=tmp_path, page=tmp_path / "audit.html")
+    shown = console.file.getvalue()
+    assert "\x1b[2J" not in shown
+    for text in ("environment error for the policy 'idle', task <script>", "and 5 more turns", "12 episodes played in"):
+        assert text in shown

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from rft.auditing.grader_profile import GraderProfile
 from rft.auditing.probe import Probe
 from rft.auditing.probes import code, cost, data, free, judges, references, robustness, stability, texts
 
-PROBES: tuple[Probe, ...] = (
+PROBES: tuple[Probe[GraderProfile], ...] = (
     *references.PROBES,
     *free.PROBES,
     *texts.PROBES,
