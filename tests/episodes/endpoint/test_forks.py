@@ -51,6 +51,8 @@ def test_a_return_to_an_earlier_turn(play: Any) -> None:
 
 
 def test_a_retry_gets_the_same_turn(play: Any) -> None:
+    """rllm-org/rllm#707: a client that sends again resets the tokens, and splits the episode."""
+
     async def agent(episode: Episode) -> None:
         first = await episode.ask("1 + 1")
         again = await episode.ask("1 + 1", retries=1)
