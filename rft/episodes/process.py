@@ -37,6 +37,8 @@ class EnvironmentProcess(Worker):
         """Messages by episode; None after the end of the process."""
         self.process: asyncio.subprocess.Process | None = None
         """The process, once it has been started."""
+        self.sha256 = ""
+        """SHA-256 of the environment that it has loaded."""
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol: give each line to its episode."""
@@ -97,7 +99,7 @@ async def started(start: Mapping[str, Any], log: Path | None) -> EnvironmentProc
         log: File for the output; None discards it.
 
     Raises:
-        EpisodeError: It ended, or the environment has changed since the run began.
+        EpisodeError: It ended.
         WaitTimeout: It did not start in time.
     """
     ours, theirs = socket.socketpair()
@@ -127,4 +129,5 @@ async def started(start: Mapping[str, Any], log: Path | None) -> EnvironmentProc
 
 
 async def _loaded(link: EnvironmentProcess) -> None:
-    await link.line(START_S)
+    if (line := await link.line(START_S)) is not None:
+        link.sha256 = json.loads(line)["loaded"]

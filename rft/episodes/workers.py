@@ -23,6 +23,7 @@ from rft.episodes.conversation import Conversation
 from rft.episodes.endpoint.server import Endpoint
 from rft.episodes.endpoint.session import Session
 from rft.episodes.process import EnvironmentProcess, started
+from rft.errors import EpisodeError
 from rft.types import Message, Score, Status, Task
 from rft.waiting import waiting
 
@@ -114,6 +115,7 @@ class EnvironmentWorkers:
             config.num_workers or min(MAX_DEFAULT_WORKERS, max(1, cores - 1))
         )
         self._starting = asyncio.Lock()
+        self._sha256 = ""
         self._numbers = count()
         self.num_open = 0
         """Episodes under way."""
@@ -146,7 +148,7 @@ class EnvironmentWorkers:
 
     async def _play_alone(self, task: Task, seed: int, talk: Talk) -> Ending:
         """Play an episode in a process of its own, so that nobody else can be to blame for its end."""
-        process = await started(self._start, self._log)
+        process = await self._started()
         try:
             ending = await self._play_in(process, task, seed, talk)
         finally:
@@ -168,12 +170,29 @@ class EnvironmentWorkers:
             return replace(ending, score=Score(value=self._lowest, status=Status.NO_ANSWER, reason=reason))
         return ending
 
+    async def _started(self) -> EnvironmentProcess:
+        """Start a process with the same environment as the first one.
+
+        Raises:
+            EpisodeError: It ended, or its file has changed meanwhile.
+        """
+        process = await started(self._start, self._log)
+        self._sha256 = self._sha256 or process.sha256
+        if process.sha256 != self._sha256:
+            await process.end()
+            what = self._config.use or "the tools"
+            raise EpisodeError(
+                f"the code of {what} has changed since the run began, so some episodes would be others; bring it back "
+                "and resume the run, or begin a new one"
+            )
+        return process
+
     async def _least_busy(self) -> EnvironmentProcess:
         """Return the process with the fewest episodes; start one in each empty place first."""
         async with self._starting:
             for place, process in enumerate(self._places):
                 if process is None or process.is_lost:
-                    self._places[place] = await started(self._start, self._log)
+                    self._places[place] = await self._started()
                     break
         return min(self._present, key=lambda process: len(process.inboxes))
 

@@ -14,6 +14,7 @@ from rft.config.environment import EnvironmentConfig
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.loading import load_environment
 from rft.episodes.workers import Ending, EnvironmentWorkers
+from rft.errors import EpisodeError
 from rft.types import Message, Split, Status, Task
 
 ENVIRONMENTS = """
@@ -111,6 +112,11 @@ async def crashing(task, policy, folder):
     while not Path(folder, "go").exists():
         await asyncio.sleep(0.01)
     return 1.0
+
+async def editing(task, policy):
+    with open(__file__, "a") as file:
+        file.write("# changed")
+    os._exit(9)
 
 def plain(task, policy):
     return 1.0
@@ -265,6 +271,11 @@ def test_the_neighbours_of_a_bad_episode_begin_anew(
 @pytest.mark.parametrize(("name", "left"), [("twice", 0), ("leaving", 2)])
 def test_what_episodes_leave_open_is_counted(play: Any, name: str, left: int) -> None:
     assert [ending.score.value for ending in play(name, "t", "u", left=left)] == [1.0, 1.0]
+
+
+def test_code_that_changes_during_a_run_ends_it(play: Any) -> None:
+    with pytest.raises(EpisodeError, match="editing has changed since the run began"):
+        play("editing")
 
 
 def test_output_is_kept(play: Any, tmp_path: Path) -> None:
