@@ -182,7 +182,7 @@ class MarkedParser:
         try:
             return ToolCall(id=call_id, name=name, arguments=_applied(inner, _parameters(name, tools)))
         except (*_READING, SyntaxError, MemoryError) as error:
-            return ToolCall(id=call_id, name=name, problem=f"its arguments cannot be read: {error}", written=inner)
+            return ToolCall(id=call_id, name=name, problem=f"its arguments are wrong: {error}", written=inner)
 
 
 def require_declared(tools: Any) -> None:
@@ -231,7 +231,7 @@ def _applied(inner: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(call, ast.Call):
         raise ValueError("it is no single call")
     if len(call.args) > len(parameters):
-        raise ValueError(f"{len(call.args)} arguments for {len(parameters)} parameters")
+        raise ValueError(f"{len(call.args)} values, but parameters: {', '.join(parameters) or 'none'}")
     by_place = dict(zip(parameters, map(ast.literal_eval, call.args), strict=False))
     by_name = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
     if twice := sorted(by_place.keys() & by_name.keys()):

@@ -308,7 +308,7 @@ class RolloutStream(AsyncIterator[Rollout]):
     def _what(self) -> str:
         """Name what is missing: "1 of 64 completions from sampler 3: task 417, sampling". Any thread may call this."""
         missing = [(call, list(call.unfinished)) for call in list(self.calls)]
-        names = ", ".join(call.sampler.name for call, requests in missing if requests)
+        names = ", ".join(dict.fromkeys(call.sampler.name for call, requests in missing if requests))
         text = f"{self._remaining} of {self._total} completions" + (f" from {names}" if names else "")
         if 0 < sum(len(requests) for _, requests in missing) <= MAX_NAMED:
             named = [

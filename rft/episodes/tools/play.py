@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from rft.data.tool_calls import ToolCall
+from rft.data.tool_calls import UNKNOWN, ToolCall
 from rft.episodes.contract import EpisodeOver, Policy
 from rft.episodes.tools.schemas import argument_problem
 from rft.episodes.tools.tool import OpenTools, Tool, ToolError, ToolFault, ToolSource
@@ -91,10 +91,10 @@ async def _together(calls: Sequence[ToolCall], tools: Mapping[str, tuple[Tool, T
 
 
 async def _run(call: ToolCall, tools: Mapping[str, tuple[Tool, ToolSource]]) -> tuple[str, bool]:
+    if call.name not in (*tools, UNKNOWN):
+        return f"error: there is no tool '{call.name}'; the tools are: {', '.join(tools)}", True
     if call.problem:
         return f"error: the call cannot be read: {call.problem}", True
-    if call.name not in tools:
-        return f"error: there is no tool '{call.name}'; the tools are: {', '.join(tools)}", True
     tool, source = tools[call.name]
     if problem := argument_problem(call.arguments, tool.parameters):
         return f"error: wrong arguments for {call.name}: {problem}", True
