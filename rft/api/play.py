@@ -117,7 +117,10 @@ class ShownConversation(Conversation):
         self._show("policy", reply.text if reply.stop == "stop" else f"{reply.text}  (cut)")
         for call in reply.calls:
             arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
-            self._show("call", (call.problem and f"{call.name}: {call.written}  ({call.problem})") or f"{call.name}({arguments})")
+            self._show(
+                "call",
+                (call.problem and f"{call.name}: {call.written}  ({call.problem})") or f"{call.name}({arguments})",
+            )
         return reply
 
 

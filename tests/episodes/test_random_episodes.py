@@ -206,7 +206,7 @@ def episodes(number: int) -> Counter[str]:
         replies = asyncio.run(play(conversation, chance))
         rollout = conversation.rollout(0, Score(value=1.0), policy=POLICY, filler=ends[0])
         counts[rollout.stop] += 1
-        counts["turns"] += len(engine.sampled)
+        counts["sampled turns"] += len(engine.sampled)
         counts["calls"] += sum(len(reply.calls) for reply in replies)
         if any(turn.completion_ids for turn in engine.sampled):
             check(rollout, engine, rules, close, replies)
@@ -217,7 +217,7 @@ def episodes(number: int) -> Counter[str]:
 
 def test_every_invariant_holds() -> None:
     counts = episodes(150)
-    assert counts["turns"] > 200
+    assert counts["sampled turns"] > 200
     assert counts["calls"] > 20
     for end in (StopReason.STOP, StopReason.LENGTH, StopReason.TURNS, StopReason.CONTEXT):
         assert counts[end] > 1, counts
@@ -227,4 +227,4 @@ def test_every_invariant_holds() -> None:
 def test_every_invariant_holds_of_10_000_episodes() -> None:
     counts = episodes(10_000)
     print(dict(counts))
-    assert counts["turns"] > 15_000
+    assert counts["sampled turns"] > 15_000
