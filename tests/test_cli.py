@@ -114,7 +114,12 @@ def test_help_of_grade(rft: Rft) -> None:
 def test_help_of_a_sweep_has_its_own_keys_and_those_of_its_trials(rft: Rft) -> None:
     code, out, err = rft("sweep", "--help")
     assert (code, err) == (0, "")
-    for line in ("sweep        lora_optuna, lr_optuna", "sweep.trials=20", "experiment   gsm8k", "loop.steps=100"):
+    for line in (
+        "sweep        lora_optuna, lr_optuna",
+        "sweep.trials=20",
+        "experiment   calculator, gsm8k",
+        "loop.steps=100",
+    ):
         assert f"\n  {line}" in out
 
 
