@@ -121,15 +121,7 @@ class EnvironmentWorkers:
         """Episodes under way."""
 
     async def play(self, task: Task, seed: int, begin: Callable[[], T]) -> tuple[Ending, T]:
-        """Play one episode. Never raises an error of the environment.
-
-        Args:
-            task: The task.
-            seed: The seed of the environment.
-            begin: Begins the episode on the policy's side, once more if it begins anew.
-
-        Returns:
-            The end, and the policy's side of the episode that led to it.
+        """Play one episode, like `rft.episodes.players.Player.play`.
 
         Raises:
             EpisodeError: The processes end before they can play an episode.
