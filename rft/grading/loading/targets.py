@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from rft.grading.loading.importing import watched_import
@@ -108,7 +109,7 @@ def import_file(path: Path) -> ModuleType:
     # At the end of the path: a user's datasets.py, for example, must not hide the library.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FileLoader(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     with watched_import(path) as watch:
@@ -120,6 +121,18 @@ def import_file(path: Path) -> ModuleType:
                 raise
             raise ValueError(_why_not_imported(error, path)) from error
     return module
+
+
+class _FileLoader(SourceFileLoader):
+    """Compiles a file at each import, and leaves no `__pycache__` beside it.
+
+    Python's own cache takes a file that was changed within the same second to another content of equal length for the
+    old one.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def imported_modules(path: Path) -> set[str]:
