@@ -10,8 +10,12 @@ from peft import PeftConfig
 from rft.config.learners.sft import SftLearnerConfig
 from rft.data.demonstration_records import TokenRow
 from rft.learning.checkpoints import unfinished_folder
+from rft.learning.packing import check_packing
 from rft.learning.sft_trainer import SteppedSftTrainer
 from rft.learning.trl_learner import TrlLearner, precision_options
+
+_ANY_TOKENS = (tuple(range(8)), tuple(range(4)))
+"""Sequences that prove packing if the prompts are empty, so that there are no canaries."""
 
 
 class SftLearner(TrlLearner):
@@ -20,15 +24,20 @@ class SftLearner(TrlLearner):
     def _stepped_trainer(self, model: Any, tokenizer: Any, adapter: PeftConfig | None) -> SteppedSftTrainer:
         learner = self._spec.run.learner
         assert isinstance(learner, SftLearnerConfig)  # no other configuration names this class
-        return SteppedSftTrainer(
+        stepped = SteppedSftTrainer(
             model=model,
             tokenizer=tokenizer,
             options=self._arguments(learner),
             adapter=adapter,
             timeout_s=learner.step_timeout_s,
             rows_per_micro_batch=self._spec.completions_per_micro_batch,
+            packing=learner.packing,
             ranks=self._ranks,
         )
+        if learner.packing:
+            with stepped.trainer.compute_loss_context_manager():
+                check_packing(stepped.trainer.model, self._spec.canaries or _ANY_TOKENS, dtype=self._spec.dtype)
+        return stepped
 
     def losses(self, rows: Sequence[TokenRow]) -> list[float]:
         """Return `[N]` negative log-likelihoods of rows, each the sum over its trained tokens."""

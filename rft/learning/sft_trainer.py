@@ -9,6 +9,7 @@ Assumptions about TRL 1.16 and Transformers 5.19 (tests/learning/test_sft_learne
   item;
 - `training_step` adds the gradients of `compute_loss`, which divides the sum over the tokens by `num_items_in_batch`;
 - a label of -100 is not trained, and the label of a token is compared with the prediction of the token before it.
+- `compute_loss` passes `use_cache=False`, on which packing depends (rft.learning.packing);
 - with `fused_lm_head=True`, the model returns `[N, T - 1]` `log_probs`, 0 for tokens that are not trained;
 - TRL averages `_metrics["train"]`, which has one value for each micro-batch.
 """
@@ -25,13 +26,11 @@ from torch import Tensor
 
 from rft.data.demonstration_records import TokenRow
 from rft.learning import trl_import  # noqa: F401  # keeps vLLM out of TRL
+from rft.learning.packing import NOT_TRAINED, packed
 from rft.learning.ranks import Ranks
 from rft.learning.trainer_thread import TrainerThread
 
 from trl import SFTConfig, SFTTrainer  # isort: skip  # after trl_import
-
-NOT_TRAINED = -100
-"""Label of a token without a loss."""
 
 
 class _Step(TypedDict):
@@ -53,6 +52,7 @@ class SteppedSftTrainer(TrainerThread[Sequence[TokenRow]]):
         adapter: The adapter to add and train; None trains the weights of the model, or its adapter.
         timeout_s: Deadline for the start of the trainer and for each step, seconds.
         rows_per_micro_batch: Rows in one forward and backward pass.
+        packing: Whether the rows of a micro-batch follow each other in one row, instead of being padded.
         ranks: The processes that train together. Each receives whole steps, and computes its share.
     """
 
@@ -65,10 +65,12 @@ class SteppedSftTrainer(TrainerThread[Sequence[TokenRow]]):
         adapter: PeftConfig | None,
         timeout_s: float,
         rows_per_micro_batch: int,
+        packing: bool,
         ranks: Ranks,
     ) -> None:
         super().__init__(timeout_s=timeout_s)
         self._rows_per_micro_batch = rows_per_micro_batch
+        self._batch_of = packed if packing else padded
         self._ranks = ranks
         self.use(
             _RowTrainer(
@@ -87,7 +89,7 @@ class SteppedSftTrainer(TrainerThread[Sequence[TokenRow]]):
         """Return the micro-batches of this rank in the next step. All ranks divide all rows alike."""
         rows = self.next_batch()
         size = min(self._rows_per_micro_batch, max(1, len(rows) // self._ranks.of))
-        every = [padded([rows[number] for number in numbers]) for numbers in by_length(rows, size)]
+        every = [self._batch_of([rows[number] for number in numbers]) for numbers in by_length(rows, size)]
         num_trained = sum((batch["labels"][:, 1:] != NOT_TRAINED).sum() for batch in every)
         return {"micro_batches": every[self._ranks.number :: self._ranks.of], "num_trained": num_trained}
 

@@ -42,6 +42,12 @@ def test_sizes_and_ranks() -> None:
     assert load("learner.num_workers=2").learner.num_workers == 2
 
 
+def test_packing_needs_several_rows_in_a_micro_batch() -> None:
+    (problem,) = problems("learner.packing=true", "learner.completions_per_micro_batch=1")
+    assert problem.startswith("learner.packing=true: joins the rows of a micro-batch, and")
+    assert load("learner.packing=true").learner.model_dump()["packing"]
+
+
 def test_samplers_may_sleep_between_measurements() -> None:
     assert load("sampler.sleep=true").sampler.sleeps
 

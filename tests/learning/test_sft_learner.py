@@ -70,6 +70,71 @@ def test_the_loss_is_the_mean_over_the_marked_tokens(build_sft: Callable[..., An
     assert (policy.version, learner.publish().policy) == (2, policy)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_packed_rows_have_the_loss_and_the_steps_of_separate_ones(build_sft: Callable[..., Any], size: int) -> None:
+    apart = build_sft("apart", completions_per_micro_batch=1)
+    together = build_sft("together", completions_per_micro_batch=size, packing=True, canaries=((5, 6, 7), (8, 9)))
+    expected = mean_nll(together._stepped.trainer.model, ROWS)
+    losses = [(together.learn(ROWS), apart.learn(ROWS)) for _ in range(3)]
+    assert losses[0][0]["loss"] == pytest.approx(expected, rel=1e-5)
+    for name in ("loss", "grad_norm"):
+        assert [ours[name] for ours, _ in losses] == pytest.approx([theirs[name] for _, theirs in losses], rel=1e-4)
+
+
+def test_a_packed_row_trains_no_token_from_another_row() -> None:
+    from rft.learning.packing import packed
+
+    batch = packed([TokenRow(ids=(5, 6), trained=(True, True)), TokenRow(ids=(7, 8, 9), trained=(True, False, True))])
+    assert {name: tensor.tolist() for name, tensor in batch.items()} == {
+        "input_ids": [[5, 6, 7, 8, 9]],
+        "position_ids": [[0, 1, 0, 1, 2]],
+        "labels": [[-100, 6, -100, -100, 9]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_apart"),
+    [("llama", True), ("gpt2", True), ("opt", False), ("bloom", False), ("mamba", False)],
+)
+def test_packing_is_refused_for_models_that_mix_packed_rows(kind: str, is_apart: bool) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from rft.learning.packing import check_packing
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 0}
+    more = {"opt": {"ffn_dim": 32, "word_embed_proj_dim": 16}, "llama": {"intermediate_size": 32}}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **more.get(kind, {})))
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    if is_apart:
+        check_packing(model, [(5, 6, 7, 8), (9, 10, 11)], dtype="float32")
+        return
+    with pytest.raises(
+        LearnError, match=rf"packing=true: packed rows change .* on average .*\({kind}\).*packing=false"
+    ):
+        check_packing(model, [(5, 6, 7, 8), (9, 10, 11)], dtype="float32")
+
+
+def test_packing_is_refused_for_models_without_positions() -> None:
+    from rft.learning.packing import check_packing
+
+    class NoPositions:
+        training = False
+        device = "cpu"
+        config = type("Config", (), {"model_type": "own"})
+
+        def train(self, mode: bool) -> None: ...
+
+        def eval(self) -> None: ...
+
+        def __call__(self, input_ids: Any, use_cache: bool) -> Any: ...
+
+    with pytest.raises(LearnError, match=r"takes no positions .*\(own\).*use learner.packing=false"):
+        check_packing(NoPositions(), [(5, 6)], dtype="float32")
+
+
 def test_the_losses_of_rows_are_sums_without_dropout(build_sft: Callable[..., Any]) -> None:
     learner = build_sft(completions_per_micro_batch=2, adapter={"rank": 4, "alpha": 8, "dropout": 0.5})
     learner.learn(ROWS)

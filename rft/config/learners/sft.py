@@ -25,6 +25,9 @@ class SftLearnerConfig(LearnerConfig):
     """Optimizer steps over which the learning rate rises from 0."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.0
     """Weight decay of AdamW."""
+    packing: bool = False
+    """Whether the rows of a micro-batch are computed as one row without padding. No row attends to another: the learner
+    proves this for its model at the start, and refuses models for which it does not hold."""
     max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
     """Largest norm of the gradients; larger ones are scaled down."""
 
@@ -32,3 +35,12 @@ class SftLearnerConfig(LearnerConfig):
     def takes(self) -> Takes:
         """Demonstrations."""
         return "demonstrations"
+
+    def problems(self) -> list[str]:
+        """Refuse packing of single rows."""
+        if not self.packing or self.completions_per_micro_batch != 1:
+            return []
+        return [
+            "learner.packing=true: joins the rows of a micro-batch, and learner.completions_per_micro_batch=1 leaves "
+            "one in each; raise it, or use learner.packing=false"
+        ]
