@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +16,9 @@ from rft.sampling.fleet import Fleet
 from rft.sampling.turns import TurnStream
 from rft.types import Publication, Rollout, Sync, Task
 from rft.waiting import waiting
+
+TRAIN = "train"
+"""Beginning of the purposes of a step's samples."""
 
 
 class EpisodeSampler:
@@ -39,12 +44,16 @@ class EpisodeSampler:
         self._seed = seed
         self._slots = asyncio.Semaphore(max_open)
         self._filler = filler
+        self._turns_of_step: defaultdict[int, list[TurnStream]] = defaultdict(list)
+        """The streams of each step whose policy has not been loaded yet."""
 
     def sample(
         self, tasks: Sequence[Task], *, completions_per_task: int, temperature: float, purpose: str, step: int
     ) -> AsyncIterator[Rollout]:
         """Start episodes of tasks under the current policy, like `Fleet.sample`; they arrive as they end."""
         turns = self._fleet.turns(num_episodes=len(tasks) * completions_per_task, temperature=temperature)
+        if purpose.startswith(TRAIN):
+            self._turns_of_step[step].append(turns)
         identity = (self._seed, purpose, step)
         plays = [
             partial(self._play, turns, task, index, place * completions_per_task + index, identity)
@@ -54,10 +63,25 @@ class EpisodeSampler:
         return EpisodeStream(plays, turns)
 
     async def load(self, publication: Publication) -> Sync:
-        """Load a policy like `Fleet.load`; report what episodes have left open, and what became of agents' requests."""
+        """Load a policy like `Fleet.load`, and report on the episodes from which it was learned.
+
+        Returns:
+            With `episode/open_at_end`, what episodes have left open; `episode/engine_busy_share`, the share of the time
+            from the start of the step's episodes to their end in which a sampler had turns to sample, as the mean over
+            samplers; and `endpoint/...`, what became of agents' requests.
+        """
         sync = await self._fleet.load(publication)
         left = {"episode/open_at_end": float(await self.player.count_left())}
-        return replace(sync, metrics={**sync.metrics, **left, **self.player.metrics()})
+        busy = self._busy_share(publication.policy.version)
+        return replace(sync, metrics={**sync.metrics, **left, **busy, **self.player.metrics()})
+
+    def _busy_share(self, version: int) -> dict[str, float]:
+        """Return the metric of the step that made this version of the policy; none without its episodes."""
+        spans = [turns.busy for turns in self._turns_of_step.pop(version, [])]
+        available_s = math.fsum(span.available_s for span in spans)
+        if not available_s:
+            return {}
+        return {"episode/engine_busy_share": math.fsum(span.busy_s for span in spans) / available_s}
 
     async def _play(
         self, turns: TurnStream, task: Task, index: int, number: int, identity: tuple[object, ...]

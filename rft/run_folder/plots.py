@@ -64,6 +64,7 @@ PANELS = (
     Panel("score/", "Scores", "mean, by grader"),
     Panel("family_reward/", "Rewards", "mean, by family"),
     Panel("family_groups/", "Groups", "number, by family"),
+    Panel("episode/engine_busy_share", "Engines busy", "share of the episodes' time", is_share=True),
     Panel("drift/unread_share/", "Answers not read", "share, by grader", is_share=True),
     Panel("drift/duplicate_share", "Answers rewarded for several tasks", "share of rewarded", is_share=True),
     Panel("learner/loss", "Loss", "loss"),

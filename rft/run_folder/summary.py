@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from rft.metrics.intervals import Estimate
 
 PAIRS = "learner/pairs/"
 """Beginning of the names of metrics that count pairs."""
+ENGINE_BUSY = "episode/engine_busy_share"
+"""Share of the time of a step's episodes in which the engines had turns to sample."""
 
 
 def build_summary(
@@ -47,6 +50,7 @@ def build_summary(
         },
         "drops": _sums(line["drops"] for line in steps),
         **_counted_pairs(line["metrics"] for line in steps),
+        **_engine_busy(line["metrics"] for line in steps),
         "syncs": sum("sync/proved" in line["metrics"] for line in steps),
         "syncs_proved": sum(line["metrics"].get("sync/proved", 0.0) == 1.0 for line in steps),
     }
@@ -56,6 +60,12 @@ def _counted_pairs(metrics: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return `pairs`: those of `learner=dpo`, and the groups without one by reason; nothing of other learners."""
     pairs = _sums({name.removeprefix(PAIRS): of[name] for name in of if name.startswith(PAIRS)} for of in metrics)
     return {"pairs": {name: int(count) for name, count in pairs.items()}} if pairs else {}
+
+
+def _engine_busy(metrics: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return `engine_busy_share`, the mean over the steps; nothing of a run without episodes."""
+    shares = [of[ENGINE_BUSY] for of in metrics if of.get(ENGINE_BUSY) is not None]
+    return {"engine_busy_share": fmean(shares)} if shares else {}
 
 
 def _sums(mappings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

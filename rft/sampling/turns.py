@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from rft.errors import RftError
+from rft.sampling.busy_time import BusyTime
 from rft.sampling.engine import Request, SamplingOptions
 from rft.sampling.engines import SamplerHandle
-from rft.sampling.stream import RolloutStream, StreamOwner
+from rft.sampling.stream import Messages, RolloutStream, StreamOwner
 from rft.types import Rollout
 
 
@@ -36,6 +37,8 @@ class TurnStream(RolloutStream):
     ) -> None:
         self.closed = asyncio.Event()
         """Set after `close`."""
+        self.busy = BusyTime()
+        """The time in which the samplers have turns to sample, from the construction to `close`."""
         self._homes: dict[int, SamplerHandle] = {}
         self._waiting: dict[int, asyncio.Future[Rollout]] = {}
         self._error: RftError | None = None
@@ -87,8 +90,21 @@ class TurnStream(RolloutStream):
         if self.policy is not None:
             self._owner.assign(self)
 
+    def send(
+        self, sampler: SamplerHandle, requests: Sequence[Request], messages: Messages, abort: Callable[[], None]
+    ) -> None:
+        """Receive turns, like `RolloutStream.send`."""
+        self.busy.begin(sampler, len(requests))
+        super().send(sampler, requests, messages, abort)
+
+    def lose(self, sampler: SamplerHandle) -> int:
+        """Take back the unfinished requests of a lost sampler; return their number."""
+        self.busy.end_all(sampler)
+        return super().lose(sampler)
+
     def divide(self, samplers: Sequence[SamplerHandle]) -> list[list[Request]]:
         """Take the unassigned requests, and give each to the sampler of its episode."""
+        self.busy.available(len(samplers))
         load = Counter(dict.fromkeys(samplers, 0))
         load.update(home for home in self._homes.values() if home in load)
         shares: dict[SamplerHandle, list[Request]] = {sampler: [] for sampler in samplers}
@@ -109,6 +125,7 @@ class TurnStream(RolloutStream):
                     self._has_requests.clear()
                     await self._has_requests.wait()
                 rollout = await anext(self)
+                self.busy.end(self._homes[rollout.index])
                 if (future := self._waiting.pop(rollout.index, None)) and not future.done():
                     future.set_result(rollout)
         except RftError as error:
@@ -122,6 +139,7 @@ class TurnStream(RolloutStream):
         if self.closed.is_set():
             return
         self.closed.set()
+        self.busy.stop()
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
         await self.aclose()

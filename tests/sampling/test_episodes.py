@@ -209,3 +209,19 @@ def test_a_failure_of_the_sampler_ends_the_stream(rules: Rules) -> None:
         assert workers.num_open == 0
 
     run(job, spec(), builds=[partial(HoldingEngine, release=release)])
+
+
+def test_the_share_of_busy_engines_belongs_to_the_step_that_made_the_policy(
+    rules: Rules, published: Callable[..., Publication]
+) -> None:
+    async def job(world: World) -> list[float | None]:
+        sampler = sampler_of(world, rules, InProcess())
+        await rest(start(sampler, step=1))
+        await rest(start(sampler, step=2))  # sampled ahead
+        await rest(sampler.sample(TASKS, completions_per_task=1, temperature=1.0, purpose="validation", step=1))
+        syncs = [await sampler.load(published(version)) for version in (1, 2, 3)]
+        return [sync.metrics.get("episode/engine_busy_share") for sync in syncs]
+
+    first, second, none = run(job, spec())
+    assert none is None
+    assert 0 < first <= 1 and 0 < second <= 1

@@ -98,6 +98,14 @@ def test_pairs_are_counted_over_all_steps() -> None:
     assert "Preference pairs\n  learned from   7\n  equal rewards  1\n" in page
 
 
+def test_the_share_of_busy_engines_is_the_mean_of_the_steps_with_episodes() -> None:
+    shares = [{}, {"episode/engine_busy_share": 0.25}, {"episode/engine_busy_share": 0.5}, {}]
+    lines = [{"step": step, "metrics": of, "seconds": {}, "drops": {}} for step, of in enumerate(shares)]
+    result = build_summary(lines, status="finished", wall_s=1.0)
+    assert result["engine_busy_share"] == 0.375
+    assert "  engines busy  38% of the episodes' time\n" in printed(result)
+
+
 def test_samples_are_the_first_tasks_in_both_whatever_their_rewards() -> None:
     before = lines("a", 1.0, 0.0) + lines("gone", 0.0) + lines("b", 0.0, 1.0) + lines("c", 0.0)
     after = lines("c", 1.0, text="new") + lines("b", 0.0, 1.0, text="new") + lines("a", 0.0, text="new")
