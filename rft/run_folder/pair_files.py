@@ -20,12 +20,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rft.config.adapter_settings import settings_of_run
 from rft.config.pairs import PairsConfig
 from rft.data.files import data_error
-from rft.data.messages import BadRow, to_messages
+from rft.data.messages import BadRow, has_prompt, to_messages
 from rft.data.pair_selection import NoPair, select_pair
 from rft.data.tasks import digest
 from rft.errors import UsageError
 from rft.reliability.durable import UNFINISHED, replace_file
 from rft.run_folder.rollout_files import read_rollout_lines, rollout_paths
+from rft.turns import Author
 from rft.types import EQUAL_REWARDS, StopReason
 from rft.wording import expectation, plural
 
@@ -33,6 +34,20 @@ TRAINING_PHASES = ("train", "pass rate")
 """Phases that sample training tasks. All others measure held-out tasks, or grade demonstrations."""
 RESERVED = ("id", "messages", "prompt", "completion", "chosen", "rejected", "preferred_output", "recorded")
 """Columns with a meaning of their own in the written rows. `recorded` names the task, so `id` is not lost."""
+
+
+class RecordedTurn(BaseModel):
+    """The parts of a recorded turn of an episode that make a row."""
+
+    model_config = ConfigDict(frozen=True)
+
+    author: Author
+    messages: list[dict[str, Any]]
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether the turn calls tools, or tells their results."""
+        return any(message.get("tool_calls") or message.get("role") == "tool" for message in self.messages)
 
 
 class Completion(BaseModel):
@@ -50,6 +65,31 @@ class Completion(BaseModel):
     stop: StopReason
     scores: dict[str, dict[str, Any]]
     reward: float | None
+    turns: list[RecordedTurn] = []
+
+    @property
+    def opening(self) -> list[dict[str, Any]]:
+        """The messages of an environment before the policy's first turn. Those of an agent repeat the task's prompt."""
+        first = [turn for turn in self.turns[:1] if turn.author is Author.ENVIRONMENT]
+        return [message for turn in first for message in turn.messages]
+
+    @property
+    def prompt(self) -> list[dict[str, Any]]:
+        """The messages before the policy's first turn."""
+        is_repeated = self.opening[: len(self.messages)] == self.messages
+        return self.opening if is_repeated else [*self.messages, *self.opening]
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """The messages from the policy's first turn on."""
+        if not self.turns:
+            return [{"role": "assistant", "content": self.completion}]
+        return [message for turn in self.turns for message in turn.messages][len(self.opening) :]
+
+    @property
+    def is_one_turn(self) -> bool:
+        """Whether the policy has said everything in one turn."""
+        return sum(turn.author is Author.POLICY for turn in self.turns) <= 1
 
     @property
     def flaw(self) -> str:
@@ -60,7 +100,12 @@ class Completion(BaseModel):
             return f"without a reward ({f'{name}: {status}' if name else status})"
         if self.stop is not StopReason.STOP:
             return f"cut before their end ({self.stop})"  # a row's text would be read as ended
-        return "" if self.completion.strip() else "without text"
+        if self.opening and has_prompt(self.messages) and self.prompt != self.opening:
+            return "whose environment added to the prompt of its row, or replaced it"
+        if any(turn.has_calls for turn in self.turns):
+            return "with tool calls, which rows cannot hold"
+        said = [str(message["content"]) for message in self.answers if message["role"] == "assistant"]
+        return "" if said and all(text.strip() for text in said) else "without text"
 
 
 @dataclass(kw_only=True)
@@ -135,11 +180,17 @@ class RowMaker:
     def _usable(self, group: Iterable[Completion]) -> list[Completion]:
         usable = []
         for one in group:
-            if one.flaw:
-                self.counts.completions_left_out[one.flaw] += 1
+            if flaw := one.flaw or self._too_long(one):
+                self.counts.completions_left_out[flaw] += 1
             else:
                 usable.append(one)
         return usable
+
+    def _too_long(self, one: Completion) -> str:
+        """Return the reason why an episode has more turns than a row; empty if it has not."""
+        if one.is_one_turn or (self._config.rows == "demonstrations" and not self._is_raw):
+            return ""
+        return "of several turns, which only rows=demonstrations of chats can hold"
 
     def _row(self, group: Sequence[Completion]) -> _Row | str:
         """Return the row of a group, or the reason why it has none."""
@@ -161,6 +212,8 @@ class RowMaker:
             return _Row(chosen=group[is_best.index(True)])
         assert not isinstance(pair, NoPair)  # the reason was returned above
         chosen, rejected = (group[place] for place in pair)
+        if chosen.prompt != rejected.prompt:
+            return "whose environment began its best and its worst episode in different ways"
         if chosen.completion == rejected.completion:
             return "whose best and worst completions have the same text"
         return _Row(chosen=chosen, rejected=rejected)
@@ -204,7 +257,8 @@ class _Row:
     @property
     def key(self) -> str:
         """A hash of everything that a learner would see."""
-        return digest([self.chosen.messages, self.chosen.item, *(one.completion for one in self.completions.values())])
+        answers = (one.answers if one.turns else one.completion for one in self.completions.values())
+        return digest([self.chosen.prompt, self.chosen.item, *answers])
 
     def content(self, *, is_raw: bool) -> dict[str, Any]:
         """Return the row as it is written."""
@@ -214,18 +268,18 @@ class _Row:
         return columns | others | {"recorded": {"task_id": self.chosen.task_id, "step": self.chosen.step, **rewards}}
 
     def _texts(self) -> dict[str, Any]:
-        prompt = {"prompt": self.chosen.messages[-1]["content"]}
+        prompt = {"prompt": self.chosen.prompt[-1]["content"]}
         if self.rejected is None:
             return prompt | {"completion": self.chosen.completion}
         return prompt | {"chosen": self.chosen.completion, "rejected": self.rejected.completion}
 
     def _chats(self) -> dict[str, Any]:
-        prompt, answers = self.chosen.messages, {role: _answer(one) for role, one in self.completions.items()}
+        prompt, answers = self.chosen.prompt, {role: one.answers for role, one in self.completions.items()}
         if self.rejected is not None:
-            return {"prompt": prompt, **{role: [answer] for role, answer in answers.items()}}
+            return {"prompt": prompt, **answers}
         # A learner of demonstrations would train earlier turns of the assistant, too.
         earlier = [{**message, "weight": 0} if message.get("role") == "assistant" else message for message in prompt]
-        return {"messages": [*earlier, answers["chosen"]]}
+        return {"messages": [*earlier, *answers["chosen"]]}
 
 
 def _parsed(line: Mapping[str, Any]) -> Completion:
@@ -236,7 +290,8 @@ def _parsed(line: Mapping[str, Any]) -> Completion:
     """
     try:
         completion = Completion.model_validate(line)
-        to_messages(completion.messages, column="messages")
+        if completion.prompt or not completion.turns:  # an episode may have failed before anybody spoke
+            to_messages(completion.prompt, column="messages")
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -244,10 +299,6 @@ def _parsed(line: Mapping[str, Any]) -> Completion:
     except BadRow as error:
         raise data_error(f"a line of the run's rollouts is damaged: {error}") from error
     return completion
-
-
-def _answer(completion: Completion) -> dict[str, Any]:
-    return {"role": "assistant", "content": completion.completion}
 
 
 def write_rows(config: PairsConfig, tell: Callable[[str], None]) -> RowCounts:

@@ -181,3 +181,59 @@ def test_completions_of_the_same_text_make_no_pair(tmp_path: Path) -> None:
     record(tmp_path / "run", [line("4", 1.0), line("4", 0.0)])
     with pytest.raises(DataError, match="left out: 1 group whose best and worst completions have the same text"):
         extract(tmp_path)
+
+
+def said(author: str, *contents: str, **more: Any) -> dict[str, Any]:
+    role = "assistant" if author == "policy" else "user"
+    return {"author": author, "messages": [{"role": role, "content": text, **more} for text in contents]}
+
+
+def test_a_row_of_an_episode_has_what_was_said(tmp_path: Path) -> None:
+    game = [said("environment", "1-31"), said("policy", "16"), said("environment", "lower"), said("policy", "8")]
+    won, lost = (
+        line("8", 1.0, messages=[], turns=game),
+        line("9", 0.0, messages=[], turns=[*game[:3], said("policy", "9")]),
+    )
+    record(tmp_path / "run", [won, lost])
+    _, [row] = extract(tmp_path, rows="demonstrations")
+    assert row["messages"] == [
+        {"role": "user", "content": "1-31"},
+        {"role": "assistant", "content": "16"},
+        {"role": "user", "content": "lower"},
+        {"role": "assistant", "content": "8"},
+    ]
+    demonstration = to_demonstration(row, split=Split.TRAIN, system=None)
+    assert demonstration.trained == (False, True, False, True)
+
+
+def test_episodes_of_one_turn_make_pairs(tmp_path: Path) -> None:
+    group = [
+        line(text, reward, messages=[PROMPT[0]], turns=[said("environment", "Go."), said("policy", text)])
+        for text, reward in (("right", 1.0), ("wrong", 0.0))
+    ]
+    record(tmp_path / "run", group)
+    _, [row] = extract(tmp_path)
+    assert row["prompt"] == [PROMPT[0], {"role": "user", "content": "Go."}]
+    assert (row["chosen"], row["rejected"]) == (
+        [{"role": "assistant", "content": "right"}],
+        [{"role": "assistant", "content": "wrong"}],
+    )
+
+
+def test_episodes_that_no_row_can_hold_are_counted(tmp_path: Path) -> None:
+    call = said("policy", "", tool_calls=[{"id": "c0", "type": "function", "function": {"name": "a", "arguments": ""}}])
+    several = [said("policy", "x"), said("environment", "go on"), said("policy", "y")]
+    opened = [said("environment", "More:"), said("policy", "4")]
+    record(
+        tmp_path / "run",
+        [line("3", 1.0, turns=[call, said("environment", "3"), said("policy", "3")]), line("4", 0.0)],
+        [line("y", 1.0, turns=several, task_id="b"), line("4", 1.0, turns=opened, task_id="b")],
+        [line("4", 1.0, task_id="c"), line("5", 0.0, task_id="c")],
+    )
+    counts, rows = extract(tmp_path)
+    assert len(rows) == 1
+    assert counts.completions_left_out == {
+        "with tool calls, which rows cannot hold": 1,
+        "of several turns, which only rows=demonstrations of chats can hold": 1,
+        "whose environment added to the prompt of its row, or replaced it": 1,
+    }
