@@ -33,11 +33,7 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
     if isinstance(config, RunConfig):
         learner = config.learner
         if learner.takes != "groups" or learner.has_teacher:
-            given = environment.name if environment.is_on else f"tools: {', '.join(config.tools)}"
-            problems.append(
-                f"{given}: learner={learner.kind} does not learn from episodes; use a "
-                "learner that samples and grades, such as learner=grpo, ppo or raft"
-            )
+            problems.append(_no_episodes(config))
         elif environment.credit == "turn":
             found = learner.turn_credit_problems(environment.discount)
             problems += [f"environment.credit=turn: {problem}" for problem in found]
@@ -47,6 +43,20 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
                 "environment.credit=turn"
             )
     return problems
+
+
+def _no_episodes(config: RunConfig) -> str:
+    """Return the problem of a learner that cannot learn from episodes."""
+    environment, learner = config.environment, config.learner
+    given = environment.name if environment.is_on else f"tools: {', '.join(config.tools)}"
+    kind, remedy = f"learner={learner.kind}", "use a learner that samples and grades, such as learner=grpo, ppo or raft"
+    if key := {"preferences": "pairs", "labelled completions": "completions"}.get(learner.takes):
+        kind, remedy = f"{kind} learner.{key}=recorded", f"use learner.{key}=sampled"
+    where = "environment" if environment.is_on else "tools"
+    return (
+        f"{given}: {kind} does not learn from episodes; {remedy}, or leave {where} out; of a pipeline, set it for the "
+        f"stages that can: stages.<stage>.{where}"
+    )
 
 
 def _tool_problems(config: RunConfig | EvaluateConfig) -> list[str]:

@@ -45,6 +45,15 @@ COMMAND = "environment.command=cat"
             "learner.importance_sampling_level=sequence: weights whole completions",
         ),
         ((USE, "environment.credit=turn", "learner.loss_type=vespo"), "learner.loss_type=vespo: weights whole"),
+        (
+            ("tools.add.use=calculator", "learner=dpo", "learner.pairs=recorded"),
+            "tools: add: learner=dpo learner.pairs=recorded does not learn from episodes; use learner.pairs=sampled, "
+            "or leave tools out; of a pipeline, set it for the stages that can: stages.<stage>.tools",
+        ),
+        (
+            (USE, "learner=kto", "learner.completions=recorded"),
+            "learner=kto learner.completions=recorded does not learn from episodes; use learner.completions=sampled",
+        ),
         ((USE, "learner=distill", "teacher.path=embedded:tiny"), "learner=distill does not learn from episodes"),
     ],
 )
@@ -67,3 +76,8 @@ def test_the_score_joins_the_graders(monkeypatch: pytest.MonkeyPatch, word: str,
 def test_a_resumed_run_sets_every_key_of_a_tool() -> None:
     for given in ({"use": "calculator"}, {"mcp": "https://example.org/mcp"}):
         assert ToolConfig(**ToolConfig(**given).model_dump()).problems() == []
+
+
+@pytest.mark.parametrize("learner", ["grpo", "ppo", "raft", "dpo", "kto", "gmpo", "reinforce_pp_baseline"])
+def test_learners_that_sample_take_episodes(learner: str) -> None:
+    assert load_training([*BASE, USE, f"learner={learner}"]).learner.kind == learner

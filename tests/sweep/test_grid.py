@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rft.errors import OutputError, UsageError
-from rft.run_folder.recorder import read_rollouts
+from rft.run_folder.recorder import read_metrics, read_rollouts
 
 SPACE = ("seed=range(0,50)", "learner.learning_rate=tag(log, interval(1e-5, 1e-2))")
 Command = Callable[..., tuple[int, dict[str, Any], str]]
@@ -83,3 +83,19 @@ def test_a_search_with_pruning_asks_for_more_trials_on_resume(search: Command, f
     assert (code, len(again["trials"])) == (0, 4)
     with pytest.raises(OutputError, match="holds another sweep"):
         search(*words, "loop.steps=1")
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("fake_ray")
+def test_trials_with_a_tool_share_engines(folder: Path, grid: Command, engines: list[Any]) -> None:
+    model = ("model.path=embedded:agent", "model.call_open='<call>'", "model.call_close='</call>'")
+    script = ("sampler.tokens=model", "sampler.script=['<call>calc(1 + 2)</call><|end|>', '1<|end|>']")
+    code, sweep, _ = grid(
+        *model, *script, "tools.calc.use=calculator", "seed=0,1", "hydra.launcher.max_parallel_trials=2"
+    )
+    assert (code, len(engines), sweep["counts"]) == (0, 1, {"finished": 2})
+    for number in ("0", "1"):
+        turns = [turn for line in read_rollouts(folder / "sweep" / number) for turn in line["turns"]]
+        results = [turn["messages"][0]["content"] for turn in turns if turn["author"] == "environment"]
+        assert set(results) == {"3"}
+        assert all(line["metrics"]["episode/open_at_end"] == 0 for line in read_metrics(folder / "sweep" / number)[1:])
