@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rft.config import EvaluateConfig
 from rft.config.environment import SCORE, plays_episodes
+from rft.config.mixture import graders_by_family
 from rft.data.tool_calls import Schema
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.conversation import Conversation
+from rft.episodes.tools.play import NO_SCORE
 from rft.episodes.workers import Ending
 from rft.errors import ConfigError
+from rft.grading.panel import Panel
 from rft.imports import require_packages
 from rft.run.episodes import episode_rules, player_of_run
 from rft.run.inputs import Prepared, read_inputs, render_prompts
 from rft.run.local_engine import open_local_engine
 from rft.run.measured_adapter import with_base_model
 from rft.sampling.engine import Engine, Request, SamplingOptions, sample_all
-from rft.types import Message, Policy, Rollout, Task
+from rft.types import Grade, Message, Policy, Rollout, Task
 
 HERE = ("vllm", "transformers", "fake")
 """Samplers whose engine runs in this process."""
@@ -28,15 +32,34 @@ Show = Callable[[str, str], None]
 """Receives the author of a message and its text."""
 
 
-def play(config: EvaluateConfig, show: Show) -> Rollout:
-    """Play an episode with the first task of `data.test`, and show it turn by turn.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """An episode that was played, with its scores.
+
+    Example:
+        Played(episode=Rollout(...), grade=Grade(scores={"correct": Score(value=1.0)}, reward=1.0))
+    """
+
+    episode: Rollout
+    """The episode, with the environment's score."""
+    grade: Grade | None
+    """The scores of the graders; None if the environment failed, so that there is nothing to grade."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the environment or a grader failed."""
+        return self.grade is None or any(score.status.is_grader_fault for score in self.grade.scores.values())
+
+
+def play(config: EvaluateConfig, show: Show) -> Played:
+    """Play an episode with the first task of `data.test`, show it turn by turn, and grade it.
 
     Args:
         config: A checked configuration with an environment.
         show: Receives every message as it is said.
 
     Returns:
-        The episode, with the environment's score.
+        The episode and its scores. A fault of the environment or of a grader is shown, and not raised.
 
     Raises:
         ConfigError: The configuration has no environment, or a sampler that runs elsewhere.
@@ -62,7 +85,7 @@ def play(config: EvaluateConfig, show: Show) -> Rollout:
     return asyncio.run(_play(config, prepared, engine, show))
 
 
-async def _play(config: EvaluateConfig, prepared: Prepared, engine: Engine, show: Show) -> Rollout:
+async def _play(config: EvaluateConfig, prepared: Prepared, engine: Engine, show: Show) -> Played:
     options = SamplingOptions(
         temperature=config.evaluation.temperature,
         max_completion_tokens=config.sampler.max_completion_tokens,
@@ -85,9 +108,33 @@ async def _play(config: EvaluateConfig, prepared: Prepared, engine: Engine, show
         ending, conversation = await player.play(task, config.seed, begin)
     finally:
         await player.close()
-    _show_end(ending, show)
     policy: Policy = engine.policies[-1]
-    return conversation.rollout(0, ending.score, policy=policy, filler=min(prepared.end_ids))
+    episode = conversation.rollout(0, ending.score, policy=policy, filler=min(prepared.end_ids))
+    if ending.score.status.is_grader_fault:
+        _show_fault(ending, show)
+        return Played(episode=episode, grade=None)
+    grade = await _graded(config, prepared, task, episode)
+    _show_scores(config, prepared, ending, grade, show)
+    return Played(episode=episode, grade=grade)
+
+
+async def _graded(config: EvaluateConfig, prepared: Prepared, task: Task, episode: Rollout) -> Grade:
+    panel = Panel(
+        prepared.graders,
+        max_fault_share=1.0,
+        num_workers=1,
+        worker_memory_mb=config.grading.worker_memory_mb,
+        families=graders_by_family(config.data),
+    )
+
+    async def stream() -> AsyncIterator[Rollout]:
+        yield episode
+
+    try:
+        [group] = await panel.grade([task], stream(), rollouts_per_task=1)
+        return group.grades[0]
+    finally:
+        panel.close()
 
 
 class ShownConversation(Conversation):
@@ -124,10 +171,28 @@ class ShownConversation(Conversation):
         return reply
 
 
-def _show_end(ending: Ending, show: Show) -> None:
-    score = ending.score
-    show("score", "none" if score.value is None else f"{score.value:g}")
-    if score.reason:
-        show("reason", score.reason)
+def _show_fault(ending: Ending, show: Show) -> None:
+    show("fault", ending.score.reason or ending.score.status.value)
     if ending.traceback:
         show("traceback", ending.traceback.rstrip())
+
+
+def _show_scores(config: EvaluateConfig, prepared: Prepared, ending: Ending, grade: Grade, show: Show) -> None:
+    """Show the environment's score, if it may give one, and those of the graders."""
+    graders = {name: score for name, score in grade.scores.items() if name != SCORE}
+    has_score = prepared.environment is not None and prepared.environment.has_score
+    if has_score or not graders:
+        show("score", "none" if ending.score.value is None else f"{ending.score.value:g}")
+    if not has_score and not graders:
+        show(
+            "reason",
+            "tools give no score; set graders of the final answer, such as graders.correct.use=exact, or give a class "
+            "of tools a method get_reward",
+        )
+    elif ending.score.reason not in (None, NO_SCORE):
+        show("reason", ending.score.reason)
+    for name, score in graders.items():
+        worth = f"{score.status}" if score.value is None else f"{score.value:g}"
+        show("grader", f"{name}: {worth}{f' ({score.reason})' if score.reason else ''}")
+    if graders:
+        show("reward", "none" if grade.reward is None else f"{grade.reward:g}")

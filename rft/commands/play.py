@@ -8,12 +8,16 @@ from rich.text import Text
 from rft.commands.configured import configured
 from rft.config import EvaluateConfig
 from rft.config.adapter_settings import settings_in_words
-from rft.config.commands import load_evaluation
+from rft.config.commands import load_play
 
 
 def play(words: list[str]) -> int:
-    """Play an episode with the first task of `data.test`, and print its turns."""
-    return configured("evaluate", words, load_evaluation, _play)
+    """Play an episode with the first task of `data.test`, and print its turns and scores.
+
+    Returns:
+        The exit code: 0, or 1 if the environment or a grader failed.
+    """
+    return configured("play", words, load_play, _play)
 
 
 def _play(config: EvaluateConfig) -> int:
@@ -27,5 +31,4 @@ def _play(config: EvaluateConfig) -> int:
         shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
         console.print(Text(f"{author:>11}  {shown}"), soft_wrap=True)
 
-    play_episode(config, show)
-    return 0
+    return 1 if play_episode(config, show).has_failed else 0

@@ -22,6 +22,7 @@ SCHEMAS: Mapping[str, type[Section]] = {
     "sweep": SweepConfig,
     "pipeline": PipelineConfig,
     "evaluate": EvaluateConfig,
+    "play": EvaluateConfig,
     "merge": MergeConfig,
     "grade": GradeConfig,
     "pairs": PairsConfig,
@@ -33,9 +34,13 @@ RECEIVERS: Mapping[str, str] = {"sweep": "trials", "pipeline": "stages"}
 """Primary files of the commands that pass the keys of `rft train` on, and the receivers of these keys."""
 
 
+ONLY_TRAINED = frozenset(RunConfig.model_fields) - frozenset(EvaluateConfig.model_fields)
+"""Sections and keys of an experiment that `rft play` leaves out."""
+
+
 def config_name_of(command: str) -> str | None:
     """Return the primary file of a command such as `serve-grader`; None for a command without a configuration."""
-    others = {"check": "train", "continue": "train", "play": "evaluate"}
+    others = {"check": "train", "continue": "train"}
     name = others.get(command, command.replace("-", "_"))
     return name if name in SCHEMAS else None
 

@@ -81,6 +81,27 @@ def load_evaluation(overrides: Sequence[str], output_dir: str | None = None) -> 
     return with_settings_of_run(config, given_keys(words))
 
 
+def load_play(overrides: Sequence[str], output_dir: str | None = None) -> EvaluateConfig:
+    """Load the configuration of `rft play`. `experiment=` gives it the environment, model and tasks of an experiment.
+
+    Without test tasks, the validation tasks or else the training tasks take their place.
+
+    Raises:
+        ConfigError: Contains all problems.
+        UsageError: The run's configuration cannot be read.
+    """
+    words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
+    config = load(EvaluateConfig, "play", words, lambda config: evaluate_problems(_with_test_tasks(config)))
+    return with_settings_of_run(_with_test_tasks(config), given_keys(words))
+
+
+def _with_test_tasks(config: EvaluateConfig) -> EvaluateConfig:
+    data = config.data
+    if data.test or data.mixture:
+        return config
+    return config.model_copy(update={"data": data.model_copy(update={"test": data.validation or data.train})})
+
+
 def load_grading(overrides: Sequence[str], output_dir: str | None = None) -> GradeConfig:
     """Load the configuration of `rft grade`.
 

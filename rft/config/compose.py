@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from rft.config.adapters import AdapterConfig
+from rft.config.catalog import ONLY_TRAINED
 from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.config.explain import explain, key_of
 from rft.config.learners import LEARNERS
@@ -97,6 +98,8 @@ def load(
     except COMPOSING as error:
         raise ConfigError("configuration", [*earlier, *hide_in_words([explained(error)], {})]) from error
     values, unresolved = _resolved(composed)
+    if config_name == "play":
+        values = _without_training(values, overrides)
     without_experiment = any(line.startswith("experiment=") for line in earlier)
 
     def across_fields(config: Config) -> list[str]:
@@ -105,6 +108,13 @@ def load(
         return [line for line in lines if not (without_experiment and re.search(" is (missing|empty): ", line))]
 
     return check(schema, values, across_fields, [*earlier, *unresolved.values()], wrong=unresolved)
+
+
+def _without_training(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Leave out what an experiment says of training; keys of the command line stay, and are refused."""
+    keys = {text.lstrip("+~").partition("=")[0] for text in overrides} - set(groups("train"))
+    given = {key.partition(".")[0] for key in keys}
+    return {key: value for key, value in values.items() if key in given or key not in ONLY_TRAINED}
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:

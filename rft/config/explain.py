@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from rft.config.adapters import METHODS
+from rft.config.tools import ToolConfig
 from rft.redaction import redacted
 from rft.wording import expectation, listed
 
@@ -20,6 +21,8 @@ UNIONS = ("sampler", "learner", "cluster")
 """Sections with several kinds. Pydantic includes the kind in the location of an error; the user's key does not."""
 ADAPTER = ["learner", "adapter"]
 """A section with several methods inside another section. An error's location includes kind and method."""
+TOOLS = "tools"
+"""A section of entries with names that the user chooses."""
 SPLITS = ("train", "validation", "test", "tasks", "completions")
 """Names of task files in the section `data` of one command or another."""
 
@@ -54,10 +57,23 @@ def _sentence(schema: type[BaseModel], item: Any) -> str:
             hint = "; QLoRA is learner.base=nf4 with learner.adapter=lora" if given == "qlora" else ""
             return f"{key}={given}: should be one of {allowed}{hint}"
         return f"{key}.{tag}={given}: should be one of {allowed}; select it with {key}=<preset>"
+    if item["type"] in ("model_type", "model_attributes_type", "dict_type") and item["loc"][0] == TOOLS:
+        return f"{key}={shown(item['input'])}: {_entry_of_tools(item['loc'][1:], item['input'])}"
     if item["type"] in ("model_type", "model_attributes_type"):
         return f"{key}={shown(item['input'])}: this is a section; set its keys with {key}.<name>=<value>"
     given = shown(redacted({key.rpartition(".")[2]: item["input"]}).popitem()[1])
     return f"{key}={given}: {expectation(item)}{_remedy(schema, item, key)}"
+
+
+def _entry_of_tools(place: Sequence[str | int], given: Any) -> str:
+    """Return how to write an entry of `tools` that lacks its name or its key."""
+    key = str(place[0]) if place else "use"
+    value = shown(given)
+    named = value.rpartition(":")[2]
+    name = named if ".py:" in value and named.isidentifier() else "<name>"
+    if place and key not in ToolConfig.model_fields:
+        return f"an entry of {TOOLS} has keys; write {TOOLS}.{key}.use={value}"
+    return f"an entry of {TOOLS} has a name, by which the policy calls the tool; write {TOOLS}.{name}.{key}={value}"
 
 
 def _remedy(schema: type[BaseModel], item: Any, key: str) -> str:

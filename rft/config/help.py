@@ -51,7 +51,16 @@ rft evaluate: measure a base model or an adapter on a task file.
 
   rft evaluate model.path=embedded:tiny data.test=embedded:chain_sum/test graders.correct.use=reasoning_gym
   rft evaluate adapter=runs/quickstart/<time> data.test=tasks.jsonl graders.correct.use=exact
-  rft play environment.use=my_env.py:guess data.test=games.jsonl adapter=...   one episode, shown turn by turn
+""",
+    "play": """\
+rft play: play one episode with the first task of data.test, shown turn by turn, with its scores.
+
+  rft play experiment=calculator                                  what the experiment trains, before training
+  rft play experiment=calculator adapter=runs/calculator/<time>   and after it
+  rft play model.path=... environment.use=my_env.py:guess data.test=games.jsonl
+  rft play model.path=... tools.add.use=my_tools.py:add data.test=tasks.jsonl graders.correct.use=numeric
+
+sampler=transformers starts faster than vLLM. The exit code is 1 if the environment or a grader fails.
 """,
     "merge": """\
 rft merge: merge an adapter into its base model, write a plain model folder, and prove that the two match.

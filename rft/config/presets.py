@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rft.config.catalog import SCHEMAS, command_of
 from rft.config.explain import shown
+from rft.wording import listed
 
 SEARCHPATH = "hydra.searchpath"
 GLOBAL = "# @package _global_"
@@ -50,7 +51,8 @@ def primary(config_name: str) -> Mapping[str, Any]:
 def groups(config_name: str) -> list[str]:
     """Return the preset groups of a command, such as `sampler`, sorted."""
     entries = (entry for entry in primary(config_name)["defaults"] if isinstance(entry, dict))
-    return sorted(name for entry in entries for name in entry if not name.startswith("override "))
+    known = {*SCHEMAS[config_name].model_fields, "experiment"}
+    return sorted(name for entry in entries for name in entry if name in known)
 
 
 def searched_folders(overrides: Iterable[Override]) -> list[Path]:
@@ -105,7 +107,7 @@ def _for_another_command(group: str, config_name: str) -> str:
     having = [command_of(name) for name in SCHEMAS if group in groups(name)]
     available = groups(config_name)
     line = f"{command_of(config_name)} has no presets of {group}"
-    line += f"; {' and '.join(having)} {'has' if len(having) == 1 else 'have'}" if having else ""
+    line += f"; {listed(having)} {'has' if len(having) == 1 else 'have'}" if having else ""
     return f"{line}; its groups: {', '.join(available)}" if available else line
 
 

@@ -36,15 +36,27 @@ def test_an_episode_is_shown(words: list[str], capsys: pytest.CaptureFixture[str
     assert play_command(words) == 0
     authors = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert authors == ["user", "policy", "user", "policy", "score"]
+    assert play_command([*words, "graders.short.use=length"]) == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in shown] == [*authors, "grader", "reward"]
+    assert (shown[-2][1], shown[-1][1]) == ("short:", "1.5")
+
+
+def test_a_fault_of_the_environment_is_shown_and_fails(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my_env.py").write_text("async def add(task, policy):\n    return 1 / 0\n")
+    assert play_command(words) == 1
+    said = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert said[0] == "fault  ZeroDivisionError: division by zero (my_env.py:2)"
+    assert said[1].startswith("traceback  Traceback")
 
 
 def test_an_episode_is_returned_and_can_be_repeated(words: list[str]) -> None:
     said: list[tuple[str, str]] = []
-    episode = play(load_evaluation(words), lambda author, text: said.append((author, text)))
+    episode = play(load_evaluation(words), lambda author, text: said.append((author, text))).episode
     assert said[-1] == ("score", "0.5")
     assert (episode.stop, episode.environment.value) == (StopReason.STOP, 0.5)  # type: ignore[union-attr]
     assert len([author for author, _ in said if author == "policy"]) == 2
-    again = play(load_evaluation(words), lambda author, text: None)
+    again = play(load_evaluation(words), lambda author, text: None).episode
     assert again.completion_ids == episode.completion_ids
 
 
@@ -68,7 +80,8 @@ def test_an_agent_is_played_and_can_be_repeated(words: list[str], tmp_path: Path
     (tmp_path / "agent.py").write_text(AGENT)
     given = [f"environment.command={sys.executable} agent.py", *words[1:]]
     said: list[tuple[str, str]] = []
-    episode, again = (play(load_evaluation(given), lambda author, text: said.append((author, text))) for _ in range(2))
+    both = [play(load_evaluation(given), lambda author, text: said.append((author, text))) for _ in range(2)]
+    episode, again = (played.episode for played in both)
     assert [author for author, _ in said] == ["user", "policy", "user", "policy", "score"] * 2
     assert (said[0][1], said[2][1], said[4][1]) == ("3 + 1", "again", "0.5")
     assert again.completion_ids == episode.completion_ids

@@ -21,6 +21,17 @@ ADD = "tools.add.use=my_tools.py:add"
         ((ADD, "data.format=raw"), "data.format=raw: shows the model no tools"),
         ((ADD, "environment.options={a: 1}"), "environment.options: has no effect without environment.use"),
         ((f"tools.{'a' * 65}.use=x.py:y",), "should have names of letters, digits, _ and -, not 'aaa"),
+        (
+            ("tools.use=my_tools.py:add",),
+            "tools.use=my_tools.py:add: an entry of tools has a name, by which the policy calls the tool; write "
+            "tools.add.use=my_tools.py:add",
+        ),
+        (("tools=my_tools.py:add",), "by which the policy calls the tool; write tools.add.use=my_tools.py:add"),
+        (("tools.mcp=python server.py",), "calls the tool; write tools.<name>.mcp=python server.py"),
+        (
+            ("tools.calc=calculator",),
+            "tools.calc=calculator: an entry of tools has keys; write tools.calc.use=calculator",
+        ),
         (("model.call_open='<call>'",), "model.call_open, model.call_close: give both"),
         (
             ("model.call_open='<call>'", "model.call_close='</call>'", "model.response_template=x.json"),

@@ -17,6 +17,8 @@ from rft.grading.normalise import describe_error
 from rft.types import Score, Status, Task
 from rft.waiting import waiting
 
+NO_SCORE = "tools give no score; graders score the episode"
+"""Reason of an episode that reached no limit, and whose tools have no `get_reward`."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+>")
 
 
@@ -75,7 +77,7 @@ class ToolEnvironment:
                     return await some.get_reward()
                 except Exception as error:
                     raise ToolFault(f"tool {source.name}: get_reward: {describe_error(error, source.file)}") from error
-        return Score(value=None, status=Status.SKIPPED, reason=told or None)
+        return Score(value=None, status=Status.SKIPPED, reason=told or NO_SCORE)
 
 
 async def _together(calls: Sequence[ToolCall], tools: Mapping[str, tuple[Tool, ToolSource]]) -> list[tuple[str, bool]]:

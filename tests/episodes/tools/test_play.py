@@ -13,6 +13,7 @@ from rft.config.tools import ToolConfig
 from rft.data.tool_calls import ToolCall
 from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply
 from rft.episodes.tools.loading import load_tools
+from rft.episodes.tools.play import NO_SCORE
 from rft.episodes.tools.tool import ToolFault
 from rft.types import Score, Split, Status, Task
 
@@ -163,7 +164,7 @@ def test_results_come_back_in_the_order_of_the_calls(load: Any) -> None:
             {"role": "tool", "tool_call_id": "c02", "name": "add", "content": "2"},
         ],
     ]
-    assert score == Score(value=None, status=Status.SKIPPED)
+    assert score == Score(value=None, status=Status.SKIPPED, reason=NO_SCORE)
 
 
 @pytest.mark.parametrize(
