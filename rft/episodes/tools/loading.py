@@ -14,6 +14,7 @@ from rft.episodes.tools.built_in.source import BUILT_IN, BuiltInSource
 from rft.episodes.tools.inspect_tools import InspectSource, is_inspect_tool
 from rft.episodes.tools.mcp_source import McpSource
 from rft.episodes.tools.play import ToolEnvironment
+from rft.episodes.tools.schemas import NoSchema
 from rft.episodes.tools.sources import ClassSource, FunctionSource
 from rft.episodes.tools.tool import ToolSource
 from rft.grading.loading.targets import did_you_mean, find_target
@@ -70,6 +71,8 @@ def load_tools(
         try:
             source = load_source(name, entry, (offered or {}).get(name))
             declared[name] = source.declarations()
+        except NoSchema as error:
+            problems += [f"tools.{name}: {problem}" for problem in error.problems]
         except ValueError as error:
             problems.append(f"tools.{name}: {error}")
         else:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, get_args, get_type_hints
 from unittest.mock import patch
 
-REMEDY = "give every parameter a type, and the function a docstring with its meaning and a section 'Args:'"
+from rft.grading.normalise import shown_path
+
 _TYPES = (int, float, str, bool, list, tuple, dict, type(None), Any)
 """Types, without their parameters, that a model can write as JSON."""
+_JSON = "str, int, float, bool, list[...] or dict[...]"
+
+
+class NoSchema(ValueError):
+    """A function that a model cannot be told of.
+
+    Args:
+        problems: One sentence each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 def schema_of(function: Callable[..., Any], *, name: str, hidden: Collection[str]) -> tuple[str, dict[str, Any]]:
@@ -22,48 +38,108 @@ def schema_of(function: Callable[..., Any], *, name: str, hidden: Collection[str
         hidden: Parameters that rft passes itself.
 
     Raises:
-        ValueError: A type or a part of the docstring is missing, with the remedy.
+        NoSchema: A type or a part of the docstring is missing; with all problems, and what to write.
     """
     from transformers.utils import chat_template_utils as theirs
 
+    place, what = place_of(function), getattr(function, "__name__", name)
     try:
-        shown = _shown(function, name, hidden)
+        types = get_type_hints(function)
+    except NameError as error:
+        raise NoSchema(
+            [f"{place}: a type of {what} cannot be found: {error}; import it in the file of the tool"]
+        ) from error
+    shown = _shown(function, name, hidden, types)
+    _, described, _ = theirs.parse_google_format_docstring((inspect.getdoc(function) or "").strip())
+    if problems := [*_type_problems(shown, what), *_docstring_problems(shown, what, described or {})]:
+        raise NoSchema([f"{place}: {problem}" for problem in problems])
+    try:
         # Transformers would import torch to recognize its tensors, which no model can write.
         with patch.object(theirs, "is_torch_available", return_value=False):
             schema = theirs.get_json_schema(shown)["function"]
-    except NameError as error:
-        raise ValueError(f"a type of {name} cannot be found: {error}; import it in the file of the tool") from error
-    except (theirs.DocstringParsingException, theirs.TypeHintParsingException) as error:
-        raise ValueError(f"{str(error).rstrip('!')}; {REMEDY}") from error
+    except theirs.TypeHintParsingException as error:
+        raise NoSchema([f"{place}: a type of {what} is none that a model can write; use {_JSON}"]) from error
+    except (theirs.DocstringParsingException, json.JSONDecodeError) as error:
+        raise NoSchema([f"{place}: the docstring of {what} cannot be read: {str(error).rstrip('!')}"]) from error
     return str(schema["description"]), dict(schema["parameters"])
 
 
-def _shown(function: Callable[..., Any], name: str, hidden: Collection[str]) -> Callable[..., Any]:
+def place_of(function: Callable[..., Any]) -> str:
+    """Return file and line of a function, such as `my_tools.py:3`."""
+    plain = inspect.unwrap(function)
+    file = inspect.getsourcefile(plain) or "?"
+    try:
+        lines, first = inspect.getsourcelines(plain)
+    except OSError:  # the file has changed since its import
+        return shown_path(file)
+    after_decorators = next((n for n, line in enumerate(lines) if re.match(r"\s*(async\s+)?def\b", line)), 0)
+    return f"{shown_path(file)}:{first + after_decorators}"
+
+
+def _shown(
+    function: Callable[..., Any], name: str, hidden: Collection[str], types: Mapping[str, Any]
+) -> Callable[..., Any]:
     """Return a function without hidden parameters, for the reader of schemas only."""
 
     def shown() -> None:
         """Replaced below."""
 
     signature = inspect.signature(function)
-    types = get_type_hints(function)
     parameters = [each for each in signature.parameters.values() if each.name not in {*hidden, "self"}]
-    for each in parameters:
-        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
-            raise ValueError(f"{name} takes {each}, which a model cannot pass by name; name every parameter")
-        _require_type(types.get(each.name), f"the parameter {each.name} of {name}")
     shown.__name__, shown.__doc__ = name, inspect.getdoc(function)
     shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     shown.__annotations__ = {each.name: types[each.name] for each in parameters if each.name in types}
     return shown
 
 
-def _require_type(hint: Any, what: str) -> None:
-    """Refuse a class of the user's, which a model cannot write."""
+def _type_problems(shown: Callable[..., Any], what: str) -> Iterator[str]:
+    """Yield what is wrong with the parameters."""
+    for each in inspect.signature(shown).parameters.values():
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
+            yield f"{what} takes {each}, which a model cannot pass by name; name every parameter"
+        elif each.name not in shown.__annotations__:
+            yield f'the parameter {each.name} of {what} has no type; write "{_typed(each)}", or another of {_JSON}'
+        elif own := _own_type(shown.__annotations__[each.name]):
+            yield (
+                f"the parameter {each.name} of {what} has the type {own.__name__}, which a model cannot write; use "
+                f"{_JSON}"
+            )
+
+
+def _typed(parameter: inspect.Parameter) -> str:
+    """Return a parameter with a type: that of its default, or a text."""
+    if parameter.default is parameter.empty:
+        return f"{parameter.name}: str"
+    kind = type(parameter.default)
+    return f"{parameter.name}: {kind.__name__ if kind in _TYPES[:4] else 'str'} = {parameter.default!r}"
+
+
+def _docstring_problems(shown: Callable[..., Any], what: str, described: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is missing in the docstring."""
+    doc, names = (shown.__doc__ or "").strip(), list(inspect.signature(shown).parameters)
+    missing = [name for name in names if name not in described]
+    lines = " and ".join(f'"{name}: <its meaning>"' for name in missing)
+    if not doc:
+        section = f', and give it a section "Args:" with {lines}' if lines else ""
+        yield (
+            f"{what} has no docstring, from which the model learns what it does; begin its body with "
+            f'"""<What it does.>"""{section}'
+        )
+    elif missing and (typed := [name for name in missing if re.search(rf"^\s*{name}\s*\(.*\):", doc, re.MULTILINE)]):
+        yield (
+            f"the docstring of {what} gives {', '.join(typed)} a type in brackets; write the type in the signature "
+            f'alone, and "{typed[0]}: <its meaning>" in the docstring'
+        )
+    elif missing:
+        section = "its section" if re.search(r"^\s*Args:", doc, re.MULTILINE) else "a section"
+        yield f'the docstring of {what} does not explain {", ".join(missing)}; add {lines} in {section} "Args:"'
+
+
+def _own_type(hint: Any) -> type | None:
+    """Return a class of the user's in a type, which a model cannot write; None without one."""
     if isinstance(hint, type) and not get_args(hint) and hint not in _TYPES:
-        raise ValueError(f"{what} has the type {hint.__name__}, which a model cannot write; use JSON's types")
-    for part in get_args(hint):
-        if isinstance(part, type):
-            _require_type(part, what)
+        return hint
+    return next((own for part in get_args(hint) if isinstance(part, type) and (own := _own_type(part))), None)
 
 
 def argument_problem(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:

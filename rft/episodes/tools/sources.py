@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from rft.episodes.tools.schemas import schema_of
+from rft.episodes.tools.schemas import NoSchema, schema_of
 from rft.episodes.tools.tool import OpenTools, Tool
 from rft.grading.loading.targets import Target
 from rft.types import Task
@@ -109,7 +109,7 @@ class ClassSource:
         takes = set(inspect.signature(target.object).parameters)
         _require_known(options, takes, name)
         self._takes = [each for each in GIVEN if each in takes]
-        self._schemas = {each: schema_of(getattr(target.object, each), name=each, hidden=()) for each in names}
+        self._schemas = _schemas(target.object, names)
 
     def declarations(self) -> list[dict[str, Any]]:
         """Return the tools in OpenAI's format."""
@@ -137,6 +137,24 @@ class ClassSource:
             return Tool(name=name, description=description, parameters=parameters, call=call, timeout_s=self._timeout_s)
 
         return [tool(name, *schema) for name, schema in self._schemas.items()]
+
+
+def _schemas(kind: type, names: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the schemas of methods.
+
+    Raises:
+        NoSchema: With the problems of all of them.
+    """
+    schemas: dict[str, tuple[str, dict[str, Any]]] = {}
+    problems: list[str] = []
+    for name in names:
+        try:
+            schemas[name] = schema_of(getattr(kind, name), name=name, hidden=())
+        except NoSchema as error:
+            problems += error.problems
+    if problems:
+        raise NoSchema(problems)
+    return schemas
 
 
 def _columns(reset: Callable[..., Any], task: Task, seed: int) -> dict[str, Any]:

@@ -21,6 +21,20 @@ def untyped(a) -> int:
         a: A number.
     """
 
+def brackets(a: int) -> int:
+    """Add.
+
+    Args:
+        a (int): A number.
+    """
+
+def default(a, b=2, c: int = 1) -> int:
+    """Add.
+
+    Args:
+        a: A number.
+    """
+
 def silent(a: int) -> int:
     return a
 
@@ -130,11 +144,23 @@ def test_a_schema_of_types_and_docstring(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("untyped", "Argument a is missing a type hint in function untyped; give every parameter a type"),
-        ("silent", "because it has no docstring; give every parameter a type, and the function a docstring"),
-        ("unexplained", "no description for the argument 'a'; give every"),
+        ("untyped", 'tools.py:5: the parameter a of untyped has no type; write "a: str", or another of str, int, '),
+        (
+            "silent",
+            "tools.py:26: silent has no docstring, from which the model learns what it does; begin its body with "
+            '"""<What it does.>""", and give it a section "Args:" with "a: <its meaning>"',
+        ),
+        (
+            "unexplained",
+            'tools.py:29: the docstring of unexplained does not explain a; add "a: <its meaning>" in a section "Args:"',
+        ),
+        (
+            "brackets",
+            "tools.py:12: the docstring of brackets gives a a type in brackets; write the type in the signature alone, "
+            'and "a: <its meaning>" in the docstring',
+        ),
         ("many", "many takes *numbers: int, which a model cannot pass by name; name every parameter"),
-        ("of_class", "the parameter path of of_class has the type Path, which a model cannot write; use JSON's types"),
+        ("of_class", "the parameter path of of_class has the type Path, which a model cannot write; use str, int,"),
         ("in_list", "the parameter paths of in_list has the type Path"),
         ("unresolved", "a type of unresolved cannot be found: name 'Missing' is not defined"),
         ("Empty", "the class Empty has no public methods that could be tools; add one"),
@@ -149,11 +175,16 @@ def test_what_is_no_tool(file: Path, name: str, problem: str) -> None:
 
 
 def test_all_problems_are_told_together(file: Path) -> None:
-    given = entries(file, "silent", "good", "Pair", "First", "Second") | {"x": ToolConfig(use="abacus")}
-    with pytest.raises(ValueError, match="silent") as raised:
+    given = entries(file, "default", "good", "Pair", "First", "Second") | {"x": ToolConfig(use="abacus")}
+    with pytest.raises(ValueError, match="default") as raised:
         load_tools(given, max_invalid_calls=3)
-    [silent, unknown, twice, rewards] = str(raised.value).splitlines()
-    assert silent.startswith("tools.silent: Cannot generate")
+    [first, second, third, unknown, twice, rewards] = str(raised.value).splitlines()
+    assert 'the parameter a of default has no type; write "a: str"' in first
+    assert 'the parameter b of default has no type; write "b: int = 2"' in second
+    assert third == (
+        f"tools.default: {file}:19: the docstring of default does not explain b, c; add "
+        '"b: <its meaning>" and "c: <its meaning>" in its section "Args:"'
+    )
     assert unknown.startswith("tools.x: there is no tool 'abacus'; rft has ")
     assert twice == "tools.good, tools.Pair: the tool 'good' occurs 2 times; rename one"
     assert rewards == "tools.Second: another entry has a get_reward already; keep one"
