@@ -27,14 +27,15 @@ async def twice(task, policy, seed):
     return [first.text, second.text, seed] == ["1 a", "2 " + first.text, 7]
 
 async def answer(task, policy, found):
-    return found
+    return found[task.id]
 
-async def by_turn(task, policy, found, times):
+async def by_turn(task, policy, found):
+    value, times = found[task.id]
     for turn in range(times):
         await policy()
         policy.reward(0.25)
         policy.reward(turn)
-    return found
+    return value
 
 async def too_early(task, policy):
     policy.reward(1)
@@ -79,6 +80,10 @@ async def catching(task, policy):
 
 async def speechless(task, policy):
     await policy("refused")
+
+async def named(task, policy, seed):
+    given = [seed] if task.id == "twice" else []
+    return await globals()[task.id](task, policy, *given)
 
 LEFT = []
 
@@ -185,62 +190,48 @@ def play(tmp_path: Path) -> Callable[..., list[Ending]]:
     return run
 
 
-def test_an_episode(play: Any) -> None:
-    assert [ending.score.value for ending in play("twice", "t", "u", "v")] == [1.0, 1.0, 1.0]
+def test_scores(play: Any) -> None:
+    endings = play("answer", "a", "b", "c", options={"found": {"a": True, "b": 0, "c": -0.5}})
+    assert [(ending.score.value, ending.score.status) for ending in endings] == [
+        (1.0, Status.OK),
+        (0.0, Status.OK),
+        (-0.5, Status.OK),
+    ]
 
 
-@pytest.mark.parametrize(("found", "value"), [(True, 1.0), (0, 0.0), (-0.5, -0.5)])
-def test_scores(play: Any, found: Any, value: float) -> None:
-    [ending] = play("answer", options={"found": found})
-    assert (ending.score.value, ending.score.status) == (value, Status.OK)
+def test_how_episodes_end(play: Any) -> None:
+    endings = play("named", "twice", "leading", "no_score", "catching", "limited")
+    assert [(ending.score.value, ending.score.status, ending.is_over) for ending in endings] == [
+        (1.0, Status.OK, False),
+        (1.0, Status.OK, False),  # a signal to the driver's process group does not reach it
+        (None, Status.SKIPPED, False),
+        (0.25, Status.OK, False),
+        (-1.0, Status.NO_ANSWER, True),  # a limit that is not caught gets the lowest score
+    ]
 
 
-def test_a_signal_to_the_drivers_process_group_does_not_reach_an_environment(play: Any) -> None:
-    [ending] = play("leading")
-    assert ending.score.value == 1.0
+def test_a_fault_has_no_value(play: Any) -> None:
+    reasons = {
+        "wrong": r"returned the str 'much'; a grader returns a finite number",
+        "raising": r"KeyError: 'secret' \(.*envs\.py:\d+\)$",
+        "ending": r"called sys\.exit\(3\)",
+        "cancelling": "CancelledError",
+        "doubled": "RuntimeError: the policy is still speaking",
+        "speechless": "ValueError: there is nothing to answer",
+        "too_early": "ValueError: a reward needs a turn of the policy before it",
+        "unlimited": "ValueError: a reward must be finite, not inf",
+    }
+    for reason, ending in zip(reasons.values(), play("named", *reasons), strict=True):
+        assert (ending.score.value, ending.score.status) == (None, Status.ENVIRONMENT_ERROR)
+        assert re.search(reason, ending.score.reason), ending.score.reason
 
 
-def test_no_score(play: Any) -> None:
-    [ending] = play("no_score")
-    assert (ending.score.value, ending.score.status) == (None, Status.SKIPPED)
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("wrong", r"returned the str 'much'; a grader returns a finite number"),
-        ("raising", r"KeyError: 'secret' \(.*envs\.py:\d+\)$"),
-        ("ending", r"called sys\.exit\(3\)"),
-        ("cancelling", "CancelledError"),
-        ("doubled", "RuntimeError: the policy is still speaking"),
-        ("speechless", "ValueError: there is nothing to answer"),
-        ("too_early", "ValueError: a reward needs a turn of the policy before it"),
-        ("unlimited", "ValueError: a reward must be finite, not inf"),
-    ],
-)
-def test_a_fault_has_no_value(play: Any, name: str, reason: str) -> None:
-    [ending] = play(name)
-    assert (ending.score.value, ending.score.status) == (None, Status.ENVIRONMENT_ERROR)
-    assert re.search(reason, ending.score.reason), ending.score.reason
-
-
-@pytest.mark.parametrize(("found", "times", "value"), [(None, 2, 1.5), (0.5, 2, 2.0), (0.5, 0, 0.5), (9.0, 4, 3.75)])
-def test_the_score_is_the_sum_of_the_rewards_by_turn_and_of_the_returned_number(
-    play: Any, found: float | None, times: int, value: float
-) -> None:
+def test_the_score_is_the_sum_of_the_rewards_by_turn_and_of_the_returned_number(play: Any) -> None:
     """At the limit of three turns nothing is returned: the rewards so far stand."""
-    [ending] = play("by_turn", options={"found": found, "times": times})
-    assert (ending.score.value, ending.score.status) == (value, Status.OK)
-
-
-def test_a_limit_that_is_not_caught_gets_the_lowest_score(play: Any) -> None:
-    [ending] = play("limited")
-    assert (ending.score.value, ending.score.status, ending.is_over) == (-1.0, Status.NO_ANSWER, True)
-
-
-def test_a_limit_that_is_caught(play: Any) -> None:
-    [ending] = play("catching")
-    assert (ending.score.value, ending.score.status) == (0.25, Status.OK)
+    found = {"a": (None, 2), "b": (0.5, 2), "c": (0.5, 0), "d": (9.0, 4)}
+    endings = play("by_turn", *found, options={"found": found})
+    assert [ending.score.value for ending in endings] == [1.5, 2.0, 0.5, 3.75]
+    assert {ending.score.status for ending in endings} == {Status.OK}
 
 
 def test_an_episode_out_of_time_closes(play: Any, tmp_path: Path) -> None:
@@ -268,9 +259,9 @@ def test_the_neighbours_of_a_bad_episode_begin_anew(
     assert [ending.score.value for ending in endings[1:]] == [1.0] * (len(tasks) - 1)
 
 
-@pytest.mark.parametrize(("name", "left"), [("twice", 0), ("leaving", 2)])
-def test_what_episodes_leave_open_is_counted(play: Any, name: str, left: int) -> None:
-    assert [ending.score.value for ending in play(name, "t", "u", left=left)] == [1.0, 1.0]
+def test_what_episodes_leave_open_is_counted(play: Any) -> None:
+    """`play` expects that others leave nothing."""
+    assert [ending.score.value for ending in play("leaving", "t", "u", left=2)] == [1.0, 1.0]
 
 
 def test_code_that_changes_during_a_run_ends_it(play: Any) -> None:
