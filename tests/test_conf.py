@@ -20,6 +20,8 @@ PRESETS = sorted(
     for file in CONF.glob("*/*.yaml")
     if file.parent.name not in ("experiment", "sweep")
 )
+OF_A_STORE = {"retrieval=local": ["retrieval.index=index/"]}
+"""Keys of a store that have no default."""
 INSTALLED = "logging.report_to=[]"
 """Presets of trackers need packages that are not everywhere."""
 
@@ -48,6 +50,7 @@ def test_a_preset(preset: str) -> None:
     words = [] if preset.startswith("data=") else ["data=chain_sum"]
     words += ["learner=fake"] if preset == "sampler=fake" else []
     words += ["teacher.path=embedded:tiny"] if preset == "learner=distill" else []
+    words += OF_A_STORE.get(preset, [])
     load_training(["model.path=embedded:tiny", "graders.correct.use=exact", *words, preset, INSTALLED])
 
 

@@ -29,7 +29,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.config", "graders"),
     ),
     # The two halves of a run, neither of which knows the other, and the memory that both need.
-    4: (("rft.memory",), ("rft.sampling", "rft.learning")),
+    4: (("rft.memory", "rft.retrieval"), ("rft.sampling", "rft.learning")),
     # One page that a stranger reads first: sample, grade, learn, sync.
     5: (("rft.batches",), ("rft.loop", "rft.episodes")),
     # What surrounds the loop.

@@ -35,6 +35,7 @@ from rft.config.pairs import PairsConfig
 from rft.config.pipeline_config import PipelineConfig
 from rft.config.presets import COMPOSING, conf_dir, explained, groups, meant, preset_problem, searched_folders
 from rft.config.problems import place_problems
+from rft.config.retrieval import STORES
 from rft.config.samplers import SAMPLERS
 from rft.config.schema import (
     AuditConfig,
@@ -58,8 +59,8 @@ ONE_VALUE = "several values; write key=[a,b] for a list, \"key='a,b'\" for a tex
 def register() -> None:
     """Register the schema's keys and defaults with Hydra, as `schema_train`, `sampler/base_vllm` and so on."""
     store = ConfigStore.instance()
-    store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner", "cluster")))
-    store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler", "cluster")))
+    store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner", "cluster", "retrieval")))
+    store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler", "cluster", "retrieval")))
     store.store(name="schema_grade", node=_defaults(GradeConfig))
     store.store(name="schema_merge", node=_defaults(MergeConfig))
     store.store(name="schema_pairs", node=_defaults(PairsConfig))
@@ -71,6 +72,8 @@ def register() -> None:
         store.store(group="sampler", name=f"base_{kind}", node=_defaults(sampler))
     for kind, learner in LEARNERS.items():
         store.store(group="learner", name=f"base_{kind}", node=_defaults(learner))
+    for kind, passages in STORES.items():
+        store.store(group="retrieval", name=f"base_{kind}", node=_defaults(passages))
     for cluster in (LocalClusterConfig, AttachClusterConfig):
         store.store(group="cluster", name=f"base_{cluster().kind}", node=_defaults(cluster))
 

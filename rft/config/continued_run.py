@@ -31,7 +31,7 @@ REPLAY = 0.1
 SPLITS = ("train", "validation", "test")
 _OF_THE_RUN = ("output_dir", "resume", "or_resume", "start", "start_mode", "storage", "dry_run")
 """Keys of the earlier run that its continuation does not take over."""
-_GROUPS = ("learner", "sampler", "cluster")
+_GROUPS = ("learner", "sampler", "cluster", "retrieval")
 
 
 def load_continuation(words: Sequence[str]) -> RunConfig:

@@ -17,12 +17,14 @@ from rft.wording import expectation, listed
 
 KIND, METHOD = "kind", "method"
 """Keys that distinguish the classes of a section."""
-UNIONS = ("sampler", "learner", "cluster")
+UNIONS = ("sampler", "learner", "cluster", "retrieval")
 """Sections with several kinds. Pydantic includes the kind in the location of an error; the user's key does not."""
 ADAPTER = ["learner", "adapter"]
 """A section with several methods inside another section. An error's location includes kind and method."""
 TOOLS = "tools"
 """A section of entries with names that the user chooses."""
+EMBEDDER = ["retrieval", "embedder"]
+"""A section with several kinds inside another section."""
 SPLITS = ("train", "validation", "test", "tasks", "completions")
 """Names of task files in the section `data` of one command or another."""
 
@@ -32,7 +34,7 @@ def key_of(location: Sequence[str | int]) -> str:
     parts = [str(part) for part in location]
     if len(parts) > 2 and parts[0] in UNIONS:
         del parts[1]
-    if len(parts) > 3 and parts[:2] == ADAPTER:
+    if len(parts) > 3 and parts[:2] in (ADAPTER, EMBEDDER):
         del parts[2]
     return ".".join(parts)
 
@@ -156,7 +158,7 @@ def _section(schema: type[BaseModel], location: Sequence[str | int]) -> type[Bas
         models = _models(field.annotation) if field else []
         if field and typing.get_origin(field.annotation) is dict and models and parts:
             parts.pop(0)  # the name that the user gives the section
-        if len(models) > 1 and parts:
+        if (len(models) > 1 or name in UNIONS) and parts:
             kind = str(parts.pop(0))
             models = [model for model in models if _tag_of(model) == kind]
         section = models[0] if models else None

@@ -75,6 +75,7 @@ def run_problems(run: RunConfig) -> list[str]:
         *environment_problems(run),
         *guard_problems(run),
         *_prompt_problems(run),
+        *run.retrieval.problems(),
         *_loop_problems(run),
         *run.sampler.problems(adapter=run.learner.adapter, staleness=run.loop.staleness),
         *learner_problems(run),
@@ -128,7 +129,7 @@ def starts_from_whole_model(run: RunConfig) -> bool:
 def evaluate_problems(config: EvaluateConfig) -> list[str]:
     """Return all problems of an evaluation, one sentence each."""
     problems = _grader_problems(config.graders, config.evaluation.metric) + _prompt_problems(config)
-    problems += mixture_problems(config) + environment_problems(config)
+    problems += mixture_problems(config) + environment_problems(config) + config.retrieval.problems()
     if not (config.model.path or config.adapter):
         problems.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
     if not sources(config.data, "test"):

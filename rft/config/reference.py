@@ -166,17 +166,18 @@ class _Reader:
                 yield from self._keys(member, f"{key}.<name>")
 
     def _keys_by_method(self, members: Sequence[Mapping[str, Any]], section: str) -> Iterator[Key]:
-        """Yield the keys of a subsection with several methods: the method, and each key of some of them."""
-        methods = {str(member["properties"][METHOD]["const"]): member["properties"] for member in members}
+        """Yield the keys of a subsection with several methods or kinds: the method, and each key of some of them."""
+        tag = METHOD if METHOD in members[0]["properties"] else KIND
+        methods = {str(member["properties"][tag]["const"]): member["properties"] for member in members}
         meanings = [f"`{method}`: {_paragraph(member)}" for method, member in zip(methods, members, strict=True)]
         yield Key(
-            name=f"{section}.{METHOD}",
+            name=f"{section}.{tag}",
             type=" | ".join(methods),
             default=next(iter(methods)),
-            meaning=" ".join([f"The method; `{section}=<method>` selects it, too.", *meanings]),
+            meaning=" ".join([f"The {tag}; `{section}=<{tag}>` selects it, too.", *meanings]),
             values=tuple(methods),
         )
-        for name in dict.fromkeys(name for properties in methods.values() for name in properties if name != METHOD):
+        for name in dict.fromkeys(name for properties in methods.values() for name in properties if name != tag):
             having = [method for method, properties in methods.items() if name in properties]
             first, *others = self._variants(name, {method: methods[method] for method in having}, section)
             notes = [f"With {', '.join(of)} (default {key.default}): {key.meaning}" for of, key in others]

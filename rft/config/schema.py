@@ -27,9 +27,11 @@ from rft.config.fields import (
 )
 from rft.config.learners import Learner
 from rft.config.pass_rate import PassRateConfig
+from rft.config.retrieval import NoRetrievalConfig, Retrieval
 from rft.config.samplers import Sampler
 from rft.config.teacher import TeacherConfig
 from rft.config.tools import Tools
+from rft.config.trackers import LoggingConfig
 from rft.redaction import sealed
 
 
@@ -158,17 +160,6 @@ class GradingConfig(Section):
     """Folder in which `rft audit` stores verdicts for `rft train`; null stores and checks none."""
 
 
-class LoggingConfig(Section):
-    """Receivers of a run's events, besides the run folder and the terminal."""
-
-    report_to: list[str] = ["tensorboard"]
-    """Trackers: `tensorboard`, `wandb`, `mlflow`, `trackio`."""
-    sinks: list[str] = []
-    """Your own classes with the methods `event` and `close`, such as `my_sinks.py:MySink`; see docs/sinks.md."""
-    prometheus_port: Annotated[Whole, Field(ge=0, le=65535)] | None = None
-    """Port on 127.0.0.1 that serves the run's metrics for Prometheus; 0 takes a free one, null serves none."""
-
-
 class EvaluateConfig(Section):
     """A measurement of a base model or an adapter on a task file: `rft evaluate`."""
 
@@ -184,6 +175,7 @@ class EvaluateConfig(Section):
     """A run folder or an adapter folder; null measures the base model alone."""
     model: ModelConfig
     data: DataConfig
+    retrieval: Retrieval = NoRetrievalConfig()
     sampler: Sampler
     environment: EnvironmentConfig = EnvironmentConfig()
     tools: Tools = {}
@@ -380,6 +372,7 @@ class RunConfig(Section):
     """Reaction to a failed last `rft audit` of these graders: refuse to start, warn, or ignore it."""
     model: ModelConfig
     data: DataConfig
+    retrieval: Retrieval = NoRetrievalConfig()
     loop: LoopConfig = LoopConfig()
     sampler: Sampler
     learner: Learner

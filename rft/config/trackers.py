@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from pydantic import Field
+
+from rft.config.fields import Section, Whole
 from rft.imports import EXTRA_OF, missing_packages
 
 TRACKERS = ("mlflow", "tensorboard", "trackio", "wandb")
 """Each is imported under the tracker's name."""
+
+
+class LoggingConfig(Section):
+    """Receivers of a run's events, besides the run folder and the terminal."""
+
+    report_to: list[str] = ["tensorboard"]
+    """Trackers: `tensorboard`, `wandb`, `mlflow`, `trackio`."""
+    sinks: list[str] = []
+    """Your own classes with the methods `event` and `close`, such as `my_sinks.py:MySink`; see docs/sinks.md."""
+    prometheus_port: Annotated[Whole, Field(ge=0, le=65535)] | None = None
+    """Port on 127.0.0.1 that serves the run's metrics for Prometheus; 0 takes a free one, null serves none."""
 
 
 def tracker_problems(names: Sequence[str]) -> list[str]:

@@ -137,7 +137,7 @@ def test_a_preset_of_another_command(mine: Callable[[str, str], None]) -> None:
         load_evaluation(words("experiment=mine", command="rft evaluate"))
     assert caught.value.problems[0] == (
         "experiment=mine: rft evaluate has no presets of experiment; rft train, rft pipeline and rft play have; its "
-        "groups: cluster, data, sampler"
+        "groups: cluster, data, retrieval, sampler"
     )
 
 

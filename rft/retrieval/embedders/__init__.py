@@ -1,0 +1,1 @@
+"""The embedders, from texts to vectors: one file for each kind."""

@@ -1,0 +1,1 @@
+"""The stores of passages: one file for each kind."""
