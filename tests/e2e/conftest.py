@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,14 @@ def rft_either_way(request: pytest.FixtureRequest) -> Callable[..., Run]:
     `trained` shows that the processes of a run work together.
     """
     return _rft_in_process if request.param == "one process" else _rft
+
+
+@pytest.fixture(scope="module")
+def killed_either_way(rft_either_way: Callable[..., Run]) -> Callable[..., int]:
+    """`killed_either_way("train", "output_dir=run", cwd=folder)`: the exit code of a command whose driver is killed."""
+    from tests.killed_program import run_killed
+
+    return partial(run_killed, how="processes" if rft_either_way is _rft else "one-process")
 
 
 @pytest.fixture

@@ -5,25 +5,20 @@ The learners and the engine of Transformers are real. Without the mark `full`, t
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rft.run_folder.recorder import read_metrics
+from tests.killed_program import run_killed
 
 from .test_runner import record_of
 
 pytestmark = pytest.mark.e2e
 
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 600.0
-"""Of the killed process, however busy the machine is; it only ends what hangs."""
 WORDS = (
     "experiment=quickstart",
     "sampler=transformers",
@@ -67,18 +62,7 @@ def _run(folder: Path) -> int:
 
 def _run_killed(folder: Path, pattern: str, how: str) -> int:
     (folder / "digits.py").write_text(GRADER)
-    killed = subprocess.run(
-        [sys.executable, "-m", "tests.pipeline.killed_program", pattern, how, "pipeline", *WORDS],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
-    print(killed.stdout)  # pytest shows it when the test fails
-    return killed.returncode
+    return run_killed("pipeline", *WORDS, cwd=folder, pattern=pattern, how=how)
 
 
 def _result_of(folder: Path) -> list[Any]:
