@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager, chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,6 +40,11 @@ class FakeRay:
     """The functions of `ray` with which rft starts actors, and stores weights."""
 
     put = FakeReference
+    util = SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1")
+
+    def get_runtime_context(self) -> Any:
+        """Return the context of a process without a GPU."""
+        return SimpleNamespace(get_accelerator_ids=dict)
 
     def remote(self, kind: type) -> FakeActorClass:
         """Return the class of an actor."""

@@ -18,7 +18,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench
 
 
-@pytest.mark.parametrize("name", [part.name for part in LEARNER + VARIANTS if part.name not in ("models", "halving")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("environment", marks=pytest.mark.full),  # starts vLLM as `rft doctor` does
+        *(part.name for part in LEARNER + VARIANTS if part.name not in ("models", "halving", "environment")),
+    ],
+)
 def test_a_part_passes(bench: Bench, name: str) -> None:
     result = run_here(part_named(name), bench)
     assert (result.outcome, result.reason) == (Outcome.PASSED, ""), result

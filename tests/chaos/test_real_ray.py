@@ -49,7 +49,7 @@ ALL: Faults = (
     ("faults", "restarts"),
     [
         pytest.param(TRAINED, (1, 1), id="trained"),
-        pytest.param(FAKED, (1, 0), id="faked"),
+        pytest.param(FAKED, (1, 0), id="faked", marks=pytest.mark.full),
         pytest.param(ALL, (2, 1), id="all", marks=pytest.mark.full),
     ],
 )

@@ -31,7 +31,7 @@ NF4 = np.array((*_NEGATIVE, *_SMALL, *_POSITIVE), dtype=np.float32)
 """The 16 values of the data type (arXiv 2305.14314, appendix E)."""
 
 
-@pytest.fixture(scope="module", params=["nf4", "int8"])
+@pytest.fixture(scope="module", params=["nf4", pytest.param("int8", marks=pytest.mark.full)])
 def method(request: pytest.FixtureRequest) -> Any:
     return request.param
 

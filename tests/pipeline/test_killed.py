@@ -78,7 +78,7 @@ def _result_of(folder: Path) -> list[Any]:
         pytest.param("stage 1 of 2.*step 1/3", "one-process", marks=pytest.mark.full),
         pytest.param("stage 1 of 2.*step 3/3", "one-process", marks=pytest.mark.full),
         pytest.param("stage 2 of 2", "one-process", marks=pytest.mark.full),
-        ("stage 2 of 2.*step 2/3", "one-process"),
+        pytest.param("stage 2 of 2.*step 2/3", "one-process", marks=pytest.mark.full),
         pytest.param("stage 2 of 2.*step 3/3", "one-process", marks=pytest.mark.full),
         pytest.param("stage 2 of 2.*step 2/3", "processes", marks=pytest.mark.full),
     ],

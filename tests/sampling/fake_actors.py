@@ -101,6 +101,7 @@ class FakeMethod:
 
     async def _call(self, arguments: tuple[Any, ...]) -> Any:
         fetched = [one.get() if isinstance(one, FakeReference) else one for one in arguments]
+        fetched = [await one if isinstance(one, asyncio.Future) else one for one in fetched]  # another call's answer
         method = getattr(await self._owner.started(), self._name)
         if inspect.iscoroutinefunction(method):
             return await method(*fetched)

@@ -53,6 +53,7 @@ def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actor
     assert {rollout.policy for rollout in rollouts} == {BASE}
 
 
+@pytest.mark.full
 def test_actors_that_die_end_the_sampling_where_none_may_be_restarted(
     in_ray: Any, engine: Any, tasks: list[Task], with_fleet: Any
 ) -> None:
@@ -69,11 +70,12 @@ def test_actors_that_die_end_the_sampling_where_none_may_be_restarted(
     ("fault", "moment"),
     [
         (signal.SIGSTOP, "loading"),
-        pytest.param(signal.SIGKILL, "sampling", marks=pytest.mark.full),  # as in tests/chaos/test_real_ray.py
-        pytest.param(signal.SIGSTOP, "sampling", marks=pytest.mark.full),
-        pytest.param(signal.SIGKILL, "loading", marks=pytest.mark.full),
+        (signal.SIGKILL, "sampling"),
+        (signal.SIGSTOP, "sampling"),
+        (signal.SIGKILL, "loading"),
     ],
 )
+@pytest.mark.full  # tests/chaos/test_real_ray.py kills a sampler
 def test_a_lost_process_changes_no_completion(
     in_ray: Any,
     engine: Any,

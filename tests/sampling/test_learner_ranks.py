@@ -55,10 +55,10 @@ async def with_ranks(job: Callable[[RemoteLearner], Coroutine[Any, Any, Any]], s
 
 
 @pytest.fixture
-def rank_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Rank]], None]:
+def rank_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., FakeLearner]], None]:
     """`rank_kind(SomeRank)`: what each rank of this test is."""
 
-    def use(kind: type[Rank]) -> None:
+    def use(kind: Callable[[LearnerSpec, RankPlace], FakeLearner]) -> None:
         class Actor(remote.RankActor):
             def join(self, place: RankPlace) -> int:
                 self._learner = kind(self._spec, place)
@@ -85,6 +85,7 @@ def test_the_first_rank_speaks_for_all(
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-1"]
 
 
+@pytest.mark.full
 def test_a_rank_that_fails_ends_the_step_of_all(
     in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any
 ) -> None:
@@ -140,8 +141,12 @@ def test_a_rank_that_stalls(
         in_ray(with_ranks(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
 
 
-def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any) -> None:
-    class Drifting(Rank):
+def test_ranks_with_other_weights(in_fake_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any) -> None:
+    class Drifting(FakeLearner):
+        def __init__(self, spec: LearnerSpec, place: RankPlace) -> None:
+            super().__init__(spec)
+            self.number = place.number
+
         def checksum(self) -> int:
             return super().checksum() + self.number * self.steps_done
 
@@ -154,4 +159,4 @@ def test_ranks_with_other_weights(in_ray: Any, tmp_path: Path, make_learner_spec
         LearnError,
         match=r"^after step 1 the weights of rank 1 of 2 of the learner \([0-9.]+\) differ from those of rank 0; ",
     ):
-        in_ray(with_ranks(job, make_learner_spec(tmp_path)))
+        in_fake_ray(with_ranks(job, make_learner_spec(tmp_path)))

@@ -117,6 +117,7 @@ def test_a_process_that_dies_or_freezes_is_replaced(recovering: Any, kind: type[
     assert recovering(job, kind, of) == [LearnerRestarted(from_step=0, redone_steps=1)]
 
 
+@pytest.mark.full  # tests/chaos/test_real_ray.py kills a learner
 def test_samplers_load_the_weights_of_the_next_process(recovering: Any, with_fleet: Any) -> None:
     async def job(learner: RecoveringLearner, events: list[Event]) -> None:
         async def in_fleet(fleet: Fleet) -> None:
