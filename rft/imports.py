@@ -14,6 +14,7 @@ from rft.errors import InstallError
 
 EXTRA_OF: Mapping[str, str] = {
     "accelerate": "train",
+    "asyncpg": "pgvector",
     "bitsandbytes": "qlora",
     "datasets": "data",
     "gguf": "gguf",
@@ -25,6 +26,7 @@ EXTRA_OF: Mapping[str, str] = {
     "peft": "train",
     "prometheus_client": "prometheus",
     "psutil": "train",
+    "pymongo": "mongodb",
     "ray": "train",
     "reasoning_gym": "reasoning-gym",
     "tensorboard": "train",

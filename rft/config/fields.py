@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from rft.redaction import has_url_secret
 
 
 def _no_bool(value: Any) -> Any:
@@ -36,6 +39,24 @@ def _notice(value: str) -> str:
     return value
 
 
+def _service_url(value: str) -> str:
+    """Refuse addresses with a secret, which the run folder would keep, and those without a protocol."""
+    if has_url_secret(value):
+        raise PydanticCustomError(
+            "url_secret", "should hold no user, password or key; set an environment variable and name that one"
+        )
+    if not value.startswith(("http://", "https://")):
+        raise PydanticCustomError("http", "should begin with http:// or https://")
+    return value
+
+
+def _variable(value: str) -> str:
+    """Refuse a secret in place of the variable that holds it."""
+    if not re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII):
+        raise PydanticCustomError("variable", "should be the name of an environment variable, which holds the secret")
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
@@ -46,6 +67,8 @@ Temperature = Annotated[Number, Field(ge=0)]
 AbsoluteFolder = Annotated[str, AfterValidator(_absolute)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 FileOrUrl = Annotated[str, AfterValidator(_notice)]
+ServiceUrl = Annotated[str, AfterValidator(_service_url)]
+VariableName = Annotated[str, AfterValidator(_variable)]
 
 
 class Section(BaseModel):

@@ -42,10 +42,11 @@ class CallFailed(ServiceError):
         attempted_at: `time.monotonic()` at the start of the last attempt.
         is_outage: Whether the service did not answer it.
         timed_out: Whether it timed out.
+        may_pass: Whether the same call may succeed later.
     """
 
-    def __init__(self, message: str, *, attempted_at: float, is_outage: bool, timed_out: bool) -> None:
-        super().__init__(message, attempted_at=attempted_at, is_outage=is_outage)
+    def __init__(self, message: str, *, attempted_at: float, is_outage: bool, timed_out: bool, may_pass: bool) -> None:
+        super().__init__(message, attempted_at=attempted_at, is_outage=is_outage, may_pass=may_pass)
         self.timed_out = timed_out
 
 
@@ -94,6 +95,7 @@ async def post_json(
     patience: Patience,
     secrets: Sequence[str] = (),
     before_attempt: Callable[[], Awaitable[None]] | None = None,
+    max_reply_bytes: int = MAX_REPLY_BYTES,
 ) -> Any:
     """POST JSON and return the JSON reply. Redirects are not followed, because they would forward the key.
 
@@ -104,6 +106,7 @@ async def post_json(
         patience: The number and the duration of attempts.
         secrets: Texts that messages hide, even if the service quotes them.
         before_attempt: Awaited before each attempt, for example to respect a rate limit.
+        max_reply_bytes: A longer reply fails the call.
 
     Raises:
         CallFailed: No attempt succeeded, or the service rejected the request.
@@ -121,7 +124,7 @@ async def post_json(
             attempted_at = monotonic()
             try:
                 async with asyncio.timeout(patience.attempt_timeout_s):
-                    return await _post_once(url, content, headers)
+                    return await _post_once(url, content, headers, max_reply_bytes)
             except _Failed as error:
                 failed = error
             except TimeoutError:
@@ -133,7 +136,11 @@ async def post_json(
                 await asyncio.sleep(pause_s(number, patience.backoff_s, failed.wait_s))
         message = hide(f"{url}: {failed} ({number} of {attempts} attempts)", secrets)
         raise CallFailed(
-            message, attempted_at=attempted_at, is_outage=failed.is_outage, timed_out=failed.timed_out
+            message,
+            attempted_at=attempted_at,
+            is_outage=failed.is_outage,
+            timed_out=failed.timed_out,
+            may_pass=failed.may_pass,
         ) from None
 
     return await circuit.call(attempt, budget_s=patience.outage_s)
@@ -157,7 +164,7 @@ def as_json(body: Any) -> bytes:
         raise ValueError(f"the request cannot be written as JSON: {error}") from None
 
 
-async def _post_once(url: str, content: bytes, headers: Mapping[str, str]) -> Any:
+async def _post_once(url: str, content: bytes, headers: Mapping[str, str], max_reply_bytes: int) -> Any:
     import httpx
 
     reply = bytearray()
@@ -166,8 +173,8 @@ async def _post_once(url: str, content: bytes, headers: Mapping[str, str]) -> An
         async with _client().stream("POST", url, content=content, headers=sent) as response:
             async for chunk in response.aiter_bytes():
                 reply += chunk
-                if len(reply) > MAX_REPLY_BYTES:
-                    raise _Failed(f"the reply has more than {MAX_REPLY_BYTES} bytes", may_pass=False)
+                if len(reply) > max_reply_bytes:
+                    raise _Failed(f"the reply has more than {max_reply_bytes} bytes", may_pass=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise _Failed(reason, is_outage=isinstance(error, httpx.TransportError)) from None

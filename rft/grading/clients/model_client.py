@@ -175,7 +175,9 @@ class ModelClient:
                     await asyncio.sleep(pause_s(number, self.backoff_s, failed.retry_after_s))
             reason = str(failed).replace(key, "***") if key else str(failed)
             message = f"{where}: {reason} ({number} of {attempts} attempts)"
-            raise ModelCallError(message, attempted_at=attempted_at, is_outage=failed.is_outage)
+            raise ModelCallError(
+                message, attempted_at=attempted_at, is_outage=failed.is_outage, may_pass=failed.may_pass
+            )
 
         return await circuit.call(attempt, budget_s=self.outage_s)
 

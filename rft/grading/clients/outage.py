@@ -41,12 +41,16 @@ class ServiceError(Exception):
         message: The reason.
         attempted_at: `time.monotonic()` at the start of the last attempt.
         is_outage: Whether the service did not answer it, so that other calls would probably fail as well.
+        may_pass: Whether the same call may succeed later. A refused key or request stays refused.
     """
 
-    def __init__(self, message: str, *, attempted_at: float = 0.0, is_outage: bool = False) -> None:
+    def __init__(
+        self, message: str, *, attempted_at: float = 0.0, is_outage: bool = False, may_pass: bool = True
+    ) -> None:
         super().__init__(message)
         self.attempted_at = attempted_at
         self.is_outage = is_outage
+        self.may_pass = may_pass
 
 
 @dataclass(slots=True)

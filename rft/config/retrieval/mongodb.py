@@ -1,0 +1,44 @@
+"""A collection with a vector index in MongoDB."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from rft.config.embedders import Embedder
+from rft.config.fields import Positive, PositiveSeconds, VariableName
+from rft.config.retrieval.base import RetrievalConfig
+
+
+class MongodbRetrievalConfig(RetrievalConfig):
+    """A collection with a vector index: MongoDB Atlas, or a MongoDB of yours with its search process."""
+
+    store_class: ClassVar[str] = "rft.retrieval.stores.mongodb:MongodbStore"
+
+    kind: Literal["mongodb"] = "mongodb"
+    uri_env: VariableName = "MONGODB_URI"
+    """Environment variable that holds the URI with user and password."""
+    database: str
+    """Name of the database."""
+    collection: str
+    """Name of the collection."""
+    index: str = "vector_index"
+    """Name of the vector index."""
+    path: str = "embedding"
+    """Field with the vector of a document."""
+    text_field: str = "text"
+    """Field with its text; all other fields are the metadata."""
+    model_field: str = "embedding_model"
+    """Field with the name of the model that embedded it. Documents with another one are refused; a document without
+    this field is not checked."""
+    exact: bool = True
+    """Whether every vector is compared, so that a query always finds the same; false searches approximately."""
+    num_candidates: Positive | None = None
+    """Vectors that an approximate search looks at, 10,000 at most; null takes 20 for each passage."""
+    filter_fields: list[str] = []
+    """Fields that queries may filter by, besides those of `filters`."""
+    create_index: bool = False
+    """Whether a missing index is created."""
+    index_timeout_s: PositiveSeconds = 600.0
+    """Seconds to wait until the index can be searched."""
+    embedder: Embedder
+    """The model that embeds the queries, the same that embedded the documents."""
