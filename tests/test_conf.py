@@ -20,7 +20,11 @@ PRESETS = sorted(
     for file in CONF.glob("*/*.yaml")
     if file.parent.name not in ("experiment", "sweep")
 )
-OF_A_STORE = {"retrieval=local": ["retrieval.index=index/"]}
+OF_A_STORE = {
+    "retrieval=http": ["retrieval.url=http://localhost/search"],
+    "retrieval=local": ["retrieval.index=index/"],
+    "retrieval=pgvector": ["retrieval.table=posts", "retrieval.embedder.kind=hashing"],
+}
 """Keys of a store that have no default."""
 INSTALLED = "logging.report_to=[]"
 """Presets of trackers need packages that are not everywhere."""
@@ -46,7 +50,8 @@ def test_a_pipeline_has_no_problem(experiment: str) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset(preset: str) -> None:
+def test_a_preset(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rft.imports.is_installed", lambda package: True)  # presets of stores need theirs, too
     words = [] if preset.startswith("data=") else ["data=chain_sum"]
     words += ["learner=fake"] if preset == "sampler=fake" else []
     words += ["teacher.path=embedded:tiny"] if preset == "learner=distill" else []

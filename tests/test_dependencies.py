@@ -23,6 +23,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 OTHER_NAMES = {"hydra": "hydra-core", "mlflow": "mlflow-skinny", "yaml": "pyyaml"}
 """Packages whose distribution has another name."""
 COMES_WITH = {
+    "bson": "pymongo",
     "httpx2": "mcp",
     "huggingface_hub": "transformers",
     "mcp_types": "mcp",
@@ -32,7 +33,7 @@ COMES_WITH = {
     "tokenizers": "transformers",
 }
 """Packages that a declared one must bring."""
-NOT_LOCKED = {"cuda", "gguf", "mlflow", "trackio", "wandb"}
+NOT_LOCKED = {"cuda", "gguf", "mlflow", "mongodb", "pgvector", "trackio", "wandb"}
 """Extras that `make install` leaves out on a CPU."""
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from rft.config.embedders import Embedder
 from rft.config.fields import Positive, PositiveSeconds, VariableName
 from rft.config.retrieval.base import RetrievalConfig
+from rft.imports import missing_packages
 
 
 class MongodbRetrievalConfig(RetrievalConfig):
@@ -42,3 +43,10 @@ class MongodbRetrievalConfig(RetrievalConfig):
     """Seconds to wait until the index can be searched."""
     embedder: Embedder
     """The model that embeds the queries, the same that embedded the documents."""
+
+    def problems(self) -> list[str]:
+        """Refuse a missing package, and a number of candidates that is not used."""
+        problems = [missing] if (missing := missing_packages("retrieval=mongodb", "pymongo")) else []
+        if self.exact and self.num_candidates is not None:
+            problems.append("retrieval.num_candidates: has no effect with an exact search; add retrieval.exact=false")
+        return problems

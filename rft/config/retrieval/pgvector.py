@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from rft.config.embedders import Embedder
 from rft.config.fields import VariableName
 from rft.config.retrieval.base import RetrievalConfig
+from rft.imports import missing_packages
 
 
 class PgvectorRetrievalConfig(RetrievalConfig):
@@ -34,3 +35,10 @@ class PgvectorRetrievalConfig(RetrievalConfig):
     """Whether every vector is compared, so that a query always finds the same; false uses an index, if there is one."""
     embedder: Embedder
     """The model that embeds the queries, the same that embedded the passages."""
+
+    def problems(self) -> list[str]:
+        """Refuse a missing package, and filters without a column of metadata."""
+        problems = [missing] if (missing := missing_packages("retrieval=pgvector", "asyncpg")) else []
+        if self.filters and self.metadata_column is None:
+            problems.append("retrieval.filters: need a column of metadata; set retrieval.metadata_column")
+        return problems

@@ -59,7 +59,8 @@ def _checked(rows: Sequence[Any], *, num_texts: int, dimensions: int, where: str
         raise StoreFault(f"{where}: a vector with a number that is not finite")
     if not lengths.all():
         raise StoreFault(f"{where}: a vector of zeros, which resembles no text")
-    return matrix / lengths
+    unit: Vectors = matrix / lengths
+    return unit
 
 
 def _requests(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -132,13 +132,16 @@ class MongodbStore:
         return sorted(passages, key=lambda passage: (-passage.score, passage.id))
 
     async def _aggregated(self, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return await (await self._collection().aggregate(pipeline)).to_list()
+        found: list[dict[str, Any]] = await (await self._collection().aggregate(pipeline)).to_list()
+        return found
 
     async def _find_index(self) -> Mapping[str, Any] | None:
         """Return the description of the index, or None."""
 
         async def look() -> list[Mapping[str, Any]]:
-            return await (await self._collection().list_search_indexes(self._config.index)).to_list()
+            indexes = await self._collection().list_search_indexes(self._config.index)
+            listed: list[Mapping[str, Any]] = await indexes.to_list()
+            return listed
 
         found = await self._call(look())
         return found[0] if found else None
