@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rft.config.environment import SCORE, EnvironmentConfig, plays_episodes
 from rft.config.schema import AuditConfig, EvaluateConfig, RunConfig
@@ -102,10 +103,27 @@ def _command_problems(environment: EnvironmentConfig) -> list[str]:
     if not words:
         return ["environment.command is empty; name a program and its arguments, such as python agent.py"]
     if shutil.which(words[0]) is None:
+        if os.path.isfile(words[0]):
+            return [
+                f"{environment.name}: {words[0]} may not be executed; begin with its program, as in python {words[0]}"
+            ]
         return [f"{environment.name}: no program '{words[0]}' is in PATH; name it by its path"]
-    if words[1:] and words[1].endswith(".py") and not os.path.isfile(words[1]):
-        return [f"{environment.name}: there is no file {os.path.abspath(words[1])}"]
+    script = _script(words)
+    if script is not None and not os.path.isfile(script):
+        return [f"{environment.name}: there is no file {os.path.abspath(script)}"]
     return []
+
+
+def _script(words: Sequence[str]) -> str | None:
+    """Return the file that a program is to run; None if the command does not tell."""
+    if not re.fullmatch(r"python[0-9.]*|bash|sh|node|ruby|perl", os.path.basename(words[0])):
+        return words[1] if words[1:] and words[1].endswith(".py") else None
+    rest = list(words[1:])
+    while rest and rest[0].startswith("-"):
+        if rest[0] in ("-", "-c", "-e", "-m"):  # a program that is no file
+            return None
+        del rest[: 2 if rest[0] in ("-W", "-X", "-r") else 1]
+    return rest[0] if rest else None
 
 
 def audited_environment_problems(config: AuditConfig) -> list[str]:

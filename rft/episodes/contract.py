@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rft.data.tool_calls import ToolCall
+from rft.types import Task
 
 Policy = Callable[..., Awaitable["Reply"]]
 """What an environment calls `policy`."""
@@ -88,6 +89,8 @@ class LoadedEnvironment:
     """Entry of `tools` that each tool comes from, by name of the tool."""
     has_score: bool = True
     """Whether the environment may return a score."""
+    requires: tuple[Callable[[Task], None], ...] = ()
+    """What each refuses a task that lacks what a tool works on, with a ValueError."""
     speaks: bool = True
     """Whether the environment may speak first, so that a row needs no prompt."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dis
 import hashlib
 import inspect
 import os
@@ -36,6 +37,20 @@ def command_environment(command: str) -> LoadedEnvironment:
 
 async def _run_elsewhere() -> None:
     raise RuntimeError("a command is no coroutine; rft.episodes.command runs it")
+
+
+def asks_never(environment: LoadedEnvironment) -> bool:
+    """Whether a coroutine never reads its parameter `policy`, so that no episode would have a turn."""
+    return "policy" in environment.takes and not _reads(environment.call, "policy")
+
+
+def _reads(function: Any, name: str) -> bool:
+    """Whether a function reads one of its parameters, itself or in a function within it; True if that is hidden."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or name not in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+        return True
+    read = (each.argval for each in dis.get_instructions(code) if each.opname.startswith("LOAD_FAST"))
+    return name in code.co_cellvars or any(name == each or (isinstance(each, tuple) and name in each) for each in read)
 
 
 def load_environment(use: str, options: Mapping[str, Any], style: str | None = None) -> LoadedEnvironment:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ LOG = "environment.log"
 """File of the run folder with the output of the environment."""
 START_S = 300.0
 """Deadline of the start of a process, which imports the environment."""
+MAX_LEFT_THREADS = 4
+"""Blocking calls of tools that hang in a process beyond their deadline, after which it is replaced."""
 END_S = 30.0
 """Deadline of the end of a killed process, and of an answer of a process that need not wait for anything."""
 
@@ -37,6 +40,8 @@ class EnvironmentProcess(Worker):
         """Messages by episode; None after the end of the process."""
         self.process: asyncio.subprocess.Process | None = None
         """The process, once it has been started."""
+        self.is_retired = False
+        """Whether it is to begin no more episodes, because calls of tools hang in it."""
         self.sha256 = ""
         """SHA-256 of the environment that it has loaded."""
 
@@ -46,6 +51,7 @@ class EnvironmentProcess(Worker):
         while self.inboxes and (line := self.arrived_line()) is not None:
             message = json.loads(line)
             number = next(iter(message.values()))
+            self.is_retired |= message.get("threads", 0) >= MAX_LEFT_THREADS
             if number in self.inboxes:
                 self.inboxes[number].put_nowait(message)
 
@@ -104,28 +110,49 @@ async def started(start: Mapping[str, Any], log: Path | None) -> EnvironmentProc
     """
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    with open(os.devnull if log is None else log, "ab") as output, theirs:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-u", "-P", "-m", "rft.episodes.worker_main", str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is for the driver, which finishes the step and so needs the environment
-        )
+    with tempfile.TemporaryFile() if log is None else open(log, "a+b") as output:
+        start_of_output = output.seek(0, os.SEEK_END)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-u", "-P", "-m", "rft.episodes.worker_main", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the driver, which finishes the step and needs the environment
+            )
+        try:
+            return await _begun(process, ours, start)
+        except ConnectionError as error:
+            output.seek(start_of_output)
+            said = output.read().decode(errors="replace").strip()
+            cause = f": {said.splitlines()[-1]}" if said else ""
+            place = "" if log is None else f"; its output is in {log}"
+            raise EpisodeError(f"a process for {_what(start)} ended while it started{cause}{place}") from error
+
+
+async def _begun(
+    process: asyncio.subprocess.Process, ours: socket.socket, start: Mapping[str, Any]
+) -> EnvironmentProcess:
+    """Connect to a process, and wait until it has loaded the environment.
+
+    Raises:
+        ConnectionError: It ended.
+        WaitTimeout: It did not start in time.
+    """
     _, link = await asyncio.get_running_loop().create_connection(lambda: EnvironmentProcess(process.pid), sock=ours)
     link.process = process
     link.send(dict(start))
-    what = f"the environment {start['use']}" if start["use"] else f"the tools {', '.join(start['tools'])}"
     try:
-        await wait_for(_loaded(link), what=f"{what} to start", deadline_s=START_S)
-    except ConnectionError as error:
-        place = "" if log is None else f"; its output is in {log}"
-        raise EpisodeError(f"a process for {what} ended while it started{place}") from error
+        await wait_for(_loaded(link), what=f"{_what(start)} to start", deadline_s=START_S)
     except BaseException:
         link.kill()
         raise
     return link
+
+
+def _what(start: Mapping[str, Any]) -> str:
+    return f"the environment {start['use']}" if start["use"] else f"the tools {', '.join(start['tools'])}"
 
 
 async def _loaded(link: EnvironmentProcess) -> None:

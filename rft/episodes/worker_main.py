@@ -10,11 +10,12 @@ sends says that the environment is loaded. `n` is the number of an episode:
     {"reply": n, "text": "...", "stop": "stop",
      "calls": [...]}                                {"score": n, "value": 1.0}         the environment returned
     {"over": n}     a limit is reached              {"over": n}                        it let `EpisodeOver` through
-    {"refused": n}  the messages cannot be said     {"fault": n, "reason": "...", "traceback": "..."}
+    {"refused": n}  the messages cannot be said     {"fault": n, "reason": "...", "traceback": "...", "threads": 0}
     {"cancel": n}                                   {"reward": n, "value": 0.5}        for the policy's last turn
     {"count": n}                                    {"count": n, "under_way": [3], "left": 0}
 
-`left` counts the tasks that episodes have started and that outlive them. The process ends with its socket.
+`left` counts the tasks that episodes have started and that outlive them, `threads` the blocking calls of tools that do.
+The process ends with its socket.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from rft.config.tools import ToolConfig
 from rft.data.continuation import as_messages
 from rft.data.tool_calls import ToolCall
 from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply
+from rft.episodes.left_threads import num_left
 from rft.episodes.loading import load_environment
 from rft.episodes.started_tasks import EPISODE, StartedTasks
 from rft.episodes.tools.loading import load_tools
@@ -180,20 +182,22 @@ class Link(asyncio.Protocol):
         try:
             score = to_score(await self._environment.call(**arguments, **self._options))
             if score.status.is_grader_fault:
-                self.send({"fault": episode, "reason": score.reason, "traceback": ""})
+                self._fail(episode, score.reason or "", "")
             else:
                 self.send({"score": episode, "value": score.value, "reason": score.reason})
         except EpisodeOver:
             self.send({"over": episode})
         except ToolFault as fault:
-            self.send({"fault": episode, "reason": str(fault), "traceback": self._logged(order, fault)})
+            self._fail(episode, str(fault), self._logged(order, fault))
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            reason = describe_error(error, self._environment.file)
-            self.send({"fault": episode, "reason": reason, "traceback": self._logged(order, error)})
+            self._fail(episode, describe_error(error, self._environment.file), self._logged(order, error))
         finally:
             if (reply := self._waiting(episode)) is not None:
                 reply.cancel()  # a task that the environment has left waits for it
             del self._policies[episode], self._episodes[episode]
+
+    def _fail(self, episode: int, reason: str, traceback: str) -> None:
+        self.send({"fault": episode, "reason": reason, "traceback": traceback, "threads": num_left()})
 
     def _logged(self, order: dict[str, Any], error: BaseException) -> str:
         """Print the traceback of an episode, and return it."""
@@ -223,7 +227,8 @@ def _loaded(start: dict[str, Any]) -> LoadedEnvironment:
     """Import what the first line names: an environment, or the tools of one."""
     if start["tools"]:
         entries = {name: ToolConfig(**entry) for name, entry in start["tools"].items()}
-        return load_tools(entries, max_invalid_calls=start["max_invalid_calls"], offered=start["offered"])
+        limits = {name: start[name] for name in ("max_invalid_calls", "timeout_s")}
+        return load_tools(entries, offered=start["offered"], **limits)
     return load_environment(start["use"], start["options"], start["style"])
 
 

@@ -105,6 +105,7 @@ class EnvironmentWorkers:
             "tools": {name: entry.model_dump() for name, entry in (tools or {}).items()},
             "offered": offered or {},
             "max_invalid_calls": config.max_invalid_calls,
+            "timeout_s": config.timeout_s,
         }
         self._tokenizer = tokenizer
         self._endpoint: Endpoint | None = None
@@ -114,6 +115,7 @@ class EnvironmentWorkers:
         self._places: list[EnvironmentProcess | None] = [None] * (
             config.num_workers or min(MAX_DEFAULT_WORKERS, max(1, cores - 1))
         )
+        self._retired: list[EnvironmentProcess] = []
         self._starting = asyncio.Lock()
         self._sha256 = ""
         self._numbers = count()
@@ -137,6 +139,13 @@ class EnvironmentWorkers:
             return ending, talk
         finally:
             self.num_open -= 1
+            await self._end_retired()
+
+    async def _end_retired(self) -> None:
+        """End the retired processes that play no episode any more."""
+        idle = [process for process in self._retired if not process.inboxes]
+        self._retired = [process for process in self._retired if process.inboxes]
+        await asyncio.gather(*(process.end() for process in idle))
 
     async def _play_alone(self, task: Task, seed: int, talk: Talk) -> Ending:
         """Play an episode in a process of its own, so that nobody else can be to blame for its end."""
@@ -183,10 +192,13 @@ class EnvironmentWorkers:
         """Return the process with the fewest episodes; start one in each empty place first."""
         async with self._starting:
             for place, process in enumerate(self._places):
-                if process is None or process.is_lost:
+                if process is not None and process.is_retired:
+                    self._retired.append(process)
+                if process is None or process.is_lost or process.is_retired:
                     self._places[place] = await self._started()
                     break
-        return min(self._present, key=lambda process: len(process.inboxes))
+        usable = [process for process in self._present if not process.is_retired]
+        return min(usable, key=lambda process: len(process.inboxes))
 
     @property
     def pids(self) -> list[int]:
@@ -203,7 +215,7 @@ class EnvironmentWorkers:
 
     @property
     def _present(self) -> list[EnvironmentProcess]:
-        return [link for link in self._places if link is not None and not link.is_lost]
+        return [link for link in (*self._places, *self._retired) if link is not None and not link.is_lost]
 
     def metrics(self) -> dict[str, float]:
         """Return what became of the requests of agents since the last call, `endpoint/...`."""
@@ -213,7 +225,8 @@ class EnvironmentWorkers:
         """End all processes, and the endpoint."""
         if self._endpoint is not None:
             await self._endpoint.close()
-        await asyncio.gather(*(process.end() for process in self._places if process is not None))
+        all_of_them = (*self._places, *self._retired)
+        await asyncio.gather(*(process.end() for process in all_of_them if process is not None))
 
 
 class _Episode:

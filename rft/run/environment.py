@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rft.data.rendering import Renderer
 from rft.data.tool_proofs import call_parser, require_results, shows_tools
 from rft.episodes.contract import LoadedEnvironment
 from rft.episodes.conversation import Tools
-from rft.episodes.loading import command_environment, load_environment
+from rft.episodes.loading import asks_never, command_environment, load_environment
 from rft.episodes.tools.loading import load_tools
 from rft.errors import DataError, UsageError
 from rft.types import Task
@@ -38,7 +38,10 @@ def environment_of(config: RunConfig | EvaluateConfig) -> LoadedEnvironment | No
     if settings.use is None:
         return None
     try:
-        return load_environment(settings.use, settings.options, settings.style)
+        environment = load_environment(settings.use, settings.options, settings.style)
+        if asks_never(environment):
+            raise ValueError("it never uses its 'policy', so no episode would have a turn; await policy(...) in it")
+        return environment
     except ValueError as error:
         raise UsageError("environment", [f"environment.use={settings.use}: {error}"]) from error
 
@@ -146,4 +149,16 @@ def score_problems(
             f"{silent[0].where or silent[0].id}: it has no prompt, and no tool has a reset that speaks first; add a "
             'column "prompt"'
         )
-    return problems
+    return problems + [problem for require in environment.requires if (problem := _task_problem(require, tasks))]
+
+
+def _task_problem(require: Callable[[Task], None], tasks: Sequence[Task]) -> str:
+    """Return the problem of the first task that a tool refuses, with the number of all of them."""
+    first, num_refused = "", 0
+    for task in tasks:
+        try:
+            require(task)
+        except ValueError as error:
+            first = first or f"{task.where or task.id}: {error}"
+            num_refused += 1
+    return first + (f" (and so for {num_refused} of {len(tasks)} tasks)" if num_refused > 1 else "")

@@ -36,14 +36,14 @@ def test_an_episode_is_shown(words: list[str], capsys: pytest.CaptureFixture[str
     assert play_command(words) == 0
     authors = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert authors == ["user", "policy", "user", "policy", "score"]
-    assert play_command([*words, "graders.short.use=length"]) == 0
+    assert play_command([*words, "graders.short.use=length", "graders.short.max_tokens=900"]) == 0
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in shown] == [*authors, "grader", "reward"]
     assert (shown[-2][1], shown[-1][1]) == ("short:", "1.5")
 
 
 def test_a_fault_of_the_environment_is_shown_and_fails(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    Path("my_env.py").write_text("async def add(task, policy):\n    return 1 / 0\n")
+    Path("my_env.py").write_text("async def add(task, policy):\n    1 / 0\n    await policy()\n")
     assert play_command(words) == 1
     said = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert said[0] == "fault  ZeroDivisionError: division by zero (my_env.py:2)"

@@ -253,7 +253,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             tasks = [
                 asyncio.create_task(play(f"hanging {n}", lambda talk=talk: talk)) for n, talk in enumerate(hanging)
             ]
-            await asyncio.gather(*(talk.asked.wait() for talk in hanging))
+            asked = asyncio.gather(*(talk.asked.wait() for talk in hanging))
+            either: list[asyncio.Future[Any]] = [asked, *tasks]
+            for ended in (await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED))[0]:
+                ended.result()  # raises if the processes could not start
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -23,6 +23,7 @@ from rft.sampling.fake_engine import FakeEngine
 from rft.turns import Author
 from rft.types import Rollout, Score, Split, StopReason, Task
 from tests.data.test_continuation import renderer_for, templates
+from tests.episodes.test_known_faults import ADD
 from tests.sampling.fake_fleets import make_spec
 
 POLICY = make_spec().base
@@ -32,18 +33,6 @@ SCRIPT = ["16", "", " higher\n", "the <|im_end|> of", CALL, f"so {CALL}{CALL}", 
 """What the engine says; one text is longer than a turn may be."""
 SAID = ["lower", "", "x<|im_end|><|im_start|>assistant\n", "[INST] </s>", "1 + 1\n\n", "née \u202e", "word " * 40]
 """What the environment says; one text is longer than some contexts."""
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "add",
-        "description": "Add two numbers.",
-        "parameters": {
-            "type": "object",
-            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-            "required": ["a", "b"],
-        },
-    },
-}
 
 
 class RandomEngine:
@@ -89,7 +78,7 @@ def model(template: str) -> tuple[Any, Any, list[int], tuple[int, ...], bool | N
     except DataError:
         return None
     try:
-        takes_several = require_results(continuation, [TOOL])
+        takes_several = require_results(continuation, [ADD])
     except DataError:
         takes_several = None
     return renderer, continuation, sorted(ends), continuation.between(as_messages("e")).close, takes_several
@@ -105,7 +94,7 @@ def rules_of(template: str, chance: random.Random) -> tuple[Rules, list[int], tu
         tools = Tools(
             parser=parser,
             tokenizer=renderer._tokenizer,
-            schemas=(TOOL,),
+            schemas=(ADD,),
             has_parallel=takes_several,
             max_result_tokens={"add": 30},
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import pytest
 
 from rft.config.environment import EnvironmentConfig
 from rft.episodes.contract import EpisodeOver, Reply
-from rft.episodes.loading import load_environment
+from rft.episodes.loading import asks_never, load_environment
+from rft.episodes.process import EnvironmentProcess
 from rft.episodes.workers import Ending, EnvironmentWorkers
 from rft.errors import EpisodeError
 from rft.types import Message, Split, Status, Task
@@ -294,3 +297,35 @@ def test_what_is_no_environment(tmp_path: Path, name: str, options: dict[str, An
         load_environment(f"{file}:{name}", options)
     with pytest.raises(ValueError, match="names no environment"):
         load_environment(name, options)
+
+
+def test_an_environment_that_never_asks(tmp_path: Path) -> None:
+    file = tmp_path / "envs.py"
+    file.write_text(ENVIRONMENTS)
+    found = {name: asks_never(load_environment(f"{file}:{name}", {})) for name in ("twice", "leading", "doubled")}
+    assert found == {"twice": False, "leading": True, "doubled": False}
+
+
+def test_a_process_in_which_calls_hang_begins_no_more_episodes() -> None:
+    async def main() -> list[bool]:
+        process, retired = EnvironmentProcess(1), []
+        process.inboxes[5] = asyncio.Queue()
+        for threads in (0, 3, 4, 0):
+            line = {"fault": 5, "reason": "late", "traceback": "", "threads": threads}
+            process.data_received(json.dumps(line).encode() + b"\n")
+            retired.append(process.is_retired)
+        return retired
+
+    assert asyncio.run(main()) == [False, False, True, True]
+
+
+def test_why_a_process_ended_while_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder that lacks rft stands for a machine on which it cannot be imported."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    Path(sys.executable).write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'rft'\" >&2\nexit 1\n")
+    Path(sys.executable).chmod(0o755)
+    workers = EnvironmentWorkers(EnvironmentConfig(use="envs.py:twice"), log=tmp_path / "environment.log")
+    task = Task(id="t", messages=(), item={}, split=Split.TRAIN)
+    reason = r"a process for the environment envs.py:twice ended while it started: ModuleNotFoundError: No module named"
+    with pytest.raises(EpisodeError, match=reason):
+        asyncio.run(workers.play(task, 0, Talk))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -54,6 +55,7 @@ def load_tools(
     entries: Mapping[str, ToolConfig],
     *,
     max_invalid_calls: int,
+    timeout_s: float = math.inf,
     offered: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> LoadedEnvironment:
     """Return the environment of tools.
@@ -61,6 +63,7 @@ def load_tools(
     Args:
         entries: The entries of `tools`, by name.
         max_invalid_calls: See `ToolEnvironment`.
+        timeout_s: See `ToolEnvironment`.
         offered: What MCP servers offered at the start of the run, by entry; others are asked.
 
     Raises:
@@ -86,7 +89,7 @@ def load_tools(
     if problems:
         raise ValueError("\n".join(problems))
     return LoadedEnvironment(
-        call=ToolEnvironment(sources, max_invalid_calls=max_invalid_calls).play,
+        call=ToolEnvironment(sources, max_invalid_calls=max_invalid_calls, timeout_s=timeout_s).play,
         takes=ARGUMENTS,
         use="tools",
         file=next((source.file for source in sources if source.file), ""),
@@ -94,5 +97,6 @@ def load_tools(
         tools=tuple(tool for tools in declared.values() for tool in tools),
         entry_of={tool["function"]["name"]: entry for entry, tools in declared.items() for tool in tools},
         has_score=any(source.has_score for source in sources),
+        requires=tuple(source.require_task for source in sources if isinstance(source, (BuiltInSource, ClassSource))),
         speaks=any(source.speaks for source in sources),
     )

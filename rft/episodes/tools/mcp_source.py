@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from rft.config.tools import ToolConfig
 from rft.episodes.tools.mcp_session import END_S, McpAddress, McpError, McpSession, open_session, reason_of
 from rft.episodes.tools.pins import changes, pins_of
+from rft.episodes.tools.schemas import schema_problem
 from rft.episodes.tools.tool import OpenTools, Tool, ToolError
 from rft.errors import WaitTimeout
 from rft.imports import missing_packages
@@ -117,6 +118,19 @@ def offered(tools: Sequence[ServerTool], allow: Sequence[str] | None) -> list[di
     ]
 
 
+def require_schemas(declared: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse tools whose arguments could not be checked.
+
+    Raises:
+        ValueError: With the names of all of them.
+    """
+    functions = [tool["function"] for tool in declared]
+    broken = {each["name"]: problem for each in functions if (problem := schema_problem(each["parameters"]))}
+    if broken:
+        described = "; ".join(f"{name}: {problem}" for name, problem in broken.items())
+        raise ValueError(f"schemas of the server's tools are broken ({described}); leave these tools out with allow")
+
+
 class McpSource:
     """The tools of an MCP server: one session for each episode, or with `shared` one for each process.
 
@@ -174,7 +188,7 @@ class McpSource:
         """Return the tools of the server in OpenAI's format; the first call asks for them.
 
         Raises:
-            ValueError: It does not answer, or lacks an allowed tool.
+            ValueError: It does not answer, or lacks an allowed tool, or the schema of a tool is broken.
         """
         if self._declared is None:
             deadline_s = self._entry.start_timeout_s + END_S
@@ -183,6 +197,7 @@ class McpSource:
                 self._declared = within(lambda: asyncio.run(self._ask()), what=what, deadline_s=deadline_s)
             except WaitTimeout as error:
                 raise ValueError(self._down(str(error))) from error
+            require_schemas(self._declared)
         self.sha256 = hashlib.sha256(json.dumps(pins_of(self._declared), sort_keys=True).encode()).hexdigest()
         return self._declared
 

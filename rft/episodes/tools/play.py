@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -19,6 +21,8 @@ from rft.waiting import waiting
 
 NO_SCORE = "tools give no score; graders score the episode"
 """Reason of an episode that reached no limit, and whose tools have no `get_reward`."""
+PROGRAMS_SHARE = 0.8
+"""Share of `environment.timeout_s` for programs of the policy; beyond it, time would run out for the tools."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+>")
 
 
@@ -28,11 +32,13 @@ class ToolEnvironment:
     Args:
         sources: Open the tools of each episode.
         max_invalid_calls: Turns in a row with a call that cannot be run, after which the episode ends.
+        timeout_s: `environment.timeout_s`. An episode ends before programs of the policy use it up.
     """
 
-    def __init__(self, sources: Sequence[ToolSource], *, max_invalid_calls: int) -> None:
+    def __init__(self, sources: Sequence[ToolSource], *, max_invalid_calls: int, timeout_s: float = math.inf) -> None:
         self._sources = tuple(sources)
         self._max_invalid_calls = max_invalid_calls
+        self._programs_s = PROGRAMS_SHARE * timeout_s
 
     async def play(self, task: Task, policy: Policy, seed: int) -> Any:
         """Play an episode; return the score of the source that gives one, or None.
@@ -61,9 +67,16 @@ class ToolEnvironment:
     async def _turns(self, policy: Policy, tools: Mapping[str, tuple[Tool, ToolSource]], says: str) -> str:
         """Talk until a turn has no call; return the reason of another end."""
         reply = await policy(says or None)
-        num_invalid = 0
+        num_invalid, used_s = 0, 0.0
         while reply.calls:
+            longest_s = max(
+                (tools[call.name][0].program_s or 0.0 for call in reply.calls if call.name in tools), default=0
+            )
+            if used_s and used_s + longest_s > self._programs_s:
+                return f"programs of the policy have run for {used_s:.0f} s (environment.timeout_s)"
+            began_s = time.monotonic()
             results = await _together(reply.calls, tools)
+            used_s += min(longest_s, time.monotonic() - began_s)  # the wait for a free place is not the policy's
             num_invalid = num_invalid + 1 if any(is_invalid for _, is_invalid in results) else 0
             if num_invalid >= self._max_invalid_calls:
                 return f"{num_invalid} turns in a row with an invalid call (environment.max_invalid_calls)"
@@ -109,8 +122,6 @@ async def _run(call: ToolCall, tools: Mapping[str, tuple[Tool, ToolSource]]) -> 
     except Exception as error:
         if not deadline.expired():
             raise ToolFault(f"tool {call.name}: {describe_error(error, source.file)}") from error
-        if tool.runs_model_code:
-            return f"error: timed out after {tool.timeout_s:g} s", False
         late = f"no result within {tool.timeout_s:g} s (tools.{source.name}.timeout_s)"
         raise ToolFault(f"tool {call.name}: {late}") from error
 

@@ -142,6 +142,43 @@ def _own_type(hint: Any) -> type | None:
     return next((own for part in get_args(hint) if isinstance(part, type) and (own := _own_type(part))), None)
 
 
+def schema_problem(parameters: Mapping[str, Any]) -> str:
+    """Return why arguments cannot be checked against a schema; an empty text if they can.
+
+    Args:
+        parameters: JSON Schema of a tool's arguments, from somebody else.
+    """
+    import jsonschema
+    from referencing import Registry, Resource
+    from referencing.jsonschema import DRAFT202012, UnknownDialect
+
+    kind = jsonschema.validators.validator_for(parameters, default=jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(parameters)
+        resource = Resource.from_contents(dict(parameters), default_specification=DRAFT202012)
+    except jsonschema.SchemaError as error:
+        return f"{error.json_path}: {error.message[:200]}"
+    except UnknownDialect as error:
+        return f"its $schema is {error.uri}, which no validator knows"
+    broken = _broken_references(Registry().with_resource("", resource).resolver(""), resource)
+    return f'"$ref": "{broken[0]}" leads nowhere in the schema' if broken else ""
+
+
+def _broken_references(resolver: Any, resource: Any) -> list[str]:
+    """Return the references of a schema that cannot be resolved without a download."""
+    from referencing.exceptions import Unresolvable
+
+    broken = []
+    if isinstance(resource.contents, Mapping) and (reference := resource.contents.get("$ref")) is not None:
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            broken.append(str(reference))
+    for part in resource.subresources():
+        broken += _broken_references(resolver.in_subresource(part), part)
+    return broken
+
+
 def argument_problem(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     """Return why arguments do not follow the schema of a tool; an empty text if they do."""
     error = min(_validator(_Key(parameters)).iter_errors(dict(arguments)), key=lambda each: each.path, default=None)

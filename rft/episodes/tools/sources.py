@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from rft.episodes.tools.schemas import NoSchema, schema_of
+from rft.episodes.left_threads import in_thread
+from rft.episodes.tools.schemas import NoSchema, place_of, schema_of
 from rft.episodes.tools.tool import OpenTools, Tool
 from rft.grading.loading.targets import Target
 from rft.types import Task
@@ -27,7 +28,7 @@ async def run(function: Callable[..., Any], **arguments: Any) -> Any:
     """
     if asyncio.iscoroutinefunction(function):
         return await function(**arguments)
-    result = await asyncio.to_thread(function, **arguments)
+    result = await in_thread(function, **arguments)
     return await result if inspect.isawaitable(result) else result
 
 
@@ -115,11 +116,31 @@ class ClassSource:
         """Return the tools in OpenAI's format."""
         return [tool.schema() for tool in self._tools(self._class, asyncio.Lock())]
 
+    def require_task(self, task: Task) -> None:
+        """Check that a task has the columns that `reset` needs.
+
+        Raises:
+            ValueError: It lacks some.
+        """
+        if not self.speaks:
+            return
+        reset = self._class.reset
+        needed = {
+            each.name
+            for each in inspect.signature(reset).parameters.values()
+            if each.default is each.empty and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+        }
+        if missing := sorted(needed - {"self"} - _columns(reset, task, seed=0).keys()):
+            raise ValueError(
+                f"tools.{self.name}: the row has no column {', '.join(missing)}, which reset takes "
+                f"({place_of(reset)}); add it to the rows, or give the parameter a default"
+            )
+
     @asynccontextmanager
     async def open(self, task: Task, seed: int) -> AsyncIterator[OpenTools]:
         """Make an instance for an episode."""
         given = {"task": task, "seed": seed}
-        instance = await asyncio.to_thread(self._class, **{each: given[each] for each in self._takes}, **self._options)
+        instance = await in_thread(self._class, **{each: given[each] for each in self._takes}, **self._options)
         try:
             said = await run(instance.reset, **_columns(instance.reset, task, seed)) if self.speaks else None
             reward = partial(run, instance.get_reward) if self.has_score else None

@@ -36,8 +36,8 @@ class Tool:
     """Runs the tool with checked arguments. `ToolError` is told to the model; any other exception is a fault."""
     timeout_s: float = 30.0
     """Deadline of a call."""
-    runs_model_code: bool = False
-    """Whether a call runs a program of the model, so that a call that ends too late is the model's fault."""
+    program_s: float | None = None
+    """Time limit of the program of the model that a call runs, in seconds; None if it runs none."""
 
     def schema(self) -> dict[str, Any]:
         """Return the tool in OpenAI's format."""

@@ -295,6 +295,9 @@ def test_the_built_in_tools_in_an_episode() -> None:
     assert play(environment, item, [("py", {"code": "x"})])[0].endswith("NameError: name 'x' is not defined\n")
     with pytest.raises(ToolFault, match="tool db: ValueError: column 'base' of task t has no database"):
         play(environment, {}, [])
+    with pytest.raises(ValueError, match=r"^tools\.db: column 'base' of task t has no database"):
+        for require in environment.requires:
+            require(Task(id="t", messages=(), item={}, split=Split.TRAIN))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rft.config.tools import ToolConfig
 from rft.episodes.tools.loading import load_tools
+from rft.run.environment import score_problems
+from rft.types import Split, Task
 
 TOOLS = '''
 from pathlib import Path
@@ -94,6 +98,11 @@ class First:
     def one(self) -> int:
         """One."""
     def get_reward(self): ...
+
+class Secret:
+    def reset(self, secret, hint=None): ...
+    def three(self) -> int:
+        """Three."""
 
 class Second:
     def two(self) -> int:
@@ -195,3 +204,16 @@ def test_options_that_a_tool_does_not_take(file: Path) -> None:
         load_tools(entries(file, "good", options={"size": 3}), max_invalid_calls=3)
     with pytest.raises(ValueError, match=r"tools\.Pair\.options: it takes no size"):
         load_tools(entries(file, "Pair", options={"size": 3}), max_invalid_calls=3)
+
+
+def test_rows_without_the_column_that_a_class_needs(file: Path) -> None:
+    environment = load_tools(entries(file, "Secret"), max_invalid_calls=3)
+    config: Any = SimpleNamespace(tools=entries(file, "Secret"), graders={"environment": {"weight": 0.0}})
+    with_secret = Task(id="a", messages=(), item={"secret": 3}, split=Split.TRAIN)
+    tasks = [with_secret, *(replace(with_secret, id=each, item={"hint": 3}) for each in ("b", "c"))]
+    [problem] = score_problems(config, environment, tasks)
+    assert problem == (
+        f"b: tools.Secret: the row has no column secret, which reset takes ({file}:87); add it to the rows, or give "
+        "the parameter a default (and so for 2 of 3 tasks)"
+    )
+    assert score_problems(config, environment, tasks[:1]) == []

@@ -18,8 +18,9 @@ from mcp.server.mcpserver import MCPServer
 
 from rft.config.tools import ToolConfig
 from rft.episodes.tools.mcp_session import McpAddress, McpError
-from rft.episodes.tools.mcp_source import INVALID_PARAMS, McpSource, address_of, text_of
+from rft.episodes.tools.mcp_source import INVALID_PARAMS, McpSource, address_of, require_schemas, text_of
 from rft.episodes.tools.pins import changes, pins_of
+from rft.episodes.tools.schemas import schema_problem
 from rft.episodes.tools.tool import ToolError
 from rft.types import Split, Task
 
@@ -162,6 +163,18 @@ def test_what_was_offered_at_the_start_counts() -> None:
 
     with pytest.raises(McpError, match="'greet' is gone"):
         asyncio.run(main())
+
+
+def test_a_schema_that_checks_no_arguments() -> None:
+    parameters = {"type": "object", "properties": {"a": {"$ref": "#/$defs/Number"}}}
+    assert schema_problem(parameters) == '"$ref": "#/$defs/Number" leads nowhere in the schema'
+    assert schema_problem({**parameters, "$defs": {"Number": {"type": "integer"}}}) == ""
+    assert schema_problem({"$ref": "https://example.org/a.json"}).startswith('"$ref": "https://example.org/a.json"')
+    assert schema_problem({"type": "objekt"}).startswith("$.type: 'objekt' is not valid")
+    assert schema_problem({"properties": {"$ref": {"type": "string"}}, "enum": [{"$ref": "#/x"}]}) == ""
+    declared = [{"function": {"name": "count", "parameters": parameters}}]
+    with pytest.raises(ValueError, match=r"broken \(count: .* leads nowhere .*\); leave these tools out with allow"):
+        require_schemas(declared)
 
 
 def test_a_server_that_is_down() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import pytest
 from rft.config.tools import ToolConfig
 from rft.data.tool_calls import ToolCall
 from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply
+from rft.episodes.left_threads import in_thread, num_left
 from rft.episodes.tools.loading import load_tools
-from rft.episodes.tools.play import NO_SCORE
-from rft.episodes.tools.tool import ToolFault
+from rft.episodes.tools.play import NO_SCORE, ToolEnvironment
+from rft.episodes.tools.tool import OpenTools, Tool, ToolFault
 from rft.types import Score, Split, Status, Task
 
 TOOLS = '''
@@ -204,6 +207,57 @@ def test_a_fault_of_a_tool_has_its_cause(load: Any) -> None:
 def test_a_tool_that_takes_too_long_is_a_fault(load: Any) -> None:
     with pytest.raises(ToolFault, match=r"^tool nap: no result within 0.01 s \(tools\.nap\.timeout_s\)$"):
         play(load("nap", timeout_s=0.01), Script([("nap", {"name": "a", "seconds": 60})]))
+
+
+class Programs:
+    """A source of one tool, whose calls run programs of the policy for up to 5 s."""
+
+    name, file, sha256 = "run", "", ""
+    has_score = speaks = False
+
+    @asynccontextmanager
+    async def open(self, task: Task, seed: int) -> AsyncIterator[OpenTools]:
+        async def call(arguments: Any) -> str:
+            return "done"
+
+        yield OpenTools(tools=(Tool(name="run", description="", parameters={}, call=call, program_s=5.0),))
+
+    def declarations(self) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize(("timeout_s", "num_results"), [(60.0, 3), (6.0, 1)])
+def test_programs_of_the_policy_end_the_episode_before_the_time_of_the_environment_is_up(
+    timeout_s: float, num_results: int
+) -> None:
+    """Another program could exceed 0.8 of 6 s, which would be a fault of the environment."""
+    environment = ToolEnvironment([Programs()], max_invalid_calls=3, timeout_s=timeout_s)
+    script = Script(*[[("run", {})]] * 3)
+    score = asyncio.run(environment.play(TASK, script, 7))
+    assert script.results == ["done"] * num_results
+    assert score.reason == (
+        NO_SCORE if num_results == 3 else "programs of the policy have run for 0 s (environment.timeout_s)"
+    )
+
+
+def test_a_call_that_hangs_is_counted_until_it_returns() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        release.wait()
+
+    async def main() -> int:
+        call = asyncio.create_task(in_thread(hang))
+        await asyncio.to_thread(begun.wait)
+        call.cancel()
+        await asyncio.wait([call])
+        during = num_left()
+        release.set()
+        return during
+
+    assert asyncio.run(main()) == 1
+    assert num_left() == 0  # the loop has waited for its threads
 
 
 def test_what_a_call_is_given_besides_the_models_arguments(load: Any) -> None:

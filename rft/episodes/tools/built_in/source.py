@@ -66,6 +66,17 @@ class BuiltInSource:
             for name, (text, meaning) in self._tool.described(self.name).items()
         ]
 
+    def require_task(self, task: Task) -> None:
+        """Check that a task has what the tool works on.
+
+        Raises:
+            ValueError: It has not.
+        """
+        try:
+            self._tool.calls(self.name, task)
+        except ValueError as error:
+            raise ValueError(f"tools.{self.name}: {error}") from error
+
     @asynccontextmanager
     async def open(self, task: Task, seed: int) -> AsyncIterator[OpenTools]:
         """Make the tools of an episode.
@@ -82,6 +93,7 @@ class BuiltInSource:
                     parameters=_parameters(described[name][1]),
                     call=call,
                     timeout_s=self._timeout_s,
+                    program_s=getattr(self._tool, "seconds", None),
                 )
                 for name, call in self._tool.calls(self.name, task).items()
             ]
