@@ -8,6 +8,7 @@ from typing import Any
 from rft.config.embedders.base import EmbedderConfig
 from rft.config.retrieval.base import RetrievalConfig
 from rft.retrieval.embedders.protocol import Embedder
+from rft.retrieval.reranked import RerankedStore
 from rft.retrieval.stores.protocol import Store
 
 
@@ -18,7 +19,7 @@ def open_store(config: RetrievalConfig) -> Store:
         ValueError: The settings cannot work.
     """
     store: Store = _class(config.store_class)(config)
-    return store
+    return RerankedStore(store, config.rerank) if config.rerank else store
 
 
 def open_embedder(config: EmbedderConfig) -> Embedder:

@@ -60,7 +60,9 @@ class JsonService:
                     max_reply_bytes=MAX_REPLY_BYTES,
                 )
         except CallFailed as error:
-            raise (StoreFault if error.may_pass else ValueError)(str(error)) from None
+            if not error.may_pass:
+                raise ValueError(str(error)) from None
+            raise StoreFault(str(error), retry_after_s=error.retry_after_s) from None
 
 
 def secret_of(variable: str) -> str:

@@ -10,10 +10,12 @@ import pytest
 
 from rft.config.embedders.openai import OpenAIEmbedderConfig
 from rft.config.embedders.voyage import VoyageEmbedderConfig
+from rft.config.reranker import RerankerConfig
 from rft.config.retrieval.http import HttpRetrievalConfig
 from rft.retrieval.build import open_embedder, open_store
 from rft.retrieval.embedders.vectors import MAX_CHARS, MAX_TEXTS
 from rft.retrieval.passages import Passage, Query
+from rft.retrieval.reranked import RerankedStore
 from rft.retrieval.stores.protocol import StoreFault
 from tests.retrieval.voyage_server import SILENCE, vector_of
 
@@ -152,6 +154,44 @@ def test_openai_embedder(model_server):
     assert "status 500" in fault(embedder.embed_queries(["a"]))
     model_server.replies(401, {"error": {"message": "who are you"}})
     assert "status 401" in fault(embedder.embed_queries(["a"]), ValueError)
+
+
+def reranked_store(url, passages, **keys):
+    class FoundAlready:
+        async def fingerprint(self):
+            return "0123456789abcdef"
+
+        async def search(self, queries, top_k):
+            return [passages[:top_k] for _ in queries]
+
+    return RerankedStore(FoundAlready(), RerankerConfig(url=url, retries=0, **keys))
+
+
+def test_voyage_reranks(voyage):
+    passages = [
+        Passage(id="a", text="shard keys", score=0.9),
+        Passage(id="b", text="repot orchids", metadata={"kind": "care"}, score=0.1),
+    ]
+    store = reranked_store(voyage.url, passages)
+    query = Query(text="when to repot orchids")
+    best = Passage(id="b", text="repot orchids", metadata={"kind": "care"}, score=0.5)  # 2 of 4 words
+    assert asyncio.run(store.search([query, query], 1)) == [[best], [best]]
+    assert [passage.id for passage in asyncio.run(store.search([query], 5))[0]] == ["b", "a"]
+    assert asyncio.run(reranked_store(voyage.url, []).search([query], 5)) == [[]]
+    assert len({asyncio.run(reranked_store(voyage.url, [], candidates=n).fingerprint()) for n in (5, 6)}) == 2
+    voyage.replies(200, {"data": [{"index": 7, "relevance_score": 0.5}]})
+    assert "does not rank 1 of the 2 passages" in fault(store.search([query], 1))
+    voyage.replies(200, {"data": [{"index": 0, "relevance_score": "high"}]})
+    assert "does not follow VoyageAI's API" in fault(store.search([query], 1))
+    with pytest.raises(StoreFault) as busy:
+        voyage.replies(429, {"detail": "Slower."}, **{"Retry-After": "7"})
+        asyncio.run(store.search([query], 1))
+    assert busy.value.retry_after_s == 7.0
+
+
+def test_open_store_reranks(monkeypatch):
+    monkeypatch.setenv("VOYAGE_API_KEY", "pa-only-in-tests")
+    assert isinstance(open_store(HttpRetrievalConfig(url="http://host", rerank=RerankerConfig())), RerankedStore)
 
 
 def found(*lists, fingerprint="v1"):

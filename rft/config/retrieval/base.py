@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rft.config.fields import NotNegative, Number, Positive, PositiveSeconds, Section, Share, Whole
+from rft.config.reranker import RerankerConfig
 
 
 class RetrievalConfig(Section):
@@ -26,6 +27,8 @@ class RetrievalConfig(Section):
     exclude: str | None = None
     """Column with the id, or a list of ids, of passages that the row's prompt never shows, such as the post that the
     row asks for."""
+    rerank: RerankerConfig | None = None
+    """A model that orders what the store found; null keeps the order of the store."""
     template: str | None = None
     """Jinja text, or a file that ends in .jinja, that writes the last message of the user from `passages`, `prompt` and
     the columns; null writes `[id] text` for each passage, and then the prompt."""

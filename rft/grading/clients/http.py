@@ -43,11 +43,22 @@ class CallFailed(ServiceError):
         is_outage: Whether the service did not answer it.
         timed_out: Whether it timed out.
         may_pass: Whether the same call may succeed later.
+        retry_after_s: Seconds that the service asks to wait.
     """
 
-    def __init__(self, message: str, *, attempted_at: float, is_outage: bool, timed_out: bool, may_pass: bool) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        attempted_at: float,
+        is_outage: bool,
+        timed_out: bool,
+        may_pass: bool,
+        retry_after_s: float,
+    ) -> None:
         super().__init__(message, attempted_at=attempted_at, is_outage=is_outage, may_pass=may_pass)
         self.timed_out = timed_out
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +152,7 @@ async def post_json(
             is_outage=failed.is_outage,
             timed_out=failed.timed_out,
             may_pass=failed.may_pass,
+            retry_after_s=failed.wait_s,
         ) from None
 
     return await circuit.call(attempt, budget_s=patience.outage_s)
