@@ -169,7 +169,7 @@ def plan_audit(config: AuditConfig) -> Plan:
         "tasks": f"{len(tasks):,} of {config.data.tasks}, {with_gold} with a reference ({config.gold})",
         "output folder": f"{config.output_dir} (free)",
     }
-    rows |= sample_rows(graders, tasks[0], config.grading)
+    rows |= sample_rows(graders, tasks[:1], config.grading)
     return Plan(title="the audit can start with these settings:", rows=rows)
 
 

@@ -132,7 +132,7 @@ def plan_grading(config: GradeConfig) -> Plan:
         "completions": f"{num_completions:,} of {plural(len(groups), 'prompt')}, from {source}",
         "output folder": f"{config.output_dir} (free)",
     }
-    rows |= sample_rows(graders, groups[0].task, config.grading)
+    rows |= sample_rows(graders, [groups[0].task], config.grading)
     return Plan(title="the grading can start with these settings:", rows=rows)
 
 

@@ -59,6 +59,9 @@ ONE_VALUE = "several values; write key=[a,b] for a list, \"key='a,b'\" for a tex
 def register() -> None:
     """Register the schema's keys and defaults with Hydra, as `schema_train`, `sampler/base_vllm` and so on."""
     store = ConfigStore.instance()
+    # Each composition copies Hydra's sources, which hold the store. A copy of the store takes a quarter of the
+    # composition, and nobody changes it: `ConfigStore.load` copies what it returns.
+    store.__deepcopy__ = lambda _: store
     store.store(name="schema_train", node=_defaults(RunConfig, without=("sampler", "learner", "cluster", "retrieval")))
     store.store(name="schema_evaluate", node=_defaults(EvaluateConfig, without=("sampler", "cluster", "retrieval")))
     store.store(name="schema_grade", node=_defaults(GradeConfig))

@@ -26,7 +26,7 @@ _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _SECRET_IN_URL = re.compile(
     r"(?<=[?&])(code|sig|[\w-]*(?:key|token|secret|password|signature|credential))=([^&#\s]+)", re.I
 )
-_PAIR = re.compile(r"([\w.-]+)\s*[:=]\s*(\$\{[^}]*\}|\"[^\"]*\"|'[^']*'|[^,{}\[\]]+)")
+_PAIR = re.compile(r"(?<![\w.-])([\w.-]+)\s*[:=]\s*(\$\{[^}]*\}|\"[^\"]*\"|'[^']*'|[^,{}\[\]]+)")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token|ApiKey)\s+", re.I)
 
 Place = tuple[str | int, ...]

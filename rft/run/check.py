@@ -75,7 +75,7 @@ def plan_training(run: RunConfig, console: Console) -> Plan:
             needs_training_tasks=True,
             output=folder if is_new else None,
             tell=tell,
-            try_graders=lambda graders, task: samples.update(sample_rows(graders, task, run.grading)),
+            try_graders=lambda graders, tasks: samples.update(sample_rows(graders, tasks, run.grading)),
         )
     run = with_steps(run, len(prepared.tasks.train))
     refuse_early(run)
@@ -120,7 +120,7 @@ def plan_evaluation(config: EvaluateConfig, console: Console) -> Plan:
             needs_training_tasks=False,
             output=Path(config.output_dir),
             tell=tell,
-            try_graders=lambda graders, task: samples.update(sample_rows(graders, task, config.grading)),
+            try_graders=lambda graders, tasks: samples.update(sample_rows(graders, tasks, config.grading)),
             adapter=adapter,
         )
     refuse_early(config)

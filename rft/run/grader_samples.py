@@ -12,19 +12,18 @@ from rft.terminal.event_loop import run_to_end
 from rft.types import Grade, Policy, Rollout, StopReason, Task
 
 
-def sample_rows(graders: Sequence[LoadedGrader], task: Task, grading: GradingConfig) -> dict[str, str]:
-    """Grade two completions of a task: its reference, and an empty completion.
+def sample_rows(graders: Sequence[LoadedGrader], tasks: Sequence[Task], grading: GradingConfig) -> dict[str, str]:
+    """Grade two completions of each task: its reference, and an empty completion.
 
     Raises:
         UsageError: A grader fails on one of them.
     """
-    reference = task.item.get("answer")
-    text = str(reference) if isinstance(reference, (str, int, float)) and not isinstance(reference, bool) else None
-    samples = {"the reference": text, "nothing": ""} if text else {"nothing": ""}
-    grades = run_to_end(_graded(graders, task, [text or "" for text in samples.values()], grading))
+    samples = [_samples(task) for task in tasks]
+    grades = run_to_end(_graded(graders, tasks, [list(texts.values()) for texts in samples], grading))
     problems = [
         f"graders.{name} fails on {what} as the completion of {task.where or task.id}: {score.status}: {score.reason}"
-        for what, grade in zip(samples, grades, strict=True)
+        for task, texts, of_task in zip(tasks, samples, grades, strict=True)
+        for what, grade in zip(texts, of_task, strict=True)
         for name, score in grade.scores.items()
         if score.status.is_grader_fault
     ]
@@ -32,11 +31,19 @@ def sample_rows(graders: Sequence[LoadedGrader], task: Task, grading: GradingCon
         raise UsageError("the run cannot start", list(dict.fromkeys(problems)))
     return {
         f"grader {grader.name}{f' of {task.family}' if task.family else ''}": ", ".join(
-            f"{_worth(grade.scores[grader.name].value)} for {what}" for what, grade in zip(samples, grades, strict=True)
+            f"{_worth(grade.scores[grader.name].value)} for {what}" for what, grade in zip(texts, of_task, strict=True)
         )
         + f" ({task.where or task.id})"
+        for task, texts, of_task in zip(tasks, samples, grades, strict=True)
         for grader in graders
     }
+
+
+def _samples(task: Task) -> dict[str, str]:
+    """Return the completions of a task, by what they are."""
+    reference = task.item.get("answer")
+    text = str(reference) if isinstance(reference, (str, int, float)) and not isinstance(reference, bool) else ""
+    return {"the reference": text, "nothing": ""} if text else {"nothing": ""}
 
 
 def as_rollout(task: Task, index: int, text: str) -> Rollout:
@@ -55,8 +62,8 @@ def as_rollout(task: Task, index: int, text: str) -> Rollout:
 
 
 async def _graded(
-    graders: Sequence[LoadedGrader], task: Task, texts: Sequence[str], grading: GradingConfig
-) -> tuple[Grade, ...]:
+    graders: Sequence[LoadedGrader], tasks: Sequence[Task], texts: Sequence[Sequence[str]], grading: GradingConfig
+) -> list[tuple[Grade, ...]]:
     panel = Panel(
         graders,
         max_concurrency=grading.max_concurrency,
@@ -65,13 +72,16 @@ async def _graded(
         worker_memory_mb=grading.worker_memory_mb,
     )
 
-    async def stream() -> AsyncIterator[Rollout]:
-        for index, text in enumerate(texts):
+    async def stream(task: Task, of_task: Sequence[str]) -> AsyncIterator[Rollout]:
+        for index, text in enumerate(of_task):
             yield as_rollout(task, index, text)
 
+    grades = []
     try:
-        (group,) = await panel.grade([task], stream(), rollouts_per_task=len(texts))
-        return group.grades
+        for task, of_task in zip(tasks, texts, strict=True):
+            (group,) = await panel.grade([task], stream(task, of_task), rollouts_per_task=len(of_task))
+            grades.append(group.grades)
+        return grades
     finally:
         panel.close()
 

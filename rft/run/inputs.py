@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
-TryGraders = Callable[[Sequence[LoadedGrader], Task], object]
+TryGraders = Callable[[Sequence[LoadedGrader], Sequence[Task]], object]
 """Tries graders on a task before a start. Raises `UsageError` if a grader fails."""
 
 
@@ -153,7 +153,7 @@ def read_inputs(
         needs_training_tasks: Whether to read `data.train`.
         output: Folder for a new run, which must be usable.
         reuse: Cache shared with other configurations.
-        try_graders: Called with the valid graders and the first task that is trained or measured on.
+        try_graders: Called with valid graders, and the first task of each family that they score.
         adapter: The adapter of an evaluation.
 
     Raises:
@@ -218,9 +218,12 @@ def _try_on_first_tasks(
     """Try graders on the first task of each family that they score, if there is any; collect their problems."""
     if tasks is None or try_graders is None:
         return
+    tried: dict[tuple[str, ...], list[Task]] = {}
     for task in first_tasks(config, tasks):
-        if own := [grader for grader in graders if grader.name in graders_of(config, task)]:
-            collect(problems, partial(try_graders, own, task))
+        tried.setdefault(tuple(one.name for one in graders if one.name in graders_of(config, task)), []).append(task)
+    for names, of_these in tried.items():  # one process for all families with the same graders
+        if own := [grader for grader in graders if grader.name in names]:
+            collect(problems, partial(try_graders, own, of_these))
 
 
 def _model_problems(config: RunConfig | EvaluateConfig, model: Path, adapter: Adapter | None) -> list[str]:

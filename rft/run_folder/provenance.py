@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -49,7 +50,7 @@ def manifest(
     """
     return {
         "rft": __version__,
-        "libraries": _library_versions(),
+        "libraries": dict(_library_versions()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
@@ -82,6 +83,7 @@ def sha256_of_tasks(tasks: Sequence[Task]) -> str:
     return digest.hexdigest()
 
 
+@functools.cache
 def _library_versions() -> dict[str, str]:
     """Return the installed versions of the main libraries."""
     versions = {}

@@ -138,11 +138,11 @@ def fitted_once(tasks: list[Task], renderer: Renderer, *, tell: Tell | None, **l
     return FITTING[key]
 
 
-def sampled_once(graders: Sequence[LoadedGrader], task: Task, grading: GradingConfig) -> dict[str, str]:
-    """`sample_rows`, which starts a process, once for all commands with the same graders, task and limits."""
-    key = repr(([(one.name, one.sha256, one.entry) for one in graders], task, grading))
+def sampled_once(graders: Sequence[LoadedGrader], tasks: Sequence[Task], grading: GradingConfig) -> dict[str, str]:
+    """`sample_rows`, which starts a process, once for all commands with the same graders, tasks and limits."""
+    key = repr(([(one.name, one.sha256, one.entry) for one in graders], tasks, grading))
     if key not in SAMPLES:
-        SAMPLES[key] = sample_rows(graders, task, grading)
+        SAMPLES[key] = sample_rows(graders, tasks, grading)
     return SAMPLES[key]
 
 

@@ -68,14 +68,16 @@ PAYLOADS = (
 class Deep(bytes):
     """JSON or YAML that nests more deeply than Python's parsers follow. Prints in short."""
 
-    def __new__(cls, opening: bytes) -> Deep:
-        return super().__new__(cls, opening * 20_000)
+    def __new__(cls, opening: bytes, depth: int = 20_000) -> Deep:
+        return super().__new__(cls, opening * depth)
 
     def __repr__(self) -> str:
-        return f"Deep({self[: len(self) // 20_000]!r})"
+        return f"Deep({self[:5]!r}...)"
 
 
 DEEP = (Deep(b"["), Deep(b'{"a":'))
+DEEP_YAML = (Deep(b"[", 900),)
+"""Its parser takes time with the square of the depth."""
 
 FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.spawn", "subprocess.Popen", "os.putenv"),
@@ -156,7 +158,7 @@ def mutated(draw: st.DrawFn, valid: Sequence[Any], keys: Sequence[str] = (), max
 
 
 @st.composite
-def damaged(draw: st.DrawFn, whole: Sequence[bytes]) -> bytes:
+def damaged(draw: st.DrawFn, whole: Sequence[bytes], deep: Sequence[bytes] = DEEP) -> bytes:
     """One of the byte strings with bytes changed, inserted or cut off; sometimes arbitrary bytes."""
     content = bytearray(draw(st.sampled_from(whole)))
     for _ in range(draw(st.integers(0, 4))):
@@ -168,7 +170,7 @@ def damaged(draw: st.DrawFn, whole: Sequence[bytes]) -> bytes:
                 content[at:at] = draw(st.binary(max_size=8))
             case _:
                 del content[at:]
-    return bytes(content) if draw(st.integers(0, 9)) else draw(st.binary(max_size=64) | st.sampled_from(DEEP))
+    return bytes(content) if draw(st.integers(0, 9)) else draw(st.binary(max_size=64) | st.sampled_from(deep))
 
 
 def as_json(value: Any) -> bytes:

@@ -28,7 +28,7 @@ from rft.run_folder.checkpoint import described, last_checkpoint, list_checkpoin
 from rft.run_folder.completions import read_completions
 from rft.run_folder.recorder import refuse_output
 
-from .harness import DEEP, LONG, PAYLOADS, as_json, cases, damaged, harmless, mutated, texts, values
+from .harness import DEEP, DEEP_YAML, LONG, PAYLOADS, as_json, cases, damaged, harmless, mutated, texts, values
 
 QUICK = "experiment=quickstart"
 KEYS = [
@@ -83,7 +83,7 @@ BROKEN = [
     "? {a: b}\n: c",
     "seed: 0o17",
     "seed: 1_000",
-    "[" * 2_000,
+    "[" * 900,
 ]
 
 ADAPTER = {
@@ -150,11 +150,11 @@ def run_configuration() -> dict[str, Any]:
 @st.composite
 def saved_configurations(draw: st.DrawFn) -> bytes:
     changed = draw(mutated([run_configuration()], ["loop", "seed", "graders", "storage", "output_dir"]))
-    return draw(damaged([yaml.dump(changed).encode("utf-8", "replace")]))
+    return draw(damaged([yaml.dump(changed).encode("utf-8", "replace")], DEEP_YAML))
 
 
 @cases(10, in_fuzz=400)
-@example(content=DEEP[0])
+@example(content=DEEP_YAML[0])
 @given(content=saved_configurations())
 def test_run_folders(content: bytes) -> None:
     Path("run").mkdir(exist_ok=True)

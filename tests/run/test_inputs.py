@@ -222,7 +222,7 @@ def test_models_of_graders_that_cannot_be_read(values: dict[str, Any], tmp_path:
     run = train(values, data={"long_prompts": "drop"}).model_copy(update={"graders": graders})
     tried: list[Any] = []
     with pytest.raises(UsageError) as caught:
-        prepare(run, needs_training_tasks=True, try_graders=lambda graders, task: tried.append(graders))
+        prepare(run, needs_training_tasks=True, try_graders=lambda graders, tasks: tried.append(graders))
     absent, short = caught.value.problems
     assert absent.startswith("graders.absent: the model cannot be read: ")
     assert short == (

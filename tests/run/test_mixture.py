@@ -91,7 +91,9 @@ def test_tasks_of_all_families_are_read_and_first_tried_on_their_own_graders() -
     prepared = prepare(
         read("graders.close.use=numeric", "data.mixture.gcd.graders=[close]"),
         needs_training_tasks=True,
-        try_graders=lambda graders, task: tried.update({task.family: [grader.name for grader in graders]}),
+        try_graders=lambda graders, tasks: tried.update(
+            {task.family: [grader.name for grader in graders] for task in tasks}
+        ),
     )
     assert tried == {"sums": ["correct"], "gcd": ["close"]}
     assert len(prepared.tasks.train) == 2500
