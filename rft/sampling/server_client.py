@@ -14,6 +14,7 @@ import openai
 
 from rft.config.samplers.remote import RemoteSamplerConfig
 from rft.errors import SampleError, ServerLost
+from rft.grading.clients.http import tls_context
 from rft.redaction import hide
 from rft.sampling.stops import Stops
 from rft.types import StopReason
@@ -168,7 +169,7 @@ class Connection:
             max_retries=3,
             timeout=sampler.request_timeout_s,
             # A redirect would take the key elsewhere.
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, verify=tls_context()),
         )
 
     async def get_json(self, path: str) -> Any:

@@ -6,6 +6,7 @@ A call waits for a service that has answered before and is down now (`rft.gradin
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import random
 import weakref
@@ -20,6 +21,8 @@ from rft.redaction import hide
 from rft.waiting import waiting
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 MAX_REPLY_BYTES = 2**20
@@ -223,11 +226,21 @@ def pause_s(attempt: int, backoff_s: float, asked_s: float) -> float:
     return min(LONGEST_PAUSE_S, max(longest * random.uniform(0.5, 1.0), asked_s))
 
 
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """Return the settings of TLS for all clients of a process: reading the certificates takes tens of milliseconds."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
 def _client() -> httpx.AsyncClient:
     """Return the client of the event loop, which keeps its connections open between calls."""
     import httpx
 
     loop = asyncio.get_running_loop()
     if loop not in _clients:
-        _clients[loop] = httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_connections=None))
+        _clients[loop] = httpx.AsyncClient(
+            timeout=None, limits=httpx.Limits(max_connections=None), verify=tls_context()
+        )
     return _clients[loop]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from rft.grading.answers import json_answer
-from rft.grading.clients.http import OUTAGE_STATUSES, SHOWN_CHARS, may_pass, pause_s, retry_after_s
+from rft.grading.clients.http import OUTAGE_STATUSES, SHOWN_CHARS, may_pass, pause_s, retry_after_s, tls_context
 from rft.grading.clients.outage import OUTAGE_S, ServiceError, circuit_of
 from rft.waiting import waiting
 
@@ -205,7 +205,7 @@ class ModelClient:
                 max_retries=0,
                 timeout=None,
                 # Redirects are not followed: they would forward the graded texts.
-                http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+                http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, verify=tls_context()),
             )
             known = self._clients[loop] = (key, client)
         return known[1]
