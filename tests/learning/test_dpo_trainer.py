@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rft.data.preference_rows import RECORDED
-from rft.types import Adapter, GradedGroup, Policy, Publication
+from rft.turns import Author, Turn
+from rft.types import Adapter, GradedGroup, Policy, Publication, Rollout
 from tests.learning.trl_options import LORA, OPTIONS
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
@@ -165,3 +166,37 @@ def test_dropout_does_not_move_the_policy_away_from_its_start(
     assert metrics["loss"] == pytest.approx(math.log(2), rel=1e-6)
     assert metrics["grad_norm"] > 0
     assert again._stepped.trainer.model.training
+
+
+@pytest.mark.parametrize("kind", ["dpo", "kto"])
+def test_what_an_environment_says_counts_like_a_prompt(build: Callable[..., Any], pairs_for: Any, kind: str) -> None:
+    """An episode that begins with tokens of the environment is the completion of a longer prompt."""
+
+    def as_episode(rollout: Rollout) -> Rollout:
+        said, rest = rollout.prompt_ids[1:], rollout.completion_ids
+        turns = (
+            Turn(author=Author.ENVIRONMENT, start=0, end=len(said)),
+            Turn(author=Author.POLICY, start=len(said), end=len(said) + len(rest)),
+        )
+        logprobs = (0.0,) * len(said) + rollout.logprobs
+        return replace(
+            rollout, prompt_ids=rollout.prompt_ids[:1], completion_ids=said + rest, logprobs=logprobs, turns=turns
+        )
+
+    def steps(convert: Callable[[Rollout], Rollout], folder: str) -> list[dict[str, float]]:
+        sizes = {"prompts_per_step": 3, "completions_per_prompt": 2, "completions_per_micro_batch": 2}
+        learner = build(kind=kind, folder=folder, beta=0.3, temperature=1.0, max_completion_tokens=16, **sizes)
+        found = []
+        for _ in range(2):
+            groups = pairs_for(learner.publish().policy)
+            found.append(
+                learner.learn(
+                    [replace(group, rollouts=tuple(convert(one) for one in group.rollouts)) for group in groups]
+                )
+            )
+        return found
+
+    single, episodes = steps(lambda rollout: rollout, "single"), steps(as_episode, "episodes")
+    for name in ("loss", "grad_norm"):
+        assert [step[name] for step in episodes] == pytest.approx([step[name] for step in single], rel=1e-4), name
+    assert episodes[1]["loss"] < episodes[0]["loss"]
