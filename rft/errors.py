@@ -12,6 +12,7 @@
     |   `-- ServerLost       the server of a remote sampler cannot be reached, or was restarted
     |-- GradeError           a grader failed too often
     |-- EpisodeError         an environment cannot run
+    |-- RetrievalError       the store of passages failed too often
     |-- LearnError           the learner failed
     |   `-- LearnerLost      a process of the learner died or does not answer; it can start again
     |       `-- RankLost     a rank misses another rank, which may report its own error
@@ -93,6 +94,10 @@ class GradeError(RftError):
 
 class EpisodeError(RftError):
     """An environment cannot run: its processes end before they play an episode."""
+
+
+class RetrievalError(RftError):
+    """The store of passages failed more often than the configuration allows."""
 
 
 class LearnError(RftError):

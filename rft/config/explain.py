@@ -17,7 +17,7 @@ from rft.wording import expectation, listed
 
 KIND, METHOD = "kind", "method"
 """Keys that distinguish the classes of a section."""
-UNIONS = ("sampler", "learner", "cluster", "retrieval")
+UNIONS = ("sampler", "learner", "cluster", "retrieval", "embedder")
 """Sections with several kinds. Pydantic includes the kind in the location of an error; the user's key does not."""
 ADAPTER = ["learner", "adapter"]
 """A section with several methods inside another section. An error's location includes kind and method."""

@@ -175,6 +175,8 @@ def _task_rows(config: RunConfig | EvaluateConfig, prepared: Prepared) -> dict[s
     rows |= _family_rows(config, prepared)
     if (shots := prepared.renderer.shots) is not None:
         rows["examples"] = shots.in_words()
+    if prepared.grounded is not None:
+        rows["passages"] = prepared.grounded.in_words()
     if prepared.num_long_prompts:
         rows["left out"] = f"{plural(prepared.num_long_prompts, 'task')} with too long a prompt"
     return rows

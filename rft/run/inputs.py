@@ -31,6 +31,7 @@ from rft.run.family_tasks import first_tasks, graders_of
 from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
 from rft.run.measured_adapter import measured_adapter_problems
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
+from rft.run.retrieval import Grounded
 from rft.run.row_inputs import row_renderer
 from rft.run.sinks import SinkClass, load_sink
 from rft.run.task_sets import load_tasks
@@ -73,6 +74,8 @@ class Prepared:
     """From a task to the token ids of its prompt."""
     tasks: TaskSets
     """The tasks, without those whose prompts are too long, if the configuration drops them."""
+    grounded: Grounded | None = None
+    """How the tasks got their passages; None without a store."""
     num_long_prompts: int
     """Number of dropped tasks."""
     longest_prompt_tokens: int
@@ -127,6 +130,8 @@ class Inputs:
     """All tasks, including those whose prompts are too long."""
     shots: Shots | None
     """The worked examples before every prompt; None without `data.shots`."""
+    grounded: Grounded | None
+    """How the tasks got their passages; None without a store."""
     graders: tuple[LoadedGrader, ...]
     """The graders."""
     environment: LoadedEnvironment | None
@@ -164,17 +169,12 @@ def read_inputs(
     if output is not None:
         collect(problems, lambda: refuse_output(output))
     model = collect(problems, lambda: locate(config.model.path or ""))
-    is_chat = config.data.format == "chat"
-    tokenizer = (
-        collect(problems, lambda: load_tokenizer(model, config.model.chat_template, needs_template=is_chat))
-        if model
-        else None
-    )
+    tokenizer = collect(problems, lambda: _tokenizer(config, model)) if model else None
     context = collect(problems, lambda: context_of(config, model)) if model else None
     problems += _model_problems(config, model, adapter) if model else []
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
     teachers = collect(problems, lambda: read_teachers(config, tokenizer, partial(_fingerprint, reuse=reuse)))
-    tasks, shots = load_tasks(config, needs_training_tasks, reuse, problems)
+    tasks, shots, grounded = load_tasks(config, needs_training_tasks, reuse, problems)
     graders, usable = _load_graders(config.graders, problems)
     _try_on_first_tasks(try_graders, usable, tasks, config, problems)
     environment = _load_environment(config, tasks, problems)
@@ -191,11 +191,16 @@ def read_inputs(
         quantization=quantized_by(config.learner.base, model) if isinstance(config, RunConfig) else None,
         tasks=tasks,
         shots=shots,
+        grounded=grounded,
         graders=tuple(grader for grader in graders if grader is not None),
         environment=environment,
         sinks=sinks,
         reuse=reuse,
     )
+
+
+def _tokenizer(config: RunConfig | EvaluateConfig, model: Path) -> PreTrainedTokenizerBase:
+    return load_tokenizer(model, config.model.chat_template, needs_template=config.data.format == "chat")
 
 
 def _load_environment(
@@ -297,6 +302,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         tokenizer=inputs.tokenizer,
         renderer=renderer,
         tasks=fitted.tasks,
+        grounded=inputs.grounded,
         num_long_prompts=fitted.num_dropped,
         longest_prompt_tokens=fitted.longest_prompt,
         rows=rows,
@@ -308,6 +314,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
         sinks=inputs.sinks,
         warnings=(
             *split_warnings(inputs.tasks, config),
+            *(inputs.grounded.warnings if inputs.grounded else ()),
             *(tool_warnings(config, inputs.environment, renderer) if inputs.environment else ()),
             *server_warnings(config.tools),
             *(parent_warnings(inputs.parent, renderer.template_sha256) if inputs.parent else ()),

@@ -19,6 +19,7 @@ from rft.redaction import hide_in_words, redacted
 from rft.run.environment import environment_changes, environment_facts
 from rft.run.inputs import Prepared
 from rft.run.parent import merges_start, save_parent
+from rft.run.retrieval import FILE as PASSAGES
 from rft.run.task_order import shares_of
 from rft.run.teacher import save_teachers, teacher_changes, teacher_facts
 from rft.run.tool_facts import refuse_changed_tools, tool_changes, tool_facts
@@ -112,6 +113,8 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
             keep_stages_of(run.start, folder)
         if prepared.renderer.shots is not None:
             recorder.document(SHOTS, prepared.renderer.shots.to_text())
+        if prepared.grounded is not None:
+            recorder.document(PASSAGES, prepared.grounded.to_text())
     recorder.config(run.model_dump())
     return recorder
 
@@ -138,6 +141,8 @@ def manifest_of(run: RunConfig, prepared: Prepared, command: Sequence[str]) -> d
     }
     if (shots := prepared.renderer.shots) is not None:
         prompts["shots"] = shots.to_manifest()
+    if prepared.grounded is not None:
+        prompts["retrieval"] = prepared.grounded.to_manifest()
     return (
         audit
         | {"prompts": prompts}

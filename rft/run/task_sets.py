@@ -11,14 +11,15 @@ from rft.data.shots import Shots
 from rft.data.splits import TaskSets, load_task_sets
 from rft.run.family_tasks import family_sources
 from rft.run.fitting import Reuse, check_enough, collect
+from rft.run.retrieval import Grounded, grounded_tasks
 from rft.run.row_inputs import readers, refuse_missing_answers
 from rft.run.shots import drawn_shots, recorded_shots
 
 
 def load_tasks(
     config: RunConfig | EvaluateConfig, needs_training_tasks: bool, reuse: Reuse, problems: list[str]
-) -> tuple[TaskSets | None, Shots | None]:
-    """Return the tasks and the worked examples; None if they have problems.
+) -> tuple[TaskSets | None, Shots | None, Grounded | None]:
+    """Return the tasks, the worked examples, and how they were grounded; None if they have problems.
 
     Args:
         config: The configuration.
@@ -30,11 +31,16 @@ def load_tasks(
     reads_training_tasks = needs_training_tasks or bool(config.data.shots and shots is None)
     tasks = collect(problems, lambda: _read_tasks(config, reads_training_tasks, reuse))
     if tasks is None:
-        return None, None
+        return None, None, None
     collect(problems, lambda: check_enough(tasks.train, config))
     collect(problems, lambda: refuse_missing_answers(config, tasks))
-    shots = shots or collect(problems, lambda: drawn_shots(config, tasks))
-    return tasks if needs_training_tasks else replace(tasks, train=[], validation=[]), shots
+    before = len(problems)
+    grounded = collect(problems, lambda: grounded_tasks(config, tasks, reuse))
+    if len(problems) > before:
+        return None, None, None
+    shown = tasks if grounded is None else grounded.tasks
+    shots = shots or collect(problems, lambda: drawn_shots(config, shown))
+    return shown if needs_training_tasks else replace(shown, train=[], validation=[]), shots, grounded
 
 
 def _read_tasks(config: RunConfig | EvaluateConfig, reads_training_tasks: bool, reuse: Reuse) -> TaskSets:

@@ -1,0 +1,88 @@
+"""Reads passages from a file, and makes a local index of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rft.config.index import IndexBuildConfig
+from rft.data.files import Flaw, data_error
+from rft.data.messages import BadRow
+from rft.data.sources import read_rows
+from rft.data.tasks import refuse_flaws, renamed
+from rft.retrieval.bm25 import make_postings
+from rft.retrieval.build import open_embedder
+from rft.retrieval.index_folder import Document, write_index
+
+
+async def build_index(config: IndexBuildConfig) -> dict[str, Any]:
+    """Make an index; return its manifest.
+
+    Raises:
+        DataError: Contains every flaw of the documents; or the folder exists.
+        ValueError: The embedder's settings cannot work.
+        StoreFault: The embedder cannot be reached.
+    """
+    folder = Path(config.out).expanduser()
+    if folder.exists():
+        raise data_error(f"out={config.out}: exists; choose another folder, or remove it")
+    documents = read_documents(config.documents, config.columns)
+    texts = [document["text"] for document in documents]
+    embedder = open_embedder(config.embedder)
+    try:
+        vectors = await embedder.embed_documents(texts)
+        model = embedder.model
+    finally:
+        await embedder.close()
+    return write_index(
+        folder,
+        documents,
+        vectors,
+        make_postings(texts),
+        model=model,
+        embedder=config.embedder.model_dump(),
+        source=config.documents,
+    )
+
+
+def read_documents(source: str, columns: dict[str, str]) -> list[Document]:
+    """Read passages: `text`, an `id` (or else the number of the row, from 1), and metadata.
+
+    Args:
+        source: See `rft.data.sources.read_rows`.
+        columns: Maps rft's column names to those of the source.
+
+    Raises:
+        DataError: Contains every flaw of the file.
+    """
+    documents: list[Document] = []
+    flaws: list[Flaw] = []
+    seen: dict[str, str] = {}
+    for number, row in enumerate(read_rows(source, key="documents"), start=1):
+        if isinstance(row, Flaw):
+            flaws.append(row)
+            continue
+        try:
+            document = _document(renamed(row.content, columns), number)
+            if first := seen.get(document["id"]):
+                raise BadRow(f'{first} has the same id "{document["id"]}"; make ids unique')
+            seen[document["id"]] = row.where
+            documents.append(document)
+        except BadRow as error:
+            flaws.append(Flaw(row.where, str(error)))
+    refuse_flaws(flaws, source)
+    if not documents:
+        raise data_error(f"documents={source} is empty: it contains no passage")
+    return documents
+
+
+def _document(content: dict[str, Any], number: int) -> Document:
+    text, own = content.get("text"), content.get("id")
+    if not isinstance(text, str) or not text.strip():
+        names = ", ".join(content) or "no columns"
+        raise BadRow(f'no "text"; it has: {names} (map one with columns.text=<column>)')
+    if own is not None and (isinstance(own, bool) or not isinstance(own, (str, int)) or own == ""):
+        raise BadRow(f'"id" must be a text or a whole number, not {json.dumps(own, default=str)}')
+    metadata = {name: value for name, value in content.items() if name not in ("id", "text") and value is not None}
+    return {"id": str(number if own is None else own), "text": text, "metadata": metadata}
