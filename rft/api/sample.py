@@ -19,6 +19,7 @@ from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, load_tokenizer, locate
 from rft.run.local_engine import forecast_local_engine, open_local_engine
+from rft.run.retrieval import grounded_task
 from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
 from rft.types import Adapter, Rollout, Split, Task
 
@@ -29,6 +30,7 @@ SETTINGS = {
     "data.format": "format",
     "data.system": "system",
     "data.shots": "shots",
+    "retrieval": "retrieval",
     "sampler.max_completion_tokens": "max_tokens",
     "sampler.stop": "stop",
 }
@@ -53,6 +55,8 @@ class SampleOptions:
     """A system message."""
     shots: str | os.PathLike[str] | None = None
     """A run folder whose worked examples (`data.shots`) precede the prompt; an empty text gives none."""
+    retrieval: Mapping[str, Any] | None = None
+    """The settings of a store whose passages the prompt shows; an empty mapping shows none."""
     chat_template: str | None = None
     """A file with a Jinja chat template."""
     chat_template_kwargs: Mapping[str, Any] | None = None
@@ -80,6 +84,7 @@ def sample(
     model: str | os.PathLike[str] | None = None,
     system: str | None = None,
     shots: str | os.PathLike[str] | None = None,
+    retrieval: Mapping[str, Any] | None = None,
     chat_template: str | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     format: Literal["chat", "raw"] | None = None,
@@ -101,6 +106,8 @@ def sample(
             the adapter.
         system: A system message; an empty text gives none.
         shots: A run folder whose worked examples (`data.shots`) precede the prompt; an empty text gives none.
+        retrieval: The settings of a store whose passages the prompt shows, as `{"kind": "local", "index": "index/"}`;
+            an empty mapping shows none.
         chat_template: A file with a Jinja chat template.
         chat_template_kwargs: Variables of the chat template, as `{"enable_thinking": False}`.
         format: `raw` sends the prompt without a chat template.
@@ -123,9 +130,9 @@ def sample(
             print(rollout.text)
     """
     options = SampleOptions(
-        prompt=prompt, adapter=adapter, model=model, system=system, shots=shots, chat_template=chat_template,
-        chat_template_kwargs=chat_template_kwargs, format=format, stop=stop, num=num, temperature=temperature,
-        max_tokens=max_tokens, seed=seed, sampler=sampler,
+        prompt=prompt, adapter=adapter, model=model, system=system, shots=shots, retrieval=retrieval,
+        chat_template=chat_template, chat_template_kwargs=chat_template_kwargs, format=format, stop=stop, num=num,
+        temperature=temperature, max_tokens=max_tokens, seed=seed, sampler=sampler,
     )  # fmt: skip
     require_packages("rft.sample", *SAMPLERS[sampler].libraries)
     if adapter is None and model is None:
@@ -202,9 +209,6 @@ def sample_prompt(
 
 def _prompt(options: SampleOptions, model: Path) -> tuple[int, ...]:
     """Return the token ids of the prompt, rendered as in training."""
-    messages = [{"role": "user", "content": options.prompt}]
-    if options.system and options.format != "raw":
-        messages.insert(0, {"role": "system", "content": options.system})
     is_chat = options.format != "raw"
     tokenizer = load_tokenizer(model, options.chat_template, needs_template=is_chat)
     renderer = Renderer(
@@ -213,7 +217,21 @@ def _prompt(options: SampleOptions, model: Path) -> tuple[int, ...]:
         variables=options.chat_template_kwargs,
         shots=_shots(options.shots),
     )
-    return renderer.render(Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST))
+    return renderer.render(task_of(options))
+
+
+def task_of(options: SampleOptions) -> Task:
+    """Return the prompt as a task, with passages if there is a store.
+
+    Raises:
+        UsageError: The store cannot be used.
+        RetrievalError: The store failed too often.
+    """
+    messages = [{"role": "user", "content": options.prompt}]
+    if options.system and options.format != "raw":
+        messages.insert(0, {"role": "system", "content": options.system})
+    task = Task(id="prompt", messages=tuple(messages), item={}, split=Split.TEST, where="the prompt")
+    return grounded_task(options.retrieval, task) if options.retrieval else task
 
 
 def _shots(folder: str | os.PathLike[str] | None) -> Shots | None:

@@ -59,6 +59,10 @@ def _variables(text: str) -> dict[str, Any]:
     return variables
 
 
+def _local_store(folder: str) -> dict[str, Any]:
+    return {"kind": "local", "index": folder} if folder else {}
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
     parser = argparse.ArgumentParser(prog="rft sample", description="Try a base model or an adapter on a prompt.")
@@ -70,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
         "--shots",
         metavar="RUN",
         help="a run folder whose worked examples precede the prompt (default: those of the adapter's run; '' for none)",
+    )
+    parser.add_argument(
+        "--index",
+        dest="retrieval",
+        type=_local_store,
+        metavar="FOLDER",
+        help="an index whose passages the prompt shows (default: the store of the adapter's run; '' for none)",
     )
     parser.add_argument("--chat-template", help="a file with a Jinja chat template (default: the adapter's)")
     parser.add_argument(

@@ -30,6 +30,8 @@ KEYS: dict[str, Any] = {
     "sampler.stop": [],
 }
 """Keys to read from a run, each with the value that counts as unset."""
+RETRIEVAL = "retrieval"
+"""A section that is read from a run as a whole, if it names a store."""
 ONLY_CHAT = ("model.chat_template", "model.chat_template_kwargs", "data.system")
 """Keys without effect under `data.format=raw`."""
 _TEMPLATE = "chat_template.jinja"
@@ -71,6 +73,8 @@ def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, An
     run = run_folder_of(adapter)
     values = {} if run is None else _read(run / "config.yaml")
     settings = {key: value for key, empty in KEYS.items() if (value := _get(values, key)) not in (None, empty)}
+    if (values.get(RETRIEVAL) or {}).get("kind", "none") != "none":
+        settings[RETRIEVAL] = values[RETRIEVAL]
     folder = adapter / "adapter" if os.path.isdir(adapter / "adapter") else adapter
     if os.path.isfile(folder / _TEMPLATE):
         settings["model.chat_template"] = str(folder / _TEMPLATE)
@@ -107,6 +111,10 @@ def with_settings_of_run(config: EvaluateConfig, given: Collection[str]) -> Eval
     values = config.model_dump()
     format = config.data.format if "data.format" in given else None
     for key, value in settings_of_run(Path(config.adapter), format=format).items():
+        if key == RETRIEVAL:
+            if not any(word.partition(".")[0] == RETRIEVAL for word in given):
+                values[RETRIEVAL] = value
+            continue
         section, name = key.split(".")
         field = type(getattr(config, section)).model_fields.get(name)  # a fake sampler has no `stop`
         if field is not None and key not in given and values[section][name] == field.default:
@@ -133,7 +141,9 @@ def in_words(adapter: Path, settings: Mapping[str, Any]) -> str:
     """
     if not settings:
         return ""
-    words = ", ".join(f"{key}={_short(value)}" for key, value in settings.items())
+    words = ", ".join(
+        f"{key}={value['kind'] if key == RETRIEVAL else _short(value)}" for key, value in settings.items()
+    )
     return f"settings of {run_folder_of(adapter) or adapter}: {words}"
 
 
@@ -153,9 +163,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _get(values: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a dotted key, or None."""
-    section, name = key.split(".")
+    """Return the value of a dotted key, or a whole section, or None."""
+    section, _, name = key.partition(".")
     inner = values.get(section)
+    if not name:
+        return inner
     return inner.get(name) if isinstance(inner, Mapping) else None
 
 

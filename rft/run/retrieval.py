@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from rft.config import EvaluateConfig, RunConfig
-from rft.config.retrieval.base import RetrievalConfig
+from rft.config.retrieval import Retrieval, RetrievalConfig
 from rft.data.files import Flaw
 from rft.data.messages import BadRow
 from rft.data.splits import TaskSets
@@ -88,6 +90,26 @@ def grounded_tasks(config: RunConfig | EvaluateConfig, tasks: TaskSets, reuse: R
     lists = tuple(id(getattr(tasks, split)) for split in SPLITS)
     key = ("grounded", config.retrieval.model_dump_json(), lists, resumed)
     grounded, _ = reuse.get(key, lambda: (_ground(config.retrieval, tasks, resumed), tasks))
+    return grounded
+
+
+def grounded_task(settings: Mapping[str, Any], task: Task) -> Task:
+    """Return one task with passages.
+
+    Args:
+        settings: The settings of a store, as in config.yaml.
+        task: The task.
+
+    Raises:
+        UsageError: Settings, row, templates or store do not fit.
+        RetrievalError: Too many searches failed.
+    """
+    try:
+        config: RetrievalConfig = TypeAdapter(Retrieval).validate_python(settings)
+    except ValidationError as error:
+        problems = [f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()]
+        raise UsageError("retrieval", problems) from error
+    (grounded,) = _ground(config, TaskSets(train=[], validation=[], test=[task]), None).tasks.test
     return grounded
 
 
