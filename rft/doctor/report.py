@@ -14,6 +14,7 @@ from rich.text import Text
 
 from rft.doctor.finding import Finding
 from rft.doctor.machine import machine_findings
+from rft.doctor.store import store_findings
 from rft.doctor.template import template_findings
 from rft.doctor.trials import trial_findings
 from rft.imports import is_installed
@@ -33,6 +34,7 @@ def run_doctor(words: Sequence[str], *, console: Console) -> int:
     """
     arguments = parser().parse_args(words)
     findings = chain(
+        store_findings(arguments.store) if arguments.store else (),
         machine_findings(Path(arguments.output)),
         template_findings(arguments.model, arguments.chat_template) if arguments.model else (),
         () if arguments.quick or not is_installed("ray") else trial_findings(arguments.cluster),
@@ -60,6 +62,9 @@ def _print(console: Console, finding: Finding) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
     parser = argparse.ArgumentParser(prog="rft doctor", description="Check whether rft can run on this machine.")
+    parser.add_argument(
+        "store", nargs="*", metavar="KEY=VALUE", help="also ask a store of passages, as retrieval=mongodb_atlas"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quick", action="store_true", help="start nothing: neither Ray nor vLLM")
     parser.add_argument("--cluster", metavar="ADDRESS", help="also check a Ray cluster: auto or <host>:<port>")

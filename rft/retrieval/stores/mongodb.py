@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,8 @@ MAX_CONCURRENT = 16
 """Searches at the same time."""
 POLL_S = 2.0
 """Seconds between two looks at an index that is being built."""
+OWN_SHARE = 0.8
+"""Share of the deadline of a search for pymongo's own deadline, whose error names the cause."""
 SHOWN_CHARS = 300
 USER_ERRORS = {
     13: "the user may not do this",
@@ -229,7 +232,7 @@ class MongodbStore:
         from pymongo.errors import PyMongoError
 
         if self._opened is None:
-            config, limit_ms = self._config, int(self._config.timeout_s * 1000)
+            config, limit_ms = self._config, int(1000 * OWN_SHARE * self._config.timeout_s)
             try:
                 client: pymongo.AsyncMongoClient[dict[str, Any]] = pymongo.AsyncMongoClient(
                     self._uri, timeoutMS=limit_ms, serverSelectionTimeoutMS=limit_ms, appname="rft", tz_aware=True
@@ -263,4 +266,5 @@ class MongodbStore:
         user, _, _ = self._uri.rpartition("@")
         password = user.rpartition(":")[2]
         secrets = [self._uri, *([password] if "@" in self._uri and password else [])]
-        return hide_in_message(hide(str(error), secrets))[:SHOWN_CHARS]
+        message = re.split(r" \(configured timeouts|, Timeout: |, full error: ", str(error))[0]
+        return hide_in_message(hide(message, secrets))[:SHOWN_CHARS]

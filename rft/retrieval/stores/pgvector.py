@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import asyncpg
 
 MAX_CONNECTIONS = 8
+OWN_SHARE = 0.8
+"""Share of the deadline of a search for asyncpg's own deadlines, whose errors name the cause."""
 SHOWN_CHARS = 300
 
 
@@ -159,7 +161,7 @@ class PgvectorStore:
 
         try:
             pool = await self._open()
-            async with pool.acquire(timeout=self._config.timeout_s) as connection:
+            async with pool.acquire(timeout=OWN_SHARE * self._config.timeout_s) as connection:
                 yield connection
         except asyncpg.ClientConfigurationError as error:
             reason = self._reason(error)
@@ -187,7 +189,7 @@ class PgvectorStore:
 
         async with self._opening:
             if self._pool is None:
-                limit_s = self._config.timeout_s
+                limit_s = OWN_SHARE * self._config.timeout_s
                 self._pool = await asyncpg.create_pool(
                     self._uri, min_size=0, max_size=MAX_CONNECTIONS, timeout=limit_s, command_timeout=limit_s
                 )
