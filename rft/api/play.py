@@ -111,7 +111,7 @@ async def _play(config: EvaluateConfig, prepared: Prepared, engine: Engine, show
     policy: Policy = engine.policies[-1]
     episode = conversation.rollout(0, ending.score, policy=policy, filler=min(prepared.end_ids))
     if ending.score.status.is_grader_fault:
-        _show_fault(ending, show)
+        _show_fault(config, ending, show)
         return Played(episode=episode, grade=None)
     grade = await _graded(config, prepared, task, episode)
     _show_scores(config, prepared, ending, grade, show)
@@ -171,10 +171,10 @@ class ShownConversation(Conversation):
         return reply
 
 
-def _show_fault(ending: Ending, show: Show) -> None:
+def _show_fault(config: EvaluateConfig, ending: Ending, show: Show) -> None:
     show("fault", ending.score.reason or ending.score.status.value)
     if ending.traceback:
-        show("traceback", ending.traceback.rstrip())
+        show("traceback" if config.environment.command is None else "output", ending.traceback.rstrip())
 
 
 def _show_scores(config: EvaluateConfig, prepared: Prepared, ending: Ending, grade: Grade, show: Show) -> None:

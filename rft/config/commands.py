@@ -28,6 +28,7 @@ from rft.config.problems import (
     evaluate_problems,
     grade_problems,
     merge_problems,
+    play_problems,
     serve_problems,
 )
 from rft.config.resume import load_resumed, with_place
@@ -91,7 +92,7 @@ def load_play(overrides: Sequence[str], output_dir: str | None = None) -> Evalua
         UsageError: The run's configuration cannot be read.
     """
     words = [*overrides, *([f"output_dir={output_dir}"] if output_dir else [])]
-    config = load(EvaluateConfig, "play", words, lambda config: evaluate_problems(_with_test_tasks(config)))
+    config = load(EvaluateConfig, "play", words, lambda config: play_problems(_with_test_tasks(config)))
     return with_settings_of_run(_with_test_tasks(config), given_keys(words))
 
 

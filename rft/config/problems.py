@@ -142,6 +142,18 @@ def evaluate_problems(config: EvaluateConfig) -> list[str]:
     return problems
 
 
+def play_problems(config: EvaluateConfig) -> list[str]:
+    """Return all problems of an episode to play, one sentence each."""
+    problems = evaluate_problems(config)
+    if plays_episodes(config):
+        return problems
+    missing = (
+        "environment.use is missing: the environment to play, such as my_env.py:guess; or an agent as "
+        "environment.command, tools as tools.<name>.use, or experiment=calculator with all of them"
+    )
+    return [missing, *(problem for problem in problems if not problem.startswith("graders is empty"))]
+
+
 def grade_problems(config: GradeConfig) -> list[str]:
     """Return all problems of a grading of recorded completions, one sentence each."""
     problems = _grader_problems(config.graders, "reward")

@@ -64,6 +64,8 @@ def load_environment(use: str, options: Mapping[str, Any], style: str | None = N
     Raises:
         ValueError: The file or name does not exist, the file cannot be imported, or it is no environment.
     """
+    if use.endswith(".py") and os.path.isfile(use):
+        raise ValueError(f"name the function or class in the file, as {use}:guess")
     if ".py:" not in use and use not in EMBEDDED:
         raise ValueError(
             f"'{use}' names no environment; name your own as path/to/file.py:function, or take one that ships with "

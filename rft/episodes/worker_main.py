@@ -47,6 +47,7 @@ from rft.types import Split, Task
 
 LINE_BYTES = 1 << 24
 PR_SET_PDEATHSIG = 1
+EXPECTED = "an environment returns a finite number, or None to leave the score to the graders"
 MAX_THREADS = 256
 """Blocking calls of environments at the same time."""
 
@@ -180,7 +181,7 @@ class Link(asyncio.Protocol):
         given = {"task": _task(order["task"]), "policy": self._policies[episode], "seed": order["seed"]}
         arguments = {name: given[name] for name in self._environment.takes}
         try:
-            score = to_score(await self._environment.call(**arguments, **self._options))
+            score = to_score(await self._environment.call(**arguments, **self._options), EXPECTED)
             if score.status.is_grader_fault:
                 self._fail(episode, score.reason or "", "")
             else:

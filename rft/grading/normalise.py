@@ -23,10 +23,14 @@ MAX_TRACEBACK_CHARS = 20_000
 EXPECTED = "a grader returns a finite number, a bool, a Score, or None to decline"
 
 
-def to_score(result: Any) -> Score:
+def to_score(result: Any, expected: str = EXPECTED) -> Score:
     """Convert a grader's result for one completion to a score. Never raises.
 
     Numbers are Python's (bool, int, float, Decimal, Fraction) and the scalars of numpy and torch.
+
+    Args:
+        result: The result.
+        expected: What may be returned, for the reason of a result that is no score.
     """
     if result is None:
         return Score(value=None, status=Status.SKIPPED)
@@ -41,7 +45,7 @@ def to_score(result: Any) -> Score:
         value = float(number) if isinstance(number, (numbers.Real, Decimal)) else math.nan
     except (ValueError, OverflowError):
         value = math.nan
-    return Score(value=value) if math.isfinite(value) else _nonsense(result, EXPECTED)
+    return Score(value=value) if math.isfinite(value) else _nonsense(result, expected)
 
 
 def to_scores(result: Any, count: int) -> list[Score]:
@@ -96,7 +100,7 @@ def describe_error(error: BaseException, file: str) -> str:
     place = next((place for place in reversed(places) if place[0] == file), places[-1] if places else None)
     where = f" ({shown_path(place[0])}:{place[1]})" if place else ""
     if isinstance(error, SystemExit):
-        return f"the grader called sys.exit({error.code!r}){where}"
+        return f"it called sys.exit({error.code!r}){where}"
     if isinstance(error, ImportEnded):
         return f"{error}{where}"
     try:

@@ -148,4 +148,4 @@ async def _contained(result: Awaitable[Any]) -> Any:
     try:
         return await result
     except SystemExit as error:  # a task that raises SystemExit ends the event loop
-        raise RuntimeError(f"the grader called sys.exit({error.code!r})").with_traceback(error.__traceback__) from None
+        raise RuntimeError(f"it called sys.exit({error.code!r})").with_traceback(error.__traceback__) from None

@@ -33,6 +33,10 @@ def test_tasks_that_are_no_test_tasks_are_played(words: tuple[str, ...], source:
     ("words", "problem"),
     [
         ((), "data.test is missing: "),
+        (
+            ("data.test=embedded:guess_number/test",),
+            "environment.use is missing: the environment to play, such as my_env.py:guess",
+        ),
         (("experiment=calculato",), "experiment=calculato: unknown preset (did you mean calculator?)"),
         (("experiment=calculator", "learner=ppo"), "learner=ppo: rft play has no presets of learner; rft train has"),
         (("experiment=calculator", "loop.steps=3"), "loop is unknown; Allowed at the top: seed,"),
@@ -40,6 +44,6 @@ def test_tasks_that_are_no_test_tasks_are_played(words: tuple[str, ...], source:
 )
 def test_what_cannot_be_played(words: tuple[str, ...], problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_play([*PLAY[: 1 if words else 2], *words])
+        load_play([*(PLAY[:1] if words else PLAY), *words])
     [found] = caught.value.problems
     assert found.startswith(problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,6 +38,8 @@ def load_source(name: str, entry: ToolConfig, declared: Sequence[Mapping[str, An
     use = entry.use or ""
     if use in BUILT_IN:
         return BuiltInSource(name, use, entry.options, entry.timeout_s)
+    if use.endswith(".py") and os.path.isfile(use):
+        raise ValueError(f"name the function or class in the file, as {use}:{name}")
     if ".py:" not in use:
         raise ValueError(
             f"there is no tool '{use}'{did_you_mean(use, BUILT_IN)}; rft has {', '.join(BUILT_IN)}, or name your own "

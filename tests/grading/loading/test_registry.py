@@ -349,7 +349,7 @@ def test_problems_are_found_all_at_once(folder, spec, problems):
         ("raise KeyboardInterrupt\n", "importing it failed: KeyboardInterrupt (broken.py:1)"),
         ("raise GeneratorExit('x')\n", "importing it failed: GeneratorExit: x (broken.py:1)"),
         ("import os\nos._exit(0)\n", "it called os._exit(0), which would end rft (broken.py:2)"),
-        ("import sys\nsys.exit(3)\n", "importing it failed: the grader called sys.exit(3) (broken.py:2)"),
+        ("import sys\nsys.exit(3)\n", "importing it failed: it called sys.exit(3) (broken.py:2)"),
     ],
 )
 def test_a_file_that_cannot_be_imported(folder, source, message):

@@ -71,7 +71,7 @@ DEATHS = {
     "forged": (Status.GRADER_ERROR, "its worker process sent an invalid reply"),
 }
 FAULTS = {
-    "sys.exit": (Status.GRADER_ERROR, "the grader called sys.exit(3) (mine.py:"),
+    "sys.exit": (Status.GRADER_ERROR, "it called sys.exit(3) (mine.py:"),
     "interrupt": (Status.GRADER_ERROR, "KeyboardInterrupt"),
     "raise": (Status.GRADER_ERROR, "KeyError: 'no such key' (mine.py:"),
     "deep": (Status.GRADER_ERROR, "RecursionError: "),
