@@ -21,6 +21,7 @@ from rft.cli import main
 from rft.config.commands import load_training
 from rft.config.overrides import to_words
 from rft.config.schema import GradingConfig
+from rft.config.store import StoreConfig
 from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
 from rft.grading import LoadedGrader, load_grader
@@ -277,6 +278,9 @@ def test_yaml(text: str, folder: Path) -> None:
     if key == "tools":
         words = to_words([{"experiment": "quickstart", key: content}])
         assert list(load_training([*words, "logging=none"], "run").tools) == list(content)
+        return
+    if key == "retrieval":
+        StoreConfig.model_validate({key: {"kind": "mongodb"} | content})
         return
     assert key == "graders"
     for name, grader in content.items():

@@ -9,7 +9,7 @@ from rft.config.retrieval.base import RetrievalConfig
 
 
 class HttpRetrievalConfig(RetrievalConfig):
-    """A search service of yours that answers one POST with passages; docs/retrieval.md has its form."""
+    """A search service of yours that answers one POST with passages; docs/stores.md has its form."""
 
     store_class: ClassVar[str] = "rft.retrieval.stores.http:HttpStore"
 
