@@ -102,12 +102,10 @@ def sample(
     Args:
         prompt: The user's message.
         adapter: A run folder or an adapter folder, such as `run.adapter`.
-        model: The base model: a folder, a hub id, `package:<Python package>` or `embedded:tiny`. By default, that of
-            the adapter.
+        model: The base model, as in `model.path` of a run. By default, that of the adapter.
         system: A system message; an empty text gives none.
         shots: A run folder whose worked examples (`data.shots`) precede the prompt; an empty text gives none.
-        retrieval: The settings of a store whose passages the prompt shows, as `{"kind": "local", "index": "index/"}`;
-            an empty mapping shows none.
+        retrieval: A store whose passages the prompt shows, as `{"kind": "local", "index": "index/"}`; `{}` for none.
         chat_template: A file with a Jinja chat template.
         chat_template_kwargs: Variables of the chat template, as `{"enable_thinking": False}`.
         format: `raw` sends the prompt without a chat template.

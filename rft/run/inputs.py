@@ -19,7 +19,7 @@ from rft.data.splits import TaskSets
 from rft.data.training_rows import TrainingRows
 from rft.episodes.contract import LoadedEnvironment
 from rft.episodes.conversation import Tools
-from rft.errors import UsageError
+from rft.errors import DataError, UsageError
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.models.model_grader import model_problem
 from rft.models.base_model import LOCAL_NAMES, fingerprint, load_tokenizer, locate, read_config
@@ -28,10 +28,10 @@ from rft.models.weight_files import read_weights
 from rft.run.context import context_of
 from rft.run.environment import environment_of, prove_template, score_problems, tool_warnings
 from rft.run.family_tasks import first_tasks, graders_of
-from rft.run.fitting import Fitter, Reuse, check_enough, collect, split_warnings
+from rft.run.fitting import Fitted, Fitter, Reuse, check_enough, collect, split_warnings
 from rft.run.measured_adapter import measured_adapter_problems
 from rft.run.parent import Parent, parent_problems, parent_warnings, read_parent
-from rft.run.retrieval import Grounded
+from rft.run.retrieval import Grounded, with_longest_passage
 from rft.run.row_inputs import row_renderer
 from rft.run.sinks import SinkClass, load_sink
 from rft.run.task_sets import load_tasks
@@ -280,15 +280,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
     tools = (
         prove_template(config, inputs.environment, renderer, inputs.tokenizer, end_ids) if inputs.environment else None
     )
-    fitted = Fitter(
-        config=config,
-        model=inputs.model,
-        context_tokens=inputs.context_tokens,
-        renderer=renderer,
-        rows=rows,
-        reuse=inputs.reuse,
-        tell=tell,
-    ).fit(inputs.tasks)
+    fitted = _fitted(inputs, renderer, rows, tell)
     check_enough(fitted.tasks.train, config)
     require_room(inputs.teachers, fitted.longest_prompt, config.sampler.max_completion_tokens)
     return Prepared(
@@ -321,6 +313,23 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
             *(warning for teacher in inputs.teachers for warning in teacher.warnings),
         ),
     )
+
+
+def _fitted(inputs: Inputs, renderer: Renderer, rows: TrainingRows | None, tell: Tell | None) -> Fitted:
+    """Return the tasks that fit into the context."""
+    fitter = Fitter(
+        config=inputs.config,
+        model=inputs.model,
+        context_tokens=inputs.context_tokens,
+        renderer=renderer,
+        rows=rows,
+        reuse=inputs.reuse,
+        tell=tell,
+    )
+    try:
+        return fitter.fit(inputs.tasks)
+    except DataError as error:
+        raise with_longest_passage(error, inputs.grounded) from error
 
 
 def _renderer(inputs: Inputs) -> Renderer:

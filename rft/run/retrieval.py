@@ -18,7 +18,7 @@ from rft.data.files import Flaw
 from rft.data.messages import BadRow
 from rft.data.splits import TaskSets
 from rft.data.tasks import refuse_flaws
-from rft.errors import RetrievalError, UsageError
+from rft.errors import DataError, RetrievalError, UsageError
 from rft.run.fitting import Reuse
 from rft.types import Task
 from rft.waiting import within
@@ -111,6 +111,19 @@ def grounded_task(settings: Mapping[str, Any], task: Task) -> Task:
         raise UsageError("retrieval", problems) from error
     (grounded,) = _ground(config, TaskSets(train=[], validation=[], test=[task]), None).tasks.test
     return grounded
+
+
+def with_longest_passage(error: DataError, grounded: Grounded | None) -> DataError:
+    """Return an error about prompts that are too long, with the longest passage if they show some."""
+    if grounded is None:
+        return error
+    tasks = [task for split in SPLITS for task in getattr(grounded.tasks, split)]
+    longest = max((passage for task in tasks for passage in task.item["passages"]), key=lambda one: len(one["text"]))
+    problem = (
+        f"the prompts show passages of retrieval={grounded.kind}, the longest of which is {longest['id']} with "
+        f"{len(longest['text']):,} characters; lower retrieval.top_k, or store shorter passages"
+    )
+    return DataError(error.title, [*error.problems, problem])
 
 
 def _ground(config: RetrievalConfig, tasks: TaskSets, resumed: Path | None) -> Grounded:

@@ -35,6 +35,8 @@ TAKES_MINUTES = "takes minutes; only that the script is there is checked"
 RUN_ELSEWHERE = "needs a run; tests/e2e/test_train.py runs the line of README.md"
 NOT_RUN = {
     "rft sample --adapter": RUN_ELSEWHERE,
+    "rft index": "needs passages; tests/retrieval/test_index.py makes and checks an index of some",
+    "rft train retrieval=": "needs an index; tests/run/test_retrieval.py has one",
     "rft evaluate adapter=": RUN_ELSEWHERE,
     "rft merge adapter=": "needs an adapter; tests/commands/test_merge.py merges some",
     "rft train experiment=quickstart storage=s3:": "needs a bucket; tests/e2e/test_storage.py has one of its own",

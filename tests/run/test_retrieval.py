@@ -146,3 +146,13 @@ def test_rows_are_refused_together_before_anything_is_searched(values: dict[str,
     (problem,) = caught.value.problems
     assert "retrieval.template names question, and the row has: answer" in problem
     assert problem.startswith("28 rows, first at ")
+
+
+def test_passages_that_are_too_long_are_named(values: dict[str, Any]) -> None:
+    changes = {"sampler": {"kind": "fake", "max_completion_tokens": 300}}
+    with pytest.raises(UsageError) as caught:
+        prepared_by(run_of(values, **changes))
+    assert caught.value.problems[-1].startswith(
+        "the prompts show passages of retrieval=local, the longest of which is p"
+    )
+    assert caught.value.problems[-1].endswith("characters; lower retrieval.top_k, or store shorter passages")
