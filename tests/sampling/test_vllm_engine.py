@@ -10,14 +10,14 @@ import signal
 import time
 from types import SimpleNamespace
 
-from rft.sampling.vllm_engine import exit_with_workers
-
 
 def live_as_long_as_the_parent():
     multiprocessing.parent_process().join()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # the workers import this file, too, and need not wait for torch
+    from rft.sampling.vllm_engine import exit_with_workers
+
     context = multiprocessing.get_context("spawn")
     workers = [SimpleNamespace(proc=context.Process(target=live_as_long_as_the_parent)) for _ in range(2)]
     for worker in workers:

@@ -91,7 +91,8 @@ FAULTS = {
 def test_what_a_grader_may_do(bench, expected, limit_s, ends_workers):
     bench.file(BAD)
     texts = [text for completion in expected for text in (*["fine"] * 4, completion, *["fine"] * 20)]
-    scores, panel = bench.grade({"g": bench.spec("bad", timeout_s=limit_s)}, texts)
+    # All calls that hang do so at the same time.
+    scores, panel = bench.grade({"g": bench.spec("bad", timeout_s=limit_s)}, texts, num_workers=4)
     by_text = dict(zip(texts, scores["g"], strict=True))
     assert {score.value for text, score in zip(texts, scores["g"], strict=True) if text == "fine"} == {0.5}
     assert {text: by_text[text].status for text in expected} == {text: status for text, (status, _) in expected.items()}
