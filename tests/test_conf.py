@@ -30,7 +30,9 @@ INSTALLED = "logging.report_to=[]"
 """Presets of trackers need packages that are not everywhere."""
 
 
-@pytest.mark.parametrize("kinds", [(), ("sampler=fake", "learner=fake"), ("sampler=transformers",)])
+@pytest.mark.parametrize(
+    "kinds", [(), ("sampler=fake", "learner=fake"), pytest.param(("sampler=transformers",), marks=pytest.mark.full)]
+)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_has_no_problem(experiment: str, kinds: tuple[str, ...]) -> None:
     # vLLM's own options, of which only the experiments for a GPU give some, are for vLLM alone.

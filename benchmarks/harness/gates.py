@@ -11,8 +11,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scipy import stats
-
 from harness.arms import Job, Outcome, flatten
 
 TOKENS_TOLERANCE = 0.05
@@ -116,6 +114,8 @@ def parity(one: Sequence[float], other: Sequence[float]) -> dict[str, float]:
         `difference` (mean of `one - other`), its 95% interval `low` and `high` (Student's t over the pairs), and `p`
         of the paired t-test.
     """
+    from scipy import stats  # takes a second, and only this function needs it
+
     result = stats.ttest_rel(one, other)
     interval = result.confidence_interval(0.95)
     differences = [a - b for a, b in zip(one, other, strict=True)]

@@ -25,9 +25,9 @@ PROBES = (
 )
 
 
-@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.full)])
-def test_math_passes_on_competition_maths(audit, half):
-    tasks = make_tasks([{"prompt": prompt, "answer": answer} for prompt, answer in ROWS[half::2]])
+@pytest.mark.parametrize("quarter", [0, *(pytest.param(number, marks=pytest.mark.full) for number in (1, 2, 3))])
+def test_math_passes_on_competition_maths(audit, quarter):
+    tasks = make_tasks([{"prompt": prompt, "answer": answer} for prompt, answer in ROWS[quarter::4]])
     found = audit({"main": {"use": "math"}}, *PROBES, tasks=tasks)
     assert [
         (one.message, [graded.case for graded in one.examples[:2]]) for one in found if one.result is not Result.PASSED

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,12 +48,17 @@ class Command:
         return f"{self.file}: {shlex.join(self.words)}"
 
 
+@functools.cache
+def _tokens_of(file: Path) -> Sequence[Token]:
+    return MarkdownIt().parse(file.read_text(encoding="utf-8"))
+
+
 def read_blocks() -> list[Block]:
     """Every fenced block, in order."""
     return [
         Block(str(file.relative_to(ROOT)), token.map[0] + 1, token.info.strip(), token.content)
         for file in FILES
-        for token in MarkdownIt().parse(file.read_text(encoding="utf-8"))
+        for token in _tokens_of(file)
         if token.type == "fence" and token.map
     ]
 
@@ -60,7 +67,7 @@ def read_commands() -> list[Command]:
     """Every command, each once a file: those of blocks without a language, and `rft ...` in the text."""
     found = [command for block in read_blocks() if not block.language for command in _commands_of(block)]
     for file in FILES:
-        for token in MarkdownIt().parse(file.read_text(encoding="utf-8")):
+        for token in _tokens_of(file):
             for child in token.children or ():
                 if child.type == "code_inline" and re.match(r"rft [a-z-]+ \S", child.content):
                     found.append(Command(str(file.relative_to(ROOT)), _words(child.content), ()))
