@@ -34,6 +34,7 @@ COMPOSING = (
 """Errors that Hydra raises when files are broken or refer to missing files."""
 
 
+@functools.cache
 def conf_dir() -> Path:
     """Return the folder of YAML files: beside the package in a checkout, inside the package when installed."""
     package = Path(__file__).resolve().parents[1]

@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,10 @@ def fitted_once(tasks: list[Task], renderer: Renderer, *, tell: Tell | None, **l
 
 
 def sampled_once(graders: Sequence[LoadedGrader], tasks: Sequence[Task], grading: GradingConfig) -> dict[str, str]:
-    """`sample_rows`, which starts a process, once for all commands with the same graders, tasks and limits."""
+    """`sample_rows`, once for all commands with the same graders, tasks and limits, without a process for each."""
     key = repr(([(one.name, one.sha256, one.entry) for one in graders], tasks, grading))
     if key not in SAMPLES:
-        SAMPLES[key] = sample_rows(graders, tasks, grading)
+        SAMPLES[key] = sample_rows([replace(one, in_process=True) for one in graders], tasks, grading)
     return SAMPLES[key]
 
 
@@ -156,6 +157,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) 
     monkeypatch.setenv("GRADER_KEY", "key-of-the-test")
     monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
     monkeypatch.setattr("rft.run.check.sample_rows", sampled_once)
+    monkeypatch.setattr("rft.auditing.audit_panel._in_worker", lambda grader: replace(grader, in_process=True))
     monkeypatch.setattr("rft.run.task_sets.load_task_sets", read_once)
     monkeypatch.setattr("rft.run.fitting.fit_context", fitted_once)
     rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]
