@@ -101,7 +101,7 @@ def sample(
 
     Args:
         prompt: The user's message.
-        adapter: A run folder or an adapter folder, such as `run.adapter`.
+        adapter: A run folder or an adapter folder.
         model: The base model, as in `model.path` of a run. By default, that of the adapter.
         system: A system message; an empty text gives none.
         shots: A run folder whose worked examples (`data.shots`) precede the prompt; an empty text gives none.
@@ -113,7 +113,7 @@ def sample(
         num: The number of completions.
         temperature: Temperature of the softmax; 0 takes the likeliest token.
         max_tokens: The longest completion, tokens; 256 if neither this nor the run says otherwise.
-        seed: Seed of the sampling. The same seed gives the same completions.
+        seed: The same seed gives the same completions.
         sampler: The engine.
 
     Returns:
@@ -124,13 +124,12 @@ def sample(
         InstallError: The engine is not installed.
 
     Example:
-        for rollout in rft.sample("What is 2 + 3?", adapter=run.adapter, num=4):
-            print(rollout.text)
+        [rollout.text for rollout in rft.sample("What is 2 + 3?", adapter=run.adapter, num=4)]
     """
     options = SampleOptions(
-        prompt=prompt, adapter=adapter, model=model, system=system, shots=shots, retrieval=retrieval,
-        chat_template=chat_template, chat_template_kwargs=chat_template_kwargs, format=format, stop=stop, num=num,
-        temperature=temperature, max_tokens=max_tokens, seed=seed, sampler=sampler,
+        prompt=prompt, adapter=adapter, model=model, system=system, shots=shots, retrieval=retrieval, num=num,
+        chat_template=chat_template, chat_template_kwargs=chat_template_kwargs, format=format, stop=stop, seed=seed,
+        temperature=temperature, max_tokens=max_tokens, sampler=sampler,
     )  # fmt: skip
     require_packages("rft.sample", *SAMPLERS[sampler].libraries)
     if adapter is None and model is None:
