@@ -99,11 +99,7 @@ def measure(folder: Path, seed: int, keys: Sequence[str]) -> Outcome:
     keys = (*keys, f"seed={seed}")
     sample_base(base, files.tasks, keys)
     keys = (*TRAINING, *keys, f"data.test={files.held_out}")
-    run_rft(
-        *("pipeline", "experiment=sft_then_grpo", f"output_dir={both}", *keys),
-        *(f"stages.sft.{word}" for word in (*SFT, f"data.train={files.rows}", f"loop.steps={SFT_STEPS}")),
-        *(f"stages.grpo.{word}" for word in (*GRPO, f"data.train={files.tasks}", f"loop.steps={GRPO_STEPS}")),
-    )
+    sft_then_grpo(both, files, keys)
     train = ("train", "experiment=quickstart", *keys, f"loop.steps={SFT_STEPS + GRPO_STEPS}")
     run_rft(*train, f"output_dir={grpo}", f"data.train={files.tasks}", *GRPO)
     run_rft(*train, f"output_dir={sft}", f"data.train={files.rows}", *SFT)
@@ -115,6 +111,21 @@ def measure(folder: Path, seed: int, keys: Sequence[str]) -> Outcome:
         between=measured(both / "02-grpo", "before"),
         after={name: measured(run, "after") for name, run in ends.items()},
         difference=paired_difference(by_task(sft, "after"), by_task(both / "02-grpo", "after")),
+    )
+
+
+def sft_then_grpo(run: Path, files: Files, keys: Sequence[str]) -> None:
+    """Run the first arm as a pipeline.
+
+    Args:
+        run: Its folder; the result is in `02-grpo`.
+        files: Rows of SFT and tasks of GRPO.
+        keys: Further keys of rft.
+    """
+    run_rft(
+        *("pipeline", "experiment=sft_then_grpo", f"output_dir={run}", *keys),
+        *(f"stages.sft.{word}" for word in (*SFT, f"data.train={files.rows}", f"loop.steps={SFT_STEPS}")),
+        *(f"stages.grpo.{word}" for word in (*GRPO, f"data.train={files.tasks}", f"loop.steps={GRPO_STEPS}")),
     )
 
 

@@ -21,7 +21,15 @@ def test_a_run_has_reached_its_teacher_within_the_interval_or_above() -> None:
 def test_a_run_that_never_reaches_its_teacher_has_no_ratio() -> None:
     one = compared(0, scores(0.9), scores(0.1, 0.2))
     assert row(one)[2:] == ["1", "more than 2", "-", "-"]
-    assert conclusion([one]) == "Not every run reached its teacher, so there is no median ratio."
+    assert conclusion([one]) == "Not every distilled run reached its teacher, so there is no median ratio."
+
+
+def test_a_stalled_grpo_bounds_the_ratio() -> None:
+    stalled, other = (compared(seed, scores(0, 0, 0, end), scores(0.1, 0.9)) for seed, end in ((0, 0), (1, 0.9)))
+    assert row(stalled)[2:] == ["more than 4", "2", "-", "0.900 [0.800, 0.900]"]
+    assert conclusion([stalled, other]).endswith(
+        "range over seeds: 0.50 (0.50 to 0.50); GRPO did not reach it in 1 of 2 seeds, which count with all their steps"
+    )
 
 
 def test_ratios_have_a_median_and_a_range() -> None:
