@@ -27,7 +27,7 @@ from rft.metrics.intervals import Estimate
 
 TASKS = "embedded:chain_sum/test"
 """The held-out tasks of the quickstart; no run trains on them."""
-HARD_LEARNING_RATE = 2e-3
+HARD_LEARNING_RATE = 3e-3
 """Learning rate of both learners on the hard start."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -51,7 +50,8 @@ def run_rft(*words: str) -> Finished:
 def train(folder: Path, *words: str) -> dict[str, Any]:
     """Train, unless the folder contains the finished run already; return its summary.
 
-    A benchmark that is interrupted and started again with the same folder therefore repeats only the run it was in.
+    A benchmark that is interrupted and started again with the same folder therefore goes on from the last checkpoint of
+    the run it was in.
 
     Args:
         folder: The run folder.
@@ -61,8 +61,7 @@ def train(folder: Path, *words: str) -> dict[str, Any]:
         SystemExit: The command failed; contains the end of its output.
     """
     if not ((folder / "summary.json").is_file() and read_summary(folder)["status"] == "finished"):
-        shutil.rmtree(folder, ignore_errors=True)
-        run_rft("train", "logging=none", *words, f"output_dir={folder}")
+        run_rft("train", "--or-resume", "logging=none", *words, f"output_dir={folder}")
     return read_summary(folder)
 
 
