@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from rft.config.retrieval.base import RetrievalConfig
 from rft.config.store import load_store
@@ -15,8 +14,6 @@ from rft.retrieval.build import open_store
 from rft.retrieval.passages import Passage, Query
 from rft.retrieval.stores.protocol import Store, StoreFault
 from rft.waiting import wait_for
-
-T = TypeVar("T")
 
 QUESTION = "What do these passages say?"
 """What is searched for. Any text has nearest neighbours."""
@@ -42,11 +39,14 @@ async def _asked(config: RetrievalConfig) -> list[Finding]:
     store: Store | None = None
     try:
         store = open_store(config)
-        fingerprint = await _within(config, store.fingerprint(), "its fingerprint")
+        what = f"the store of retrieval={config.kind}"
+        fingerprint = await wait_for(store.fingerprint(), what=what, deadline_s=config.start_timeout_s)
         findings.append(Finding(check=check, state="ok", found=f"fits the settings; fingerprint {fingerprint}"))
         check, started = f"search ({config.kind})", time.perf_counter()
         query = Query(text=QUESTION, filters=config.filters)
-        (passages,) = await _within(config, store.search([query], config.top_k), "a search")
+        what = f"a search in retrieval={config.kind}"
+        search = store.search([query], config.top_k)
+        (passages,) = await wait_for(search, what=what, deadline_s=config.timeout_s)
         findings.append(_search(check, passages, time.perf_counter() - started))
     except (ValueError, StoreFault, RftError) as error:
         findings.append(Finding(check=check, state="fail", found=" ".join(str(error).split())))
@@ -54,10 +54,6 @@ async def _asked(config: RetrievalConfig) -> list[Finding]:
         if store is not None:
             await store.close()
     return findings
-
-
-async def _within(config: RetrievalConfig, call: Awaitable[T], what: str) -> T:
-    return await wait_for(call, what=f"{what} from retrieval={config.kind}", deadline_s=config.timeout_s)
 
 
 def _search(check: str, passages: Sequence[Passage], seconds: float) -> Finding:

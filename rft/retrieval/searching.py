@@ -45,7 +45,8 @@ class Searcher:
 
     async def fingerprint(self) -> str:
         """Return the store's fingerprint. Raises like `search`."""
-        return await self._persist(self._store.fingerprint, what=f"the store of retrieval={self._config.kind}")
+        what = f"the store of retrieval={self._config.kind}"
+        return await self._persist(self._store.fingerprint, what=what, deadline_s=self._config.start_timeout_s)
 
     async def search(self, queries: Mapping[str, Query], num_wanted: int) -> Found:
         """Return up to `num_wanted` passages of each query.
@@ -70,7 +71,8 @@ class Searcher:
             keys = missing[start : start + size]
             batch = [queries[key] for key in keys]
             what = f"passages of {len(batch)} queries from retrieval={self._config.kind}"
-            results = await self._persist(partial(self._checked, batch, num_wanted), what=what)
+            search = partial(self._checked, batch, num_wanted)
+            results = await self._persist(search, what=what, deadline_s=self._config.timeout_s)
             new = dict(zip(keys, results, strict=True))
             if file is not None:
                 keep(file, new)
@@ -87,13 +89,13 @@ class Searcher:
                 raise StoreFault(f"a result with {len(passages)} passages, some twice or more than {num_wanted}")
         return results
 
-    async def _persist(self, call: Callable[[], Awaitable[T]], *, what: str) -> T:
+    async def _persist(self, call: Callable[[], Awaitable[T]], *, what: str, deadline_s: float) -> T:
         """Await a call, and repeat it after faults."""
         config = self._config
         attempt = 0
         while True:
             try:
-                return await wait_for(call(), what=what, deadline_s=config.timeout_s)
+                return await wait_for(call(), what=what, deadline_s=deadline_s)
             except ValueError as error:
                 raise UsageError("retrieval", [str(error)]) from error
             except (StoreFault, WaitTimeout) as error:

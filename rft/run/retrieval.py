@@ -193,8 +193,9 @@ def _longest_s(config: RetrievalConfig, num_queries: int) -> float:
     """Return the seconds that all searches and their repetitions may take."""
     from rft.retrieval.searching import LONGEST_PAUSE_S
 
-    searches = 1 + math.ceil(num_queries / config.batch_queries) + config.max_faults
-    return ASIDE_S + searches * config.timeout_s + config.max_faults * LONGEST_PAUSE_S
+    searches = math.ceil(num_queries / config.batch_queries)
+    once = config.start_timeout_s + searches * config.timeout_s
+    return ASIDE_S + once + config.max_faults * (config.start_timeout_s + LONGEST_PAUSE_S)
 
 
 def _recorded_fingerprint(file: Path) -> str:

@@ -7,8 +7,11 @@ import pytest
 
 from rft.config.embedders.voyage import VoyageEmbedderConfig
 from rft.config.retrieval.http import HttpRetrievalConfig
+from rft.errors import RetrievalError
 from rft.retrieval.build import open_embedder, open_store
+from rft.retrieval.found import key_of
 from rft.retrieval.passages import Query
+from rft.retrieval.searching import Searcher
 from rft.retrieval.stores.protocol import StoreFault
 
 FAULTS = {
@@ -68,3 +71,24 @@ def test_faults_are_never_an_empty_result(monkeypatch, service):
     outcomes = asyncio.run(main())
     assert [(fault, type(outcome)) for fault, outcome in outcomes] == [(fault, StoreFault) for fault, _ in outcomes]
     assert {fault for fault, outcome in outcomes if "no reply within 0.5 s" in str(outcome)} >= {"no answer"}
+
+
+def test_the_budget_ends_with_the_cause(voyage):
+    config = HttpRetrievalConfig(url=f"{voyage.url}/search", max_faults=2)
+    for _ in range(3):
+        voyage.replies(503, {"detail": "The index is being built."}, **{"Retry-After": "9"})
+    pauses = []
+
+    async def no_sleep(seconds):
+        pauses.append(seconds)
+
+    async def search():
+        searcher = Searcher(config, open_store(config), sleep=no_sleep)
+        query = Query(text="orchids")
+        await searcher.search({key_of(query, 2): query}, 2)
+
+    with pytest.raises(RetrievalError) as caught:
+        asyncio.run(search())
+    assert "3 searches failed, and retrieval.max_faults=2" in str(caught.value)
+    assert "The index is being built." in str(caught.value)
+    assert pauses == [9.0, 9.0]  # as the service asks

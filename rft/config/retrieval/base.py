@@ -58,6 +58,11 @@ class RetrievalConfig(Section):
     none."""
 
     @property
+    def start_timeout_s(self) -> float:
+        """Seconds allowed for the first call of the store, which may have to wait for its index."""
+        return self.timeout_s
+
+    @property
     def is_on(self) -> bool:
         """Whether prompts show passages."""
         return bool(self.store_class)

@@ -44,6 +44,11 @@ class MongodbRetrievalConfig(RetrievalConfig):
     embedder: Embedder
     """The model that embeds the queries, the same that embedded the documents."""
 
+    @property
+    def start_timeout_s(self) -> float:
+        """Seconds allowed for the first call, which may have to wait for the index."""
+        return self.timeout_s + self.index_timeout_s
+
     def problems(self) -> list[str]:
         """Refuse a missing package, and a number of candidates that is not used."""
         problems = [missing] if (missing := missing_packages("retrieval=mongodb", "pymongo")) else []
