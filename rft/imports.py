@@ -50,6 +50,11 @@ def prepare_bitsandbytes(*, is_used: bool) -> None:
     if not is_used:
         sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]  # None hides a package
         return
+    if sys.modules.get("bitsandbytes", sys) is None:  # hidden before, for another run in this process
+        del sys.modules["bitsandbytes"]
+        if checks := sys.modules.get("peft.import_utils"):  # PEFT remembers that it was missing
+            checks.is_bnb_available.cache_clear()
+            checks.is_bnb_4bit_available.cache_clear()
     # On some CPUs it asks for a package whose computations rft does otherwise.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 

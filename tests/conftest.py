@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import atexit
 import gc
-import importlib
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from rft.cli import main
+from rft.imports import prepare_bitsandbytes
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StopReason, Task
 
 # OpenMP reads it once, when torch is imported: tests build engines and learners in this very process, from threads of
@@ -253,11 +253,7 @@ def make_peft_model(tiny_model: Path) -> Callable[..., Any]:
 @pytest.fixture(scope="module")
 def visible_bitsandbytes() -> None:
     """Undo that a learner or an engine in this test process has hidden bitsandbytes from PEFT."""
-    if sys.modules.get("bitsandbytes", sys) is None:
-        del sys.modules["bitsandbytes"]
-        checks = importlib.import_module("peft.import_utils")
-        checks.is_bnb_available.cache_clear()
-        checks.is_bnb_4bit_available.cache_clear()
+    prepare_bitsandbytes(is_used=True)
 
 
 class _Ray:

@@ -75,6 +75,8 @@ def test_bitsandbytes_is_hidden_from_processes_that_quantize_nothing(monkeypatch
     assert not is_installed("bitsandbytes")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("bitsandbytes")
+    prepare_bitsandbytes(is_used=True)
+    assert is_installed("bitsandbytes")
     imported = ModuleType("bitsandbytes")
     monkeypatch.setitem(sys.modules, "bitsandbytes", imported)
     prepare_bitsandbytes(is_used=False)

@@ -77,8 +77,8 @@ def _refuse_other_model(folder: Path, own_fingerprint: str, begun_with: Mapping[
 def _write(
     inputs: Inputs, folder: Path, method: Method, source_fingerprint: str, say: Callable[[str], None]
 ) -> Quantization:
-    require_packages(f"learner.base={method}", "torch", "accelerate", "peft", "bitsandbytes")
     prepare_bitsandbytes(is_used=True)
+    require_packages(f"learner.base={method}", "torch", "accelerate", "peft", "bitsandbytes")
     from rft.run.quantize import write_quantized  # imports torch and bitsandbytes, which only this needs in the driver
 
     path = inputs.config.model.path or ""
