@@ -13,7 +13,7 @@ from typing import Any
 _left: list[threading.Event] = []
 
 
-async def in_thread(function: Callable[..., Any], **arguments: Any) -> Any:
+async def in_thread(function: Callable[..., Any], /, **arguments: Any) -> Any:
     """Call a blocking function in a thread. A cancelled call is left behind until the function returns."""
     begun, ended = threading.Event(), threading.Event()
 

@@ -10,7 +10,6 @@ with a random state of the episode's own, so that neighbours do not change an ep
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 import threading
@@ -18,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from rft.episodes.left_threads import in_thread
 from rft.types import Task
 
 
@@ -67,7 +67,7 @@ class _Own:
         self._state = random.Random(seed).getstate()
 
     async def call(self, function: Callable[[], Any]) -> Any:
-        return await asyncio.to_thread(self._call, function)
+        return await in_thread(self._call, function=function)
 
     def _call(self, function: Callable[[], Any]) -> Any:
         with _ONE_AT_A_TIME, self._swapped():

@@ -21,7 +21,7 @@ NO_TOOLS = ("reset", "close", "get_reward")
 """Public methods of a class that are no tools."""
 
 
-async def run(function: Callable[..., Any], **arguments: Any) -> Any:
+async def run(function: Callable[..., Any], /, **arguments: Any) -> Any:
     """Call a function: a coroutine function on the event loop, any other in a thread.
 
     A decorator may hide that a function returns a coroutine, which is then awaited.

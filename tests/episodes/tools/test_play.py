@@ -33,6 +33,14 @@ def add(a: int, b: int = 1) -> int:
     """
     return a + b
 
+def named(function: str) -> str:
+    """A parameter with a name that rft uses, too.
+
+    Args:
+        function: A text.
+    """
+    return function
+
 async def nap(name: str, seconds: float) -> dict:
     """Sleep.
 
@@ -202,6 +210,12 @@ def test_a_fault_of_a_tool_has_its_cause(load: Any) -> None:
         play(load("find", "nap"), Script([("nap", {"name": "a", "seconds": 60}), ("find", {"city": "crash"})]))
     with pytest.raises(ToolFault, match=r"^tool Broken: OSError: no disk"):
         play(load("Broken"), Script())
+
+
+def test_a_parameter_may_have_any_name(load: Any) -> None:
+    script = Script([("named", {"function": "f"})])
+    play(load("named"), script)
+    assert script.results == ["f"]
 
 
 def test_a_tool_that_takes_too_long_is_a_fault(load: Any) -> None:
