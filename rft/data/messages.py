@@ -143,3 +143,22 @@ def _part_text(part: Any, where: str) -> str:
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     raise BadRow(f'{where} must be {{"type": "text", "text": "..."}}; images, audio and other media are not supported')
+
+
+def as_messages(said: str | Message | Sequence[Message] | None) -> tuple[Mapping[str, Any], ...]:
+    """Return what an environment says to the policy as messages: a text is one user message.
+
+    Raises:
+        ValueError: It is neither a text nor messages with a role and content.
+    """
+    if said is None:
+        return ()
+    if isinstance(said, str):
+        return ({"role": "user", "content": said},)
+    messages = tuple(said) if isinstance(said, (list, tuple)) else (said,)
+    for message in messages:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
+            raise ValueError(f"the policy takes a text, or messages with role and content, not {message!r}")
+        if message["role"] == "assistant":
+            raise ValueError("only the policy speaks as the assistant; say it as the user, or as a tool")
+    return messages

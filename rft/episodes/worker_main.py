@@ -33,14 +33,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from rft.config.tools import ToolConfig
-from rft.data.continuation import as_messages
+from rft.data.messages import as_messages
 from rft.data.tool_calls import ToolCall
 from rft.episodes.contract import EpisodeOver, LoadedEnvironment, Reply
 from rft.episodes.left_threads import num_left
 from rft.episodes.loading import load_environment
 from rft.episodes.started_tasks import EPISODE, StartedTasks
-from rft.episodes.tools.loading import load_tools
 from rft.episodes.tools.tool import ToolFault
 from rft.grading.normalise import describe_error, to_score, traceback_of
 from rft.types import Split, Task
@@ -227,6 +225,10 @@ async def _serve(connection: socket.socket) -> None:
 def _loaded(start: dict[str, Any]) -> LoadedEnvironment:
     """Import what the first line names: an environment, or the tools of one."""
     if start["tools"]:
+        # Their settings need pydantic, which takes a third of the start of this process.
+        from rft.config.tools import ToolConfig
+        from rft.episodes.tools.loading import load_tools
+
         entries = {name: ToolConfig(**entry) for name, entry in start["tools"].items()}
         limits = {name: start[name] for name in ("max_invalid_calls", "timeout_s")}
         return load_tools(entries, offered=start["offered"], **limits)

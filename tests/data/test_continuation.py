@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from rft.data.chat_templates import TEMPLATE_NAMES, shipped_template
-from rft.data.continuation import SENTINEL, Between, CannotContinue, Continuation, as_messages, require_continuation
+from rft.data.continuation import SENTINEL, Between, CannotContinue, Continuation, require_continuation
+from rft.data.messages import as_messages
 from rft.data.rendering import Renderer
 from rft.errors import DataError
 from rft.models.base_model import load_tokenizer

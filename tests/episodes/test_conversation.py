@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rft.data.continuation import Continuation, as_messages
+from rft.data.continuation import Continuation
+from rft.data.messages import as_messages
 from rft.data.rendering import Renderer
 from rft.episodes.contract import EpisodeOver
 from rft.episodes.conversation import Conversation, Rules

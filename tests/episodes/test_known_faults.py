@@ -16,7 +16,8 @@ import pytest
 
 from rft.config.environment import EnvironmentConfig
 from rft.data.chat_templates import shipped_template
-from rft.data.continuation import Continuation, as_messages
+from rft.data.continuation import Continuation
+from rft.data.messages import as_messages
 from rft.data.tool_calls import MarkedParser, ToolCall
 from rft.episodes.contract import EpisodeOver
 from rft.episodes.conversation import Conversation, Rules, Tools

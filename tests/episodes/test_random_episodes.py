@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from rft.data.continuation import Continuation, as_messages, require_continuation
+from rft.data.continuation import Continuation, require_continuation
+from rft.data.messages import as_messages
 from rft.data.tool_calls import MarkedParser
 from rft.data.tool_proofs import require_results
 from rft.episodes.contract import EpisodeOver, Reply

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from rft.config.pairs import PairsConfig
-from rft.data.continuation import Continuation, as_messages
+from rft.data.continuation import Continuation
 from rft.data.demonstration_rows import RowRenderer
 from rft.data.demonstrations import to_demonstration
+from rft.data.messages import as_messages
 from rft.data.rendering import Renderer
 from rft.episodes.conversation import Conversation, Rules
 from rft.models.base_model import load_tokenizer

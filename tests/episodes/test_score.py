@@ -28,6 +28,7 @@ def grade(make_task: Callable[..., Task], make_rollout: Callable[..., Rollout]) 
                 load_grader("environment", {"use": "environment", **entry}),
                 load_grader("any", {"use": "pattern", "pattern": "(?s).*"}),
             ]
+            graders = [replace(grader, in_process=True) for grader in graders]  # without a process for each test
             panel = Panel(graders)
 
             async def one() -> AsyncIterator[Rollout]:
