@@ -73,10 +73,14 @@ def test_the_commands_import_nothing_that_an_extra_installs() -> None:
     assert loaded_by(*commands, *functions, *others) & NOT_IN_CORE == set()
 
 
-def test_a_graders_worker_process_imports_no_event_loop() -> None:
-    program = "import sys, rft.grading.processes.worker_main; print('asyncio' in sys.modules)"
+def test_worker_processes_start_without_what_they_do_not_need() -> None:
+    """Those of graders without an event loop, those of environments without the libraries of the configuration."""
+    program = (
+        "import sys, rft.grading.processes.worker_main; print('asyncio' in sys.modules); "
+        "import rft.episodes.worker_main; print({'pydantic', 'hydra', 'jinja2', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "False\nset()\n"
 
 
 def test_a_samplers_weights_need_torch_and_no_more() -> None:
