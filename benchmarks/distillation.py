@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--start", choices=("quickstart", "hard"), default="quickstart")
     parser.add_argument("--teacher", type=Path, help="run folder of the teacher; by default one is trained first")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, at least 2 (default: 5)")
-    parser.add_argument("--steps", type=int, help="steps of GRPO (default: 20, and 100 on the hard start)")
+    parser.add_argument("--steps", type=int, help="steps of GRPO (default: 20, and 200 on the hard start)")
     parser.add_argument(
         "--every", type=int, help="steps between two measurements (default: 2, and 10 on the hard start)"
     )
@@ -112,7 +112,7 @@ def quickstart(folder: Path, given: argparse.Namespace) -> Start:
 
 def hard_start(folder: Path, given: argparse.Namespace) -> Start:
     """Return the tasks of three_arms.py, on which the base model is never right, with its first arm as the teacher."""
-    steps, seed = given.steps or 100, given.seeds
+    steps, seed = given.steps or 200, given.seeds
     folder.mkdir(parents=True, exist_ok=True)
     files = three_arms.write_files(folder, seed)
     teacher = given.teacher
