@@ -36,10 +36,11 @@ def test_an_episode_is_shown(words: list[str], capsys: pytest.CaptureFixture[str
     assert play_command(words) == 0
     authors = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert authors == ["user", "policy", "user", "policy", "score"]
-    assert play_command([*words, "graders.short.use=length", "graders.short.max_tokens=900"]) == 0
+    short = ["graders.short.use=length", "graders.short.free_tokens=800", "graders.short.max_tokens=900"]
+    assert play_command([*words, *short]) == 0
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in shown] == [*authors, "grader", "reward"]
-    assert (shown[-2][1], shown[-1][1]) == ("short:", "1.5")
+    assert (shown[-2][1], shown[-1][1]) == ("short:", "0.5")
 
 
 def test_a_fault_of_the_environment_is_shown_and_fails(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def test_every_turn_has_the_logprobs_of_its_own_tokens(tmp_path: Path, monkeypat
     (tmp_path / "games.jsonl").write_text('{"secret": 3}\n')
     model = AutoModelForCausalLM.from_pretrained(locate("embedded:tiny"), dtype=torch.float32)
     for seed in range(3):
-        episode = play(load_evaluation([*WORDS, f"seed={seed}"]), lambda author, text: None)
+        episode = play(load_evaluation([*WORDS, f"seed={seed}"]), lambda author, text: None).episode
         ids = torch.tensor([[*episode.prompt_ids, *episode.completion_ids]])
         with torch.no_grad():
             every = torch.log_softmax(model(ids).logits[0, len(episode.prompt_ids) - 1 : -1], -1)
