@@ -17,7 +17,7 @@ _MODULES = {
     "Pairs": "rft.api.pairs",
     "Parts": "rft.api.parts",
     "PipelineRun": "rft.api.pipeline",
-    "Plan": "rft.run.plan",
+    "Plan": "rft.run.forecast.plan",
     "Run": "rft.api.run",
     "audit": "rft.api.audit",
     "check": "rft.api.check",

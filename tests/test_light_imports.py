@@ -60,7 +60,7 @@ def test_the_configuration_the_graders_the_commands_and_the_loop_are_light() -> 
         *(f"graders.{name}" for name in GRADERS),
         *(f"rft.commands.{name}" for name in LIGHT_COMMANDS),
         *("rft.loop", "rft.run.evaluation", "rft.data.splits", "rft.run_folder.recorder"),
-        *("rft.terminal.final_report", "rft.run.plan", "rft.run.inputs"),
+        *("rft.terminal.final_report", "rft.run.forecast.plan", "rft.run.inputs.prepare"),
     )
     assert {"rft", "graders", "pydantic", "hydra"} <= loaded
     assert loaded & (HEAVY | {"uvicorn", "fastapi"}) == set()

@@ -54,9 +54,9 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/learning/remote.py: asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)": BOUNDED_BY_CALLER,
     "rft/learning/remote.py: task.result()": DONE,
     "rft/learning/trainer_thread.py: self._batches.get()": IDLE,
-    "rft/run/emitter.py: self._events.get()": IDLE,
+    "rft/run/reporting/emitter.py: self._events.get()": IDLE,
     "rft/run/grader_models.py: actor.score.remote(list(rows))": "the grader has a deadline",
-    "rft/run/teacher_panel.py: scoring[task.id].result()": DONE,
+    "rft/run/teachers/panel.py: scoring[task.id].result()": DONE,
     "rft/run_folder/rollout_files.py: self._compression.result()": DONE,
     "rft/sampling/actor.py: asyncio.wait([self._driver])": BOUNDED_BY_CALLER,
     "rft/sampling/actor.py: ended.get()": BOUNDED_BY_CALLER,
@@ -86,7 +86,7 @@ WITHOUT_DEADLINE: dict[str, str] = {
 
 
 def waits_in(file: Path) -> Iterator[str]:
-    """`rft/run/emitter.py: self._events.get()` for each wait of a file without a deadline."""
+    """`rft/run/reporting/emitter.py: self._events.get()` for each wait of a file without a deadline."""
     tree = parsed(file)
     bounded: set[ast.AST] = set()
     for node in ast.walk(tree):

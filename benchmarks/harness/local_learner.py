@@ -10,7 +10,7 @@ from rft.learning.build import build_learner
 from rft.learning.spec import LocalLearner
 from rft.memory import Device, Sizes
 from rft.run import build
-from rft.run.inputs import Prepared, prepare
+from rft.run.inputs.prepare import Prepared, prepare
 
 
 def local_learner(config: RunConfig) -> tuple[LocalLearner, Prepared]:

@@ -29,8 +29,8 @@ from rft.grading import load_grader
 from rft.grading.loading.targets import did_you_mean
 from rft.grading.verdicts import FAILED, PASSED, Verdict, identities, keep_verdict, own_functions
 from rft.redaction import redacted
-from rft.run.grader_samples import sample_rows
-from rft.run.plan import Plan
+from rft.run.forecast.plan import Plan
+from rft.run.inputs.grader_samples import sample_rows
 from rft.run_folder.completions import read_completions
 from rft.run_folder.recorder import Recorder, prepare_output, refuse_output
 from rft.terminal.event_loop import run_to_end

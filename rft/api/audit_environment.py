@@ -18,8 +18,8 @@ from rft.episodes.process import LOG
 from rft.episodes.workers import EnvironmentWorkers
 from rft.grading import load_grader
 from rft.redaction import redacted
-from rft.run.environment import environment_of
-from rft.run.plan import Plan
+from rft.run.forecast.plan import Plan
+from rft.run.playing.environment import environment_of
 from rft.run_folder.recorder import refuse_output
 from rft.types import Split, Task
 

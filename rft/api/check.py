@@ -6,7 +6,7 @@ from rft.api.calls import make_console
 from rft.config.commands import load_training
 from rft.config.overrides import Overrides, to_words
 from rft.run.check import plan_training
-from rft.run.plan import Plan
+from rft.run.forecast.plan import Plan
 
 
 def check(*overrides: Overrides, quiet: bool = False) -> Plan:

@@ -20,10 +20,10 @@ from rft.config.mixture import graders_by_family, sources
 from rft.config.overrides import Overrides
 from rft.data.shots import FILE as SHOTS
 from rft.metrics.drops import count_drops
+from rft.run.base_models.measured_adapter import measured_adapter_warning, with_base_model
 from rft.run.evaluation import Evaluation
 from rft.run.evaluation import evaluate as evaluate_tasks
-from rft.run.inputs import Prepared, read_inputs, render_prompts
-from rft.run.measured_adapter import measured_adapter_warning, with_base_model
+from rft.run.inputs.prepare import Prepared, read_inputs, render_prompts
 from rft.run_folder.recorder import Recorder, prepare_output
 from rft.terminal.event_loop import run_to_end
 from rft.terminal.interrupt import Interrupt

@@ -21,8 +21,8 @@ from rft.config.overrides import Overrides
 from rft.grading import LoadedGrader, load_grader
 from rft.grading.panel import Panel
 from rft.grading.report import Graded, grading_summary, score_lines
-from rft.run.grader_samples import sample_rows
-from rft.run.plan import Plan
+from rft.run.forecast.plan import Plan
+from rft.run.inputs.grader_samples import sample_rows
 from rft.run_folder.completions import RecordedGroup, read_completions
 from rft.run_folder.recorder import Recorder, prepare_output, refuse_output
 from rft.terminal.event_loop import run_to_end

@@ -18,10 +18,10 @@ from rft.config.epochs import with_steps
 from rft.config.overrides import Overrides, to_words
 from rft.data.splits import TaskSets
 from rft.errors import ConfigError
-from rft.run.inputs import read_inputs, render_prompts
-from rft.run.merged_start import with_merged_start
+from rft.run.base_models.merged_start import with_merged_start
+from rft.run.base_models.quantized_base import with_quantized_base
+from rft.run.inputs.prepare import read_inputs, render_prompts
 from rft.run.open_folder import open_recorder
-from rft.run.quantized_base import with_quantized_base
 from rft.run.task_order import task_order
 from rft.run_folder.recorder import Recorder
 from rft.terminal.progress import Progress

@@ -18,10 +18,10 @@ from rft.episodes.workers import Ending
 from rft.errors import ConfigError
 from rft.grading.panel import Panel
 from rft.imports import require_packages
-from rft.run.episodes import episode_rules, player_of_run
-from rft.run.inputs import Prepared, read_inputs, render_prompts
+from rft.run.base_models.measured_adapter import with_base_model
+from rft.run.inputs.prepare import Prepared, read_inputs, render_prompts
 from rft.run.local_engine import open_local_engine
-from rft.run.measured_adapter import with_base_model
+from rft.run.playing.episodes import episode_rules, player_of_run
 from rft.sampling.engine import Engine, Request, SamplingOptions, sample_all
 from rft.types import Grade, Message, Policy, Rollout, Task
 

@@ -18,8 +18,8 @@ from rft.errors import ModelError
 from rft.imports import require_packages
 from rft.models.adapter_folder import base_model_of, load_adapter
 from rft.models.base_model import context_tokens, load_tokenizer, locate
+from rft.run.inputs.grounded_tasks import grounded_task
 from rft.run.local_engine import forecast_local_engine, open_local_engine
-from rft.run.retrieval import grounded_task
 from rft.sampling.engine import Request, SamplingOptions, request_seed, sample_all
 from rft.types import Adapter, Rollout, Split, Task
 

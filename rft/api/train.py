@@ -18,11 +18,11 @@ from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.config.epochs import with_steps
 from rft.config.overrides import Overrides, to_words
-from rft.run.inputs import read_inputs, render_prompts
-from rft.run.merged_start import with_merged_start
+from rft.run.base_models.merged_start import with_merged_start
+from rft.run.base_models.quantized_base import with_quantized_base
+from rft.run.inputs.prepare import read_inputs, render_prompts
 from rft.run.open_folder import Start, open_recorder, start_of
-from rft.run.quantized_base import with_quantized_base
-from rft.run.terminal import Terminal
+from rft.run.reporting.terminal import Terminal
 from rft.run_folder.results import nothing_left_to_do
 from rft.run_folder.run_lock import RunLock
 from rft.terminal.event_loop import run_to_end

@@ -21,7 +21,7 @@ def audit(words: list[str]) -> int:
 def _audit(config: AuditConfig) -> int:
     from rft.api.audit import audit_graders, plan_audit
     from rft.auditing.terminal import print_report
-    from rft.run.plan import print_plan
+    from rft.run.forecast.plan import print_plan
 
     console = Console()
     if config.dry_run:

@@ -32,7 +32,7 @@ def _evaluate(config: EvaluateConfig) -> int:
         print(settings)
     if config.dry_run:
         from rft.run.check import plan_evaluation
-        from rft.run.plan import print_plan
+        from rft.run.forecast.plan import print_plan
 
         print_plan(console, plan_evaluation(config, console))
         return 0

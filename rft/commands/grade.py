@@ -24,7 +24,7 @@ def run_grading(config: GradeConfig, *, console: Console) -> int:
     """Grade with a checked configuration."""
     from rft.api.grade import grade_completions, plan_grading
     from rft.grading.report import report_lines
-    from rft.run.plan import print_plan
+    from rft.run.forecast.plan import print_plan
 
     if config.dry_run:
         print_plan(console, plan_grading(config))

@@ -25,7 +25,7 @@ from rft.run_folder.recorder import refuse_output
 from rft.run_folder.result_folders import whole_folder
 
 if TYPE_CHECKING:
-    from rft.run.merge import Merged
+    from rft.run.base_models.merge import Merged
 
 ADAPTER_CARD = "ADAPTER_README.md"
 """Name of the adapter's card in the folder of the merged model."""
@@ -51,7 +51,7 @@ def run_merge(config: MergeConfig, *, console: Console) -> int:
     """
     require_packages("rft merge", "torch", "peft")
     prepare_bitsandbytes(is_used=False)
-    from rft.run.merge import write_merged
+    from rft.run.base_models.merge import write_merged
 
     path, target = Path(config.adapter or ""), Path(config.output_dir)
     if (model := whole_model(path)) is not None:

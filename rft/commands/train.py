@@ -35,7 +35,7 @@ def run_training(run: RunConfig, words: list[str]) -> int:
     console = Console()
     if run.dry_run:
         from rft.run.check import plan_training
-        from rft.run.plan import print_plan
+        from rft.run.forecast.plan import print_plan
 
         print_plan(console, plan_training(run, console))
         return 0

@@ -47,7 +47,10 @@ def _started(run: RunConfig) -> tuple[RunConfig, list[str]]:
     except ModelError:
         if run.model.path is None:
             raise
-        return run, []  # `rft.run.inputs` reads it again, and reports it together with the problems of all inputs
+        return (
+            run,
+            [],
+        )  # `rft.run.inputs.prepare` reads it again, and reports it together with the problems of all inputs
     if run.model.path is None:
         named = base_model_of_run(path) if adapter is None else base_model_of(adapter, path)
         values["model"]["path"] = settings_of_run(path).get("model.path") or named

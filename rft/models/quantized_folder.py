@@ -76,7 +76,7 @@ def comparison_in_words(compared: Mapping[str, Any]) -> str:
     """Return how an adapter differs on the original model.
 
     Args:
-        compared: Result of `rft.run.original_base.compare_on_original`.
+        compared: Result of `rft.run.base_models.original_base.compare_on_original`.
     """
     source = compared["source"]
     if reason := compared.get("not_measured"):

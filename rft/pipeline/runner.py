@@ -19,7 +19,7 @@ from rft.pipeline.record import MAY_CHANGE_ON_RESUME, RECORD, begin, print_resul
 from rft.pipeline.stages import PlacedStage, check_stages, placed
 from rft.redaction import hide_in_words
 from rft.run.check import plan_training
-from rft.run.plan import Plan
+from rft.run.forecast.plan import Plan
 from rft.run_folder.run_lock import RunLock
 
 Train = Callable[[RunConfig, Sequence[str]], int]

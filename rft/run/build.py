@@ -18,9 +18,9 @@ from rft.grading.processes.fork_server import ForkServers
 from rft.learning.remote import RemoteLearner
 from rft.learning.spec import LearnerSpec
 from rft.memory import Sizes
-from rft.run.in_flight import completions_in_flight
-from rft.run.inputs import Prepared
-from rft.run.memory import memory_share, served_rank, serving
+from rft.run.forecast.in_flight import completions_in_flight
+from rft.run.forecast.memory import memory_share, served_rank, serving
+from rft.run.inputs.prepare import Prepared
 from rft.sampling.canaries import choose_canaries
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet

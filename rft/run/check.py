@@ -1,7 +1,7 @@
 """Checks everything about a run that needs no start, and returns the plan of the run.
 
-The check prepares the inputs like a run (`rft.run.inputs`) and grades one sample. The plan contains the settings of the
-run and lists the remaining checks. Nothing is written, and Ray is not started.
+The check prepares the inputs like a run (`rft.run.inputs.prepare`) and grades one sample. The plan contains the
+settings of the run and lists the remaining checks. Nothing is written, and Ray is not started.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from rft.models.architectures import tried
 from rft.models.base_model import read_config
 from rft.models.origin import read_origin
 from rft.models.weight_files import Tensor, read_weights
-from rft.run.disk_forecast import disk_row
-from rft.run.grader_samples import sample_rows
-from rft.run.inputs import Prepared, prepare
-from rft.run.measured_adapter import measured_adapter_warning, with_base_model
-from rft.run.memory import forecast_evaluation_here, forecast_here, planned_micro_batch, refuse_memory, serving
-from rft.run.plan import Plan, run_rows, sampler_row
+from rft.run.base_models.measured_adapter import measured_adapter_warning, with_base_model
+from rft.run.forecast.disk import disk_row
+from rft.run.forecast.memory import forecast_evaluation_here, forecast_here, planned_micro_batch, refuse_memory, serving
+from rft.run.forecast.plan import Plan, run_rows, sampler_row
+from rft.run.inputs.grader_samples import sample_rows
+from rft.run.inputs.prepare import Prepared, prepare
 from rft.run.task_order import shares_of
 from rft.terminal.progress import counted
 from rft.wording import plural

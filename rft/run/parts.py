@@ -24,14 +24,14 @@ from rft.learning.remote import RemoteLearner
 from rft.memory import Forecast, RunForecast
 from rft.run import build
 from rft.run.demonstration_loop import ComputedBatches, demonstrations_of
-from rft.run.episodes import opened_episodes
+from rft.run.forecast.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
 from rft.run.grader_models import grader_models
-from rft.run.inputs import Prepared
-from rft.run.memory import forecast_of_evaluation, forecast_with_sleep, refuse_memory
+from rft.run.inputs.prepare import Prepared
+from rft.run.playing.episodes import opened_episodes
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.start_facts import cache_events, hold_tolerance
-from rft.run.teacher_engines import opened_teachers, start_with
-from rft.run.teacher_panel import TeacherPanel
+from rft.run.teachers.engines import opened_teachers, start_with
+from rft.run.teachers.panel import TeacherPanel
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Publication

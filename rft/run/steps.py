@@ -23,11 +23,11 @@ from rft.metrics.halving import HalvingWatch
 from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.signal import SignalWatch
 from rft.metrics.step import Stopwatch
-from rft.run.demonstration_check import graded_demonstrations
 from rft.run.demonstration_loop import demonstrations_of, train_on_demonstrations
 from rft.run.evaluation import Evaluation, evaluate
-from rft.run.fitting import check_enough
-from rft.run.inputs import Prepared
+from rft.run.inputs.demonstration_check import graded_demonstrations
+from rft.run.inputs.fitting import check_enough
+from rft.run.inputs.prepare import Prepared
 from rft.run.loop_learners import AnnouncedRowSteps, AnnouncedSteps, TurnTaking
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler

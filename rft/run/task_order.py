@@ -22,7 +22,7 @@ def task_order(run: RunConfig, tasks: Sequence[Task]) -> ShuffledTasks | MixedTa
 
     Args:
         run: The configuration. A curriculum reads the metrics in its run folder.
-        tasks: The training tasks, of which there are enough; see `rft.run.fitting.check_enough`.
+        tasks: The training tasks, of which there are enough; see `rft.run.inputs.fitting.check_enough`.
     """
     if not run.data.mixture:
         return ShuffledTasks(tasks, run.loop.prompts_per_step, run.seed)

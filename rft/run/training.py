@@ -20,14 +20,14 @@ from rft.imports import missing_packages, prepare_bitsandbytes
 from rft.metrics.retention_report import guard_warnings
 from rft.redaction import hide, redacted, secrets_in
 from rft.run.build import canaries
-from rft.run.emitter import Emitter
-from rft.run.inputs import Prepared
+from rft.run.inputs.prepare import Prepared
 from rft.run.machine_notice import watched
 from rft.run.open_folder import code_changes
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner
 from rft.run.recovery_counts import RecoveryCounts
-from rft.run.sinks import optional_sinks
+from rft.run.reporting.emitter import Emitter
+from rft.run.reporting.sinks import optional_sinks
 from rft.run.steps import Steps
 from rft.run.timeouts import StackWriter
 from rft.run_folder.checkpoint import can_be_resumed
@@ -251,7 +251,7 @@ class Training:
             self._compared = {"source": quantization.source, "not_measured": f"the run was {status}"}
             return
         prepare_bitsandbytes(is_used=False)
-        from rft.run.original_base import compare_on_original, completions_of  # torch and PEFT
+        from rft.run.base_models.original_base import compare_on_original, completions_of  # torch and PEFT
 
         texts = completions_of(steps.after.groups if steps.after else ())
         texts = texts or [(canary, len(canary) - 1) for canary in canaries(self.run, self.prepared)]

@@ -31,7 +31,7 @@ def origin(manifest: Mapping[str, Any], compared: Mapping[str, Any] | None = Non
 
     Args:
         manifest: Result of `provenance.manifest`.
-        compared: Result of `rft.run.original_base.compare_on_original`, if the base model is quantized.
+        compared: Result of `rft.run.base_models.original_base.compare_on_original`, if the base model is quantized.
     """
     of_package = manifest["base_model"].get("origin")
     base = package_origin(Origin(**of_package) if of_package else None) + _quantized(manifest, compared)

@@ -24,10 +24,10 @@ from rft.errors import ConfigError, OutputError, RftError, UsageError
 from rft.models.adapter_folder import whole_model
 from rft.models.quantized_folder import QUANTIZED_BASE
 from rft.redaction import hide, hide_in_words, secrets_in
-from rft.run.fitting import Reuse
-from rft.run.inputs import Prepared, prepare
-from rft.run.memory import forecast_here, planned_micro_batch
-from rft.run.plan import as_table, run_rows
+from rft.run.forecast.memory import forecast_here, planned_micro_batch
+from rft.run.forecast.plan import as_table, run_rows
+from rft.run.inputs.fitting import Reuse
+from rft.run.inputs.prepare import Prepared, prepare
 from rft.run_folder.run_lock import RunLock
 from rft.sweep.host import Host
 from rft.sweep.outcome import Outcome, distinct_overrides, outcome_of, read_outcomes

@@ -16,7 +16,7 @@ from rft.cluster import nodes_now, ray_session, starts_ray, this_machine
 from rft.config import RunConfig
 from rft.events import Emit
 from rft.grading.processes.fork_server import ForkServers
-from rft.run.inputs import Prepared
+from rft.run.inputs.prepare import Prepared
 from rft.run.parts import Parts, SharedRay, open_parts
 from rft.run.recovery import RecoveringLearner
 from rft.sweep.capacity import default_parallel, num_own_processes, room_for

@@ -18,9 +18,9 @@ from rft.events import Event, Measured
 from rft.metrics.intervals import Estimate
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.reliability.durable import writing
-from rft.run.inputs import Prepared
+from rft.run.inputs.prepare import Prepared
 from rft.run.open_folder import open_recorder, start_of
-from rft.run.terminal import Terminal
+from rft.run.reporting.terminal import Terminal
 from rft.run.training import Training
 from rft.run_folder.results import nothing_left_to_do
 from rft.run_folder.run_lock import RunLock

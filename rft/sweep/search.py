@@ -28,8 +28,8 @@ from rft.errors import ConfigError, OutputError, UsageError
 from rft.pipeline.runner import Train
 from rft.redaction import hide, hide_in_words, secrets_in
 from rft.reliability.durable import replace_file
-from rft.run.fitting import Reuse
-from rft.run.inputs import prepare
+from rft.run.inputs.fitting import Reuse
+from rft.run.inputs.prepare import prepare
 from rft.run_folder.run_lock import RunLock
 from rft.sweep.grid import prepare_all
 from rft.sweep.host import Host

@@ -15,7 +15,7 @@ from rft.config.samplers.base import OF_THE_RUN
 from rft.errors import SampleError, SyncError
 from rft.models.base_model import read_config
 from rft.run import build
-from rft.run.inputs import Prepared
+from rft.run.inputs.prepare import Prepared
 from rft.run.parts import SharedRay
 from rft.sampling.engines import Engines
 from rft.waiting import waiting

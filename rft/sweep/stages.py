@@ -21,9 +21,9 @@ from rft.pipeline.record import entry_of, print_stages
 from rft.pipeline.runner import Train, run_stages
 from rft.pipeline.stages import PlacedStage, check_stages, placed
 from rft.run.check import plan_training
-from rft.run.fitting import Reuse
-from rft.run.inputs import prepare
-from rft.run.plan import Plan
+from rft.run.forecast.plan import Plan
+from rft.run.inputs.fitting import Reuse
+from rft.run.inputs.prepare import prepare
 
 
 class StagesBefore:

@@ -207,7 +207,7 @@ def test_a_second_process_is_refused_while_a_run_continues(parts: FakeParts) -> 
 
 def test_of_two_starts_at_once_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one looks for a run before the first has written its configuration."""
-    monkeypatch.setattr("rft.run.inputs.refuse_output", lambda folder: None)
+    monkeypatch.setattr("rft.run.inputs.prepare.refuse_output", lambda folder: None)
     with RunLock(Path("run")), pytest.raises(OutputError, match=r"output_dir=run: process .* uses the folder since"):
         rft.train(TRAIN_WORD, quiet=True)
 

@@ -9,7 +9,7 @@ import yaml
 from rft.config.adapter_settings import run_folder_of, settings_in_words, settings_of_run
 from rft.config.commands import load_evaluation, load_training
 from rft.errors import ConfigError, UsageError
-from rft.run.inputs import prepare
+from rft.run.inputs.prepare import prepare
 
 RUN: dict[str, Any] = {
     "model": {"path": "embedded:tiny", "chat_template": "gone.jinja"},

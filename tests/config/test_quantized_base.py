@@ -11,7 +11,7 @@ from rft.cluster.versions import packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.errors import ConfigError
-from rft.run.plan import run_rows
+from rft.run.forecast.plan import run_rows
 
 
 @pytest.fixture

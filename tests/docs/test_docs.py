@@ -26,7 +26,7 @@ from rft.config.store import StoreConfig
 from rft.data.rendering import FittingTasks, Renderer, Tell, fit_context
 from rft.data.splits import TaskSets, load_task_sets
 from rft.grading import LoadedGrader, load_grader
-from rft.run.grader_samples import sample_rows
+from rft.run.inputs.grader_samples import sample_rows
 from rft.types import Task
 
 from .blocks import ROOT, Command, read_blocks, read_commands
@@ -158,8 +158,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reward_model: Path) 
     monkeypatch.setattr("rft.auditing.probes.cost.STALL_S", 60.0)  # on a busy machine the event loop is late by itself
     monkeypatch.setattr("rft.run.check.sample_rows", sampled_once)
     monkeypatch.setattr("rft.auditing.audit_panel._in_worker", lambda grader: replace(grader, in_process=True))
-    monkeypatch.setattr("rft.run.task_sets.load_task_sets", read_once)
-    monkeypatch.setattr("rft.run.fitting.fit_context", fitted_once)
+    monkeypatch.setattr("rft.run.inputs.task_sets.load_task_sets", read_once)
+    monkeypatch.setattr("rft.run.inputs.fitting.fit_context", fitted_once)
     rows = [{"prompt": f"What is {number} + 5?", "answer": str(number + 5)} for number in range(30)]
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     completed = [row | {"completion": row["answer"]} for row in rows]

@@ -39,7 +39,7 @@ def method(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="module")
 def folder(method: Any, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, visible_bitsandbytes: None) -> Path:
     """The tiny model, quantized, as a plain model. 352, the length of some rows, is an odd multiple of 32."""
-    from rft.run.quantize import write_quantized
+    from rft.run.base_models.quantize import write_quantized
 
     target = tmp_path_factory.mktemp(method)
     write_quantized(tiny_model, target, method=method, tokenizer=load_tokenizer(tiny_model, None))
@@ -60,7 +60,7 @@ def test_quantizing_the_plain_model_again_changes_no_bit(folder: Path, method: A
 
 
 def test_nf4_takes_the_nearest_of_16_values_for_each_64_weights(tiny_model: Path, tmp_path: Path) -> None:
-    from rft.run.quantize import write_quantized
+    from rft.run.base_models.quantize import write_quantized
 
     difference = write_quantized(tiny_model, tmp_path, method="nf4", tokenizer=load_tokenizer(tiny_model, None))
     before, after = (

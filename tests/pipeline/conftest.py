@@ -13,9 +13,9 @@ import pytest
 from rft.config import RunConfig
 from rft.data.splits import TaskSets
 from rft.learning.fake import FakeLearner
-from rft.run.inputs import Prepared
+from rft.run.base_models.parent import read_parent
+from rft.run.inputs.prepare import Prepared
 from rft.run.open_folder import open_recorder, start_of
-from rft.run.parent import read_parent
 from rft.run.training import Training
 from rft.run_folder.result_folders import save_adapter
 from rft.run_folder.results import nothing_left_to_do

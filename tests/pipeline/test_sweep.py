@@ -16,7 +16,7 @@ from rft.config import RunConfig
 from rft.config.staged_search import read_sweep
 from rft.errors import ConfigError, LearnError
 from rft.events import Emit
-from rft.run.inputs import Prepared
+from rft.run.inputs.prepare import Prepared
 from rft.run_folder.recorder import read_manifest, read_metrics
 from rft.sweep.search import run_search
 from rft.sweep.stages import StagesBefore

@@ -19,7 +19,7 @@ from rft.data.splits import TaskSets
 from rft.events import Emit
 from rft.learning.checkpoints import new_checkpoint
 from rft.run.parts import Parts
-from rft.run.terminal import Terminal
+from rft.run.reporting.terminal import Terminal
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder
 from rft.types import Adapter, GradedGroup, Policy, Publication, Sync, Task

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rft.cluster import Shares
+from rft.run.forecast.memory import memory_share
 from rft.run.loop_learners import TurnTaking
-from rft.run.memory import memory_share
 
 
 class FakeWorld:

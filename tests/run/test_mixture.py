@@ -15,7 +15,7 @@ from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.data.splits import TaskSets
 from rft.errors import UsageError
-from rft.run.inputs import prepare
+from rft.run.inputs.prepare import prepare
 from rft.run.training import Training
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
 from rft.run_folder.results import nothing_left_to_do

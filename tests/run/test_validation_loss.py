@@ -13,7 +13,7 @@ import pytest
 from rft.config import RunConfig
 from rft.data.demonstration_records import Demonstration, TokenRow
 from rft.errors import DataError
-from rft.run.inputs import Prepared, prepare
+from rft.run.inputs.prepare import Prepared, prepare
 from rft.run.validation_loss import ValidationLoss
 
 SHORT = {"prompt": "aa", "completion": "b", "answer": "b"}

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, DynamicCache
 
 from rft.config.commands import load_evaluation
 from rft.errors import DataError
-from rft.run.inputs import prepare
+from rft.run.inputs.prepare import prepare
 
 from .conftest import NAME
 

@@ -40,7 +40,7 @@ MARKS: dict[str, tuple[str, str, dict[str, str]]] = {
     "rft.learning.fake": ("FakeLearner", "learner", LEARNER),
     # Between the trainer's state and the mark of a complete checkpoint.
     "rft.learning.publication_record": ("PublicationRecord", "learner", {"save": "checkpointing"}),
-    "rft.run.emitter": ("Emitter", "driver", {"emit": "event"}),
+    "rft.run.reporting.emitter": ("Emitter", "driver", {"emit": "event"}),
 }
 """Module of each class whose methods mark moments: the class, its process, and the moment that begins with a method."""
 

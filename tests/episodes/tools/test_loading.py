@@ -11,7 +11,7 @@ import pytest
 
 from rft.config.tools import ToolConfig
 from rft.episodes.tools.loading import load_tools
-from rft.run.environment import score_problems
+from rft.run.playing.environment import score_problems
 from rft.types import Split, Task
 
 TOOLS = '''

@@ -1,0 +1,1 @@
+"""The base model and the adapter that a run begins from, or makes."""

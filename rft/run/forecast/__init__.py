@@ -1,0 +1,1 @@
+"""What a run will need: places, memory and disk, before anything starts."""

@@ -1,0 +1,1 @@
+"""The environment, tools and episodes of a run."""

@@ -1,0 +1,1 @@
+"""The teachers of a run that distils."""
