@@ -301,4 +301,4 @@ def test_the_lists_name_nothing_that_is_gone() -> None:
 
 
 def test_no_block_is_overlooked() -> None:
-    assert {block.language for block in BLOCKS} == {"", "python", "json", "yaml"}
+    assert {block.language for block in BLOCKS} == {"", "python", "json", "yaml", "sql"}
