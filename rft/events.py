@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rft.metrics.intervals import Estimate
-from rft.sampling.lost_samplers import DuplicatesDropped as DuplicatesDropped
-from rft.sampling.lost_samplers import SamplerJoined as SamplerJoined
-from rft.sampling.lost_samplers import SamplerLost as SamplerLost
-from rft.sampling.lost_samplers import SamplerReplaced as SamplerReplaced
+from rft.sampling.sampler_events import DuplicatesDropped as DuplicatesDropped
+from rft.sampling.sampler_events import SamplerJoined as SamplerJoined
+from rft.sampling.sampler_events import SamplerLost as SamplerLost
+from rft.sampling.sampler_events import SamplerReplaced as SamplerReplaced
 from rft.types import GradedGroup, StepReport
 
 Phase = Literal["demonstrations", "pass rate", "reference", "train", "validation", "before", "after", "test"]

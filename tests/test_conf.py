@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rft.config.commands import load_evaluation, load_grading, load_training
-from rft.config.pipeline import read_pipeline
+from rft.config.pipeline_arguments import read_pipeline
 from rft.config.presets import conf_dir, lists_stages
 from rft.errors import ConfigError
 

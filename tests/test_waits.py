@@ -56,7 +56,7 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/learning/trainer_thread.py: self._batches.get()": IDLE,
     "rft/run/reporting/emitter.py: self._events.get()": IDLE,
     "rft/run/grader_models.py: actor.score.remote(list(rows))": "the grader has a deadline",
-    "rft/run/teachers/panel.py: scoring[task.id].result()": DONE,
+    "rft/run/teachers/teacher_scores.py: scoring[task.id].result()": DONE,
     "rft/run_folder/rollout_files.py: self._compression.result()": DONE,
     "rft/sampling/actor.py: asyncio.wait([self._driver])": BOUNDED_BY_CALLER,
     "rft/sampling/actor.py: ended.get()": BOUNDED_BY_CALLER,

@@ -67,7 +67,7 @@ NOT_RUN: Mapping[str, str] = {
     "rft/run/base_models/merge.py": READS_NAMES,
     "rft/models/adapter_tensors.py": READS_NAMES,
     "rft/models/gguf_file.py": READS_NAMES,
-    "rft/run/teachers/teachers.py:Teacher.sampler": PLANS_RUNS,
+    "rft/run/teachers/read_teachers.py:Teacher.sampler": PLANS_RUNS,
     "rft/run/teachers/engines.py": PLANS_RUNS,
     "rft/run/teachers/memory.py": FORECASTS,
     "rft/sampling/full_weights.py": READS_NAMES,

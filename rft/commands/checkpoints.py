@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from rft.run_folder.checkpoint import Checkpoint, described, list_checkpoints
+from rft.run_folder.find_checkpoint import Checkpoint, described, list_checkpoints
 from rft.wording import plural
 
 

@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from rft.config.compose import HOW_TO_WRITE, load
-from rft.config.pipeline import Stage
+from rft.config.pipeline_arguments import Stage
 from rft.config.recorded_words import key_of
 from rft.config.schema import SweepConfig
 from rft.errors import ConfigError

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from rft.config.pipeline import Stage, names_stages, read_pipeline
+from rft.config.pipeline_arguments import Stage, names_stages, read_pipeline
 from rft.config.presets import SEARCHPATH
 from rft.config.recorded_words import key_of
 from rft.config.search import OF_THE_SWEEP, Search, read_search, with_several_values

@@ -7,7 +7,7 @@ run's configuration. They import neither torch nor vLLM.
 from __future__ import annotations
 
 from rft.memory.device import Device
-from rft.memory.forecast import Forecast, ProcessMemory, RunForecast
+from rft.memory.forecast_records import Forecast, ProcessMemory, RunForecast
 from rft.memory.model_shape import ModelShape, read_shape
 from rft.memory.run_forecast import RunFacts, forecast_measurement, forecast_run
 from rft.memory.sampler import SamplerFacts

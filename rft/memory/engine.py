@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rft.memory.forecast import KV_CACHE
+from rft.memory.forecast_records import KV_CACHE
 from rft.memory.learner import HEAP_FACTOR, LIBRARIES_ON_GPU_BYTES
 from rft.memory.model_shape import ModelShape
 

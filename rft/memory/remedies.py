@@ -10,7 +10,7 @@ from rft.config.learners.policy import PolicyLearnerConfig
 from rft.config.samplers.base import SamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.memory.device import in_gb
-from rft.memory.forecast import ProcessMemory, RunForecast
+from rft.memory.forecast_records import ProcessMemory, RunForecast
 from rft.memory.model_shape import ModelShape
 from rft.memory.sizes import learner_bytes
 

@@ -9,7 +9,7 @@ from typing import Literal
 from rft.config import RunConfig
 from rft.memory.device import Device
 from rft.memory.engine import bytes_of
-from rft.memory.forecast import Forecast, ProcessMemory, RunForecast
+from rft.memory.forecast_records import Forecast, ProcessMemory, RunForecast
 from rft.memory.learner import resting_bytes
 from rft.memory.model_shape import ModelShape
 from rft.memory.remedies import SMALLER_MODEL, remedies, sampler_remedies

@@ -27,7 +27,7 @@ from rft.memory.engine import (
     transformers_bytes,
     vllm_bytes,
 )
-from rft.memory.forecast import KV_CACHE, ProcessMemory
+from rft.memory.forecast_records import KV_CACHE, ProcessMemory
 from rft.memory.model_shape import ModelShape
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_training
-from rft.config.pipeline import Pipeline, read_pipeline
+from rft.config.pipeline_arguments import Pipeline, read_pipeline
 from rft.config.recorded_words import key_of, resumed_words
 from rft.errors import ConfigError, RftError, UsageError
 from rft.pipeline.record import MAY_CHANGE_ON_RESUME, RECORD, begin, print_results, record, recorded_words

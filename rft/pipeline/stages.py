@@ -14,7 +14,7 @@ from rft.config.adapters import LoraAdapterConfig, LowRankConfig
 from rft.config.command_line import quoted
 from rft.config.commands import load_training
 from rft.config.explain import shown
-from rft.config.pipeline import Stage
+from rft.config.pipeline_arguments import Stage
 from rft.config.recorded_words import key_of
 from rft.errors import ConfigError, UsageError
 from rft.models.adapter_folder import whole_model

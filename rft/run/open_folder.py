@@ -16,15 +16,15 @@ from rft.grading.sandbox import Sandbox
 from rft.grading.verdicts import audit_state
 from rft.models.origin import read_origin
 from rft.redaction import hide_in_words, redacted
-from rft.run.base_models.parent import merges_start, save_parent
+from rft.run.base_models.start_adapter import merges_start, save_parent
 from rft.run.inputs.grounded_tasks import FILE as PASSAGES
 from rft.run.inputs.prepare import Prepared
 from rft.run.playing.environment import environment_changes, environment_facts
 from rft.run.playing.tool_facts import refuse_changed_tools, tool_changes, tool_facts
 from rft.run.task_order import shares_of
-from rft.run.teachers.teachers import save_teachers, teacher_changes, teacher_facts
-from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
+from rft.run.teachers.read_teachers import save_teachers, teacher_changes, teacher_facts
 from rft.run_folder.copies import State, check_copy, fetch_run, holds_checkpoint
+from rft.run_folder.find_checkpoint import can_be_resumed, last_checkpoint, set_aside_later_checkpoints
 from rft.run_folder.provenance import manifest
 from rft.run_folder.recorder import Recorder, prepare_output
 from rft.run_folder.retention_file import keep_stages_of

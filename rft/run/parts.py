@@ -31,7 +31,7 @@ from rft.run.playing.episodes import opened_episodes
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.start_facts import cache_events, hold_tolerance
 from rft.run.teachers.engines import opened_teachers, start_with
-from rft.run.teachers.panel import TeacherPanel
+from rft.run.teachers.teacher_scores import TeacherPanel
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.types import Adapter, Publication

@@ -19,7 +19,7 @@ from rft.errors import SamplersLost
 from rft.events import CheckpointSaved, Emit, Measured, Notice, Phase, PhaseStarted, StepFinished, StepTrained, Warned
 from rft.loop import train
 from rft.metrics.drift import DriftWatch, drift_metrics
-from rft.metrics.halving import HalvingWatch
+from rft.metrics.micro_batch_watch import HalvingWatch
 from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.signal import SignalWatch
 from rft.metrics.step import Stopwatch

@@ -30,8 +30,8 @@ from rft.run.reporting.emitter import Emitter
 from rft.run.reporting.sinks import optional_sinks
 from rft.run.steps import Steps
 from rft.run.timeouts import StackWriter
-from rft.run_folder.checkpoint import can_be_resumed
 from rft.run_folder.copies import Copier, State, Store
+from rft.run_folder.find_checkpoint import can_be_resumed
 from rft.run_folder.folder_sink import FolderSink
 from rft.run_folder.recorder import Recorder, read_metrics
 from rft.run_folder.results import save_weights, summarize

@@ -16,7 +16,7 @@ from rft.errors import SampleError, WaitTimeout
 from rft.sampling.actor import SamplerActor
 from rft.sampling.engine import Scores
 from rft.sampling.failures import cause, is_loss, loss
-from rft.sampling.lost_samplers import SamplerEvent, SamplerLost
+from rft.sampling.sampler_events import SamplerEvent, SamplerLost
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights
 from rft.waiting import blocking, wait_for

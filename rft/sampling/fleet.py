@@ -16,9 +16,9 @@ from rft.sampling.engine import BatchShape, Request, SamplingOptions, request_se
 from rft.sampling.engines import Engines, SamplerHandle
 from rft.sampling.failures import explain, is_loss, loss
 from rft.sampling.loader import Loader
-from rft.sampling.lost_samplers import SamplerEvent
 from rft.sampling.members import Proofs
 from rft.sampling.roster import Roster
+from rft.sampling.sampler_events import SamplerEvent
 from rft.sampling.stream import RolloutStream
 from rft.sampling.turns import TurnStream
 from rft.types import Logprobs, Policy, Publication, Sync, Task

@@ -22,9 +22,9 @@ from rft.sampling.engines import Engines, SamplerHandle
 from rft.sampling.failures import GO_ON, failure, is_loss, loss
 from rft.sampling.held_publications import Published
 from rft.sampling.loader import Loader
-from rft.sampling.lost_samplers import DuplicatesDropped, SamplerEvent, SamplerJoined, SamplerLost, SamplerReplaced
 from rft.sampling.members import Member
 from rft.sampling.replacements import Replacements
+from rft.sampling.sampler_events import DuplicatesDropped, SamplerEvent, SamplerJoined, SamplerLost, SamplerReplaced
 from rft.sampling.stream import RolloutStream, until_received
 from rft.types import Policy, Publication
 from rft.waiting import waiting

@@ -20,7 +20,7 @@ import rft
 from rft.config import RunConfig
 from rft.config.commands import load_training
 from rft.errors import LearnError, OutputError, UsageError
-from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.find_checkpoint import last_checkpoint
 from rft.run_folder.run_lock import RunLock
 from rft.types import GradedGroup, Rollout
 from tests.run.conftest import BASE, FakeParts

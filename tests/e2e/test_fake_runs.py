@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from rft.errors import RayLost
-from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.find_checkpoint import last_checkpoint
 from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.e2e

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import rft
-from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.find_checkpoint import last_checkpoint
 from tests.api.test_parts import LOOP
 from tests.api.test_train import cells_of_notebook, in_notebook
 

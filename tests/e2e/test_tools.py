@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.find_checkpoint import last_checkpoint
 from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.e2e

@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from rft.config.schema import RunConfig
 from rft.models.adapter_folder import load_adapter
-from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.find_checkpoint import last_checkpoint
 from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.e2e

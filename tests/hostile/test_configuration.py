@@ -24,8 +24,8 @@ from rft.config.command_line import read_line
 from rft.config.commands import load_evaluation, load_training
 from rft.config.presets import conf_dir
 from rft.models.adapter_folder import base_model_of, load_adapter, max_rank
-from rft.run_folder.checkpoint import described, last_checkpoint, list_checkpoints
 from rft.run_folder.completions import read_completions
+from rft.run_folder.find_checkpoint import described, last_checkpoint, list_checkpoints
 from rft.run_folder.recorder import refuse_output
 
 from .harness import DEEP, DEEP_YAML, LONG, PAYLOADS, as_json, cases, damaged, harmless, mutated, texts, values

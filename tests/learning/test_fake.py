@@ -12,7 +12,7 @@ import safetensors.numpy
 from rft.learning.build import build_learner
 from rft.learning.checkpoints import is_sealed
 from rft.learning.fake import FakeLearner
-from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.find_checkpoint import last_checkpoint
 from rft.types import Adapter
 
 

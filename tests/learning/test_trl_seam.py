@@ -18,7 +18,7 @@ import torch
 from rft.errors import LearnError
 from rft.learning.trl_learner import TrlLearner
 from rft.learning.trl_seam import SteppedTrainer
-from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.find_checkpoint import last_checkpoint
 from rft.types import GradedGroup
 
 pytestmark = pytest.mark.e2e  # real libraries or real limits: too slow for a unit test

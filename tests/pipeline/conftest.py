@@ -13,7 +13,7 @@ import pytest
 from rft.config import RunConfig
 from rft.data.splits import TaskSets
 from rft.learning.fake import FakeLearner
-from rft.run.base_models.parent import read_parent
+from rft.run.base_models.start_adapter import read_parent
 from rft.run.inputs.prepare import Prepared
 from rft.run.open_folder import open_recorder, start_of
 from rft.run.training import Training

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from rft.config import RunConfig
-from rft.config.pipeline import read_pipeline
+from rft.config.pipeline_arguments import read_pipeline
 from rft.errors import ConfigError, LearnError, OutputError
 from rft.pipeline.runner import run_pipeline
 from rft.pipeline.stages import placed

@@ -19,7 +19,7 @@ from rft.cluster.node_agent import NodeKeeper
 from rft.errors import LearnerLost, LearnError
 from rft.events import Event, LearnerRestarted, Notice, Warned
 from rft.run.training import Training
-from rft.run_folder.checkpoint import last_checkpoint
+from rft.run_folder.find_checkpoint import last_checkpoint
 from rft.run_folder.recorder import Recorder
 from rft.types import GradedGroup, Policy, Publication, StoredWeights
 from tests.cluster.test_file_transfer import Remote

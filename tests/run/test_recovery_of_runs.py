@@ -19,7 +19,7 @@ import pytest
 from rft.errors import WriteError
 from rft.reliability.durable import writing
 from rft.run.training import Training
-from rft.run_folder.checkpoint import can_be_resumed, last_checkpoint, list_checkpoints
+from rft.run_folder.find_checkpoint import can_be_resumed, last_checkpoint, list_checkpoints
 from rft.run_folder.recorder import Recorder, read_metrics, read_rollouts
 from rft.types import Policy
 from tests.kill_points import killed_at

@@ -15,7 +15,7 @@ from rft.errors import LearnerLost, LearnError
 from rft.events import Event, LearnerRestarted
 from rft.run.loop_learners import TurnTaking
 from rft.run.recovery import RecoveringLearner, RenewingSampler
-from rft.sampling.lost_samplers import SamplerReplaced
+from rft.sampling.sampler_events import SamplerReplaced
 from rft.sampling.spec import EngineSpec
 from rft.types import GradedGroup, Publication, StoredWeights
 from tests.sampling import fake_fleets

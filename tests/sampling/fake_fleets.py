@@ -10,7 +10,7 @@ from typing import Any
 
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.fleet import Fleet
-from rft.sampling.lost_samplers import SamplerEvent
+from rft.sampling.sampler_events import SamplerEvent
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stream import RolloutStream
 from rft.types import Publication, Rollout, Split, Task

@@ -20,7 +20,7 @@ from rft.episodes.sampler import EpisodeSampler
 from rft.episodes.workers import Ending
 from rft.errors import SampleError
 from rft.models.base_model import load_tokenizer
-from rft.sampling.lost_samplers import SamplerLost, SamplerReplaced
+from rft.sampling.sampler_events import SamplerLost, SamplerReplaced
 from rft.types import Publication, Rollout, Score, Split, Status, StopReason, Task
 
 from .fake_actors import HoldingEngine

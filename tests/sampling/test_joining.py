@@ -11,7 +11,7 @@ import pytest
 
 from rft.errors import SampleError, SamplersLost
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.lost_samplers import SamplerJoined
+from rft.sampling.sampler_events import SamplerJoined
 from rft.types import Rollout
 
 from .fake_actors import HoldingEngine

@@ -13,7 +13,7 @@ import pytest
 
 from rft.errors import LearnerLost, SamplersLost
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.lost_samplers import SamplerReplaced
+from rft.sampling.sampler_events import SamplerReplaced
 from rft.types import Policy, Publication, StoredWeights
 
 from .fake_actors import FakeReference, HoldingEngine

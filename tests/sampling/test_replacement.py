@@ -13,7 +13,7 @@ from rft.errors import ServerLost, SyncError
 from rft.sampling import contact
 from rft.sampling.engine import Loaded
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.lost_samplers import DuplicatesDropped, SamplerLost, SamplerReplaced
+from rft.sampling.sampler_events import DuplicatesDropped, SamplerLost, SamplerReplaced
 from rft.types import Rollout
 
 from .conftest import BASE

@@ -15,7 +15,7 @@ from rft.sampling import engines as engines_module
 from rft.sampling.engine import Loaded
 from rft.sampling.engines import START_ATTEMPTS, SamplerHandle
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.lost_samplers import SamplerEvent, SamplerLost, SamplerReplaced
+from rft.sampling.sampler_events import SamplerEvent, SamplerLost, SamplerReplaced
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stream import MAX_LOSSES
 from rft.types import Rollout

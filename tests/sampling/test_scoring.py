@@ -12,7 +12,7 @@ import pytest
 from rft.errors import SampleError, SamplersLost
 from rft.sampling.engines import Engines
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.lost_samplers import SamplerLost, SamplerReplaced
+from rft.sampling.sampler_events import SamplerLost, SamplerReplaced
 from rft.types import Logprobs
 
 from .fake_fleets import SPEC, World, make_spec, run

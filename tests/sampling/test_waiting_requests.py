@@ -12,7 +12,7 @@ import pytest
 from rft.errors import SyncError
 from rft.sampling.engine import Scores
 from rft.sampling.fake_engine import FakeEngine
-from rft.sampling.lost_samplers import SamplerLost, SamplerReplaced
+from rft.sampling.sampler_events import SamplerLost, SamplerReplaced
 from rft.waiting import Wait, timeouts_observed
 
 from .fake_actors import HoldingEngine

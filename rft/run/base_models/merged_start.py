@@ -20,7 +20,7 @@ from rft.imports import prepare_bitsandbytes, require_packages
 from rft.models.adapter_folder import CONFIG, TENSORS, whole_model
 from rft.models.base_model import fingerprint
 from rft.reliability.temporary import temporary_folder
-from rft.run.base_models.parent import Parent
+from rft.run.base_models.start_adapter import Parent
 from rft.run.inputs.prepare import Inputs
 from rft.run_folder.recorder import MANIFEST, read_manifest
 from rft.run_folder.result_folders import whole_folder

@@ -19,7 +19,7 @@ from rft.errors import ModelError
 from rft.imports import prepare_bitsandbytes, require_packages
 from rft.models.base_model import fingerprint
 from rft.models.quantized_folder import LABELS, QUANTIZATION, QUANTIZED_BASE, Method, Quantization, read_quantization
-from rft.run.base_models.parent import parent_problems
+from rft.run.base_models.start_adapter import parent_problems
 from rft.run.inputs.prepare import Inputs
 from rft.run_folder.recorder import MANIFEST, make_private, read_manifest
 from rft.run_folder.result_folders import whole_folder

@@ -26,7 +26,7 @@ from rft.models.base_model import LOCAL_NAMES, fingerprint, load_tokenizer, loca
 from rft.models.quantized_folder import Quantization, quantized_by
 from rft.models.weight_files import read_weights
 from rft.run.base_models.measured_adapter import measured_adapter_problems
-from rft.run.base_models.parent import Parent, parent_problems, parent_warnings, read_parent
+from rft.run.base_models.start_adapter import Parent, parent_problems, parent_warnings, read_parent
 from rft.run.forecast.context import context_of
 from rft.run.inputs.family_tasks import first_tasks, graders_of
 from rft.run.inputs.fitting import Fitted, Fitter, Reuse, check_enough, collect, split_warnings
@@ -36,7 +36,7 @@ from rft.run.inputs.task_sets import load_tasks
 from rft.run.playing.environment import environment_of, prove_template, score_problems, tool_warnings
 from rft.run.playing.tool_facts import server_warnings
 from rft.run.reporting.sinks import SinkClass, load_sink
-from rft.run.teachers.teachers import Teacher, read_teachers, require_room
+from rft.run.teachers.read_teachers import Teacher, read_teachers, require_room
 from rft.run_folder.recorder import refuse_output
 from rft.sampling.stops import model_stops
 from rft.storage import Place, check_place

@@ -14,8 +14,8 @@ from rft.events import Emit, Warned
 from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.inputs.prepare import Prepared
-from rft.run.teachers.panel import TeacherPanel
-from rft.run.teachers.teachers import scored_tokens
+from rft.run.teachers.read_teachers import scored_tokens
+from rft.run.teachers.teacher_scores import TeacherPanel
 from rft.sampling.engines import Engines
 from rft.sampling.fleet import Fleet
 from rft.sampling.spec import EnginePlace, EngineSpec

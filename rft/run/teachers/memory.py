@@ -11,7 +11,7 @@ from rft.memory.sampler import sampler_memory
 from rft.models.adapter_folder import max_rank
 from rft.models.base_model import read_config
 from rft.run.inputs.prepare import Prepared
-from rft.run.teachers.teachers import Teacher
+from rft.run.teachers.read_teachers import Teacher
 
 BYTES_OF_A_SCORE = 2 * 4
 """Bytes for each word of the vocabulary while a token is scored: its logit and its log-probability, in float32."""

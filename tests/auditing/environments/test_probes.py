@@ -7,7 +7,7 @@ import pytest
 from rft.auditing.environments.episodes import Player, TooSlow
 from rft.auditing.environments.examine import examine_environment
 from rft.auditing.environments.policies import RANDOM, odd
-from rft.auditing.environments.probes import answers, cost, free, left, repeats, texts
+from rft.auditing.environments.probes import answers, cost, free, leftovers, repeats, texts
 from rft.auditing.environments.profile import EnvironmentProfile
 from rft.auditing.findings import Result, passed
 from rft.auditing.probe import Probe
@@ -135,8 +135,8 @@ PROBES = {
     "random play": free.at_random,
     "odd replies": texts.odd_replies,
     "control tokens": texts.control_tokens,
-    "left open": left.open_at_end,
-    "cancelled": left.cancelled,
+    "left open": leftovers.open_at_end,
+    "cancelled": leftovers.cancelled,
     "latency": cost.latency,
 }
 

@@ -18,7 +18,7 @@ from rft.errors import ModelError
 from rft.models.base_model import fingerprint
 from rft.models.weight_files import read_weights
 from rft.run.base_models.merged_start import with_merged_start
-from rft.run.base_models.parent import save_parent
+from rft.run.base_models.start_adapter import save_parent
 from rft.run.inputs.prepare import Inputs, read_inputs, render_prompts
 from rft.run.open_folder import manifest_of
 from rft.run_folder.model_card import model_card

@@ -26,7 +26,7 @@ from rft.run.forecast.memory import (
     recorded_sizes,
     refuse_memory,
 )
-from rft.run.teachers.teachers import Teacher
+from rft.run.teachers.read_teachers import Teacher
 from rft.types import Policy
 
 PREPARED: Any = SimpleNamespace(

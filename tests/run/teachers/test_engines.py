@@ -15,7 +15,7 @@ from rft.cluster import Shares
 from rft.config.commands import load_training
 from rft.models.base_model import EMBEDDED_MODELS
 from rft.run.teachers.engines import RunTeachers, opened_teachers
-from rft.run.teachers.teachers import Teacher
+from rft.run.teachers.read_teachers import Teacher
 from rft.sampling.engines import Engines
 from rft.sampling.spec import EnginePlace
 from rft.types import Adapter, Policy, Publication, Task

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rft.errors import OutputError
-from rft.run_folder.checkpoint import last_checkpoint
 from rft.run_folder.copies import Copier, check_copy, fetch_run
+from rft.run_folder.find_checkpoint import last_checkpoint
 from rft.storage import Place
 
 Save = Callable[[int], None]

@@ -8,7 +8,7 @@ import pytest
 
 from rft.errors import OutputError
 from rft.learning.checkpoints import seal
-from rft.run_folder.checkpoint import described, last_checkpoint, list_checkpoints, set_aside_later_checkpoints
+from rft.run_folder.find_checkpoint import described, last_checkpoint, list_checkpoints, set_aside_later_checkpoints
 
 
 @pytest.fixture

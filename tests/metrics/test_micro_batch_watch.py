@@ -1,6 +1,6 @@
 """The warning of divided micro-batches."""
 
-from rft.metrics.halving import HalvingWatch
+from rft.metrics.micro_batch_watch import HalvingWatch
 
 
 def test_one_warning_at_the_first_divided_step() -> None:

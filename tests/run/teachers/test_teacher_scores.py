@@ -12,7 +12,7 @@ from rft.batches import Batcher
 from rft.errors import GradeError, SampleError, SamplersLost
 from rft.metrics.drops import count_drops
 from rft.metrics.step import step_metrics
-from rft.run.teachers.panel import TeacherPanel
+from rft.run.teachers.teacher_scores import TeacherPanel
 from rft.types import GradedGroup, Logprobs, Policy, Rollout, Score, Status, StopReason, Task
 
 BAD = 99

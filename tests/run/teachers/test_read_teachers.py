@@ -23,7 +23,7 @@ from rft.models.weight_files import read_weights
 from rft.run.check import plan_training
 from rft.run.inputs.prepare import prepare
 from rft.run.open_folder import code_changes, manifest_of, open_recorder
-from rft.run.teachers.teachers import Teacher, require_room
+from rft.run.teachers.read_teachers import Teacher, require_room
 from rft.run_folder.model_card import model_card
 from rft.types import Policy
 

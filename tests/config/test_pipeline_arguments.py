@@ -8,7 +8,7 @@ import pytest
 
 from rft.config.command_line import quoted
 from rft.config.commands import load_training
-from rft.config.pipeline import NO_STAGES, read_pipeline
+from rft.config.pipeline_arguments import NO_STAGES, read_pipeline
 from rft.config.recorded_words import resumed_words
 from rft.errors import ConfigError
 

@@ -18,7 +18,7 @@ from rft.errors import ModelError, UsageError
 from rft.learning.fake import FakeLearner
 from rft.models.base_model import EMBEDDED_MODELS
 from rft.models.weight_files import read_weights
-from rft.run.base_models.parent import parent_warnings, read_parent, save_parent
+from rft.run.base_models.start_adapter import parent_warnings, read_parent, save_parent
 from rft.run.build import lora_rank
 from rft.run.inputs.prepare import prepare
 from rft.run.open_folder import manifest_of
