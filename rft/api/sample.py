@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rft.config.adapter_settings import in_words, run_folder_of, settings_of_run
+from rft.config.adapter_settings import in_words, refuse_foreign_addresses, run_folder_of, settings_of_run
 from rft.config.samplers import SAMPLERS
 from rft.config.samplers.base import SamplerConfig
 from rft.data.rendering import Renderer
@@ -146,6 +146,7 @@ def with_settings_of_run(options: SampleOptions) -> tuple[SampleOptions, Adapter
 
     Raises:
         ModelError: The adapter cannot be read.
+        UsageError: The run showed passages of a service (`refuse_foreign_addresses`).
     """
     if options.adapter is None:
         return options, None, ""
@@ -153,6 +154,8 @@ def with_settings_of_run(options: SampleOptions) -> tuple[SampleOptions, Adapter
     adapter = load_adapter(folder)
     settings = settings_of_run(folder, format=options.format)
     taken = {key: value for key, value in settings.items() if getattr(options, SETTINGS[key]) is None}
+    if "retrieval" in taken:
+        refuse_foreign_addresses(folder, taken["retrieval"])
     options = replace(options, **{SETTINGS[key]: value for key, value in taken.items()})
     if "data.shots" in taken:
         options = replace(options, shots=run_folder_of(folder))  # instead of their number

@@ -75,14 +75,12 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
         RftError: The run failed; the message gives reason and remedy.
     """
     folder = Path(run.output_dir)
-    is_here = run.resume == run.output_dir
     warnings: list[str] = []
 
     def say(text: str) -> None:
         console.print(Text(text), soft_wrap=True)
 
-    # These runs need their folder before their inputs are read: it has the checkpoint, or a base model of its own.
-    is_first = is_here or run.start_mode == "merge" or run.learner.base is not None
+    is_first = _comes_before_its_inputs(run)
     with ExitStack() as held:
         lock = RunLock(folder, key="resume" if run.resume else "output_dir")
         start = Start()
@@ -119,6 +117,16 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
             )
             exit_code = run_to_end(training.train())
     return Run(folder), exit_code
+
+
+def _comes_before_its_inputs(run: RunConfig) -> bool:
+    """Whether the folder of a run has what its inputs are made of: passages that it found, or a base model of its own.
+
+    A folder that the run continues where it is, is locked first as well.
+    """
+    has_passages = run.resume is not None and run.retrieval.is_on
+    is_here = run.resume == run.output_dir
+    return is_here or has_passages or run.start_mode == "merge" or run.learner.base is not None
 
 
 def _is_done(run: RunConfig, start: Start, say: Callable[[str], None]) -> bool:

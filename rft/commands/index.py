@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
+from yaml import YAMLError
 
 from rft.config.compose import check
 from rft.config.index import IndexBuildConfig, IndexCheckConfig
@@ -29,10 +30,21 @@ def index(words: list[str]) -> int:
         raise ConfigError("command line", [f"rft index {action}: write rft index build or rft index check"])
     if unclear := [word for word in given if "=" not in word or word.startswith("-")]:
         raise ConfigError("command line", [f"{word}: write key=value; see rft index --help" for word in unclear])
-    values = OmegaConf.to_container(OmegaConf.from_dotlist(given))
+    values = OmegaConf.to_container(OmegaConf.merge(*map(_value, given)))
     if action == "build":
         return _build(check(IndexBuildConfig, values, lambda config: []))
     return _check(check(IndexCheckConfig, values, lambda config: []))
+
+
+def _value(word: str) -> DictConfig:
+    """Return the value of `key=value`; one that is no YAML, such as a template, is a text."""
+    try:
+        return OmegaConf.from_dotlist([word])
+    except YAMLError:
+        key, _, text = word.partition("=")
+        values = OmegaConf.create()
+        OmegaConf.update(values, key, text)
+        return values
 
 
 def _build(config: IndexBuildConfig) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from rft.config.compose import check
+from rft.config.embedders.voyage import VoyageEmbedderConfig
 from rft.config.problems import evaluate_problems
 from rft.config.schema import EvaluateConfig
 from rft.errors import UsageError
@@ -73,7 +74,7 @@ def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, An
     run = run_folder_of(adapter)
     values = {} if run is None else _read(run / "config.yaml")
     settings = {key: value for key, empty in KEYS.items() if (value := _get(values, key)) not in (None, empty)}
-    if (values.get(RETRIEVAL) or {}).get("kind", "none") != "none":
+    if _get(values, f"{RETRIEVAL}.kind") not in (None, "none"):
         settings[RETRIEVAL] = values[RETRIEVAL]
     folder = adapter / "adapter" if os.path.isdir(adapter / "adapter") else adapter
     if os.path.isfile(folder / _TEMPLATE):
@@ -88,6 +89,32 @@ def settings_of_run(adapter: Path, *, format: str | None = None) -> dict[str, An
     if (format or settings.get("data.format")) == "raw":
         return {key: value for key, value in settings.items() if key not in ONLY_CHAT}
     return settings
+
+
+def refuse_foreign_addresses(adapter: str | os.PathLike[str], store: Mapping[str, Any]) -> None:
+    """Refuse a run's store of passages that names an address, or a variable with a key, other than VoyageAI's.
+
+    A run folder from elsewhere must not choose where prompts and keys are sent.
+
+    Raises:
+        UsageError: The store names some.
+    """
+    known = {name: field.default for name, field in VoyageEmbedderConfig.model_fields.items()}
+    sections = [store, *(value for value in store.values() if isinstance(value, Mapping))]
+    named = [
+        f"{name}={section[name]}"
+        for section in sections
+        for name in ("url", "api_key_env")
+        if section.get(name) not in (None, known[name])
+    ]
+    if named:
+        kind = store.get("kind")
+        problem = (
+            f"the run showed passages of retrieval={kind} with {', '.join(named)}, and a run folder must not choose "
+            f"where prompts and keys are sent; name the store again (rft evaluate retrieval={kind} ..., rft sample "
+            "--index=...), or leave passages out (rft evaluate retrieval=none)"
+        )
+        raise UsageError(f"adapter={adapter}", [problem])
 
 
 def base_model_of_run(run: Path) -> str | None:
@@ -113,6 +140,7 @@ def with_settings_of_run(config: EvaluateConfig, given: Collection[str]) -> Eval
     for key, value in settings_of_run(Path(config.adapter), format=format).items():
         if key == RETRIEVAL:
             if not any(word.partition(".")[0] == RETRIEVAL for word in given):
+                refuse_foreign_addresses(config.adapter, value)
                 values[RETRIEVAL] = value
             continue
         section, name = key.split(".")

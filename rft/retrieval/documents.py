@@ -85,4 +85,9 @@ def _document(content: dict[str, Any], number: int) -> Document:
     if own is not None and (isinstance(own, bool) or not isinstance(own, (str, int)) or own == ""):
         raise BadRow(f'"id" must be a text or a whole number, not {json.dumps(own, default=str)}')
     metadata = {name: value for name, value in content.items() if name not in ("id", "text") and value is not None}
-    return {"id": str(number if own is None else own), "text": text, "metadata": metadata}
+    document: Document = {"id": str(number if own is None else own), "text": text, "metadata": metadata}
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise BadRow(f"cannot be kept as JSON: {error}; save dates as texts") from error
+    return document

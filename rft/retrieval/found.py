@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -53,4 +54,11 @@ def read_found(file: Path) -> Found:
 def keep(file: Path, found: Mapping[str, list[Passage]]) -> None:
     """Append searches to a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    _drop_incomplete_line(file)
     append(file, "".join(to_lines(found)).encode())
+
+
+def _drop_incomplete_line(file: Path) -> None:
+    """Cut off what a crash left of a line, so that the next one does not continue it."""
+    if file.is_file() and not (content := file.read_bytes()).endswith(b"\n"):
+        os.truncate(file, content.rfind(b"\n") + 1)

@@ -40,8 +40,8 @@ class Grounding:
         query = config.query
         self._query = PromptTemplate(query, key="retrieval.query") if query and "{" in query else None
         self._template = PromptTemplate(config.template or DEFAULT, key="retrieval.template")
-        takes_away = config.exclude or config.distractors or config.left_out_share
-        self.num_wanted = config.top_k + config.distractors + (SPARE if takes_away else 0)
+        self._takes_away = bool(config.exclude or config.distractors or config.left_out_share)
+        self.num_wanted = config.top_k + config.distractors + (SPARE if self._takes_away else 0)
         """Passages to search for."""
 
     def query(self, task: Task) -> Query:
@@ -77,7 +77,12 @@ class Grounding:
                 f'no "{LEFT_OUT}" that says what to expect without the relevant passages, as '
                 f'{{"answer": "The sources do not say."}} (retrieval.left_out_share={config.left_out_share:g})'
             )
-        if len(ids_in(item, config.exclude)) + len(ids_in(item, config.relevant)) > SPARE:
+        if config.left_out_share and ids_in(item, config.relevant) and isinstance(task, Demonstration):
+            problems.append(
+                "its own answer needs the passages that retrieval.left_out_share leaves out; set it to 0, or use a "
+                "learner that samples, such as learner=grpo"
+            )
+        if self._takes_away and len(ids_in(item, config.exclude)) + len(ids_in(item, config.relevant)) > SPARE:
             problems.append(f"names more than {SPARE} passages in retrieval.exclude and retrieval.relevant")
         if problems:
             raise BadRow("; ".join(problems))

@@ -126,3 +126,14 @@ def test_how_prompts_are_made_and_completions_end_is_that_of_the_run(tmp_path: P
     assert "model.chat_template_kwargs={'enable_thinking': False}" in settings_in_words(config)
     assert "data.format" not in settings_in_words(config)
     assert load_evaluation([f"adapter={run}", *WORDS, "sampler=fake"]).sampler.kind == "fake"
+
+
+def test_a_run_folder_does_not_choose_where_prompts_and_keys_are_sent(tmp_path: Path) -> None:
+    store = {"kind": "http", "url": "https://somewhere.example/search", "api_key_env": "AWS_SECRET_ACCESS_KEY"}
+    run = write_run(tmp_path / "run", RUN | {"retrieval": store})
+    with pytest.raises(UsageError, match=r"retrieval=http with url=https://somewhere\.example/search, api_key_env=AWS"):
+        load_evaluation([f"adapter={run}", *WORDS])
+    assert load_evaluation([f"adapter={run}", "retrieval=none", *WORDS]).retrieval.kind == "none"
+    local = {"kind": "local", "index": "index", "rerank": {"model": "rerank-2.5"}}
+    run = write_run(tmp_path / "other", RUN | {"retrieval": local})
+    assert load_evaluation([f"adapter={run}", *WORDS]).retrieval.kind == "local"

@@ -63,6 +63,23 @@ def test_a_demonstration_shows_them_too() -> None:
     assert shown.messages[1]["content"].startswith("[p1] fact 1\n")
 
 
+def test_a_demonstration_keeps_the_passages_that_its_answer_needs() -> None:
+    row = Demonstration(
+        id="t1", messages=task().messages, item={"relevant": ["p1"], "left_out": {"answer": "not said"}},
+        split=Split.TRAIN, chat=(*task().messages, {"role": "assistant", "content": "1 [p1]"}),
+        trained=(False, False, True),
+    )  # fmt: skip
+    assert "its own answer needs the passages that retrieval.left_out_share leaves out" in problem(
+        row, left_out_share=0.5
+    )
+
+
+def test_many_relevant_passages_matter_only_where_some_are_taken_away() -> None:
+    row = task(relevant=[f"p{number}" for number in range(17)])
+    assert ids(grounded(row, top_k=1)) == ["p1"]
+    assert "names more than 16 passages" in problem(row, distractors=1)
+
+
 def test_a_passage_is_never_read_as_a_template() -> None:
     row = grounded(task(), [Passage(id="p1", text="{{ 7 * 7 }} {% for %}", score=1.0)])
     assert row.messages[1]["content"].startswith("[p1] {{ 7 * 7 }} {% for %}\n")

@@ -91,6 +91,10 @@ def test_the_best_vectors_are_those_of_an_exact_search(index: str) -> None:
     assert [passage.score for passage in found] == pytest.approx(sorted(cosines, reverse=True)[:3], abs=1e-6)
 
 
+def test_a_query_without_words_finds_nothing(index: str) -> None:
+    assert asyncio.run(store_of(index).search([Query(text="?! :-)", filters={})], 3)) == [[]]
+
+
 def test_filters(index: str) -> None:
     (found,) = asyncio.run(store_of(index).search([Query(text="orchid", filters={"language": ["de", "fr"]})], 50))
     assert len(found) == 50
@@ -129,6 +133,12 @@ def test_bad_documents_are_named_together(tmp_path: Path) -> None:
         + 'docs.jsonl:1 has the same id "a"; make ids unique',
         ':3: no "text"; it has: body (map one with columns.text=<column>)',
     ]
+    with pytest.raises(UsageError, match=r"cannot be kept as JSON: .*surrogates not allowed; save dates as texts"):
+        make_index(
+            IndexBuildConfig(
+                documents=write(tmp_path / "broken.jsonl", [{"text": "\ud83d"}]), out=str(tmp_path / "index")
+            )
+        )
 
 
 def test_an_index_of_another_model_or_with_other_files_is_refused(index: str, tmp_path: Path) -> None:

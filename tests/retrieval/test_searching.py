@@ -101,6 +101,8 @@ def test_a_damaged_line_is_named_and_an_incomplete_last_one_skipped(tmp_path: Pa
     keep(file, {"a": []})
     file.write_text(file.read_text() + '{"key": "b", "pass')
     assert read_found(file) == {"a": []}
+    keep(file, {"c": []})  # does not continue the incomplete line
+    assert read_found(file) == {"a": [], "c": []}
     file.write_text("[]\n" + file.read_text())
     with pytest.raises(UsageError, match=r"passages.jsonl:1 is damaged"):
         read_found(file)

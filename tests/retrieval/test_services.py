@@ -203,7 +203,7 @@ P7 = {"id": "p7", "text": "Repot every two years.", "score": 0.5, "metadata": {"
 
 def test_http_store(voyage):
     store = http_store(f"{voyage.url}/search", api_key_env="VOYAGE_API_KEY")
-    voyage.replies(200, found())
+    voyage.replies(200, {"fingerprint": "v1"})
     fingerprint = asyncio.run(store.fingerprint())
     voyage.replies(200, found(fingerprint="v2"))
     assert asyncio.run(http_store(f"{voyage.url}/search").fingerprint()) != fingerprint

@@ -19,7 +19,7 @@ from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.sampling.fleet import Fleet
 from rft.types import StoredWeights
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.full]  # tests/chaos/test_real_ray.py kills a learner, below Ray one freezes
 
 RAYS_CPUS = 4
 """CPUs of the tests' Ray. Each learner takes more than half of them, so the next one starts only when it has ended."""
@@ -108,8 +108,8 @@ async def two_steps(learner: RecoveringLearner, freezes: bool) -> None:
     assert (await learner.weights()).policy.version == 2
 
 
-@pytest.mark.parametrize("of", [1, pytest.param(2, marks=pytest.mark.full)])
-@pytest.mark.parametrize("kind", [pytest.param(MortalLearner, marks=pytest.mark.full), FreezingLearner])
+@pytest.mark.parametrize("of", [1, 2])
+@pytest.mark.parametrize("kind", [MortalLearner, FreezingLearner])
 def test_a_process_that_dies_or_freezes_is_replaced(recovering: Any, kind: type[MortalLearner], of: int) -> None:
     async def job(learner: RecoveringLearner, events: list[Event]) -> None:
         await two_steps(learner, freezes=kind is FreezingLearner)
@@ -117,7 +117,6 @@ def test_a_process_that_dies_or_freezes_is_replaced(recovering: Any, kind: type[
     assert recovering(job, kind, of) == [LearnerRestarted(from_step=0, redone_steps=1)]
 
 
-@pytest.mark.full  # tests/chaos/test_real_ray.py kills a learner
 def test_samplers_load_the_weights_of_the_next_process(recovering: Any, with_fleet: Any) -> None:
     async def job(learner: RecoveringLearner, events: list[Event]) -> None:
         async def in_fleet(fleet: Fleet) -> None:

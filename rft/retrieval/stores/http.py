@@ -61,7 +61,8 @@ class HttpStore:
         where = self._service.url
         reply = await self._service.post("", {"queries": asked, "top_k": top_k})
         try:
-            found = [[_passage(entry) for entry in entries] for entries in reply["results"]]
+            results = reply["results"] if queries else reply.get("results", [])
+            found = [[_passage(entry) for entry in entries] for entries in results]
             name = _text(reply, "fingerprint")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise StoreFault(f"{where}: the reply breaks the contract: {error}") from None

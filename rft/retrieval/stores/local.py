@@ -47,8 +47,7 @@ class LocalStore:
         manifest = read_manifest(folder)
         self._embedder = _embedder_of(manifest, folder)
         self._fingerprint = _hash([manifest["fingerprint"], config.search])
-        self._index: Index | None = None
-        self._loading = asyncio.Lock()
+        self._loading: asyncio.Future[Index] | None = None
         self._masks: dict[str, NDArray[np.bool_]] = {}
 
     async def fingerprint(self) -> str:
@@ -68,10 +67,9 @@ class LocalStore:
         await self._embedder.close()
 
     async def _loaded(self) -> Index:
-        async with self._loading:
-            if self._index is None:
-                self._index = await asyncio.to_thread(read_index, self._folder)
-            return self._index
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(asyncio.to_thread(read_index, self._folder))
+        return await asyncio.shield(self._loading)  # a search that is repeated waits for the same load
 
     def _search(
         self, index: Index, queries: Sequence[Query], vectors: Vectors | None, top_k: int
@@ -121,6 +119,9 @@ def near_vectors(
     """
     rankings: list[Ranking] = []
     for vector, mask, rough in zip(vectors, masks, vectors @ index.vectors.T, strict=True):
+        if not vector.any():  # a text without words has no direction
+            rankings.append([])
+            continue
         rows = _candidates(rough, mask, depth, room=ROUNDING)
         exact = (index.vectors[rows].astype(np.float64) * vector.astype(np.float64)).sum(axis=1)
         rankings.append(_ranked(index, rows, exact.round(DECIMALS), depth))

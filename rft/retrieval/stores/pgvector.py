@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,14 @@ class PgvectorStore:
         async with self._connection() as connection:
             await self._check(connection)
             content = await connection.fetchrow(f"SELECT count(*), bit_xor({digests}) FROM {self._table}")
-        parts = [config.table, config.exact, embedder.model, embedder.dimensions, *content.values()]
+        parts = [
+            config.table,
+            config.vector_column,
+            config.exact,
+            embedder.model,
+            embedder.dimensions,
+            *content.values(),
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     async def search(self, queries: Sequence[Query], top_k: int) -> list[list[Passage]]:
@@ -121,6 +129,11 @@ class PgvectorStore:
             Passage(id=row["id"], text=row["text"], metadata=json.loads(row["metadata"]), score=row["score"])
             for row in rows
         ]
+        for passage in passages:
+            if not isinstance(passage.text, str) or not isinstance(passage.metadata, dict):
+                raise ValueError(f"{config.table}: passage {passage.id} has no text, or metadata that is no object")
+            if not math.isfinite(passage.score):
+                raise ValueError(f"{config.table}: the query or passage {passage.id} has a vector of zeros")
         return sorted(passages, key=lambda passage: (-passage.score, passage.id))
 
     def _metadata(self) -> str:

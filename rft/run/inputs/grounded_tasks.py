@@ -18,7 +18,7 @@ from rft.data.files import Flaw
 from rft.data.messages import BadRow
 from rft.data.splits import TaskSets
 from rft.data.tasks import refuse_flaws
-from rft.errors import DataError, RetrievalError, UsageError
+from rft.errors import DataError, RetrievalError, UsageError, WaitTimeout
 from rft.run.inputs.fitting import Reuse
 from rft.types import Task
 from rft.waiting import within
@@ -118,7 +118,10 @@ def with_longest_passage(error: DataError, grounded: Grounded | None) -> DataErr
     if grounded is None:
         return error
     tasks = [task for split in SPLITS for task in getattr(grounded.tasks, split)]
-    longest = max((passage for task in tasks for passage in task.item["passages"]), key=lambda one: len(one["text"]))
+    passages = [passage for task in tasks for passage in task.item["passages"]]
+    if not passages:
+        return error
+    longest = max(passages, key=lambda passage: len(passage["text"]))
     problem = (
         f"the prompts show passages of retrieval={grounded.kind}, the longest of which is {longest['id']} with "
         f"{len(longest['text']):,} characters; lower retrieval.top_k, or store shorter passages"
@@ -148,6 +151,8 @@ def _ground(config: RetrievalConfig, tasks: TaskSets, resumed: Path | None) -> G
             what=f"passages for {len(wanted)} queries",
             deadline_s=_longest_s(config, len(wanted)),
         )
+        if resumed is not None and resumed.is_file():
+            warnings = (f"{resumed} lacks passages of some tasks, so those of all tasks were searched again",)
     return Grounded(
         tasks=_with_passages(grounding, tasks, queries, found, fingerprint),
         fingerprint=fingerprint,
@@ -215,7 +220,7 @@ def _changes(config: RetrievalConfig, fingerprint: str) -> tuple[str, ...]:
             what=f"the store of retrieval={config.kind}",
             deadline_s=_longest_s(once, 0),
         )
-    except (UsageError, RetrievalError) as error:
+    except (UsageError, RetrievalError, WaitTimeout) as error:
         problem = (
             f"retrieval={config.kind}: the store cannot be compared with that of the start; the run goes on with the "
             f"passages that it recorded: {' '.join(str(error).split())}"

@@ -309,7 +309,10 @@ def test_the_built_in_tools_in_an_episode() -> None:
             {"use": "python", "options": {"seconds": "long"}},
             r"options\.seconds: should be a number; the options of python",
         ),
-        ({"use": "python", "options": {"seconds": 60}}, r"options\.seconds=60 is above timeout_s=30; raise timeout_s"),
+        (
+            {"use": "python", "options": {"seconds": 60}},
+            r"options\.seconds=60 must be at least 2 s below timeout_s=30; raise timeout_s",
+        ),
         ({"use": "files", "options": {"max_files": 0}}, r"options\.max_files: should be at least 1"),
     ],
 )

@@ -26,6 +26,8 @@ BUILT_IN: Mapping[str, type[BuiltIn]] = {
     "sql": SqlTool,
 }
 """The built-in tools, by the value of `use`."""
+SANDBOX_S = 2.0
+"""Time for the start and the end of a program in the sandbox: a slow program ends before the deadline of its call."""
 
 
 class BuiltInSource:
@@ -52,8 +54,11 @@ class BuiltInSource:
             problems = [f"options.{'.'.join(map(str, each['loc']))}: {expectation(each)}" for each in error.errors()]
             known = f"the options of {use} are {', '.join(kind.model_fields)}" if kind.model_fields else "it has none"
             raise ValueError(f"{'; '.join(problems)}; {known}") from error
-        if (seconds := getattr(self._tool, "seconds", 0.0)) > timeout_s:
-            raise ValueError(f"options.seconds={seconds:g} is above timeout_s={timeout_s:g}; raise timeout_s")
+        if (seconds := getattr(self._tool, "seconds", 0.0)) > timeout_s - SANDBOX_S:
+            raise ValueError(
+                f"options.seconds={seconds:g} must be at least {SANDBOX_S:g} s below timeout_s={timeout_s:g}; raise "
+                "timeout_s"
+            )
         self._tool.require()
         self.name, self._timeout_s = name, timeout_s
         identity = json.dumps([use, self._tool.model_dump(), self.declarations()], sort_keys=True)
