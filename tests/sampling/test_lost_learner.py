@@ -19,7 +19,7 @@ from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.sampling.fleet import Fleet
 from rft.types import StoredWeights
 
-pytestmark = [pytest.mark.e2e, pytest.mark.full]  # tests/chaos/test_real_ray.py kills a learner, below Ray one freezes
+pytestmark = [pytest.mark.e2e, pytest.mark.full]  # test_real_ray.py kills a learner, test_fleet.py stalls one
 
 RAYS_CPUS = 4
 """CPUs of the tests' Ray. Each learner takes more than half of them, so the next one starts only when it has ended."""
