@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.full]  # four minutes beside other tests; other files test its steps
 
 HERE = Path(__file__).parent
 DEADLINE_S = 1800

@@ -122,6 +122,7 @@ def test_a_rank_that_dies_is_named_not_the_one_that_noticed(
         in_ray(with_ranks(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
 
 
+@pytest.mark.full
 def test_a_rank_that_stalls(
     in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
