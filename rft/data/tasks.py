@@ -85,7 +85,7 @@ def read_with(
     return tasks
 
 
-def refuse_flaws(flaws: Sequence[Flaw], source: str) -> None:
+def refuse_flaws(flaws: Sequence[Flaw], source: str, *, title: str = "task files") -> None:
     """Raise one error with all flaws of a source, if it has any.
 
     Rows with the same flaw share a line, which counts them and names the first.
@@ -97,7 +97,7 @@ def refuse_flaws(flaws: Sequence[Flaw], source: str) -> None:
         problems = grouped((flaw.where, flaw.problem) for flaw in flaws)
         if hidden := problems[MAX_SHOWN_FLAWS:]:
             problems = [*problems[:MAX_SHOWN_FLAWS], f"{source}: and {len(hidden)} more flaws of other kinds"]
-        raise DataError("task files", problems)
+        raise DataError(title, problems)
 
 
 def grouped(problems: Iterable[tuple[str, str]]) -> list[str]:

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from rft.config.index import IndexBuildConfig
-from rft.data.files import Flaw, data_error
+from rft.data.files import Flaw
 from rft.data.messages import BadRow
 from rft.data.sources import read_rows
 from rft.data.tasks import refuse_flaws, renamed
+from rft.errors import DataError
 from rft.retrieval.bm25 import make_postings
 from rft.retrieval.build import open_embedder
 from rft.retrieval.index_folder import Document, write_index
+
+TITLE = "documents"
+"""Title of what is wrong with them."""
 
 
 async def build_index(config: IndexBuildConfig) -> dict[str, Any]:
@@ -26,7 +30,7 @@ async def build_index(config: IndexBuildConfig) -> dict[str, Any]:
     """
     folder = Path(config.out).expanduser()
     if folder.exists():
-        raise data_error(f"out={config.out}: exists; choose another folder, or remove it")
+        raise DataError(TITLE, [f"out={config.out}: exists; choose another folder, or remove it"])
     documents = read_documents(config.documents, config.columns)
     texts = [document["text"] for document in documents]
     embedder = open_embedder(config.embedder)
@@ -71,9 +75,9 @@ def read_documents(source: str, columns: dict[str, str]) -> list[Document]:
             documents.append(document)
         except BadRow as error:
             flaws.append(Flaw(row.where, str(error)))
-    refuse_flaws(flaws, source)
+    refuse_flaws(flaws, source, title=TITLE)
     if not documents:
-        raise data_error(f"documents={source} is empty: it contains no passage")
+        raise DataError(TITLE, [f"documents={source} is empty: it contains no passage"])
     return documents
 
 

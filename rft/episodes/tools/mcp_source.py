@@ -266,7 +266,7 @@ async def _called(session: McpSession, name: str, arguments: Mapping[str, Any]) 
         session.is_broken = True
         raise McpError(reason_of(error)) from error
     except Exception:
-        session.is_broken = True
+        session.is_broken = True  # what the server has done is unknown, so no later call uses this session
         raise
     said = text_of(result.content)
     if result.is_error:

@@ -27,13 +27,10 @@ def harness():
     def run(code, file):
         linecache.cache[file] = (len(code), None, code.splitlines(True), file)
         tree = ast.parse(code, file)
-        last = None
-        if tree.body and isinstance(tree.body[-1], ast.Expr):
-            last = compile(ast.Expression(tree.body.pop().value), file, "eval", dont_inherit=True)
+        shown = [tree.body.pop()] if tree.body and isinstance(tree.body[-1], ast.Expr) else []
         exec(compile(tree, file, "exec", dont_inherit=True), names)
-        value = None if last is None else eval(last, names)
-        if value is not None:
-            print(repr(value))
+        # Mode "single" prints the value of an expression, as at Python's prompt.
+        exec(compile(ast.Interactive(shown), file, "single", dont_inherit=True), names)
     out, err = sys.stdout, sys.stderr
     for number, code in enumerate(cells, 1):
         is_last = number == len(cells)
