@@ -27,6 +27,7 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     3: (
         ("rft.models",),
         ("rft.config", "graders"),
+        ("rft.embedded",),
     ),
     # The two halves of a run, neither of which knows the other, and the memory that both need.
     4: (("rft.memory", "rft.retrieval"), ("rft.sampling", "rft.learning")),

@@ -20,8 +20,8 @@ GRADER = "graders.<name>"
 NAMED = {
     "use": (
         "str or null",
-        "The grader: the name of a built-in grader, or `path/to/file.py:function` for your own. Keys that are not "
-        "listed here are its options, such as `graders.correct.tolerance=0.01`.",
+        "The grader: the name of a built-in grader, or `path/to/file.py:function` or `package.module:function` for "
+        "your own. Keys that are not listed here are its options, such as `graders.correct.tolerance=0.01`.",
     ),
     "openai": (
         "str or mapping or null",

@@ -12,8 +12,8 @@ from rft.data.files import SUFFIXES, Flaw, Row, data_error, is_task_file, read_f
 from rft.imports import missing_packages
 from rft.waiting import waiting
 
-EMBEDDED_TASKS = Path(__file__).parents[1] / "embedded" / "tasks"
-"""Folder of the task files shipped with rft: `<family>/<split>.jsonl`."""
+EMBEDDED_FOLDERS = tuple(Path(__file__).parents[1] / "embedded" / name for name in ("tasks", "examples"))
+"""Folders of the task files shipped with rft: `<family>/<split>.jsonl`, or `<example>/<split>.jsonl`."""
 
 _HUB_ID = re.compile(r"(?P<dataset>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?:(?P<split>\S+)")
 
@@ -57,7 +57,8 @@ def local_file(source: str, *, key: str) -> Path | None:
 
 
 def _embedded_file(source: str, *, key: str) -> Path:
-    files = {f"embedded:{file.parent.name}/{file.stem}": file for file in EMBEDDED_TASKS.glob("*/*.jsonl")}
+    found = [file for folder in EMBEDDED_FOLDERS for file in folder.glob("*/*.jsonl")]
+    files = {f"embedded:{file.parent.name}/{file.stem}": file for file in found}
     if source in files:
         return files[source]
     nearest = difflib.get_close_matches(source, files, n=1)

@@ -48,7 +48,8 @@ class Verdict:
     graders: tuple[str, ...]
     """The graders' identities, sorted."""
     functions: tuple[str, ...] = ()
-    """The users' own functions among them, as `/path/to/file.py:function`."""
+    """The functions among them that are not built-in graders, as `/path/to/file.py:function` or
+    `package.module:function`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +184,7 @@ def _own_uses(entry: Mapping[str, Any]) -> list[str]:
 
 def _absolute(use: str) -> str:
     path, _, name = use.rpartition(":")
-    return f"{Path(path).expanduser().resolve()}:{name}"
+    return f"{Path(path).expanduser().resolve()}:{name}" if path.endswith(".py") else use
 
 
 def _digest(content: Sequence[Any]) -> str:

@@ -210,13 +210,16 @@ def test_what_is_no_task_file_says_what_to_do(tmp_path: Path) -> None:
 def test_embedded_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sums").mkdir()
     (tmp_path / "sums" / "train.jsonl").write_text('{"prompt": "1 + 1 ="}\n')
-    monkeypatch.setattr(sources, "EMBEDDED_TASKS", tmp_path)
+    (tmp_path / "examples" / "mood").mkdir(parents=True)
+    (tmp_path / "examples" / "mood" / "test.jsonl").write_text('{"prompt": "good"}\n')
+    monkeypatch.setattr(sources, "EMBEDDED_FOLDERS", (tmp_path, tmp_path / "examples"))
+    assert list(read_rows("embedded:mood/test", key="data.test")) == [Row("embedded:mood/test:1", {"prompt": "good"})]
     assert list(read_rows("embedded:sums/train", key="data.train")) == [
         Row("embedded:sums/train:1", {"prompt": "1 + 1 ="})
     ]
     assert problem_of("embedded:sum/train") == (
         "data.train=embedded:sum/train is not shipped with rft; did you mean embedded:sums/train? "
-        "available: embedded:sums/train"
+        "available: embedded:mood/test, embedded:sums/train"
     )
 
 

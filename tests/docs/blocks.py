@@ -53,20 +53,20 @@ def _tokens_of(file: Path) -> Sequence[Token]:
     return MarkdownIt().parse(file.read_text(encoding="utf-8"))
 
 
-def read_blocks() -> list[Block]:
+def read_blocks(files: Sequence[Path] = FILES) -> list[Block]:
     """Every fenced block, in order."""
     return [
         Block(str(file.relative_to(ROOT)), token.map[0] + 1, token.info.strip(), token.content)
-        for file in FILES
+        for file in files
         for token in _tokens_of(file)
         if token.type == "fence" and token.map
     ]
 
 
-def read_commands() -> list[Command]:
+def read_commands(files: Sequence[Path] = FILES) -> list[Command]:
     """Every command, each once a file: those of blocks without a language, and `rft ...` in the text."""
-    found = [command for block in read_blocks() if not block.language for command in _commands_of(block)]
-    for file in FILES:
+    found = [command for block in read_blocks(files) if not block.language for command in _commands_of(block)]
+    for file in files:
         for token in _tokens_of(file):
             for child in token.children or ():
                 if child.type == "code_inline" and re.match(r"rft [a-z-]+ \S", child.content):

@@ -95,7 +95,8 @@ def _target(use: Any, options: Mapping[str, Any], style: Any) -> tuple[Target | 
     """Bind the grader that `use` names, in the style of the entry or in the one that the function declares."""
     if not isinstance(use, str) or not use:
         near = next((f"; is {name} meant as use?" for name in options if did_you_mean(name, ["use"])), "")
-        return None, None, [f".use: missing{near}; name one of {', '.join(BUILT_IN)}, or path/to/file.py:function"]
+        own = "path/to/file.py:function, or package.module:function"
+        return None, None, [f".use: missing{near}; name one of {', '.join(BUILT_IN)}, {own}"]
     try:
         target = find_target(use)
         if use not in BUILT_IN:

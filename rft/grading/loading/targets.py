@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ BUILT_IN: Mapping[str, str] = {
 }
 """The built-in graders and their places. A grader is imported when it is used."""
 
+_MODULE = re.compile(r"\w+(\.\w+)+")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -61,7 +64,8 @@ class Target:
 
 
 def find_target(use: str) -> Target:
-    """Import the target of `use`: a built-in grader, or `path/to/file.py:name` relative to the working directory.
+    """Import the target of `use`: a built-in grader, `path/to/file.py:name` relative to the working directory, or
+    `package.module:name`.
 
     Raises:
         ValueError: The grader, file or name does not exist, or the file cannot be imported.
@@ -72,11 +76,13 @@ def find_target(use: str) -> Target:
     elif use in BUILT_IN:
         module_name, _, name = BUILT_IN[use].partition(":")
         module = importlib.import_module(module_name)
+    elif _MODULE.fullmatch(path):
+        module = _import_module(path)
     else:
         near = f"; name the grader in it, as {use}:function" if use.endswith(".py") else did_you_mean(use, BUILT_IN)
         raise ValueError(
             f"there is no grader '{use}'{near}; the built-in ones are {', '.join(BUILT_IN)}, "
-            f"or name your own as path/to/file.py:function"
+            f"or name your own as path/to/file.py:function, or as package.module:function"
         )
     file = str(module.__file__)
     if name not in vars(module):
@@ -85,6 +91,23 @@ def find_target(use: str) -> Target:
             f"{shown_path(file)} has no '{name}'{did_you_mean(name, defined)}; it has: {', '.join(defined)}"
         )
     return Target(vars(module)[name], file, _sha256(Path(file)))
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module of an installed package.
+
+    Raises:
+        ValueError: It does not exist, or importing it fails.
+    """
+    with watched_import(Path(name)) as watch:
+        try:
+            return importlib.import_module(name)
+        except BaseException as error:
+            if watch.interrupted:
+                raise
+            if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+                raise ValueError(f"there is no module '{error.name}'; is its package installed?") from error
+            raise ValueError(_why_not_imported(error, Path(name))) from error
 
 
 def import_file(path: Path) -> ModuleType:

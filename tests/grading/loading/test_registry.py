@@ -244,6 +244,8 @@ def test_every_built_in_grader_is_there(name):
         ({"use": "numerik"}, ["graders.g.use: there is no grader 'numerik' (did you mean 'numeric'?); the built-in"]),
         ({"use": "zzz"}, ["graders.g.use: there is no grader 'zzz'; the built-in ones are "]),
         ({"use": "nowhere.py:f"}, ["graders.g.use: the file nowhere.py does not exist (working dir"]),
+        ({"use": "no_such.graders:f"}, ["graders.g.use: there is no module 'no_such'; is its package installed?"]),
+        ({"use": "graders.exact:exact"}, ["exact.py has no 'exact' (did you mean 'Exact'?); it has: Exact"]),
         ({"use": "my_graders.py"}, ["graders.g.use: there is no grader 'my_graders.py'; name the grader in it, as my"]),
         ({"use": "my_graders.py:concize"}, ["my_graders.py has no 'concize' (did you mean 'concise'?); it has: con"]),
         (

@@ -1,0 +1,147 @@
+"""Each worked example: its presets compose, its data loads, and its graders pay right answers more than wrong ones.
+
+An example is a page of docs/examples with an experiment of its name. docs/examples/README.md lists all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from rft.auditing.answers import as_text
+from rft.config import RunConfig
+from rft.config.commands import load_audit, load_evaluation, load_training
+from rft.config.pipeline_arguments import read_pipeline
+from rft.config.presets import conf_dir, lists_stages
+from rft.data.demonstration_records import Demonstration
+from rft.data.messages import prompt_key
+from rft.data.splits import TaskSets
+from rft.grading import LoadedGrader, load_grader
+from rft.run.inputs.family_tasks import graders_of
+from rft.run.inputs.fitting import Reuse
+from rft.run.inputs.grader_samples import as_rollout
+from rft.run.inputs.task_sets import load_tasks
+from rft.types import Task
+from tests.docs.blocks import ROOT, read_commands
+
+PAGES = ROOT / "docs" / "examples"
+DATA = ROOT / "rft" / "embedded" / "examples"
+NAMES = sorted(page.stem for page in PAGES.glob("*.md") if page.stem != "README")
+COMPOSE = {
+    "train": load_training,
+    "check": load_training,
+    "evaluate": load_evaluation,
+    "audit": load_audit,
+    "pipeline": read_pipeline,
+}
+"""The commands of pages that need nothing but their arguments."""
+ASK_A_SERVICE = ("judge", "embedding", "endpoint", "reward_model")
+PENALTIES = ("length", "repetition")
+"""Graders whose best score is 0."""
+MAX_BYTES = 1_000_000
+"""Size of all examples together."""
+
+
+@functools.cache
+def runs_of(name: str) -> tuple[RunConfig, ...]:
+    """The runs of an example; a pipeline has one for each stage."""
+    words = [f"experiment={name}"]
+    stages = [stage.words for stage in read_pipeline(words).stages] if lists_stages(name, [conf_dir()]) else [words]
+    return tuple(load_training(stage) for stage in stages)
+
+
+@functools.cache
+def tasks_of(name: str) -> tuple[TaskSets, ...]:
+    """The tasks of each run of an example, with their passages."""
+    read = []
+    for run in runs_of(name):
+        problems: list[str] = []
+        tasks, _, _ = load_tasks(run, True, Reuse(), problems)
+        assert not problems
+        assert tasks is not None
+        read.append(tasks)
+    return tuple(read)
+
+
+def right_answer(task: Task) -> str:
+    if isinstance(task, Demonstration):
+        return str(task.chat[-1]["content"])
+    return as_text(task.item["answer"])
+
+
+def values_of(graders: Sequence[LoadedGrader], task: Task, completion: str) -> dict[str, float]:
+    """The score of each grader, times its weight."""
+    values = {}
+    for grader in graders:
+        given = {"completion": completion, "task": task, "rollout": as_rollout(task, 0, completion)}
+        result = grader.call(**{name: given[name] for name in grader.takes})
+        result = asyncio.run(result) if inspect.iscoroutine(result) else result
+        value = getattr(result, "value", result)
+        assert value is not None, f"{grader.name} declines {task.where}"
+        values[grader.name] = grader.weight * float(value)
+    return values
+
+
+def samples(tasks: TaskSets) -> Iterator[Task]:
+    """A few tasks of each split and family."""
+    for split in (tasks.train, tasks.validation, tasks.test):
+        for family in dict.fromkeys(task.family for task in split):
+            yield from [task for task in split if task.family == family][:4]
+
+
+def test_the_pages_and_the_index() -> None:
+    index = (PAGES / "README.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"({name}.md)" not in index] == []
+    folders = {folder.name for folder in DATA.iterdir() if any(folder.glob("*.jsonl"))}
+    assert folders <= set(NAMES), "every example has a page"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_data_loads_and_no_training_prompt_is_measured(name: str) -> None:
+    for tasks in tasks_of(name):
+        trained = {prompt_key(task.messages) for task in tasks.train}
+        assert trained
+        assert trained.isdisjoint(prompt_key(task.messages) for task in [*tasks.validation, *tasks.test])
+        assert tasks.test
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_right_answers_earn_more_than_wrong_ones(name: str) -> None:
+    for run, tasks in zip(runs_of(name), tasks_of(name), strict=True):
+        loaded = {key: load_grader(key, entry) for key, entry in run.graders.items()}
+        sampled = list(samples(tasks))
+        for task in sampled:
+            graders = [loaded[key] for key in graders_of(run, task) if loaded[key].use not in ASK_A_SERVICE]
+            right = right_answer(task)
+            paid = values_of(graders, task, right)
+            for grader in graders:
+                full = 0.0 if grader.use in PENALTIES else grader.weight
+                assert paid[grader.name] >= 0.9 * full, f"{grader.name} pays {paid[grader.name]} for {right!r}"
+            others = {right_answer(other) for other in sampled if other.family == task.family} - {right}
+            for wrong in [*others, ""]:
+                assert sum(values_of(graders, task, wrong).values()) < sum(paid.values()), f"{wrong!r} at {task.where}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_commands_of_the_page_compose(name: str) -> None:
+    commands = [command.words for command in read_commands([PAGES / f"{name}.md"]) if command.words[0] == "rft"]
+    assert any(f"experiment={name}" in words for words in commands)
+    for _, command, *words in commands:
+        if command in COMPOSE and not any("runs/" in word for word in words):
+            COMPOSE[command](words)
+
+
+@pytest.mark.parametrize("folder", sorted({file.parent for file in DATA.glob("*/*.jsonl")}), ids=lambda path: path.name)
+def test_the_card_names_the_files_and_the_licence(folder: Path) -> None:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "apache-2.0" in card.lower()
+    assert [file.name for file in folder.glob("*.jsonl") if file.name not in card] == []
+
+
+def test_the_examples_are_small() -> None:
+    assert sum(file.stat().st_size for file in DATA.rglob("*") if file.is_file()) < MAX_BYTES
