@@ -92,7 +92,10 @@ def place_problems(config: BaseModel) -> list[str]:
     problems: list[str] = []
     if isinstance(config, RunConfig | EvaluateConfig):
         splits = SPLITS if isinstance(config, RunConfig) or config.data.shots else ("test",)
-        for key, source in (item for split in splits for item in sources(config.data, split).items()):
+        files = {key: source for split in splits for key, source in sources(config.data, split).items()}
+        if not (isinstance(config, RunConfig) and config.resume):  # a resumed run has the passages that it found
+            files |= config.retrieval.files
+        for key, source in files.items():
             try:
                 local_file(source, key=key)
             except UsageError as error:

@@ -10,6 +10,7 @@ index/
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -58,8 +59,7 @@ class Index:
     """The content of manifest.json."""
 
 
-def write_index(
-    folder: Path,
+def pack_index(
     documents: Sequence[Document],
     vectors: Vectors,
     postings: Postings,
@@ -67,11 +67,10 @@ def write_index(
     model: str,
     embedder: Mapping[str, Any],
     source: str,
-) -> dict[str, Any]:
-    """Write an index; return its manifest. The folder appears whole, or not at all.
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the content of an index's files by name, and its manifest.
 
     Args:
-        folder: The folder, which must not exist.
         documents: `[n]` passages.
         vectors: `[n, d]` their vectors.
         postings: Their words.
@@ -79,19 +78,21 @@ def write_index(
         embedder: The settings of the embedder.
         source: The file of the documents, for people.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    lines = (json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
-    (partial / DOCUMENTS).write_text("".join(lines), encoding="utf-8")
-    np.save(partial / VECTORS, vectors, allow_pickle=False)
+    in_vectors, in_postings = io.BytesIO(), io.BytesIO()
+    np.save(in_vectors, vectors, allow_pickle=False)
     np.savez(
-        partial / POSTINGS,
+        in_postings,
         words=np.frombuffer("\n".join(postings.words).encode(), np.uint8),
         starts=postings.starts,
         rows=postings.rows,
         weights=postings.weights,
     )
+    lines = (json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
+    files = {
+        DOCUMENTS: "".join(lines).encode(),
+        VECTORS: in_vectors.getvalue(),
+        POSTINGS: in_postings.getvalue(),
+    }
     manifest = {
         "format": FORMAT,
         "model": model,
@@ -100,13 +101,28 @@ def write_index(
         "embedder": dict(embedder),
         "bm25": {"k1": K1, "b": B},
         "source": source,
-        "sha256": {name: _sha256(partial / name) for name in (DOCUMENTS, VECTORS, POSTINGS)},
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     manifest["fingerprint"] = _fingerprint(manifest)
+    return files, manifest
+
+
+def write_index(folder: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
+    """Write an index. The folder appears whole, or not at all.
+
+    Args:
+        folder: The folder, which must not exist.
+        files: From `pack_index`.
+        manifest: From `pack_index`.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, content in files.items():
+        (partial / name).write_bytes(content)
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     sync_tree(partial)
     os.rename(partial, folder)
-    return manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -111,6 +111,13 @@ def test_the_fingerprint_depends_on_content_and_ranking(index: str, tmp_path: Pa
     assert [document["id"] for document in read_index(tmp_path / "index").documents] == ["1", "2", "3"]
 
 
+def test_documents_in_memory_are_the_index_of_a_folder(index: str) -> None:
+    in_memory = LocalStore(LocalRetrievalConfig(documents=str(Path(index).parent / "docs.jsonl")))
+    in_folder, query = store_of(index), Query(text="orchid water light", filters={"language": "en"})
+    assert asyncio.run(in_memory.fingerprint()) == asyncio.run(in_folder.fingerprint())
+    assert asyncio.run(in_memory.search([query], 9)) == asyncio.run(in_folder.search([query], 9))
+
+
 def test_recall_by_hand() -> None:
     measured = measure_recall([["a", "b"], ["c", "d"], []], [{"b", "x"}, {"c"}, {"e"}], 2)
     assert measured.recall == {1: pytest.approx(1 / 3), 2: pytest.approx((0.5 + 1) / 3)}
@@ -131,7 +138,7 @@ def test_bad_documents_are_named_together(tmp_path: Path) -> None:
     assert [problem.partition("docs.jsonl")[2] for problem in caught.value.problems] == [
         f':2: {tmp_path / "docs.jsonl"}:1 has the same id "a"; make ids unique'.partition("docs.jsonl")[0]
         + 'docs.jsonl:1 has the same id "a"; make ids unique',
-        ':3: no "text"; it has: body (map one with columns.text=<column>)',
+        ':3: no "text"; it has: body (rft index build maps one with columns.text=<column>)',
     ]
     with pytest.raises(UsageError, match=r"cannot be kept as JSON: .*surrogates not allowed; save dates as texts"):
         make_index(

@@ -18,6 +18,19 @@ WORDS = ["model.path=embedded:tiny", "data=chain_sum", "graders.correct.use=exac
         (["retrieval=mongodb_atlas", "retrieval.uri_env=pw/of/ada"], "should be the name of an environment variable"),
         (["retrieval=mongodb_atlas", "retrieval.uri=x"], "retrieval.uri is unknown for retrieval=mongodb"),
         (["retrieval=mongodb_atlas", "retrieval.num_candidates=50"], "add retrieval.exact=false"),
+        (
+            ["retrieval=local"],
+            "retrieval=local needs retrieval.index=<folder that rft index build made>, or retrieval.d",
+        ),
+        (
+            ["retrieval=local", "retrieval.index=i", "retrieval.documents=d"],
+            "retrieval.documents=d: give one of the two",
+        ),
+        (["retrieval=local", "retrieval.documents=no.jsonl"], "retrieval.documents=no.jsonl is not a source of tasks"),
+        (
+            ["retrieval=local", "retrieval.index=i", "retrieval.embedder.kind=hashing"],
+            "retrieval.embedder: only for retrieval.documents",
+        ),
         (["retrieval=http"], "retrieval.url is missing: Address of the service"),
         (["retrieval=http", "retrieval.url=https://ada:pw-of-ada@host/search"], "should hold no user, password or key"),
         (["retrieval=http", "retrieval.url=host/search"], "should begin with http:// or https://"),

@@ -67,6 +67,11 @@ class RetrievalConfig(Section):
         """Whether prompts show passages."""
         return bool(self.store_class)
 
+    @property
+    def files(self) -> dict[str, str]:
+        """Files that are read, by their keys."""
+        return {}
+
     def problems(self) -> list[str]:
         """Return problems across keys, one sentence each, before anything is opened."""
         return []

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from rft.config.embedders import Embedder as EmbedderSettings
+from rft.config.embedders.hashing import HashingEmbedderConfig
 from rft.config.retrieval.local import LocalRetrievalConfig
 from rft.retrieval.build import open_embedder
+from rft.retrieval.documents import index_in_memory
 from rft.retrieval.embedders.protocol import Embedder, Vectors
 from rft.retrieval.index_folder import Index, read_index, read_manifest
 from rft.retrieval.passages import Passage, Query
@@ -38,22 +40,28 @@ Ranking = list[tuple[int, float]]
 
 
 class LocalStore:
-    """Searches an index in memory. Implements `Store`."""
+    """Searches an index, which is in memory. Implements `Store`."""
 
     def __init__(self, config: LocalRetrievalConfig) -> None:
         self._config = config
-        folder = Path(config.index).expanduser()
-        self._folder = folder
-        manifest = read_manifest(folder)
-        self._embedder = _embedder_of(manifest, folder)
-        self._fingerprint = _hash([manifest["fingerprint"], config.search])
+        self._in_memory = (config.embedder or HashingEmbedderConfig()) if config.documents else None
+        self._folder = Path(config.index or "").expanduser()
+        self._embedder = (
+            open_embedder(self._in_memory)
+            if self._in_memory
+            else _embedder_of(read_manifest(self._folder), self._folder)
+        )
         self._loading: asyncio.Future[Index] | None = None
         self._masks: dict[str, NDArray[np.bool_]] = {}
 
     async def fingerprint(self) -> str:
-        """Return the fingerprint of index and ranking; load the index at the first call."""
-        await self._loaded()
-        return self._fingerprint
+        """Return the fingerprint of index and ranking; load or make the index at the first call.
+
+        Raises:
+            DataError: Contains every flaw of `retrieval.documents`.
+        """
+        index = await self._loaded()
+        return _hash([index.manifest["fingerprint"], self._config.search])
 
     async def search(self, queries: Sequence[Query], top_k: int) -> list[list[Passage]]:
         """Return the best passages of each query. Raises `ValueError` for metadata that no passage has."""
@@ -68,8 +76,13 @@ class LocalStore:
 
     async def _loaded(self) -> Index:
         if self._loading is None:
-            self._loading = asyncio.ensure_future(asyncio.to_thread(read_index, self._folder))
+            self._loading = asyncio.ensure_future(self._load())
         return await asyncio.shield(self._loading)  # a search that is repeated waits for the same load
+
+    async def _load(self) -> Index:
+        if self._in_memory is not None and self._config.documents is not None:
+            return await index_in_memory(self._config.documents, self._in_memory, key="retrieval.documents")
+        return await asyncio.to_thread(read_index, self._folder)
 
     def _search(
         self, index: Index, queries: Sequence[Query], vectors: Vectors | None, top_k: int

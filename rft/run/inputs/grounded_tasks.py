@@ -109,6 +109,8 @@ def grounded_task(settings: Mapping[str, Any], task: Task) -> Task:
     except ValidationError as error:
         problems = [f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()]
         raise UsageError("retrieval", problems) from error
+    if problems := config.problems():
+        raise UsageError("retrieval", problems)
     (grounded,) = _ground(config, TaskSets(train=[], validation=[], test=[task]), None).tasks.test
     return grounded
 
