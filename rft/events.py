@@ -22,17 +22,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from rft.config.phases import Phase as Phase
 from rft.metrics.intervals import Estimate
 from rft.sampling.sampler_events import DuplicatesDropped as DuplicatesDropped
 from rft.sampling.sampler_events import SamplerJoined as SamplerJoined
 from rft.sampling.sampler_events import SamplerLost as SamplerLost
 from rft.sampling.sampler_events import SamplerReplaced as SamplerReplaced
 from rft.types import GradedGroup, StepReport
-
-Phase = Literal["demonstrations", "pass rate", "reference", "train", "validation", "before", "after", "test"]
-"""The purpose of a rollout. `reference` is the measurement of guarded validation tasks before the first step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,9 @@ class EvaluationConfig(Section):
     best_metric: Literal["score", "loss"] = "score"
     """Selects the best measurement for `patience`: by `metric`, or by the loss on the answers of the validation tasks,
     which `learner=sft` measures."""
+    arms: bool = False
+    """Whether the policies before and after the run are also measured without passages. The run then ends with a table
+    of four arms: base, base + retrieval, tuned, tuned + retrieval. Needs a store in `retrieval`."""
     guard: dict[str, Annotated[Number, Field(ge=0)]] = {}
     """Largest drop of the mean score of a family of `data.mixture` since before the run: `{gcd: 0.05}`."""
     guard_action: Literal["warn", "stop"] = "warn"

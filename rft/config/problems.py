@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from rft.config.arm_problems import arm_problems
 from rft.config.environment import plays_episodes
 from rft.config.environment_problems import audited_environment_problems, environment_problems
 from rft.config.epochs import epoch_problems, staleness_problem
@@ -76,6 +77,7 @@ def run_problems(run: RunConfig) -> list[str]:
         *guard_problems(run),
         *_prompt_problems(run),
         *run.retrieval.problems(),
+        *arm_problems(run),
         *_loop_problems(run),
         *run.sampler.problems(adapter=run.learner.adapter, staleness=run.loop.staleness),
         *learner_problems(run),
@@ -133,6 +135,7 @@ def evaluate_problems(config: EvaluateConfig) -> list[str]:
     """Return all problems of an evaluation, one sentence each."""
     problems = _grader_problems(config.graders, config.evaluation.metric) + _prompt_problems(config)
     problems += mixture_problems(config) + environment_problems(config) + config.retrieval.problems()
+    problems += arm_problems(config)
     if not (config.model.path or config.adapter):
         problems.append(f"model.path is missing: {MODEL_PATH}; or give adapter=<run folder>")
     if not sources(config.data, "test"):

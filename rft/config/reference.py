@@ -200,6 +200,7 @@ class _Reader:
     def _members(self, field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Return the schemas of the sections that a field may contain."""
         choices = [field, *field.get("anyOf", ()), *field.get("oneOf", ()), *field.get("allOf", ())]
+        choices += [kind for choice in field.get("anyOf", ()) for kind in choice.get("oneOf", ())]  # kinds, or null
         return [self._definitions[choice["$ref"].rpartition("/")[2]] for choice in choices if "$ref" in choice]
 
 

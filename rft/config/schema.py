@@ -27,6 +27,7 @@ from rft.config.fields import (
 )
 from rft.config.learners import Learner
 from rft.config.pass_rate import PassRateConfig
+from rft.config.phases import Phase
 from rft.config.retrieval import NoRetrievalConfig, Retrieval
 from rft.config.samplers import Sampler
 from rft.config.teacher import TeacherConfig
@@ -219,9 +220,7 @@ class CompletionsConfig(Section):
     """A run folder, or a `.jsonl`, `.csv`, `.tsv` or `.parquet` file; `data=<file>` sets it, too."""
     columns: dict[str, str] = {}
     """Names of columns in the file, by rft's name for them: `{completion: text, prompt: question}`."""
-    phase: (
-        Literal["demonstrations", "pass rate", "reference", "train", "validation", "before", "after", "test"] | None
-    ) = None
+    phase: Phase | None = None
     """Phase of a run whose completions are graded; null grades all."""
 
 

@@ -40,7 +40,9 @@ from rft.run_folder.results import guard_of
 from rft.types import Adapter, FullWeights, StepReport, StoredWeights, Task
 from rft.wording import plural
 
-PURPOSES = {"before": "held-out", "after": "held-out", "reference": "validation"}
+PURPOSES = {"reference": "validation"} | dict.fromkeys(
+    ("before", "before without passages", "after", "after without passages"), "held-out"
+)
 """Measurements that are compared use the same random numbers, so that only the policy differs."""
 
 
@@ -123,6 +125,7 @@ class Steps:
         if self.prepared.held_out and not self.should_end():
             watch = Stopwatch()
             self.after = await self._measure(parts, "after", self.prepared.held_out)
+            await self._measure_without_passages(parts, "after without passages")
             watch.lap("evaluate")
             self.after_s = watch.seconds["evaluate"]
 
@@ -239,6 +242,7 @@ class Steps:
             watch.lap("demonstrations")
         if held_out := self.prepared.held_out:
             metrics = (await self._measure(parts, "before", held_out)).to_metrics("before")
+            await self._measure_without_passages(parts, "before without passages")
             watch.lap("evaluate")
         if guarded := [task for task in self._validation_tasks if task.family in self.guard.families]:
             self.guard.refer_to((await self._measure(parts, "reference", guarded)).by_task)
@@ -351,6 +355,11 @@ class Steps:
         self.saved_step = self.last_step
         self.best.forget_others()
         self.emit(CheckpointSaved(step=self.saved_step))
+
+    async def _measure_without_passages(self, parts: Parts[RecoveringLearner], phase: Phase) -> None:
+        """Measure the held-out tasks with their own prompts, for `evaluation.arms`."""
+        if self.run.evaluation.arms and (grounded := self.prepared.grounded) is not None:
+            await self._measure(parts, phase, grounded.without_passages(self.prepared.held_out))
 
     async def _measure(
         self,

@@ -11,6 +11,7 @@ import yaml
 
 from rft import __version__
 from rft.config.adapters import METHODS, AdapterConfig
+from rft.metrics.comparison import Comparison, comparison_header, comparison_notes, comparison_rows
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
@@ -345,7 +346,19 @@ def _results(summary: Mapping[str, Any]) -> str:
     intro = f"Measured on held-out tasks before and after {plural(summary['steps'], 'step')}{about}{kept}:"
     notes = "".join(f"\n\n{label}: {caveat}." for label, caveat in caveats(evaluation).items())
     table = _table(["", "mean and 95% interval", "tasks"], rows)
-    return f"{intro}\n\n{table}{notes}{_family_results(summary)}"
+    return f"{intro}\n\n{table}{notes}{_family_results(summary)}{_arms(summary)}"
+
+
+def _arms(summary: Mapping[str, Any]) -> str:
+    """Return the four arms of a run with retrieval; empty for others."""
+    if not (obj := summary.get("arms")):
+        return ""
+    comparison = Comparison.from_json(obj)
+    parts = ["With and without passages, on the same tasks; differences are paired by task:"]
+    if comparison.means:
+        parts.append(_table(comparison_header(comparison), comparison_rows(comparison)))
+    parts += [f"{note}." for note in comparison_notes(comparison)]
+    return "".join(f"\n\n{part}" for part in parts)
 
 
 def _family_results(summary: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Plots of a run, drawn from its files: `plots/reward.png` and `plots/training.png`."""
+"""Plots of a run, drawn from its files: `plots/reward.png`, `plots/training.png`, and `plots/arms.png` with arms."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from rft.metrics.comparison import Comparison
 from rft.metrics.intervals import Estimate
 from rft.reliability.durable import writing
 from rft.run_folder.recorder import SUMMARY, read_metrics
@@ -74,16 +75,16 @@ PANELS = (
 
 
 def plot_rewards(folder: Path) -> Path:
-    """Draw both plots of a run.
+    """Draw the plots of a run.
 
     Reads metrics.jsonl (`reward/mean`, and held-out measurements as `eval/mean`, `eval/low`, `eval/high`) and, if it
-    exists, summary.json for the measurements before and after the run.
+    exists, summary.json for the measurements before and after the run, and for its arms.
 
     Args:
         folder: The run folder.
 
     Returns:
-        Path of `plots/reward.png`; `plots/training.png` is beside it.
+        Path of `plots/reward.png`; the others are beside it.
 
     Raises:
         WriteError: The disk is full or cannot be written.
@@ -93,21 +94,33 @@ def plot_rewards(folder: Path) -> Path:
         plots.mkdir(exist_ok=True)
         _save(reward_figure(folder), plots / "reward.png")
         _save(training_figure(folder), plots / "training.png")
+        if (arms := _summary(folder).get("arms")) and arms["means"]:
+            _save(arms_figure(Comparison.from_json(arms)), plots / "arms.png")
     return plots / "reward.png"
 
 
 def reward_figure(folder: Path) -> RunFigure:
     """Draw the training reward by step, with the held-out measurements."""
-    summary_path = folder / SUMMARY
-    summary = json.loads(summary_path.read_text(encoding="ascii")) if summary_path.exists() else {}
     with matplotlib.rc_context(STYLE):
-        return _reward_figure(read_metrics(folder), summary)
+        return _reward_figure(read_metrics(folder), _summary(folder))
 
 
 def training_figure(folder: Path) -> RunFigure:
     """Draw lengths, scores, loss, gradient norm and times by step."""
     with matplotlib.rc_context(STYLE):
         return _training_figure(read_metrics(folder))
+
+
+def arms_figure(comparison: Comparison) -> RunFigure:
+    """Draw the mean of each arm with its interval, from the first arm at the top."""
+    with matplotlib.rc_context(STYLE):
+        return _arms_figure(comparison)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    path = folder / SUMMARY
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="ascii")) if path.exists() else {}
+    return summary
 
 
 class RunFigure(Figure):
@@ -187,6 +200,37 @@ def _draw_before_and_after(axes: Axes, evaluation: Mapping[str, Any], last_step:
             f"{name}\n{value.mean:.2f}", (x * last_step, value.mean), (offset, 0), textcoords="offset points", ha=side,
             va="center", fontsize=9, fontweight="bold", linespacing=1.3, annotation_clip=False,
         )  # fmt: skip
+
+
+def _arms_figure(comparison: Comparison) -> RunFigure:
+    names = list(comparison.means)
+    parts = {f"all {comparison.num_tasks} tasks": comparison.means, **comparison.subsets}
+    figure = _figure(1.3 + 0.28 * len(names) * (1 + len(parts)))
+    axes = figure.add_subplot()
+    for part, (label, means) in enumerate(parts.items()):
+        shift = 0.24 * (part - (len(parts) - 1) / 2)
+        heights = [row + shift for row in range(len(names))]
+        values = [means[name].mean for name in names]
+        ends = [means[name].ci95 or (means[name].mean, means[name].mean) for name in names]
+        below = [max(0.0, value - low) for value, (low, _) in zip(values, ends, strict=True)]
+        above = [max(0.0, high - value) for value, (_, high) in zip(values, ends, strict=True)]
+        colour = INK if part == 0 else PHASE_COLOURS[part - 1]
+        axes.errorbar(
+            values, heights, xerr=[below, above], color=colour, elinewidth=1.6, capsize=3, linestyle="none",
+            marker="D" if part == 0 else "o", markersize=6 if part == 0 else 5, label=label,
+        )  # fmt: skip
+        for value, height, (_, high) in zip(values, heights, ends, strict=True):
+            axes.annotate(f"{value:.2f}", (high, height), (7, 0), textcoords="offset points", va="center",
+                          color=colour, fontsize=8.5, fontweight="bold" if part == 0 else "normal")  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", colors=INK)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.margins(x=0.1)
+    axes.set_xlabel("mean score with its 95% interval")
+    axes.set_title("Held-out tasks with and without passages", fontsize=12.5, fontweight="bold", pad=12)
+    if len(parts) > 1:
+        figure.legend(loc="outside lower center", ncols=len(parts), fontsize=8.8, handlelength=1.6)
+    return figure
 
 
 def _training_figure(lines: Sequence[Mapping[str, Any]]) -> RunFigure:

@@ -11,8 +11,8 @@ def recorded_by_task(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[st
     """Return the mean of the metric over each task's completions, like `Evaluation.by_task`, from rollouts.jsonl."""
     values: dict[str, list[float]] = {}
     for line in lines:
-        _add(values, line, metric)
-    return _means(values)
+        add_value(values, line, metric)
+    return means(values)
 
 
 def recorded_measurements(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[int | str, dict[str, float]]:
@@ -21,16 +21,17 @@ def recorded_measurements(lines: Iterable[Mapping[str, Any]], metric: str) -> di
     for line in lines:
         phase = line["phase"]
         if phase in ("before", "after", "validation"):
-            _add(values.setdefault(line["step"] if phase == "validation" else phase, {}), line, metric)
-    return {measurement: _means(by_task) for measurement, by_task in values.items()}
+            add_value(values.setdefault(line["step"] if phase == "validation" else phase, {}), line, metric)
+    return {measurement: means(by_task) for measurement, by_task in values.items()}
 
 
-def _add(values: dict[str, list[float]], line: Mapping[str, Any], metric: str) -> None:
+def add_value(values: dict[str, list[float]], line: Mapping[str, Any], metric: str) -> None:
     """Add the metric of a completion to those of its task, unless it is missing."""
     value = line["reward"] if metric == "reward" else line["scores"][metric]["value"]
     if value is not None:
         values.setdefault(line["task_id"], []).append(value)
 
 
-def _means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the mean of each task's values."""
     return {task_id: statistics.fmean(of_task) for task_id, of_task in values.items()}

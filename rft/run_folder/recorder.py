@@ -78,9 +78,8 @@ class Recorder:
 
         def keep(line: Mapping[str, Any]) -> bool:
             step = line.get("step")
-            return (
-                last_step is not None and isinstance(step, int) and step <= last_step and line.get("phase") != "after"
-            )
+            is_after = line.get("phase") in ("after", "after without passages")
+            return last_step is not None and isinstance(step, int) and step <= last_step and not is_after
 
         for name in (METRICS, LOSSES):
             if (folder / name).exists():

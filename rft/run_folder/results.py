@@ -14,6 +14,7 @@ from rft.metrics.fit import UNBOUNDED, fit_of, fit_of_both, loss_curve, training
 from rft.metrics.held_out import graders_of, metric_bounds
 from rft.metrics.intervals import estimate, paired_difference
 from rft.metrics.retention_guard import RetentionGuard
+from rft.run_folder.arms import read_arms
 from rft.run_folder.best_step import BestStep
 from rft.run_folder.model_card import model_card
 from rft.run_folder.recorded_scores import recorded_measurements
@@ -62,6 +63,10 @@ def summarize(
     )
     for phase, seconds in (("evaluate", after_s), ("checkpoint", checkpoint_s)):
         summary["time_s"][phase] = summary["time_s"].get(phase, 0.0) + seconds
+    if run.evaluation.arms:
+        bounds = metric_bounds(run.graders, run.evaluation.metric, graders_by_family(run.data))
+        arms = read_arms(recorder.folder, run.evaluation.metric, starts_from_base=run.start is None, bounds=bounds)
+        summary["arms"] = None if arms is None else arms.to_json()
     if (retained := retention_of(recorder.folder, run)) is not None:
         summary["retention"] = retained
     summary |= more

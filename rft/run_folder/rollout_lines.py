@@ -41,7 +41,7 @@ class RolloutRecord(TypedDict):
     step: int
     """The step that sampled the completion; 0 before the first step."""
     phase: str
-    """Purpose of the completion: `train`, `validation`, `before`, `after`, `pass rate`, `reference` or `test`."""
+    """Purpose of the completion: `train`, `before`, `after` or another of `rft.config.phases`."""
     task_id: str
     """`Task.id` of the task."""
     split: str

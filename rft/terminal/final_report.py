@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rft.metrics.comparison import Comparison, comparison_header, comparison_notes, comparison_rows
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
@@ -162,6 +163,16 @@ def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
     if measured["difference"]:
         _print_text(console, verdict(Estimate.from_json(measured["difference"])), style="bold")
     _print_families(console, summary)
+    if arms := summary.get("arms"):
+        _print_arms(console, Comparison.from_json(arms))
+
+
+def _print_arms(console: Console, comparison: Comparison) -> None:
+    """Print the arms of a run with retrieval, and their differences."""
+    if comparison.means:
+        _print_table(console, comparison_header(comparison), comparison_rows(comparison))
+    for note in comparison_notes(comparison):
+        _print_text(console, note)
 
 
 def _print_families(console: Console, summary: Mapping[str, Any]) -> None:

@@ -26,10 +26,21 @@ WORDS = ["model.path=embedded:tiny", "data=chain_sum", "graders.correct.use=exac
             ["retrieval=local", "retrieval.index=i", "retrieval.documents=d"],
             "retrieval.documents=d: give one of the two",
         ),
-        (["retrieval=local", "retrieval.documents=no.jsonl"], "retrieval.documents=no.jsonl is not a source of tasks"),
+        (
+            ["retrieval=local", "retrieval.documents=no.jsonl", "evaluation.metric=speed"],
+            "retrieval.documents=no.jsonl: no file at",
+        ),
         (
             ["retrieval=local", "retrieval.index=i", "retrieval.embedder.kind=hashing"],
             "retrieval.embedder: only for retrieval.documents",
+        ),
+        (
+            ["evaluation.arms=true"],
+            "evaluation.arms=true: compares results with and without passages, and retrieval=none",
+        ),
+        (
+            ["evaluation.arms=true", "retrieval=local", "data.test=null", "data.validation=null"],
+            "evaluation.arms=true: nothing is measured before and after the run; give data.test or data.validation",
         ),
         (["retrieval=http"], "retrieval.url is missing: Address of the service"),
         (["retrieval=http", "retrieval.url=https://ada:pw-of-ada@host/search"], "should hold no user, password or key"),

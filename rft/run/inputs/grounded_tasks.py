@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ class Grounded:
     """The tasks of a run with their passages.
 
     Example:
-        Grounded(tasks=TaskSets(...), fingerprint="9b2e51c07d44a1f0", kind="local", found={...})
+        Grounded(tasks=TaskSets(...), fingerprint="9b2e51c07d44a1f0", kind="local", found={...}, held_out={})
     """
 
     tasks: TaskSets
@@ -51,8 +51,17 @@ class Grounded:
     """Kind of the store, such as `local`."""
     found: Mapping[str, Any]
     """What the store found, by query."""
+    held_out: Mapping[str, Task]
+    """Validation and test tasks before they got passages, by id."""
     warnings: tuple[str, ...] = ()
     """Whether the store of a resumed run has changed."""
+
+    def without_passages(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return held-out tasks with their own prompts, and with the columns that graders see beside passages.
+
+        A row whose relevant passages were left out expects the same answer as with passages.
+        """
+        return [replace(self.held_out[task.id], item={**task.item, "passages": []}) for task in tasks]
 
     def to_text(self) -> str:
         """Return the content of passages.jsonl."""
@@ -160,6 +169,7 @@ def _ground(config: RetrievalConfig, tasks: TaskSets, resumed: Path | None) -> G
         fingerprint=fingerprint,
         kind=config.kind,
         found=found,
+        held_out={task.id: task for task in [*tasks.validation, *tasks.test]},
         warnings=warnings,
     )
 
