@@ -13,6 +13,11 @@
     code_tests       unit tests of the model's code
     sql              the query yields the same rows as the reference
     reasoning_gym    the score of reasoning-gym
+    cites            the answer cites the passages that hold it, and no others
+    quotes           the quotations occur in the passages cited for them
+    supported        numbers, dates and names occur in the passages
+    abstains         the answer declines exactly where no passage holds it
+    claims           a model decides for each claim whether a passage supports it
     length           a penalty for long completions
     repetition       a penalty for completions that repeat themselves
     environment      the score that the environment of an episode returned

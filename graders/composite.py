@@ -14,6 +14,7 @@ graders:
 | sum | the weighted sum of the children's scores |
 | mean | the weighted mean |
 | product, min | of the children's scores |
+| grounded | the product, for answers that cite passages; the graders of the answer read it without its citations |
 | gate | the mean, or 0 without calling the children if the gate's score is below `open_at` |
 """
 
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rft.grading import LoadedGrader, Rollout, Score, Status, Task, grader_problems, load_grader
+from rft.grading.cited_answers import ABOUT_PASSAGES, read_sources, without_citations
 from rft.grading.models.model_grader import model_of
 from rft.grading.normalise import describe_error, to_score
 
@@ -39,10 +41,13 @@ class Composite:
     A penalty (a score below 0) is an error in a product, where two penalties would make a reward, and behind a gate,
     which a model would close to escape the penalty. Put a penalty beside the composite.
 
+    `how: grounded` needs a grader of the answer and one of its passages (cites, quotes, supported, abstains, claims).
+    The latter is not called where the answer is wrong.
+
     The composite's deadline holds for all children together. Their scores are not cached.
     """
 
-    how: Literal["sum", "mean", "product", "min", "gate"]
+    how: Literal["sum", "mean", "product", "min", "gate", "grounded"]
     """The combination of the scores."""
     of: dict[str, dict[str, Any]]
     """The children by name, each an entry as in `graders`: `use`, its options, and `weight` for sum, mean and gate."""
@@ -58,6 +63,8 @@ class Composite:
         for path, entry in self._entries().items():
             child_problems = [problem.removeprefix("graders.") for problem in grader_problems(path, entry)]
             problems += child_problems or _unfit(path, entry, self.how)
+        if not problems and self.how == "grounded":
+            problems = self._not_grounded()
         if not problems and self.how in ("mean", "gate") and not sum(self._weights().values()) > 0:
             problems.append("of: the sum of the weights must be above 0")
         if problems:
@@ -86,7 +93,8 @@ class Composite:
                 return _without_value("gate", score)
             if score.value < self.open_at:
                 return Score(value=0.0, reason=f"gate: {score.value:g} {score.reason or ''}".strip())
-        scores = _ask(children, arguments)
+        ask = _ask_grounded if self.how == "grounded" else _ask
+        scores = ask(children, arguments)
         for name, score in scores.items():
             if score.value is None:
                 return _without_value(name, score)
@@ -97,15 +105,23 @@ class Composite:
 
     def _combined(self, values: Mapping[str, float]) -> float:
         penalties = [name for name, value in values.items() if value < 0]
-        if penalties and self.how in ("product", "gate"):
+        if penalties and self.how in ("product", "gate", "grounded"):
             raise ValueError(f"{penalties[0]} is below 0, which `how: {self.how}` does not allow; put it beside")
-        if self.how == "product":
+        if self.how in ("product", "grounded"):
             return math.prod(values.values())
         if self.how == "min":
             return min(values.values())
         weights = self._weights()
         total = sum(weights[name] * value for name, value in values.items())
         return total if self.how == "sum" else total / sum(weights.values())
+
+    def _not_grounded(self) -> list[str]:
+        """Return what is missing for `how: grounded`."""
+        are_about_passages = {child.use in ABOUT_PASSAGES for child in self._children.values()}
+        missing = {False: "of the answer, such as contains", True: f"of citations: {', '.join(sorted(ABOUT_PASSAGES))}"}
+        return [
+            f"of: `how: grounded` needs a grader {missing[kind]}" for kind in missing if kind not in are_about_passages
+        ]
 
     def _entries(self) -> dict[str, Any]:
         gate = {} if self.gate is None else {"gate": self.gate}
@@ -125,7 +141,7 @@ def _unfit(path: str, entry: Mapping[str, Any], how: str) -> list[str]:
     problems = [f"{path}.use: a grader of whole groups cannot be part of a composite"] if child.per_group else []
     if model_of(child) is not None:  # a worker process has no model
         problems.append(f"{path}.use: {child.use} cannot be part of a composite; list it beside the composite")
-    if "weight" in entry and (path == "gate" or how in ("product", "min")):
+    if "weight" in entry and (path == "gate" or how in ("product", "min", "grounded")):
         problems.append(f"{path}.weight: it has no effect here")
     elif child.weight < 0 and how in ("mean", "gate"):
         problems.append(f"{path}.weight: {child.weight:g} must be at least 0 in a mean")
@@ -149,6 +165,17 @@ async def _ask_together(children: Mapping[str, LoadedGrader], arguments: Mapping
         name: _failed(result, child) if isinstance(result, BaseException) else to_score(result)
         for (name, child), result in zip(children.items(), results, strict=True)
     }
+
+
+def _ask_grounded(children: Mapping[str, LoadedGrader], arguments: Mapping[str, Any]) -> dict[str, Score]:
+    """Call the graders of the answer, without its citations; then those of its citations, unless one scored 0."""
+    task = arguments["task"]
+    bare = without_citations(arguments["completion"], read_sources(task, relevant="").texts)
+    of_answer = {name: child for name, child in children.items() if child.use not in ABOUT_PASSAGES}
+    scores = _ask(of_answer, {**arguments, "completion": bare})
+    if all(score.value for score in scores.values()):
+        scores |= _ask({name: child for name, child in children.items() if name not in of_answer}, arguments)
+    return scores
 
 
 def _call(child: LoadedGrader, arguments: Mapping[str, Any]) -> Score:

@@ -221,8 +221,7 @@ class Judge:
 
     def _messages(self, parts: Mapping[str, str]) -> list[dict[str, str]]:
         low, high = self.scale
-        parts = {name: _harmless(text) for name, text in parts.items()}
-        nonce = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+        nonce, data = as_data(parts)
         shape = {name: {"reasoning": "...", "score": low} for name in self.criteria}
         instructions = INSTRUCTIONS.format(
             low=low,
@@ -231,7 +230,6 @@ class Judge:
             nonce=nonce,
             shape=json.dumps(shape, ensure_ascii=False),
         )
-        data = "\n\n".join(f"BEGIN {nonce} {name}\n{text}\nEND {nonce} {name}" for name, text in parts.items())
         return [{"role": "system", "content": instructions}, {"role": "user", "content": data}]
 
     def _schema(self) -> dict[str, Any]:
@@ -244,6 +242,20 @@ def is_empty(answer: str) -> bool:
     """Whether an answer has no letter and no digit, or is only an opening."""
     core = _EDGES.sub("", answer).casefold()
     return not any(map(str.isalnum, core)) or core in OPENERS
+
+
+def as_data(parts: Mapping[str, str]) -> tuple[str, str]:
+    """Mark texts as data for a judge, between lines that no text can contain.
+
+    Args:
+        parts: The texts by name, such as `ANSWER`.
+
+    Returns:
+        The hash in the lines, and the marked texts.
+    """
+    parts = {name: _harmless(text) for name, text in parts.items()}
+    nonce = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return nonce, "\n\n".join(f"BEGIN {nonce} {name}\n{text}\nEND {nonce} {name}" for name, text in parts.items())
 
 
 def _harmless(text: str) -> str:

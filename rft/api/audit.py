@@ -23,6 +23,7 @@ from rft.config import AuditConfig, audit_folder
 from rft.config.commands import load_audit
 from rft.config.environment import plays_episodes
 from rft.config.overrides import Overrides
+from rft.data.splits import TaskSets
 from rft.data.tasks import read_tasks
 from rft.errors import DataError
 from rft.grading import load_grader
@@ -30,7 +31,9 @@ from rft.grading.loading.targets import did_you_mean
 from rft.grading.verdicts import FAILED, PASSED, Verdict, identities, keep_verdict, own_functions
 from rft.redaction import redacted
 from rft.run.forecast.plan import Plan
+from rft.run.inputs.fitting import Reuse
 from rft.run.inputs.grader_samples import sample_rows
+from rft.run.inputs.grounded_tasks import grounded_tasks
 from rft.run_folder.completions import read_completions
 from rft.run_folder.recorder import Recorder, prepare_output, refuse_output
 from rft.terminal.event_loop import run_to_end
@@ -119,6 +122,7 @@ def audit_graders(config: AuditConfig, console: Console) -> Audit:
             tasks=tasks,
             gold=config.gold,
             template=config.template,
+            relevant=config.retrieval.relevant,
             recorded=recorded,
             completions_per_prompt=config.completions_per_prompt,
             completions_per_step=config.completions_per_step,
@@ -174,16 +178,19 @@ def plan_audit(config: AuditConfig) -> Plan:
 
 
 def audited_tasks(config: AuditConfig) -> list[Task]:
-    """Return the tasks of an audit.
+    """Return the tasks of an audit, with passages if it has a store.
 
     Raises:
         DataError: The source has flaws or cannot be read, or no task has the column of references.
+        UsageError: Rows, templates or the store do not fit.
+        RetrievalError: Too many searches failed.
     """
     source = config.data.tasks or ""
     tasks = read_tasks(source, key="data", split=Split.TRAIN, columns=config.data.columns, system=None)
     tasks = tasks[: config.data.max_tasks]
     _check_gold(config.gold, tasks)
-    return tasks
+    grounded = grounded_tasks(config, TaskSets(train=tasks, validation=[], test=[]), Reuse())
+    return tasks if grounded is None else grounded.tasks.train
 
 
 def _check_gold(column: str, tasks: Sequence[Task]) -> None:

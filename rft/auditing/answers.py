@@ -11,6 +11,7 @@ from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
 
+from rft.grading.cited_answers import PASSAGES, read_sources, without_citations
 from rft.grading.notation import as_number as spelled_number
 from rft.grading.notation import canonical, unnamed
 from rft.grading.statements import stated_answer
@@ -38,6 +39,7 @@ FORMATS: Mapping[str, str] = {
 
 MAX_COMPARED_CHARS = 500
 """Longer answers are compared as texts; only their whitespace may differ."""
+MAX_QUOTED_WORDS = 12
 CHOICES = ("choices", "options")
 """Columns that may hold the options of a multiple-choice task."""
 
@@ -66,8 +68,17 @@ def choices_of(task: Task) -> list[str] | None:
     return None
 
 
-def right_answers(task: Task, column: str) -> list[str]:
-    """Return the reference and, for a multiple-choice task, its letter and its text; the plainest answer first."""
+def right_answers(task: Task, column: str, relevant: str = "relevant") -> list[str]:
+    """Return the reference, and further right answers; the plainest one first.
+
+    A multiple-choice task has the letter and the text of its reference, too. A task with passages has the reference
+    with citations, and with a quotation.
+
+    Args:
+        task: The task.
+        column: The column with the reference.
+        relevant: The column with the ids of the passages that hold the answer.
+    """
     gold = task.item.get(column)
     answers = [as_text(gold)]
     options = choices_of(task)
@@ -82,7 +93,22 @@ def right_answers(task: Task, column: str) -> list[str]:
             place = ascii_uppercase.index(str(gold).strip().upper())
         if place is not None:
             answers += [ascii_uppercase[place], options[place]]
-    return list(dict.fromkeys(answers))
+    return list(dict.fromkeys([*answers, *_cited(task, answers[0], relevant)]))
+
+
+def _cited(task: Task, answer: str, relevant: str) -> list[str]:
+    """Return an answer with the citations that it should have, and also with a quotation; empty if it has some."""
+    if PASSAGES not in task.item:
+        return []
+    sources = read_sources(task, relevant)
+    best = [name for name in sources.texts if name in sources.cited_best]
+    if not best or sources.is_left_out or without_citations(answer, sources.texts) != answer.strip():
+        return []
+    marks = " ".join(f"[{name}]" for name in best)
+    sentences = re.split(r"(?<=[.;!?])\s+", sources.texts[best[0]])
+    quoted = next((text for text in sentences if answer.casefold() in text.casefold()), sentences[0])
+    quotation = " ".join(quoted.replace('"', " ").split()[:MAX_QUOTED_WORDS]).rstrip(".;!?")
+    return [f"{answer} {marks}", f'{answer} "{quotation}" [{best[0]}]']
 
 
 def short(gold: str) -> str:

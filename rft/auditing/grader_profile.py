@@ -41,6 +41,8 @@ class GraderProfile:
     """The column with the reference."""
     template: str | None = None
     """Format of a complete answer, with `{answer}` in it, if the graders accept none of the usual formats."""
+    relevant: str = "relevant"
+    """The column with the ids of the passages that hold the answer."""
     recorded: Recorded = ()
     """Recorded completions of the base model, by task."""
     completions_per_prompt: int = 8
@@ -118,7 +120,7 @@ class GraderProfile:
 
     def is_right(self, task: Task, answer: str) -> bool:
         """Whether an answer equals a task's reference, in any notation."""
-        return any(is_same(short(answer), short(right)) for right in right_answers(task, self.gold))
+        return any(is_same(short(answer), short(right)) for right in right_answers(task, self.gold, self.relevant))
 
     def other_answers(self, task: Task) -> list[str]:
         """Return the different answers to other tasks, each once."""
@@ -169,7 +171,7 @@ class GraderProfile:
         """Grade right answers in every format and keep the best format."""
         sampled = self.solved[:NUM_FORMAT_TASKS]
         best: tuple[float, str, int] | None = None
-        for variant in range(max(len(right_answers(task, self.gold)) for task in sampled)):
+        for variant in range(max(len(right_answers(task, self.gold, self.relevant)) for task in sampled)):
             for name, template in self.formats.items():
                 cases = []
                 for task in sampled:
@@ -192,7 +194,7 @@ class GraderProfile:
         }
 
     def _answers(self, task: Task, variant: int) -> list[str]:
-        return right_answers(task, self.gold)[: variant + 1]
+        return right_answers(task, self.gold, self.relevant)[: variant + 1]
 
     def _style(self) -> frozenset[str]:
         if not self.wrong:

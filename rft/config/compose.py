@@ -67,7 +67,7 @@ def register() -> None:
     store.store(name="schema_grade", node=_defaults(GradeConfig))
     store.store(name="schema_merge", node=_defaults(MergeConfig))
     store.store(name="schema_pairs", node=_defaults(PairsConfig))
-    store.store(name="schema_audit", node=_defaults(AuditConfig))
+    store.store(name="schema_audit", node=_defaults(AuditConfig, without=("retrieval",)))
     store.store(name="schema_serve_grader", node=_defaults(ServeConfig))
     store.store(name="schema_sweep", node=_defaults(SweepConfig))
     store.store(name="schema_pipeline", node=_defaults(PipelineConfig))

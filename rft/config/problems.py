@@ -182,6 +182,7 @@ def audit_config_problems(config: AuditConfig) -> list[str]:
         problems += _grader_problems(config.graders, "reward")
     if config.data.tasks is None:
         problems.append(f"data is missing: the tasks to audit on, {TASK_FILE}; write data=tasks.jsonl")
+    problems += config.retrieval.problems()
     if config.template is not None and "{answer}" not in config.template and "{json}" not in config.template:
         problems.append(f"template={config.template!r}: contains neither {{answer}} nor {{json}}; add one of them")
     return problems
@@ -214,8 +215,12 @@ def _audit_command(run: RunConfig, names: Collection[str]) -> str:
         settings["data"] = {"columns": columns}
     if run.grading.audit_folder != GradingConfig.model_fields["audit_folder"].default:
         settings["grading"] = {"audit_folder": run.grading.audit_folder}
+    store = []
+    if run.retrieval.is_on:
+        store = [f"retrieval={'mongodb_atlas' if run.retrieval.kind == 'mongodb' else run.retrieval.kind}"]
+        settings["retrieval"] = run.retrieval.model_dump(exclude_defaults=True, exclude={"kind"})
     words = [_QUOTED.sub(r"=\1", word) for word in to_words([settings])]
-    return shlex.join(["rft", "audit", *hide_in_words([f"data={source}", *words], run.graders)])
+    return shlex.join(["rft", "audit", *hide_in_words([f"data={source}", *store, *words], run.graders)])
 
 
 def _audit_state(grader: Unaudited) -> str:

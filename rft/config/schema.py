@@ -266,6 +266,8 @@ class AuditConfig(Section):
     """The tasks' column with the reference."""
     template: str | None = None
     """Form of a complete answer, such as `<plan></plan> {answer}`, if the graders accept none of the usual formats."""
+    retrieval: Retrieval = NoRetrievalConfig()
+    """Store of passages that the tasks show. See docs/retrieval.md."""
     completions: str | None = None
     """Recorded completions of the base model, a run folder or a file, for the probes of the training signal."""
     completions_per_prompt: Annotated[Whole, Field(ge=2)] = 8

@@ -58,9 +58,30 @@ SUBJECTS = {
         "Paris",
         CITIES,
     ),
+    **{
+        name: (
+            {"use": "composite", "how": "grounded", "of": {
+                "correct": {"use": "contains", "column": "answer", "choices_column": "choices"}, name: {"use": name},
+            }},
+            "Paris",
+            right,
+            CITIES,
+        )
+        for name, right in {
+            "abstains": "Paris",
+            "cites": "Paris [p1]",
+            "quotes": 'Paris, "the capital of France" [p1]',
+            "supported": "Paris",
+        }.items()
+    },
     "reasoning_gym": ({"use": "reasoning_gym"}, "292", "292", list(range(100))),
 }  # fmt: skip
 """Of each subject: its entry, the reference, an answer that it pays, and all answers that one could guess."""
+
+PASSAGES = [
+    {"id": "p1", "text": "Paris has been the capital of France for most of its history, and lies on the river Seine."},
+    {"id": "p2", "text": "Lima was founded by Pizarro in 1535."},
+]
 
 PROMPT = "Which city is the capital of that country, and how many legs do 6 dogs and 7 birds have?"
 
@@ -117,6 +138,7 @@ def graded(subject, completion):
     entry, answer, _, _ = SUBJECTS[subject]
     choices = CITIES
     item = {"answer": answer, "choices": choices, "metadata": {"source_dataset": "leg_counting"}}
+    item |= {"passages": PASSAGES, "relevant": ["p1"]}
     task = Task(id="t", messages=({"role": "user", "content": PROMPT},), item=item, split="train")
     rollout = Rollout(
         task_id="t", index=0, prompt_ids=(1,), completion_ids=(1,), logprobs=(0.0,), text=completion,
@@ -182,9 +204,12 @@ def test_penalties_never_pay(completion):
 
 
 def test_every_grader_is_put_to_the_test():
-    tested = {entry["use"] for entry, *_ in SUBJECTS.values()} | {"repetition", "length", "format"}
+    entries = [entry for entry, *_ in SUBJECTS.values()]
+    entries += [child for entry in entries for child in entry.get("of", {}).values()]
+    tested = {entry["use"] for entry in entries} | {"repetition", "length", "format"}
     # These have their own cheats, in their own tests.
     assert BUILT_IN.keys() - tested <= {
+        "claims",
         "code_tests",
         "ifeval",
         "sql",

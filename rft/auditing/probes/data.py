@@ -13,6 +13,7 @@ from rft.auditing.cases import Case, GradedCase
 from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
 from rft.auditing.grader_profile import GraderProfile
 from rft.auditing.probe import Probe
+from rft.grading.cited_answers import PASSAGES
 from rft.types import StopReason, Task
 
 MIN_CHARS = 4
@@ -24,9 +25,9 @@ MAX_RECORDED = 2_000
 
 async def gold_leakage(profile: GraderProfile) -> Finding:
     """Check that the prompt does not contain the reference."""
-    tasks = [task for task in profile.solved if choices_of(task) is None]
+    tasks = [task for task in profile.solved if choices_of(task) is None and PASSAGES not in task.item]
     if not tasks:
-        return not_applicable("no task has a reference, multiple-choice tasks excluded")
+        return not_applicable("no task has a reference, tasks with options or passages excluded")
     stating, containing = [], []
     for task in tasks:
         text, right = (

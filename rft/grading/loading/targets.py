@@ -22,6 +22,9 @@ from rft.grading.loading.importing import watched_import
 from rft.grading.normalise import describe_error, shown_path
 
 BUILT_IN: Mapping[str, str] = {
+    "abstains": "graders.abstains:Abstains",
+    "cites": "graders.cites:Cites",
+    "claims": "graders.claims:Claims",
     "code_tests": "graders.code_tests:CodeTests",
     "composite": "graders.composite:Composite",
     "constraints": "graders.constraints:Constraints",
@@ -40,10 +43,12 @@ BUILT_IN: Mapping[str, str] = {
     "multiple_choice": "graders.multiple_choice:MultipleChoice",
     "numeric": "graders.numeric:Numeric",
     "pattern": "graders.pattern:Pattern",
+    "quotes": "graders.quotes:Quotes",
     "reasoning_gym": "graders.reasoning_gym_score:ReasoningGym",
     "repetition": "graders.repetition:Repetition",
     "reward_model": "graders.reward_model:RewardModel",
     "sql": "graders.sql_result:SqlResult",
+    "supported": "graders.supported:Supported",
     "text_similarity": "graders.text_similarity:TextSimilarity",
 }
 """The built-in graders and their places. A grader is imported when it is used."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from rft.config import EvaluateConfig, RunConfig
+from rft.config import AuditConfig, EvaluateConfig, RunConfig
 from rft.config.retrieval import Retrieval, RetrievalConfig
 from rft.data.files import Flaw
 from rft.data.messages import BadRow
@@ -78,7 +78,7 @@ class Grounded:
         return {"store": self.kind, "fingerprint": self.fingerprint, "num_queries": len(self.found)}
 
 
-def grounded_tasks(config: RunConfig | EvaluateConfig, tasks: TaskSets, reuse: Reuse) -> Grounded | None:
+def grounded_tasks(config: RunConfig | EvaluateConfig | AuditConfig, tasks: TaskSets, reuse: Reuse) -> Grounded | None:
     """Return the tasks with passages; None without a store.
 
     A resumed run takes the passages that it recorded, and only compares the store's fingerprint.

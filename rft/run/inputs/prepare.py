@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rft.config import EvaluateConfig, RunConfig
+from rft.config.paid_alone import paid_alone
 from rft.data.rendering import Renderer, Tell
 from rft.data.shots import Shots
 from rft.data.splits import TaskSets
@@ -309,6 +310,7 @@ def render_prompts(inputs: Inputs, tell: Tell | None = None) -> Prepared:
             *(inputs.grounded.warnings if inputs.grounded else ()),
             *(tool_warnings(config, inputs.environment, renderer) if inputs.environment else ()),
             *server_warnings(config.tools),
+            *paid_alone(config.graders),
             *(parent_warnings(inputs.parent, renderer.template_sha256) if inputs.parent else ()),
             *(warning for teacher in inputs.teachers for warning in teacher.warnings),
         ),
