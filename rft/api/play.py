@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rft.config import EvaluateConfig
@@ -13,6 +15,7 @@ from rft.config.mixture import graders_by_family
 from rft.data.tool_calls import Schema
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.conversation import Conversation
+from rft.episodes.process import LOG
 from rft.episodes.tools.play import NO_SCORE
 from rft.episodes.workers import Ending
 from rft.errors import ConfigError
@@ -98,16 +101,21 @@ async def _play(config: EvaluateConfig, prepared: Prepared, engine: Engine, show
         return rollout
 
     task = prepared.tasks.test[0]
-    player = player_of_run(config, prepared)
+    with tempfile.TemporaryDirectory() as folder:
+        output = _Output(Path(folder) / LOG, task, show)
+        player = player_of_run(config, prepared, log=output.file if config.environment.command is None else None)
 
-    def begin() -> ShownConversation:
-        identity = (config.seed, "play", 0, task.id, 0)
-        return ShownConversation(task, 0, seed_parts=identity, rules=rules, sample=sample, show=show)
+        def begin() -> ShownConversation:
+            identity = (config.seed, "play", 0, task.id, 0)
+            return ShownConversation(
+                task, 0, seed_parts=identity, rules=rules, sample=sample, show=show, before=output.show_new
+            )
 
-    try:
-        ending, conversation = await player.play(task, config.seed, begin)
-    finally:
-        await player.close()
+        try:
+            ending, conversation = await player.play(task, config.seed, begin)
+        finally:
+            await player.close()
+            output.show_new()
     policy: Policy = engine.policies[-1]
     episode = conversation.rollout(0, ending.score, policy=policy, filler=min(prepared.end_ids))
     if ending.score.status.is_grader_fault:
@@ -137,22 +145,44 @@ async def _graded(config: EvaluateConfig, prepared: Prepared, task: Task, episod
         panel.close()
 
 
+class _Output:
+    """What an environment prints, shown as it comes."""
+
+    def __init__(self, file: Path, task: Task, show: Show) -> None:
+        self.file = file
+        self._traceback = f"task {task.id}:\nTraceback"
+        self._show = show
+        self._num_shown = 0
+
+    def show_new(self) -> None:
+        """Show what was printed since the last call. The traceback of a fault is shown at the end of the episode."""
+        if not self.file.is_file():
+            return
+        new = self.file.read_bytes()[self._num_shown :]
+        self._num_shown += len(new)
+        if text := new.decode(errors="replace").partition(self._traceback)[0].rstrip():
+            self._show("output", text)
+
+
 class ShownConversation(Conversation):
     """A conversation that shows every message.
 
     Args:
         task: The task; the messages of its prompt are shown first.
         show: Receives the messages.
+        before: Called before the messages of each turn are shown.
         options: Further arguments of `Conversation`.
     """
 
-    def __init__(self, task: Task, number: int, *, show: Show, **options: object) -> None:
+    def __init__(self, task: Task, number: int, *, show: Show, before: Callable[[], None], **options: object) -> None:
         super().__init__(task, number, **options)  # type: ignore[arg-type]
         self._show = show
+        self._before = before
         self._shown_prompt = list(task.messages)
 
     async def say(self, messages: Sequence[Message], tools: Sequence[Schema] | None = None, **options: Any) -> Reply:
         """Show the messages and the reply, like `Conversation.say`."""
+        self._before()
         for message in (*([] if options.get("is_whole") else self._shown_prompt), *messages):
             self._show(str(message["role"]), str(message["content"]))
         self._shown_prompt = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rft.episodes.contract import ARGUMENTS, LoadedEnvironment
-from rft.episodes.foreign.styles import STYLES, adapt, style_of
+from rft.episodes.foreign.styles import PACKAGES, STYLES, adapt, style_of
 from rft.grading.loading.targets import find_target
 
 EMBEDDED: Mapping[str, str] = {
@@ -78,6 +78,12 @@ def load_environment(use: str, options: Mapping[str, Any], style: str | None = N
                 f"environment.style={style}: {use} must be a class, or a function that makes an environment"
             )
         return adapt(use, target, style, options)
+    if isinstance(target.object, type):
+        raise ValueError(
+            f"{use} is a class without a base class of {', '.join(PACKAGES)}, and its methods do not tell its system; "
+            f"set environment.style to one of {', '.join(STYLES)}, such as environment.style=trl for a class that "
+            "TRL's environment_factory takes"
+        )
     if not asyncio.iscoroutinefunction(target.object):
         raise ValueError(
             f"{use} is no coroutine function; begin it with 'async def', and await the policy; if it makes an "

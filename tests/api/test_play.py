@@ -44,11 +44,12 @@ def test_an_episode_is_shown(words: list[str], capsys: pytest.CaptureFixture[str
 
 
 def test_a_fault_of_the_environment_is_shown_and_fails(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    Path("my_env.py").write_text("async def add(task, policy):\n    1 / 0\n    await policy()\n")
+    broken = 'async def add(task, policy):\n    print("dividing")\n    1 / 0\n    await policy()\n'
+    Path("my_env.py").write_text(broken)
     assert play_command(words) == 1
     said = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert said[0] == "fault  ZeroDivisionError: division by zero (my_env.py:2)"
-    assert said[1].startswith("traceback  Traceback")
+    assert said[:2] == ["output  dividing", "fault  ZeroDivisionError: division by zero (my_env.py:3)"]
+    assert said[2].startswith("traceback  Traceback")
 
 
 def test_an_episode_is_returned_and_can_be_repeated(words: list[str]) -> None:

@@ -169,3 +169,6 @@ def test_methods_alone_tell_no_system(file: Path) -> None:
             ValueError, match=r"set environment\.style to one of gymnasium, skyrl, textarena, openenv, trl, verifiers"
         ):
             load_environment(f"{file}:{name}", {})
+    told = r"Alike is a class without a base class of .*, such as environment\.style=trl for a class that TRL's"
+    with pytest.raises(ValueError, match=told):
+        load_environment(f"{file}:Alike", {})

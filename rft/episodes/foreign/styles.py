@@ -25,6 +25,7 @@ PACKAGES = {
     "openenv": "openenv",
     "skyrl_gym": "skyrl",
     "textarena": "textarena",
+    "trl": "trl",
     "verifiers": "verifiers",
 }
 """The style of the environments of each package."""
