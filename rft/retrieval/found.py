@@ -35,10 +35,17 @@ def read_found(file: Path) -> Found:
     Raises:
         UsageError: Another line is damaged.
     """
-    if not file.is_file():
-        return {}
+    return found_in(file.read_text(encoding="utf-8"), str(file)) if file.is_file() else {}
+
+
+def found_in(text: str, file: str) -> Found:
+    """Return the passages in the content of a file, like `read_found`.
+
+    Raises:
+        UsageError: A line other than the last is damaged.
+    """
     found: Found = {}
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = text.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         if number == len(lines) and not line.endswith("\n"):
             continue

@@ -36,6 +36,7 @@ class Searcher:
         self._config = config
         self._store = store
         self._sleep = sleep
+        self._fingerprint: str | None = None
         self._reasons: list[str] = []
 
     @property
@@ -44,9 +45,12 @@ class Searcher:
         return len(self._reasons)
 
     async def fingerprint(self) -> str:
-        """Return the store's fingerprint. Raises like `search`."""
-        what = f"the store of retrieval={self._config.kind}"
-        return await self._persist(self._store.fingerprint, what=what, deadline_s=self._config.start_timeout_s)
+        """Return the store's fingerprint, which it is asked for once. Raises like `search`."""
+        if self._fingerprint is None:
+            what = f"the store of retrieval={self._config.kind}"
+            ask, deadline_s = self._store.fingerprint, self._config.start_timeout_s
+            self._fingerprint = await self._persist(ask, what=what, deadline_s=deadline_s)
+        return self._fingerprint
 
     async def search(self, queries: Mapping[str, Query], num_wanted: int) -> Found:
         """Return up to `num_wanted` passages of each query.

@@ -312,12 +312,15 @@ class Training:
             more["recovery"] = recoveries
         if status != "finished":
             more["resume"] = self._resume_command(steps)
+        wall_s = time.monotonic() - self.started
+        if self.prepared.grounded is not None:
+            more["retrieval"] = self.prepared.grounded.time_share(wall_s)
         return summarize(
             self.recorder,
             self.run,
             status=status,
             split="test" if self.prepared.tasks.test else "validation",
-            wall_s=time.monotonic() - self.started,
+            wall_s=wall_s,
             after_s=steps.after_s,
             checkpoint_s=steps.checkpoint_s,
             **more,

@@ -116,6 +116,8 @@ def final_report(
     if recovery := summary.get("recovery"):
         _print_pairs(console, "Recovery", {name.replace("_", " "): str(number) for name, number in recovery.items()})
     times = {name.replace("_", " "): f"{seconds:.1f} s" for name, seconds in summary["time_s"].items()}
+    if retrieval := summary.get("retrieval"):
+        times["passages"] = f"{retrieval['seconds']:.1f} s before the run, {retrieval['share']:.1%} of all"
     if (busy := summary.get("engine_busy_share")) is not None:
         times["engines busy"] = f"{busy:.0%} of the episodes' time"
     _print_pairs(console, "Time", {**times, "whole run": f"{summary['wall_s']:.1f} s"})

@@ -25,8 +25,10 @@ class Scripted:
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
         self.calls: list[int] = []
+        self.num_asked = 0
 
     async def fingerprint(self) -> str:
+        self.num_asked += 1
         return "9b2e51c07d44a1f0"
 
     async def search(self, queries: Sequence[Query], top_k: int) -> list[list[Passage]]:
@@ -94,6 +96,16 @@ def test_a_cache_asks_only_for_new_queries(tmp_path: Path) -> None:
     found = search(first, cache_folder=str(tmp_path))
     assert found[known][0].id == "kept"
     assert (first.calls, search(second, cache_folder=str(tmp_path)), second.calls) == ([2, 2], found, [])
+
+
+def test_the_fingerprint_is_asked_for_once(tmp_path: Path) -> None:
+    async def both(searcher: Searcher) -> None:
+        assert await searcher.fingerprint() == "9b2e51c07d44a1f0"
+        await searcher.search(QUERIES, 2)
+
+    store = Scripted()
+    asyncio.run(both(Searcher(LocalRetrievalConfig(index="", cache_folder=str(tmp_path)), store)))
+    assert store.num_asked == 1
 
 
 def test_a_damaged_line_is_named_and_an_incomplete_last_one_skipped(tmp_path: Path) -> None:

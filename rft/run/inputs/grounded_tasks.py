@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from rft.data.splits import TaskSets
 from rft.data.tasks import refuse_flaws
 from rft.errors import DataError, RetrievalError, UsageError, WaitTimeout
 from rft.run.inputs.fitting import Reuse
+from rft.storage import Place
 from rft.types import Task
 from rft.waiting import within
 
@@ -53,6 +55,8 @@ class Grounded:
     """What the store found, by query."""
     held_out: Mapping[str, Task]
     """Validation and test tasks before they got passages, by id."""
+    seconds: float = 0.0
+    """Time that it took to find the passages and to put them into the prompts."""
     warnings: tuple[str, ...] = ()
     """Whether the store of a resumed run has changed."""
 
@@ -77,6 +81,14 @@ class Grounded:
         """Return the entry of manifest.json."""
         return {"store": self.kind, "fingerprint": self.fingerprint, "num_queries": len(self.found)}
 
+    def time_share(self, wall_s: float) -> dict[str, float]:
+        """Return the entry of summary.json: the time of retrieval, and its share of the run with it.
+
+        Args:
+            wall_s: Duration of the run after its preparation, seconds.
+        """
+        return {"seconds": self.seconds, "share": self.seconds / (self.seconds + wall_s)}
+
 
 def grounded_tasks(config: RunConfig | EvaluateConfig | AuditConfig, tasks: TaskSets, reuse: Reuse) -> Grounded | None:
     """Return the tasks with passages; None without a store.
@@ -94,12 +106,30 @@ def grounded_tasks(config: RunConfig | EvaluateConfig | AuditConfig, tasks: Task
     """
     if not config.retrieval.is_on:
         return None
-    resumed = Path(config.output_dir) / FILE if isinstance(config, RunConfig) and config.resume else None
+    resumed = _resumed(config) if isinstance(config, RunConfig) and config.resume else None
     # `reuse` holds the lists, so no other list can get the id of one.
     lists = tuple(id(getattr(tasks, split)) for split in SPLITS)
     key = ("grounded", config.retrieval.model_dump_json(), lists, resumed)
     grounded, _ = reuse.get(key, lambda: (_ground(config.retrieval, tasks, resumed), tasks))
     return grounded
+
+
+def _resumed(run: RunConfig) -> tuple[str, str] | None:
+    """Return the file with the passages that a resumed run recorded, and its content; None if it recorded none.
+
+    A trial of a sweep is prepared before its folder is fetched from storage, so the copy may be the only one.
+    """
+    own = Path(run.output_dir) / FILE
+    if own.is_file():
+        return str(own), own.read_text(encoding="utf-8")
+    if run.resume in (None, run.output_dir):
+        return None
+    copy = Place(run.resume)
+    has_file = within(lambda: copy.holds(FILE), what=f"{FILE} of {copy}", deadline_s=run.storage_timeout_s)
+    if not has_file:
+        return None
+    content = within(lambda: copy.read(FILE), what=f"{FILE} of {copy}", deadline_s=run.storage_timeout_s)
+    return f"{copy}/{FILE}", content.decode()
 
 
 def grounded_task(settings: Mapping[str, Any], task: Task) -> Task:
@@ -140,21 +170,23 @@ def with_longest_passage(error: DataError, grounded: Grounded | None) -> DataErr
     return DataError(error.title, [*error.problems, problem])
 
 
-def _ground(config: RetrievalConfig, tasks: TaskSets, resumed: Path | None) -> Grounded:
-    from rft.retrieval.found import key_of, read_found
+def _ground(config: RetrievalConfig, tasks: TaskSets, resumed: tuple[str, str] | None) -> Grounded:
+    from rft.retrieval.found import found_in, key_of
     from rft.retrieval.grounding import Grounding
     from rft.retrieval.searching import find
 
+    began_s = time.perf_counter()
     try:
         grounding = Grounding(config)
     except ValueError as error:
         raise UsageError("retrieval", [str(error)]) from error
     queries = _queries(grounding, [task for split in SPLITS for task in getattr(tasks, split)])
     wanted = {key_of(query, grounding.num_wanted): query for query in queries.values()}
-    found = read_found(resumed) if resumed is not None else {}
+    file, content = resumed or ("", "")
+    found = found_in(content, file)
     warnings: tuple[str, ...] = ()
-    if wanted.keys() <= found.keys() and resumed is not None:
-        fingerprint = _recorded_fingerprint(resumed)
+    if content and wanted.keys() <= found.keys():
+        fingerprint = _recorded_fingerprint(content)
         warnings = _changes(config, fingerprint)
     else:
         fingerprint, found = within(
@@ -162,14 +194,16 @@ def _ground(config: RetrievalConfig, tasks: TaskSets, resumed: Path | None) -> G
             what=f"passages for {len(wanted)} queries",
             deadline_s=_longest_s(config, len(wanted)),
         )
-        if resumed is not None and resumed.is_file():
-            warnings = (f"{resumed} lacks passages of some tasks, so those of all tasks were searched again",)
+        if content:
+            warnings = (f"{file} lacks passages of some tasks, so those of all tasks were searched again",)
+    with_passages = _with_passages(grounding, tasks, queries, found, fingerprint)
     return Grounded(
-        tasks=_with_passages(grounding, tasks, queries, found, fingerprint),
+        tasks=with_passages,
         fingerprint=fingerprint,
         kind=config.kind,
         found=found,
         held_out={task.id: task for task in [*tasks.validation, *tasks.test]},
+        seconds=time.perf_counter() - began_s,
         warnings=warnings,
     )
 
@@ -215,9 +249,8 @@ def _longest_s(config: RetrievalConfig, num_queries: int) -> float:
     return ASIDE_S + once + config.max_faults * (config.start_timeout_s + LONGEST_PAUSE_S)
 
 
-def _recorded_fingerprint(file: Path) -> str:
-    with file.open(encoding="utf-8") as lines:
-        first: dict[str, Any] = json.loads(next(lines))
+def _recorded_fingerprint(content: str) -> str:
+    first: dict[str, Any] = json.loads(content.partition("\n")[0])
     return str(first.get("fingerprint", ""))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from rft.config.index import IndexBuildConfig
 from rft.errors import RetrievalError, UsageError
 from rft.retrieval.stores.local import LocalStore
 from rft.retrieval.stores.protocol import StoreFault
+from rft.run.inputs.fitting import Reuse
+from rft.run.inputs.grounded_tasks import grounded_tasks
 from rft.run.inputs.prepare import Prepared, prepare
 from rft.run.open_folder import open_recorder
 from rft.run_folder.completions import read_completions
 from rft.run_folder.recorder import Recorder, read_manifest
 from rft.types import Grade, GradedGroup, Policy, Rollout, StopReason
+from tests.kill_points import killed_at
 
 NUM_TASKS = 20
 
@@ -114,6 +118,36 @@ def test_a_resumed_run_needs_no_store(values: dict[str, Any], tmp_path: Path, mo
     continued = prepared_by(resumed)
     assert "the store cannot be compared" in continued.warnings[0]
     assert continued.tasks == prepared.tasks
+
+
+def test_a_run_from_storage_needs_no_store_either(values: dict[str, Any], tmp_path: Path) -> None:
+    """A trial of a sweep is prepared before its folder is fetched."""
+    run = run_of(values)
+    prepared = prepared_by(run)
+    open_recorder(run, prepared, ["rft", "train"], None)
+    copy = Path(run.output_dir).rename(tmp_path / "copy")
+    (tmp_path / "index" / "manifest.json").unlink()
+    resumed = prepared_by(run.model_copy(update={"resume": str(copy)}))
+    assert resumed.tasks == prepared.tasks
+    assert "the store cannot be compared" in resumed.warnings[0]
+
+
+def test_a_start_that_is_killed_at_any_change_of_the_disk_shows_the_same_passages(values: dict[str, Any]) -> None:
+    run = run_of(values)
+    prepared = prepared_by(run)
+    assert prepared.grounded is not None
+    assert 0 < prepared.grounded.time_share(wall_s=1.0)["share"] < 1
+    resumed = run.model_copy(update={"resume": run.output_dir})
+    without = prepared_by(run_of(values, retrieval={"kind": "none"})).tasks
+    for number in range(1000):
+        with killed_at(number) as point:
+            open_recorder(run, prepared, ["rft", "train"], None)
+        again = grounded_tasks(resumed, without, Reuse())
+        assert again is not None and again.tasks == prepared.tasks, f"killed at change {number}"
+        shutil.rmtree(run.output_dir, ignore_errors=True)
+        if not point.is_dead:
+            return
+    raise AssertionError("the start does not end")
 
 
 def test_an_evaluation_takes_the_store_of_the_run(values: dict[str, Any]) -> None:
