@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+PASSAGES = "passages"
+"""Key of a message with the passages that it tells, for graders; the policy sees only the content. Also the column of a
+task with those of its prompt."""
+
 
 class Author(StrEnum):
     """Author of the tokens of a turn."""
@@ -56,6 +60,21 @@ def calls_of(turns: Sequence[Turn]) -> list[Mapping[str, Any]]:
     """Return all tool calls of the policy, in OpenAI's format and in order."""
     of_policy = (turn for turn in turns if turn.author is Author.POLICY)
     return [call for turn in of_policy for message in turn.messages for call in message.get("tool_calls") or ()]
+
+
+def passages_of(turns: Sequence[Turn]) -> list[Mapping[str, Any]]:
+    """Return the passages that tools told the policy, each once, in order."""
+    found: dict[tuple[Any, Any], Mapping[str, Any]] = {}
+    given = (turn for turn in turns if turn.author is Author.ENVIRONMENT)
+    for message in (message for turn in given for message in turn.messages if message.get("role") == "tool"):
+        for passage in message.get(PASSAGES) or ():
+            found.setdefault((passage["id"], passage["text"]), passage)
+    return list(found.values())
+
+
+def without_passages(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a message as the policy sees it."""
+    return {name: value for name, value in message.items() if name != PASSAGES} if PASSAGES in message else message
 
 
 def turn_to_json(turn: Turn) -> dict[str, Any]:

@@ -5,10 +5,26 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from rft.config.fields import Positive, PositiveSeconds, Section
+from rft.config.retrieval import Retrieval, RetrievalConfig
+from rft.wording import expectation
+
+PLACES = ("use", "mcp", "index", "documents", "store")
+"""Keys that say where a tool comes from; an entry has one of them."""
+NEEDS = {
+    **dict.fromkeys(("allow", "shared", "env", "bearer_env", "start_timeout_s"), ("mcp",)),
+    "options": ("use",),
+    "top_k": ("index", "documents", "store"),
+}
+"""Keys that only have an effect beside one of these keys."""
+OF_PROMPTS = (
+    *("top_k", "query", "template", "relevant", "distractors", "left_out_share", "shuffle", "seed", "allow_empty"),
+    *("max_faults", "timeout_s", "batch_queries", "cache_folder"),
+)
+"""Keys of a store without an effect on a tool that searches."""
 
 
 class ToolConfig(Section):
@@ -19,6 +35,14 @@ class ToolConfig(Section):
     rft: `calculator`, `files`, `python` or `sql`."""
     mcp: str | None = None
     """An MCP server with tools, in place of `use`: a URL, or a command such as `python server.py`."""
+    index: str | None = None
+    """An index that `rft index build` made, which the policy may search, in place of `use`. See docs/retrieval.md."""
+    documents: str | None = None
+    """A file of documents, as for `retrieval.documents`, which the policy may search, in place of `use`."""
+    store: dict[str, Any] | None = None
+    """Another store that the policy may search: keys of `retrieval`, such as `{kind: mongodb, collection: posts}`."""
+    top_k: Positive = 4
+    """Passages that a search finds."""
     options: dict[str, Any] = {}
     """Further arguments of the function or class, by name, which the model does not see; or the options of the tool."""
     timeout_s: PositiveSeconds = 30.0
@@ -39,16 +63,51 @@ class ToolConfig(Section):
 
     def problems(self) -> list[str]:
         """Return what is wrong with an entry, as phrases that follow its key."""
-        if self.use is None and self.mcp is None:
-            return [": names no tool; set use=my_tools.py:function, or mcp to the URL or command of an MCP server"]
-        if self.use is not None and self.mcp is not None:
-            return [": has both use and mcp; keep one"]
-        of_mcp = ("allow", "shared", "env", "bearer_env", "start_timeout_s")
-        others = of_mcp if self.mcp is None else ("options",)
+        places = [name for name in PLACES if getattr(self, name) is not None]
+        if not places:
+            return [
+                ": names no tool; set use=my_tools.py:function, or mcp to the URL or command of an MCP server, or "
+                "index to a folder to search"
+            ]
+        if len(places) > 1:
+            return [f": has both {' and '.join(places)}; keep one"]
         # Not `model_fields_set`: the configuration of a resumed run sets every key.
-        unused = [name for name in others if getattr(self, name) != type(self).model_fields[name].default]
-        reason = "without mcp" if self.mcp is None else "with mcp"
-        return [f".{name}: has no effect {reason}; leave it out" for name in unused]
+        fields = type(self).model_fields
+        unused = [
+            name for name in NEEDS if places[0] not in NEEDS[name] and getattr(self, name) != fields[name].default
+        ]
+        problems = [f".{name}: has no effect without {' or '.join(NEEDS[name])}; leave it out" for name in unused]
+        return problems + self._store_problems()
+
+    def searched(self) -> RetrievalConfig:
+        """Return the settings of the store that the policy searches.
+
+        Raises:
+            ValidationError: They are wrong.
+        """
+        local = {"kind": "local", "index": self.index, "documents": self.documents}
+        settings = local if self.store is None else self.store
+        config: RetrievalConfig = TypeAdapter(Retrieval).validate_python(settings)
+        return config
+
+    def _store_problems(self) -> list[str]:
+        if self.store is None:
+            return []
+        try:
+            config = self.searched()
+        except ValidationError as error:
+            return [
+                f".store.{each['loc'][-1] if each['loc'] else 'kind'}: {_expected(each)}" for each in error.errors()
+            ]
+        fields = type(config).model_fields
+        unused = [name for name in OF_PROMPTS if getattr(config, name) != fields[name].default]
+        problems = [f".store.{name}: has no effect on a tool; leave it out" for name in unused]
+        problems += [f".store: {problem}" for problem in config.problems()]
+        return problems if config.is_on else [".store.kind=none: searches nothing; name a kind, or leave out the tool"]
+
+
+def _expected(error: Any) -> str:
+    return "is missing" if error["type"] == "missing" else expectation(error)
 
 
 def _named(tools: dict[str, ToolConfig]) -> dict[str, ToolConfig]:

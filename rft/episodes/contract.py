@@ -87,6 +87,8 @@ class LoadedEnvironment:
     """The tools that the model is told of, in OpenAI's format."""
     entry_of: Mapping[str, str] = field(default_factory=dict)
     """Entry of `tools` that each tool comes from, by name of the tool."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprint of the store that an entry of `tools` searches, by entry."""
     has_score: bool = True
     """Whether the environment may return a score."""
     requires: tuple[Callable[[Task], None], ...] = ()

@@ -13,6 +13,7 @@ from rft.data.tool_results import cut_middle
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.transcript import Transcript
 from rft.sampling.engine import Request, request_seed
+from rft.turns import PASSAGES, without_passages
 from rft.types import Message, Policy, Rollout, Score, Status, StopReason, Task
 
 
@@ -155,7 +156,7 @@ class Conversation:
                 raise ValueError("the tools of an episode come with its first messages")
             ids, turn = self.transcript.ids, self.transcript.num_policy_turns
             messages = [self._shortened(message) for message in messages]
-            given = self._given(messages, self.transcript, written.new)
+            given = self._given(list(map(without_passages, messages)), self.transcript, written.new)
         self._require_room(len(ids) + len(given))
         # The first turn is that of a single completion, bit for bit.
         seed = request_seed(*self._seed_parts, *([turn] if turn else []))
@@ -202,12 +203,16 @@ class Conversation:
         return replace(parsed, calls=(replace(parsed.calls[0], problem=problem),))
 
     def _shortened(self, message: Message) -> Message:
-        """Return a message; the result of a tool at most as long as its limit."""
+        """Return a message; the result of a tool at most as long as its limit, with the passages that are whole."""
         tools = self._rules.tools
         limit = tools.max_result_tokens.get(str(message.get("name"))) if tools else None
         if tools is None or limit is None or message["role"] != "tool":
             return message
-        return {**message, "content": cut_middle(str(message["content"]), limit, tools.tokenizer)}
+        content = cut_middle(str(message["content"]), limit, tools.tokenizer)
+        if PASSAGES not in message:
+            return {**message, "content": content}
+        whole = [passage for passage in message[PASSAGES] if passage["text"] in content]
+        return {**message, "content": content, PASSAGES: whole}
 
     @property
     def rewarded(self) -> float | None:

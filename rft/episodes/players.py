@@ -56,6 +56,7 @@ def player_of(
     *,
     tools: Mapping[str, ToolConfig],
     offered: Mapping[str, Sequence[Mapping[str, Any]]],
+    fingerprints: Mapping[str, str],
     lowest: float,
     log: Path | None = None,
 ) -> Player:
@@ -66,9 +67,18 @@ def player_of(
         tokenizer: The policy's.
         tools: The tools of the run, in place of an environment.
         offered: What their MCP servers offered at the start of the run, by entry.
+        fingerprints: Those of the stores that tools search, by entry.
         lowest: Score of an episode that ends at a limit without a score.
         log: File for the output of the environment; None discards it.
     """
     if config.command is not None:
         return CommandPlayer(config, tokenizer, lowest=lowest, log=log)
-    return EnvironmentWorkers(config, tools=tools, offered=offered, tokenizer=tokenizer, lowest=lowest, log=log)
+    return EnvironmentWorkers(
+        config,
+        tools=tools,
+        offered=offered,
+        fingerprints=fingerprints,
+        tokenizer=tokenizer,
+        lowest=lowest,
+        log=log,
+    )

@@ -231,7 +231,7 @@ def _loaded(start: dict[str, Any]) -> LoadedEnvironment:
 
         entries = {name: ToolConfig(**entry) for name, entry in start["tools"].items()}
         limits = {name: start[name] for name in ("max_invalid_calls", "timeout_s")}
-        return load_tools(entries, offered=start["offered"], **limits)
+        return load_tools(entries, offered=start["offered"], fingerprints=start["fingerprints"], **limits)
     return load_environment(start["use"], start["options"], start["style"])
 
 

@@ -83,6 +83,7 @@ class EnvironmentWorkers:
         tools: The tools of the run, in place of an environment of the user's.
         tokenizer: The policy's, for environments that reach it as an endpoint; None offers none.
         offered: What MCP servers offered at the start of the run, by entry of `tools`; others are asked.
+        fingerprints: Those of the stores that tools search, by entry of `tools`; others are asked.
         lowest: Score of an episode that ends at a limit without a score.
         log: File for the output of environments; None discards it.
     """
@@ -93,6 +94,7 @@ class EnvironmentWorkers:
         *,
         tools: Mapping[str, ToolConfig] | None = None,
         offered: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+        fingerprints: Mapping[str, str] | None = None,
         tokenizer: Any = None,
         lowest: float = 0.0,
         log: Path | None = None,
@@ -104,6 +106,7 @@ class EnvironmentWorkers:
             "style": config.style,
             "tools": {name: entry.model_dump() for name, entry in (tools or {}).items()},
             "offered": offered or {},
+            "fingerprints": fingerprints or {},
             "max_invalid_calls": config.max_invalid_calls,
             "timeout_s": config.timeout_s,
         }

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rft.errors import GradeError
@@ -18,7 +18,7 @@ from rft.grading.counters import GraderCounters
 from rft.grading.processes.fork_server import ForkServers
 from rft.grading.processes.workers import OnRepeat
 from rft.grading.running import Runner
-from rft.turns import Author
+from rft.turns import PASSAGES, Author, passages_of
 from rft.types import Grade, GradedGroup, Rollout, Score, Status, Task
 from rft.waiting import waiting
 
@@ -153,12 +153,13 @@ class Panel:
     async def _grade(self, grader: LoadedGrader, group: _Group, rollouts: Sequence[Rollout]) -> None:
         """Grade one rollout, or all rollouts of a group, with one grader, and keep the scores."""
         counters = self.counters[grader.name]
-        key = self._cache.key(grader, group.task, rollouts) if self._cache and grader.is_cached else None
+        task = group.task if grader.per_group else _with_passages(group.task, rollouts[0])
+        key = self._cache.key(grader, task, rollouts) if self._cache and grader.is_cached else None
         scores = self._cache.get(key, len(rollouts)) if self._cache and key else None
         if scores is not None:
             counters.cache_hits += 1
         else:
-            scores = await self._scores(grader, group.task, rollouts)
+            scores = await self._scores(grader, task, rollouts)
             if self._cache and key:
                 self._cache.put(key, scores)
         for rollout, score in zip(rollouts, scores, strict=True):
@@ -213,6 +214,16 @@ class _Group:
 
     def in_order(self) -> list[Rollout]:
         return [self.rollouts[index] for index in sorted(self.rollouts)]
+
+
+def _with_passages(task: Task, rollout: Rollout) -> Task:
+    """Return a task with the passages that tools told the policy, after those of its prompt."""
+    if not (told := passages_of(rollout.turns)):
+        return task
+    passages = list(task.item.get(PASSAGES, ()))
+    known = {(passage["id"], passage["text"]) for passage in passages}
+    passages += [passage for passage in told if (passage["id"], passage["text"]) not in known]
+    return replace(task, item={**task.item, PASSAGES: passages})
 
 
 def _reward(graders: Iterable[LoadedGrader], scores: Mapping[str, Score]) -> float | None:

@@ -15,7 +15,8 @@ from rft.config.retrieval.base import RetrievalConfig
 from rft.data.demonstration_records import Demonstration
 from rft.data.messages import BadRow
 from rft.retrieval.passages import Passage, Query
-from rft.retrieval.templates import DEFAULT, PASSAGES, PROMPT, PromptTemplate
+from rft.retrieval.templates import DEFAULT, PROMPT, PromptTemplate
+from rft.turns import PASSAGES
 from rft.types import Task
 
 FINGERPRINT, LEFT_OUT, IS_LEFT_OUT = "passages_fingerprint", "left_out", "passages_left_out"

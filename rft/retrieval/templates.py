@@ -10,8 +10,8 @@ from jinja2 import Template, TemplateError, meta
 from jinja2.runtime import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-PASSAGES, PROMPT = "passages", "prompt"
-"""Variables of a prompt's template, besides the columns of the row."""
+PROMPT = "prompt"
+"""Variable of a prompt's template with its text, besides `passages` and the columns of the row."""
 DEFAULT = (
     "{% for passage in passages %}[{{ passage.id }}] {{ passage.text }}\n{% endfor %}"
     "{% if passages %}\n\n{% endif %}"  # the first line break ends the block

@@ -34,7 +34,19 @@ COMMAND = "environment.command=cat"
         (("tools.add.timeout_s=3",), "tools.add: names no tool; set use=my_tools.py:function, or mcp to the URL"),
         (("tools.add.use=calculator", "tools.add.mcp=https://a.org"), "tools.add: has both use and mcp; keep one"),
         (("tools.add.use=calculator", "tools.add.allow=[x]"), "tools.add.allow: has no effect without mcp"),
-        (("tools.add.mcp=https://a.org", "tools.add.options={a: 1}"), "tools.add.options: has no effect with mcp"),
+        (("tools.find.index=a", "tools.find.store={kind: http}"), "tools.find: has both index and store; keep one"),
+        (
+            ("tools.add.use=calculator", "tools.add.top_k=2"),
+            "tools.add.top_k: has no effect without index or documents or store",
+        ),
+        (("tools.find.store={kind: ftp}",), "tools.find.store.kind"),
+        (("tools.find.store={kind: http}",), "tools.find.store.url: is missing"),
+        (("tools.find.store={kind: none}",), "tools.find.store.kind=none: searches nothing"),
+        (
+            ("tools.find.store={kind: http, url: 'http://a', top_k: 2}",),
+            "tools.find.store.top_k: has no effect on a tool",
+        ),
+        (("tools.add.mcp=https://a.org", "tools.add.options={a: 1}"), "tools.add.options: has no effect without use"),
         ((USE, "learner=sft"), "environment.use=my_env.py:guess: learner=sft does not learn from episodes"),
         (("environment.credit=turn",), "environment.credit: has no effect without environment.use"),
         ((USE, "environment.discount=0.9"), "environment.discount=0.9: has no effect with environment.credit=episode"),
@@ -77,7 +89,8 @@ def test_the_score_joins_the_graders(monkeypatch: pytest.MonkeyPatch, word: str,
 
 
 def test_a_resumed_run_sets_every_key_of_a_tool() -> None:
-    for given in ({"use": "calculator"}, {"mcp": "https://example.org/mcp"}):
+    store = {"kind": "http", "url": "https://example.org/search"}
+    for given in ({"use": "calculator"}, {"mcp": "https://example.org/mcp"}, {"index": "index/"}, {"store": store}):
         assert ToolConfig(**ToolConfig(**given).model_dump()).problems() == []
 
 

@@ -22,20 +22,27 @@ from rft.episodes.tools.tool import ToolSource
 from rft.grading.loading.targets import did_you_mean, find_target
 
 
-def load_source(name: str, entry: ToolConfig, declared: Sequence[Mapping[str, Any]] | None = None) -> ToolSource:
+def load_source(
+    name: str, entry: ToolConfig, declared: Sequence[Mapping[str, Any]] | None = None, fingerprint: str = ""
+) -> ToolSource:
     """Return the source of one entry.
 
     Args:
         name: Name of the entry.
         entry: The entry.
         declared: What its MCP server offered at the start of the run; None asks it.
+        fingerprint: That of its store at the start of the run; empty asks the store.
 
     Raises:
         ValueError: Its code cannot be imported, or a tool has no schema.
     """
     if entry.mcp is not None:
         return McpSource(name, entry, declared=declared)
-    use = entry.use or ""
+    if entry.use is None:
+        from rft.episodes.tools.search import SearchSource  # needs numpy and Jinja, which start slowly
+
+        return SearchSource(name, entry, fingerprint)
+    use = entry.use
     if use in BUILT_IN:
         return BuiltInSource(name, use, entry.options, entry.timeout_s)
     if use.endswith(".py") and os.path.isfile(use):
@@ -60,6 +67,7 @@ def load_tools(
     max_invalid_calls: int,
     timeout_s: float = math.inf,
     offered: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> LoadedEnvironment:
     """Return the environment of tools.
 
@@ -68,6 +76,7 @@ def load_tools(
         max_invalid_calls: See `ToolEnvironment`.
         timeout_s: See `ToolEnvironment`.
         offered: What MCP servers offered at the start of the run, by entry; others are asked.
+        fingerprints: Those of the stores at the start of the run, by entry; others are asked.
 
     Raises:
         ValueError: All problems of the entries, one a line.
@@ -75,7 +84,7 @@ def load_tools(
     sources, declared, problems = [], {}, []
     for name, entry in entries.items():
         try:
-            source = load_source(name, entry, (offered or {}).get(name))
+            source = load_source(name, entry, (offered or {}).get(name), (fingerprints or {}).get(name, ""))
             declared[name] = source.declarations()
         except NoSchema as error:
             problems += [f"tools.{name}: {problem}" for problem in error.problems]
@@ -99,6 +108,7 @@ def load_tools(
         sha256=hashlib.sha256(" ".join(source.sha256 for source in sources).encode()).hexdigest(),
         tools=tuple(tool for tools in declared.values() for tool in tools),
         entry_of={tool["function"]["name"]: entry for entry, tools in declared.items() for tool in tools},
+        fingerprints={source.name: source.fingerprint for source in sources if hasattr(source, "fingerprint")},
         has_score=any(source.has_score for source in sources),
         requires=tuple(source.require_task for source in sources if isinstance(source, (BuiltInSource, ClassSource))),
         speaks=any(source.speaks for source in sources),

@@ -14,8 +14,9 @@ from typing import Any
 from rft.data.tool_calls import UNKNOWN, ToolCall
 from rft.episodes.contract import EpisodeOver, Policy
 from rft.episodes.tools.schemas import argument_problem
-from rft.episodes.tools.tool import OpenTools, Tool, ToolError, ToolFault, ToolSource
+from rft.episodes.tools.tool import FoundPassages, OpenTools, Tool, ToolError, ToolFault, ToolSource
 from rft.grading.normalise import describe_error
+from rft.turns import PASSAGES
 from rft.types import Score, Status, Task
 from rft.waiting import waiting
 
@@ -61,6 +62,8 @@ class ToolEnvironment:
     ) -> tuple[OpenTools, ToolSource]:
         try:
             return await stack.enter_async_context(source.open(task, seed)), source
+        except ToolFault:
+            raise
         except Exception as error:
             raise ToolFault(f"tool {source.name}: {describe_error(error, source.file)}") from error
 
@@ -80,7 +83,7 @@ class ToolEnvironment:
             num_invalid = num_invalid + 1 if any(is_invalid for _, is_invalid in results) else 0
             if num_invalid >= self._max_invalid_calls:
                 return f"{num_invalid} turns in a row with an invalid call (environment.max_invalid_calls)"
-            reply = await policy([_message(call, said) for call, (said, _) in zip(reply.calls, results, strict=True)])
+            reply = await policy([_message(call, told) for call, (told, _) in zip(reply.calls, results, strict=True)])
         return ""
 
     async def _score(self, opened: Sequence[tuple[OpenTools, ToolSource]], told: str) -> Any:
@@ -93,8 +96,10 @@ class ToolEnvironment:
         return Score(value=None, status=Status.SKIPPED, reason=told or NO_SCORE)
 
 
-async def _together(calls: Sequence[ToolCall], tools: Mapping[str, tuple[Tool, ToolSource]]) -> list[tuple[str, bool]]:
-    """Run calls at the same time; return what each says, and whether it was invalid, in the order of the calls."""
+async def _together(
+    calls: Sequence[ToolCall], tools: Mapping[str, tuple[Tool, ToolSource]]
+) -> list[tuple[str | FoundPassages, bool]]:
+    """Run calls at the same time; return what each tells, and whether it was invalid, in the order of the calls."""
     try:
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(_run(call, tools)) for call in calls]
@@ -105,7 +110,7 @@ async def _together(calls: Sequence[ToolCall], tools: Mapping[str, tuple[Tool, T
     raise first
 
 
-async def _run(call: ToolCall, tools: Mapping[str, tuple[Tool, ToolSource]]) -> tuple[str, bool]:
+async def _run(call: ToolCall, tools: Mapping[str, tuple[Tool, ToolSource]]) -> tuple[str | FoundPassages, bool]:
     if call.name not in (*tools, UNKNOWN):
         return f"error: there is no tool '{call.name}'; the tools are: {', '.join(tools)}", True
     if call.problem:
@@ -116,9 +121,12 @@ async def _run(call: ToolCall, tools: Mapping[str, tuple[Tool, ToolSource]]) -> 
     try:
         with waiting(f"the tool {call.name}", deadline_s=tool.timeout_s):
             async with asyncio.timeout(tool.timeout_s) as deadline:
-                return as_text(await tool.call(call.arguments)), False
+                result = await tool.call(call.arguments)
+                return result if isinstance(result, FoundPassages) else as_text(result), False
     except ToolError as error:
         return f"error: {error}", False
+    except ToolFault:
+        raise
     except Exception as error:
         if not deadline.expired():
             raise ToolFault(f"tool {call.name}: {describe_error(error, source.file)}") from error
@@ -147,5 +155,8 @@ def _plain(value: Any) -> Any:
     return text
 
 
-def _message(call: ToolCall, said: str) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": said}
+def _message(call: ToolCall, told: str | FoundPassages) -> dict[str, Any]:
+    message = {"role": "tool", "tool_call_id": call.id, "name": call.name}
+    if isinstance(told, FoundPassages):
+        return message | {"content": told.text, PASSAGES: list(told.passages)}
+    return message | {"content": told}

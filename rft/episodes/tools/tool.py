@@ -46,6 +46,20 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPassages:
+    """A result that consists of passages. Graders find them in `item["passages"]`.
+
+    Example:
+        FoundPassages(text="[p1] Water it.", passages=[{"id": "p1", "text": "Water it.", "metadata": {}, "score": 0.9}])
+    """
+
+    text: str
+    """What the model is told."""
+    passages: Sequence[Mapping[str, Any]]
+    """The passages, each with `id`, `text`, `metadata` and `score`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTools:
     """The tools of one source in one episode.
 

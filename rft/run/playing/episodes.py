@@ -38,6 +38,7 @@ def player_of_run(config: RunConfig | EvaluateConfig, prepared: Prepared, *, log
         prepared.tokenizer,
         tools=config.tools,
         offered={name: prepared.environment.tools_of(name) for name in servers},
+        fingerprints=prepared.environment.fingerprints,
         lowest=lowest_score(config.graders),
         log=log,
     )

@@ -15,8 +15,12 @@ from rft.errors import UsageError
 
 
 def tool_facts(run: RunConfig, environment: LoadedEnvironment | None) -> dict[str, Any]:
-    """Return the digests of the tools by entry, for the manifest; empty without tools."""
-    return {"tools": pins} if (pins := _pins(run, environment)) else {}
+    """Return the digests of the tools and the fingerprints of the stores that they search, by entry, for the manifest.
+
+    Empty without tools.
+    """
+    stores = {"tool_stores": dict(environment.fingerprints)} if environment and environment.fingerprints else {}
+    return stores | ({"tools": pins} if (pins := _pins(run, environment)) else {})
 
 
 def tool_changes(run: RunConfig, environment: LoadedEnvironment | None, begun: dict[str, Any]) -> dict[str, list[str]]:
@@ -33,7 +37,7 @@ def tool_changes(run: RunConfig, environment: LoadedEnvironment | None, begun: d
 
 
 def refuse_changed_tools(run: RunConfig, environment: LoadedEnvironment | None, manifest: Path) -> None:
-    """Refuse to resume with an MCP server that offers other tools than at the start of the run.
+    """Refuse to resume with an MCP server that offers other tools than at the start of the run, or a changed store.
 
     A changed tool of the user's own is warned of, as changed graders are.
 
@@ -42,15 +46,27 @@ def refuse_changed_tools(run: RunConfig, environment: LoadedEnvironment | None, 
     """
     if not run.tools or not manifest.is_file():
         return
-    changed = tool_changes(run, environment, json.loads(manifest.read_text(encoding="utf-8")))
+    begun = json.loads(manifest.read_text(encoding="utf-8"))
+    changed = tool_changes(run, environment, begun)
     problems = [
         f"tools.{name}.mcp={run.tools[name].mcp}: the server's tools have changed since the run began "
         f"({', '.join(what)}); bring back what it offered, or begin a new run with start=<the run's folder>"
         for name, what in changed.items()
         if run.tools[name].mcp is not None
     ]
+    problems += _changed_stores(environment, begun.get("tool_stores", {}))
     if problems:
         raise UsageError("the run cannot go on with these tools", problems)
+
+
+def _changed_stores(environment: LoadedEnvironment | None, before: Mapping[str, str]) -> list[str]:
+    now = environment.fingerprints if environment is not None else {}
+    return [
+        f"tools.{name}: the store has changed since the run began (fingerprint {now[name]} instead of {before[name]}); "
+        "bring back what it held, or begin a new run with start=<the run's folder>"
+        for name in sorted(now.keys() & before.keys())
+        if now[name] != before[name]
+    ]
 
 
 def _pins(run: RunConfig, environment: LoadedEnvironment | None) -> dict[str, Pins]:
