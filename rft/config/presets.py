@@ -98,9 +98,14 @@ def lists_stages(experiment: str, folders: Sequence[Path]) -> bool:
     if file is None:
         return False
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return _has_stages(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):  # Hydra reports a broken file
         return False
+
+
+@functools.lru_cache(maxsize=64)
+def _has_stages(content: str) -> bool:
+    values = yaml.safe_load(content)
     return isinstance(values, dict) and "stages" in values
 
 
