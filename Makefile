@@ -1,7 +1,7 @@
 # All targets use .venv, which `make install` creates from the locks. They need no root, and only Python and make.
 .DEFAULT_GOAL := help
-.PHONY: help install hooks quickstart test test-full test-smollm test-portable test-wheel test-ranges fuzz chaos coverage \
-	lint format typecheck lock sbom
+.PHONY: help install hooks quickstart test test-unit test-end-to-end test-full test-smollm test-portable test-wheel \
+	test-ranges fuzz chaos coverage lint format typecheck lock sbom
 
 # The first supported Python; `make PYTHON=/path/to/python quickstart` selects another one.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -37,14 +37,20 @@ quickstart: install
 UNIT_TESTS := pytest -n auto --maxprocesses 8 --dist worksteal --max-worker-restart 0
 # Three files at a time: the tests of a file share costly starts, and wait much of the time for processes to start.
 END_TO_END := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+UNLESS_FULL := and not full
 
-test: install
-	@$(BIN)/python -m $(UNIT_TESTS) -m "not e2e and not full"
-	@$(END_TO_END) -m "e2e and not full"
+# With `--jobs=2` both run at the same time.
+test: test-unit test-end-to-end
 
-test-full: install
-	@$(BIN)/python -m $(UNIT_TESTS) -m "not e2e"
-	@$(END_TO_END) -m e2e
+test-full: UNLESS_FULL :=
+test-full: test-unit test-end-to-end
+
+# At the lowest priority, so that beside the end-to-end tests they take the time that these wait.
+test-unit: install
+	@nice -n 19 $(BIN)/python -m $(UNIT_TESTS) -m "not e2e $(UNLESS_FULL)"
+
+test-end-to-end: install
+	@$(END_TO_END) -m "e2e $(UNLESS_FULL)"
 
 # Tests of real pretrained models, which the other targets leave out. Its packages stay out of the locked environment.
 SMOLLM := $(CURDIR)/.venv/smollm

@@ -21,6 +21,8 @@ from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status,
 # OpenMP reads it once, when torch is imported: tests build engines and learners in this very process, from threads of
 # their own, and vLLM does not stand it when those differ in their number of OpenMP threads.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Ray starts its workers with a low priority of their own (15). Beside other tests they would hardly get a core.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so Ray spells it
 # These change the output of commands.
 for name in ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "PYTHONWARNINGS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)
