@@ -11,8 +11,9 @@ from rft.models.base_model import fingerprint, load_tokenizer
 
 
 @pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
-def test_the_medium_model_ends_its_completions_by_chance(tmp_path: Path) -> None:
+def test_the_medium_model_ends_its_completions_by_chance_and_is_the_same_bytes_each_time(tmp_path: Path) -> None:
     folder = models.make_medium(tmp_path / "a")
+    assert fingerprint(folder) == fingerprint(models.make_medium(tmp_path / "b"))
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert 10e6 < model.num_parameters() < 30e6
@@ -22,11 +23,6 @@ def test_the_medium_model_ends_its_completions_by_chance(tmp_path: Path) -> None
         chances = model(torch.randint(10, len(tokenizer), (4, 64))).logits.softmax(-1)[..., tokenizer.eos_token_id]
     assert 0.005 < float(chances.mean()) < 0.02
     assert float(chances.std()) < float(chances.mean())
-
-
-@pytest.mark.e2e  # real libraries or real limits: too slow for a unit test
-def test_the_medium_model_is_the_same_bytes_each_time(tmp_path: Path) -> None:
-    assert fingerprint(models.make_medium(tmp_path / "a")) == fingerprint(models.make_medium(tmp_path / "b"))
 
 
 def test_prompts_of_the_shapes_have_as_many_tokens_as_were_asked_for(tmp_path: Path) -> None:

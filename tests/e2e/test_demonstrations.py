@@ -42,6 +42,7 @@ def test_the_calculator_is_called_and_its_result_is_copied(tmp_path: Any, rft_in
     assert sum(each["reward"] for each in guessed) == 0
 
 
+@pytest.mark.full  # tests/episodes/test_games.py shows the hints, test_episodes.py a run over an environment
 def test_hints_are_true(tmp_path: Any, rft_in_process: Callable[..., Any]) -> None:
     for episode in rollouts_of(rft_in_process, "guess_number", tmp_path):
         secret, texts = episode["item"]["secret"], [turn["messages"][0]["content"] for turn in episode["turns"]]

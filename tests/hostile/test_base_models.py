@@ -41,7 +41,7 @@ def with_header(header: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(24)
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @example(config=DEEP[1], index=None, weights=WEIGHTS)
 @example(config=WHOLE, index=DEEP[1], weights=WEIGHTS)
 @example(config=WHOLE, index=None, weights=with_header(DEEP[1]))

@@ -74,7 +74,7 @@ PREFERENCES: list[Any] = [
 CSV = [b"prompt,answer\n2 + 2 = ?,4\n", b'prompt;answer\n"a";b\n', "prompt\tanswer\n\u2028\t4\n".encode()]
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @given(
     rows=st.lists(mutated(ROWS, KEYS) | values(KEYS), min_size=1, max_size=4),
     columns=mutated([{}, {"prompt": "answer"}]),
@@ -87,7 +87,7 @@ def test_rows(rows: list[Any], columns: Any) -> None:
         assert all(task.id and task.messages for task in tasks)
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @given(
     content=damaged([*CSV, b"\n".join(map(as_json, ROWS)), gzip.compress(as_json(ROWS[0]), mtime=0)]),
     suffix=st.sampled_from([".jsonl", ".csv", ".tsv", ".json", ".jsonl.gz", ".csv.gz"]),
@@ -98,7 +98,7 @@ def test_bytes(content: bytes, suffix: str) -> None:
         read_tasks(f"tasks{suffix}", key="data.train", split=Split.TRAIN, columns={}, system=None)
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @given(lines=st.lists(mutated(LINES, KEYS), min_size=1, max_size=4), phase=st.sampled_from([None, "train"]))
 def test_recorded_completions(lines: list[Any], phase: Any) -> None:
     os.makedirs("run", exist_ok=True)
@@ -108,7 +108,7 @@ def test_recorded_completions(lines: list[Any], phase: Any) -> None:
         assert sum(len(group.rollouts) for group in groups) <= len(lines)
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @given(rows=st.lists(mutated(PREFERENCES, KEYS) | values(KEYS), min_size=1, max_size=4))
 def test_preferences(rows: list[Any]) -> None:
     Path("pairs.jsonl").write_bytes(b"\n".join(map(as_json, rows)))
@@ -119,7 +119,7 @@ def test_preferences(rows: list[Any]) -> None:
         assert all(isinstance(one, Preference) and one.chat[-1] != one.rejected for one in preferences)
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @given(
     lines=st.lists(mutated(LINES[1:], KEYS), min_size=1, max_size=4),
     rows=st.sampled_from(["preferences", "demonstrations"]),

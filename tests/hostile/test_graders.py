@@ -94,7 +94,7 @@ BODIES: list[Any] = [
 BODY_KEYS = ["prompt", "messages", "completion", "completions", "item", "answer", "role", "content"]
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @given(
     spec=mutated(SPECS, SPEC_KEYS),
     formula=st.none() | st.sampled_from(FORMULAS) | texts(),
@@ -112,7 +112,7 @@ def test_openai_graders(spec: Any, formula: str | None, text: str, item: Any) ->
         assert error.problems and all(problem.startswith("$") for problem in error.problems)
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @example(entry={"use": f"{LONG}.py:grade"})
 @given(entry=mutated(ENTRIES, ENTRY_KEYS) | values(ENTRY_KEYS))
 def test_entries_of_graders(entry: Any) -> None:
@@ -141,7 +141,7 @@ def service() -> tuple[asyncio.Runner, httpx.AsyncClient]:
     return runner, runner.run(start())
 
 
-@cases(40, in_fuzz=900)
+@cases(20, in_fuzz=900)
 @given(body=mutated(BODIES, BODY_KEYS).map(as_json) | damaged([as_json(body) for body in BODIES]))
 def test_bodies_of_requests(body: bytes) -> None:
     runner, client = service()

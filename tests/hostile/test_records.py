@@ -31,7 +31,7 @@ WHOLE = b"".join(as_json(line) + b"\n" for line in LINES)
 
 
 @pytest.mark.filterwarnings("ignore:.*damaged")
-@cases(40, in_fuzz=900)
+@cases(20, in_fuzz=900)
 @given(
     compressed=damaged([gzip.compress(WHOLE, mtime=0), gzip.compress(WHOLE[:-1], mtime=0)]),
     plain=damaged([WHOLE]),
@@ -95,7 +95,7 @@ def shards(draw: st.DrawFn) -> bytes:
     return sealed(tensors, about)
 
 
-@cases(60, in_fuzz=900)
+@cases(30, in_fuzz=900)
 @example(content=sealed(ARRAYS, {"task_ids": ABOUT["task_ids"], "policies": ABOUT["policies"]}))
 @example(content=sealed(ARRAYS, {"step": "3"}))
 @example(content=sealed(ARRAYS, ABOUT | {"policies": DEEP[0].decode()}))
@@ -134,7 +134,7 @@ CLIMBING = "a/../../../../outside"
 """A fingerprint that leads out of the working folder, if there is a folder `policy-v1-a`."""
 
 
-@cases(40, in_fuzz=900)
+@cases(20, in_fuzz=900)
 @example(content=DEEP[0])
 @example(content=b"{}")
 @example(content=as_json([ENTRIES[0][0] | {"policy": {"version": 1}}, ENTRIES[0][1]]))
@@ -172,7 +172,7 @@ HEARTBEAT = {
 STATES = {"heartbeat.json": HEARTBEAT, "summary.json": {"status": "interrupted", "steps": 3, "resume": "rft train"}}
 
 
-@cases(30, in_fuzz=900)
+@cases(15, in_fuzz=900)
 @example(name="heartbeat.json", content=DEEP[1])
 @example(name="heartbeat.json", content=b"{}")
 @example(name="heartbeat.json", content=as_json(HEARTBEAT | {"host": "elsewhere", "step_s": "4"}))

@@ -142,7 +142,8 @@ def test_the_gradient_is_that_of_trl(
     if loss_type in ("luspo", "dr_grpo"):
         options["importance_sampling_level"] = "sequence"
     expected, by_trl = gradients_of(Plain, 24, **options)
-    for completions_per_micro_batch in (24, 4):
+    # That micro-batches of another size change nothing is shown once; small ones are what runs take.
+    for completions_per_micro_batch in (24, 4) if loss_type == "grpo" else (4,):
         found, metrics = gradients_of(GroupTrainer, completions_per_micro_batch, **options)
         same_up_to_rounding(found, expected)
         assert metrics["loss"] == pytest.approx(by_trl["loss"], rel=1e-3, abs=1e-5)
