@@ -27,6 +27,7 @@ PHRASES = (
     "no information", "do not know", "don't know", "cannot answer", "can't answer", "cannot be answered",
 )  # fmt: skip
 
+_FENCE = re.compile(r"```\w*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _COURTESY = re.compile(r"\W*(?:(?:i am|i'm|we are|we're) sorry|sorry|unfortunately)\W*", re.IGNORECASE)
 _HEDGE = re.compile(
@@ -72,7 +73,7 @@ class Abstains:
             )
         if (refusal := answer.refusal(self.max_copied_words)) is not None:
             return refusal
-        text = answer.bare.replace("\u2019", "'")
+        text = _FENCE.sub("", answer.bare.replace("\u2019", "'"))
         phrases = [phrase for phrase in self.phrases if _says(text, phrase)]
         if not (sources.should_decline or sources.were_missed):
             reason = f"declines ({phrases[0]!r}), and a passage holds the answer" if phrases else None

@@ -41,11 +41,12 @@ def make_index(config: IndexBuildConfig) -> dict[str, Any]:
         raise RetrievalError(f"the embedder failed: {error}") from error
 
 
-def check_index(config: IndexCheckConfig) -> tuple[dict[str, Recall], list[str]]:
-    """Measure an index on rows that name their relevant passages.
+def check_index(config: IndexCheckConfig) -> tuple[dict[str, Recall], list[str], int]:
+    """Measure an index on rows that name their relevant passages. Rows that name none (`[]`) are left out.
 
     Returns:
-        The quality by kind of ranking, and the places of the rows for which `fused` finds no relevant passage.
+        The quality by kind of ranking, the places of the rows for which `fused` finds no relevant passage, and the
+        number of rows that are left out.
 
     Raises:
         UsageError: Index or rows cannot be used; contains all problems.
@@ -54,7 +55,8 @@ def check_index(config: IndexCheckConfig) -> tuple[dict[str, Recall], list[str]]
         read_manifest(Path(config.index).expanduser())
     except ValueError as error:
         raise UsageError("index", [str(error)]) from error
-    tasks = read_tasks(config.data, key="data", split=Split.TEST, columns=config.columns, system=None)
+    rows = read_tasks(config.data, key="data", split=Split.TEST, columns=config.columns, system=None)
+    tasks = [row for row in rows if row.item.get(config.relevant) != []] or rows
     queries, relevant = _questions(config, tasks)
     keys = [key_of(query, config.top_k) for query in queries]
     results: dict[str, Recall] = {}
@@ -63,7 +65,7 @@ def check_index(config: IndexCheckConfig) -> tuple[dict[str, Recall], list[str]]
         _, found = asyncio.run(find(store, queries, config.top_k))
         ids = [[passage.id for passage in found[key]] for key in keys]
         results[search] = measure_recall(ids, relevant, config.top_k)
-    return results, [tasks[number].where for number in results["fused"].misses]
+    return results, [tasks[number].where for number in results["fused"].misses], len(rows) - len(tasks)
 
 
 def _questions(config: IndexCheckConfig, tasks: list[Task]) -> tuple[list[Query], list[frozenset[str]]]:

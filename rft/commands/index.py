@@ -61,11 +61,13 @@ def _build(config: IndexBuildConfig) -> int:
 def _check(config: IndexCheckConfig) -> int:
     from rft.api.index import check_index
 
-    results, misses = check_index(config)
+    results, misses, num_left_out = check_index(config)
     cuts = list(next(iter(results.values())).recall)
     print(f"{'ranking':<10}" + "".join(f"{f'recall@{cut}':>11}" for cut in cuts) + f"{'MRR':>8}")
     for name, own in results.items():
         print(f"{name:<10}" + "".join(f"{own.recall[cut]:>11.3f}" for cut in cuts) + f"{own.mrr:>8.3f}")
+    if num_left_out:
+        print(f"{num_left_out} rows name no relevant passage and are left out")
     if misses:
         more = f" and {len(misses) - 5} more" if len(misses) > 5 else ""
         print(f"no relevant passage among the first {config.top_k} for {', '.join(misses[:5])}{more}")

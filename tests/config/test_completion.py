@@ -68,7 +68,7 @@ def test_files_and_presets_of_ones_own(tmp_path: Path, monkeypatch: pytest.Monke
     assert complete("train", "data.train=") == ["data.train=null", *files]
     assert complete("train", "data.train=mine/e") == ["data.train=mine/experiment/"]
     assert complete("train", "--config-dir", "") == ["mine/"]
-    assert complete("train", "--config-dir", "mine", "experiment=o") == ["experiment=own"]
+    assert complete("train", "--config-dir", "mine", "experiment=ow") == ["experiment=own"]
     assert complete("sample", "ta") == ["tasks.jsonl"]
 
 

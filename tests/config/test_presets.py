@@ -125,10 +125,9 @@ def test_a_preset_that_is_not_searched_for_is_found(mine: Callable[[str, str], N
     mine("experiment/mine.yaml", COMPLETE)
     with pytest.raises(ConfigError) as caught:
         load_training(["experiment=mine"])
-    assert caught.value.problems == (
-        "experiment=mine: unknown preset; available: calculator, gsm8k_qwen2_5_0_5b, gsm8k_qwen2_5_1_5b, guess_number, "
-        "quickstart, sft_then_grpo; for mine/experiment/mine.yaml write --config-dir mine experiment=mine",
-    )
+    (problem,) = caught.value.problems
+    assert problem.startswith("experiment=mine: unknown preset; available: calculator, ")
+    assert problem.endswith("; for mine/experiment/mine.yaml write --config-dir mine experiment=mine")
 
 
 def test_a_preset_of_another_command(mine: Callable[[str, str], None]) -> None:

@@ -131,6 +131,15 @@ def test_rows_that_name_no_passage_are_refused_together(index: str, tmp_path: Pa
         check_index(IndexCheckConfig(index=index, data=write(tmp_path / "questions.jsonl", rows)))
 
 
+def test_questions_without_an_answer_are_left_out(index: str, tmp_path: Path) -> None:
+    text = TEXTS[0]
+    rows = [{"prompt": text, "relevant": ["1"]}, {"prompt": text, "relevant": []}, {"prompt": "?", "relevant": []}]
+    results, _, num_left_out = check_index(
+        IndexCheckConfig(index=index, data=write(tmp_path / "questions.jsonl", rows), top_k=2)
+    )
+    assert (results["words"].num_queries, num_left_out) == (1, 2)
+
+
 def test_bad_documents_are_named_together(tmp_path: Path) -> None:
     rows = [{"id": "a", "text": "x"}, {"id": "a", "text": "y"}, {"body": "z"}]
     with pytest.raises(UsageError) as caught:

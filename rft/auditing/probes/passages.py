@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rft.auditing.answers import right_answers
+from rft.auditing.answers import is_same, right_answers
 from rft.auditing.audit_panel import other_task
 from rft.auditing.cases import Case, GradedCase
 from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
@@ -222,10 +222,14 @@ def _cited(profile: GraderProfile) -> Iterator[_Cited]:
     sources = {task.id: read_sources(task, profile.relevant) for task in with_passages}
     ids = {name for each in sources.values() for name in each.texts}
     for task in with_passages:
-        wrong = profile.other_answer(task)
-        if wrong is not None and sources[task.id].cited_best and not sources[task.id].should_decline:
-            right = without_citations(profile.answer(task), ids)
-            yield _Cited(task=task, sources=sources[task.id], right=right, wrong=without_citations(wrong, ids))
+        if not sources[task.id].cited_best or sources[task.id].should_decline:
+            continue
+        right = without_citations(profile.answer(task), ids)
+        others = (without_citations(answer, ids) for answer in profile.other_answers(task))
+        # Two answers may differ in their citations alone.
+        wrong = next((other for other in others if not is_same(other, right)), None)
+        if wrong is not None:
+            yield _Cited(task=task, sources=sources[task.id], right=right, wrong=wrong)
 
 
 def _marks(names: Sequence[str] | Any) -> str:

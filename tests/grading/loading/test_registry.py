@@ -388,7 +388,7 @@ def test_a_built_in_grader_grades():
         ),
         ({"use": "exact", "timeout": 2}, ".timeout: the grader has no such option (did you mean 'timeout_s'?); "),
         ({"use": "numeric", "tolerence": 2}, ".tolerence: the grader has no such option (did you mean 'tolerance'?); "),
-        ({"us": "exact"}, ".use: missing; is us meant as use?; name one of code_tests, "),
+        ({"us": "exact"}, ".use: missing; is us meant as use?; name one of abstains, "),
     ],
 )
 def test_a_key_that_is_nearly_right(spec: dict[str, object], problem: str) -> None:
