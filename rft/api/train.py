@@ -90,11 +90,11 @@ def train_run(run: RunConfig, *, command: Sequence[str], console: Console) -> tu
             if _is_done(run, start, say):
                 return Run(folder), 0
         require_packages_here(run)
-        from rft.run.parts import open_parts  # these two import Ray, which the core does not install
-        from rft.run.training import Training
-
         refuse_early(run)
         inputs = read_inputs(run, needs_training_tasks=True, output=None if run.resume else folder)
+        from rft.run.parts import open_parts  # these two import Ray: slowly, and the core does not install it
+        from rft.run.training import Training
+
         inputs = with_quantized_base(run, with_merged_start(run, inputs, say), say)
         with ray_ahead_for(run):
             with counted(console, "checking prompts") as tell:

@@ -40,8 +40,6 @@ def schema_of(function: Callable[..., Any], *, name: str, hidden: Collection[str
     Raises:
         NoSchema: A type or a part of the docstring is missing; with all problems, and what to write.
     """
-    from transformers.utils import chat_template_utils as theirs
-
     place, what = place_of(function), getattr(function, "__name__", name)
     try:
         types = get_type_hints(function)
@@ -50,9 +48,12 @@ def schema_of(function: Callable[..., Any], *, name: str, hidden: Collection[str
             [f"{place}: a type of {what} cannot be found: {error}; import it in the file of the tool"]
         ) from error
     shown = _shown(function, name, hidden, types)
-    _, described, _ = theirs.parse_google_format_docstring((inspect.getdoc(function) or "").strip())
-    if problems := [*_type_problems(shown, what), *_docstring_problems(shown, what, described or {})]:
+    documentation = (inspect.getdoc(function) or "").strip()
+    described = _described(documentation) if documentation else {}
+    if problems := [*_type_problems(shown, what), *_docstring_problems(shown, what, described)]:
         raise NoSchema([f"{place}: {problem}" for problem in problems])
+    from transformers.utils import chat_template_utils as theirs  # takes seconds, so mistakes are told before
+
     try:
         # Transformers would import torch to recognize its tensors, which no model can write.
         with patch.object(theirs, "is_torch_available", return_value=False):
@@ -62,6 +63,14 @@ def schema_of(function: Callable[..., Any], *, name: str, hidden: Collection[str
     except (theirs.DocstringParsingException, json.JSONDecodeError) as error:
         raise NoSchema([f"{place}: the docstring of {what} cannot be read: {str(error).rstrip('!')}"]) from error
     return str(schema["description"]), dict(schema["parameters"])
+
+
+def _described(documentation: str) -> Mapping[str, str]:
+    """Return the meaning of each parameter that a docstring explains."""
+    from transformers.utils import chat_template_utils as theirs
+
+    _, described, _ = theirs.parse_google_format_docstring(documentation)
+    return described or {}
 
 
 def place_of(function: Callable[..., Any]) -> str:

@@ -170,7 +170,10 @@ def read_inputs(
     if output is not None:
         collect(problems, lambda: refuse_output(output))
     model = collect(problems, lambda: locate(config.model.path or ""))
-    tokenizer = collect(problems, lambda: _tokenizer(config, model)) if model else None
+    of_environment: list[str] = []
+    environment = collect(of_environment, lambda: environment_of(config))
+    # Loading a tokenizer takes most of the time, so a mistake in a tool is told before.
+    tokenizer = collect(problems, lambda: _tokenizer(config, model)) if model and not of_environment else None
     context = collect(problems, lambda: context_of(config, model)) if model else None
     problems += _model_problems(config, model, adapter) if model else []
     parent = _read_parent(config, model, reuse, problems) if isinstance(config, RunConfig) else None
@@ -178,7 +181,7 @@ def read_inputs(
     tasks, shots, grounded = load_tasks(config, needs_training_tasks, reuse, problems)
     graders, usable = _load_graders(config.graders, problems)
     _try_on_first_tasks(try_graders, usable, tasks, config, problems)
-    environment = _load_environment(config, tasks, problems)
+    problems += [*of_environment, *_score_problems(config, environment, tasks)]
     sinks = _load_sinks(config, problems)
     if problems or model is None or tokenizer is None or context is None or tasks is None or None in graders:
         raise UsageError("the run cannot start", problems)
@@ -204,14 +207,13 @@ def _tokenizer(config: RunConfig | EvaluateConfig, model: Path) -> PreTrainedTok
     return load_tokenizer(model, config.model.chat_template, needs_template=config.data.format == "chat")
 
 
-def _load_environment(
-    config: RunConfig | EvaluateConfig, tasks: TaskSets | None, problems: list[str]
-) -> LoadedEnvironment | None:
-    """Return the environment, or None; collect its problems."""
-    environment = collect(problems, lambda: environment_of(config))
-    if environment and tasks:
-        problems += score_problems(config, environment, [*tasks.train, *tasks.validation, *tasks.test])
-    return environment
+def _score_problems(
+    config: RunConfig | EvaluateConfig, environment: LoadedEnvironment | None, tasks: TaskSets | None
+) -> list[str]:
+    """Return why episodes could have no reward or no prompt."""
+    if environment is None or tasks is None:
+        return []
+    return score_problems(config, environment, [*tasks.train, *tasks.validation, *tasks.test])
 
 
 def _try_on_first_tasks(

@@ -147,6 +147,19 @@ def test_all_that_is_wrong(values: dict[str, Any]) -> None:
     ]
 
 
+def test_a_tool_without_a_docstring_is_told_before_anything_slow_is_loaded(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tools.py").write_text("def add(a: int) -> int:\n    return a\n")
+    for slow in ("prepare.load_tokenizer", "prepare.prove_template"):
+        monkeypatch.setattr(f"rft.run.inputs.{slow}", lambda *_, **__: pytest.fail("slow"))
+    monkeypatch.setattr("rft.episodes.tools.schemas._described", lambda _: pytest.fail("imports transformers"))
+    run = train(values | {"tools": {"add": {"use": f"{tmp_path}/tools.py:add"}}}, data={"test": "gone.jsonl"})
+    with pytest.raises(UsageError) as caught:
+        prepare(run, needs_training_tasks=True)
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == ["data.test=gone.jsonl", "tools.add"]
+
+
 def test_prompts_that_the_template_refuses_are_named_by_file_and_line(values: dict[str, Any], tmp_path: Path) -> None:
     template = tmp_path / "template.jinja"
     template.write_text("{{ raise_exception('never') }}")
