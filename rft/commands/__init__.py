@@ -67,6 +67,9 @@ COMMANDS = (
     Command(name="checkpoints", summary="list and verify the checkpoints of a run", has_options=True),
     Command(name="merge", summary="merge an adapter into its base model as a plain model folder"),
     Command(name="grade", summary="grade recorded completions, such as those of a run, with other graders"),
+    Command(
+        name="data", summary="look at task files before training: leakage, duplicates, personal data; clean, split"
+    ),
     Command(name="index", summary="make an index of passages, and measure what it finds"),
     Command(name="pairs", summary="write training rows from the completions of a run: preferences, or demonstrations"),
     Command(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel
-from yaml import YAMLError
-
-from rft.config.compose import check
+from rft.commands.actions import Actions, run_action
 from rft.config.index import IndexBuildConfig, IndexCheckConfig
-from rft.errors import ConfigError
 
 USAGE = """\
 usage: rft index build documents=<file> out=<folder> [embedder=hashing] [columns.text=<column>]
@@ -17,34 +12,11 @@ usage: rft index build documents=<file> out=<folder> [embedder=hashing] [columns
 {keys}
 docs/retrieval.md explains both.
 """
-ACTIONS: dict[str, type[BaseModel]] = {"build": IndexBuildConfig, "check": IndexCheckConfig}
 
 
 def index(words: list[str]) -> int:
     """Make or check an index; return the exit code, 0."""
-    if not words or {"-h", "--help"} & {*words}:
-        print(_usage(), end="")
-        return 0 if words else 2
-    action, *given = words
-    if action not in ACTIONS:
-        raise ConfigError("command line", [f"rft index {action}: write rft index build or rft index check"])
-    if unclear := [word for word in given if "=" not in word or word.startswith("-")]:
-        raise ConfigError("command line", [f"{word}: write key=value; see rft index --help" for word in unclear])
-    values = OmegaConf.to_container(OmegaConf.merge(*map(_value, given)))
-    if action == "build":
-        return _build(check(IndexBuildConfig, values, lambda config: []))
-    return _check(check(IndexCheckConfig, values, lambda config: []))
-
-
-def _value(word: str) -> DictConfig:
-    """Return the value of `key=value`; one that is no YAML, such as a template, is a text."""
-    try:
-        return OmegaConf.from_dotlist([word])
-    except YAMLError:
-        key, _, text = word.partition("=")
-        values = OmegaConf.create()
-        OmegaConf.update(values, key, text)
-        return values
+    return run_action("index", words, ACTIONS, USAGE)
 
 
 def _build(config: IndexBuildConfig) -> int:
@@ -74,9 +46,5 @@ def _check(config: IndexCheckConfig) -> int:
     return 0
 
 
-def _usage() -> str:
-    lines = []
-    for action, schema in ACTIONS.items():
-        lines.append(f"rft index {action}")
-        lines += [f"  {name:<10} {field.description}" for name, field in schema.model_fields.items()]
-    return USAGE.format(keys="\n".join(lines))
+ACTIONS: Actions = {"build": (IndexBuildConfig, _build), "check": (IndexCheckConfig, _check)}
+"""The schema and the function of each action."""

@@ -84,6 +84,8 @@ class DataConfig(Section):
     """Tasks measured before and after the run; null measures the validation tasks instead."""
     validation_share: Share = 0.0
     """Share of the training tasks that become validation tasks if `data.validation` is not given."""
+    group_by: str | None = None
+    """Column whose values must not be in two of the three sets, such as the customer; null compares prompts alone."""
     columns: dict[str, str] = {}
     """Names of columns in the file, by rft's name for them: `{prompt: question}`."""
     format: Literal["chat", "raw"] = "chat"

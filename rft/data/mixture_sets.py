@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Any
 
-from rft.data.splits import TaskSets, overlaps, split_off
+from rft.data.splits import TaskSets, overlaps, shared_groups, split_off
 from rft.data.tasks import read_tasks
 from rft.errors import DataError
 from rft.types import Split, Task
@@ -40,6 +40,7 @@ def load_mixture(
     validation_share: float,
     seed: int,
     allow_overlap: bool,
+    group_by: str | None = None,
     read_train: Callable[..., list[Task]] = read_tasks,
     read_validation: Callable[..., list[Task]] = read_tasks,
     read_test: Callable[..., list[Task]] = read_tasks,
@@ -54,6 +55,7 @@ def load_mixture(
         validation_share: Share of each family's training prompts to split off for validation; see `split_off`.
         seed: Selects the training tasks that become validation tasks.
         allow_overlap: Whether a prompt may occur in two of the three sets, also in different families.
+        group_by: Column whose values must not be in two of the three sets, also in different families.
         read_train: Reads training tasks, like `read_tasks`.
         read_validation: Reads validation tasks.
         read_test: Reads test tasks.
@@ -79,7 +81,7 @@ def load_mixture(
         if validation_share and Split.VALIDATION not in sources.files and Split.TRAIN in read:
             try:
                 read[Split.TRAIN], read[Split.VALIDATION] = split_off(
-                    read[Split.TRAIN], share=validation_share, seed=seed
+                    read[Split.TRAIN], share=validation_share, seed=seed, group_by=group_by
                 )
             except DataError as error:
                 problems += [f"data.mixture.{name}: {problem}" for problem in error.problems]
@@ -88,6 +90,7 @@ def load_mixture(
     sets = {split: list(chain.from_iterable(lists)) for split, lists in tasks.items()}
     if not allow_overlap:
         problems += overlaps(sets, KEYS)
+        problems += shared_groups(sets, KEYS, group_by)
     if problems:
         raise DataError("task files", problems)
     return TaskSets(train=sets[Split.TRAIN], validation=_in_turn(tasks[Split.VALIDATION]), test=sets[Split.TEST])

@@ -45,6 +45,7 @@ def load_task_sets(
     seed: int,
     allow_overlap: bool,
     format: Literal["chat", "raw"] = "chat",
+    group_by: str | None = None,
     read_train: Callable[..., list[Task]] = read_tasks,
     read_validation: Callable[..., list[Task]] = read_tasks,
     read_test: Callable[..., list[Task]] = read_tasks,
@@ -62,6 +63,7 @@ def load_task_sets(
         seed: Selects the training tasks that become validation tasks.
         allow_overlap: Whether a prompt may occur in two of the three sets.
         format: With `raw`, prompts must be texts.
+        group_by: Column whose values must not be in two of the three sets, such as the customer.
         read_train: Reads the training tasks, like `read_tasks`; see `READERS` in `rft.data.training_rows`.
         read_validation: Reads the validation tasks.
         read_test: Reads the test tasks.
@@ -82,11 +84,13 @@ def load_task_sets(
             except DataError as error:
                 problems += error.problems
     if not allow_overlap:
-        problems += overlaps(tasks, {split: f"data.{split}" for split in Split})
+        keys = {split: f"data.{split}" for split in Split}
+        problems += overlaps(tasks, keys)
+        problems += shared_groups(tasks, keys, group_by)
     if validation is None and validation_share != 0 and tasks[Split.TRAIN]:
         try:
             tasks[Split.TRAIN], tasks[Split.VALIDATION] = split_off(
-                tasks[Split.TRAIN], share=validation_share, seed=seed
+                tasks[Split.TRAIN], share=validation_share, seed=seed, group_by=group_by
             )
         except DataError as error:
             problems += error.problems
@@ -102,26 +106,30 @@ def key_of(task: Task) -> str:
     return digest({name: value for name, value in task.item.items() if name != "id"})
 
 
-def split_off(train: Sequence[Task], *, share: float, seed: int) -> tuple[list[Task], list[Task]]:
+def split_off(
+    train: Sequence[Task], *, share: float, seed: int, group_by: str | None = None
+) -> tuple[list[Task], list[Task]]:
     """Split validation tasks off the training tasks.
 
     A hash of prompt and seed gives each prompt a number in [0, 1). Prompts below `share` become validation prompts.
     Adding or removing a row therefore moves no other row, and the rows of one prompt stay together. The actual share
-    varies around `share` like the share of heads in coin flips. Each side receives at least one prompt.
+    varies around `share` like the share of heads in coin flips. Each side receives at least one prompt. With
+    `group_by`, the values of this column take the place of the prompts.
 
     Returns:
         The remaining training tasks, and the validation tasks.
 
     Raises:
-        DataError: The share is not between 0 and 1, or all tasks have the same prompt.
+        DataError: The share is not between 0 and 1, or all tasks have the same prompt or value.
     """
     if not 0 < share < 1:
         raise data_error(f"data.validation_share={share} must be at least 0 (none) and below 1, such as 0.05")
-    keys = [key_of(task) for task in train]
+    keys = [key_of(task) if group_by is None else digest(task.item.get(group_by)) for task in train]
     draws = {key: _draw(f"{seed} {key}") for key in keys}
     if len(draws) < 2:
         raise data_error(
-            f"data.validation_share={share} cannot split the one prompt of data.train; add tasks, or set it to 0"
+            f"data.validation_share={share} cannot split the one {'prompt' if group_by is None else group_by} of "
+            "data.train; add tasks, or set it to 0"
         )
     ordered = sorted(draws.values())
     limit = min(max(share, ordered[1]), ordered[-1])  # above the lowest draw, and not above the highest
@@ -146,6 +154,38 @@ def overlaps(tasks: Mapping[Split, Sequence[Task]], keys: Mapping[Split, str]) -
     """
     pairs = combinations(Split, 2)
     return [problem for one, other in pairs for problem in _overlap(keys[one], tasks[one], keys[other], tasks[other])]
+
+
+def shared_groups(tasks: Mapping[Split, Sequence[Task]], keys: Mapping[Split, str], group_by: str | None) -> list[str]:
+    """Return the problems of a column whose values stay together: tasks without it, and values in two splits.
+
+    Args:
+        tasks: The tasks of each split.
+        keys: The configuration key of each split, for messages.
+        group_by: The column; without one there are no problems.
+    """
+    if group_by is None:
+        return []
+    problems = [
+        f"{len(without)} of the {len(tasks[split])} rows of {keys[split]} have no column {group_by!r} "
+        f"(data.group_by={group_by}), first {without[0].where}"
+        for split in Split
+        if (without := [task for task in tasks[split] if task.item.get(group_by) is None])
+    ]
+    where = {split: {digest(task.item.get(group_by)): task for task in reversed(tasks[split])} for split in Split}
+    for one, other in combinations(Split, 2):
+        if shared := [key for key in where[one] if key in where[other]]:
+            examples = ", ".join(
+                f"{where[one][key].item.get(group_by)!r} ({where[one][key].where}, {where[other][key].where})"
+                for key in shared[:MAX_SHOWN_OVERLAPS]
+            )
+            more = ", ..." if len(shared) > MAX_SHOWN_OVERLAPS else ""
+            problems.append(
+                f"{len(shared)} values of {group_by!r} are in {keys[one]} and in {keys[other]}: {examples}{more}; "
+                "move the rows of a value to one of the files (rft data split group_by=...), or set "
+                "data.allow_overlap=true"
+            )
+    return problems
 
 
 def _overlap(one_key: str, one: Sequence[Task], other_key: str, other: Sequence[Task]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rft import __version__
 from rft.data.demonstration_records import Demonstration, Preference
+from rft.data.hygiene.data_folder import card_of
 from rft.types import Task
 
 LIBRARIES = (
@@ -61,13 +62,19 @@ def manifest(
         "git": _git_state(Path.cwd()),
         "base_model": dict(base_model),
         "tasks": {
-            split: {"source": source, "num_tasks": len(of_split), "sha256": sha256_of_tasks(of_split)}
+            split: {"source": source, "num_tasks": len(of_split), "sha256": sha256_of_tasks(of_split)} | _card(source)
             for split, (source, of_split) in tasks.items()
         },
         "graders": {name: dict(grader) for name, grader in graders.items()},
         "sandbox": dict(sandbox),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _card(source: str) -> dict[str, Any]:
+    """Return what the card beside a task file says about it, as `card`; nothing without one."""
+    known = card_of(Path(source).expanduser())
+    return {} if known is None else {"card": known}
 
 
 def sha256_of_tasks(tasks: Sequence[Task]) -> str:

@@ -50,6 +50,7 @@ def _read_tasks(config: RunConfig | EvaluateConfig, reads_training_tasks: bool, 
         "validation_share": data.validation_share,
         "seed": config.seed if data.validation_share else 0,  # runs without a split read the same tasks
         "allow_overlap": data.allow_overlap,
+        "group_by": data.group_by,
         "format": data.format,
         **readers(config),
     }

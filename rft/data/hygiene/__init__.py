@@ -1,0 +1,1 @@
+"""Checks of task files: look-alikes, leakage between splits, labels, personal data."""

@@ -1,0 +1,94 @@
+"""Finds personal data and secrets in texts by their form: mail, phone, payment card, IBAN, keys.
+
+Cards and IBANs count only with a valid check digit. Names and addresses have no form that rules could find.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rft.redaction.secret import FORMS
+
+_MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}(?![\w-])")
+_CARD = re.compile(
+    r"(?<![\d.,])[2-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\d]|[.,]\d)|(?<![\d.,])3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?!\d)"
+)
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
+_PHONE = re.compile(
+    r"(?<![\w+.,-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
+    r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[.-]\d{3}[.-]\d{4})(?![\w-]|[.,]\d)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """A piece of personal data.
+
+    Example:
+        Personal(kind="mail", start=6, end=23)
+    """
+
+    kind: str
+    """`mail`, `phone`, `card`, `iban` or `key`."""
+    start: int
+    """Place of its first character in the text."""
+    end: int
+    """Place after its last character."""
+
+
+def _has_luhn(text: str) -> bool:
+    """Whether the last digit of a card number is its check digit (ISO/IEC 7812-1)."""
+    digits = [int(character) for character in text if character.isdigit()]
+    doubled = [digit if place % 2 == 0 else sum(divmod(2 * digit, 10)) for place, digit in enumerate(reversed(digits))]
+    return 13 <= len(digits) <= 19 and sum(doubled) % 10 == 0
+
+
+def _has_iban_check(text: str) -> bool:
+    """Whether the check digits of an IBAN are right (ISO 13616): rearranged and read as a number, 1 modulo 97."""
+    compact = text.replace(" ", "")
+    return 15 <= len(compact) <= 34 and int("".join(str(int(one, 36)) for one in compact[4:] + compact[:4])) % 97 == 1
+
+
+def _is_phone(text: str) -> bool:
+    return 8 <= sum(character.isdigit() for character in text) <= 15
+
+
+_RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+    ("key", FORMS, lambda text: True),
+    ("mail", _MAIL, lambda text: True),
+    ("iban", _IBAN, _has_iban_check),
+    ("card", _CARD, _has_luhn),
+    ("phone", _PHONE, _is_phone),
+)
+"""Kinds in the order in which they claim characters: a card number is no phone number."""
+
+KINDS = tuple(kind for kind, _, _ in _RULES)
+"""All kinds of personal data."""
+
+
+def find_personal(text: str) -> list[Personal]:
+    """Return all personal data of a text, in order, without overlaps."""
+    found: list[Personal] = []
+    for kind, pattern, is_valid in _RULES:
+        found += [
+            one
+            for one in _matches(kind, pattern, text)
+            if is_valid(text[one.start : one.end])
+            and all(one.end <= other.start or other.end <= one.start for other in found)
+        ]
+    return sorted(found, key=lambda one: one.start)
+
+
+def _matches(kind: str, pattern: re.Pattern[str], text: str) -> Iterator[Personal]:
+    return (Personal(kind, match.start(), match.end()) for match in pattern.finditer(text))
+
+
+def masked(text: str) -> str:
+    """Return the text with `[mail]`, `[phone]` and so on in place of its personal data."""
+    parts, end = [], 0
+    for one in find_personal(text):
+        parts += [text[end : one.start], f"[{one.kind}]"]
+        end = one.end
+    return "".join([*parts, text[end:]])

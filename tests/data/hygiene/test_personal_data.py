@@ -1,0 +1,33 @@
+"""Personal data is known by its form, and numbers of another kind are not."""
+
+import pytest
+
+from rft.data.hygiene.personal_data import find_personal, masked
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Write to jane.doe+x@mail.example.org.", "Write to [mail]."),
+        ("Call +44 20 7946 0958 or (415) 555-2671, 415-555-2671", "Call [phone] or [phone], [phone]"),
+        ("4111 1111 1111 1111 is a card, 4111111111111111 too", "[card] is a card, [card] too"),  # Visa's test number
+        ("378282246310005", "[card]"),  # American Express' test number
+        ("4111 1111 1111 1112 has a wrong check digit", "4111 1111 1111 1112 has a wrong check digit"),
+        ("GB82 WEST 1234 5698 7654 32 and DE89370400440532013000", "[iban] and [iban]"),  # ISO 13616's examples
+        ("GB83 WEST 1234 5698 7654 32", "GB83 WEST 1234 5698 7654 32"),
+        ("token hf_abcdefghijklmnopqrstuvwxyz", "token [key]"),
+        ("3,456,789 people on 2024-11-28 at 12:30, x = 3.14159265, 1-2-3", None),
+        ("version 1.2.3.4, 10.0.0.1, ISBN 978-3-16-148410-0", None),
+        ("reasoning@home, @user, a @ b", None),
+    ],
+)
+def test_masks(text: str, expected: str | None) -> None:
+    assert masked(text) == (text if expected is None else expected)
+
+
+def test_places() -> None:
+    text = "Call +44 20 7946 0958, or a@b.org"
+    assert [(one.kind, text[one.start : one.end]) for one in find_personal(text)] == [
+        ("phone", "+44 20 7946 0958"),
+        ("mail", "a@b.org"),
+    ]
