@@ -4,8 +4,8 @@
     python benchmarks/leakage.py train.jsonl question   the rows of a file, and the column with their prompts
 
 A hundred test rows are copies: as they are, in upper case, with other numbers, with a tenth of the words replaced, or
-both. The other test rows are not: everything found among them is counted as false. Rows made from templates, among which
-only the same words count, must give no pair.
+both. The other test rows are not: everything found among them is counted as false. Rows made from templates, among
+which only the same words count, must give no pair.
 """
 
 from __future__ import annotations
