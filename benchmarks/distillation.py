@@ -27,8 +27,8 @@ from rft.metrics.intervals import Estimate
 
 TASKS = "embedded:chain_sum/test"
 """The held-out tasks of the quickstart; no run trains on them."""
-HARD_LEARNING_RATE = 3e-3
-"""Learning rate of both learners on the hard start."""
+HARD_LEARNING = ("learner.learning_rate=4e-3", "learner.trl.lr_scheduler_type=linear")
+"""Learning rate of both learners on the hard start, which falls to 0 over the steps of each run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def hard_start(folder: Path, given: argparse.Namespace) -> Start:
             three_arms.sft_then_grpo(pipeline, files, (*three_arms.TRAINING, *given.keys, f"seed={seed}", test))
     keys = (
         *(f"data.train={files.tasks}", f"data.validation={files.held_out}", "data.test=null", three_arms.SHORT),
-        *(f"evaluation.every_steps={given.every or 10}", f"learner.learning_rate={HARD_LEARNING_RATE}"),
+        *(f"evaluation.every_steps={given.every or 10}", *HARD_LEARNING),
     )
     return Start(teacher=teacher, keys=keys, steps={"grpo": steps, "distill": steps // 2})
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Any
 
-from rft.data.splits import TaskSets, overlaps, shared_groups, split_off
+from rft.data.splits import TaskSets, overlaps, split_off
 from rft.data.tasks import read_tasks
 from rft.errors import DataError
 from rft.types import Split, Task
@@ -89,8 +89,7 @@ def load_mixture(
             tasks[split].append(of_split)
     sets = {split: list(chain.from_iterable(lists)) for split, lists in tasks.items()}
     if not allow_overlap:
-        problems += overlaps(sets, KEYS)
-        problems += shared_groups(sets, KEYS, group_by)
+        problems += overlaps(sets, KEYS, group_by)
     if problems:
         raise DataError("task files", problems)
     return TaskSets(train=sets[Split.TRAIN], validation=_in_turn(tasks[Split.VALIDATION]), test=sets[Split.TEST])

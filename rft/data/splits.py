@@ -65,8 +65,7 @@ def load_task_sets(
         format: With `raw`, prompts must be texts.
         group_by: Column whose values must not be in two of the three sets, such as the customer.
         read_train: Reads the training tasks, like `read_tasks`; see `READERS` in `rft.data.training_rows`.
-        read_validation: Reads the validation tasks.
-        read_test: Reads the test tasks.
+        read_validation, read_test: Read the validation and the test tasks.
 
     Raises:
         DataError: Contains the problems of all files.
@@ -84,9 +83,7 @@ def load_task_sets(
             except DataError as error:
                 problems += error.problems
     if not allow_overlap:
-        keys = {split: f"data.{split}" for split in Split}
-        problems += overlaps(tasks, keys)
-        problems += shared_groups(tasks, keys, group_by)
+        problems += overlaps(tasks, {split: f"data.{split}" for split in Split}, group_by)
     if validation is None and validation_share != 0 and tasks[Split.TRAIN]:
         try:
             tasks[Split.TRAIN], tasks[Split.VALIDATION] = split_off(
@@ -145,27 +142,23 @@ def _draw(text: str) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
-def overlaps(tasks: Mapping[Split, Sequence[Task]], keys: Mapping[Split, str]) -> list[str]:
-    """Return one problem for each two splits that share prompts.
+def overlaps(
+    tasks: Mapping[Split, Sequence[Task]], keys: Mapping[Split, str], group_by: str | None = None
+) -> list[str]:
+    """Return one problem for each two splits that share prompts, or values of a column.
 
     Args:
         tasks: The tasks of each split.
         keys: The configuration key of each split, for messages.
+        group_by: Column whose values must not be in two splits.
     """
     pairs = combinations(Split, 2)
-    return [problem for one, other in pairs for problem in _overlap(keys[one], tasks[one], keys[other], tasks[other])]
+    shared = [problem for one, other in pairs for problem in _overlap(keys[one], tasks[one], keys[other], tasks[other])]
+    return shared if group_by is None else shared + _shared_groups(tasks, keys, group_by)
 
 
-def shared_groups(tasks: Mapping[Split, Sequence[Task]], keys: Mapping[Split, str], group_by: str | None) -> list[str]:
-    """Return the problems of a column whose values stay together: tasks without it, and values in two splits.
-
-    Args:
-        tasks: The tasks of each split.
-        keys: The configuration key of each split, for messages.
-        group_by: The column; without one there are no problems.
-    """
-    if group_by is None:
-        return []
+def _shared_groups(tasks: Mapping[Split, Sequence[Task]], keys: Mapping[Split, str], group_by: str) -> list[str]:
+    """Return the problems of a column whose values stay together: tasks without it, and values in two splits."""
     problems = [
         f"{len(without)} of the {len(tasks[split])} rows of {keys[split]} have no column {group_by!r} "
         f"(data.group_by={group_by}), first {without[0].where}"

@@ -134,3 +134,24 @@ def test_a_share_that_cannot_be(tmp_path: Path, share: float, problem: str) -> N
     with pytest.raises(DataError) as caught:
         load(train=write(tmp_path / "train.jsonl", "a"), validation_share=share)
     assert problem in str(caught.value)
+
+
+def rows_of(path: Path, *rows: dict[str, object]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_the_values_of_a_group_stay_together(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Row {number}", "customer": number % 10} for number in range(100)]
+    sets = load(train=rows_of(tmp_path / "a.jsonl", *rows), validation_share=0.3, group_by="customer")
+    customers = [{task.item["customer"] for task in own} for own in (sets.train, sets.validation)]
+    assert customers[0] | customers[1] == {*range(10)} and not customers[0] & customers[1]
+
+
+def test_values_of_a_group_in_two_files(tmp_path: Path) -> None:
+    train = rows_of(tmp_path / "a.jsonl", {"prompt": "a", "customer": 7}, {"prompt": "b"})
+    with pytest.raises(DataError) as refused:
+        load(train=train, test=rows_of(tmp_path / "b.jsonl", {"prompt": "c", "customer": 7}), group_by="customer")
+    missing, shared = refused.value.problems
+    assert missing.startswith("1 of the 2 rows of data.train have no column 'customer' (data.group_by=customer)")
+    assert shared.startswith("1 values of 'customer' are in data.train and in data.test: 7 (")
