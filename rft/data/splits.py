@@ -58,23 +58,22 @@ def load_task_sets(
         test: Source of the test tasks.
         columns: Maps rft's column names to those of the sources, such as `{"prompt": "question"}`.
         system: System message for chats without one.
-        validation_share: Share of the training prompts to split off for validation, from 0 (none) to below 1; only used
-            without a validation source. The actual share differs slightly, see `split_off`.
+        validation_share: Share of the training prompts to split off without a validation source; see `split_off`.
         seed: Selects the training tasks that become validation tasks.
         allow_overlap: Whether a prompt may occur in two of the three sets.
         format: With `raw`, prompts must be texts.
         group_by: Column whose values must not be in two of the three sets, such as the customer.
         read_train: Reads the training tasks, like `read_tasks`; see `READERS` in `rft.data.training_rows`.
-        read_validation, read_test: Read the validation and the test tasks.
+        read_validation: Reads the validation tasks.
+        read_test: Reads the test tasks.
 
     Raises:
         DataError: Contains the problems of all files.
     """
     problems: list[str] = []
-    tasks: dict[Split, list[Task]] = {}
+    tasks: dict[Split, list[Task]] = {split: [] for split in Split}
     readers = {Split.TRAIN: read_train, Split.VALIDATION: read_validation, Split.TEST: read_test}
     for split, source in ((Split.TRAIN, train), (Split.VALIDATION, validation), (Split.TEST, test)):
-        tasks[split] = []
         if source is not None:
             try:
                 tasks[split] = readers[split](
