@@ -67,7 +67,7 @@ def facts_of(text: str, *, is_source: bool = False) -> Facts:
     rest = text
     for pattern in _DATES:
         dates.update(_date(match) for match in pattern.finditer(rest) if not _is_verb(rest, match))
-        rest = pattern.sub(lambda match: " " * len(match[0]), rest)
+        rest = pattern.sub(_blank, rest)
     words = _NUMBER_WORDS | (_ONE if is_source else {})
     numbers = {_plain(match[0]) for match in _NUMBER.finditer(rest)}
     numbers |= {words[word] for word in map(str.casefold, _WORD.findall(rest)) if word in words}
@@ -79,6 +79,12 @@ def facts_of(text: str, *, is_source: bool = False) -> Facts:
 def is_known_date(date: Date, known: frozenset[Date]) -> bool:
     """Whether one of the known dates agrees in all parts that a date names."""
     return any(all(part is None or part == other for part, other in zip(date, one, strict=True)) for one in known)
+
+
+def _blank(match: re.Match[str]) -> str:
+    """Return blanks in place of a date; the full stop after a month that is written in full ends its sentence."""
+    is_end = match[0].endswith(".") and re.fullmatch(r"May|June|July|[A-Z][a-z]{4,}", match["month"]) is not None
+    return " " * (len(match[0]) - is_end) + "." * is_end
 
 
 def _date(match: re.Match[str]) -> Date:

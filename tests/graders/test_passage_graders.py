@@ -115,6 +115,7 @@ def test_quotes(completion, task, score):
         ("Named on March 1st, 2026.", {}, 1.0),
         ("Named on 2026-03-01, in March 2026, in 2026.", {}, 1.0),
         ("Named on 2 March 2026.", {}, 0.0),
+        ("Named in March. Until then, every 7 days.", {}, 1.0),  # a new sentence, no name
         ("Named in March 2025.", {}, 0.0),
         ("Named by the Royal Society.", {}, 1.0),
         ("Named by the Linnean Society.", {}, 0.0),
