@@ -1,0 +1,1 @@
+"""Clauses of Canadian contracts: data and graders."""
