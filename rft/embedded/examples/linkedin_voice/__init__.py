@@ -1,0 +1,1 @@
+"""Posts in the voice of a house: data and graders."""
