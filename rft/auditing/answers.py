@@ -11,10 +11,11 @@ from functools import lru_cache
 from string import ascii_uppercase
 from typing import Any
 
-from rft.grading.cited_answers import PASSAGES, read_sources, without_citations
+from rft.grading.cited_answers import read_sources, without_citations
 from rft.grading.notation import as_number as spelled_number
 from rft.grading.notation import canonical, unnamed
 from rft.grading.statements import stated_answer
+from rft.turns import PASSAGES
 from rft.types import Task
 
 THINKING = "<think>\nLet me work this out.\n</think>\n\n"

@@ -79,6 +79,11 @@ class ToolConfig(Section):
         problems = [f".{name}: has no effect without {' or '.join(NEEDS[name])}; leave it out" for name in unused]
         return problems + self._store_problems()
 
+    @property
+    def searches(self) -> bool:
+        """Whether the tool searches a store of passages."""
+        return any(place is not None for place in (self.index, self.documents, self.store))
+
     def searched(self) -> RetrievalConfig:
         """Return the settings of the store that the policy searches.
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rft.grading.answers import final_answer
+from rft.turns import PASSAGES
 from rft.types import Score, Status, Task
 
 ABOUT_PASSAGES = frozenset({"abstains", "cites", "claims", "quotes", "supported"})
 """Graders that compare an answer with its passages, not with the right answer."""
-PASSAGES, IS_LEFT_OUT = "passages", "passages_left_out"
-"""Columns that retrieval adds to a row: the passages of its prompt, and whether the relevant ones are left out."""
+IS_LEFT_OUT = "passages_left_out"
+"""Column that retrieval adds to a row: whether its relevant passages are left out."""
 MAX_CHARS = 20_000
 """A longer answer is not read."""
 LEAST_PASTED_WORDS = 8
@@ -131,8 +132,8 @@ def read_sources(task: Task, relevant: str) -> Sources:
     """Return the passages of a task. Raises like `read_answer`."""
     if PASSAGES not in task.item:
         raise LookupError(
-            f"task {task.id} has no passages; set retrieval=<store>, or give its row a column 'passages' with "
-            '[{"id": ..., "text": ...}]'
+            f"task {task.id} has no passages; set retrieval=<store>, add a tool that searches, or give its row a "
+            'column "passages" with [{"id": ..., "text": ...}]'
         )
     passages = task.item[PASSAGES]
     if not isinstance(passages, list | tuple) or not all(map(_is_passage, passages)):

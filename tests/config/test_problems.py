@@ -347,3 +347,7 @@ def test_graders_that_were_never_audited(tmp_path: Path, monkeypatch: pytest.Mon
         "'grading.audit_folder='\"'\"'my audits'\"'\"''"
     ]
     assert audit_warnings(run.model_copy(update={"audit": "off"})) == []
+    words += ["retrieval=local", "retrieval.documents=docs.jsonl", "retrieval.top_k=2"]
+    (warning,) = audit_warnings(load_training(words))
+    assert "data=embedded:chain_sum/train retrieval=local " in warning
+    assert " retrieval.top_k=2 retrieval.documents=docs.jsonl" in warning

@@ -13,7 +13,7 @@ from rft.auditing.cases import Case, GradedCase
 from rft.auditing.findings import Finding, failed, not_applicable, passed, warned
 from rft.auditing.grader_profile import GraderProfile
 from rft.auditing.probe import Probe
-from rft.grading.cited_answers import PASSAGES
+from rft.turns import PASSAGES
 from rft.types import StopReason, Task
 
 MIN_CHARS = 4

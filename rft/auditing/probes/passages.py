@@ -15,12 +15,12 @@ from rft.auditing.judging import different, undeserved
 from rft.auditing.probe import Probe
 from rft.grading.cited_answers import (
     ABOUT_PASSAGES,
-    PASSAGES,
     Sources,
     pasted_from,
     read_sources,
     without_citations,
 )
+from rft.turns import PASSAGES
 from rft.types import Task
 
 INFLUENCE = 0.1

@@ -11,9 +11,11 @@ from rft.data.shots import Shots
 from rft.data.splits import TaskSets, load_task_sets
 from rft.run.inputs.family_tasks import family_sources
 from rft.run.inputs.fitting import Reuse, check_enough, collect
-from rft.run.inputs.grounded_tasks import Grounded, grounded_tasks
+from rft.run.inputs.grounded_tasks import SPLITS, Grounded, grounded_tasks
 from rft.run.inputs.row_inputs import readers, refuse_missing_answers
 from rft.run.inputs.shots import drawn_shots, recorded_shots
+from rft.turns import PASSAGES
+from rft.types import Task
 
 
 def load_tasks(
@@ -39,8 +41,15 @@ def load_tasks(
     if len(problems) > before:
         return None, None, None
     shown = tasks if grounded is None else grounded.tasks
+    if any(tool.searches for tool in config.tools.values()):
+        shown = TaskSets(**{split: list(map(_with_passages, getattr(shown, split))) for split in SPLITS})
     shots = shots or collect(problems, lambda: drawn_shots(config, shown))
     return shown if needs_training_tasks else replace(shown, train=[], validation=[]), shots, grounded
+
+
+def _with_passages(task: Task) -> Task:
+    """Return a task whose prompt shows no passages unless it has some: an episode without a search is no fault."""
+    return task if PASSAGES in task.item else replace(task, item={**task.item, PASSAGES: []})
 
 
 def _read_tasks(config: RunConfig | EvaluateConfig, reads_training_tasks: bool, reuse: Reuse) -> TaskSets:

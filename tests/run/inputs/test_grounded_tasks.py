@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from rft.api.audit import audited_tasks
 from rft.api.index import make_index
 from rft.api.sample import SampleOptions, task_of
-from rft.config import EvaluateConfig, RunConfig
+from rft.config import AuditConfig, EvaluateConfig, RunConfig
 from rft.config.adapter_settings import settings_of_run, with_settings_of_run
 from rft.config.index import IndexBuildConfig
 from rft.errors import RetrievalError, UsageError
@@ -20,6 +21,7 @@ from rft.retrieval.stores.protocol import StoreFault
 from rft.run.inputs.fitting import Reuse
 from rft.run.inputs.grounded_tasks import grounded_tasks
 from rft.run.inputs.prepare import Prepared, prepare
+from rft.run.inputs.task_sets import load_tasks
 from rft.run.open_folder import open_recorder
 from rft.run_folder.completions import read_completions
 from rft.run_folder.recorder import Recorder, read_manifest
@@ -190,3 +192,27 @@ def test_passages_that_are_too_long_are_named(values: dict[str, Any]) -> None:
         "the prompts show passages of retrieval=local, the longest of which is p"
     )
     assert caught.value.problems[-1].endswith("characters; lower retrieval.top_k, or store shorter passages")
+
+
+def test_a_task_whose_policy_may_search_has_passages_from_the_start(values: dict[str, Any], tmp_path: Path) -> None:
+    tools = {"search": {"index": str(tmp_path / "index")}}
+    problems: list[str] = []
+    run = run_of(values, tools=tools, retrieval={"kind": "none"})
+    tasks, _, _ = load_tasks(run, True, Reuse(), problems)
+    assert problems == []
+    assert tasks is not None
+    assert [task.item["passages"] for task in [*tasks.train, *tasks.test]] == [[]] * (8 + NUM_TASKS)
+
+
+def test_an_audit_shows_passages(values: dict[str, Any], tmp_path: Path) -> None:
+    config = AuditConfig.model_validate(
+        {
+            "output_dir": str(tmp_path / "audit"),
+            "data": {"tasks": values["data"]["test"], "max_tasks": 3},
+            "retrieval": values["retrieval"],
+            "graders": values["graders"],
+        }
+    )
+    tasks = audited_tasks(config)
+    assert [len(task.item["passages"]) for task in tasks] == [2, 2, 2]
+    assert tasks[1].messages[-1]["content"].endswith("\n\n1: k1?")
