@@ -23,6 +23,13 @@ REPLACEMENT = "a replacement has a deadline (sampler.replacement_timeout_s) for 
 
 EPISODE = "an episode has deadlines (environment.timeout_s, close_timeout_s)"
 WITHOUT_DEADLINE: dict[str, str] = {
+    "rft/cluster/host_link.py: answer.result()": DONE,
+    "rft/cluster/host_link.py: asyncio.wait([self._answer, self._loss], return_when=asyncio.FIRST_COMPLETED)": (
+        "a host that is silent counts as lost (SILENT_S)"
+    ),
+    "rft/cluster/host_link.py: asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)": BOUNDED_BY_CALLER,
+    "rft/cluster/host_link.py: self._actor.receive.remote()": "within asyncio.timeout (SILENT_S)",
+    "rft/cluster/host_link.py: self._has_orders.wait()": IDLE,
     "rft/cluster/session.py: ended.wait()": IDLE,
     "rft/cluster/stack_traces.py: task.remote()": BOUNDED_BY_CALLER,
     "rft/auditing/environments/episodes.py: asyncio.wait([play, until], return_when=asyncio.FIRST_COMPLETED)": EPISODE,
@@ -31,13 +38,14 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/episodes/command.py: process.wait()": "awaited until environment.timeout_s, and then killed",
     "rft/episodes/command.py: session.failed.result()": DONE,
     "rft/episodes/endpoint/server.py: self._serving.result()": DONE,
+    "rft/episodes/host.py: self._news.wait()": "within asyncio.timeout (POLL_S)",
     "rft/episodes/sampler.py: self._ended.get()": "an environment, a turn and a closing episode have deadlines",
     "rft/episodes/tools/play.py: task.result()": DONE,
     "rft/episodes/tools/mcp_session.py: asyncio.wait([self._owner])": "within asyncio.timeout (END_S)",
     "rft/episodes/tools/mcp_session.py: self._orders.get()": IDLE,
     "rft/episodes/worker_main.py: asyncio.Event().wait()": IDLE,
     "rft/episodes/workers.py: session.failed.result()": DONE,
-    "rft/episodes/workers.py: self._inbox.get()": "within asyncio.timeout (environment.timeout_s, close_timeout_s)",
+    "rft/episodes/attempt.py: self._inbox.get()": "within asyncio.timeout (environment.timeout_s, close_timeout_s)",
     "rft/grading/outbound/export.py: asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()": (
         "each worker process is killed after a deadline"
     ),

@@ -13,11 +13,11 @@ from rft.config import EvaluateConfig
 from rft.config.environment import SCORE, plays_episodes
 from rft.config.mixture import graders_by_family
 from rft.data.tool_calls import Schema
+from rft.episodes.attempt import Ending
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.conversation import Conversation
 from rft.episodes.process import LOG
 from rft.episodes.tools.play import NO_SCORE
-from rft.episodes.workers import Ending
 from rft.errors import ConfigError
 from rft.grading.panel import Panel
 from rft.imports import require_packages

@@ -48,6 +48,11 @@ class Placement:
         """Return the node of each process of a role that has one."""
         return [self.nodes[number] for number in self.of(role) if number < len(self.nodes)]
 
+    def one_seat_by_node(self, role: str) -> list[int]:
+        """Return the number of one seat of a role on each node that has one."""
+        seats = zip(self.of(role), self.nodes_of(role), strict=False)  # the last ones may have no node
+        return list({node.id: number for number, node in reversed(list(seats))}.values())[::-1]
+
     def num_gpus_of(self, node: Node) -> int:
         """Return the number of a node's GPUs that the processes use."""
         gpus = sum(seat.gpus for seat, own in zip(self.seats, self.nodes, strict=False) if own.id == node.id)

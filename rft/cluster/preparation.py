@@ -57,7 +57,7 @@ async def prepare_nodes(
         WaitTimeout: A node did not answer in time.
     """
     cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
-    folder = _folder(cluster)
+    folder = folder_on_nodes(config)
     first = {node.id: index for index, node in reversed(list(enumerate(placement.nodes)))}
     nodes = {node.id: node for node in placement.nodes}
     await _check_versions(placement, first, nodes, _needed_libraries(placement, first, config), config)
@@ -116,7 +116,7 @@ async def prepare_replacement(
     """
     cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
     index = placement.of(role)[first + number]
-    keeper = await _placed_keeper(placement, index, _folder(cluster), config.sampler.replacement_timeout_s)
+    keeper = await _placed_keeper(placement, index, folder_on_nodes(config), config.sampler.replacement_timeout_s)
     group, bundle = placement.bundle(index)
     table = await blocking(lambda: placement_group_table(group), what="the placement", deadline_s=ANSWER_S)
     node = next((one for one in await nodes_now() if one.id == table["bundles_to_node_id"][bundle]), None)
@@ -153,8 +153,9 @@ async def _placed_keeper(placement: Placement, index: int, folder: str, deadline
             return keeper
 
 
-def _folder(cluster: AttachClusterConfig) -> str:
+def folder_on_nodes(config: RunConfig | EvaluateConfig) -> str:
     """Return the folder for all files that rft stores on a node."""
+    cluster = config.cluster if isinstance(config.cluster, AttachClusterConfig) else AttachClusterConfig()
     return cluster.node_folder or os.path.join(tempfile.gettempdir(), f"rft-{os.getuid()}")
 
 

@@ -68,6 +68,8 @@ class Workplace:
     """Prepares the node of a sampler's replacement and returns the node's name; None if all run on this machine."""
     prepare_teachers: tuple[Callable[[int], Awaitable[str]], ...] = ()
     """Does the same for a replacement of one of a teacher's actors; empty if all run on this machine."""
+    environment_options: tuple[dict[str, Any], ...] = ()
+    """Options of a Ray actor without resources on each node that has a sampler."""
     num_late_samplers: int = 0
     """Number of samplers, the last ones, that have no place yet."""
     until_placed: Callable[[int], Awaitable[None]] | None = None
@@ -202,6 +204,7 @@ def _placed(
         teacher_options=teachers,
         teacher_nodes=() if is_local else tuple(node.name for node in placement.nodes_of("teacher")),
         sampler_nodes=() if is_local else tuple(node.name for node in placement.nodes_of("sampler")),
+        environment_options=tuple(map(placement.beside, placement.one_seat_by_node("sampler"))),
         num_late_samplers=len(placement.late_groups),
         until_placed=None if is_local else placement.until_placed,
         learner_node="" if is_local or len(ranks) != 1 else placement.nodes_of("learner")[0].name,

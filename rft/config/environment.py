@@ -47,7 +47,14 @@ class EnvironmentConfig(Section):
     """Episodes that are open at the same time; null takes 256; with a command, which has a process for each,
     4 for each core, at most 64."""
     num_workers: Annotated[Positive | None, Field(le=64)] = None
-    """Processes that run environments, each many episodes; null takes one less than the number of cores, at most 4."""
+    """Processes that run environments, each many episodes; null takes one less than the number of cores, at most 4;
+    with `placement: samplers`, on each node."""
+    placement: Literal["driver", "samplers"] = "driver"
+    """Where these processes run: on the machine of the driver, or on every node that has a sampler at the start. See
+    docs/cluster.md."""
+    files: tuple[str, ...] = ()
+    """Further files and folders that the environment or its tools read, such as `words.txt`; with `placement: samplers`
+    they travel to the nodes, as the code does by itself."""
 
     @property
     def is_on(self) -> bool:

@@ -25,8 +25,9 @@ def environment_problems(config: RunConfig | EvaluateConfig) -> list[str]:
         ]
     problems += _unused(environment)
     if not plays_episodes(config):
-        return problems
+        return problems + _unplaced(environment)
     problems += _command_problems(environment)
+    problems += _placement_problems(environment)
     if scores != [SCORE]:
         problems.append(
             f"graders: the environment's score is the grader '{SCORE}' with use={SCORE}, once; found {scores or 'none'}"
@@ -88,6 +89,32 @@ def _unused(environment: EnvironmentConfig) -> list[str]:
         f"environment.{key}: has no effect without environment.use; leave it out"
         for key, value in unused.items()
         if value
+    ]
+
+
+def _unplaced(environment: EnvironmentConfig) -> list[str]:
+    """Return the problems of keys that need an environment or tools."""
+    given = {"placement": environment.placement != "driver", "files": bool(environment.files)}
+    return [
+        f"environment.{key}: has no effect without environment.use or tools; leave it out"
+        for key, is_set in given.items()
+        if is_set
+    ]
+
+
+def _placement_problems(environment: EnvironmentConfig) -> list[str]:
+    """Return the problems of processes on the nodes of the samplers."""
+    if environment.placement == "driver":
+        return ["environment.files: has no effect without environment.placement=samplers"] if environment.files else []
+    if environment.command is not None:
+        return [
+            "environment.placement=samplers: a command runs on the driver's machine; leave the placement out, or bring "
+            "a coroutine as environment.use"
+        ]
+    return [
+        f"environment.files: there is no {os.path.abspath(os.path.expanduser(file))}"
+        for file in environment.files
+        if not os.path.exists(os.path.expanduser(file))
     ]
 
 

@@ -21,10 +21,10 @@ from typing import IO, Any
 
 from rft.config.environment import EnvironmentConfig
 from rft.episodes import end_with_driver
+from rft.episodes.attempt import SHORTEST_WAIT_S, Ending
 from rft.episodes.conversation import Conversation
 from rft.episodes.endpoint.server import Endpoint
 from rft.episodes.endpoint.session import Session
-from rft.episodes.workers import SHORTEST_WAIT_S, Ending
 from rft.types import Score, Status, Task
 from rft.waiting import wait_for, waiting
 
@@ -84,6 +84,9 @@ class CommandPlayer:
                 return _ending(session, exit_code, _tail(output), self._lowest, self._config), conversation
         finally:
             self.num_open -= 1
+
+    async def start(self) -> None:
+        """Do nothing: each episode starts its command."""
 
     async def count_left(self) -> int:
         """Return 0: all processes of a command are killed at the end of its episode."""

@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 from rft.config.environment import EnvironmentConfig
 from rft.config.tools import ToolConfig
+from rft.episodes.attempt import Ending
 from rft.episodes.command import CommandPlayer
 from rft.episodes.conversation import Conversation
-from rft.episodes.workers import Ending, EnvironmentWorkers
+from rft.episodes.process import Host
+from rft.episodes.workers import EnvironmentWorkers
 from rft.types import Task
 
 
@@ -19,6 +21,14 @@ class Player(Protocol):
 
     num_open: int
     """Episodes under way."""
+
+    async def start(self) -> None:
+        """Start what can fail before the first step.
+
+        Raises:
+            EpisodeError: The environment cannot be loaded on another node.
+            WaitTimeout: It was not loaded in time.
+        """
 
     async def count_left(self) -> int:
         """Return the number of episodes, and of tasks that episodes started, that run although the run has ended them.
@@ -44,7 +54,7 @@ class Player(Protocol):
         """
 
     def metrics(self) -> dict[str, float]:
-        """Return what became of the requests of agents since the last call, `endpoint/...`."""
+        """Return what has happened since the last call: to agents' requests `endpoint/...`, and on other nodes."""
 
     async def close(self) -> None:
         """End all processes."""
@@ -59,6 +69,7 @@ def player_of(
     fingerprints: Mapping[str, str],
     lowest: float,
     log: Path | None = None,
+    hosts: Sequence[Host] = (),
 ) -> Player:
     """Return the player of a configuration with an environment.
 
@@ -70,6 +81,7 @@ def player_of(
         fingerprints: Those of the stores that tools search, by entry.
         lowest: Score of an episode that ends at a limit without a score.
         log: File for the output of the environment; None discards it.
+        hosts: Where a coroutine and tools run; none takes this machine.
     """
     if config.command is not None:
         return CommandPlayer(config, tokenizer, lowest=lowest, log=log)
@@ -81,4 +93,5 @@ def player_of(
         tokenizer=tokenizer,
         lowest=lowest,
         log=log,
+        hosts=hosts,
     )

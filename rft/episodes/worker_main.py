@@ -46,6 +46,7 @@ from rft.types import Split, Task
 LINE_BYTES = 1 << 24
 PR_SET_PDEATHSIG = 1
 EXPECTED = "an environment returns a finite number, or None to leave the score to the graders"
+NO_ADDRESS = "the policy has no address for clients of OpenAI's API in an audit; await the policy"
 MAX_THREADS = 256
 """Blocking calls of environments at the same time."""
 
@@ -61,14 +62,24 @@ class EpisodePolicy:
     """
 
     def __init__(self, episode: int, link: Link, *, base_url: str = "", api_key: str = "") -> None:
-        self.base_url = base_url
-        """Address of the policy for clients of OpenAI's API, such as `http://127.0.0.1:40123/e/7/v1`."""
+        self._base_url = base_url
         self.api_key = api_key
         """The key that these clients send; valid for this episode alone."""
         self._episode = episode
         self._link = link
         self._num_turns = 0
         self.reply: asyncio.Future[Reply] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Address of the policy for clients of OpenAI's API, such as `http://127.0.0.1:40123/e/7/v1`.
+
+        Raises:
+            RuntimeError: The policy has none here.
+        """
+        if not self._base_url:
+            raise RuntimeError(NO_ADDRESS)
+        return self._base_url
 
     def reward(self, value: float) -> None:
         """Reward the last turn of the policy. Rewards of the same turn add up.

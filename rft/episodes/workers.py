@@ -3,76 +3,51 @@
 An environment that exceeds its time is cancelled. If its `finally` blocks do not end in time either, or its process
 does not answer, the process is killed. The other episodes of that process begin anew, each in a process of its own,
 with the same seeds, and therefore with the same turns of the policy.
+
+If the host of a process is lost, no episode is to blame: each begins anew beside others, on a host that is up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from rft.config.environment import EnvironmentConfig
 from rft.config.tools import ToolConfig
-from rft.episodes.contract import EpisodeOver, Reply
+from rft.episodes.attempt import NO_SCORE, Attempt, Ending, T, Talk, fault
 from rft.episodes.conversation import Conversation
 from rft.episodes.endpoint.server import Endpoint
 from rft.episodes.endpoint.session import Session
-from rft.episodes.process import EnvironmentProcess, started
+from rft.episodes.local_process import DriverHost
+from rft.episodes.process import EnvironmentProcess, Host, HostLost
 from rft.errors import EpisodeError
-from rft.types import Message, Score, Status, Task
-from rft.waiting import waiting
+from rft.types import Score, Status, Task
+from rft.waiting import together
 
-MAX_DEFAULT_WORKERS = 4
-SHORTEST_WAIT_S = 0.05
-"""Between two looks at the time that an environment has left."""
-_NO_SCORE = Score(value=None, status=Status.SKIPPED, reason="the environment returned no score")
+OPEN_MAX = "environment/open_max/"
+"""Beginning of the metrics of nodes."""
+MAX_LOST_HOSTS = 3
+"""Lost hosts after which an episode is given up: it may be what ends them."""
 
 
-class Talk(Protocol):
-    """The policy's side of one episode."""
+@dataclass
+class _Place:
+    """Room for one process on a host."""
 
-    async def say(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> Reply:
-        """Sample the next turn after these messages.
-
-        Args:
-            messages: What the policy has not heard yet.
-            tools: The episode's own tools, with the first messages; None keeps those of the run.
-
-        Raises:
-            EpisodeOver: The episode has reached a limit.
-            ValueError: The messages cannot be rendered.
-        """
-
-    def reward(self, value: float) -> None:
-        """Reward the last turn of the policy."""
+    host: Host
+    process: EnvironmentProcess | None = None
 
     @property
-    def rewarded(self) -> float | None:
-        """Sum of the rewards by turn; None if the environment gave none."""
-
-
-T = TypeVar("T", bound=Talk)
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """The end of an episode.
-
-    Example:
-        Ending(Score(value=1.0), is_over=False)
-    """
-
-    score: Score
-    """The environment's score; of a fault with the reason, and without a value."""
-    is_over: bool = False
-    """Whether the environment ended because a limit was reached."""
-    traceback: str = ""
-    """Traceback of an exception."""
+    def is_open(self) -> bool:
+        """Whether episodes may begin here."""
+        return self.process is not None and not self.process.is_lost and not self.process.is_retired
 
 
 class EnvironmentWorkers:
@@ -85,7 +60,8 @@ class EnvironmentWorkers:
         offered: What MCP servers offered at the start of the run, by entry of `tools`; others are asked.
         fingerprints: Those of the stores that tools search, by entry of `tools`; others are asked.
         lowest: Score of an episode that ends at a limit without a score.
-        log: File for the output of environments; None discards it.
+        log: File for the output of environments on the driver's machine; None discards it.
+        hosts: Where the processes run; none takes the driver's machine.
     """
 
     def __init__(
@@ -98,6 +74,7 @@ class EnvironmentWorkers:
         tokenizer: Any = None,
         lowest: float = 0.0,
         log: Path | None = None,
+        hosts: Sequence[Host] = (),
     ) -> None:
         self._config = config
         self._start = {
@@ -113,17 +90,28 @@ class EnvironmentWorkers:
         self._tokenizer = tokenizer
         self._endpoint: Endpoint | None = None
         self._lowest = lowest
-        self._log = log
-        cores = len(os.sched_getaffinity(0))
-        self._places: list[EnvironmentProcess | None] = [None] * (
-            config.num_workers or min(MAX_DEFAULT_WORKERS, max(1, cores - 1))
-        )
+        self._hosts = hosts or (DriverHost(config.num_workers, log),)
+        most = max(host.num_workers for host in self._hosts)
+        # One place of each host after the other, so that all hosts have work from the beginning.
+        self._places = [_Place(host) for number in range(most) for host in self._hosts if number < host.num_workers]
         self._retired: list[EnvironmentProcess] = []
         self._starting = asyncio.Lock()
         self._sha256 = ""
         self._numbers = count()
+        self._open: Counter[Host] = Counter()
+        self._most_open: Counter[str] = Counter()
         self.num_open = 0
         """Episodes under way."""
+
+    async def start(self) -> None:
+        """Start a process on each other node, so that a node that cannot load the environment is known before a step.
+
+        Raises:
+            EpisodeError: A node cannot load it.
+            WaitTimeout: A node did not load it in time.
+        """
+        firsts = {place.host: place for place in reversed(self._places) if not place.host.is_drivers}
+        await together(*map(self._fill, firsts.values()))
 
     async def play(self, task: Task, seed: int, begin: Callable[[], T]) -> tuple[Ending, T]:
         """Play one episode, like `rft.episodes.players.Player.play`.
@@ -134,15 +122,42 @@ class EnvironmentWorkers:
         """
         self.num_open += 1
         try:
-            talk = begin()
-            ending = await self._play_in(await self._least_busy(), task, seed, talk)
-            if ending is None:
-                talk = begin()
-                ending = await self._play_alone(task, seed, talk)
-            return ending, talk
+            return await self._play(task, seed, begin)
         finally:
             self.num_open -= 1
             await self._end_retired()
+
+    async def _play(self, task: Task, seed: int, begin: Callable[[], T]) -> tuple[Ending, T]:
+        """Play an episode; again if its process or its host was lost, for which it may not be to blame."""
+        is_alone, num_lost_hosts = False, 0
+        while True:
+            async with self._process(is_alone=is_alone) as process:
+                talk = begin()
+                ending = await self._play_in(process, task, seed, talk)
+            if ending is not None:
+                return ending, talk
+            if process.is_host_lost:
+                num_lost_hosts += 1
+                if num_lost_hosts == MAX_LOST_HOSTS:
+                    return fault(f"the node of its environment was lost {num_lost_hosts} times"), talk
+            elif is_alone:
+                return fault("it ended its process"), talk
+            else:
+                is_alone = True
+
+    @asynccontextmanager
+    async def _process(self, *, is_alone: bool) -> AsyncIterator[EnvironmentProcess]:
+        """Yield the process for an episode: the least busy one, or one in which only this episode can cause its end."""
+        process = await (self._own() if is_alone else self._least_busy())
+        host = process.host
+        self._open[host] += 1
+        self._most_open[host.name] = max(self._most_open[host.name], self._open[host])
+        try:
+            yield process
+        finally:
+            self._open[host] -= 1
+            if is_alone:
+                await process.end()
 
     async def _end_retired(self) -> None:
         """End the retired processes that play no episode any more."""
@@ -150,23 +165,18 @@ class EnvironmentWorkers:
         self._retired = [process for process in self._retired if process.inboxes]
         await asyncio.gather(*(process.end() for process in idle))
 
-    async def _play_alone(self, task: Task, seed: int, talk: Talk) -> Ending:
-        """Play an episode in a process of its own, so that nobody else can be to blame for its end."""
-        process = await self._started()
-        try:
-            ending = await self._play_in(process, task, seed, talk)
-        finally:
-            await process.end()
-        return ending or _fault("it ended its process")
-
     async def _play_in(self, process: EnvironmentProcess, task: Task, seed: int, talk: Talk) -> Ending | None:
-        episode = _Episode(next(self._numbers), process, self._config)
+        attempt = Attempt(next(self._numbers), process, self._config)
         if self._tokenizer is None or not isinstance(talk, Conversation):
-            ending = await episode.play(task, seed, talk)
+            ending = await attempt.play(task, seed, talk)
         else:
             self._endpoint = self._endpoint or Endpoint(self._tokenizer)
-            with self._endpoint.episode(talk) as session:
-                ending = _as_told(await episode.play(task, seed, session), session)
+            try:
+                port = await process.host.reach(self._endpoint.port)
+            except HostLost:
+                return None
+            with self._endpoint.episode(talk, port) as session:
+                ending = _as_told(await attempt.play(task, seed, session), session)
         if ending is not None and ending.is_over:
             reason = "the episode reached a limit"
             if talk.rewarded is not None:
@@ -174,13 +184,15 @@ class EnvironmentWorkers:
             return replace(ending, score=Score(value=self._lowest, status=Status.NO_ANSWER, reason=reason))
         return ending
 
-    async def _started(self) -> EnvironmentProcess:
+    async def _started(self, host: Host) -> EnvironmentProcess:
         """Start a process with the same environment as the first one.
 
         Raises:
             EpisodeError: It ended, or its file has changed meanwhile.
+            HostLost: The host was lost meanwhile.
         """
-        process = await started(self._start, self._log)
+        connection, sha256 = await host.start(self._start)
+        process = EnvironmentProcess(connection, host, sha256)
         self._sha256 = self._sha256 or process.sha256
         if process.sha256 != self._sha256:
             await process.end()
@@ -191,22 +203,52 @@ class EnvironmentWorkers:
             )
         return process
 
+    async def _fill(self, place: _Place) -> None:
+        """Start a process in a place, unless its host is lost meanwhile."""
+        with suppress(HostLost):
+            place.process = await self._started(place.host)
+
+    async def _own(self) -> EnvironmentProcess:
+        """Start a process on the host with the fewest episodes."""
+        while True:
+            host = min(await self._hosts_up(), key=lambda host: self._open[host])
+            with suppress(HostLost):
+                return await self._started(host)
+
     async def _least_busy(self) -> EnvironmentProcess:
-        """Return the process with the fewest episodes; start one in each empty place first."""
+        """Return the process with the fewest episodes on the host with the fewest; fill an empty place first."""
         async with self._starting:
-            for place, process in enumerate(self._places):
-                if process is not None and process.is_retired:
-                    self._retired.append(process)
-                if process is None or process.is_lost or process.is_retired:
-                    self._places[place] = await self._started()
-                    break
-        usable = [process for process in self._present if not process.is_retired]
-        return min(usable, key=lambda process: len(process.inboxes))
+            while True:
+                await self._hosts_up()
+                for place in self._places:
+                    if place.process is not None and place.process.is_retired:
+                        self._retired.append(place.process)
+                        place.process = None
+                    if place.host.is_up and not place.is_open:
+                        await self._fill(place)
+                        break
+                if usable := [place.process for place in self._places if place.process is not None and place.is_open]:
+                    return min(usable, key=lambda process: (self._open[process.host], len(process.inboxes)))
+
+    async def _hosts_up(self) -> list[Host]:
+        """Wait until a host is up, and return all that are.
+
+        Raises:
+            EpisodeError: None will be up again.
+        """
+        while not (up := [host for host in self._hosts if host.is_up]):
+            waits = [asyncio.ensure_future(host.up()) for host in self._hosts]
+            try:
+                await _first_success(waits)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        return up
 
     @property
     def pids(self) -> list[int]:
-        """Numbers of the running processes."""
-        return [link.process.pid for link in self._present if link.process is not None]
+        """Numbers of the running processes on the driver's machine."""
+        return [process.pid for process in self._present if process.pid is not None]
 
     async def count_left(self) -> int:
         """Return the number of episodes, and of tasks that episodes started, that run although the run has ended them.
@@ -214,116 +256,54 @@ class EnvironmentWorkers:
         Raises:
             WaitTimeout: A process does not answer.
         """
-        return sum(await asyncio.gather(*(link.count_left(next(self._numbers)) for link in self._present)))
+        return sum(await asyncio.gather(*(each.count_left(next(self._numbers)) for each in self._present)))
 
     @property
     def _present(self) -> list[EnvironmentProcess]:
-        return [link for link in (*self._places, *self._retired) if link is not None and not link.is_lost]
+        all_of_them = (*(place.process for place in self._places), *self._retired)
+        return [process for process in all_of_them if process is not None and not process.is_lost]
 
     def metrics(self) -> dict[str, float]:
-        """Return what became of the requests of agents since the last call, `endpoint/...`."""
-        return self._endpoint.metrics() if self._endpoint is not None else {}
+        """Return what has happened since the last call.
+
+        Returns:
+            `endpoint/...`, what became of the requests of agents; of processes on other nodes also
+            `environment/open_max/<node>`, the most episodes that were open there at the same time, and
+            `recovery/environment_hosts`, how often a host was lost.
+        """
+        metrics = self._endpoint.metrics() if self._endpoint is not None else {}
+        metrics |= {f"{OPEN_MAX}{_plain(name)}": float(most) for name, most in self._most_open.items() if name}
+        self._most_open = Counter({host.name: self._open[host] for host in self._hosts})
+        if num_lost := sum(host.take_num_lost() for host in self._hosts):
+            metrics["recovery/environment_hosts"] = float(num_lost)
+        return metrics
 
     async def close(self) -> None:
         """End all processes, and the endpoint."""
         if self._endpoint is not None:
             await self._endpoint.close()
-        all_of_them = (*self._places, *self._retired)
+        all_of_them = (*(place.process for place in self._places), *self._retired)
         await asyncio.gather(*(process.end() for process in all_of_them if process is not None))
 
 
-class _Episode:
-    """One attempt to play an episode in a process."""
+async def _first_success(waits: Sequence[asyncio.Future[None]]) -> None:
+    """Wait until one of several waits returns.
 
-    def __init__(self, number: int, process: EnvironmentProcess, config: EnvironmentConfig) -> None:
-        self._number = number
-        self._process = process
-        self._config = config
-        self._inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self._left_s = config.timeout_s
-
-    async def play(self, task: Task, seed: int, talk: Talk) -> Ending | None:
-        """Play the episode; return None if its process ended, and another episode may be to blame."""
-        process, number = self._process, self._number
-        process.inboxes[number] = self._inbox
-        fields = {name: value for name, value in asdict(task).items() if name != "where"}
-        session = talk if isinstance(talk, Session) else None
-        process.send({"play": number, "task": fields, "seed": seed, **(session.address if session else {})})
+    Raises:
+        EpisodeError: All of them failed; the error says why.
+    """
+    reasons = []
+    for wait in asyncio.as_completed(waits):
         try:
-            while True:
-                message = await self._next(f"the environment of task {task.id}", session)
-                match message:
-                    case None:
-                        return None
-                    case {"ask": _}:
-                        await self._answer(message, talk)
-                    case {"reward": _}:
-                        talk.reward(message["value"])
-                    case {"score": _}:
-                        return _scored(message, talk)
-                    case {"over": _}:
-                        return Ending(_NO_SCORE, is_over=True)
-                    case _:
-                        return _fault(message["reason"], message["traceback"])
-        except TimeoutError:
-            await self._cancel()
-            return _fault(f"no end within {self._config.timeout_s:g} s (environment.timeout_s)")
-        except BaseException:  # cancelled, or the policy could not be sampled
-            await asyncio.shield(self._cancel())
-            raise
-        finally:
-            process.inboxes.pop(number, None)
-
-    async def _next(self, what: str, session: Session | None) -> dict[str, Any] | None:
-        """Return the next message of the environment; None if its process has ended.
-
-        The time in which it waits for the policy through the endpoint does not count.
-
-        Raises:
-            TimeoutError: The environment has used up its time.
-        """
-        if self._process.is_lost and self._inbox.empty():
-            return None
-        while True:
-            began_s, waited_s = time.monotonic(), session.waited_s if session else 0.0
-            try:
-                with waiting(what, deadline_s=self._left_s):
-                    async with asyncio.timeout(max(self._left_s, SHORTEST_WAIT_S)):
-                        return await self._inbox.get()
-            except TimeoutError:
-                if session is None or session.waited_s == waited_s:
-                    raise
-            finally:
-                self._left_s -= time.monotonic() - began_s - ((session.waited_s - waited_s) if session else 0.0)
-
-    async def _answer(self, asked: Mapping[str, Any], talk: Talk) -> None:
-        try:
-            reply = await talk.say(asked["messages"], asked.get("tools"))
-        except EpisodeOver as over:
-            self._process.send({"over": self._number, "reason": str(over)})
-        except ValueError as refusal:
-            self._process.send({"refused": self._number, "reason": str(refusal)})
-        else:
-            self._process.send({"reply": self._number, **asdict(reply)})
-
-    async def _cancel(self) -> None:
-        """Cancel the environment, and wait for its end; kill its process if it does not end in time."""
-        self._process.send({"cancel": self._number})
-        deadline_s = self._config.close_timeout_s
-        try:
-            with waiting("a cancelled episode to end (environment.close_timeout_s)", deadline_s=deadline_s):
-                async with asyncio.timeout(deadline_s):
-                    while not self._process.is_lost and (message := await self._inbox.get()):
-                        if "ask" in message:
-                            self._process.send({"over": self._number, "reason": "the episode was cancelled"})
-                        elif "reward" not in message:
-                            break
-        except TimeoutError:
-            self._process.kill()
+            return await wait
+        except EpisodeError as error:
+            reasons.append(str(error))
+    raise EpisodeError("; ".join(reasons))
 
 
-def _fault(reason: str, traceback: str = "") -> Ending:
-    return Ending(Score(value=None, status=Status.ENVIRONMENT_ERROR, reason=reason), traceback=traceback)
+def _plain(name: str) -> str:
+    """Return the name of a node without characters that trackers refuse, such as those of `127.0.0.1 (598714)`."""
+    return re.sub("[^A-Za-z0-9._-]+", "_", name).strip("_")
 
 
 def _as_told(ending: Ending | None, session: Session) -> Ending | None:
@@ -335,19 +315,8 @@ def _as_told(ending: Ending | None, session: Session) -> Ending | None:
     if session.failed.done() and not session.failed.cancelled():
         session.failed.result()
     if ending is not None and session.fork:
-        return _fault(session.fork, ending.traceback)
+        return fault(session.fork, ending.traceback)
     if ending is None or not session.limit or ending.score.status is not Status.ENVIRONMENT_ERROR:
         return ending
     # A client raises its own error at a limit, which environments let through like `EpisodeOver`.
-    return Ending(_NO_SCORE, is_over=True, traceback=ending.traceback)
-
-
-def _scored(message: dict[str, Any], talk: Talk) -> Ending:
-    """Return the end of an episode. With rewards by turn, the returned number counts for the last turn."""
-    value = message["value"]
-    if talk.rewarded is not None:
-        talk.reward(value or 0.0)
-        value = talk.rewarded
-    if value is None:
-        return Ending(replace(_NO_SCORE, reason=message["reason"] or _NO_SCORE.reason))
-    return Ending(Score(value=value, reason=message["reason"]))
+    return Ending(NO_SCORE, is_over=True, traceback=ending.traceback)

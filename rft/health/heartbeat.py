@@ -35,6 +35,8 @@ MAX_WARNINGS = 5
 MAX_WAITS = 5
 RECENT_STEPS = 20
 """Number of steps over which the seconds per step are averaged."""
+OPEN_MAX = "environment/open_max/"
+"""Prefix of a step's metrics that count the most open episodes of a node."""
 RECOVERY = "recovery/"
 """Prefix of a step's metrics that count restarts and repeated work."""
 
@@ -122,6 +124,11 @@ class Heartbeat:
                     for wait in waits
                 ],
                 "recovery": dict(self._recovery),
+                "open_episodes": {
+                    name.removeprefix(OPEN_MAX): value
+                    for name, value in self._metrics.items()
+                    if name.startswith(OPEN_MAX)
+                },
                 "lost": dict(self._lost),
                 "warnings": list(self._warnings),
                 "disk_free_bytes": shutil.disk_usage(self._folder).free,

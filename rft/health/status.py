@@ -157,6 +157,9 @@ def _lines(status: RunStatus, folder: Path) -> list[tuple[str, str]]:
     lines += [("lost", reason) for reason in beat.get("lost", {}).values()]
     if counts := {name: int(number) for name, number in beat.get("recovery", {}).items() if number}:
         lines.append(("recovery", ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in counts.items())))
+    if most := beat.get("open_episodes"):
+        nodes = ", ".join(f"{int(number)} on node {name}" for name, number in most.items())
+        lines.append(("episodes", f"most at the same time in the last step: {nodes}"))
     lines += [("warning", f"{warning['time']} {warning['text']}") for warning in beat.get("warnings", ())]
     free = f", {beat['disk_free_bytes'] / 1e9:.1f} GB free on its disk" if "disk_free_bytes" in beat else ""
     lines.append(("disk", f"{status.folder_bytes / 1e6:.1f} MB{free}"))

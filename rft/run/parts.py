@@ -157,7 +157,7 @@ async def _open(
         sleeps = forecast is not None and forecast.sizes.samplers_sleep
         engines = shared.engines if shared else _own_engines(config, prepared, place, adapter, emit, sleeps=sleeps)
         fleet = build.fleet(engines, config, prepared, emit)
-        episodes = await stack.enter_async_context(opened_episodes(config, prepared, fleet))
+        episodes = await stack.enter_async_context(opened_episodes(config, prepared, fleet, place, emit))
         if shared is None:
             stack.push_async_callback(fleet.end_streams)
         teachers = await stack.enter_async_context(opened_teachers(config, prepared, place, emit))

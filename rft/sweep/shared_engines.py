@@ -11,6 +11,7 @@ from types import TracebackType
 
 from rft.cluster import workplace
 from rft.config import RunConfig
+from rft.config.environment import plays_episodes
 from rft.config.samplers.base import OF_THE_RUN
 from rft.errors import SampleError, SyncError
 from rft.models.base_model import read_config
@@ -39,6 +40,8 @@ def why_alone(run: RunConfig, prepared: Prepared) -> str | None:
         return f"learner.adapter={adapter.method} changes the base model itself"
     if adapter.needs_merge:
         return f"learner.adapter={adapter.method} is merged into the base model; learner.adapter=lora can share engines"
+    if plays_episodes(run) and run.environment.placement == "samplers":
+        return "environment.placement=samplers places environments beside the trial's own samplers"
     return run.sampler.why_alone(read_config(prepared.model))
 
 

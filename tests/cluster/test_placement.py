@@ -88,6 +88,7 @@ def test_samplers_without_a_place_get_a_group_each(groups: Groups) -> None:
         ([SAMPLER], 0),
         ([SAMPLER], 0),
     ]
+    assert (made.one_seat_by_node("sampler"), made.one_seat_by_node("learner")) == ([0, 1], [2])
     assert [made.num_gpus_of(node) for node in made.nodes] == [0, 0, 0]
     assert told[0].endswith("waiting up to 120 s for room")
 

@@ -47,6 +47,19 @@ COMMAND = "environment.command=cat"
             "tools.find.store.top_k: has no effect on a tool",
         ),
         (("tools.add.mcp=https://a.org", "tools.add.options={a: 1}"), "tools.add.options: has no effect without use"),
+        (
+            (USE, "environment.files=[words.txt]"),
+            "environment.files: has no effect without environment.placement=samplers",
+        ),
+        (
+            (USE, "environment.placement=samplers", "environment.files=[pyproject.toml,no_words.txt]"),
+            "environment.files: there is no ",
+        ),
+        (
+            (COMMAND, "environment.placement=samplers"),
+            "environment.placement=samplers: a command runs on the driver's machine; leave",
+        ),
+        (("environment.placement=samplers",), "environment.placement: has no effect without environment.use or tools"),
         ((USE, "learner=sft"), "environment.use=my_env.py:guess: learner=sft does not learn from episodes"),
         (("environment.credit=turn",), "environment.credit: has no effect without environment.use"),
         ((USE, "environment.discount=0.9"), "environment.discount=0.9: has no effect with environment.credit=episode"),

@@ -28,6 +28,28 @@ FAKE = ("sampler=fake", "learner=fake", "graders.correct.use=exact")
 STALL_S = 300.0
 """Not what ends a run whose node has died."""
 SILENCE_S = 20.0
+ENVIRONMENT = """
+import os
+import signal
+from own_words import QUESTION
+
+async def twice(task, policy):
+    first = await policy()
+    with open("hosts", "a") as file:
+        file.write(f"{os.getppid()}\\n")
+        file.flush()
+        is_to_end = os.fstat(file.fileno()).st_size > 40
+    if is_to_end and not os.path.exists("ended"):
+        try:
+            open("ended", "x").close()
+        except FileExistsError:
+            pass
+        else:
+            os.kill(os.getppid(), signal.SIGKILL)
+    second = await policy(QUESTION)
+    return (len(first.text) + len(second.text)) % 2
+"""
+"""Its host dies once, after about six first turns."""
 SMALL = {"include_log_monitor": False, "object_store_memory": 100_000_000}
 
 
@@ -82,9 +104,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, make_user: Callable[..., Any
 
 @pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.full)])
 def test_samplers_on_two_nodes_and_the_learners_ranks_on_two(nodes: Nodes, engine: str) -> None:
+    """Environments run beside the samplers, and one of their hosts dies."""
+    write_environment(nodes.user.folder)
     words = ("learner.num_workers=2", "learner.completions_per_micro_batch=4", "loop.steps=2", f"sampler={engine}")
+    environment = (*EPISODES, "environment.placement=samplers")
     threads = ("sampler.num_threads=1", "learner.num_threads=1")
-    done = nodes.user.train(*words, "sampler.num_actors=2", *threads, run=engine)
+    done = nodes.user.train(*words, *environment, "sampler.num_actors=2", *threads, run=engine)
     assert done.code == 0
     gets = done.gets
     assert gets.pop("head") == "the driver and the graders"
@@ -95,6 +120,62 @@ def test_samplers_on_two_nodes_and_the_learners_ranks_on_two(nodes: Nodes, engin
         assert line["metrics"]["sync/actors"] == 2.0
         assert line["metrics"]["sync/proved"] == 1.0
         assert line["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
+
+    assert_played_on(nodes.user.folder, engine, [name for name, got in gets.items() if "sampler" in got])
+
+
+EPISODES = (
+    "environment.use=my_env.py:twice",
+    "environment.num_workers=1",
+    "~graders.correct",
+    "sampler.max_completion_tokens=24",
+)
+
+
+def write_environment(folder: Path) -> None:
+    """Write an environment and a module that it imports; forget what it wrote in another run."""
+    (folder / "my_env.py").write_text(ENVIRONMENT)
+    (folder / "own_words.py").write_text('QUESTION = "now 1 + 1"\n')
+    shutil.rmtree(folder / "node" / "code", ignore_errors=True)
+    for name in ("hosts", "ended"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def assert_played_on(folder: Path, run: str, samplers: list[str]) -> None:
+    """Check that all nodes with samplers played episodes, and that the death of a host cost no reward."""
+    metrics = [line["metrics"] for line in read_metrics(folder / run)[1:]]
+    for name in samplers:
+        assert max(each[f"environment/open_max/{name}"] for each in metrics) >= 1
+    assert sum(each.get("recovery/environment_hosts", 0) for each in metrics) == 1
+    [there] = (folder / "node" / "code").iterdir()
+    assert len({*(there / "hosts").read_text().split()}) >= len(samplers)  # a late host may have played none
+    assert not (folder / "hosts").exists()
+    rollouts = list(read_rollouts(folder / run, "train"))
+    assert len(rollouts) == 2 * 2 * 4
+    for rollout in rollouts:
+        assert "environment error" not in rollout["scores"]["environment"].get("status", "")
+        policys = [turn["messages"][0]["content"] for turn in rollout["turns"] if turn["author"] == "policy"]
+        if len(policys) == 2 and rollout["stop"] == "stop":
+            assert rollout["reward"] == sum(map(len, policys)) % 2
+    assert any(len(rollout["turns"]) == 3 for rollout in rollouts)
+
+
+@pytest.mark.full
+def test_environments_on_the_nodes_make_the_same_policy_as_on_the_driver(nodes: Nodes) -> None:
+    words = ("loop.steps=2", "sampler=transformers", "sampler.num_actors=2", "sampler.num_threads=1")
+    policies = {}
+    for placement in ("driver", "samplers"):
+        write_environment(nodes.user.folder)
+        if placement == "driver":  # nothing is to end the driver
+            (nodes.user.folder / "ended").touch()
+        run = f"placed-{placement}"
+        done = nodes.user.train(
+            *words, *EPISODES, f"environment.placement={placement}", "learner.num_threads=1", run=run
+        )
+        assert done.code == 0
+        policies[placement] = [line["policy"] for line in read_metrics(nodes.user.folder / run)]
+    assert policies["driver"] == policies["samplers"]
+    assert len({policy["fingerprint"] for policy in policies["driver"]}) == 3
 
 
 @pytest.mark.full

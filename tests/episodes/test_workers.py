@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from rft.config.environment import EnvironmentConfig
+from rft.episodes.attempt import Ending
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.loading import asks_never, load_environment
+from rft.episodes.local_process import DriverHost
 from rft.episodes.process import EnvironmentProcess
-from rft.episodes.workers import Ending, EnvironmentWorkers
+from rft.episodes.workers import EnvironmentWorkers
 from rft.errors import EpisodeError
 from rft.types import Message, Split, Status, Task
 
@@ -126,6 +128,9 @@ async def editing(task, policy):
         file.write("# changed")
     os._exit(9)
 
+async def calling(task, policy):
+    return policy.base_url
+
 def plain(task, policy):
     return 1.0
 
@@ -223,6 +228,7 @@ def test_a_fault_has_no_value(play: Any) -> None:
         "speechless": "ValueError: there is nothing to answer",
         "too_early": "ValueError: a reward needs a turn of the policy before it",
         "unlimited": "ValueError: a reward must be finite, not inf",
+        "calling": "RuntimeError: the policy has no address for clients of OpenAI's API in an audit; await",
     }
     for reason, ending in zip(reasons.values(), play("named", *reasons), strict=True):
         assert (ending.score.value, ending.score.status) == (None, Status.ENVIRONMENT_ERROR)
@@ -307,16 +313,17 @@ def test_an_environment_that_never_asks(tmp_path: Path) -> None:
 
 
 def test_a_process_in_which_calls_hang_begins_no_more_episodes() -> None:
-    async def main() -> list[bool]:
-        process, retired = EnvironmentProcess(1), []
-        process.inboxes[5] = asyncio.Queue()
-        for threads in (0, 3, 4, 0):
-            line = {"fault": 5, "reason": "late", "traceback": "", "threads": threads}
-            process.data_received(json.dumps(line).encode() + b"\n")
-            retired.append(process.is_retired)
-        return retired
+    class Silent:
+        def attach(self, received: Callable[[bytes], None], lost: Callable[[], None]) -> None:
+            self.received = received
 
-    assert asyncio.run(main()) == [False, False, True, True]
+    connection: Any = Silent()
+    process, retired = EnvironmentProcess(connection, DriverHost(1, None), "sha"), []
+    for threads in (0, 3, 4, 0):
+        line = {"fault": 5, "reason": "late", "traceback": "", "threads": threads}
+        connection.received(json.dumps(line).encode())
+        retired.append(process.is_retired)
+    assert retired == [False, False, True, True]
 
 
 def test_why_a_process_ended_while_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

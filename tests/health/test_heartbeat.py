@@ -67,9 +67,12 @@ def test_steps_phases_and_recoveries(
     assert (content["step"], content["step_s"]) == (3, 5.0)  # (4 s + 6 s) / 2
     assert content["phase"] == "measuring validation: 2 tasks"
     assert content["recovery"] == {"sampler_restarts": 1.0}
+    assert content["open_episodes"] == {}
     assert [warning["text"] for warning in content["warnings"]] == ["the disk is slow"]
     assert content["lost"] == {"sampler 1": "sampler 1 hangs"}
     assert beat.metrics() == {"reward/mean": 0.75, "recovery/sampler_restarts": 0.0}
+    beat.event(finished(4, **{"environment__open_max/gpu.1": 12.0}))
+    assert beat.snapshot()["open_episodes"] == {"gpu.1": 12.0}
     beat.event(StepTrained(report=finished(4).report, groups=()))
     assert beat.snapshot()["phase"] == "training"
     beat.close()

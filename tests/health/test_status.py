@@ -36,6 +36,7 @@ def write(folder: Path, *, age_s: float = 0.0, **changes: Any) -> Path:
         "steps": 20,
         "step_s": 4.0,
         "waits": WAITS,
+        "open_episodes": {"gpu-1": 12.0, "gpu-2": 11.0},
         "recovery": {"sampler_restarts": 2.0, "learner_restarts": 0.0},
         "lost": {"sampler 1": "sampler 1 on node gpu-2 hangs"},
         "warnings": [{"time": "2026-11-28T10:15:00+00:00", "text": "sampler 1 is gone"}],
@@ -57,12 +58,13 @@ def test_a_run_that_is_running(tmp_path: Path) -> None:
     assert [label for label, _ in lines[4:6]] == ["waiting", "waiting"]
     assert lines[4][1].endswith(" of 300 s for 1 of 64 completions")
     assert lines[5][1].endswith(" s for trials to end")
-    assert lines[6:9] == [
+    assert lines[6:10] == [
         ("lost", "sampler 1 on node gpu-2 hangs"),
         ("recovery", "sampler restarts 2"),
+        ("episodes", "most at the same time in the last step: 12 on node gpu-1, 11 on node gpu-2"),
         ("warning", "2026-11-28T10:15:00+00:00 sampler 1 is gone"),
     ]
-    assert lines[9] == ("disk", "2.0 MB, 12.3 GB free on its disk")
+    assert lines[10] == ("disk", "2.0 MB, 12.3 GB free on its disk")
 
 
 def test_a_clock_that_jumps_does_not_change_the_age_of_a_heartbeat(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import pytest
 from rft.data.continuation import Continuation
 from rft.data.messages import as_messages
 from rft.data.rendering import Renderer
+from rft.episodes.attempt import Ending
 from rft.episodes.contract import EpisodeOver, Reply
 from rft.episodes.conversation import Conversation, Rules
 from rft.episodes.sampler import EpisodeSampler
-from rft.episodes.workers import Ending
 from rft.errors import SampleError
 from rft.models.base_model import load_tokenizer
 from rft.sampling.sampler_events import SamplerLost, SamplerReplaced

@@ -11,8 +11,9 @@ from typing import Any
 
 from rft.auditing.environments.policies import Moment, ScriptedPolicy
 from rft.data.tool_calls import Schema
+from rft.episodes.attempt import Ending
 from rft.episodes.contract import EpisodeOver, Reply
-from rft.episodes.workers import Ending, EnvironmentWorkers
+from rft.episodes.workers import EnvironmentWorkers
 from rft.types import Message, Score, Status, Task
 
 MAX_TIMEOUTS = 4

@@ -60,11 +60,22 @@ class Endpoint:
 
         return make_server(create_app(self._sessions), idle_s=IDLE_S)
 
+    @property
+    def port(self) -> int:
+        """The port on loopback."""
+        port: int = self._listening.getsockname()[1]
+        return port
+
     @contextmanager
-    def episode(self, conversation: Conversation) -> Iterator[Session]:
-        """Yield the session of an episode, which ends with the block."""
+    def episode(self, conversation: Conversation, port: int | None = None) -> Iterator[Session]:
+        """Yield the session of an episode, which ends with the block.
+
+        Args:
+            conversation: The policy's side of the episode.
+            port: The port in the address; None takes that of the server.
+        """
         name = str(next(self._names))
-        port = self._listening.getsockname()[1]
+        port = port or self.port
         session = self._sessions[name] = Session(conversation, f"http://127.0.0.1:{port}/e/{name}", self._tokenizer)
         try:
             yield session

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from rft.grading.processes.ends import End
 
@@ -34,8 +35,7 @@ class Worker(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)  # those of uvloop, in Ray's actors, are no subclass
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from rft.cluster import Workplace
+from rft.cluster.environment_hosts import environment_hosts, places_for
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.environment import lowest_score
 from rft.data.continuation import Continuation
 from rft.episodes.conversation import Rules
 from rft.episodes.players import Player, player_of
-from rft.episodes.process import LOG
+from rft.episodes.process import LOG, Host
 from rft.episodes.sampler import EpisodeSampler
+from rft.episodes.user_code import user_code
+from rft.events import Emit, Notice, PhaseStarted, Warned
 from rft.run.inputs.prepare import Prepared
 from rft.sampling.fleet import Fleet
+from rft.wording import plural
 
 
 def episode_rules(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Rules:
@@ -29,8 +34,17 @@ def episode_rules(config: RunConfig | EvaluateConfig, prepared: Prepared) -> Rul
     )
 
 
-def player_of_run(config: RunConfig | EvaluateConfig, prepared: Prepared, *, log: Path | None = None) -> Player:
-    """Return what plays the episodes of a run; `log` gets the output of environments."""
+def player_of_run(
+    config: RunConfig | EvaluateConfig, prepared: Prepared, *, log: Path | None = None, hosts: Sequence[Host] = ()
+) -> Player:
+    """Return what plays the episodes of a run.
+
+    Args:
+        config: A checked configuration.
+        prepared: Its inputs.
+        log: File for the output of environments; None discards it.
+        hosts: Where environments run; none takes this machine.
+    """
     assert prepared.environment is not None
     servers = [name for name, entry in config.tools.items() if entry.mcp is not None]
     return player_of(
@@ -41,26 +55,64 @@ def player_of_run(config: RunConfig | EvaluateConfig, prepared: Prepared, *, log
         fingerprints=prepared.environment.fingerprints,
         lowest=lowest_score(config.graders),
         log=log,
+        hosts=hosts,
     )
 
 
 @asynccontextmanager
 async def opened_episodes(
-    config: RunConfig | EvaluateConfig, prepared: Prepared, fleet: Fleet
+    config: RunConfig | EvaluateConfig, prepared: Prepared, fleet: Fleet, place: Workplace, emit: Emit
 ) -> AsyncIterator[EpisodeSampler | None]:
-    """Yield the sampler of episodes, or None without an environment; end the environment's processes afterwards."""
+    """Yield the sampler of episodes, or None without an environment; end the environment's processes afterwards.
+
+    Args:
+        config: A checked configuration.
+        prepared: Its inputs.
+        fleet: Samples the turns.
+        place: The places of the run's processes.
+        emit: Receives the loss of environments on other nodes.
+
+    Raises:
+        EpisodeError: A node cannot load the environment.
+        UsageError: The environment's files cannot travel.
+        WaitTimeout: A node did not load it in time.
+    """
     if prepared.environment is None:
         yield None
         return
-    player = player_of_run(config, prepared, log=Path(config.output_dir) / LOG)
-    try:
-        yield EpisodeSampler(
-            fleet,
-            player,
-            episode_rules(config, prepared),
-            seed=config.seed,
-            max_open=config.environment.most_open,
-            filler=min(prepared.end_ids),
-        )
-    finally:
-        await player.close()
+    log = Path(config.output_dir) / LOG
+    async with _hosts(config, place, log, emit) as hosts:
+        player = player_of_run(config, prepared, log=log, hosts=hosts)
+        try:
+            await player.start()
+            yield EpisodeSampler(
+                fleet,
+                player,
+                episode_rules(config, prepared),
+                seed=config.seed,
+                max_open=config.environment.most_open,
+                filler=min(prepared.end_ids),
+            )
+        finally:
+            await player.close()
+
+
+@asynccontextmanager
+async def _hosts(
+    config: RunConfig | EvaluateConfig, place: Workplace, log: Path, emit: Emit
+) -> AsyncIterator[Sequence[Host]]:
+    """Yield the hosts on the nodes of the samplers; none if environments run on this machine."""
+    environment = config.environment
+    if environment.placement == "driver":
+        yield ()
+        return
+    places = await places_for(config, place.environment_options, user_code(environment, config.tools))
+    emit(PhaseStarted(text=f"starting environments on {plural(len(places), 'node')}"))
+    async with environment_hosts(
+        places,
+        num_workers=environment.num_workers,
+        log=log,
+        tell=lambda text: emit(Notice(text=text)),
+        warn=lambda text: emit(Warned(text=text)),
+    ) as hosts:
+        yield hosts

@@ -13,8 +13,9 @@ from rft.auditing.findings import Result, passed
 from rft.auditing.probe import Probe
 from rft.config.environment import EnvironmentConfig
 from rft.config.tools import ToolConfig
+from rft.episodes.attempt import Ending
 from rft.episodes.tools.loading import load_tools
-from rft.episodes.workers import Ending, EnvironmentWorkers
+from rft.episodes.workers import EnvironmentWorkers
 from rft.types import Score, Split, Status, Task
 
 ENVIRONMENTS = """

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from rft.config.environment import EnvironmentConfig
+from rft.episodes.attempt import Ending
 from rft.episodes.command import CommandPlayer
 from rft.episodes.conversation import Conversation
 from rft.episodes.endpoint.server import Endpoint
-from rft.episodes.workers import Ending
 from rft.errors import SampleError
 from rft.types import Split, Status, Task
 

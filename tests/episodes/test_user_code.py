@@ -1,0 +1,92 @@
+"""The files that travel with an environment to another node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rft.config.environment import EnvironmentConfig
+from rft.config.tools import ToolConfig
+from rft.episodes import user_code as module
+from rft.episodes.user_code import UserCode, on_node, user_code, variables_of
+from rft.errors import UsageError
+
+FILES = {
+    "project/my_env.py": "import words, json\nfrom games.chess import board\n",
+    "project/words.py": "import more",
+    "project/more.py": "import words",
+    "project/other.py": "",
+    "project/games/chess.py": "",
+    "project/games/__init__.py": "",
+    "project/server.py": "",
+    "project/texts/a.txt": "a",
+    "project/texts/__pycache__/b.pyc": "",
+    "tools/pack/__init__.py": "",
+    "tools/pack/search.py": "from .near import find",
+    "tools/pack/near.py": "",
+    "tools/beside.py": "",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with another folder beside it."""
+    for name, content in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path
+
+
+def test_an_environment_travels_with_the_modules_that_it_imports(project: Path) -> None:
+    code = user_code(EnvironmentConfig(use="my_env.py:guess", files=("texts",)), {})
+    names = ["games/__init__.py", "games/chess.py", "more.py", "my_env.py", "texts/a.txt", "words.py"]
+    assert (sorted(code.files), code.working_folder) == (names, ".")
+    there = code.write(project / "node")
+    assert there == project / "node" / "code" / code.sha256
+    assert (there / "texts" / "a.txt").read_text() == "a"
+    assert sorted(file.relative_to(there).as_posix() for file in there.rglob("*") if file.is_file()) == names
+
+
+def test_tools_travel_wherever_they_lie(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = {
+        "search": ToolConfig(use=f"{project}/tools/pack/search.py:search"),
+        "sum": ToolConfig(use="calculator"),
+        "served": ToolConfig(mcp="python server.py --port 1"),
+        "remote": ToolConfig(mcp="https://example.org/mcp", bearer_env="TOKEN"),
+        "found": ToolConfig(documents=f"{project}/project/texts/a.txt"),
+        "shipped": ToolConfig(documents="embedded:faq/documents"),
+        "stored": ToolConfig(store={"kind": "http", "url": "http://a", "api_key_env": "SEARCH_KEY"}),
+    }
+    code = user_code(EnvironmentConfig(), tools)
+    pack = ["tools/pack/__init__.py", "tools/pack/near.py", "tools/pack/search.py"]
+    assert (sorted(code.files), code.working_folder) == (["project/server.py", "project/texts/a.txt", *pack], "project")
+    first = {"use": None, "tools": {name: tool.model_dump() for name, tool in tools.items()}}
+    uses = {name: entry["use"] for name, entry in on_node(first)["tools"].items()}
+    others = dict.fromkeys(("served", "remote", "found", "shipped", "stored"))
+    assert uses == {"search": "../tools/pack/search.py:search", "sum": "calculator", **others}
+    monkeypatch.setenv("TOKEN", "secret")
+    monkeypatch.setenv("SEARCH_KEY", "other")
+    assert variables_of(tools) == {"TOKEN": "secret", "SEARCH_KEY": "other"}
+    documents = {name: entry["documents"] for name, entry in on_node(first)["tools"].items()}
+    assert (documents["found"], documents["shipped"]) == ("texts/a.txt", "embedded:faq/documents")
+    there = code.write(project / "node")
+    assert (there / "../tools/pack/search.py").is_file()
+
+
+def test_the_name_of_the_folder_depends_on_names_and_contents() -> None:
+    codes = [
+        UserCode({"a.py": b"1", "b.py": b"2"}, "."),
+        UserCode({"a.py": b"12", "b.py": b""}, "."),
+        UserCode({"a.py": b"1", "c.py": b"2"}, "."),
+        UserCode({"a.py": b"1", "b.py": b"2"}, "w"),
+    ]
+    assert len({code.sha256 for code in codes}) == 4
+    assert UserCode({"b.py": b"2", "a.py": b"1"}, ".").sha256 == codes[0].sha256
+
+
+def test_files_that_are_too_large(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 20)
+    with pytest.raises(UsageError, match="the files for other nodes have 0 MiB, and may have 0; name fewer, or"):
+        user_code(EnvironmentConfig(use="my_env.py:guess"), {})
