@@ -64,7 +64,7 @@ def _check_content(wheel: Path) -> None:
         f"{target}/{file.relative_to(ROOT / source)}"
         for source, target in SHIPPED.items()
         for file in (ROOT / source).rglob("*")
-        if file.is_file() and file.suffix != ".pyc"
+        if file.is_file() and "__pycache__" not in file.parts
     }
     with zipfile.ZipFile(wheel) as opened:
         names = {name for name in opened.namelist() if ".dist-info/" not in name}

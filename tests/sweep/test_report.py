@@ -45,11 +45,18 @@ def finished(folder: Path, outcomes: list[Outcome]) -> tuple[dict[str, Any], str
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plots of a sweep take most of a report's time."""
+    monkeypatch.setattr("rft.sweep.plots.plot_sweep", lambda *_: [])
+
+
+@pytest.fixture
 def outcomes(tmp_path: Path) -> list[Outcome]:
     failed = trial(tmp_path, 2, None, status="failed", error="grader 'w' failed\nmore of it")
     return [trial(tmp_path, 0, 0.5), trial(tmp_path, 1, 0.75), failed]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_script_reads(tmp_path: Path, outcomes: list[Outcome]) -> None:
     sweep, _ = finished(tmp_path, outcomes)
     assert sweep["counts"] == {"finished": 2, "failed": 1}
@@ -58,6 +65,7 @@ def test_what_a_script_reads(tmp_path: Path, outcomes: list[Outcome]) -> None:
     assert all({"overrides", "status", "score", "ci95", "wall_s", "run"} <= one.keys() for one in sweep["trials"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_winners_adapter_and_the_command_that_repeats_it(tmp_path: Path, outcomes: list[Outcome]) -> None:
     sweep, printed = finished(tmp_path, outcomes)
     assert sweep["winner"]["number"] == 1
@@ -69,6 +77,7 @@ def test_the_winners_adapter_and_the_command_that_repeats_it(tmp_path: Path, out
     assert sweep["winner"]["command"] in printed
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_winner_with_a_whole_model(tmp_path: Path, outcomes: list[Outcome]) -> None:
     (tmp_path / "1" / "adapter").rename(tmp_path / "1" / "model")
     (tmp_path / "winner").mkdir()  # of an earlier winner
@@ -78,6 +87,7 @@ def test_a_winner_with_a_whole_model(tmp_path: Path, outcomes: list[Outcome]) ->
     assert f"  model     {tmp_path / '1' / 'model'}" in printed
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_table_has_the_best_first_and_says_what_failed(tmp_path: Path, outcomes: list[Outcome]) -> None:
     _, printed = finished(tmp_path, outcomes)
     rows = [line for line in printed.splitlines() if line.startswith("│")]
@@ -99,6 +109,7 @@ def test_the_plots(tmp_path: Path, outcomes: list[Outcome]) -> None:
     assert all((tmp_path / "plots" / name).read_bytes().startswith(PNG) for name in found)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_score_there_is_no_winner(tmp_path: Path) -> None:
     sweep, printed = finished(tmp_path, [trial(tmp_path, 0, None, status="failed", error="x")])
     assert sweep["winner"] is None
