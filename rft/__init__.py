@@ -21,6 +21,7 @@ _MODULES = {
     "Run": "rft.api.run",
     "audit": "rft.api.audit",
     "check": "rft.api.check",
+    "compare": "rft.api.compare",
     "continue_run": "rft.api.continue_run",
     "evaluate": "rft.api.evaluate",
     "grade": "rft.api.grade",

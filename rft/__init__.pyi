@@ -1,6 +1,7 @@
 from rft.api.audit import Audit as Audit
 from rft.api.audit import audit as audit
 from rft.api.check import check as check
+from rft.api.compare import compare as compare
 from rft.api.continue_run import continue_run as continue_run
 from rft.api.evaluate import Measurement as Measurement
 from rft.api.evaluate import evaluate as evaluate

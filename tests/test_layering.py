@@ -34,7 +34,12 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
     # One page that a stranger reads first: sample, grade, learn, sync.
     5: (("rft.batches",), ("rft.loop", "rft.episodes")),
     # What surrounds the loop.
-    6: (("rft.events",), ("rft.terminal", "rft.trackers"), ("rft.run_folder", "rft.auditing"), ("rft.health",)),
+    6: (
+        ("rft.events",),
+        ("rft.terminal", "rft.trackers"),
+        ("rft.run_folder", "rft.auditing"),
+        ("rft.evidence", "rft.health"),
+    ),
     # The composition root: the only place that knows concrete classes.
     7: (
         ("rft.cluster",),

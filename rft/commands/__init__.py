@@ -56,6 +56,11 @@ COMMANDS = (
     Command(name="check", summary="check everything that a training run needs, without starting it"),
     Command(name="sweep", summary="search for good settings with many runs"),
     Command(name="evaluate", summary="measure a base model or an adapter on a task file"),
+    Command(
+        name="compare",
+        summary="compare what runs measured on the same tasks, paired, with intervals and tests",
+        has_options=True,
+    ),
     Command(name="pipeline", summary="train in stages, each from the result of the one before"),
     Command(name="continue", summary="train the result of a run on new tasks, with replay of its own"),
     Command(

@@ -183,6 +183,23 @@ def mean_difference(before: Sequence[float], after: Sequence[float]) -> Estimate
     return Estimate(mean=mean, ci95=(mean - half_width, mean + half_width), n=n)
 
 
+def over_runs(values: Sequence[float]) -> Estimate:
+    """Estimate a mean over training runs, such as those of several seeds (Student's t).
+
+    Args:
+        values: One per run. With a single one there is no interval.
+
+    Raises:
+        ValueError: There are no values, or a value is not finite.
+    """
+    _check(values)
+    mean, n = fmean(values), len(values)
+    if n < 2:
+        return Estimate(mean=mean, ci95=None, n=n)
+    half_width = _student(n) * stdev(values) / math.sqrt(n)
+    return Estimate(mean=mean, ci95=(mean - half_width, mean + half_width), n=n)
+
+
 def simultaneous(one: Estimate, *, num_comparisons: int) -> Estimate:
     """Widen an interval so that it holds although its comparison was chosen among several (Bonferroni).
 

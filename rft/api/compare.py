@@ -1,0 +1,192 @@
+"""`rft.compare`: compares what runs measured on the same held-out tasks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rft.errors import UsageError
+from rft.evidence.compare_page import page_of
+from rft.evidence.compared import Compared, compare_measured, compare_settings
+from rft.evidence.measured import Measured, read_measured, runs_in
+from rft.reliability.durable import replace_file
+from rft.wording import listed, plural
+
+MAX_SHOWN = 3
+"""Tasks that a message names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A comparison by every common metric.
+
+    Example:
+        Result(compared=(Compared(metric="reward", ...), Compared(metric="correct", ...)), notes=("...",))
+    """
+
+    compared: tuple[Compared, ...]
+    """One comparison for each metric; `reward` is the first."""
+    notes: tuple[str, ...]
+    """What a reader must know: what was left out, corrected, or not compared."""
+
+
+def compare(
+    *places: str,
+    metrics: Sequence[str] = (),
+    phase: str | None = None,
+    pass_at: Sequence[int] = (),
+    html: str | None = None,
+    report: str | None = None,
+) -> Result:
+    """Compare what runs measured on the same held-out tasks.
+
+    Args:
+        places: At least two folders of `rft train` or `rft evaluate`, files like rollouts.jsonl, or folders of such
+            folders, which are runs of one setting with several seeds; each may follow a name, as in `tuned=runs/first`.
+        metrics: Metrics to compare: `reward` or names of graders; none takes all common ones.
+        phase: `before`, `after` or `test`; None takes the last measurement of each.
+        pass_at: Numbers of attempts for pass@k.
+        html: A `.html` file for the report; it must not exist.
+        report: A `.json` file for the report; it must not exist.
+
+    Raises:
+        UsageError: Something cannot be compared; contains all problems.
+        WriteError: A report cannot be written.
+
+    Example:
+        result = rft.compare("base=runs/base", "tuned=runs/tuned", html="comparison.html")
+    """
+    problems = [
+        f"{name}={target} exists already; choose another name, or remove it"
+        for name, target in (("html", html), ("json", report))
+        if target is not None and Path(target).exists()
+    ]
+    notes: list[str] = []
+    settings = _settings(places, phase, problems, notes)
+    every = [one for own in settings.values() for one in own]
+    if not problems:
+        problems += _different_tasks(every)
+    names = _metrics(every, metrics, problems, notes) if not problems else []
+    if problems:
+        raise UsageError("comparison", problems)
+    compared = tuple(_compared(settings, name, pass_at) for name in names)
+    result = Result(compared=compared, notes=(*notes, *_notes(settings, compared, pass_at)))
+    if html is not None:
+        replace_file(Path(html), [page_of(compared, result.notes).encode()])
+    if report is not None:
+        values = {"compared": [one.to_json() for one in compared], "notes": result.notes}
+        replace_file(Path(report), [json.dumps(values, indent=1).encode() + b"\n"])
+    return result
+
+
+def _settings(
+    places: Sequence[str], phase: str | None, problems: list[str], notes: list[str]
+) -> dict[str, list[Measured]]:
+    """Read all measurements, by the name of the place."""
+    settings: dict[str, list[Measured]] = {}
+    if len(places) < 2:
+        problems.append("name at least two runs to compare, such as base=runs/base tuned=runs/tuned")
+    for place in places:
+        given, _, rest = place.rpartition("=")
+        path = Path(rest).expanduser()
+        name = given or path.absolute().name
+        name = name if name not in settings else rest
+        if not path.exists():
+            problems.append(f"{rest}: no such file or folder")
+            continue
+        settings[name] = []
+        for run in [*runs_in(path)] or [path]:
+            try:
+                settings[name].append(read_measured(run, name=name, phase=phase, tell=notes.append))
+            except (ValueError, KeyError) as error:
+                problems.append(
+                    str(error) if isinstance(error, ValueError) else f"{run}: no lines of rollouts: {error}"
+                )
+        problems += _mixed_settings(rest, settings[name])
+    return settings
+
+
+def _mixed_settings(place: str, runs: Sequence[Measured]) -> list[str]:
+    """Return the problem of a folder whose runs differ in more than their seed."""
+    if len({one.setting for one in runs}) < 2:
+        return []
+    one, other = (json.loads(setting) for setting in sorted({one.setting for one in runs})[:2])
+    keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+    return [f"{place}: its runs differ in {listed(keys)}, not in the seed alone; name each of them to compare them"]
+
+
+def _different_tasks(measured: Sequence[Measured]) -> list[str]:
+    """Return the problems of measurements without common tasks, and of one id for different tasks."""
+    problems = []
+    for one, other in itertools.combinations(measured, 2):
+        common = [task for task in one.tasks if task in other.tasks]
+        changed = [task for task in common if one.tasks[task] != other.tasks[task]]
+        if not common:
+            problems.append(f"{one.place} and {other.place} measured no common task: nothing can be paired")
+        elif changed:
+            problems.append(
+                f"{plural(len(changed), 'task')} of {one.place} and {other.place} have the same id but other contents: "
+                f"{', '.join(changed[:MAX_SHOWN])}"
+            )
+    return problems
+
+
+def _metrics(measured: Sequence[Measured], wanted: Sequence[str], problems: list[str], notes: list[str]) -> list[str]:
+    """Return the metrics that all measurements have, with equal graders."""
+    common = [name for name in measured[0].samples if all(name in one.samples for one in measured)]
+    problems += [
+        f"metric {name}: not every run has it; all have {listed(common)}" for name in wanted if name not in common
+    ]
+    usable = []
+    for name in wanted or common:
+        if name not in common:
+            continue
+        if len({one.graders[name] for one in measured if name in one.graders}) > 1:
+            text = f"{name} is not compared: code or options of its grader differ between the runs (rft grade grades again)"
+            (problems if wanted else notes).append(text)
+        elif any(any(own) for own in measured[0].samples[name].values()) or name in wanted or name == "reward":
+            usable.append(name)
+    if not usable and not problems:
+        problems.append("no metric can be compared: every grader differs between the runs; grade one again (rft grade)")
+    return usable
+
+
+def _compared(settings: dict[str, list[Measured]], metric: str, pass_at: Sequence[int]) -> Compared:
+    if any(len(runs) > 1 for runs in settings.values()):
+        return compare_settings(settings, metric)
+    singles = [replace(runs[0], name=name) for name, runs in settings.items()]
+    return compare_measured(singles, metric, ks=pass_at)
+
+
+def _notes(settings: dict[str, list[Measured]], compared: Sequence[Compared], pass_at: Sequence[int]) -> list[str]:
+    """Return what a reader must know about the comparison, one sentence each."""
+    every = [one for own in settings.values() for one in own]
+    notes = [
+        f"{one.name}: its checkpoint was chosen on {one.chosen_on}, the tasks that it is judged on here; its mean is too "
+        "high by an unknown amount"
+        for one in every
+        if one.chosen_on
+    ]
+    for one in compared:
+        if one.comparison.num_left_out:
+            notes.append(
+                f"{one.metric}: {plural(one.comparison.num_left_out, 'task')} without a value in every run are left out"
+            )
+    if len(settings) > 2:
+        notes.append(
+            f"{plural(len(settings) * (len(settings) - 1) // 2, 'comparison')} at once: p-values are corrected (Holm), "
+            "and so are the intervals between settings of several seeds (Bonferroni); the best of several means is too "
+            "high"
+        )
+    if any(len(runs) > 1 for runs in settings.values()):
+        alone = [name for name, runs in settings.items() if len(runs) == 1]
+        notes += [f"{name}: a single run has no interval over seeds" for name in alone]
+    notes += [
+        f"pass@{k} needs at least {k} samples of every task, each right or wrong"
+        for k in pass_at
+        if not any(k in one.pass_at for one in compared)
+    ]
+    return notes

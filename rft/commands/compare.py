@@ -1,0 +1,76 @@
+"""`rft compare`: compare what runs measured on the same tasks."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rft.evidence.compared import Compared
+from rft.evidence.measured import PHASES
+
+
+def compare(words: list[str]) -> int:
+    """Print the comparison; return the exit code, 0."""
+    from rft.api.compare import compare as compare_runs
+
+    given = parser().parse_args(words)
+    result = compare_runs(
+        *given.places,
+        metrics=given.metric,
+        phase=given.phase,
+        pass_at=given.pass_at,
+        html=given.html,
+        report=given.json,
+    )
+    console = Console()
+    for one in result.compared:
+        console.print(_means(one))
+        console.print(_differences(one))
+    for note in result.notes:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options of the command."""
+    parser = argparse.ArgumentParser(
+        prog="rft compare",
+        description="Compare what runs measured on the same held-out tasks: paired differences, intervals and tests.",
+    )
+    parser.add_argument(
+        "places",
+        nargs="+",
+        metavar="[NAME=]RUN",
+        help="folders of rft train or rft evaluate, files like rollouts.jsonl, or a folder of runs that differ in the seed",
+    )
+    parser.add_argument("--metric", action="append", default=[], help="reward, or a grader; repeatable; default: all")
+    parser.add_argument("--phase", choices=PHASES, help="the measurement of each run; default: the last one")
+    parser.add_argument("--pass-at", type=int, action="append", default=[], metavar="K", help="also pass@K; repeatable")
+    parser.add_argument("--html", metavar="FILE", help="write the report as one HTML file")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    return parser
+
+
+def _means(one: Compared) -> Table:
+    table = Table(title=f"{one.metric}: {one.comparison.num_tasks} common tasks", title_justify="left", box=None)
+    for header in ("", "mean [95%]", *(f"pass@{k}" for k in one.pass_at)):
+        table.add_column(header)
+    for name, value in one.comparison.means.items():
+        table.add_row(Text(name), Text(value.text()), *(Text(own[name].text()) for own in one.pass_at.values()))
+    return table
+
+
+def _differences(one: Compared) -> Table:
+    table = Table(box=None)
+    for header in ("", f"difference [95%], by {one.unit}", "p", "test", ""):
+        table.add_column(header)
+    for own in one.tested:
+        p_value = "" if own.adjusted is None else f"{own.adjusted:.4f}"
+        difference = own.difference
+        table.add_row(
+            *map(Text, (difference.name, difference.estimate.text(signed=True), p_value, own.test, own.verdict))
+        )
+    return table

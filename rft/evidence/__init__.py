@@ -1,0 +1,1 @@
+"""Evidence computed from recorded runs: comparisons of what they measured."""

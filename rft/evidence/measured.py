@@ -1,0 +1,139 @@
+"""What runs measured on their held-out tasks, read from their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rft.run_folder.json_lines import read_lines
+from rft.run_folder.recorder import CONFIG, MANIFEST, read_manifest
+from rft.run_folder.rollout_files import read_rollout_lines, rollout_paths
+
+PHASES = ("after", "test", "before")
+"""The measurements of a run, the one to take first at the beginning. `rft evaluate` records `test`."""
+IGNORED = ("seed", "output_dir", "name", "resume")
+"""Keys that may differ between runs of one setting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One measurement: the values of each sample, by grader and task.
+
+    Example:
+        Measured(name="first", place=Path("runs/first"), phase="after", samples={"reward": {"3f1c": [1.0, 0.0]}},
+                 missing={"reward": 0}, tasks={"3f1c": "..."}, graders={"correct": "..."}, seed=0, setting="...")
+    """
+
+    name: str
+    """Name in the tables."""
+    place: Path
+    """The run folder, or the file with completions."""
+    phase: str
+    """`before`, `after` or `test`."""
+    samples: Mapping[str, Mapping[str, list[float]]]
+    """The values of each task's samples, by metric (`reward` or a grader) and task id."""
+    missing: Mapping[str, int]
+    """Number of samples without a value, by metric."""
+    tasks: Mapping[str, str]
+    """Content of each task's prompt and columns, by task id."""
+    graders: Mapping[str, str]
+    """Hash of each grader's code and options, by name; empty for a file."""
+    seed: int | None
+    """Seed of the run; None for a file."""
+    setting: str
+    """The configuration apart from `IGNORED`, as JSON; empty for a file."""
+    chosen_on: str | None = None
+    """The tasks that selected the measured checkpoint, if they are the measured ones."""
+
+
+def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[str], None]) -> Measured:
+    """Read a measurement.
+
+    Args:
+        place: A folder of `rft train` or `rft evaluate`, or a file with lines like those of rollouts.jsonl.
+        name: Name in the tables.
+        phase: The measurement to take; None takes the first of `PHASES` that is there.
+        tell: Receives a sentence about each damaged line.
+
+    Raises:
+        ValueError: There is no such measurement.
+    """
+    lines = read_lines(place, tell) if place.is_file() else read_rollout_lines(place, tell)
+    by_phase: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        if line["phase"] in PHASES or line["phase"] == phase:
+            by_phase.setdefault(line["phase"], []).append(line)
+    taken = phase or next((each for each in PHASES if each in by_phase), None)
+    if taken not in by_phase:
+        there = f"it has {', '.join(sorted(by_phase))}" if by_phase else "it has none"
+        raise ValueError(f"{place} has no measurement{f' {phase}' if phase else ' of held-out tasks'}; {there}")
+    config, manifest = _config(place), _manifest(place)
+    samples, missing = _values(by_phase[taken])
+    return Measured(
+        name=name,
+        place=place,
+        phase=taken,
+        samples=samples,
+        missing=missing,
+        tasks={line["task_id"]: _content(line) for line in by_phase[taken]},
+        graders=_graders(config, manifest),
+        seed=config.get("seed"),
+        setting=json.dumps({key: value for key, value in config.items() if key not in IGNORED}, sort_keys=True),
+        chosen_on=_chosen_on(config) if taken == "after" else None,
+    )
+
+
+def _values(lines: list[dict[str, Any]]) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
+    """Return the values by metric and task, and the number of samples without one by metric."""
+    samples: dict[str, dict[str, list[float]]] = {}
+    missing: dict[str, int] = {}
+    for line in lines:
+        scores = {"reward": line["reward"], **{name: score["value"] for name, score in line["scores"].items()}}
+        for metric, value in scores.items():
+            of_task = samples.setdefault(metric, {}).setdefault(line["task_id"], [])
+            missing[metric] = missing.get(metric, 0) + (value is None)
+            if value is not None:
+                of_task.append(value)
+    return samples, missing
+
+
+def _content(line: Mapping[str, Any]) -> str:
+    """Return what makes a task: its prompt and columns, apart from the passages that a store found."""
+    item = {name: value for name, value in line["item"].items() if not name.startswith("passages")}
+    said = [message for message in line["messages"] if message["role"] != "system"] if not item else []
+    return json.dumps([item, said], sort_keys=True, default=str)
+
+
+def _config(place: Path) -> dict[str, Any]:
+    file = place / CONFIG
+    config = yaml.safe_load(file.read_text(encoding="utf-8")) if place.is_dir() and file.is_file() else {}
+    return config if isinstance(config, dict) else {}
+
+
+def _manifest(place: Path) -> dict[str, Any]:
+    return read_manifest(place) if place.is_dir() and (place / MANIFEST).is_file() else {}
+
+
+def _graders(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return code and options of each grader; the weight of a grader does not change its score, but the reward's."""
+    graders = config.get("graders") or {}
+    code = {name: grader.get("sha256") for name, grader in (manifest.get("graders") or {}).items()}
+    own = {name: json.dumps([code.get(name), spec], sort_keys=True, default=str) for name, spec in graders.items()}
+    return own | ({"reward": json.dumps(own, sort_keys=True)} if own else {})
+
+
+def _chosen_on(config: Mapping[str, Any]) -> str | None:
+    """Return the measured tasks if they are those that selected the best step."""
+    data, evaluation = config.get("data") or {}, config.get("evaluation") or {}
+    return data.get("validation") if evaluation.get("patience") and not data.get("test") else None
+
+
+def runs_in(folder: Path) -> Iterator[Path]:
+    """Yield the run folders inside a folder that is none, such as that of a sweep, in order of their names."""
+    if folder.is_dir() and not rollout_paths(folder):
+        yield from (path for path in sorted(folder.iterdir()) if path.is_dir() and rollout_paths(path))
