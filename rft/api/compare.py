@@ -135,7 +135,7 @@ def _different_tasks(measured: Sequence[Measured]) -> list[str]:
 
 
 def _metrics(measured: Sequence[Measured], wanted: Sequence[str], problems: list[str], notes: list[str]) -> list[str]:
-    """Return the metrics that all measurements have, with equal graders."""
+    """Return the metrics that all measurements have, with equal graders; without `wanted`, none that is the reward."""
     common = [name for name in measured[0].samples if all(name in one.samples for one in measured)]
     problems += [
         f"metric {name}: not every run has it; all have {listed(common)}" for name in wanted if name not in common
@@ -145,9 +145,9 @@ def _metrics(measured: Sequence[Measured], wanted: Sequence[str], problems: list
         if name not in common:
             continue
         if len({one.graders[name] for one in measured if name in one.graders}) > 1:
-            text = f"{name} is not compared: code or options of its grader differ between the runs (rft grade grades again)"
+            text = f"{name} is not compared: its grader has other code or options in some run (rft grade grades again)"
             (problems if wanted else notes).append(text)
-        elif any(any(own) for own in measured[0].samples[name].values()) or name in wanted or name == "reward":
+        elif name in wanted or name == "reward" or any(one.samples[name] != one.samples["reward"] for one in measured):
             usable.append(name)
     if not usable and not problems:
         problems.append("no metric can be compared: every grader differs between the runs; grade one again (rft grade)")
@@ -165,16 +165,14 @@ def _notes(settings: dict[str, list[Measured]], compared: Sequence[Compared], pa
     """Return what a reader must know about the comparison, one sentence each."""
     every = [one for own in settings.values() for one in own]
     notes = [
-        f"{one.name}: its checkpoint was chosen on {one.chosen_on}, the tasks that it is judged on here; its mean is too "
-        "high by an unknown amount"
+        f"{one.name}: its checkpoint was chosen on {one.chosen_on}, the tasks that it is judged on here; its mean is "
+        "too high by an unknown amount"
         for one in every
         if one.chosen_on
     ]
     for one in compared:
         if one.comparison.num_left_out:
-            notes.append(
-                f"{one.metric}: {plural(one.comparison.num_left_out, 'task')} without a value in every run are left out"
-            )
+            notes.append(f"{one.metric}: {plural(one.comparison.num_left_out, 'task')} left out: no value in every run")
     if len(settings) > 2:
         notes.append(
             f"{plural(len(settings) * (len(settings) - 1) // 2, 'comparison')} at once: p-values are corrected (Holm), "

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "places",
         nargs="+",
         metavar="[NAME=]RUN",
-        help="folders of rft train or rft evaluate, files like rollouts.jsonl, or a folder of runs that differ in the seed",
+        help="folders of rft train or rft evaluate, files like rollouts.jsonl, or a folder of runs that differ in seed",
     )
     parser.add_argument("--metric", action="append", default=[], help="reward, or a grader; repeatable; default: all")
     parser.add_argument("--phase", choices=PHASES, help="the measurement of each run; default: the last one")

@@ -78,7 +78,7 @@ def _bar(environment: Environment, value: Estimate, others: Sequence[Estimate], 
     start, span = min(points), (max(points) - min(points)) or 1.0
 
     def place(number: float) -> float:
-        return round(8 + (number - start) / span * (WIDTH - 16), 1)
+        return float(8 + (number - start) / span * (WIDTH - 16))
 
     ends = value.ci95
     return Markup(

@@ -147,12 +147,18 @@ def compare_settings(settings: Mapping[str, Sequence[Measured]], metric: str) ->
         settings: The measurements of each setting by its name, one for each seed.
         metric: `reward`, or the name of a grader.
     """
-    every = [one for own in settings.values() for one in own]
-    values = [{task: statistics.fmean(own) for task, own in one.samples[metric].items() if own} for one in every]
-    tasks = list(dict.fromkeys(task for own in values for task in own))
-    common = [task for task in tasks if all(task in own for own in values)]
-    scores = iter([statistics.fmean(own[task] for task in common) for own in values] if common else [])
-    by_setting = {name: [next(scores) for _ in own] for name, own in settings.items()} if common else {}
+    values = {
+        name: [{task: statistics.fmean(own) for task, own in one.samples[metric].items() if own} for one in runs]
+        for name, runs in settings.items()
+    }
+    every = [own for runs in values.values() for own in runs]
+    tasks = list(dict.fromkeys(task for runs in settings.values() for one in runs for task in one.samples[metric]))
+    common = [task for task in tasks if all(task in own for own in every)]
+    by_setting = {
+        name: [statistics.fmean(own[task] for task in common) for own in runs]
+        for name, runs in values.items()
+        if common
+    }
     pairs = [*itertools.combinations(by_setting, 2)]
     differences = tuple(
         Difference(

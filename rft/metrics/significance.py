@@ -33,7 +33,7 @@ def mcnemar(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     lost = sum(before[task] > after[task] for task in before)
     changed = won + lost
     tail = sum(math.comb(changed, count) for count in range(min(won, lost) + 1)) / 2**changed
-    return min(1.0, 2 * tail)
+    return float(min(1.0, 2 * tail))
 
 
 def is_binary(values: Sequence[float]) -> bool:
