@@ -94,8 +94,8 @@ def test_help_of_a_command_names_presets_and_keys(rft: Rft, command: str) -> Non
     for key in ("sampler.max_completion_tokens=256", "sampler.stall_timeout_s=300.0", "grading.max_fault_share=0.1"):
         assert f"\n  {key} " in out
     samplers = "fake, server, sglang_server, transformers, vllm"
-    for presets in ("data         chain_sum, families, gsm8k", f"sampler      {samplers}"):
-        assert f"\n  {presets}\n" in out
+    assert f"\n  sampler      {samplers}\n" in out
+    assert re.search(r"\n  data         chain_sum, (\w+, )*gsm8k\b", out)
 
 
 def test_help_of_sample(rft: Rft) -> None:
@@ -117,7 +117,7 @@ def test_help_of_a_sweep_has_its_own_keys_and_those_of_its_trials(rft: Rft) -> N
     for line in (
         "sweep        lora_optuna, lr_optuna",
         "sweep.trials=20",
-        "experiment   calculator, gsm8k",
+        "experiment   calculator, ",
         "loop.steps=100",
     ):
         assert f"\n  {line}" in out
