@@ -58,22 +58,15 @@ SUBJECTS = {
         "Paris",
         CITIES,
     ),
-    **{
-        name: (
-            {"use": "composite", "how": "grounded", "of": {
-                "correct": {"use": "contains", "column": "answer", "choices_column": "choices"}, name: {"use": name},
-            }},
-            "Paris",
-            right,
-            CITIES,
-        )
-        for name, right in {
-            "abstains": "Paris",
-            "cites": "Paris [p1]",
-            "quotes": 'Paris, "the capital of France" [p1]',
-            "supported": "Paris",
-        }.items()
-    },
+    "grounded": (
+        {"use": "composite", "how": "grounded", "of": {
+            "correct": {"use": "contains", "column": "answer", "choices_column": "choices"},
+            **{name: {"use": name} for name in ("abstains", "cites", "quotes", "supported")},
+        }},
+        "Paris",
+        'Paris, "the capital of France" [p1]',
+        CITIES,
+    ),
     "reasoning_gym": ({"use": "reasoning_gym"}, "292", "292", list(range(100))),
 }  # fmt: skip
 """Of each subject: its entry, the reference, an answer that it pays, and all answers that one could guess."""

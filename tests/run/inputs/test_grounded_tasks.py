@@ -216,3 +216,9 @@ def test_an_audit_shows_passages(values: dict[str, Any], tmp_path: Path) -> None
     tasks = audited_tasks(config)
     assert [len(task.item["passages"]) for task in tasks] == [2, 2, 2]
     assert tasks[1].messages[-1]["content"].endswith("\n\n1: k1?")
+
+
+def test_citations_that_are_added_up_are_a_warning(values: dict[str, Any]) -> None:
+    graders = {"correct": {"use": "exact"}, "cites": {"use": "cites", "weight": 0.5}}
+    (warning,) = prepared_by(run_of(values, graders=graders)).warnings
+    assert warning.startswith("graders.cites (cites) pays for answers that are wrong")
