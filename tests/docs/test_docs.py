@@ -40,6 +40,7 @@ NOT_RUN = {
     "rft data": "needs task files; tests/commands/test_data.py has some",
     "rft index": "needs passages; tests/retrieval/test_index.py makes and checks an index of some",
     "rft train retrieval=": "needs an index; tests/run/test_retrieval.py has one",
+    "rft train tools.search.index=": "needs an index; tests/episodes/tools/test_search.py has one",
     "rft evaluate adapter=": RUN_ELSEWHERE,
     "rft merge adapter=": "needs an adapter; tests/commands/test_merge.py merges some",
     "rft train experiment=quickstart storage=s3:": "needs a bucket; tests/e2e/test_storage.py has one of its own",
