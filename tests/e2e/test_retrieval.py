@@ -1,7 +1,8 @@
-"""A run with passages in its prompts is killed, and ends with the same passages and adapter, without its store."""
+"""Runs with passages: in prompts, killed and resumed without the store; and found by a tool, and graded again."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -19,17 +20,12 @@ from tests.killed_program import run_killed
 pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
 GRADER = """
-import os
-import signal
-from pathlib import Path
-
 def share(completion, task):
-    with open("calls", "a") as file:
-        file.write("x")
-    if Path("kills").exists() and Path("calls").stat().st_size > 20:
-        os.kill(os.getppid(), signal.SIGKILL)
     (passage,) = task.item["passages"]
     return len(set(completion) & set(passage["text"])) / 12
+
+def found(completion, task):
+    return float(task.item["answer"] in [passage["id"] for passage in task.item.get("passages", ())])
 """
 WORDS = (
     "model.path=embedded:tiny",
@@ -81,12 +77,52 @@ def test_a_run_with_passages_is_killed_and_resumes_without_its_store(
     assert 0 < undisturbed.summary["retrieval"]["share"] < 0.5
 
     folder = filled(tmp_path / "disturbed")
-    (folder / "kills").touch()
-    assert run_killed("train", *WORDS, "output_dir=run", cwd=folder) == -signal.SIGKILL
-    assert last_checkpoint(folder / "run")[1] == 1
-    (folder / "kills").unlink()
+    assert run_killed("train", *WORDS, "output_dir=run", cwd=folder, pattern="step 2/3") == -signal.SIGKILL
+    assert last_checkpoint(folder / "run")[1] in (1, 2)
     shutil.rmtree(folder / "index")
     resumed = rft_in_process("train", "resume=run", cwd=folder)
     assert resumed.code == 0
     assert "the store cannot be compared with that of the start" in resumed.output
     assert results(folder / "run") == results(undisturbed.folder)
+
+
+SEARCHES = (
+    "model.path=embedded:agent",
+    "tools.calc.documents=answers.jsonl",  # the embedded model knows a tool of this name alone
+    "tools.calc.top_k=1",
+    "data.train=sums.jsonl",
+    "graders.found.use=grader.py:found",
+    "sampler=transformers",
+    "sampler.max_completion_tokens=48",
+    "learner=grpo",
+    "loop.steps=1",
+    "loop.prompts_per_step=4",
+    "loop.completions_per_prompt=4",
+    "logging=none",
+    "audit=off",
+)
+
+
+def test_a_policy_searches_and_its_episodes_are_graded_again_without_the_store(
+    tmp_path: Path, rft_in_process: Callable[..., Any]
+) -> None:
+    sums = {f"{n} + {n + 1} + {n + 2}": str(3 * n + 3) for n in (465, 523, 718, 804)}
+    asked = "State the final answer to the following arithmetic problem:"
+    rows = [{"prompt": f"{asked} {text} =", "answer": answer} for text, answer in sums.items()]
+    answers = [{"id": answer, "text": f"{text} = {answer}"} for text, answer in sums.items()]
+    for name, lines in (("sums", rows), ("answers", answers)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "grader.py").write_text(GRADER)
+    done = rft_in_process("train", *SEARCHES, "output_dir=run", cwd=tmp_path)
+    assert done.code == 0
+    (line,) = [line["metrics"] for line in read_metrics(done.folder) if line["step"] == 1]
+    # A wrong mask or token would be off by whole units.
+    assert line["learner/sampling/sampling_logp_difference/max"] < 1e-3
+    rewards = {(each["task_id"], each["index"]): each["reward"] for each in read_rollouts(done.folder)}
+    assert set(rewards.values()) == {0.0, 1.0}, "some episodes search, and find the answer"
+
+    (tmp_path / "answers.jsonl").unlink()
+    words = ("data=run", "graders.found.use=grader.py:found", "output_dir=again")
+    assert rft_in_process("grade", *words, cwd=tmp_path).code == 0
+    again = [json.loads(line) for line in (tmp_path / "again" / "scores.jsonl").read_text().splitlines()]
+    assert {(each["task_id"], each["index"]): each["reward"] for each in again} == rewards
