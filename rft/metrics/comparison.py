@@ -147,21 +147,20 @@ def _means(
     return {name: estimate([values[task_id] for task_id in ids], bounds=bounds) for name, values in measured.items()}
 
 
-def comparison_header(comparison: Comparison) -> tuple[str, ...]:
-    """Return the header of `comparison_rows`."""
-    return ("", f"all {comparison.num_tasks} tasks", *comparison.subsets)
+COMPARISON_COLUMNS = ("", "mean and 95% interval", "tasks")
+"""Header of `comparison_rows`."""
 
 
-def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Return one row of texts for each measurement, and then for each difference: means with 95% intervals."""
-    rows = [
-        (name, value.text(), *(means[name].text() for means in comparison.subsets.values()))
-        for name, value in comparison.means.items()
-    ]
-    empty = ("",) * len(comparison.subsets)
-    return rows + [
-        (difference.name, difference.estimate.text(signed=True), *empty) for difference in comparison.differences
-    ]
+def comparison_rows(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Return one row of texts for each measurement, with its parts, and then for each difference."""
+    rows = []
+    for name, value in comparison.means.items():
+        rows.append((name, value.text(), str(value.n)))
+        for part, means in comparison.subsets.items():
+            rows.append((f"{name}, {part}", means[name].text(), str(means[name].n)))
+    for difference in comparison.differences:
+        rows.append((difference.name, difference.estimate.text(signed=True), str(difference.estimate.n)))
+    return rows
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:

@@ -11,7 +11,7 @@ import yaml
 
 from rft import __version__
 from rft.config.adapters import METHODS, AdapterConfig
-from rft.metrics.comparison import Comparison, comparison_header, comparison_notes, comparison_rows
+from rft.metrics.comparison import COMPARISON_COLUMNS, Comparison, comparison_notes, comparison_rows
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
@@ -356,7 +356,7 @@ def _arms(summary: Mapping[str, Any]) -> str:
     comparison = Comparison.from_json(obj)
     parts = ["With and without passages, on the same tasks; differences are paired by task:"]
     if comparison.means:
-        parts.append(_table(comparison_header(comparison), comparison_rows(comparison)))
+        parts.append(_table(COMPARISON_COLUMNS, comparison_rows(comparison)))
     parts += [f"{note}." for note in comparison_notes(comparison)]
     return "".join(f"\n\n{part}" for part in parts)
 

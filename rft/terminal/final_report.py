@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rft.metrics.comparison import Comparison, comparison_header, comparison_notes, comparison_rows
+from rft.metrics.comparison import COMPARISON_COLUMNS, Comparison, comparison_notes, comparison_rows
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
 from rft.metrics.intervals import Estimate
@@ -172,7 +172,7 @@ def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
 def _print_arms(console: Console, comparison: Comparison) -> None:
     """Print the arms of a run with retrieval, and their differences."""
     if comparison.means:
-        _print_table(console, comparison_header(comparison), comparison_rows(comparison))
+        _print_table(console, COMPARISON_COLUMNS, comparison_rows(comparison))
     for note in comparison_notes(comparison):
         _print_text(console, note)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rft.metrics.comparison import Comparison, compare, comparison_header, comparison_notes, comparison_rows
+from rft.metrics.comparison import Comparison, compare, comparison_notes, comparison_rows
 
 BASE = {"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0, "e": None}
 TUNED = {"a": 1.0, "b": 1.0, "c": 1.0, "d": None, "e": None}
@@ -29,8 +29,10 @@ def test_a_task_counts_only_if_every_arm_has_a_value() -> None:
     assert high == 1.0
     assert {part: means["base"].mean for part, means in compared.subsets.items()} == {"x": 0.0}
     assert Comparison.from_json(compared.to_json()) == compared
-    assert comparison_header(compared) == ("", "all 3 tasks", "x")
-    assert [row[0] for row in comparison_rows(compared)] == ["base", "tuned + x", "(tuned + x) - base"]
+    assert [(name, number) for name, _, number in comparison_rows(compared)] == [
+        *(("base", "3"), ("base, x", "1"), ("tuned + x", "3"), ("tuned + x, x", "1")),
+        ("(tuned + x) - base", "3"),
+    ]
     (note,) = comparison_notes(compared)
     assert note == "2 tasks are left out, because they could not be graded in every arm (base 1, tuned + x 2)"
 
