@@ -6,11 +6,17 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from rft.cluster.environment_hosts import environment_hosts
 from rft.config.environment import EnvironmentConfig
 from rft.episodes.conversation import Conversation
+from rft.episodes.host import EnvironmentHost
+from rft.episodes.user_code import user_code
 from rft.episodes.workers import EnvironmentWorkers
 from rft.errors import SampleError
 from rft.types import Split, Status, Task
+from tests.sampling.fake_actors import FakeActor
 
 from .conftest import Episode
 
@@ -42,7 +48,21 @@ async def agent(task, policy):
 """
 
 
-def test_how_episodes_end(tokenizer: Any, tmp_path: Path) -> None:
+class OneNode:
+    """The host of a node, as an object of this process, with real processes."""
+
+    def __init__(self, folder: Path, config: EnvironmentConfig) -> None:
+        self._arguments = (str(folder), user_code(config, {}), {})
+
+    async def start(self) -> tuple[FakeActor, str]:
+        return FakeActor(EnvironmentHost(*self._arguments)), "a"
+
+    async def end(self, actor: FakeActor) -> None:
+        actor.die()
+
+
+@pytest.mark.parametrize("placement", ["driver", "samplers"])
+def test_how_episodes_end(tokenizer: Any, tmp_path: Path, placement: str) -> None:
     file = tmp_path / "envs.py"
     file.write_text(ENVIRONMENT)
     turns: dict[str, list[str | Exception]] = {name: ["0.5", "0.75"] for name in ("good", "forking", "limited", "both")}
@@ -50,7 +70,12 @@ def test_how_episodes_end(tokenizer: Any, tmp_path: Path) -> None:
 
     async def main() -> dict[str, Any]:
         config = EnvironmentConfig(use=f"{file}:agent", num_workers=1)
-        workers = EnvironmentWorkers(config, tokenizer=tokenizer, lowest=-1.0)
+        places = [OneNode(tmp_path / "node", config)] if placement == "samplers" else []
+        hosts = environment_hosts(places, num_workers=1, log=tmp_path / "log", tell=print, warn=print)
+        async with hosts as on_nodes:
+            return await played(EnvironmentWorkers(config, tokenizer=tokenizer, lowest=-1.0, hosts=on_nodes))
+
+    async def played(workers: EnvironmentWorkers) -> dict[str, Any]:
 
         async def play(name: str) -> Any:
             def begin() -> Conversation:
