@@ -77,6 +77,8 @@ def test_who_must_be_alone(tmp_path: Path) -> None:
     partial = run("learner.adapter=partial", "learner.adapter.layers=[0]")
     assert "changes the base model itself" in str(why_alone(partial, INPUTS))
     assert "is merged into the base model" in str(why_alone(run("learner.adapter=dora"), INPUTS))
+    placed = run("environment.use=embedded:guess_number", "environment.placement=samplers")
+    assert "beside the trial's own samplers" in str(why_alone(placed, INPUTS))
     assert "sampler.serve=merged" in str(why_alone(run("sampler.serve=merged"), INPUTS))
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')  # vLLM serves no adapters beside it
     assert "sampler.serve=merged" in str(why_alone(RUN, replace(INPUTS, model=tmp_path)))
