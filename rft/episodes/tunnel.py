@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from typing import cast
 
 Frame = tuple[int, bytes]
@@ -57,14 +56,26 @@ class Entrance(Tunnel):
     """The end at which programs connect."""
 
     _server: asyncio.Server | None = None
+    _num_begun = 0
 
     async def open(self) -> int:
         """Listen on loopback, and return the port."""
-        numbers = count()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: self._pipe(next(numbers)), LOOPBACK, 0)
+        self._server = await loop.create_server(self._accepted, LOOPBACK, 0)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
+
+    def _accepted(self) -> _Pipe:
+        """Return a connection, whose number comes with its first bytes: first frames arrive in the order of numbers."""
+        pipe = _Pipe(lambda data: self._begin(pipe, data))
+        return pipe
+
+    def _begin(self, pipe: _Pipe, data: bytes) -> None:
+        if data:
+            number, self._num_begun = self._num_begun, self._num_begun + 1
+            self._pipes[number] = pipe
+            pipe.sent = partial(self._sent, number)
+            pipe.sent(data)
 
     def close(self) -> None:
         """Listen no more, and close all connections."""
@@ -112,7 +123,8 @@ class _Pipe(asyncio.Protocol):
     """
 
     def __init__(self, sent: Callable[[bytes], None]) -> None:
-        self._sent = sent
+        self.sent = sent
+        """Receives what arrives, and no bytes at the end."""
         self._transport: asyncio.Transport | None = None
         self._unsent = b""
         self._is_closed = False
@@ -126,11 +138,11 @@ class _Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
-        self._sent(data)
+        self.sent(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of asyncio.Protocol."""
-        self._sent(b"")
+        self.sent(b"")
 
     def write(self, data: bytes) -> None:
         """Send bytes, at the latest once connected."""

@@ -18,8 +18,10 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def ask(port: int, text: bytes) -> bytes:
+async def ask(port: int, text: bytes, after: asyncio.Event | None = None) -> bytes:
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    if after is not None:
+        await after.wait()
     writer.write(text + b"\n")
     answer = await reader.read()
     writer.close()
@@ -37,6 +39,13 @@ def test_connections_do_not_mix() -> None:
         async with asyncio.timeout(60):
             answers = await asyncio.gather(*(ask(port, text) for text in texts))
             assert answers == [text.upper() + b"\n" for text in texts]
+            # One that connects first may speak last.
+            later = asyncio.Event()
+            first = asyncio.create_task(ask(port, b"first", after=later))
+            await asyncio.sleep(0)
+            assert await ask(port, b"second") == b"SECOND\n"
+            later.set()
+            assert await first == b"FIRST\n"
             server.close()
             await server.wait_closed()
             answers = [await ask(port, b"d")]  # nobody listens any more
