@@ -31,6 +31,7 @@ _MODULES = {
     "run_pipeline": "rft.api.pipeline",
     "sample": "rft.api.sample",
     "train": "rft.api.train",
+    "view": "rft.api.view",
 }
 """Where each public name is defined."""
 

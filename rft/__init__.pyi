@@ -17,6 +17,7 @@ from rft.api.run import Run as Run
 from rft.api.run import open_run as open_run
 from rft.api.sample import sample as sample
 from rft.api.train import train as train
+from rft.api.view import view as view
 from rft.run.forecast.plan import Plan as Plan
 
 __version__: str

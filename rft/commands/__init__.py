@@ -61,6 +61,11 @@ COMMANDS = (
         summary="compare what runs measured on the same tasks, paired, with intervals and tests",
         has_options=True,
     ),
+    Command(
+        name="view",
+        summary="write one HTML file that shows runs: curves, results, and their completions",
+        has_options=True,
+    ),
     Command(name="pipeline", summary="train in stages, each from the result of the one before"),
     Command(name="continue", summary="train the result of a run on new tasks, with replay of its own"),
     Command(

@@ -36,6 +36,7 @@ TAKES_MINUTES = "takes minutes; only that the script is there is checked"
 RUN_ELSEWHERE = "needs a run; tests/e2e/test_train.py runs the line of README.md"
 NOT_RUN = {
     "rft sample --adapter": RUN_ELSEWHERE,
+    "rft view": "needs runs; tests/evidence/test_viewer.py has one",
     "rft compare": "needs runs; tests/evidence/test_compared.py has some",
     "rft data": "needs task files; tests/commands/test_data.py has some",
     "rft index": "needs passages; tests/retrieval/test_index.py makes and checks an index of some",
