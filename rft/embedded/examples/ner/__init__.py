@@ -1,0 +1,1 @@
+"""Named entities: texts whose names are marked in place."""

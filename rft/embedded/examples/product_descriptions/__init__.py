@@ -1,0 +1,1 @@
+"""Product descriptions: shop texts that may state the given facts only."""
