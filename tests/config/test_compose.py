@@ -58,9 +58,9 @@ def test_hydras_own_config_dir_is_searched_for_presets_too(tmp_path: Path) -> No
     (tmp_path / "data" / "mine.yaml").write_text("train: mine.jsonl\n")
     search = f"hydra.searchpath=['file://{tmp_path}']"
     assert train(search, "data=mine").data.train == "mine.jsonl"
-    assert problems(search, "data=minee")[0] == (
-        "data=minee: unknown preset (did you mean mine?); available: chain_sum, families, gsm8k, mine"
-    )
+    (problem,) = problems(search, "data=minee")[:1]
+    assert problem.startswith("data=minee: unknown preset (did you mean mine?); available: chain_sum, ")
+    assert problem.endswith(", mine")
 
 
 # What is wrong: each with what was given, what is allowed, and the nearest that is.
@@ -181,7 +181,11 @@ def test_wrong_types_and_values(word: str, problem: str) -> None:
             "vllm",
         ),
         ("sampler=null", "sampler=null: unknown preset; available: fake, server, sglang_server, transformers, vllm"),
-        ("data=gsm9k", "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, families, gsm8k"),
+        (
+            "data=gsm9k",
+            "data=gsm9k: unknown preset (did you mean gsm8k?); available: chain_sum, contract_ca, families, gsm8k, "
+            "linkedin_voice",
+        ),
         (
             "learner=3",
             "learner=3: unknown preset; available: dapo, distill, dpo, dr_grpo, fake, gmpo, grpo, gspo, kto, ppo, "
