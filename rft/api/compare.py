@@ -12,6 +12,7 @@ from rft.errors import UsageError
 from rft.evidence.compare_page import page_of
 from rft.evidence.compared import Compared, compare_measured, compare_settings
 from rft.evidence.measured import Measured, read_measured, runs_in
+from rft.metrics.intervals import UNIT
 from rft.reliability.durable import replace_file
 from rft.wording import listed, plural
 
@@ -60,10 +61,11 @@ def compare(
         result = rft.compare("base=runs/base", "tuned=runs/tuned", html="comparison.html")
     """
     problems = [
-        f"{name}={target} exists already; choose another name, or remove it"
+        f"{name}={target}: {problem}"
         for name, target in (("html", html), ("json", report))
-        if target is not None and Path(target).exists()
+        if target is not None and (problem := _problem_of(Path(target)))
     ]
+    problems += [f"pass@{k}: the number of attempts must be at least 1" for k in pass_at if k < 1]
     notes: list[str] = []
     settings = _settings(places, phase, problems, notes)
     every = [one for own in settings.values() for one in own]
@@ -90,10 +92,15 @@ def _settings(
     if len(places) < 2:
         problems.append("name at least two runs to compare, such as base=runs/base tuned=runs/tuned")
     for place in places:
-        given, _, rest = place.rpartition("=")
+        given, _, rest = (
+            ("", "", place) if Path(place).expanduser().exists() or "=" not in place else place.partition("=")
+        )
         path = Path(rest).expanduser()
         name = given or path.absolute().name
         name = name if name not in settings else rest
+        if name in settings:
+            problems.append(f"{place} is named twice")
+            continue
         if not path.exists():
             problems.append(f"{rest}: no such file or folder")
             continue
@@ -109,10 +116,19 @@ def _settings(
     return settings
 
 
+def _problem_of(target: Path) -> str | None:
+    """Return why a report cannot be written."""
+    if target.exists():
+        return "it exists already; choose another name, or remove it"
+    return None if target.absolute().parent.is_dir() else f"the folder {target.absolute().parent} does not exist"
+
+
 def _mixed_settings(place: str, runs: Sequence[Measured]) -> list[str]:
-    """Return the problem of a folder whose runs differ in more than their seed."""
+    """Return the problem of a folder whose runs differ in more than their seed, or do not differ in it."""
     if len({one.setting for one in runs}) < 2:
-        return []
+        seeds = [one.seed for one in runs]
+        twice = sorted({str(seed) for seed in seeds if seed is not None and seeds.count(seed) > 1})
+        return [f"{place}: several of its runs have the seed {listed(twice)}; name one of them"] if twice else []
     one, other = (json.loads(setting) for setting in sorted({one.setting for one in runs})[:2])
     keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
     return [f"{place}: its runs differ in {listed(keys)}, not in the seed alone; name each of them to compare them"]
@@ -123,7 +139,7 @@ def _different_tasks(measured: Sequence[Measured]) -> list[str]:
     problems = []
     for one, other in itertools.combinations(measured, 2):
         common = [task for task in one.tasks if task in other.tasks]
-        changed = [task for task in common if one.tasks[task] != other.tasks[task]]
+        changed = [task for task in common if _is_changed(one.tasks[task], other.tasks[task])]
         if not common:
             problems.append(f"{one.place} and {other.place} measured no common task: nothing can be paired")
         elif changed:
@@ -132,6 +148,12 @@ def _different_tasks(measured: Sequence[Measured]) -> list[str]:
                 f"{', '.join(changed[:MAX_SHOWN])}"
             )
     return problems
+
+
+def _is_changed(one: Sequence[str | None], other: Sequence[str | None]) -> bool:
+    """Whether two tasks differ in a part that both have."""
+    parts = zip(one, other, strict=True)
+    return any(mine != theirs for mine, theirs in parts if mine is not None and theirs is not None)
 
 
 def _metrics(measured: Sequence[Measured], wanted: Sequence[str], problems: list[str], notes: list[str]) -> list[str]:
@@ -158,7 +180,7 @@ def _compared(settings: dict[str, list[Measured]], metric: str, pass_at: Sequenc
     if any(len(runs) > 1 for runs in settings.values()):
         return compare_settings(settings, metric)
     singles = [replace(runs[0], name=name) for name, runs in settings.items()]
-    return compare_measured(singles, metric, ks=pass_at)
+    return compare_measured(singles, metric, ks=pass_at, bounds=singles[0].bounds.get(metric, UNIT))
 
 
 def _notes(settings: dict[str, list[Measured]], compared: Sequence[Compared], pass_at: Sequence[int]) -> list[str]:
@@ -172,12 +194,14 @@ def _notes(settings: dict[str, list[Measured]], compared: Sequence[Compared], pa
     ]
     for one in compared:
         if one.comparison.num_left_out:
-            notes.append(f"{one.metric}: {plural(one.comparison.num_left_out, 'task')} left out: no value in every run")
+            notes.append(
+                f"{one.metric}: {plural(one.comparison.num_left_out, 'task')} left out, for which some run has no value"
+            )
     if len(settings) > 2:
+        how = "p-values (Holm)" if any(one.unit == "task" for one in compared) else "intervals (Bonferroni)"
         notes.append(
-            f"{plural(len(settings) * (len(settings) - 1) // 2, 'comparison')} at once: p-values are corrected (Holm), "
-            "and so are the intervals between settings of several seeds (Bonferroni); the best of several means is too "
-            "high"
+            f"{plural(len(settings) * (len(settings) - 1) // 2, 'comparison')} at once: the {how} are corrected for "
+            "it; the highest of several means is still too high"
         )
     if any(len(runs) > 1 for runs in settings.values()):
         alone = [name for name, runs in settings.items() if len(runs) == 1]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rft.evidence.measured import Measured
 from rft.metrics.comparison import Comparison, Difference, compare
-from rft.metrics.intervals import UNIT, Estimate, estimate, mean_difference, over_runs, simultaneous
-from rft.metrics.significance import holm, is_binary, mcnemar, paired_bootstrap, pass_at_k
+from rft.metrics.intervals import UNIT, Estimate, estimate, mean_difference, over_runs
+from rft.metrics.significance import holm, is_binary, mcnemar, pass_at_k, sign_flips
 
 SIGNIFICANT = 0.05
 """Largest p-value, corrected for the number of comparisons, that shows a difference."""
@@ -28,7 +28,7 @@ class Tested:
     difference: Difference
     """The difference with its 95% interval."""
     test: str
-    """`McNemar` for one outcome of 0 or 1 a task, `paired bootstrap`, or `Welch` between seeds."""
+    """`McNemar` for one outcome of 0 or 1 a task, `sign flips` for other values, or `Welch` between seeds."""
     p_value: float | None
     """Probability of a difference at least as large between equals; None if the test gives only the interval."""
     adjusted: float | None
@@ -111,9 +111,7 @@ def compare_measured(
     for before, after in pairs if common else []:
         one, other = ({task: means[name][task] or 0.0 for task in common} for name in (before, after))
         is_single = is_binary([*one.values(), *other.values()])
-        tests.append(
-            ("McNemar", mcnemar(one, other)) if is_single else ("paired bootstrap", paired_bootstrap(one, other))
-        )
+        tests.append(("McNemar", mcnemar(one, other)) if is_single else ("sign flips", sign_flips(one, other)))
     adjusted = holm([p_value for _, p_value in tests])
     return Compared(
         metric=metric,
@@ -123,20 +121,17 @@ def compare_measured(
             Tested(difference=difference, test=test, p_value=p_value, adjusted=own)
             for difference, (test, p_value), own in zip(comparison.differences, tests, adjusted, strict=True)
         ),
-        pass_at={k: own for k in ks if (own := _pass_at(measured, metric, k))},
+        pass_at={k: own for k in ks if (own := _pass_at(measured, metric, k, common))},
     )
 
 
-def _pass_at(measured: Sequence[Measured], metric: str, k: int) -> dict[str, Estimate]:
+def _pass_at(measured: Sequence[Measured], metric: str, k: int, tasks: Sequence[str]) -> dict[str, Estimate]:
     """Return pass@k of each measurement; nothing unless all samples are right or wrong, and each task has k of them."""
-    every = [own for one in measured for own in one.samples[metric].values()]
-    if not all(len(own) >= k and is_binary(own) for own in every):
+    samples = {one.name: [one.samples[metric][task] for task in tasks] for one in measured}
+    if not tasks or not all(len(own) >= k and is_binary(own) for every in samples.values() for own in every):
         return {}
     return {
-        one.name: estimate(
-            [pass_at_k(len(own), own.count(1.0), k) for own in one.samples[metric].values()], bounds=UNIT
-        )
-        for one in measured
+        name: estimate([pass_at_k(len(own), own.count(1.0), k) for own in every]) for name, every in samples.items()
     }
 
 
@@ -164,12 +159,15 @@ def compare_settings(settings: Mapping[str, Sequence[Measured]], metric: str) ->
         Difference(
             before=before,
             after=after,
-            estimate=simultaneous(mean_difference(by_setting[before], by_setting[after]), num_comparisons=len(pairs)),
+            estimate=_unless_equal(
+                mean_difference(by_setting[before], by_setting[after], num_comparisons=len(pairs)),
+                [by_setting[before], by_setting[after]],
+            ),
         )
         for before, after in pairs
     )
     comparison = Comparison(
-        means={name: over_runs(own) for name, own in by_setting.items()},
+        means={name: _unless_equal(over_runs(own), [own]) for name, own in by_setting.items()},
         differences=differences,
         num_tasks=len(common),
         num_left_out=len(tasks) - len(common),
@@ -177,3 +175,10 @@ def compare_settings(settings: Mapping[str, Sequence[Measured]], metric: str) ->
     )
     tested = tuple(Tested(difference=one, test="Welch", p_value=None, adjusted=None) for one in differences)
     return Compared(metric=metric, unit="seed", comparison=comparison, tested=tested, pass_at={})
+
+
+def _unless_equal(one: Estimate, samples: Sequence[Sequence[float]]) -> Estimate:
+    """Return the estimate without its interval if the runs of each sample are equal: their spread is unknown."""
+    if any(len(set(own)) > 1 for own in samples):
+        return one
+    return replace(one, ci95=None, caveat="all runs of a setting have the same mean, which shows no spread")

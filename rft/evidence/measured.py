@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rft.metrics.held_out import metric_bounds
 from rft.run_folder.json_lines import read_lines
 from rft.run_folder.recorder import CONFIG, MANIFEST, read_manifest
 from rft.run_folder.rollout_files import read_rollout_lines, rollout_paths
 
 PHASES = ("after", "test", "before")
-"""The measurements of a run, the one to take first at the beginning. `rft evaluate` records `test`."""
+"""The measurements of a run. `rft evaluate` records `test`."""
 IGNORED = ("seed", "output_dir", "name", "resume")
 """Keys that may differ between runs of one setting."""
 
@@ -26,7 +27,8 @@ class Measured:
 
     Example:
         Measured(name="first", place=Path("runs/first"), phase="after", samples={"reward": {"3f1c": [1.0, 0.0]}},
-                 missing={"reward": 0}, tasks={"3f1c": "..."}, graders={"correct": "..."}, seed=0, setting="...")
+                 missing={"reward": 0}, tasks={"3f1c": ("[...]", "{...}")}, bounds={"reward": (0.0, 1.0)},
+                 graders={"correct": "..."}, seed=0, setting="...")
     """
 
     name: str
@@ -39,8 +41,11 @@ class Measured:
     """The values of each task's samples, by metric (`reward` or a grader) and task id."""
     missing: Mapping[str, int]
     """Number of samples without a value, by metric."""
-    tasks: Mapping[str, str]
-    """Content of each task's prompt and columns, by task id."""
+    tasks: Mapping[str, tuple[str | None, str | None]]
+    """Prompt and columns of each task as JSON, by task id. Passages in a prompt change it, so its part is None; so is
+    the part of columns that a left-out passage changes."""
+    bounds: Mapping[str, tuple[float, float]]
+    """Lowest and highest possible value of each metric; absent if unknown."""
     graders: Mapping[str, str]
     """Hash of each grader's code and options, by name; empty for a file."""
     seed: int | None
@@ -57,7 +62,7 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
     Args:
         place: A folder of `rft train` or `rft evaluate`, or a file with lines like those of rollouts.jsonl.
         name: Name in the tables.
-        phase: The measurement to take; None takes the first of `PHASES` that is there.
+        phase: The measurement to take; None takes the one after training, or the one of `rft evaluate`.
         tell: Receives a sentence about each damaged line.
 
     Raises:
@@ -68,10 +73,12 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
     for line in lines:
         if line["phase"] in PHASES or line["phase"] == phase:
             by_phase.setdefault(line["phase"], []).append(line)
-    taken = phase or next((each for each in PHASES if each in by_phase), None)
+    taken = phase or ("after" if "after" in by_phase else "test")
     if taken not in by_phase:
         there = f"it has {', '.join(sorted(by_phase))}" if by_phase else "it has none"
-        raise ValueError(f"{place} has no measurement{f' {phase}' if phase else ' of held-out tasks'}; {there}")
+        if phase is None and "before" in by_phase:
+            there = "it has not ended, and was measured only before training, which --phase before compares"
+        raise ValueError(f"{place} has no measurement {phase or 'after training'}; {there}")
     config, manifest = _config(place), _manifest(place)
     samples, missing = _values(by_phase[taken])
     return Measured(
@@ -81,6 +88,7 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
         samples=samples,
         missing=missing,
         tasks={line["task_id"]: _content(line) for line in by_phase[taken]},
+        bounds=_bounds(config, samples),
         graders=_graders(config, manifest),
         seed=config.get("seed"),
         setting=json.dumps({key: value for key, value in config.items() if key not in IGNORED}, sort_keys=True),
@@ -102,11 +110,20 @@ def _values(lines: list[dict[str, Any]]) -> tuple[dict[str, dict[str, list[float
     return samples, missing
 
 
-def _content(line: Mapping[str, Any]) -> str:
-    """Return what makes a task: its prompt and columns, apart from the passages that a store found."""
+def _content(line: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return prompt and columns of a task, without what a store found for it."""
     item = {name: value for name, value in line["item"].items() if not name.startswith("passages")}
-    said = [message for message in line["messages"] if message["role"] != "system"] if not item else []
-    return json.dumps([item, said], sort_keys=True, default=str)
+    said = [message for message in line["messages"] if message["role"] != "system"]
+    return (
+        None if "passages" in line["item"] else json.dumps(said, sort_keys=True, default=str),
+        None if line["item"].get("passages_left_out") else json.dumps(item, sort_keys=True, default=str),
+    )
+
+
+def _bounds(config: Mapping[str, Any], metrics: Collection[str]) -> dict[str, tuple[float, float]]:
+    """Return the bounds of the metrics of a run whose graders are known."""
+    graders = config.get("graders") or {}
+    return {name: metric_bounds(graders, name) for name in metrics if graders and (name == "reward" or name in graders)}
 
 
 def _config(place: Path) -> dict[str, Any]:

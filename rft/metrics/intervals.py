@@ -156,12 +156,13 @@ def mean_of_estimates(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(mean=mean, ci95=ci95, n=sum(each.n for each in estimates), caveat=caveat)
 
 
-def mean_difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
+def mean_difference(before: Sequence[float], after: Sequence[float], *, num_comparisons: int = 1) -> Estimate:
     """Estimate the mean of `after` minus the mean of `before`, two samples without pairs (Welch 1947).
 
     Args:
         before: At least one value.
         after: At least one value. With fewer than two values in a sample there is no interval.
+        num_comparisons: Number of comparisons whose intervals shall hold together (Bonferroni).
 
     Returns:
         The estimate; `n` counts the values of both samples.
@@ -179,7 +180,7 @@ def mean_difference(before: Sequence[float], after: Sequence[float]) -> Estimate
     if total == 0:
         return Estimate(mean=mean, ci95=(mean, mean), n=n)
     freedom = total**2 / (one**2 / (len(before) - 1) + other**2 / (len(after) - 1))
-    half_width = _student(max(1, int(freedom + ROUNDING)) + 1) * math.sqrt(total)
+    half_width = _student(max(1, int(freedom + ROUNDING)) + 1, num_comparisons) * math.sqrt(total)
     return Estimate(mean=mean, ci95=(mean - half_width, mean + half_width), n=n)
 
 
@@ -259,19 +260,24 @@ def _estimate(
 
 
 @cache
-def _student(n: int) -> float:
-    """The 97.5% point of Student's t with n - 1 degrees of freedom, correctly rounded."""
+def _student(n: int, num_comparisons: int = 1) -> float:
+    """The 97.5% point of Student's t with n - 1 degrees of freedom, correctly rounded.
+
+    With several comparisons, each has its part of the 5% outside.
+    """
     import mpmath  # not SciPy: this is the one number that the core would need it for, and its wheel has 37 MB
 
     exact = mpmath.mp.clone()  # a context of its own: others may compute in other threads
     exact.dps = 30
-    freedom, both_tails = exact.mpf(n - 1), exact.mpf("0.05")
+    freedom, both_tails = exact.mpf(n - 1), exact.mpf("0.05") / num_comparisons
 
     def excess(t: Any) -> Any:
         """P(|T| > t) - 5%, by the regularized incomplete beta function (Abramowitz and Stegun 26.5.27)."""
         return exact.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True) - both_tails
 
-    return float(exact.findroot(excess, (Z - 0.1, 13.0), solver="anderson"))  # 12.7 with one degree of freedom
+    return float(
+        exact.findroot(excess, (Z - 0.1, 13.0 * num_comparisons), solver="anderson")
+    )  # 12.7 with one degree of freedom
 
 
 def _adjusted_wald(values: Sequence[float], bounds: tuple[float, float], num_pseudo: float) -> tuple[float, float]:

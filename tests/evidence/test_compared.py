@@ -21,6 +21,7 @@ def write_run(
     phase: str = "after",
     sha256: str = "a",
     item: Mapping[str, Any] | None = None,
+    said: str = "A question",
     **config: Any,
 ) -> Path:
     """Write a run folder with the scores of each task's samples by the grader `correct`."""
@@ -30,7 +31,7 @@ def write_run(
             "phase": phase,
             "task_id": task,
             "index": index,
-            "messages": [{"role": "user", "content": f"Task {task}"}],
+            "messages": [{"role": "user", "content": said}],
             "item": dict(item or {"answer": task}),
             "reward": value,
             "scores": {"correct": {"value": value}},
@@ -69,7 +70,7 @@ def test_two_runs(rft: Rft, tmp_path: Path) -> None:
         "p_adjusted": mcnemar(before, after),
         "verdict": "",
     }
-    assert "reward: 1 task left out: no value in every run" in out
+    assert "reward: 1 task left out, for which some run has no value" in out
     assert "no difference is shown" in out
     page = (tmp_path / "p.html").read_text()
     assert "<script" not in page and "http" not in page and page.count("<svg") == 3
@@ -82,7 +83,7 @@ def test_several_samples_of_a_task_count_as_one(rft: Rft, tmp_path: Path) -> Non
     assert rft("compare", f"{tmp_path}/one", f"{tmp_path}/other", *words)[0] == 0
     [found] = json.loads((tmp_path / "found.json").read_text())["compared"]
     assert found["means"]["one"]["mean"] == 0.125 and found["means"]["one"]["n"] == 2
-    assert found["tests"][0]["test"] == "paired bootstrap"
+    assert found["tests"][0]["test"] == "sign flips"
     # Of six pairs of samples: none of b's is right, three of a's contain the right one, and so on.
     assert found["pass_at"]["2"]["one"]["mean"] == pytest.approx((3 / 6 + 0) / 2)
     assert found["pass_at"]["2"]["other"]["mean"] == pytest.approx((6 / 6 + 3 / 6) / 2)
@@ -125,8 +126,12 @@ def test_three_runs_are_corrected_and_a_chosen_checkpoint_is_named(rft: Rft, tmp
         (ONE, {"sha256": "b"}, ["--metric", "correct"], "correct is not compared: its grader has other code"),
         (ONE, {"sha256": "b"}, [], "no metric can be compared"),
         (ONE, {}, ["--metric", "style"], "metric style: not every run has it; all have reward and correct"),
-        (ONE, {"phase": "train"}, [], "has no measurement of held-out tasks; it has none"),
+        (ONE, {"phase": "train"}, [], "has no measurement after training; it has none"),
         (ONE, {}, ["--phase", "before"], "has no measurement before; it has after"),
+        (ONE, {"phase": "before"}, [], "it has not ended, and was measured only before training"),
+        (ONE, {}, ["--pass-at", "-1"], "pass@-1: the number of attempts must be at least 1"),
+        (ONE, {}, ["--json", "nodir/x.json"], "the folder .*nodir does not exist"),
+        (ONE, {"said": "Another question"}, [], "4 tasks of .* have the same id but other contents"),
         (ONE, {}, ["missing"], "missing: no such file or folder"),
     ],
 )
@@ -139,6 +144,38 @@ def test_what_cannot_be_compared(
     assert code == 2
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(error)
+
+
+def test_passages_change_the_prompt_of_a_task_but_not_the_task(rft: Rft, tmp_path: Path) -> None:
+    write_run(tmp_path / "one", ONE)
+    found = {"answer": "other", "passages": [{"id": "p1"}], "passages_left_out": True}
+    write_run(tmp_path / "other", ONE, said="[p1] ... A question", item=found)
+    assert rft("compare", f"{tmp_path}/one", f"{tmp_path}/other")[0] == 0
+
+
+def test_equal_seeds_of_a_setting_are_refused(rft: Rft, tmp_path: Path) -> None:
+    write_run(tmp_path / "one", ONE)
+    write_run(tmp_path / "twice" / "0", ONE)
+    write_run(tmp_path / "twice" / "1", ONE)
+    code, _, error = rft("compare", f"{tmp_path}/one", f"{tmp_path}/twice")
+    assert code == 2 and "several of its runs have the seed 0" in error
+
+
+def test_equal_runs_show_no_spread(rft: Rft, tmp_path: Path) -> None:
+    for name, value in (("low", 0.5), ("high", 0.6)):
+        for seed in range(2):
+            write_run(tmp_path / name / str(seed), {"a": [value]}, seed=seed, learner={"kind": name})
+    assert rft("compare", f"{tmp_path}/low", f"{tmp_path}/high", "--json", "found.json")[0] == 0
+    found = json.loads((tmp_path / "found.json").read_text())["compared"][0]
+    assert found["differences"][0]["ci95"] is None and found["tests"][0]["verdict"] == "no difference is shown"
+
+
+def test_a_name_may_hold_an_equals_sign_and_a_place_is_named_once(rft: Rft, tmp_path: Path) -> None:
+    write_run(tmp_path / "one", ONE)
+    write_run(tmp_path / "lr=1e-5", ONE)
+    assert rft("compare", "one", "lr=1e-5")[0] == 0
+    code, _, error = rft("compare", "one", "one")
+    assert code == 2 and "one is named twice" in error
 
 
 def test_runs_of_a_folder_that_differ_in_more_than_the_seed(rft: Rft, tmp_path: Path) -> None:

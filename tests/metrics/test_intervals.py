@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rft.metrics.intervals import Estimate, _student, estimate, paired_difference
+from rft.metrics.intervals import Estimate, _student, estimate, mean_difference, over_runs, paired_difference
 
 Z = 1.959963984540054
 """The 97.5% point of the normal distribution."""
@@ -180,3 +180,12 @@ def test_text_and_metrics() -> None:
 def test_the_quantile_of_students_t(n: int) -> None:
     # SciPy's own error is a few units in the last place.
     assert _student(n) == pytest.approx(stats.t.ppf(0.975, n - 1), rel=1e-13)
+
+
+def test_intervals_that_hold_together_take_students_t() -> None:
+    """Welch with 4 degrees of freedom: the t at 1 - 0.025 / 3 is SciPy's 3.961."""
+    before, after = [0.2, 0.3, 0.4], [0.6, 0.7, 0.8]
+    half_width = float(stats.t.ppf(1 - 0.025 / 3, 4)) * math.sqrt(2 * 0.01 / 3)
+    found = mean_difference(before, after, num_comparisons=3)
+    assert found.ci95 == pytest.approx((0.4 - half_width, 0.4 + half_width))
+    assert over_runs([0.5]).ci95 is None
