@@ -24,9 +24,6 @@ REPLACEMENT = "a replacement has a deadline (sampler.replacement_timeout_s) for 
 EPISODE = "an episode has deadlines (environment.timeout_s, close_timeout_s)"
 WITHOUT_DEADLINE: dict[str, str] = {
     "rft/cluster/host_link.py: answer.result()": DONE,
-    "rft/cluster/host_link.py: asyncio.wait([self._answer, self._loss], return_when=asyncio.FIRST_COMPLETED)": (
-        "a host that is silent counts as lost (SILENT_S)"
-    ),
     "rft/cluster/host_link.py: asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)": BOUNDED_BY_CALLER,
     "rft/cluster/host_link.py: self._actor.receive.remote()": "within asyncio.timeout (SILENT_S)",
     "rft/cluster/host_link.py: self._has_orders.wait()": IDLE,

@@ -117,6 +117,7 @@ class NodeHost:
         self._link: HostLink | None = None
         self._replacing: asyncio.Task[None] | None = None
         self._num_placings = self._num_lost = 0
+        self._is_logged = True
 
     async def open(self) -> None:
         """Start the host.
@@ -197,8 +198,16 @@ class NodeHost:
         self._tell(f"node {self.name} has environments again")
 
     def _printed(self, output: bytes) -> None:
-        with self._log.open("ab") as log:
-            log.write(output)
+        """Write what environments printed. A file that cannot be written is told once, and no reason to lose a node."""
+        try:
+            with self._log.open("ab") as log:
+                log.write(output)
+        except OSError as error:
+            if self._is_logged:
+                self._warn(f"{self._log}: {error.strerror}; what environments on {self.name} print now is lost")
+            self._is_logged = False
+        else:
+            self._is_logged = True
 
 
 async def places_for(

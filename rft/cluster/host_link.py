@@ -16,7 +16,7 @@ from rft.episodes.process import END_S, HostLost
 from rft.episodes.tunnel import Exit
 from rft.errors import RftError, WaitTimeout
 from rft.sampling.failures import explain
-from rft.waiting import wait_for, waiting
+from rft.waiting import wait_for
 
 T = TypeVar("T")
 
@@ -165,10 +165,17 @@ class HostLink:
         self._has_orders.set()
 
     async def settle(self) -> None:
-        """Wait for the next answer of the host, or for its loss."""
-        if not self.is_lost:
-            with waiting("a node with environments to answer", deadline_s=SILENT_S):
-                await asyncio.wait([self._answer, self._loss], return_when=asyncio.FIRST_COMPLETED)
+        """Wait for the next answer of the host, or for its loss. A host without an answer in time is lost."""
+        if self.is_lost:
+            return
+        try:
+            await wait_for(
+                asyncio.wait([self._answer, self._loss], return_when=asyncio.FIRST_COMPLETED),
+                what="a node with environments to answer",
+                deadline_s=SILENT_S,
+            )
+        except WaitTimeout as error:
+            self._lose(explain(error))
 
     async def close(self) -> None:
         """End the processes of the host."""
@@ -190,6 +197,8 @@ class HostLink:
             await loop
         except (RayError, WaitTimeout) as error:
             self._lose(explain(error))
+        except Exception as error:  # without its loops, nobody would hear of the host any more
+            self._lose(f"{type(error).__name__}: {error}")
 
     async def _send(self) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from rft.cluster import host_link
 from rft.cluster.environment_hosts import MAX_PLACINGS, NodeHost
+from rft.cluster.host_link import HostLink
 from rft.config.environment import EnvironmentConfig
 from rft.episodes import host as host_module
 from rft.episodes.attempt import Ending
@@ -217,6 +220,57 @@ def test_a_host_that_dies_costs_no_episode(tmp_path: Path, monkeypatch: pytest.M
         "the environments on node a are gone: The actor died.; their episodes begin anew",
         "node c has environments again",
     ]
+
+
+def test_a_full_disk_loses_output_and_no_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def job(world: World, workers: EnvironmentWorkers) -> None:
+        playing = world.play(workers, 2)
+        await world.until(lambda: len(world.begun) == 2)
+        world.gate.set()
+        assert [ending.score.value for ending, _ in await playing] == [0.5] * 2
+        assert all(host.is_up for host in workers._hosts)
+
+    (tmp_path / "environment.log").mkdir()  # an OSError at each write, like a full disk
+    world = run(job, tmp_path, monkeypatch, ("a",))
+    assert world.told == [f"{world.log}: Is a directory; what environments on a print now is lost"]
+
+
+def test_an_error_while_news_is_passed_on_loses_the_host(tmp_path: Path) -> None:
+    """A loop that ends must not leave a host that seems to be there, and that nobody hears."""
+
+    def printed(output: bytes) -> None:
+        raise RuntimeError("a fault of rft")
+
+    async def main() -> list[str]:
+        lost: list[str] = []
+        host = EnvironmentHost(str(tmp_path), CODE, {})
+        os.write(host._output.fileno(), b"hello")
+        link = HostLink(FakeActor(host), lost.append, printed)
+        host._news.set()
+        async with asyncio.timeout(60):
+            await link.settle()
+            await link._loss
+            await link.settle()
+        await link.close()
+        assert link.is_lost
+        return lost
+
+    assert asyncio.run(main()) == ["RuntimeError: a fault of rft"]
+
+
+def test_a_host_that_does_not_answer_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> list[str]:
+        lost: list[str] = []
+        link = HostLink(FakeActor(EnvironmentHost(str(tmp_path), CODE, {})), lost.append, lambda output: None)
+        await asyncio.sleep(0)  # the loops begin
+        await link._end_loops()  # whatever has ended them
+        monkeypatch.setattr(host_link, "SILENT_S", 0.01)
+        async with asyncio.timeout(60):
+            await link.settle()
+        assert link.is_lost
+        return lost
+
+    assert asyncio.run(main()) == ["timed out after 0.01 s waiting for a node with environments to answer"]
 
 
 def test_an_episode_whose_hosts_are_lost_again_and_again_has_no_reward(
