@@ -108,7 +108,7 @@ def test_three_runs_are_corrected_and_a_chosen_checkpoint_is_named(rft: Rft, tmp
     scores = {str(task): [0.0] for task in range(8)}
     write_run(tmp_path / "one", scores)
     write_run(tmp_path / "two", {task: [1.0] for task in scores})
-    chosen = {"data": {"validation": "v.jsonl", "test": None}, "evaluation": {"patience": 2}}
+    chosen: dict[str, Any] = {"data": {"validation": "v.jsonl", "test": None}, "evaluation": {"patience": 2}}
     write_run(tmp_path / "three", {task: [1.0] for task in scores}, **chosen)
     places = [str(tmp_path / name) for name in ("one", "two", "three")]
     _, out, _ = rft("compare", *places, "--metric", "reward", "--json", "found.json")
