@@ -1,6 +1,7 @@
 """Finds texts that look alike: the same words, other numbers, or a few other words.
 
-Texts are compared as words, without case and punctuation. Two texts that share rare runs of three words, numbers not
+Texts are compared as words, without case and punctuation; for the same words, signs such as those of arithmetic count
+too. Two texts that share rare runs of three words, numbers not
 counting, are candidates; the edit distance of their words decides. Rows that a program made from a template all look
 alike, which says nothing about leakage. Such rows form a family: among them, only the same words count.
 """
@@ -13,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from itertools import combinations, product
 
 import numpy as np
@@ -34,7 +36,12 @@ RUN = 3
 NUMBER = "0"
 """What stands for any number."""
 
-_WORD = re.compile(r"\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+SIGNS = "+-*/^=<>#%"
+"""Characters that carry meaning, beside the mathematical symbols of Unicode (Sm)."""
+_NO_SIGN = re.compile(r"(?m:^[ \t]*(?:[-*+>]|#+)[ \t]+(?![ \t\d]))|(?<=[^\W_])-(?=[^\W\d_])|(?<=[^\W\d_])-(?=[^\W_])")
+"""A mark that begins a line, as in lists, and a hyphen with a letter beside it and a letter or digit on either side."""
+_LAST_MARK = 0x1FFFF
+"""No letter of a language takes a mark beyond this character."""
 
 
 class Likeness(StrEnum):
@@ -76,8 +83,31 @@ class Lookalikes:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Return the words and numbers of a text, without case and punctuation."""
-    return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+    """Return the words and numbers of a text, without case, punctuation and signs."""
+    return _without_signs(words_and_signs_of(text))
+
+
+def words_and_signs_of(text: str) -> tuple[str, ...]:
+    """Return the words, numbers and signs of a text, without case and punctuation.
+
+    A hyphen inside a word is no sign, nor is a mark that begins a line, as those of lists and headings.
+    """
+    plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-").casefold()
+    return tuple(_pattern().findall(_NO_SIGN.sub(" ", plain)))
+
+
+def _without_signs(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(word for word in words if word[0].isalnum())
+
+
+@cache
+def _pattern() -> re.Pattern[str]:
+    """Return the pattern of a word, a number or a sign."""
+    kinds = {one: unicodedata.category(one) for one in map(chr, range(_LAST_MARK + 1))}
+    marks = "".join(one for one, kind in kinds.items() if kind[0] == "M")  # such as Hindi vowel signs
+    symbols = "".join(one for one, kind in kinds.items() if kind == "Sm" and one not in SIGNS)
+    letters = rf"[^\W\d_]+(?:[{marks}]+[^\W\d_]*)*"
+    return re.compile(rf"\d+(?:[.,:/]\d+)*|{letters}(?:['\u2019]{letters})*|[{re.escape(SIGNS + symbols)}]")
 
 
 def without_numbers(words: Iterable[str]) -> tuple[str, ...]:
@@ -87,29 +117,32 @@ def without_numbers(words: Iterable[str]) -> tuple[str, ...]:
 
 def find_lookalikes(texts: Sequence[str]) -> Lookalikes:
     """Return all pairs of texts that look alike."""
-    words = [words_of(text) for text in texts]
+    words = [words_and_signs_of(text) for text in texts]
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, own in enumerate(words):
         alike[own].append(number)
     short: list[int] = []
     of_shape: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for own, numbers in alike.items():
-        shape = without_numbers(own)
+        shape = without_numbers(_without_signs(own))
         if len(shape) - shape.count(NUMBER) < MIN_WORDS:
             short += numbers
         else:
             of_shape[shape].append(numbers[0])
-    pairs, templated = _of_shapes(list(of_shape), list(of_shape.values()))
+    pairs, templated = _of_shapes(list(of_shape), list(of_shape.values()), words)
     equal = [numbers for own, numbers in alike.items() if own and len(numbers) > 1]
     return Lookalikes(equal=equal, pairs=sorted(pairs), short=sorted(short), templated=sorted(templated))
 
 
-def _of_shapes(shapes: Sequence[tuple[str, ...]], rows: Sequence[Sequence[int]]) -> tuple[list[Pair], list[int]]:
+def _of_shapes(
+    shapes: Sequence[tuple[str, ...]], rows: Sequence[Sequence[int]], words: Sequence[tuple[str, ...]]
+) -> tuple[list[Pair], list[int]]:
     """Return the pairs of rows whose shapes are equal or similar, and the rows of templates.
 
     Args:
         shapes: Different sequences of words, without numbers.
         rows: The numbers of the rows with each shape.
+        words: The words and signs of all rows.
     """
     candidates, templated = _candidates(shapes)
     similar = [pair for pair in candidates if not templated & {*pair} and _is_similar(*(shapes[one] for one in pair))]
@@ -117,7 +150,7 @@ def _of_shapes(shapes: Sequence[tuple[str, ...]], rows: Sequence[Sequence[int]])
         if sum(len(rows[number]) for number in cluster) > MAX_ALIKE:
             templated |= {*cluster}
     pairs = [
-        Pair(first, second, Likeness.RENUMBERED)
+        Pair(first, second, _likeness(words[first], words[second]))
         for number, own in enumerate(rows)
         if number not in templated
         for first, second in combinations(own, 2)
@@ -129,6 +162,11 @@ def _of_shapes(shapes: Sequence[tuple[str, ...]], rows: Sequence[Sequence[int]])
         for first, second in product(rows[one], rows[other])
     ]
     return pairs, [number for shape in templated for number in rows[shape]]
+
+
+def _likeness(one: Sequence[str], other: Sequence[str]) -> Likeness:
+    """Return the likeness of two rows of one shape: other numbers, or with the same numbers, other signs."""
+    return Likeness.SIMILAR if _without_signs(one) == _without_signs(other) else Likeness.RENUMBERED
 
 
 def _candidates(shapes: Sequence[tuple[str, ...]]) -> tuple[list[tuple[int, int]], set[int]]:

@@ -88,6 +88,41 @@ def test_short_texts_are_compared_for_the_same_words_alone() -> None:
     assert found.equal == [[0, 2]] and found.pairs == [] and found.short == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("7 - 3", "7 + 3"),
+        ("7-3", "7+3"),
+        ("7\n- 3", "7\n+ 3"),
+        ("x < 5", "x > 5"),
+        ("C++", "C#"),
+        ("5%", "5"),
+        ("a \u2264 b", "a \u2265 b"),
+        ("\u0915\u093f", "\u0915\u093e"),  # Hindi: the same letter with two vowel signs
+    ],
+)
+def test_signs_and_vowel_signs_make_a_difference(one: str, other: str) -> None:
+    assert find_lookalikes([one, other]).equal == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a well-known x-ray", "a well known x ray"),
+        ("- one\n* two\n## three", "one two three"),
+        ("7 \u2212 3", "7-3"),
+        ("C++?", "c ++"),
+    ],
+)
+def test_hyphens_and_marks_of_lists_make_no_difference(one: str, other: str) -> None:
+    assert find_lookalikes([one, other]).equal == [[0, 1]]
+
+
+def test_a_long_text_with_another_sign_looks_alike() -> None:
+    one, other = f"{SENTENCE} Is that > 7?", f"{SENTENCE} Is that < 7?"
+    assert find_lookalikes([one, other]).pairs == [Pair(0, 1, Likeness.SIMILAR)]
+
+
 def test_clusters() -> None:
     assert clusters([(0, 0), (5, 2), (2, 7), (1, 4)]) == [[0], [1, 4], [2, 5, 7]]
 
