@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rft.data.tasks import refuse_flaws, renamed
 from rft.errors import DataError
 from rft.retrieval.bm25 import make_postings
 from rft.retrieval.build import open_embedder
-from rft.retrieval.index_folder import Document, Index, pack_index, write_index
+from rft.retrieval.index_folder import Document, Index, fingerprint_of_documents, pack_index, write_index
 
 TITLE = "documents"
 """Title of what is wrong with them."""
@@ -40,7 +41,10 @@ async def build_index(config: IndexBuildConfig) -> dict[str, Any]:
 
 
 async def index_in_memory(source: str, embedder: EmbedderConfig, *, key: str) -> Index:
-    """Return the index that `rft index build` would make of a file, with the same fingerprint, without a folder.
+    """Return the index that `rft index build` would make of a file, without a folder.
+
+    Its fingerprint is of the documents and the embedder's model and settings. The vectors are made anew in each
+    command, and those of an API or of another machine differ in their last digits.
 
     Args:
         source: The file; see `rft.data.sources.read_rows`.
@@ -53,8 +57,8 @@ async def index_in_memory(source: str, embedder: EmbedderConfig, *, key: str) ->
         StoreFault: The embedder cannot be reached.
     """
     documents = await asyncio.to_thread(read_documents, source, {}, key=key)
-    index, _, _ = await _made(documents, embedder, source)
-    return index
+    index, _, manifest = await _made(documents, embedder, source)
+    return replace(index, manifest={**manifest, "fingerprint": fingerprint_of_documents(manifest)})
 
 
 async def _made(

@@ -170,6 +170,15 @@ def read_index(folder: Path) -> Index:
     return Index(documents=documents, vectors=vectors, postings=postings, manifest=manifest)
 
 
+def fingerprint_of_documents(manifest: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits of the documents and the embedder's model and settings, without the vectors.
+
+    Args:
+        manifest: From `pack_index`.
+    """
+    return _fingerprint({**manifest, "sha256": {DOCUMENTS: manifest["sha256"][DOCUMENTS]}})
+
+
 def _fingerprint(manifest: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits of what a search depends on."""
     content = {name: manifest[name] for name in ("format", "model", "dimensions", "embedder", "bm25", "sha256")}

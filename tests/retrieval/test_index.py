@@ -16,12 +16,15 @@ from rft.config.embedders.hashing import HashingEmbedderConfig
 from rft.config.index import IndexBuildConfig, IndexCheckConfig
 from rft.config.retrieval.local import LocalRetrievalConfig
 from rft.errors import UsageError
+from rft.retrieval import documents as documents_module
 from rft.retrieval.bm25 import make_postings
 from rft.retrieval.embedders.hashing import HashingEmbedder
+from rft.retrieval.embedders.protocol import Vectors
 from rft.retrieval.index_folder import read_index
 from rft.retrieval.passages import Query
 from rft.retrieval.recall import measure_recall
 from rft.retrieval.stores.local import LocalStore, fused
+from rft.retrieval.stores.protocol import StoreFault
 
 TEXTS = ["orchid orchid water", "water the vanda", "repot it"]
 
@@ -114,8 +117,43 @@ def test_the_fingerprint_depends_on_content_and_ranking(index: str, tmp_path: Pa
 def test_documents_in_memory_are_the_index_of_a_folder(index: str) -> None:
     in_memory = LocalStore(LocalRetrievalConfig(documents=str(Path(index).parent / "docs.jsonl")))
     in_folder, query = store_of(index), Query(text="orchid water light", filters={"language": "en"})
-    assert asyncio.run(in_memory.fingerprint()) == asyncio.run(in_folder.fingerprint())
     assert asyncio.run(in_memory.search([query], 9)) == asyncio.run(in_folder.search([query], 9))
+
+
+class Wobbling(HashingEmbedder):
+    """An API that is overloaded at first, and returns other last digits in each call."""
+
+    num_calls = 0
+
+    async def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        Wobbling.num_calls += 1
+        if Wobbling.num_calls == 1:
+            raise StoreFault("status 503")
+        return await super().embed_documents(texts) + np.float32(1e-7 * Wobbling.num_calls)
+
+
+def test_an_index_in_memory_is_made_again_after_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents_module, "open_embedder", Wobbling)
+    config = LocalRetrievalConfig(documents=write(tmp_path / "docs.jsonl", [{"text": text} for text in TEXTS]))
+
+    async def main() -> tuple[str, str]:
+        store, other = LocalStore(config), LocalStore(config)
+        with pytest.raises(StoreFault, match="status 503"):
+            await store.fingerprint()
+        loading = asyncio.create_task(store._loaded())
+        await asyncio.sleep(0)
+        assert store._loading is not None
+        store._loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        prints = await store.fingerprint(), await other.fingerprint()
+        assert not np.array_equal((await store._loaded()).vectors, (await other._loaded()).vectors)
+        return prints
+
+    first, second = asyncio.run(main())
+    assert first == second
+    write(tmp_path / "docs.jsonl", [{"text": text} for text in TEXTS[:2]])
+    assert asyncio.run(LocalStore(config).fingerprint()) != first
 
 
 def test_recall_by_hand() -> None:

@@ -75,9 +75,11 @@ class LocalStore:
         await self._embedder.close()
 
     async def _loaded(self) -> Index:
-        if self._loading is None:
-            self._loading = asyncio.ensure_future(self._load())
-        return await asyncio.shield(self._loading)  # a search that is repeated waits for the same load
+        loading = self._loading
+        if loading is None or (loading.done() and (loading.cancelled() or loading.exception() is not None)):
+            # A load that failed begins anew, because an embedder that could not be reached may answer now.
+            loading = self._loading = asyncio.ensure_future(self._load())
+        return await asyncio.shield(loading)  # a search that is repeated waits for the same load
 
     async def _load(self) -> Index:
         if self._in_memory is not None and self._config.documents is not None:
