@@ -47,7 +47,8 @@ def load_data(config: DataFilesConfig) -> Loaded:
     """Read all sources.
 
     Raises:
-        UsageError: No source is given, or a source or the model cannot be used; contains all problems.
+        UsageError: No source is given, or a source has no rows, or it or the model cannot be used; contains all
+            problems.
     """
     problems: list[str] = []
     rows: dict[Split, list[DataRow]] = {}
@@ -60,6 +61,8 @@ def load_data(config: DataFilesConfig) -> Loaded:
         try:
             rows[split], unread = read_data_rows(source, key=str(split), split=split, columns=config.columns)
             flaws += unread
+            if not (rows[split] or unread):
+                problems.append(f"{split}={source} has no rows; give a source with rows, or leave {split} out")
         except DataError as error:
             problems += error.problems
     length: Length = num_words
@@ -104,6 +107,8 @@ def check_data(config: DataCheckConfig) -> list[Finding]:
         WriteError: The report cannot be written.
     """
     target = None if config.report is None else _new(config.report, "report")
+    if target is not None and not target.parent.is_dir():
+        raise UsageError("task files", [f"report={config.report}: the folder {target.parent} does not exist; make it"])
     loaded = load_data(config)
     findings = _findings(loaded, config.group_by)
     if config.pii == "refuse":
@@ -153,7 +158,7 @@ def clean_data(config: DataCleanConfig) -> dict[str, Any]:
         dropped=dropped,
         sources={str(split): source for split, source in config.sources().items()},
         licence=config.licence,
-        is_masked=config.pii == "mask",
+        is_masked=config.pii != "keep",
         settings=_settings(config),
     )
 

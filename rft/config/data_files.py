@@ -51,7 +51,8 @@ class DataCleanConfig(DataFilesConfig):
     group_by: str | None = None
     """Column whose values must not be in two splits, such as the customer."""
     pii: Literal["mask", "drop", "keep"] = "mask"
-    """Treatment of personal data: replace it by its kind, leave out the row, or keep it."""
+    """Treatment of personal data: replace it by its kind, leave out the row (and mask it in `dropped.jsonl`), or keep
+    it."""
     licence: str | None = None
     """Licence of the data, for the card."""
 

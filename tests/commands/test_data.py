@@ -67,6 +67,27 @@ def test_clean_leaves_the_sources_alone(rft: Rft, files: list[str], tmp_path: Pa
     assert code == 2 and "exists already" in error
 
 
+@pytest.mark.parametrize("pii", ["mask", "drop", "keep"])
+def test_personal_data_of_dropped_rows(rft: Rft, tmp_path: Path, pii: str) -> None:
+    rows = [{"prompt": "Who is a@b.org?", "c": "a@b.org"}, {"prompt": "who is a@b.org"}, {"prompt": "One row more"}]
+    source = written(tmp_path / "a.jsonl", rows)
+    assert rft("data", "clean", f"train={source}", f"out={tmp_path}/clean", f"pii={pii}")[0] == 0
+    text = (tmp_path / "clean" / "dropped.jsonl").read_text()
+    assert ("a@b.org" in text) == (pii == "keep") and ("[mail]" in text) == (pii != "keep")
+
+
+def test_what_cannot_be_read_or_written(rft: Rft, files: list[str], tmp_path: Path) -> None:
+    empty = written(tmp_path / "empty.jsonl", [])
+    for words in (["check"], ["clean", f"out={tmp_path}/clean"]):
+        code, _, error = rft("data", *words, *files[1:], f"train={empty}")
+        assert code == 2 and f"train={empty} has no rows" in error
+    code, _, error = rft("data", "check", *files, f"report={tmp_path}/nowhere/x.json")
+    assert code == 2 and f"the folder {tmp_path}/nowhere does not exist" in error
+    code, _, error = rft("data", "clean", *files, f"out={tmp_path}/a.jsonl/x")
+    assert code != 0 and f"{tmp_path}/a.jsonl/x cannot be written" in error
+    assert not (tmp_path / "clean").exists()
+
+
 def test_split_keeps_groups_and_lookalikes_together(rft: Rft, tmp_path: Path) -> None:
     rows = [{"prompt": f"Row {number}", "customer": number % 40} for number in range(400)]
     rows += [{"prompt": FARM.replace("12", str(number)), "customer": 100 + number} for number in range(4)]

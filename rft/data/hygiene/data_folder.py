@@ -10,24 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from rft import __version__
-from rft.data.hygiene.personal_data import find_personal, masked
+from rft.data.hygiene.personal_data import find_personal_in, with_masks
 from rft.data.hygiene.rows import DataRow
-from rft.reliability.durable import replace_file
+from rft.reliability.durable import replace_file, writing
 from rft.types import Split
 
 CARD = "card.json"
 """The card of a folder of task files: its counts, hashes, sources and licence."""
 DROPPED = "dropped.jsonl"
 """The rows left out, each with `where`, `reasons` and its content."""
-
-
-def with_masks(content: Any) -> Any:
-    """Return plain values with the personal data of all texts masked."""
-    if isinstance(content, str):
-        return masked(content)
-    if isinstance(content, Mapping):
-        return {name: with_masks(value) for name, value in content.items()}
-    return [with_masks(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
 def write_folder(
@@ -48,13 +39,14 @@ def write_folder(
         dropped: The reasons of each row that is left out, by the name of the check.
         sources: The sources by name.
         licence: Licence of the data.
-        is_masked: Whether to mask personal data.
+        is_masked: Whether to mask personal data, also that of the rows left out.
         settings: The settings, for the card.
 
     Raises:
         WriteError: A file cannot be written.
     """
-    folder.mkdir(parents=True)
+    with writing(folder):
+        folder.mkdir(parents=True)
     files = {}
     for split, own in rows.items():
         kept = [row.content for row in own if row not in dropped]
@@ -62,7 +54,10 @@ def write_folder(
         replace_file(folder / f"{split}.jsonl", [content])
         files[f"{split}.jsonl"] = {"rows": len(kept), "sha256": hashlib.sha256(content).hexdigest()}
     if dropped:
-        lines = ({"where": row.where, "reasons": dict(why), "row": row.content} for row, why in dropped.items())
+        lines = []
+        for row, why in dropped.items():
+            told = {"reasons": dict(why), "row": row.content}
+            lines.append({"where": row.where, **(with_masks(told) if is_masked else told)})
         replace_file(folder / DROPPED, [_json_lines(lines)])
     reasons = Counter(next(iter(why)) for why in dropped.values())
     masks = Counter(
@@ -70,7 +65,7 @@ def write_folder(
         for own in rows.values()
         for row in own
         if is_masked and row not in dropped
-        for one in find_personal(row.text)
+        for one in find_personal_in(row.content)
     )
     card = {
         "files": files,

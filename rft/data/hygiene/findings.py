@@ -17,9 +17,8 @@ from rft.data.hygiene.lookalikes import (
     find_lookalikes,
     words_of,
 )
-from rft.data.hygiene.personal_data import find_personal
+from rft.data.hygiene.personal_data import find_personal_in
 from rft.data.hygiene.rows import DataRow
-from rft.data.messages import texts
 from rft.types import Split
 from rft.wording import plural
 
@@ -186,7 +185,7 @@ def _contained(rows: Mapping[Split, Sequence[DataRow]]) -> Iterator[Finding]:
 
 def _conflicts(rows: Mapping[Split, Sequence[DataRow]]) -> Iterator[Finding]:
     """Equal prompts with different answers."""
-    by_prompt = defaultdict(list)
+    by_prompt: dict[str, list[DataRow]] = defaultdict(list)
     for row in itertools.chain.from_iterable(rows.values()):
         if row.answer is not None:
             by_prompt[row.prompt.strip()].append(row)
@@ -197,8 +196,20 @@ def _conflicts(rows: Mapping[Split, Sequence[DataRow]]) -> Iterator[Finding]:
             level="warning",
             message=f"{plural(len(conflicts), 'prompt')} with different answers",
             places=tuple(" != ".join(f"{row.where} ({_brief(row.answer)})" for row in alike) for alike in conflicts),
-            drop={row: "another row has the same prompt and another answer" for alike in conflicts for row in alike},
+            drop={
+                row: f"{other.where} has the same prompt and another answer"
+                for alike in conflicts
+                for row in alike
+                if (other := _contradiction(row, alike)) is not None
+            },
         )
+
+
+def _contradiction(row: DataRow, alike: Sequence[DataRow]) -> DataRow | None:
+    """Return the first row with another answer in the same split or a later one; measurements keep their rows."""
+    later = tuple(Split)[tuple(Split).index(row.split) :]
+    others = (other for other in alike if str(other.answer).strip() != str(row.answer).strip())
+    return next((other for other in others if other.split in later), None)
 
 
 def _brief(text: str | None) -> str:
@@ -217,7 +228,6 @@ def _answer_in_prompt(rows: Mapping[Split, Sequence[DataRow]]) -> Iterator[Findi
             level="warning",
             message=f"{plural(len(told), 'prompt')} with the whole answer inside",
             places=tuple(row.where for row in told),
-            drop=dict.fromkeys(told, "its prompt contains the answer"),
         )
     if len(answered) > len(long):
         yield Finding(
@@ -254,7 +264,7 @@ def _personal(rows: Mapping[Split, Sequence[DataRow]]) -> Iterator[Finding]:
     kinds: Counter[str] = Counter()
     affected: dict[DataRow, str] = {}
     for row in itertools.chain.from_iterable(rows.values()):
-        if own := Counter(one.kind for text in texts(row.content) for one in find_personal(text)):
+        if own := Counter(one.kind for one in find_personal_in(row.content)):
             kinds += own
             places.append(f"{row.where} ({', '.join(own)})")
             affected[row] = f"contains personal data: {', '.join(own)}"

@@ -6,9 +6,11 @@ Cards and IBANs count only with a valid check digit. Names and addresses have no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from rft.data.messages import texts
 from rft.redaction.secret import FORMS
 
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}(?![\w-])")
@@ -81,6 +83,22 @@ def find_personal(text: str) -> list[Personal]:
     return sorted(found, key=lambda one: one.start)
 
 
+def find_personal_in(content: Any) -> list[Personal]:
+    """Return the personal data of all texts and whole numbers in plain values, names of fields included."""
+    every = [*texts(content), *map(str, _whole_numbers(content))]
+    return [one for text in every for one in find_personal(text)]
+
+
+def _whole_numbers(content: Any) -> Iterator[int]:
+    if isinstance(content, Mapping):
+        content = list(content.values())
+    if isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _whole_numbers(value)
+    elif isinstance(content, int):
+        yield content
+
+
 def _matches(kind: str, pattern: re.Pattern[str], text: str) -> Iterator[Personal]:
     return (Personal(kind, match.start(), match.end()) for match in pattern.finditer(text))
 
@@ -92,3 +110,14 @@ def masked(text: str) -> str:
         parts += [text[end : one.start], f"[{one.kind}]"]
         end = one.end
     return "".join([*parts, text[end:]])
+
+
+def with_masks(content: Any) -> Any:
+    """Return plain values with the personal data of all texts masked; a whole number such as a card becomes a text."""
+    if isinstance(content, str):
+        return masked(content)
+    if isinstance(content, int):
+        return masked(str(content)) if find_personal(str(content)) else content
+    if isinstance(content, Mapping):
+        return {name: with_masks(value) for name, value in content.items()}
+    return [with_masks(value) for value in content] if isinstance(content, (list, tuple)) else content

@@ -67,10 +67,18 @@ def test_equal_prompts_with_different_answers() -> None:
     assert not found("conflicting answers", rows(Split.TRAIN, ("Good?", "yes"), ("Good?", " yes ")))
 
 
+def test_a_conflict_between_splits_leaves_the_later_rows() -> None:
+    train = rows(Split.TRAIN, ("Good?", "yes"), ("Bad?", "no"), ("Ugly?", "no"))
+    test = rows(Split.TEST, ("Good?", "no"), ("Ugly?", "no"), ("Fair?", "no"), ("Fair?", "yes"))
+    [conflict] = found("conflicting answers", train, test)
+    assert conflict.message == "2 prompts with different answers"
+    assert [row.where for row in conflict.drop] == ["train:1", "test:3", "test:4"]
+
+
 def test_a_prompt_that_tells_its_answer() -> None:
     told = ("The capital is Port of Spain. What is the capital?", "Port of Spain")
     [finding] = found("answer in prompt", rows(Split.TRAIN, told, ("Red, green or blue?", "green")))
-    assert finding.places == ("train:1",)
+    assert finding.places == ("train:1",) and not finding.drop
 
 
 def test_skewed_labels() -> None:

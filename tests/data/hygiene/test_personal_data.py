@@ -2,7 +2,7 @@
 
 import pytest
 
-from rft.data.hygiene.personal_data import find_personal, masked
+from rft.data.hygiene.personal_data import find_personal, find_personal_in, masked, with_masks
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,12 @@ from rft.data.hygiene.personal_data import find_personal, masked
 )
 def test_masks(text: str, expected: str | None) -> None:
     assert masked(text) == (text if expected is None else expected)
+
+
+def test_whole_numbers_are_searched_like_texts() -> None:
+    row = {"card": 4111111111111111, "ids": [12, 4111111111111112], "share": 0.5, "is_new": True}  # a wrong check digit
+    assert [one.kind for one in find_personal_in(row)] == ["card"]
+    assert with_masks(row) == row | {"card": "[card]"}
 
 
 def test_places() -> None:
