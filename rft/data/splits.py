@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
+from rft.data.clusters import clusters
 from rft.data.files import data_error
 from rft.data.messages import has_prompt, prompt_key
 from rft.data.tasks import digest, read_tasks
@@ -110,22 +111,24 @@ def split_off(
     A hash of prompt and seed gives each prompt a number in [0, 1). Prompts below `share` become validation prompts.
     Adding or removing a row therefore moves no other row, and the rows of one prompt stay together. The actual share
     varies around `share` like the share of heads in coin flips. Each side receives at least one prompt. With
-    `group_by`, the values of this column take the place of the prompts.
+    `group_by`, the values of this column take the place of the prompts; values that share a prompt stay together.
 
     Returns:
         The remaining training tasks, and the validation tasks.
 
     Raises:
-        DataError: The share is not between 0 and 1, or all tasks have the same prompt or value.
+        DataError: The share is not between 0 and 1, or all tasks have the same prompt or value, or
+            prompts connect all values.
     """
     if not 0 < share < 1:
         raise data_error(f"data.validation_share={share} must be at least 0 (none) and below 1, such as 0.05")
-    keys = [key_of(task) if group_by is None else digest(task.item.get(group_by)) for task in train]
+    keys = [key_of(task) for task in train] if group_by is None else _group_keys(train, group_by)
     draws = {key: _draw(f"{seed} {key}") for key in keys}
     if len(draws) < 2:
         raise data_error(
             f"data.validation_share={share} cannot split the one {'prompt' if group_by is None else group_by} of "
-            "data.train; add tasks, or set it to 0"
+            f"data.train{'' if group_by is None else ' (values that share a prompt count as one)'}; add tasks, or set "
+            "it to 0"
         )
     ordered = sorted(draws.values())
     limit = min(max(share, ordered[1]), ordered[-1])  # above the lowest draw, and not above the highest
@@ -134,6 +137,20 @@ def split_off(
         replace(task, split=Split.VALIDATION) for task, key in zip(train, keys, strict=True) if draws[key] < limit
     ]
     return remaining, held_out
+
+
+def _group_keys(tasks: Sequence[Task], group_by: str) -> list[str]:
+    """Return the same key for tasks that share a value of the column or a prompt, directly or through other tasks."""
+    keys = [digest(task.item.get(group_by)) for task in tasks]
+    first_of_group: dict[str, int] = {}
+    first_of_prompt: dict[str, int] = {}
+    links: list[tuple[int, int]] = []
+    for number, (task, key) in enumerate(zip(tasks, keys, strict=True)):
+        links.append((first_of_group.setdefault(key, number), number))
+        links.append((first_of_prompt.setdefault(key_of(task), number), number))
+    # The smallest key names a cluster, so that the order of the tasks does not matter.
+    names = {number: min(keys[one] for one in cluster) for cluster in clusters(links) for number in cluster}
+    return [names[number] for number in range(len(tasks))]
 
 
 def _draw(text: str) -> float:

@@ -148,6 +148,22 @@ def test_the_values_of_a_group_stay_together(tmp_path: Path) -> None:
     assert customers[0] | customers[1] == {*range(10)} and not customers[0] & customers[1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_that_share_a_prompt_stay_together(tmp_path: Path, seed: int) -> None:
+    rows = [{"prompt": f"Row {number}", "customer": number // 2} for number in range(12)]
+    rows += [{"prompt": "Row 0", "customer": 3}, {"prompt": "Row 7", "customer": 5}]  # links 0, 3 and 5
+    source = rows_of(tmp_path / "a.jsonl", *rows)
+    sets = load(train=source, validation_share=0.5, group_by="customer", seed=seed)
+    parts = [{task.item["customer"] for task in own} for own in (sets.train, sets.validation)]
+    assert not parts[0] & parts[1] and sorted(len({0, 3, 5} & part) for part in parts) == [0, 3]
+
+
+def test_one_cluster_of_groups_cannot_be_split(tmp_path: Path) -> None:
+    source = rows_of(tmp_path / "a.jsonl", {"prompt": "a", "customer": 1}, {"prompt": "a", "customer": 2})
+    with pytest.raises(DataError, match="values that share a prompt count as one"):
+        load(train=source, validation_share=0.5, group_by="customer")
+
+
 def test_values_of_a_group_in_two_files(tmp_path: Path) -> None:
     train = rows_of(tmp_path / "a.jsonl", {"prompt": "a", "customer": 7}, {"prompt": "b"})
     with pytest.raises(DataError) as refused:

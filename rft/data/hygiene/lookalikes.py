@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
+from rft.data.clusters import clusters
+
 MIN_WORDS = 8
 """Texts with fewer words, not counting numbers, are only compared for the same words: they are alike by chance."""
 MIN_SIMILARITY = 0.8
@@ -213,23 +215,6 @@ def are_alike(one: str, other: str) -> bool:
 
 def _is_similar(one: Sequence[str], other: Sequence[str]) -> bool:
     return Levenshtein.normalized_similarity(one, other, score_cutoff=MIN_SIMILARITY) >= MIN_SIMILARITY
-
-
-def clusters(links: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Return the numbers that links connect, directly or through others: one ascending list for each cluster."""
-    leader: dict[int, int] = {}
-
-    def find(number: int) -> int:
-        while leader.setdefault(number, number) != number:
-            leader[number] = number = leader[leader[number]]
-        return number
-
-    for one, other in links:
-        leader[find(other)] = find(one)
-    members = defaultdict(list)
-    for number in sorted(leader):
-        members[find(number)].append(number)
-    return list(members.values())
 
 
 def find_contained(

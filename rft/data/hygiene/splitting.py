@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from rft.data.hygiene.lookalikes import clusters, find_lookalikes
+from rft.data.clusters import clusters
+from rft.data.hygiene.lookalikes import find_lookalikes
 from rft.data.hygiene.rows import DataRow
 from rft.types import Split
 

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+from rft.data.clusters import clusters
 from rft.data.hygiene.lookalikes import (
     MAX_ALIKE,
     Likeness,
     Pair,
-    clusters,
     find_contained,
     find_lookalikes,
     words_of,
