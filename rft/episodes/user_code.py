@@ -19,7 +19,7 @@ from rft.grading.loading.targets import imported_modules
 MAX_BYTES = 256 << 20
 """Largest sum of all files."""
 SEARCHED = ("index", "documents")
-"""Keys of a tool whose values may be files of the user's."""
+"""Keys of a tool, and of its local store, whose values may be files of the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,24 @@ def on_node(first: Mapping[str, Any]) -> dict[str, Any]:
 
 def _relative(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the places among the values of a tool or an environment, relative to the working directory."""
-    here, places = Path.cwd().resolve(), {}
+    here = Path.cwd().resolve()
+    places: dict[str, Any] = {}
     if (file := _file_of(entry["use"])) is not None:
         places["use"] = f"{os.path.relpath(file, here)}:{entry['use'].rpartition(':')[2]}"
-    for key in SEARCHED:
-        if (path := _searched(entry.get(key))) is not None:
-            places[key] = os.path.relpath(path, here)
+    places |= _relative_searched(entry, here)
+    store = entry.get("store") or {}
+    if _is_local(store):
+        places["store"] = {**store, **_relative_searched(store, here)}
     return places
+
+
+def _relative_searched(entry: Mapping[str, Any], here: Path) -> dict[str, str]:
+    found = {key: _searched(entry.get(key)) for key in SEARCHED}
+    return {key: os.path.relpath(path, here) for key, path in found.items() if path is not None}
+
+
+def _is_local(store: Mapping[str, Any]) -> bool:
+    return store.get("kind") == "local"
 
 
 def variables_of(tools: Mapping[str, ToolConfig]) -> dict[str, str]:
@@ -116,7 +127,9 @@ def user_code(environment: EnvironmentConfig, tools: Mapping[str, ToolConfig]) -
     for word in (word for tool in tools.values() for word in shlex.split(tool.mcp or "")):
         if os.path.isfile(word) and not os.path.isabs(word):
             found[Path(word).resolve()] = None
-    searched = (_searched(place) for tool in tools.values() for place in (tool.index, tool.documents))
+    entries = [tool.model_dump() for tool in tools.values()]
+    entries += [entry["store"] for entry in entries if _is_local(entry["store"] or {})]
+    searched = (_searched(entry.get(key)) for entry in entries for key in SEARCHED)
     given = (Path(place).expanduser().resolve() for place in environment.files)
     for path in filter(None, (*searched, *given)):
         found.update(dict.fromkeys(_files_below(path)))

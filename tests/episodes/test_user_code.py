@@ -56,21 +56,28 @@ def test_tools_travel_wherever_they_lie(project: Path, monkeypatch: pytest.Monke
         "served": ToolConfig(mcp="python server.py --port 1"),
         "remote": ToolConfig(mcp="https://example.org/mcp", bearer_env="TOKEN"),
         "found": ToolConfig(documents=f"{project}/project/texts/a.txt"),
+        "kept": ToolConfig(store={"kind": "local", "documents": f"{project}/project/words.py", "search": "words"}),
+        "indexed": ToolConfig(store={"kind": "local", "index": "games"}),
         "shipped": ToolConfig(documents="embedded:faq/documents"),
         "stored": ToolConfig(store={"kind": "http", "url": "http://a", "api_key_env": "SEARCH_KEY"}),
     }
     code = user_code(EnvironmentConfig(), tools)
     pack = ["tools/pack/__init__.py", "tools/pack/near.py", "tools/pack/search.py"]
-    assert (sorted(code.files), code.working_folder) == (["project/server.py", "project/texts/a.txt", *pack], "project")
+    searched = [f"project/{name}" for name in ("games/__init__.py", "games/chess.py", "texts/a.txt", "words.py")]
+    assert sorted(code.files) == sorted(["project/server.py", *searched, *pack])
+    assert code.working_folder == "project"
     first = {"use": None, "tools": {name: tool.model_dump() for name, tool in tools.items()}}
     uses = {name: entry["use"] for name, entry in on_node(first)["tools"].items()}
-    others = dict.fromkeys(("served", "remote", "found", "shipped", "stored"))
+    others = dict.fromkeys(("served", "remote", "found", "kept", "indexed", "shipped", "stored"))
     assert uses == {"search": "../tools/pack/search.py:search", "sum": "calculator", **others}
     monkeypatch.setenv("TOKEN", "secret")
     monkeypatch.setenv("SEARCH_KEY", "other")
     assert variables_of(tools) == {"TOKEN": "secret", "SEARCH_KEY": "other"}
     documents = {name: entry["documents"] for name, entry in on_node(first)["tools"].items()}
     assert (documents["found"], documents["shipped"]) == ("texts/a.txt", "embedded:faq/documents")
+    stores = {name: entry["store"] for name, entry in on_node(first)["tools"].items()}
+    assert stores["kept"] == {"kind": "local", "documents": "words.py", "search": "words"}
+    assert (stores["indexed"], stores["stored"]) == ({"kind": "local", "index": "games"}, tools["stored"].store)
     there = code.write(project / "node")
     assert (there / "../tools/pack/search.py").is_file()
 
