@@ -60,6 +60,8 @@ class Ending:
     """Whether the environment ended because a limit was reached."""
     traceback: str = ""
     """Traceback of an exception."""
+    is_refused: bool = False
+    """Whether the exception comes from a request that was refused."""
 
 
 class Attempt:
@@ -94,7 +96,8 @@ class Attempt:
                     case {"over": _}:
                         return Ending(NO_SCORE, is_over=True)
                     case _:
-                        return fault(message["reason"], message["traceback"])
+                        failed = fault(message["reason"], message["traceback"])
+                        return replace(failed, is_refused=message.get("is_refused", False))
         except TimeoutError:
             await self._cancel()
             await process.settle()

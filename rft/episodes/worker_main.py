@@ -10,11 +10,13 @@ sends says that the environment is loaded. `n` is the number of an episode:
     {"reply": n, "text": "...", "stop": "stop",
      "calls": [...]}                                {"score": n, "value": 1.0}         the environment returned
     {"over": n}     a limit is reached              {"over": n}                        it let `EpisodeOver` through
-    {"refused": n}  the messages cannot be said     {"fault": n, "reason": "...", "traceback": "...", "threads": 0}
+    {"refused": n}  the messages cannot be said     {"fault": n, "reason": "...", "traceback": "...", "threads": 0,
+                                                     "is_refused": false}
     {"cancel": n}                                   {"reward": n, "value": 0.5}        for the policy's last turn
     {"count": n}                                    {"count": n, "under_way": [3], "left": 0}
 
 `left` counts the tasks that episodes have started and that outlive them, `threads` the blocking calls of tools that do.
+`is_refused` says that the error is, or comes from, a client's error for a refused HTTP request.
 The process ends with its socket.
 """
 
@@ -47,6 +49,8 @@ LINE_BYTES = 1 << 24
 PR_SET_PDEATHSIG = 1
 EXPECTED = "an environment returns a finite number, or None to leave the score to the graders"
 NO_ADDRESS = "the policy has no address for clients of OpenAI's API in an audit; await the policy"
+REFUSED = 400
+"""HTTP status with which the endpoint refuses a request at a limit."""
 MAX_THREADS = 256
 """Blocking calls of environments at the same time."""
 
@@ -200,20 +204,41 @@ class Link(asyncio.Protocol):
         except ToolFault as fault:
             self._fail(episode, str(fault), self._logged(order, fault))
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            self._fail(episode, describe_error(error, self._environment.file), self._logged(order, error))
+            reason = describe_error(error, self._environment.file)
+            self._fail(episode, reason, self._logged(order, error), is_refused=_is_refused(error))
         finally:
             if (reply := self._waiting(episode)) is not None:
                 reply.cancel()  # a task that the environment has left waits for it
             del self._policies[episode], self._episodes[episode]
 
-    def _fail(self, episode: int, reason: str, traceback: str) -> None:
-        self.send({"fault": episode, "reason": reason, "traceback": traceback, "threads": num_left()})
+    def _fail(self, episode: int, reason: str, traceback: str, *, is_refused: bool = False) -> None:
+        fault = {"reason": reason, "traceback": traceback, "threads": num_left(), "is_refused": is_refused}
+        self.send({"fault": episode, **fault})
 
     def _logged(self, order: dict[str, Any], error: BaseException) -> str:
         """Print the traceback of an episode, and return it."""
         traceback = traceback_of(error)
         print(f"task {order['task']['id']}:\n{traceback}", file=sys.stderr, flush=True)
         return traceback
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether an error, or one behind it, is that of an HTTP client for a request that was refused."""
+    behind: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while behind:
+        each = behind.pop()
+        if each is None or id(each) in seen or isinstance(each, SystemExit):
+            continue
+        seen.add(id(each))
+        # OpenAI's client, aiohttp and urllib; httpx and requests keep it with the response.
+        found = [getattr(each, name, None) for name in ("status_code", "status", "code")]
+        if REFUSED in (*found, getattr(getattr(each, "response", None), "status_code", None)):
+            return True
+        behind += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            behind += each.exceptions
+    return False
 
 
 def _task(fields: dict[str, Any]) -> Task:

@@ -316,7 +316,7 @@ def _as_told(ending: Ending | None, session: Session) -> Ending | None:
         session.failed.result()
     if ending is not None and session.fork:
         return fault(session.fork, ending.traceback)
-    if ending is None or not session.limit or ending.score.status is not Status.ENVIRONMENT_ERROR:
-        return ending
+    if ending is None or not session.limit or not ending.is_refused:
+        return ending  # also a timeout or an error after a limit, which are faults of the environment
     # A client raises its own error at a limit, which environments let through like `EpisodeOver`.
     return Ending(NO_SCORE, is_over=True, traceback=ending.traceback)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from rft.cluster.environment_hosts import environment_hosts
 from rft.config.environment import EnvironmentConfig
+from rft.episodes.attempt import fault
 from rft.episodes.conversation import Conversation
 from rft.episodes.host import EnvironmentHost
 from rft.episodes.user_code import user_code
-from rft.episodes.workers import EnvironmentWorkers
+from rft.episodes.workers import EnvironmentWorkers, _as_told
 from rft.errors import SampleError
 from rft.types import Split, Status, Task
 from tests.sampling.fake_actors import FakeActor
@@ -40,6 +42,14 @@ async def agent(task, policy):
             await ask(policy, "Write a title")
         except HTTPError:
             return 1.0
+    if task.id in ("failing", "wrapping"):
+        said = await ask(policy, "a", first, "b")
+        try:
+            await ask(policy, "a", first, "b", said, "c")
+        except HTTPError as error:
+            if task.id == "wrapping":
+                raise ExceptionGroup("the agent failed", [RuntimeError("no answer")]) from error
+        return {}["missing"]
     if task.id == "both":
         first = (await policy("b")).text
     said = ["a", first, "b"]
@@ -65,7 +75,8 @@ class OneNode:
 def test_how_episodes_end(tokenizer: Any, tmp_path: Path, placement: str) -> None:
     file = tmp_path / "envs.py"
     file.write_text(ENVIRONMENT)
-    turns: dict[str, list[str | Exception]] = {name: ["0.5", "0.75"] for name in ("good", "forking", "limited", "both")}
+    names = ("good", "forking", "limited", "both", "failing", "wrapping")
+    turns: dict[str, list[str | Exception]] = {name: ["0.5", "0.75"] for name in names}
     turns["lost"] = [SampleError("the engine is gone")]
 
     async def main() -> dict[str, Any]:
@@ -94,9 +105,26 @@ def test_how_episodes_end(tokenizer: Any, tmp_path: Path, placement: str) -> Non
     assert isinstance(ends["lost"], SampleError)
     assert ends["good"].score.value == 0.75
     # An error at a limit is the policy's fault, also if it reaches the environment through a client.
-    assert (ends["limited"].score.value, ends["limited"].score.status) == (-1.0, Status.NO_ANSWER)
+    for name in ("limited", "wrapping"):
+        assert (ends[name].score.value, ends[name].score.status) == (-1.0, Status.NO_ANSWER)
     assert "HTTPError" in ends["limited"].traceback
-    forks = {"forking": "it begins another conversation, with user: 'Write a title'", "both": "message 2 is now"}
-    for name, reason in forks.items():
+    faults = {
+        "forking": "it begins another conversation, with user: 'Write a title'",
+        "both": "message 2 is now",
+        "failing": "KeyError: 'missing'",  # an error of its own after a limit that it has caught
+    }
+    for name, reason in faults.items():
         assert (ends[name].score.value, ends[name].score.status) == (None, Status.ENVIRONMENT_ERROR)
         assert reason in str(ends[name].score.reason)
+
+
+def test_an_environment_out_of_time_after_a_limit_has_no_reward(tokenizer: Any) -> None:
+    async def main() -> None:
+        session = Episode(tokenizer, []).session
+        session.limit = "max_turns"
+        late = fault("no end within 3 s")
+        assert _as_told(late, session) == late
+        refused = _as_told(replace(late, is_refused=True), session)
+        assert refused is not None and refused.is_over
+
+    asyncio.run(main())
