@@ -16,8 +16,8 @@ from string import ascii_lowercase, ascii_uppercase, digits
 
 FOLDER = Path(__file__).parents[2] / "rft" / "embedded" / "examples" / "lookup"
 SEED = 0
-NUM_ROWS = {"demonstrations": 1600, "validation": 60, "test": 300}
-MISSING_SHARE = 0.25
+NUM_ROWS = {"demonstrations": 4800, "validation": 60, "test": 300}
+MISSING_SHARE = 0.4
 """Share of the demonstrations whose key no document has."""
 
 
