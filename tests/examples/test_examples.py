@@ -45,7 +45,7 @@ PENALTIES = ("length", "repetition")
 """Graders whose best score is 0."""
 REUSE = Reuse()
 """Several examples read the same files."""
-MAX_BYTES = 1_000_000
+MAX_BYTES = 1_500_000
 """Size of all examples together."""
 
 
