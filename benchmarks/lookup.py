@@ -3,8 +3,8 @@
     python benchmarks/lookup.py                              # seeds 0 to 2; a table in Markdown
     python benchmarks/lookup.py sampler=transformers --seeds 0
 
-The script fails if the tuned policy with passages is right on less than `MIN_SCORE` of all tasks, or abstains on less than
-`MIN_SCORE` of the tasks whose passage is left out, or if its interval touches that of another arm.
+The script fails if the tuned policy with passages is right on less than `MIN_SCORE` of all tasks, or abstains on less
+than `MIN_SCORE` of the tasks whose passage is left out, or if its interval touches that of another arm.
 """
 
 from __future__ import annotations
