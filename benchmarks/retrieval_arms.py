@@ -1,7 +1,7 @@
 """Measures what tuning and passages do for a task of facts: four arms of the example `lookup`, for several seeds.
 
-    python benchmarks/lookup.py                              # seeds 0 to 2; a table in Markdown
-    python benchmarks/lookup.py sampler=transformers --seeds 0
+    python benchmarks/retrieval_arms.py                              # seeds 0 to 2; a table in Markdown
+    python benchmarks/retrieval_arms.py sampler=transformers --seeds 0
 
 The script fails if the tuned policy with passages is right on less than `MIN_SCORE` of all tasks, or abstains on less
 than `MIN_SCORE` of the tasks whose passage is left out, or if its interval touches that of another arm.
@@ -17,7 +17,7 @@ from pathlib import Path
 from harness import report
 from harness.commands import read_summary, run_rft
 
-from rft.metrics.comparison import Comparison, comparison_header
+from rft.metrics.comparison import Comparison
 from rft.metrics.intervals import Estimate
 from rft.run_folder.arms import LEFT_OUT, TUNED, WITH
 
@@ -38,7 +38,7 @@ def main() -> None:
             run = Path(folder) / "run"
             done = run_rft("train", "experiment=lookup", f"seed={seed}", f"output_dir={run}", *given.keys)
             compared = Comparison.from_json(read_summary(run)["arms"])
-        parts = {comparison_header(compared)[1]: compared.means, **compared.subsets}
+        parts = {f"all {compared.num_tasks} tasks": compared.means, **compared.subsets}
         rows += [
             [str(seed), name, *(means[name].text() for means in parts.values()), f"{done.wall_s:.0f}"]
             for name in compared.means
