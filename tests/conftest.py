@@ -264,10 +264,10 @@ class _Ray:
     def start(self) -> None:
         import ray
 
-        from rft.cluster.own_ray import few_processes, patient_start
+        from rft.cluster.own_ray import few_processes
 
         if not ray.is_initialized():
-            with few_processes(), patient_start(120.0):
+            with few_processes():
                 ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False)
 
     def stop(self) -> None:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 HELPERS = ("start_api_server", "start_monitor", "start_log_monitor")
 """Methods of Ray's `Node` that start processes without use on one machine: the dashboard's server, for which `ray.init`
 would wait, the autoscaler, and the forwarding of workers' output to the driver."""
-
-POLL_S = 0.1
-"""Seconds between two questions whether the raylet has started."""
 
 
 @contextmanager
@@ -38,34 +33,6 @@ def few_processes() -> Iterator[None]:
         services._build_python_executable_command_memory_profileable = agent_command
         for name, method in helpers.items():
             setattr(Node, name, method)
-
-
-@contextmanager
-def patient_start(timeout_s: float) -> Iterator[None]:
-    """Let Ray wait for its raylet as long as rft does; Ray itself gives up after 30 s, too soon for a busy machine.
-
-    Args:
-        timeout_s: Seconds that a start may take.
-    """
-    from ray._private import services
-
-    ask_once = services.get_node
-
-    def ask(gcs_address: str, node_id: str) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                return ask_once(gcs_address, node_id)
-            except RuntimeError:  # the raylet has not told Ray's head of itself
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_S)
-
-    services.get_node = ask
-    try:
-        yield
-    finally:
-        services.get_node = ask_once
 
 
 def _prefix() -> list[str]:

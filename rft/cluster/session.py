@@ -16,7 +16,7 @@ from typing import Any
 import rft
 from rft.cluster.head_check import WHAT_TO_DO, check_alive, find_address
 from rft.cluster.nodes import num_gpus_here
-from rft.cluster.own_ray import few_processes, patient_start
+from rft.cluster.own_ray import few_processes
 from rft.cluster.watch import RayProcess, own_processes, watched
 from rft.config.clusters import AttachClusterConfig, LocalClusterConfig
 from rft.errors import ClusterError, RayLost, WaitTimeout
@@ -113,7 +113,7 @@ def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes
 
     def start() -> None:
         try:
-            _start(num_processes, config.start_timeout_s)
+            _start(num_processes)
             started.set_result(None)
         except BaseException as error:  # raised again by the waiter
             started.set_exception(error)
@@ -215,10 +215,10 @@ def starts_ray(config: LocalClusterConfig | AttachClusterConfig) -> bool:
     return isinstance(config, LocalClusterConfig) and JOB_CONFIG not in os.environ and not is_connected
 
 
-def _start(num_processes: int, timeout_s: float) -> None:
+def _start(num_processes: int) -> None:
     import ray
 
-    with few_processes(), patient_start(timeout_s):
+    with few_processes():
         ray.init(
             address="local",
             num_cpus=max(num_processes, os.cpu_count() or 1),

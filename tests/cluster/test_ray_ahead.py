@@ -8,7 +8,6 @@ import threading
 
 import pytest
 import ray
-from ray._private import services
 
 from rft.cluster import own_ray, ray_session, session
 from rft.cluster.session import LOCAL, ray_ahead
@@ -27,7 +26,7 @@ class FakeRay:
         monkeypatch.setattr(session, "_start", self._start)
         monkeypatch.setattr(ray, "shutdown", lambda: self.done.append("stopped"))
 
-    def _start(self, num_processes: int, timeout_s: float) -> None:
+    def _start(self, num_processes: int) -> None:
         self.may_start.wait()
         if self.problem:
             raise self.problem
@@ -126,23 +125,3 @@ def test_a_ray_that_does_not_stop_is_lost(fake: FakeRay, monkeypatch: pytest.Mon
         raise ValueError("a bad task")
     assert lost.value.__notes__ == ["Before that: a bad task"]
     is_over.set()
-
-
-def test_a_late_raylet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[object] = [RuntimeError("no such node"), RuntimeError("no such node"), {"state": "ALIVE"}]
-
-    def get_node(gcs_address: str, node_id: str) -> object:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(services, "get_node", get_node)
-    monkeypatch.setattr(own_ray, "POLL_S", 0.0)
-    with own_ray.patient_start(60.0):
-        assert services.get_node("127.0.0.1:6379", "a") == {"state": "ALIVE"}
-    assert services.get_node is get_node
-    answers += [RuntimeError("no such node")] * 2
-    with own_ray.patient_start(-1.0), pytest.raises(RuntimeError):  # no time is left
-        services.get_node("127.0.0.1:6379", "a")
-    assert len(answers) == 1
