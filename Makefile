@@ -39,15 +39,13 @@ UNIT_TESTS := pytest -n auto --maxprocesses 8 --dist worksteal --max-worker-rest
 END_TO_END := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 UNLESS_FULL := and not full
 
-# With `--jobs=2` both run at the same time.
 test: test-unit test-end-to-end
 
 test-full: UNLESS_FULL :=
 test-full: test-unit test-end-to-end
 
-# Beside the end-to-end tests, which take longer, they have a third of a process's usual share of a core.
 test-unit: install
-	@nice -n 5 $(BIN)/python -m $(UNIT_TESTS) -m "not e2e $(UNLESS_FULL)"
+	@$(BIN)/python -m $(UNIT_TESTS) -m "not e2e $(UNLESS_FULL)"
 
 test-end-to-end: install
 	@$(END_TO_END) -m "e2e $(UNLESS_FULL)"

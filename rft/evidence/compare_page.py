@@ -34,7 +34,7 @@ circle { fill: currentColor; }
 <table>
 <tr><th></th><th>mean</th><th>95% interval</th>{% for k in one.pass_at %}<th>pass@{{ k }}</th>{% endfor %}</tr>
 {% for name, value in one.comparison.means.items() %}
-<tr><td>{{ name }}</td><td>{{ value.text() }}</td><td>{{ bar(value, one.comparison.means.values()) }}</td>
+<tr><td>{{ name }}</td><td>{{ value.text() }}</td><td>{{ bar(value, one.comparison.means.values()) | safe }}</td>
 {% for own in one.pass_at.values() %}<td>{{ own[name].text() }}</td>{% endfor %}</tr>
 {% endfor %}
 </table>
@@ -42,7 +42,7 @@ circle { fill: currentColor; }
 <tr><th></th><th>difference</th><th>95% interval</th><th>test</th><th>p, corrected</th><th></th></tr>
 {% for own in one.tested %}
 <tr><td>{{ own.difference.name }}</td><td>{{ own.difference.estimate.text(signed=True) }}</td>
-<td>{{ bar(own.difference.estimate, one.comparison.differences | map(attribute="estimate"), zero=True) }}</td>
+<td>{{ bar(own.difference.estimate, one.comparison.differences | map(attribute="estimate"), zero=True) | safe }}</td>
 <td>{{ own.test }}</td><td>{{ "" if own.adjusted is none else "%.4f" | format(own.adjusted) }}</td>
 <td>{{ own.verdict }}</td></tr>
 {% endfor %}
@@ -70,10 +70,8 @@ def page_of(compared: Sequence[Compared], notes: Sequence[str]) -> str:
     return environment.from_string(_PAGE).render(compared=compared, notes=notes)
 
 
-def _bar(environment: Environment, value: Estimate, others: Sequence[Estimate], *, zero: bool) -> object:
+def _bar(environment: Environment, value: Estimate, others: Sequence[Estimate], *, zero: bool) -> str:
     """Return the picture of an interval, on the scale of all of them."""
-    from markupsafe import Markup
-
     points = [point for one in others for point in (one.mean, *(one.ci95 or ()))] + ([0.0] if zero else [])
     start, span = min(points), (max(points) - min(points)) or 1.0
 
@@ -81,13 +79,11 @@ def _bar(environment: Environment, value: Estimate, others: Sequence[Estimate], 
         return float(8 + (number - start) / span * (WIDTH - 16))
 
     ends = value.ci95
-    return Markup(
-        environment.from_string(_BAR).render(
-            width=WIDTH,
-            value=value,
-            mean=place(value.mean),
-            low=None if ends is None else place(ends[0]),
-            high=None if ends is None else place(ends[1]),
-            at_zero=place(0.0) if zero else None,
-        )
-    )  # the template has escaped its values
+    return environment.from_string(_BAR).render(
+        width=WIDTH,
+        value=value,
+        mean=place(value.mean),
+        low=None if ends is None else place(ends[0]),
+        high=None if ends is None else place(ends[1]),
+        at_zero=place(0.0) if zero else None,
+    )

@@ -144,6 +144,7 @@ def training(
         )
         prepared: Any = SimpleNamespace(
             rows=None,
+            grounded=None,
             environment=None,
             teachers=(),
             quantization=None,

@@ -111,7 +111,6 @@ def test_a_store_that_has_changed(index: str, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps(tool_facts(run, begun)))
     refuse_changed_tools(run, searching(index=index), manifest)
-    assert searching(documents=f"{index}.jsonl").fingerprints == begun.fingerprints
 
     other = build(tmp_path, "other", DOCUMENTS[:2])
     with pytest.raises(UsageError, match=r"tools\.search: the store has changed since the run began \(fingerprint"):
