@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from graders.judge import MAX_REASON_CHARS, as_data
+from graders.judge import MAX_REASON_CHARS, as_data, sampling_problems
 from rft.grading import Score, Status, Task
 from rft.grading.cited_answers import read_answer
 from rft.grading.clients.model_client import ModelCallError, ModelClient, Reply, strict_object
@@ -88,9 +88,7 @@ class Claims:
         problems = []
         if self.attempts < 1 or self.temperature < 0:
             problems.append("attempts must be at least 1, temperature at least 0")
-        taken = {"model", "messages", "response_format", "temperature", "n", "stream"} & self.sampling.keys()
-        if taken:
-            problems.append(f"sampling cannot set {', '.join(sorted(taken))}")
+        problems += sampling_problems(self.sampling)
         try:
             _ = self.client
         except ValueError as error:

@@ -123,9 +123,7 @@ class Judge:
             problems.append("votes, attempts and max_completion_chars must be at least 1, temperature at least 0")
         if self.votes > 1 and self.temperature == 0:
             problems.append(f"votes={self.votes} repeat the same call at temperature 0; set a temperature, as 0.7")
-        taken = {"model", "messages", "response_format", "temperature", "n", "stream"} & self.sampling.keys()
-        if taken:
-            problems.append(f"sampling cannot set {', '.join(sorted(taken))}")
+        problems += sampling_problems(self.sampling)
         try:
             _ = self.client
         except ValueError as error:
@@ -242,6 +240,12 @@ def is_empty(answer: str) -> bool:
     """Whether an answer has no letter and no digit, or is only an opening."""
     core = _EDGES.sub("", answer).casefold()
     return not any(map(str.isalnum, core)) or core in OPENERS
+
+
+def sampling_problems(sampling: Mapping[str, Any]) -> list[str]:
+    """Return the problem of further request fields that a judge sets itself, or an empty list."""
+    taken = {"model", "messages", "response_format", "temperature", "n", "stream"} & sampling.keys()
+    return [f"sampling cannot set {', '.join(sorted(taken))}"] if taken else []
 
 
 def as_data(parts: Mapping[str, str]) -> tuple[str, str]:

@@ -48,7 +48,7 @@ def compare(
         places: At least two folders of `rft train` or `rft evaluate`, files like rollouts.jsonl, or folders of such
             folders, which are runs of one setting with several seeds; each may follow a name, as in `tuned=runs/first`.
         metrics: Metrics to compare: `reward` or names of graders; none takes all common ones.
-        phase: `before`, `after` or `test`; None takes the last measurement of each.
+        phase: `before`, `after` or `test`; None takes the one after training, or that of `rft evaluate`.
         pass_at: Numbers of attempts for pass@k.
         html: A `.html` file for the report; it must not exist.
         report: A `.json` file for the report; it must not exist.

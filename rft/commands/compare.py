@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         help="folders of rft train or rft evaluate, files like rollouts.jsonl, or a folder of runs that differ in seed",
     )
     parser.add_argument("--metric", action="append", default=[], help="reward, or a grader; repeatable; default: all")
-    parser.add_argument("--phase", choices=PHASES, help="the measurement of each run; default: the last one")
+    parser.add_argument("--phase", choices=PHASES, help="the measurement of each run; default: the one after training")
     parser.add_argument("--pass-at", type=int, action="append", default=[], metavar="K", help="also pass@K; repeatable")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML file")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")

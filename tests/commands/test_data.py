@@ -37,7 +37,7 @@ def test_check(rft: Rft, files: list[str], tmp_path: Path) -> None:
     code, out, _ = rft("data", "check", *files, f"report={tmp_path}/report.json")
     assert code == 1
     assert "unreadable: 1 row cannot be used" in out and 'a.jsonl:5: no column "question"' in out
-    assert "leakage: 1 row of train look like rows of test: 1 other numbers" in out
+    assert "leakage: 1 row of train with a look-alike in test: 1 other numbers" in out
     assert "personal data: 1 row: 1 mail" in out
     report = json.loads((tmp_path / "report.json").read_text())
     assert [one["name"] for one in report if one["level"] == "error"] == ["unreadable", "leakage"]

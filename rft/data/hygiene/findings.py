@@ -83,8 +83,8 @@ def _alike(rows: Mapping[Split, Sequence[DataRow]]) -> Iterator[Finding]:
             yield Finding(
                 name="leakage",
                 level="error",
-                message=f"{plural(len({first for first, _, _ in between}), 'row')} of {one} look like rows of {other}: "
-                f"{_by_likeness(between)}",
+                message=f"{plural(len({first for first, _, _ in between}), 'row')} of {one} with a look-alike in "
+                f"{other}: {_by_likeness(between)}",
                 places=tuple(_shown(first, second, likeness) for first, second, likeness in between),
                 drop={first: f"looks like {second.where} ({likeness})" for first, second, likeness in between},
             )
@@ -93,8 +93,8 @@ def _alike(rows: Mapping[Split, Sequence[DataRow]]) -> Iterator[Finding]:
             yield Finding(
                 name="duplicates",
                 level="warning",
-                message=f"{plural(len({second for _, second, _ in inside}), 'row')} of {split} look like earlier ones: "
-                f"{_by_likeness(inside)}",
+                message=f"{plural(len({second for _, second, _ in inside}), 'row')} of {split} with an earlier "
+                f"look-alike: {_by_likeness(inside)}",
                 places=tuple(_shown(second, first, likeness) for first, second, likeness in inside),
                 drop={second: f"looks like {first.where} ({likeness})" for first, second, likeness in inside},
             )
@@ -170,7 +170,7 @@ def _contained(rows: Mapping[Split, Sequence[DataRow]]) -> Iterator[Finding]:
             yield Finding(
                 name="containment",
                 level="error",
-                message=f"{plural(len({row for row, _ in inside}), name)} of {split} stand inside rows of train",
+                message=f"{plural(len({row for row, _ in inside}), name)} of {split} inside rows of train",
                 places=tuple(f"{name} of {one.where} in {other.where}" for one, other in inside),
                 drop={other: f"contains the {name} of {one.where}" for one, other in inside},
             )

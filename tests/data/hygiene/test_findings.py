@@ -35,7 +35,7 @@ def test_a_row_that_looks_like_one_of_the_test() -> None:
     train = rows(Split.TRAIN, BAKER, FARM.upper(), FARM)
     [leak] = found("leakage", train, rows(Split.TEST, FARM.replace("12", "15"), FARM.replace("plums", "pears")))
     assert leak.level == "error"
-    assert leak.message == "2 rows of train look like rows of test: 2 other numbers, 2 a few other words"
+    assert leak.message == "2 rows of train with a look-alike in test: 2 other numbers, 2 a few other words"
     assert {row.where for row in leak.drop} == {"train:2", "train:3"}
     assert leak.places[0] == "train:2 = test:1 (other numbers)"
 
@@ -57,8 +57,8 @@ def test_a_prompt_or_an_answer_inside_a_training_row() -> None:
     train = rows(Split.TRAIN, f"Here is a story to continue, and it goes on for quite a while: {FARM} And then?")
     train += rows(Split.TRAIN, ("What does the man do all day long?", f"Well. {solution} That is all."))
     one, other = found("containment", train, rows(Split.TEST, (FARM, solution)))
-    assert one.message == "1 prompt of test stand inside rows of train" and list(one.drop) == [train[0]]
-    assert other.message == "1 answer of test stand inside rows of train" and list(other.drop) == [train[1]]
+    assert one.message == "1 prompt of test inside rows of train" and list(one.drop) == [train[0]]
+    assert other.message == "1 answer of test inside rows of train" and list(other.drop) == [train[1]]
 
 
 def test_equal_prompts_with_different_answers() -> None:
