@@ -36,6 +36,9 @@ CITIES = [
     "Dakar",
 ]  # fmt: skip
 
+PREFIXES = ("", "New ", "Old ", "Upper ", "Lower ", "Port ")
+"""Before the names of further cities, which only `watch_rates.py` uses."""
+
 BUILT_IN: Mapping[str, tuple[str, dict[str, Any]]] = {
     "exact": ("capitals", {"main": {"use": "exact"}}),
     "contains": ("capitals", {"main": {"use": "contains", "column": "answer"}}),
@@ -89,20 +92,22 @@ def graders() -> list[Planted]:
     return planted + [Planted(name, tasks, entries, True) for name, (tasks, entries) in BUILT_IN.items()]
 
 
-def rows(kind: str) -> list[dict[str, Any]]:
-    """Return the tasks of a kind, prompts with references. No question contains its answer."""
-    numbers = range(NUM_TASKS)
+def rows(kind: str, *, count: int = NUM_TASKS) -> list[dict[str, Any]]:
+    """Return the first tasks of a kind, prompts with references. No question contains its answer."""
+    numbers = range(count)
     if kind == "sums":
-        return [{"prompt": f"What is {13 + 7 * n} + {58 - n}?", "answer": str(71 + 6 * n)} for n in numbers]
+        terms = [(13 + 7 * n, 58 - n if n < 50 else 58 + n) for n in numbers]
+        return [{"prompt": f"What is {one} + {other}?", "answer": str(one + other)} for one, other in terms]
+    cities = [PREFIXES[n // NUM_TASKS] + CITIES[n % NUM_TASKS] for n in numbers]
     if kind == "capitals":
-        return [{"prompt": f"What is the capital of country {n + 1}?", "answer": CITIES[n]} for n in numbers]
+        return [{"prompt": f"What is the capital of country {n + 1}?", "answer": cities[n]} for n in numbers]
     if kind == "choices":
         options = [[CITIES[(n + shift) % NUM_TASKS] for shift in range(4)] for n in numbers]
         return [
             {"prompt": f"Which city is number {n + 1}?", "choices": options[n], "answer": "ABCD"[n % 4]}
             for n in numbers
         ]
-    people = [{"name": CITIES[n], "age": 20 + n, "city": CITIES[-1 - n]} for n in numbers]
+    people = [{"name": cities[n], "age": 20 + n, "city": CITIES[-1 - n % NUM_TASKS]} for n in numbers]
     return [{"prompt": f"Describe person {n + 1} in JSON.", "answer": people[n]} for n in numbers]
 
 

@@ -28,6 +28,9 @@ class EvaluationConfig(Section):
     best_metric: Literal["score", "loss"] = "score"
     """Selects the best measurement for `patience`: by `metric`, or by the loss on the answers of the validation tasks,
     which `learner=sft` measures."""
+    independent_grader: str | None = None
+    """A grader with weight 0 that judges what the reward stands for. The run reports it beside the reward, and warns if
+    the reward rises and it does not."""
     arms: bool = False
     """Whether the policies before and after the run are also measured without passages. The run then ends with a table
     of four arms: base, base + retrieval, tuned, tuned + retrieval. Needs a store in `retrieval`."""

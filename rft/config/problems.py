@@ -16,6 +16,7 @@ from rft.config.environment import plays_episodes
 from rft.config.environment_problems import audited_environment_problems, environment_problems
 from rft.config.epochs import epoch_problems, staleness_problem
 from rft.config.learner_problems import learner_problems
+from rft.config.measurement_problems import measurement_problems
 from rft.config.mixture import SPLITS, guard_problems, mixture_problems, sources, trained_families
 from rft.config.overrides import to_words
 from rft.config.schema import (
@@ -319,40 +320,12 @@ def _loop_problems(run: RunConfig) -> list[str]:
         problems.append(
             f"loop.pass_rate.min={loop.pass_rate.min:g}: must be less than loop.pass_rate.max={loop.pass_rate.max:g}"
         )
-    problems += _measurement_problems(run)
+    problems += measurement_problems(run)
     context = run.model.max_context_tokens
     if context is not None and run.sampler.max_completion_tokens >= context:
         problems.append(
             f"sampler.max_completion_tokens={run.sampler.max_completion_tokens}: leaves no room for a prompt in "
             f"model.max_context_tokens={context}"
-        )
-    return problems
-
-
-def _measurement_problems(run: RunConfig) -> list[str]:
-    """Refuse settings of measurements that cannot take effect."""
-    data, how = run.data, run.evaluation
-    problems = []
-    is_measured = how.every_steps and (sources(data, "validation") or data.validation_share)
-    if how.patience is not None and not is_measured:
-        problems.append(
-            f"evaluation.patience={how.patience}: nothing is measured during the run; give validation tasks in "
-            "data.validation or data.validation_share, and evaluation.every_steps"
-        )
-    if how.best_metric == "loss":
-        if run.learner.takes != "demonstrations":
-            problems.append(
-                f"evaluation.best_metric=loss: learner={run.learner.kind} does not learn from demonstrations, so there "
-                "is no loss to measure; use learner=sft, or leave it out"
-            )
-        elif how.patience is None:
-            problems.append(
-                "evaluation.best_metric=loss: no measurement is selected; set evaluation.patience, or leave it out"
-            )
-    if data.check_demonstrations and run.learner.takes != "demonstrations":
-        problems.append(
-            f"data.check_demonstrations=true: learner={run.learner.kind} does not learn from demonstrations; use "
-            "learner=sft, or leave it out"
         )
     return problems
 

@@ -1,4 +1,4 @@
-"""Drift: signs in rewarded completions that a policy exploits its grader.
+"""Drift: signs that a policy exploits its grader, or that it loses what it needs for learning on.
 
 `drift_metrics` describes the groups of a step. `DriftWatch` compares steps and warns. The watch uses only metrics, so a
 resumed run that reads its own metrics again continues like an uninterrupted one.
@@ -11,12 +11,20 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from rft.metrics.intervals import UNIT
 from rft.types import Grade, GradedGroup, Status, StepReport
 
 UNREAD = "drift/unread_share/"
 DUPLICATES = "drift/duplicate_share"
 NGRAM = "drift/top_ngram_share"
 LENGTH = "drift/length_ratio"
+TOKENS = "completion/tokens_mean"
+REWARD = "reward/mean"
+ENTROPY = "learner/entropy"
+KL = "learner/kl"
+INFORMATIVE = "groups/informative_share"
+WATCHED = (TOKENS, REWARD, ENTROPY, KL, INFORMATIVE)
+"""Metrics that the watch compares, besides those of `drift_metrics`."""
 
 WORDS_IN_NGRAM = 4
 MAX_WORDS = 2_000
@@ -24,6 +32,14 @@ MAX_WORDS = 2_000
 MAX_UNREAD = 0.5
 DUPLICATES_JUMP = 0.3
 LENGTH_GROWTH = 3.0
+ENTROPY_LEFT = 0.2
+"""A policy with a smaller share of its first entropy has collapsed, if its groups have become equal as well."""
+MIN_INFORMATIVE = 0.2
+SOLVED = 0.9
+"""Share of the range of the reward above which a policy may well be sure of itself."""
+KL_GROWTH = 2.0
+MIN_KL = 0.05
+"""Nats per token; a policy that is nearer to its start has not moved away."""
 
 
 def drift_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
@@ -63,10 +79,13 @@ class DriftWatch:
 
     Args:
         steps: Number of first steps to compare with, and number of latest steps to average.
+        bounds: Lowest and highest possible reward; None if a teacher gives the rewards. A policy that follows a teacher
+            may become sure of itself, so its entropy is then not watched.
     """
 
-    def __init__(self, steps: int = 10) -> None:
+    def __init__(self, steps: int = 10, *, bounds: tuple[float, float] | None = UNIT) -> None:
         self._steps = steps
+        self._solved = None if bounds is None else bounds[0] + SOLVED * (bounds[1] - bounds[0])
         self._first: dict[str, list[float]] = {}
         self._last: dict[str, deque[float]] = {}
         self._astray: set[str] = set()
@@ -90,23 +109,23 @@ class DriftWatch:
             warnings.
         """
         drift: dict[str, float] = {}
-        length = metrics.get("completion/tokens_mean")
-        if length is not None and (start := self._beginning("completion/tokens_mean")):
+        length = metrics.get(TOKENS)
+        if length is not None and (start := self._beginning(TOKENS)):
             drift[LENGTH] = length / start
         for name, value in metrics.items():
-            if name.startswith("drift/") or name in ("completion/tokens_mean", "reward/mean"):
+            if name.startswith("drift/") or name in WATCHED:
                 first = self._first.setdefault(name, [])
                 if len(first) < self._steps:
                     first.append(value)
-                self._last.setdefault(name, deque(maxlen=self._steps)).append(value)
-        checks = {DUPLICATES: self._duplicates(), LENGTH: self._length()}
+                self._last.setdefault(name, deque(maxlen=2 * self._steps)).append(value)
+        checks = {DUPLICATES: self._duplicates(), LENGTH: self._length(), ENTROPY: self._entropy(), KL: self._kl()}
         checks |= {name: self._unread(name) for name in self._last if name.startswith(UNREAD)}
         warnings = [text for name, text in checks.items() if text and name not in self._astray]
         self._astray = {name for name, text in checks.items() if text}
         return drift, warnings
 
     def _unread(self, name: str) -> str:
-        last = self._last[name]
+        last = list(self._last[name])[-self._steps :]
         if len(last) < self._steps or min(last) <= MAX_UNREAD:
             return ""
         grader = name.removeprefix(UNREAD)
@@ -127,8 +146,8 @@ class DriftWatch:
         )
 
     def _length(self) -> str:
-        start, now = self._beginning("completion/tokens_mean"), self._recent("completion/tokens_mean")
-        low, high = self._beginning("reward/mean"), self._recent("reward/mean")
+        start, now = self._beginning(TOKENS), self._recent(TOKENS)
+        low, high = self._beginning(REWARD), self._recent(REWARD)
         if start is None or now is None or low is None or high is None:
             return ""
         if now < LENGTH_GROWTH * start or high <= low:
@@ -139,13 +158,42 @@ class DriftWatch:
             "graders length and repetition as penalties"
         )
 
+    def _entropy(self) -> str:
+        start, now = self._beginning(ENTROPY), self._recent(ENTROPY)
+        reward, informative = self._recent(REWARD), self._recent(INFORMATIVE)
+        if start is None or now is None or reward is None or informative is None or self._solved is None:
+            return ""
+        if now >= ENTROPY_LEFT * start or informative >= MIN_INFORMATIVE or reward >= self._solved:
+            return ""
+        return (
+            f"the entropy of the policy has fallen to {now / start:.0%} of that of the first {self._steps} steps, and "
+            f"only {informative:.0%} of the groups have different rewards, at a mean reward of {reward:.2f}: the "
+            "policy repeats itself and learns little more. Raise sampler.temperature, lower learner.learning_rate, or "
+            "use learner=dapo"
+        )
+
+    def _kl(self) -> str:
+        now, before = self._recent(KL), self._recent(KL, ago=self._steps)
+        reward, earlier = self._recent(REWARD), self._recent(REWARD, ago=self._steps)
+        if now is None or before is None or reward is None or earlier is None:
+            return ""
+        if now < max(MIN_KL, KL_GROWTH * before) or reward > earlier:
+            return ""
+        return (
+            f"the policy has moved away from its start (KL {now:.2f} nats per token in the last {self._steps} steps, "
+            f"{before:.2f} in those before them), and the reward has not risen for it ({earlier:.2f}, then "
+            f"{reward:.2f}). Lower learner.learning_rate, or raise learner.beta"
+        )
+
     def _beginning(self, name: str) -> float | None:
         first = self._first.get(name, [])
         return statistics.fmean(first) if len(first) == self._steps else None
 
-    def _recent(self, name: str) -> float | None:
-        last = self._last.get(name, ())
-        return statistics.fmean(last) if len(last) == self._steps else None
+    def _recent(self, name: str, *, ago: int = 0) -> float | None:
+        """Return the mean of the latest steps, or of as many that ended `ago` steps before."""
+        last = list(self._last.get(name, ()))
+        window = last[-self._steps - ago : len(last) - ago]
+        return statistics.fmean(window) if len(window) == self._steps else None
 
 
 def _above_the_mean(group: GradedGroup) -> list[tuple[str, Grade]]:

@@ -42,12 +42,13 @@ class TrainingCurve:
     sign: Literal[1, -1]
     """1 if a higher value is better, -1 for a loss."""
 
-    def change(self, since: int, until: int) -> Estimate | None:
+    def change(self, since: int, until: int, *, max_window: int = MAX_WINDOW_STEPS) -> Estimate | None:
         """Estimate the mean of the last steps up to `until` minus that of the steps around `since`; None without steps.
 
-        The earlier steps end at `since`, or begin with step 1. The two windows do not overlap.
+        The earlier steps end at `since`, or begin with step 1. The two windows do not overlap, and have up to
+        `max_window` steps each.
         """
-        size = min(MAX_WINDOW_STEPS, max(1, (until - since) // 2))
+        size = min(max_window, max(1, (until - since) // 2))
         first = max(1, since - size + 1)
         early = [self.by_step[step] for step in range(first, first + size) if step in self.by_step]
         late = [self.by_step[step] for step in range(until - size + 1, until + 1) if step in self.by_step]

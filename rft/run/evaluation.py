@@ -34,6 +34,8 @@ class Evaluation:
     """Mean over the completions of each task, by task id; tasks without a graded completion are absent."""
     groups: tuple[GradedGroup, ...]
     """All sampled and graded groups."""
+    independent: Mapping[str, float] = field(default_factory=dict)
+    """Mean score of the independent grader over the completions of each task, by task id; empty without one."""
     families: Mapping[str, Estimate] = field(default_factory=dict)
     """Mean over the tasks of each family of a mixture; families without a graded completion are absent."""
 
@@ -89,9 +91,16 @@ async def evaluate(
         estimate=estimate(list(by_task.values()), bounds=metric_bounds(graders, metric, families)),
         by_task=by_task,
         groups=tuple(groups),
+        independent=_scores_by_task(groups, how.independent_grader) if how.independent_grader else {},
         families={
             name: estimate(values, bounds=metric_bounds(graders_of(graders, names), metric))
             for name, names in (families or {}).items()
             if (values := [by_task[task.id] for task in tasks if task.family == name and task.id in by_task])
         },
     )
+
+
+def _scores_by_task(groups: Sequence[GradedGroup], grader: str) -> dict[str, float]:
+    """Return the mean score by task id, of the tasks that the grader has scored."""
+    scored = [group for group in groups if all(grader in grade.scores for grade in group.grades)]
+    return {group.task.id: statistics.fmean(values) for group in scored if (values := metric_values(group, grader))}

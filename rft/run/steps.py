@@ -18,10 +18,8 @@ from rft.data.training_rows import TrainingRows
 from rft.errors import SamplersLost
 from rft.events import CheckpointSaved, Emit, Measured, Notice, Phase, PhaseStarted, StepFinished, StepTrained, Warned
 from rft.loop import train
-from rft.metrics.drift import DriftWatch, drift_metrics
 from rft.metrics.micro_batch_watch import HalvingWatch
 from rft.metrics.pass_rates import filter_by_pass_rate
-from rft.metrics.signal import SignalWatch
 from rft.metrics.step import Stopwatch
 from rft.run.demonstration_loop import demonstrations_of, train_on_demonstrations
 from rft.run.evaluation import Evaluation, evaluate
@@ -33,6 +31,7 @@ from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.task_order import task_order
 from rft.run.validation_loss import ValidationLoss
+from rft.run.watches import MeasurementWatch, StepWatches
 from rft.run_folder.best_step import LOSS, BestStep
 from rft.run_folder.recorded_scores import recorded_by_task
 from rft.run_folder.recorder import read_metrics, read_rollouts
@@ -87,6 +86,7 @@ class Steps:
         self.guard = guard_of(self.run)
         """Watches the families of `evaluation.guard`."""
         self.guard.read(read_metrics(self.folder) if self.guard.families and self.last_step else ())
+        self._measurements = MeasurementWatch(self.run, self.folder)
         self._learner: RecoveringLearner | None = None
         self._validation: asyncio.Timeout | None = None
         """The measurement of the current step, if one is in progress."""
@@ -134,19 +134,14 @@ class Steps:
         if self.prepared.rows is not None:
             await self._train_on_demonstrations(parts, self.prepared.rows)
             return
-        drift, halving = DriftWatch(), HalvingWatch()
         # A teacher gives every token an advantage, even if all completions score the same.
-        needs_differences = parts.training_panel is None and self.run.learner.needs_differences
-        signal = SignalWatch() if needs_differences else None
-        drift.read(line for line in read_metrics(self.folder) if line["step"] > 0)
+        watches = StepWatches(self.run, has_teacher=parts.training_panel is not None)
+        watches.read(read_metrics(self.folder) if self.last_step else ())
         async with aclosing(await self._loop(parts, tasks)) as steps:
             async for done, batch in steps:
-                report, warnings = drift.watched(done, drift_metrics(batch.sampled))
+                report, warnings = watches.observe(done, batch.sampled)
                 self.emit(StepTrained(report=report, groups=batch.sampled))
-                no_signal = signal.observe(batch.sampled) if signal else None
-                for warning in (no_signal, halving.observe(report.metrics), *warnings):
-                    if warning:
-                        self.emit(Warned(text=warning))
+                self._warn(warnings)
                 await self._finish_step(report, parts)
                 if self.should_end() or self._is_over:
                     break
@@ -233,6 +228,7 @@ class Steps:
         if self.last_step:
             reference = read_rollouts(self.folder, "reference") if self.guard.families else ()
             self.guard.refer_to(recorded_by_task(reference, self.run.evaluation.metric))
+            self._measurements.read()
             return self._training_tasks()[0]
         watch = Stopwatch()
         seconds = {"start": time.monotonic() - self.started}
@@ -305,6 +301,7 @@ class Steps:
         if is_validated:
             watch.lap("evaluate")
         metrics = {**report.metrics, **extra, **self.more_metrics()}
+        self._warn(self._measurements.warnings(step, metrics))
         self.emit(StepFinished(report=replace(report, metrics=metrics, seconds=seconds | watch.seconds)))
         self.last_step = step
         if step % self.run.loop.checkpoint_every_steps == 0:
@@ -328,9 +325,12 @@ class Steps:
         finally:
             self._validation = None
         drops, warnings = self.guard.observe(measured.by_task)
+        self._warn(warnings)
+        return measured.to_metrics("eval") | drops | self._measurements.metrics(measured)
+
+    def _warn(self, warnings: Sequence[str]) -> None:
         for warning in warnings:
             self.emit(Warned(text=warning))
-        return measured.to_metrics("eval") | drops
 
     async def _keep_best(self, learner: RecoveringLearner, step: int) -> None:
         """Write the current policy into the run folder as the best one so far."""

@@ -14,6 +14,7 @@ from rft.config.adapters import METHODS, AdapterConfig
 from rft.metrics.comparison import COMPARISON_COLUMNS, Comparison, comparison_notes, comparison_rows
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
+from rft.metrics.independent_report import independent_in_words
 from rft.metrics.intervals import Estimate
 from rft.metrics.retention_report import retention_header, retention_notes, retention_rows
 from rft.models.origin import Origin
@@ -346,6 +347,8 @@ def _results(summary: Mapping[str, Any]) -> str:
     intro = f"Measured on held-out tasks before and after {plural(summary['steps'], 'step')}{about}{kept}:"
     notes = "".join(f"\n\n{label}: {caveat}." for label, caveat in caveats(evaluation).items())
     table = _table(["", "mean and 95% interval", "tasks"], rows)
+    if independent := summary.get("independent"):
+        notes += f"\n\n{independent_in_words(independent)}."
     return f"{intro}\n\n{table}{notes}{_family_results(summary)}{_arms(summary)}"
 
 

@@ -26,8 +26,8 @@ def recorded_measurements(lines: Iterable[Mapping[str, Any]], metric: str) -> di
 
 
 def add_value(values: dict[str, list[float]], line: Mapping[str, Any], metric: str) -> None:
-    """Add the metric of a completion to those of its task, unless it is missing."""
-    value = line["reward"] if metric == "reward" else line["scores"][metric]["value"]
+    """Add the metric of a completion to those of its task, unless it is missing or its family has no such grader."""
+    value = line["reward"] if metric == "reward" else line["scores"].get(metric, {}).get("value")
     if value is not None:
         values.setdefault(line["task_id"], []).append(value)
 

@@ -14,6 +14,7 @@ from rft.metrics.fit import UNBOUNDED, fit_of, fit_of_both, loss_curve, training
 from rft.metrics.held_out import graders_of, metric_bounds
 from rft.metrics.intervals import estimate, paired_difference
 from rft.metrics.retention_guard import RetentionGuard
+from rft.metrics.watch_findings import watch_findings, watched_by
 from rft.run_folder.arms import read_arms
 from rft.run_folder.best_step import BestStep
 from rft.run_folder.model_card import model_card
@@ -125,7 +126,24 @@ def summary_of(
         by_loss=evaluation.get("best_metric") == "loss",  # absent from runs of earlier versions
     )
     summary["fit"] = None if fit is None else fit.to_json()
+    watched = watched_by(graders, families, evaluation)
+    summary["watch"] = watch_findings(lines, watched)
+    if watched.independent:
+        summary["independent"] = _independent(folder, watched.independent, watched.independent_bounds)
     return summary
+
+
+def _independent(folder: Path, grader: str, bounds: tuple[float, float]) -> dict[str, Any]:
+    """Return what the independent grader says of the held-out tasks: `grader`, `before`, `after`, `difference`."""
+    measured = recorded_measurements(read_rollouts(folder), grader)
+    before, after = measured.get("before", {}), measured.get("after", {})
+    is_paired = bool(before.keys() & after.keys())
+    return {
+        "grader": grader,
+        "before": estimate(list(before.values()), bounds=bounds).to_json() if before else None,
+        "after": estimate(list(after.values()), bounds=bounds).to_json() if after else None,
+        "difference": paired_difference(before, after, bounds=bounds).to_json() if is_paired else None,
+    }
 
 
 def guard_of(run: RunConfig) -> RetentionGuard:

@@ -15,6 +15,7 @@ from rich.text import Text
 from rft.metrics.comparison import COMPARISON_COLUMNS, Comparison, comparison_notes, comparison_rows
 from rft.metrics.families import FAMILY_COLUMNS, family_rows
 from rft.metrics.held_out import caveats
+from rft.metrics.independent_report import independent_in_words
 from rft.metrics.intervals import Estimate
 from rft.metrics.retention_report import retention_header, retention_notes, retention_rows
 from rft.models.quantized_folder import comparison_in_words
@@ -102,6 +103,8 @@ def final_report(
     _print_results(console, summary)
     if fit := summary.get("fit"):
         _print_text(console, fit["text"])
+    for finding in summary.get("watch") or ():
+        _print_text(console, f"step {finding['step']}: {finding['text']}")
     _print_samples(console, samples)
     if summary["syncs"]:
         proved, syncs = summary["syncs_proved"], summary["syncs"]
@@ -164,6 +167,8 @@ def _print_results(console: Console, summary: Mapping[str, Any]) -> None:
         _print_text(console, f"{label}: {caveat}")
     if measured["difference"]:
         _print_text(console, verdict(Estimate.from_json(measured["difference"])), style="bold")
+    if independent := summary.get("independent"):
+        _print_text(console, independent_in_words(independent))
     _print_families(console, summary)
     if arms := summary.get("arms"):
         _print_arms(console, Comparison.from_json(arms))

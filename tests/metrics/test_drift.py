@@ -106,3 +106,26 @@ def test_the_length_is_compared_with_the_first_steps():
     assert watch.watched(later, {"drift/x": 1.0})[0].metrics == {
         "completion/tokens_mean": 25.0, "drift/x": 1.0, "drift/length_ratio": 2.5,
     }  # fmt: skip
+
+
+def policy(entropy=0.5, kl=0.1, reward=0.3, informative=0.8):
+    return {
+        "learner/entropy": entropy, "learner/kl": kl, "reward/mean": reward, "groups/informative_share": informative,
+    }  # fmt: skip
+
+
+def test_a_policy_that_repeats_itself_before_the_tasks_are_solved():
+    collapsed = {"entropy": 0.05, "informative": 0.1}
+    # 0.5 and 0.8 at first; with n of ten collapsed, informative is 0.8 - 0.07 n: below 0.2 with n = 9, entropy at 19%.
+    assert warned([policy()] * 10 + [policy(**collapsed)] * 30) == [(19, "the entropy ")]
+    assert warned([policy()] * 10 + [policy(**collapsed, reward=1.0)] * 30) == []  # solved: it may be sure of itself
+    assert warned([policy()] * 10 + [policy(entropy=0.05)] * 30) == []  # its groups still teach
+    assert warned([policy()] * 10 + [policy(**collapsed)] * 30, DriftWatch(bounds=None)) == []
+
+
+def test_a_policy_that_moves_away_without_being_paid():
+    # Ten steps at 0.1, then n of ten at 0.3: the mean 0.1 + 0.02 n has doubled with n = 5.
+    quiet = [policy()] * 20
+    assert warned([*quiet, *[policy(kl=0.3)] * 5]) == [(25, "the policy h")]
+    assert warned([*quiet, *[policy(kl=0.3, reward=0.4)] * 5]) == []
+    assert warned([policy(kl=0.004)] * 20 + [policy(kl=0.02)] * 20) == []  # still where it started

@@ -301,6 +301,47 @@ def test_a_run_ends_early_and_its_result_is_the_step_that_was_measured_best(
     assert {line["policy"]["version"] for line in after} == {1}
 
 
+@pytest.mark.parametrize("killed_in", [None, 4, 7])
+def test_a_killed_run_stops_at_the_same_step_with_the_same_best_one(
+    training: Callable[..., Training],
+    parts: Any,
+    tmp_path: Path,
+    make_group: Callable[..., GradedGroup],
+    killed_in: int | None,
+) -> None:
+    """Measured after every second step: 0.2, 0.6, 0.5, 0.4. The checkpoints are those of steps 3 and 6."""
+    scores = {2: 0.2, 4: 0.6, 6: 0.5, 8: 0.4}
+    grade = parts.grade
+
+    async def by_version(tasks: Sequence[Task], rollouts: Any, **options: Any) -> list[GradedGroup]:
+        if not tasks[0].id.startswith("validation"):
+            return list(await grade(tasks, rollouts, **options))
+        score = scores[parts.policy.version]
+        return [make_group([score], task.id, policy=parts.policy) for task in tasks]
+
+    parts.grade = by_version
+    words = ("loop.steps=20", "loop.checkpoint_every_steps=3", "evaluation.patience=2")
+
+    async def killed() -> None:
+        run = asyncio.create_task(training(*words).train())
+        parts.learning = lambda step: run.cancel() if step == killed_in else None
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    resumed: dict[str, Any] = {}
+    if killed_in:
+        asyncio.run(killed())
+        parts.learning = lambda step: None
+        last_step = 3 * ((killed_in - 1) // 3)
+        resumed = {"last_step": last_step, "recorder": Recorder.resume(tmp_path / "run", last_step=last_step)}
+    assert asyncio.run(training(*words, **resumed).train()) == 0
+    summary = summary_of(tmp_path)
+    assert (summary["steps"], summary["best"]) == (8, {"step": 4, "stopped_early": True})
+    assert {line["policy"]["version"] for line in read_rollouts(tmp_path / "run", "after")} == {4}
+    changes = [line["metrics"].get("eval_change/mean") for line in read_metrics(tmp_path / "run")]
+    assert changes == [None, None, None, None, pytest.approx(0.4), None, pytest.approx(0.3), None, pytest.approx(0.2)]
+
+
 def test_a_teacher_grades_the_batches_and_the_graders_the_held_out_tasks(
     training: Callable[..., Training], parts: Any, printed: io.StringIO, make_group: Callable[..., GradedGroup]
 ) -> None:
