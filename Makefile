@@ -102,7 +102,7 @@ hooks: install
 # rules them out; `make lock LOCK=--upgrade` takes the newest ones. pip checks the hashes when it installs from a lock.
 # locks/cpu.txt needs PyTorch's package index. Its torch has no hash until it is compiled where that index can be reached.
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --universal --python-version 3.11 \
-	$(addprefix --extra ,dev cluster data mongodb pandas pgvector plots qlora reasoning-gym) \
+	$(addprefix --extra ,dev certificate cluster data mongodb pandas pgvector plots qlora reasoning-gym) \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" $(LOCK)
 lock: install
 	@$(COMPILE) --extra cpu --override locks/exclude.txt --torch-backend cpu --no-config --output-file locks/cpu.txt

@@ -20,6 +20,7 @@ _MODULES = {
     "Plan": "rft.run.forecast.plan",
     "Run": "rft.api.run",
     "audit": "rft.api.audit",
+    "certify": "rft.api.certify",
     "check": "rft.api.check",
     "compare": "rft.api.compare",
     "continue_run": "rft.api.continue_run",
@@ -31,6 +32,7 @@ _MODULES = {
     "run_pipeline": "rft.api.pipeline",
     "sample": "rft.api.sample",
     "train": "rft.api.train",
+    "verify": "rft.api.verify",
     "view": "rft.api.view",
 }
 """Where each public name is defined."""

@@ -1,5 +1,6 @@
 from rft.api.audit import Audit as Audit
 from rft.api.audit import audit as audit
+from rft.api.certify import certify as certify
 from rft.api.check import check as check
 from rft.api.compare import compare as compare
 from rft.api.continue_run import continue_run as continue_run
@@ -17,6 +18,7 @@ from rft.api.run import Run as Run
 from rft.api.run import open_run as open_run
 from rft.api.sample import sample as sample
 from rft.api.train import train as train
+from rft.api.verify import verify as verify
 from rft.api.view import view as view
 from rft.run.forecast.plan import Plan as Plan
 

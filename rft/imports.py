@@ -16,6 +16,7 @@ EXTRA_OF: Mapping[str, str] = {
     "accelerate": "train",
     "asyncpg": "pgvector",
     "bitsandbytes": "qlora",
+    "cryptography": "certificate",
     "datasets": "data",
     "gguf": "gguf",
     "matplotlib": "plots",

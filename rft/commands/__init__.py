@@ -66,6 +66,8 @@ COMMANDS = (
         summary="write one HTML file that shows runs: curves, results, and their completions",
         has_options=True,
     ),
+    Command(name="certify", summary="sign what a run made: its files, sources, code and results"),
+    Command(name="verify", summary="check a certificate: its signature, and everything that it lists"),
     Command(name="pipeline", summary="train in stages, each from the result of the one before"),
     Command(name="continue", summary="train the result of a run on new tasks, with replay of its own"),
     Command(

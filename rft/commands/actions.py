@@ -1,8 +1,12 @@
-"""Commands with actions, such as `rft index build`: each action has a schema, and a function that runs it."""
+"""Commands with keys of their own: those with actions, such as `rft index build`, and those about one folder.
+
+Each action has a schema, and a function that runs it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -42,6 +46,43 @@ def run_action(command: str, words: list[str], actions: Actions, usage: str) -> 
     return run(check(schema, OmegaConf.to_container(OmegaConf.merge({}, *map(_value, given))), lambda config: []))
 
 
+def run_on_folder(
+    command: str,
+    words: list[str],
+    schema: type[BaseModel],
+    run: Callable[[Any], int],
+    usage: str,
+    problems: Callable[[Any], list[str]] = lambda config: [],
+) -> int:
+    """Run a command such as `rft verify runs/x key=key.pub.pem --rerun`, or print the help; return the exit code.
+
+    Args:
+        command: Name of the command.
+        words: The folder, keys as `key=value`, and names of keys as `--key` that are true.
+        schema: The keys; the first one is the folder.
+        run: Runs the checked configuration.
+        usage: The help, with `{keys}` in the place of all keys.
+        problems: Returns problems across keys.
+
+    Raises:
+        ConfigError: The command line is wrong; contains all problems.
+    """
+    if not words or {"-h", "--help"} & {*words}:
+        print(usage.format(keys=_keys(command, {"": (schema, run)})), end="")
+        return 0 if words else 2
+    flags = [f"{word[2:].replace('-', '_')}=true" for word in words if word.startswith("--")]
+    places = [word for word in words if not word.startswith("--") and ("=" not in word or Path(word).exists())]
+    given = [word for word in words if not word.startswith("--") and word not in places]
+    if len(places) != 1:
+        what = f"{len(places)} folders ({', '.join(places)})" if places else "no folder"
+        raise ConfigError(
+            "command line", [f"{what}; name one, and write the rest as key=value: {usage.splitlines()[0]}"]
+        )
+    values = OmegaConf.to_container(OmegaConf.merge({}, *map(_value, [*given, *flags])))
+    assert isinstance(values, dict)
+    return run(check(schema, {next(iter(schema.model_fields)): places[0], **values}, problems))
+
+
 def _value(word: str) -> DictConfig:
     """Return the value of `key=value`; one that is no YAML, such as a template, is a text."""
     try:
@@ -58,6 +99,6 @@ def _keys(command: str, actions: Actions) -> str:
     for action, (schema, _) in actions.items():
         fields = schema.model_fields
         width = max(map(len, fields))
-        lines.append(f"rft {command} {action}")
+        lines.append(f"rft {command} {action}".rstrip())
         lines += [f"  {name:<{width}}  {' '.join((field.description or '').split())}" for name, field in fields.items()]
     return "\n".join(lines)

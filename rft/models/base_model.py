@@ -203,10 +203,15 @@ def fingerprint(folder: Path) -> str:
     """
     total = hashlib.sha256()
     with waiting(f"the fingerprint of the base model in {folder}"):
-        for path in _matching(folder, _CONTENT):
+        for path in content_files(folder):
             with path.open("rb") as file:
                 total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()[:16]
+
+
+def content_files(folder: Path) -> list[Path]:
+    """Return the files that determine the output of a model, sorted: configuration, tokenizer and weights."""
+    return _matching(folder, _CONTENT)
 
 
 def _error(problem: str) -> ModelError:

@@ -1,0 +1,117 @@
+"""`rft.verify`: checks what somebody signed, and measures it again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from rft.api.calls import make_console, pass_on_interrupt
+from rft.api.evaluate import measure
+from rft.config import EvaluateConfig
+from rft.config.compose import check
+from rft.config.problems import evaluate_problems
+from rft.errors import UsageError
+from rft.evidence.certificate.envelope import public_key, refusal
+from rft.evidence.certificate.statement import read_config, run_of
+from rft.evidence.certificate.verification import Verification, verify_result
+from rft.metrics.intervals import Estimate
+from rft.redaction import restored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """A second measurement of a certified result.
+
+    Example:
+        Rerun(certified=Estimate(...), measured=Estimate(...))
+    """
+
+    certified: Estimate
+    """The measurement after training that the certificate states."""
+    measured: Estimate
+    """The measurement now, with the same tasks, graders and seeds."""
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the mean now lies within the certified interval; without an interval, whether it is the same."""
+        low, high = self.certified.ci95 or (self.certified.mean, self.certified.mean)
+        return low <= self.measured.mean <= high
+
+
+def verify(
+    result: str | os.PathLike[str], key: str | os.PathLike[str] | None, *, base_model: str | None = None
+) -> Verification:
+    """Check the certificate of an adapter or a model: the signature, and every listed file and value.
+
+    Args:
+        result: A run folder, or the folder of an adapter or a model with `certificate.json`.
+        key: The signer's public ed25519 key in PEM.
+        base_model: Folder of the base model, if it lies elsewhere than the certificate says.
+
+    Returns:
+        What agrees, what does not, and what is not on this machine. `is_valid` is the verdict.
+
+    Raises:
+        UsageError: There is no key or no certificate, or it cannot be read.
+        InstallError: cryptography is not installed.
+
+    Example:
+        rft.verify("runs/quickstart/2026-11-28_10-15-00/adapter", "key.pub.pem").is_valid
+    """
+    if key is None:
+        raise refusal("key is missing: the public key of the signer, whom you trust, such as key=key.pub.pem")
+    base = None if base_model is None else Path(base_model).expanduser()
+    return verify_result(Path(result).expanduser(), public_key(Path(key).expanduser()), base=base)
+
+
+def measure_again(verified: Verification, console: Console | None = None) -> Rerun:
+    """Measure a certified result again, with the same held-out tasks, graders and seeds.
+
+    Args:
+        verified: A valid verification: graders are code, and run only with the hash that a trusted key has signed.
+        console: Shows the progress.
+
+    Raises:
+        UsageError: The verification is not valid, or the result cannot be measured again.
+        RftError: The measurement failed.
+        KeyboardInterrupt: Ctrl-C ended the measurement.
+    """
+    run = run_of(verified.result)
+    if not verified.is_valid:
+        raise refusal("nothing is measured again, because the certificate does not hold: it would run changed graders")
+    after = verified.statement.facts["comparison"]["after"]
+    if run is None or after is None:
+        why = "the run measured no held-out tasks" if run else "the configuration of its run is not here"
+        raise refusal(f"{verified.result} cannot be measured again: {why}")
+    unsigned = [name for name in verified.absent if name.startswith(("graders/", "environment"))]
+    if unsigned:
+        raise refusal(f"{verified.result} cannot be measured again: {', '.join(unsigned)} are not on this machine")
+    with tempfile.TemporaryDirectory(prefix="rft-verify-") as folder:
+        measured = measure(_evaluation(run, verified.result, Path(folder) / "run"), console or make_console(quiet=True))
+    if isinstance(measured, int):
+        pass_on_interrupt(measured)
+        raise KeyboardInterrupt
+    return Rerun(certified=Estimate.from_json(after), measured=measured.estimate)
+
+
+def _evaluation(run: Path, result: Path, output: Path) -> EvaluateConfig:
+    """Return the measurement after training of a run, as one of `rft evaluate`."""
+    config, missing = restored(read_config(run))
+    if missing:
+        raise UsageError("certificate", missing)
+    values = {name: config[name] for name in EvaluateConfig.model_fields if name in config}
+    values |= {"output_dir": str(output), "name": "verify", "dry_run": False}
+    if result.name == "adapter":
+        values["adapter"] = str(result)
+    else:
+        values["model"] = values["model"] | {"path": str(result)}
+    families = [values["data"], *(values["data"].get("mixture") or {}).values()]
+    for own in families if not any(own.get("test") for own in families) else []:
+        own["test"] = own.get("validation")
+    if not any(own.get("test") for own in families):
+        raise refusal(f"{run} cannot be measured again: its held-out tasks were split off its training tasks")
+    return check(EvaluateConfig, values, evaluate_problems)
