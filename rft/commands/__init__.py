@@ -78,6 +78,7 @@ COMMANDS = (
     Command(name="play", summary="play one episode of an environment, shown turn by turn"),
     Command(name="checkpoints", summary="list and verify the checkpoints of a run", has_options=True),
     Command(name="merge", summary="merge an adapter into its base model as a plain model folder"),
+    Command(name="export", summary="write a result as adapter, merged model or GGUF, and push it to the hub"),
     Command(name="grade", summary="grade recorded completions, such as those of a run, with other graders"),
     Command(
         name="data", summary="look at task files before training: leakage, duplicates, personal data; clean, split"

@@ -20,7 +20,7 @@ from rft.metrics.retention_report import retention_header, retention_notes, rete
 from rft.models.origin import Origin
 from rft.redaction import redacted
 from rft.run_folder.card_origin import origin, original_path, package_origin
-from rft.run_folder.model_snippets import QUESTION, Snippets
+from rft.run_folder.model_snippets import QUESTION, Snippets, serve_model
 from rft.wording import plural
 
 CARD = """\
@@ -127,7 +127,9 @@ With vLLM:
 
 ```python
 {vllm}
-```"""
+```
+
+As a server: `{serve}`."""
 
 
 _RESULTS = {
@@ -240,6 +242,7 @@ def model_use(snippets: Snippets) -> str:
         question=QUESTION,
         transformers=snippets.transformers(),
         vllm=snippets.vllm(),
+        serve=serve_model(snippets.folder),
     )
 
 

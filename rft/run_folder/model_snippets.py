@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,3 +146,35 @@ class Snippets:
             stop=f", stop={list(self.stop)!r}" if self.stop else "",
             more="".join(f"\n        {one}," for one in more),
         )
+
+
+def serve_model(folder: Path) -> str:
+    """Return the command that serves a whole model with vLLM."""
+    return shlex.join(["vllm", "serve", str(folder)])
+
+
+def serve_adapter(base_model: str, folder: Path, config: Mapping[str, Any], *, rank: int) -> str:
+    """Return the command that serves an adapter beside its base model with vLLM; empty if vLLM serves no such adapter.
+
+    Args:
+        base_model: Hub id or folder of the base model.
+        folder: Folder of the adapter.
+        config: Its adapter_config.json.
+        rank: Its highest rank.
+    """
+    allowed = next((one for one in LORA_RANKS if one >= rank), None)
+    if (
+        allowed is None
+        or config.get("use_dora")
+        or config.get("modules_to_save")
+        or config.get("bias", "none") != "none"
+    ):
+        return ""
+    template = folder / "chat_template.jinja"
+    return shlex.join(
+        [
+            *("vllm", "serve", base_model, "--enable-lora", "--max-lora-rank", str(allowed)),
+            *("--lora-modules", f"tuned={folder}"),
+            *(("--chat-template", str(template)) if template.is_file() else ()),
+        ]
+    )

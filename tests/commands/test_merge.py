@@ -16,7 +16,7 @@ from peft.tuners.lora import LoraModel
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from rft.commands.merge import run_merge
+from rft.api.merge import run_merge
 from rft.config.commands import load_merge
 from rft.errors import ConfigError, ModelError, OutputError
 from rft.learning.pack_weights import adapter_of, published_config

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rft.commands.merge import run_merge
+from rft.api.merge import run_merge
 from rft.config.commands import load_merge
 from rft.models.base_model import EMBEDDED_MODELS, fingerprint
 from rft.run_folder.recorder import read_metrics
